@@ -1,0 +1,299 @@
+// The admin API: what the proxy is doing and why, and the few things that may
+// be changed while it runs. Made for curl; guarded against web pages.
+
+package networkproxy
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"example.com/networkproxy/internal/track"
+)
+
+const (
+	adminBodyLimit   = 8 << 10
+	adminConnections = 64
+	adminTimeout     = 30 * time.Second
+)
+
+// adminServer serves the admin API of one handle.
+type adminServer struct {
+	h      *Handle
+	server *http.Server
+	conns  *track.Group
+}
+
+// adminRoute is one resource and the one method that it has. GET answers
+// HEAD as well.
+type adminRoute struct {
+	method, path string
+	serve        func(a *adminServer, r *http.Request) (any, error)
+}
+
+func adminRoutes() []adminRoute {
+	return []adminRoute{
+		{"GET", "/health", (*adminServer).health},
+		{"GET", "/config", (*adminServer).config},
+		{"GET", "/patterns", (*adminServer).patterns},
+		{"GET", "/blocked", (*adminServer).blocked},
+		{"POST", "/mode", (*adminServer).setMode},
+		{"POST", "/reload", (*adminServer).reload},
+	}
+}
+
+func newAdminServer(h *Handle) *adminServer {
+	a := &adminServer{h: h, conns: track.NewGroup(nil)}
+	a.conns.SetLimit(adminConnections)
+	a.server = &http.Server{
+		Handler:           a.handler(),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       adminTimeout,
+		WriteTimeout:      adminTimeout,
+		IdleTimeout:       keepAliveIdle,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(h.log.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return h.drain },
+	}
+	return a
+}
+
+// serve serves the API on l until the server is shut down.
+func (a *adminServer) serve(l net.Listener) error {
+	tracked := &track.Listener{Inner: l, Group: a.conns, Logger: a.h.log}
+	a.server.ConnState = tracked.ConnState
+	return a.server.Serve(tracked)
+}
+
+func (a *adminServer) handler() http.Handler {
+	mux := http.NewServeMux()
+	for _, route := range adminRoutes() {
+		mux.HandleFunc(route.path, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != route.method && !(route.method == http.MethodGet && r.Method == http.MethodHead) {
+				allow := route.method
+				if allow == http.MethodGet {
+					allow = "GET, HEAD"
+				}
+				w.Header().Set("Allow", allow)
+				writeJSON(w, http.StatusMethodNotAllowed, adminError{fmt.Sprintf("%s takes %s, not %s", route.path, allow, r.Method)})
+				return
+			}
+			answer, err := route.serve(a, r)
+			if err != nil {
+				writeAdminError(w, err)
+				return
+			}
+			writeJSON(w, http.StatusOK, answer)
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		var paths []string
+		for _, route := range adminRoutes() {
+			paths = append(paths, route.method+" "+route.path)
+		}
+		writeJSON(w, http.StatusNotFound, adminError{"no such resource; there are " + strings.Join(paths, ", ")})
+	})
+	return a.guard(mux)
+}
+
+// guard lets through only what a local tool sends. A web page in the user's
+// browser can send requests here too; it is told apart by the Host that it
+// was tricked into (DNS rebinding), by Origin and by Sec-Fetch-Site.
+func (a *adminServer) guard(next http.Handler) http.Handler {
+	crossOrigin := http.NewCrossOriginProtection()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !a.knownHost(r.Host):
+			writeJSON(w, http.StatusForbidden, adminError{fmt.Sprintf("the Host %.100q is not this admin API's address", r.Host)})
+		case r.Header.Get("Origin") != "" || crossSite(r.Header.Get("Sec-Fetch-Site")) || crossOrigin.Check(r) != nil:
+			writeJSON(w, http.StatusForbidden, adminError{"requests from web pages are refused"})
+		case !a.authorized(r):
+			w.Header().Set("WWW-Authenticate", `Bearer realm="networkproxy admin"`)
+			writeJSON(w, http.StatusUnauthorized, adminError{"this admin API wants a token: curl -H 'Authorization: Bearer …'"})
+		default:
+			r.Body = http.MaxBytesReader(w, r.Body, adminBodyLimit)
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// crossSite reports whether a browser says that a page caused the request.
+func crossSite(site string) bool { return site != "" && site != "none" }
+
+// knownHost accepts the address listened on, localhost and IP literals: a
+// name that an attacker's DNS answers for is none of these.
+func (a *adminServer) knownHost(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]")
+	}
+	if strings.EqualFold(name, "localhost") {
+		return true
+	}
+	_, err = netip.ParseAddr(name)
+	return err == nil
+}
+
+// authorized compares digests, so that neither the content nor the length of
+// the token shows in the time it takes.
+func (a *adminServer) authorized(r *http.Request) bool {
+	want := a.h.settings.adminToken
+	if want == "" {
+		return true
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	got, expected := sha256.Sum256([]byte(strings.TrimSpace(token))), sha256.Sum256([]byte(want))
+	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], expected[:]) == 1
+}
+
+// adminError is the body of every answer that is not a success.
+type adminError struct {
+	Error string `json:"error"`
+}
+
+// badRequest is an error that is the client's.
+type badRequest struct{ error }
+
+func writeAdminError(w http.ResponseWriter, err error) {
+	var tooLarge *http.MaxBytesError
+	var bad badRequest
+	status := http.StatusConflict // the request was fine; the configuration or its limits were not
+	switch {
+	case errors.As(err, &tooLarge):
+		status = http.StatusRequestEntityTooLarge
+		err = fmt.Errorf("the body is over %d bytes", tooLarge.Limit)
+	case errors.As(err, &bad):
+		status = http.StatusBadRequest
+	case errors.Is(err, ErrClosed):
+		status = http.StatusServiceUnavailable
+	}
+	writeJSON(w, status, adminError{err.Error()})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	e.Encode(v) // a client that has gone is no concern of the answer
+}
+
+// readJSON reads one JSON value and nothing after it. What Content-Type says
+// is not looked at: curl labels every body a form.
+func readJSON(r *http.Request, v any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return err
+		}
+		if err == io.EOF {
+			err = errors.New("it is empty")
+		}
+		return badRequest{fmt.Errorf("the body is not the JSON that is wanted here: %w", err)}
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return badRequest{errors.New("the body has something after its JSON value")}
+	}
+	return nil
+}
+
+func (a *adminServer) health(*http.Request) (any, error) {
+	e := a.h.enforcer
+	p := e.current.Load()
+	status, detail := "ok", ""
+	a.h.mu.Lock()
+	if a.h.fault != nil {
+		status, detail = "degraded", "the last reload failed, the configuration before it is in force: "+a.h.fault.Error()
+	}
+	a.h.mu.Unlock()
+	if !p.enabled {
+		status, detail = "disabled", "network_proxy.enabled is false: every request is refused"
+	}
+	return struct {
+		Status      string `json:"status"` // "ok", "degraded" or "disabled"
+		Detail      string `json:"detail,omitempty"`
+		Mode        Mode   `json:"mode"`
+		Generation  uint64 `json:"generation"`
+		Connections int    `json:"connections"` // of clients
+		Allowed     uint64 `json:"allowed"`
+		Refused     uint64 `json:"refused"`
+		Failed      uint64 `json:"failed"`
+		Cut         uint64 `json:"cut"`
+	}{
+		status, detail, p.mode, p.generation, a.h.live.Len(),
+		e.count.allowed.Load(), e.count.refused.Load(), e.count.failed.Load(), e.count.cut.Load(),
+	}, nil
+}
+
+func (a *adminServer) config(*http.Request) (any, error) {
+	a.h.mu.Lock()
+	l := a.h.loaded
+	a.h.mu.Unlock()
+	return struct {
+		NetworkProxy Config            `json:"network_proxy"`
+		Mode         Mode              `json:"mode_in_force"`
+		HTTP         string            `json:"http_address"`
+		Admin        string            `json:"admin_address"`
+		Origins      map[string]string `json:"origins"` // where each key's value stands
+		Warnings     []string          `json:"warnings,omitempty"`
+	}{l.Config, a.h.Mode(), a.h.httpAddr, a.h.adminAddr, l.origins(), a.h.Warnings()}, nil
+}
+
+func (a *adminServer) patterns(*http.Request) (any, error) {
+	p := a.h.enforcer.current.Load()
+	return struct {
+		Allowed []Rule `json:"allowed"`
+		Denied  []Rule `json:"denied"`
+	}{p.allow.rules(), p.deny.rules()}, nil
+}
+
+func (a *adminServer) blocked(*http.Request) (any, error) {
+	list, total := a.h.enforcer.blocked.list()
+	slices.Reverse(list)
+	return struct {
+		Total   uint64           `json:"total"`   // since the start
+		Limit   int              `json:"limit"`   // how many are kept
+		Blocked []BlockedRequest `json:"blocked"` // newest first
+	}{total, blockedLimit, list}, nil
+}
+
+func (a *adminServer) setMode(r *http.Request) (any, error) {
+	var body struct {
+		Mode Mode `json:"mode"`
+	}
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
+	}
+	if _, err := ParseMode(string(body.Mode)); err != nil {
+		return nil, badRequest{err}
+	}
+	if err := a.h.SetMode(body.Mode); err != nil {
+		return nil, err
+	}
+	body.Mode = a.h.Mode()
+	return body, nil
+}
+
+func (a *adminServer) reload(r *http.Request) (any, error) {
+	// A body is allowed, curl -d may send one, and not looked at.
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return nil, err
+	}
+	return a.h.reload(r.Context())
+}

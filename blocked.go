@@ -1,0 +1,59 @@
+// The bounded record of refusals, for the host, the admin API and whoever
+// wonders why something did not work.
+
+package networkproxy
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// blockedLimit is how many refusals are kept: the newest.
+const blockedLimit = 200
+
+// BlockedRequest is one refusal, as recorded.
+type BlockedRequest struct {
+	Time       time.Time      `json:"time"`
+	Host       string         `json:"host"`
+	Port       uint16         `json:"port"`
+	Protocol   Protocol       `json:"protocol"`
+	Method     string         `json:"method,omitempty"`
+	Client     netip.AddrPort `json:"client,omitzero"`
+	Reason     Reason         `json:"reason"`
+	Source     Source         `json:"source,omitempty"`
+	Decision   string         `json:"decision"` // "deny", or "ask" when the user may lift it
+	Rule       Rule           `json:"rule,omitzero"`
+	Address    netip.Addr     `json:"address,omitzero"` // the resolved address that decided
+	Command    string         `json:"command,omitempty"`
+	Generation uint64         `json:"generation"` // of the policy that refused
+}
+
+// blockedRecord keeps the newest refusals and counts them all. The zero
+// value is empty; safe for concurrent use.
+type blockedRecord struct {
+	mu    sync.Mutex
+	ring  []BlockedRequest
+	next  int // where the next one goes, once the ring is full
+	total uint64
+}
+
+func (b *blockedRecord) add(r BlockedRequest) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.total++
+	if len(b.ring) < blockedLimit {
+		b.ring = append(b.ring, r)
+		return
+	}
+	b.ring[b.next] = r
+	b.next = (b.next + 1) % blockedLimit
+}
+
+// list returns what is kept, oldest first, and the count of all refusals.
+func (b *blockedRecord) list() ([]BlockedRequest, uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Concat(b.ring[b.next:], b.ring[:b.next]), b.total
+}

@@ -1,0 +1,250 @@
+// Builder: every setting of a proxy, kept until Build checks them together.
+
+package networkproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"example.com/networkproxy/internal/pindial"
+)
+
+// Resolver looks names up. *net.Resolver is one.
+//
+// A lookup is made once for a connection, only for a name that the policy has
+// allowed, and its whole answer is judged before anything is connected to.
+type Resolver interface {
+	// LookupNetIP returns the addresses of host; network is "ip". It is
+	// called from many goroutines at once.
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// Builder collects the settings of a proxy. Get one from [NewBuilder], set
+// what differs from the defaults, call [Builder.Build]. A wrong setting is
+// kept and reported by Build, all of them together. A Builder is for one
+// goroutine.
+type Builder struct {
+	settings settings
+	errs     []error
+}
+
+// settings is what a Builder collects. It does not change after Build.
+type settings struct {
+	load          func(ctx context.Context) (*sourced, error)
+	files         []string // what load reads, for watching
+	loadCalls     int
+	requirements  string
+	httpAddr      string
+	adminAddr     string
+	httpListener  net.Listener
+	adminListener net.Listener
+	adminToken    string
+
+	decider        PolicyDecider
+	deciderTimeout time.Duration
+	onBlocked      func(BlockedRequest)
+	resolver       Resolver
+	log            *slog.Logger
+
+	// connect replaces the kernel's connect in tests.
+	connect connectFunc
+}
+
+// NewBuilder returns a Builder with the defaults: no configuration (one must
+// be given), no decider, the system's resolver, and no log.
+func NewBuilder() *Builder {
+	return &Builder{settings: settings{
+		deciderTimeout: defaultDeciderTimeout,
+		log:            slog.New(slog.DiscardHandler),
+	}}
+}
+
+func (b *Builder) fail(format string, args ...any) *Builder {
+	b.errs = append(b.errs, fmt.Errorf("networkproxy: "+format, args...))
+	return b
+}
+
+// source sets where the configuration comes from: there is one such place.
+func (b *Builder) source(load func(context.Context) (*sourced, error)) *Builder {
+	b.settings.load = load
+	b.settings.loadCalls++
+	return b
+}
+
+// ConfigFile takes the configuration from a TOML file: its [network_proxy]
+// table. Other tables are left alone, so it may be a larger program's file.
+func (b *Builder) ConfigFile(path string) *Builder { return b.ConfigFiles(path) }
+
+// ConfigFiles takes the configuration from several TOML files, a later one
+// over an earlier one: tables are merged key by key, arrays are replaced.
+func (b *Builder) ConfigFiles(paths ...string) *Builder {
+	if len(paths) == 0 || slices.Contains(paths, "") {
+		return b.fail("ConfigFiles: no file, or an empty path, was given")
+	}
+	paths = slices.Clone(paths)
+	b.settings.files = paths
+	return b.source(func(context.Context) (*sourced, error) { return loadFiles(paths) })
+}
+
+// Config takes the configuration from a value. It is copied.
+func (b *Builder) Config(c Config) *Builder {
+	s := sourcedFromConfig(c)
+	return b.source(func(context.Context) (*sourced, error) { return s, nil })
+}
+
+// ConfigSource takes the configuration from the host's own function. It is
+// called by Build and by every reload.
+func (b *Builder) ConfigSource(load func(ctx context.Context) (Config, error)) *Builder {
+	if load == nil {
+		return b.fail("ConfigSource: the function is nil")
+	}
+	return b.source(func(ctx context.Context) (*sourced, error) {
+		c, err := load(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("networkproxy: the configuration source failed: %w", err)
+		}
+		return sourcedFromConfig(c), nil
+	})
+}
+
+// Requirements sets a file of managed limits: ceilings that no configuration,
+// reload, run-time mode or session may exceed.
+func (b *Builder) Requirements(path string) *Builder {
+	if path == "" {
+		return b.fail("Requirements: the path is empty")
+	}
+	b.settings.requirements = path
+	return b
+}
+
+// HTTPAddr overrides proxy_url: "127.0.0.1:3128", "[::1]:3128", a URL, or
+// port 0 for any free one (see [Handle.HTTPAddr]). It is clamped to loopback
+// like the key.
+func (b *Builder) HTTPAddr(addr string) *Builder {
+	b.settings.httpAddr = addr
+	return b
+}
+
+// AdminAddr overrides admin_url, as HTTPAddr does proxy_url.
+func (b *Builder) AdminAddr(addr string) *Builder {
+	b.settings.adminAddr = addr
+	return b
+}
+
+// HTTPListener has the proxy serve a listener that the host has opened, in
+// place of proxy_url. Run takes it over and the proxy closes it. One that is
+// not on loopback is subject to the same clamp: it is closed, and loopback is
+// listened on in its place.
+func (b *Builder) HTTPListener(l net.Listener) *Builder {
+	if l == nil {
+		return b.fail("HTTPListener: the listener is nil")
+	}
+	b.settings.httpListener = l
+	return b
+}
+
+// AdminListener is HTTPListener for the admin API, in place of admin_url.
+func (b *Builder) AdminListener(l net.Listener) *Builder {
+	if l == nil {
+		return b.fail("AdminListener: the listener is nil")
+	}
+	b.settings.adminListener = l
+	return b
+}
+
+// AdminToken makes the admin API demand "Authorization: Bearer <token>". It
+// must be at least 16 bytes long.
+func (b *Builder) AdminToken(token string) *Builder {
+	if len(token) < 16 {
+		return b.fail("AdminToken: a token of %d bytes can be guessed; use at least 16", len(token))
+	}
+	b.settings.adminToken = token
+	return b
+}
+
+// PolicyDecider sets the function that is asked about allowlist misses.
+// Without one they are refused.
+func (b *Builder) PolicyDecider(d PolicyDecider) *Builder {
+	b.settings.decider = d
+	return b
+}
+
+// DeciderTimeout bounds one question to the decider; the default is 60 s.
+func (b *Builder) DeciderTimeout(d time.Duration) *Builder {
+	if d <= 0 {
+		return b.fail("DeciderTimeout: %v is not a positive duration", d)
+	}
+	b.settings.deciderTimeout = d
+	return b
+}
+
+// OnBlocked sets a function that is told of every refusal. It is called on
+// the goroutine of the refused request, from many at once: it should hand
+// over and return. A panic in it is logged and harms nothing.
+func (b *Builder) OnBlocked(f func(BlockedRequest)) *Builder {
+	b.settings.onBlocked = f
+	return b
+}
+
+// Resolver replaces the system's resolver.
+func (b *Builder) Resolver(r Resolver) *Builder {
+	if r == nil {
+		return b.fail("Resolver: the resolver is nil")
+	}
+	b.settings.resolver = r
+	return b
+}
+
+// Logger sets the log; the default discards. Refusals and changes of the
+// policy are logged at level info, tunnels at debug, what needs attention at
+// warn. Query strings, credentials and header values are never logged.
+func (b *Builder) Logger(l *slog.Logger) *Builder {
+	if l == nil {
+		return b.fail("Logger: the logger is nil; leave it out to discard")
+	}
+	b.settings.log = l
+	return b
+}
+
+// Build loads and checks the configuration and returns a proxy ready to run.
+// Nothing is bound yet. The error joins everything that is wrong; those about
+// the configuration are *[ConfigError] with file, line and column.
+func (b *Builder) Build() (*NetworkProxy, error) {
+	errs := slices.Clone(b.errs)
+	switch b.settings.loadCalls {
+	case 1:
+	case 0:
+		if len(errs) == 0 {
+			errs = append(errs, errors.New("networkproxy: no configuration: call ConfigFile, Config or ConfigSource"))
+		}
+	default:
+		errs = append(errs, errors.New("networkproxy: the configuration has one source: call one of ConfigFile, ConfigFiles, Config and ConfigSource, once"))
+	}
+	if b.settings.httpListener != nil && b.settings.httpAddr != "" {
+		errs = append(errs, errors.New("networkproxy: HTTPAddr and HTTPListener exclude each other"))
+	}
+	if b.settings.adminListener != nil && b.settings.adminAddr != "" {
+		errs = append(errs, errors.New("networkproxy: AdminAddr and AdminListener exclude each other"))
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	p := &NetworkProxy{settings: b.settings}
+	first, err := p.settings.loadConfig(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	p.first = first
+	return p, nil
+}
+
+type connectFunc = func(context.Context, netip.AddrPort) (*net.TCPConn, error)
+
+var _ Resolver = (*net.Resolver)(nil)
+var _ pindial.Resolver = Resolver(nil)

@@ -1,0 +1,110 @@
+// The serve command: run the proxy until a signal.
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"example.com/networkproxy"
+)
+
+func (p *program) serve(ctx context.Context, args []string) error {
+	f := p.flags("serve", "networkproxy [serve] -config FILE [flags]")
+	config := f.String("config", "", "TOML `file` with the [network_proxy] table (required)")
+	check := f.Bool("check", false, "check the configuration and exit")
+	http := f.String("http", "", "listen `address` of the HTTP proxy, in place of proxy_url")
+	admin := f.String("admin", "", "listen `address` of the admin API, in place of admin_url")
+	tokenFile := f.String("admin-token-file", "", "`file` with the bearer token that the admin API demands")
+	drain := f.Duration("drain", 5*time.Second, "how long requests and tunnels may finish after SIGINT or SIGTERM")
+	logs := logFlags(f)
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	if f.NArg() > 0 {
+		fmt.Fprintf(p.stderr, "networkproxy: unexpected argument %q\n", f.Arg(0))
+		f.Usage()
+		return errUsage
+	}
+	if *config == "" {
+		fmt.Fprintln(p.stderr, "networkproxy: -config is missing: name the TOML file with the [network_proxy] table")
+		f.Usage()
+		return errUsage
+	}
+	log, err := logs.logger(p.stderr)
+	if err != nil {
+		fmt.Fprintf(p.stderr, "networkproxy: %v\n", err)
+		return errUsage
+	}
+
+	b := networkproxy.NewBuilder().ConfigFile(*config).HTTPAddr(*http).AdminAddr(*admin).Logger(log)
+	if *tokenFile != "" {
+		token, err := os.ReadFile(*tokenFile)
+		if err != nil {
+			return fmt.Errorf("-admin-token-file: %w", err)
+		}
+		b.AdminToken(strings.TrimSpace(string(token)))
+	}
+	proxy, err := b.Build()
+	if err != nil {
+		return err
+	}
+	if *check {
+		fmt.Fprintf(p.stdout, "%s: ok\n", *config)
+		return nil
+	}
+	handle, err := proxy.Run(context.WithoutCancel(ctx)) // the drain outlives the signal
+	if err != nil {
+		return err
+	}
+	if handle.HTTPAddr() == "" {
+		fmt.Fprintf(p.stderr, "networkproxy: network_proxy.enabled is false in %s: nothing to serve\n", *config)
+		return handle.Close()
+	}
+	announce(p.stderr, handle)
+	return p.until(ctx, handle, *drain)
+}
+
+// announce says what listens where, in words that can be pasted.
+func announce(w io.Writer, h *networkproxy.Handle) {
+	fmt.Fprintf(w, "networkproxy: HTTP proxy on http://%s   mode %s\n", h.HTTPAddr(), h.Mode())
+	fmt.Fprintf(w, "networkproxy: admin API  on http://%s\n", h.AdminAddr())
+	for _, warning := range h.Warnings() {
+		fmt.Fprintf(w, "networkproxy: warning: %s\n", warning)
+	}
+	fmt.Fprintf(w, "networkproxy: to use it: export HTTP_PROXY=http://%[1]s HTTPS_PROXY=http://%[1]s http_proxy=http://%[1]s https_proxy=http://%[1]s\n", h.HTTPAddr())
+}
+
+// until serves until a signal or the proxy's own end, reloading at SIGHUP.
+func (p *program) until(ctx context.Context, h *networkproxy.Handle, drain time.Duration) error {
+	for {
+		select {
+		case <-p.hangup:
+			if err := h.Reload(ctx); err != nil {
+				fmt.Fprintf(p.stderr, "networkproxy: %v\n", trimPrefix(err))
+			}
+		case <-h.Done():
+			return h.Wait()
+		case <-ctx.Done():
+			fmt.Fprintf(p.stderr, "networkproxy: stopping; up to %v for what is open (again to stop at once)\n", drain)
+			end, cancel := context.WithTimeout(context.Background(), drain)
+			defer cancel()
+			if err := h.Shutdown(end); errors.Is(err, context.DeadlineExceeded) {
+				fmt.Fprintln(p.stderr, "networkproxy: what was still open has been cut")
+			} else if err != nil {
+				return err
+			}
+			return nil
+		}
+	}
+}
+
+// trimPrefix keeps the program's name from being told twice.
+func trimPrefix(err error) string {
+	return strings.ReplaceAll(err.Error(), "networkproxy: ", "")
+}

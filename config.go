@@ -1,0 +1,235 @@
+// The configuration as a Go value: its keys, its defaults, its validation.
+
+package networkproxy
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Mode says which requests the proxy carries to an allowed host. The zero
+// value means [ModeFull] in a [Config].
+type Mode string
+
+const (
+	// ModeFull carries every method and every protocol.
+	ModeFull Mode = "full"
+
+	// ModeLimited carries reads only: GET, HEAD and OPTIONS over plain HTTP.
+	// CONNECT, SOCKS5 and upgrades, through which a proxy cannot see what is
+	// asked, are refused.
+	ModeLimited Mode = "limited"
+)
+
+// ParseMode returns the mode that s names, exactly as a configuration spells
+// it. Any other text, the empty one too, is an error.
+func ParseMode(s string) (Mode, error) {
+	switch m := Mode(s); m {
+	case ModeFull, ModeLimited:
+		return m, nil
+	}
+	return "", fmt.Errorf(`unknown mode %s: use "full" or "limited"`, quote(s))
+}
+
+// Config is the [network_proxy] table of a configuration file. Its TOML and
+// JSON keys are the same.
+//
+// The zero value is the default configuration: an empty URL or mode stands for
+// its default. It is a plain value, and its slices belong to whoever made it.
+type Config struct {
+	// Enabled turns the proxy on. Default false: Run binds nothing.
+	Enabled bool `toml:"enabled" json:"enabled"`
+
+	// ProxyURL is where the HTTP proxy listens, as a URL or host:port.
+	// Default "http://127.0.0.1:3128". Port 0 asks for any free port.
+	ProxyURL string `toml:"proxy_url" json:"proxy_url"`
+
+	// AdminURL is where the admin API listens, as a URL or host:port.
+	// Default "http://127.0.0.1:8080".
+	AdminURL string `toml:"admin_url" json:"admin_url"`
+
+	// EnableSOCKS5 turns the SOCKS5 listener on. Default false.
+	EnableSOCKS5 bool `toml:"enable_socks5" json:"enable_socks5"`
+
+	// SOCKSURL is where the SOCKS5 proxy listens, as a URL (http, socks5 and
+	// socks5h mean the same) or host:port. Default "http://127.0.0.1:8081".
+	SOCKSURL string `toml:"socks_url" json:"socks_url"`
+
+	// EnableSOCKS5UDP lets SOCKS5 clients send datagrams (RFC 1928 section 7).
+	// Default false; without EnableSOCKS5 it has no effect, and a warning
+	// says so.
+	EnableSOCKS5UDP bool `toml:"enable_socks5_udp" json:"enable_socks5_udp"`
+
+	// AllowUpstreamProxy sends allowed requests through the proxy that the
+	// environment names (HTTP_PROXY, HTTPS_PROXY, NO_PROXY). Default false.
+	AllowUpstreamProxy bool `toml:"allow_upstream_proxy" json:"allow_upstream_proxy"`
+
+	// DangerouslyAllowNonLoopbackProxy lets the HTTP and SOCKS5 proxies
+	// listen where other machines can reach them. Default false: such an
+	// address is replaced by loopback, with a warning.
+	DangerouslyAllowNonLoopbackProxy bool `toml:"dangerously_allow_non_loopback_proxy" json:"dangerously_allow_non_loopback_proxy"`
+
+	// DangerouslyAllowNonLoopbackAdmin does the same for the admin API.
+	// Default false.
+	DangerouslyAllowNonLoopbackAdmin bool `toml:"dangerously_allow_non_loopback_admin" json:"dangerously_allow_non_loopback_admin"`
+
+	// Mode is which requests are carried. Default [ModeFull].
+	Mode Mode `toml:"mode" json:"mode"`
+
+	// Policy says which hosts may be reached.
+	Policy PolicyConfig `toml:"policy" json:"policy"`
+}
+
+// PolicyConfig is the [network_proxy.policy] table. The zero value allows
+// nothing.
+type PolicyConfig struct {
+	// AllowedDomains are the patterns of the hosts that may be reached.
+	// Default none: everything is refused, or put to the decider if there
+	// is one.
+	AllowedDomains []string `toml:"allowed_domains" json:"allowed_domains"`
+
+	// DeniedDomains are the patterns of the hosts that are refused whatever
+	// else allows them. Default none.
+	DeniedDomains []string `toml:"denied_domains" json:"denied_domains"`
+
+	// AllowLocalBinding lets requests reach loopback and private addresses,
+	// where AllowedDomains allows the host. Default false: only an entry
+	// that spells the local address out allows it.
+	AllowLocalBinding bool `toml:"allow_local_binding" json:"allow_local_binding"`
+
+	// AllowUnixSockets are the absolute, cleaned paths of the Unix sockets
+	// that requests may name in x-unix-socket. Default none.
+	AllowUnixSockets []string `toml:"allow_unix_sockets" json:"allow_unix_sockets"`
+}
+
+// DefaultConfig returns the configuration of an empty [network_proxy] table:
+// turned off, on loopback, allowing nothing.
+func DefaultConfig() Config {
+	return Config{
+		ProxyURL: "http://127.0.0.1:3128",
+		AdminURL: "http://127.0.0.1:8080",
+		SOCKSURL: "http://127.0.0.1:8081",
+		Mode:     ModeFull,
+		// Not nil, so that they are [] in JSON and not null.
+		Policy: PolicyConfig{
+			AllowedDomains:   []string{},
+			DeniedDomains:    []string{},
+			AllowUnixSockets: []string{},
+		},
+	}
+}
+
+// clone returns a copy that shares no slice with c.
+func (c Config) clone() Config {
+	c.Policy.AllowedDomains = slices.Clone(c.Policy.AllowedDomains)
+	c.Policy.DeniedDomains = slices.Clone(c.Policy.DeniedDomains)
+	c.Policy.AllowUnixSockets = slices.Clone(c.Policy.AllowUnixSockets)
+	return c
+}
+
+// The dotted keys, as errors, origins and limits name them.
+const (
+	keyRoot               = "network_proxy"
+	keyEnabled            = "network_proxy.enabled"
+	keyProxyURL           = "network_proxy.proxy_url"
+	keyAdminURL           = "network_proxy.admin_url"
+	keyEnableSOCKS5       = "network_proxy.enable_socks5"
+	keySOCKSURL           = "network_proxy.socks_url"
+	keyEnableSOCKS5UDP    = "network_proxy.enable_socks5_udp"
+	keyAllowUpstreamProxy = "network_proxy.allow_upstream_proxy"
+	keyNonLoopbackProxy   = "network_proxy.dangerously_allow_non_loopback_proxy"
+	keyNonLoopbackAdmin   = "network_proxy.dangerously_allow_non_loopback_admin"
+	keyMode               = "network_proxy.mode"
+	keyPolicy             = "network_proxy.policy"
+	keyAllowedDomains     = "network_proxy.policy.allowed_domains"
+	keyDeniedDomains      = "network_proxy.policy.denied_domains"
+	keyAllowLocalBinding  = "network_proxy.policy.allow_local_binding"
+	keyAllowUnixSockets   = "network_proxy.policy.allow_unix_sockets"
+)
+
+// field is one value of a Config: its dotted key, and a pointer to it of type
+// *bool, *string, *Mode or *[]string.
+type field struct {
+	key   string
+	value any
+}
+
+// fields lists the values of c in the order of the documentation. It is the
+// one place that pairs keys with values: decoding, layers, origins and limits
+// all go through it.
+func (c *Config) fields() []field {
+	return []field{
+		{keyEnabled, &c.Enabled},
+		{keyProxyURL, &c.ProxyURL},
+		{keyAdminURL, &c.AdminURL},
+		{keyEnableSOCKS5, &c.EnableSOCKS5},
+		{keySOCKSURL, &c.SOCKSURL},
+		{keyEnableSOCKS5UDP, &c.EnableSOCKS5UDP},
+		{keyAllowUpstreamProxy, &c.AllowUpstreamProxy},
+		{keyNonLoopbackProxy, &c.DangerouslyAllowNonLoopbackProxy},
+		{keyNonLoopbackAdmin, &c.DangerouslyAllowNonLoopbackAdmin},
+		{keyMode, &c.Mode},
+		{keyAllowedDomains, &c.Policy.AllowedDomains},
+		{keyDeniedDomains, &c.Policy.DeniedDomains},
+		{keyAllowLocalBinding, &c.Policy.AllowLocalBinding},
+		{keyAllowUnixSockets, &c.Policy.AllowUnixSockets},
+	}
+}
+
+// validate reports every value that cannot be used. It leaves two things to
+// others: the patterns, which patterns parses, and listeners that collide,
+// which checkListeners finds once the builder's addresses are known.
+func (s *sourced) validate() error {
+	var errs errorList
+	s.checkValues(&errs)
+	return errs.join()
+}
+
+func (s *sourced) checkValues(errs *errorList) {
+	c := &s.Config
+	if _, err := ParseMode(string(c.Mode)); err != nil {
+		errs.add(&ConfigError{Origin: s.origin(keyMode), Key: keyMode, Err: err})
+	}
+	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
+		if _, err := parseListenAddr(key, s.addr(key), s.origin(key)); err != nil {
+			errs.add(err)
+		}
+	}
+	for i, p := range c.Policy.AllowUnixSockets {
+		if problem := socketPathProblem(p); problem != "" {
+			errs.add(s.itemError(keyAllowUnixSockets, i, p, problem, nil))
+		}
+	}
+}
+
+// itemError is a problem with element i of an array. Where problem is empty,
+// err says it.
+func (s *sourced) itemError(key string, i int, value, problem string, err error) *ConfigError {
+	return &ConfigError{
+		Origin:  s.itemOrigin(key, i),
+		Key:     itemKey(key, i),
+		Value:   value,
+		Problem: problem,
+		Err:     err,
+	}
+}
+
+// socketPathProblem says why p cannot be the path of an allowed Unix socket,
+// or "". Paths are compared as text, so one socket must have one spelling.
+func socketPathProblem(p string) string {
+	switch {
+	case strings.ContainsRune(p, 0):
+		return "a path cannot hold a NUL byte"
+	case strings.HasPrefix(p, "~"):
+		return "~ is not expanded here: write the absolute path"
+	case !path.IsAbs(p):
+		return `not an absolute path: start it with "/"`
+	case path.Clean(p) != p:
+		return "not a clean path: write " + quote(path.Clean(p))
+	case p == "/":
+		return "names a directory: write the path of the socket"
+	}
+	return ""
+}

@@ -1,0 +1,51 @@
+// Package networkproxy decides, on the user's own machine, which network
+// hosts an AI agent's commands may reach, and carries the traffic it allows.
+// A Go program imports it, runs it in-process and stops it through a handle:
+//
+//	proxy, err := networkproxy.NewBuilder().
+//		ConfigFile("config.toml").
+//		PolicyDecider(func(ctx context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+//			if req.Host == "docs.example.com" {
+//				return networkproxy.Allow(), nil
+//			}
+//			return networkproxy.Deny("not needed for this task"), nil
+//		}).
+//		Build()
+//	if err != nil {
+//		return err // says which file, line and key, and what to write instead
+//	}
+//	handle, err := proxy.Run(ctx)
+//	if err != nil {
+//		return err // a port in use, say; nothing stays bound
+//	}
+//	defer handle.Close()
+//
+//	cmd := exec.CommandContext(ctx, "curl", "https://docs.example.com/")
+//	cmd.Env = append(os.Environ(), "HTTPS_PROXY=http://"+handle.HTTPAddr())
+//
+// # What it decides
+//
+// Every request, by whatever protocol, passes the same checks in the same
+// order: the proxy's own listeners are never a target; the denylist wins over
+// every allow; local and private addresses need to be allowed by exact entry;
+// then the allowlist; then, for a miss only, the decider; then the mode; and
+// then, once the name has been looked up, every address that it has. The
+// result is one [Verdict], from which the client's answer, the log line and
+// the record of refusals are all made.
+//
+// # Security model
+//
+// The client is not trusted: not its target, its headers, its framing or its
+// timing. The configuration, the decider and the programs that can reach the
+// admin API are. The proxy is a gate, not a fence: something else (a sandbox,
+// a network namespace, a firewall rule) has to make it the only way out, or a
+// command that ignores HTTP_PROXY goes round it. TLS is not opened, so what
+// is allowed is a host and a port, never a path. SECURITY.md has the
+// promises, one by one, each with the test that holds it.
+//
+// # Compatibility
+//
+// The package has no global state, installs no signal handler and never
+// exits the process; several proxies can run in one process. Reasons,
+// sources, protocols, header values and JSON keys are stable.
+package networkproxy

@@ -1,0 +1,79 @@
+// The ways in: who a request is made for follows from the listener that it
+// came in by, which a peer can neither choose nor forge.
+
+package networkproxy
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+
+	"example.com/networkproxy/internal/hostname"
+)
+
+// Attribution says on whose behalf requests are made, in the host's words.
+// The zero value says nothing.
+type Attribution struct {
+	Command        string            // the command line that runs
+	ExecPolicyHint string            // what the host's execution policy said of the command
+	Labels         map[string]string // anything else that the host wants back; not to be changed afterwards
+}
+
+// entrance is one way in: the shared listeners, or a session's own.
+type entrance struct {
+	attribution Attribution
+	upstream    *http.Transport // its pool of connections for forwarding
+}
+
+func newEntrance(e *enforcer, a Attribution) *entrance {
+	return &entrance{attribution: a, upstream: newUpstream(e)}
+}
+
+// request is one request on its way through the checks.
+type request struct {
+	query
+	client netip.AddrPort
+	from   *entrance
+}
+
+// public is the request as a decider sees it.
+func (r *request) public() PolicyRequest {
+	return PolicyRequest{
+		Protocol:       r.protocol,
+		Host:           r.target.Host.String(),
+		Port:           r.target.Port,
+		Method:         r.method,
+		Client:         r.client,
+		Command:        r.from.attribution.Command,
+		ExecPolicyHint: r.from.attribution.ExecPolicyHint,
+		Labels:         r.from.attribution.Labels,
+	}
+}
+
+// addrPortOf is a connection's address as netip has it; zero where it is not
+// one of IP (a unix socket, a pipe).
+func addrPortOf(a net.Addr) netip.AddrPort {
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	case *net.UDPAddr:
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}
+
+var loopbackAddrs = [...]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+
+// fixedAddrs are the addresses of a target that needs no lookup: a literal,
+// and localhost, which RFC 6761 section 6.3 keeps off the network.
+func fixedAddrs(h hostname.Host) []netip.Addr {
+	switch {
+	case h.IsIP():
+		return []netip.Addr{h.Addr()}
+	case h.IsLocalhost():
+		return loopbackAddrs[:]
+	}
+	return nil
+}

@@ -1,0 +1,36 @@
+// The errors that hosts may test for.
+
+package networkproxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+)
+
+var (
+	// ErrClosed is what a Handle's methods return once the proxy has been
+	// shut down or closed.
+	ErrClosed = errors.New("networkproxy: the proxy is closed")
+
+	// ErrAlreadyRun is what Run returns when it is called again: a
+	// NetworkProxy is run once.
+	ErrAlreadyRun = errors.New("networkproxy: this proxy was already run; build another")
+
+	// ErrDisabled is what a change of a running policy returns when the
+	// proxy was started with enabled = false, so that nothing is running.
+	ErrDisabled = errors.New("networkproxy: the proxy is disabled (network_proxy.enabled = false); enable it and start it again")
+)
+
+// RefusedError is a refusal by policy, where it reaches a host as an error.
+type RefusedError struct {
+	Host    string
+	Port    uint16
+	Verdict Verdict
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("networkproxy: %s refused: %s",
+		net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))), e.Verdict.Reason)
+}

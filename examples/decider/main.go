@@ -1,0 +1,82 @@
+// Decider shows a host's own policy: what no list names is put to a function,
+// which may allow, deny, or ask for the user's approval.
+//
+//	go run ./examples/decider
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"example.com/networkproxy"
+)
+
+// decide reads its mind from the host's name, for want of a user to ask.
+func decide(ctx context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+	fmt.Printf("  asked about %s:%d (%s %s)\n", req.Host, req.Port, req.Protocol, req.Method)
+	switch {
+	case strings.HasPrefix(req.Host, "docs."):
+		return networkproxy.Allow(), nil
+	case strings.HasPrefix(req.Host, "upload."):
+		return networkproxy.Ask("uploads need a person's consent"), nil
+	}
+	return networkproxy.Deny("this task needs no " + req.Host), nil
+}
+
+func main() {
+	if err := run(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context) error {
+	config := networkproxy.DefaultConfig()
+	config.Enabled = true
+	config.Policy.DeniedDomains = []string{"docs.evil.example"}
+
+	proxy, err := networkproxy.NewBuilder().
+		Config(config).
+		HTTPAddr("127.0.0.1:0").
+		AdminAddr("127.0.0.1:0").
+		PolicyDecider(decide).
+		DeciderTimeout(30 * time.Second).
+		Build()
+	if err != nil {
+		return err
+	}
+	handle, err := proxy.Run(ctx)
+	if err != nil {
+		return err
+	}
+	defer handle.Close()
+
+	client := &http.Client{Transport: &http.Transport{
+		Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: handle.HTTPAddr()}),
+	}}
+	defer client.CloseIdleConnections()
+	for _, target := range []string{
+		"http://upload.example/",    // asked about, for approval
+		"http://games.example/",     // asked about, refused
+		"http://docs.evil.example/", // denied: the decider is not asked
+		"http://192.168.0.1/",       // local: the decider is not asked
+	} {
+		fmt.Println(target)
+		answer, err := client.Get(target)
+		if err != nil {
+			return err
+		}
+		body, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if err != nil {
+			return err
+		}
+		fmt.Printf("  %s\n  %s\n", answer.Status, strings.TrimSpace(string(body)))
+	}
+	return nil
+}

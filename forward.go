@@ -1,0 +1,285 @@
+// Forwarding plain HTTP: one request out, one answer back, both streamed,
+// with what RFC 9110 section 7.6 asks of an intermediary and no traces of
+// its own.
+
+package networkproxy
+
+import (
+	"context"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	upstreamIdle          = 90 * time.Second // a pooled connection without a request
+	upstreamIdlePerHost   = 256
+	expectContinueTimeout = time.Second // then the content is sent unasked (RFC 9110 section 10.1.1)
+	maxAnswerHeaderBytes  = 1 << 20
+	copyBufferSize        = 32 << 10
+)
+
+// forwarder carries plain HTTP for one proxy. Safe for concurrent use.
+type forwarder struct {
+	*enforcer
+	buffers sync.Pool // of *[]byte
+}
+
+func newForwarder(e *enforcer) *forwarder {
+	return &forwarder{
+		enforcer: e,
+		buffers: sync.Pool{New: func() any {
+			b := make([]byte, copyBufferSize)
+			return &b
+		}},
+	}
+}
+
+// dialKey finds, in the context of a round trip, the request it is for, so
+// that a new connection is made to what was judged and to nothing else.
+type dialKey struct{}
+
+type dialFor struct {
+	req     *request
+	verdict Verdict
+}
+
+// newUpstream is the pool of connections of one entrance. A connection serves
+// only the host and port that it was made for, its address was judged when it
+// was made, and it is judged again at every change of the policy: its reuse
+// needs no lookup and cannot lead elsewhere.
+func newUpstream(e *enforcer) *http.Transport {
+	return &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			d := ctx.Value(dialKey{}).(dialFor)
+			req := *d.req
+			req.method = http.MethodGet // the connection outlives the request
+			conn, live, err := e.dial(ctx, &req, d.verdict)
+			if err != nil {
+				return nil, err
+			}
+			return &pooledConn{TCPConn: conn, live: live}, nil
+		},
+		DisableCompression:     true, // no Accept-Encoding that the client did not send
+		MaxIdleConnsPerHost:    upstreamIdlePerHost,
+		IdleConnTimeout:        upstreamIdle,
+		ExpectContinueTimeout:  expectContinueTimeout,
+		MaxResponseHeaderBytes: maxAnswerHeaderBytes,
+	}
+}
+
+// pooledConn takes itself out of the live connections when it is closed.
+type pooledConn struct {
+	*net.TCPConn
+	live *liveConn
+}
+
+func (c *pooledConn) Close() error {
+	c.live.release()
+	return c.TCPConn.Close()
+}
+
+// serve carries one allowed request.
+func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, v Verdict) {
+	// Answers may begin before the request has ended (RFC 9112 section 9.3).
+	rc := http.NewResponseController(w)
+	rc.EnableFullDuplex() // HTTP/1 always can
+
+	ctx := context.WithValue(r.Context(), dialKey{}, dialFor{req, v})
+	informational := &informationalRelay{w: w}
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: informational.relay})
+
+	answer, err := req.from.upstream.RoundTrip(outgoing(ctx, r, req))
+	informational.stop()
+	if err != nil {
+		f.fail(w, r, req, err)
+		return
+	}
+	defer answer.Body.Close()
+	f.count.allowed.Add(1)
+	f.answer(w, rc, answer)
+}
+
+// answer passes an answer on: header, content as it comes, trailers.
+func (f *forwarder) answer(w http.ResponseWriter, rc *http.ResponseController, answer *http.Response) {
+	copyAnswerHeader(w.Header(), answer)
+	announced := len(answer.Trailer)
+	w.WriteHeader(answer.StatusCode)
+
+	if err := f.stream(w, rc, answer.Body); err != nil {
+		// The status is out; only a cut connection tells the client that
+		// the content is incomplete.
+		panic(http.ErrAbortHandler)
+	}
+	if len(answer.Trailer) == announced {
+		maps.Copy(w.Header(), answer.Trailer)
+		return
+	}
+	for name, values := range answer.Trailer {
+		w.Header()[http.TrailerPrefix+name] = values
+	}
+}
+
+// stream copies content and flushes it whenever more is still to come, so
+// that events and other slow streams arrive as they are sent.
+func (f *forwarder) stream(w io.Writer, rc *http.ResponseController, body io.Reader) error {
+	buf := f.buffers.Get().(*[]byte)
+	defer f.buffers.Put(buf)
+	for {
+		n, err := body.Read(*buf)
+		if n > 0 {
+			if _, err := w.Write((*buf)[:n]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := rc.Flush(); err != nil {
+			return err
+		}
+	}
+}
+
+// outgoing is the request as the origin gets it.
+func outgoing(ctx context.Context, r *http.Request, req *request) *http.Request {
+	out := (&http.Request{
+		Method:        r.Method,
+		URL:           outgoingURL(r.URL, req),
+		Host:          authority(req),
+		Header:        requestHeader(r.Header),
+		Body:          r.Body,
+		ContentLength: r.ContentLength,
+		Trailer:       r.Trailer,
+	}).WithContext(ctx)
+	if r.ContentLength == 0 {
+		out.Body = http.NoBody
+	}
+	return out
+}
+
+// outgoingURL keeps path and query as they were sent; the host is the one
+// that was judged.
+func outgoingURL(u *url.URL, req *request) *url.URL {
+	return &url.URL{
+		Scheme:     "http",
+		Host:       req.target.String(),
+		Path:       u.Path,
+		RawPath:    u.RawPath,
+		ForceQuery: u.ForceQuery,
+		RawQuery:   u.RawQuery,
+	}
+}
+
+// authority is the Host field for a target: without the default port.
+func authority(req *request) string {
+	if req.target.Port != 80 {
+		return req.target.String()
+	}
+	return strings.TrimSuffix(req.target.String(), ":80")
+}
+
+// requestHeader is a client's header less what is meant for a proxy or for
+// the one connection only (RFC 9110 section 7.6.1).
+func requestHeader(from http.Header) http.Header {
+	header := from.Clone()
+	trailers := namesToken(from["Te"], "trailers")
+	removeHopByHop(header)
+	header.Del("X-Unix-Socket")
+	if trailers {
+		header.Set("Te", "trailers")
+	}
+	if _, ok := header["User-Agent"]; !ok {
+		header["User-Agent"] = []string{""} // or net/http puts in its own
+	}
+	return header
+}
+
+// copyAnswerHeader fills in a client's answer header.
+func copyAnswerHeader(to http.Header, answer *http.Response) {
+	removeHopByHop(answer.Header)
+	answer.Header.Del(errorHeader) // only the proxy speaks for the proxy
+	maps.Copy(to, answer.Header)
+	for _, name := range []string{"Date", "Content-Type"} {
+		if _, ok := answer.Header[name]; !ok {
+			to[name] = nil // or net/http puts in its own
+		}
+	}
+	for name := range answer.Trailer {
+		to.Add("Trailer", name)
+	}
+}
+
+// removeHopByHop removes the fields that concern one connection alone, those
+// that Connection names, and everything addressed to a proxy.
+func removeHopByHop(header http.Header) {
+	for _, field := range header["Connection"] {
+		for name := range strings.SplitSeq(field, ",") {
+			name = textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name))
+			// A client must not be able to take these from the request.
+			if name != "Host" && name != "Content-Length" && name != "Transfer-Encoding" {
+				delete(header, name)
+			}
+		}
+	}
+	for name := range header {
+		if strings.HasPrefix(name, "Proxy-") {
+			delete(header, name)
+		}
+	}
+	for _, name := range [...]string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"} {
+		delete(header, name)
+	}
+}
+
+// namesToken reports whether a comma-separated field has a token.
+func namesToken(fields []string, token string) bool {
+	for _, field := range fields {
+		for part := range strings.SplitSeq(field, ",") {
+			if name, _, _ := strings.Cut(part, ";"); strings.EqualFold(textproto.TrimString(name), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// informationalRelay passes interim answers (RFC 9110 section 15.2) on until
+// the final one is there: they arrive on a goroutine of the transport.
+type informationalRelay struct {
+	mu      sync.Mutex
+	w       http.ResponseWriter
+	stopped bool
+}
+
+func (i *informationalRelay) relay(code int, header textproto.MIMEHeader) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.stopped {
+		return nil
+	}
+	h := i.w.Header()
+	interim := http.Header(header).Clone()
+	removeHopByHop(interim)
+	interim.Del(errorHeader)
+	maps.Copy(h, interim)
+	i.w.WriteHeader(code)
+	clear(h)
+	return nil
+}
+
+func (i *informationalRelay) stop() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.stopped = true
+}

@@ -1,0 +1,216 @@
+// Handle: the running proxy, and how it ends.
+
+package networkproxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+
+	"example.com/networkproxy/internal/track"
+)
+
+// Handle is a running proxy. Safe for concurrent use.
+type Handle struct {
+	settings *settings
+	log      *slog.Logger
+	enforcer *enforcer
+	shared   *entrance // of the listeners that belong to no session
+	http     *httpProxy
+	admin    *adminServer
+	warnings []string // of Run, about addresses that were clamped
+
+	live      *track.Group // every client connection
+	listeners []net.Listener
+	httpAddr  string
+	adminAddr string
+	serving   sync.WaitGroup
+
+	mu      sync.Mutex // serialises changes of the policy
+	loaded  *loaded
+	started Config // what Run opened the listeners by
+	mode    runtimeMode
+	fault   error // of the last reload, if it failed
+
+	stopOnce sync.Once
+	detach   func() bool // from Run's context
+	drain    context.Context
+	cut      context.CancelCauseFunc // ends the drain: what is open is cut
+	done     chan struct{}
+	endMu    sync.Mutex
+	end      error // why the proxy ended, where nobody had asked it to
+}
+
+func newHandle(s *settings, first *loaded) *Handle {
+	h := &Handle{
+		settings: s,
+		log:      s.log,
+		loaded:   first,
+		started:  first.Config,
+		live:     track.NewGroup(nil),
+		done:     make(chan struct{}),
+	}
+	h.drain, h.cut = context.WithCancelCause(context.Background())
+	h.enforcer = newEnforcer(s, h.drain)
+	h.enforcer.current.Store(first.compile(1, first.Config.Mode, &h.enforcer.own))
+	h.shared = newEntrance(h.enforcer, Attribution{})
+	h.http = newHTTPProxy(h.enforcer)
+	h.admin = newAdminServer(h)
+	return h
+}
+
+// listen opens every listener, or returns an error; the caller then closes
+// those that were opened.
+func (h *Handle) listen(ctx context.Context) error {
+	open := func(ep endpoint) (string, error) {
+		l, err := h.listenOn(ctx, ep)
+		if err != nil {
+			return "", err
+		}
+		h.listeners = append(h.listeners, l)
+		h.enforcer.own.add(l.Addr())
+		return l.Addr().String(), nil
+	}
+	s := h.settings
+	var err error
+	h.httpAddr, err = open(endpoint{key: keyProxyURL, override: s.httpAddr, handed: s.httpListener})
+	if err != nil {
+		return err
+	}
+	h.adminAddr, err = open(endpoint{key: keyAdminURL, override: s.adminAddr, handed: s.adminListener})
+	return err
+}
+
+func (h *Handle) closeListeners() {
+	for _, l := range h.listeners {
+		l.Close()
+	}
+	h.settings.closeHandedIn()
+}
+
+// serve starts a goroutine for every listener.
+func (h *Handle) serve() {
+	h.serving.Go(func() {
+		h.ended(h.http.server.Serve(h.track(h.listeners[0], h.shared)))
+	})
+	h.serving.Go(func() {
+		h.ended(h.admin.serve(h.listeners[1]))
+	})
+	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "mode", string(h.Mode()))
+}
+
+// track makes a listener one of an entrance.
+func (h *Handle) track(l net.Listener, from *entrance) *entranceListener {
+	return &entranceListener{
+		Listener: &track.Listener{Inner: l, Group: h.live, Logger: h.log},
+		from:     from,
+	}
+}
+
+// ended takes note of a server that stopped serving. If nobody asked it to,
+// the whole proxy ends: half a proxy is worse than none.
+func (h *Handle) ended(err error) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) || err == nil {
+		return
+	}
+	h.log.Error("a listener failed; the proxy stops", "error", err)
+	h.endMu.Lock()
+	h.end = errors.Join(h.end, err)
+	h.endMu.Unlock()
+	h.cut(err)
+	h.begin()
+}
+
+// HTTPAddr is the host:port of the HTTP proxy; empty when nothing is bound.
+func (h *Handle) HTTPAddr() string { return h.httpAddr }
+
+// AdminAddr is the host:port of the admin API; empty when nothing is bound.
+func (h *Handle) AdminAddr() string { return h.adminAddr }
+
+// Warnings tells the user, in sentences, what in the configuration is odd or
+// risky, and which listeners are not where it asks for and why.
+func (h *Handle) Warnings() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Concat(h.loaded.notices(), h.warnings)
+}
+
+// Blocked returns the newest refusals, oldest first; at most 200 are kept.
+func (h *Handle) Blocked() []BlockedRequest {
+	list, _ := h.enforcer.blocked.list()
+	return list
+}
+
+// Done is closed once the proxy has ended and everything is released.
+func (h *Handle) Done() <-chan struct{} { return h.done }
+
+// Wait waits for the end of the proxy. It returns nil after Shutdown, Close
+// or the end of Run's context, and otherwise what made the proxy end.
+func (h *Handle) Wait() error {
+	<-h.done
+	h.endMu.Lock()
+	defer h.endMu.Unlock()
+	return h.end
+}
+
+// Shutdown stops accepting, lets requests and tunnels finish until ctx ends,
+// and cuts those that are left then, in which case it returns ctx's error. An
+// idle tunnel does not finish by itself: give ctx a deadline. When Shutdown
+// returns, every listener and connection is closed. It may be called more
+// than once, and from several goroutines.
+func (h *Handle) Shutdown(ctx context.Context) error {
+	h.begin()
+	select {
+	case <-h.done:
+		return nil
+	case <-ctx.Done():
+		h.cut(ErrClosed)
+		<-h.done
+		return ctx.Err()
+	}
+}
+
+// Close is Shutdown without waiting for anything to finish.
+func (h *Handle) Close() error {
+	h.cut(ErrClosed)
+	h.begin()
+	<-h.done
+	return nil
+}
+
+// begin starts the end, once.
+func (h *Handle) begin() {
+	h.stopOnce.Do(func() { go h.stop() })
+}
+
+// stop ends the proxy: nothing new, then the drain, then the cut, then the
+// wait for every goroutine.
+func (h *Handle) stop() {
+	defer close(h.done)
+	if h.detach != nil {
+		h.detach()
+	}
+	// http.Server.Shutdown closes the listeners at once and then waits for
+	// requests; the tunnels, which it does not know, are waited for after it.
+	h.http.server.Shutdown(h.drain)
+	h.live.Wait(h.drain)
+	h.admin.server.Shutdown(h.drain)
+
+	h.cut(ErrClosed)
+	h.closeListeners()
+	h.live.CloseAll()
+	h.http.server.Close()
+	h.admin.server.Close()
+	h.shared.upstream.CloseIdleConnections()
+	h.enforcer.live.closeAll()
+
+	h.serving.Wait()
+	h.live.Wait(context.Background())
+	h.admin.conns.Wait(context.Background())
+	h.enforcer.deciding.Wait()
+	h.log.Info("networkproxy has ended")
+}

@@ -1,0 +1,245 @@
+// The HTTP proxy: requests in absolute-form are forwarded (RFC 9112 section
+// 3.2.2), CONNECT opens a tunnel (RFC 9110 section 9.3.6), and anything else
+// is answered with what a proxy expects.
+
+package networkproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/track"
+	"example.com/networkproxy/internal/tunnel"
+)
+
+// Limits on what a client may make the proxy wait for or hold. The bodies of
+// requests and answers have no time limit: streams are legitimate.
+const (
+	headerTimeout  = 10 * time.Second // to send a request's header
+	keepAliveIdle  = 90 * time.Second // between two requests of a connection
+	maxHeaderBytes = 64 << 10
+	tunnelIdle     = 10 * time.Minute // a tunnel in which neither side sends
+)
+
+// httpProxy serves HTTP on every listener of one proxy.
+type httpProxy struct {
+	*enforcer
+	server    *http.Server
+	forward   *forwarder
+	exchanges exchanges
+}
+
+func newHTTPProxy(e *enforcer) *httpProxy {
+	h := &httpProxy{enforcer: e, forward: newForwarder(e)}
+	h.server = &http.Server{
+		Handler:                      h,
+		ReadHeaderTimeout:            headerTimeout,
+		IdleTimeout:                  keepAliveIdle,
+		MaxHeaderBytes:               maxHeaderBytes,
+		DisableGeneralOptionsHandler: true, // OPTIONS * is not ours to answer
+		ErrorLog:                     slog.NewLogLogger(e.log.Handler(), slog.LevelWarn),
+		BaseContext: func(l net.Listener) context.Context {
+			return context.WithValue(e.ends, listenerKey{}, l)
+		},
+		ConnContext: h.exchanges.open,
+		ConnState: func(c net.Conn, state http.ConnState) {
+			if h.exchanges.changed(c, state) {
+				h.malformed(addrPortOf(c.RemoteAddr()), ProtocolHTTP, errors.New("not an HTTP/1.1 request, or cut short"))
+			}
+		},
+	}
+	return h
+}
+
+// ServeHTTP sorts a request into forwarding or CONNECT.
+func (h *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := exchangeOf(r)
+	x.pending.Store(false)
+	from, client := x.from, x.client
+	protocol, target, err := targetOf(r)
+	if err != nil {
+		h.malformed(client, protocol, err)
+		writeMalformed(w, protocol, r.Method, err)
+		return
+	}
+	req := &request{
+		query: query{
+			protocol: protocol,
+			target:   target,
+			method:   r.Method,
+			upgrade:  protocol == ProtocolHTTP && upgradeType(r.Header) != "",
+		},
+		client: client,
+		from:   from,
+	}
+	if protocol == ProtocolHTTP && r.Header.Get("X-Unix-Socket") != "" {
+		err := errors.New("the x-unix-socket header is not supported here")
+		h.malformed(client, protocol, err)
+		writeAnswer(w, http.StatusNotImplemented, refusalBody{
+			Status: "error", Protocol: protocol, Method: r.Method, Reason: "unix_socket_unsupported",
+			Message: "networkproxy cannot carry this request: " + err.Error() + ".",
+		})
+		return
+	}
+
+	v := h.decide(r.Context(), req)
+	switch {
+	case !v.Allowed:
+		h.refuse(w, req, v)
+	case protocol == ProtocolHTTPSConnect:
+		h.connect(w, r, req, v)
+	case req.upgrade:
+		h.upgrade(w, r, req, v)
+	default:
+		h.forward.serve(w, r, req, v)
+	}
+}
+
+// refuse answers and records one refusal.
+func (h *httpProxy) refuse(w http.ResponseWriter, req *request, v Verdict) {
+	h.refused(req, v)
+	writeRefusal(w, req, v)
+}
+
+// fail answers and records that a target could not be reached, or, where the
+// addresses that it resolved to were refused, that refusal. A client that has
+// gone is told nothing.
+func (e *enforcer) fail(w http.ResponseWriter, r *http.Request, req *request, err error) {
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		e.refused(req, refused.Verdict)
+		writeRefusal(w, req, refused.Verdict)
+		return
+	}
+	e.failure(req, err)
+	if r.Context().Err() == nil {
+		writeFailure(w, req, err)
+	}
+}
+
+// targetOf reads the target of a proxy request and refuses every form that
+// is not one a proxy should be sent.
+func targetOf(r *http.Request) (Protocol, hostname.Target, error) {
+	if r.Method == http.MethodConnect {
+		t, err := connectTarget(r)
+		return ProtocolHTTPSConnect, t, err
+	}
+	t, err := forwardTarget(r)
+	return ProtocolHTTP, t, err
+}
+
+// connectTarget reads authority-form, the only one CONNECT has (RFC 9112
+// section 3.2.3). It goes by the bytes of the request line, not by what
+// net/url made of them.
+func connectTarget(r *http.Request) (hostname.Target, error) {
+	if r.ProtoMajor != 1 {
+		return hostname.Target{}, fmt.Errorf("%s is not spoken here; use HTTP/1.1", r.Proto)
+	}
+	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+		return hostname.Target{}, errors.New("a CONNECT request has no content (RFC 9110 section 9.3.6)")
+	}
+	return hostname.ParseTarget(r.RequestURI)
+}
+
+// forwardTarget reads absolute-form (RFC 9112 section 3.2.2).
+func forwardTarget(r *http.Request) (hostname.Target, error) {
+	u := r.URL
+	switch {
+	case r.ProtoMajor != 1:
+		return hostname.Target{}, fmt.Errorf("%s is not spoken here; use HTTP/1.1", r.Proto)
+	case u.Scheme == "":
+		return hostname.Target{}, errors.New("this is an HTTP proxy, not a web server: send it requests with a full http:// URL, " +
+			"for example through HTTP_PROXY or curl --proxy")
+	case u.Scheme == "https":
+		return hostname.Target{}, errors.New("an https:// URL is reached with CONNECT, not by forwarding")
+	case u.Scheme != "http":
+		return hostname.Target{}, fmt.Errorf("the scheme %.20q is not carried; http:// and CONNECT are", u.Scheme)
+	case u.User != nil:
+		return hostname.Target{}, errors.New("a URL with a user name or password in it is refused (RFC 9110 section 4.2.4); send an Authorization header")
+	case u.Opaque != "":
+		return hostname.Target{}, errors.New("the URL has no host; write http://host/path")
+	}
+	return hostname.ParseTargetDefault(u.Host, 80)
+}
+
+// connect dials, and only then answers 200: a client must be able to tell a
+// target that is out of reach from one that closes.
+func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request, v Verdict) {
+	conn, live, err := h.dial(r.Context(), req, v)
+	if err != nil {
+		h.fail(w, r, req, err)
+		return
+	}
+	defer live.release()
+	client, err := takeOver(w, r)
+	if err != nil {
+		conn.Close()
+		h.failure(req, err)
+		return
+	}
+	defer client.release()
+	if _, err := client.conn.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n")); err != nil {
+		conn.Close()
+		h.failure(req, err)
+		return
+	}
+	h.tunnel(client, conn, req, nil)
+}
+
+// tunnel relays until either side ends it, the idle time passes, the policy
+// turns against it, or the proxy stops. back is what the target has already
+// sent beyond its answer.
+func (h *httpProxy) tunnel(client *clientConn, target net.Conn, req *request, back []byte) {
+	if !client.entry.Replace(tunnel.Pair{A: client.conn, B: target}) {
+		target.Close() // the proxy is stopping
+		return
+	}
+	h.relay(client.conn, target, req, tunnel.Options{Early: client.early, EarlyBack: back})
+}
+
+// relay is the one place where bytes of a tunnel flow, whatever protocol
+// opened it.
+func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Options) {
+	e.count.allowed.Add(1)
+	e.log.Debug("tunnel open", "host", req.target.Host.String(), "port", req.target.Port,
+		"protocol", string(req.protocol), "client", req.client)
+	opts.Idle = tunnelIdle
+	result := tunnel.Relay(client, target, opts)
+	e.log.Debug("tunnel closed", "host", req.target.Host.String(), "port", req.target.Port,
+		"protocol", string(req.protocol), "client", req.client,
+		"sent", result.Sent, "received", result.Received, "cause", result.Cause)
+}
+
+// clientConn is a client's connection after net/http has let go of it.
+type clientConn struct {
+	conn  net.Conn     // the connection itself, unwrapped
+	early []byte       // what the client has sent beyond its request
+	entry *track.Entry // its place among the live connections
+}
+
+// release closes the connection and ends its accounting.
+func (c *clientConn) release() {
+	c.conn.Close()
+	c.entry.Release()
+}
+
+// takeOver takes the connection of a request from net/http.
+func takeOver(w http.ResponseWriter, r *http.Request) (*clientConn, error) {
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, err
+	}
+	c := &clientConn{conn: conn, entry: exchangeOf(r).listener.Take(conn)}
+	conn.SetDeadline(time.Time{})
+	if c.early, err = rw.Reader.Peek(rw.Reader.Buffered()); err != nil {
+		c.release()
+		return nil, err
+	}
+	return c, nil
+}

@@ -1,0 +1,154 @@
+package domain
+
+// This file asks a Set which of its patterns matches.
+
+import (
+	"net/netip"
+
+	"example.com/networkproxy/internal/hostname"
+)
+
+// Match returns the index of a pattern that matches t, and whether there is one.
+// Of several it returns the most specific: an exact name; then the pattern with
+// the longest run of labels behind its wildcard, among those of equal length a
+// glob before "*.x" and "**.x"; for an address the one with the longest prefix;
+// "*" last. Of equally specific ones it returns one for the port before one for
+// all ports, and then the first. Without one it returns -1 and false. It does not
+// allocate.
+func (s *Set) Match(t hostname.Target) (i int, ok bool) {
+	if s == nil || t.Host.IsZero() {
+		return -1, false
+	}
+	tables := s.tables(t.Port)
+	var r rule
+	if t.Host.IsIP() {
+		r = s.matchAddr(&tables, t.Host.Addr())
+	} else if r = tables.exact(t.Host.Name()); r == 0 {
+		r = tables.wildcard(t.Host.Name())
+	}
+	if r == 0 {
+		r = tables.any()
+	}
+	return r.index()
+}
+
+// MatchExplicit is Match among the patterns without a wildcard: exact names,
+// addresses and CIDR blocks.
+func (s *Set) MatchExplicit(t hostname.Target) (i int, ok bool) {
+	if s == nil || t.Host.IsZero() {
+		return -1, false
+	}
+	tables := s.tables(t.Port)
+	if t.Host.IsIP() {
+		return s.matchAddr(&tables, t.Host.Addr()).index()
+	}
+	return tables.exact(t.Host.Name()).index()
+}
+
+// MatchAddr is Match among the addresses and CIDR blocks, for an address that a
+// name was resolved to. The address is unmapped and its zone is ignored.
+func (s *Set) MatchAddr(a netip.Addr, port uint16) (i int, ok bool) {
+	if s == nil || !a.IsValid() {
+		return -1, false
+	}
+	tables := s.tables(port)
+	return s.matchAddr(&tables, a.Unmap().WithZone("")).index()
+}
+
+// tables are the tables that can match at one port: first the one for the port,
+// if there is one, then the one for all ports.
+type tables [2]*table
+
+func (s *Set) tables(port uint16) tables {
+	return tables{s.byPort[port], &s.allPorts}
+}
+
+func (ts *tables) exact(name string) rule {
+	for _, t := range ts {
+		if t == nil {
+			continue
+		}
+		if r := t.exact[name]; r != 0 {
+			return r
+		}
+	}
+	return 0
+}
+
+// wildcard looks a name up among the patterns that end in it, and then in each
+// of its parent domains.
+func (ts *tables) wildcard(name string) rule {
+	for _, t := range ts {
+		if t == nil {
+			continue
+		}
+		if r := t.domains[name].apex; r != 0 {
+			return r
+		}
+	}
+	for i := range len(name) {
+		if name[i] != '.' {
+			continue
+		}
+		if r := ts.below(name[:i], name[i+1:]); r != 0 {
+			return r
+		}
+	}
+	return 0
+}
+
+// below looks up the name head "." domain among the patterns that end in domain.
+func (ts *tables) below(head, domain string) rule {
+	var found [len(ts)]domainRules
+	for i, t := range ts {
+		if t == nil {
+			continue
+		}
+		found[i] = t.domains[domain]
+		if n := found[i].globs; n != 0 {
+			for _, g := range t.globs[n-1] {
+				if matchGlob(g.head, head) {
+					return g.rule
+				}
+			}
+		}
+	}
+	for _, d := range found {
+		if d.below != 0 {
+			return d.below
+		}
+	}
+	return 0
+}
+
+// matchAddr looks up an unmapped address without a zone.
+func (s *Set) matchAddr(ts *tables, a netip.Addr) rule {
+	lengths := s.lengths6
+	if a.Is4() {
+		lengths = s.lengths4
+	}
+	for _, bits := range lengths {
+		prefix, err := a.Prefix(int(bits))
+		if err != nil {
+			continue // the lengths are those of the address's own family
+		}
+		for _, t := range ts {
+			if t == nil {
+				continue
+			}
+			if r := t.prefixes[prefix]; r != 0 {
+				return r
+			}
+		}
+	}
+	return 0
+}
+
+func (ts *tables) any() rule {
+	for _, t := range ts {
+		if t != nil && t.any != 0 {
+			return t.any
+		}
+	}
+	return 0
+}

@@ -1,0 +1,179 @@
+package hostname
+
+// This file holds the rules for names: which text may become one, how it is
+// normalised, and what the canonical form is.
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+)
+
+const (
+	maxName  = 253 // bytes of a name without its trailing dot: RFC 1035 section 3.1 in text form
+	maxLabel = 63  // bytes of a label: RFC 1035 section 2.3.4
+
+	// maxText bounds what is given to normalisation, whose cost is not linear.
+	// No name needs more: 253 bytes of A-labels stand for fewer characters than
+	// that, of four bytes at most.
+	maxText = 4 * maxName
+)
+
+// lookup is the lookup profile of package idna (UTS #46, non-transitional, with
+// the Bidi rule of RFC 5893), but for the ASCII rules and the hyphen rules,
+// which nameProblem applies in this package's own form, and the lengths, which
+// it checks as well. A Profile is never written to after New.
+var lookup = idna.New(
+	idna.MapForLookup(),
+	idna.BidiRule(),
+	idna.Transitional(false),
+	idna.StrictDomainName(false),
+	idna.CheckHyphens(false),
+)
+
+// normalise returns the canonical form of the name s, which has passed textProblem.
+func normalise(s string) (name, problem string) {
+	name = strings.ToLower(s)
+	if !isASCII(s) || hasACE(name) {
+		var err error
+		if name, err = lookup.ToASCII(s); err != nil {
+			return "", "it is not a valid internationalised name (UTS #46)"
+		}
+		// What the mapping leaves must be what every later reader makes of it.
+		if again, err := lookup.ToASCII(name); err != nil || again != name {
+			return "", "it is an internationalised name without a stable form (UTS #46)"
+		}
+	}
+	// Only a dot that was written is the root's. A last label that vanished in the
+	// mapping ("a.xn--") must not pass for it.
+	if endsInStop(s) {
+		name = strings.TrimSuffix(name, ".")
+	}
+	if problem := nameProblem(name); problem != "" {
+		return "", problem
+	}
+	return name, ""
+}
+
+// endsInStop reports whether s ends in one of the characters that UTS #46
+// section 4 takes for a full stop.
+func endsInStop(s string) bool {
+	last, _ := utf8.DecodeLastRuneInString(s)
+	return strings.ContainsRune(".\u3002\uff0e\uff61", last)
+}
+
+// textProblem says what is wrong with text that no kind of host could have, or
+// returns the empty string. It sees the text as given, before any mapping, so
+// that its answer can name the character.
+func textProblem(s string) string {
+	if len(s) > maxText {
+		return "it is too long; a name has at most 253 bytes"
+	}
+	if !utf8.ValidString(s) {
+		return "it is not UTF-8"
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == 0:
+			return "it has a NUL byte"
+		case c < 0x20 || c == 0x7f:
+			return "it has a control character"
+		case c == ' ':
+			return "it has a space"
+		case c == '@':
+			return "it has an @; leave user and password out"
+		case c == '/' || c == '\\' || c == '?' || c == '#':
+			return "it has a " + string(rune(c)) + "; give the host alone, not a URL or a path"
+		case c == '*':
+			return "it has a wildcard; give one host"
+		case strings.IndexByte("!\"$&'()+,;<=>^`{|}", c) >= 0:
+			return "it has the character " + string(rune(c)) + ", which no host has"
+		}
+	}
+	return ""
+}
+
+// nameProblem says what keeps s from being a canonical name, or returns the
+// empty string. It does not allocate. It leaves the inner form of labels that
+// begin with xn-- to normalise.
+func nameProblem(s string) string {
+	if s == "" {
+		return "it is an empty name"
+	}
+	if len(s) > maxName {
+		return "it is too long; a name has at most 253 bytes"
+	}
+	start := 0
+	for i := range len(s) {
+		c := s[i]
+		if isNameByte(c) || c == '_' {
+			continue
+		}
+		if c != '.' {
+			return "it has a character that no name has"
+		}
+		if problem := labelProblem(s[start:i]); problem != "" {
+			return problem
+		}
+		start = i + 1
+	}
+	last := s[start:]
+	if problem := labelProblem(last); problem != "" {
+		return problem
+	}
+	if isNumber(last) {
+		return "it reads as an IPv4 address in an uncommon form, or ends like one; " +
+			"write an address as four decimal numbers, such as 192.0.2.1, without a trailing dot"
+	}
+	return ""
+}
+
+// labelProblem says what keeps the bytes of a label from being one.
+func labelProblem(label string) string {
+	switch {
+	case label == "":
+		return "it has an empty label; write one dot between labels"
+	case len(label) > maxLabel:
+		return "it has a label of more than 63 bytes"
+	case label[0] == '-' || label[len(label)-1] == '-':
+		return "it has a label that begins or ends with a hyphen"
+	}
+	return ""
+}
+
+// isNumber reports whether a last label makes the name one that "ends in a
+// number" in the sense of the WHATWG URL standard: decimal or octal digits, or
+// 0x and hexadecimal digits, none included. Binary digits behind 0b count too,
+// since C23 gave them to strtoul. The resolver of an operating system
+// (inet_aton) reads no name as IPv4 whose last label is not one of these.
+func isNumber(label string) bool {
+	if label[0] < '0' || label[0] > '9' {
+		return false
+	}
+	digits := "0123456789"
+	if rest, ok := strings.CutPrefix(label, "0x"); ok {
+		label, digits = rest, "0123456789abcdef"
+	} else if rest, ok := strings.CutPrefix(label, "0b"); ok {
+		label, digits = rest, "01"
+	}
+	return strings.Trim(label, digits) == ""
+}
+
+// isNameByte reports whether c is a lower-case letter, a digit or a hyphen.
+func isNameByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-'
+}
+
+// hasACE reports whether the lower-case text s may have a label in ASCII
+// compatible encoding (RFC 5890 section 2.3.2.5). It may err on the side of yes.
+func hasACE(s string) bool { return strings.Contains(s, "xn--") }
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,124 @@
+package hostname
+
+// This file holds Target, a host and a port, and the way from text to it.
+
+import (
+	"net"
+	"strconv"
+	"strings"
+)
+
+// Target is the host and port that a client asks for. The zero value is no
+// target. Targets are comparable with == and safe for concurrent use.
+type Target struct {
+	// Host is the normalised host.
+	Host Host
+	// Port is the port number, 1 to 65535.
+	Port uint16
+}
+
+// ParseTarget parses the authority form of a request target, host ":" port (RFC
+// 9112 section 3.2.3). The port is required, and an IPv6 address stands in
+// brackets. The error is an *[Error].
+func ParseTarget(hostport string) (Target, error) {
+	return ParseTargetDefault(hostport, 0)
+}
+
+// ParseTargetDefault is ParseTarget with a port that may be missing, as in the
+// authority of a URI (RFC 3986 section 3.2); port then takes its place. A colon
+// with nothing behind it is an error all the same. If port is 0, the text must
+// have one.
+func ParseTargetDefault(hostport string, port uint16) (Target, error) {
+	t, problem := parseTarget(hostport, port)
+	if problem != "" {
+		return Target{}, &Error{Text: hostport, Problem: problem}
+	}
+	return t, nil
+}
+
+func parseTarget(hostport string, port uint16) (Target, string) {
+	host, portText, hasPort, problem := splitPort(hostport)
+	if problem != "" {
+		return Target{}, problem
+	}
+	h, problem := parse(host)
+	if problem != "" {
+		return Target{}, problem
+	}
+	if hasPort {
+		if port, problem = parsePort(portText); problem != "" {
+			return Target{}, problem
+		}
+	}
+	if port == 0 {
+		return Target{}, "it has no port; write host:port"
+	}
+	return Target{Host: h, Port: port}, ""
+}
+
+// splitPort separates the host, which keeps its brackets, from the port.
+func splitPort(s string) (host, port string, hasPort bool, problem string) {
+	if strings.HasPrefix(s, "[") {
+		end := strings.IndexByte(s, ']')
+		if end < 0 {
+			return "", "", false, "it has an opening bracket without the closing one"
+		}
+		host, rest := s[:end+1], s[end+1:]
+		if rest == "" {
+			return host, "", false, ""
+		}
+		if rest[0] != ':' {
+			return "", "", false, "only a colon and a port can follow the closing bracket"
+		}
+		return host, rest[1:], true, ""
+	}
+	host, port, hasPort = strings.Cut(s, ":")
+	if strings.Contains(port, ":") {
+		return "", "", false, "it has more than one colon; write an IPv6 address in brackets, as in [2001:db8::1]:443"
+	}
+	if host == "" {
+		return "", "", false, "it has no host"
+	}
+	return host, port, hasPort, ""
+}
+
+// ParsePort parses a port number: decimal digits that say 1 to 65535, without
+// sign, spaces or leading zeros. RFC 3986 section 3.2.3 would allow leading
+// zeros and an empty port; no client sends them, and readers differ on them.
+// The error is an *[Error].
+func ParsePort(s string) (uint16, error) {
+	port, problem := parsePort(s)
+	if problem != "" {
+		return 0, &Error{Text: s, Problem: problem}
+	}
+	return port, nil
+}
+
+func parsePort(s string) (uint16, string) {
+	const want = "; write a number from 1 to 65535"
+	if s == "" {
+		return 0, "the port is missing after the colon" + want
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, "the port is not a decimal number" + want
+		}
+	}
+	if s[0] == '0' {
+		return 0, "the port is 0 or has leading zeros" + want
+	}
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil {
+		return 0, "the port is too large" + want
+	}
+	return uint16(n), ""
+}
+
+// String returns host:port, an IPv6 address in brackets. It is empty for the
+// zero Target.
+func (t Target) String() string {
+	if t == (Target{}) {
+		return ""
+	}
+	return net.JoinHostPort(t.Host.String(), strconv.Itoa(int(t.Port)))
+}

@@ -1,0 +1,40 @@
+// The second line: the address that the kernel is given is compared with the vetted ones.
+
+package pindial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+)
+
+// ErrNotVetted means that a connection was about to be made to an address outside the vetted list, and was not. It can
+// only come from a mistake in the program.
+var ErrNotVetted = errors.New("address was not vetted")
+
+// guard connects to vetted addresses only.
+type guard struct{ vetted []netip.AddrPort }
+
+func newGuard(vetted []netip.AddrPort) guard { return guard{slices.Clone(vetted)} }
+
+// connect makes a TCP connection with the defaults of net.Dialer: no Nagle delay, keep-alive on.
+func (g guard) connect(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
+	d := net.Dialer{ControlContext: g.control}
+	return d.DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
+}
+
+// control is called with the address of the coming system call, after the socket is made and before it connects.
+func (g guard) control(_ context.Context, _, address string, _ syscall.RawConn) error {
+	addr, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("%w: %q", ErrNotVetted, address)
+	}
+	if !slices.Contains(g.vetted, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())) {
+		return fmt.Errorf("%w: %v", ErrNotVetted, addr)
+	}
+	return nil
+}

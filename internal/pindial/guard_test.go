@@ -1,0 +1,123 @@
+package pindial
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"syscall"
+	"testing"
+
+	"example.com/networkproxy/internal/testnet"
+)
+
+// TestGuardRefuses asks a Dialer's way to connect, as a mistaken caller would, for an address outside the vetted list.
+func TestGuardRefuses(t *testing.T) {
+	t.Parallel()
+	secret := testnet.Hold(t)
+	to := secret.AddrPort()
+	connect := new(Dialer).connectTo([]netip.AddrPort{
+		netip.MustParseAddrPort("93.184.215.14:443"),
+		netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), to.Port()), // another address
+		netip.AddrPortFrom(to.Addr(), to.Port()^1),                      // another port
+	})
+	for _, addr := range []netip.AddrPort{to, netip.AddrPortFrom(netip.AddrFrom16(to.Addr().As16()), to.Port())} {
+		c, err := connect(t.Context(), addr)
+		if c != nil || !errors.Is(err, ErrNotVetted) {
+			t.Errorf("connect(%v) = %v, %v; want ErrNotVetted", addr, c, err)
+		}
+	}
+	if secret.Accepted() != 0 {
+		t.Error("the server was reached")
+	}
+}
+
+func TestGuardAllows(t *testing.T) {
+	t.Parallel()
+	origin := testnet.Hold(t)
+	to := origin.AddrPort()
+	c, err := new(Dialer).connectTo([]netip.AddrPort{to})(t.Context(), to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+func TestGuardControl(t *testing.T) {
+	t.Parallel()
+	g := newGuard([]netip.AddrPort{
+		netip.MustParseAddrPort("93.184.215.14:443"),
+		netip.MustParseAddrPort("[2606:4700::1]:443"),
+	})
+	tests := []struct {
+		address string
+		ok      bool
+	}{
+		{"93.184.215.14:443", true},
+		{"[::ffff:93.184.215.14]:443", true},
+		{"[2606:4700::1]:443", true},
+		{"[2606:4700:0:0::1]:443", true},
+		{"93.184.215.14:80", false},
+		{"93.184.215.15:443", false},
+		{"127.0.0.1:443", false},
+		{"[2606:4700::1%eth0]:443", false},
+		{"example.com:443", false},
+		{"93.184.215.14", false},
+		{"", false},
+	}
+	for _, tt := range tests {
+		err := g.control(t.Context(), "tcp", tt.address, nil)
+		if (err == nil) != tt.ok || err != nil && !errors.Is(err, ErrNotVetted) {
+			t.Errorf("control(%q) = %v, want allowed: %v", tt.address, err, tt.ok)
+		}
+	}
+}
+
+// TestGuardKeepsItsList: the caller's slice may change later.
+func TestGuardKeepsItsList(t *testing.T) {
+	t.Parallel()
+	list := []netip.AddrPort{netip.MustParseAddrPort("93.184.215.14:443")}
+	g := newGuard(list)
+	list[0] = netip.MustParseAddrPort("127.0.0.1:443")
+	if err := g.control(t.Context(), "tcp", "127.0.0.1:443", nil); !errors.Is(err, ErrNotVetted) {
+		t.Errorf("control = %v, want ErrNotVetted", err)
+	}
+}
+
+// TestMostTellingError has every kind of error in the order of what it says; the last of any two is reported.
+func TestMostTellingError(t *testing.T) {
+	t.Parallel()
+	kinds := [][]error{
+		{syscall.ENETUNREACH, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT},
+		{syscall.EHOSTUNREACH},
+		{syscall.ETIMEDOUT, context.DeadlineExceeded, os.ErrDeadlineExceeded},
+		{syscall.EMFILE},
+		{syscall.ECONNREFUSED, syscall.ECONNRESET},
+		{ErrNotVetted},
+	}
+	for i, weak := range kinds {
+		for _, strong := range kinds[i+1:] {
+			for _, w := range weak {
+				for _, s := range strong {
+					for _, errs := range [][]error{{w, s}, {s, w}} {
+						if e := newConnectError(nil, errs, nil); e.Err != s {
+							t.Errorf("of %v: %v, want %v", errs, e.Err, s)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestRooted(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"example.com": "example.com.", "a.b.example.com": "a.b.example.com.", "example.com.": "example.com.",
+		"localhost": "localhost", "": "",
+	} {
+		if got := rooted(name); got != want {
+			t.Errorf("rooted(%q) = %q, want %q", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,339 @@
+package pindial_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/networkproxy/internal/ipclass"
+	"example.com/networkproxy/internal/pindial"
+	"example.com/networkproxy/internal/testnet"
+)
+
+func addrs(list ...string) []netip.Addr {
+	var out []netip.Addr
+	for _, s := range list {
+		out = append(out, netip.MustParseAddr(s))
+	}
+	return out
+}
+
+var errNotPublic = errors.New("not public")
+
+// onlyPublic is a Vet as the proxy's own.
+func onlyPublic(addrs []netip.Addr) error {
+	for _, a := range addrs {
+		if c := ipclass.Of(a); !c.Public() {
+			return fmt.Errorf("%v: %v: %w", a, c, errNotPublic)
+		}
+	}
+	return nil
+}
+
+func anything([]netip.Addr) error { return nil }
+
+func TestResolve(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		host   string
+		answer testnet.Answer
+		want   []netip.Addr
+		asked  bool
+	}{
+		{"order kept", "a.test", testnet.Addrs("8.8.8.8", "2606:4700::1", "1.1.1.1"), addrs("8.8.8.8", "2606:4700::1", "1.1.1.1"), true},
+		{"unmapped", "a.test", testnet.Addrs("::ffff:127.0.0.1"), addrs("127.0.0.1"), true},
+		{"each once", "a.test", testnet.Addrs("1.1.1.1", "::ffff:1.1.1.1", "1.1.1.1"), addrs("1.1.1.1"), true},
+		{"no zone", "a.test", testnet.Addrs("fe80::1%eth0", "fe80::1%eth1"), addrs("fe80::1"), true},
+		{"one label", "localhost", testnet.Addrs("127.0.0.1"), addrs("127.0.0.1"), true},
+		{"IPv4 literal", "192.0.2.1", testnet.Addrs("8.8.8.8"), addrs("192.0.2.1"), false},
+		{"IPv6 literal", "2001:db8::1", testnet.Addrs("8.8.8.8"), addrs("2001:db8::1"), false},
+		{"mapped literal", "::ffff:127.0.0.1", testnet.Addrs("8.8.8.8"), addrs("127.0.0.1"), false},
+		{"literal with a zone", "fe80::1%eth0", testnet.Addrs("8.8.8.8"), addrs("fe80::1"), false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var r testnet.Resolver
+			r.Set(tt.host, tt.answer)
+			d := pindial.Dialer{Resolver: &r}
+			got, err := d.Resolve(t.Context(), tt.host)
+			if err != nil || !slices.Equal(got, tt.want) {
+				t.Errorf("Resolve = %v, %v; want %v", got, err, tt.want)
+			}
+			// A Resolver of the host's own is asked for the name as it stands, and once.
+			var queries []string
+			if tt.asked {
+				queries = []string{tt.host}
+			}
+			if !slices.Equal(r.Queries(), queries) {
+				t.Errorf("queries %q, want %q", r.Queries(), queries)
+			}
+		})
+	}
+}
+
+func TestResolveErrors(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name              string
+		answer            testnet.Answer
+		notFound, timeout bool
+	}{
+		{"NXDOMAIN", testnet.NXDomain(), true, false},
+		{"no address", testnet.Addrs(), true, false},
+		{"SERVFAIL", testnet.ServFail(), false, false},
+		{"silence", testnet.Silence(), false, true},
+	}
+	for _, tt := range tests {
+		check := func(t *testing.T, r pindial.Resolver, timeout time.Duration) {
+			t.Helper()
+			d := pindial.Dialer{Resolver: r, ResolveTimeout: timeout}
+			_, err := d.Resolve(t.Context(), "a.test")
+			var e *pindial.ResolveError
+			if !errors.As(err, &e) || e.Name != "a.test" || e.NotFound != tt.notFound || e.Timeout != tt.timeout || e.Err == nil {
+				t.Fatalf("Resolve = %#v", err)
+			}
+			if errors.Is(err, os.ErrDeadlineExceeded) != tt.timeout {
+				t.Errorf("errors.Is(%v, os.ErrDeadlineExceeded) = %v", err, !tt.timeout)
+			}
+		}
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var r testnet.Resolver
+				r.Set("a.test", tt.answer)
+				start := time.Now()
+				check(t, &r, 0)
+				if elapsed := time.Since(start); tt.timeout && elapsed != 10*time.Second {
+					t.Errorf("gave up after %v, want 10s", elapsed)
+				}
+			})
+		})
+		t.Run(tt.name+" by DNS", func(t *testing.T) {
+			t.Parallel()
+			server := testnet.NewDNS(t)
+			server.Set("a.test", tt.answer)
+			timeout := time.Duration(0)
+			if tt.timeout {
+				timeout = 20 * time.Millisecond
+			}
+			check(t, server.Resolver(), timeout)
+		})
+	}
+}
+
+// hollow is a resolver that answers with an address that is none.
+type hollow struct{}
+
+func (hollow) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	return []netip.Addr{{}}, nil
+}
+
+func TestResolveZeroAddr(t *testing.T) {
+	t.Parallel()
+	d := pindial.Dialer{Resolver: hollow{}}
+	got, err := d.Resolve(t.Context(), "a.test")
+	var e *pindial.ResolveError
+	if got != nil || !errors.As(err, &e) || !e.NotFound {
+		t.Errorf("Resolve = %v, %v; want not found", got, err)
+	}
+}
+
+// forgetful is a resolver whose errors drop their cause.
+type forgetful struct{}
+
+func (forgetful) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+	<-ctx.Done()
+	return nil, errors.New("lookup failed")
+}
+
+func TestResolveCanceled(t *testing.T) {
+	t.Parallel()
+	var silent testnet.Resolver
+	silent.Set("a.test", testnet.Silence())
+	for _, r := range []pindial.Resolver{&silent, forgetful{}} {
+		t.Run(fmt.Sprintf("%T", r), func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			d := pindial.Dialer{Resolver: r}
+			_, err := d.Resolve(ctx, "a.test")
+			var e *pindial.ResolveError
+			if !errors.As(err, &e) || e.Timeout || e.NotFound || !errors.Is(err, context.Canceled) {
+				t.Errorf("Resolve = %#v, want canceled", err)
+			}
+		})
+	}
+	t.Run("time-out without a cause", func(t *testing.T) {
+		t.Parallel()
+		d := pindial.Dialer{Resolver: forgetful{}, ResolveTimeout: time.Millisecond}
+		if _, err := d.Resolve(t.Context(), "a.test"); !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Resolve = %v, want a time-out", err)
+		}
+	})
+}
+
+// TestSystemResolverGetsRootedName sees the name in the error of net.Resolver, which keeps it as it was asked.
+func TestSystemResolverGetsRootedName(t *testing.T) {
+	t.Parallel()
+	server := testnet.NewDNS(t)
+	for _, tt := range []struct{ name, query string }{
+		{"gone.test", "gone.test."},
+		{"a.b.gone.test", "a.b.gone.test."},
+		{"gone-single-label", "gone-single-label"},
+	} {
+		d := pindial.Dialer{Resolver: server.Resolver()}
+		_, err := d.Resolve(t.Context(), tt.name)
+		var e *net.DNSError
+		if !errors.As(err, &e) || e.Name != tt.query {
+			t.Errorf("Resolve(%s) = %v, want net's error for %q", tt.name, err, tt.query)
+		}
+	}
+	server.Set("here.test", testnet.Addrs("8.8.8.8"))
+	d := pindial.Dialer{Resolver: server.Resolver()}
+	if got, err := d.Resolve(t.Context(), "here.test"); err != nil || !slices.Equal(got, addrs("8.8.8.8")) {
+		t.Errorf("Resolve(here.test) = %v, %v", got, err)
+	}
+}
+
+// TestRebinding has a name that is public when it is vetted, and this machine at every look-up after that.
+func TestRebinding(t *testing.T) {
+	t.Parallel()
+	public, local := netip.MustParseAddrPort("93.184.215.14:80"), netip.MustParseAddrPort("127.0.0.1:80")
+	site, secret := testnet.Hold(t), testnet.Hold(t)
+	var network testnet.Rewrite
+	network.Map(public, site.Addr())
+	network.Map(local, secret.Addr())
+	var r testnet.Resolver
+	r.Set("rebind.test", testnet.Addrs("93.184.215.14"), testnet.Addrs("127.0.0.1"))
+	d := pindial.Dialer{Resolver: &r, Connect: network.Connect}
+
+	c, err := d.DialName(t.Context(), "rebind.test", 80, onlyPublic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if got := r.Queries(); len(got) != 1 {
+		t.Errorf("queries for one connection: %q", got)
+	}
+	for range 3 {
+		if c, err := d.DialName(t.Context(), "rebind.test", 80, onlyPublic); !errors.Is(err, errNotPublic) {
+			t.Errorf("DialName after the change = %v, %v; want the vet's error", c, err)
+		}
+	}
+	if got := network.Dialed(); !slices.Equal(got, []netip.AddrPort{public}) {
+		t.Errorf("connected to %v, want %v alone", got, public)
+	}
+	if secret.Accepted() != 0 {
+		t.Error("the local server was reached")
+	}
+}
+
+func TestOneBadAddressRefusesAll(t *testing.T) {
+	t.Parallel()
+	for _, answer := range [][]string{
+		{"93.184.215.14", "127.0.0.1"},
+		{"127.0.0.1", "93.184.215.14"},
+		{"93.184.215.14", "::ffff:10.0.0.1"},
+		{"93.184.215.14", "64:ff9b::a9fe:a9fe"},
+		{"93.184.215.14", "fe80::1%eth0"},
+	} {
+		var r testnet.Resolver
+		r.Set("mixed.test", testnet.Addrs(answer...))
+		var network testnet.Rewrite
+		d := pindial.Dialer{Resolver: &r, Connect: network.Connect}
+		if _, err := d.DialName(t.Context(), "mixed.test", 80, onlyPublic); !errors.Is(err, errNotPublic) {
+			t.Errorf("%v: DialName = %v, want the vet's error", answer, err)
+		}
+		if len(network.Dialed()) != 0 {
+			t.Errorf("%v: connected to %v", answer, network.Dialed())
+		}
+	}
+}
+
+// TestVetCannotChangeTheList: what is dialed is what was resolved, even if the vet writes to its argument.
+func TestVetCannotChangeTheList(t *testing.T) {
+	t.Parallel()
+	var r testnet.Resolver
+	r.Set("a.test", testnet.Addrs("93.184.215.14"))
+	var network testnet.Rewrite
+	d := pindial.Dialer{Resolver: &r, Connect: network.Connect}
+	d.DialName(t.Context(), "a.test", 80, func(list []netip.Addr) error {
+		list[0] = netip.MustParseAddr("127.0.0.1")
+		return nil
+	})
+	if got := network.Dialed(); !slices.Equal(got, []netip.AddrPort{netip.MustParseAddrPort("93.184.215.14:80")}) {
+		t.Errorf("connected to %v", got)
+	}
+}
+
+func TestNilVet(t *testing.T) {
+	t.Parallel()
+	var r testnet.Resolver
+	r.Set("a.test", testnet.Addrs("93.184.215.14"))
+	var network testnet.Rewrite
+	d := pindial.Dialer{Resolver: &r, Connect: network.Connect}
+	if _, err := d.DialName(t.Context(), "a.test", 80, nil); err == nil || len(r.Queries())+len(network.Dialed()) != 0 {
+		t.Errorf("DialName = %v after queries %q and connections %v", err, r.Queries(), network.Dialed())
+	}
+}
+
+// TestLoopback goes through the kernel, and leaves nothing behind. It is not parallel because of Leaks.
+func TestLoopback(t *testing.T) {
+	testnet.Leaks(t)
+	origin := testnet.Echo(t)
+	to := origin.AddrPort()
+	var r testnet.Resolver
+	r.Set("a.test", testnet.Addrs("::ffff:127.0.0.1"))
+	r.Set("b.test", testnet.Addrs("127.0.0.2", "127.0.0.1")) // nobody listens at the first
+	d := pindial.Dialer{Resolver: &r}
+	for _, name := range []string{"a.test", "b.test", "127.0.0.1"} {
+		c, err := d.DialName(t.Context(), name, to.Port(), anything)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if c.RemoteAddr().String() != to.String() {
+			t.Errorf("%s: connected to %v, want %v", name, c.RemoteAddr(), to)
+		}
+		c.Close()
+	}
+
+	closed, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := closed.Addr().(*net.TCPAddr).AddrPort().Port()
+	closed.Close()
+	for _, list := range [][]netip.Addr{addrs("127.0.0.1"), addrs("127.0.0.1", "127.0.0.2", "127.0.0.3")} {
+		_, err := d.DialAddr(t.Context(), list, port)
+		var e *pindial.ConnectError
+		if !errors.As(err, &e) || len(e.Addrs) != len(list) || !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("DialAddr(%v) to a closed port = %v, want refused", list, err)
+		}
+	}
+}
+
+func BenchmarkDialName(b *testing.B) {
+	origin := testnet.Serve(b, func(*net.TCPConn) {})
+	var r testnet.Resolver
+	r.Set("a.test", testnet.Addrs("127.0.0.1"))
+	d := pindial.Dialer{Resolver: &r}
+	b.ReportAllocs()
+	for b.Loop() {
+		c, err := d.DialName(b.Context(), "a.test", origin.AddrPort().Port(), anything)
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.SetLinger(0) // leave no port in TIME-WAIT
+		c.Close()
+	}
+}

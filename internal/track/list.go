@@ -1,0 +1,60 @@
+// A doubly linked list whose links live in its elements: joining and leaving
+// cost no allocation beyond the element itself, and there is no map to grow.
+
+package track
+
+import "iter"
+
+// links is embedded in the elements of a list.
+type links[T any] struct {
+	prev, next T
+	linked     bool
+}
+
+func (l *links[T]) place() *links[T] { return l }
+
+// list is a set of elements. The zero value is empty. Its owner locks it.
+type list[T interface {
+	comparable
+	place() *links[T]
+}] struct {
+	head T
+}
+
+// push adds v, which is in no list.
+func (l *list[T]) push(v T) {
+	var none T
+	p := v.place()
+	p.prev, p.next, p.linked = none, l.head, true
+	if l.head != none {
+		l.head.place().prev = v
+	}
+	l.head = v
+}
+
+// remove takes v out; it does nothing if v is in no list.
+func (l *list[T]) remove(v T) {
+	var none T
+	p := v.place()
+	if !p.linked {
+		return
+	}
+	if p.prev != none {
+		p.prev.place().next = p.next
+	} else {
+		l.head = p.next
+	}
+	if p.next != none {
+		p.next.place().prev = p.prev
+	}
+	*p = links[T]{}
+}
+
+// all yields the elements, newest first. The list must not change meanwhile.
+func (l *list[T]) all() iter.Seq[T] {
+	return func(yield func(T) bool) {
+		var none T
+		for v := l.head; v != none && yield(v); v = v.place().next {
+		}
+	}
+}

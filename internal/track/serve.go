@@ -1,0 +1,51 @@
+// The accept loop for protocols that are served connection by connection.
+
+package track
+
+import (
+	"errors"
+	"net"
+	"runtime/debug"
+)
+
+// Serve accepts until the listener or its group is closed, or Inner fails for
+// good, and calls handle for each connection in a goroutine of its own. The
+// connection is closed and its entry released when handle returns, and when it
+// panics: a panic is counted, logged with its stack, and costs that connection
+// only.
+//
+// handle may put the entry to use with [Entry.Replace]; it need not release it.
+//
+// Serve returns nil after a close, else the error of Inner. Handlers may still
+// run then: [Group.Wait] waits for them.
+func (l *Listener) Serve(handle func(c net.Conn, e *Entry)) error {
+	for {
+		c, e, err := l.accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+		go func() {
+			defer e.Release()
+			l.guard(c, func() { handle(c, e) })
+		}()
+	}
+}
+
+// guard runs f, which serves c, and closes c whatever becomes of f.
+func (l *Listener) guard(c net.Conn, f func()) {
+	defer c.Close()
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		l.panics.Add(1)
+		l.logger().Error("panic while serving a connection",
+			"addr", l.Addr().String(), "client", c.RemoteAddr(),
+			"panic", v, "stack", string(debug.Stack()))
+	}()
+	f()
+}

@@ -1,0 +1,102 @@
+// One direction of a tunnel.
+
+package tunnel
+
+import (
+	"io"
+	"net"
+	"sync"
+)
+
+// bufferSize is a compromise: a stream that is small is done in one read, and
+// one that is large leaves the buffer for a pipe soon.
+const bufferSize = 32 << 10
+
+type buffer [bufferSize]byte
+
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
+// half carries the bytes from src to dst. Only its own goroutine uses it, save
+// for the fields that say otherwise.
+type half struct {
+	t        *tunnel
+	src, dst net.Conn
+	early    []byte
+	moved    int64 // bytes written to dst; others read it after the goroutine's end
+
+	// Guarded by t.mu.
+	done     bool // nothing more will be written to dst
+	complete bool // done, and dst got the whole stream
+}
+
+// stop says why copying stopped.
+type stop uint8
+
+const (
+	atEnd             stop = iota // src has sent its whole stream
+	sourceFailed                  // reading from src failed
+	destinationFailed             // writing to dst failed
+)
+
+func (h *half) run() {
+	why, err := h.carry()
+	switch why {
+	case sourceFailed:
+		h.t.sourceBroke(h, err)
+	case destinationFailed:
+		h.t.destinationBroke(h, err)
+	case atEnd:
+		if !h.t.ended(h) {
+			return
+		}
+		if err := waitBroken(h.src); err != nil {
+			h.t.sourceBroke(h, err)
+		}
+	}
+}
+
+func (h *half) carry() (stop, error) {
+	if len(h.early) > 0 {
+		n, err := h.dst.Write(h.early)
+		h.progress(n)
+		h.early = nil
+		if err != nil {
+			return destinationFailed, err
+		}
+	}
+	if s := newSockets(h); s != nil {
+		return s.copy()
+	}
+	return h.copy()
+}
+
+// copy carries the stream between connections of any kind. It holds a buffer
+// from beginning to end.
+func (h *half) copy() (stop, error) {
+	buf := buffers.Get().(*buffer)
+	defer buffers.Put(buf)
+	for {
+		n, rerr := h.src.Read(buf[:])
+		if n > 0 {
+			h.t.touch()
+			w, werr := h.dst.Write(buf[:n])
+			h.progress(w)
+			if werr != nil {
+				return destinationFailed, werr
+			}
+		}
+		switch rerr {
+		case nil:
+		case io.EOF:
+			return atEnd, nil
+		default:
+			return sourceFailed, rerr
+		}
+	}
+}
+
+// progress counts n bytes written to dst.
+func (h *half) progress(n int) {
+	h.moved += int64(n)
+	h.t.touch()
+}

@@ -1,0 +1,56 @@
+// The pipe that splice(2) needs between two sockets.
+
+package tunnel
+
+import "syscall"
+
+const (
+	// pipeSize holds what a socket has at a time without taking much of the
+	// user's allowance: 256 such pipes fit in the default one.
+	pipeSize = 256 << 10
+
+	// spliceMost is the most one call moves. A pipe counts fragments, not bytes,
+	// and those of a fast link are larger than a page: more than pipeSize may fit.
+	spliceMost = 1 << 20
+
+	spliceNonblock = 2 // SPLICE_F_NONBLOCK
+)
+
+// pipe is a pipe in non-blocking mode. The zero value is none: a pipe made here
+// never has the same descriptor twice.
+type pipe struct{ r, w int }
+
+// newPipe makes a pipe of pipeSize, or fails: a smaller one costs more than
+// copying.
+func newPipe() (pipe, error) {
+	var fds [2]int
+	if err := syscall.Pipe2(fds[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK); err != nil {
+		return pipe{}, err
+	}
+	p := pipe{fds[0], fds[1]}
+	if _, _, e := syscall.Syscall(syscall.SYS_FCNTL, uintptr(p.w), syscall.F_SETPIPE_SZ, pipeSize); e != 0 {
+		p.close()
+		return pipe{}, e
+	}
+	return p, nil
+}
+
+func (p pipe) open() bool { return p != pipe{} }
+
+func (p pipe) close() {
+	syscall.Close(p.r)
+	syscall.Close(p.w)
+}
+
+// fill moves what socket has into p, which is empty. 0 means the stream's end.
+func (p pipe) fill(socket int) (int, error) { return splice(socket, p.w, spliceMost) }
+
+// drain moves up to n bytes from p, which holds them, to socket.
+func (p pipe) drain(socket, n int) (int, error) { return splice(p.r, socket, n) }
+
+func splice(from, to, most int) (int, error) {
+	return retry(func() (int, error) {
+		n, err := syscall.Splice(from, nil, to, nil, most, spliceNonblock)
+		return int(n), err
+	})
+}

@@ -1,0 +1,258 @@
+// Copying between sockets on Linux: no buffer while idle, a pooled buffer for
+// small streams, splice for large ones.
+
+package tunnel
+
+import (
+	"errors"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+const (
+	// spliceAfter is how many bytes a stream copies before it is worth a pipe.
+	spliceAfter = 64 << 10
+
+	// spliceTick is how often a stream that splices is looked at: one that moved
+	// less than spliceAfter since the last look gives its pipe back. Idle tunnels
+	// must hold none: an ordinary user's pipes share 64 MiB (pipe(7),
+	// pipe-user-pages-soft), and past that new ones are too small to be of use.
+	spliceTick = 100 * time.Millisecond
+
+	// spliceRetry is how many bytes a stream copies after it was refused a pipe.
+	spliceRetry = 1 << 20
+)
+
+// sockets copies from one stream socket to another.
+//
+// It reads and writes inside the callbacks of syscall.RawConn, without blocking,
+// and leaves the waiting to the runtime's poller. What has been read is in buf
+// or in pipe between calls, so that a wait that is interrupted, by a deadline or
+// otherwise, neither loses nor repeats a byte.
+type sockets struct {
+	half     *half
+	from, to syscall.RawConn
+
+	buf      *buffer // nil while there is nothing in it
+	off, end int     // buf[off:end] is still to be written
+
+	pipe     pipe  // open while the stream splices
+	inPipe   int   // bytes in it, still to be written
+	spliced  int64 // bytes since the last tick
+	copied   int64 // bytes since the stream last gave its pipe back
+	noSplice bool  // these sockets cannot be spliced
+
+	eof bool
+	err error // of the system call in a callback
+}
+
+// newSockets returns nil if src or dst is not a stream socket of the net package.
+func newSockets(h *half) *sockets {
+	from, to := rawStream(h.src), rawStream(h.dst)
+	if from == nil || to == nil {
+		return nil
+	}
+	return &sockets{half: h, from: from, to: to}
+}
+
+func rawStream(c net.Conn) syscall.RawConn {
+	var sc syscall.Conn
+	switch c := c.(type) {
+	case *net.TCPConn:
+		sc = c
+	case *net.UnixConn:
+		if c.LocalAddr().Network() != "unix" {
+			return nil // messages, not a stream
+		}
+		sc = c
+	default:
+		return nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+func (s *sockets) copy() (stop, error) {
+	defer s.release()
+	read, write := s.read, s.write // one allocation each, not one per call
+	for {
+		if err := s.from.Read(read); err != nil {
+			if s.pipe.open() && errors.Is(err, os.ErrDeadlineExceeded) {
+				s.tick()
+				continue
+			}
+			return sourceFailed, err
+		}
+		if s.err != nil {
+			return sourceFailed, s.opError("read", s.half.src)
+		}
+		if s.eof {
+			return atEnd, nil
+		}
+		if err := s.to.Write(write); err != nil {
+			return destinationFailed, err
+		}
+		if s.err != nil {
+			return destinationFailed, s.opError("write", s.half.dst)
+		}
+		if s.copied >= spliceAfter && !s.noSplice && !s.pipe.open() {
+			s.beginSplice()
+		}
+	}
+}
+
+// read is the callback that reads what there is. It reports false, and holds no
+// buffer, when there is nothing yet.
+func (s *sockets) read(fd uintptr) bool {
+	var n int
+	if s.pipe.open() {
+		n, s.err = s.pipe.fill(int(fd))
+		if unspliceable(s.err) {
+			s.noSplice = true
+			s.endSplice()
+		}
+		s.inPipe = max(n, 0)
+	}
+	if !s.pipe.open() {
+		if s.buf == nil {
+			s.buf = buffers.Get().(*buffer)
+		}
+		n, s.err = retry(func() (int, error) { return syscall.Read(int(fd), s.buf[:]) })
+		s.off, s.end = 0, max(n, 0)
+		if n <= 0 {
+			s.freeBuffer()
+		}
+	}
+	if s.err == syscall.EAGAIN {
+		return false
+	}
+	if s.err == nil {
+		s.eof = n == 0
+		s.half.t.touch()
+	}
+	return true
+}
+
+// write is the callback that writes what read has read. It reports false while
+// some of it is left.
+func (s *sockets) write(fd uintptr) bool {
+	for s.inPipe > 0 || s.off < s.end {
+		var n int
+		if s.inPipe > 0 {
+			n, s.err = s.pipe.drain(int(fd), s.inPipe)
+		} else {
+			n, s.err = retry(func() (int, error) { return syscall.Write(int(fd), s.buf[s.off:s.end]) })
+		}
+		if s.err != nil {
+			return s.err != syscall.EAGAIN
+		}
+		if s.inPipe > 0 {
+			s.inPipe -= n
+			s.spliced += int64(n)
+		} else {
+			s.off += n
+			s.copied += int64(n)
+		}
+		s.half.progress(n)
+	}
+	return true
+}
+
+func (s *sockets) beginSplice() {
+	p, err := newPipe()
+	if err != nil {
+		s.copied = spliceAfter - spliceRetry
+		return
+	}
+	s.freeBuffer()
+	s.pipe = p
+	s.spliced = 0
+	s.half.src.SetReadDeadline(time.Now().Add(spliceTick))
+}
+
+// endSplice goes back to copying. The pipe is empty, or the stream has failed.
+func (s *sockets) endSplice() {
+	s.pipe.close()
+	s.pipe = pipe{}
+	s.inPipe = 0
+	s.copied = 0
+	s.half.src.SetReadDeadline(time.Time{})
+}
+
+// tick keeps the pipe of a stream that is busy, and takes that of one that is not.
+func (s *sockets) tick() {
+	if s.spliced < spliceAfter {
+		s.endSplice()
+		return
+	}
+	s.spliced = 0
+	s.half.src.SetReadDeadline(time.Now().Add(spliceTick))
+}
+
+func (s *sockets) freeBuffer() {
+	if s.buf != nil {
+		buffers.Put(s.buf)
+		s.buf = nil
+	}
+}
+
+func (s *sockets) release() {
+	s.freeBuffer()
+	if s.pipe.open() {
+		s.endSplice()
+	}
+}
+
+// opError dresses the error of a system call as the net package does.
+func (s *sockets) opError(op string, c net.Conn) error {
+	local := c.LocalAddr()
+	return &net.OpError{Op: op, Net: local.Network(), Source: local, Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, s.err)}
+}
+
+// unspliceable reports whether err says that the kernel cannot, or a sandbox
+// does not let us, splice from this socket. No byte has moved then.
+func unspliceable(err error) bool {
+	switch err {
+	case syscall.EINVAL, syscall.ENOSYS, syscall.EOPNOTSUPP, syscall.EPERM:
+		return true
+	}
+	return false
+}
+
+// retry repeats a system call that a signal interrupts.
+func retry(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
+
+// waitBroken waits, after the stream of c has ended, until c is closed or breaks,
+// and returns why. For anything but a stream socket it returns nil at once.
+//
+// Without it, nobody would look at a client that half-closes and then resets, or
+// that is closed from outside, before there is something to write to it.
+func waitBroken(c net.Conn) error {
+	raw := rawStream(c)
+	if raw == nil {
+		return nil
+	}
+	var broken error
+	err := raw.Read(func(fd uintptr) bool {
+		if e, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR); err == nil && e != 0 {
+			broken = &net.OpError{Op: "read", Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: syscall.Errno(e)}
+		}
+		return broken != nil
+	})
+	if broken != nil {
+		return broken
+	}
+	return err
+}

@@ -1,0 +1,154 @@
+// What a tunnel holds: descriptors, pipes and goroutines.
+
+package tunnel
+
+import (
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// alone runs f in a process of its own, where nothing else opens descriptors.
+func alone(t *testing.T, f func(t *testing.T)) {
+	const key = "TUNNEL_TEST_ALONE"
+	if os.Getenv(key) == t.Name() {
+		f(t)
+		return
+	}
+	t.Parallel()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), key+"="+t.Name())
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func descriptors(t testing.TB) int {
+	t.Helper()
+	names, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(names) - 1 // the directory itself
+}
+
+// eventually waits for a condition that other goroutines bring about.
+func eventually(t *testing.T, what string, get func() int, want int) {
+	t.Helper()
+	end := time.Now().Add(patience)
+	for got := get(); got != want; got = get() {
+		if time.Now().After(end) {
+			t.Fatalf("%s: %d, want %d", what, got, want)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+// TestIdleTunnelHoldsTwoDescriptors moves enough to splice, then nothing.
+func TestIdleTunnelHoldsTwoDescriptors(t *testing.T) {
+	alone(t, func(t *testing.T) {
+		const tunnels = 20
+		descriptors(t)
+		dialed(t) // the poller's own descriptors
+		before := descriptors(t)
+		var rigs []*rig
+		for range tunnels {
+			rigs = append(rigs, newRig(t, Options{}))
+		}
+		most := 0
+		for _, r := range rigs {
+			go io.CopyN(r.client, rand.NewChaCha8([32]byte{}), 1<<20)
+			if _, err := io.CopyN(io.Discard, r.server, 1<<20); err != nil {
+				t.Fatal(err)
+			}
+			most = max(most, descriptors(t)-before)
+		}
+		// Each rig is two connections whose four ends are all in this process.
+		if most <= 4*tunnels {
+			t.Errorf("at most %d descriptors while busy: no tunnel has spliced", most)
+		}
+		eventually(t, "descriptors of idle tunnels", func() int { return descriptors(t) - before }, 4*tunnels)
+
+		// One that has given its pipe back takes another when it is busy again.
+		r := rigs[0]
+		go io.CopyN(r.client, rand.NewChaCha8([32]byte{}), 1<<20)
+		if _, err := io.CopyN(io.Discard, r.server, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		if got := descriptors(t) - before; got != 4*tunnels+2 {
+			t.Errorf("%d descriptors with one busy tunnel, want %d", got, 4*tunnels+2)
+		}
+	})
+}
+
+// TestNothingIsLeft ends tunnels in every way and counts.
+func TestNothingIsLeft(t *testing.T) {
+	alone(t, func(t *testing.T) {
+		dialed(t)
+		fds, goroutines := descriptors(t), runtime.NumGoroutine()
+		for i := range 40 {
+			r := newRig(t, Options{Idle: time.Minute, Early: []byte("early")})
+			if err := useAndEnd(i, r.client, r.server, Pair{r.a, r.b}); err != nil {
+				t.Fatal(err)
+			}
+			r.wait(t)
+			r.client.Close()
+			r.server.Close()
+		}
+		eventually(t, "descriptors", func() int { return descriptors(t) }, fds)
+		eventually(t, "goroutines", runtime.NumGoroutine, goroutines)
+	})
+}
+
+// TestWithoutPipes uses up the descriptors, so that no stream gets a pipe.
+func TestWithoutPipes(t *testing.T) {
+	alone(t, func(t *testing.T) {
+		r := newRig(t, Options{})
+		expectEcho := func() {
+			t.Helper()
+			bothWays(t, r.client, r.server, 7, 8<<20, large)
+		}
+		limit := syscall.Rlimit{Cur: uint64(descriptors(t)), Max: 4096}
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := newPipe(); err == nil {
+			t.Fatal("there is a pipe: the test tests nothing")
+		}
+		expectEcho()
+		if got, want := r.wait(t), (Result{Sent: 8 << 20, Received: 8 << 20}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	})
+}
+
+// TestPipe checks that a stream reads the same from a pipe in any number of goes.
+func TestPipeIsNonBlocking(t *testing.T) {
+	t.Parallel()
+	p, err := newPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	client, server := dialed(t)
+	raw, err := server.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) {
+		if n, err := p.fill(int(fd)); err != syscall.EAGAIN {
+			t.Errorf("fill from an empty socket: %d, %v; want EAGAIN", n, err)
+		}
+		if n, err := p.drain(int(fd), 10); err != syscall.EAGAIN {
+			t.Errorf("drain of an empty pipe: %d, %v; want EAGAIN", n, err)
+		}
+	})
+	client.Close()
+}

@@ -1,0 +1,251 @@
+// Package tunnel relays bytes both ways between two connections, as a proxy
+// does after CONNECT, SOCKS5 CONNECT or an upgrade (RFC 9110 sections 7.8 and
+// 9.3.6, RFC 1928 section 6).
+//
+// On Linux a tunnel between TCP or Unix sockets holds no buffer and no pipe
+// while nothing moves: it waits until a socket is readable, copies through a
+// pooled buffer, and lets the kernel move the bytes (splice) while a stream is
+// large. Elsewhere, and for other connections, it copies through a buffer.
+//
+// The package knows nothing of policy: it is given two connections that are
+// allowed to talk.
+package tunnel
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// Options are the limits of one tunnel and what was read before it began. The
+// zero value has no limits and no early bytes.
+type Options struct {
+	// Idle ends the tunnel when neither direction has moved a byte for so long;
+	// a long transfer one way is not idle. 0 means no limit. What counts is
+	// bytes that the tunnel reads or writes: the kernel may still be sending
+	// what the tunnel wrote earlier.
+	Idle time.Duration
+
+	// Lifetime ends the tunnel so long after it began. 0 means no limit.
+	Lifetime time.Duration
+
+	// Early holds bytes already read from a, to be written to b before all
+	// else. The tunnel keeps no reference once they are written.
+	Early []byte
+
+	// EarlyBack holds bytes already read from b, to be written to a first.
+	EarlyBack []byte
+}
+
+// Cause says why a tunnel ended. The zero value is CauseEnded.
+type Cause uint8
+
+const (
+	CauseEnded    Cause = iota // both directions reached their end
+	CauseIdle                  // Options.Idle passed
+	CauseLifetime              // Options.Lifetime passed
+	CauseResetByA              // a's connection broke: a reset, or another error
+	CauseResetByB              // b's connection broke
+	CauseClosed                // a or b was closed from outside
+)
+
+// String returns a stable word for logs and metrics.
+func (c Cause) String() string {
+	switch c {
+	case CauseEnded:
+		return "ended"
+	case CauseIdle:
+		return "idle"
+	case CauseLifetime:
+		return "lifetime"
+	case CauseResetByA:
+		return "reset_by_a"
+	case CauseResetByB:
+		return "reset_by_b"
+	case CauseClosed:
+		return "closed"
+	}
+	return "unknown"
+}
+
+// Result is what became of a tunnel.
+type Result struct {
+	Sent     int64 // bytes written to b, early ones included
+	Received int64 // bytes written to a, early ones included
+	Cause    Cause
+	Err      error // the error behind CauseResetByA, CauseResetByB and CauseClosed; else nil
+}
+
+// Pair closes both ends of a tunnel. It is what an owner keeps in order to cut
+// the tunnel from outside.
+type Pair struct{ A, B net.Conn }
+
+// Close closes A and B and returns their errors.
+func (p Pair) Close() error { return errors.Join(p.A.Close(), p.B.Close()) }
+
+// lastWords is how long the direction from a broken destination may go on: the
+// destination may have said why (an early HTTP response, a TLS alert) before it
+// stopped reading, and that is still in its receive queue.
+const lastWords = time.Second
+
+// Relay copies from a to b and from b to a until both directions have ended,
+// and closes both connections. It uses the caller's goroutine and one more,
+// which has ended when Relay returns.
+//
+// The end of one stream is passed on with CloseWrite (a FIN), and the opposite
+// direction goes on. A connection without CloseWrite cannot be half-closed: the
+// end of the stream towards it ends the tunnel.
+//
+// When a connection breaks, the tunnel ends at once, and the other connection
+// is reset (SetLinger(0)) rather than closed, so that a stream cut short does
+// not look complete. If it broke under a write, what it had sent before is
+// passed on first, for up to a second and, as on a direct connection, as far as
+// the other's receive window takes it before the reset. A tunnel that ends by Lifetime or by a
+// close from outside resets the streams it cuts short too; one that ends by
+// Idle closes in the ordinary way.
+//
+// Closing a and b from outside, at any time and from any goroutine, ends the
+// tunnel at once; see [Pair]. Closing only one of them is noticed when the tunnel
+// next touches it, which is at once unless a write to the other one is stalled,
+// or the one closed is not a socket and its own stream has ended before.
+//
+// Relay clears the deadlines of both connections and sets its own; nobody else
+// may set deadlines while it runs.
+func Relay(a, b net.Conn, opts Options) Result {
+	t := &tunnel{}
+	t.forward = half{t: t, src: a, dst: b, early: opts.Early}
+	t.back = half{t: t, src: b, dst: a, early: opts.EarlyBack}
+	a.SetDeadline(time.Time{})
+	b.SetDeadline(time.Time{})
+	t.watch(opts.Idle, opts.Lifetime)
+
+	var wg sync.WaitGroup
+	wg.Go(t.back.run)
+	t.forward.run()
+	wg.Wait()
+
+	return Result{Sent: t.forward.moved, Received: t.back.moved, Cause: t.cause, Err: t.err}
+}
+
+// tunnel is the state that the two directions and the timer share.
+type tunnel struct {
+	forward, back half // a to b, b to a
+	clock         clock
+
+	mu     sync.Mutex
+	broken bool // cause is decided; a direction may be delivering last words
+	closed bool // both connections are closed
+	cause  Cause
+	err    error
+}
+
+func (t *tunnel) opposite(h *half) *half {
+	if h == &t.forward {
+		return &t.back
+	}
+	return &t.forward
+}
+
+// ended records that h has carried its whole stream, passes the end on, and
+// reports whether the tunnel goes on.
+func (t *tunnel) ended(h *half) bool {
+	w, canHalfClose := h.dst.(interface{ CloseWrite() error })
+
+	t.mu.Lock()
+	h.complete, h.done = true, true
+	// After a write error the kernel may report a reset as the end of the
+	// stream; broken tells them apart.
+	if t.broken || t.opposite(h).done || !canHalfClose {
+		t.close()
+	}
+	closed := t.closed
+	t.mu.Unlock()
+
+	if closed {
+		return false
+	}
+	w.CloseWrite() // an error here means that dst broke: the opposite direction meets it
+	return true
+}
+
+// sourceBroke ends the tunnel because reading from h.src failed.
+func (t *tunnel) sourceBroke(h *half, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h.done = true
+	t.decide(t.causeOf(err, h), err)
+	t.close()
+}
+
+// destinationBroke ends h because writing to h.dst failed, and the tunnel with
+// it once h.dst's last words are delivered.
+func (t *tunnel) destinationBroke(h *half, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h.done = true
+	cause := t.causeOf(err, t.opposite(h))
+	t.decide(cause, err)
+	if cause == CauseClosed || t.opposite(h).done {
+		t.close()
+		return
+	}
+	t.expireWithin(lastWords)
+}
+
+// causeOf names the cause of an error of h.src.
+func (t *tunnel) causeOf(err error, h *half) Cause {
+	switch {
+	case errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe), errors.Is(err, os.ErrDeadlineExceeded):
+		return CauseClosed
+	case h == &t.forward:
+		return CauseResetByA
+	default:
+		return CauseResetByB
+	}
+}
+
+// decide records the first cause; later ones are its consequences. t.mu is held.
+func (t *tunnel) decide(c Cause, err error) {
+	if t.broken || t.closed {
+		return
+	}
+	t.broken, t.cause, t.err = true, c, err
+}
+
+// close closes both connections, which ends both directions. t.mu is held.
+func (t *tunnel) close() {
+	if t.closed {
+		return
+	}
+	t.closed = true
+	t.stopClock()
+	for _, h := range []*half{&t.forward, &t.back} {
+		reset := false
+		switch t.cause {
+		case CauseResetByA, CauseResetByB:
+			reset = true
+		case CauseLifetime, CauseClosed:
+			reset = !h.complete
+		}
+		if reset {
+			abort(h.dst)
+		} else {
+			h.dst.Close()
+		}
+	}
+}
+
+// abort closes c so that its peer sees a reset, where c can do that. Under a TLS
+// connection it closes the transport: a close_notify would claim a proper end.
+func abort(c net.Conn) {
+	switch c := c.(type) {
+	case interface{ SetLinger(int) error }:
+		c.SetLinger(0)
+	case interface{ NetConn() net.Conn }:
+		abort(c.NetConn())
+	}
+	c.Close()
+}

@@ -1,0 +1,255 @@
+// Configuration in layers: several files, later over earlier, and for every
+// value the place it came from.
+
+package networkproxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+)
+
+// sourced is a configuration and where each of its values came from. It does
+// not change once it is built, except through override before it is used.
+type sourced struct {
+	Config Config
+
+	// warnings is what loading found odd, in the order it was found.
+	warnings []string
+
+	// places holds, by dotted key, the values that are not defaults.
+	places map[string]place
+}
+
+// place is where one value came from.
+type place struct {
+	file  string     // empty: set from Go
+	at    position   // of the value
+	items []position // of the elements, for an array
+}
+
+// position is a place in a file, small enough for one to be kept for every
+// pattern of a long list.
+type position struct {
+	line, column uint32
+}
+
+func (p position) in(file string) Origin {
+	return Origin{File: file, Line: int(p.line), Column: int(p.column)}
+}
+
+// newSourced returns the defaults.
+func newSourced() *sourced {
+	return &sourced{Config: DefaultConfig(), places: make(map[string]place)}
+}
+
+// sourcedFromConfig returns a configuration that was set from Go. An empty URL
+// or mode stands for its default.
+func sourcedFromConfig(c Config) *sourced {
+	s := newSourced()
+	from := c.clone()
+	given := from.fields()
+	for i, f := range s.Config.fields() {
+		if copyGiven(f.value, given[i].value) {
+			s.places[f.key] = place{}
+		}
+	}
+	return s
+}
+
+// copyGiven copies the value at src over the one at dst, unless that changes
+// nothing or src is an empty value that stands for the default.
+func copyGiven(dst, src any) bool {
+	switch dst := dst.(type) {
+	case *bool:
+		return assign(dst, *src.(*bool), *dst == *src.(*bool))
+	case *string:
+		v := *src.(*string)
+		return assign(dst, v, v == "" || v == *dst)
+	case *Mode:
+		v := *src.(*Mode)
+		return assign(dst, v, v == "" || v == *dst)
+	case *[]string:
+		v := *src.(*[]string)
+		return assign(dst, v, len(v) == 0)
+	}
+	return false
+}
+
+func assign[T any](dst *T, v T, same bool) bool {
+	if !same {
+		*dst = v
+	}
+	return !same
+}
+
+// override notes that Go code replaced the values of keys in s.Config.
+func (s *sourced) override(keys ...string) {
+	for _, k := range keys {
+		s.places[k] = place{}
+	}
+}
+
+// apply lays l over s: every value that l sets replaces the one that s had,
+// arrays whole.
+func (s *sourced) apply(l *layer) {
+	for _, f := range s.Config.fields() {
+		v, ok := l.values[f.key]
+		if !ok {
+			continue
+		}
+		switch dst := f.value.(type) {
+		case *bool:
+			*dst = v.boolean
+		case *string:
+			*dst = v.text
+		case *Mode:
+			*dst = Mode(v.text)
+		case *[]string:
+			*dst = v.list
+		}
+		s.places[f.key] = place{file: l.file, at: v.at, items: v.items}
+	}
+	s.warnings = append(s.warnings, l.warnings...)
+}
+
+// origin returns where the value of key stands; zero for a default and for a
+// value set from Go.
+func (s *sourced) origin(key string) Origin {
+	p, ok := s.places[key]
+	if !ok || p.file == "" {
+		return Origin{}
+	}
+	return p.at.in(p.file)
+}
+
+// itemOrigin returns where element i of the array key stands.
+func (s *sourced) itemOrigin(key string, i int) Origin {
+	p := s.places[key]
+	if p.file == "" || i < 0 || i >= len(p.items) {
+		return Origin{}
+	}
+	return p.items[i].in(p.file)
+}
+
+// How the source of a value is named when it is no file.
+const (
+	setFromGo = "set from Go"
+	byDefault = "default"
+)
+
+// whence names the source of a value for people: "file:line:column",
+// "set from Go" or "default".
+func (s *sourced) whence(key string) string {
+	switch p, ok := s.places[key]; {
+	case !ok:
+		return byDefault
+	case p.file == "":
+		return setFromGo
+	default:
+		return p.at.in(p.file).String()
+	}
+}
+
+// has reports whether key was set, by a file or from Go.
+func (s *sourced) has(key string) bool {
+	_, ok := s.places[key]
+	return ok
+}
+
+// origins returns the source of every value by its dotted key, as whence names
+// it.
+func (s *sourced) origins() map[string]string {
+	m := make(map[string]string)
+	for _, f := range s.Config.fields() {
+		m[f.key] = s.whence(f.key)
+	}
+	return m
+}
+
+// notices returns the warnings of loading, and those that depend on how the
+// values came out in the end.
+func (s *sourced) notices() []string {
+	out := slices.Clone(s.warnings)
+	if s.Config.EnableSOCKS5UDP && !s.Config.EnableSOCKS5 {
+		out = append(out, fmt.Sprintf("%s (%s) has no effect while enable_socks5 is false: nothing listens for SOCKS5",
+			keyEnableSOCKS5UDP, s.whence(keyEnableSOCKS5UDP)))
+	}
+	return out
+}
+
+// loadFiles reads configuration files, later over earlier, and validates the
+// outcome. Without files it returns the defaults. Every problem in every file
+// is reported, each a [*ConfigError].
+func loadFiles(paths []string) (*sourced, error) {
+	var errs errorList
+	s := newSourced()
+	for _, p := range paths {
+		data, err := readConfigFile(p)
+		if err != nil {
+			errs.add(err)
+			continue
+		}
+		s.apply(parseTOML(p, data, &errs))
+	}
+	s.checkValues(&errs)
+	if err := errs.join(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// maxConfigSize bounds a configuration file. A million patterns are about
+// 30 MB.
+const maxConfigSize = 64 << 20
+
+// readConfigFile reads the file at path. Its errors are [*ConfigError] values.
+func readConfigFile(path string) ([]byte, error) {
+	fail := func(problem string, err error) error {
+		if err != nil {
+			// The path is told as the origin already.
+			var perr *fs.PathError
+			cause := err
+			if errors.As(err, &perr) {
+				cause = perr.Err
+			}
+			problem += ": " + cause.Error()
+		}
+		return &ConfigError{Origin: Origin{File: path}, Problem: problem, Err: err}
+	}
+
+	if path == "" {
+		return nil, &ConfigError{Problem: "the path of a configuration file is empty"}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, fail("check the path, or create the file", err)
+		case errors.Is(err, fs.ErrPermission):
+			return nil, fail("give this user permission to read it", err)
+		}
+		return nil, fail("cannot be read", err)
+	}
+	defer f.Close()
+
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fail("cannot be read", err)
+	}
+	if info.IsDir() {
+		return nil, fail("is a directory: name the file in it", nil)
+	}
+	// A pipe or a device says nothing true of its size beforehand.
+	data, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+	if err != nil {
+		return nil, fail("cannot be read", err)
+	}
+	if len(data) > maxConfigSize {
+		return nil, fail(fmt.Sprintf("is larger than %d MiB, which no configuration is: is it the right file?", maxConfigSize>>20), nil)
+	}
+	return data, nil
+}

@@ -1,0 +1,82 @@
+// From a configuration to a policy: load, check against the managed limits,
+// compile the lists.
+
+package networkproxy
+
+import (
+	"context"
+
+	"example.com/networkproxy/internal/domain"
+)
+
+// loaded is a configuration that has passed every check, with its lists
+// compiled. It does not change.
+type loaded struct {
+	*sourced
+	limits      *requirements
+	allow, deny *ruleSet
+}
+
+// loadConfig reads the configuration afresh, from wherever the builder said,
+// and reports everything that is wrong with it.
+func (s *settings) loadConfig(ctx context.Context) (*loaded, error) {
+	src, err := s.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l := &loaded{sourced: src}
+	var errs errorList
+	errs.add(src.validate())
+	l.allow = compileList(src, keyAllowedDomains, src.Config.Policy.AllowedDomains, &errs)
+	l.deny = compileList(src, keyDeniedDomains, src.Config.Policy.DeniedDomains, &errs)
+	errs.add(src.checkListeners(s.overrides(), s.handedIn()...))
+	if err := errs.join(); err != nil {
+		return nil, err
+	}
+	if s.requirements == "" {
+		return l, nil
+	}
+	if l.limits, err = loadRequirements(s.requirements); err != nil {
+		return nil, err
+	}
+	return l, l.limits.check(src)
+}
+
+// overrides are the addresses that the builder sets, by key.
+func (s *settings) overrides() map[string]string {
+	return map[string]string{keyProxyURL: s.httpAddr, keyAdminURL: s.adminAddr}
+}
+
+// handedIn are the keys of the listeners that the host opened itself.
+func (s *settings) handedIn() (keys []string) {
+	if s.httpListener != nil {
+		keys = append(keys, keyProxyURL)
+	}
+	if s.adminListener != nil {
+		keys = append(keys, keyAdminURL)
+	}
+	return keys
+}
+
+// compileList parses and compiles one list.
+func compileList(src *sourced, key string, entries []string, errs *errorList) *ruleSet {
+	return &ruleSet{
+		list:    lastKey(key),
+		set:     domain.Compile(src.patterns(key, errs)),
+		entries: entries,
+		origin:  func(i int) Origin { return src.itemOrigin(key, i) },
+	}
+}
+
+// compile is the policy of a configuration.
+func (l *loaded) compile(generation uint64, mode Mode, own *ownListeners) *policy {
+	return &policy{
+		generation: generation,
+		enabled:    l.Config.Enabled,
+		mode:       mode,
+		allowLocal: l.Config.Policy.AllowLocalBinding,
+		allow:      l.allow,
+		deny:       l.deny,
+		own:        own,
+	}
+}

@@ -1,0 +1,145 @@
+// Where a configuration value stands, and the errors that say so.
+
+package networkproxy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Origin says where a configuration value stands. The zero value means that
+// it stands in no file: it is a default, or was set from Go.
+type Origin struct {
+	// File is the path as it was given.
+	File string `json:"file"`
+
+	// Line and Column count from 1. Column counts bytes, as the Go tools do.
+	// Both are 0 when the whole file is meant.
+	Line   int `json:"line,omitempty"`
+	Column int `json:"column,omitempty"`
+}
+
+// String returns "file:line:column", "file" when the whole file is meant, and
+// "" for the zero Origin.
+func (o Origin) String() string {
+	if o.Line == 0 {
+		return o.File
+	}
+	return o.File + ":" + strconv.Itoa(o.Line) + ":" + strconv.Itoa(o.Column)
+}
+
+// ConfigError is one thing that is wrong with a configuration. Loading reports
+// all that it finds, joined as by [errors.Join]; errors.As finds the first.
+type ConfigError struct {
+	// Origin is where it stands; zero for a value set from Go.
+	Origin Origin
+
+	// Key is the dotted key, with an index for an element of an array:
+	// "network_proxy.policy.denied_domains[3]". Empty when the file as a
+	// whole is wrong.
+	Key string
+
+	// Value is the offending text or boolean; empty when there is none to
+	// show.
+	Value string
+
+	// Problem says what is wrong and what to do about it.
+	Problem string
+
+	// Err is the cause, for errors.Is and errors.As: a file system error, a
+	// [LimitError], what a pattern is refused for. It may be nil. Where
+	// Problem is not empty, that includes what the user needs of it.
+	Err error
+}
+
+// Error returns "file:line:column: key = value: problem", without the parts
+// that are empty.
+func (e *ConfigError) Error() string {
+	var parts []string
+	if e.Origin != (Origin{}) {
+		parts = append(parts, e.Origin.String())
+	}
+	switch {
+	case e.Key != "" && e.Value != "":
+		parts = append(parts, e.Key+" = "+showValue(e.Value))
+	case e.Key != "":
+		parts = append(parts, e.Key)
+	}
+	switch {
+	case e.Problem != "":
+		parts = append(parts, e.Problem)
+	case e.Err != nil:
+		parts = append(parts, e.Err.Error())
+	}
+	return strings.Join(parts, ": ")
+}
+
+// Unwrap returns Err.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// LimitError says that a value exceeds a managed limit. It is the cause of the
+// [ConfigError] that names the value.
+type LimitError struct {
+	// Limit is what the limit asks for, as a sentence.
+	Limit string
+
+	// Origin is where the limit stands.
+	Origin Origin
+}
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("exceeds a managed limit: %s (%s)", e.Limit, e.Origin)
+}
+
+// showValue quotes a value for an error, so that nothing in it can pass for
+// another line of a log, and cuts a long one. Booleans stay bare.
+func showValue(v string) string {
+	if v == "true" || v == "false" {
+		return v
+	}
+	return quote(v)
+}
+
+// quote is %q, cut to a length that leaves an error readable.
+func quote(s string) string {
+	const most = 120
+	if len(s) <= most {
+		return strconv.Quote(s)
+	}
+	cut := most
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return strconv.Quote(s[:cut]) + "..."
+}
+
+// errorList collects what is wrong with a configuration and reports the first
+// of it: a file of the wrong kind can hold a million mistakes. The zero value
+// is empty.
+type errorList struct {
+	list []error
+	more int
+}
+
+// maxErrors is how many errors are reported one by one.
+const maxErrors = 20
+
+func (l *errorList) add(err error) {
+	if len(l.list) == maxErrors {
+		l.more++
+		return
+	}
+	l.list = append(l.list, err)
+}
+
+// join joins the errors; nil when there are none.
+func (l *errorList) join() error {
+	if l.more > 0 {
+		return errors.Join(append(slices.Clone(l.list), fmt.Errorf("and %d more", l.more))...)
+	}
+	return errors.Join(l.list...)
+}

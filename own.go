@@ -1,0 +1,95 @@
+// The proxy's own listeners, which no request may reach through the proxy: a
+// client would drive the admin API, or chain the proxy to itself.
+
+package networkproxy
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"example.com/networkproxy/internal/hostname"
+)
+
+// ownListeners is the set of ports that the proxy listens on. Reading it
+// takes no lock. The zero value is empty; safe for concurrent use.
+type ownListeners struct {
+	ports [1 << 16 / 32]atomic.Uint32 // one bit a port
+
+	mu    sync.Mutex
+	count map[uint16]int // two listeners may share a port on different addresses
+}
+
+func (o *ownListeners) add(addr net.Addr) {
+	port, ok := portOf(addr)
+	if !ok {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.count == nil {
+		o.count = make(map[uint16]int)
+	}
+	o.count[port]++
+	o.ports[port/32].Or(1 << (port % 32))
+}
+
+func (o *ownListeners) remove(addr net.Addr) {
+	port, ok := portOf(addr)
+	if !ok {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.count[port]--; o.count[port] <= 0 {
+		delete(o.count, port)
+		o.ports[port/32].And(^uint32(1 << (port % 32)))
+	}
+}
+
+// covers reports whether a target, as the client names it, is one of ours.
+func (o *ownListeners) covers(t hostname.Target) bool {
+	if !o.has(t.Port) {
+		return false
+	}
+	if t.Host.IsIP() {
+		return isThisMachine(t.Host.Addr())
+	}
+	return t.Host.IsLocalhost()
+}
+
+// coversAddr is covers for an address that a name resolved to.
+func (o *ownListeners) coversAddr(a netip.Addr, port uint16) bool {
+	return o.has(port) && isThisMachine(a)
+}
+
+func (o *ownListeners) has(port uint16) bool {
+	return o != nil && o.ports[port/32].Load()&(1<<(port%32)) != 0
+}
+
+// isThisMachine reports whether an address leads back to this machine: the
+// loopback and unspecified addresses, and those of its interfaces. Called
+// only when the port is one of ours, so the system call is rare. An
+// interface list that cannot be read counts as a yes: refusing is safe.
+func isThisMachine(a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	if a.IsLoopback() || a.IsUnspecified() {
+		return true
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return true
+	}
+	for _, ifa := range addrs {
+		if prefix, err := netip.ParsePrefix(ifa.String()); err == nil && prefix.Addr().Unmap() == a {
+			return true
+		}
+	}
+	return false
+}
+
+func portOf(addr net.Addr) (uint16, bool) {
+	ap, err := netip.ParseAddrPort(addr.String())
+	return ap.Port(), err == nil
+}

@@ -1,0 +1,309 @@
+// The one decision function: the order of checks that every request gets,
+// whatever protocol and listener it came in by, and the verdict it ends in.
+
+package networkproxy
+
+import (
+	"net/netip"
+	"strings"
+
+	"example.com/networkproxy/internal/domain"
+	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/ipclass"
+)
+
+// Protocol names the way by which a request reached the proxy.
+type Protocol string
+
+const (
+	ProtocolHTTP         Protocol = "http"          // forwarded HTTP, RFC 9112 section 3.2.2
+	ProtocolHTTPSConnect Protocol = "https_connect" // HTTP CONNECT, RFC 9110 section 9.3.6
+	ProtocolSOCKS5TCP    Protocol = "socks5_tcp"    // SOCKS5 CONNECT, RFC 1928 section 4
+	ProtocolSOCKS5UDP    Protocol = "socks5_udp"    // one datagram of a SOCKS5 UDP ASSOCIATE, RFC 1928 section 7
+)
+
+// Reason says in one word why a request was refused; the zero value means
+// that it was not. A decider may give reasons of its own: compare
+// [Verdict.Source] before reading a built-in meaning into one.
+type Reason string
+
+const (
+	ReasonInvalidTarget    Reason = "invalid_target"     // the target is malformed; answered with 400
+	ReasonProxyDisabled    Reason = "proxy_disabled"     // the proxy was turned off while running; answered with 503
+	ReasonNotAllowed       Reason = "not_allowed"        // no allowlist entry matches and no decider allowed it
+	ReasonNotAllowedLocal  Reason = "not_allowed_local"  // a local or private address, or the proxy itself
+	ReasonDenied           Reason = "denied"             // a denylist entry matches
+	ReasonMethodNotAllowed Reason = "method_not_allowed" // the limited mode forbids it
+	ReasonPolicyDenied     Reason = "policy_denied"      // the decider denied and gave no reason
+	ReasonDeciderFailed    Reason = "decider_failed"     // the decider returned an error or panicked
+	ReasonDeciderTimeout   Reason = "decider_timeout"    // the decider did not answer in time
+	ReasonCanceled         Reason = "canceled"           // the client, the session or the proxy went away before the decider answered
+)
+
+// Source says which part of the policy decided.
+type Source string
+
+const (
+	SourceBaselinePolicy Source = "baseline_policy" // the lists and the local protection
+	SourceModeGuard      Source = "mode_guard"      // the limited mode
+	SourceDecider        Source = "decider"         // the host's own PolicyDecider
+	SourceProxyState     Source = "proxy_state"     // the proxy is turned off
+)
+
+// Rule is the configured entry that decided a request. The zero value means
+// that no entry did.
+type Rule struct {
+	List    string `json:"list,omitempty"`    // the configuration key it stands under: "allowed_domains", "denied_domains"
+	Pattern string `json:"pattern,omitempty"` // the entry as written
+	Origin  Origin `json:"origin,omitzero"`   // where it stands; zero when it was set from Go
+}
+
+// Verdict is what the policy says of one request. The zero value refuses.
+// It is a plain value: copies are independent.
+type Verdict struct {
+	Allowed    bool
+	Reason     Reason     // why not; empty when allowed
+	Source     Source     // who decided
+	Ask        bool       // refused for now: the decider wants the user asked
+	Rule       Rule       // the entry that decided, if one did
+	Address    netip.Addr // the resolved address that decided, if one did
+	Generation uint64     // the generation of the policy that was applied; it grows with every change
+
+	check string // the check that refused
+}
+
+// query is what the checks look at.
+type query struct {
+	protocol Protocol
+	target   hostname.Target
+	method   string // HTTP method, in the client's case; empty for SOCKS
+	upgrade  bool   // an HTTP request that asks to switch protocols
+}
+
+// ruleSet is one compiled list. Its rules keep the text and the place of
+// their entries. A nil ruleSet matches nothing.
+type ruleSet struct {
+	list    string
+	set     *domain.Set
+	entries []string
+	origin  func(i int) Origin
+}
+
+func (s *ruleSet) rule(i int) Rule {
+	return Rule{List: s.list, Pattern: s.entries[i], Origin: s.origin(i)}
+}
+
+// rules lists every rule, in the order of the configuration.
+func (s *ruleSet) rules() []Rule {
+	list := []Rule{}
+	if s != nil {
+		for i := range s.entries {
+			list = append(list, s.rule(i))
+		}
+	}
+	return list
+}
+
+func (s *ruleSet) match(t hostname.Target) (Rule, bool) {
+	if s == nil {
+		return Rule{}, false
+	}
+	i, ok := s.set.Match(t)
+	if !ok {
+		return Rule{}, false
+	}
+	return s.rule(i), true
+}
+
+// matchExplicit is match over the entries without a wildcard.
+func (s *ruleSet) matchExplicit(t hostname.Target) (Rule, bool) {
+	if s == nil {
+		return Rule{}, false
+	}
+	i, ok := s.set.MatchExplicit(t)
+	if !ok {
+		return Rule{}, false
+	}
+	return s.rule(i), true
+}
+
+// matchAddr is match over the address and CIDR entries, for an address that
+// a name resolved to.
+func (s *ruleSet) matchAddr(a netip.Addr, port uint16) (Rule, bool) {
+	if s == nil {
+		return Rule{}, false
+	}
+	i, ok := s.set.MatchAddr(a, port)
+	if !ok {
+		return Rule{}, false
+	}
+	return s.rule(i), true
+}
+
+// policy is the compiled, immutable snapshot of one configuration. It is
+// replaced whole, never changed.
+type policy struct {
+	generation uint64
+	enabled    bool
+	mode       Mode
+	allowLocal bool // allow_local_binding
+	allow      *ruleSet
+	deny       *ruleSet
+	own        *ownListeners
+}
+
+// judge applies the checks that need nobody else: no decider, no resolver.
+// miss reports that only the allowlist stood in the way and that a decider
+// may be asked; approved says that one has been, and allowed it.
+// A trace, when not nil, is told of every check in order.
+func (p *policy) judge(q *query, approved bool, tr *trace) (v Verdict, miss bool) {
+	refuse := func(check string, r Reason, s Source, rule Rule) (Verdict, bool) {
+		tr.add(Check{Name: check, Rule: rule})
+		return Verdict{Reason: r, Source: s, Rule: rule, Generation: p.generation, check: check}, false
+	}
+
+	if !p.enabled {
+		return refuse(checkEnabled, ReasonProxyDisabled, SourceProxyState, Rule{})
+	}
+	tr.pass(checkEnabled)
+
+	if p.own.covers(q.target) {
+		return refuse(checkOwnListener, ReasonNotAllowedLocal, SourceBaselinePolicy, Rule{})
+	}
+	tr.pass(checkOwnListener)
+
+	if rule, ok := p.deny.match(q.target); ok {
+		return refuse(checkDenylist, ReasonDenied, SourceBaselinePolicy, rule)
+	}
+	tr.pass(checkDenylist)
+
+	if !p.allowLocal && isLocal(q.target.Host) {
+		rule, ok := p.allow.matchExplicit(q.target)
+		if !ok {
+			return refuse(checkLocal, ReasonNotAllowedLocal, SourceBaselinePolicy, Rule{})
+		}
+		tr.passRule(checkLocal, rule)
+	} else {
+		tr.pass(checkLocal)
+	}
+
+	rule, listed := p.allow.match(q.target)
+	source := SourceBaselinePolicy
+	switch {
+	case listed:
+		tr.passRule(checkAllowlist, rule)
+	case approved:
+		tr.passBy(checkAllowlist, SourceDecider)
+		source = SourceDecider
+	default:
+		v, _ = refuse(checkAllowlist, ReasonNotAllowed, SourceBaselinePolicy, Rule{})
+		return v, true
+	}
+
+	if !p.mode.permits(q) {
+		return refuse(checkMode, ReasonMethodNotAllowed, SourceModeGuard, Rule{})
+	}
+	tr.pass(checkMode)
+	return Verdict{Allowed: true, Source: source, Rule: rule, Generation: p.generation}, false
+}
+
+// judgeAddrs applies the checks on what a target resolved to. It is given
+// every address of the answer at once: one bad address refuses them all,
+// since whoever answers the lookup also chooses the order.
+// v is the verdict that let the target pass so far.
+func (p *policy) judgeAddrs(q *query, v Verdict, addrs []netip.Addr, tr *trace) Verdict {
+	refuse := func(check string, r Reason, a netip.Addr, rule Rule) Verdict {
+		tr.add(Check{Name: check, Rule: rule, Address: a})
+		return Verdict{Reason: r, Source: SourceBaselinePolicy, Rule: rule, Address: a, Generation: p.generation, check: check}
+	}
+	// A local literal or localhost got this far because it is explicitly
+	// allowed; a name never makes a local address reachable.
+	name := !isLocal(q.target.Host)
+	for _, a := range addrs {
+		if p.own.coversAddr(a, q.target.Port) {
+			return refuse(checkOwnListener, ReasonNotAllowedLocal, a, Rule{})
+		}
+		if name && !p.allowLocal && !ipclass.Of(a).Public() {
+			return refuse(checkAddress, ReasonNotAllowedLocal, a, Rule{})
+		}
+	}
+	tr.pass(checkAddress)
+	for _, a := range addrs {
+		if rule, ok := p.deny.matchAddr(a, q.target.Port); ok {
+			return refuse(checkDeniedAddress, ReasonDenied, a, rule)
+		}
+	}
+	tr.pass(checkDeniedAddress)
+	return v
+}
+
+// isLocal reports whether a host names this machine or a network that is not
+// public, by itself and before any lookup.
+func isLocal(h hostname.Host) bool {
+	if h.IsIP() {
+		return !ipclass.Of(h.Addr()).Public()
+	}
+	return h.IsLocalhost()
+}
+
+// permits reports whether the mode lets such a request through at all.
+// Limited is for reading: RFC 9110's safe methods but TRACE, whose answer
+// echoes the request, and nothing that opens a tunnel.
+func (m Mode) permits(q *query) bool {
+	if m != ModeLimited {
+		return true
+	}
+	if q.protocol != ProtocolHTTP || q.upgrade {
+		return false
+	}
+	switch q.method {
+	case "GET", "HEAD", "OPTIONS":
+		return true
+	}
+	return false
+}
+
+// errorToken is the value of the x-proxy-error header: a fixed vocabulary
+// that programs may switch on. A decider's own words never map to a built-in
+// value, whatever they are.
+func (v Verdict) errorToken() string {
+	if v.Source != SourceDecider {
+		switch v.Reason {
+		case ReasonNotAllowed, ReasonNotAllowedLocal:
+			return "blocked-by-allowlist"
+		case ReasonDenied:
+			return "blocked-by-denylist"
+		case ReasonMethodNotAllowed:
+			return "blocked-by-method-policy"
+		}
+	}
+	return "blocked-by-policy"
+}
+
+// decision is how a refusal is told apart from one that a user may still
+// lift: "ask" or "deny"; "allow" when there is nothing to tell.
+func (v Verdict) decision() string {
+	switch {
+	case v.Allowed:
+		return "allow"
+	case v.Ask:
+		return "ask"
+	}
+	return "deny"
+}
+
+// cleanReason bounds a decider's free words and keeps control bytes out of
+// logs, headers and terminals.
+func cleanReason(s string) Reason {
+	const limit = 200
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, ""))
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "")
+	}
+	return Reason(strings.TrimSpace(s))
+}

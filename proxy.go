@@ -1,0 +1,123 @@
+// NetworkProxy and Run: from settings to a running proxy, all or nothing.
+
+package networkproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+)
+
+// NetworkProxy is a proxy that has been built and checked but binds nothing
+// yet. Safe for concurrent use.
+type NetworkProxy struct {
+	settings settings
+	first    *loaded // what Build loaded
+	ran      atomic.Bool
+}
+
+// Run opens the listeners and serves them in the background. When it returns
+// without an error, every listener accepts. When it returns one (a port is in
+// use, say), nothing stays bound.
+//
+// The proxy runs until [Handle.Shutdown], [Handle.Close], or the end of ctx,
+// which closes it. Run can be called once; later calls return [ErrAlreadyRun].
+//
+// With enabled = false nothing is bound: the handle is there, has no
+// addresses, and its Shutdown works.
+func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !p.ran.CompareAndSwap(false, true) {
+		return nil, ErrAlreadyRun
+	}
+	h := newHandle(&p.settings, p.first)
+	if p.first.Config.Enabled {
+		if err := h.listen(ctx); err != nil {
+			h.closeListeners()
+			return nil, err
+		}
+		h.serve()
+	} else {
+		p.settings.closeHandedIn()
+		h.log.Warn("the proxy is disabled and binds nothing", "key", "network_proxy.enabled",
+			"origin", p.first.origin("network_proxy.enabled").String())
+	}
+	h.detach = context.AfterFunc(ctx, func() { h.Close() })
+	return h, nil
+}
+
+// closeHandedIn closes the listeners that the host handed in and that nothing
+// will serve.
+func (s *settings) closeHandedIn() {
+	for _, l := range []net.Listener{s.httpListener, s.adminListener} {
+		if l != nil {
+			l.Close()
+		}
+	}
+}
+
+// endpoint is one listener to open: the configuration's address, the
+// builder's, or a listener that is open already.
+type endpoint struct {
+	key      string
+	override string
+	handed   net.Listener
+}
+
+// listenOn opens one endpoint within the clamp.
+func (h *Handle) listenOn(ctx context.Context, ep endpoint) (net.Listener, error) {
+	if ep.handed != nil {
+		asked := addrPortOf(ep.handed.Addr())
+		if !asked.IsValid() {
+			return ep.handed, nil // not of the network: nothing to clamp
+		}
+		clamped := h.clamp(ep.key, asked)
+		if clamped == asked {
+			return ep.handed, nil
+		}
+		ep.handed.Close()
+		return bind(ctx, ep.key, clamped)
+	}
+	raw, origin := ep.override, Origin{}
+	if raw == "" {
+		raw, origin = h.loaded.addr(ep.key), h.loaded.origin(ep.key)
+	}
+	asked, err := parseListenAddr(ep.key, raw, origin)
+	if err != nil {
+		return nil, err
+	}
+	return bind(ctx, ep.key, h.clamp(ep.key, asked))
+}
+
+// clamp is clampAddr with its warning told.
+func (h *Handle) clamp(key string, asked netip.AddrPort) netip.AddrPort {
+	clamped, warning := clampAddr(asked, kindOf(key), &h.loaded.Config)
+	if warning != "" {
+		h.log.Warn(warning)
+		h.warnings = append(h.warnings, warning)
+	}
+	return clamped
+}
+
+func bind(ctx context.Context, key string, addr netip.AddrPort) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr.String())
+	if err != nil {
+		return nil, fmt.Errorf("networkproxy: cannot listen on %s: %w; free the port or change %s", addr, unwrapOp(err), key)
+	}
+	return l, nil
+}
+
+// unwrapOp takes the address out of an error that will be told with it.
+func unwrapOp(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}

@@ -1,0 +1,58 @@
+// The proxy as a whole: it starts, carries, refuses and ends.
+
+package networkproxy_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"testing"
+
+	"example.com/networkproxy/internal/testnet"
+)
+
+func TestForwardAllowedAndRefused(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("allowed.example"), nil)
+	l.origin("allowed.example", 80, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello "+r.Host+r.URL.RequestURI()) })
+
+	answer, err := l.client().Get("http://allowed.example/a%2Fb?q=1%20;2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(answer.Body)
+	answer.Body.Close()
+	if err != nil || string(body) != "hello allowed.example/a%2Fb?q=1%20;2" {
+		t.Errorf("allowed: %q, %v", body, err)
+	}
+
+	answer, err = l.client().Get("http://other.example/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != 403 || answer.Header.Get("x-proxy-error") != "blocked-by-allowlist" {
+		t.Errorf("refused: %s, %q", answer.Status, answer.Header.Get("x-proxy-error"))
+	}
+	if got := l.dns.Queries(); len(got) != 1 || got[0] != "allowed.example" {
+		t.Errorf("queries: %q; only the allowed name may be looked up, and once", got)
+	}
+}
+
+func TestShutdownLeavesNothing(t *testing.T) {
+	testnet.Leaks(t)
+	l := start(t, allow("allowed.example"), nil)
+	l.origin("allowed.example", 80, func(w http.ResponseWriter, r *http.Request) {})
+	c := l.client()
+	answer, err := c.Get("http://allowed.example/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	c.CloseIdleConnections()
+	for range 2 {
+		if err := l.Shutdown(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

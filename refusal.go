@@ -1,0 +1,202 @@
+// What a client is told when its request is not carried: the status, the
+// header and the body, all from the one Verdict, in words for people.
+
+package networkproxy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+
+	"example.com/networkproxy/internal/ipclass"
+	"example.com/networkproxy/internal/pindial"
+)
+
+// errorHeader carries the kind of a refusal for programs.
+const errorHeader = "x-proxy-error"
+
+// refusalBody is the JSON of a refused or failed plain-HTTP request.
+type refusalBody struct {
+	Status   string   `json:"status"` // "blocked" by policy, else "error"
+	Host     string   `json:"host,omitempty"`
+	Port     uint16   `json:"port,omitempty"`
+	Protocol Protocol `json:"protocol"`
+	Method   string   `json:"method"`
+	Reason   Reason   `json:"reason"`
+	Source   Source   `json:"source,omitempty"`
+	Decision string   `json:"decision,omitempty"` // "deny" or "ask"
+	Rule     string   `json:"rule,omitempty"`     // the pattern that decided
+	Message  string   `json:"message"`
+	Hint     string   `json:"hint,omitempty"`
+}
+
+// writeRefusal answers a refused HTTP request.
+func writeRefusal(w http.ResponseWriter, req *request, v Verdict) {
+	status := http.StatusForbidden
+	if v.Reason == ReasonProxyDisabled && v.Source == SourceProxyState {
+		status = http.StatusServiceUnavailable
+	} else {
+		w.Header().Set(errorHeader, v.errorToken())
+	}
+	message, hint := v.explain(req)
+	writeAnswer(w, status, refusalBody{
+		Status:   "blocked",
+		Host:     req.target.Host.String(),
+		Port:     req.target.Port,
+		Protocol: req.protocol,
+		Method:   req.method,
+		Reason:   v.Reason,
+		Source:   v.Source,
+		Decision: v.decision(),
+		Rule:     v.Rule.Pattern,
+		Message:  message,
+		Hint:     hint,
+	})
+}
+
+// writeMalformed answers a request that is not one for a proxy.
+func writeMalformed(w http.ResponseWriter, protocol Protocol, method string, err error) {
+	w.Header().Set("Connection", "close")
+	writeAnswer(w, http.StatusBadRequest, refusalBody{
+		Status:   "error",
+		Protocol: protocol,
+		Method:   method,
+		Reason:   ReasonInvalidTarget,
+		Message:  "networkproxy cannot carry this request: " + err.Error(),
+	})
+}
+
+// writeFailure answers an allowed request whose target was out of reach.
+func writeFailure(w http.ResponseWriter, req *request, err error) {
+	status, reason := failureStatus(err)
+	writeAnswer(w, status, refusalBody{
+		Status:   "error",
+		Host:     req.target.Host.String(),
+		Port:     req.target.Port,
+		Protocol: req.protocol,
+		Method:   req.method,
+		Reason:   reason,
+		Message:  fmt.Sprintf("networkproxy allowed %s but could not reach it: %v", req.target, err),
+	})
+}
+
+// Failures are not refusals; their reasons tell a client where it failed.
+const (
+	reasonDNSFailure     Reason = "dns_failure"
+	reasonConnectFailure Reason = "connect_failure"
+	reasonUpstreamError  Reason = "upstream_error"
+	reasonTimeout        Reason = "timeout"
+)
+
+// failureStatus is 504 where time ran out (RFC 9110 section 15.6.5), else 502.
+func failureStatus(err error) (int, Reason) {
+	var resolve *pindial.ResolveError
+	var connect *pindial.ConnectError
+	timeout := errors.Is(err, os.ErrDeadlineExceeded) || isTimeout(err)
+	switch {
+	case errors.As(err, &resolve):
+		return http.StatusBadGateway, reasonDNSFailure
+	case timeout:
+		return http.StatusGatewayTimeout, reasonTimeout
+	case errors.As(err, &connect):
+		return http.StatusBadGateway, reasonConnectFailure
+	}
+	return http.StatusBadGateway, reasonUpstreamError
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// writeAnswer writes the body as JSON, or as text to a CONNECT, whose clients
+// print it as it comes.
+func writeAnswer(w http.ResponseWriter, status int, body refusalBody) {
+	var text []byte
+	if body.Protocol == ProtocolHTTPSConnect {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		text = []byte(body.Message + "\n")
+		if body.Hint != "" {
+			text = append(text, body.Hint+"\n"...)
+		}
+	} else {
+		w.Header().Set("Content-Type", "application/json")
+		text, _ = json.Marshal(body) // strings and a number: cannot fail
+		text = append(text, '\n')
+	}
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(status)
+	w.Write(text) // a client that has gone is no concern of the answer
+}
+
+// explain puts a refusal into words: what was refused and why, and what the
+// user, not the client, could change. It never suggests a way round.
+func (v Verdict) explain(req *request) (message, hint string) {
+	host := req.target.Host.String()
+	says := func(format string, args ...any) string {
+		return fmt.Sprintf("networkproxy blocked %s: ", req.target) + fmt.Sprintf(format, args...)
+	}
+	if v.Source == SourceDecider {
+		switch {
+		case v.Ask:
+			return says("it needs the user's approval (%s).", v.Reason),
+				"Approve it in the application that runs this command, then try again."
+		case v.Reason == ReasonDeciderTimeout:
+			return says("it is not on the allowlist, and the application did not decide in time."),
+				"Try again when somebody can answer, or add the host to allowed_domains."
+		case v.Reason == ReasonDeciderFailed:
+			return says("it is not on the allowlist, and the application could not decide."),
+				"The application's log has the cause."
+		}
+		return says("the application that runs this command refused it (%s).", v.Reason),
+			fmt.Sprintf("To allow it always, the user can add %q to allowed_domains.", host)
+	}
+	switch v.check {
+	case checkEnabled:
+		return says("the proxy is turned off, and nothing passes while it is."),
+			"The user can set enabled = true in [network_proxy]."
+	case checkOwnListener:
+		return says("it is the proxy itself, which is never a target."), ""
+	case checkDenylist:
+		return says("the denylist forbids it (%s).", v.Rule.Pattern),
+			fmt.Sprintf("The denylist wins over every allow. The user can remove %q from denied_domains.", v.Rule.Pattern)
+	case checkDeniedAddress:
+		return says("it resolves to %s, which the denylist forbids (%s).", v.Address, v.Rule.Pattern),
+			fmt.Sprintf("The denylist wins over every allow. The user can remove %q from denied_domains.", v.Rule.Pattern)
+	case checkLocal:
+		return says("%s is %s.", host, localKind(req)),
+			fmt.Sprintf("If the user wants it reachable: add exactly %q to allowed_domains (wildcards do not cover local addresses), or set allow_local_binding = true.", host)
+	case checkAddress:
+		return says("it resolves to %s, which is not public (%s, %s).", v.Address, ipclass.Of(v.Address).Name(), ipclass.Of(v.Address).Reference()),
+			"Names may lead to local and private networks only when the user sets allow_local_binding = true."
+	case checkMode:
+		return says("the proxy is in limited mode, which permits only GET, HEAD and OPTIONS over plain HTTP, not %s.", what(req)),
+			`The user can set mode = "full".`
+	}
+	return says("the host is not on the allowlist."),
+		fmt.Sprintf("The user can add %q to allowed_domains in [network_proxy.policy].", host)
+}
+
+// localKind says what makes a literal local.
+func localKind(req *request) string {
+	if !req.target.Host.IsIP() {
+		return "this machine"
+	}
+	class := ipclass.Of(req.target.Host.Addr())
+	return fmt.Sprintf("not a public address (%s, %s)", class.Name(), class.Reference())
+}
+
+// what names the thing that the limited mode does not permit.
+func what(req *request) string {
+	switch {
+	case req.protocol == ProtocolSOCKS5TCP, req.protocol == ProtocolSOCKS5UDP:
+		return "SOCKS"
+	case req.upgrade:
+		return "an upgrade"
+	}
+	return req.method
+}

@@ -1,0 +1,266 @@
+// Managed limits: what an administrator's requirements file lets any other
+// configuration say.
+
+package networkproxy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"example.com/networkproxy/internal/domain"
+	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/ipclass"
+)
+
+// requirements are the managed limits of one file. Its [network_proxy] table
+// has the shape of a configuration, but each key in it bounds what every
+// configuration may say, wherever that comes from: files, Go code, a reload, a
+// mode or a rule set at run time. A key that is left out bounds nothing.
+//
+//	enabled             must be exactly this. It is not a permission but a
+//	                    state: turning the proxy off ends its enforcement, so
+//	                    that true cannot mean "either".
+//	mode                "limited" forbids "full"; "full" allows both
+//	enable_socks5, enable_socks5_udp, allow_upstream_proxy,
+//	dangerously_allow_non_loopback_proxy, dangerously_allow_non_loopback_admin,
+//	allow_local_binding
+//	                    false forbids true; true allows both
+//	allowed_domains     each allowed pattern must lie within one of these; []
+//	                    lets nothing be allowed
+//	denied_domains      each of these must lie within one denied pattern
+//	allow_unix_sockets  each allowed path must be one of these; [] lets none be
+//
+// Patterns are compared by meaning: *.a.com holds x.a.com:443 and *.b.a.com,
+// but not a.com. A single entry has to hold the other; several do not add up.
+// As only an entry without a wildcard opens a local host, only such an entry
+// of the limit holds one that does: "*" holds no localhost, 10.0.0.7 or block
+// of addresses.
+//
+// The addresses of the listeners cannot be limited, only
+// whether they may leave loopback: a URL in the file is an error, for it would
+// promise what nothing enforces. A file without a [network_proxy] table is an
+// error for the same reason.
+//
+// A nil *requirements bounds nothing. It never changes once loaded, and may be
+// used concurrently.
+type requirements struct {
+	limits   *sourced   // the keys that are set, and where
+	allowed  coverIndex // of allowed_domains
+	explicit coverIndex // of its entries without a wildcard
+	denied   []domain.Pattern
+}
+
+// loadRequirements reads the managed limits in the file at path. Every problem
+// in it is reported, each a [*ConfigError].
+func loadRequirements(path string) (*requirements, error) {
+	data, err := readConfigFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return parseRequirements(path, data)
+}
+
+func parseRequirements(file string, data []byte) (*requirements, error) {
+	var errs errorList
+	l := parseTOML(file, data, &errs)
+	if !l.present && len(errs.list) == 0 {
+		errs.add(&ConfigError{
+			Origin:  Origin{File: file},
+			Problem: fmt.Sprintf("no [%s] table: these requirements limit nothing; add the table, or do not name the file", keyRoot),
+		})
+	}
+	s := newSourced()
+	s.apply(l)
+	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
+		if s.has(key) {
+			errs.add(&ConfigError{Origin: s.origin(key), Key: key, Value: s.addr(key),
+				Problem: "an address cannot be limited: remove it, and use " + kindOf(key).exposeKey() + " = false"})
+		}
+	}
+	s.checkValues(&errs)
+
+	r := &requirements{limits: s}
+	for _, p := range s.patterns(keyAllowedDomains, &errs) {
+		r.allowed.add(p)
+		if p.Explicit() {
+			r.explicit.add(p)
+		}
+	}
+	r.denied = s.patterns(keyDeniedDomains, &errs)
+	if err := errs.join(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// patterns parses the list under one of the two pattern keys and reports the
+// entries that are no patterns. Those leave a zero Pattern in their place,
+// which matches nothing.
+func (s *sourced) patterns(key string, errs *errorList) []domain.Pattern {
+	list := s.Config.Policy.AllowedDomains
+	if key == keyDeniedDomains {
+		list = s.Config.Policy.DeniedDomains
+	}
+	patterns := make([]domain.Pattern, len(list))
+	for i, text := range list {
+		p, err := domain.Parse(text)
+		if err == nil && key == keyDeniedDomains && p.Kind() == domain.Any {
+			err = &domain.Error{Text: text, Problem: "what allowed_domains does not name is refused already: remove this entry"}
+		}
+		if err != nil {
+			// The error's own text repeats the entry.
+			var problem string
+			var perr *domain.Error
+			if errors.As(err, &perr) {
+				problem = perr.Problem
+			}
+			errs.add(s.itemError(key, i, text, problem, err))
+			continue
+		}
+		patterns[i] = p
+	}
+	return patterns
+}
+
+// check reports every value of s that exceeds a limit.
+func (r *requirements) check(s *sourced) error {
+	if r == nil {
+		return nil
+	}
+	var errs errorList
+	limits := r.limits.Config.fields()
+	for i, f := range s.Config.fields() {
+		if !r.limits.has(f.key) {
+			continue
+		}
+		switch v := f.value.(type) {
+		case *bool:
+			limit := *limits[i].value.(*bool)
+			if *v && !limit || *v != limit && f.key == keyEnabled {
+				errs.add(s.exceeds(f.key, fmt.Sprint(*v), r.limit(f.key, fmt.Sprintf("must be %t", limit))))
+			}
+		case *Mode:
+			if limit := r.modeLimit(*v); limit != nil {
+				errs.add(s.exceeds(f.key, string(*v), limit))
+			}
+		case *[]string:
+			switch f.key {
+			case keyAllowedDomains:
+				r.checkAllowedDomains(s, &errs)
+			case keyDeniedDomains:
+				r.checkDeniedDomains(s, &errs)
+			case keyAllowUnixSockets:
+				r.checkUnixSockets(s, &errs)
+			}
+		}
+	}
+	return errs.join()
+}
+
+// checkMode reports whether m, set at run time, exceeds the limit.
+func (r *requirements) checkMode(m Mode) error {
+	if limit := r.modeLimit(m); limit != nil {
+		return &ConfigError{Key: keyMode, Value: string(m), Err: limit}
+	}
+	return nil
+}
+
+// checkAllowed reports whether an allowed pattern that is added at run time
+// exceeds the limit.
+func (r *requirements) checkAllowed(p domain.Pattern) error {
+	if limit := r.allowedLimit(p); limit != nil {
+		return &ConfigError{Key: keyAllowedDomains, Value: p.String(), Err: limit}
+	}
+	return nil
+}
+
+func (r *requirements) modeLimit(m Mode) *LimitError {
+	if r == nil || !r.limits.has(keyMode) || r.limits.Config.Mode == ModeFull || m == ModeLimited {
+		return nil
+	}
+	return r.limit(keyMode, fmt.Sprintf("must be %q", ModeLimited))
+}
+
+func (r *requirements) allowedLimit(p domain.Pattern) *LimitError {
+	if r == nil || !r.limits.has(keyAllowedDomains) {
+		return nil
+	}
+	index := &r.allowed
+	if opensLocal(p) {
+		index = &r.explicit
+	}
+	if index.covers(p) {
+		return nil
+	}
+	return r.limit(keyAllowedDomains, "must lie within an entry of the allowed_domains there")
+}
+
+// opensLocal reports whether an allowed pattern lets a local host be reached.
+// Blocks of addresses are not looked into.
+func opensLocal(p domain.Pattern) bool {
+	switch p.Kind() {
+	case domain.Addr:
+		return !ipclass.Of(p.Prefix().Addr()).Public()
+	case domain.CIDR:
+		return true
+	case domain.Exact:
+		t, err := hostname.ParseTargetDefault(p.String(), 80)
+		return err != nil || t.Host.IsLocalhost()
+	}
+	return false
+}
+
+func (r *requirements) checkAllowedDomains(s *sourced, errs *errorList) {
+	for i, p := range s.patterns(keyAllowedDomains, errs) {
+		if limit := r.allowedLimit(p); limit != nil {
+			errs.add(s.exceedsItem(keyAllowedDomains, i, s.Config.Policy.AllowedDomains[i], limit))
+		}
+	}
+}
+
+func (r *requirements) checkDeniedDomains(s *sourced, errs *errorList) {
+	var denied coverIndex
+	for _, p := range s.patterns(keyDeniedDomains, errs) {
+		denied.add(p)
+	}
+	for i, p := range r.denied {
+		if !denied.covers(p) {
+			errs.add(s.exceeds(keyDeniedDomains, "", &LimitError{
+				Limit:  "must hold " + quote(p.String()),
+				Origin: r.limits.itemOrigin(keyDeniedDomains, i),
+			}))
+		}
+	}
+}
+
+func (r *requirements) checkUnixSockets(s *sourced, errs *errorList) {
+	for i, path := range s.Config.Policy.AllowUnixSockets {
+		if !slices.Contains(r.limits.Config.Policy.AllowUnixSockets, path) {
+			errs.add(s.exceedsItem(keyAllowUnixSockets, i, path, r.limit(keyAllowUnixSockets, "must be in the allow_unix_sockets there")))
+		}
+	}
+}
+
+// limit is a LimitError about a key of the requirements file.
+func (r *requirements) limit(key, text string) *LimitError {
+	return &LimitError{Limit: text, Origin: r.limits.origin(key)}
+}
+
+// exceeds is the error about a value that exceeds a limit. Where no file can be
+// named for the value, it says where that came from instead.
+func (s *sourced) exceeds(key, value string, limit *LimitError) *ConfigError {
+	return s.withSource(key, &ConfigError{Origin: s.origin(key), Key: key, Value: value, Err: limit})
+}
+
+// exceedsItem is exceeds for element i of an array.
+func (s *sourced) exceedsItem(key string, i int, value string, limit *LimitError) *ConfigError {
+	return s.withSource(key, s.itemError(key, i, value, "", limit))
+}
+
+func (s *sourced) withSource(key string, e *ConfigError) *ConfigError {
+	if e.Origin == (Origin{}) {
+		e.Problem = fmt.Sprintf("%v; source of the value: %s", e.Err, s.whence(key))
+	}
+	return e
+}

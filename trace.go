@@ -1,0 +1,42 @@
+// The account of a decision, check by check, as the decision function itself
+// gives it while it decides.
+
+package networkproxy
+
+import "net/netip"
+
+// The checks, in the order in which they are made.
+const (
+	checkTarget        = "target"         // the target is well-formed
+	checkEnabled       = "enabled"        // the proxy is on
+	checkOwnListener   = "own_listener"   // the target is not the proxy itself
+	checkDenylist      = "denylist"       // no denylist entry matches
+	checkLocal         = "local"          // not a local literal, or explicitly allowed
+	checkAllowlist     = "allowlist"      // an allowlist entry matches, or the decider allows
+	checkMode          = "mode"           // the mode permits the method and the protocol
+	checkResolve       = "resolve"        // the name has addresses
+	checkAddress       = "address"        // every address is public
+	checkDeniedAddress = "denied_address" // no address is on the denylist
+)
+
+// Check is one step of a decision.
+type Check struct {
+	Name    string     `json:"check"`
+	Passed  bool       `json:"passed"`
+	Rule    Rule       `json:"rule,omitzero"`    // the entry that settled it, if one did
+	Source  Source     `json:"source,omitempty"` // who settled it, where that is not a list
+	Address netip.Addr `json:"address,omitzero"` // the address that settled it, if one did
+}
+
+// trace collects checks. A nil trace collects nothing and costs nothing.
+type trace []Check
+
+func (t *trace) add(c Check) {
+	if t != nil {
+		*t = append(*t, c)
+	}
+}
+
+func (t *trace) pass(name string)             { t.add(Check{Name: name, Passed: true}) }
+func (t *trace) passRule(name string, r Rule) { t.add(Check{Name: name, Passed: true, Rule: r}) }
+func (t *trace) passBy(name string, s Source) { t.add(Check{Name: name, Passed: true, Source: s}) }

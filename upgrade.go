@@ -1,0 +1,120 @@
+// Upgrade (RFC 9110 section 7.8), which is how WebSocket begins over plain
+// HTTP: the request goes out on a connection of its own, and when the origin
+// agrees to switch, both ends become a tunnel.
+
+package networkproxy
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// upgradeAnswerTimeout bounds the origin's answer to an upgrade request.
+const upgradeAnswerTimeout = 60 * time.Second
+
+// upgradeType is the protocol that a header asks to switch to; empty when it
+// does not.
+func upgradeType(header http.Header) string {
+	if !namesToken(header["Connection"], "upgrade") {
+		return ""
+	}
+	return header.Get("Upgrade")
+}
+
+// upgrade carries an allowed request that asks to switch protocols.
+func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request, v Verdict) {
+	conn, live, err := h.dial(r.Context(), req, v)
+	if err != nil {
+		h.fail(w, r, req, err)
+		return
+	}
+	defer live.release()
+	defer conn.Close()
+	// The client leaving ends the wait for the origin.
+	leave := context.AfterFunc(r.Context(), func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer leave()
+
+	back := bufio.NewReader(conn)
+	answer, err := h.requestUpgrade(conn, back, r, req)
+	if err != nil {
+		h.fail(w, r, req, err)
+		return
+	}
+	defer answer.Body.Close()
+	conn.SetDeadline(time.Time{})
+	if answer.StatusCode != http.StatusSwitchingProtocols {
+		h.count.allowed.Add(1)
+		h.forward.answer(w, http.NewResponseController(w), answer)
+		return
+	}
+	if got, want := upgradeType(answer.Header), upgradeType(r.Header); !offered(want, got) {
+		h.fail(w, r, req, fmt.Errorf("the origin switched to %.40q, which the client had not offered", got))
+		return
+	}
+
+	leave()
+	client, err := takeOver(w, r)
+	if err != nil {
+		h.failure(req, err)
+		return
+	}
+	defer client.release()
+	if err := writeSwitch(client.conn, answer); err != nil {
+		h.failure(req, err)
+		return
+	}
+	earlyBack, _ := back.Peek(back.Buffered()) // what is buffered can be peeked at
+	h.tunnel(client, conn, req, earlyBack)
+}
+
+// requestUpgrade sends the request and reads the origin's final answer.
+func (h *httpProxy) requestUpgrade(conn net.Conn, back *bufio.Reader, r *http.Request, req *request) (*http.Response, error) {
+	out := outgoing(r.Context(), r, req)
+	out.Header.Set("Connection", "Upgrade")
+	out.Header.Set("Upgrade", upgradeType(r.Header))
+	conn.SetDeadline(time.Now().Add(upgradeAnswerTimeout))
+	if err := out.Write(conn); err != nil {
+		return nil, err
+	}
+	for {
+		answer, err := http.ReadResponse(back, out)
+		if err != nil {
+			return nil, err
+		}
+		if answer.StatusCode >= 200 || answer.StatusCode == http.StatusSwitchingProtocols {
+			return answer, nil
+		}
+		// Interim answers to an upgrade say nothing a client waits for.
+	}
+}
+
+// offered reports whether the protocol switched to is one of those asked for.
+func offered(want, got string) bool {
+	for protocol := range strings.SplitSeq(want, ",") {
+		if strings.EqualFold(strings.TrimSpace(protocol), got) {
+			return got != ""
+		}
+	}
+	return false
+}
+
+// writeSwitch passes the origin's 101 on.
+func writeSwitch(client net.Conn, answer *http.Response) error {
+	protocol := upgradeType(answer.Header)
+	removeHopByHop(answer.Header)
+	answer.Header.Del(errorHeader)
+	answer.Header.Set("Connection", "Upgrade")
+	answer.Header.Set("Upgrade", protocol)
+	b := bufio.NewWriter(client)
+	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	if err := answer.Header.Write(b); err != nil {
+		return err
+	}
+	b.WriteString("\r\n")
+	return b.Flush()
+}
