@@ -19,7 +19,6 @@ import (
 
 // enforcer is shared by every listener of one proxy. Safe for concurrent use.
 type enforcer struct {
-	ends           context.Context // of the proxy: what is under way ends with it
 	current        atomic.Pointer[policy]
 	own            ownListeners
 	decider        PolicyDecider // nil: an allowlist miss is a refusal
@@ -42,9 +41,8 @@ type counters struct {
 	cut     atomic.Uint64 // connections ended because a later policy refuses them
 }
 
-func newEnforcer(s *settings, ends context.Context) *enforcer {
+func newEnforcer(s *settings) *enforcer {
 	return &enforcer{
-		ends:           ends,
 		decider:        s.decider,
 		deciderTimeout: s.deciderTimeout,
 		dialer:         pindial.Dialer{Resolver: s.resolver, Connect: s.connect},
@@ -104,7 +102,7 @@ func (e *enforcer) dial(ctx context.Context, req *request, v Verdict) (*net.TCPC
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(e.ends, cancel)()
+	defer context.AfterFunc(req.from.ends, cancel)()
 	conn, err := e.connect(ctx, req, vet)
 	if err != nil {
 		return nil, nil, err

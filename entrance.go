@@ -4,6 +4,7 @@
 package networkproxy
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/netip"
@@ -23,10 +24,11 @@ type Attribution struct {
 type entrance struct {
 	attribution Attribution
 	upstream    *http.Transport // its pool of connections for forwarding
+	ends        context.Context // what is under way for it ends with this
 }
 
-func newEntrance(e *enforcer, a Attribution) *entrance {
-	return &entrance{attribution: a, upstream: newUpstream(e)}
+func newEntrance(ends context.Context, e *enforcer, a Attribution) *entrance {
+	return &entrance{attribution: a, upstream: newUpstream(e), ends: ends}
 }
 
 // request is one request on its way through the checks.

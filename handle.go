@@ -55,9 +55,9 @@ func newHandle(s *settings, first *loaded) *Handle {
 		done:     make(chan struct{}),
 	}
 	h.drain, h.cut = context.WithCancelCause(context.Background())
-	h.enforcer = newEnforcer(s, h.drain)
+	h.enforcer = newEnforcer(s)
 	h.enforcer.current.Store(first.compile(1, first.Config.Mode, &h.enforcer.own))
-	h.shared = newEntrance(h.enforcer, Attribution{})
+	h.shared = newEntrance(h.drain, h.enforcer, Attribution{})
 	h.http = newHTTPProxy(h.enforcer)
 	h.admin = newAdminServer(h)
 	return h

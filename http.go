@@ -45,7 +45,7 @@ func newHTTPProxy(e *enforcer) *httpProxy {
 		DisableGeneralOptionsHandler: true, // OPTIONS * is not ours to answer
 		ErrorLog:                     slog.NewLogLogger(e.log.Handler(), slog.LevelWarn),
 		BaseContext: func(l net.Listener) context.Context {
-			return context.WithValue(e.ends, listenerKey{}, l)
+			return context.WithValue(l.(*entranceListener).from.ends, listenerKey{}, l)
 		},
 		ConnContext: h.exchanges.open,
 		ConnState: func(c net.Conn, state http.ConnState) {

@@ -52,7 +52,7 @@ func (s *Set) MatchAddr(a netip.Addr, port uint16) (i int, ok bool) {
 		return -1, false
 	}
 	tables := s.tables(port)
-	return s.matchAddr(&tables, a.Unmap().WithZone("")).index()
+	return s.matchAddr(&tables, a.Unmap()).index()
 }
 
 // tables are the tables that can match at one port: first the one for the port,
@@ -121,7 +121,7 @@ func (ts *tables) below(head, domain string) rule {
 	return 0
 }
 
-// matchAddr looks up an unmapped address without a zone.
+// matchAddr looks up an unmapped address. A prefix never has a zone.
 func (s *Set) matchAddr(ts *tables, a netip.Addr) rule {
 	lengths := s.lengths6
 	if a.Is4() {

@@ -83,7 +83,7 @@ func (p Pattern) spansBelow(name string) bool {
 // isBelow reports whether name is a subdomain of domain, and not domain itself.
 func isBelow(name, domain string) bool {
 	n := len(name) - len(domain)
-	return n > 1 && name[n-1] == '.' && name[n:] == domain
+	return n > 0 && name[n-1] == '.' && name[n:] == domain
 }
 
 // matchGlob reports whether the glob matches all of name. A "*" matches any run

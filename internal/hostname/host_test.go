@@ -26,6 +26,7 @@ func TestParse(t *testing.T) {
 		{"one label", "intranet", "intranet", false},
 		{"underscores", "_dmarc._x_.example.com", "_dmarc._x_.example.com", false},
 		{"hyphens in third and fourth position", "r3---sn-x.googlevideo.com", "r3---sn-x.googlevideo.com", false},
+		{"such hyphens before a U-label", "r3---sn-x.bücher.example", "r3---sn-x.xn--bcher-kva.example", false},
 		{"digits in the first label", "1.example", "1.example", false},
 		{"hexadecimal in the first label", "0x7f.example", "0x7f.example", false},
 		{"last label begins with a digit", "example.1a", "example.1a", false},
