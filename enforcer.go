@@ -55,7 +55,7 @@ func newEnforcer(s *settings) *enforcer {
 // It asks the decider where only the allowlist stands in the way.
 func (e *enforcer) decide(ctx context.Context, req *request) Verdict {
 	p := e.current.Load()
-	v, miss := p.judge(&req.query, false, nil)
+	v, miss := p.judge(&req.query, "", nil)
 	if !miss || e.decider == nil {
 		return v
 	}
@@ -66,7 +66,7 @@ func (e *enforcer) decide(ctx context.Context, req *request) Verdict {
 	decision, err := e.ask(ctx, req.public())
 	if err == nil && decision.allow {
 		// A deny or a mode that arrived while the decider thought wins.
-		v, _ = e.current.Load().judge(&req.query, true, nil)
+		v, _ = e.current.Load().judge(&req.query, SourceDecider, nil)
 		return v
 	}
 	v = Verdict{Reason: decision.reason, Source: SourceDecider, Ask: decision.ask, Generation: p.generation, check: checkAllowlist}
@@ -109,7 +109,7 @@ func (e *enforcer) dial(ctx context.Context, req *request, v Verdict) (*net.TCPC
 	}
 	live := &liveConn{
 		query:    req.query,
-		approved: v.Source == SourceDecider,
+		approval: approvalOf(v),
 		addr:     addrPortOf(conn.RemoteAddr()).Addr(),
 		conn:     conn,
 		from:     req.from,

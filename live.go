@@ -14,7 +14,7 @@ import (
 // pooled connection for forwarding.
 type liveConn struct {
 	query    query
-	approved bool       // by the decider: an allowlist miss does not end it
+	approval Source     // who let an allowlist miss through; empty when none did
 	addr     netip.Addr // what it is connected to
 	conn     net.Conn
 	from     *entrance
@@ -76,9 +76,17 @@ func (l *liveConns) closeAll() {
 	}
 }
 
+// approvalOf is who let an allowed request through, where no list did.
+func approvalOf(v Verdict) Source {
+	if v.Source == SourceBaselinePolicy {
+		return ""
+	}
+	return v.Source
+}
+
 // judge applies a policy to a connection that is open.
 func (c *liveConn) judge(p *policy) Verdict {
-	v, _ := p.judge(&c.query, c.approved, nil)
+	v, _ := p.judge(&c.query, c.approval, nil)
 	if v.Allowed {
 		v = p.judgeAddrs(&c.query, v, []netip.Addr{c.addr}, nil)
 	}

@@ -75,8 +75,8 @@ func (l *loaded) compile(generation uint64, mode Mode, own *ownListeners) *polic
 		enabled:    l.Config.Enabled,
 		mode:       mode,
 		allowLocal: l.Config.Policy.AllowLocalBinding,
-		allow:      l.allow,
-		deny:       l.deny,
+		allow:      ruleSets{l.allow},
+		deny:       ruleSets{l.deny},
 		own:        own,
 	}
 }

@@ -48,6 +48,7 @@ const (
 	SourceModeGuard      Source = "mode_guard"      // the limited mode
 	SourceDecider        Source = "decider"         // the host's own PolicyDecider
 	SourceProxyState     Source = "proxy_state"     // the proxy is turned off
+	SourceObserver       Source = "observer"        // nobody: the proxy only observes, see Builder.Observe
 )
 
 // Rule is the configured entry that decided a request. The zero value means
@@ -81,7 +82,7 @@ type query struct {
 }
 
 // ruleSet is one compiled list. Its rules keep the text and the place of
-// their entries. A nil ruleSet matches nothing.
+// their entries.
 type ruleSet struct {
 	list    string
 	set     *domain.Set
@@ -93,51 +94,49 @@ func (s *ruleSet) rule(i int) Rule {
 	return Rule{List: s.list, Pattern: s.entries[i], Origin: s.origin(i)}
 }
 
-// rules lists every rule, in the order of the configuration.
-func (s *ruleSet) rules() []Rule {
-	list := []Rule{}
-	if s != nil {
-		for i := range s.entries {
-			list = append(list, s.rule(i))
+// ruleSets are several lists that count as one: the configuration's, and what
+// was added to it at run time.
+type ruleSets []*ruleSet
+
+func (l ruleSets) match(t hostname.Target) (Rule, bool) {
+	for _, s := range l {
+		if i, ok := s.set.Match(t); ok {
+			return s.rule(i), true
 		}
 	}
-	return list
-}
-
-func (s *ruleSet) match(t hostname.Target) (Rule, bool) {
-	if s == nil {
-		return Rule{}, false
-	}
-	i, ok := s.set.Match(t)
-	if !ok {
-		return Rule{}, false
-	}
-	return s.rule(i), true
+	return Rule{}, false
 }
 
 // matchExplicit is match over the entries without a wildcard.
-func (s *ruleSet) matchExplicit(t hostname.Target) (Rule, bool) {
-	if s == nil {
-		return Rule{}, false
+func (l ruleSets) matchExplicit(t hostname.Target) (Rule, bool) {
+	for _, s := range l {
+		if i, ok := s.set.MatchExplicit(t); ok {
+			return s.rule(i), true
+		}
 	}
-	i, ok := s.set.MatchExplicit(t)
-	if !ok {
-		return Rule{}, false
-	}
-	return s.rule(i), true
+	return Rule{}, false
 }
 
 // matchAddr is match over the address and CIDR entries, for an address that
 // a name resolved to.
-func (s *ruleSet) matchAddr(a netip.Addr, port uint16) (Rule, bool) {
-	if s == nil {
-		return Rule{}, false
+func (l ruleSets) matchAddr(a netip.Addr, port uint16) (Rule, bool) {
+	for _, s := range l {
+		if i, ok := s.set.MatchAddr(a, port); ok {
+			return s.rule(i), true
+		}
 	}
-	i, ok := s.set.MatchAddr(a, port)
-	if !ok {
-		return Rule{}, false
+	return Rule{}, false
+}
+
+// rules lists every rule, in the order of the lists.
+func (l ruleSets) rules() []Rule {
+	rules := []Rule{}
+	for _, s := range l {
+		for i := range s.entries {
+			rules = append(rules, s.rule(i))
+		}
 	}
-	return s.rule(i), true
+	return rules
 }
 
 // policy is the compiled, immutable snapshot of one configuration. It is
@@ -147,16 +146,16 @@ type policy struct {
 	enabled    bool
 	mode       Mode
 	allowLocal bool // allow_local_binding
-	allow      *ruleSet
-	deny       *ruleSet
+	allow      ruleSets
+	deny       ruleSets
 	own        *ownListeners
 }
 
 // judge applies the checks that need nobody else: no decider, no resolver.
 // miss reports that only the allowlist stood in the way and that a decider
-// may be asked; approved says that one has been, and allowed it.
-// A trace, when not nil, is told of every check in order.
-func (p *policy) judge(q *query, approved bool, tr *trace) (v Verdict, miss bool) {
+// may be asked; approval says who has let such a request through: the decider,
+// or nobody yet (empty). A trace, when not nil, is told of every check in order.
+func (p *policy) judge(q *query, approval Source, tr *trace) (v Verdict, miss bool) {
 	refuse := func(check string, r Reason, s Source, rule Rule) (Verdict, bool) {
 		tr.add(Check{Name: check, Rule: rule})
 		return Verdict{Reason: r, Source: s, Rule: rule, Generation: p.generation, check: check}, false
@@ -192,9 +191,9 @@ func (p *policy) judge(q *query, approved bool, tr *trace) (v Verdict, miss bool
 	switch {
 	case listed:
 		tr.passRule(checkAllowlist, rule)
-	case approved:
-		tr.passBy(checkAllowlist, SourceDecider)
-		source = SourceDecider
+	case approval != "":
+		tr.passBy(checkAllowlist, approval)
+		source = approval
 	default:
 		v, _ = refuse(checkAllowlist, ReasonNotAllowed, SourceBaselinePolicy, Rule{})
 		return v, true
