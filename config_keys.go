@@ -49,6 +49,9 @@ const maxKeyLength = 64
 // unknownKey says that the last part of key is no key of its table, and which
 // one was probably meant.
 func (w *tomlWalker) unknownKey(key []tomlKey) string {
+	if w.errs.full() {
+		return "unknown key" // nobody will read it
+	}
 	last := len(key) - 1
 	table := dotted(key[:last])
 	name := key[last].name
@@ -61,11 +64,7 @@ func (w *tomlWalker) unknownKey(key []tomlKey) string {
 		if t == table {
 			here = append(here, leaf)
 		}
-		d := typos(name, leaf)
-		if d > maxTypos {
-			return
-		}
-		if d < bestDistance || d == bestDistance && t == table && bestTable != table {
+		if d := typos(name, leaf); d < bestDistance {
 			best, bestTable, bestDistance = leaf, t, d
 		}
 	}

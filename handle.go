@@ -34,6 +34,7 @@ type Handle struct {
 	loaded  *loaded
 	started Config // what Run opened the listeners by
 	mode    runtimeMode
+	rules   runtimeRules
 	fault   error // of the last reload, if it failed
 
 	stopOnce sync.Once
@@ -56,7 +57,7 @@ func newHandle(s *settings, first *loaded) *Handle {
 	}
 	h.drain, h.cut = context.WithCancelCause(context.Background())
 	h.enforcer = newEnforcer(s)
-	h.enforcer.current.Store(first.compile(1, first.Config.Mode, &h.enforcer.own))
+	h.enforcer.current.Store(first.compile(1, first.Config.Mode, runtimeRules{}, &h.enforcer.own))
 	h.shared = newEntrance(h.drain, h.enforcer, Attribution{})
 	h.http = newHTTPProxy(h.enforcer)
 	h.admin = newAdminServer(h)
@@ -100,6 +101,9 @@ func (h *Handle) serve() {
 	h.serving.Go(func() {
 		h.ended(h.admin.serve(h.listeners[1]))
 	})
+	if paths := h.settings.watched(); len(paths) > 0 {
+		h.serving.Go(func() { h.watch(h.drain, paths, h.loaded.stamps) })
+	}
 	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "mode", string(h.Mode()))
 }
 

@@ -243,13 +243,23 @@ func readConfigFile(path string) ([]byte, error) {
 	if info.IsDir() {
 		return nil, fail("is a directory: name the file in it", nil)
 	}
-	// A pipe or a device says nothing true of its size beforehand.
-	data, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+	tooLarge := fmt.Sprintf("is larger than %d MiB, which no configuration is: is it the right file?", maxConfigSize>>20)
+	if info.Size() > maxConfigSize {
+		return nil, fail(tooLarge, nil)
+	}
+	data, whole, err := readAtMost(f, maxConfigSize)
 	if err != nil {
 		return nil, fail("cannot be read", err)
 	}
-	if len(data) > maxConfigSize {
-		return nil, fail(fmt.Sprintf("is larger than %d MiB, which no configuration is: is it the right file?", maxConfigSize>>20), nil)
+	if !whole {
+		return nil, fail(tooLarge, nil)
 	}
 	return data, nil
+}
+
+// readAtMost reads r to its end, if that comes within limit bytes. A pipe, a
+// device and a file that grows say nothing true of their size beforehand.
+func readAtMost(r io.Reader, limit int64) (data []byte, whole bool, err error) {
+	data, err = io.ReadAll(io.LimitReader(r, limit+1))
+	return data, int64(len(data)) <= limit, err
 }

@@ -15,16 +15,18 @@ type loaded struct {
 	*sourced
 	limits      *requirements
 	allow, deny *ruleSet
+	stamps      []fileStamp // of the watched files, before they were read
 }
 
 // loadConfig reads the configuration afresh, from wherever the builder said,
 // and reports everything that is wrong with it.
 func (s *settings) loadConfig(ctx context.Context) (*loaded, error) {
+	stamps := stampFiles(s.watched())
 	src, err := s.load(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l := &loaded{sourced: src}
+	l := &loaded{sourced: src, stamps: stamps}
 	var errs errorList
 	errs.add(src.validate())
 	l.allow = compileList(src, keyAllowedDomains, src.Config.Policy.AllowedDomains, &errs)
@@ -61,6 +63,7 @@ func (s *settings) handedIn() (keys []string) {
 // compileList parses and compiles one list.
 func compileList(src *sourced, key string, entries []string, errs *errorList) *ruleSet {
 	return &ruleSet{
+		key:     key,
 		list:    lastKey(key),
 		set:     domain.Compile(src.patterns(key, errs)),
 		entries: entries,
@@ -68,15 +71,16 @@ func compileList(src *sourced, key string, entries []string, errs *errorList) *r
 	}
 }
 
-// compile is the policy of a configuration.
-func (l *loaded) compile(generation uint64, mode Mode, own *ownListeners) *policy {
+// compile is the policy of a configuration, with what was changed at run time
+// laid over it.
+func (l *loaded) compile(generation uint64, mode Mode, rules runtimeRules, own *ownListeners) *policy {
 	return &policy{
 		generation: generation,
 		enabled:    l.Config.Enabled,
 		mode:       mode,
 		allowLocal: l.Config.Policy.AllowLocalBinding,
-		allow:      ruleSets{l.allow},
-		deny:       ruleSets{l.deny},
+		allow:      rules.allow.over(l.allow),
+		deny:       rules.deny.over(l.deny),
 		own:        own,
 	}
 }

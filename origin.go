@@ -128,8 +128,11 @@ type errorList struct {
 // maxErrors is how many errors are reported one by one.
 const maxErrors = 20
 
+// full reports whether another error would only be counted.
+func (l *errorList) full() bool { return len(l.list) == maxErrors }
+
 func (l *errorList) add(err error) {
-	if len(l.list) == maxErrors {
+	if l.full() {
 		l.more++
 		return
 	}

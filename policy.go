@@ -84,7 +84,8 @@ type query struct {
 // ruleSet is one compiled list. Its rules keep the text and the place of
 // their entries.
 type ruleSet struct {
-	list    string
+	key     string // its configuration key
+	list    string // the last part of it
 	set     *domain.Set
 	entries []string
 	origin  func(i int) Origin

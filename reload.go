@@ -82,6 +82,9 @@ func (h *Handle) reload(ctx context.Context) (reloaded, error) {
 		h.log.Error("reload failed; the last good configuration stays in force", "error", err)
 		return reloaded{}, fmt.Errorf("networkproxy: reload failed, the last good configuration stays in force: %w", err)
 	}
+	h.rules = h.rules.within(next.limits, func(entry string, err error) {
+		h.log.Warn("a run-time rule is outside the new managed limits and is dropped", "entry", entry, "error", err)
+	})
 	restart := restartKeys(&h.started, &next.Config)
 	cut := h.install(next)
 	p := h.enforcer.current.Load()
@@ -98,7 +101,7 @@ func (h *Handle) install(l *loaded) (cut int) {
 	if l.Config.Mode != h.mode.over {
 		h.mode = runtimeMode{}
 	}
-	next := l.compile(h.enforcer.current.Load().generation+1, h.mode.effective(l.Config.Mode), &h.enforcer.own)
+	next := l.compile(h.enforcer.current.Load().generation+1, h.mode.effective(l.Config.Mode), h.rules, &h.enforcer.own)
 	return h.enforcer.swap(next)
 }
 

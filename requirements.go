@@ -104,10 +104,11 @@ func (s *sourced) patterns(key string, errs *errorList) []domain.Pattern {
 	}
 	patterns := make([]domain.Pattern, len(list))
 	for i, text := range list {
-		p, err := domain.Parse(text)
-		if err == nil && key == keyDeniedDomains && p.Kind() == domain.Any {
-			err = &domain.Error{Text: text, Problem: "what allowed_domains does not name is refused already: remove this entry"}
+		parse := domain.Parse
+		if key == keyDeniedDomains {
+			parse = parseDenied
 		}
+		p, err := parse(text)
 		if err != nil {
 			// The error's own text repeats the entry.
 			var problem string
@@ -121,6 +122,16 @@ func (s *sourced) patterns(key string, errs *errorList) []domain.Pattern {
 		patterns[i] = p
 	}
 	return patterns
+}
+
+// parseDenied parses a denylist entry, which cannot be everything: that is
+// the default, and writing it would hide that nothing is allowed.
+func parseDenied(text string) (domain.Pattern, error) {
+	p, err := domain.Parse(text)
+	if err == nil && p.Kind() == domain.Any {
+		err = &domain.Error{Text: text, Problem: "what allowed_domains does not name is refused already: remove this entry"}
+	}
+	return p, err
 }
 
 // check reports every value of s that exceeds a limit.

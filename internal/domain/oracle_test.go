@@ -162,9 +162,9 @@ func TestOracleCovers(t *testing.T) {
 	for i, p := range vocabulary {
 		for j, q := range vocabulary {
 			inAll := !slices.ContainsFunc(indices(matched[j]), func(k int) bool { return !matched[i][k] })
-			// What the universe refutes is never covered. What it does not may
-			// still be refuted by a longer name, if a glob is involved, or by
-			// a port it does not have, if q is for every port.
+			// What the universe refutes is never covered. What it does not
+			// refute is covered, unless a glob is involved: a name with other
+			// characters might refute it.
 			covers := p.Covers(q)
 			if covers && !inAll {
 				t.Errorf("%s covers %s, but does not match all that it matches", p, q)

@@ -76,7 +76,7 @@ func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"example.com", "EXAMPLE.com.", "1.2.3.4", "::1", "[::1]", "[fe80::1%25eth0]", "::ffff:1.2.3.4", "2130706433", "0x7f.1", "127.1",
 		"0177.0.0.1", "127.0.0.1.", "１２７.0.0.1", "foo.0x7f", "r3---sn-x.googlevideo.com", "bücher.example", "xn--bcher-kva.example",
-		"xn--a", "faß.de", "a\u200db", "例え。テスト", "אבג.example", "_a._b", "a\x00b", "%31", "ⓛocalhost", "a℀b", "-a", "a-", "..", "*",
+		"xn--a", "faß.de", "a\u200db", "例え。テスト", "אבג.example", "_a._b", "a\x00b", "%31", "ⓛocalhost", "a℀b", "ℶz", "a.xn--", "-a", "a-", "..", "*",
 	} {
 		f.Add(s)
 	}

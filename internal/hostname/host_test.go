@@ -173,6 +173,7 @@ func TestParseRefuses(t *testing.T) {
 		{"A-label of nothing", "example.xn--", "empty label"},
 		{"A-label of nothing and a dot", "example.xn--.", "empty label"},
 		{"last label that vanishes", "example.\u00ad", "empty label"},
+		{"bidi rule, which only the A-label breaks", "ℶz.example", "stable form"},
 		{"bidi rule", "אa.example", "internationalised"},
 
 		{"port", "example.com:80", "port"},

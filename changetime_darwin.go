@@ -1,0 +1,15 @@
+package networkproxy
+
+import (
+	"io/fs"
+	"syscall"
+	"time"
+)
+
+// changeTime is the inode's change time, which no program can set.
+func changeTime(info fs.FileInfo) time.Time {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return time.Unix(int64(st.Ctimespec.Sec), int64(st.Ctimespec.Nsec))
+	}
+	return time.Time{}
+}

@@ -1,0 +1,511 @@
+// Listeners: backoff, limits, panics, shutdown, and use with net/http.
+
+package track
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// script is a listener whose Accept returns what next says.
+type script struct {
+	next   func() (net.Conn, error)
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newScript(next func() (net.Conn, error)) *script {
+	return &script{next: next, closed: make(chan struct{})}
+}
+
+func (s *script) Accept() (net.Conn, error) { return s.next() }
+func (s *script) Close() error              { s.once.Do(func() { close(s.closed) }); return nil }
+func (s *script) Addr() net.Addr            { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+
+func TestAcceptBacksOff(t *testing.T) {
+	t.Parallel()
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED} {
+		t.Run(errno.Error(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				failure := &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", errno)}
+				var at []time.Duration
+				start := time.Now()
+				var conns []net.Conn
+				l := &Listener{Group: new(Group), Inner: newScript(func() (net.Conn, error) {
+					at = append(at, time.Since(start))
+					// ten failures, a success, a failure, a success
+					if n := len(at); n <= 10 || n == 12 {
+						return nil, failure
+					}
+					c, _ := net.Pipe()
+					conns = append(conns, c)
+					return c, nil
+				})}
+				for i := range 2 {
+					c, err := l.Accept()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if c != conns[i] {
+						t.Error("Accept wraps the connection")
+					}
+				}
+				want := []time.Duration{0, 5, 15, 35, 75, 155, 315, 635, 1275, 2275, 3275, 3275, 3280}
+				for i := range want {
+					want[i] *= time.Millisecond
+				}
+				if len(at) != len(want) {
+					t.Fatalf("%d attempts, want %d", len(at), len(want))
+				}
+				for i := range want {
+					if at[i] != want[i] {
+						t.Errorf("attempt %d after %v, want %v", i, at[i], want[i])
+					}
+				}
+				if got, want := l.Counts(), (Counts{Accepted: 2, Failures: 11}); got != want {
+					t.Errorf("counts %+v, want %+v", got, want)
+				}
+			})
+		})
+	}
+}
+
+func TestCloseInterruptsBackoff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &Listener{Group: new(Group), Inner: newScript(func() (net.Conn, error) {
+			return nil, syscall.EMFILE
+		})}
+		type outcome struct {
+			err error
+			at  time.Time
+		}
+		done := make(chan outcome)
+		go func() {
+			_, err := l.Accept()
+			done <- outcome{err, time.Now()}
+		}()
+		time.Sleep(3*time.Second + time.Millisecond)
+		closed := time.Now()
+		l.Close()
+		got := <-done
+		if !errors.Is(got.err, net.ErrClosed) {
+			t.Errorf("got %v, want %v", got.err, net.ErrClosed)
+		}
+		if !got.at.Equal(closed) {
+			t.Errorf("Accept went on for %v after Close", got.at.Sub(closed))
+		}
+	})
+}
+
+func TestOtherAcceptErrorsAreFinal(t *testing.T) {
+	t.Parallel()
+	final := errors.New("final")
+	l := &Listener{Group: new(Group), Inner: newScript(func() (net.Conn, error) { return nil, final })}
+	if _, err := l.Accept(); err != final {
+		t.Errorf("Accept: %v, want %v", err, final)
+	}
+	if err := l.Serve(func(net.Conn, *Entry) {}); err != final {
+		t.Errorf("Serve: %v, want %v", err, final)
+	}
+}
+
+// TestCloseDuringAccept: a connection that arrives with the close is closed.
+func TestCloseDuringAccept(t *testing.T) {
+	t.Parallel()
+	client, server := net.Pipe()
+	var l *Listener
+	l = &Listener{Group: new(Group), Inner: newScript(func() (net.Conn, error) {
+		l.Close()
+		return server, nil
+	})}
+	if c, err := l.Accept(); c != nil || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v, %v; want %v", c, err, net.ErrClosed)
+	}
+	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the connection was left open: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Errorf("second Close: %v", err)
+	}
+}
+
+// TestClosedGroupEndsAccept: nothing is accepted into a closed group.
+func TestClosedGroupEndsAccept(t *testing.T) {
+	t.Parallel()
+	client, server := net.Pipe()
+	l := &Listener{Group: new(Group), Inner: newScript(func() (net.Conn, error) { return server, nil })}
+	l.Group.CloseAll()
+	if err := l.Serve(func(net.Conn, *Entry) { t.Error("served") }); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the connection was left open: %v", err)
+	}
+}
+
+func listen(t *testing.T, g *Group) *Listener {
+	t.Helper()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &Listener{Inner: inner, Group: g}
+	t.Cleanup(func() { l.Close(); g.CloseAll() })
+	return l
+}
+
+// serve runs Serve and returns a function that waits for its result.
+func serve(l *Listener, handle func(net.Conn, *Entry)) (wait func() error) {
+	done := make(chan error, 1)
+	go func() { done <- l.Serve(handle) }()
+	return func() error { return <-done }
+}
+
+func dial(t *testing.T, l *Listener) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func echo(c net.Conn, _ *Entry) { io.Copy(c, c) }
+
+// alive reports whether the other end echoes.
+func alive(c net.Conn) bool {
+	buf := []byte("x")
+	if _, err := c.Write(buf); err != nil {
+		return false
+	}
+	_, err := io.ReadFull(c, buf)
+	return err == nil
+}
+
+func TestAcceptReturnsTheConnectionItself(t *testing.T) {
+	t.Parallel()
+	l := listen(t, new(Group))
+	dial(t, l)
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := c.(*net.TCPConn); !ok {
+		t.Errorf("got a %T", c)
+	}
+	c.Close()
+	l.Release(c)
+	l.Release(c)
+	if l.Group.Len() != 0 || len(l.entries) != 0 {
+		t.Error("the connection is still registered after Release")
+	}
+}
+
+// TestLimitOverSeveralListeners: two listeners, one limit, an answer over it.
+func TestLimitOverSeveralListeners(t *testing.T) {
+	t.Parallel()
+	g := new(Group)
+	g.SetLimit(2)
+	l1, l2 := listen(t, g), listen(t, g)
+	for _, l := range []*Listener{l1, l2} {
+		l.Over = func(c net.Conn) { io.WriteString(c, "busy") }
+		defer serve(l, echo)()
+		defer l.Close()
+	}
+	first, second := dial(t, l1), dial(t, l2)
+	if !alive(first) || !alive(second) {
+		t.Fatal("a connection within the limit does not work")
+	}
+	for range 3 { // answers do not use up the limit either
+		if got, err := io.ReadAll(dial(t, l2)); err != nil || string(got) != "busy" {
+			t.Errorf("over the limit: %q, %v", got, err)
+		}
+	}
+	if got, want := l2.Counts(), (Counts{Accepted: 1, Refused: 3}); got != want {
+		t.Errorf("counts %+v, want %+v", got, want)
+	}
+	first.Close()
+	for l1.Group.counted.Load() != 1 {
+		runtime.Gosched()
+	}
+	if !alive(dial(t, l2)) {
+		t.Error("no connection after another has ended")
+	}
+}
+
+func TestOverWithoutHandlerCloses(t *testing.T) {
+	t.Parallel()
+	g := new(Group)
+	g.SetLimit(1)
+	l := listen(t, g)
+	defer serve(l, echo)()
+	defer l.Close()
+	if !alive(dial(t, l)) {
+		t.Fatal("a connection within the limit does not work")
+	}
+	if got, err := io.ReadAll(dial(t, l)); len(got) != 0 || err != nil {
+		t.Errorf("got %q, %v; want an ordinary close", got, err)
+	}
+}
+
+// TestOverIsBounded: answers that take their time neither stall the loop nor pile
+// up, are given a deadline, and are cut by shutdown.
+func TestOverIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const arrivals = overMax + 10
+		g := new(Group)
+		g.SetLimit(1)
+		var peers []net.Conn
+		l := &Listener{Group: g}
+		l.Inner = newScript(func() (net.Conn, error) {
+			if len(peers) > arrivals {
+				<-l.closed()
+				return nil, net.ErrClosed
+			}
+			peer, c := net.Pipe()
+			peers = append(peers, peer)
+			return c, nil
+		})
+		var ends []error
+		var mu sync.Mutex
+		l.Over = func(c net.Conn) {
+			_, err := c.Read(make([]byte, 1))
+			mu.Lock()
+			ends = append(ends, err)
+			mu.Unlock()
+		}
+		wait := serve(l, echo)
+		synctest.Wait()
+		if got := g.Len(); got != 1+overMax {
+			t.Errorf("%d connections are held, want %d", got, 1+overMax)
+		}
+		if got := l.Counts().Refused; got != arrivals {
+			t.Errorf("%d refused, want %d", got, arrivals)
+		}
+		time.Sleep(overTime)
+		synctest.Wait()
+		if got := g.Len(); got != 1 || len(ends) != overMax {
+			t.Errorf("%d connections are held after %v, %d answers ended", got, overTime, len(ends))
+		}
+		for _, err := range ends {
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("an answer ended with %v", err)
+			}
+		}
+		l.Close()
+		g.CloseAll()
+		if err := wait(); err != nil {
+			t.Error(err)
+		}
+		if err := g.Wait(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestShutdownCutsAnswers(t *testing.T) {
+	t.Parallel()
+	g := new(Group)
+	g.SetLimit(1)
+	l := listen(t, g)
+	answering := make(chan struct{})
+	var end error
+	l.Over = func(c net.Conn) {
+		close(answering)
+		_, end = c.Read(make([]byte, 1))
+	}
+	wait := serve(l, echo)
+	if !alive(dial(t, l)) {
+		t.Fatal("a connection within the limit does not work")
+	}
+	dial(t, l)
+	<-answering
+	l.Close()
+	g.CloseAll()
+	if err := g.Wait(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(end, net.ErrClosed) {
+		t.Errorf("the answer ended with %v, want %v", end, net.ErrClosed)
+	}
+	if err := wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// buffer is a bytes.Buffer for several goroutines.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func TestPanicCostsOneConnection(t *testing.T) {
+	t.Parallel()
+	var log buffer
+	g := new(Group)
+	l := listen(t, g)
+	l.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	defer serve(l, func(c net.Conn, e *Entry) {
+		buf := make([]byte, 1)
+		c.Read(buf)
+		if buf[0] == 'p' {
+			explode()
+		}
+		c.Write(buf)
+		echo(c, e)
+	})()
+	defer l.Close()
+	other := dial(t, l)
+	if !alive(other) {
+		t.Fatal("no echo")
+	}
+	victim := dial(t, l)
+	io.WriteString(victim, "p")
+	if _, err := victim.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the connection whose handler panicked: %v, want EOF", err)
+	}
+	if !alive(other) || !alive(dial(t, l)) {
+		t.Error("the panic cost another connection")
+	}
+	for g.Len() != 2 {
+		runtime.Gosched()
+	}
+	if l.Counts().Panics != 1 {
+		t.Errorf("counts %+v, want 1 panic", l.Counts())
+	}
+	for _, want := range []string{"level=ERROR", "no more", "explode", victim.LocalAddr().String()} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%q is not in the log:\n%s", want, log.String())
+		}
+	}
+}
+
+func explode() { panic("no more") }
+
+// TestShutdown drains what ends by itself, cuts what does not, and leaves nothing.
+func TestShutdown(t *testing.T) {
+	t.Parallel()
+	g := new(Group)
+	session := NewGroup(g)
+	l := listen(t, session)
+	wait := serve(l, echo)
+	leaves, stays := dial(t, l), dial(t, l)
+	if !alive(leaves) || !alive(stays) {
+		t.Fatal("no echo")
+	}
+	l.Close()
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		t.Error("a connection to a closed listener")
+	}
+	leaves.Close()
+	for g.Len() != 1 {
+		runtime.Gosched()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := g.Wait(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	if !alive(stays) {
+		t.Error("Wait cut a connection")
+	}
+	g.CloseAll()
+	if alive(stays) {
+		t.Error("CloseAll left a connection open")
+	}
+	if err := g.Wait(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWithHTTPServer: net/http releases what it closes; a hijacked connection
+// stays within the limit and within reach until its owner is done.
+func TestWithHTTPServer(t *testing.T) {
+	t.Parallel()
+	g := new(Group)
+	l := listen(t, g)
+	hijacked := make(chan *Entry, 1)
+	srv := &http.Server{ConnState: l.ConnState, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != "CONNECT" {
+			return
+		}
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		e := l.Take(c)
+		defer e.Release()
+		io.WriteString(c, "!")
+		hijacked <- e
+		io.Copy(io.Discard, c)
+		c.Close()
+	})}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+
+	plain, tunnel := dial(t, l), dial(t, l)
+	io.WriteString(plain, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	if _, err := io.ReadAll(plain); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(tunnel, "CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n")
+	if _, err := tunnel.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if e := <-hijacked; e == nil {
+		t.Error("no entry for the hijacked connection")
+	}
+	for g.Len() != 1 {
+		runtime.Gosched()
+	}
+	if err := srv.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; err != http.ErrServerClosed {
+		t.Errorf("Serve: %v", err)
+	}
+	if g.Len() != 1 {
+		t.Error("Shutdown took the hijacked connection out of the group")
+	}
+	g.CloseAll()
+	if err := g.Wait(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if len(l.entries) != 0 {
+		t.Errorf("%d connections are still registered", len(l.entries))
+	}
+}

@@ -1,0 +1,151 @@
+// Rules that a host adds while the proxy runs, over those of the
+// configuration and within the managed limits.
+
+package networkproxy
+
+import (
+	"fmt"
+	"slices"
+
+	"example.com/networkproxy/internal/domain"
+)
+
+// originRuntime stands for the file of a rule that was added at run time.
+const originRuntime = "(added at run time)"
+
+// runtimeRules are the entries added at run time. The zero value has none.
+// It does not change: adding makes another.
+type runtimeRules struct {
+	allow, deny runtimeList
+}
+
+// runtimeList is one list of them, in the order in which they came.
+type runtimeList struct {
+	entries  []string
+	patterns []domain.Pattern
+}
+
+// index finds the entry that means the same as p; -1 when there is none.
+func (l runtimeList) index(p domain.Pattern) int {
+	return slices.IndexFunc(l.patterns, func(q domain.Pattern) bool { return q.String() == p.String() })
+}
+
+func (l runtimeList) with(entry string, p domain.Pattern) runtimeList {
+	if l.index(p) >= 0 {
+		return l
+	}
+	return runtimeList{
+		entries:  append(slices.Clip(l.entries), entry),
+		patterns: append(slices.Clip(l.patterns), p),
+	}
+}
+
+func (l runtimeList) without(i int) runtimeList {
+	return runtimeList{
+		entries:  slices.Delete(slices.Clone(l.entries), i, i+1),
+		patterns: slices.Delete(slices.Clone(l.patterns), i, i+1),
+	}
+}
+
+// over lays the list over one of the configuration.
+func (l runtimeList) over(base *ruleSet) ruleSets {
+	if len(l.entries) == 0 {
+		return ruleSets{base}
+	}
+	return ruleSets{base, {
+		list:    base.list,
+		set:     domain.Compile(l.patterns),
+		entries: l.entries,
+		origin:  func(int) Origin { return Origin{File: originRuntime} },
+	}}
+}
+
+// AllowDomain adds an allowlist entry until the proxy ends: it survives
+// reloads and is not written to any file. The denylist, the protection of
+// local networks and the mode apply to it as to every other. An entry outside
+// the managed limits is refused; one that a reload puts outside them is
+// dropped, with a warning in the log.
+func (h *Handle) AllowDomain(entry string) error {
+	return h.changeRules(func(r runtimeRules) (runtimeRules, error) {
+		p, err := domain.Parse(entry)
+		if err != nil {
+			return r, err
+		}
+		if err := h.loaded.limits.checkAllowed(p); err != nil {
+			return r, fmt.Errorf("networkproxy: %q cannot be allowed: %w", entry, err)
+		}
+		r.allow = r.allow.with(entry, p)
+		return r, nil
+	})
+}
+
+// DenyDomain adds a denylist entry until the proxy ends, as AllowDomain does
+// for the allowlist. Open connections that it denies are cut.
+func (h *Handle) DenyDomain(entry string) error {
+	return h.changeRules(func(r runtimeRules) (runtimeRules, error) {
+		p, err := parseDenied(entry)
+		if err != nil {
+			return r, err
+		}
+		r.deny = r.deny.with(entry, p)
+		return r, nil
+	})
+}
+
+// RemoveDomain takes back what AllowDomain or DenyDomain added. An entry of
+// the configuration is not removed by it: the error says where it stands.
+func (h *Handle) RemoveDomain(entry string) error {
+	return h.changeRules(func(r runtimeRules) (runtimeRules, error) {
+		p, err := domain.Parse(entry)
+		if err != nil {
+			return r, err
+		}
+		allowed, denied := r.allow.index(p), r.deny.index(p)
+		if allowed >= 0 {
+			r.allow = r.allow.without(allowed)
+		}
+		if denied >= 0 {
+			r.deny = r.deny.without(denied)
+		}
+		if allowed >= 0 || denied >= 0 {
+			return r, nil
+		}
+		for _, list := range []*ruleSet{h.loaded.allow, h.loaded.deny} {
+			if i := slices.Index(list.entries, entry); i >= 0 {
+				return r, fmt.Errorf("networkproxy: %q was not added at run time: it is an entry of %s (%s); edit the configuration",
+					entry, list.list, h.loaded.whence(list.key))
+			}
+		}
+		return r, fmt.Errorf("networkproxy: %q was not added at run time", entry)
+	})
+}
+
+// changeRules puts changed run-time rules in force.
+func (h *Handle) changeRules(change func(runtimeRules) (runtimeRules, error)) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.alive(); err != nil {
+		return err
+	}
+	rules, err := change(h.rules)
+	if err != nil {
+		return err
+	}
+	h.rules = rules
+	cut := h.install(h.loaded)
+	h.log.Info("run-time rules changed", "allowed", rules.allow.entries, "denied", rules.deny.entries, "connections_cut", cut)
+	return nil
+}
+
+// within drops the entries that the limits no longer cover.
+func (r runtimeRules) within(limits *requirements, dropped func(entry string, err error)) runtimeRules {
+	kept := runtimeRules{deny: r.deny}
+	for i, p := range r.allow.patterns {
+		if err := limits.checkAllowed(p); err != nil {
+			dropped(r.allow.entries[i], err)
+			continue
+		}
+		kept.allow = kept.allow.with(r.allow.entries[i], p)
+	}
+	return kept
+}
