@@ -48,6 +48,8 @@ func adminRoutes() []adminRoute {
 		{"GET", "/config", (*adminServer).config},
 		{"GET", "/patterns", (*adminServer).patterns},
 		{"GET", "/blocked", (*adminServer).blocked},
+		{"GET", "/explain", (*adminServer).explain},
+		{"GET", "/suggest", (*adminServer).suggest},
 		{"POST", "/mode", (*adminServer).setMode},
 		{"POST", "/reload", (*adminServer).reload},
 	}
@@ -92,6 +94,11 @@ func (a *adminServer) handler() http.Handler {
 			answer, err := route.serve(a, r)
 			if err != nil {
 				writeAdminError(w, err)
+				return
+			}
+			if text, ok := answer.(plainText); ok {
+				w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+				io.WriteString(w, string(text))
 				return
 			}
 			writeJSON(w, http.StatusOK, answer)
@@ -156,6 +163,9 @@ func (a *adminServer) authorized(r *http.Request) bool {
 	got, expected := sha256.Sum256([]byte(strings.TrimSpace(token))), sha256.Sum256([]byte(want))
 	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], expected[:]) == 1
 }
+
+// plainText is an answer that is not JSON.
+type plainText string
 
 // adminError is the body of every answer that is not a success.
 type adminError struct {
@@ -222,11 +232,14 @@ func (a *adminServer) health(*http.Request) (any, error) {
 		status, detail = "degraded", "the last reload failed, the configuration before it is in force: "+a.h.fault.Error()
 	}
 	a.h.mu.Unlock()
+	if e.observed != nil {
+		status, detail = "observing", observingWarning
+	}
 	if !p.enabled {
 		status, detail = "disabled", "network_proxy.enabled is false: every request is refused"
 	}
 	return struct {
-		Status      string `json:"status"` // "ok", "degraded" or "disabled"
+		Status      string `json:"status"` // "ok", "degraded", "observing" or "disabled"
 		Detail      string `json:"detail,omitempty"`
 		Mode        Mode   `json:"mode"`
 		Generation  uint64 `json:"generation"`
@@ -271,6 +284,27 @@ func (a *adminServer) blocked(*http.Request) (any, error) {
 		Limit   int              `json:"limit"`   // how many are kept
 		Blocked []BlockedRequest `json:"blocked"` // newest first
 	}{total, blockedLimit, list}, nil
+}
+
+func (a *adminServer) explain(r *http.Request) (any, error) {
+	q := r.URL.Query()
+	if q.Get("url") == "" {
+		return nil, badRequest{errors.New("url is missing: /explain?url=https://host/path&method=GET; resolve=1 looks the name up")}
+	}
+	resolve := q.Get("resolve") != "" && q.Get("resolve") != "0"
+	x, err := a.h.ExplainURL(r.Context(), q.Get("url"), q.Get("method"), resolve)
+	if err != nil {
+		return nil, badRequest{err}
+	}
+	return x, nil
+}
+
+func (a *adminServer) suggest(*http.Request) (any, error) {
+	o := a.h.enforcer.observed
+	if o == nil {
+		return nil, errors.New("the proxy is not observing: start it with -observe, let the work run, and ask again")
+	}
+	return plainText(suggestion(o.suggest())), nil
 }
 
 func (a *adminServer) setMode(r *http.Request) (any, error) {

@@ -46,6 +46,7 @@ type settings struct {
 	adminListener net.Listener
 	adminToken    string
 
+	observe        bool
 	decider        PolicyDecider
 	deciderTimeout time.Duration
 	onBlocked      func(BlockedRequest)

@@ -212,12 +212,16 @@ func (s *sourced) checkListeners(overrides map[string]string, handed ...string) 
 		}
 		l := listener{key: key, raw: s.addr(key), from: s.whence(key)}
 		origin := s.origin(key)
-		if raw := overrides[key]; raw != "" {
-			l.raw, l.from, origin = raw, setFromGo, Origin{}
+		overridden := overrides[key] != ""
+		if overridden {
+			l.raw, l.from, origin = overrides[key], setFromGo, Origin{}
 		}
 		asked, err := parseListenAddr(key, l.raw, origin)
 		if err != nil {
-			errs.add(err)
+			// A configured one is for validate to report.
+			if overridden {
+				errs.add(err)
+			}
 			continue
 		}
 		// Two addresses may become one by the clamp.

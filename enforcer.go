@@ -30,6 +30,7 @@ type enforcer struct {
 	onBlocked      func(BlockedRequest)
 	log            *slog.Logger
 	count          counters
+	observed       *observations // nil: allowlist misses are not let pass
 }
 
 // counters count requests by how they ended: every request ends as exactly
@@ -48,6 +49,7 @@ func newEnforcer(s *settings) *enforcer {
 		dialer:         pindial.Dialer{Resolver: s.resolver, Connect: s.connect},
 		onBlocked:      s.onBlocked,
 		log:            s.log,
+		observed:       s.observed(),
 	}
 }
 
@@ -55,13 +57,16 @@ func newEnforcer(s *settings) *enforcer {
 // It asks the decider where only the allowlist stands in the way.
 func (e *enforcer) decide(ctx context.Context, req *request) Verdict {
 	p := e.current.Load()
-	v, miss := p.judge(&req.query, "", nil)
+	v, miss := p.judge(&req.query, e.standingApproval(), nil)
+	if e.observed != nil && v.Allowed {
+		e.observed.add(req)
+	}
 	if !miss || e.decider == nil {
 		return v
 	}
 	if !p.mode.permits(&req.query) {
 		// Whatever the answer, the mode would refuse: nobody is bothered.
-		return Verdict{Reason: ReasonMethodNotAllowed, Source: SourceModeGuard, Generation: p.generation, check: checkMode}
+		return p.modeRefusal()
 	}
 	decision, err := e.ask(ctx, req.public())
 	if err == nil && decision.allow {

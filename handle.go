@@ -104,6 +104,9 @@ func (h *Handle) serve() {
 	if paths := h.settings.watched(); len(paths) > 0 {
 		h.serving.Go(func() { h.watch(h.drain, paths, h.loaded.stamps) })
 	}
+	if h.enforcer.observed != nil {
+		h.log.Warn(observingWarning)
+	}
 	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "mode", string(h.Mode()))
 }
 
@@ -140,7 +143,11 @@ func (h *Handle) AdminAddr() string { return h.adminAddr }
 func (h *Handle) Warnings() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Concat(h.loaded.notices(), h.warnings)
+	warnings := slices.Concat(h.loaded.notices(), h.warnings)
+	if h.enforcer.observed != nil {
+		warnings = append(warnings, observingWarning)
+	}
+	return warnings
 }
 
 // Blocked returns the newest refusals, oldest first; at most 200 are kept.

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
@@ -149,10 +150,15 @@ func connectTarget(r *http.Request) (hostname.Target, error) {
 
 // forwardTarget reads absolute-form (RFC 9112 section 3.2.2).
 func forwardTarget(r *http.Request) (hostname.Target, error) {
-	u := r.URL
-	switch {
-	case r.ProtoMajor != 1:
+	if r.ProtoMajor != 1 {
 		return hostname.Target{}, fmt.Errorf("%s is not spoken here; use HTTP/1.1", r.Proto)
+	}
+	return urlTarget(r.URL)
+}
+
+// urlTarget is the target of an http:// URL, and refuses every other.
+func urlTarget(u *url.URL) (hostname.Target, error) {
+	switch {
 	case u.Scheme == "":
 		return hostname.Target{}, errors.New("this is an HTTP proxy, not a web server: send it requests with a full http:// URL, " +
 			"for example through HTTP_PROXY or curl --proxy")

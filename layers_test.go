@@ -271,6 +271,9 @@ func TestValidateConfigFromGo(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
+	if err := s.checkListeners(nil); err != nil {
+		t.Errorf("an address is reported twice: %v", err)
+	}
 }
 
 func TestOverride(t *testing.T) {

@@ -131,12 +131,21 @@ const maxErrors = 20
 // full reports whether another error would only be counted.
 func (l *errorList) full() bool { return len(l.list) == maxErrors }
 
+// add adds an error, or each of those that a joined one holds. Nil is none.
 func (l *errorList) add(err error) {
-	if l.full() {
-		l.more++
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			l.add(e)
+		}
 		return
 	}
-	l.list = append(l.list, err)
+	switch {
+	case err == nil:
+	case l.full():
+		l.more++
+	default:
+		l.list = append(l.list, err)
+	}
 }
 
 // join joins the errors; nil when there are none.

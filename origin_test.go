@@ -67,8 +67,11 @@ func TestErrorListBounds(t *testing.T) {
 	if err := l.join(); err != nil {
 		t.Errorf("no errors join to %v", err)
 	}
-	for i := range 22 {
-		l.add(fmt.Errorf("number %d", i))
+	l.add(nil)
+	l.add(errors.Join())
+	l.add(errors.Join(errors.New("number 0"), errors.New("number 1")))
+	for i := range 20 {
+		l.add(fmt.Errorf("number %d", i+2))
 	}
 	l.add(fs.ErrExist)
 	got := lines(l.join())

@@ -207,6 +207,11 @@ func (p *policy) judge(q *query, approval Source, tr *trace) (v Verdict, miss bo
 	return Verdict{Allowed: true, Source: source, Rule: rule, Generation: p.generation}, false
 }
 
+// modeRefusal is the verdict on what the mode forbids, whoever allows it.
+func (p *policy) modeRefusal() Verdict {
+	return Verdict{Reason: ReasonMethodNotAllowed, Source: SourceModeGuard, Generation: p.generation, check: checkMode}
+}
+
 // judgeAddrs applies the checks on what a target resolved to. It is given
 // every address of the answer at once: one bad address refuses them all,
 // since whoever answers the lookup also chooses the order.

@@ -3,6 +3,7 @@
 package networkproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,20 @@ func (s *settings) closeHandedIn() {
 			l.Close()
 		}
 	}
+}
+
+// plannedAddrs are the addresses that Run would listen on. One of port 0 is
+// not known yet, and left out.
+func (s *settings) plannedAddrs(l *loaded) []netip.AddrPort {
+	var addrs []netip.AddrPort
+	for _, key := range []string{keyProxyURL, keyAdminURL} {
+		raw := cmp.Or(s.overrides()[key], l.addr(key))
+		if asked, err := parseListenAddr(key, raw, Origin{}); err == nil && asked.Port() != 0 {
+			addr, _ := clampAddr(asked, kindOf(key), &l.Config)
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
 }
 
 // endpoint is one listener to open: the configuration's address, the

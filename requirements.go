@@ -4,7 +4,6 @@
 package networkproxy
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -92,46 +91,6 @@ func parseRequirements(file string, data []byte) (*requirements, error) {
 		return nil, err
 	}
 	return r, nil
-}
-
-// patterns parses the list under one of the two pattern keys and reports the
-// entries that are no patterns. Those leave a zero Pattern in their place,
-// which matches nothing.
-func (s *sourced) patterns(key string, errs *errorList) []domain.Pattern {
-	list := s.Config.Policy.AllowedDomains
-	if key == keyDeniedDomains {
-		list = s.Config.Policy.DeniedDomains
-	}
-	patterns := make([]domain.Pattern, len(list))
-	for i, text := range list {
-		parse := domain.Parse
-		if key == keyDeniedDomains {
-			parse = parseDenied
-		}
-		p, err := parse(text)
-		if err != nil {
-			// The error's own text repeats the entry.
-			var problem string
-			var perr *domain.Error
-			if errors.As(err, &perr) {
-				problem = perr.Problem
-			}
-			errs.add(s.itemError(key, i, text, problem, err))
-			continue
-		}
-		patterns[i] = p
-	}
-	return patterns
-}
-
-// parseDenied parses a denylist entry, which cannot be everything: that is
-// the default, and writing it would hide that nothing is allowed.
-func parseDenied(text string) (domain.Pattern, error) {
-	p, err := domain.Parse(text)
-	if err == nil && p.Kind() == domain.Any {
-		err = &domain.Error{Text: text, Problem: "what allowed_domains does not name is refused already: remove this entry"}
-	}
-	return p, err
 }
 
 // check reports every value of s that exceeds a limit.

@@ -67,7 +67,7 @@ func (l runtimeList) over(base *ruleSet) ruleSets {
 // dropped, with a warning in the log.
 func (h *Handle) AllowDomain(entry string) error {
 	return h.changeRules(func(r runtimeRules) (runtimeRules, error) {
-		p, err := domain.Parse(entry)
+		p, err := parseAllowed(entry)
 		if err != nil {
 			return r, err
 		}

@@ -1,0 +1,215 @@
+// The answer to "why?": the checks that a request would meet, in order, from
+// the function that enforces them.
+
+package networkproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"example.com/networkproxy/internal/hostname"
+)
+
+// Explanation is the account of one decision.
+type Explanation struct {
+	Request PolicyRequest `json:"request"`
+	Allowed bool          `json:"allowed"`
+	Reason  Reason        `json:"reason,omitempty"`
+	Source  Source        `json:"source,omitempty"`
+	Rule    Rule          `json:"rule,omitzero"`    // the entry that decided, and where it stands
+	Address netip.Addr    `json:"address,omitzero"` // the resolved address that decided
+	Decider bool          `json:"decider"`          // nothing but the decider is left to ask; it was not
+	Message string        `json:"message"`
+	Hint    string        `json:"hint,omitempty"`
+	Checks  []Check       `json:"checks"` // in the order they were made; it ends with the one that refused
+
+	// Generation is that of the policy that was applied.
+	Generation uint64 `json:"generation"`
+}
+
+// Explain says what the policy in force would do with a request, and why. It
+// contacts nobody: no name is looked up, and the decider is not asked.
+// Protocol, Host, Port and Method are looked at; an empty protocol means
+// "http", an empty method GET, or CONNECT where that is the protocol. A
+// malformed host is explained like any other refusal; the error concerns the
+// protocol and ctx.
+func (h *Handle) Explain(ctx context.Context, req PolicyRequest) (Explanation, error) {
+	return h.enforcer.explainRequest(ctx, req)
+}
+
+// ExplainURL is Explain for a target as people write it: an http:// or ws://
+// URL is a forwarded request, an https:// or wss:// URL or a bare host:port a
+// CONNECT, and socks5://host:port and udp://host:port are SOCKS. With
+// resolve, a name that is allowed is looked up, and the checks of its
+// addresses are explained as well; still nothing is connected to.
+func (h *Handle) ExplainURL(ctx context.Context, url, method string, resolve bool) (Explanation, error) {
+	return h.enforcer.explainURL(ctx, url, method, resolve)
+}
+
+// Explain is [Handle.Explain] for a proxy that has not been run. Its own
+// listeners are taken to be where the configuration puts them.
+func (p *NetworkProxy) Explain(ctx context.Context, req PolicyRequest) (Explanation, error) {
+	return p.planned().explainRequest(ctx, req)
+}
+
+// ExplainURL is [Handle.ExplainURL] for a proxy that has not been run.
+func (p *NetworkProxy) ExplainURL(ctx context.Context, url, method string, resolve bool) (Explanation, error) {
+	return p.planned().explainURL(ctx, url, method, resolve)
+}
+
+// planned enforces what Run would.
+func (p *NetworkProxy) planned() *enforcer {
+	e := newEnforcer(&p.settings)
+	for _, addr := range p.settings.plannedAddrs(p.first) {
+		e.own.add(net.TCPAddrFromAddrPort(addr))
+	}
+	e.current.Store(p.first.compile(1, p.first.Config.Mode, runtimeRules{}, &e.own))
+	return e
+}
+
+// question is a request whose target may turn out to be malformed.
+type question struct {
+	query
+	text  string // the target as it was given
+	wrong error  // what is malformed about it
+}
+
+func (e *enforcer) explainRequest(ctx context.Context, req PolicyRequest) (Explanation, error) {
+	q := question{query: query{protocol: req.Protocol, method: req.Method}, text: req.Host}
+	switch req.Protocol {
+	case "":
+		q.protocol = ProtocolHTTP
+	case ProtocolHTTP, ProtocolHTTPSConnect, ProtocolSOCKS5TCP, ProtocolSOCKS5UDP:
+	default:
+		return Explanation{}, fmt.Errorf("networkproxy: unknown protocol %q: use %s, %s, %s or %s", req.Protocol,
+			ProtocolHTTP, ProtocolHTTPSConnect, ProtocolSOCKS5TCP, ProtocolSOCKS5UDP)
+	}
+	q.target.Host, q.wrong = hostname.Parse(req.Host)
+	q.target.Port = req.Port
+	if q.wrong == nil && req.Port == 0 {
+		q.wrong = errors.New("port 0 is no port: use 1 to 65535")
+	}
+	return e.explain(ctx, q, false)
+}
+
+func (e *enforcer) explainURL(ctx context.Context, text, method string, resolve bool) (Explanation, error) {
+	q, err := parseQuestion(text)
+	if err != nil {
+		return Explanation{}, err
+	}
+	q.method = method
+	return e.explain(ctx, q, resolve)
+}
+
+// parseQuestion reads a target by the very parsers that the listeners use.
+func parseQuestion(text string) (question, error) {
+	q := question{text: text, query: query{protocol: ProtocolHTTPSConnect}}
+	scheme, rest, isURL := strings.Cut(text, "://")
+	if !isURL {
+		q.target, q.wrong = hostname.ParseTarget(text)
+		return q, nil
+	}
+	switch strings.ToLower(scheme) {
+	case "http", "ws":
+		q.protocol, q.upgrade = ProtocolHTTP, strings.EqualFold(scheme, "ws")
+		var u *url.URL
+		if u, q.wrong = url.ParseRequestURI("http://" + rest); q.wrong == nil {
+			q.target, q.wrong = urlTarget(u)
+		}
+	case "https", "wss":
+		q.target, q.wrong = hostname.ParseTargetDefault(urlAuthority(rest), 443)
+	case "socks5", "socks5h":
+		q.protocol = ProtocolSOCKS5TCP
+		q.target, q.wrong = hostname.ParseTarget(urlAuthority(rest))
+	case "udp":
+		q.protocol = ProtocolSOCKS5UDP
+		q.target, q.wrong = hostname.ParseTarget(urlAuthority(rest))
+	default:
+		return q, fmt.Errorf("networkproxy: the scheme %.20q is not carried: use http://, https://, socks5:// or udp://", scheme)
+	}
+	return q, nil
+}
+
+// urlAuthority is what stands between "//" and the path of a URL.
+func urlAuthority(rest string) string {
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		rest = rest[:i]
+	}
+	return rest
+}
+
+// explain takes a question through the checks and keeps the account.
+func (e *enforcer) explain(ctx context.Context, q question, resolve bool) (Explanation, error) {
+	if err := ctx.Err(); err != nil {
+		return Explanation{}, err
+	}
+	if q.method == "" {
+		q.method = map[Protocol]string{ProtocolHTTP: http.MethodGet, ProtocolHTTPSConnect: http.MethodConnect}[q.protocol]
+	}
+	p := e.current.Load()
+	if q.wrong != nil {
+		return Explanation{
+			Request:    PolicyRequest{Protocol: q.protocol, Host: q.text, Method: q.method},
+			Reason:     ReasonInvalidTarget,
+			Message:    "networkproxy cannot carry this request: " + q.wrong.Error(),
+			Checks:     []Check{{Name: checkTarget}},
+			Generation: p.generation,
+		}, nil
+	}
+
+	req := &request{query: q.query, from: &entrance{}}
+	tr := trace{{Name: checkTarget, Passed: true}}
+	v, miss := p.judge(&req.query, e.standingApproval(), &tr)
+	decider := false
+	if miss && e.decider != nil {
+		if decider = p.mode.permits(&req.query); !decider {
+			v = p.modeRefusal()
+			tr.add(Check{Name: checkMode})
+		}
+	}
+	if v.Allowed && resolve {
+		v = e.explainAddrs(ctx, p, req, v, &tr)
+	}
+	x := Explanation{
+		Request:    req.public(),
+		Allowed:    v.Allowed,
+		Reason:     v.Reason,
+		Source:     v.Source,
+		Rule:       v.Rule,
+		Address:    v.Address,
+		Decider:    decider,
+		Checks:     tr,
+		Generation: v.Generation,
+	}
+	switch {
+	case v.Allowed:
+		x.Message = fmt.Sprintf("networkproxy would let %s pass.", req.target)
+	case decider:
+		x.Message = fmt.Sprintf("networkproxy would put %s to the application's decider: no list names it.", req.target)
+	case v.check == checkResolve:
+		x.Message = fmt.Sprintf("networkproxy would let %s pass, but the name has no addresses.", req.target)
+	default:
+		x.Message, x.Hint = v.explain(req)
+	}
+	return x, nil
+}
+
+// explainAddrs looks an allowed name up and judges its addresses.
+func (e *enforcer) explainAddrs(ctx context.Context, p *policy, req *request, v Verdict, tr *trace) Verdict {
+	addrs := fixedAddrs(req.target.Host)
+	if addrs == nil {
+		var err error
+		if addrs, err = e.dialer.Resolve(ctx, req.target.Host.Name()); err != nil {
+			tr.add(Check{Name: checkResolve})
+			return Verdict{Reason: reasonDNSFailure, Generation: v.Generation, check: checkResolve}
+		}
+	}
+	tr.pass(checkResolve)
+	return p.judgeAddrs(&req.query, v, addrs, tr)
+}
