@@ -14,9 +14,10 @@ import (
 
 // Exit statuses.
 const (
-	exitOK    = 0
-	exitError = 1 // what was asked for could not be done
-	exitUsage = 2 // it was not clear what was asked for
+	exitOK      = 0
+	exitError   = 1 // what was asked for could not be done
+	exitUsage   = 2 // it was not clear what was asked for
+	exitRefused = 3 // check: the policy would refuse a target
 )
 
 // program is one run of the program.
@@ -34,11 +35,16 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"serve", "serve the proxy (the default)", (*program).serve},
+		{"check", "say what the policy would do with a target, and why", (*program).check},
+		{"selftest", "prove on this machine that the promises hold", (*program).selftest},
 	}
 }
 
 // errUsage marks an error that was told already, with the usage.
 var errUsage = errors.New("usage")
+
+// errRefused marks refusals that were printed already.
+var errRefused = errors.New("refused")
 
 // main runs the command that the arguments name and returns the exit status.
 func (p *program) main(ctx context.Context, args []string) int {
@@ -54,6 +60,8 @@ func (p *program) main(ctx context.Context, args []string) int {
 		return exitOK
 	case errors.Is(err, errUsage):
 		return exitUsage
+	case errors.Is(err, errRefused):
+		return exitRefused
 	default:
 		fmt.Fprintf(p.stderr, "networkproxy: %v\n", trimPrefix(err))
 		return exitError

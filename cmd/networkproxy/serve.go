@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -16,46 +15,27 @@ import (
 
 func (p *program) serve(ctx context.Context, args []string) error {
 	f := p.flags("serve", "networkproxy [serve] -config FILE [flags]")
-	config := f.String("config", "", "TOML `file` with the [network_proxy] table (required)")
+	config := addConfigFlags(f)
 	check := f.Bool("check", false, "check the configuration and exit")
 	http := f.String("http", "", "listen `address` of the HTTP proxy, in place of proxy_url")
 	admin := f.String("admin", "", "listen `address` of the admin API, in place of admin_url")
-	tokenFile := f.String("admin-token-file", "", "`file` with the bearer token that the admin API demands")
 	drain := f.Duration("drain", 5*time.Second, "how long requests and tunnels may finish after SIGINT or SIGTERM")
-	logs := logFlags(f)
 	if err := parse(f, args); err != nil {
 		return err
 	}
 	if f.NArg() > 0 {
-		fmt.Fprintf(p.stderr, "networkproxy: unexpected argument %q\n", f.Arg(0))
-		f.Usage()
-		return errUsage
+		return p.usageError(f, fmt.Sprintf("unexpected argument %q", f.Arg(0)))
 	}
-	if *config == "" {
-		fmt.Fprintln(p.stderr, "networkproxy: -config is missing: name the TOML file with the [network_proxy] table")
-		f.Usage()
-		return errUsage
-	}
-	log, err := logs.logger(p.stderr)
+	b, err := p.builder(f, config)
 	if err != nil {
-		fmt.Fprintf(p.stderr, "networkproxy: %v\n", err)
-		return errUsage
+		return err
 	}
-
-	b := networkproxy.NewBuilder().ConfigFile(*config).HTTPAddr(*http).AdminAddr(*admin).Logger(log)
-	if *tokenFile != "" {
-		token, err := os.ReadFile(*tokenFile)
-		if err != nil {
-			return fmt.Errorf("-admin-token-file: %w", err)
-		}
-		b.AdminToken(strings.TrimSpace(string(token)))
-	}
-	proxy, err := b.Build()
+	proxy, err := b.HTTPAddr(*http).AdminAddr(*admin).Build()
 	if err != nil {
 		return err
 	}
 	if *check {
-		fmt.Fprintf(p.stdout, "%s: ok\n", *config)
+		fmt.Fprintf(p.stdout, "%s: ok\n", &config.files)
 		return nil
 	}
 	handle, err := proxy.Run(context.WithoutCancel(ctx)) // the drain outlives the signal
@@ -63,7 +43,7 @@ func (p *program) serve(ctx context.Context, args []string) error {
 		return err
 	}
 	if handle.HTTPAddr() == "" {
-		fmt.Fprintf(p.stderr, "networkproxy: network_proxy.enabled is false in %s: nothing to serve\n", *config)
+		fmt.Fprintf(p.stderr, "networkproxy: network_proxy.enabled is false in %s: nothing to serve\n", &config.files)
 		return handle.Close()
 	}
 	announce(p.stderr, handle)

@@ -1,0 +1,101 @@
+// The check command: what would the policy say of a target, and why?
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"example.com/networkproxy"
+)
+
+func (p *program) check(ctx context.Context, args []string) error {
+	f := p.flags("check", "networkproxy check -config FILE [flags] TARGET...\n\n"+
+		"Says what the policy would do with each TARGET, and why, without contacting it.\n"+
+		"A TARGET is a URL or host:port; socks5://host:port and udp://host:port are SOCKS.\n"+
+		"The exit status is 0 when all would pass and 3 when one would not.")
+	config := addConfigFlags(f)
+	method := f.String("method", "", "HTTP `method` of the request (default GET; CONNECT for https)")
+	resolve := f.Bool("resolve", false, "look allowed names up, and judge their addresses too")
+	asJSON := f.Bool("json", false, "print JSON")
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	if f.NArg() == 0 {
+		return p.usageError(f, "no target to check")
+	}
+	b, err := p.builder(f, config)
+	if err != nil {
+		return err
+	}
+	proxy, err := b.Build()
+	if err != nil {
+		return err
+	}
+	refused := false
+	for _, target := range f.Args() {
+		x, err := proxy.ExplainURL(ctx, target, *method, *resolve)
+		if err != nil {
+			return err
+		}
+		refused = refused || !x.Allowed
+		if *asJSON {
+			e := json.NewEncoder(p.stdout)
+			e.SetEscapeHTML(false)
+			e.SetIndent("", "  ")
+			if err := e.Encode(x); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := printExplanation(p.stdout, target, x); err != nil {
+			return err
+		}
+	}
+	if refused {
+		return errRefused
+	}
+	return nil
+}
+
+// printExplanation prints an explanation for people.
+func printExplanation(w io.Writer, target string, x networkproxy.Explanation) error {
+	verdict := "refused"
+	switch {
+	case x.Allowed:
+		verdict = "allowed"
+	case x.Decider:
+		verdict = "put to the decider"
+	}
+	fmt.Fprintf(w, "%s: %s", target, verdict)
+	if x.Reason != "" && !x.Decider {
+		fmt.Fprintf(w, " (%s)", x.Reason)
+	}
+	fmt.Fprintf(w, "\n  %s\n", x.Message)
+	if x.Hint != "" {
+		fmt.Fprintf(w, "  %s\n", x.Hint)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, c := range x.Checks {
+		mark := "stop"
+		if c.Passed {
+			mark = "pass"
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", mark, c.Name, settledBy(c))
+	}
+	return t.Flush()
+}
+
+// settledBy says what settled a check.
+func settledBy(c networkproxy.Check) string {
+	switch {
+	case c.Rule.Pattern != "":
+		return fmt.Sprintf("%q in %s (%s)", c.Rule.Pattern, c.Rule.List, c.Rule.Origin)
+	case c.Address.IsValid():
+		return c.Address.String()
+	}
+	return string(c.Source)
+}

@@ -1,0 +1,76 @@
+// What the commands that read a configuration have in common: its flags, and
+// the builder that they make.
+
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"example.com/networkproxy"
+)
+
+// configFlags are the flags about the configuration.
+type configFlags struct {
+	files        fileList
+	requirements *string
+	observe      *bool
+	tokenFile    *string
+	logs         logOptions
+}
+
+// fileList is a flag that may be given more than once.
+type fileList []string
+
+func (l *fileList) String() string { return strings.Join(*l, ", ") }
+
+func (l *fileList) Set(path string) error {
+	*l = append(*l, path)
+	return nil
+}
+
+func addConfigFlags(f *flag.FlagSet) *configFlags {
+	c := new(configFlags)
+	f.Var(&c.files, "config", "TOML `file` with the [network_proxy] table (required); given again, a later file goes over an earlier one")
+	c.requirements = f.String("requirements", "", "TOML `file` with managed limits, which no configuration may exceed")
+	c.observe = f.Bool("observe", false, "let allowlist misses pass and record them: ask GET /suggest for the allowlist that would do")
+	c.tokenFile = f.String("admin-token-file", "", "`file` with the bearer token that the admin API demands")
+	c.logs = logFlags(f)
+	return c
+}
+
+// builder makes a builder of the flags. What is wrong with the flags
+// themselves has been told when it returns errUsage.
+func (p *program) builder(f *flag.FlagSet, c *configFlags) (*networkproxy.Builder, error) {
+	if len(c.files) == 0 {
+		return nil, p.usageError(f, "-config is missing: name the TOML file with the [network_proxy] table")
+	}
+	log, err := c.logs.logger(p.stderr)
+	if err != nil {
+		return nil, p.usageError(f, err.Error())
+	}
+	b := networkproxy.NewBuilder().ConfigFiles(c.files...).Logger(log)
+	if *c.requirements != "" {
+		b.Requirements(*c.requirements)
+	}
+	if *c.observe {
+		b.Observe()
+	}
+	if *c.tokenFile != "" {
+		token, err := os.ReadFile(*c.tokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("-admin-token-file: %w", err)
+		}
+		b.AdminToken(strings.TrimSpace(string(token)))
+	}
+	return b, nil
+}
+
+// usageError tells what is wrong with the arguments, with the usage.
+func (p *program) usageError(f *flag.FlagSet, problem string) error {
+	fmt.Fprintf(p.stderr, "networkproxy: %s\n", problem)
+	f.Usage()
+	return errUsage
+}

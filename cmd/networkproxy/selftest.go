@@ -1,0 +1,71 @@
+// The selftest command: do the promises hold, with this configuration, on
+// this machine?
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+)
+
+func (p *program) selftest(ctx context.Context, args []string) error {
+	f := p.flags("selftest", "networkproxy selftest -config FILE [flags]\n\n"+
+		"Runs the proxy on free ports, sends requests through it that must be refused,\n"+
+		"and prints whether they were. Nothing leaves the machine.")
+	config := addConfigFlags(f)
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	if f.NArg() > 0 {
+		return p.usageError(f, fmt.Sprintf("unexpected argument %q", f.Arg(0)))
+	}
+	if *config.logs.level == "info" {
+		*config.logs.level = "warn" // the refusals are expected
+	}
+	b, err := p.builder(f, config)
+	if err != nil {
+		return err
+	}
+	proxy, err := b.HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").Build()
+	if err != nil {
+		return err
+	}
+	handle, err := proxy.Run(ctx)
+	if err != nil {
+		return err
+	}
+	defer handle.Close()
+	results, err := handle.SelfTest(ctx)
+	if err != nil {
+		return err
+	}
+
+	failed := 0
+	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\tPROMISE\tBY\tTARGET\tANSWER")
+	for _, r := range results {
+		mark := "ok"
+		switch {
+		case !r.OK:
+			mark = "FAIL"
+			failed++
+		case r.Note != "":
+			mark = "note"
+		}
+		answer := r.Got
+		if r.Note != "" {
+			answer += ": " + r.Note
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", mark, r.Promise, r.Protocol, r.Target, answer)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d checks failed", failed, len(results))
+	}
+	fmt.Fprintf(p.stdout, "%d checks passed\n", len(results))
+	return errors.Join(handle.Close())
+}

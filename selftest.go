@@ -1,0 +1,181 @@
+// The self-test: requests that must be refused, sent through the running
+// listeners like anybody's.
+
+package networkproxy
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"example.com/networkproxy/internal/hostname"
+)
+
+// SelfTestResult is one row of a self-test.
+type SelfTestResult struct {
+	Promise  string   `json:"promise"`        // what is put to the test
+	Protocol Protocol `json:"protocol"`       // by which the request was sent
+	Target   string   `json:"target"`         // host:port
+	Want     Reason   `json:"want"`           // why it must be refused
+	Got      string   `json:"got"`            // the reason that came back (of a CONNECT: the kind), or what happened instead
+	OK       bool     `json:"ok"`             // the promise holds, or the configuration waives it
+	Note     string   `json:"note,omitempty"` // why the configuration waives it
+}
+
+// selfTestTimeout bounds one request of a self-test.
+const selfTestTimeout = 5 * time.Second
+
+// SelfTest sends requests through the proxy's own listeners and reports
+// whether each was refused as promised: that what no list names is refused
+// (default deny), that the denylist wins over the allowlist, that local and
+// private networks are out of reach, and that the proxy's own listeners are.
+// Nothing leaves the machine: the names are below .invalid (RFC 2606), and
+// every request is expected to end at the proxy. A promise that the
+// configuration waives (an entry allows 127.0.0.1, say) is noted as that.
+//
+// For the time of the test, rules for a random name below .invalid are added,
+// and the requests appear in the record of refusals.
+//
+// The error is about the test itself; whether it passed is in the rows.
+func (h *Handle) SelfTest(ctx context.Context) ([]SelfTestResult, error) {
+	h.mu.Lock()
+	err := h.alive()
+	h.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	unlisted := "unlisted-" + strings.ToLower(rand.Text()) + ".selftest.invalid"
+	denied := "denied-" + strings.ToLower(rand.Text()) + ".selftest.invalid"
+	// Where managed limits forbid the allow, the deny alone is put to the
+	// test: its reason tells it from the default.
+	if err := h.AllowDomain(denied); err == nil || errors.As(err, new(*LimitError)) {
+		defer h.RemoveDomain(denied)
+	} else {
+		return nil, err
+	}
+	if err := h.DenyDomain(denied); err != nil {
+		return nil, err
+	}
+
+	type probe struct {
+		promise, target string
+		want            Reason
+	}
+	probes := []probe{
+		{"what no list names is refused", unlisted + ":443", ReasonNotAllowed},
+		{"the denylist wins", denied + ":443", ReasonDenied},
+		{"the proxy is not a target", h.httpAddr, ReasonNotAllowedLocal},
+		{"the admin API is not a target", h.adminAddr, ReasonNotAllowedLocal},
+	}
+	for _, target := range []string{
+		"localhost:1", "127.0.0.1:1", "[::1]:1", "0.0.0.0:1", "[::ffff:127.0.0.1]:1",
+		"10.0.0.1:1", "192.168.0.1:1", "[fd00::1]:1", "169.254.169.254:80",
+	} {
+		probes = append(probes, probe{"local networks are out of reach", target, ReasonNotAllowedLocal})
+	}
+
+	var results []SelfTestResult
+	for _, p := range probes {
+		for _, protocol := range []Protocol{ProtocolHTTP, ProtocolHTTPSConnect} {
+			r, err := h.probe(ctx, protocol, p.target, p.want)
+			if err != nil {
+				return results, err
+			}
+			r.Promise = p.promise
+			results = append(results, r)
+		}
+	}
+	return results, nil
+}
+
+// probe sends one request that is expected to be refused. Where the policy
+// would not refuse it, it is not sent: it might reach something.
+func (h *Handle) probe(ctx context.Context, protocol Protocol, target string, want Reason) (SelfTestResult, error) {
+	r := SelfTestResult{Protocol: protocol, Target: target, Want: want}
+	t, err := hostname.ParseTarget(target)
+	if err != nil {
+		r.Got, r.OK, r.Note = "not sent", true, "this listener is not on the network"
+		return r, nil
+	}
+	x, err := h.Explain(ctx, PolicyRequest{Protocol: protocol, Host: t.Host.String(), Port: t.Port})
+	switch {
+	case err != nil:
+		return r, err
+	case x.Decider:
+		r.Got, r.OK, r.Note = "not sent", true, "allowlist misses are put to the decider"
+		return r, nil
+	case x.Allowed && x.Source == SourceObserver:
+		r.Got, r.OK, r.Note = "not sent", true, "the proxy is observing: allowlist misses pass"
+		return r, nil
+	case x.Allowed:
+		r.Got, r.OK, r.Note = "not sent", waivable(want), "the configuration allows it: "+waiver(x)
+		return r, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, selfTestTimeout)
+	defer cancel()
+	r.Got, err = h.send(ctx, protocol, target)
+	if err != nil {
+		r.Got = err.Error()
+	}
+	r.OK = r.Got == string(want)
+	if protocol == ProtocolHTTPSConnect {
+		r.OK = r.Got == Verdict{Reason: want}.errorToken()
+	}
+	return r, nil
+}
+
+// waivable reports whether a configuration may lift a promise at all: no
+// allow lifts a deny.
+func waivable(want Reason) bool { return want != ReasonDenied }
+
+// waiver names what lifts a promise.
+func waiver(x Explanation) string {
+	if x.Rule.Pattern == "" {
+		return "no list did"
+	}
+	return fmt.Sprintf("%s in %s (%s)", x.Rule.Pattern, x.Rule.List, x.Rule.Origin)
+}
+
+// send makes one request of the proxy over its listener and returns how it
+// was refused: the reason, or the kind, which is all that CONNECT carries.
+func (h *Handle) send(ctx context.Context, protocol Protocol, target string) (string, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", h.httpAddr)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		conn.SetDeadline(deadline)
+	}
+	line := "GET http://" + target + "/"
+	if protocol == ProtocolHTTPSConnect {
+		line = "CONNECT " + target
+	}
+	if _, err := fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: %s\r\n\r\n", line, target); err != nil {
+		return "", err
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusForbidden {
+		return "", fmt.Errorf("answered %s", answer.Status)
+	}
+	if protocol == ProtocolHTTPSConnect {
+		return answer.Header.Get(errorHeader), nil
+	}
+	var body refusalBody
+	if err := json.NewDecoder(answer.Body).Decode(&body); err != nil {
+		return "", fmt.Errorf("refused with an unreadable body: %w", err)
+	}
+	return string(body.Reason), nil
+}
