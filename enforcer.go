@@ -58,9 +58,6 @@ func newEnforcer(s *settings) *enforcer {
 func (e *enforcer) decide(ctx context.Context, req *request) Verdict {
 	p := e.current.Load()
 	v, miss := p.judge(&req.query, e.standingApproval(), nil)
-	if e.observed != nil && v.Allowed {
-		e.observed.add(req)
-	}
 	if !miss || e.decider == nil {
 		return v
 	}
@@ -99,7 +96,9 @@ func (e *enforcer) decide(ctx context.Context, req *request) Verdict {
 // The connection is judged again at every change of the policy until the
 // caller calls its release.
 func (e *enforcer) dial(ctx context.Context, req *request, v Verdict) (*net.TCPConn, *liveConn, error) {
+	var vetted []netip.Addr
 	vet := func(addrs []netip.Addr) error {
+		vetted = addrs
 		if v := e.current.Load().judgeAddrs(&req.query, v, addrs, nil); !v.Allowed {
 			return &RefusedError{Host: req.target.Host.String(), Port: req.target.Port, Verdict: v}
 		}
@@ -115,7 +114,7 @@ func (e *enforcer) dial(ctx context.Context, req *request, v Verdict) (*net.TCPC
 	live := &liveConn{
 		query:    req.query,
 		approval: approvalOf(v),
-		addr:     addrPortOf(conn.RemoteAddr()).Addr(),
+		addrs:    vetted,
 		conn:     conn,
 		from:     req.from,
 		of:       &e.live,
@@ -127,10 +126,10 @@ func (e *enforcer) dial(ctx context.Context, req *request, v Verdict) (*net.TCPC
 	// The policy may have changed between the verdict and the line above.
 	if p := e.current.Load(); p.generation != v.Generation {
 		if v := live.judge(p); !v.Allowed {
-			live.cut()
-			return nil, nil, &RefusedError{Host: req.target.Host.String(), Port: req.target.Port, Verdict: v}
+			return nil, nil, live.cut(v)
 		}
 	}
+	e.observed.add(req.target)
 	return conn, live, nil
 }
 

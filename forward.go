@@ -75,10 +75,21 @@ func newUpstream(e *enforcer) *http.Transport {
 	}
 }
 
-// pooledConn takes itself out of the live connections when it is closed.
+// pooledConn takes itself out of the live connections when it is closed, and
+// fails with the refusal where the policy closed it.
 type pooledConn struct {
 	*net.TCPConn
 	live *liveConn
+}
+
+func (c *pooledConn) Read(b []byte) (int, error) {
+	n, err := c.TCPConn.Read(b)
+	return n, c.live.because(err)
+}
+
+func (c *pooledConn) Write(b []byte) (int, error) {
+	n, err := c.TCPConn.Write(b)
+	return n, c.live.because(err)
 }
 
 func (c *pooledConn) Close() error {

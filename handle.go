@@ -102,7 +102,8 @@ func (h *Handle) serve() {
 		h.ended(h.admin.serve(h.listeners[1]))
 	})
 	if paths := h.settings.watched(); len(paths) > 0 {
-		h.serving.Go(func() { h.watch(h.drain, paths, h.loaded.stamps) })
+		seen := h.loaded.stamps
+		h.serving.Go(func() { h.watch(h.drain, paths, seen) })
 	}
 	if h.enforcer.observed != nil {
 		h.log.Warn(observingWarning)

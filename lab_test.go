@@ -7,13 +7,18 @@ package networkproxy_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,11 +42,18 @@ const publicAddr = "93.184.215.14"
 // word on the builder. The proxy is closed at the end of the test.
 func start(t testing.TB, config networkproxy.Config, change func(*networkproxy.Builder)) *lab {
 	t.Helper()
-	l := &lab{t: t, dns: new(testnet.Resolver), net: new(testnet.Rewrite), log: new(logBuffer)}
 	config.Enabled = true
-	b := networkproxy.NewBuilder().
-		Config(config).
-		HTTPAddr("127.0.0.1:0").
+	return startSource(t, func(b *networkproxy.Builder) { b.Config(config) }, change)
+}
+
+func newLab(t testing.TB) *lab {
+	return &lab{t: t, dns: new(testnet.Resolver), net: new(testnet.Rewrite), log: new(logBuffer)}
+}
+
+// run builds and runs the proxy, on ports of its own.
+func (l *lab) run(b *networkproxy.Builder, change func(*networkproxy.Builder)) {
+	l.t.Helper()
+	b.HTTPAddr("127.0.0.1:0").
 		AdminAddr("127.0.0.1:0").
 		Resolver(l.dns).
 		Logger(slog.New(slog.NewTextHandler(l.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
@@ -51,14 +63,13 @@ func start(t testing.TB, config networkproxy.Config, change func(*networkproxy.B
 	}
 	proxy, err := b.Build()
 	if err != nil {
-		t.Fatal(err)
+		l.t.Fatal(err)
 	}
 	l.Handle, err = proxy.Run(context.Background())
 	if err != nil {
-		t.Fatal(err)
+		l.t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	return l
+	l.t.Cleanup(func() { l.Close() })
 }
 
 // allow is a configuration that allows some hosts.
@@ -108,3 +119,85 @@ func (l *logBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// startSource is start over a configuration from elsewhere.
+func startSource(t testing.TB, source, change func(*networkproxy.Builder)) *lab {
+	t.Helper()
+	l := newLab(t)
+	b := networkproxy.NewBuilder()
+	source(b)
+	l.run(b, change)
+	return l
+}
+
+// answer is what came back to a request.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// do makes a request with a client of its own.
+func do(t testing.TB, c *http.Client, method, url, body string) answer {
+	t.Helper()
+	r, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, string(b)}
+}
+
+// get forwards a GET through the proxy.
+func (l *lab) get(url string) answer {
+	l.t.Helper()
+	return do(l.t, l.client(), "GET", url, "")
+}
+
+// admin makes a request of the admin API.
+func (l *lab) admin(method, path, body string) answer {
+	l.t.Helper()
+	tr := &http.Transport{}
+	defer tr.CloseIdleConnections()
+	return do(l.t, &http.Client{Transport: tr}, method, "http://"+l.AdminAddr()+path, body)
+}
+
+// connect opens a tunnel by CONNECT.
+func (l *lab) connect(target string) net.Conn {
+	l.t.Helper()
+	conn, err := net.Dial("tcp", l.HTTPAddr())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { conn.Close() })
+	fmt.Fprintf(conn, "CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n\r\n", target)
+	const established = "HTTP/1.1 200 Connection established\r\n\r\n"
+	head := make([]byte, len(established))
+	if _, err := io.ReadFull(conn, head); err != nil || string(head) != established {
+		l.t.Fatalf("CONNECT %s: %q, %v", target, head, err)
+	}
+	return conn
+}
+
+// echoes reports whether what is sent comes back.
+func echoes(conn net.Conn) error {
+	if _, err := io.WriteString(conn, "ping"); err != nil {
+		return err
+	}
+	got := make([]byte, 4)
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != "ping" {
+		return fmt.Errorf("got %q, %v", got, err)
+	}
+	return nil
+}
+
+// isReset reports whether a connection was reset by the other side.
+func isReset(err error) bool { return errors.Is(err, syscall.ECONNRESET) }

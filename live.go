@@ -14,12 +14,12 @@ import (
 // pooled connection for forwarding.
 type liveConn struct {
 	query    query
-	approval Source     // who let an allowlist miss through; empty when none did
-	addr     netip.Addr // what it is connected to
+	approval Source       // who let an allowlist miss through; empty when none did
+	addrs    []netip.Addr // what its target resolved to, all of it: a new request would be judged by that
 	conn     net.Conn
 	from     *entrance
 	of       *liveConns
-	wasCut   atomic.Bool
+	refusal  atomic.Pointer[RefusedError] // why the policy cut it; nil while it has not
 }
 
 // liveConns is the set of them. The zero value is empty; safe for concurrent
@@ -44,24 +44,18 @@ func (l *liveConns) add(c *liveConn) bool {
 	return true
 }
 
-func (l *liveConns) len() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.conns)
-}
-
 // rejudge cuts what p refuses and returns how many that were.
 func (l *liveConns) rejudge(p *policy) int {
-	var refused []*liveConn
+	refused := make(map[*liveConn]Verdict)
 	l.mu.Lock()
 	for c := range l.conns {
-		if !c.judge(p).Allowed {
-			refused = append(refused, c)
+		if v := c.judge(p); !v.Allowed {
+			refused[c] = v
 		}
 	}
 	l.mu.Unlock()
-	for _, c := range refused {
-		c.cut()
+	for c, v := range refused {
+		c.cut(v)
 	}
 	return len(refused)
 }
@@ -88,16 +82,28 @@ func approvalOf(v Verdict) Source {
 func (c *liveConn) judge(p *policy) Verdict {
 	v, _ := p.judge(&c.query, c.approval, nil)
 	if v.Allowed {
-		v = p.judgeAddrs(&c.query, v, []netip.Addr{c.addr}, nil)
+		v = p.judgeAddrs(&c.query, v, c.addrs, nil)
 	}
 	return v
 }
 
-// cut ends the connection because the policy now refuses it.
-func (c *liveConn) cut() {
-	c.wasCut.Store(true)
+// cut ends the connection because a policy refuses it, and returns that as an
+// error.
+func (c *liveConn) cut(v Verdict) *RefusedError {
+	err := &RefusedError{Host: c.query.target.Host.String(), Port: c.query.target.Port, Verdict: v}
+	c.refusal.Store(err)
 	c.release()
 	c.conn.Close()
+	return err
+}
+
+// because replaces an error of the connection by the refusal that caused it,
+// if one did.
+func (c *liveConn) because(err error) error {
+	if refusal := c.refusal.Load(); err != nil && refusal != nil {
+		return refusal
+	}
+	return err
 }
 
 // release takes the connection, about to be closed, out of the set. It may

@@ -54,14 +54,18 @@ type observations struct {
 	overflow bool
 }
 
-func (o *observations) add(req *request) {
+// add takes note of a target that was reached. nil takes no notes.
+func (o *observations) add(t hostname.Target) {
+	if o == nil {
+		return
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.seen) >= observedLimit && !o.seen[req.target] {
+	if len(o.seen) >= observedLimit && !o.seen[t] {
 		o.overflow = true
 		return
 	}
-	o.seen[req.target] = true
+	o.seen[t] = true
 }
 
 // Suggest returns the smallest allowlist that would have let through what has

@@ -42,7 +42,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	back := bufio.NewReader(conn)
 	answer, err := h.requestUpgrade(conn, back, r, req)
 	if err != nil {
-		h.fail(w, r, req, err)
+		h.fail(w, r, req, live.because(err))
 		return
 	}
 	defer answer.Body.Close()

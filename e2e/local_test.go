@@ -1,0 +1,183 @@
+//go:build e2e && linux
+
+// This file asks for what a command must not reach: loopback and private
+// addresses under every spelling, and the program's own listeners.
+
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// ways are the two requests that the same target makes.
+var ways = []struct{ name, format string }{
+	{"forward", "GET http://%[1]s/ HTTP/1.1\r\nHost: %[1]s\r\n\r\n"},
+	{"CONNECT", "CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\n\r\n"},
+}
+
+// TestLocalTargets runs under the widest policy there is short of
+// allow_local_binding: neither "*" nor the name itself permits a local address.
+func TestLocalTargets(t *testing.T) {
+	t.Parallel()
+	p := start(t, config{Allowed: []string{"*", "inner.example", "metadata.example", "mixed.example", "self.example"}})
+	const local, malformed = http.StatusForbidden, http.StatusBadRequest
+	for _, target := range []struct {
+		host   string
+		status int
+	}{
+		{"127.0.0.1", local},
+		{"127.255.255.254", local},
+		{"0.0.0.0", local},
+		{"10.0.0.1", local},
+		{"172.16.0.1", local},
+		{"192.168.0.1", local},
+		{"100.64.0.1", local},
+		{"169.254.169.254", local},
+		{"255.255.255.255", local},
+		{"[::1]", local},
+		{"[::]", local},
+		{"[0:0:0:0:0:0:0:1]", local},
+		{"[::ffff:127.0.0.1]", local},
+		{"[::ffff:7f00:1]", local},
+		{"[::127.0.0.1]", local},
+		{"[64:ff9b::7f00:1]", local},
+		{"[2002:7f00:1::]", local},
+		{"[fe80::1]", local},
+		{"[fd00::1]", local},
+		{"localhost", local},
+		{"LocalHost", local},
+		{"localhost.", local},
+		{"deep.localhost", local},
+		{"inner.example", local},
+		{"INNER.example.", local},
+		{"metadata.example", local},
+		{"mixed.example", local},
+		{"self.example", local},
+		{"2130706433", malformed},
+		{"0x7f.1", malformed},
+		{"0x7f000001", malformed},
+		{"127.1", malformed},
+		{"0177.0.0.1", malformed},
+		{"127.0.0.01", malformed},
+		{"local%68ost", malformed},
+	} {
+		for _, way := range ways {
+			t.Run(way.name+" "+target.host, func(t *testing.T) {
+				t.Parallel()
+				checkRefused(t, p, fmt.Sprintf(way.format, target.host+":80"), target.status)
+			})
+		}
+	}
+	t.Cleanup(func() { checkTraps(t) })
+}
+
+// checkRefused sends a raw request and checks how it is refused.
+func checkRefused(t *testing.T, p *program, request string, status int) {
+	t.Helper()
+	resp := exchange(t, p, request)
+	if resp.StatusCode == http.StatusOK {
+		// The body could be a tunnel, which has no end.
+		t.Fatalf("status 200, want %d", status)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != status {
+		t.Fatalf("status %d, want %d: %s", resp.StatusCode, status, body)
+	}
+	if status != http.StatusForbidden {
+		return
+	}
+	if got := resp.Header.Get("X-Proxy-Error"); got != "blocked-by-allowlist" {
+		t.Errorf("x-proxy-error %q, want blocked-by-allowlist", got)
+	}
+	if strings.HasPrefix(request, "GET") {
+		if got := decode(t, string(body)); got["reason"] != "not_allowed_local" || got["source"] != "baseline_policy" {
+			t.Errorf("reason %v, source %v; want not_allowed_local, baseline_policy", got["reason"], got["source"])
+		}
+	}
+}
+
+func checkTraps(t *testing.T) {
+	t.Helper()
+	if hits := lab.traps.hits(); hits != 0 {
+		t.Errorf("%d connections reached a trap", hits)
+	}
+}
+
+// TestLocalServer is the other side: what is allowed by its own entry is
+// reached, and nothing beside it.
+func TestLocalServer(t *testing.T) {
+	t.Parallel()
+	p := start(t, config{Allowed: []string{localServer}})
+	got := fetchCurl(t, p, "http://"+localServer+"/hello")
+	if got.status != http.StatusOK || got.body != helloBody(localServer) {
+		t.Errorf("status %d, body %q; want 200, %q\n%s", got.status, got.body, helloBody(localServer), got.detail)
+	}
+	for _, host := range []string{"127.0.0.1:80", "localhost:3000", "127.0.0.2:3000"} {
+		for _, way := range ways {
+			checkRefused(t, p, fmt.Sprintf(way.format, host), http.StatusForbidden)
+		}
+	}
+	checkTraps(t)
+}
+
+// TestOwnListeners runs under a policy that allows every local address: only
+// the check for the program's own listeners stands between a command and the
+// admin API.
+func TestOwnListeners(t *testing.T) {
+	t.Parallel()
+	p := start(t, config{AllowLocal: true, Allowed: []string{
+		"*", "127.0.0.0/8", "0.0.0.0", "[::1]", "[::]", "localhost", "self.example",
+	}})
+	if got := fetchCurl(t, p, "http://"+localServer+"/hello"); got.status != http.StatusOK {
+		t.Fatalf("the policy should allow local addresses: status %d\n%s", got.status, got.detail)
+	}
+	for _, listener := range []struct{ name, addr string }{{"admin", p.admin}, {"proxy", p.proxy}} {
+		_, port, err := net.SplitHostPort(listener.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, host := range []string{
+			"127.0.0.1", "localhost", "LOCALHOST.", "self.example",
+			"[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::1]", "0.0.0.0", "[::]",
+			publicA.String(), "allowed.example",
+		} {
+			for _, way := range ways {
+				t.Run(way.name+" "+listener.name+" as "+host, func(t *testing.T) {
+					t.Parallel()
+					checkRefused(t, p, fmt.Sprintf(way.format, host+":"+port), http.StatusForbidden)
+				})
+			}
+		}
+	}
+}
+
+// TestRebinding asks again and again for a name whose address changes between
+// a public one and loopback. Each answer is used once, for the check and the
+// connection alike, so the trap on loopback is never reached.
+func TestRebinding(t *testing.T) {
+	t.Parallel()
+	p := start(t, config{Allowed: []string{"rebind.example"}})
+	seen := make(map[int]int)
+	for range 20 {
+		for _, way := range ways {
+			resp := exchange(t, p, fmt.Sprintf(way.format, "rebind.example:80"))
+			if resp.StatusCode == http.StatusNotFound {
+				// The public origin has nothing at "/".
+				resp.StatusCode = http.StatusOK
+			}
+			seen[resp.StatusCode]++
+		}
+	}
+	if seen[http.StatusOK] == 0 || seen[http.StatusForbidden] == 0 || len(seen) != 2 {
+		t.Errorf("statuses %v, want 200 and 403 alone, both of them", seen)
+	}
+	checkTraps(t)
+}

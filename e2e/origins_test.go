@@ -1,0 +1,235 @@
+//go:build e2e && linux
+
+// This file is the origins: what the allowed hosts serve, over HTTP and HTTPS.
+
+package e2e
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+)
+
+// origins serves the same handler on every public address: HTTP on ports 80
+// and 8000, HTTPS on port 443. It also serves localServer.
+type origins struct {
+	servers []*http.Server
+	groups  rendezvous
+	holds   holds
+}
+
+func listenOrigins(dir string, ca *authority) (*origins, error) {
+	o := &origins{
+		groups: rendezvous{waiting: make(map[string]*group)},
+		holds:  holds{byName: make(map[string]*hold)},
+	}
+	git, err := newGitServer(dir)
+	if err != nil {
+		return nil, err
+	}
+	handler := o.handler(git)
+	plain := []string{localServer}
+	var secure []string
+	for _, addr := range []netip.Addr{publicA, publicB, public6} {
+		plain = append(plain, netip.AddrPortFrom(addr, 80).String(), netip.AddrPortFrom(addr, 8000).String())
+		secure = append(secure, netip.AddrPortFrom(addr, 443).String())
+	}
+	for _, addr := range plain {
+		if err := o.listen(addr, handler, nil); err != nil {
+			o.close()
+			return nil, err
+		}
+	}
+	for _, addr := range secure {
+		if err := o.listen(addr, handler, &tls.Config{Certificates: []tls.Certificate{ca.leaf}}); err != nil {
+			o.close()
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+func (o *origins) listen(addr string, handler http.Handler, config *tls.Config) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: handler, TLSConfig: config}
+	o.servers = append(o.servers, server)
+	if config == nil {
+		go server.Serve(ln)
+	} else {
+		go server.ServeTLS(ln, "", "")
+	}
+	return nil
+}
+
+func (o *origins) close() {
+	for _, server := range o.servers {
+		server.Close()
+	}
+}
+
+func (o *origins) handler(git http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/hello", serveHello)
+	mux.HandleFunc("/headers", serveHeaders)
+	mux.HandleFunc("GET /stream/{size}", serveStream)
+	mux.HandleFunc("PUT /digest", serveDigest)
+	mux.HandleFunc("GET /group/{name}/{size}/{item}", o.serveGroup)
+	mux.HandleFunc("GET /hold/{name}", o.serveHold)
+	mux.HandleFunc("GET /websocket", serveWebSocket)
+	mux.Handle("/git/", git)
+	return mux
+}
+
+// helloBody is what /hello says, so that a client shows which name it asked.
+func helloBody(host string) string { return "hello from " + host + "\n" }
+
+func serveHello(w http.ResponseWriter, r *http.Request) {
+	io.WriteString(w, helloBody(r.Host))
+}
+
+// serveHeaders shows the request as it arrived.
+func serveHeaders(w http.ResponseWriter, r *http.Request) {
+	json.NewEncoder(w).Encode(map[string]any{
+		"method": r.Method, "host": r.Host, "uri": r.RequestURI, "headers": r.Header,
+	})
+}
+
+// serveStream sends the first size bytes of the stream that stream gives.
+func serveStream(w http.ResponseWriter, r *http.Request) {
+	size, err := strconv.ParseInt(r.PathValue("size"), 10, 64)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	copyStream(w, stream(size))
+}
+
+// serveDigest answers with the length and the SHA-256 of what it was sent.
+func serveDigest(w http.ResponseWriter, r *http.Request) {
+	digest, err := digestOf(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	io.WriteString(w, digest+"\n")
+}
+
+// stream is size bytes that look random and are the same every time.
+func stream(size int64) io.Reader {
+	return io.LimitReader(rand.NewChaCha8([32]byte{}), size)
+}
+
+// digestOf reads r to its end and gives its length and SHA-256 as text.
+func digestOf(r io.Reader) (string, error) {
+	hash := sha256.New()
+	n, err := copyStream(hash, r)
+	return fmt.Sprintf("%d %s", n, hex.EncodeToString(hash.Sum(nil))), err
+}
+
+// copyStream is io.Copy with a buffer large enough that the copying itself
+// does not dominate a transfer of 1 GiB.
+func copyStream(w io.Writer, r io.Reader) (int64, error) {
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 1<<20))
+}
+
+// rendezvous lets requests answer only once all of their group have arrived,
+// which proves that they were all under way at the same time.
+type rendezvous struct {
+	mu      sync.Mutex
+	waiting map[string]*group
+}
+
+type group struct {
+	arrived  int
+	complete chan struct{}
+}
+
+// join waits until size requests have joined the group called name.
+func (rv *rendezvous) join(ctx context.Context, name string, size int) error {
+	rv.mu.Lock()
+	g := rv.waiting[name]
+	if g == nil {
+		g = &group{complete: make(chan struct{})}
+		rv.waiting[name] = g
+	}
+	if g.arrived++; g.arrived == size {
+		close(g.complete)
+	}
+	rv.mu.Unlock()
+
+	select {
+	case <-g.complete:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (o *origins) serveGroup(w http.ResponseWriter, r *http.Request) {
+	size, err := strconv.Atoi(r.PathValue("size"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if err := o.groups.join(r.Context(), r.PathValue("name"), size); err != nil {
+		return
+	}
+	io.WriteString(w, groupBody(r.PathValue("name"), r.PathValue("item")))
+}
+
+func groupBody(name, item string) string { return "item " + item + " of " + name + "\n" }
+
+// holds are requests that have sent the first half of their response and wait
+// for the test before they send the second.
+type holds struct {
+	mu     sync.Mutex
+	byName map[string]*hold
+}
+
+type hold struct {
+	release chan struct{} // closed by the test
+	left    chan struct{} // closed when the request has ended, either way
+}
+
+const (
+	holdFirst = "the first half\n"
+	holdRest  = "the second half\n"
+)
+
+// named gives the hold that GET /hold/name waits for. Each name is good for one
+// request.
+func (h *holds) named(name string) *hold {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.byName[name] == nil {
+		h.byName[name] = &hold{release: make(chan struct{}), left: make(chan struct{})}
+	}
+	return h.byName[name]
+}
+
+func (o *origins) serveHold(w http.ResponseWriter, r *http.Request) {
+	hold := o.holds.named(r.PathValue("name"))
+	defer close(hold.left)
+	io.WriteString(w, holdFirst)
+	http.NewResponseController(w).Flush()
+	select {
+	case <-hold.release:
+		io.WriteString(w, holdRest)
+	case <-r.Context().Done():
+	}
+}

@@ -1,0 +1,363 @@
+//go:build e2e && linux
+
+// This file runs the program: its configuration, its life, its output.
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds every wait. It only passes in full when a test fails.
+const patience = 30 * time.Second
+
+// config is the configuration of one program. The zero value allows nothing, in
+// full mode, on addresses of its own.
+type config struct {
+	Proxy, Admin string // listener addresses; start fills in empty ones
+	Mode         string // "full" when empty
+	Allowed      []string
+	Denied       []string
+	AllowLocal   bool
+}
+
+// toml is the configuration as the program reads it.
+func (c config) toml() string {
+	if c.Mode == "" {
+		c.Mode = "full"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "[network_proxy]\nenabled = true\nmode = %q\n", c.Mode)
+	if c.Proxy != "" {
+		fmt.Fprintf(&b, "proxy_url = %q\n", "http://"+c.Proxy)
+	}
+	if c.Admin != "" {
+		fmt.Fprintf(&b, "admin_url = %q\n", "http://"+c.Admin)
+	}
+	fmt.Fprintf(&b, "\n[network_proxy.policy]\nallowed_domains = %s\ndenied_domains = %s\nallow_local_binding = %t\n",
+		list(c.Allowed), list(c.Denied), c.AllowLocal)
+	return b.String()
+}
+
+func list(entries []string) string {
+	quoted := make([]string, len(entries))
+	for i, entry := range entries {
+		quoted[i] = fmt.Sprintf("%q", entry)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
+}
+
+// program is a running networkproxy.
+type program struct {
+	proxy, admin string // its addresses, host:port
+	configFile   string
+	token        string // what its admin API wants to see, if anything
+	cmd          *exec.Cmd
+	log          *logBuffer
+	home         string        // an empty home directory for clients
+	done         chan struct{} // closed when it has ended
+}
+
+// start runs the program with c until the test ends, and returns when it
+// answers. Its end is checked too: it must end by itself when told to, with no
+// error, no data race and no panic.
+func start(t *testing.T, c config, args ...string) *program {
+	t.Helper()
+	if c.Proxy == "" {
+		c.Proxy = lab.addr()
+	}
+	if c.Admin == "" {
+		c.Admin = lab.addr()
+	}
+	return startFile(t, writeConfig(t, c.toml()), c.Proxy, c.Admin, "", args...)
+}
+
+func startFile(t *testing.T, file, proxy, admin, token string, args ...string) *program {
+	t.Helper()
+	p := launch(t, append([]string{"-config", file}, args...)...)
+	p.configFile, p.proxy, p.admin, p.token = file, proxy, admin, token
+	p.home = t.TempDir()
+	t.Cleanup(func() { p.finish(t) })
+	eventually(t, "the program answers on "+admin, func() bool {
+		if p.ended() {
+			t.Fatalf("the program ended with exit code %d before it answered", p.cmd.ProcessState.ExitCode())
+		}
+		status, _ := p.call("GET", "/health", "")
+		return status == http.StatusOK
+	})
+	return p
+}
+
+// launch starts the program and waits for nothing.
+func launch(t *testing.T, args ...string) *program {
+	t.Helper()
+	p := &program{log: new(logBuffer), done: make(chan struct{})}
+	p.cmd = exec.Command(lab.program(), args...)
+	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(),
+		// A program of a build with the race detector would sleep for a
+		// second before every exit.
+		"GORACE=atexit_sleep_ms=10"}
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("starting the program: %v", err)
+	}
+	go func() {
+		defer close(p.done)
+		p.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		if !p.ended() {
+			p.cmd.Process.Kill()
+			<-p.done
+		}
+		if t.Failed() {
+			t.Logf("output of the program:\n%s", p.log)
+		}
+	})
+	return p
+}
+
+func (p *program) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// signal sends sig, and fails the test when the program is gone already.
+func (p *program) signal(t *testing.T, sig os.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		t.Fatalf("sending %v to the program: %v", sig, err)
+	}
+}
+
+// exitCode waits for the program to end by itself.
+func (p *program) exitCode(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-p.done:
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(patience):
+		t.Fatalf("the program still runs after %v", patience)
+		return -1
+	}
+}
+
+// finish ends the program as a service manager would.
+func (p *program) finish(t *testing.T) {
+	if !p.ended() {
+		p.signal(t, syscall.SIGTERM)
+	}
+	if code := p.exitCode(t); code != 0 {
+		t.Errorf("the program ended with exit code %d", code)
+	}
+	for _, sign := range []string{"DATA RACE", "panic:", "goroutine "} {
+		if strings.Contains(p.log.String(), sign) {
+			t.Errorf("the program's output has %q", sign)
+		}
+	}
+}
+
+// call makes one request to the admin API and gives its status and body, or
+// status 0 when there was no response.
+func (p *program) call(method, path, body string) (status int, answer string) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+p.admin+path, strings.NewReader(body))
+	if err != nil {
+		return 0, err.Error()
+	}
+	if p.token != "" {
+		req.Header.Set("Authorization", "Bearer "+p.token)
+	}
+	transport := &http.Transport{DisableKeepAlives: true}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return resp.StatusCode, string(text)
+}
+
+// rewrite replaces the program's configuration in one step.
+func (p *program) rewrite(t *testing.T, text string) {
+	t.Helper()
+	next := p.configFile + ".next"
+	if err := os.WriteFile(next, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, p.configFile); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// connect opens a raw connection to the proxy.
+func (p *program) connect(t *testing.T) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", p.proxy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func writeConfig(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// eventually looks until cond holds, and fails the test when it never does.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	limit := time.After(patience)
+	for !cond() {
+		select {
+		case <-ticker.C:
+		case <-limit:
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// receive waits for done to be closed.
+func receive(t *testing.T, what string, done <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Fatalf("not within %v: %s", patience, what)
+	}
+}
+
+// logBuffer collects the output of a program while tests read it.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// result is what a command did.
+type result struct {
+	name           string
+	exit           int
+	stdout, stderr string
+}
+
+// mustSucceed fails the test unless the command exited with 0.
+func (r result) mustSucceed(t *testing.T) result {
+	t.Helper()
+	if r.exit != 0 {
+		t.Fatalf("%s: exit %d\nstdout: %s\nstderr: %s", r.name, r.exit, r.stdout, r.stderr)
+	}
+	return r
+}
+
+// command is a client that is set up for this proxy by its environment, as
+// README tells users to do it.
+func (p *program) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	proxy := "http://" + p.proxy
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(clientEnv(p.home),
+		"HTTP_PROXY="+proxy, "http_proxy="+proxy, "HTTPS_PROXY="+proxy, "https_proxy="+proxy)
+	return cmd
+}
+
+// clientEnv is the environment of a client without a proxy. Every client finds
+// the CA of the run in it.
+func clientEnv(home string) []string {
+	return append(gitEnv(home),
+		"LC_ALL=C",
+		"CURL_CA_BUNDLE="+lab.ca.file,
+		"SSL_CERT_FILE="+lab.ca.file,
+		"GIT_SSL_CAINFO="+lab.ca.file,
+	)
+}
+
+// direct is a client without a proxy.
+func direct(t *testing.T, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Env = clientEnv(t.TempDir())
+	return cmd
+}
+
+// run runs a client to its end.
+func (p *program) run(t *testing.T, name string, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	return finished(t, p.command(ctx, name, args...))
+}
+
+// finished runs cmd to its end. Its output goes into the result, but for a
+// stream that the caller has set already.
+func finished(t *testing.T, cmd *exec.Cmd) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	if cmd.Stdout == nil {
+		cmd.Stdout = &stdout
+	}
+	if cmd.Stderr == nil {
+		cmd.Stderr = &stderr
+	}
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Fatalf("running %s: %v", cmd, err)
+	}
+	return result{
+		name: strings.Join(cmd.Args, " "), exit: cmd.ProcessState.ExitCode(),
+		stdout: stdout.String(), stderr: stderr.String(),
+	}
+}
+
+// decode reads text as one JSON object.
+func decode(t *testing.T, text string) map[string]any {
+	t.Helper()
+	var object map[string]any
+	if err := json.Unmarshal([]byte(text), &object); err != nil {
+		t.Fatalf("not a JSON object: %v: %q", err, text)
+	}
+	return object
+}

@@ -1,0 +1,197 @@
+// The answer to "why?", the learning of an allowlist, and the self-test.
+
+package networkproxy_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+func TestExplainNamesTheRuleAndItsPlace(t *testing.T) {
+	t.Parallel()
+	f := newFile(t, "policy.allowed_domains = [\n  \"*.example\",\n]\npolicy.denied_domains = [\"bad.example\", \"93.0.0.0/8\"]")
+	l := startFile(t, nil, f.path)
+	l.host("good.example", 443, testnet.Echo(t).Addr())
+	tests := []struct {
+		url, method string
+		resolve     bool
+		allowed     bool
+		reason      networkproxy.Reason
+		pattern     string
+		line        int
+		last        string // the check that settled it
+	}{
+		{"https://good.example/x?y", "", false, true, "", "*.example", 4, "mode"},
+		{"https://bad.example", "", false, false, networkproxy.ReasonDenied, "bad.example", 6, "denylist"},
+		{"https://good.example", "", true, false, networkproxy.ReasonDenied, "93.0.0.0/8", 6, "denied_address"},
+		{"http://10.0.0.1/", "", false, false, networkproxy.ReasonNotAllowedLocal, "", 0, "local"},
+		{"http://other.test/", "POST", false, false, networkproxy.ReasonNotAllowed, "", 0, "allowlist"},
+		{"http://0x7f.1/", "", false, false, networkproxy.ReasonInvalidTarget, "", 0, "target"},
+		{"socks5://good.example:22", "", false, true, "", "*.example", 4, "mode"},
+		{"udp://bad.example:53", "", false, false, networkproxy.ReasonDenied, "bad.example", 6, "denylist"},
+		{"good.example:443", "", false, true, "", "*.example", 4, "mode"},
+		{"http://" + l.AdminAddr(), "", false, false, networkproxy.ReasonNotAllowedLocal, "", 0, "own_listener"},
+	}
+	for _, test := range tests {
+		x, err := l.ExplainURL(context.Background(), test.url, test.method, test.resolve)
+		if err != nil {
+			t.Errorf("%s: %v", test.url, err)
+			continue
+		}
+		last := x.Checks[len(x.Checks)-1]
+		if x.Allowed != test.allowed || x.Reason != test.reason || x.Rule.Pattern != test.pattern ||
+			x.Rule.Origin.Line != test.line || last.Name != test.last || last.Passed != test.allowed {
+			t.Errorf("%s: %+v", test.url, x)
+		}
+		if x.Message == "" {
+			t.Errorf("%s: no message", test.url)
+		}
+		resolve := ""
+		if test.resolve {
+			resolve = "&resolve=1"
+		}
+		var wire networkproxy.Explanation
+		got := l.admin("GET", "/explain?url="+url.QueryEscape(test.url)+"&method="+test.method+resolve, "")
+		if err := json.Unmarshal([]byte(got.body), &wire); err != nil || wire.Allowed != x.Allowed || wire.Reason != x.Reason || wire.Rule != x.Rule {
+			t.Errorf("/explain of %s: %v %s", test.url, err, got.body)
+		}
+	}
+	if got := l.dns.Queries(); !slices.Equal(got, []string{"good.example", "good.example"}) {
+		t.Errorf("looked up %q; only the two that asked for it may be", got)
+	}
+	if got := l.admin("GET", "/explain", ""); got.status != 400 {
+		t.Errorf("/explain without a url: %d", got.status)
+	}
+	if got := l.admin("GET", "/explain?url=gopher://x/", ""); got.status != 400 {
+		t.Errorf("/explain of gopher: %d", got.status)
+	}
+	if list := l.Blocked(); len(list) != 0 {
+		t.Errorf("explaining was recorded as refusing: %v", list)
+	}
+}
+
+func TestExplainDoesNotAskTheDecider(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow(), func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			t.Error("the decider was asked")
+			return networkproxy.Allow(), nil
+		})
+	})
+	x, err := l.Explain(context.Background(), networkproxy.PolicyRequest{Host: "new.example", Port: 80})
+	if err != nil || x.Allowed || !x.Decider {
+		t.Errorf("%+v, %v", x, err)
+	}
+	if err := l.SetMode(networkproxy.ModeLimited); err != nil {
+		t.Fatal(err)
+	}
+	x, err = l.Explain(context.Background(), networkproxy.PolicyRequest{Host: "new.example", Port: 80, Method: "POST"})
+	if err != nil || x.Decider || x.Reason != networkproxy.ReasonMethodNotAllowed {
+		t.Errorf("a method the mode forbids: %+v, %v", x, err)
+	}
+	if _, err := l.Explain(context.Background(), networkproxy.PolicyRequest{Protocol: "ftp", Host: "x.example", Port: 21}); err == nil {
+		t.Error("an unknown protocol was explained")
+	}
+}
+
+func TestObserveLetsMissesPassAndSuggests(t *testing.T) {
+	t.Parallel()
+	config := allow("listed.example")
+	config.Policy.DeniedDomains = []string{"denied.example"}
+	l := start(t, config, func(b *networkproxy.Builder) { b.Observe() })
+	hello := func(http.ResponseWriter, *http.Request) {}
+	for host, port := range map[string]uint16{"listed.example": 80, "new.example": 80, "odd.example": 8080, "inner.example": 80} {
+		l.origin(host, port, hello)
+	}
+	l.dns.Set("inner.example", testnet.Addrs("10.0.0.1"))
+
+	want := map[string]int{
+		"http://listed.example/": 200, "http://new.example/": 200, "http://odd.example:8080/": 200,
+		"http://denied.example/": 403, "http://127.0.0.1/": 403, "http://inner.example/": 403,
+	}
+	for target, status := range want {
+		if got := l.get(target); got.status != status {
+			t.Errorf("%s: %d, want %d (%s)", target, got.status, status, got.body)
+		}
+	}
+	if got, want := l.Suggest(), []string{"listed.example", "new.example", "odd.example:8080"}; !slices.Equal(got, want) {
+		t.Errorf("suggested %q, want %q", got, want)
+	}
+	for what, said := range map[string]string{
+		"/health":  l.admin("GET", "/health", "").body,
+		"the log":  l.log.String(),
+		"warnings": strings.Join(l.Warnings(), "\n"),
+	} {
+		if !strings.Contains(said, "OBSERVING") {
+			t.Errorf("%s does not say that the proxy observes: %s", what, said)
+		}
+	}
+
+	// What is suggested is enough: with it, the same session passes.
+	enforcing := start(t, allow(l.Suggest()...), nil)
+	for target, status := range want {
+		if x := enforcing.reason(target); (x == "") != (status == 200) && target != "http://inner.example/" {
+			t.Errorf("under the suggested allowlist %s is %q", target, x)
+		}
+	}
+	if got := l.admin("GET", "/suggest", ""); got.status != 200 || !strings.Contains(got.body, "  \"new.example\",\n") {
+		t.Errorf("/suggest: %d %s", got.status, got.body)
+	}
+	if got := enforcing.admin("GET", "/suggest", ""); got.status != 409 {
+		t.Errorf("/suggest without observing: %d", got.status)
+	}
+}
+
+func TestSelfTest(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("*"), nil)
+	if err := l.SetMode(networkproxy.ModeFull); err != nil {
+		t.Fatal(err)
+	}
+	results, err := start(t, allow("some.example"), nil).SelfTest(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	promises := make(map[string]bool)
+	for _, r := range results {
+		promises[r.Promise] = true
+		if !r.OK || r.Note != "" {
+			t.Errorf("%+v", r)
+		}
+	}
+	if len(promises) != 5 {
+		t.Errorf("%d promises were put to the test: %v", len(promises), promises)
+	}
+
+	// A configuration that waives a promise is told as that, and the rest
+	// is tested all the same.
+	open := allow("*", "127.0.0.1")
+	open.Policy.AllowLocalBinding = true
+	l = start(t, open, nil)
+	results, err = l.SelfTest(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range results {
+		waived := strings.HasPrefix(r.Promise, "what no list") || strings.HasPrefix(r.Promise, "local networks")
+		if !r.OK || (r.Note != "") != waived {
+			t.Errorf("%+v", r)
+		}
+	}
+	if got := l.admin("GET", "/patterns", "").body; strings.Contains(got, "selftest") {
+		t.Errorf("the self-test left rules behind: %s", got)
+	}
+	l.Close()
+	if _, err := l.SelfTest(context.Background()); !errors.Is(err, networkproxy.ErrClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+}

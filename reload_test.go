@@ -1,0 +1,485 @@
+// Changing the policy of a running proxy: by file, by hand, under load.
+
+package networkproxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// file is a configuration file of a test.
+type file struct {
+	t    testing.TB
+	path string
+}
+
+func newFile(t testing.TB, policy string) *file {
+	f := &file{t, filepath.Join(t.TempDir(), "config.toml")}
+	f.rename(policy)
+	return f
+}
+
+// text is a whole configuration around a policy table.
+func text(policy string) []byte {
+	return []byte("[network_proxy]\nenabled = true\n" + policy)
+}
+
+// rename replaces the file as editors do: all at once.
+func (f *file) rename(policy string) {
+	f.t.Helper()
+	temp := f.path + ".new"
+	if err := os.WriteFile(temp, text(policy), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := os.Rename(temp, f.path); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// startFile runs a proxy over configuration files.
+func startFile(t testing.TB, change func(*networkproxy.Builder), paths ...string) *lab {
+	return startSource(t, func(b *networkproxy.Builder) { b.ConfigFiles(paths...) }, change)
+}
+
+// eventually waits for a condition.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatalf("not so in 20 s: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+// reason asks why a URL is refused; empty when it is not.
+func (l *lab) reason(url string) networkproxy.Reason {
+	l.t.Helper()
+	x, err := l.ExplainURL(context.Background(), url, "", false)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return x.Reason
+}
+
+func TestReloadNoticesEveryKindOfEdit(t *testing.T) {
+	t.Parallel()
+	f := newFile(t, `policy.allowed_domains = ["a0.example"]`)
+	l := startFile(t, nil, f.path)
+
+	first, err := os.Stat(f.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edits := []struct {
+		name string
+		edit func(policy string) error
+	}{
+		{"an atomic rename", func(policy string) error { f.rename(policy); return nil }},
+		{"a rewrite in place", func(policy string) error { return os.WriteFile(f.path, text(policy), 0o600) }},
+		{"an older modification time", func(policy string) error {
+			f.rename(policy)
+			return os.Chtimes(f.path, time.Time{}, first.ModTime().Add(-time.Hour))
+		}},
+		{"the same size and modification time", func(policy string) error {
+			before, err := os.Stat(f.path)
+			if err != nil {
+				return err
+			}
+			f.rename(policy)
+			return os.Chtimes(f.path, time.Time{}, before.ModTime())
+		}},
+	}
+	for i, e := range edits {
+		host := fmt.Sprintf("a%d.example", i+1)
+		if err := e.edit(fmt.Sprintf("policy.allowed_domains = [%q]", host)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, e.name+" is noticed", func() bool { return l.reason("http://"+host+"/") == "" })
+		if got := l.reason(fmt.Sprintf("http://a%d.example/", i)); got != networkproxy.ReasonNotAllowed {
+			t.Errorf("after %s the old entry stands: %q", e.name, got)
+		}
+	}
+}
+
+func TestReloadKeepsTheLastGoodConfiguration(t *testing.T) {
+	t.Parallel()
+	f := newFile(t, `policy.allowed_domains = ["good.example"]`)
+	l := startFile(t, nil, f.path)
+
+	for name, broken := range map[string]string{
+		"a syntax error":  "policy.allowed_domains = [",
+		"an unknown key":  "policy.alowed_domains = []",
+		"a bad pattern":   `policy.allowed_domains = ["*.example", "https://x/"]`,
+		"a bad mode":      `mode = "off"`,
+		"the wrong table": "\n[network-proxy]\nenabled = true",
+	} {
+		f.rename(broken)
+		err := l.Reload(context.Background())
+		if err == nil {
+			t.Errorf("%s: reloaded", name)
+			continue
+		}
+		if !strings.Contains(err.Error(), f.path+":") {
+			t.Errorf("%s: the error does not name the place: %v", name, err)
+		}
+		if got := l.reason("http://good.example/"); got != "" {
+			t.Errorf("%s: the last good policy is not in force: %q", name, got)
+		}
+		if got := l.admin("GET", "/health", ""); !strings.Contains(got.body, `"degraded"`) || !strings.Contains(got.body, filepath.Base(f.path)) {
+			t.Errorf("%s: /health does not tell: %s", name, got.body)
+		}
+	}
+	f.rename(`policy.allowed_domains = ["other.example"]`)
+	if err := l.Reload(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.admin("GET", "/health", ""); !strings.Contains(got.body, `"ok"`) {
+		t.Errorf("/health after the repair: %s", got.body)
+	}
+}
+
+func TestReloadKeepsWhatIsNotConfiguration(t *testing.T) {
+	t.Parallel()
+	f := newFile(t, "")
+	l := startFile(t, nil, f.path)
+	l.get("http://refused.example/")
+	f.rename(`policy.allowed_domains = ["x.example"]`)
+	if err := l.Reload(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.Blocked(); len(got) != 1 || got[0].Host != "refused.example" {
+		t.Errorf("the record after a reload: %+v", got)
+	}
+}
+
+func TestReloadTellsWhatNeedsARestart(t *testing.T) {
+	t.Parallel()
+	f := newFile(t, "")
+	l := startFile(t, nil, f.path)
+	f.rename("proxy_url = \"http://127.0.0.1:9\"\nenable_socks5 = true\npolicy.allowed_domains = [\"now.example\"]")
+	got := l.admin("POST", "/reload", "")
+	if got.status != 200 || !strings.Contains(got.body, "network_proxy.proxy_url") || !strings.Contains(got.body, "network_proxy.enable_socks5") {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if got := l.reason("http://now.example/"); got != "" {
+		t.Errorf("the rest was not applied: %q", got)
+	}
+}
+
+func TestModeSetAtRunTime(t *testing.T) {
+	t.Parallel()
+	f := newFile(t, `mode = "full"`)
+	l := startFile(t, nil, f.path)
+	steps := []struct {
+		name string
+		do   func() error
+		want networkproxy.Mode
+	}{
+		{"set", func() error { return l.SetMode(networkproxy.ModeLimited) }, networkproxy.ModeLimited},
+		{"a reload that leaves the mode alone", func() error {
+			f.rename("mode = \"full\"\npolicy.allowed_domains = [\"x.example\"]")
+			return l.Reload(context.Background())
+		}, networkproxy.ModeLimited},
+		{"the file's mode changes", func() error {
+			f.rename(`mode = "limited"`)
+			return l.Reload(context.Background())
+		}, networkproxy.ModeLimited},
+		{"and back", func() error {
+			f.rename(`mode = "full"`)
+			return l.Reload(context.Background())
+		}, networkproxy.ModeFull},
+	}
+	for _, s := range steps {
+		if err := s.do(); err != nil {
+			t.Fatalf("%s: %v", s.name, err)
+		}
+		if got := l.Mode(); got != s.want {
+			t.Errorf("%s: mode %s, want %s", s.name, got, s.want)
+		}
+	}
+	if err := l.SetMode("open"); err == nil {
+		t.Error("a mode that does not exist was set")
+	}
+}
+
+func TestTurningOffRefusesAndCuts(t *testing.T) {
+	t.Parallel()
+	f := newFile(t, `policy.allowed_domains = ["echo.example"]`)
+	l := startFile(t, nil, f.path)
+	l.host("echo.example", 7, testnet.Echo(t).Addr())
+	conn := l.connect("echo.example:7")
+	if err := os.WriteFile(f.path, []byte("[network_proxy]\nenabled = false\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Reload(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(conn); err != nil && !isReset(err) {
+		t.Errorf("the tunnel ended with %v", err)
+	}
+	if got := l.get("http://echo.example/"); got.status != 503 || !strings.Contains(got.body, `"proxy_disabled"`) {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+}
+
+// The file says either a and not b, or b and not a. A request that saw a
+// mixture would find both allowed or both refused in one answer of the
+// policy; one that fails otherwise would not be answered 200 or 403.
+func TestReloadUnderLoad(t *testing.T) {
+	t.Parallel()
+	const requests, replacements, workers = 10_000, 200, 16
+	policies := [2]string{
+		"policy.allowed_domains = [\"a.example\", \"both.example\"]\npolicy.denied_domains = [\"b.example\"]",
+		"policy.allowed_domains = [\"b.example\", \"both.example\"]\npolicy.denied_domains = [\"a.example\"]",
+	}
+	f := newFile(t, policies[0])
+	l := startFile(t, nil, f.path)
+	hello := func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }
+	for _, host := range []string{"a.example", "b.example", "both.example"} {
+		l.origin(host, 80, hello)
+	}
+
+	var done, allowed, denied atomic.Int64
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			client := l.client()
+			host := []string{"a.example", "b.example", "both.example"}[w%3]
+			for done.Add(1) <= requests {
+				answer, err := client.Get("http://" + host + "/")
+				if err != nil {
+					t.Errorf("%s: %v", host, err)
+					return
+				}
+				body, err := io.ReadAll(answer.Body)
+				answer.Body.Close()
+				switch {
+				case err != nil:
+					t.Errorf("%s: %v", host, err)
+				case answer.StatusCode == 200 && string(body) == host:
+					allowed.Add(1)
+				case answer.StatusCode == 403 && host != "both.example" && strings.Contains(string(body), `"denied"`):
+					// Under either policy what is not allowed is denied; a
+					// mixture would say not_allowed.
+					denied.Add(1)
+				default:
+					t.Errorf("%s: %s %s", host, answer.Status, body)
+				}
+			}
+		})
+	}
+	for i := range replacements {
+		if i%2 == 1 {
+			f.rename("policy.allowed_domains = [\"*\", 3]") // broken
+			if err := l.Reload(context.Background()); err == nil {
+				t.Error("a broken file was loaded")
+			}
+			continue
+		}
+		f.rename(policies[(i/2+1)%2])
+		if err := l.Reload(context.Background()); err != nil {
+			t.Error(err)
+		}
+		// Let some requests pass under each.
+		for start := done.Load(); done.Load() < min(start+requests/replacements, requests); {
+			select {
+			case <-l.Done():
+				t.Fatal("the proxy ended")
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+	if a, d := allowed.Load(), denied.Load(); a+d != requests || a == 0 || d == 0 {
+		t.Errorf("%d allowed and %d denied of %d", a, d, requests)
+	}
+}
+
+func TestDenyCutsOpenTunnels(t *testing.T) {
+	t.Parallel()
+	const tunnels = 50
+	f := newFile(t, `policy.allowed_domains = ["bad.example", "good.example"]`)
+	l := startFile(t, nil, f.path)
+	echo := testnet.Echo(t).Addr()
+	l.host("bad.example", 7, echo)
+	l.host("good.example", 7, echo)
+	var conns []net.Conn
+	for range tunnels {
+		conns = append(conns, l.connect("bad.example:7"))
+	}
+	good := l.connect("good.example:7")
+
+	start := time.Now()
+	f.rename("policy.allowed_domains = [\"good.example\"]\npolicy.denied_domains = [\"bad.example\"]")
+	for _, c := range conns {
+		c.SetReadDeadline(start.Add(10 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("a denied tunnel is open: %v", err)
+		}
+	}
+	t.Logf("%d tunnels cut %v after the edit", tunnels, time.Since(start).Round(time.Millisecond))
+	if got := l.admin("GET", "/health", ""); !strings.Contains(got.body, fmt.Sprintf(`"cut": %d,`, tunnels)) && !strings.Contains(got.body, fmt.Sprintf("\"cut\": %d\n", tunnels)) {
+		t.Errorf("the cut is not counted: %s", got.body)
+	}
+	if err := echoes(good); err != nil {
+		t.Errorf("a tunnel that is still allowed: %v", err)
+	}
+}
+
+func TestDenyCutsPooledConnections(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("pooled.example"), nil)
+	l.origin("pooled.example", 80, func(http.ResponseWriter, *http.Request) {})
+	for range 2 {
+		l.get("http://pooled.example/")
+	}
+	if got := len(l.net.Dialed()); got != 1 {
+		t.Fatalf("%d connections for two requests", got)
+	}
+	if err := l.DenyDomain("pooled.example"); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.get("http://pooled.example/"); got.status != 403 {
+		t.Errorf("denied: %d", got.status)
+	}
+	if err := l.RemoveDomain("pooled.example"); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.get("http://pooled.example/"); got.status != 200 {
+		t.Errorf("allowed again: %d %s", got.status, got.body)
+	}
+	if got := len(l.net.Dialed()); got != 2 {
+		t.Errorf("%d connections in all; the denied one was kept", got)
+	}
+}
+
+func TestRunTimeRules(t *testing.T) {
+	t.Parallel()
+	f := newFile(t, `policy.allowed_domains = ["file.example"]`)
+	l := startFile(t, nil, f.path)
+	check := func(when string, want map[string]networkproxy.Reason) {
+		t.Helper()
+		for host, reason := range want {
+			if got := l.reason("http://" + host + "/"); got != reason {
+				t.Errorf("%s: %s is %q, want %q", when, host, got, reason)
+			}
+		}
+	}
+	if err := errors.Join(l.AllowDomain("*.added.example"), l.DenyDomain("bad.added.example"), l.DenyDomain("file.example")); err != nil {
+		t.Fatal(err)
+	}
+	added := map[string]networkproxy.Reason{
+		"x.added.example": "", "bad.added.example": networkproxy.ReasonDenied,
+		"file.example": networkproxy.ReasonDenied, "other.example": networkproxy.ReasonNotAllowed,
+	}
+	check("added", added)
+	if err := l.Reload(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	check("after a reload", added)
+	if got := l.admin("GET", "/patterns", "").body; !strings.Contains(got, "*.added.example") || !strings.Contains(got, "run time") {
+		t.Errorf("/patterns: %s", got)
+	}
+	if err := errors.Join(l.RemoveDomain("*.ADDED.example"), l.RemoveDomain("file.example")); err != nil {
+		t.Fatal(err)
+	}
+	check("removed", map[string]networkproxy.Reason{"x.added.example": networkproxy.ReasonNotAllowed, "file.example": ""})
+
+	for entry, want := range map[string]string{
+		"file.example":  f.path,
+		"never.example": "not added at run time",
+		"https://x/":    "https",
+	} {
+		if err := l.RemoveDomain(entry); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("RemoveDomain(%q): %v; want %q in it", entry, err, want)
+		}
+	}
+	if l.DenyDomain("*") == nil || l.AllowDomain("0.0.0.0/0") == nil || l.AllowDomain("a b") == nil {
+		t.Error("a senseless entry was taken")
+	}
+}
+
+func TestManagedLimitsHoldAtRunTime(t *testing.T) {
+	t.Parallel()
+	f := newFile(t, "mode = \"limited\"\npolicy.allowed_domains = [\"x.corp.example\"]")
+	limits := filepath.Join(t.TempDir(), "limits.toml")
+	if err := os.WriteFile(limits, []byte("[network_proxy]\nmode = \"limited\"\n[network_proxy.policy]\nallowed_domains = [\"**.corp.example\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := startFile(t, func(b *networkproxy.Builder) { b.Requirements(limits) }, f.path)
+
+	over := func(name string, err error) {
+		t.Helper()
+		var limit *networkproxy.LimitError
+		if !errors.As(err, &limit) || !strings.Contains(err.Error(), limits) {
+			t.Errorf("%s: %v; want an error that names %s", name, err, limits)
+		}
+	}
+	over("SetMode", l.SetMode(networkproxy.ModeFull))
+	over("AllowDomain", l.AllowDomain("elsewhere.example"))
+	if got := l.admin("POST", "/mode", `{"mode":"full"}`); got.status != 409 || !strings.Contains(got.body, limits) {
+		t.Errorf("/mode: %d %s", got.status, got.body)
+	}
+	f.rename(`policy.allowed_domains = ["elsewhere.example"]`)
+	err := l.Reload(context.Background())
+	over("Reload", err)
+	for _, want := range []string{f.path + ":", "network_proxy.policy.allowed_domains[0]", "elsewhere.example", "network_proxy.mode"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the violation does not name %q: %v", want, err)
+		}
+	}
+	if err := l.AllowDomain("y.corp.example"); err != nil {
+		t.Errorf("within the limits: %v", err)
+	}
+	// A tighter limit drops the run-time rule and is enforced like any edit.
+	f.rename("mode = \"limited\"\npolicy.allowed_domains = [\"x.corp.example\"]")
+	if err := os.WriteFile(limits, []byte("[network_proxy]\nmode = \"limited\"\n[network_proxy.policy]\nallowed_domains = [\"x.corp.example\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the tighter limit drops the rule", func() bool {
+		return l.reason("http://y.corp.example/") == networkproxy.ReasonNotAllowed
+	})
+}
+
+func TestConfigTellsWhereValuesComeFrom(t *testing.T) {
+	t.Parallel()
+	base := newFile(t, "mode = \"limited\"\npolicy.allowed_domains = [\"base.example\"]")
+	over := newFile(t, `policy.allowed_domains = ["over.example"]`)
+	l := startFile(t, nil, base.path, over.path)
+	got := l.admin("GET", "/config", "").body
+	for _, want := range []string{
+		`"network_proxy.mode": "` + base.path + `:3:8"`,
+		`"network_proxy.policy.allowed_domains": "` + over.path + `:3:`,
+		`"network_proxy.socks_url": "default"`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("/config lacks %s:\n%s", want, got)
+		}
+	}
+	if c := l.Config(); !slices.Equal(c.Policy.AllowedDomains, []string{"over.example"}) || c.Mode != networkproxy.ModeLimited {
+		t.Errorf("Config: %+v", c)
+	}
+}
