@@ -219,7 +219,7 @@ func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Opti
 	result := tunnel.Relay(client, target, opts)
 	e.log.Debug("tunnel closed", "host", req.target.Host.String(), "port", req.target.Port,
 		"protocol", string(req.protocol), "client", req.client,
-		"sent", result.Sent, "received", result.Received, "cause", result.Cause)
+		"sent", result.Sent, "received", result.Received, "cause", result.Cause.String())
 }
 
 // clientConn is a client's connection after net/http has let go of it.

@@ -134,13 +134,14 @@ func TestReplace(t *testing.T) {
 	if !e.Replace(second) {
 		t.Fatal("an open entry did not take a closer")
 	}
+	gone, _ := mustAdd(t, &g)
+	gone.Release()
+	if gone.Replace(first) {
+		t.Error("a released entry took a closer")
+	}
 	g.CloseAll()
 	if first.n.Load() != 0 || second.n.Load() != 1 {
 		t.Error("want the second closed, not the first")
-	}
-	e.Release()
-	if e.Replace(first) {
-		t.Error("a released entry took a closer")
 	}
 }
 

@@ -84,6 +84,36 @@ func TestAcceptBacksOff(t *testing.T) {
 	}
 }
 
+// TestBackoffStartsAnew after any connection, one over the limit included.
+func TestBackoffStartsAnew(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := new(Group)
+		g.SetLimit(1)
+		mustAdd(t, g)
+		n := 0
+		final := errors.New("final")
+		l := &Listener{Group: g, Inner: newScript(func() (net.Conn, error) {
+			switch n++; n {
+			case 1, 2, 3, 5:
+				return nil, syscall.EMFILE
+			case 4:
+				c, _ := net.Pipe()
+				return c, nil
+			default:
+				return nil, final
+			}
+		})}
+		start := time.Now()
+		if _, err := l.Accept(); err != final {
+			t.Fatal(err)
+		}
+		if got, want := time.Since(start), (5+10+20+5)*time.Millisecond; got != want {
+			t.Errorf("waited %v, want %v", got, want)
+		}
+	})
+}
+
 func TestCloseInterruptsBackoff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -309,6 +339,9 @@ func TestOverIsBounded(t *testing.T) {
 			if !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("an answer ended with %v", err)
 			}
+		}
+		if n := l.answering.Load(); n != 0 {
+			t.Errorf("%d places for answers are still taken", n)
 		}
 		l.Close()
 		g.CloseAll()

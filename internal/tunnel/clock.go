@@ -28,14 +28,6 @@ func (t *tunnel) watch(idle, lifetime time.Duration) {
 	t.schedule()
 }
 
-// touch notes that a byte moved. The timer is not reset here, on the path of
-// every byte: it looks at the note when it fires.
-func (t *tunnel) touch() {
-	if t.clock.idle > 0 {
-		t.clock.last.Store(int64(time.Since(t.clock.start)))
-	}
-}
-
 // expireWithin brings the end forward to at most d from now. t.mu is held.
 func (t *tunnel) expireWithin(d time.Duration) {
 	end := time.Since(t.clock.start) + d

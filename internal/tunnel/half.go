@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 )
 
 // bufferSize is a compromise: a stream that is small is done in one read, and
@@ -78,7 +79,6 @@ func (h *half) copy() (stop, error) {
 	for {
 		n, rerr := h.src.Read(buf[:])
 		if n > 0 {
-			h.t.touch()
 			w, werr := h.dst.Write(buf[:n])
 			h.progress(w)
 			if werr != nil {
@@ -95,8 +95,12 @@ func (h *half) copy() (stop, error) {
 	}
 }
 
-// progress counts n bytes written to dst.
+// progress counts n bytes written to dst, and notes when. The timer of the idle
+// limit is not reset here, on the path of every byte: it reads the note when it
+// fires.
 func (h *half) progress(n int) {
 	h.moved += int64(n)
-	h.t.touch()
+	if c := &h.t.clock; c.idle > 0 {
+		c.last.Store(int64(time.Since(c.start)))
+	}
 }

@@ -131,10 +131,7 @@ func (s *sockets) read(fd uintptr) bool {
 	if s.err == syscall.EAGAIN {
 		return false
 	}
-	if s.err == nil {
-		s.eof = n == 0
-		s.half.t.touch()
-	}
+	s.eof = s.err == nil && n == 0
 	return true
 }
 

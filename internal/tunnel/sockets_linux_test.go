@@ -5,6 +5,7 @@ package tunnel
 import (
 	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"weak"
 )
 
 // alone runs f in a process of its own, where nothing else opens descriptors.
@@ -88,6 +90,75 @@ func TestIdleTunnelHoldsTwoDescriptors(t *testing.T) {
 	})
 }
 
+// TestIdleTunnelHoldsLittle: two stacks and no buffers.
+func TestIdleTunnelHoldsLittle(t *testing.T) {
+	alone(t, func(t *testing.T) {
+		const tunnels, most = 200, 12 << 10
+		var rigs []*rig
+		for range tunnels {
+			r := &rig{result: make(chan Result, 1)}
+			r.client, r.a = dialed(t)
+			r.b, r.server = dialed(t)
+			rigs = append(rigs, r)
+		}
+		settle()
+		before := held()
+		for _, r := range rigs {
+			go func() { r.result <- Relay(r.a, r.b, Options{Idle: time.Hour}) }()
+			send(t, r.client, "x")
+			expect(t, r.server, "x")
+			send(t, r.server, "x")
+			expect(t, r.client, "x")
+		}
+		settle()
+		if got := (held() - before) / tunnels; got > most {
+			t.Errorf("a tunnel holds %d bytes besides its connections, want at most %d", got, most)
+		}
+	})
+}
+
+// TestEarlyBytesAreNotKept once they are written.
+func TestEarlyBytesAreNotKept(t *testing.T) {
+	t.Parallel()
+	client, a := dialed(t)
+	b, server := dialed(t)
+	defer client.Close()
+	result := make(chan Result, 1)
+	early := func() weak.Pointer[byte] {
+		data := make([]byte, 1<<16)
+		go func() { result <- Relay(a, b, Options{Early: data}) }()
+		return weak.Make(&data[0])
+	}()
+	io.CopyN(io.Discard, server, 1<<16)
+	eventually(t, "references", func() int {
+		runtime.GC()
+		if early.Value() == nil {
+			return 0
+		}
+		return 1
+	}, 0)
+	Pair{a, b}.Close()
+	await(t, result)
+}
+
+// TestDatagramsAreNotAStream: a Unix socket of messages is read by the net package.
+func TestDatagramsAreNotAStream(t *testing.T) {
+	t.Parallel()
+	at := &net.UnixAddr{Net: "unixgram", Name: t.TempDir() + "/s"}
+	c, err := net.ListenUnixgram("unixgram", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if rawStream(c) != nil {
+		t.Error("a datagram socket was taken for a stream")
+	}
+	stream, _ := dialedUnix(t)
+	if rawStream(stream) == nil {
+		t.Error("a stream socket was not")
+	}
+}
+
 // TestNothingIsLeft ends tunnels in every way and counts.
 func TestNothingIsLeft(t *testing.T) {
 	alone(t, func(t *testing.T) {
@@ -129,7 +200,7 @@ func TestWithoutPipes(t *testing.T) {
 	})
 }
 
-// TestPipe checks that a stream reads the same from a pipe in any number of goes.
+// TestPipeIsNonBlocking: neither an empty socket nor an empty pipe is waited for.
 func TestPipeIsNonBlocking(t *testing.T) {
 	t.Parallel()
 	p, err := newPipe()

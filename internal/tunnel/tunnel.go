@@ -23,10 +23,9 @@ import (
 // Options are the limits of one tunnel and what was read before it began. The
 // zero value has no limits and no early bytes.
 type Options struct {
-	// Idle ends the tunnel when neither direction has moved a byte for so long;
-	// a long transfer one way is not idle. 0 means no limit. What counts is
-	// bytes that the tunnel reads or writes: the kernel may still be sending
-	// what the tunnel wrote earlier.
+	// Idle ends the tunnel when no byte was written to a or b for so long; a long
+	// transfer one way is not idle, one whose receiver has stopped reading is. 0
+	// means no limit. The kernel may still be sending what was written earlier.
 	Idle time.Duration
 
 	// Lifetime ends the tunnel so long after it began. 0 means no limit.
@@ -156,9 +155,9 @@ func (t *tunnel) ended(h *half) bool {
 
 	t.mu.Lock()
 	h.complete, h.done = true, true
-	// After a write error the kernel may report a reset as the end of the
-	// stream; broken tells them apart.
-	if t.broken || t.opposite(h).done || !canHalfClose {
+	// The opposite direction may be done because its write to h.src failed: the
+	// kernel, having reported that reset once, reports an ordinary end here.
+	if t.opposite(h).done || !canHalfClose {
 		t.close()
 	}
 	closed := t.closed

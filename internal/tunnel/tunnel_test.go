@@ -308,6 +308,76 @@ func TestIdleAfterHalfClose(t *testing.T) {
 	})
 }
 
+// TestIdleStartsWhenBytesAreWritten, not when they were read.
+func TestIdleStartsWhenBytesAreWritten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const idle = time.Minute
+		client, a := net.Pipe()
+		b, server := net.Pipe()
+		start := time.Now()
+		result := make(chan Result, 1)
+		go func() { result <- Relay(a, b, Options{Idle: idle, Lifetime: time.Hour}) }()
+		send(t, client, "x")
+		time.Sleep(idle / 2)
+		expect(t, server, "x")
+		if got := <-result; got.Cause != CauseIdle {
+			t.Errorf("got %+v, want %v", got, CauseIdle)
+		}
+		if got, want := time.Since(start), idle/2+idle; got != want {
+			t.Errorf("ended after %v, want %v", got, want)
+		}
+	})
+}
+
+// TestBusySocketsAreNotIdle: one way, with pauses shorter than the limit, for
+// longer than the limit.
+func TestBusySocketsAreNotIdle(t *testing.T) {
+	t.Parallel()
+	const idle = 800 * time.Millisecond
+	for _, message := range []string{"x", strings.Repeat("x", 200_000)} { // copied; spliced
+		r := newRig(t, Options{Idle: idle})
+		for start := time.Now(); time.Since(start) < idle+idle/2; {
+			go io.WriteString(r.server, message)
+			expect(t, r.client, message)
+			<-time.After(idle / 16)
+		}
+		if got := r.wait(t); got.Cause != CauseIdle {
+			t.Errorf("got %+v, want %v", got, CauseIdle)
+		}
+	}
+}
+
+// TestResetReachesUnderAWrapper: a TLS connection that ended with a close_notify
+// would look complete.
+func TestResetReachesUnderAWrapper(t *testing.T) {
+	t.Parallel()
+	client, a := dialed(t)
+	b, _ := dialed(t)
+	client.SetDeadline(time.Now().Add(patience))
+	result := make(chan Result, 1)
+	go func() { result <- Relay(wrapped{a}, b, Options{Lifetime: 50 * time.Millisecond}) }()
+	if got := await(t, result); got.Cause != CauseLifetime {
+		t.Errorf("got %+v, want %v", got, CauseLifetime)
+	}
+	if !sawReset(client) {
+		t.Error("the client saw an ordinary end")
+	}
+}
+
+// wrapped offers what *tls.Conn does.
+type wrapped struct{ conn net.Conn }
+
+func (w wrapped) NetConn() net.Conn                  { return w.conn }
+func (w wrapped) Read(p []byte) (int, error)         { return w.conn.Read(p) }
+func (w wrapped) Write(p []byte) (int, error)        { return w.conn.Write(p) }
+func (w wrapped) Close() error                       { return w.conn.Close() }
+func (w wrapped) LocalAddr() net.Addr                { return w.conn.LocalAddr() }
+func (w wrapped) RemoteAddr() net.Addr               { return w.conn.RemoteAddr() }
+func (w wrapped) SetDeadline(t time.Time) error      { return w.conn.SetDeadline(t) }
+func (w wrapped) SetReadDeadline(t time.Time) error  { return w.conn.SetReadDeadline(t) }
+func (w wrapped) SetWriteDeadline(t time.Time) error { return w.conn.SetWriteDeadline(t) }
+
 func TestLifetimeIsNotExtended(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
