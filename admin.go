@@ -50,6 +50,8 @@ func adminRoutes() []adminRoute {
 		{"GET", "/blocked", (*adminServer).blocked},
 		{"GET", "/explain", (*adminServer).explain},
 		{"GET", "/suggest", (*adminServer).suggest},
+		{"GET", "/grants", (*adminServer).grants},
+		{"POST", "/grants/revoke", (*adminServer).revokeGrant},
 		{"POST", "/mode", (*adminServer).setMode},
 		{"POST", "/reload", (*adminServer).reload},
 	}
@@ -185,6 +187,8 @@ func writeAdminError(w http.ResponseWriter, err error) {
 		err = fmt.Errorf("the body is over %d bytes", tooLarge.Limit)
 	case errors.As(err, &bad):
 		status = http.StatusBadRequest
+	case errors.Is(err, ErrNoGrant):
+		status = http.StatusNotFound
 	case errors.Is(err, ErrClosed):
 		status = http.StatusServiceUnavailable
 	}
@@ -305,6 +309,29 @@ func (a *adminServer) suggest(*http.Request) (any, error) {
 		return nil, errors.New("the proxy is not observing: start it with -observe, let the work run, and ask again")
 	}
 	return plainText(suggestion(o.suggest())), nil
+}
+
+func (a *adminServer) grants(*http.Request) (any, error) {
+	return struct {
+		Grants []Grant `json:"grants"` // oldest first
+	}{a.h.Grants()}, nil
+}
+
+func (a *adminServer) revokeGrant(r *http.Request) (any, error) {
+	var body struct {
+		ID uint64 `json:"id"`
+	}
+	if err := readJSON(r, &body); err != nil {
+		return nil, err
+	}
+	cut, err := a.h.enforcer.revoke(body.ID)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Revoked uint64 `json:"revoked"`
+		Cut     int    `json:"connections_cut"`
+	}{body.ID, cut}, nil
 }
 
 func (a *adminServer) setMode(r *http.Request) (any, error) {

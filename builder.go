@@ -49,6 +49,7 @@ type settings struct {
 	observe        bool
 	decider        PolicyDecider
 	deciderTimeout time.Duration
+	maxQuestions   int
 	onBlocked      func(BlockedRequest)
 	resolver       Resolver
 	log            *slog.Logger
@@ -62,6 +63,7 @@ type settings struct {
 func NewBuilder() *Builder {
 	return &Builder{settings: settings{
 		deciderTimeout: defaultDeciderTimeout,
+		maxQuestions:   defaultMaxQuestions,
 		log:            slog.New(slog.DiscardHandler),
 	}}
 }
@@ -182,6 +184,18 @@ func (b *Builder) DeciderTimeout(d time.Duration) *Builder {
 		return b.fail("DeciderTimeout: %v is not a positive duration", d)
 	}
 	b.settings.deciderTimeout = d
+	return b
+}
+
+// MaxQuestions bounds how many questions the decider has before it at a time;
+// the default is 256. Identical requests that wait together are one question.
+// What goes beyond is refused with the reason "decider_busy". A call that
+// does not return when its context ends keeps its place.
+func (b *Builder) MaxQuestions(n int) *Builder {
+	if n < 1 {
+		return b.fail("MaxQuestions: %d leaves room for no question; use at least 1, or leave out the decider", n)
+	}
+	b.settings.maxQuestions = n
 	return b
 }
 

@@ -1,14 +1,13 @@
-// The host's own say: the decider, what it is told, what it answers, and how
-// it is asked so that whatever it does harms only the request in question.
+// The host's own say: the decider, what it is told, and what it answers. How
+// it is asked is in asking.go; what becomes of an allow is in grants.go.
 
 package networkproxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
-	"runtime/debug"
+	"strings"
 	"time"
 )
 
@@ -20,7 +19,7 @@ type PolicyRequest struct {
 	Host     string         `json:"host"`
 	Port     uint16         `json:"port"`
 	Method   string         `json:"method,omitempty"` // HTTP method; "CONNECT" for a tunnel; empty for SOCKS
-	Client   netip.AddrPort `json:"client,omitzero"`  // the peer's address
+	Client   netip.AddrPort `json:"client,omitzero"`  // the peer's address; its port is that of the first who waits for the answer
 
 	// Command and ExecPolicyHint are those of the session that the request
 	// came in by; empty on the shared listeners.
@@ -29,24 +28,53 @@ type PolicyRequest struct {
 	Labels         map[string]string `json:"labels,omitempty"`
 }
 
-// PolicyDecider decides about one request that no allowlist entry matches.
-// It is asked about nothing else: it can override neither the denylist, nor
-// the protection of local networks, nor the mode.
+// PolicyDecider decides about one request that no allowlist entry matches and
+// no earlier grant covers. It is asked about nothing else: it can override
+// neither the denylist, nor the protection of local networks, nor the mode.
 //
-// It is called from many goroutines at once. ctx ends at the deadline (see
-// [Builder.DeciderTimeout]), when the client goes away, and when the proxy
-// shuts down; a decider must return then. An error, a panic and a missed
-// deadline deny, and concern that request alone.
+// It is called from many goroutines at once, but once for identical requests
+// that wait together: those that differ in nothing it is told but the port of
+// Client, which is that of the first. Its answer is theirs. ctx ends when the
+// last of their clients has gone, at the deadline (see
+// [Builder.DeciderTimeout]), when their session is closed, and when the proxy
+// shuts down; a decider must return then. What it answers later counts for
+// nothing. One that does not return holds up no request and no shutdown; it
+// keeps its goroutine, and its place among the questions that may be open at
+// a time (see [Builder.MaxQuestions]).
+//
+// An error, a panic and a missed deadline deny, and concern the waiting
+// requests alone. A Deny also stands for identical requests of the next two
+// seconds, unless the policy changes: clients that try again at once are not
+// worth a prompt each. An Ask is not kept, so that an approval counts from
+// the client's very next try.
 type PolicyDecider func(ctx context.Context, req PolicyRequest) (Decision, error)
 
-// Decision is a decider's answer. The zero value denies.
+// Decision is a decider's answer. The zero value denies. It is a plain value;
+// its methods return changed copies.
+//
+// An Allow becomes a [Grant]. By itself it covers exactly the host and port
+// that were asked about, this once: the requests that wait for this very
+// answer. Times, For and ForSession make it last, Host and Subdomains make
+// what lasts broader. It covers every protocol and method, and only requests
+// of the session that the question came from; the listeners that belong to no
+// session share theirs. A grant is never more than the decider's word: the
+// denylist, the protection of local networks and the mode come before it,
+// also when they change later.
+//
+// On a Deny and an Ask these methods have no effect.
 type Decision struct {
 	allow  bool
 	ask    bool
 	reason Reason
+
+	times      int           // 0: no number was set
+	lasting    time.Duration // 0: no time was set
+	session    bool
+	anyPort    bool
+	subdomains bool
 }
 
-// Allow lets the request through.
+// Allow lets the waiting requests through, and nothing after them.
 func Allow() Decision { return Decision{allow: true} }
 
 // Deny refuses the request. The reason reaches the client, the log and the
@@ -58,65 +86,83 @@ func Deny(reason string) Decision { return Decision{reason: cleanReason(reason)}
 // may lift, so that the host can prompt and the client can try again.
 func Ask(reason string) Decision { return Decision{ask: true, reason: cleanReason(reason)} }
 
+// Times lets n requests through, the waiting ones first; those that remain
+// are asked about again. It counts decisions: a request that passes uses one
+// up whether or not it reaches its target, a tunnel is one, and so is each
+// request of a connection that is kept alive. n below 1 leaves nothing to let
+// through: the decision becomes a Deny.
+func (d Decision) Times(n int) Decision {
+	if d.allow && n < 1 {
+		return Deny("")
+	}
+	if d.allow {
+		d.times = n
+	}
+	return d
+}
+
+// For lets requests through for a time that begins with the answer; with
+// Times, until either is used up. Its end stops new requests and leaves open
+// tunnels alone. A duration that is not positive is over already: the
+// decision becomes a Deny.
+func (d Decision) For(duration time.Duration) Decision {
+	if d.allow && duration <= 0 {
+		return Deny("")
+	}
+	if d.allow {
+		d.lasting = duration
+	}
+	return d
+}
+
+// ForSession lets requests through until their session is closed, or, where
+// they came by the shared listeners, until the proxy ends. Every grant ends
+// then at the latest: with Times or For it adds nothing.
+func (d Decision) ForSession() Decision {
+	d.session = d.allow
+	return d
+}
+
+// Host covers every port of the host.
+func (d Decision) Host() Decision {
+	d.anyPort = d.allow
+	return d
+}
+
+// Subdomains covers the host and every name below it, on the port that was
+// asked about or, with Host, on all. An IP address has nothing below it. The
+// host is taken at its word: below a name under which anybody can register,
+// such as "co.uk" or "github.io", are strangers.
+func (d Decision) Subdomains() Decision {
+	d.subdomains = d.allow
+	return d
+}
+
 // String is for logs and tests.
 func (d Decision) String() string {
 	switch {
-	case d.allow:
-		return "allow"
 	case d.ask:
 		return fmt.Sprintf("ask(%s)", d.reason)
+	case !d.allow:
+		return fmt.Sprintf("deny(%s)", d.reason)
 	}
-	return fmt.Sprintf("deny(%s)", d.reason)
-}
-
-// defaultDeciderTimeout leaves a person time to read a prompt and is still
-// shorter than the time-outs of common clients.
-const defaultDeciderTimeout = 60 * time.Second
-
-var (
-	errDeciderTimeout  = errors.New("the decider did not answer in time")
-	errDeciderCanceled = errors.New("the request ended before the decider answered")
-)
-
-// ask puts one request to the decider and waits for the answer, the deadline
-// or the end of ctx. The call runs on a goroutine of its own, so that a
-// decider that ignores its context holds up nobody but itself; that goroutine
-// is waited for at shutdown as long as the shutdown's own context allows.
-func (e *enforcer) ask(ctx context.Context, req PolicyRequest) (Decision, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, e.deciderTimeout, errDeciderTimeout)
-	defer cancel()
-
-	type answer struct {
-		decision Decision
-		err      error
+	var terms []string
+	if d.times > 0 {
+		terms = append(terms, fmt.Sprintf("times %d", d.times))
 	}
-	answered := make(chan answer, 1)
-	e.deciding.Go(func() {
-		var a answer
-		defer func() {
-			if p := recover(); p != nil {
-				a = answer{err: fmt.Errorf("the decider panicked: %v", p)}
-				e.log.Error("decider panicked", "panic", p, "host", req.Host, "stack", string(debug.Stack()))
-			}
-			answered <- a
-		}()
-		a.decision, a.err = e.decider(ctx, req)
-	})
-
-	select {
-	case a := <-answered:
-		if a.err != nil && ctx.Err() != nil {
-			return Decision{}, deciderContextError(ctx)
+	if d.lasting > 0 {
+		terms = append(terms, fmt.Sprintf("for %v", d.lasting))
+	}
+	for _, term := range []struct {
+		set  bool
+		name string
+	}{{d.session, "for the session"}, {d.anyPort, "any port"}, {d.subdomains, "subdomains"}} {
+		if term.set {
+			terms = append(terms, term.name)
 		}
-		return a.decision, a.err
-	case <-ctx.Done():
-		return Decision{}, deciderContextError(ctx)
 	}
-}
-
-func deciderContextError(ctx context.Context) error {
-	if errors.Is(context.Cause(ctx), errDeciderTimeout) {
-		return errDeciderTimeout
+	if len(terms) == 0 {
+		return "allow"
 	}
-	return fmt.Errorf("%w: %w", errDeciderCanceled, context.Cause(ctx))
+	return "allow(" + strings.Join(terms, ", ") + ")"
 }

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,18 +18,17 @@ import (
 
 // enforcer is shared by every listener of one proxy. Safe for concurrent use.
 type enforcer struct {
-	current        atomic.Pointer[policy]
-	own            ownListeners
-	decider        PolicyDecider // nil: an allowlist miss is a refusal
-	deciderTimeout time.Duration
-	deciding       sync.WaitGroup // calls of the decider
-	dialer         pindial.Dialer
-	live           liveConns
-	blocked        blockedRecord
-	onBlocked      func(BlockedRequest)
-	log            *slog.Logger
-	count          counters
-	observed       *observations // nil: allowlist misses are not let pass
+	current   atomic.Pointer[policy]
+	own       ownListeners
+	asking    asking
+	grants    *grants
+	dialer    pindial.Dialer
+	live      liveConns
+	blocked   blockedRecord
+	onBlocked func(BlockedRequest)
+	log       *slog.Logger
+	count     counters
+	observed  *observations // nil: allowlist misses are not let pass
 }
 
 // counters count requests by how they ended: every request ends as exactly
@@ -39,54 +37,87 @@ type counters struct {
 	allowed atomic.Uint64 // reached its target
 	refused atomic.Uint64 // by policy, or malformed
 	failed  atomic.Uint64 // allowed, but the target could not be reached
-	cut     atomic.Uint64 // connections ended because a later policy refuses them
+	cut     atomic.Uint64 // connections ended because a later policy refuses them, or their grant was revoked
 }
 
 func newEnforcer(s *settings) *enforcer {
+	grants := newGrants()
 	return &enforcer{
-		decider:        s.decider,
-		deciderTimeout: s.deciderTimeout,
-		dialer:         pindial.Dialer{Resolver: s.resolver, Connect: s.connect},
-		onBlocked:      s.onBlocked,
-		log:            s.log,
-		observed:       s.observed(),
+		asking: asking{
+			decider: s.decider, timeout: s.deciderTimeout, limit: s.maxQuestions,
+			grants: grants, log: s.log,
+		},
+		grants:    grants,
+		dialer:    pindial.Dialer{Resolver: s.resolver, Connect: s.connect},
+		onBlocked: s.onBlocked,
+		log:       s.log,
+		observed:  s.observed(),
 	}
 }
 
 // decide applies every check that can be made before the name is looked up.
-// It asks the decider where only the allowlist stands in the way.
+// Where only the allowlist stands in the way, it looks for a grant and asks
+// the decider. What an allowlist lets through takes no lock.
 func (e *enforcer) decide(ctx context.Context, req *request) Verdict {
-	p := e.current.Load()
-	v, miss := p.judge(&req.query, e.standingApproval(), nil)
-	if !miss || e.decider == nil {
-		return v
+	for {
+		p := e.current.Load()
+		v, miss := p.judge(&req.query, e.standingApproval(), nil)
+		if !miss || e.asking.decider == nil {
+			return v
+		}
+		if !p.mode.permits(&req.query) {
+			// Whatever the answer, the mode would refuse: nobody is bothered.
+			return p.modeRefusal()
+		}
+		a, again := e.asking.ask(ctx, req, p.generation)
+		switch {
+		case again:
+		case a.grant != nil:
+			return e.granted(req, a.grant)
+		default:
+			return refusedBy(a, p.generation)
+		}
 	}
-	if !p.mode.permits(&req.query) {
-		// Whatever the answer, the mode would refuse: nobody is bothered.
-		return p.modeRefusal()
+}
+
+// granted is the verdict on a request that a grant covers. A deny or a mode
+// that arrived while the decider thought wins.
+func (e *enforcer) granted(req *request, g *grant) Verdict {
+	v, _ := e.current.Load().judge(&req.query, SourceDecider, nil)
+	if v.Source == SourceDecider {
+		v.grant = g
+		e.log.Debug("let through by a grant", "grant", g.id, "host", req.target.Host.String(), "port", req.target.Port,
+			"protocol", string(req.protocol), "client", req.client)
 	}
-	decision, err := e.ask(ctx, req.public())
-	if err == nil && decision.allow {
-		// A deny or a mode that arrived while the decider thought wins.
-		v, _ = e.current.Load().judge(&req.query, SourceDecider, nil)
-		return v
-	}
-	v = Verdict{Reason: decision.reason, Source: SourceDecider, Ask: decision.ask, Generation: p.generation, check: checkAllowlist}
+	return v
+}
+
+// refusedBy is the verdict where the decider refused or gave no answer.
+func refusedBy(a answer, generation uint64) Verdict {
+	v := Verdict{Reason: a.decision.reason, Source: SourceDecider, Ask: a.decision.ask, Generation: generation, check: checkAllowlist}
 	switch {
-	case errors.Is(err, errDeciderTimeout):
+	case errors.Is(a.err, errDeciderTimeout):
 		v.Reason, v.Ask = ReasonDeciderTimeout, false
-	case errors.Is(err, errDeciderCanceled):
+	case errors.Is(a.err, errDeciderCanceled):
 		v.Reason, v.Ask = ReasonCanceled, false
-	case err != nil:
+	case errors.Is(a.err, errDeciderBusy):
+		v.Reason, v.Ask = ReasonDeciderBusy, false
+	case a.err != nil:
 		v.Reason, v.Ask = ReasonDeciderFailed, false
-	}
-	if err != nil {
-		e.log.Warn("decider gave no answer", "host", req.target.Host.String(), "port", req.target.Port, "error", err)
 	}
 	if v.Reason == "" {
 		v.Reason = ReasonPolicyDenied
 	}
 	return v
+}
+
+// unlessRevoked is err, or the refusal that stands for it where the request
+// came to its end because the grant that let it through was revoked.
+func (v Verdict) unlessRevoked(req *request, err error) error {
+	if !v.grant.wasRevoked() {
+		return err
+	}
+	return &RefusedError{Host: req.target.Host.String(), Port: req.target.Port, Verdict: revocation(v.Generation)}
 }
 
 // dial connects to a target that decide has allowed: one lookup, every
@@ -107,9 +138,11 @@ func (e *enforcer) dial(ctx context.Context, req *request, v Verdict) (*net.TCPC
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(req.from.ends, cancel)()
+	ctx, done := v.grant.during(ctx)
+	defer done()
 	conn, err := e.connect(ctx, req, vet)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, v.unlessRevoked(req, err)
 	}
 	live := &liveConn{
 		query:    req.query,
@@ -117,13 +150,18 @@ func (e *enforcer) dial(ctx context.Context, req *request, v Verdict) (*net.TCPC
 		addrs:    vetted,
 		conn:     conn,
 		from:     req.from,
+		grant:    v.grant,
 		of:       &e.live,
 	}
 	if !e.live.add(live) {
 		conn.Close()
 		return nil, nil, ErrClosed
 	}
-	// The policy may have changed between the verdict and the line above.
+	// The policy may have changed between the verdict and the line above, and
+	// the grant may have been revoked.
+	if v.grant.wasRevoked() {
+		return nil, nil, live.cut(revocation(v.Generation))
+	}
 	if p := e.current.Load(); p.generation != v.Generation {
 		if v := live.judge(p); !v.Allowed {
 			return nil, nil, live.cut(v)

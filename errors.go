@@ -21,6 +21,10 @@ var (
 	// ErrDisabled is what a change of a running policy returns when the
 	// proxy was started with enabled = false, so that nothing is running.
 	ErrDisabled = errors.New("networkproxy: the proxy is disabled (network_proxy.enabled = false); enable it and start it again")
+
+	// ErrNoGrant is what Revoke returns when there is no such grant: there
+	// never was, or it is used up, over or revoked and has nothing open.
+	ErrNoGrant = errors.New("networkproxy: there is no such grant; it may have ended, GET /grants and Handle.Grants list those there are")
 )
 
 // RefusedError is a refusal by policy, where it reaches a host as an error.

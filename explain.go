@@ -167,7 +167,7 @@ func (e *enforcer) explain(ctx context.Context, q question, resolve bool) (Expla
 	tr := trace{{Name: checkTarget, Passed: true}}
 	v, miss := p.judge(&req.query, e.standingApproval(), &tr)
 	decider := false
-	if miss && e.decider != nil {
+	if miss && e.asking.decider != nil {
 		if decider = p.mode.permits(&req.query); !decider {
 			v = p.modeRefusal()
 			tr.add(Check{Name: checkMode})

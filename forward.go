@@ -65,6 +65,7 @@ func newUpstream(e *enforcer) *http.Transport {
 			if err != nil {
 				return nil, err
 			}
+			live.done() // what the grant let in is the request, not what stays in the pool
 			return &pooledConn{TCPConn: conn, live: live}, nil
 		},
 		DisableCompression:     true, // no Accept-Encoding that the client did not send
@@ -103,14 +104,16 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 	rc := http.NewResponseController(w)
 	rc.EnableFullDuplex() // HTTP/1 always can
 
-	ctx := context.WithValue(r.Context(), dialKey{}, dialFor{req, v})
+	ctx, done := v.grant.during(r.Context())
+	defer done()
+	ctx = context.WithValue(ctx, dialKey{}, dialFor{req, v})
 	informational := &informationalRelay{w: w}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: informational.relay})
 
 	answer, err := req.from.upstream.RoundTrip(outgoing(ctx, r, req))
 	informational.stop()
 	if err != nil {
-		f.fail(w, r, req, err)
+		f.fail(w, r, req, v.unlessRevoked(req, err))
 		return
 	}
 	defer answer.Body.Close()

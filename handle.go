@@ -219,10 +219,13 @@ func (h *Handle) stop() {
 	h.admin.server.Close()
 	h.shared.upstream.CloseIdleConnections()
 	h.enforcer.live.closeAll()
+	h.enforcer.forget(h.shared)
 
 	h.serving.Wait()
 	h.live.Wait(context.Background())
 	h.admin.conns.Wait(context.Background())
-	h.enforcer.deciding.Wait()
+	if n := h.enforcer.asking.wait(deciderPatience); n > 0 {
+		h.log.Warn("the decider has not returned although its context ended; its goroutines are left behind", "calls", n)
+	}
 	h.log.Info("networkproxy has ended")
 }

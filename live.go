@@ -18,8 +18,10 @@ type liveConn struct {
 	addrs    []netip.Addr // what its target resolved to, all of it: a new request would be judged by that
 	conn     net.Conn
 	from     *entrance
+	grant    *grant // that let it through; nil when none did
+	done     func() // ends its being under way for the grant
 	of       *liveConns
-	refusal  atomic.Pointer[RefusedError] // why the policy cut it; nil while it has not
+	refusal  atomic.Pointer[RefusedError] // why it was cut; nil while it was not
 }
 
 // liveConns is the set of them. The zero value is empty; safe for concurrent
@@ -37,6 +39,7 @@ func (l *liveConns) add(c *liveConn) bool {
 	if l.closed {
 		return false
 	}
+	c.done = c.grant.hold()
 	if l.conns == nil {
 		l.conns = make(map[*liveConn]struct{})
 	}
@@ -58,6 +61,22 @@ func (l *liveConns) rejudge(p *policy) int {
 		c.cut(v)
 	}
 	return len(refused)
+}
+
+// cutGrant cuts what a grant let in, with a verdict, and returns how many that were.
+func (l *liveConns) cutGrant(g *grant, v Verdict) int {
+	var revoked []*liveConn
+	l.mu.Lock()
+	for c := range l.conns {
+		if c.grant == g {
+			revoked = append(revoked, c)
+		}
+	}
+	l.mu.Unlock()
+	for _, c := range revoked {
+		c.cut(v)
+	}
+	return len(revoked)
 }
 
 // closeAll ends every connection, at the end of the proxy, and lets no more in.
@@ -87,8 +106,8 @@ func (c *liveConn) judge(p *policy) Verdict {
 	return v
 }
 
-// cut ends the connection because a policy refuses it, and returns that as an
-// error.
+// cut ends the connection because a policy refuses it, or because the grant that
+// let it in was revoked, and returns that as an error.
 func (c *liveConn) cut(v Verdict) *RefusedError {
 	err := &RefusedError{Host: c.query.target.Host.String(), Port: c.query.target.Port, Verdict: v}
 	c.refusal.Store(err)
@@ -109,6 +128,7 @@ func (c *liveConn) because(err error) error {
 // release takes the connection, about to be closed, out of the set. It may
 // be called more than once.
 func (c *liveConn) release() {
+	c.done()
 	c.of.mu.Lock()
 	defer c.of.mu.Unlock()
 	delete(c.of.conns, c)

@@ -37,6 +37,8 @@ const (
 	ReasonPolicyDenied     Reason = "policy_denied"      // the decider denied and gave no reason
 	ReasonDeciderFailed    Reason = "decider_failed"     // the decider returned an error or panicked
 	ReasonDeciderTimeout   Reason = "decider_timeout"    // the decider did not answer in time
+	ReasonDeciderBusy      Reason = "decider_busy"       // too many questions waited for the decider
+	ReasonGrantRevoked     Reason = "grant_revoked"      // the decider's approval was revoked while the request was under way
 	ReasonCanceled         Reason = "canceled"           // the client, the session or the proxy went away before the decider answered
 )
 
@@ -71,6 +73,7 @@ type Verdict struct {
 	Generation uint64     // the generation of the policy that was applied; it grows with every change
 
 	check string // the check that refused
+	grant *grant // that let it through, where the decider did
 }
 
 // query is what the checks look at.

@@ -148,6 +148,12 @@ func (v Verdict) explain(req *request) (message, hint string) {
 		case v.Reason == ReasonDeciderTimeout:
 			return says("it is not on the allowlist, and the application did not decide in time."),
 				"Try again when somebody can answer, or add the host to allowed_domains."
+		case v.Reason == ReasonDeciderBusy:
+			return says("it is not on the allowlist, and the application has too many questions to decide."),
+				"Try again in a while, with fewer requests at a time."
+		case v.Reason == ReasonGrantRevoked:
+			return says("its approval was revoked."),
+				"Approve it again in the application that runs this command, then try again."
 		case v.Reason == ReasonDeciderFailed:
 			return says("it is not on the allowlist, and the application could not decide."),
 				"The application's log has the cause."

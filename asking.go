@@ -1,0 +1,347 @@
+// How the decider is asked: one call for identical requests that wait
+// together, with an end in sight whatever the decider does, and no more calls
+// at a time than a bound.
+
+package networkproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"example.com/networkproxy/internal/hostname"
+)
+
+const (
+	// defaultDeciderTimeout leaves a person time to read a prompt and is
+	// still shorter than the time-outs of common clients.
+	defaultDeciderTimeout = 60 * time.Second
+
+	// defaultMaxQuestions is more than any person answers, room for a decider
+	// that is itself a slow service, and little memory.
+	defaultMaxQuestions = 256
+
+	// denialMemory outlasts the tries that clients make on their own, a
+	// second or so apart, and ends before a user who has changed their mind
+	// wonders why nothing happens.
+	denialMemory = 2 * time.Second
+
+	// maxDenials bounds the denials remembered: a client may go through
+	// names faster than they are forgotten.
+	maxDenials = 1024
+
+	// deciderPatience is how long the end of the proxy waits for calls whose
+	// contexts have ended. A decider that heeds its context needs none of it.
+	deciderPatience = time.Second
+)
+
+var (
+	errDeciderTimeout  = errors.New("the decider did not answer in time")
+	errDeciderCanceled = errors.New("the request ended before the decider answered")
+	errDeciderExited   = errors.New("the decider ended its goroutine in place of returning")
+	errDeciderBusy     = errors.New("too many questions wait for the decider")
+)
+
+// asking puts allowlist misses to the decider. Safe for concurrent use.
+//
+// x/sync/singleflight would share the calls, but not end one when the last of
+// those who wait for it has gone.
+type asking struct {
+	decider PolicyDecider // nil: nobody is asked
+	timeout time.Duration // of one question
+	limit   int           // calls of the decider at a time
+	grants  *grants
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	open    map[inquiryKey]*inquiry
+	calls   int           // of the decider that have not returned
+	running int           // goroutines of calls
+	idle    chan struct{} // closed when running gets to 0; nil until somebody waits for that
+	denials denials
+}
+
+// inquiryKey is what makes requests identical to the decider: all that it is
+// told but the client's port. The command, its hint and the labels are the
+// entrance's.
+type inquiryKey struct {
+	from     *entrance
+	protocol Protocol
+	target   hostname.Target
+	method   string
+	client   netip.Addr
+}
+
+func inquiryKeyOf(req *request) inquiryKey {
+	return inquiryKey{req.from, req.protocol, req.target, req.method, req.client.Addr()}
+}
+
+// inquiry is one question to the decider, and the requests that wait for the
+// answer. Its fields are guarded by asking.mu, but ctx and done.
+type inquiry struct {
+	key        inquiryKey
+	generation uint64          // of the policy that the first request missed
+	ctx        context.Context // of the call: ends at the deadline, with the entrance, and when nobody waits
+	cancel     context.CancelFunc
+	waiting    int
+	done       chan struct{} // closed with the answer
+	answer     *answer       // nil until then
+	passes     int           // of the waiting, how many the answer's grant still lets through
+}
+
+// answer is what came of asking: a grant, or else a refusal.
+type answer struct {
+	grant    *grant
+	decision Decision
+	err      error
+}
+
+// ask returns the answer to a request: from a grant, from a denial just
+// given, or from the decider. again says that there is none, since others
+// have used up what the decider granted.
+func (a *asking) ask(ctx context.Context, req *request, generation uint64) (result answer, again bool) {
+	q, known := a.join(ctx, req, generation)
+	if q == nil {
+		return known, false
+	}
+	select {
+	case <-q.done:
+	case <-q.ctx.Done():
+	case <-ctx.Done():
+	}
+	return a.leave(ctx, q)
+}
+
+// join adds a request to those that wait for a question, which it begins if
+// it is the first; or it returns what answers the request without one.
+//
+// All in one step: between looking for a grant and asking for one, the answer
+// to an identical question could come and be missed.
+func (a *asking) join(ctx context.Context, req *request, generation uint64) (*inquiry, answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if g := a.grants.use(req.from, req.target); g != nil {
+		return nil, answer{grant: g}
+	}
+	key := inquiryKeyOf(req)
+	if d, ok := a.denials.get(key, generation); ok {
+		return nil, answer{decision: d}
+	}
+	q := a.open[key]
+	if q == nil || q.ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
+			return nil, answer{err: canceledBy(ctx)}
+		case req.from.ends.Err() != nil:
+			return nil, answer{err: canceledBy(req.from.ends)}
+		case a.calls >= a.limit:
+			return nil, answer{err: errDeciderBusy}
+		}
+		q = a.begin(key, req, generation)
+	}
+	q.waiting++
+	return q, answer{}
+}
+
+// begin calls the decider, on a goroutine of its own. a.mu is held.
+func (a *asking) begin(key inquiryKey, req *request, generation uint64) *inquiry {
+	q := &inquiry{key: key, generation: generation, done: make(chan struct{})}
+	q.ctx, q.cancel = context.WithTimeoutCause(req.from.ends, a.timeout, errDeciderTimeout)
+	if a.open == nil {
+		a.open = make(map[inquiryKey]*inquiry)
+	}
+	a.open[key] = q
+	a.calls++
+	a.running++
+	go a.call(q, req.public())
+	return q
+}
+
+// call is one call of the decider. What goes wrong in there stays there.
+func (a *asking) call(q *inquiry, req PolicyRequest) {
+	defer a.ended()
+	var decision Decision
+	err := errDeciderExited
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the decider panicked: %v", p)
+			a.log.Error("decider panicked", "panic", p, "host", req.Host, "stack", string(debug.Stack()))
+		}
+		if err != nil && q.ctx.Err() == nil {
+			a.unanswered(q, err)
+		}
+		if g := a.returned(q, decision, err); g != nil {
+			a.granted(g, decision)
+		}
+	}()
+	decision, err = a.decider(q.ctx, req)
+}
+
+// returned takes the decider's answer, unless it comes too late, and returns
+// what it grants.
+func (a *asking) returned(q *inquiry, decision Decision, err error) *grant {
+	defer q.cancel()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.calls--
+	if q.ctx.Err() != nil {
+		return nil
+	}
+	delete(a.open, q.key)
+	q.answer = &answer{decision: decision, err: err}
+	switch {
+	case err != nil:
+	case decision.allow:
+		q.answer.grant, q.passes = a.grants.issue(q.key.from, q.key.target, decision, q.waiting)
+	case !decision.ask:
+		a.denials.add(q.key, denial{decision, q.generation, time.Now().Add(denialMemory)})
+	}
+	close(q.done)
+	return q.answer.grant
+}
+
+// ended takes note of the end of a call's goroutine.
+func (a *asking) ended() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.running--
+	if a.running == 0 && a.idle != nil {
+		close(a.idle)
+		a.idle = nil
+	}
+}
+
+// leave takes a request away from a question that was answered, that has
+// ended, or that the request's own end makes it turn from. An answer that is
+// there counts, whatever else has happened meanwhile.
+func (a *asking) leave(ctx context.Context, q *inquiry) (result answer, again bool) {
+	a.mu.Lock()
+	q.waiting--
+	if q.answer != nil {
+		defer a.mu.Unlock()
+		if q.answer.grant != nil {
+			q.passes--
+			again = q.passes < 0
+		}
+		return *q.answer, again
+	}
+	if q.ctx.Err() != nil {
+		ctx = q.ctx
+	}
+	if q.waiting == 0 {
+		q.cancel()
+	}
+	first := q.ctx.Err() != nil && a.open[q.key] == q
+	if first {
+		delete(a.open, q.key)
+	}
+	a.mu.Unlock()
+
+	err := canceledBy(ctx)
+	if first && err == errDeciderTimeout {
+		a.unanswered(q, err)
+	}
+	return answer{err: err}, false
+}
+
+// unanswered tells the log of a question that remains without an answer.
+func (a *asking) unanswered(q *inquiry, err error) {
+	a.log.Warn("decider gave no answer", "host", q.key.target.Host.String(), "port", q.key.target.Port,
+		"command", q.key.from.attribution.Command, "error", err)
+}
+
+// granted tells the log of a new grant.
+func (a *asking) granted(g *grant, decision Decision) {
+	if g.dropped {
+		a.log.Warn("too many grants; this one lets only the waiting requests through", "grant", g.id, "limit", maxGrants)
+	}
+	a.log.Info("granted", "grant", g.id, "host", g.target.Host.String(), "port", g.target.Port,
+		"command", g.from.attribution.Command, "decision", decision.String())
+}
+
+// forget drops what an entrance that has ended leaves behind.
+func (a *asking) forget(from *entrance) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.denials.forget(from)
+}
+
+// wait waits for the calls of the decider to return, but not longer than
+// patience, and returns how many are left.
+func (a *asking) wait(patience time.Duration) int {
+	a.mu.Lock()
+	if a.running == 0 {
+		a.mu.Unlock()
+		return 0
+	}
+	idle := make(chan struct{})
+	a.idle = idle
+	a.mu.Unlock()
+
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-idle:
+	case <-timer.C:
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.running
+}
+
+// canceledBy is why a context that has ended leaves a request unanswered.
+func canceledBy(ctx context.Context) error {
+	if cause := context.Cause(ctx); !errors.Is(cause, errDeciderTimeout) {
+		return fmt.Errorf("%w: %w", errDeciderCanceled, cause)
+	}
+	return errDeciderTimeout
+}
+
+// denial is a Deny that stands for a while.
+type denial struct {
+	decision   Decision
+	generation uint64 // of the policy that it was given under
+	until      time.Time
+}
+
+// denials are the newest denials. All stand equally long, so the oldest is
+// the first to be forgotten. The zero value is empty.
+type denials struct {
+	by    map[inquiryKey]denial
+	order []inquiryKey
+}
+
+func (d *denials) get(key inquiryKey, generation uint64) (Decision, bool) {
+	n, ok := d.by[key]
+	if !ok || n.generation != generation || !time.Now().Before(n.until) {
+		return Decision{}, false
+	}
+	return n.decision, true
+}
+
+// add remembers a denial and forgets what is over or too much.
+func (d *denials) add(key inquiryKey, n denial) {
+	if d.by == nil {
+		d.by = make(map[inquiryKey]denial)
+	}
+	now := time.Now()
+	for len(d.order) > 0 && (len(d.order) >= maxDenials || !now.Before(d.by[d.order[0]].until)) {
+		delete(d.by, d.order[0])
+		d.order = d.order[1:]
+	}
+	d.by[key] = n
+	d.order = append(d.order, key)
+}
+
+// forget forgets the denials of an entrance.
+func (d *denials) forget(from *entrance) {
+	maps.DeleteFunc(d.by, func(key inquiryKey, _ denial) bool { return key.from == from })
+	d.order = slices.DeleteFunc(d.order, func(key inquiryKey) bool { return key.from == from })
+}

@@ -1,0 +1,371 @@
+// Grants: a decider's allow, for as long and as far as it said, and what it
+// has let in, so that revoking it reaches what is open.
+
+package networkproxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.com/networkproxy/internal/hostname"
+)
+
+// maxGrants bounds the grants that can let more requests through. A decider
+// that allows every host for a session is asked anew, not refused, once a
+// client has gone through this many.
+const maxGrants = 4096
+
+// errRevoked ends the context of what a grant let in.
+var errRevoked = errors.New("the approval was revoked")
+
+// Grant is a decider's allow while it lasts, as it stood when it was listed.
+type Grant struct {
+	ID      uint64 `json:"id"`      // unique in this proxy, growing with time
+	Host    string `json:"host"`    // a pattern as in a list: "example.com", or "**.example.com" for it and all below
+	Port    uint16 `json:"port"`    // 0: every port
+	Command string `json:"command"` // the session's; empty for the shared listeners
+
+	UsesLeft int       `json:"uses_left"` // requests that may still pass; -1: any number
+	Active   int       `json:"active"`    // tunnels and requests under way that it let in
+	Created  time.Time `json:"created"`
+	Expires  time.Time `json:"expires,omitzero"` // zero: with the session, or the proxy
+}
+
+// Grants returns the grants that can let more requests through or have let in
+// something that is still under way, oldest first. Those that are used up or
+// over, and done with, are gone; so are those of sessions that were closed.
+func (h *Handle) Grants() []Grant { return h.enforcer.grants.list() }
+
+// Revoke ends a grant and cuts the tunnels and connections that it opened,
+// before it returns. What it would have covered is asked about again. The
+// error is [ErrNoGrant] for an ID that Grants would not list now.
+func (h *Handle) Revoke(id uint64) error {
+	_, err := h.enforcer.revoke(id)
+	return err
+}
+
+// revoke returns how many connections were cut.
+func (e *enforcer) revoke(id uint64) (cut int, err error) {
+	g := e.grants.revoke(id)
+	if g == nil {
+		return 0, fmt.Errorf("grant %d: %w", id, ErrNoGrant)
+	}
+	cut = e.live.cutGrant(g, revocation(e.current.Load().generation))
+	e.count.cut.Add(uint64(cut))
+	e.log.Info("grant revoked", "grant", id, "host", g.pattern(), "port", g.target.Port, "connections_cut", cut)
+	return cut, nil
+}
+
+// forget drops what was granted and denied to an entrance. Its ends must have
+// ended before, so that no answer that is still to come adds to it.
+func (e *enforcer) forget(from *entrance) {
+	e.asking.forget(from)
+	e.grants.forget(from)
+}
+
+// unlimited is the number of uses of a grant that has none.
+const unlimited = -1
+
+// grant is a decider's allow. A nil grant is that of requests that needed
+// none: its methods do nothing.
+type grant struct {
+	of         *grants
+	id         uint64
+	from       *entrance
+	target     hostname.Target // as it was asked about
+	anyPort    bool
+	subdomains bool
+	created    time.Time
+	expires    time.Time // zero: with the entrance
+	dropped    bool      // it lets only those through that waited for it: there are too many
+	revoked    context.Context
+	revoke     context.CancelCauseFunc
+
+	// Guarded by of.mu.
+	left   int // uses, or unlimited; while it is not 0 the grant is among of.usable
+	active int // what is under way; while either is not 0, among of.all
+	ended  bool
+}
+
+// grants are those of one proxy. Looking for one costs a single atomic load
+// as long as there are none, and else grows with the labels of the host. What
+// has expired is found out when it is met: no timer waits for it. Safe for
+// concurrent use.
+type grants struct {
+	n atomic.Int64 // how many are in usable
+
+	mu     sync.Mutex
+	last   uint64
+	all    map[uint64]*grant
+	usable map[grantKey][]*grant
+}
+
+func newGrants() *grants {
+	return &grants{all: make(map[uint64]*grant), usable: make(map[grantKey][]*grant)}
+}
+
+// grantKey is where a grant is looked for.
+type grantKey struct {
+	from *entrance
+	host string
+}
+
+func (g *grant) key() grantKey { return grantKey{g.from, g.target.Host.String()} }
+
+// issue makes a grant of a decider's allow. passes is how many of the waiting
+// requests it lets through at once; the uses that are left after those are
+// for requests to come.
+func (t *grants) issue(from *entrance, target hostname.Target, d Decision, waiting int) (g *grant, passes int) {
+	g = &grant{
+		of: t, from: from, target: target, created: time.Now(),
+		anyPort: d.anyPort, subdomains: d.subdomains && !target.Host.IsIP(),
+	}
+	g.revoked, g.revoke = context.WithCancelCause(context.Background())
+	if d.lasting > 0 {
+		g.expires = g.created.Add(d.lasting)
+	}
+	passes = waiting
+	left := 0
+	switch {
+	case d.times > 0:
+		passes = min(waiting, d.times)
+		left = d.times - passes
+	case d.lasting > 0, d.session:
+		left = unlimited
+	}
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last++
+	g.id = t.last
+	switch {
+	case left == 0, from.ends.Err() != nil:
+	case t.room(g.created):
+		t.add(g, left)
+	default:
+		g.dropped = true
+	}
+	return g, passes
+}
+
+// room reports whether one more usable grant fits in. t.mu is held.
+func (t *grants) room(now time.Time) bool {
+	if t.n.Load() >= maxGrants {
+		t.sweep(now)
+	}
+	return t.n.Load() < maxGrants
+}
+
+// add lists a grant as usable. t.mu is held.
+func (t *grants) add(g *grant, left int) {
+	g.left = left
+	t.all[g.id] = g
+	t.usable[g.key()] = append(t.usable[g.key()], g)
+	t.n.Add(1)
+}
+
+// use finds a grant for a target and takes one use of it; nil when there is
+// none. Among several the narrowest name comes first, then the oldest.
+func (t *grants) use(from *entrance, target hostname.Target) *grant {
+	if t.n.Load() == 0 {
+		return nil
+	}
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	host, name := target.Host.String(), target.Host.Name()
+	for {
+		if g := t.find(grantKey{from, host}, target, now); g != nil {
+			switch {
+			case g.left == 1:
+				t.retire(g)
+			case g.left > 1:
+				g.left--
+			}
+			return g
+		}
+		var below bool
+		if _, name, below = strings.Cut(name, "."); !below {
+			return nil
+		}
+		host = name
+	}
+}
+
+// find looks in one place, and retires what has expired there. t.mu is held.
+func (t *grants) find(key grantKey, target hostname.Target, now time.Time) *grant {
+	for i := 0; i < len(t.usable[key]); {
+		g := t.usable[key][i]
+		switch {
+		case g.over(now):
+			t.retire(g) // which takes it out of the list
+		case g.covers(target):
+			return g
+		default:
+			i++
+		}
+	}
+	return nil
+}
+
+// covers reports whether a target that is found under the grant's name, or
+// under that of a domain above it, is the grant's to let through.
+func (g *grant) covers(target hostname.Target) bool {
+	return (g.anyPort || g.target.Port == target.Port) && (g.subdomains || g.target.Host == target.Host)
+}
+
+// retire lets a grant do no more. t.mu is held.
+func (t *grants) retire(g *grant) {
+	if g.left == 0 {
+		return
+	}
+	g.left = 0
+	t.n.Add(-1)
+	key := g.key()
+	t.usable[key] = slices.DeleteFunc(t.usable[key], func(other *grant) bool { return other == g })
+	if len(t.usable[key]) == 0 {
+		delete(t.usable, key)
+	}
+	t.tidy(g)
+}
+
+// tidy drops a grant that can do no more and has nothing under way. t.mu is
+// held.
+func (t *grants) tidy(g *grant) {
+	if g.left == 0 && g.active == 0 || g.ended {
+		delete(t.all, g.id)
+	}
+}
+
+// sweep retires what has expired. t.mu is held.
+func (t *grants) sweep(now time.Time) {
+	for _, g := range t.all {
+		if g.over(now) {
+			t.retire(g)
+		}
+	}
+}
+
+// over reports whether a grant's time has passed. Both clocks count: the
+// monotonic one may stand still while the machine sleeps, and the wall clock
+// may be set back.
+func (g *grant) over(now time.Time) bool {
+	return !g.expires.IsZero() && (!now.Before(g.expires) || !now.Round(0).Before(g.expires.Round(0)))
+}
+
+// end takes a grant out for good. t.mu is held.
+func (t *grants) end(g *grant) {
+	g.ended = true
+	t.retire(g)
+	t.tidy(g)
+}
+
+func (t *grants) revoke(id uint64) *grant {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sweep(time.Now())
+	g := t.all[id]
+	if g != nil {
+		t.end(g)
+		g.revoke(errRevoked)
+	}
+	return g
+}
+
+func (t *grants) forget(from *entrance) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, g := range t.all {
+		if g.from == from {
+			t.end(g)
+		}
+	}
+}
+
+func (t *grants) list() []Grant {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sweep(time.Now())
+	list := make([]Grant, 0, len(t.all))
+	for _, g := range t.all {
+		list = append(list, g.public())
+	}
+	slices.SortFunc(list, func(a, b Grant) int { return cmp.Compare(a.ID, b.ID) })
+	return list
+}
+
+// public is the grant as a host sees it. of.mu is held.
+func (g *grant) public() Grant {
+	p := Grant{
+		ID:       g.id,
+		Host:     g.pattern(),
+		Port:     g.target.Port,
+		Command:  g.from.attribution.Command,
+		UsesLeft: g.left,
+		Active:   g.active,
+		Created:  g.created.Round(0),
+		Expires:  g.expires.Round(0),
+	}
+	if g.anyPort {
+		p.Port = 0
+	}
+	return p
+}
+
+func (g *grant) pattern() string {
+	if g.subdomains {
+		return "**." + g.target.Host.String()
+	}
+	return g.target.Host.String()
+}
+
+// hold counts something among what a grant has under way, until done is
+// called. done may be called more than once.
+func (g *grant) hold() (done func()) {
+	if g == nil {
+		return func() {}
+	}
+	g.of.mu.Lock()
+	defer g.of.mu.Unlock()
+	g.active++
+	if !g.ended {
+		g.of.all[g.id] = g
+	}
+	return sync.OnceFunc(func() {
+		g.of.mu.Lock()
+		defer g.of.mu.Unlock()
+		g.active--
+		g.of.tidy(g)
+	})
+}
+
+// wasRevoked reports whether what a grant let in has to end.
+func (g *grant) wasRevoked() bool { return g != nil && g.revoked.Err() != nil }
+
+// revocation is the verdict on what a revoked grant had let in.
+func revocation(generation uint64) Verdict {
+	return Verdict{Reason: ReasonGrantRevoked, Source: SourceDecider, Generation: generation, check: checkAllowlist}
+}
+
+// during is the context of something that a grant let in: it ends when the
+// grant is revoked. done must be called when it is over.
+func (g *grant) during(ctx context.Context) (_ context.Context, done func()) {
+	if g == nil {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(g.revoked, func() { cancel(errRevoked) })
+	release := g.hold()
+	return ctx, func() {
+		stop()
+		cancel(nil)
+		release()
+	}
+}

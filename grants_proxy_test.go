@@ -1,0 +1,383 @@
+// Asking and grants as clients, hosts and the admin API meet them.
+
+package networkproxy_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// decides gives every host its own answer, and denies the rest.
+func decides(answers map[string]networkproxy.Decision) func(*networkproxy.Builder) {
+	return func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			return answers[req.Host], nil
+		})
+	}
+}
+
+// grantOf is the grant that was made of a host.
+func (l *lab) grantOf(host string) networkproxy.Grant {
+	l.t.Helper()
+	for _, g := range l.Grants() {
+		if g.Host == host {
+			return g
+		}
+	}
+	l.t.Fatalf("no grant of %s in %+v", host, l.Grants())
+	return networkproxy.Grant{}
+}
+
+// isCut reports whether a connection ends by itself.
+func isCut(c net.Conn) bool {
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_, err := c.Read(make([]byte, 1))
+	return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+func TestRevokeCutsWhatTheGrantOpened(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow(), decides(map[string]networkproxy.Decision{
+		"granted.example": networkproxy.Allow().ForSession().Host(),
+		"kept.example":    networkproxy.Allow().ForSession(),
+		"once.example":    networkproxy.Allow(),
+	}))
+	echo := testnet.Echo(t).Addr()
+	for _, host := range []string{"granted.example", "kept.example", "once.example"} {
+		l.host(host, 7, echo)
+	}
+	streaming := make(chan struct{})
+	l.origin("granted.example", 80, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "begun ")
+		http.NewResponseController(w).Flush()
+		close(streaming)
+		<-r.Context().Done()
+	})
+	granted, kept, once := l.connect("granted.example:7"), l.connect("kept.example:7"), l.connect("once.example:7")
+	stream, err := l.client().Get("http://granted.example/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+	<-streaming
+
+	if g := l.grantOf("granted.example"); g.Active != 2 || g.UsesLeft != -1 || g.Port != 0 {
+		t.Errorf("%+v, want two uses under way, of any number, on every port", g)
+	}
+	if err := l.Revoke(l.grantOf("granted.example").ID); err != nil {
+		t.Fatal(err)
+	}
+	if !isCut(granted) {
+		t.Error("the tunnel of a revoked grant is open")
+	}
+	if _, err := io.ReadAll(stream.Body); err == nil {
+		t.Error("the answer under a revoked grant came to a regular end")
+	}
+	for _, c := range []net.Conn{kept, once} {
+		if err := echoes(c); err != nil {
+			t.Errorf("a tunnel of another grant: %v", err)
+		}
+	}
+
+	// Used up, but its tunnel is open.
+	g := l.grantOf("once.example")
+	if g.Active != 1 || g.UsesLeft != 0 {
+		t.Errorf("%+v, want one use under way and none left", g)
+	}
+	if err := l.Revoke(g.ID); err != nil {
+		t.Fatal(err)
+	}
+	if !isCut(once) {
+		t.Error("the tunnel of a revoked grant is open")
+	}
+	if err := l.Revoke(g.ID); !errors.Is(err, networkproxy.ErrNoGrant) {
+		t.Errorf("revoked twice: %v", err)
+	}
+	if got := l.admin("GET", "/health", "").body; !strings.Contains(got, `"cut": 3`) {
+		t.Errorf("two tunnels and a connection were cut: %s", got)
+	}
+	if len(l.Grants()) != 1 {
+		t.Errorf("left: %+v", l.Grants())
+	}
+	l.Close()
+	if len(l.Grants()) != 0 {
+		t.Errorf("left after the end: %+v", l.Grants())
+	}
+}
+
+func TestRevokeReachesWhatIsConnecting(t *testing.T) {
+	t.Parallel()
+	connecting := make(chan struct{})
+	l := start(t, allow(), func(b *networkproxy.Builder) {
+		decides(map[string]networkproxy.Decision{"granted.example": networkproxy.Allow().For(time.Hour)})(b)
+		networkproxy.SetConnect(b, func(ctx context.Context, _ netip.AddrPort) (*net.TCPConn, error) {
+			connecting <- struct{}{}
+			<-ctx.Done()
+			if cause := context.Cause(ctx); !strings.Contains(cause.Error(), "revoked") {
+				t.Errorf("connecting ended because: %v", cause)
+			}
+			return nil, ctx.Err()
+		})
+	})
+	l.dns.Set("granted.example", testnet.Addrs(publicAddr))
+	go func() {
+		<-connecting
+		l.Revoke(l.Grants()[0].ID)
+	}()
+	got := l.get("http://granted.example/")
+	if got.status != 403 || got.header.Get("x-proxy-error") != "blocked-by-policy" || !strings.Contains(got.body, `"reason":"grant_revoked"`) {
+		t.Errorf("forwarding: %+v", got)
+	}
+
+	go func() {
+		<-connecting
+		l.Revoke(l.Grants()[0].ID)
+	}()
+	conn, err := net.Dial("tcp", l.HTTPAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "CONNECT granted.example:80 HTTP/1.1\r\nHost: granted.example:80\r\nConnection: close\r\n\r\n")
+	text, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 403 ") || !strings.Contains(string(text), "its approval was revoked") {
+		t.Errorf("CONNECT: %q, %v", text, err)
+	}
+	if b := l.Blocked(); len(b) != 2 || b[1].Reason != networkproxy.ReasonGrantRevoked || b[1].Source != networkproxy.SourceDecider {
+		t.Errorf("recorded: %+v", b)
+	}
+}
+
+// A connection that is made in spite of everything is cut all the same.
+func TestRevokeReachesWhatHasJustConnected(t *testing.T) {
+	t.Parallel()
+	connecting, revoked := make(chan struct{}), make(chan struct{})
+	echo := testnet.Echo(t)
+	l := start(t, allow(), func(b *networkproxy.Builder) {
+		decides(map[string]networkproxy.Decision{"granted.example": networkproxy.Allow().For(time.Hour)})(b)
+		networkproxy.SetConnect(b, func(context.Context, netip.AddrPort) (*net.TCPConn, error) {
+			close(connecting)
+			<-revoked
+			return net.DialTCP("tcp", nil, echo.Addr().(*net.TCPAddr))
+		})
+	})
+	l.dns.Set("granted.example", testnet.Addrs(publicAddr))
+	go func() {
+		<-connecting
+		l.Revoke(l.Grants()[0].ID)
+		close(revoked)
+	}()
+	if got := l.get("http://granted.example/"); got.status != 403 || !strings.Contains(got.body, `"reason":"grant_revoked"`) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestRevokeReachesWhatWaitsForAnAnswer(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow(), decides(map[string]networkproxy.Decision{
+		"granted.example": networkproxy.Allow().ForSession(),
+	}))
+	l.origin("granted.example", 80, func(_ http.ResponseWriter, r *http.Request) {
+		if r.Method == "PUT" {
+			l.Revoke(l.Grants()[0].ID)
+			<-r.Context().Done()
+		}
+	})
+	l.get("http://granted.example/") // leaves a connection in the pool
+	if got := do(t, l.client(), "PUT", "http://granted.example/", ""); got.status != 403 || !strings.Contains(got.body, `"reason":"grant_revoked"`) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestGrantGoesWithItsTunnel(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow(), decides(map[string]networkproxy.Decision{"once.example": networkproxy.Allow()}))
+	l.host("once.example", 7, testnet.Echo(t).Addr())
+	tunnel := l.connect("once.example:7")
+	l.grantOf("once.example")
+	tunnel.Close()
+	eventually(t, "the grant is gone", func() bool { return len(l.Grants()) == 0 })
+}
+
+// The connection that one use leaves in the pool lets no second through.
+func TestPooledConnectionIsNoGrant(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	l := start(t, allow(), func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			if asked.Add(1) == 1 {
+				return networkproxy.Allow().Times(2), nil
+			}
+			return networkproxy.Deny("that was all"), nil
+		})
+	})
+	l.origin("miss.example", 80, func(http.ResponseWriter, *http.Request) {})
+	c := l.client() // one connection, kept alive
+	for i, want := range []int{200, 200, 403, 403} {
+		if got := do(t, c, "GET", "http://miss.example/", ""); got.status != want {
+			t.Errorf("request %d: %d, want %d", i+1, got.status, want)
+		}
+	}
+	if n := len(l.net.Dialed()); n != 1 {
+		t.Errorf("%d connections to the origin; the test wants one, pooled", n)
+	}
+	if len(l.Grants()) != 0 {
+		t.Errorf("used up, nothing under way, and still there: %+v", l.Grants())
+	}
+}
+
+func TestManyClientsOneQuestion(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	l := start(t, allow(), func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			asked.Add(1)
+			return networkproxy.Allow().ForSession(), nil
+		})
+	})
+	l.origin("miss.example", 80, func(http.ResponseWriter, *http.Request) {})
+	var all sync.WaitGroup
+	for range 200 {
+		c := l.client()
+		all.Go(func() {
+			resp, err := c.Get("http://miss.example/")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Body.Close()
+			if resp.StatusCode != 200 {
+				t.Error(resp.Status)
+			}
+		})
+	}
+	all.Wait()
+	if asked.Load() != 1 {
+		t.Errorf("asked %d times", asked.Load())
+	}
+}
+
+func TestQuestionEndsWhenTheClientGoes(t *testing.T) {
+	t.Parallel()
+	asked, ended := make(chan struct{}), make(chan struct{})
+	l := start(t, allow(), func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(ctx context.Context, _ networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			close(asked)
+			<-ctx.Done()
+			close(ended)
+			return networkproxy.Decision{}, ctx.Err()
+		})
+	})
+	conn, err := net.Dial("tcp", l.HTTPAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(conn, "CONNECT miss.example:443 HTTP/1.1\r\nHost: miss.example:443\r\n\r\n")
+	<-asked
+	conn.Close()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("the question goes on although the client has gone")
+	}
+}
+
+func TestCloseEndsQuestions(t *testing.T) {
+	for _, heedful := range []bool{true, false} {
+		t.Run(fmt.Sprintf("heedful=%t", heedful), func(t *testing.T) {
+			testnet.Leaks(t)
+			asked, release := make(chan struct{}), make(chan struct{})
+			l := start(t, allow(), func(b *networkproxy.Builder) {
+				b.PolicyDecider(func(ctx context.Context, _ networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+					close(asked)
+					if heedful {
+						<-ctx.Done()
+					} else {
+						<-release
+					}
+					return networkproxy.Allow(), nil
+				})
+			})
+			conn, err := net.Dial("tcp", l.HTTPAddr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			io.WriteString(conn, "CONNECT miss.example:443 HTTP/1.1\r\nHost: miss.example:443\r\n\r\n")
+			<-asked
+			closed := make(chan struct{})
+			go func() {
+				l.Close()
+				close(closed)
+			}()
+			select {
+			case <-closed:
+			case <-time.After(20 * time.Second):
+				t.Error("Close waits for the decider")
+			}
+			close(release)
+			if warned := strings.Contains(l.log.String(), "the decider has not returned"); warned == heedful {
+				t.Errorf("the log says that the decider has not returned: %t", warned)
+			}
+		})
+	}
+}
+
+func TestGrantsOverAdmin(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow(), decides(map[string]networkproxy.Decision{
+		"granted.example": networkproxy.Allow().Times(3).Subdomains(),
+	}))
+	l.host("granted.example", 7, testnet.Echo(t).Addr())
+	if got := l.admin("GET", "/grants", ""); got.status != 200 || strings.Join(strings.Fields(got.body), "") != `{"grants":[]}` {
+		t.Errorf("without a grant: %+v", got)
+	}
+	tunnel := l.connect("granted.example:7")
+
+	var listed struct{ Grants []networkproxy.Grant }
+	got := l.admin("GET", "/grants", "")
+	if err := json.Unmarshal([]byte(got.body), &listed); err != nil || len(listed.Grants) != 1 {
+		t.Fatalf("%v: %s", err, got.body)
+	}
+	g := listed.Grants[0]
+	if g.Host != "**.granted.example" || g.Port != 7 || g.UsesLeft != 2 || g.Active != 1 || g.Created.IsZero() || !g.Expires.IsZero() {
+		t.Errorf("%s", got.body)
+	}
+	id := fmt.Sprintf(`{"id": %d}`, g.ID)
+	for _, test := range []struct {
+		method, path, body string
+		status             int
+		says               string
+	}{
+		{"POST", "/grants/revoke", `{"id": 99}`, 404, "grant 99: "},
+		{"POST", "/grants/revoke", `{"id": "1"}`, 400, "not the JSON"},
+		{"POST", "/grants/revoke", `{}`, 404, "grant 0: "},
+		{"GET", "/grants/revoke", ``, 405, "POST"},
+		{"POST", "/grants", id, 405, "GET"},
+		{"POST", "/grants/revoke", id, 200, `"connections_cut": 1`},
+		{"POST", "/grants/revoke", id, 404, "no such grant"},
+	} {
+		got := l.admin(test.method, test.path, test.body)
+		if got.status != test.status || !strings.Contains(got.body, test.says) {
+			t.Errorf("%s %s %s: %d %s", test.method, test.path, test.body, got.status, got.body)
+		}
+	}
+	if !isCut(tunnel) {
+		t.Error("the tunnel of a revoked grant is open")
+	}
+}
