@@ -28,10 +28,10 @@
 // Every request, by whatever protocol, passes the same checks in the same
 // order: the proxy's own listeners are never a target; the denylist wins over
 // every allow; local and private addresses need to be allowed by exact entry;
-// then the allowlist; then, for a miss only, a grant or the decider; then the mode; and
-// then, once the name has been looked up, every address that it has. The
-// result is one [Verdict], from which the client's answer, the log line and
-// the record of refusals are all made.
+// then the allowlist; then, for a miss only, a grant or the decider; then the
+// mode; and then, once the name has been looked up, every address that it
+// has. The result is one [Verdict], from which the client's answer, the log
+// line and the record of refusals are all made.
 //
 // # Security model
 //

@@ -63,7 +63,8 @@ func (l *liveConns) rejudge(p *policy) int {
 	return len(refused)
 }
 
-// cutGrant cuts what a grant let in, with a verdict, and returns how many that were.
+// cutGrant cuts what a grant let in, with a verdict, and returns how many
+// that were.
 func (l *liveConns) cutGrant(g *grant, v Verdict) int {
 	var revoked []*liveConn
 	l.mu.Lock()
