@@ -1,0 +1,6 @@
+//go:build !unix
+
+package http1
+
+// alive cannot be told here without reading.
+func (c *upstream) alive() bool { return true }

@@ -1,0 +1,353 @@
+// The answer to a request as a handler writes it.
+
+package http1
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// response is the http.ResponseWriter of one request. Like net/http's it is
+// for one goroutine, except that reading the request may go on in another.
+type response struct {
+	conn     *conn
+	req      *http.Request
+	body     requestBody
+	header   http.Header
+	hijacked bool
+
+	status  int // of the final answer; 0 before
+	framing framing
+	left    int64 // of a Content-Length, what is still to be written
+	close   bool  // the connection ends with this answer
+	failed  error // of a write: nothing more goes out
+
+	mu      sync.Mutex // guards what a read of the request may write
+	sent100 bool
+	begun   bool // the final head is being written: too late for a 100
+}
+
+// framing is how the end of an answer's content is told (RFC 9112 section 6).
+type framing uint8
+
+const (
+	framedNot     framing = iota // there is no content
+	framedLength                 // by Content-Length
+	framedChunked                // by the chunked coding
+	framedClose                  // by the end of the connection
+)
+
+func (w *response) Header() http.Header {
+	if w.header == nil {
+		w.header = make(http.Header)
+	}
+	return w.header
+}
+
+// WriteHeader takes the status. An interim one goes out at once, with the
+// header as it is; the final one goes out with the first content or the end.
+func (w *response) WriteHeader(status int) {
+	switch {
+	case w.hijacked || w.status != 0:
+	case status >= 100 && status < 200 && status != http.StatusSwitchingProtocols:
+		w.interim(status)
+	default:
+		w.status = status
+		w.decideFraming()
+	}
+}
+
+func (w *response) interim(status int) {
+	if !w.req.ProtoAtLeast(1, 1) {
+		return // HTTP/1.0 knows no interim answers (RFC 9110 section 15.2)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if status == http.StatusContinue {
+		if w.sent100 {
+			return
+		}
+		w.sent100 = true
+	}
+	bw := w.conn.bw
+	writeStatusLine(bw, status)
+	writeFields(bw, w.header, nil)
+	bw.WriteString("\r\n")
+	w.note(bw.Flush())
+}
+
+// sendContinue asks the client for the content that it holds back.
+func (w *response) sendContinue() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.sent100 || w.begun {
+		return
+	}
+	w.sent100 = true
+	bw := w.conn.bw
+	bw.WriteString("HTTP/1.1 100 Continue\r\n\r\n")
+	bw.Flush() // an error shows in the answer as well
+}
+
+func (w *response) continued() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sent100
+}
+
+// decideFraming says how the content will end, once the status is known.
+func (w *response) decideFraming() {
+	h := w.Header()
+	length, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+	switch {
+	case w.req.Method == http.MethodHead, w.status == http.StatusNoContent, w.status == http.StatusNotModified, w.status < 200:
+		w.framing = framedNot
+	case err == nil && length >= 0:
+		w.framing, w.left = framedLength, length
+	case w.req.ProtoAtLeast(1, 1):
+		w.framing = framedChunked
+	default:
+		w.framing, w.close = framedClose, true
+	}
+	if w.framing != framedLength && w.framing != framedNot {
+		h.Del("Content-Length")
+	}
+	if w.req.Close || namesClose(h["Connection"]) || w.conn.server.draining.Load() {
+		w.close = true
+	}
+}
+
+// begin writes the final head, once.
+func (w *response) begin() {
+	w.mu.Lock()
+	if w.begun {
+		w.mu.Unlock()
+		return
+	}
+	w.begun = true
+	w.mu.Unlock()
+	bw := w.conn.bw
+	writeStatusLine(bw, w.status)
+	writeFields(bw, w.header, answerSkips)
+	if date, set := w.header["Date"]; !set || date != nil && len(date) == 0 {
+		bw.WriteString("Date: ")
+		bw.WriteString(time.Now().UTC().Format(http.TimeFormat))
+		bw.WriteString("\r\n")
+	}
+	if w.framing == framedChunked {
+		bw.WriteString("Transfer-Encoding: chunked\r\n")
+	}
+	switch {
+	case w.close:
+		bw.WriteString("Connection: close\r\n")
+	case !w.req.ProtoAtLeast(1, 1):
+		bw.WriteString("Connection: keep-alive\r\n")
+	}
+	_, err := bw.WriteString("\r\n")
+	w.note(err)
+}
+
+func (w *response) Write(p []byte) (int, error) {
+	if w.hijacked {
+		return 0, http.ErrHijacked
+	}
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	w.begin()
+	switch {
+	case w.failed != nil:
+		return 0, w.failed
+	case len(p) == 0:
+		return 0, nil
+	case w.framing == framedNot:
+		return 0, http.ErrBodyNotAllowed
+	case w.framing == framedLength && int64(len(p)) > w.left:
+		return 0, http.ErrContentLength
+	}
+	bw := w.conn.bw
+	if w.framing == framedChunked {
+		bw.WriteString(strconv.FormatInt(int64(len(p)), 16))
+		bw.WriteString("\r\n")
+	}
+	n, err := bw.Write(p)
+	if w.framing == framedChunked {
+		bw.WriteString("\r\n")
+	}
+	w.left -= int64(n)
+	w.note(err)
+	return n, err
+}
+
+// FlushError is http.ResponseController's Flush.
+func (w *response) FlushError() error {
+	if w.hijacked {
+		return http.ErrHijacked
+	}
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	w.begin()
+	if w.failed == nil {
+		w.note(w.conn.bw.Flush())
+	}
+	return w.failed
+}
+
+// EnableFullDuplex is http.ResponseController's; it always is.
+func (w *response) EnableFullDuplex() error { return nil }
+
+// Hijack is http.Hijacker's. The connection then belongs to the handler, with
+// no deadline set.
+func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w.hijacked {
+		return nil, nil, http.ErrHijacked
+	}
+	if w.begun {
+		return nil, nil, errors.New("http1: an answer has begun; the connection cannot be taken over")
+	}
+	k := w.conn
+	k.watch.end()
+	w.hijacked = true
+	rw := bufio.NewReadWriter(k.br, k.bw)
+	k.br, k.bw = nil, nil // a tunnel outlives its need of them
+	return k.Conn, rw, nil
+}
+
+// finish ends the answer and reports whether the connection can be used for
+// another request.
+func (w *response) finish() (again bool) {
+	if w.status == 0 {
+		w.Header().Set("Content-Length", "0")
+		w.WriteHeader(http.StatusOK)
+	}
+	if !w.begun && w.framing == framedChunked && !w.hasTrailers() {
+		// Nothing was written: say so.
+		w.framing = framedLength
+		w.header.Set("Content-Length", "0")
+	}
+	w.begin()
+	bw := w.conn.bw
+	if w.framing == framedChunked {
+		bw.WriteString("0\r\n")
+		w.writeTrailers()
+		bw.WriteString("\r\n")
+	}
+	if w.failed == nil {
+		w.note(bw.Flush())
+	}
+	if w.failed != nil || w.framing == framedLength && w.left > 0 {
+		return false // only a cut connection tells that content is missing
+	}
+	if !w.body.none() && !w.body.drain() {
+		w.conn.linger()
+		return false
+	}
+	if w.close {
+		w.conn.linger()
+		return false
+	}
+	return true
+}
+
+func (w *response) note(err error) {
+	if w.failed == nil {
+		w.failed = err
+	}
+}
+
+// hasTrailers reports whether fields are to follow the content: announced
+// by Trailer, or set with [http.TrailerPrefix].
+func (w *response) hasTrailers() bool {
+	if len(w.header["Trailer"]) > 0 {
+		return true
+	}
+	for name := range w.header {
+		if strings.HasPrefix(name, http.TrailerPrefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *response) writeTrailers() {
+	bw := w.conn.bw
+	for name, values := range w.header {
+		if plain, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
+			writeField(bw, plain, values)
+		}
+	}
+	for _, list := range w.header["Trailer"] {
+		for name := range strings.SplitSeq(list, ",") {
+			name = textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name))
+			writeField(bw, name, w.header[name])
+		}
+	}
+}
+
+// answerSkips says which fields of a handler's header do not go out as they
+// stand.
+func answerSkips(name string, header http.Header) bool {
+	switch name {
+	case "Connection", "Transfer-Encoding":
+		return true // the server's own to say
+	}
+	if strings.HasPrefix(name, http.TrailerPrefix) {
+		return true
+	}
+	return isAnnounced(header["Trailer"], name)
+}
+
+// isAnnounced reports whether Trailer names a field.
+func isAnnounced(lists []string, name string) bool {
+	for _, list := range lists {
+		for announced := range strings.SplitSeq(list, ",") {
+			if strings.EqualFold(textproto.TrimString(announced), name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func namesClose(fields []string) bool { return isAnnounced(fields, "close") }
+
+func writeStatusLine(bw *bufio.Writer, status int) {
+	bw.WriteString("HTTP/1.1 ")
+	bw.WriteString(strconv.Itoa(status))
+	bw.WriteByte(' ')
+	bw.WriteString(http.StatusText(status))
+	bw.WriteString("\r\n")
+}
+
+// writeFields writes a header; skip may leave fields out.
+func writeFields(bw *bufio.Writer, header http.Header, skip func(name string, header http.Header) bool) {
+	for name, values := range header {
+		if skip == nil || !skip(name, header) {
+			writeField(bw, name, values)
+		}
+	}
+}
+
+// writeField writes one field. A line break in a value, which net/http's
+// parser lets nobody send, would begin another field: it becomes a space.
+func writeField(bw *bufio.Writer, name string, values []string) {
+	for _, v := range values {
+		if strings.ContainsAny(v, "\r\n") {
+			v = lineBreaks.Replace(v)
+		}
+		bw.WriteString(name)
+		bw.WriteString(": ")
+		bw.WriteString(v)
+		bw.WriteString("\r\n")
+	}
+}
+
+var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ")

@@ -1,0 +1,287 @@
+// The server's side: the requests of one connection, one after the other.
+
+package http1
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Server serves HTTP/1.1 on connections that somebody else accepts. Set its
+// fields before its first connection. Safe for concurrent use; it must not be
+// copied.
+type Server struct {
+	// Handler serves the requests. Its ResponseWriter can do what net/http's
+	// can: interim answers, Flush, Hijack, trailers, and reading the request
+	// while the answer is written. Content-Type is never guessed.
+	Handler http.Handler
+
+	HeaderTimeout  time.Duration // from the first byte of a request to the end of its head; 0 means none
+	IdleTimeout    time.Duration // to the first byte of a request; 0 means none
+	MaxHeaderBytes int           // of a request's head; 0 means 64 KiB
+
+	// Malformed is told of what a client sent that is no request. It is
+	// answered 400, 431 where the header was too large, 408 where it did not
+	// arrive in time. nil is told nothing.
+	Malformed func(c net.Conn, err error)
+
+	// Panicked is told of a panic in Handler other than http.ErrAbortHandler.
+	// It ends that one connection.
+	Panicked func(c net.Conn, value any, stack []byte)
+
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	draining atomic.Bool // set with mu held; read without
+
+	readers, writers sync.Pool
+}
+
+// The states of a connection: Shutdown closes those that wait for a request.
+const (
+	stateIdle = iota
+	stateBusy
+	stateClosed
+)
+
+// conn is one connection being served.
+type conn struct {
+	server *Server
+	net.Conn
+	br    *bufio.Reader
+	bw    *bufio.Writer
+	state atomic.Int32
+	watch watcher
+}
+
+// ServeConn serves the requests of c in turn and returns when there will be
+// no more: c is closed then, unless a handler has hijacked it. The context of
+// every request is below ctx, and ends when the client goes away or the
+// handler returns.
+func (s *Server) ServeConn(ctx context.Context, c net.Conn) {
+	k := &conn{server: s, Conn: c, br: s.reader(c), bw: s.writer(c)}
+	k.watch.init(k)
+	if !s.join(k) {
+		c.Close()
+		return
+	}
+	defer s.leave(k)
+	for first := true; ; first = false {
+		r, err := k.next(first)
+		if err != nil {
+			k.refuse(err)
+			c.Close()
+			return
+		}
+		if !k.serve(ctx, r) {
+			return
+		}
+	}
+}
+
+// Shutdown makes every connection end: at once where it waits for a request,
+// else after the answer that is under way. It does not wait for that.
+func (s *Server) Shutdown() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining.Store(true)
+	for k := range s.conns {
+		if k.state.CompareAndSwap(stateIdle, stateClosed) {
+			k.Conn.Close()
+		}
+	}
+}
+
+func (s *Server) join(k *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() {
+		return false
+	}
+	if s.conns == nil {
+		s.conns = make(map[*conn]struct{})
+	}
+	s.conns[k] = struct{}{}
+	return true
+}
+
+func (s *Server) leave(k *conn) {
+	s.mu.Lock()
+	delete(s.conns, k)
+	s.mu.Unlock()
+}
+
+// errIdle says that a connection ended between two requests: nothing was
+// refused, nobody is told.
+var errIdle = errors.New("the connection ended between requests")
+
+// next waits for a request and reads its head.
+func (k *conn) next(first bool) (*http.Request, error) {
+	s := k.server
+	if k.br.Buffered() == 0 {
+		k.deadline(s.IdleTimeout)
+		if _, err := k.br.Peek(1); err != nil {
+			return nil, errIdle
+		}
+	}
+	if !k.state.CompareAndSwap(stateIdle, stateBusy) {
+		return nil, errIdle
+	}
+	k.deadline(s.HeaderTimeout)
+	limit := s.MaxHeaderBytes
+	if limit == 0 {
+		limit = 64 << 10
+	}
+	head, br, err := readHead(k.br, k.Conn, limit)
+	k.br = br
+	if err != nil {
+		return nil, err
+	}
+	if err := checkHead(head); err != nil {
+		return nil, err
+	}
+	r, err := http.ReadRequest(k.br)
+	if err != nil {
+		return nil, err
+	}
+	if s.HeaderTimeout > 0 || s.IdleTimeout > 0 {
+		k.SetReadDeadline(time.Time{})
+	}
+	r.RemoteAddr = k.RemoteAddr().String()
+	return r, nil
+}
+
+func (k *conn) deadline(d time.Duration) {
+	if d > 0 {
+		k.SetReadDeadline(time.Now().Add(d))
+	}
+}
+
+// refuse answers what is no request, and lets the answer arrive.
+func (k *conn) refuse(err error) {
+	if err == errIdle {
+		return
+	}
+	status := http.StatusBadRequest
+	switch {
+	case errors.Is(err, errHeadTooLarge):
+		status = http.StatusRequestHeaderFieldsTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		status, err = http.StatusRequestTimeout, errors.New("the request's header did not arrive in time")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		err = errors.New("the client left in the middle of a request's header")
+	}
+	if k.server.Malformed != nil {
+		k.server.Malformed(k.Conn, err)
+	}
+	text := "networkproxy cannot carry this request: " + err.Error() + "\n"
+	fmt.Fprintf(k.bw, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
+		status, http.StatusText(status), len(text), text)
+	k.SetWriteDeadline(time.Now().Add(lingerTime))
+	if k.bw.Flush() == nil {
+		k.linger()
+	}
+}
+
+// Lingering lets an answer arrive at a client that still sends: closing with
+// unread input resets the connection, and takes the answer with it.
+const (
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 256 << 10
+)
+
+func (k *conn) linger() {
+	half, ok := k.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	k.SetReadDeadline(time.Now().Add(lingerTime))
+	io.CopyN(io.Discard, k.br, lingerBytes)
+}
+
+// serve serves one request and reports whether another may follow.
+func (k *conn) serve(ctx context.Context, r *http.Request) (again bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w := &response{conn: k, req: r}
+	w.body = requestBody{w: w, body: r.Body, expects: expectsContinue(r)}
+	if r.Body != http.NoBody {
+		r.Body = &w.body
+	}
+	k.watch.begin(cancel, r.Body == http.NoBody)
+
+	defer func() {
+		v := recover()
+		if w.hijacked {
+			if v != nil {
+				k.panicked(v)
+			}
+			again = false
+			return
+		}
+		k.watch.end()
+		if v != nil {
+			if v != http.ErrAbortHandler {
+				k.panicked(v)
+			}
+			again = false
+		}
+		if !again {
+			k.Conn.Close()
+			k.release()
+			return
+		}
+		k.state.Store(stateIdle)
+		if k.server.draining.Load() && k.state.CompareAndSwap(stateIdle, stateClosed) {
+			again = false
+			k.Conn.Close()
+		}
+	}()
+	k.server.Handler.ServeHTTP(w, r.WithContext(ctx))
+	if w.hijacked {
+		return false
+	}
+	return w.finish()
+}
+
+func (k *conn) panicked(v any) {
+	if k.server.Panicked != nil {
+		k.server.Panicked(k.Conn, v, debug.Stack())
+	}
+}
+
+func (s *Server) reader(c net.Conn) *bufio.Reader {
+	if br, ok := s.readers.Get().(*bufio.Reader); ok {
+		br.Reset(c)
+		return br
+	}
+	return bufio.NewReaderSize(c, bufferSize)
+}
+
+func (s *Server) writer(c net.Conn) *bufio.Writer {
+	if bw, ok := s.writers.Get().(*bufio.Writer); ok {
+		bw.Reset(c)
+		return bw
+	}
+	return bufio.NewWriterSize(c, bufferSize)
+}
+
+// release gives the buffers back; the connection no longer uses them.
+func (k *conn) release() {
+	if k.br.Size() == bufferSize {
+		k.br.Reset(nil)
+		k.server.readers.Put(k.br)
+	}
+	k.bw.Reset(nil)
+	k.server.writers.Put(k.bw)
+	k.br, k.bw = nil, nil
+}

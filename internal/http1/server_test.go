@@ -1,0 +1,535 @@
+// The server against net/http's client and raw bytes.
+
+package http1
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// serve serves handler on a loopback port and returns its address. Every
+// connection is waited for at the end of the test.
+func serve(t testing.TB, s *Server) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { s.ServeConn(context.Background(), c) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		s.Shutdown()
+		wg.Wait()
+	})
+	return l.Addr().String()
+}
+
+func serveFunc(t testing.TB, f http.HandlerFunc) string { return serve(t, &Server{Handler: f}) }
+
+// client is a net/http client of its own.
+func client(t testing.TB) *http.Client {
+	tr := &http.Transport{DisableCompression: true, ExpectContinueTimeout: time.Minute}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
+
+// raw sends bytes and returns all that comes back until the server closes.
+func raw(t testing.TB, addr, text string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal(err)
+	}
+	c.(*net.TCPConn).CloseWrite()
+	got, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatalf("%.60q: %v after %q", text, err, got)
+	}
+	return string(got)
+}
+
+func TestMalformedHeads(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, text, want string }{
+		{"bare LF", "GET http://x/ HTTP/1.1\nHost: x\n\n", "LF alone"},
+		{"bare LF in a header", "GET http://x/ HTTP/1.1\r\nHost: x\r\nA: b\nC: d\r\n\r\n", "LF alone"},
+		{"bare CR in a value", "GET http://x/ HTTP/1.1\r\nHost: x\r\nA: b\rC: d\r\n\r\n", "control character"},
+		{"NUL in a value", "GET http://x/ HTTP/1.1\r\nHost: x\r\nA: b\x00\r\n\r\n", "control character"},
+		{"NUL in the target", "GET http://x/\x00 HTTP/1.1\r\nHost: x\r\n\r\n", "control character"},
+		{"folded", "GET http://x/ HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n", "folded"},
+		{"folded first line", "GET http://x/ HTTP/1.1\r\n Host: x\r\n\r\n", "folded"},
+		{"space before colon", "GET http://x/ HTTP/1.1\r\nHost : x\r\n\r\n", "white space before the colon"},
+		{"no colon", "GET http://x/ HTTP/1.1\r\nHost: x\r\nabc\r\n\r\n", "no name"},
+		{"empty name", "GET http://x/ HTTP/1.1\r\nHost: x\r\n: v\r\n\r\n", "no name"},
+		{"odd name", "GET http://x/ HTTP/1.1\r\nHost: x\r\na b: v\r\n\r\n", ""},
+		{"two spaces", "GET  http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", "request line"},
+		{"trailing space", "GET http://x/ HTTP/1.1 \r\nHost: x\r\n\r\n", "request line"},
+		{"HTTP/0.9", "GET http://x/\r\n\r\n", "request line"},
+		{"HTTP/1.2", "GET http://x/ HTTP/1.2\r\nHost: x\r\n\r\n", "version"},
+		{"HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "version"},
+		{"lower-case version", "GET http://x/ http/1.1\r\nHost: x\r\n\r\n", "version"},
+		{"no Host", "GET http://x/ HTTP/1.1\r\n\r\n", "no Host"},
+		{"two Hosts", "GET http://x/ HTTP/1.1\r\nHost: x\r\nhost: x\r\n\r\n", "more than one Host"},
+		{"two lengths", "POST http://x/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na", "more than one Content-Length"},
+		{"signed length", "POST http://x/ HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\na", "not a number"},
+		{"list of lengths", "POST http://x/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 1\r\n\r\na", "not a number"},
+		{"huge length", "POST http://x/ HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\na", ""},
+		{"length and chunked", "POST http://x/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "both"},
+		{"gzip, chunked", "POST http://x/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "not known"},
+		{"chunked twice", "POST http://x/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "more than one Transfer-Encoding"},
+		{"chunked in 1.0", "POST http://x/ HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.0"},
+		{"vertical tab coding", "POST http://x/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", "control character"},
+		{"TLS", "\x16\x03\x01\x02\x00\x01\x00", "TLS handshake"},
+		{"cut short", "GET http://x/ HT", "left in the middle"},
+		{"only line ends", "\r\n\r\n\r\n\r\n\r\n\r\n", "empty lines"},
+		{"too large", "GET http://x/ HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("a", 70<<10) + "\r\n\r\n", "too large"},
+		{"too many", "GET http://x/ HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("A: b\r\n", 20<<10) + "\r\n", "too large"},
+	}
+	var mu sync.Mutex
+	told := make(map[string]bool)
+	addr := serve(t, &Server{
+		Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it reached the handler") }),
+		Malformed: func(_ net.Conn, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			told[err.Error()] = true
+		},
+	})
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := raw(t, addr, test.text)
+			want := "HTTP/1.1 400 "
+			if strings.HasPrefix(test.name, "too") {
+				want = "HTTP/1.1 431 "
+			}
+			if !strings.HasPrefix(got, want) || !strings.Contains(got, test.want) || strings.Count(got, want) > 1 {
+				t.Errorf("%q", got)
+			}
+			_, text, _ := strings.Cut(got, "\r\n\r\n")
+			why := strings.TrimPrefix(strings.TrimSpace(text), "networkproxy cannot carry this request: ")
+			mu.Lock()
+			defer mu.Unlock()
+			if !told[why] {
+				t.Errorf("Malformed was not told %q", why)
+			}
+		})
+	}
+}
+
+func TestHeadsOfEverySizeAndSegmentation(t *testing.T) {
+	t.Parallel()
+	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%d %s;", len(r.Header.Get("A")), r.Host)
+	})
+	for _, n := range []int{0, 1, bufferSize - 70, bufferSize - 40, bufferSize, bufferSize + 1, 20 << 10, 60 << 10} {
+		one := fmt.Sprintf("GET http://x/ HTTP/1.1\r\nHost: h\r\nA: %s\r\n\r\n", strings.Repeat("a", n))
+		got := raw(t, addr, "\r\n"+one+one+strings.Replace(one, "\r\nHost", "\r\nConnection: close\r\nHost", 1))
+		if want := fmt.Sprintf("%d x;", n); strings.Count(got, want) != 3 {
+			t.Errorf("%d: %.300q", n, got)
+		}
+	}
+
+	// One byte at a time.
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, b := range []byte("GET / HTTP/1.1\r\nHost: slow\r\nA: b\r\n\r\n") {
+		if _, err := c.Write([]byte{b}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := io.ReadAll(answer.Body); string(got) != "1 slow;" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestFraming(t *testing.T) {
+	t.Parallel()
+	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/length":
+			w.Header().Set("Content-Length", "3")
+			io.WriteString(w, "abc")
+		case "/chunked":
+			io.WriteString(w, "abc")
+			http.NewResponseController(w).Flush()
+			io.WriteString(w, "def")
+		case "/empty":
+		case "/204":
+			w.WriteHeader(204)
+		case "/304":
+			w.Header().Set("Content-Length", "7")
+			w.WriteHeader(304)
+		case "/trailers":
+			w.Header().Set("Trailer", "A")
+			io.WriteString(w, "x")
+			w.Header().Set("A", "1")
+			w.Header().Set(http.TrailerPrefix+"B", "2")
+		case "/short":
+			w.Header().Set("Content-Length", "10")
+			io.WriteString(w, "abc")
+		case "/split":
+			w.Header().Set("X", "a\r\nInjected: yes")
+		}
+	})
+	const head11 = "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+	tests := []struct{ name, request, want string }{
+		{"length", fmt.Sprintf(head11, "/length"), "Content-Length: 3\r\n*\r\n\r\nabc"},
+		{"chunked", fmt.Sprintf(head11, "/chunked"), "Transfer-Encoding: chunked\r\n*\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n"},
+		{"chunked for 1.0", "GET /chunked HTTP/1.0\r\n\r\n", "Connection: close\r\n\r\nabcdef"},
+		{"nothing", fmt.Sprintf(head11, "/empty"), "Content-Length: 0\r\n*\r\n\r\n"},
+		{"204", fmt.Sprintf(head11, "/204"), "HTTP/1.1 204 No Content\r\n*\r\n\r\n"},
+		{"304", fmt.Sprintf(head11, "/304"), "Content-Length: 7\r\n*\r\n\r\n"},
+		{"HEAD", strings.Replace(fmt.Sprintf(head11, "/length"), "GET", "HEAD", 1), "Content-Length: 3\r\n*\r\n\r\n"},
+		{"trailers", fmt.Sprintf(head11, "/trailers"), "\r\n\r\n1\r\nx\r\n0\r\nB: 2\r\nA: 1\r\n\r\n"},
+		{"short", fmt.Sprintf(head11, "/short"), "Content-Length: 10\r\n*\r\n\r\nabc"},
+		{"no second header", fmt.Sprintf(head11, "/split"), "X: a  Injected: yes\r\n*"},
+	}
+	for _, test := range tests {
+		got := raw(t, addr, test.request)
+		from, to, wild := strings.Cut(test.want, "*")
+		if !strings.Contains(got, from) || wild && !strings.HasSuffix(got, to) || !wild && !strings.HasSuffix(got, from) {
+			t.Errorf("%s: %q", test.name, got)
+		}
+	}
+}
+
+func TestContinue(t *testing.T) {
+	t.Parallel()
+	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/refuse" {
+			w.WriteHeader(403)
+			return
+		}
+		io.Copy(w, r.Body)
+	})
+	const head = "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+	for path, want := range map[string]string{"/read": "HTTP/1.1 100 Continue\r\n\r\n", "/refuse": "HTTP/1.1 403 Forbidden\r\n"} {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, head, path)
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", path, got, err)
+		}
+		if path == "/refuse" { // nobody can tell whether content follows
+			if rest, err := io.ReadAll(c); err != nil || !bytes.Contains(rest, []byte("Connection: close")) && !bytes.HasSuffix(rest, []byte("\r\n\r\n")) {
+				t.Errorf("after the refusal: %q, %v", rest, err)
+			}
+		}
+	}
+}
+
+func TestClientLeaving(t *testing.T) {
+	t.Parallel()
+	for _, content := range []string{"", "content"} {
+		left := make(chan error, 1)
+		began := make(chan struct{})
+		addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			close(began)
+			<-r.Context().Done()
+			left <- r.Context().Err()
+		})
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(content), content)
+		<-began
+		c.Close()
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+}
+
+// A client that sends its next request while the answer to the first takes
+// its time loses neither.
+func TestPipeliningWhileWatched(t *testing.T) {
+	t.Parallel()
+	second := make(chan struct{})
+	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/1" {
+			<-second
+		}
+		io.WriteString(w, r.URL.Path+";")
+	})
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "GET /1 HTTP/1.1\r\nHost: x\r\n\r\n")
+	// Past the delay, so that the watch is on.
+	timer := time.NewTimer(3 * watchDelay)
+	<-timer.C
+	io.WriteString(c, "GET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	close(second)
+	got, err := io.ReadAll(c)
+	if err != nil || !strings.Contains(string(got), "/1;") || !strings.Contains(string(got), "/2;") {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestHijack(t *testing.T) {
+	t.Parallel()
+	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		timer := time.NewTimer(2 * watchDelay) // the watch is on
+		<-timer.C
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		if r.Context().Err() != nil {
+			t.Error("hijacking ended the request's context")
+		}
+		if _, ok := c.(*net.TCPConn); !ok {
+			t.Errorf("hijacked a %T", c)
+		}
+		line, err := rw.ReadString('\n')
+		fmt.Fprintf(c, "raw %s %v", line, err)
+	})
+	if got := raw(t, addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\nearly\n"); got != "raw early\n <nil>" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestFullDuplexAndInterimAnswers(t *testing.T) {
+	t.Parallel()
+	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "early")
+		w.WriteHeader(103)
+		w.Header().Del("Link")
+		w.WriteHeader(200)
+		rc := http.NewResponseController(w)
+		rc.Flush()
+		buf := make([]byte, 100)
+		for {
+			n, err := r.Body.Read(buf)
+			if n > 0 {
+				w.Write(bytes.ToUpper(buf[:n]))
+				rc.Flush()
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+	pr, pw := io.Pipe()
+	var interim []string
+	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+		Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+			interim = append(interim, fmt.Sprint(code, h.Get("Link")))
+			return nil
+		},
+	})
+	r, _ := http.NewRequestWithContext(ctx, "POST", "http://"+addr, pr)
+	answer, err := client(t).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	for _, word := range []string{"one", "two", "three"} {
+		io.WriteString(pw, word)
+		got := make([]byte, len(word))
+		if _, err := io.ReadFull(answer.Body, got); err != nil || string(got) != strings.ToUpper(word) {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	pw.Close()
+	if rest, err := io.ReadAll(answer.Body); err != nil || len(rest) > 0 {
+		t.Errorf("%q, %v", rest, err)
+	}
+	if fmt.Sprint(interim) != "[103early]" && fmt.Sprint(interim) != "[103 early]" {
+		t.Errorf("interim answers %q", interim)
+	}
+}
+
+func TestAbortAndPanic(t *testing.T) {
+	t.Parallel()
+	panicked := make(chan any, 1)
+	addr := serve(t, &Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "part")
+			http.NewResponseController(w).Flush()
+			if r.URL.Path == "/abort" {
+				panic(http.ErrAbortHandler)
+			}
+			panic("oops")
+		}),
+		Panicked: func(_ net.Conn, v any, _ []byte) { panicked <- v },
+	})
+	for _, path := range []string{"/abort", "/panic"} {
+		answer, err := client(t).Get("http://" + addr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(answer.Body); err == nil {
+			t.Errorf("%s: %q arrived as if it were whole", path, got)
+		}
+		answer.Body.Close()
+	}
+	if v := <-panicked; v != "oops" {
+		t.Errorf("told of %v", v)
+	}
+}
+
+func TestShutdownLetsTheAnswerFinish(t *testing.T) {
+	t.Parallel()
+	began, finish := make(chan struct{}), make(chan struct{})
+	s := &Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(began)
+		<-finish
+		io.WriteString(w, "done")
+	})}
+	addr := serve(t, s)
+	idle, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	got := make(chan string, 1)
+	go func() { got <- raw(t, addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\n") }()
+	<-began
+	s.Shutdown()
+	if _, err := io.ReadAll(idle); err != nil && !isReset(err) {
+		t.Errorf("an idle connection: %v", err)
+	}
+	close(finish)
+	if text := <-got; !strings.Contains(text, "Connection: close") || !strings.Contains(text, "done") {
+		t.Errorf("%q", text)
+	}
+}
+
+func isReset(err error) bool { return strings.Contains(err.Error(), "reset") }
+
+// Handlers that ignore content, read half of it, or answer before it has come.
+func TestUnreadContent(t *testing.T) {
+	t.Parallel()
+	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/half" {
+			io.CopyN(io.Discard, r.Body, 500)
+		}
+		io.WriteString(w, r.URL.Path+";")
+	})
+	content := strings.Repeat("x", 1000)
+	var b strings.Builder
+	for _, path := range []string{"/none", "/half", "/last"} {
+		fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n%s", path, content)
+	}
+	if got := raw(t, addr, b.String()); strings.Count(got, "HTTP/1.1 200") != 3 {
+		t.Errorf("%q", got)
+	}
+	// Too much to read for nothing: the connection ends, and the answer arrives.
+	big := make([]byte, 8<<20)
+	rand.Read(big)
+	answer, err := client(t).Post("http://"+addr+"/none", "", bytes.NewReader(big))
+	if err == nil {
+		answer.Body.Close()
+	}
+}
+
+func TestHeaderTimeout(t *testing.T) {
+	t.Parallel()
+	addr := serve(t, &Server{
+		Handler:       http.NotFoundHandler(),
+		HeaderTimeout: 30 * time.Millisecond,
+	})
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "GET / HTTP/1.1\r\nHos")
+	if got, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 408 ") {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// What checkHead lets pass and net/http parses means one thing: the target,
+// the host and the framing that a naive reading of the bytes gives.
+func FuzzHead(f *testing.F) {
+	for _, s := range []string{
+		"GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n",
+		"POST http://x/ HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
+		"POST http://x/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+		"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET / HTTP/1.0\r\n\r\n", "\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n", "\x16\x03\x01",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		conn := bytes.NewReader(data)
+		head, br, err := readHead(bufio.NewReaderSize(conn, 16), conn, 1<<10)
+		if err != nil {
+			return
+		}
+		if !bytes.HasSuffix(head, crlf2) || bytes.Count(head, crlf2) != 1 || len(head) > 1<<10+bufferSize {
+			t.Fatalf("a head of %q", head)
+		}
+		copied := bytes.Clone(head)
+		if checkHead(head) != nil {
+			return
+		}
+		r, err := http.ReadRequest(br)
+		if err != nil {
+			return
+		}
+		lines := strings.Split(string(copied), "\r\n")
+		if want := r.Method + " " + r.RequestURI + " " + r.Proto; lines[0] != want {
+			t.Errorf("%q was read as %q", lines[0], want)
+		}
+		var length, hosts int
+		for _, line := range lines[1:] {
+			name, _, _ := strings.Cut(line, ":")
+			switch strings.ToLower(name) {
+			case "content-length":
+				length++
+			case "host":
+				hosts++
+			}
+		}
+		if hosts > 1 || length > 1 || length == 1 && len(r.TransferEncoding) > 0 {
+			t.Errorf("two readings of %q", copied)
+		}
+	})
+}

@@ -1,0 +1,244 @@
+// The client's side: requests to origins over pooled connections.
+
+package http1
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"sync"
+	"time"
+)
+
+// Transport makes HTTP/1.1 requests to http:// URLs. It is an
+// http.RoundTripper that adds nothing to a request, follows nothing and
+// decodes nothing. Set its fields before its first use. Safe for concurrent
+// use; it must not be copied.
+type Transport struct {
+	// Dial connects to the host and port of a request's URL. Its context is
+	// the request's.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+
+	IdleTimeout     time.Duration // how long an unused connection is kept; 0 means 90 s
+	MaxIdlePerAddr  int           // how many are kept for one address; 0 means 256
+	ContinueTimeout time.Duration // how long a request that expects 100 waits for it; 0 means 1 s
+	MaxHeaderBytes  int           // of an answer's head; 0 means 1 MiB
+
+	pool pool
+
+	readers, writers sync.Pool
+}
+
+// unansweredError is the end of a connection before the first byte of an
+// answer. On a pooled connection it means that the origin had closed it: the
+// request was not processed, and may be sent again.
+type unansweredError struct{ err error }
+
+func (e *unansweredError) Error() string {
+	if errors.Is(e.err, io.EOF) {
+		return "the origin closed the connection without an answer"
+	}
+	return e.err.Error()
+}
+
+func (e *unansweredError) Unwrap() error { return e.err }
+
+// RoundTrip sends one request and returns the origin's final answer. Interim
+// answers go to the Got1xxResponse of the request's [httptrace.ClientTrace].
+// The answer's Body must be read to its end or closed.
+//
+// A request without content that meets a pooled connection which the origin
+// has just closed is sent again, on another.
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	addr := r.URL.Host
+	for {
+		c := t.pool.get(addr)
+		if c != nil && r.Body != nil && r.Body != http.NoBody && !c.alive() {
+			c.close()
+			continue
+		}
+		fresh := c == nil
+		if fresh {
+			var err error
+			if c, err = t.dial(r.Context(), addr); err != nil {
+				return nil, err
+			}
+		}
+		answer, err := c.roundTrip(r)
+		if err == nil {
+			return answer, nil
+		}
+		c.close()
+		if !fresh && errors.As(err, new(*unansweredError)) && (r.Body == nil || r.Body == http.NoBody) && r.Context().Err() == nil {
+			continue
+		}
+		if cause := r.Context().Err(); cause != nil {
+			err = fmt.Errorf("%w (%w)", cause, err)
+		}
+		return nil, err
+	}
+}
+
+// CloseIdleConnections closes what no request uses. What is in use is closed
+// when its request has ended.
+func (t *Transport) CloseIdleConnections() { t.pool.closeAll() }
+
+func (t *Transport) dial(ctx context.Context, addr string) (*upstream, error) {
+	conn, err := t.Dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &upstream{transport: t, addr: addr, Conn: conn, limited: io.LimitedReader{R: conn}, epoch: t.pool.epoch()}
+	if br, ok := t.readers.Get().(*bufio.Reader); ok {
+		c.br = br
+		c.br.Reset(&c.limited)
+	} else {
+		c.br = bufio.NewReaderSize(&c.limited, bufferSize)
+	}
+	if bw, ok := t.writers.Get().(*bufio.Writer); ok {
+		c.bw = bw
+		c.bw.Reset(conn)
+	} else {
+		c.bw = bufio.NewWriterSize(conn, bufferSize)
+	}
+	return c, nil
+}
+
+// upstream is one connection to an origin. It is used by one request at a
+// time.
+type upstream struct {
+	transport *Transport
+	addr      string
+	epoch     uint64 // of the pool it was made under
+	net.Conn
+	limited io.LimitedReader // bounds an answer's head
+	br      *bufio.Reader
+	bw      *bufio.Writer
+	closing sync.Once
+	idle    time.Time // since when, while it is pooled
+}
+
+func (c *upstream) close() { c.closing.Do(func() { c.Conn.Close() }) }
+
+// roundTrip sends a request and reads its answer's head.
+func (c *upstream) roundTrip(r *http.Request) (*http.Response, error) {
+	stop := context.AfterFunc(r.Context(), c.close)
+	u := newUpload(c, r)
+	sendErr := u.begin()
+	// Even where sending failed the origin may have answered, and closed
+	// without reading on.
+	answer, err := c.answer(r, u)
+	if err != nil {
+		stop()
+		c.close()
+		if sendErr != nil {
+			err = &unansweredError{sendErr}
+		}
+		return nil, u.cause(err)
+	}
+	answer.Body = &answerBody{c: c, body: answer.Body, last: answer.Close || sendErr != nil, upload: u, stop: stop}
+	return answer, nil
+}
+
+// answer reads heads until the final one.
+func (c *upstream) answer(r *http.Request, upload *upload) (*http.Response, error) {
+	trace := httptrace.ContextClientTrace(r.Context())
+	for interim := 0; ; interim++ {
+		limit := c.transport.MaxHeaderBytes
+		if limit == 0 {
+			limit = 1 << 20
+		}
+		c.limited.N = int64(limit)
+		if _, err := c.br.Peek(1); err != nil {
+			if interim == 0 {
+				err = &unansweredError{err}
+			}
+			return nil, err
+		}
+		answer, err := http.ReadResponse(c.br, r)
+		if err != nil {
+			if c.limited.N <= 0 {
+				err = fmt.Errorf("the origin's header is over %d bytes", limit)
+			}
+			return nil, err
+		}
+		if answer.StatusCode == http.StatusSwitchingProtocols {
+			return nil, errors.New("the origin switched protocols without being asked to")
+		}
+		if answer.StatusCode >= 200 {
+			c.limited.N = 1<<63 - 1
+			upload.mayGoOn(answer.StatusCode)
+			return answer, nil
+		}
+		if interim == 10 {
+			return nil, errors.New("the origin sends interim answers without end")
+		}
+		if answer.StatusCode == http.StatusContinue {
+			upload.mayGoOn(http.StatusContinue)
+		}
+		if trace != nil && trace.Got1xxResponse != nil {
+			if err := trace.Got1xxResponse(answer.StatusCode, textproto.MIMEHeader(answer.Header)); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// answerBody is an answer's Body. Its end gives the connection back.
+type answerBody struct {
+	c      *upstream
+	body   io.ReadCloser // of http.ReadResponse
+	last   bool          // the connection ends with this answer
+	upload *upload
+	stop   func() bool
+	done   bool
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	if b.done {
+		return 0, io.EOF
+	}
+	n, err := b.body.Read(p)
+	if err != nil {
+		b.finish(err == io.EOF)
+	}
+	return n, err
+}
+
+// Close ends the answer early: where its content has not been read to its
+// end, the connection can carry nothing more.
+func (b *answerBody) Close() error {
+	if !b.done {
+		b.finish(b.body == http.NoBody)
+	}
+	return nil
+}
+
+func (b *answerBody) finish(whole bool) {
+	b.done = true
+	b.body = http.NoBody
+	sent, ended := b.upload.ended()
+	if b.stop() && whole && sent && !b.last && b.c.br.Buffered() == 0 {
+		b.c.transport.pool.put(b.c)
+		return
+	}
+	b.c.close()
+	if ended { // or the upload still has the buffers
+		b.c.release()
+	}
+}
+
+// release gives the buffers of a closed connection back.
+func (c *upstream) release() {
+	c.br.Reset(nil)
+	c.bw.Reset(nil)
+	c.transport.readers.Put(c.br)
+	c.transport.writers.Put(c.bw)
+	c.br, c.bw = nil, nil
+}

@@ -1,0 +1,366 @@
+// The transport against net/http's server and raw origins.
+
+package http1
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// dialing is a transport that counts its connections.
+type dialing struct {
+	*Transport
+	dials atomic.Int32
+}
+
+func transport(t testing.TB) *dialing {
+	d := &dialing{Transport: &Transport{ContinueTimeout: time.Minute}}
+	d.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+		d.dials.Add(1)
+		var dialer net.Dialer
+		return dialer.DialContext(ctx, "tcp", addr)
+	}
+	t.Cleanup(d.CloseIdleConnections)
+	return d
+}
+
+// origin serves each connection with a function over raw bytes.
+func origin(t testing.TB, f func(n int, c net.Conn, br *bufio.Reader)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for n := 1; ; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				f(n, c, bufio.NewReader(c))
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// fixed answers one request of a connection with fixed bytes, and closes.
+func fixed(t testing.TB, text string) string {
+	return origin(t, func(_ int, c net.Conn, br *bufio.Reader) {
+		if _, err := http.ReadRequest(br); err == nil {
+			io.WriteString(c, text)
+		}
+	})
+}
+
+func request(t testing.TB, method, url string, body io.Reader) *http.Request {
+	t.Helper()
+	r, err := http.NewRequest(method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// fetch makes a request and reads the answer whole.
+func fetch(rt http.RoundTripper, r *http.Request) (status int, body string, err error) {
+	answer, err := rt.RoundTrip(r)
+	if err != nil {
+		return 0, "", err
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	return answer.StatusCode, string(b), err
+}
+
+func TestReuse(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/close":
+			w.Header().Set("Connection", "close")
+		case "/304":
+			w.WriteHeader(304)
+			return
+		}
+		io.Copy(w, r.Body)
+		io.WriteString(w, r.URL.RequestURI())
+	}))
+	defer s.Close()
+	d := transport(t)
+	for _, test := range []struct {
+		method, path, body, want string
+		dials                    int32
+	}{
+		{"GET", "/a?b=%20c", "", "/a?b=%20c", 1},
+		{"HEAD", "/a", "", "", 1},
+		{"POST", "/p", "content", "content/p", 1},
+		{"GET", "/304", "", "", 1},
+		{"POST", "/empty", "", "/empty", 1},
+		{"GET", "/close", "", "/close", 1},
+		{"GET", "/after", "", "/after", 2},
+	} {
+		var body io.Reader
+		if test.body != "" {
+			body = strings.NewReader(test.body)
+		}
+		_, got, err := fetch(d, request(t, test.method, s.URL+test.path, body))
+		if err != nil || got != test.want || d.dials.Load() != test.dials {
+			t.Errorf("%s %s: %q, %v over %d connections; want %q over %d", test.method, test.path, got, err, d.dials.Load(), test.want, test.dials)
+		}
+	}
+	d.CloseIdleConnections()
+	if _, _, err := fetch(d, request(t, "GET", s.URL, nil)); err != nil || d.dials.Load() != 3 {
+		t.Errorf("after CloseIdleConnections: %v over %d connections", err, d.dials.Load())
+	}
+}
+
+func TestStaleConnections(t *testing.T) {
+	t.Parallel()
+	closed := make(chan struct{})
+	addr := origin(t, func(_ int, c net.Conn, br *bufio.Reader) {
+		if r, err := http.ReadRequest(br); err == nil {
+			io.Copy(io.Discard, r.Body)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			c.Close()
+			closed <- struct{}{}
+		}
+	})
+	d := transport(t)
+	for i := range 4 {
+		var body io.Reader
+		method := "GET"
+		if i%2 == 1 {
+			method, body = "POST", strings.NewReader("content")
+		}
+		if _, got, err := fetch(d, request(t, method, "http://"+addr, body)); err != nil || got != "ok" {
+			t.Fatalf("request %d: %q, %v", i, got, err)
+		}
+		<-closed
+	}
+	if got := d.dials.Load(); got != 4 {
+		t.Errorf("%d connections for 4 requests, each of which ended its own", got)
+	}
+
+	// A fresh connection that ends unanswered is an error, not a loop.
+	addr = origin(t, func(int, net.Conn, *bufio.Reader) {})
+	d = transport(t)
+	if _, _, err := fetch(d, request(t, "GET", "http://"+addr, nil)); err == nil || d.dials.Load() != 1 {
+		t.Errorf("%v after %d connections", err, d.dials.Load())
+	}
+}
+
+func TestMisbehavingOrigins(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"garbage":                 "garbage\r\n\r\n",
+		"cut in the head":         "HTTP/1.1 200 OK\r\nConte",
+		"two lengths":             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+		"a bad length":            "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+		"an unknown coding":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+		"unasked switch":          "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+		"endless interim answers": strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 50),
+		"an endless header":       "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", 2<<20),
+		"cut in the content":      "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+		"cut in a chunk":          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
+		"a bad chunk":             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nabc",
+	} {
+		if status, body, err := fetch(transport(t), request(t, "GET", "http://"+fixed(t, text), nil)); err == nil {
+			t.Errorf("%s: %d %q", name, status, body)
+		}
+	}
+	// What follows an answer is not the answer to the next request.
+	d := transport(t)
+	addr := origin(t, func(n int, c net.Conn, br *bufio.Reader) {
+		for {
+			if _, err := http.ReadRequest(br); err != nil {
+				return
+			}
+			text := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+			if n == 1 {
+				text += "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled"
+			}
+			io.WriteString(c, text)
+		}
+	})
+	for range 2 {
+		if _, got, err := fetch(d, request(t, "GET", "http://"+addr, nil)); err != nil || got != "ok" {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+}
+
+func TestAnswerBeforeTheContentHasEnded(t *testing.T) {
+	t.Parallel()
+	addr := fixed(t, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+	pr, pw := io.Pipe()
+	defer pw.Close()
+	status, body, err := fetch(transport(t), request(t, "POST", "http://"+addr, pr))
+	if status != 413 || body != "no" || err != nil {
+		t.Errorf("%d %q, %v", status, body, err)
+	}
+}
+
+func TestStreamingUpload(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		rc.EnableFullDuplex()
+		w.WriteHeader(200)
+		rc.Flush()
+		buf := make([]byte, 10)
+		for {
+			n, err := r.Body.Read(buf)
+			w.Write(buf[:n])
+			rc.Flush()
+			if err != nil {
+				fmt.Fprint(w, r.Trailer)
+				return
+			}
+		}
+	}))
+	defer s.Close()
+	pr, pw := io.Pipe()
+	r := request(t, "POST", s.URL, pr)
+	r.Trailer = http.Header{"Sum": nil}
+	answer, err := transport(t).RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"one", "two"} {
+		io.WriteString(pw, word)
+		got := make([]byte, len(word))
+		if _, err := io.ReadFull(answer.Body, got); err != nil || string(got) != word {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	r.Trailer["Sum"] = []string{"6"}
+	pw.Close()
+	if got, err := io.ReadAll(answer.Body); err != nil || string(got) != "map[Sum:[6]]" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestClientContentBreaks(t *testing.T) {
+	t.Parallel()
+	whole := make(chan error, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, err := io.Copy(io.Discard, r.Body)
+		whole <- err
+	}))
+	defer s.Close()
+	pr, pw := io.Pipe()
+	go func() {
+		io.WriteString(pw, "part")
+		pw.CloseWithError(errors.New("the client left"))
+	}()
+	if _, _, err := fetch(transport(t), request(t, "POST", s.URL, pr)); err == nil {
+		t.Error("no error")
+	}
+	if err := <-whole; err == nil {
+		t.Error("the origin took a part for the whole")
+	}
+}
+
+func TestExpectContinue(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, first string
+		sent        bool
+	}{
+		{"100", "HTTP/1.1 100 Continue\r\n\r\n", true},
+		{"103, then 100", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n", true},
+		{"refused", "", false},
+	} {
+		read := make(chan string, 1)
+		addr := origin(t, func(_ int, c net.Conn, br *bufio.Reader) {
+			r, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			io.WriteString(c, test.first)
+			if test.sent {
+				b, _ := io.ReadAll(r.Body)
+				read <- string(b)
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			if !test.sent {
+				rest, _ := io.ReadAll(br)
+				read <- string(rest)
+			}
+		})
+		r := request(t, "POST", "http://"+addr, strings.NewReader("content"))
+		r.Header.Set("Expect", "100-continue")
+		var interim []int
+		r = r.WithContext(httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+			Got1xxResponse: func(code int, _ textproto.MIMEHeader) error { interim = append(interim, code); return nil },
+		}))
+		if _, got, err := fetch(transport(t), r); err != nil || got != "ok" {
+			t.Errorf("%s: %q, %v", test.name, got, err)
+		}
+		want := ""
+		if test.sent {
+			want = "content"
+		}
+		if got := <-read; got != want {
+			t.Errorf("%s: the origin read %q", test.name, got)
+		}
+		if len(interim) != strings.Count(test.first, "HTTP/1.1") {
+			t.Errorf("%s: interim answers %v", test.name, interim)
+		}
+	}
+}
+
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{})
+	began := make(chan struct{})
+	addr := origin(t, func(_ int, c net.Conn, br *bufio.Reader) {
+		http.ReadRequest(br)
+		close(began)
+		io.Copy(io.Discard, br)
+		close(ended)
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		<-began
+		cancel()
+	}()
+	_, _, err := fetch(transport(t), request(t, "GET", "http://"+addr, nil).WithContext(ctx))
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	<-ended
+}
+
+func TestIdleConnectionsExpire(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{})
+	addr := origin(t, func(_ int, c net.Conn, br *bufio.Reader) {
+		http.ReadRequest(br)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		io.Copy(io.Discard, br)
+		close(ended)
+	})
+	d := transport(t)
+	d.IdleTimeout = 20 * time.Millisecond
+	if _, _, err := fetch(d, request(t, "GET", "http://"+addr, nil)); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+}

@@ -1,0 +1,265 @@
+// Sending a request: its head, and its content beside the answer.
+
+package http1
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// upload is one request on its way out. A request with content has a
+// goroutine, since the answer may begin before the content has ended (RFC
+// 9112 section 9.3); one without has none. That goroutine ends with the
+// connection, or when the request's Body returns an error, as Server's does
+// once the handler has returned.
+type upload struct {
+	c       *upstream
+	r       *http.Request
+	content bool
+	expects bool
+
+	goOn    chan int // the status that decides whether content that waits for 100 is sent
+	done    chan struct{}
+	whole   atomic.Bool // everything was sent
+	refused error       // the client's content could not be read; set before done is closed
+}
+
+func newUpload(c *upstream, r *http.Request) *upload {
+	u := &upload{c: c, r: r, content: r.Body != nil && r.Body != http.NoBody}
+	if u.content {
+		u.expects = expectsContinue(r)
+		u.goOn = make(chan int, 1)
+		u.done = make(chan struct{})
+	}
+	return u
+}
+
+// begin sends the head, and starts sending the content, if there is any.
+func (u *upload) begin() error {
+	writeRequestHead(u.c.bw, u.r)
+	if !u.content {
+		if err := u.c.bw.Flush(); err != nil {
+			return err
+		}
+		u.whole.Store(true)
+		return nil
+	}
+	go u.run()
+	return nil
+}
+
+func (u *upload) run() {
+	defer close(u.done)
+	defer u.r.Body.Close()
+	// The head goes out by itself: the origin may answer it while the client
+	// is still thinking about the content.
+	err := u.c.bw.Flush()
+	if err == nil && u.expects && !u.permitted() {
+		return
+	}
+	if err == nil {
+		err = u.send()
+	}
+	if err == nil {
+		err = u.c.bw.Flush()
+	}
+	u.whole.Store(err == nil)
+	if err != nil && u.refused != nil {
+		// The content ended wrongly: only a cut connection tells the origin.
+		u.c.close()
+	}
+}
+
+// permitted waits for the 100 that was asked for. An answer in its place
+// refuses the content; silence permits it (RFC 9110 section 10.1.1).
+func (u *upload) permitted() bool {
+	timeout := u.c.transport.ContinueTimeout
+	if timeout == 0 {
+		timeout = time.Second
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case status := <-u.goOn:
+		return status == http.StatusContinue
+	case <-timer.C:
+		return true
+	}
+}
+
+// mayGoOn tells a request that expects 100 how it was answered.
+func (u *upload) mayGoOn(status int) {
+	if u.expects {
+		select {
+		case u.goOn <- status:
+		default:
+		}
+	}
+}
+
+// send copies the content in the framing that the head has announced.
+func (u *upload) send() error {
+	body := &sourceReader{r: u.r.Body}
+	var err error
+	if u.r.ContentLength > 0 {
+		var n int64
+		if n, err = copyFlushing(u.c.bw, io.LimitReader(body, u.r.ContentLength)); err == nil && n < u.r.ContentLength {
+			body.err = io.ErrUnexpectedEOF
+			err = body.err
+		}
+	} else {
+		chunked := httputil.NewChunkedWriter(u.c.bw)
+		if _, err = copyFlushing(flushingChunks{chunked, u.c.bw}, body); err == nil {
+			chunked.Close()
+			for name, values := range u.r.Trailer {
+				writeField(u.c.bw, name, values)
+			}
+			_, err = u.c.bw.WriteString("\r\n")
+		}
+	}
+	if body.err != nil && body.err != io.EOF {
+		u.refused = body.err
+	}
+	return err
+}
+
+// ended reports whether the request went out whole, and whether nothing of it
+// is being sent any more.
+func (u *upload) ended() (sent, ended bool) {
+	if !u.content {
+		return u.whole.Load(), true
+	}
+	select {
+	case <-u.done:
+		return u.whole.Load(), true
+	default:
+		return false, false
+	}
+}
+
+// cause replaces an error by that of reading the client's content, if it is
+// what broke the exchange.
+func (u *upload) cause(err error) error {
+	if !u.content {
+		return err
+	}
+	if _, ended := u.ended(); ended && u.refused != nil {
+		return fmt.Errorf("the client's content could not be read: %w", u.refused)
+	}
+	return err
+}
+
+// sourceReader keeps an error of the source, which a copy would mix up with
+// one of the destination.
+type sourceReader struct {
+	r   io.Reader
+	err error
+}
+
+func (s *sourceReader) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil {
+		s.err = err
+	}
+	return n, err
+}
+
+type flusher interface {
+	io.Writer
+	Flush() error
+}
+
+type flushingChunks struct {
+	io.Writer
+	bw *bufio.Writer
+}
+
+func (f flushingChunks) Flush() error { return f.bw.Flush() }
+
+// copyFlushing copies and flushes after every read: a stream must not wait
+// for a buffer to fill.
+func copyFlushing(dst flusher, src io.Reader) (written int64, err error) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, readErr := src.Read(buf)
+		if n > 0 {
+			if _, err := dst.Write(buf[:n]); err != nil {
+				return written, err
+			}
+			written += int64(n)
+			if err := dst.Flush(); err != nil {
+				return written, err
+			}
+		}
+		if errors.Is(readErr, io.EOF) {
+			return written, nil
+		}
+		if readErr != nil {
+			return written, readErr
+		}
+	}
+}
+
+// writeRequestHead writes a request in origin-form (RFC 9112 section 3.2.1).
+// Host comes first (RFC 9110 section 7.2).
+func writeRequestHead(bw *bufio.Writer, r *http.Request) {
+	bw.WriteString(r.Method)
+	bw.WriteByte(' ')
+	bw.WriteString(requestTarget(r.URL, r.Method))
+	bw.WriteString(" HTTP/1.1\r\nHost: ")
+	bw.WriteString(r.Host)
+	bw.WriteString("\r\n")
+	writeFields(bw, r.Header, requestSkips)
+	switch {
+	case r.Body == nil || r.Body == http.NoBody:
+		if r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
+			bw.WriteString("Content-Length: 0\r\n")
+		}
+	case r.ContentLength > 0:
+		bw.WriteString("Content-Length: ")
+		bw.WriteString(strconv.FormatInt(r.ContentLength, 10))
+		bw.WriteString("\r\n")
+	default:
+		bw.WriteString("Transfer-Encoding: chunked\r\n")
+		if len(r.Trailer) > 0 {
+			names := make([]string, 0, len(r.Trailer))
+			for name := range r.Trailer {
+				names = append(names, name)
+			}
+			bw.WriteString("Trailer: ")
+			bw.WriteString(strings.Join(names, ", "))
+			bw.WriteString("\r\n")
+		}
+	}
+	bw.WriteString("\r\n")
+}
+
+// requestTarget is the path and query; "*" where OPTIONS has no path (RFC
+// 9112 section 3.2.4).
+func requestTarget(u *url.URL, method string) string {
+	if method == http.MethodOptions && u.Path == "" && u.RawQuery == "" && !u.ForceQuery {
+		return "*"
+	}
+	return u.RequestURI()
+}
+
+// requestSkips leaves out what writeRequestHead says itself, and an empty
+// User-Agent, which net/http's clients use to say "none".
+func requestSkips(name string, header http.Header) bool {
+	switch name {
+	case "Host", "Content-Length", "Transfer-Encoding", "Trailer":
+		return true
+	case "User-Agent":
+		return header.Get(name) == ""
+	}
+	return false
+}
