@@ -35,6 +35,20 @@ type lab struct {
 	log *logBuffer
 }
 
+// serve carries name:port to a TCP server.
+func (l *lab) serve(name string, port uint16, handle func(*net.TCPConn)) *testnet.Origin {
+	o := testnet.Serve(l.t, handle)
+	l.host(name, port, o.Addr())
+	return o
+}
+
+// logged waits until the log has a text: an answer may be out before the line
+// about it is.
+func (l *lab) logged(t testing.TB, text string) {
+	t.Helper()
+	eventually(t, "a log line with "+text, func() bool { return strings.Contains(l.log.String(), text) })
+}
+
 // publicAddr is what names resolve to unless a test says otherwise.
 const publicAddr = "93.184.215.14"
 
