@@ -11,9 +11,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/networkproxy"
 )
 
 // patience bounds every wait of a test; it is spent only when one fails.
@@ -172,21 +176,9 @@ func wait[T any](t testing.TB, c <-chan T, what string) (v T) {
 	return v
 }
 
-// eventually waits until a condition that others bring about holds.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	for pause := time.Millisecond; !holds(); pause = min(2*pause, 50*time.Millisecond) {
-		select {
-		case <-deadline:
-			t.Fatalf("not in time: %s", what)
-		case <-time.After(pause):
-		}
-	}
-}
-
-// scripted is an origin that plays one side of a conversation: it takes the head of a request,
-// which it also gives to the test, answers, and waits for the other end.
+// scripted is an origin that plays one side of a conversation: it takes the
+// head of a request, which it also gives to the test, answers, and waits for
+// the other end.
 func (l *lab) scripted(name string, answer string) <-chan string {
 	heads := make(chan string, 16)
 	l.serve(name, 80, func(c *net.TCPConn) {
@@ -210,4 +202,37 @@ func readHead(r *bufio.Reader) string {
 			return b.String()
 		}
 	}
+}
+
+// health is what the admin API says of the proxy.
+type health struct {
+	Status, Detail                            string
+	Mode                                      networkproxy.Mode
+	Generation, Allowed, Refused, Failed, Cut uint64
+	Connections                               int
+}
+
+func (l *lab) health(t testing.TB) health {
+	t.Helper()
+	var h health
+	a := l.adminWire(t, "GET", "/health", "")
+	if err := json.Unmarshal([]byte(a.body), &h); err != nil {
+		t.Fatalf("%s %q: %v", a.Status, a.body, err)
+	}
+	return h
+}
+
+// adminWire makes one request of the admin API, of fields "Name: value".
+func (l *lab) adminWire(t testing.TB, method, path, body string, fields ...string) reply {
+	t.Helper()
+	w := wireTo(t, l.AdminAddr())
+	defer w.Close()
+	if body != "" {
+		fields = append(fields, "Content-Length: "+strconv.Itoa(len(body)))
+	}
+	if !slices.ContainsFunc(fields, func(f string) bool { return strings.HasPrefix(f, "Host:") }) {
+		fields = append(fields, "Host: "+l.AdminAddr())
+	}
+	w.send(method + " " + path + " HTTP/1.1\r\n" + lines(fields) + "\r\n" + body)
+	return w.answer(method)
 }
