@@ -48,6 +48,7 @@ func newForwarder(e *enforcer) *forwarder {
 type dialKey struct{}
 
 type dialFor struct {
+	ctx     context.Context // the client's, which the transport would dial on without
 	req     *request
 	verdict Verdict
 }
@@ -62,7 +63,7 @@ func newUpstream(e *enforcer) *http.Transport {
 			d := ctx.Value(dialKey{}).(dialFor)
 			req := *d.req
 			req.method = http.MethodGet // the connection outlives the request
-			conn, live, err := e.dial(ctx, &req, d.verdict)
+			conn, live, err := e.dial(d.ctx, &req, d.verdict)
 			if err != nil {
 				return nil, err
 			}
@@ -103,7 +104,7 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 	rc := http.NewResponseController(w)
 	rc.EnableFullDuplex() // HTTP/1 always can
 
-	ctx := context.WithValue(r.Context(), dialKey{}, dialFor{req, v})
+	ctx := context.WithValue(r.Context(), dialKey{}, dialFor{r.Context(), req, v})
 	out := outgoing(ctx, r, req)
 	expected := expectContent(out)
 	defer expected.end()
