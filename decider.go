@@ -80,8 +80,8 @@ var (
 
 // ask puts one request to the decider and waits for the answer, the deadline
 // or the end of ctx. The call runs on a goroutine of its own, so that a
-// decider that ignores its context holds up nobody but itself; that goroutine
-// is waited for at shutdown as long as the shutdown's own context allows.
+// decider that ignores its context holds up nobody but itself; the end
+// of the proxy waits for that goroutine, though not for ever.
 func (e *enforcer) ask(ctx context.Context, req PolicyRequest) (Decision, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, e.deciderTimeout, errDeciderTimeout)
 	defer cancel()

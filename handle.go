@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	"example.com/networkproxy/internal/track"
 )
@@ -223,6 +224,26 @@ func (h *Handle) stop() {
 	h.serving.Wait()
 	h.live.Wait(context.Background())
 	h.admin.conns.Wait(context.Background())
-	h.enforcer.deciding.Wait()
+	h.awaitDecider()
 	h.log.Info("networkproxy has ended")
+}
+
+// deciderGrace is how long the end of the proxy waits for a decider to return
+// once its context has ended.
+const deciderGrace = time.Second
+
+// awaitDecider waits for the calls of the decider, but not for ever: a host
+// that wants its proxy to end must not hang on its own function. Their
+// requests have ended; a call left behind can allow nothing any more.
+func (h *Handle) awaitDecider() {
+	returned := make(chan struct{})
+	go func() {
+		h.enforcer.deciding.Wait()
+		close(returned)
+	}()
+	select {
+	case <-returned:
+	case <-time.After(deciderGrace):
+		h.log.Error("a call of the decider ignores the end of its context, and is left behind")
+	}
 }
