@@ -120,7 +120,7 @@ func parseQuestion(text string) (question, error) {
 		q.protocol, q.upgrade = ProtocolHTTP, strings.EqualFold(scheme, "ws")
 		var u *url.URL
 		if u, q.wrong = url.ParseRequestURI("http://" + rest); q.wrong == nil {
-			q.target, q.wrong = urlTarget(u)
+			q.target, q.wrong = urlTarget(u, "http://"+rest)
 		}
 	case "https", "wss":
 		q.target, q.wrong = hostname.ParseTargetDefault(urlAuthority(rest), 443)

@@ -6,6 +6,8 @@ package networkproxy
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -19,11 +21,10 @@ import (
 )
 
 const (
-	upstreamIdle          = 90 * time.Second // a pooled connection without a request
-	upstreamIdlePerHost   = 256
-	expectContinueTimeout = time.Second // then the content is sent unasked (RFC 9110 section 10.1.1)
-	maxAnswerHeaderBytes  = 1 << 20
-	copyBufferSize        = 32 << 10
+	upstreamIdle         = 90 * time.Second // a pooled connection without a request
+	upstreamIdlePerHost  = 256
+	maxAnswerHeaderBytes = 1 << 20
+	copyBufferSize       = 32 << 10
 )
 
 // forwarder carries plain HTTP for one proxy. Safe for concurrent use.
@@ -47,6 +48,7 @@ func newForwarder(e *enforcer) *forwarder {
 type dialKey struct{}
 
 type dialFor struct {
+	ctx     context.Context // the client's, which the transport would dial on without
 	req     *request
 	verdict Verdict
 }
@@ -61,7 +63,7 @@ func newUpstream(e *enforcer) *http.Transport {
 			d := ctx.Value(dialKey{}).(dialFor)
 			req := *d.req
 			req.method = http.MethodGet // the connection outlives the request
-			conn, live, err := e.dial(ctx, &req, d.verdict)
+			conn, live, err := e.dial(d.ctx, &req, d.verdict)
 			if err != nil {
 				return nil, err
 			}
@@ -71,7 +73,6 @@ func newUpstream(e *enforcer) *http.Transport {
 		DisableCompression:     true, // no Accept-Encoding that the client did not send
 		MaxIdleConnsPerHost:    upstreamIdlePerHost,
 		IdleConnTimeout:        upstreamIdle,
-		ExpectContinueTimeout:  expectContinueTimeout,
 		MaxResponseHeaderBytes: maxAnswerHeaderBytes,
 	}
 }
@@ -106,37 +107,61 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 
 	ctx, done := v.grant.during(r.Context())
 	defer done()
-	ctx = context.WithValue(ctx, dialKey{}, dialFor{req, v})
-	informational := &informationalRelay{w: w}
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: informational.relay})
+	out := outgoing(context.WithValue(ctx, dialKey{}, dialFor{ctx, req, v}), r, req)
+	expected := expectContent(out)
+	defer expected.end()
+	interim := &interimRelay{w: w, none: !r.ProtoAtLeast(1, 1), expected: expected}
+	out = out.WithContext(httptrace.WithClientTrace(out.Context(), &httptrace.ClientTrace{Got1xxResponse: interim.relay}))
 
-	answer, err := req.from.upstream.RoundTrip(outgoing(ctx, r, req))
-	informational.stop()
+	answer, err := req.from.upstream.RoundTrip(out)
+	interim.stop()
 	if err != nil {
 		f.fail(w, r, req, v.unlessRevoked(req, err))
 		return
 	}
 	defer answer.Body.Close()
+	if err := checkAnswer(answer); err != nil {
+		f.fail(w, r, req, err)
+		return
+	}
 	f.count.allowed.Add(1)
 	f.answer(w, rc, answer)
+}
+
+// checkAnswer refuses what net/http lets through and an origin has no business
+// to send, or a server no way to pass on.
+func checkAnswer(answer *http.Response) error {
+	switch {
+	case answer.ProtoMajor != 1:
+		return fmt.Errorf("the origin answered in %.20q", answer.Proto)
+	case answer.StatusCode == http.StatusSwitchingProtocols:
+		return errors.New("the origin switched protocols, which the client had not asked for")
+	case answer.StatusCode < 200:
+		return fmt.Errorf("the origin answered with the status %d", answer.StatusCode)
+	}
+	for name := range answer.Header {
+		if strings.Contains(name, " ") { // RFC 9112 section 5.1
+			return fmt.Errorf("the origin answered with the field name %.40q", name)
+		}
+	}
+	return nil
 }
 
 // answer passes an answer on: header, content as it comes, trailers.
 func (f *forwarder) answer(w http.ResponseWriter, rc *http.ResponseController, answer *http.Response) {
 	copyAnswerHeader(w.Header(), answer)
-	announced := len(answer.Trailer)
 	w.WriteHeader(answer.StatusCode)
-
+	if answer.ContentLength != 0 {
+		rc.Flush() // the content may take its time, and the client may wait for the header alone
+	}
 	if err := f.stream(w, rc, answer.Body); err != nil {
 		// The status is out; only a cut connection tells the client that
 		// the content is incomplete.
 		panic(http.ErrAbortHandler)
 	}
-	if len(answer.Trailer) == announced {
-		maps.Copy(w.Header(), answer.Trailer)
-		return
-	}
-	for name, values := range answer.Trailer {
+	// The header is out; what is in the map now are trailers.
+	clear(w.Header())
+	for name, values := range trailerFields(answer.Trailer) {
 		w.Header()[http.TrailerPrefix+name] = values
 	}
 }
@@ -169,30 +194,47 @@ func (f *forwarder) stream(w io.Writer, rc *http.ResponseController, body io.Rea
 func outgoing(ctx context.Context, r *http.Request, req *request) *http.Request {
 	out := (&http.Request{
 		Method:        r.Method,
-		URL:           outgoingURL(r.URL, req),
+		URL:           outgoingURL(r, req),
 		Host:          authority(req),
 		Header:        requestHeader(r.Header),
 		Body:          r.Body,
 		ContentLength: r.ContentLength,
-		Trailer:       r.Trailer,
 	}).WithContext(ctx)
 	if r.ContentLength == 0 {
 		out.Body = http.NoBody
 	}
+	if !r.ProtoAtLeast(1, 1) {
+		out.Header.Del("Expect") // HTTP/1.0 has none (RFC 9110 section 10.1.1)
+	}
+	if len(r.Trailer) > 0 {
+		out.Trailer = trailerFields(r.Trailer)
+		out.Body = &trailedBody{ReadCloser: r.Body, from: r, to: out.Trailer}
+	}
 	return out
 }
 
-// outgoingURL keeps path and query as they were sent; the host is the one
-// that was judged.
-func outgoingURL(u *url.URL, req *request) *url.URL {
-	return &url.URL{
+// outgoingURL keeps path and query as they were sent, byte for byte; the host
+// is the one that was judged.
+func outgoingURL(r *http.Request, req *request) *url.URL {
+	u := &url.URL{
 		Scheme:     "http",
 		Host:       req.target.String(),
-		Path:       u.Path,
-		RawPath:    u.RawPath,
-		ForceQuery: u.ForceQuery,
-		RawQuery:   u.RawQuery,
+		Path:       r.URL.Path,
+		RawPath:    r.URL.RawPath,
+		ForceQuery: r.URL.ForceQuery,
+		RawQuery:   r.URL.RawQuery,
 	}
+	_, rest, _ := strings.Cut(r.RequestURI, "://")
+	path, _, _ := strings.Cut(rest[len(urlAuthority(rest)):], "?")
+	switch {
+	case path == "" && r.Method == http.MethodOptions && r.URL.RawQuery == "" && !r.URL.ForceQuery:
+		u.Opaque = "*" // RFC 9112 section 3.2.4
+	case strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//"):
+		// Written as it stands, where Path would be mended; but before "//"
+		// net/url would put the scheme.
+		u.Opaque = path
+	}
+	return u
 }
 
 // authority is the Host field for a target: without the default port.
@@ -229,7 +271,7 @@ func copyAnswerHeader(to http.Header, answer *http.Response) {
 			to[name] = nil // or net/http puts in its own
 		}
 	}
-	for name := range answer.Trailer {
+	for name := range trailerFields(answer.Trailer) {
 		to.Add("Trailer", name)
 	}
 }
@@ -268,32 +310,32 @@ func namesToken(fields []string, token string) bool {
 	return false
 }
 
-// informationalRelay passes interim answers (RFC 9110 section 15.2) on until
-// the final one is there: they arrive on a goroutine of the transport.
-type informationalRelay struct {
-	mu      sync.Mutex
-	w       http.ResponseWriter
-	stopped bool
-}
-
-func (i *informationalRelay) relay(code int, header textproto.MIMEHeader) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.stopped {
-		return nil
+// trailerFields are those of a trailer section that may be passed on: nothing
+// that a header would not have let pass, and no framing (RFC 9110 section
+// 6.5.1).
+func trailerFields(from http.Header) http.Header {
+	fields := from.Clone()
+	removeHopByHop(fields)
+	for _, name := range [...]string{"Content-Length", "Host", "X-Unix-Socket", errorHeader} {
+		fields.Del(name)
 	}
-	h := i.w.Header()
-	interim := http.Header(header).Clone()
-	removeHopByHop(interim)
-	interim.Del(errorHeader)
-	maps.Copy(h, interim)
-	i.w.WriteHeader(code)
-	clear(h)
-	return nil
+	return fields
 }
 
-func (i *informationalRelay) stop() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.stopped = true
+// trailedBody is the content of a request that announces trailers. Behind the
+// end of the content it takes those that came, among those announced.
+type trailedBody struct {
+	io.ReadCloser
+	from *http.Request
+	to   http.Header
+}
+
+func (b *trailedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		for name := range b.to {
+			b.to[name] = b.from.Trailer[name]
+		}
+	}
+	return n, err
 }

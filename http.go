@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
@@ -109,8 +110,9 @@ func (h *httpProxy) refuse(w http.ResponseWriter, req *request, v Verdict) {
 }
 
 // fail answers and records that a target could not be reached, or, where the
-// addresses that it resolved to were refused, that refusal. A client that has
-// gone is told nothing.
+// addresses that it resolved to were refused, that refusal. Where the request
+// has ended (the client left, the proxy stops), the connection is cut: to
+// return without a word would be an empty 200.
 func (e *enforcer) fail(w http.ResponseWriter, r *http.Request, req *request, err error) {
 	var refused *RefusedError
 	if errors.As(err, &refused) {
@@ -119,9 +121,10 @@ func (e *enforcer) fail(w http.ResponseWriter, r *http.Request, req *request, er
 		return
 	}
 	e.failure(req, err)
-	if r.Context().Err() == nil {
-		writeFailure(w, req, err)
+	if r.Context().Err() != nil {
+		panic(http.ErrAbortHandler)
 	}
+	writeFailure(w, req, err)
 }
 
 // targetOf reads the target of a proxy request and refuses every form that
@@ -145,6 +148,9 @@ func connectTarget(r *http.Request) (hostname.Target, error) {
 	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
 		return hostname.Target{}, errors.New("a CONNECT request has no content (RFC 9110 section 9.3.6)")
 	}
+	if strings.Contains(r.RequestURI, "@") { // not quoted: it may be a password
+		return hostname.Target{}, errUserinfo
+	}
 	return hostname.ParseTarget(r.RequestURI)
 }
 
@@ -153,11 +159,14 @@ func forwardTarget(r *http.Request) (hostname.Target, error) {
 	if r.ProtoMajor != 1 {
 		return hostname.Target{}, fmt.Errorf("%s is not spoken here; use HTTP/1.1", r.Proto)
 	}
-	return urlTarget(r.URL)
+	return urlTarget(r.URL, r.RequestURI)
 }
 
-// urlTarget is the target of an http:// URL, and refuses every other.
-func urlTarget(u *url.URL) (hostname.Target, error) {
+var errUserinfo = errors.New("a target with a user name or password in it is refused (RFC 9110 section 4.2.4); send an Authorization header")
+
+// urlTarget is the target of an http:// URL, and refuses every other. Like
+// connectTarget it goes by the bytes, text: net/url undoes escapes in a host.
+func urlTarget(u *url.URL, text string) (hostname.Target, error) {
 	switch {
 	case u.Scheme == "":
 		return hostname.Target{}, errors.New("this is an HTTP proxy, not a web server: send it requests with a full http:// URL, " +
@@ -167,11 +176,12 @@ func urlTarget(u *url.URL) (hostname.Target, error) {
 	case u.Scheme != "http":
 		return hostname.Target{}, fmt.Errorf("the scheme %.20q is not carried; http:// and CONNECT are", u.Scheme)
 	case u.User != nil:
-		return hostname.Target{}, errors.New("a URL with a user name or password in it is refused (RFC 9110 section 4.2.4); send an Authorization header")
+		return hostname.Target{}, errUserinfo
 	case u.Opaque != "":
 		return hostname.Target{}, errors.New("the URL has no host; write http://host/path")
 	}
-	return hostname.ParseTargetDefault(u.Host, 80)
+	_, rest, _ := strings.Cut(text, "://")
+	return hostname.ParseTargetDefault(urlAuthority(rest), 80)
 }
 
 // connect dials, and only then answers 200: a client must be able to tell a

@@ -35,6 +35,20 @@ type lab struct {
 	log *logBuffer
 }
 
+// serve carries name:port to a TCP server.
+func (l *lab) serve(name string, port uint16, handle func(*net.TCPConn)) *testnet.Origin {
+	o := testnet.Serve(l.t, handle)
+	l.host(name, port, o.Addr())
+	return o
+}
+
+// logged waits until the log has a text: an answer may be out before the line
+// about it is.
+func (l *lab) logged(t testing.TB, text string) {
+	t.Helper()
+	eventually(t, "a log line with "+text, func() bool { return strings.Contains(l.log.String(), text) })
+}
+
 // publicAddr is what names resolve to unless a test says otherwise.
 const publicAddr = "93.184.215.14"
 
@@ -93,6 +107,43 @@ func (l *lab) origin(name string, port uint16, handler http.HandlerFunc) *httpte
 	l.host(name, port, s.Listener.Addr())
 	return s
 }
+
+// source is a host's own configuration, which a test changes.
+type source struct {
+	mu     sync.Mutex
+	config networkproxy.Config
+	err    error
+}
+
+func newSource(c networkproxy.Config) *source {
+	c.Enabled = true
+	return &source{config: c}
+}
+
+func (s *source) set(change func(*networkproxy.Config)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.config)
+}
+
+// fail makes every later load fail.
+func (s *source) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+// builder has a proxy take its configuration from s.
+func (s *source) builder(b *networkproxy.Builder) { b.ConfigSource(s.load) }
+
+func (s *source) load(context.Context) (networkproxy.Config, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config, s.err
+}
+
+// addrs is short for the answer that it makes.
+func addrs(list ...string) testnet.Answer { return testnet.Addrs(list...) }
 
 // client is an HTTP client that goes through the proxy and keeps its
 // connections for itself.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/ipclass"
 )
 
 // ownListeners is the set of ports that the proxy listens on. Reading it
@@ -74,6 +75,9 @@ func (o *ownListeners) has(port uint16) bool {
 // interface list that cannot be read counts as a yes: refusing is safe.
 func isThisMachine(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
+	if carried := ipclass.Carried(a); carried.IsValid() && isThisMachine(carried) {
+		return true // by a translator or a tunnel of this machine's own
+	}
 	if a.IsLoopback() || a.IsUnspecified() {
 		return true
 	}

@@ -122,11 +122,14 @@ func (l ruleSets) matchExplicit(t hostname.Target) (Rule, bool) {
 }
 
 // matchAddr is match over the address and CIDR entries, for an address that
-// a name resolved to.
+// is dialed. An IPv6 address that carries an IPv4 address is a second
+// spelling of the same place, and matches what that one does.
 func (l ruleSets) matchAddr(a netip.Addr, port uint16) (Rule, bool) {
-	for _, s := range l {
-		if i, ok := s.set.MatchAddr(a, port); ok {
-			return s.rule(i), true
+	for _, a := range [...]netip.Addr{a, ipclass.Carried(a)} {
+		for _, s := range l {
+			if i, ok := s.set.MatchAddr(a, port); ok {
+				return s.rule(i), true
+			}
 		}
 	}
 	return Rule{}, false
@@ -175,7 +178,11 @@ func (p *policy) judge(q *query, approval Source, tr *trace) (v Verdict, miss bo
 	}
 	tr.pass(checkOwnListener)
 
-	if rule, ok := p.deny.match(q.target); ok {
+	rule, denied := p.deny.match(q.target)
+	if !denied && q.target.Host.IsIP() {
+		rule, denied = p.deny.matchAddr(q.target.Host.Addr(), q.target.Port)
+	}
+	if denied {
 		return refuse(checkDenylist, ReasonDenied, SourceBaselinePolicy, rule)
 	}
 	tr.pass(checkDenylist)

@@ -8,6 +8,8 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -39,15 +41,21 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	leave := context.AfterFunc(r.Context(), func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer leave()
 
-	back := bufio.NewReader(conn)
+	limit := &io.LimitedReader{R: conn, N: maxAnswerHeaderBytes}
+	back := bufio.NewReader(limit)
 	answer, err := h.requestUpgrade(conn, back, r, req)
 	if err != nil {
 		h.fail(w, r, req, live.because(err))
 		return
 	}
 	defer answer.Body.Close()
+	limit.N = math.MaxInt64 // it was for the header
 	conn.SetDeadline(time.Time{})
 	if answer.StatusCode != http.StatusSwitchingProtocols {
+		if err := checkAnswer(answer); err != nil {
+			h.fail(w, r, req, err)
+			return
+		}
 		h.count.allowed.Add(1)
 		h.forward.answer(w, http.NewResponseController(w), answer)
 		return

@@ -72,6 +72,39 @@ func of6(hi, lo uint64) Class {
 	return c
 }
 
+// Carried returns the IPv4 address that an IPv6 address carries, of which it is a second spelling: that of an
+// IPv4-compatible, IPv4-translated, NAT64 (RFC 6052) or 6to4 address, of a Teredo client, or of an ISATAP interface. It
+// returns the zero Addr for every other address. An IPv4-mapped address carries nothing: unmapped, it is IPv4. Carried
+// does not allocate.
+func Carried(a netip.Addr) netip.Addr {
+	if !a.Is6() || a.Is4In6() {
+		return netip.Addr{}
+	}
+	b := a.As16()
+	hi, lo := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
+	embeds := embedsNothing
+	if block := find6(hi, lo); block != nil {
+		embeds = block.embeds
+	}
+	var inner uint32
+	switch embeds {
+	case embedsLow32:
+		inner = uint32(lo)
+	case embeds6to4:
+		inner = uint32(hi >> 16)
+	case embedsTeredo:
+		inner = ^uint32(lo)
+	default:
+		if _, ok := isatap(lo); !ok {
+			return netip.Addr{}
+		}
+		inner = uint32(lo)
+	}
+	var v4 [4]byte
+	binary.BigEndian.PutUint32(v4[:], inner)
+	return netip.AddrFrom4(v4)
+}
+
 // isatap reports whether lo is the interface identifier of RFC 5214 section 6.1 (00-00-5E-FE or, with the universal
 // bit, 02-00-5E-FE, then an IPv4 address), and the block of that IPv4 address.
 func isatap(lo uint64) (inner *block, ok bool) {

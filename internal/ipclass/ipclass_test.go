@@ -139,6 +139,28 @@ func low32(prefix string) func([4]byte) netip.Addr {
 	}
 }
 
+func TestCarried(t *testing.T) {
+	t.Parallel()
+	v4 := netip.AddrFrom4([4]byte{8, 8, 4, 4})
+	for _, tt := range carriers {
+		want := v4
+		switch tt.name {
+		case "mapped", "NAT64 local":
+			want = netip.Addr{}
+		case "ISATAP in 6to4", "Teredo server":
+			continue // two addresses; the one that is reached counts
+		}
+		if got := ipclass.Carried(tt.wrap(v4.As4())); got != want {
+			t.Errorf("%s: Carried(%v) = %v, want %v", tt.name, tt.wrap(v4.As4()), got, want)
+		}
+	}
+	for _, none := range []string{"8.8.4.4", "::", "::1", "2606:4700::1", "64:ff9b:1::808:404", "fe80::1"} {
+		if got := ipclass.Carried(netip.MustParseAddr(none)); got.IsValid() {
+			t.Errorf("Carried(%s) = %v, want none", none, got)
+		}
+	}
+}
+
 func TestCarriers(t *testing.T) {
 	t.Parallel()
 	// By carrier: what 8.8.8.8 and 127.0.0.1 inside it are; "" is public.

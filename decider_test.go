@@ -1,0 +1,348 @@
+// The host's own say: when it is asked, what it is told, and that whatever it
+// does harms only the request in question.
+
+package networkproxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+type (
+	request  = networkproxy.PolicyRequest
+	decision = networkproxy.Decision
+)
+
+func withDecider(d networkproxy.PolicyDecider) func(*networkproxy.Builder) {
+	return func(b *networkproxy.Builder) { b.PolicyDecider(d) }
+}
+
+func TestDecisions(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		decide   func(ctx context.Context) (decision, error)
+		status   int
+		reason   networkproxy.Reason
+		decision string
+	}{
+		{"the zero decision", func(context.Context) (decision, error) { return decision{}, nil }, 403, "policy_denied", "deny"},
+		{"allow", func(context.Context) (decision, error) { return networkproxy.Allow(), nil }, 200, "", ""},
+		{"deny", func(context.Context) (decision, error) { return networkproxy.Deny("no uploads today"), nil }, 403, "no uploads today", "deny"},
+		{"deny without a word", func(context.Context) (decision, error) { return networkproxy.Deny(""), nil }, 403, "policy_denied", "deny"},
+		{"deny of blanks", func(context.Context) (decision, error) { return networkproxy.Deny(" \t\r\n "), nil }, 403, "policy_denied", "deny"},
+		{"ask", func(context.Context) (decision, error) { return networkproxy.Ask("first time"), nil }, 403, "first time", "ask"},
+		{"ask without a word", func(context.Context) (decision, error) { return networkproxy.Ask(""), nil }, 403, "policy_denied", "ask"},
+		{"a header in the reason", func(context.Context) (decision, error) {
+			return networkproxy.Deny("x\r\nx-proxy-error: none\r\n\r\n<b>"), nil
+		}, 403, "xx-proxy-error: none<b>", "deny"},
+		{"a terminal in the reason", func(context.Context) (decision, error) { return networkproxy.Deny("\x1b[2J\u009b2Jred\x00"), nil }, 403, "[2J2Jred", "deny"},
+		{"bytes in the reason", func(context.Context) (decision, error) { return networkproxy.Deny("a\xff\xfeb é"), nil }, 403, "ab é", "deny"},
+		{"a long reason", func(context.Context) (decision, error) { return networkproxy.Deny(strings.Repeat("é", 1000)), nil }, 403,
+			networkproxy.Reason(strings.Repeat("é", 100)), "deny"},
+		{"a reason of the built-in ones", func(context.Context) (decision, error) { return networkproxy.Deny("denied"), nil }, 403, "denied", "deny"},
+		{"an error", func(context.Context) (decision, error) { return decision{}, errors.New("secret trouble") }, 403, "decider_failed", "deny"},
+		{"allow and an error", func(context.Context) (decision, error) { return networkproxy.Allow(), errors.New("trouble") }, 403, "decider_failed", "deny"},
+		{"ask and an error", func(context.Context) (decision, error) { return networkproxy.Ask("x"), errors.New("trouble") }, 403, "decider_failed", "deny"},
+		{"a panic", func(context.Context) (decision, error) { panic("secret trouble") }, 403, "decider_failed", "deny"},
+		{"a panic of nil", func(context.Context) (decision, error) { panic(nil) }, 403, "decider_failed", "deny"},
+		{"Goexit", func(context.Context) (decision, error) { runtime.Goexit(); return networkproxy.Allow(), nil }, 403, "decider_failed", "deny"},
+		{"too late", func(ctx context.Context) (decision, error) { <-ctx.Done(); return networkproxy.Allow(), nil }, 403, "decider_timeout", "deny"},
+		{"too late, with an error", func(ctx context.Context) (decision, error) { <-ctx.Done(); return decision{}, ctx.Err() }, 403, "decider_timeout", "deny"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := start(t, allow("listed.example"), func(b *networkproxy.Builder) {
+				b.PolicyDecider(func(ctx context.Context, _ request) (decision, error) { return tt.decide(ctx) })
+				if strings.HasPrefix(tt.name, "too late") {
+					b.DeciderTimeout(20 * time.Millisecond)
+				}
+			})
+			origin := l.origin("asked.example", 80, func(http.ResponseWriter, *http.Request) {})
+			l.host("listed.example", 80, origin.Listener.Addr())
+
+			w := l.wire(t)
+			w.get("http://asked.example/")
+			a := w.answer("GET")
+			if a.StatusCode != tt.status {
+				t.Fatalf("%s %s", a.Status, a.body)
+			}
+			if tt.status == 403 {
+				f := a.refusal(t)
+				if f.Reason != string(tt.reason) || f.Decision != tt.decision || f.Source != "decider" || f.Rule != "" {
+					t.Errorf("%+v", f)
+				}
+				if got := a.Header.Get("x-proxy-error"); got != "blocked-by-policy" {
+					t.Errorf("x-proxy-error: %q", got)
+				}
+				if strings.Contains(a.body, "secret") {
+					t.Errorf("the client is told what is the host's: %s", a.body)
+				}
+				if b := l.Blocked(); len(b) != 1 || b[0].Reason != tt.reason || b[0].Decision != tt.decision || b[0].Source != networkproxy.SourceDecider {
+					t.Errorf("recorded %+v", b)
+				}
+			}
+			// Only its own request suffered.
+			w.get("http://listed.example/")
+			if a := w.answer("GET"); a.StatusCode != 200 {
+				t.Errorf("the next request: %s", a.Status)
+			}
+		})
+	}
+}
+
+// TestDeciderIsAskedAboutMissesOnly counts the calls.
+func TestDeciderIsAskedAboutMissesOnly(t *testing.T) {
+	t.Parallel()
+	config := allow("listed.example", "private.example")
+	config.Policy.DeniedDomains = []string{"denied.example", "45.33.0.0/16"}
+	var asked atomic.Int64
+	l := start(t, config, withDecider(func(context.Context, request) (decision, error) {
+		asked.Add(1)
+		return networkproxy.Allow(), nil
+	}))
+	l.dns.Set("private.example", addrs("10.0.0.1"))
+	l.dns.Set("miss-private.example", addrs("10.0.0.1"))
+	l.dns.Set("miss-denied.example", addrs("45.33.1.1"))
+	l.dns.Set("miss-self.example", addrs("127.0.0.1"))
+	_, adminPort, _ := net.SplitHostPort(l.AdminAddr())
+	for _, tt := range []struct {
+		name, method, target string
+		mode                 networkproxy.Mode
+		asked                int64
+		want                 networkproxy.Reason
+	}{
+		{"denied", "CONNECT", "denied.example:443", "full", 0, networkproxy.ReasonDenied},
+		{"denied address", "CONNECT", "45.33.1.1:443", "full", 0, networkproxy.ReasonDenied},
+		{"local", "CONNECT", "10.0.0.1:443", "full", 0, networkproxy.ReasonNotAllowedLocal},
+		{"localhost", "CONNECT", "localhost:443", "full", 0, networkproxy.ReasonNotAllowedLocal},
+		{"the proxy", "CONNECT", "127.0.0.1:" + adminPort, "full", 0, networkproxy.ReasonNotAllowedLocal},
+		{"listed, and local by DNS", "CONNECT", "private.example:443", "full", 0, networkproxy.ReasonNotAllowedLocal},
+		{"the mode forbids CONNECT", "CONNECT", "miss.example:443", "limited", 0, networkproxy.ReasonMethodNotAllowed},
+		{"the mode forbids POST", "POST", "http://miss.example/", "limited", 0, networkproxy.ReasonMethodNotAllowed},
+		// An allow does not reach beyond the miss.
+		{"allowed, and local by DNS", "CONNECT", "miss-private.example:443", "full", 1, networkproxy.ReasonNotAllowedLocal},
+		{"allowed, and denied by DNS", "CONNECT", "miss-denied.example:443", "full", 1, networkproxy.ReasonDenied},
+		{"allowed, and the proxy by DNS", "CONNECT", "miss-self.example:" + adminPort, "full", 1, networkproxy.ReasonNotAllowedLocal},
+	} {
+		asked.Store(0)
+		if err := l.SetMode(tt.mode); err != nil {
+			t.Fatal(err)
+		}
+		w := l.wire(t)
+		w.request(tt.method, tt.target, "Content-Length: 0")
+		a := w.head("GET")
+		list := l.Blocked()
+		if b := list[len(list)-1]; a.StatusCode != 403 || b.Reason != tt.want || asked.Load() != tt.asked {
+			t.Errorf("%s: %s, %q, asked %d times; want %q, %d", tt.name, a.Status, b.Reason, asked.Load(), tt.want, tt.asked)
+		}
+	}
+}
+
+// TestDeciderIsTold compares the whole of what it is told.
+func TestDeciderIsTold(t *testing.T) {
+	t.Parallel()
+	told := make(chan request, 1)
+	l := start(t, allow(), withDecider(func(_ context.Context, r request) (decision, error) {
+		told <- r
+		return decision{}, nil
+	}))
+	for _, tt := range []struct {
+		method, target string
+		want           request
+	}{
+		{"PUT", "http://BÜCHER.example.:8080/secret?token", request{Protocol: "http", Host: "xn--bcher-kva.example", Port: 8080, Method: "PUT"}},
+		{"GET", "http://Miss.Example/", request{Protocol: "http", Host: "miss.example", Port: 80, Method: "GET"}},
+		{"CONNECT", "MISS.example.:443", request{Protocol: "https_connect", Host: "miss.example", Port: 443, Method: "CONNECT"}},
+		{"CONNECT", "[2606:4700:0:0::1]:443", request{Protocol: "https_connect", Host: "2606:4700::1", Port: 443, Method: "CONNECT"}},
+		{"CONNECT", "[::ffff:1.1.1.1]:443", request{Protocol: "https_connect", Host: "1.1.1.1", Port: 443, Method: "CONNECT"}},
+	} {
+		w := l.wire(t)
+		w.send(tt.method + " " + tt.target + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+		got := wait(t, told, "the question")
+		if got.Client.String() != w.LocalAddr().String() {
+			t.Errorf("client %v, want %v", got.Client, w.LocalAddr())
+		}
+		got.Client = tt.want.Client
+		if got.Labels != nil {
+			t.Errorf("labels %v", got.Labels)
+		}
+		if got.Protocol != tt.want.Protocol || got.Host != tt.want.Host || got.Port != tt.want.Port || got.Method != tt.want.Method || got.Command != "" || got.ExecPolicyHint != "" {
+			t.Errorf("%s %s: told %+v, want %+v", tt.method, tt.target, got, tt.want)
+		}
+	}
+}
+
+// TestDenyWhileTheDeciderThinks: what arrives before the answer wins over it.
+func TestDenyWhileTheDeciderThinks(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		change func(l *lab, s *source) error
+		want   networkproxy.Reason
+	}{
+		{"a run-time deny", func(l *lab, _ *source) error { return l.DenyDomain("miss.example") }, networkproxy.ReasonDenied},
+		{"a reload", func(l *lab, s *source) error {
+			s.set(func(c *networkproxy.Config) { c.Policy.DeniedDomains = []string{"*.example"} })
+			return l.Reload(context.Background())
+		}, networkproxy.ReasonDenied},
+		{"a deny of the address", func(l *lab, _ *source) error { return l.DenyDomain(publicAddr + "/32") }, networkproxy.ReasonDenied},
+		{"the limited mode", func(l *lab, _ *source) error { return l.SetMode(networkproxy.ModeLimited) }, networkproxy.ReasonMethodNotAllowed},
+		{"turned off", func(l *lab, s *source) error {
+			s.set(func(c *networkproxy.Config) { c.Enabled = false })
+			return l.Reload(context.Background())
+		}, networkproxy.ReasonProxyDisabled},
+		{"nothing", func(*lab, *source) error { return nil }, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			thinking, answer := make(chan struct{}), make(chan struct{})
+			s := newSource(allow())
+			l := startSource(t, s.builder, withDecider(func(context.Context, request) (decision, error) {
+				close(thinking)
+				<-answer
+				return networkproxy.Allow(), nil
+			}))
+			l.host("miss.example", 443, testnet.Echo(t).Addr())
+			w := l.wire(t)
+			w.request("CONNECT", "miss.example:443")
+			wait(t, thinking, "the question")
+			if err := tt.change(l, s); err != nil {
+				t.Error(err)
+			}
+			close(answer)
+			a := w.head("CONNECT")
+			var got networkproxy.Reason
+			if list := l.Blocked(); len(list) > 0 {
+				got = list[0].Reason
+			}
+			if got != tt.want || (a.StatusCode == 200) != (tt.want == "") {
+				t.Errorf("%s %q, want %q", a.Status, got, tt.want)
+			}
+		})
+	}
+}
+
+// TestDeciderConcurrency asks for many at once: the answers do not wait for
+// each other, and one that hangs holds up nobody.
+func TestDeciderConcurrency(t *testing.T) {
+	t.Parallel()
+	const n = 20
+	var together sync.WaitGroup
+	together.Add(n)
+	l := start(t, allow(), withDecider(func(ctx context.Context, r request) (decision, error) {
+		if r.Host == "hangs.example" {
+			<-ctx.Done()
+			return decision{}, ctx.Err()
+		}
+		together.Done()
+		together.Wait() // for all to be here
+		return networkproxy.Deny(r.Host), nil
+	}))
+	hanging := l.wire(t)
+	hanging.get("http://hangs.example/")
+	var wires []*wire
+	for i := range n { // different questions: identical ones would be one
+		w := l.wire(t)
+		w.get(fmt.Sprintf("http://miss%d.example/", i))
+		wires = append(wires, w)
+	}
+	for i, w := range wires {
+		if f := w.answer("GET").refusal(t); string(f.Reason) != fmt.Sprintf("miss%d.example", i) {
+			t.Errorf("%+v", f)
+		}
+	}
+	hanging.Close()
+}
+
+// TestDeciderContextEnds when the client leaves, and when the proxy does.
+func TestDeciderContextEnds(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"the client leaves", "Close", "Shutdown"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			asked, ended := make(chan struct{}), make(chan struct{})
+			l := start(t, allow(), withDecider(func(ctx context.Context, _ request) (decision, error) {
+				close(asked)
+				<-ctx.Done()
+				close(ended)
+				return networkproxy.Allow(), nil // too late
+			}))
+			w := l.wire(t)
+			w.request("CONNECT", "miss.example:443")
+			wait(t, asked, "the question")
+			switch how {
+			case "Close":
+				l.Close()
+			case "Shutdown":
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+				defer cancel()
+				l.Shutdown(ctx)
+			default:
+				w.Close()
+			}
+			wait(t, ended, "the end of the decider's context")
+			eventually(t, "a refusal on record", func() bool { return len(l.Blocked()) == 1 })
+			if b := l.Blocked()[0]; b.Reason != networkproxy.ReasonCanceled {
+				t.Errorf("recorded %+v", b)
+			}
+			if len(l.dns.Queries()) > 0 {
+				t.Errorf("looked up %q", l.dns.Queries())
+			}
+		})
+	}
+}
+
+// TestDeciderThatIgnoresItsContext costs its request the deadline, and the end
+// of the proxy nothing.
+func TestDeciderThatIgnoresItsContext(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	defer close(release)
+	l := start(t, allow(), func(b *networkproxy.Builder) {
+		b.DeciderTimeout(20 * time.Millisecond).PolicyDecider(func(context.Context, request) (decision, error) {
+			<-release
+			return networkproxy.Allow(), nil
+		})
+	})
+	w := l.wire(t)
+	w.get("http://miss.example/")
+	if f := w.answer("GET").refusal(t); f.Reason != "decider_timeout" {
+		t.Errorf("%+v", f)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- l.Shutdown(ctx) }()
+	wait(t, ended, "the end of Shutdown")
+	l.logged(t, "left behind")
+}
+
+func TestDecisionString(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		d    decision
+		want string
+	}{
+		{networkproxy.Allow(), "allow"},
+		{networkproxy.Ask("why"), "ask(why)"},
+		{networkproxy.Deny("no"), "deny(no)"},
+		{decision{}, "deny()"},
+	} {
+		if got := tt.d.String(); got != tt.want {
+			t.Errorf("String = %q, want %q", got, tt.want)
+		}
+	}
+}

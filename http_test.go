@@ -1,0 +1,714 @@
+// Forwarding plain HTTP: what reaches the origin, what reaches the client, and
+// when.
+
+package networkproxy_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+const emptyAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+// TestForwardedHeader compares every byte of the request head that the origin
+// gets.
+func TestForwardedHeader(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		send string
+		want []string // the head's lines; those after the first in any order
+	}{
+		{
+			"nothing is added", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n\r\n",
+			[]string{"GET / HTTP/1.1", "Host: o.example"},
+		},
+		{
+			"end-to-end fields", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nUser-Agent: me\r\nAccept-Encoding: br\r\nCookie: a=b\r\nCookie: c=d\r\n" +
+				"X-Forwarded-For: mine\r\nVia: 1.0 mine\r\nAuthorization: Basic eA==\r\nx-low: 1\r\n\r\n",
+			[]string{"GET / HTTP/1.1", "Host: o.example", "User-Agent: me", "Accept-Encoding: br", "Cookie: a=b", "Cookie: c=d",
+				"X-Forwarded-For: mine", "Via: 1.0 mine", "Authorization: Basic eA==", "X-Low: 1"},
+		},
+		{
+			"hop by hop", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nConnection: keep-alive, X-Hop\r\nConnection: x-hop-2,,\r\nX-Hop: 1\r\nX-Hop-2: 2\r\n" +
+				"Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic c2VjcmV0\r\nProxy-Anything: 1\r\nproxy-lower: 1\r\n" +
+				"TE: deflate;q=0.5\r\nUpgrade: websocket\r\nTrailer: X-T\r\nX-Stays: 1\r\n\r\n",
+			[]string{"GET / HTTP/1.1", "Host: o.example", "X-Stays: 1"},
+		},
+		{
+			"TE: trailers is ours to say too", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nTE: gzip, Trailers\r\nConnection: TE\r\n\r\n",
+			[]string{"GET / HTTP/1.1", "Host: o.example", "Te: trailers"},
+		},
+		{
+			"Connection takes neither Host nor framing", "POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\nConnection: host, content-length, transfer-encoding\r\nContent-Length: 3\r\n\r\nabc",
+			[]string{"POST / HTTP/1.1", "Host: o.example", "Content-Length: 3"},
+		},
+		{
+			"the target wins over Host", "GET http://O.example:80/ HTTP/1.1\r\nHost: denied.example\r\n\r\n",
+			[]string{"GET / HTTP/1.1", "Host: o.example"},
+		},
+		{
+			"HTTP/1.0", "GET http://o.example/x HTTP/1.0\r\n\r\n",
+			[]string{"GET /x HTTP/1.1", "Host: o.example"},
+		},
+		{
+			"query byte for byte", "GET http://o.example/?a=1&&b=%zz;c=+%20\"|{}&é HTTP/1.1\r\nHost: o.example\r\n\r\n",
+			[]string{"GET /?a=1&&b=%zz;c=+%20\"|{}&é HTTP/1.1", "Host: o.example"},
+		},
+		{
+			"an empty query stays", "GET http://o.example/? HTTP/1.1\r\nHost: o.example\r\n\r\n",
+			[]string{"GET /? HTTP/1.1", "Host: o.example"},
+		},
+		{
+			"path byte for byte", "GET http://o.example/a%2Fb//../%7Eé/{x}|\"^;p=1,[2] HTTP/1.1\r\nHost: o.example\r\n\r\n",
+			[]string{"GET /a%2Fb//../%7Eé/{x}|\"^;p=1,[2] HTTP/1.1", "Host: o.example"},
+		},
+		{
+			"two slashes", "GET http://o.example//p.example/a%2Fb//c HTTP/1.1\r\nHost: o.example\r\n\r\n",
+			[]string{"GET //p.example/a%2Fb//c HTTP/1.1", "Host: o.example"},
+		},
+		{
+			"a path of escapes", "GET http://o.example/%2f%2F%00%ff HTTP/1.1\r\nHost: o.example\r\n\r\n",
+			[]string{"GET /%2f%2F%00%ff HTTP/1.1", "Host: o.example"},
+		},
+		{
+			"no path", "GET http://o.example?q HTTP/1.1\r\nHost: o.example\r\n\r\n",
+			[]string{"GET /?q HTTP/1.1", "Host: o.example"},
+		},
+		{
+			"OPTIONS of the server", "OPTIONS http://o.example HTTP/1.1\r\nHost: o.example\r\n\r\n", // RFC 9112 section 3.2.4
+			[]string{"OPTIONS * HTTP/1.1", "Host: o.example"},
+		},
+		{
+			"a method of one's own", "PROPFIND http://o.example/ HTTP/1.1\r\nHost: o.example\r\nDepth: 1\r\n\r\n",
+			[]string{"PROPFIND / HTTP/1.1", "Host: o.example", "Depth: 1"},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := start(t, allow("o.example"), nil)
+			heads := l.scripted("o.example", emptyAnswer)
+			w := l.wire(t)
+			w.send(tt.send)
+			if a := w.answer("GET"); a.StatusCode != 200 {
+				t.Fatalf("%s: %s", a.Status, a.body)
+			}
+			got := strings.Split(strings.TrimSuffix(wait(t, heads, "the request"), "\r\n\r\n"), "\r\n")
+			slices.Sort(got[1:])
+			slices.Sort(tt.want[1:])
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("the origin got\n%q, want\n%q", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestAnswerHeader compares every line of the head that the client gets.
+func TestAnswerHeader(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, method, answer, want string }{
+		{
+			"nothing is added", "GET", "HTTP/1.1 299 Whatever\r\nContent-Length: 2\r\nX-A: 1\r\nX-A: 2\r\n\r\nhi",
+			"HTTP/1.1 299 status code 299\r\nContent-Length: 2\r\nX-A: 1\r\nX-A: 2\r\n\r\nhi",
+		},
+		{
+			"hop by hop", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: X-Hop, content-length\r\nX-Hop: 1\r\nKeep-Alive: timeout=1\r\n" +
+				"Proxy-Authenticate: Basic realm=x\r\nProxy-Connection: close\r\nUpgrade: h2c\r\nX-B: 1\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-B: 1\r\n\r\n",
+		},
+		{
+			"only the proxy speaks for the proxy", "GET", "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nX-Proxy-Error: blocked-by-allowlist\r\nx-proxy-error: x\r\n\r\n",
+			"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+		},
+		{
+			"fields of the origin's own", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: now\r\nContent-Encoding: gzip\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\nDate: now\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n",
+		},
+		{
+			"HEAD keeps the length", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 123\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nContent-Length: 123\r\n\r\n",
+		},
+		{
+			"HEAD of a stream", "HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+			"HTTP/1.1 200 OK\r\n\r\n",
+		},
+		{
+			"204", "GET", "HTTP/1.1 204 No Content\r\nX-C: 1\r\n\r\n",
+			"HTTP/1.1 204 No Content\r\nX-C: 1\r\n\r\n",
+		},
+		{
+			"304", "GET", "HTTP/1.1 304 Not Modified\r\nEtag: \"x\"\r\n\r\n",
+			"HTTP/1.1 304 Not Modified\r\nEtag: \"x\"\r\n\r\n",
+		},
+		{
+			"to the end of the connection", "GET", "HTTP/1.0 200 OK\r\nX-D: 1\r\n\r\nall of it",
+			"HTTP/1.1 200 OK\r\nX-D: 1\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nall of it\r\n0\r\n\r\n",
+		},
+		{
+			"a 401 is the client's affair", "GET", "HTTP/1.1 401 Unauthorized\r\nWww-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n",
+			"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nWww-Authenticate: Basic\r\n\r\n",
+		},
+		{
+			"a 301 is the client's affair", "GET", "HTTP/1.1 301 Moved Permanently\r\nLocation: http://denied.example/\r\nContent-Length: 0\r\n\r\n",
+			"HTTP/1.1 301 Moved Permanently\r\nContent-Length: 0\r\nLocation: http://denied.example/\r\n\r\n",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := start(t, allow("o.example"), nil)
+			l.scripted("o.example", tt.answer)
+			w := l.wire(t)
+			w.request(tt.method, "http://o.example/")
+			// A second request, malformed, makes the proxy close behind the answer.
+			got := w.read(len(tt.want))
+			if sortedHead(got) != sortedHead(tt.want) {
+				t.Errorf("the client got\n%q, want\n%q", got, tt.want)
+			}
+			w.send("END\r\n\r\n")
+			if rest := w.rest(); !strings.HasPrefix(rest, "HTTP/1.1 400") {
+				t.Errorf("behind the answer: %.100q", rest)
+			}
+		})
+	}
+}
+
+// sortedHead puts the fields of a head in order.
+func sortedHead(s string) string {
+	head, body, _ := strings.Cut(s, "\r\n\r\n")
+	fields := strings.Split(head, "\r\n")
+	slices.Sort(fields[1:])
+	return strings.Join(fields, "\r\n") + "\r\n\r\n" + body
+}
+
+// TestPooling shows that connections are kept on both sides.
+func TestPooling(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example", "p.example"), nil)
+	origin := l.serve("o.example", 80, func(c *net.TCPConn) {
+		r := bufio.NewReader(c)
+		for readHead(r) != "" {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	l.host("p.example", 80, origin.Addr())
+	for range 3 {
+		w := l.wire(t)
+		for range 5 {
+			w.get("http://o.example/")
+			if a := w.answer("GET"); a.body != "ok" {
+				t.Fatalf("%s %q", a.Status, a.body)
+			}
+		}
+	}
+	if n := origin.Accepted(); n != 1 {
+		t.Errorf("%d connections for 15 requests in turn, want 1", n)
+	}
+	// The same address under another name is another pool: what was judged
+	// for one name says nothing about another.
+	w := l.wire(t)
+	w.get("http://p.example/")
+	w.answer("GET")
+	if n := origin.Accepted(); n != 2 {
+		t.Errorf("%d connections for two names, want 2", n)
+	}
+	if q := l.dns.Queries(); !slices.Equal(q, []string{"o.example", "p.example"}) {
+		t.Errorf("queries: %q, want one for a connection", q)
+	}
+}
+
+// TestEventsArriveUnbuffered reads a stream whose origin waits between events
+// for the client to have got the last one, and the header before any.
+func TestEventsArriveUnbuffered(t *testing.T) {
+	t.Parallel()
+	for _, length := range []string{"", "30"} {
+		t.Run("length "+length, func(t *testing.T) {
+			t.Parallel()
+			l := start(t, allow("o.example"), nil)
+			next := make(chan struct{})
+			l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "text/event-stream")
+				if length != "" {
+					w.Header().Set("Content-Length", length)
+				}
+				rc := http.NewResponseController(w)
+				rc.Flush()
+				for i := range 3 {
+					select {
+					case <-next:
+					case <-r.Context().Done():
+						return
+					}
+					fmt.Fprintf(w, "data: %d\n\n\n", i)
+					rc.Flush()
+				}
+			})
+			w := l.wire(t)
+			w.get("http://o.example/")
+			a := w.head("GET") // while no event has been sent
+			if ct := a.Header.Get("Content-Type"); ct != "text/event-stream" {
+				t.Errorf("Content-Type %q", ct)
+			}
+			for i := range 3 {
+				next <- struct{}{}
+				b := make([]byte, 10)
+				if _, err := io.ReadFull(a.Body, b); err != nil || string(b) != fmt.Sprintf("data: %d\n\n\n", i) {
+					t.Fatalf("event %d: %q, %v", i, b, err)
+				}
+			}
+		})
+	}
+}
+
+// TestFullDuplex plays ping-pong between the content of a request and that of
+// its answer.
+func TestFullDuplex(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		rc.EnableFullDuplex()
+		rc.Flush()
+		buf := make([]byte, 100)
+		for {
+			n, err := r.Body.Read(buf)
+			io.WriteString(w, strings.ToUpper(string(buf[:n])))
+			rc.Flush()
+			if err != nil {
+				return
+			}
+		}
+	})
+	w := l.wire(t)
+	w.request("POST", "http://o.example/", "Transfer-Encoding: chunked")
+	a := w.head("POST")
+	for _, ping := range []string{"one", "two", "three"} {
+		w.send(fmt.Sprintf("%x\r\n%s\r\n", len(ping), ping))
+		pong := make([]byte, len(ping))
+		if _, err := io.ReadFull(a.Body, pong); err != nil || string(pong) != strings.ToUpper(ping) {
+			t.Fatalf("after %q: %q, %v", ping, pong, err)
+		}
+	}
+	w.send("0\r\n\r\n")
+	if rest, err := io.ReadAll(a.Body); err != nil || len(rest) != 0 {
+		t.Errorf("at the end: %q, %v", rest, err)
+	}
+}
+
+func TestContent(t *testing.T) {
+	t.Parallel()
+	const size = 3<<20 + 7
+	l := start(t, allow("o.example"), nil)
+	l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) {
+		sink := testnet.NewSink()
+		if _, err := io.Copy(sink, r.Body); err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("X-Received", fmt.Sprintf("%d %x", r.ContentLength, sink.Sum()))
+		if r.URL.Query().Has("length") {
+			w.Header().Set("Content-Length", strconv.Itoa(size))
+		}
+		io.Copy(w, testnet.NewSource(2, size))
+	})
+	for _, known := range []bool{true, false} {
+		t.Run(fmt.Sprintf("length known %t", known), func(t *testing.T) {
+			t.Parallel()
+			up, url, length := testnet.NewSource(1, size), "http://o.example/", int64(-1)
+			if known {
+				url, length = url+"?length", size
+			}
+			r, err := http.NewRequest("PUT", url, up)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.ContentLength = length
+			a, err := l.client().Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer a.Body.Close()
+			if got, want := a.Header.Get("X-Received"), fmt.Sprintf("%d %x", length, up.Sum()); got != want {
+				t.Errorf("sent %s, received %s", want, got)
+			}
+			if a.ContentLength != length {
+				t.Errorf("the answer's length is %d, want %d", a.ContentLength, length)
+			}
+			down, sink := testnet.NewSource(2, size), testnet.NewSink()
+			io.Copy(io.Discard, down)
+			if _, err := io.Copy(sink, a.Body); err != nil || sink.Sum() != down.Sum() {
+				t.Errorf("%d bytes down, %v", sink.Len(), err)
+			}
+		})
+	}
+}
+
+func TestTrailers(t *testing.T) {
+	t.Parallel()
+	t.Run("of an answer", func(t *testing.T) {
+		t.Parallel()
+		for name, answer := range map[string]string{
+			"announced":     "HTTP/1.1 200 OK\r\nTrailer: X-Sum, X-Other\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n",
+			"not announced": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n",
+			"in part":       "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n",
+			"with others":   "HTTP/1.1 200 OK\r\nTrailer: X-Sum, X-Gone\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n",
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				l := start(t, allow("o.example"), nil)
+				// A trailer is no way round what a header may not say.
+				l.scripted("o.example", answer+"X-Proxy-Error: blocked-by-policy\r\nConnection: close\r\nContent-Length: 5\r\nProxy-Authenticate: x\r\n\r\n")
+				w := l.wire(t)
+				w.get("http://o.example/", "TE: trailers")
+				a := w.answer("GET")
+				if a.body != "ok" || a.Trailer.Get("X-Sum") != "1" || a.Trailer.Get("X-Other") != "2" {
+					t.Errorf("%q, trailers %v", a.body, a.Trailer)
+				}
+				for _, name := range []string{"X-Proxy-Error", "Connection", "Content-Length", "Proxy-Authenticate"} {
+					if v, ok := a.Trailer[name]; ok {
+						t.Errorf("the trailer %s: %q was passed on", name, v)
+					}
+				}
+			})
+		}
+	})
+	t.Run("of a request", func(t *testing.T) {
+		t.Parallel()
+		l := start(t, allow("o.example"), nil)
+		got := make(chan string, 1)
+		l.serve("o.example", 80, func(c *net.TCPConn) {
+			r := bufio.NewReader(c)
+			var b strings.Builder
+			for !strings.HasSuffix(b.String(), "\r\n0\r\n") {
+				line, err := r.ReadString('\n')
+				b.WriteString(line)
+				if err != nil {
+					break
+				}
+			}
+			got <- b.String() + readHead(r)
+			io.WriteString(c, emptyAnswer)
+		})
+		w := l.wire(t)
+		w.request("POST", "http://o.example/", "Trailer: X-Sum", "Transfer-Encoding: chunked")
+		w.send("2\r\nhi\r\n0\r\nX-Sum: 7\r\nProxy-Authorization: secret\r\nX-Unix-Socket: /x\r\nContent-Length: 5\r\nConnection: close\r\n\r\n")
+		if a := w.answer("POST"); a.StatusCode != 200 {
+			t.Errorf("%s", a.Status)
+		}
+		want := "POST / HTTP/1.1\r\nHost: o.example\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 7\r\n\r\n"
+		if s := wait(t, got, "the request"); s != want {
+			t.Errorf("the origin got\n%q, want\n%q", s, want)
+		}
+	})
+}
+
+func TestInterimAnswers(t *testing.T) {
+	t.Parallel()
+	const answer = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nX-Proxy-Error: x\r\nConnection: x\r\n\r\n" +
+		"HTTP/1.1 102 Processing\r\n\r\n" +
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Final: 1\r\n\r\nok"
+	l := start(t, allow("o.example"), nil)
+	l.scripted("o.example", answer)
+	t.Run("HTTP/1.1", func(t *testing.T) {
+		t.Parallel()
+		w := l.wire(t)
+		w.get("http://o.example/", "Connection: close")
+		want := "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" +
+			"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Final: 1\r\nConnection: close\r\n\r\nok"
+		if got := w.rest(); got != want {
+			t.Errorf("the client got\n%q, want\n%q", got, want)
+		}
+	})
+	t.Run("HTTP/1.0 has none", func(t *testing.T) { // RFC 9110 section 15.2
+		t.Parallel()
+		w := l.wire(t)
+		w.send("GET http://o.example/ HTTP/1.0\r\n\r\n")
+		if got := w.rest(); !strings.HasPrefix(got, "HTTP/1.0 200 OK\r\n") {
+			t.Errorf("the client got\n%q", got)
+		}
+	})
+}
+
+func TestExpectContinue(t *testing.T) {
+	t.Parallel()
+	t.Run("the origin wants the content", func(t *testing.T) {
+		t.Parallel()
+		l := start(t, allow("o.example"), nil)
+		l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(w, r.Body) // the first Read sends 100
+		})
+		w := l.wire(t)
+		w.request("POST", "http://o.example/", "Expect: 100-continue", "Content-Length: 5")
+		if s := w.line() + w.line(); s != "HTTP/1.1 100 Continue" {
+			t.Fatalf("before the content: %q", s)
+		}
+		w.send("hello")
+		if a := w.answer("POST"); a.body != "hello" {
+			t.Errorf("%s %q", a.Status, a.body)
+		}
+	})
+	t.Run("the origin does not", func(t *testing.T) {
+		t.Parallel()
+		l := start(t, allow("o.example"), nil)
+		l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusRequestEntityTooLarge) })
+		w := l.wire(t)
+		w.request("POST", "http://o.example/", "Expect: 100-continue", "Content-Length: 5")
+		if s := w.line(); s != "HTTP/1.1 413 Request Entity Too Large" {
+			t.Errorf("in place of the content: %q", s)
+		}
+	})
+	t.Run("the policy does not", func(t *testing.T) {
+		t.Parallel()
+		l := start(t, allow("o.example"), nil)
+		w := l.wire(t)
+		w.request("POST", "http://other.example/", "Expect: 100-continue", "Content-Length: 5")
+		if s := w.line(); s != "HTTP/1.1 403 Forbidden" {
+			t.Errorf("in place of the content: %q", s)
+		}
+	})
+}
+
+// TestOriginMisbehaves holds broken answers against the proxy. None may pass
+// for a whole one.
+func TestOriginMisbehaves(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]string{
+		"nothing":                 "",
+		"garbage":                 "garbage\r\n\r\n",
+		"half a status line":      "HTTP/1.1 20",
+		"half a header":           "HTTP/1.1 200 OK\r\nContent-Le",
+		"no status":               "HTTP/1.1 \r\n\r\n",
+		"a status of words":       "HTTP/1.1 abc OK\r\n\r\n",
+		"a status below 100":      "HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n",
+		"status 0":                "HTTP/1.1 000 No\r\nContent-Length: 0\r\n\r\n",
+		"another version":         "HTTP/3.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+		"length of words":         "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+		"two lengths":             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+		"negative length":         "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+		"signed length":           "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\na",
+		"unknown transfer coding": "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+		"chunked twice":           "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+		"no colon":                "HTTP/1.1 200 OK\r\nContent-Length 0\r\n\r\n",
+		"space before the colon":  "HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n",
+		"NUL in a field":          "HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 0\r\n\r\n",
+		"a switch nobody asked":   "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nbytes",
+		"a header without end":    "HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 2<<20) + "\r\n\r\n",
+		"interim for ever":        strings.Repeat("HTTP/1.1 103 Early Hints\r\nX-A: "+strings.Repeat("a", 1000)+"\r\n\r\n", 3000),
+		"HTTP/2":                  "\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64",
+		"TLS":                     "\x15\x03\x01\x00\x02\x02\x46",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := start(t, allow("o.example"), nil)
+			l.scripted("o.example", answer)
+			w := l.wire(t)
+			w.get("http://o.example/")
+			a := w.head("GET")
+			for a.StatusCode == http.StatusEarlyHints {
+				a = w.head("GET")
+			}
+			if a.StatusCode != http.StatusBadGateway {
+				t.Fatalf("%s", a.Status)
+			}
+			body, err := io.ReadAll(a.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := reply{a, string(body)}.refusal(t)
+			if f.Status != "error" || f.Reason != "upstream_error" || f.Host != "o.example" {
+				t.Errorf("%+v", f)
+			}
+			if a.Header.Get("x-proxy-error") != "" || len(l.Blocked()) != 0 {
+				t.Error("a failure passes for a refusal")
+			}
+			if log := l.log.String(); strings.Contains(log, "panic") {
+				t.Errorf("a panic: %s", log)
+			}
+		})
+	}
+}
+
+// TestAnswerCutShort makes sure that half an answer does not look whole.
+func TestAnswerCutShort(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]string{
+		"length":         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+		"chunk":          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhalf",
+		"between chunks": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+		"bad chunk":      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\nmore\r\n0\r\n\r\n",
+		"bad trailer":    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\nno colon\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := start(t, allow("o.example"), nil)
+			l.scripted("o.example", answer)
+			w := l.wire(t)
+			w.get("http://o.example/")
+			a := w.head("GET")
+			body, err := io.ReadAll(a.Body)
+			if !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasPrefix("half", string(body)) {
+				t.Errorf("%s %q, %v", a.Status, body, err)
+			}
+		})
+	}
+}
+
+// TestClientLeaves watches the origin's side of a request whose client goes.
+func TestClientLeaves(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		answer string
+		send   string
+	}{
+		{"before the answer", "", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n\r\n"},
+		{"during the answer", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nsome", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n\r\n"},
+		{"during the request", "", "POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\nContent-Length: 1000000\r\n\r\nsome"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := start(t, allow("o.example"), nil)
+			got, gone := make(chan string, 1), make(chan error, 1)
+			l.serve("o.example", 80, func(c *net.TCPConn) {
+				r := bufio.NewReader(c)
+				got <- readHead(r)
+				io.WriteString(c, tt.answer)
+				_, err := io.Copy(io.Discard, r)
+				gone <- err
+			})
+			w := l.wire(t)
+			w.send(tt.send)
+			wait(t, got, "the request")
+			if tt.answer != "" {
+				w.head("GET")
+				w.read(len("some"))
+			}
+			w.Close()
+			wait(t, gone, "the end of the origin's side")
+		})
+	}
+}
+
+// TestHalfClosedClient sends a request and a FIN, as "nc -N" does. net/http
+// takes that for a client that has gone; what it must not get is an answer
+// that nobody gave.
+func TestHalfClosedClient(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	l.serve("o.example", 80, func(c *net.TCPConn) { io.Copy(io.Discard, c) }) // never answers
+	w := l.wire(t)
+	w.get("http://o.example/")
+	w.CloseWrite()
+	if rest := w.rest(); rest != "" {
+		t.Errorf("the client was told %q", rest)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	silent := func(b *networkproxy.Builder) {
+		networkproxy.SetConnect(b, func(ctx context.Context, _ netip.AddrPort) (*net.TCPConn, error) {
+			return nil, &net.OpError{Op: "dial", Err: timeoutError{}}
+		})
+	}
+	for _, tt := range []struct {
+		name   string
+		dns    testnet.Answer
+		change func(*networkproxy.Builder)
+		status int
+		reason string
+		says   string
+	}{
+		{"no such name", testnet.NXDomain(), nil, 502, "dns_failure", "no such host"},
+		{"name server fails", testnet.ServFail(), nil, 502, "dns_failure", "server misbehaving"},
+		{"no address", testnet.Addrs(), nil, 502, "dns_failure", "no such host"},
+		{"refused", testnet.Addrs(publicAddr), nil, 502, "connect_failure", "connection refused"},
+		{"time-out", testnet.Addrs(publicAddr), silent, 504, "timeout", "too slow"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := start(t, allow("o.example"), tt.change)
+			l.dns.Set("o.example", tt.dns)
+
+			w := l.wire(t)
+			w.get("http://o.example/")
+			a := w.answer("GET")
+			f := a.refusal(t)
+			if a.StatusCode != tt.status || f.Status != "error" || f.Reason != tt.reason || !strings.Contains(f.Message, tt.says) {
+				t.Errorf("GET: %s %+v", a.Status, f)
+			}
+
+			w.request("CONNECT", "o.example:443") // on the same connection
+			a = w.answer("CONNECT!")
+			if a.StatusCode != tt.status || !strings.Contains(a.body, tt.says) || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/plain") {
+				t.Errorf("CONNECT: %s %q", a.Status, a.body)
+			}
+
+			w.get("http://o.example/", "Connection: Upgrade", "Upgrade: websocket")
+			a = w.answer("GET")
+			if f := a.refusal(t); a.StatusCode != tt.status || f.Reason != tt.reason {
+				t.Errorf("Upgrade: %s %+v", a.Status, f)
+			}
+			if n := len(l.Blocked()); n != 0 {
+				t.Errorf("%d failures were recorded as refusals", n)
+			}
+		})
+	}
+}
+
+type timeoutError struct{}
+
+func (timeoutError) Error() string { return "too slow" }
+func (timeoutError) Timeout() bool { return true }
+
+// TestConcurrentRequests sends many at once and misses none.
+func TestConcurrentRequests(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.URL.Path) })
+	c := l.client()
+	errs := make(chan error)
+	const n = 100
+	for i := range n {
+		go func() {
+			path := "/" + strconv.Itoa(i)
+			a, err := c.Get("http://o.example" + path)
+			if err == nil {
+				var b []byte
+				b, err = io.ReadAll(a.Body)
+				a.Body.Close()
+				if string(b) != path {
+					err = errors.Join(err, fmt.Errorf("%s: %q", path, b))
+				}
+			}
+			errs <- err
+		}()
+	}
+	for range n {
+		if err := wait(t, errs, "an answer"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestLargeHeader(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	w := l.wire(t)
+	w.send("GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nX-Large: " + strings.Repeat("a", 80<<10) + "\r\n\r\n")
+	if s := w.line(); s != "HTTP/1.1 431 Request Header Fields Too Large" {
+		t.Errorf("%q", s)
+	}
+	l.logged(t, "malformed request")
+}

@@ -1,0 +1,206 @@
+// The order of the checks, and what no allow lifts.
+
+package networkproxy_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// TestOrderOfChecks gives each request two reasons or more to be refused: the
+// one of the earlier check is told.
+func TestOrderOfChecks(t *testing.T) {
+	t.Parallel()
+	config := allow("both.example", "*.both.example", "127.0.0.1", "10.0.0.0/8", "private.example", "denied-private.example")
+	config.Policy.DeniedDomains = []string{"both.example", "x.both.example:443", "127.0.0.0/8", "10.9.0.0/16", "192.168.0.0/16", "unlisted.example"}
+	config.Mode = networkproxy.ModeLimited
+	l := start(t, config, nil)
+	l.dns.Set("private.example", addrs("172.16.0.1"))
+	l.dns.Set("denied-private.example", addrs("10.9.0.1"))
+	for _, tt := range []struct {
+		name, method, target string
+		want                 networkproxy.Reason
+		rule                 string
+	}{
+		{"own listener before denylist", "CONNECT", l.AdminAddr(), networkproxy.ReasonNotAllowedLocal, ""},
+		{"denylist before allowlist", "GET", "both.example:80", networkproxy.ReasonDenied, "both.example"},
+		{"denylist before mode", "CONNECT", "both.example:80", networkproxy.ReasonDenied, "both.example"},
+		{"denylist before local, allowed", "GET", "127.0.0.1:80", networkproxy.ReasonDenied, "127.0.0.0/8"},
+		{"denylist before local, not allowed", "GET", "192.168.0.1:80", networkproxy.ReasonDenied, "192.168.0.0/16"},
+		{"denylist before local, in an allowed block", "GET", "10.9.0.1:80", networkproxy.ReasonDenied, "10.9.0.0/16"},
+		{"denylist before a miss", "GET", "unlisted.example:80", networkproxy.ReasonDenied, "unlisted.example"},
+		{"a deny is for its port", "GET", "x.both.example:443", networkproxy.ReasonDenied, "x.both.example:443"},
+		{"a deny is for its port alone", "CONNECT", "x.both.example:444", networkproxy.ReasonMethodNotAllowed, ""},
+		{"local before a miss", "GET", "172.16.0.1:80", networkproxy.ReasonNotAllowedLocal, ""},
+		{"local before mode", "CONNECT", "172.16.0.1:80", networkproxy.ReasonNotAllowedLocal, ""},
+		{"a miss before mode", "CONNECT", "miss.example:80", networkproxy.ReasonNotAllowed, ""},
+		{"mode before the look-up", "CONNECT", "private.example:80", networkproxy.ReasonMethodNotAllowed, ""},
+		{"addresses last", "GET", "private.example:80", networkproxy.ReasonNotAllowedLocal, ""},
+		{"local addresses before denied ones", "GET", "denied-private.example:80", networkproxy.ReasonNotAllowedLocal, ""},
+	} {
+		w := l.wire(t)
+		target := tt.target
+		if tt.method != "CONNECT" {
+			target = "http://" + target + "/"
+		}
+		w.request(tt.method, target)
+		a := w.head(tt.method)
+		list := l.Blocked()
+		b := list[len(list)-1]
+		if a.StatusCode != 403 || b.Reason != tt.want || b.Rule.Pattern != tt.rule {
+			t.Errorf("%s: %s, %s %q, want %s %q", tt.name, a.Status, b.Reason, b.Rule.Pattern, tt.want, tt.rule)
+		}
+	}
+	if q := l.dns.Queries(); !slices.Equal(q, []string{"private.example", "denied-private.example"}) {
+		t.Errorf("queries %q", q)
+	}
+}
+
+// TestRebinding: a name server that answers well when asked first, and badly
+// after, gets nowhere: what was judged is what is connected to.
+func TestRebinding(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("rebind.example"), nil)
+	var reached atomic.Int64
+	origin := l.origin("rebind.example", 80, func(http.ResponseWriter, *http.Request) { reached.Add(1) })
+	l.host("rebind.example", 443, origin.Listener.Addr())
+	// What is on this machine, at the very port.
+	trap := testnet.Serve(t, func(*net.TCPConn) { t.Error("the trap was reached") })
+	for _, port := range []uint16{80, 443} {
+		for _, a := range []string{"127.0.0.1", "::1", "10.0.0.1", "169.254.169.254"} {
+			l.net.Map(netip.AddrPortFrom(netip.MustParseAddr(a), port), trap.Addr())
+		}
+	}
+	l.dns.Set("rebind.example", addrs(publicAddr), addrs("127.0.0.1"), addrs("169.254.169.254"), addrs(publicAddr, "10.0.0.1"), addrs("10.0.0.1", publicAddr), addrs("::1"))
+
+	w := l.wire(t)
+	w.get("http://rebind.example/")
+	if a := w.answer("GET"); a.StatusCode != 200 {
+		t.Fatalf("the good answer: %s", a.Status)
+	}
+	// The connection of the good answer may be used again: it leads where it
+	// led. New ones need an answer that is good.
+	w.get("http://rebind.example/")
+	if a := w.answer("GET"); a.StatusCode != 200 || reached.Load() != 2 {
+		t.Errorf("again: %s, %d requests at the origin", a.Status, reached.Load())
+	}
+	for range 6 {
+		w := l.wire(t)
+		w.request("CONNECT", "rebind.example:443")
+		if a := w.head("GET"); a.StatusCode != 403 {
+			t.Errorf("a bad answer: %s", a.Status)
+		}
+	}
+	for _, a := range l.net.Dialed() {
+		if a.Addr() != netip.MustParseAddr(publicAddr) {
+			t.Errorf("dialed %v", a)
+		}
+	}
+	if n := len(l.dns.Queries()); n != 7 {
+		t.Errorf("%d look-ups, want one for each connection", n)
+	}
+}
+
+// TestDialsTheVettedAddressesOnly gives the dialer a list and watches which of
+// it are tried.
+func TestDialsTheVettedAddressesOnly(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("many.example", "93.184.216.34"), nil)
+	list := []string{"93.184.215.1", "93.184.215.2", "2606:4700::1", "93.184.215.3"}
+	l.dns.Set("many.example", addrs(list...))
+	w := l.wire(t)
+	w.request("CONNECT", "many.example:443") // all refuse
+	if a := w.answer("GET"); a.StatusCode != 502 {
+		t.Fatalf("%s %s", a.Status, a.body)
+	}
+	w.request("CONNECT", "[::ffff:93.184.216.34]:8443") // one literal
+	w.answer("GET")
+	want := []netip.AddrPort{netip.MustParseAddrPort("93.184.216.34:8443")}
+	for _, a := range list {
+		want = append(want, netip.AddrPortFrom(netip.MustParseAddr(a), 443))
+	}
+	got := l.net.Dialed()
+	slices.SortFunc(got, netip.AddrPort.Compare)
+	slices.SortFunc(want, netip.AddrPort.Compare)
+	if !slices.Equal(got, want) {
+		t.Errorf("dialed %v, want %v", got, want)
+	}
+}
+
+// TestDenyWhileDialing puts a deny in force between the verdict and the
+// connection.
+func TestDenyWhileDialing(t *testing.T) {
+	t.Parallel()
+	for _, entry := range []string{"late.example", publicAddr} {
+		for _, method := range []string{"GET", "CONNECT"} {
+			t.Run(method+" "+entry, func(t *testing.T) {
+				t.Parallel()
+				var l *lab
+				origin := testnet.Echo(t)
+				l = start(t, allow("late.example"), func(b *networkproxy.Builder) {
+					networkproxy.SetConnect(b, func(ctx context.Context, _ netip.AddrPort) (*net.TCPConn, error) {
+						if err := l.DenyDomain(entry); err != nil {
+							t.Error(err)
+						}
+						var d net.Dialer
+						return d.DialTCP(ctx, "tcp", netip.AddrPort{}, origin.AddrPort())
+					})
+				})
+				l.dns.Set("late.example", addrs(publicAddr))
+				w := l.wire(t)
+				target := "late.example:80"
+				if method == "GET" {
+					target = "http://" + target + "/"
+				}
+				w.request(method, target)
+				a := w.head("GET")
+				list := l.Blocked()
+				if a.StatusCode != 403 || len(list) != 1 || list[0].Rule.Pattern != entry {
+					t.Errorf("%s %+v", a.Status, list)
+				}
+			})
+		}
+	}
+}
+
+// TestResolverAnswers: a host's resolver is a host's code.
+func TestResolverAnswers(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string][]netip.Addr{
+		"the zero address": {{}},
+		"a zone":           {netip.MustParseAddr("fe80::1%lo")},
+		"mapped":           {netip.MustParseAddr("::ffff:10.0.0.1")},
+		"a good and a bad": {netip.MustParseAddr(publicAddr), netip.MustParseAddr("::1")},
+		"a bad one last of many": append(slices.Repeat([]netip.Addr{netip.MustParseAddr(publicAddr)}, 1000),
+			netip.MustParseAddr("127.0.0.1")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := start(t, allow("o.example"), func(b *networkproxy.Builder) {
+				b.Resolver(fixedResolver(answer))
+			})
+			w := l.wire(t)
+			w.get("http://o.example/")
+			if a := w.answer("GET"); a.StatusCode != 403 && a.StatusCode != 502 {
+				t.Errorf("%s %s", a.Status, a.body)
+			}
+			if d := l.net.Dialed(); len(d) > 0 {
+				t.Errorf("dialed %v", d)
+			}
+		})
+	}
+}
+
+type fixedResolver []netip.Addr
+
+func (r fixedResolver) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	return slices.Clone(r), nil
+}

@@ -1,0 +1,442 @@
+// Tunnels: CONNECT, and the switch of protocols by Upgrade.
+
+package networkproxy_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// TestConnectEarlyBytes sends what a client in a hurry does: a head and, in
+// the same breath, what is meant for the target.
+func TestConnectEarlyBytes(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	l.host("o.example", 443, testnet.Echo(t).Addr())
+	for _, early := range []string{"", "x", "hello", strings.Repeat("long ", 1000)} {
+		w := l.wire(t)
+		w.send("CONNECT o.example:443 HTTP/1.1\r\nHost: o.example:443\r\n\r\n" + early)
+		if a := w.head("CONNECT"); a.StatusCode != 200 || len(a.Header) > 0 {
+			t.Fatalf("%s %v", a.Status, a.Header)
+		}
+		w.send("and late")
+		if got := w.read(len(early) + len("and late")); got != early+"and late" {
+			t.Errorf("echoed %.80q", got)
+		}
+		w.CloseWrite()
+		if rest := w.rest(); rest != "" {
+			t.Errorf("behind the echo: %q", rest)
+		}
+	}
+}
+
+// TestConnectHalfClose ends each direction in turn: the other goes on.
+func TestConnectHalfClose(t *testing.T) {
+	t.Parallel()
+	t.Run("the client first", func(t *testing.T) {
+		t.Parallel()
+		l := start(t, allow("o.example"), nil)
+		l.serve("o.example", 443, func(c *net.TCPConn) {
+			all, _ := io.ReadAll(c) // to the client's FIN
+			io.WriteString(c, strings.ToUpper(string(all)))
+		})
+		w := l.connectTo(t, "o.example:443")
+		w.send("all of it")
+		w.CloseWrite()
+		if got := w.rest(); got != "ALL OF IT" {
+			t.Errorf("%q", got)
+		}
+	})
+	t.Run("the target first", func(t *testing.T) {
+		t.Parallel()
+		l := start(t, allow("o.example"), nil)
+		got := make(chan string, 1)
+		l.serve("o.example", 443, func(c *net.TCPConn) {
+			io.WriteString(c, "220 ready") // the server speaks first
+			c.CloseWrite()
+			all, _ := io.ReadAll(c)
+			got <- string(all)
+		})
+		w := l.connectTo(t, "o.example:443")
+		if s := w.rest(); s != "220 ready" {
+			t.Errorf("%q", s)
+		}
+		w.send("still here")
+		w.CloseWrite()
+		if s := wait(t, got, "what the client sent last"); s != "still here" {
+			t.Errorf("%q", s)
+		}
+	})
+}
+
+func TestConnectReset(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	l.host("o.example", 443, testnet.RST(t).Addr())
+	w := l.connectTo(t, "o.example:443")
+	w.send("x")
+	if _, err := w.Read(make([]byte, 1)); !isReset(err) {
+		t.Errorf("read: %v, want a reset: a stream cut short must not look whole", err)
+	}
+}
+
+// TestConnectClientLeaves: the target's side ends when the client goes.
+func TestConnectClientLeaves(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	gone := make(chan struct{})
+	l.serve("o.example", 443, func(c *net.TCPConn) {
+		io.Copy(io.Discard, c)
+		close(gone)
+	})
+	w := l.connectTo(t, "o.example:443")
+	w.send("x")
+	w.Close()
+	wait(t, gone, "the end of the target's side")
+	eventually(t, "no connection left", func() bool { return l.health(t).Connections == 0 })
+}
+
+// TestConnectClientLeavesWhileDialing: nobody is left to answer, and the
+// attempt ends with the client.
+func TestConnectClientLeavesWhileDialing(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"CONNECT", "GET"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			dialing, ended := make(chan struct{}), make(chan struct{})
+			l := start(t, allow("o.example"), func(b *networkproxy.Builder) {
+				networkproxy.SetConnect(b, func(ctx context.Context, _ netip.AddrPort) (*net.TCPConn, error) {
+					close(dialing)
+					<-ctx.Done()
+					close(ended)
+					return nil, ctx.Err()
+				})
+			})
+			l.dns.Set("o.example", addrs(publicAddr))
+			w := l.wire(t)
+			target := "o.example:443"
+			if method == "GET" {
+				target = "http://o.example/"
+			}
+			w.request(method, target)
+			wait(t, dialing, "the attempt")
+			w.Close()
+			wait(t, ended, "the end of the attempt")
+		})
+	}
+}
+
+// TestConnectDialsFirst: there is no 200 before there is a connection.
+func TestConnectDialsFirst(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	echo := testnet.Echo(t)
+	l := start(t, allow("o.example"), func(b *networkproxy.Builder) {
+		networkproxy.SetConnect(b, func(ctx context.Context, _ netip.AddrPort) (*net.TCPConn, error) {
+			release <- struct{}{}
+			var d net.Dialer
+			return d.DialTCP(ctx, "tcp", netip.AddrPort{}, echo.AddrPort())
+		})
+	})
+	l.dns.Set("o.example", addrs(publicAddr))
+	w := l.wire(t)
+	w.request("CONNECT", "o.example:443")
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		w.r.Peek(1)
+	}()
+	select {
+	case <-answered:
+		t.Error("an answer before the dial")
+	case <-release:
+	}
+	wait(t, answered, "the answer")
+	if a := w.head("CONNECT"); a.StatusCode != 200 {
+		t.Error(a.Status)
+	}
+}
+
+// TestConnectFallsBack tries the second address when the first refuses.
+func TestConnectFallsBack(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	l.host("o.example", 443, testnet.Echo(t).Addr())
+	l.dns.Set("o.example", addrs("93.184.215.99", publicAddr))
+	if err := echoes(l.connectTo(t, "o.example:443")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConnectHTTP10(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	l.host("o.example", 443, testnet.Echo(t).Addr())
+	w := l.wire(t)
+	w.send("CONNECT o.example:443 HTTP/1.0\r\n\r\nhi")
+	if a := w.head("CONNECT"); a.StatusCode != 200 {
+		t.Fatal(a.Status)
+	}
+	if got := w.read(2); got != "hi" {
+		t.Errorf("%q", got)
+	}
+}
+
+// websocket is an origin that accepts an upgrade, with words of its own in the
+// same segment as the answer, and then echoes.
+func websocket(c *net.TCPConn) {
+	r := bufio.NewReader(c)
+	request, err := http.ReadRequest(r)
+	if err != nil || !strings.EqualFold(request.Header.Get("Upgrade"), "websocket") || request.Header.Get("Connection") != "Upgrade" {
+		io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+		return
+	}
+	sum := sha1.Sum([]byte(request.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Proxy-Error: x\r\nKeep-Alive: x\r\n"+
+		"Sec-WebSocket-Accept: "+base64.StdEncoding.EncodeToString(sum[:])+"\r\n\r\nwelcome")
+	io.Copy(c, r)
+}
+
+const (
+	upgradeRequest = "GET http://o.example/chat?room=1 HTTP/1.1\r\nHost: o.example\r\nUpgrade: websocket\r\nConnection: keep-alive, upgrade\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nProxy-Authorization: secret\r\n\r\n"
+	upgradeAnswer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nSec-Websocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nUpgrade: websocket\r\n\r\n"
+)
+
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	l.serve("o.example", 80, websocket)
+	for _, early := range []string{"", "early"} {
+		w := l.wire(t)
+		w.send(upgradeRequest + early)
+		want := upgradeAnswer + "welcome" + early
+		if got := w.read(len(want)); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+		if err := echoes(w); err != nil {
+			t.Error(err)
+		}
+		w.CloseWrite()
+		if rest := w.rest(); rest != "" {
+			t.Errorf("at the end: %q", rest)
+		}
+	}
+}
+
+func TestUpgradeThroughConnect(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	l.serve("o.example", 443, websocket)
+	w := l.connectTo(t, "o.example:443")
+	w.send(strings.Replace(strings.Replace(upgradeRequest, "http://o.example", "", 1), "keep-alive, upgrade", "Upgrade", 1))
+	if a := w.head("GET"); a.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatal(a.Status)
+	}
+	if got := w.read(len("welcome")); got != "welcome" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestUpgradeAnswers are the other things that an origin may say to an
+// upgrade.
+func TestUpgradeAnswers(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, answer string
+		status       int
+		body         string
+	}{
+		{"refused", "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", 403, "no"},
+		{"ignored", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nplain\r\n0\r\n\r\n", 200, "plain"},
+		{"ignored, to the end", "HTTP/1.0 200 OK\r\n\r\nplain", 200, "plain"},
+		{"426", "HTTP/1.1 426 Upgrade Required\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n", 426, ""},
+		{"interim first", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok"},
+		{"another protocol", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", 502, ""},
+		{"no protocol", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n", 502, ""},
+		{"no Connection", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", 502, ""},
+		{"garbage", "garbage\r\n\r\n", 502, ""},
+		{"nothing", "", 502, ""},
+		{"a status below 100", "HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n", 502, ""},
+		{"another version", "HTTP/3.0 200 OK\r\nContent-Length: 0\r\n\r\n", 502, ""},
+		{"a header without end", "HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 2<<20) + "\r\n\r\n", 502, ""},
+		{"interim for ever", strings.Repeat("HTTP/1.1 103 Early Hints\r\nX-A: "+strings.Repeat("a", 1000)+"\r\n\r\n", 2000), 502, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := start(t, allow("o.example"), nil)
+			l.scripted("o.example", tt.answer)
+			w := l.wire(t)
+			w.send(upgradeRequest)
+			a := w.answer("GET")
+			if a.StatusCode != tt.status || tt.status != 502 && a.body != tt.body {
+				t.Errorf("%s %q, want %d %q", a.Status, a.body, tt.status, tt.body)
+			}
+			if tt.status == 502 {
+				if f := a.refusal(t); f.Reason != "upstream_error" {
+					t.Errorf("%+v", f)
+				}
+			}
+			if strings.Contains(l.log.String(), "panic") {
+				t.Errorf("a panic: %s", l.log)
+			}
+		})
+	}
+}
+
+// TestUpgradeIsAsked: a field alone is no request to switch, and is not passed
+// on as one.
+func TestUpgradeIsAsked(t *testing.T) {
+	t.Parallel()
+	for _, fields := range [][]string{
+		{"Upgrade: websocket"},
+		{"Connection: upgrade"},
+		{"Connection: keep-alive", "Upgrade: websocket"},
+		{"Connection: upgraded", "Upgrade: websocket"},
+	} {
+		config := allow("o.example")
+		config.Mode = networkproxy.ModeLimited // which refuses upgrades
+		l := start(t, config, nil)
+		heads := l.scripted("o.example", emptyAnswer)
+		w := l.wire(t)
+		w.get("http://o.example/", fields...)
+		if a := w.answer("GET"); a.StatusCode != 200 {
+			t.Errorf("%q: %s", fields, a.Status)
+		}
+		if head := wait(t, heads, "the request"); strings.Contains(strings.ToLower(head), "upgrade") {
+			t.Errorf("%q: the origin got %q", fields, head)
+		}
+	}
+}
+
+func TestUpgradeWithContent(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	l.serve("o.example", 80, func(c *net.TCPConn) {
+		r := bufio.NewReader(c)
+		request, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		content, _ := io.ReadAll(request.Body)
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n"+string(content))
+		io.Copy(c, r)
+	})
+	w := l.wire(t)
+	w.request("POST", "http://o.example/", "Connection: Upgrade", "Upgrade: other, Echo", "Content-Length: 7")
+	w.send("content")
+	if a := w.head("POST"); a.StatusCode != 101 || a.Header.Get("Upgrade") != "echo" {
+		t.Fatalf("%s %v", a.Status, a.Header)
+	}
+	if got := w.read(7); got != "content" {
+		t.Errorf("%q", got)
+	}
+	if err := echoes(w); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestUpgradeClientLeaves: the wait for the origin's answer ends with the
+// client.
+func TestUpgradeClientLeaves(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	got, gone := make(chan string, 1), make(chan struct{})
+	l.serve("o.example", 80, func(c *net.TCPConn) {
+		r := bufio.NewReader(c)
+		got <- readHead(r)
+		io.Copy(io.Discard, r)
+		close(gone)
+	})
+	w := l.wire(t)
+	w.send(upgradeRequest)
+	wait(t, got, "the request")
+	w.Close()
+	wait(t, gone, "the end of the origin's side")
+}
+
+// TestLimitedMode: reads alone, over plain HTTP alone.
+func TestLimitedMode(t *testing.T) {
+	t.Parallel()
+	config := allow("o.example", "127.0.0.1:9000")
+	config.Policy.DeniedDomains = []string{"denied.example"}
+	config.Mode = networkproxy.ModeLimited
+	l := start(t, config, nil)
+	l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) {})
+	for _, tt := range []struct {
+		method, target string
+		fields         []string
+		want           networkproxy.Reason
+	}{
+		{"GET", "http://o.example/", nil, ""},
+		{"HEAD", "http://o.example/", nil, ""},
+		{"OPTIONS", "http://o.example/", nil, ""},
+		{"get", "http://o.example/", nil, networkproxy.ReasonMethodNotAllowed},
+		{"GET", "http://o.example/", []string{"Connection: Upgrade", "Upgrade: websocket"}, networkproxy.ReasonMethodNotAllowed},
+		{"POST", "http://o.example/", nil, networkproxy.ReasonMethodNotAllowed},
+		{"PUT", "http://o.example/", nil, networkproxy.ReasonMethodNotAllowed},
+		{"TRACE", "http://o.example/", nil, networkproxy.ReasonMethodNotAllowed},
+		{"PROPFIND", "http://o.example/", nil, networkproxy.ReasonMethodNotAllowed},
+		{"CONNECT", "o.example:80", nil, networkproxy.ReasonMethodNotAllowed},
+		// A method that is said elsewhere is not the method.
+		{"GET", "http://o.example/", []string{"X-HTTP-Method-Override: POST"}, ""},
+		// The lists come first.
+		{"POST", "http://other.example/", nil, networkproxy.ReasonNotAllowed},
+		{"CONNECT", "denied.example:443", nil, networkproxy.ReasonDenied},
+		{"CONNECT", "127.0.0.1:80", nil, networkproxy.ReasonNotAllowedLocal},
+		{"CONNECT", "127.0.0.1:9000", nil, networkproxy.ReasonMethodNotAllowed},
+	} {
+		w := l.wire(t)
+		w.request(tt.method, tt.target, append(tt.fields, "Content-Length: 0")...)
+		a := w.head(tt.method)
+		var got networkproxy.Reason
+		if a.StatusCode != 200 {
+			list := l.Blocked()
+			got = list[len(list)-1].Reason
+		}
+		if got != tt.want || a.StatusCode != 200 && a.Header.Get("x-proxy-error") != errorTokens[tt.want] {
+			t.Errorf("%s %s %q: %s, %q, want %q", tt.method, tt.target, tt.fields, a.Status, got, tt.want)
+		}
+	}
+	// Nothing was looked up for what the mode forbids.
+	for _, name := range l.dns.Queries() {
+		if name != "o.example" {
+			t.Errorf("looked up %q", name)
+		}
+	}
+	if n := len(l.dns.Queries()); n > 4 {
+		t.Errorf("%d look-ups", n)
+	}
+}
+
+// TestShutdownEndsTunnels: a tunnel is cut when the time for the drain is over,
+// and both its ends learn of it.
+func TestShutdownEndsTunnels(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	gone := make(chan struct{})
+	l.serve("o.example", 443, func(c *net.TCPConn) {
+		io.Copy(io.Discard, c)
+		close(gone)
+	})
+	w := l.connectTo(t, "o.example:443")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown: %v", err)
+	}
+	w.rest()
+	wait(t, gone, "the end of the target's side")
+}

@@ -1,0 +1,592 @@
+// The verdict table: what the policy says of every spelling of a target that
+// somebody might try, as data, so that every way in can be run over it.
+
+package networkproxy_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// outcome is what became of one request. The zero value means that it reached
+// its target.
+type outcome struct {
+	reason networkproxy.Reason
+	source networkproxy.Source
+	rule   string // the entry that refused
+}
+
+var (
+	passes    = outcome{}
+	malformed = outcome{reason: networkproxy.ReasonInvalidTarget}
+	miss      = outcome{reason: networkproxy.ReasonNotAllowed, source: networkproxy.SourceBaselinePolicy}
+	local     = outcome{reason: networkproxy.ReasonNotAllowedLocal, source: networkproxy.SourceBaselinePolicy}
+)
+
+func denied(rule string) outcome {
+	return outcome{reason: networkproxy.ReasonDenied, source: networkproxy.SourceBaselinePolicy, rule: rule}
+}
+
+// verdictCase is one row. In a target, {http} and {admin} stand for the ports
+// of the proxy's own listeners, and {self} for an address of this machine.
+type verdictCase struct {
+	target string
+	want   outcome
+}
+
+// verdictTable is one configuration and what it makes of targets.
+type verdictTable struct {
+	name   string
+	config func() networkproxy.Config
+	names  map[string]testnet.Answer // all that may ever be looked up
+	cases  []verdictCase
+}
+
+// way sends one target to the proxy by one of its entries.
+type way struct {
+	name string
+	send func(l *verdictLab, t *testing.T, target string) outcome
+}
+
+var ways = []way{
+	{"http", (*verdictLab).overHTTP},
+	{"connect", (*verdictLab).overConnect},
+	{"explain http", func(l *verdictLab, t *testing.T, target string) outcome { return l.explained(t, "http://"+target) }},
+	{"explain connect", func(l *verdictLab, t *testing.T, target string) outcome { return l.explained(t, target) }},
+}
+
+func TestVerdicts(t *testing.T) {
+	t.Parallel()
+	rows := 0
+	for _, table := range verdictTables {
+		rows += len(table.cases)
+		t.Run(table.name, func(t *testing.T) {
+			t.Parallel()
+			for _, way := range ways {
+				t.Run(way.name, func(t *testing.T) {
+					t.Parallel()
+					runVerdicts(t, table, way)
+				})
+			}
+		})
+	}
+	if rows < 150 {
+		t.Errorf("the tables have %d rows, too few", rows)
+	}
+}
+
+// runVerdicts runs one way in over one table.
+func runVerdicts(t *testing.T, table verdictTable, way way) {
+	l := newVerdictLab(t, table)
+	for _, c := range table.cases {
+		target := l.fill(c.target)
+		if got := way.send(l, t, target); got != c.want {
+			t.Errorf("%q: %+v, want %+v", target, got, c.want)
+		}
+	}
+	for _, name := range l.dns.Queries() {
+		if _, ok := table.names[name]; !ok {
+			t.Errorf("the name %q was looked up, which the policy does not allow", name)
+		}
+	}
+}
+
+// verdictLab is a lab in which every address leads to one web server.
+type verdictLab struct {
+	*lab
+	mu       sync.Mutex
+	refusals []networkproxy.BlockedRequest
+	self     string
+}
+
+func newVerdictLab(t *testing.T, table verdictTable) *verdictLab {
+	l := &verdictLab{self: "127.0.0.1"}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() {
+			l.self = p.Addr().String()
+		}
+	}
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "reached") }))
+	t.Cleanup(origin.Close)
+	l.lab = start(t, table.config(), func(b *networkproxy.Builder) {
+		networkproxy.SetConnect(b, func(ctx context.Context, _ netip.AddrPort) (*net.TCPConn, error) {
+			var d net.Dialer
+			return d.DialTCP(ctx, "tcp", netip.AddrPort{}, origin.Listener.Addr().(*net.TCPAddr).AddrPort())
+		})
+		b.OnBlocked(func(r networkproxy.BlockedRequest) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.refusals = append(l.refusals, r)
+		})
+	})
+	for name, answer := range table.names {
+		l.dns.Set(name, answer)
+	}
+	return l
+}
+
+func (l *verdictLab) fill(target string) string {
+	_, httpPort, _ := net.SplitHostPort(l.HTTPAddr())
+	_, adminPort, _ := net.SplitHostPort(l.AdminAddr())
+	return strings.NewReplacer("{http}", httpPort, "{admin}", adminPort, "{self}", l.self).Replace(target)
+}
+
+// recorded takes what was refused since the last call.
+func (l *verdictLab) recorded() []networkproxy.BlockedRequest {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	refusals := l.refusals
+	l.refusals = nil
+	return refusals
+}
+
+func (l *verdictLab) overHTTP(t *testing.T, target string) outcome {
+	w := l.wire(t)
+	defer w.Close()
+	// The Host field is one that the policy allows: it must not count.
+	w.send("GET http://" + target + "/ HTTP/1.1\r\nHost: allowed.example\r\nConnection: close\r\n\r\n")
+	a := w.answer("GET")
+	got := l.outcome(t, target, a)
+	if a.StatusCode == http.StatusForbidden {
+		f := a.refusal(t)
+		if told := (outcome{networkproxy.Reason(f.Reason), networkproxy.Source(f.Source), f.Rule}); told != got {
+			t.Errorf("%q: told %+v, recorded %+v", target, told, got)
+		}
+	}
+	return got
+}
+
+func (l *verdictLab) overConnect(t *testing.T, target string) outcome {
+	w := l.wire(t)
+	defer w.Close()
+	w.send("CONNECT " + target + " HTTP/1.1\r\nHost: allowed.example\r\n\r\n")
+	a := reply{Response: w.head("CONNECT")}
+	return l.outcome(t, target, a)
+}
+
+// outcome reads an answer; what was refused is taken from the record.
+func (l *verdictLab) outcome(t *testing.T, target string, a reply) outcome {
+	t.Helper()
+	refusals := l.recorded()
+	switch {
+	case a.StatusCode == http.StatusOK && len(refusals) == 0:
+		return passes
+	case a.StatusCode == http.StatusBadRequest && len(refusals) == 0:
+		return malformed
+	case a.StatusCode == http.StatusForbidden && len(refusals) == 1:
+		r := refusals[0]
+		if got, want := a.Header.Get("x-proxy-error"), errorTokens[r.Reason]; got != want {
+			t.Errorf("%q: x-proxy-error %q, want %q", target, got, want)
+		}
+		return outcome{r.Reason, r.Source, r.Rule.Pattern}
+	}
+	t.Errorf("%q: %s %q, and %d refusals recorded", target, a.Status, a.body, len(refusals))
+	return outcome{reason: "?"}
+}
+
+var errorTokens = map[networkproxy.Reason]string{
+	networkproxy.ReasonNotAllowed:       "blocked-by-allowlist",
+	networkproxy.ReasonNotAllowedLocal:  "blocked-by-allowlist",
+	networkproxy.ReasonDenied:           "blocked-by-denylist",
+	networkproxy.ReasonMethodNotAllowed: "blocked-by-method-policy",
+}
+
+func (l *verdictLab) explained(t *testing.T, url string) outcome {
+	x, err := l.ExplainURL(t.Context(), url, "", true)
+	if err != nil {
+		t.Errorf("%q: %v", url, err)
+	}
+	if x.Allowed {
+		return passes
+	}
+	return outcome{x.Reason, x.Source, x.Rule.Pattern}
+}
+
+// verdictTables is what the tests of every entry run over.
+var verdictTables = []verdictTable{
+	{
+		name: "listed",
+		config: func() networkproxy.Config {
+			c := allow("allowed.example", "*.wild.example", "**.apex.example", "port.example:8443", "region*.v2.example",
+				"93.184.216.34", "[2606:4700::1111]", "8.8.0.0/16", "[2606:4700:10::/48]:443",
+				"127.0.0.1:9000", "localhost:9001", "[::1]:9002", "10.1.0.0/16", "127.0.0.9",
+				"bücher.example", "under_score.example",
+				"private.example", "loopback.example", "loopback6.example", "mapped.example", "compatible.example", "nat64.example",
+				"nat64-local.example", "sixtofour.example", "linklocal.example", "metadata.example", "zero.example", "shared.example",
+				"ula.example", "multicast.example", "isatap.example", "mixed.example", "mixed6.example", "listed-private.example",
+				"denied-addr.example", "denied-mixed.example", "denied-nat64.example", "dual.example")
+			c.Policy.DeniedDomains = []string{"denied.example", "**.tracker.example", "bad.wild.example", "only-port.example:25",
+				"8.8.4.4", "45.33.0.0/16", "2a01:4f8::/32", "127.0.0.9"}
+			return c
+		},
+		names: map[string]testnet.Answer{
+			"allowed.example":        testnet.Addrs(publicAddr),
+			"a.wild.example":         testnet.Addrs(publicAddr),
+			"a.b.wild.example":       testnet.Addrs(publicAddr),
+			"x.bad.wild.example":     testnet.Addrs(publicAddr),
+			"apex.example":           testnet.Addrs(publicAddr),
+			"x.apex.example":         testnet.Addrs(publicAddr),
+			"port.example":           testnet.Addrs(publicAddr),
+			"region.v2.example":      testnet.Addrs(publicAddr),
+			"region-7.v2.example":    testnet.Addrs(publicAddr),
+			"xn--bcher-kva.example":  testnet.Addrs(publicAddr),
+			"under_score.example":    testnet.Addrs(publicAddr),
+			"dual.example":           testnet.Addrs(publicAddr, "2606:4700::2"),
+			"private.example":        testnet.Addrs("192.168.7.7"),
+			"loopback.example":       testnet.Addrs("127.0.0.1"),
+			"loopback6.example":      testnet.Addrs("::1"),
+			"mapped.example":         testnet.Addrs("::ffff:127.0.0.1"),
+			"compatible.example":     testnet.Addrs("::127.0.0.1"),
+			"nat64.example":          testnet.Addrs("64:ff9b::10.0.0.1"),
+			"nat64-local.example":    testnet.Addrs("64:ff9b:1::808:808"),
+			"sixtofour.example":      testnet.Addrs("2002:7f00:1::"),
+			"linklocal.example":      testnet.Addrs("fe80::1"),
+			"metadata.example":       testnet.Addrs("169.254.169.254"),
+			"zero.example":           testnet.Addrs("0.0.0.0"),
+			"shared.example":         testnet.Addrs("100.100.100.200"),
+			"ula.example":            testnet.Addrs("fd00:ec2::254"),
+			"multicast.example":      testnet.Addrs("224.0.0.251"),
+			"isatap.example":         testnet.Addrs("2606:4700::5efe:10.0.0.1"),
+			"mixed.example":          testnet.Addrs(publicAddr, "10.0.0.1"),
+			"mixed6.example":         testnet.Addrs(publicAddr, "fd00::1"),
+			"listed-private.example": testnet.Addrs("10.1.2.3"),
+			"denied-addr.example":    testnet.Addrs("45.33.1.1"),
+			"denied-mixed.example":   testnet.Addrs(publicAddr, "8.8.4.4"),
+			"denied-nat64.example":   testnet.Addrs("64:ff9b::8.8.4.4"),
+		},
+		cases: slices.Concat(malformedCases, localCases, listedCases),
+	},
+	{
+		// A lone "*" is everything public, and nothing local.
+		name: "everything public",
+		config: func() networkproxy.Config {
+			c := allow("*")
+			c.Policy.DeniedDomains = []string{"8.8.4.0/24", "**.denied.example", "2001:4860::/32", "1.1.1.1:25"}
+			return c
+		},
+		names: map[string]testnet.Answer{
+			"any.example":           testnet.Addrs(publicAddr),
+			"private.example":       testnet.Addrs("192.168.7.7"),
+			"denied-6to4.example":   testnet.Addrs("2002:808:404::1"),
+			"localhost.example":     testnet.Addrs("127.0.0.1"),
+			"localhost.localdomain": testnet.Addrs("127.0.0.1"),
+		},
+		cases: slices.Concat(localCases, []verdictCase{
+			{"any.example:1", passes},
+			{"1.1.1.1:443", passes},
+			{"1.1.1.1:25", denied("1.1.1.1:25")},
+			{"[2606:4700::1]:443", passes},
+			{"[64:ff9b::8.8.8.8]:443", passes},
+			{"[2002:808:808::1]:443", passes},
+			// One address, four spellings, one denylist.
+			{"8.8.4.4:443", denied("8.8.4.0/24")},
+			{"[::ffff:8.8.4.4]:443", denied("8.8.4.0/24")},
+			{"[64:ff9b::8.8.4.4]:443", denied("8.8.4.0/24")},
+			{"[2002:808:404::1]:443", denied("8.8.4.0/24")},
+			{"[2606:4700::5efe:8.8.4.4]:443", denied("8.8.4.0/24")},
+			{"[64:ff9b::1.1.1.1]:25", denied("1.1.1.1:25")},
+			{"denied-6to4.example:443", denied("8.8.4.0/24")},
+			{"[2001:4860:4860::8888]:53", denied("2001:4860::/32")},
+			{"denied.example:80", denied("**.denied.example")},
+			{"x.DENIED.example.:80", denied("**.denied.example")},
+			{"private.example:80", local},
+			{"localhost.example:80", local},
+			{"localhost.localdomain:80", local},
+			{"127.0.0.1:9000", local},
+			{"localhost:9001", local},
+		}),
+	},
+	{
+		// With allow_local_binding what remains refused is the proxy itself,
+		// and what is denied.
+		name: "local binding",
+		config: func() networkproxy.Config {
+			c := allow("*")
+			c.Policy.AllowLocalBinding = true
+			c.Policy.DeniedDomains = []string{"10.9.0.0/16", "127.0.0.1", "localhost:7777"}
+			return c
+		},
+		names: map[string]testnet.Answer{
+			"private.example":    testnet.Addrs("192.168.7.7"),
+			"loopback.example":   testnet.Addrs("127.0.0.2"),
+			"self.example":       testnet.Addrs(publicAddr, "::1"),
+			"mapped.example":     testnet.Addrs("::ffff:127.0.0.1"),
+			"denied.example":     testnet.Addrs("10.9.1.1"),
+			"denied-own.example": testnet.Addrs("127.0.0.1"),
+		},
+		cases: []verdictCase{
+			{"127.0.0.1:{http}", local}, // before the denylist
+			{"127.0.0.1:{admin}", local},
+			{"127.0.0.2:{http}", local},
+			{"127.255.255.254:{admin}", local},
+			{"0.0.0.0:{http}", local},
+			{"0.0.0.0:{admin}", local},
+			{"localhost:{http}", local},
+			{"LOCALHOST.:{admin}", local},
+			{"admin.localhost:{admin}", local},
+			{"[::1]:{http}", local},
+			{"[::]:{admin}", local},
+			{"[::ffff:127.0.0.1]:{admin}", local},
+			{"[::ffff:7f00:1]:{http}", local},
+			{"[::ffff:0.0.0.0]:{http}", local},
+			{"[::1%25lo]:{http}", local},
+			{"[0:0:0:0:0:0:0:1]:{admin}", local},
+			{"[::127.0.0.1]:{admin}", local},
+			{"[64:ff9b::127.0.0.1]:{admin}", local},
+			{"[2002:7f00:1::]:{admin}", local},
+			{"{self}:{http}", local},
+			{"{self}:{admin}", local},
+			{"[::ffff:{self}]:{admin}", local},
+			{"loopback.example:{admin}", local},
+			{"self.example:{http}", local},
+			{"mapped.example:{admin}", local},
+			{"denied-own.example:{http}", local},
+
+			{"192.168.0.1:{http}", passes},
+			{"private.example:{http}", passes},
+			{"127.0.0.2:9", passes},
+			{"[::1]:9", passes},
+			{"10.0.0.1:80", passes},
+			{"loopback.example:80", passes},
+			{"self.example:80", passes},
+
+			{"127.0.0.1:9", denied("127.0.0.1")},
+			{"[::ffff:127.0.0.1]:9", denied("127.0.0.1")},
+			{"[64:ff9b::127.0.0.1]:9", denied("127.0.0.1")},
+			{"localhost:9", denied("127.0.0.1")}, // by what it leads to
+			{"localhost:7777", denied("localhost:7777")},
+			{"mapped.example:9", denied("127.0.0.1")},
+			{"10.9.0.1:80", denied("10.9.0.0/16")},
+			{"denied.example:80", denied("10.9.0.0/16")},
+			{"[::10.9.0.1]:80", denied("10.9.0.0/16")},
+		},
+	},
+}
+
+// malformedCases are no targets, whatever the configuration.
+var malformedCases = refusedAs(malformed,
+	// Brackets, colons and ports.
+	":80", "[]:80", "[:80", "]:80", "[::1:80", "[::1]80", "::1:80", "[::1]:80:80", "[127.0.0.1]:80", "[allowed.example]:80",
+	"[:::1]:80", "[::1::]:80", "[12345::1]:80", "[1:2:3:4:5:6:7:8:9]:80", "[::256.0.0.1]:80", "[::127.0.0.01]:80",
+	"allowed.example:", "allowed.example:0", "allowed.example:00", "allowed.example:080", "allowed.example:65536",
+	"allowed.example:99999999999999999999", "allowed.example:-1", "allowed.example:+80", "allowed.example:0x50", "allowed.example:http",
+	"allowed.example:80:80", "allowed.example:８０", "allowed.example:8 0", "::", ":",
+	// Labels.
+	"allowed..example:80", ".allowed.example:80", "allowed.example..:80", ".:80", "..:80", "-allowed.example:80", "allowed-.example:80",
+	strings.Repeat("a", 64)+".example:80", longName(254)+":80", strings.Repeat("a.", 600)+"example:80",
+	// Characters.
+	"allowed .example:80", "allowed.example\t:80", "allowed\x00.example:80", "allowed.example\x00.evil.example:80", "allowed\x01.example:80",
+	"allowed.example\x7f:80", "allowed\r.example:80", "user@allowed.example:80", "user:secret@allowed.example:80", "allowed.example@other.example:80",
+	"allowed.example\\other.example:80", "allowed.example#other.example:80", "*.wild.example:80", "*:80", "allowed.example,other.example:80",
+	"allowed.example;other.example:80", "allowed.example|other.example:80", `"allowed.example":80`, "<allowed.example>:80", "$(id).example:80",
+	"`id`.example:80", "{allowed}.example:80", "allowed=.example:80", "allowed+.example:80", "allowed!.example:80", "allowed'.example:80",
+	"allowed.example&:80", "allowed^.example:80",
+	// Escapes.
+	"allowed%2eexample:80", "%61llowed.example:80", "allowed.example%00:80", "allowed.example%00.other.example:80", "allowed.example%20:80",
+	"b%C3%BCcher.example:80", "%6c%6f%63alhost:80", "127%2e0.0.1:80", "allowed.example%3a80:80", "allowed.example%:80",
+	// Internationalised names.
+	"\xff.example:80", "xn--a.example:80", "xn--.example:80", "\u202eallowed.example:80", "a\u0338\u0338.b\u200dc:80",
+	// What inet_aton reads as an address.
+	"2130706433:80", "127.1:80", "127.0.1:80", "0x7f.1:80", "0x7f000001:80", "0X7F000001:80", "0177.0.0.1:80", "017700000001:80",
+	"0x7f.0x0.0x0.0x1:80", "127.0.0.01:80", "127.0.0.0x1:80", "127.0.0.1.:80", "0:80", "00:80", "0x0:80", "0x:80", "1:80", "08:80", "0b1:80",
+	"256.256.256.256:80", "127.0.0.256:80", "1.2.3:80", "1.2.3.4.5:80", "4294967296:80", "0xA9FEA9FE:80", "169.254.43518:80", "10.0x1:80",
+	"0300.0250.1:80", "allowed.1:80", "allowed.0x1:80", "１２７.0.0.1:80", "①②⑦.⓪.⓪.①:80", "127。0。0。1:80", "127.0.0.１:80", "０x7f.1:80",
+)
+
+// localCases name this machine, or what is not public, and no list has them.
+var localCases = refusedAs(local,
+	"localhost:80", "LOCALHOST:80", "LocalHost.:80", "a.localhost:80", "a.b.LOCALHOST.:80", "ｌｏｃａｌｈｏｓｔ:80", "localhost。:80", "_x.localhost:443",
+	// IPv4
+	"127.0.0.1:80", "127.0.0.2:80", "127.255.255.254:80", "0.0.0.0:80", "0.1.2.3:80", "10.0.0.1:80", "172.16.0.1:80", "172.31.255.255:80",
+	"192.168.1.1:80", "169.254.169.254:80", "100.64.0.1:80", "100.127.255.255:80", "192.0.0.1:80", "192.0.0.192:80", "192.0.2.1:80",
+	"192.88.99.1:80", "198.18.0.1:80", "198.19.255.255:80", "198.51.100.1:80", "203.0.113.1:80", "224.0.0.1:80", "239.255.255.250:1900",
+	"240.0.0.1:80", "255.255.255.255:80", "168.63.129.16:80",
+	// IPv6
+	"[::]:80", "[::1]:80", "[0:0:0:0:0:0:0:1]:80", "[0000:0000:0000:0000:0000:0000:0000:0001]:80", "[::1%25lo]:80", "[fe80::1]:80",
+	"[fe80::1%25eth0]:80", "[FE80::1%251]:80", "[fc00::1]:80", "[fd00:ec2::254]:80", "[fec0::1]:80", "[ff02::1]:80", "[ff05::2]:80", "[100::1]:80",
+	"[2001:db8::1]:80", "[3fff::1]:80", "[5f00::1]:80", "[4000::1]:80", "[8000::1]:80", "[2001:10::1]:80", "[2001:20::1]:80", "[2620:4f:8000::1]:80",
+	// IPv4 inside IPv6: mapped, compatible, translated, NAT64, 6to4, Teredo, ISATAP
+	"[::ffff:127.0.0.1]:80", "[::ffff:7f00:1]:80", "[::FFFF:10.0.0.1]:80", "[::ffff:169.254.169.254]:80", "[::ffff:0.0.0.0]:80",
+	"[0:0:0:0:0:ffff:7f00:0001]:80", "[::ffff:127.0.0.1%25lo]:80", "[::127.0.0.1]:80", "[::7f00:1]:80", "[::8.8.8.8]:80", "[::ffff:0:127.0.0.1]:80",
+	"[::ffff:0:8.8.8.8]:80", "[64:ff9b::127.0.0.1]:80", "[64:ff9b::a00:1]:80", "[64:ff9b::169.254.169.254]:80", "[64:ff9b:1::1]:80",
+	"[64:ff9b:1::808:808]:80", "[2002:7f00:1::]:80", "[2002:a00:1::1]:80", "[2002:c0a8:101::1]:80", "[2002:a9fe:a9fe::1]:80", "[2001::1]:80",
+	"[2001:0:4136:e378:8000:63bf:3fff:fdd2]:80", "[2606:4700::5efe:10.0.0.1]:80", "[2606:4700::200:5efe:7f00:1]:80", "[fe80::5efe:10.0.0.1]:80",
+	"[2002:808:808::5efe:10.0.0.1]:80",
+	// The proxy itself.
+	"127.0.0.1:{http}", "127.0.0.1:{admin}", "localhost:{admin}", "[::1]:{admin}", "[::ffff:127.0.0.1]:{http}", "0.0.0.0:{admin}", "{self}:{admin}",
+)
+
+// listedCases depend on the lists of the table "listed".
+var listedCases = []verdictCase{
+	{"allowed.example:80", passes},
+	{"allowed.example:65535", passes},
+	{"ALLOWED.Example:443", passes},
+	{"allowed.example.:443", passes},
+	{"ａｌｌｏｗｅｄ.example:80", passes},
+	{"allowed。example:80", passes},
+	{"allo\u00adwed.example:80", passes}, // a soft hyphen is nothing
+	{"a.wild.example:80", passes},
+	{"a.b.wild.example:80", passes},
+	{"wild.example:80", miss},
+	{"evilwild.example:80", miss},
+	{"a.wild.example.other.example:80", miss},
+	{"apex.example:80", passes},
+	{"x.apex.example:80", passes},
+	{"xapex.example:80", miss},
+	{"port.example:8443", passes},
+	{"port.example:8444", miss},
+	{"port.example:443", miss},
+	{"region.v2.example:80", passes},
+	{"region-7.v2.example:80", passes},
+	{"region.1.v2.example:80", miss},
+	{"xregion1.v2.example:80", miss},
+	{"bücher.example:80", passes},
+	{"BÜCHER.example:80", passes},
+	{"bu\u0308cher.example:80", passes}, // the same in combining characters
+	{"xn--bcher-kva.example:80", passes},
+	{"XN--BCHER-KVA.example:80", passes},
+	{"bucher.example:80", miss},
+	{"under_score.example:80", passes},
+	{"dual.example:80", passes},
+	{"93.184.216.34:1", passes},
+	{"93.184.216.35:1", miss},
+	{"[::ffff:93.184.216.34]:80", passes},
+	{"[64:ff9b::93.184.216.34]:80", miss}, // allowing goes by the address itself
+	{"[2606:4700::1111]:80", passes},
+	{"[2606:4700:0:0:0:0:0:1111]:80", passes},
+	{"[2606:4700::1112]:80", miss},
+	{"[2606:4700:10::1]:443", passes},
+	{"[2606:4700:10::1]:80", miss},
+	{"8.8.8.8:53", passes},
+	{"8.9.8.8:53", miss},
+	{"8.8.4.4:53", denied("8.8.4.4")},
+	{"[::ffff:8.8.4.4]:53", denied("8.8.4.4")},
+	{"[64:ff9b::8.8.4.4]:53", denied("8.8.4.4")},
+	{"[2002:808:404::1]:53", denied("8.8.4.4")},
+	{"45.33.32.156:80", denied("45.33.0.0/16")},
+	{"[2a01:4f8::1]:80", denied("2a01:4f8::/32")},
+	{"denied.example:80", denied("denied.example")},
+	{"DENIED.EXAMPLE.:443", denied("denied.example")},
+	{"ｄｅｎｉｅｄ.example:80", denied("denied.example")},
+	{"x.denied.example:80", miss},
+	{"tracker.example:80", denied("**.tracker.example")},
+	{"a.b.tracker.example:80", denied("**.tracker.example")},
+	{"bad.wild.example:80", denied("bad.wild.example")},
+	{"x.bad.wild.example:80", passes},
+	{"only-port.example:25", denied("only-port.example:25")},
+	{"only-port.example:26", miss},
+	{"other.example:80", miss},
+	{"allowed.example.other.example:80", miss},
+	{"allowed.exampleother:80", miss},
+	{"example:80", miss},
+	{"com:80", miss},
+	{"a:80", miss},
+	{"localhosts:80", miss},
+	{"notlocalhost:80", miss},
+	{"localhost.other.example:80", miss},
+	{"ip6-localhost:80", miss},
+	{"secret-0123456789abcdef.exfiltration.example:80", miss},
+	{"xn--80ak6aa92e.example:80", miss},
+	{strings.Repeat("a", 63) + ".example:80", miss},
+	{longName(253) + ":80", miss},
+	{"allowed.example\u2044x:80", miss}, // a fraction slash is no slash
+	{"1.1.1.1:80", miss},
+	{"[2606:4700:4700::1111]:443", miss},
+
+	// Local targets that an entry spells out, and their neighbours.
+	{"127.0.0.1:9000", passes},
+	{"[::ffff:127.0.0.1]:9000", passes},
+	{"127.0.0.2:9000", local},
+	{"localhost:9000", local},
+	{"[::1]:9000", local},
+	{"localhost:9001", passes},
+	{"LOCALHOST.:9001", passes},
+	{"a.localhost:9001", local},
+	{"127.0.0.1:9001", local},
+	{"[::1]:9001", local},
+	{"[::1]:9002", passes},
+	{"[::1%25lo]:9002", passes},
+	{"localhost:9002", local},
+	{"127.0.0.1:9002", local},
+	{"10.1.2.3:80", passes},
+	{"[::ffff:10.1.2.3]:80", passes},
+	{"[::10.1.2.3]:80", local},
+	{"[64:ff9b::10.1.2.3]:80", local},
+	{"10.2.0.1:80", local},
+	{"127.0.0.9:80", denied("127.0.0.9")},
+
+	// Names that are allowed, and what they lead to.
+	{"private.example:80", local},
+	{"loopback.example:80", local},
+	{"loopback.example:9000", local}, // 127.0.0.1:9000 is for those who say so
+	{"loopback6.example:9002", local},
+	{"mapped.example:80", local},
+	{"compatible.example:80", local},
+	{"nat64.example:80", local},
+	{"nat64-local.example:80", local},
+	{"sixtofour.example:80", local},
+	{"linklocal.example:80", local},
+	{"metadata.example:80", local},
+	{"zero.example:80", local},
+	{"shared.example:80", local},
+	{"ula.example:80", local},
+	{"multicast.example:80", local},
+	{"isatap.example:80", local},
+	{"mixed.example:80", local},
+	{"mixed6.example:80", local},
+	{"listed-private.example:80", local}, // 10.1.0.0/16 is listed, the name is not an address
+	{"denied-addr.example:80", denied("45.33.0.0/16")},
+	{"denied-mixed.example:80", denied("8.8.4.4")},
+	{"denied-nat64.example:80", denied("8.8.4.4")},
+	{"loopback.example:{admin}", local},
+}
+
+func refusedAs(want outcome, targets ...string) []verdictCase {
+	var cases []verdictCase
+	for _, target := range targets {
+		cases = append(cases, verdictCase{target, want})
+	}
+	return cases
+}
+
+// longName is a name of n bytes.
+func longName(n int) string {
+	const tail = ".example"
+	name := strings.Repeat(strings.Repeat("a", 61)+".", 4)
+	return name[:n-len(tail)-1] + "b" + tail
+}
+
+// TestVerdictTables keeps the tables honest: no row twice, and names as long
+// as they are said to be.
+func TestVerdictTables(t *testing.T) {
+	t.Parallel()
+	for _, table := range verdictTables {
+		seen := make(map[string]bool)
+		for _, c := range table.cases {
+			if seen[c.target] {
+				t.Errorf("%s: %q is there twice", table.name, c.target)
+			}
+			seen[c.target] = true
+		}
+	}
+	for _, n := range []int{253, 254} {
+		if got := len(longName(n)); got != n {
+			t.Errorf("longName(%d) has %d bytes", n, got)
+		}
+	}
+}

@@ -1,0 +1,238 @@
+// A client that writes its own bytes, for requests that no HTTP library would
+// send and answers that none would show.
+
+package networkproxy_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+)
+
+// patience bounds every wait of a test; it is spent only when one fails.
+const patience = 20 * time.Second
+
+// wire is one connection to a listener of the lab.
+type wire struct {
+	*net.TCPConn
+	t testing.TB
+	r *bufio.Reader
+}
+
+// wire opens a connection to the HTTP proxy.
+func (l *lab) wire(t testing.TB) *wire {
+	t.Helper()
+	return wireTo(t, l.HTTPAddr())
+}
+
+func wireTo(t testing.TB, addr string) *wire {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	return &wire{TCPConn: c.(*net.TCPConn), t: t, r: bufio.NewReader(c)}
+}
+
+// send writes text as it stands.
+func (w *wire) send(text string) {
+	w.t.Helper()
+	if _, err := io.WriteString(w.TCPConn, text); err != nil {
+		w.t.Fatalf("send %.80q: %v", text, err)
+	}
+}
+
+// get sends a request without content.
+func (w *wire) get(url string, fields ...string) {
+	w.t.Helper()
+	w.request("GET", url, fields...)
+}
+
+func (w *wire) request(method, target string, fields ...string) {
+	w.t.Helper()
+	host := strings.TrimPrefix(target, "http://")
+	if i := strings.IndexAny(host, "/?"); i >= 0 {
+		host = host[:i]
+	}
+	w.send(method + " " + target + " HTTP/1.1\r\nHost: " + host + "\r\n" + lines(fields) + "\r\n")
+}
+
+// lines are header fields as they are sent.
+func lines(fields []string) string {
+	var b strings.Builder
+	for _, f := range fields {
+		b.WriteString(f + "\r\n")
+	}
+	return b.String()
+}
+
+// reply is an answer with its content.
+type reply struct {
+	*http.Response
+	body string
+}
+
+// head reads the header of an answer to method.
+func (w *wire) head(method string) *http.Response {
+	w.t.Helper()
+	answer, err := http.ReadResponse(w.r, &http.Request{Method: method})
+	if err != nil {
+		w.t.Fatalf("no answer: %v", err)
+	}
+	return answer
+}
+
+// answer reads one whole answer to method.
+func (w *wire) answer(method string) reply {
+	w.t.Helper()
+	answer := w.head(method)
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		w.t.Fatalf("answer %s cut short: %v", answer.Status, err)
+	}
+	return reply{answer, string(body)}
+}
+
+// read reads exactly n bytes.
+func (w *wire) read(n int) string {
+	w.t.Helper()
+	b := make([]byte, n)
+	if _, err := io.ReadFull(w.r, b); err != nil {
+		w.t.Fatalf("read %q, then %v", b, err)
+	}
+	return string(b)
+}
+
+// line reads one line, without its end.
+func (w *wire) line() string {
+	w.t.Helper()
+	s, err := w.r.ReadString('\n')
+	if err != nil {
+		w.t.Fatalf("read %q, then %v", s, err)
+	}
+	return strings.TrimRight(s, "\r\n")
+}
+
+// rest reads to the end of the connection, however it ends.
+func (w *wire) rest() string {
+	w.t.Helper()
+	b, err := io.ReadAll(w.r)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		w.t.Fatalf("the connection is still open after %q", b)
+	}
+	return string(b)
+}
+
+// refusal is the JSON of an answer that the proxy gives itself.
+type refusal struct {
+	Status, Host, Protocol, Method, Reason, Source, Decision, Rule, Message, Hint string
+	Port                                                                          int
+}
+
+func (r reply) refusal(t testing.TB) refusal {
+	t.Helper()
+	var f refusal
+	d := json.NewDecoder(strings.NewReader(r.body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
+		t.Errorf("%s: body %.200q is not a refusal: %v", r.Status, r.body, err)
+	}
+	return f
+}
+
+// connectTo opens a tunnel.
+func (l *lab) connectTo(t testing.TB, target string) *wire {
+	t.Helper()
+	w := l.wire(t)
+	w.request("CONNECT", target)
+	if a := w.head("CONNECT"); a.StatusCode != http.StatusOK {
+		t.Fatalf("CONNECT %s: %s", target, a.Status)
+	}
+	return w
+}
+
+// wait returns what c is sent, or the zero value when it is closed, and fails
+// the test when neither happens.
+func wait[T any](t testing.TB, c <-chan T, what string) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(patience):
+		t.Fatalf("not in time: %s", what)
+	}
+	return v
+}
+
+// scripted is an origin that plays one side of a conversation: it takes the
+// head of a request, which it also gives to the test, answers, and waits for
+// the other end.
+func (l *lab) scripted(name string, answer string) <-chan string {
+	heads := make(chan string, 16)
+	l.serve(name, 80, func(c *net.TCPConn) {
+		c.SetDeadline(time.Now().Add(patience))
+		r := bufio.NewReader(c)
+		heads <- readHead(r)
+		io.WriteString(c, answer)
+		c.CloseWrite()
+		io.Copy(io.Discard, r)
+	})
+	return heads
+}
+
+// readHead reads up to and with the empty line.
+func readHead(r *bufio.Reader) string {
+	var b strings.Builder
+	for {
+		line, err := r.ReadString('\n')
+		b.WriteString(line)
+		if err != nil || line == "\r\n" {
+			return b.String()
+		}
+	}
+}
+
+// health is what the admin API says of the proxy.
+type health struct {
+	Status, Detail                            string
+	Mode                                      networkproxy.Mode
+	Generation, Allowed, Refused, Failed, Cut uint64
+	Connections                               int
+}
+
+func (l *lab) health(t testing.TB) health {
+	t.Helper()
+	var h health
+	a := l.adminWire(t, "GET", "/health", "")
+	if err := json.Unmarshal([]byte(a.body), &h); err != nil {
+		t.Fatalf("%s %q: %v", a.Status, a.body, err)
+	}
+	return h
+}
+
+// adminWire makes one request of the admin API, of fields "Name: value".
+func (l *lab) adminWire(t testing.TB, method, path, body string, fields ...string) reply {
+	t.Helper()
+	w := wireTo(t, l.AdminAddr())
+	defer w.Close()
+	if body != "" {
+		fields = append(fields, "Content-Length: "+strconv.Itoa(len(body)))
+	}
+	if !slices.ContainsFunc(fields, func(f string) bool { return strings.HasPrefix(f, "Host:") }) {
+		fields = append(fields, "Host: "+l.AdminAddr())
+	}
+	w.send(method + " " + path + " HTTP/1.1\r\n" + lines(fields) + "\r\n" + body)
+	return w.answer(method)
+}
