@@ -19,6 +19,7 @@ type liveConn struct {
 	conn     net.Conn
 	from     *entrance
 	of       *liveConns
+	judged   atomic.Uint64                // the generation that was last found to allow it
 	refusal  atomic.Pointer[RefusedError] // why the policy cut it; nil while it has not
 }
 
@@ -54,10 +55,13 @@ func (l *liveConns) rejudge(p *policy) int {
 		}
 	}
 	l.mu.Unlock()
+	n := 0
 	for c, v := range refused {
-		c.cut(v)
+		if _, first := c.cut(v); first {
+			n++
+		}
 	}
-	return len(refused)
+	return n
 }
 
 // closeAll ends every connection, at the end of the proxy, and lets no more in.
@@ -88,13 +92,13 @@ func (c *liveConn) judge(p *policy) Verdict {
 }
 
 // cut ends the connection because a policy refuses it, and returns that as an
-// error.
-func (c *liveConn) cut(v Verdict) *RefusedError {
-	err := &RefusedError{Host: c.query.target.Host.String(), Port: c.query.target.Port, Verdict: v}
-	c.refusal.Store(err)
+// error. first is false when it was cut before.
+func (c *liveConn) cut(v Verdict) (refusal *RefusedError, first bool) {
+	refusal = &RefusedError{Host: c.query.target.Host.String(), Port: c.query.target.Port, Verdict: v}
+	first = c.refusal.CompareAndSwap(nil, refusal)
 	c.release()
 	c.conn.Close()
-	return err
+	return refusal, first
 }
 
 // because replaces an error of the connection by the refusal that caused it,
