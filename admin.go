@@ -252,9 +252,11 @@ func (a *adminServer) health(*http.Request) (any, error) {
 		Refused     uint64 `json:"refused"`
 		Failed      uint64 `json:"failed"`
 		Cut         uint64 `json:"cut"`
+		Dropped     uint64 `json:"datagrams_dropped"` // of SOCKS5 clients
 	}{
 		status, detail, p.mode, p.generation, a.h.live.Len(),
 		e.count.allowed.Load(), e.count.refused.Load(), e.count.failed.Load(), e.count.cut.Load(),
+		e.count.datagramsDropped(),
 	}, nil
 }
 
@@ -267,9 +269,10 @@ func (a *adminServer) config(*http.Request) (any, error) {
 		Mode         Mode              `json:"mode_in_force"`
 		HTTP         string            `json:"http_address"`
 		Admin        string            `json:"admin_address"`
+		SOCKS        string            `json:"socks_address,omitempty"`
 		Origins      map[string]string `json:"origins"` // where each key's value stands
 		Warnings     []string          `json:"warnings,omitempty"`
-	}{l.Config, a.h.Mode(), a.h.httpAddr, a.h.adminAddr, l.origins(), a.h.Warnings()}, nil
+	}{l.Config, a.h.Mode(), a.h.httpAddr, a.h.adminAddr, a.h.socksAddr, l.origins(), a.h.Warnings()}, nil
 }
 
 func (a *adminServer) patterns(*http.Request) (any, error) {

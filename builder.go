@@ -42,8 +42,10 @@ type settings struct {
 	requirements  string
 	httpAddr      string
 	adminAddr     string
+	socksAddr     string
 	httpListener  net.Listener
 	adminListener net.Listener
+	socksListener net.Listener
 	adminToken    string
 
 	observe        bool
@@ -53,9 +55,11 @@ type settings struct {
 	onBlocked      func(BlockedRequest)
 	resolver       Resolver
 	log            *slog.Logger
+	socks          socksLimits
 
-	// connect replaces the kernel's connect in tests.
-	connect connectFunc
+	// connect and connectUDP replace the kernel's connect in tests.
+	connect    connectFunc
+	connectUDP connectUDPFunc
 }
 
 // NewBuilder returns a Builder with the defaults: no configuration (one must
@@ -65,6 +69,7 @@ func NewBuilder() *Builder {
 		deciderTimeout: defaultDeciderTimeout,
 		maxQuestions:   defaultMaxQuestions,
 		log:            slog.New(slog.DiscardHandler),
+		socks:          defaultSOCKSLimits(),
 	}}
 }
 
@@ -140,6 +145,13 @@ func (b *Builder) AdminAddr(addr string) *Builder {
 	return b
 }
 
+// SOCKSAddr overrides socks_url, as HTTPAddr does proxy_url. The listener is
+// opened only when enable_socks5 is true.
+func (b *Builder) SOCKSAddr(addr string) *Builder {
+	b.settings.socksAddr = addr
+	return b
+}
+
 // HTTPListener has the proxy serve a listener that the host has opened, in
 // place of proxy_url. Run takes it over and the proxy closes it. One that is
 // not on loopback is subject to the same clamp: it is closed, and loopback is
@@ -158,6 +170,16 @@ func (b *Builder) AdminListener(l net.Listener) *Builder {
 		return b.fail("AdminListener: the listener is nil")
 	}
 	b.settings.adminListener = l
+	return b
+}
+
+// SOCKSListener is HTTPListener for the SOCKS5 proxy, in place of socks_url.
+// While enable_socks5 is false, Run closes it.
+func (b *Builder) SOCKSListener(l net.Listener) *Builder {
+	if l == nil {
+		return b.fail("SOCKSListener: the listener is nil")
+	}
+	b.settings.socksListener = l
 	return b
 }
 
@@ -247,6 +269,9 @@ func (b *Builder) Build() (*NetworkProxy, error) {
 	if b.settings.adminListener != nil && b.settings.adminAddr != "" {
 		errs = append(errs, errors.New("networkproxy: AdminAddr and AdminListener exclude each other"))
 	}
+	if b.settings.socksListener != nil && b.settings.socksAddr != "" {
+		errs = append(errs, errors.New("networkproxy: SOCKSAddr and SOCKSListener exclude each other"))
+	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
@@ -259,7 +284,10 @@ func (b *Builder) Build() (*NetworkProxy, error) {
 	return p, nil
 }
 
-type connectFunc = func(context.Context, netip.AddrPort) (*net.TCPConn, error)
+type (
+	connectFunc    = func(context.Context, netip.AddrPort) (*net.TCPConn, error)
+	connectUDPFunc = func(context.Context, netip.AddrPort) (*net.UDPConn, error)
+)
 
 var _ Resolver = (*net.Resolver)(nil)
 var _ pindial.Resolver = Resolver(nil)

@@ -38,6 +38,10 @@ type counters struct {
 	refused atomic.Uint64 // by policy, or malformed
 	failed  atomic.Uint64 // allowed, but the target could not be reached
 	cut     atomic.Uint64 // connections ended because a later policy refuses them, or their grant was revoked
+
+	// A datagram is part of a flow, which is the request. Those that came to
+	// nothing beside that are counted by cause, and are no requests.
+	dropped [dropCauses]atomic.Uint64
 }
 
 func newEnforcer(s *settings) *enforcer {
@@ -48,7 +52,7 @@ func newEnforcer(s *settings) *enforcer {
 			grants: grants, log: s.log,
 		},
 		grants:    grants,
-		dialer:    pindial.Dialer{Resolver: s.resolver, Connect: s.connect},
+		dialer:    pindial.Dialer{Resolver: s.resolver, Connect: s.connect, ConnectUDP: s.connectUDP},
 		onBlocked: s.onBlocked,
 		log:       s.log,
 		observed:  s.observed(),
@@ -127,59 +131,71 @@ func (v Verdict) unlessRevoked(req *request, err error) error {
 // The connection is judged again at every change of the policy until the
 // caller calls its release.
 func (e *enforcer) dial(ctx context.Context, req *request, v Verdict) (*net.TCPConn, *liveConn, error) {
-	var vetted []netip.Addr
-	vet := func(addrs []netip.Addr) error {
-		vetted = addrs
-		if v := e.current.Load().judgeAddrs(&req.query, v, addrs, nil); !v.Allowed {
-			return &RefusedError{Host: req.target.Host.String(), Port: req.target.Port, Verdict: v}
-		}
-		return nil
-	}
+	return reach(ctx, e, req, v, e.dialer.DialAddr)
+}
+
+// reach is dial for any kind of connection: connect makes it, to one of the
+// addresses that it is given.
+func reach[C net.Conn](ctx context.Context, e *enforcer, req *request, v Verdict,
+	connect func(context.Context, []netip.Addr, uint16) (C, error)) (C, *liveConn, error) {
+	var none C
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(req.from.ends, cancel)()
 	ctx, done := v.grant.during(ctx)
 	defer done()
-	conn, err := e.connect(ctx, req, vet)
+	addrs, err := e.resolve(ctx, req, v)
 	if err != nil {
-		return nil, nil, v.unlessRevoked(req, err)
+		return none, nil, v.unlessRevoked(req, err)
+	}
+	conn, err := connect(ctx, addrs, req.target.Port)
+	if err != nil {
+		return none, nil, v.unlessRevoked(req, err)
 	}
 	live := &liveConn{
 		query:    req.query,
 		approval: approvalOf(v),
-		addrs:    vetted,
+		addrs:    addrs,
 		conn:     conn,
 		from:     req.from,
 		grant:    v.grant,
 		of:       &e.live,
 	}
+	live.judged.Store(v.Generation)
 	if !e.live.add(live) {
 		conn.Close()
-		return nil, nil, ErrClosed
+		return none, nil, ErrClosed
 	}
 	// The policy may have changed between the verdict and the line above, and
 	// the grant may have been revoked.
 	if v.grant.wasRevoked() {
-		return nil, nil, live.cut(revocation(v.Generation))
+		refusal, _ := live.cut(revocation(v.Generation))
+		return none, nil, refusal
 	}
 	if p := e.current.Load(); p.generation != v.Generation {
 		if v := live.judge(p); !v.Allowed {
-			return nil, nil, live.cut(v)
+			refusal, _ := live.cut(v)
+			return none, nil, refusal
 		}
 	}
 	e.observed.add(req.target)
 	return conn, live, nil
 }
 
-func (e *enforcer) connect(ctx context.Context, req *request, vet pindial.Vet) (*net.TCPConn, error) {
+// resolve returns the addresses of a target that decide has allowed, by one
+// lookup, and none unless all of them pass.
+func (e *enforcer) resolve(ctx context.Context, req *request, v Verdict) ([]netip.Addr, error) {
 	addrs := fixedAddrs(req.target.Host)
 	if addrs == nil {
-		return e.dialer.DialName(ctx, req.target.Host.Name(), req.target.Port, vet)
+		var err error
+		if addrs, err = e.dialer.Resolve(ctx, req.target.Host.Name()); err != nil {
+			return nil, err
+		}
 	}
-	if err := vet(addrs); err != nil {
-		return nil, err
+	if v := e.current.Load().judgeAddrs(&req.query, v, addrs, nil); !v.Allowed {
+		return nil, newRefusedError(req, v)
 	}
-	return e.dialer.DialAddr(ctx, addrs, req.target.Port)
+	return addrs, nil
 }
 
 // refused keeps account of one refusal: counters, record, log, observer.
@@ -229,6 +245,33 @@ func (e *enforcer) failure(req *request, err error) {
 	e.count.failed.Add(1)
 	e.log.Info("failed", "host", req.target.Host.String(), "port", req.target.Port,
 		"protocol", string(req.protocol), "method", req.method, "client", req.client, "error", err)
+}
+
+// stands reports whether the policy in force allows what is open, and cuts it
+// if not. It is for what consists of single messages: none of them may pass in
+// the moment between a swap and the cut.
+func (e *enforcer) stands(c *liveConn) bool {
+	p := e.current.Load()
+	if c.judged.Load() == p.generation {
+		return true
+	}
+	v := c.judge(p)
+	if v.Allowed {
+		c.judged.Store(p.generation)
+		return true
+	}
+	if _, first := c.cut(v); first {
+		e.count.cut.Add(1)
+	}
+	return false
+}
+
+// asks reports whether decide would put a request to the decider, and so may
+// take its time. It decides nothing.
+func (e *enforcer) asks(req *request) bool {
+	p := e.current.Load()
+	_, miss := p.judge(&req.query, e.standingApproval(), nil)
+	return miss && e.asking.decider != nil && p.mode.permits(&req.query)
 }
 
 // swap puts a policy in force. What it refuses of the open connections is

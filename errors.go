@@ -34,6 +34,10 @@ type RefusedError struct {
 	Verdict Verdict
 }
 
+func newRefusedError(req *request, v Verdict) *RefusedError {
+	return &RefusedError{Host: req.target.Host.String(), Port: req.target.Port, Verdict: v}
+}
+
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("networkproxy: %s refused: %s",
 		net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))), e.Verdict.Reason)

@@ -3,6 +3,72 @@
 
 package networkproxy
 
+import (
+	"net"
+	"time"
+)
+
 // SetConnect replaces the kernel's connect, so that public addresses can be
 // stood in for by listeners on loopback.
 func SetConnect(b *Builder, connect connectFunc) { b.settings.connect = connect }
+
+// SetConnectUDP is SetConnect for datagrams.
+func SetConnectUDP(b *Builder, connect connectUDPFunc) { b.settings.connectUDP = connect }
+
+// SetHandshakeTime replaces the time that a SOCKS5 client has to say what it
+// wants.
+func SetHandshakeTime(b *Builder, d time.Duration) { b.settings.socks.handshake = d }
+
+// SetUDPTimes replaces the times after which idle flows and associations end,
+// and for which a refusal stands. Zero leaves one alone.
+func SetUDPTimes(b *Builder, flow, association, refusal time.Duration) {
+	limits := &b.settings.socks.udp
+	for to, d := range map[*time.Duration]time.Duration{
+		&limits.flowIdle: flow, &limits.associationIdle: association, &limits.refusalStands: refusal,
+	} {
+		if d != 0 {
+			*to = d
+		}
+	}
+}
+
+// SetUDPFlows replaces how many flows all associations together may have.
+func SetUDPFlows(b *Builder, n int) { b.settings.socks.udp.allFlows = n }
+
+// The bounds of one UDP association.
+const (
+	UDPFlows     = udpFlows
+	UDPQuestions = udpQuestions
+	UDPWaiting   = udpWaiting
+)
+
+// LiveTargets is how many connections to targets are open, flows included.
+func (h *Handle) LiveTargets() int {
+	h.enforcer.live.mu.Lock()
+	defer h.enforcer.live.mu.Unlock()
+	return len(h.enforcer.live.conns)
+}
+
+// Dropped counts the datagrams that were dropped, by cause.
+func (h *Handle) Dropped() map[string]uint64 {
+	dropped := make(map[string]uint64)
+	for why := range dropCauses {
+		if n := h.enforcer.count.dropped[why].Load(); n > 0 {
+			dropped[why.String()] = n
+		}
+	}
+	return dropped
+}
+
+// ServeSOCKSPasswords serves SOCKS5 on l, until l is closed, to users who are
+// known by their passwords. Each comes in by an entrance of its own, whose
+// command is the user's name.
+func (h *Handle) ServeSOCKSPasswords(l net.Listener, passwords map[string]string) {
+	proxy := newSOCKSProxy(h.enforcer, h.settings.socks, true, func(user, password string) (*entrance, bool) {
+		if want, ok := passwords[user]; !ok || want != password {
+			return nil, false
+		}
+		return newEntrance(h.drain, h.enforcer, Attribution{Command: user}), true
+	})
+	h.serving.Go(func() { proxy.serve(h.track(l, h.shared)) })
+}

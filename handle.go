@@ -21,6 +21,7 @@ type Handle struct {
 	enforcer *enforcer
 	shared   *entrance // of the listeners that belong to no session
 	http     *httpProxy
+	socks    *socksProxy
 	admin    *adminServer
 	warnings []string // of Run, about addresses that were clamped
 
@@ -28,6 +29,7 @@ type Handle struct {
 	listeners []net.Listener
 	httpAddr  string
 	adminAddr string
+	socksAddr string
 	serving   sync.WaitGroup
 
 	mu      sync.Mutex // serialises changes of the policy
@@ -60,6 +62,7 @@ func newHandle(s *settings, first *loaded) *Handle {
 	h.enforcer.current.Store(first.compile(1, first.Config.Mode, runtimeRules{}, &h.enforcer.own))
 	h.shared = newEntrance(h.drain, h.enforcer, Attribution{})
 	h.http = newHTTPProxy(h.enforcer)
+	h.socks = newSOCKSProxy(h.enforcer, s.socks, first.Config.EnableSOCKS5UDP, nil)
 	h.admin = newAdminServer(h)
 	return h
 }
@@ -83,6 +86,17 @@ func (h *Handle) listen(ctx context.Context) error {
 		return err
 	}
 	h.adminAddr, err = open(endpoint{key: keyAdminURL, override: s.adminAddr, handed: s.adminListener})
+	if err != nil {
+		return err
+	}
+	if !h.started.EnableSOCKS5 {
+		if s.socksListener != nil {
+			s.socksListener.Close()
+			h.log.Warn("the SOCKS5 listener that the host handed in is not served", "key", keyEnableSOCKS5)
+		}
+		return nil
+	}
+	h.socksAddr, err = open(endpoint{key: keySOCKSURL, override: s.socksAddr, handed: s.socksListener})
 	return err
 }
 
@@ -101,6 +115,11 @@ func (h *Handle) serve() {
 	h.serving.Go(func() {
 		h.ended(h.admin.serve(h.listeners[1]))
 	})
+	if h.socksAddr != "" {
+		h.serving.Go(func() {
+			h.ended(h.socks.serve(h.track(h.listeners[2], h.shared)))
+		})
+	}
 	if paths := h.settings.watched(); len(paths) > 0 {
 		seen := h.loaded.stamps
 		h.serving.Go(func() { h.watch(h.drain, paths, seen) })
@@ -108,7 +127,7 @@ func (h *Handle) serve() {
 	if h.enforcer.observed != nil {
 		h.log.Warn(observingWarning)
 	}
-	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "mode", string(h.Mode()))
+	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "socks", h.socksAddr, "mode", string(h.Mode()))
 }
 
 // track makes a listener one of an entrance.
@@ -138,6 +157,10 @@ func (h *Handle) HTTPAddr() string { return h.httpAddr }
 
 // AdminAddr is the host:port of the admin API; empty when nothing is bound.
 func (h *Handle) AdminAddr() string { return h.adminAddr }
+
+// SOCKSAddr is the host:port of the SOCKS5 proxy; empty when none is bound,
+// which is so while enable_socks5 is false.
+func (h *Handle) SOCKSAddr() string { return h.socksAddr }
 
 // Warnings tells the user, in sentences, what in the configuration is odd or
 // risky, and which listeners are not where it asks for and why.
@@ -205,6 +228,9 @@ func (h *Handle) stop() {
 	defer close(h.done)
 	if h.detach != nil {
 		h.detach()
+	}
+	if h.socksAddr != "" {
+		h.listeners[2].Close()
 	}
 	// http.Server.Shutdown closes the listeners at once and then waits for
 	// requests; the tunnels, which it does not know, are waited for after it.

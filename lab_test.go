@@ -69,9 +69,11 @@ func (l *lab) run(b *networkproxy.Builder, change func(*networkproxy.Builder)) {
 	l.t.Helper()
 	b.HTTPAddr("127.0.0.1:0").
 		AdminAddr("127.0.0.1:0").
+		SOCKSAddr("127.0.0.1:0").
 		Resolver(l.dns).
 		Logger(slog.New(slog.NewTextHandler(l.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	networkproxy.SetConnect(b, l.net.Connect)
+	networkproxy.SetConnectUDP(b, l.net.ConnectUDP)
 	if change != nil {
 		change(b)
 	}

@@ -21,6 +21,7 @@ type liveConn struct {
 	grant    *grant // that let it through; nil when none did
 	done     func() // ends its being under way for the grant
 	of       *liveConns
+	judged   atomic.Uint64                // the generation that was last found to allow it
 	refusal  atomic.Pointer[RefusedError] // why it was cut; nil while it was not
 }
 
@@ -57,10 +58,13 @@ func (l *liveConns) rejudge(p *policy) int {
 		}
 	}
 	l.mu.Unlock()
+	n := 0
 	for c, v := range refused {
-		c.cut(v)
+		if _, first := c.cut(v); first {
+			n++
+		}
 	}
-	return len(refused)
+	return n
 }
 
 // cutGrant cuts what a grant let in, with a verdict, and returns how many
@@ -108,13 +112,14 @@ func (c *liveConn) judge(p *policy) Verdict {
 }
 
 // cut ends the connection because a policy refuses it, or because the grant that
-// let it in was revoked, and returns that as an error.
-func (c *liveConn) cut(v Verdict) *RefusedError {
-	err := &RefusedError{Host: c.query.target.Host.String(), Port: c.query.target.Port, Verdict: v}
-	c.refusal.Store(err)
+// let it in was revoked, and returns that as an error. first is false when it
+// was cut before.
+func (c *liveConn) cut(v Verdict) (refusal *RefusedError, first bool) {
+	refusal = &RefusedError{Host: c.query.target.Host.String(), Port: c.query.target.Port, Verdict: v}
+	first = c.refusal.CompareAndSwap(nil, refusal)
 	c.release()
 	c.conn.Close()
-	return err
+	return refusal, first
 }
 
 // because replaces an error of the connection by the refusal that caused it,

@@ -46,7 +46,7 @@ func (s *settings) loadConfig(ctx context.Context) (*loaded, error) {
 
 // overrides are the addresses that the builder sets, by key.
 func (s *settings) overrides() map[string]string {
-	return map[string]string{keyProxyURL: s.httpAddr, keyAdminURL: s.adminAddr}
+	return map[string]string{keyProxyURL: s.httpAddr, keyAdminURL: s.adminAddr, keySOCKSURL: s.socksAddr}
 }
 
 // handedIn are the keys of the listeners that the host opened itself.
@@ -56,6 +56,9 @@ func (s *settings) handedIn() (keys []string) {
 	}
 	if s.adminListener != nil {
 		keys = append(keys, keyAdminURL)
+	}
+	if s.socksListener != nil {
+		keys = append(keys, keySOCKSURL)
 	}
 	return keys
 }

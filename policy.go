@@ -222,6 +222,19 @@ func (p *policy) modeRefusal() Verdict {
 	return Verdict{Reason: ReasonMethodNotAllowed, Source: SourceModeGuard, Generation: p.generation, check: checkMode}
 }
 
+// judgeProtocol applies the checks that concern no target, to a request whose
+// targets come later: UDP ASSOCIATE (RFC 1928 section 7). Each target gets a
+// judgement of its own.
+func (p *policy) judgeProtocol(q *query) Verdict {
+	switch {
+	case !p.enabled:
+		return Verdict{Reason: ReasonProxyDisabled, Source: SourceProxyState, Generation: p.generation, check: checkEnabled}
+	case !p.mode.permits(q):
+		return p.modeRefusal()
+	}
+	return Verdict{Allowed: true, Source: SourceBaselinePolicy, Generation: p.generation}
+}
+
 // judgeAddrs applies the checks on what a target resolved to. It is given
 // every address of the answer at once: one bad address refuses them all,
 // since whoever answers the lookup also chooses the order.

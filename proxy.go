@@ -55,7 +55,7 @@ func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
 // closeHandedIn closes the listeners that the host handed in and that nothing
 // will serve.
 func (s *settings) closeHandedIn() {
-	for _, l := range []net.Listener{s.httpListener, s.adminListener} {
+	for _, l := range []net.Listener{s.httpListener, s.adminListener, s.socksListener} {
 		if l != nil {
 			l.Close()
 		}

@@ -22,8 +22,10 @@ const (
 
 // program is one run of the program.
 type program struct {
+	stdin          io.Reader
 	stdout, stderr io.Writer
-	hangup         <-chan os.Signal // SIGHUP: reload
+	getenv         func(string) string
+	hangup         <-chan os.Signal // SIGHUP: reload, or for connect the end
 }
 
 // command is one of the program's commands.
@@ -37,6 +39,7 @@ func commands() []command {
 		{"serve", "serve the proxy (the default)", (*program).serve},
 		{"check", "say what the policy would do with a target, and why", (*program).check},
 		{"selftest", "prove on this machine that the promises hold", (*program).selftest},
+		{"connect", "carry standard input and output through the proxy, as ssh's ProxyCommand", (*program).connect},
 	}
 }
 

@@ -19,6 +19,7 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	check := f.Bool("check", false, "check the configuration and exit")
 	http := f.String("http", "", "listen `address` of the HTTP proxy, in place of proxy_url")
 	admin := f.String("admin", "", "listen `address` of the admin API, in place of admin_url")
+	socks := f.String("socks", "", "listen `address` of the SOCKS5 proxy, in place of socks_url (enable_socks5 = true turns it on)")
 	drain := f.Duration("drain", 5*time.Second, "how long requests and tunnels may finish after SIGINT or SIGTERM")
 	if err := parse(f, args); err != nil {
 		return err
@@ -30,7 +31,7 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	proxy, err := b.HTTPAddr(*http).AdminAddr(*admin).Build()
+	proxy, err := b.HTTPAddr(*http).AdminAddr(*admin).SOCKSAddr(*socks).Build()
 	if err != nil {
 		return err
 	}
@@ -54,10 +55,20 @@ func (p *program) serve(ctx context.Context, args []string) error {
 func announce(w io.Writer, h *networkproxy.Handle) {
 	fmt.Fprintf(w, "networkproxy: HTTP proxy on http://%s   mode %s\n", h.HTTPAddr(), h.Mode())
 	fmt.Fprintf(w, "networkproxy: admin API  on http://%s\n", h.AdminAddr())
+	if h.SOCKSAddr() != "" {
+		carries := "TCP"
+		if h.Config().EnableSOCKS5UDP {
+			carries = "TCP and UDP"
+		}
+		fmt.Fprintf(w, "networkproxy: SOCKS5     on socks5h://%s   %s\n", h.SOCKSAddr(), carries)
+	}
 	for _, warning := range h.Warnings() {
 		fmt.Fprintf(w, "networkproxy: warning: %s\n", warning)
 	}
 	fmt.Fprintf(w, "networkproxy: to use it: export HTTP_PROXY=http://%[1]s HTTPS_PROXY=http://%[1]s http_proxy=http://%[1]s https_proxy=http://%[1]s\n", h.HTTPAddr())
+	if h.SOCKSAddr() != "" {
+		fmt.Fprintf(w, "networkproxy: for other protocols: export ALL_PROXY=socks5h://%[1]s all_proxy=socks5h://%[1]s\n", h.SOCKSAddr())
+	}
 }
 
 // until serves until a signal or the proxy's own end, reloading at SIGHUP.

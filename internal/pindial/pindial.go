@@ -55,6 +55,9 @@ type Dialer struct {
 	// Connect makes one connection; it must return once ctx ends. Nil means TCP with the defaults of net.Dialer, and
 	// the comparison with the vetted list. It is for tests: another function is trusted with the address.
 	Connect func(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error)
+
+	// ConnectUDP is Connect for the sockets of DialUDPAddr.
+	ConnectUDP func(ctx context.Context, addr netip.AddrPort) (*net.UDPConn, error)
 }
 
 // Resolve looks name up once and returns its addresses in canonical form, none twice, in the order of the answer. There

@@ -17,6 +17,7 @@ import (
 type Rewrite struct {
 	mu     sync.Mutex
 	to     map[netip.AddrPort]net.Addr
+	udp    map[netip.AddrPort]netip.AddrPort
 	dialed []netip.AddrPort
 }
 

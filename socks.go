@@ -1,0 +1,314 @@
+// The SOCKS5 proxy (RFC 1928). go-socks5 reads and writes the wire protocol up
+// to the request; everything else is done here and by the enforcer: accepting,
+// deadlines, the decision, names, dialing, relaying and the account of it all.
+
+package networkproxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/things-go/go-socks5"
+	"github.com/things-go/go-socks5/statute"
+
+	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/pindial"
+	"example.com/networkproxy/internal/track"
+	"example.com/networkproxy/internal/tunnel"
+)
+
+// socksLimits bound what one client may make the SOCKS5 proxy wait for or hold.
+type socksLimits struct {
+	handshake time.Duration // from the connection to the request
+	udp       udpLimits
+}
+
+func defaultSOCKSLimits() socksLimits {
+	return socksLimits{handshake: headerTimeout, udp: defaultUDPLimits()}
+}
+
+// socksLinger is how long a refused client has to close: RFC 1928 section 6
+// gives the proxy 10 seconds at most.
+const socksLinger = 500 * time.Millisecond
+
+// socksProxy serves SOCKS5 on every listener of one proxy.
+type socksProxy struct {
+	*enforcer
+	limits socksLimits
+	relays bool // UDP ASSOCIATE is on
+	budget flowBudget
+	server *socks5.Server
+}
+
+// newSOCKSProxy makes a proxy that takes clients as they come. Where
+// authenticate is not nil, those that offer a user name and a password (RFC
+// 1929) are instead served as the entrance that it gives them, or turned away.
+func newSOCKSProxy(e *enforcer, limits socksLimits, relays bool, authenticate func(user, password string) (*entrance, bool)) *socksProxy {
+	s := &socksProxy{enforcer: e, limits: limits, relays: relays, budget: flowBudget{limit: int64(limits.udp.allFlows)}}
+	var methods []socks5.Authenticator
+	if authenticate != nil {
+		methods = append(methods, passwordMethod(authenticate))
+	}
+	s.server = socks5.NewServer(
+		socks5.WithAuthMethods(append(methods, socks5.NoAuthAuthenticator{})),
+		socks5.WithResolver(noLookup{}),
+		socks5.WithDial(func(context.Context, string, string) (net.Conn, error) { return nil, errNotHere }),
+		socks5.WithConnectHandle(handler(s.connect)),
+		socks5.WithBindHandle(handler(s.bind)),
+		socks5.WithAssociateHandle(handler(s.associate)),
+	)
+	return s
+}
+
+// errNotHere comes from what go-socks5 must never do by itself.
+var errNotHere = errors.New("not done by the protocol layer")
+
+// noLookup keeps go-socks5 from looking names up, which it would do before
+// anything is decided.
+type noLookup struct{}
+
+func (noLookup) Resolve(ctx context.Context, _ string) (context.Context, net.IP, error) {
+	return ctx, nil, nil
+}
+
+// serve accepts connections until l is closed.
+func (s *socksProxy) serve(l *entranceListener) error {
+	return l.Serve(func(c net.Conn, entry *track.Entry) {
+		s.serveConn(&socksConn{Conn: c, client: addrPortOf(c.RemoteAddr()), entry: entry, from: l.from})
+	})
+}
+
+// serveConn serves one connection to its end.
+func (s *socksProxy) serveConn(c *socksConn) {
+	c.SetDeadline(time.Now().Add(s.limits.handshake))
+	err := s.server.ServeConn(c)
+	if err == nil || !c.began {
+		return // one that says nothing, such as a probe of the port, asks for nothing
+	}
+	if errors.Is(err, statute.ErrNotSupportVersion) {
+		err = errors.New("not SOCKS5; HTTP is spoken at the address of the HTTP proxy")
+	}
+	s.malformed(c.client, ProtocolSOCKS5TCP, err)
+}
+
+// socksConn is a client's connection while SOCKS5 is spoken on it. go-socks5
+// hands it to the handlers as what they write to, which is how they come by
+// what belongs to the connection.
+type socksConn struct {
+	net.Conn
+	client netip.AddrPort
+	entry  *track.Entry
+	from   *entrance
+	began  bool // the client has sent something
+}
+
+func (c *socksConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.began = c.began || n > 0
+	return n, err
+}
+
+// accept answers the request with success; bound is the near end of what was
+// opened for it (RFC 1928 section 6).
+func (c *socksConn) accept(bound net.Addr) error {
+	return socks5.SendReply(c.Conn, statute.RepSuccess, bound)
+}
+
+// refuse answers the request with a failure. What the client has sent beyond
+// its request is read away for a moment: a connection that is closed over
+// unread bytes is reset, which may cost the client the answer.
+func (c *socksConn) refuse(code byte) {
+	if err := socks5.SendReply(c.Conn, code, nil); err != nil {
+		return // the client has gone
+	}
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		half.CloseWrite()
+		c.SetReadDeadline(time.Now().Add(socksLinger))
+		io.Copy(io.Discard, c.Conn)
+	}
+}
+
+// request is a request of this client's.
+func (c *socksConn) request(protocol Protocol, target hostname.Target) *request {
+	return &request{query: query{protocol: protocol, target: target}, client: c.client, from: c.from}
+}
+
+// watch returns a context that ends when the client goes away while it waits
+// for its answer, or with its entrance. stop ends the watch; only then may
+// anybody read from the connection. Bytes that came with the request end it
+// too: their sender may have said all that it will.
+func (c *socksConn) watch(r *bufio.Reader) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(c.from.ends)
+	if r.Buffered() > 0 {
+		return ctx, cancel
+	}
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if _, err := r.Peek(1); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			cancel()
+		}
+	}()
+	return ctx, func() {
+		c.SetReadDeadline(time.Unix(1, 0))
+		<-watched
+		c.SetReadDeadline(time.Time{})
+		cancel()
+	}
+}
+
+// socksRequest is a request as it came (RFC 1928 section 4).
+type socksRequest struct {
+	addr netip.Addr // zero when name stands for it
+	name string
+	port uint16
+	rest *bufio.Reader // what the client sends after it
+}
+
+// handler makes a handler of go-socks5. What the handlers meet, they answer
+// and account for themselves.
+func handler(serve func(*socksConn, *socksRequest)) func(context.Context, io.Writer, *socks5.Request) error {
+	return func(_ context.Context, w io.Writer, r *socks5.Request) error {
+		c := w.(*socksConn)
+		c.SetDeadline(time.Time{}) // the handshake is over
+		dst := r.RawDestAddr
+		addr, _ := netip.AddrFromSlice(dst.IP)
+		serve(c, &socksRequest{addr: addr, name: dst.FQDN, port: uint16(dst.Port), rest: r.Reader.(*bufio.Reader)})
+		return nil
+	}
+}
+
+// connect dials, and only then answers: a client must be able to tell a
+// target that is out of reach from one that closes.
+func (s *socksProxy) connect(c *socksConn, r *socksRequest) {
+	target, err := socksTarget(r.addr, r.name, r.port)
+	if err != nil {
+		s.malformed(c.client, ProtocolSOCKS5TCP, err)
+		c.refuse(socksNotAllowed)
+		return
+	}
+	req := c.request(ProtocolSOCKS5TCP, target)
+	ctx, stop := c.watch(r.rest)
+	conn, live, err := s.admit(ctx, req)
+	stop()
+	if err != nil {
+		s.notAdmitted(req, err)
+		c.refuse(replyCode(err))
+		return
+	}
+	defer live.release()
+	if err := c.accept(conn.LocalAddr()); err != nil {
+		conn.Close()
+		s.failure(req, err)
+		return
+	}
+	if !c.entry.Replace(tunnel.Pair{A: c.Conn, B: conn}) {
+		conn.Close() // the proxy is stopping
+		return
+	}
+	early, _ := r.rest.Peek(r.rest.Buffered()) // what is buffered can be peeked at
+	s.relay(c.Conn, conn, req, tunnel.Options{Early: early})
+}
+
+// admit decides about a request, and dials if the answer is yes.
+func (s *socksProxy) admit(ctx context.Context, req *request) (*net.TCPConn, *liveConn, error) {
+	v := s.decide(ctx, req)
+	if !v.Allowed {
+		return nil, nil, newRefusedError(req, v)
+	}
+	return s.dial(ctx, req, v)
+}
+
+// notAdmitted keeps account of a request that was refused, or whose target
+// could not be reached.
+func (s *socksProxy) notAdmitted(req *request, err error) {
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		s.refused(req, refused.Verdict)
+		return
+	}
+	s.failure(req, err)
+}
+
+// bind refuses BIND (RFC 1928 section 4), by which a client would have a
+// third party connect to this machine.
+func (s *socksProxy) bind(c *socksConn, _ *socksRequest) {
+	s.malformed(c.client, ProtocolSOCKS5TCP, errors.New("BIND is not supported"))
+	c.refuse(socksCommandUnsupported)
+}
+
+// socksTarget is a destination as SOCKS5 spells it (RFC 1928 section 5): an
+// address, or else a name, in whose place an address in text may stand.
+func socksTarget(addr netip.Addr, name string, port uint16) (hostname.Target, error) {
+	host := hostname.FromAddr(addr)
+	if host.IsZero() {
+		var err error
+		if host, err = hostname.Parse(name); err != nil {
+			return hostname.Target{}, err
+		}
+	}
+	if port == 0 {
+		return hostname.Target{}, fmt.Errorf("invalid target %s: port 0 cannot be reached", host)
+	}
+	return hostname.Target{Host: host, Port: port}, nil
+}
+
+// The replies that the handlers give (RFC 1928 section 6).
+const (
+	socksFailure            = statute.RepServerFailure
+	socksNotAllowed         = statute.RepRuleFailure
+	socksNetworkUnreachable = statute.RepNetworkUnreachable
+	socksHostUnreachable    = statute.RepHostUnreachable
+	socksRefused            = statute.RepConnectionRefused
+	socksCommandUnsupported = statute.RepCommandNotSupported
+)
+
+// replyCode is how an error is told to the client.
+func replyCode(err error) byte {
+	var refused *RefusedError
+	var resolve *pindial.ResolveError
+	switch {
+	case errors.As(err, &refused):
+		return socksNotAllowed
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return socksRefused
+	case errors.Is(err, syscall.ENETUNREACH):
+		return socksNetworkUnreachable
+	case errors.As(err, &resolve), errors.Is(err, syscall.EHOSTUNREACH),
+		errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
+		return socksHostUnreachable
+	}
+	return socksFailure
+}
+
+// passwordMethod is user name and password (RFC 1929): it finds the entrance
+// that a client has been given credentials for.
+type passwordMethod func(user, password string) (*entrance, bool)
+
+func (passwordMethod) GetCode() uint8 { return statute.MethodUserPassAuth }
+
+func (find passwordMethod) Authenticate(r io.Reader, w io.Writer, client string) (*socks5.AuthContext, error) {
+	return socks5.UserPassAuthenticator{Credentials: credentials{find, w.(*socksConn)}}.Authenticate(r, w, client)
+}
+
+// credentials checks those of one connection, and moves it to its entrance.
+type credentials struct {
+	find passwordMethod
+	conn *socksConn
+}
+
+func (c credentials) Valid(user, password, _ string) bool {
+	from, ok := c.find(user, password)
+	if ok {
+		c.conn.from = from
+	}
+	return ok
+}

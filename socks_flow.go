@@ -1,0 +1,305 @@
+// A flow: what one client of UDP ASSOCIATE exchanges with one target. It is
+// the unit that is judged and counted: opened, it is one allowed request;
+// refused or out of reach, one refused or failed one, however many datagrams
+// there are.
+
+package networkproxy
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"example.com/networkproxy/internal/socksudp"
+)
+
+// flow has a task of its own from its beginning to its end: a name server or
+// a decider that takes its time holds up nobody else.
+type flow struct {
+	of    *association
+	key   string
+	req   *request
+	ctx   context.Context
+	end   context.CancelFunc
+	moved lastMoved
+
+	// Guarded by of.mu.
+	state   flowState
+	asks    bool         // it counts in of.asking
+	waiting [][]byte     // while opening: what has come so far
+	conn    datagramConn // once open; it does not change then
+	live    *liveConn    // likewise
+	shut    shutFlow     // once shut
+}
+
+type flowState uint8
+
+const (
+	flowOpening flowState = iota
+	flowOpen
+	flowShut // refused or out of reach; it stays to say so for a while
+)
+
+// shutFlow is how long a flow stays shut.
+type shutFlow struct {
+	at         time.Time
+	generation uint64
+}
+
+// datagramConn is a socket that exchanges datagrams with one address, which
+// was judged.
+type datagramConn struct {
+	*net.UDPConn
+	target netip.AddrPort
+}
+
+// dialUDP is dial for datagrams.
+func (e *enforcer) dialUDP(ctx context.Context, req *request, v Verdict) (datagramConn, *liveConn, error) {
+	return reach(ctx, e, req, v, func(ctx context.Context, addrs []netip.Addr, port uint16) (datagramConn, error) {
+		conn, target, err := e.dialer.DialUDPAddr(ctx, addrs, port)
+		return datagramConn{conn, target}, err
+	})
+}
+
+// flowBudget bounds the flows of all associations that have a task.
+type flowBudget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+func (b *flowBudget) take() bool {
+	if b.used.Add(1) > b.limit {
+		b.used.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (b *flowBudget) give() { b.used.Add(-1) }
+
+// forward passes a datagram of the client's on to its target, now or once the
+// flow is open.
+func (a *association) forward(d socksudp.Datagram) {
+	if f := a.flowFor(d); f != nil {
+		f.send(d.Data)
+	}
+}
+
+// flowFor returns the flow that a datagram is to be sent by now. Without one,
+// the datagram waits for its flow to open, or was dropped.
+func (a *association) flowFor(d socksudp.Datagram) *flow {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f := a.flows[string(d.Address)]
+	if f != nil && f.state == flowShut && f.shut.over(a) {
+		a.remove(f)
+		f = nil
+	}
+	if f == nil {
+		if f = a.begin(d); f == nil {
+			return nil
+		}
+	}
+	f.moved.touch()
+	switch {
+	case f.state == flowOpen:
+		return f
+	case f.state == flowShut:
+		a.count.drop(dropRefused, 1)
+	case len(f.waiting) == a.limits.udp.waiting:
+		a.count.drop(dropOverflow, 1)
+	default:
+		f.waiting = append(f.waiting, slices.Clone(d.Data))
+	}
+	return nil
+}
+
+// begin begins the flow of a datagram, or drops the datagram and returns nil.
+// a.mu is held.
+func (a *association) begin(d socksudp.Datagram) *flow {
+	target, err := socksTarget(d.Addr, string(d.Name), d.Port)
+	if err != nil {
+		a.drop(dropMalformed, "error", err)
+		return nil
+	}
+	req := a.conn.request(ProtocolSOCKS5UDP, target)
+	asks := a.asks(req)
+	if asks && a.asking == a.limits.udp.questions {
+		a.drop(dropOverflow, "questions", a.asking)
+		return nil
+	}
+	if len(a.flows) == a.limits.udp.flows {
+		a.remove(a.oldest())
+	}
+	if !a.budget.take() {
+		a.drop(dropOverflow, "flows", a.budget.limit)
+		if len(a.flows) > 0 {
+			a.remove(a.oldest()) // for the next one
+		}
+		return nil
+	}
+	f := &flow{of: a, key: string(d.Address), req: req, asks: asks}
+	f.ctx, f.end = context.WithCancel(a.ctx)
+	f.moved.start()
+	if asks {
+		a.asking++
+	}
+	a.flows[f.key] = f
+	a.tasks.Go(f.run)
+	return f
+}
+
+// over reports whether the target may be tried again: a decider may think
+// otherwise by now, a name may resolve, and another policy is another matter.
+func (s shutFlow) over(a *association) bool {
+	return time.Since(s.at) >= a.limits.udp.refusalStands || s.generation != a.current.Load().generation
+}
+
+// oldest returns the flow to make way for another: one that is shut, if there
+// is any, and of those the one in which nothing has moved for longest. a.mu is
+// held, and there is a flow.
+func (a *association) oldest() *flow {
+	var oldest *flow
+	for _, f := range a.flows {
+		switch {
+		case oldest == nil,
+			f.state == flowShut && oldest.state != flowShut,
+			(f.state == flowShut) == (oldest.state == flowShut) && f.moved.ago() > oldest.moved.ago():
+			oldest = f
+		}
+	}
+	return oldest
+}
+
+// remove ends a flow and forgets it. a.mu is held.
+func (a *association) remove(f *flow) {
+	if a.flows[f.key] == f {
+		delete(a.flows, f.key)
+	}
+	f.end()
+	if f.state == flowOpen {
+		f.conn.Close()
+	}
+}
+
+// run is the flow's task.
+func (f *flow) run() {
+	a := f.of
+	defer a.budget.give()
+	defer a.guard()
+	generation := a.current.Load().generation
+	conn, live, err := f.open()
+	if err != nil {
+		a.notAdmitted(f.req, err)
+		f.stayShut(generation)
+		return
+	}
+	defer live.release()
+	defer conn.Close()
+	a.count.allowed.Add(1)
+	a.log.Debug("flow open", "host", f.req.target.Host.String(), "port", f.req.target.Port, "client", f.req.client)
+	if f.sendWaiting(conn, live) {
+		f.receive()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.remove(f)
+}
+
+// open decides about the flow and opens its socket.
+func (f *flow) open() (datagramConn, *liveConn, error) {
+	a := f.of
+	v := a.decide(f.ctx, f.req)
+	a.mu.Lock()
+	if f.asks {
+		a.asking--
+	}
+	a.mu.Unlock()
+	if !v.Allowed {
+		return datagramConn{}, nil, newRefusedError(f.req, v)
+	}
+	conn, live, err := a.dialUDP(f.ctx, f.req, v)
+	if err == nil {
+		widen(conn.UDPConn)
+	}
+	return conn, live, err
+}
+
+// stayShut leaves the flow behind as one that was refused or out of reach
+// under a generation.
+func (f *flow) stayShut(generation uint64) {
+	a := f.of
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f.end()
+	f.state = flowShut
+	f.shut = shutFlow{at: time.Now(), generation: generation}
+	a.count.drop(dropRefused, len(f.waiting))
+	f.waiting = nil
+}
+
+// sendWaiting sends what has come while the flow was opening, in order, and
+// then opens it for what comes. It reports false if the flow has ended.
+func (f *flow) sendWaiting(conn datagramConn, live *liveConn) bool {
+	a := f.of
+	for {
+		a.mu.Lock()
+		if f.ctx.Err() != nil {
+			a.mu.Unlock()
+			return false
+		}
+		waiting := f.waiting
+		f.waiting = nil
+		f.conn, f.live = conn, live
+		if len(waiting) == 0 {
+			f.state = flowOpen
+			a.mu.Unlock()
+			return true
+		}
+		a.mu.Unlock()
+		for _, data := range waiting {
+			f.send(data)
+		}
+	}
+}
+
+// send sends one datagram, if the policy in force lets it. An error is what
+// became of an earlier one, usually: this one gets a second chance.
+func (f *flow) send(data []byte) {
+	if !f.of.stands(f.live) {
+		f.of.count.drop(dropRefused, 1)
+		return
+	}
+	_, err := f.conn.Write(data)
+	if err != nil {
+		_, err = f.conn.Write(data)
+	}
+	if err != nil {
+		f.of.count.drop(dropLost, 1)
+	}
+}
+
+// receive passes on what the target sends, until the flow ends. The header
+// names the target by its address, whatever the client called it.
+func (f *flow) receive() {
+	b := socksudp.AppendHeader(make([]byte, 0, socksudp.MaxHeader+maxDatagram), f.conn.target)
+	header := len(b)
+	b = b[:cap(b)]
+	pump(f.conn.UDPConn, &f.moved, f.of.limits.udp.flowIdle, func() error {
+		n, err := f.conn.Read(b[header:])
+		if err != nil {
+			return err
+		}
+		f.moved.touch()
+		f.of.moved.touch()
+		if !f.of.stands(f.live) {
+			f.of.count.drop(dropRefused, 1)
+			return nil // the socket is closed now
+		}
+		f.of.reply(b[:header+n])
+		return nil
+	})
+}

@@ -1,0 +1,229 @@
+// UDP ASSOCIATE (RFC 1928 section 7): an association, which relays datagrams
+// between one client and any number of targets, each of them judged. Its
+// client is whoever holds the TCP connection that asked for it, and it ends
+// with that connection.
+
+package networkproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/socksudp"
+)
+
+// Bounds of UDP. What is over one is dropped and counted, which is what the
+// senders of datagrams have to expect anyway.
+const (
+	udpFlowIdle        = 60 * time.Second // a flow in which nothing moves
+	udpAssociationIdle = tunnelIdle       // an association in which nothing moves
+	udpRefusalStands   = 5 * time.Second  // a target that was refused or out of reach is not tried again so long
+	udpFlows           = 256              // of one association; the one idle for longest makes way
+	udpAllFlows        = 1024             // of all associations: each holds a socket
+	udpQuestions       = 16               // flows of one association that wait for the decider
+	udpWaiting         = 4                // datagrams that wait for one flow to open
+)
+
+// udpLimits are these bounds as values.
+type udpLimits struct {
+	flowIdle, associationIdle, refusalStands time.Duration
+	flows, allFlows, questions, waiting      int
+}
+
+func defaultUDPLimits() udpLimits {
+	return udpLimits{udpFlowIdle, udpAssociationIdle, udpRefusalStands, udpFlows, udpAllFlows, udpQuestions, udpWaiting}
+}
+
+const (
+	// maxDatagram is beyond what UDP can carry, so that nothing is cut off.
+	maxDatagram = 64 << 10
+
+	// The longest payloads: RFC 768 with RFC 791 and RFC 8200.
+	maxPayload4 = 65535 - 20 - 8
+	maxPayload6 = 65535 - 8
+
+	// udpBuffer is what the system is asked to hold for a socket: a few of
+	// the longest datagrams. Some send none longer than their buffer.
+	udpBuffer = 256 << 10
+)
+
+// association relays for one client.
+type association struct {
+	*socksProxy
+	conn   *socksConn   // the TCP connection that it ends with
+	relay  *net.UDPConn // faces the client
+	ctx    context.Context
+	end    context.CancelFunc
+	moved  lastMoved
+	client atomic.Pointer[netip.AddrPort] // where the client sends from: it has one port, that of its first datagram
+	tasks  sync.WaitGroup
+	told   [dropCauses]bool // what the log has of it already; for receive alone
+
+	mu     sync.Mutex
+	flows  map[string]*flow // by the address as the client writes it
+	asking int              // flows that wait for the decider
+}
+
+// associate serves UDP ASSOCIATE. The address in the request, where the client
+// means to send from, is not used: most clients do not know it, and that of
+// the TCP connection is proof of more.
+func (s *socksProxy) associate(c *socksConn, r *socksRequest) {
+	req := c.request(ProtocolSOCKS5UDP, hostname.Target{})
+	if !s.relays {
+		s.malformed(c.client, req.protocol, errors.New("UDP ASSOCIATE is off; enable_socks5_udp = true turns it on"))
+		c.refuse(socksCommandUnsupported)
+		return
+	}
+	if v := s.current.Load().judgeProtocol(&req.query); !v.Allowed {
+		s.refused(req, v)
+		c.refuse(socksNotAllowed)
+		return
+	}
+	relay, err := listenRelay(c.LocalAddr())
+	if err != nil {
+		s.failure(req, err)
+		c.refuse(socksFailure)
+		return
+	}
+	defer relay.Close()
+	s.own.add(relay.LocalAddr())
+	defer s.own.remove(relay.LocalAddr())
+	if c.accept(relay.LocalAddr()) != nil {
+		return // the client has gone
+	}
+	a := &association{socksProxy: s, conn: c, relay: relay, flows: make(map[string]*flow)}
+	a.run(r.rest)
+}
+
+// listenRelay opens the socket that faces a client, on the address by which
+// the client reached the TCP listener: it can reach that one.
+func listenRelay(reached net.Addr) (*net.UDPConn, error) {
+	tcp, ok := reached.(*net.TCPAddr)
+	if !ok {
+		return nil, fmt.Errorf("the client came by %s, which has no place for datagrams", reached.Network())
+	}
+	relay, err := net.ListenUDP("udp", &net.UDPAddr{IP: tcp.IP, Zone: tcp.Zone})
+	if err != nil {
+		return nil, err
+	}
+	widen(relay)
+	return relay, nil
+}
+
+// widen asks for room for long datagrams. The system gives what it will.
+func widen(conn *net.UDPConn) {
+	conn.SetReadBuffer(udpBuffer)
+	conn.SetWriteBuffer(udpBuffer)
+}
+
+// run relays until the TCP connection ends, nothing has moved for long, or
+// the proxy stops. rest is what the client still sends on that connection:
+// nothing that means anything.
+func (a *association) run(rest io.Reader) {
+	a.ctx, a.end = context.WithCancel(a.conn.from.ends)
+	a.log.Debug("association open", "client", a.conn.client, "relay", a.relay.LocalAddr().String())
+	a.moved.start()
+	a.tasks.Go(func() {
+		defer a.end()
+		io.Copy(io.Discard, rest)
+	})
+	a.tasks.Go(func() {
+		<-a.ctx.Done()
+		a.close()
+	})
+	defer a.tasks.Wait()
+	defer a.end()
+	a.receive()
+}
+
+// close ends every wait of every task.
+func (a *association) close() {
+	a.relay.Close()
+	a.conn.Close()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, f := range a.flows {
+		a.remove(f)
+	}
+}
+
+// guard is deferred by the tasks that run code of the host's or parse what
+// others sent: a panic costs one association.
+func (a *association) guard() {
+	if p := recover(); p != nil {
+		a.log.Error("panic in a UDP association", "client", a.conn.client, "panic", p, "stack", string(debug.Stack()))
+		a.end()
+	}
+}
+
+// receive takes in what comes to the relay's socket.
+func (a *association) receive() {
+	b := make([]byte, maxDatagram)
+	pump(a.relay, &a.moved, a.limits.udp.associationIdle, func() error {
+		n, from, err := a.relay.ReadFromUDPAddrPort(b)
+		if err == nil {
+			a.datagram(b[:n], from)
+		}
+		return err
+	})
+}
+
+// datagram forwards what is a datagram of the client's.
+func (a *association) datagram(b []byte, from netip.AddrPort) {
+	client := a.client.Load()
+	if client != nil && *client != from || from.Addr().Unmap() != a.conn.client.Addr() {
+		a.drop(dropSource, "from", from)
+		return
+	}
+	d, err := socksudp.Parse(b)
+	switch {
+	case errors.Is(err, socksudp.ErrFragment):
+		a.drop(dropFragment, "error", err)
+		return
+	case err != nil:
+		a.drop(dropMalformed, "error", err)
+		return
+	}
+	if client == nil {
+		first := from // from itself would be allocated for every datagram
+		a.client.Store(&first)
+	}
+	a.moved.touch()
+	a.forward(d)
+}
+
+// drop keeps account of a datagram that goes nowhere. The log gets one line
+// of each cause: a client that can fill it must not.
+func (a *association) drop(why dropCause, key string, value any) {
+	a.count.drop(why, 1)
+	if a.told[why] {
+		return
+	}
+	a.told[why] = true
+	a.log.Warn("datagrams are dropped", "client", a.conn.client, "cause", why.String(), key, value)
+}
+
+// reply sends the client a datagram with its header.
+func (a *association) reply(b []byte) {
+	client := *a.client.Load() // there is no flow before the first datagram
+	longest := maxPayload6
+	if client.Addr().Unmap().Is4() {
+		longest = maxPayload4
+	}
+	if len(b) > longest {
+		a.count.drop(dropOversize, 1)
+		return
+	}
+	if _, err := a.relay.WriteToUDPAddrPort(b, client); err != nil {
+		a.count.drop(dropLost, 1)
+	}
+}
