@@ -20,6 +20,7 @@ type Handle struct {
 	log      *slog.Logger
 	enforcer *enforcer
 	shared   *entrance // of the listeners that belong to no session
+	sessions *sessions
 	http     *httpProxy
 	admin    *adminServer
 	warnings []string // of Run, about addresses that were clamped
@@ -59,7 +60,8 @@ func newHandle(s *settings, first *loaded) *Handle {
 	h.enforcer = newEnforcer(s)
 	h.enforcer.current.Store(first.compile(1, first.Config.Mode, runtimeRules{}, &h.enforcer.own))
 	h.shared = newEntrance(h.drain, h.enforcer, Attribution{})
-	h.http = newHTTPProxy(h.enforcer)
+	h.sessions = newSessions(s.requireSession)
+	h.http = newHTTPProxy(h.enforcer, h.sessions)
 	h.admin = newAdminServer(h)
 	return h
 }
@@ -206,6 +208,7 @@ func (h *Handle) stop() {
 	if h.detach != nil {
 		h.detach()
 	}
+	h.sessions.refuse()
 	// http.Server.Shutdown closes the listeners at once and then waits for
 	// requests; the tunnels, which it does not know, are waited for after it.
 	h.http.server.Shutdown(h.drain)
@@ -213,6 +216,7 @@ func (h *Handle) stop() {
 	h.admin.server.Shutdown(h.drain)
 
 	h.cut(ErrClosed)
+	h.sessions.wait()
 	h.closeListeners()
 	h.live.CloseAll()
 	h.http.server.Close()
