@@ -23,6 +23,6 @@ func main() {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 
-	p := program{stdout: os.Stdout, stderr: os.Stderr, hangup: hangup}
+	p := program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, hangup: hangup}
 	os.Exit(p.main(ctx, os.Args[1:]))
 }

@@ -22,6 +22,7 @@ const (
 
 // program is one run of the program.
 type program struct {
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	hangup         <-chan os.Signal // SIGHUP: reload
 }
@@ -35,6 +36,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"serve", "serve the proxy (the default)", (*program).serve},
+		{"run", "run a command that reaches the network through the policy alone", (*program).run},
 		{"check", "say what the policy would do with a target, and why", (*program).check},
 		{"selftest", "prove on this machine that the promises hold", (*program).selftest},
 	}
@@ -55,7 +57,10 @@ func (p *program) main(ctx context.Context, args []string) int {
 			break
 		}
 	}
+	var status exitStatus
 	switch err := run(p, ctx, args); {
+	case errors.As(err, &status):
+		return int(status)
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.Is(err, errUsage):
