@@ -185,7 +185,7 @@ func (b *Builder) RequireSession() *Builder {
 // ConnectHelper names the command by which a client without proxy support of
 // its own is connected through the proxy: "networkproxy connect", or the
 // host's own program if it has such a command. It is called with the
-// arguments given here and then host:port, finds the proxy in HTTPS_PROXY (a
+// arguments given here, a host and a port, finds the proxy in HTTPS_PROXY (a
 // token has no place among arguments, which other users can read), and relays
 // between that target and its standard input and output.
 //

@@ -172,6 +172,6 @@ func (c *childEnviron) sshCommand() string {
 	for i, word := range c.helper {
 		words[i] = shellQuote(strings.ReplaceAll(word, "%", "%%")) // ssh expands "%"
 	}
-	through := "ProxyCommand=" + strings.Join(words, " ") + " %h:%p"
+	through := "ProxyCommand=" + strings.Join(words, " ") + " %h %p"
 	return "ssh -o " + shellQuote(through) + " -o ControlMaster=no -o ControlPath=none"
 }

@@ -14,6 +14,10 @@ import (
 	"syscall"
 )
 
+// maxSocketPath is what the shortest sockaddr_un of the supported systems
+// (BSD, macOS) can hold.
+const maxSocketPath = 103
+
 // listenUnix listens on a unix socket of mode 0600 at path, whose directory
 // must exist. A socket at path that nobody listens on is replaced; one that
 // somebody listens on, and anything else there, is an error.
@@ -25,6 +29,9 @@ import (
 func listenUnix(ctx context.Context, path string) (*unixListener, error) {
 	if !filepath.IsAbs(path) {
 		return nil, fmt.Errorf("networkproxy: the unix socket %q needs an absolute path", path)
+	}
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("networkproxy: the path of the unix socket %s is %d bytes long; clients can use at most %d", path, len(path), maxSocketPath)
 	}
 	if err := vacant(ctx, path); err != nil {
 		return nil, err
