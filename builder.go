@@ -49,6 +49,9 @@ type settings struct {
 	adminToken    string
 
 	observe        bool
+	requireSession bool
+	connectHelper  []string
+
 	decider        PolicyDecider
 	deciderTimeout time.Duration
 	maxQuestions   int
@@ -190,6 +193,31 @@ func (b *Builder) AdminToken(token string) *Builder {
 		return b.fail("AdminToken: a token of %d bytes can be guessed; use at least 16", len(token))
 	}
 	b.settings.adminToken = token
+	return b
+}
+
+// RequireSession refuses, with 407, what comes in by the shared listeners
+// without the token of an open session: see [Session.Token]. The listeners of
+// the sessions themselves are as they were.
+func (b *Builder) RequireSession() *Builder {
+	b.settings.requireSession = true
+	return b
+}
+
+// ConnectHelper names the command by which a client without proxy support of
+// its own is connected through the proxy: "networkproxy connect", or the
+// host's own program if it has such a command. It is called with the
+// arguments given here, a host and a port, finds the proxy in HTTPS_PROXY (a
+// token has no place among arguments, which other users can read), and relays
+// between that target and its standard input and output.
+//
+// [Session.Environ] sets GIT_SSH_COMMAND by it. Without one, ssh is left
+// alone and connects by itself, or fails where a sandbox keeps it from that.
+func (b *Builder) ConnectHelper(argv ...string) *Builder {
+	if len(argv) == 0 || argv[0] == "" {
+		return b.fail("ConnectHelper: no command was given")
+	}
+	b.settings.connectHelper = slices.Clone(argv)
 	return b
 }
 

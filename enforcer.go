@@ -63,15 +63,16 @@ func newEnforcer(s *settings) *enforcer {
 // Where only the allowlist stands in the way, it looks for a grant and asks
 // the decider. What an allowlist lets through takes no lock.
 func (e *enforcer) decide(ctx context.Context, req *request) Verdict {
+	req.overlay = req.from.overlay // of whichever listener made the request
 	for {
 		p := e.current.Load()
 		v, miss := p.judge(&req.query, e.standingApproval(), nil)
 		if !miss || e.asking.decider == nil {
 			return v
 		}
-		if !p.mode.permits(&req.query) {
+		if rule, ok := p.permits(&req.query); !ok {
 			// Whatever the answer, the mode would refuse: nobody is bothered.
-			return p.modeRefusal()
+			return p.modeRefusal(rule)
 		}
 		a, again := e.asking.ask(ctx, req, p.generation)
 		switch {
@@ -166,6 +167,11 @@ func reach[C net.Conn](ctx context.Context, e *enforcer, req *request, v Verdict
 		conn.Close()
 		return none, nil, ErrClosed
 	}
+	// A session that ended before the line above did not see the connection.
+	if req.from.ends.Err() != nil {
+		live.close()
+		return none, nil, context.Cause(req.from.ends)
+	}
 	// The policy may have changed between the verdict and the line above, and
 	// the grant may have been revoked.
 	if v.grant.wasRevoked() {
@@ -217,8 +223,11 @@ func (e *enforcer) refused(req *request, v Verdict) {
 		Generation: v.Generation,
 	}
 	e.blocked.add(b)
+	if req.from.blocked != nil {
+		req.from.blocked.add(b)
+	}
 	e.log.Info("refused", "host", b.Host, "port", b.Port, "protocol", string(b.Protocol), "method", b.Method,
-		"reason", string(b.Reason), "source", string(b.Source), "rule", b.Rule.Pattern, "client", b.Client)
+		"reason", string(b.Reason), "source", string(b.Source), "rule", b.Rule.Pattern, "client", b.Client, "session", req.from.id)
 	if e.onBlocked != nil {
 		e.notify(b)
 	}
@@ -269,9 +278,13 @@ func (e *enforcer) stands(c *liveConn) bool {
 // asks reports whether decide would put a request to the decider, and so may
 // take its time. It decides nothing.
 func (e *enforcer) asks(req *request) bool {
+	req.overlay = req.from.overlay
 	p := e.current.Load()
-	_, miss := p.judge(&req.query, e.standingApproval(), nil)
-	return miss && e.asking.decider != nil && p.mode.permits(&req.query)
+	if _, miss := p.judge(&req.query, e.standingApproval(), nil); !miss || e.asking.decider == nil {
+		return false
+	}
+	_, permitted := p.permits(&req.query)
+	return permitted
 }
 
 // swap puts a policy in force. What it refuses of the open connections is

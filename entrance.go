@@ -22,9 +22,12 @@ type Attribution struct {
 
 // entrance is one way in: the shared listeners, or a session's own.
 type entrance struct {
+	id          string // of the session; empty where there is none
 	attribution Attribution
+	overlay     *overlay        // the session's own rules; nil: none
 	upstream    *http.Transport // its pool of connections for forwarding
 	ends        context.Context // what is under way for it ends with this
+	blocked     *blockedRecord  // the session's own; nil: only the proxy's is kept
 }
 
 func newEntrance(ends context.Context, e *enforcer, a Attribution) *entrance {

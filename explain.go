@@ -168,8 +168,9 @@ func (e *enforcer) explain(ctx context.Context, q question, resolve bool) (Expla
 	v, miss := p.judge(&req.query, e.standingApproval(), &tr)
 	decider := false
 	if miss && e.asking.decider != nil {
-		if decider = p.mode.permits(&req.query); !decider {
-			v = p.modeRefusal()
+		var rule Rule
+		if rule, decider = p.permits(&req.query); !decider {
+			v = p.modeRefusal(rule)
 			tr.add(Check{Name: checkMode})
 		}
 	}

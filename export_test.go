@@ -4,7 +4,11 @@
 package networkproxy
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"net"
+	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -71,4 +75,20 @@ func (h *Handle) ServeSOCKSPasswords(l net.Listener, passwords map[string]string
 		return newEntrance(h.drain, h.enforcer, Attribution{Command: user}), true
 	})
 	h.serving.Go(func() { proxy.serve(h.track(l, h.shared)) })
+}
+
+// ChildEnviron is what Session.Environ comes to, for a proxy of any URL.
+func ChildEnviron(base []string, proxy string, local bool, helper []string) []string {
+	u, err := url.Parse(proxy)
+	if err != nil {
+		panic(err)
+	}
+	c := childEnviron{proxy: u, local: local, helper: helper}
+	return c.over(base)
+}
+
+// SetRootCAs has a transport of Handle.Transport trust the certificates of
+// tests.
+func SetRootCAs(rt http.RoundTripper, roots *x509.CertPool) {
+	rt.(*transport).from.upstream.TLSClientConfig = &tls.Config{RootCAs: roots}
 }

@@ -20,6 +20,7 @@ type Handle struct {
 	log      *slog.Logger
 	enforcer *enforcer
 	shared   *entrance // of the listeners that belong to no session
+	sessions *sessions
 	http     *httpProxy
 	socks    *socksProxy
 	admin    *adminServer
@@ -61,7 +62,8 @@ func newHandle(s *settings, first *loaded) *Handle {
 	h.enforcer = newEnforcer(s)
 	h.enforcer.current.Store(first.compile(1, first.Config.Mode, runtimeRules{}, &h.enforcer.own))
 	h.shared = newEntrance(h.drain, h.enforcer, Attribution{})
-	h.http = newHTTPProxy(h.enforcer)
+	h.sessions = newSessions(s.requireSession)
+	h.http = newHTTPProxy(h.enforcer, h.sessions)
 	h.socks = newSOCKSProxy(h.enforcer, s.socks, first.Config.EnableSOCKS5UDP, nil)
 	h.admin = newAdminServer(h)
 	return h
@@ -232,6 +234,7 @@ func (h *Handle) stop() {
 	if h.socksAddr != "" {
 		h.listeners[2].Close()
 	}
+	h.sessions.refuse()
 	// http.Server.Shutdown closes the listeners at once and then waits for
 	// requests; the tunnels, which it does not know, are waited for after it.
 	h.http.server.Shutdown(h.drain)
@@ -239,6 +242,7 @@ func (h *Handle) stop() {
 	h.admin.server.Shutdown(h.drain)
 
 	h.cut(ErrClosed)
+	h.sessions.wait()
 	h.closeListeners()
 	h.live.CloseAll()
 	h.http.server.Close()

@@ -34,11 +34,12 @@ type httpProxy struct {
 	*enforcer
 	server    *http.Server
 	forward   *forwarder
+	sessions  *sessions
 	exchanges exchanges
 }
 
-func newHTTPProxy(e *enforcer) *httpProxy {
-	h := &httpProxy{enforcer: e, forward: newForwarder(e)}
+func newHTTPProxy(e *enforcer, s *sessions) *httpProxy {
+	h := &httpProxy{enforcer: e, forward: newForwarder(e), sessions: s}
 	h.server = &http.Server{
 		Handler:                      h,
 		ReadHeaderTimeout:            headerTimeout,
@@ -79,6 +80,16 @@ func (h *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		},
 		client: client,
 		from:   from,
+	}
+	if req.from, err = h.sessions.identify(from, r.Header); err != nil {
+		h.refuse(w, req, h.unidentified(err))
+		return
+	}
+	if req.from != from {
+		// The connection is not the session's; the request is.
+		ctx, cancel := endsWith(r.Context(), req.from.ends)
+		defer cancel()
+		r = r.WithContext(ctx)
 	}
 	if protocol == ProtocolHTTP && r.Header.Get("X-Unix-Socket") != "" {
 		err := errors.New("the x-unix-socket header is not supported here")

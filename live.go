@@ -102,6 +102,22 @@ func approvalOf(v Verdict) Source {
 	return v.Source
 }
 
+// closeFrom ends every connection of one entrance. Those that it had under
+// way are not seen: see enforcer.dial.
+func (l *liveConns) closeFrom(from *entrance) {
+	var ending []*liveConn
+	l.mu.Lock()
+	for c := range l.conns {
+		if c.from == from {
+			ending = append(ending, c)
+		}
+	}
+	l.mu.Unlock()
+	for _, c := range ending {
+		c.close()
+	}
+}
+
 // judge applies a policy to a connection that is open.
 func (c *liveConn) judge(p *policy) Verdict {
 	v, _ := p.judge(&c.query, c.approval, nil)
@@ -117,9 +133,14 @@ func (c *liveConn) judge(p *policy) Verdict {
 func (c *liveConn) cut(v Verdict) (refusal *RefusedError, first bool) {
 	refusal = &RefusedError{Host: c.query.target.Host.String(), Port: c.query.target.Port, Verdict: v}
 	first = c.refusal.CompareAndSwap(nil, refusal)
+	c.close()
+	return refusal, first
+}
+
+// close ends the connection and takes it out of the set.
+func (c *liveConn) close() {
 	c.release()
 	c.conn.Close()
-	return refusal, first
 }
 
 // because replaces an error of the connection by the refusal that caused it,

@@ -85,5 +85,6 @@ func (l *loaded) compile(generation uint64, mode Mode, rules runtimeRules, own *
 		allow:      rules.allow.over(l.allow),
 		deny:       rules.deny.over(l.deny),
 		own:        own,
+		limits:     l.limits,
 	}
 }

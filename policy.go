@@ -40,6 +40,8 @@ const (
 	ReasonDeciderBusy      Reason = "decider_busy"       // too many questions waited for the decider
 	ReasonGrantRevoked     Reason = "grant_revoked"      // the decider's approval was revoked while the request was under way
 	ReasonCanceled         Reason = "canceled"           // the client, the session or the proxy went away before the decider answered
+	ReasonSessionRequired  Reason = "session_required"   // a shared listener, and no session's token; answered with 407
+	ReasonSessionUnknown   Reason = "session_unknown"    // a token that is no open session's, or another session's; answered with 407
 )
 
 // Source says which part of the policy decided.
@@ -51,6 +53,7 @@ const (
 	SourceDecider        Source = "decider"         // the host's own PolicyDecider
 	SourceProxyState     Source = "proxy_state"     // the proxy is turned off
 	SourceObserver       Source = "observer"        // nobody: the proxy only observes, see Builder.Observe
+	SourceSession        Source = "session"         // who asks could not be established
 )
 
 // Rule is the configured entry that decided a request. The zero value means
@@ -82,6 +85,8 @@ type query struct {
 	target   hostname.Target
 	method   string // HTTP method, in the client's case; empty for SOCKS
 	upgrade  bool   // an HTTP request that asks to switch protocols
+
+	overlay *overlay // the rules of the session that asks; nil: none
 }
 
 // ruleSet is one compiled list. Its rules keep the text and the place of
@@ -156,6 +161,7 @@ type policy struct {
 	allow      ruleSets
 	deny       ruleSets
 	own        *ownListeners
+	limits     *requirements // what an overlay may not exceed
 }
 
 // judge applies the checks that need nobody else: no decider, no resolver.
@@ -178,17 +184,17 @@ func (p *policy) judge(q *query, approval Source, tr *trace) (v Verdict, miss bo
 	}
 	tr.pass(checkOwnListener)
 
-	rule, denied := p.deny.match(q.target)
-	if !denied && q.target.Host.IsIP() {
-		rule, denied = p.deny.matchAddr(q.target.Host.Addr(), q.target.Port)
-	}
-	if denied {
+	if rule, ok := p.denies(q); ok {
 		return refuse(checkDenylist, ReasonDenied, SourceBaselinePolicy, rule)
 	}
 	tr.pass(checkDenylist)
 
+	extra := q.overlay.allowed(p.limits)
 	if !p.allowLocal && isLocal(q.target.Host) {
 		rule, ok := p.allow.matchExplicit(q.target)
+		if !ok {
+			rule, ok = extra.matchExplicit(q.target)
+		}
 		if !ok {
 			return refuse(checkLocal, ReasonNotAllowedLocal, SourceBaselinePolicy, Rule{})
 		}
@@ -198,6 +204,9 @@ func (p *policy) judge(q *query, approval Source, tr *trace) (v Verdict, miss bo
 	}
 
 	rule, listed := p.allow.match(q.target)
+	if !listed {
+		rule, listed = extra.match(q.target)
+	}
 	source := SourceBaselinePolicy
 	switch {
 	case listed:
@@ -210,27 +219,27 @@ func (p *policy) judge(q *query, approval Source, tr *trace) (v Verdict, miss bo
 		return v, true
 	}
 
-	if !p.mode.permits(q) {
-		return refuse(checkMode, ReasonMethodNotAllowed, SourceModeGuard, Rule{})
+	if rule, ok := p.permits(q); !ok {
+		return refuse(checkMode, ReasonMethodNotAllowed, SourceModeGuard, rule)
 	}
 	tr.pass(checkMode)
 	return Verdict{Allowed: true, Source: source, Rule: rule, Generation: p.generation}, false
 }
 
 // modeRefusal is the verdict on what the mode forbids, whoever allows it.
-func (p *policy) modeRefusal() Verdict {
-	return Verdict{Reason: ReasonMethodNotAllowed, Source: SourceModeGuard, Generation: p.generation, check: checkMode}
+func (p *policy) modeRefusal(rule Rule) Verdict {
+	return Verdict{Reason: ReasonMethodNotAllowed, Source: SourceModeGuard, Rule: rule, Generation: p.generation, check: checkMode}
 }
 
 // judgeProtocol applies the checks that concern no target, to a request whose
 // targets come later: UDP ASSOCIATE (RFC 1928 section 7). Each target gets a
 // judgement of its own.
 func (p *policy) judgeProtocol(q *query) Verdict {
-	switch {
-	case !p.enabled:
+	if !p.enabled {
 		return Verdict{Reason: ReasonProxyDisabled, Source: SourceProxyState, Generation: p.generation, check: checkEnabled}
-	case !p.mode.permits(q):
-		return p.modeRefusal()
+	}
+	if rule, ok := p.permits(q); !ok {
+		return p.modeRefusal(rule)
 	}
 	return Verdict{Allowed: true, Source: SourceBaselinePolicy, Generation: p.generation}
 }
@@ -257,12 +266,43 @@ func (p *policy) judgeAddrs(q *query, v Verdict, addrs []netip.Addr, tr *trace) 
 	}
 	tr.pass(checkAddress)
 	for _, a := range addrs {
-		if rule, ok := p.deny.matchAddr(a, q.target.Port); ok {
+		if rule, ok := p.deniesAddr(q, a); ok {
 			return refuse(checkDeniedAddress, ReasonDenied, a, rule)
 		}
 	}
 	tr.pass(checkDeniedAddress)
 	return v
+}
+
+// denies finds the entry that forbids a target: of the denylist, or of the
+// session's own. An address is looked for as what it is and as what it holds.
+func (p *policy) denies(q *query) (Rule, bool) {
+	for _, list := range [...]ruleSets{p.deny, q.overlay.denied()} {
+		if rule, ok := list.match(q.target); ok {
+			return rule, true
+		}
+	}
+	if !q.target.Host.IsIP() {
+		return Rule{}, false
+	}
+	return p.deniesAddr(q, q.target.Host.Addr())
+}
+
+// deniesAddr is denies for an address that a target resolved to.
+func (p *policy) deniesAddr(q *query, a netip.Addr) (Rule, bool) {
+	if rule, ok := p.deny.matchAddr(a, q.target.Port); ok {
+		return rule, true
+	}
+	return q.overlay.denied().matchAddr(a, q.target.Port)
+}
+
+// permits reports whether the mode in force and that of the session let such
+// a request through, and which rule of the session does not.
+func (p *policy) permits(q *query) (Rule, bool) {
+	if !p.mode.permits(q) {
+		return Rule{}, false
+	}
+	return q.overlay.permits(q)
 }
 
 // isLocal reports whether a host names this machine or a network that is not

@@ -36,9 +36,15 @@ type refusalBody struct {
 // writeRefusal answers a refused HTTP request.
 func writeRefusal(w http.ResponseWriter, req *request, v Verdict) {
 	status := http.StatusForbidden
-	if v.Reason == ReasonProxyDisabled && v.Source == SourceProxyState {
+	switch v.Source {
+	case SourceProxyState:
 		status = http.StatusServiceUnavailable
-	} else {
+	case SourceSession:
+		// RFC 9110 section 15.5.8.
+		status = http.StatusProxyAuthRequired
+		w.Header().Set("Proxy-Authenticate", sessionChallenge)
+	}
+	if v.Source != SourceProxyState {
 		w.Header().Set(errorHeader, v.errorToken())
 	}
 	message, hint := v.explain(req)
@@ -161,7 +167,17 @@ func (v Verdict) explain(req *request) (message, hint string) {
 		return says("the application that runs this command refused it (%s).", v.Reason),
 			fmt.Sprintf("To allow it always, the user can add %q to allowed_domains.", host)
 	}
+	if v.Rule.List == sessionDenied {
+		return says("the application that runs this command denies it (%s).", v.Rule.Pattern), ""
+	}
 	switch v.check {
+	case checkSession:
+		if v.Reason == ReasonSessionRequired {
+			return says("this listener carries requests of sessions alone, and the request names none."),
+				"The application that runs this command gives it a proxy URL with the session's token."
+		}
+		return says("the token in the proxy URL is not that of an open session."),
+			"The application that runs this command gives it a proxy URL with a token, which is valid until the session ends."
 	case checkEnabled:
 		return says("the proxy is turned off, and nothing passes while it is."),
 			"The user can set enabled = true in [network_proxy]."
@@ -180,6 +196,9 @@ func (v Verdict) explain(req *request) (message, hint string) {
 		return says("it resolves to %s, which is not public (%s, %s).", v.Address, ipclass.Of(v.Address).Name(), ipclass.Of(v.Address).Reference()),
 			"Names may lead to local and private networks only when the user sets allow_local_binding = true."
 	case checkMode:
+		if v.Rule.List == sessionMode {
+			return says("the application runs this command in limited mode, which permits only GET, HEAD and OPTIONS over plain HTTP, not %s.", what(req)), ""
+		}
 		return says("the proxy is in limited mode, which permits only GET, HEAD and OPTIONS over plain HTTP, not %s.", what(req)),
 			`The user can set mode = "full".`
 	}

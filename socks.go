@@ -138,7 +138,7 @@ func (c *socksConn) refuse(code byte) {
 
 // request is a request of this client's.
 func (c *socksConn) request(protocol Protocol, target hostname.Target) *request {
-	return &request{query: query{protocol: protocol, target: target}, client: c.client, from: c.from}
+	return &request{query: query{protocol: protocol, target: target, overlay: c.from.overlay}, client: c.client, from: c.from}
 }
 
 // watch returns a context that ends when the client goes away while it waits

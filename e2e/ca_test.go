@@ -56,7 +56,7 @@ func newAuthority(file string) (*authority, error) {
 		NotAfter:     ca.NotAfter,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:     slices.Sorted(maps.Keys(hosts)),
+		DNSNames:     slices.Concat(slices.Sorted(maps.Keys(hosts)), sessionNames),
 		IPAddresses:  []net.IP{publicA.AsSlice(), publicB.AsSlice(), public6.AsSlice()},
 	}
 	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)

@@ -54,6 +54,11 @@ var hosts = map[string][]netip.Addr{
 	"xn--bcher-kva.example": {publicA},
 }
 
+// sessionNames are names that no DNS server knows. The resolver of a host in
+// this process has them at publicA, so that a client which did not go through
+// that host's proxy could not get there, and would be seen to ask.
+var sessionNames = []string{"*.session.example", "*.refused.example"}
+
 // localServer is where a developer's own server would be: on loopback, and
 // reachable only when the policy names it.
 const localServer = "127.0.0.1:3000"

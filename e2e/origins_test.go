@@ -90,6 +90,7 @@ func (o *origins) handler(git http.Handler) http.Handler {
 	mux.HandleFunc("GET /hold/{name}", o.serveHold)
 	mux.HandleFunc("GET /websocket", serveWebSocket)
 	mux.Handle("/git/", git)
+	mux.Handle("/npm/", newRegistry())
 	return mux
 }
 

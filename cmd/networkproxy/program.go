@@ -37,6 +37,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"serve", "serve the proxy (the default)", (*program).serve},
+		{"run", "run a command that reaches the network through the policy alone", (*program).run},
 		{"check", "say what the policy would do with a target, and why", (*program).check},
 		{"selftest", "prove on this machine that the promises hold", (*program).selftest},
 		{"connect", "carry standard input and output through the proxy, as ssh's ProxyCommand", (*program).connect},
@@ -58,7 +59,10 @@ func (p *program) main(ctx context.Context, args []string) int {
 			break
 		}
 	}
+	var status exitStatus
 	switch err := run(p, ctx, args); {
+	case errors.As(err, &status):
+		return int(status)
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.Is(err, errUsage):

@@ -1,0 +1,168 @@
+// The run command, with this test binary as the command that it runs.
+
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// childEnv tells this binary to be the command; its value is what to do.
+const childEnv = "NETWORKPROXY_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if what, ok := os.LookupEnv(childEnv); ok {
+		os.Exit(child(what))
+	}
+	os.Exit(m.Run())
+}
+
+// child is a command.
+func child(what string) int {
+	what, arg, _ := strings.Cut(what, " ")
+	switch what {
+	case "get": // and tell the status
+		answer, err := http.Get(arg)
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		answer.Body.Close()
+		fmt.Println(answer.StatusCode)
+	case "env":
+		fmt.Println(os.Getenv(arg))
+	case "cat":
+		io.Copy(os.Stdout, os.Stdin)
+		fmt.Fprint(os.Stderr, "done")
+	case "exit":
+		var status int
+		fmt.Sscan(arg, &status)
+		return status
+	case "kill": // itself
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	case "wait": // for a signal, and tell it
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP)
+		fmt.Println("ready")
+		s := <-signals
+		return int(s.(syscall.Signal)) + 20
+	}
+	return 0
+}
+
+// configFile writes a configuration that allows some hosts.
+func configFile(t *testing.T, enabled bool, allowed string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config.toml")
+	text := fmt.Sprintf("[network_proxy]\nenabled = %t\n[network_proxy.policy]\nallowed_domains = [%s]\n", enabled, allowed)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// These tests set this process's environment, so none of them is parallel.
+func TestRun(t *testing.T) {
+	config := configFile(t, true, "")
+	self := os.Args[0]
+	for _, test := range []struct {
+		name, child string
+		args        []string
+		stdin       string
+		want        int
+		stdout      string // all of it
+		stderr      string // part of it; empty: nothing at all
+	}{
+		{"status 0", "exit 0", []string{"-config", config, "--", self}, "", 0, "", ""},
+		{"status 9", "exit 9", []string{"-config", config, "--", self, "-not", "-ours"}, "", 9, "", ""},
+		{"without --", "exit 9", []string{"-config", config, self, "-x"}, "", 9, "", ""},
+		{"killed", "kill", []string{"-config", config, "--", self}, "", 128 + 9, "", ""},
+		{"streams", "cat", []string{"-config", config, "--", self}, "in and out", 0, "in and out", "done"},
+		{"environment", "env NO_PROXY", []string{"-config", config, "--", self}, "", 0, "\n", ""},
+		{"helper", "env GIT_SSH_COMMAND", []string{"-config", config, "--", self}, "", 0,
+			"ssh -o 'ProxyCommand=" + self + " connect %h %p' -o ControlMaster=no -o ControlPath=none\n", ""},
+		{"refused", "get http://refused.example/?secret", []string{"-config", config, "--", self}, "", 0, "403\n",
+			"networkproxy: refused one request of this command:\n      1  refused.example port 80  http  not_allowed\n"},
+		{"refused, quiet", "get http://refused.example/", []string{"-config", config, "-quiet", "--", self}, "", 0, "403\n", ""},
+		{"no such command", "", []string{"-config", config, "--", "no-such-command-here"}, "", 127, "", "no-such-command-here"},
+		{"no command file", "", []string{"-config", config, "--", "/no/such/file"}, "", 127, "", "/no/such/file"},
+		{"not executable", "", []string{"-config", config, "--", config}, "", 126, "", config},
+		{"no command", "", []string{"-config", config}, "", exitUsage, "", "no command to run"},
+		{"no configuration", "", []string{"--", self}, "", exitUsage, "", "-config is missing"},
+		{"disabled", "exit 0", []string{"-config", configFile(t, false, ""), "--", self}, "", exitError, "", "enabled = false"},
+		{"broken", "exit 0", []string{"-config", configFile(t, true, `"*."`), "--", self}, "", exitError, "", "config.toml:4:"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Setenv(childEnv, test.child)
+			t.Setenv("GORACE", "atexit_sleep_ms=0")
+			t.Setenv("NO_PROXY", "*")
+			t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+			var stdout, stderr bytes.Buffer
+			p := program{stdin: strings.NewReader(test.stdin), stdout: &stdout, stderr: &stderr}
+			if got := p.main(t.Context(), append([]string{"run"}, test.args...)); got != test.want {
+				t.Errorf("exit status %d, want %d", got, test.want)
+			}
+			if stdout.String() != test.stdout {
+				t.Errorf("standard output %q, want %q", &stdout, test.stdout)
+			}
+			if got := stderr.String(); !strings.Contains(got, test.stderr) || test.stderr == "" && got != "" {
+				t.Errorf("standard error %q, want %q in it", got, test.stderr)
+			}
+			if strings.Contains(stderr.String(), "secret") {
+				t.Error("a query string is told")
+			}
+		})
+	}
+}
+
+func TestRunForwardsSignals(t *testing.T) {
+	// Were the program not to take the signal, this process would end.
+	guard := make(chan os.Signal, 1)
+	signal.Notify(guard, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(guard)
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP} {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Setenv(childEnv, "wait")
+			r, w := io.Pipe()
+			defer r.Close()
+			p := program{stdin: strings.NewReader(""), stdout: w, stderr: t.Output()}
+			status := make(chan int, 1)
+			go func() {
+				status <- p.main(context.Background(), []string{"run", "-config", configFile(t, true, ""), "--", os.Args[0]})
+			}()
+			ready := make([]byte, len("ready\n"))
+			if _, err := io.ReadFull(r, ready); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Kill(os.Getpid(), s); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-status; got != int(s)+20 {
+				t.Errorf("exit status %d, want %d", got, int(s)+20)
+			}
+		})
+	}
+}
+
+func TestRunDoesNotBeginWhenToldToStop(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	t.Setenv(childEnv, "env PATH")
+	var stdout bytes.Buffer
+	p := program{stdin: strings.NewReader(""), stdout: &stdout, stderr: t.Output()}
+	if got := p.main(ctx, []string{"run", "-config", configFile(t, true, ""), "--", os.Args[0]}); got != exitError || stdout.Len() > 0 {
+		t.Errorf("exit status %d, output %q", got, &stdout)
+	}
+}

@@ -1,0 +1,366 @@
+//go:build e2e && linux
+
+// This file is a host with sessions, in this process, and the clients that
+// people use, with nothing but Session.Environ to lead them.
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"example.com/networkproxy"
+)
+
+// hostResolver knows the names of sessionNames, which nobody else does.
+type hostResolver struct{}
+
+func (hostResolver) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	for _, pattern := range sessionNames {
+		if strings.HasSuffix(host, pattern[1:]) {
+			return []netip.Addr{publicA}, nil
+		}
+	}
+	return nil, fmt.Errorf("no such host as %s", host)
+}
+
+// runHost runs a host that allows *.session.example and asks decider about
+// the rest.
+func runHost(t *testing.T, decider networkproxy.PolicyDecider, change func(*networkproxy.Builder)) *networkproxy.Handle {
+	t.Helper()
+	config := networkproxy.DefaultConfig()
+	config.Enabled = true
+	config.Policy.AllowedDomains = []string{"*.session.example"}
+	b := networkproxy.NewBuilder().Config(config).Resolver(hostResolver{}).PolicyDecider(decider).
+		HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").
+		ConnectHelper(lab.program(), "connect")
+	if change != nil {
+		change(b)
+	}
+	proxy, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := proxy.Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	return h
+}
+
+// refuseAll is a decider that takes note of who asks for what.
+type refuseAll struct {
+	mu    sync.Mutex
+	asked map[string][]string // hosts by command
+}
+
+func (d *refuseAll) decide(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.asked == nil {
+		d.asked = make(map[string][]string)
+	}
+	d.asked[req.Command] = append(d.asked[req.Command], req.Host)
+	return networkproxy.Deny("refused by the suite"), nil
+}
+
+func (d *refuseAll) hosts(command string) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.asked[command]
+}
+
+// sessionClient is a client that an agent's command may use.
+type sessionClient struct {
+	name string
+	argv []string // "URL" is replaced
+	// path is what is asked for, and answer what has to come of it; empty
+	// for /hello.
+	path, answer string
+	schemes      []string
+	heedless     bool // it connects by itself, whatever its environment says
+	byToken      bool // it sends the credentials of a proxy URL
+}
+
+func sessionClients(t *testing.T) []sessionClient {
+	t.Helper()
+	both, secure := []string{"http", "https"}, []string{"https"}
+	node := nodeReadsEnvironment(t)
+	return []sessionClient{
+		{name: "curl", argv: []string{"curl", "-sSf", "URL"}, schemes: both, byToken: true},
+		{name: "wget", argv: []string{"wget", "-q", "--ca-certificate=" + lab.ca.file, "-O", "-", "URL"}, schemes: both, byToken: true},
+		{name: "git", argv: []string{"git", "ls-remote", "URL", "main"}, path: "/git/project.git", answer: "refs/heads/main", schemes: both, byToken: true},
+		{name: "urllib", argv: []string{python, "testdata/fetch.py", "URL"}, schemes: both, byToken: true},
+		{name: "http-client", argv: []string{python, "testdata/httpclient.py", "URL"}, schemes: both},
+		{name: "node-fetch", argv: []string{"node", "testdata/fetch.mjs", "URL"}, schemes: both, heedless: !node, byToken: true},
+		{name: "node-http", argv: []string{"node", "testdata/request.mjs", "URL"}, schemes: both, heedless: !node, byToken: true},
+		{name: "node-tunnel", argv: []string{"node", "testdata/tunnel.mjs", "URL"}, schemes: both},
+		{name: "npm", argv: []string{"npm", "install", "--registry", "URL", npmPackage}, path: "/npm/", answer: "added 1 package", schemes: secure, byToken: true},
+		{name: "go", argv: []string{"go", "run", "testdata/fetch.go", "URL"}, schemes: both, byToken: true},
+		{name: "java", argv: []string{"java", "testdata/Fetch.java", "URL"}, schemes: both},
+	}
+}
+
+// nodeReadsEnvironment reports whether the node that is installed heeds
+// NODE_USE_ENV_PROXY: from 22.21 in the 22 line, and from 24.5.
+func nodeReadsEnvironment(t *testing.T) bool {
+	t.Helper()
+	out, err := exec.Command("node", "--version").Output()
+	if err != nil {
+		t.Fatalf("node --version: %v", err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(string(out), "v%d.%d", &major, &minor); err != nil {
+		t.Fatalf("node --version: %q", out)
+	}
+	t.Logf("node %s", strings.TrimSpace(string(out)))
+	return major == 22 && minor >= 21 || major == 24 && minor >= 5 || major > 24
+}
+
+// command is the client at work on a URL, in an environment of its own.
+func (c sessionClient) command(t *testing.T, env func(base []string) []string, url string) *exec.Cmd {
+	t.Helper()
+	argv := make([]string, len(c.argv))
+	for i, arg := range c.argv {
+		argv[i] = strings.ReplaceAll(arg, "URL", url)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	home := t.TempDir()
+	cmd.Env = env(append(clientEnv(home),
+		// What a parent may have, and no child may go by.
+		"HTTPS_PROXY=http://127.0.0.1:9", "NO_PROXY=*", "npm_config_noproxy=*", "REQUEST_METHOD=GET",
+		"JAVA_TOOL_OPTIONS=-Dhttp.nonProxyHosts=* -DsocksProxyHost=127.0.0.1",
+		// What the clients need of the suite.
+		"NODE_EXTRA_CA_CERTS="+lab.ca.file,
+		"npm_config_update_notifier=false", "npm_config_fetch_retries=0", "npm_config_prefix="+home, "npm_config_global=true",
+		"GOCACHE="+goCache(t), "GOFLAGS=-mod=mod", "GOTOOLCHAIN=local"))
+	return cmd
+}
+
+func goCache(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// url is what the client is to fetch from a host.
+func (c sessionClient) url(scheme, host string) (url, answer string) {
+	if c.path == "" {
+		return scheme + "://" + host + "/hello", strings.TrimSpace(helloBody(host))
+	}
+	return scheme + "://" + host + c.path, c.answer
+}
+
+// TestClientsInSessions runs every client in a session of its own against one
+// host: what is allowed arrives through the session, what is not fails, and
+// nobody tried to get there by itself.
+func TestClientsInSessions(t *testing.T) {
+	t.Parallel()
+	var decider refuseAll
+	h := runHost(t, decider.decide, nil)
+	for _, way := range []struct {
+		name   string
+		shared bool
+	}{{"own port", false}, {"token", true}} {
+		for _, c := range sessionClients(t) {
+			if way.shared && !c.byToken {
+				continue
+			}
+			for _, scheme := range c.schemes {
+				t.Run(way.name+" "+c.name+" "+scheme, func(t *testing.T) {
+					t.Parallel()
+					name := strings.ReplaceAll(way.name, " ", "-") + "-" + c.name + "-" + scheme
+					s, err := h.OpenSessionWith(t.Context(), networkproxy.SessionConfig{
+						Attribution: networkproxy.Attribution{Command: name}, SharedPort: way.shared,
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer s.Close()
+					allowed, refused := name+".session.example", name+".refused.example"
+
+					url, answer := c.url(scheme, allowed)
+					got := finished(t, c.command(t, s.Environ, url))
+					if c.heedless {
+						if got.exit == 0 || lab.dns.asked(allowed) == 0 {
+							t.Errorf("exit %d: this client was thought to connect by itself, and to get nowhere", got.exit)
+						}
+						return
+					}
+					if got.exit != 0 || !strings.Contains(got.stdout, answer) {
+						t.Errorf("allowed: exit %d, want 0 and %q\nstdout: %s\nstderr: %s", got.exit, answer, got.stdout, got.stderr)
+					}
+
+					url, answer = c.url(scheme, refused)
+					got = finished(t, c.command(t, s.Environ, url))
+					if strings.Contains(got.stdout, answer) || got.exit == 0 && c.name != "urllib" {
+						t.Errorf("refused: exit %d, and %q in %s", got.exit, answer, got.stdout)
+					}
+					if hosts := decider.hosts(name); len(hosts) == 0 || hosts[0] != refused {
+						t.Errorf("for this command the decider was asked about %q", hosts)
+					}
+					if blocked := s.Blocked(); len(blocked) == 0 || blocked[0].Host != refused || blocked[0].Command != name {
+						t.Errorf("refusals %+v", blocked)
+					}
+					for _, host := range []string{allowed, refused} {
+						if n := lab.dns.asked(host); n != 0 {
+							t.Errorf("the client looked %s up %d times by itself", host, n)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestCommandsSideBySide runs three commands at once against one host: each is
+// asked about as itself, and a yes to one is none to the others.
+func TestCommandsSideBySide(t *testing.T) {
+	t.Parallel()
+	const n = 3
+	var waiting sync.WaitGroup
+	waiting.Add(n)
+	h := runHost(t, func(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+		waiting.Done()
+		waiting.Wait()
+		if req.Command == "curl 1" {
+			return networkproxy.Allow(), nil
+		}
+		return networkproxy.Deny("not this command"), nil
+	}, nil)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			s, err := h.OpenSession(t.Context(), networkproxy.Attribution{Command: "curl " + strconv.Itoa(i)})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer s.Close()
+			cmd := exec.CommandContext(t.Context(), "curl", "-sSf", "https://contested.refused.example/hello")
+			cmd.Env = s.Environ(clientEnv(t.TempDir()))
+			out, err := cmd.Output()
+			if got := err == nil && string(out) == helloBody("contested.refused.example"); got != (i == 1) {
+				t.Errorf("command %d: reached the host: %t; %q, %v", i, got, out, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestClosedSessionCutsCurl closes a session under a client that is reading.
+func TestClosedSessionCutsCurl(t *testing.T) {
+	t.Parallel()
+	h := runHost(t, nil, nil)
+	for _, scheme := range []string{"http", "https"} {
+		t.Run(scheme, func(t *testing.T) {
+			t.Parallel()
+			s, err := h.OpenSession(t.Context(), networkproxy.Attribution{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			name := lab.unique("session")
+			hold := lab.origins.holds.named(name)
+			cmd := exec.CommandContext(t.Context(), "curl", "-sSN", scheme+"://hold.session.example/hold/"+name)
+			cmd.Env = s.Environ(clientEnv(t.TempDir()))
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			first := make([]byte, len(holdFirst))
+			if _, err := io.ReadFull(out, first); err != nil {
+				t.Error(err)
+			}
+			s.Close()
+			io.Copy(io.Discard, out)
+			if err := cmd.Wait(); err == nil {
+				t.Error("curl ended as if all were well")
+			}
+			receive(t, "the request ends at the origin", hold.left)
+		})
+	}
+}
+
+// TestSessionOnAUnixSocket runs a client in a network namespace that has no
+// network at all: the socket is its only way out.
+func TestSessionOnAUnixSocket(t *testing.T) {
+	t.Parallel()
+	var decider refuseAll
+	h := runHost(t, decider.decide, nil)
+	path := filepath.Join(t.TempDir(), "s")
+	s, err := h.OpenSessionWith(t.Context(), networkproxy.SessionConfig{
+		Attribution: networkproxy.Attribution{Command: "boxed"}, UnixSocket: path,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for host, want := range map[string]bool{"unix.session.example": true, "unix.refused.example": false} {
+		cmd := exec.CommandContext(t.Context(), python, "testdata/unixfetch.py", path, "http://"+host+"/hello")
+		cmd.Env = clientEnv(t.TempDir())
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+		got := finished(t, cmd)
+		if reached := got.exit == 0 && got.stdout == helloBody(host); reached != want {
+			t.Errorf("%s: exit %d, %q, %s", host, got.exit, got.stdout, got.stderr)
+		}
+	}
+	if hosts := decider.hosts("boxed"); len(hosts) != 1 || hosts[0] != "unix.refused.example" {
+		t.Errorf("asked about %q", hosts)
+	}
+}
+
+// TestRunCommand runs clients by "networkproxy run".
+func TestRunCommand(t *testing.T) {
+	t.Parallel()
+	file := writeConfig(t, config{Allowed: []string{"allowed.example"}}.toml())
+	run := func(t *testing.T, argv ...string) result {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), lab.program(), append([]string{"run", "-config", file, "--"}, argv...)...)
+		cmd.Env = append(clientEnv(t.TempDir()), "GORACE=atexit_sleep_ms=10", "NO_PROXY=*")
+		return finished(t, cmd)
+	}
+	t.Run("allowed", func(t *testing.T) {
+		t.Parallel()
+		if got := run(t, "curl", "-sSf", "https://allowed.example/hello").mustSucceed(t); got.stdout != helloBody("allowed.example") || got.stderr != "" {
+			t.Errorf("stdout %q, stderr %q", got.stdout, got.stderr)
+		}
+	})
+	t.Run("refused", func(t *testing.T) {
+		t.Parallel()
+		got := run(t, "sh", "-c", "for i in 1 2; do curl -sSf https://other.example/hello; done; curl -sSf http://127.0.0.1/; exit 7")
+		want := "networkproxy: refused 3 requests of this command:\n" +
+			"      2  other.example port 443  https_connect  not_allowed\n" +
+			"      1  127.0.0.1 port 80  http  not_allowed_local\n"
+		if got.exit != 7 || !strings.Contains(got.stderr, want) {
+			t.Errorf("exit %d, stderr %s", got.exit, got.stderr)
+		}
+	})
+	t.Run("git", func(t *testing.T) {
+		t.Parallel()
+		dir := filepath.Join(t.TempDir(), "clone")
+		run(t, "git", "clone", "-q", "https://allowed.example/git/project.git", dir).mustSucceed(t)
+		if _, err := os.Stat(filepath.Join(dir, "blob")); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,15 @@
+"""Fetches one http:// URL through a proxy on a unix socket."""
+
+import socket
+import sys
+import urllib.parse
+
+path, url = sys.argv[1:]
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(path)
+host = urllib.parse.urlsplit(url).netloc
+connection.sendall(f"GET {url} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+answer = connection.makefile("rb").read().decode()
+head, _, body = answer.partition("\r\n\r\n")
+sys.stdout.write(body)
+sys.exit(" 200 " not in head.partition("\r\n")[0])

@@ -1,0 +1,189 @@
+// The host's own requests, under the policy of its commands and without a
+// socket in between.
+
+package networkproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"example.com/networkproxy/internal/hostname"
+)
+
+// tlsTimeout bounds the TLS handshake of the host's own requests.
+const tlsTimeout = 10 * time.Second
+
+// Transport returns an http.RoundTripper for the host's own requests: those
+// of its tools, say. Each is judged as if it had come to the proxy, by
+// attribution a: an http:// URL as a forwarded request, an https:// URL as a
+// CONNECT, also where a connection that is open already carries it. A refusal
+// is an error, a *[RefusedError] (test with errors.As), and is recorded like
+// any other. The request's Host field is not heeded with http://: it is the
+// URL's host that was judged.
+//
+// Connections are kept for reuse, and cut when a change of the policy or the
+// end of the proxy says so; with the latter, requests fail with [ErrClosed].
+// Whoever made the transport need not close it. To drop idle connections
+// before, use [http.Client.CloseIdleConnections].
+//
+// It uses the system's roots and TLS defaults. For other TLS settings, put
+// [Handle.DialContext] into an http.Transport of your own.
+func (h *Handle) Transport(a Attribution) http.RoundTripper {
+	from := newEntrance(h.drain, h.enforcer, a)
+	from.upstream.DisableCompression = false
+	from.upstream.ForceAttemptHTTP2 = true
+	from.upstream.TLSHandshakeTimeout = tlsTimeout
+	return &transport{enforcer: h.enforcer, from: from}
+}
+
+// DialContext returns a dial function for the host's own connections, which
+// fits http.Transport, gRPC and database drivers. Each is judged as a CONNECT
+// to its address would be, by attribution a. The network is "tcp", and addr
+// is host:port with a name that is not resolved yet, for the name is what is
+// judged. A refusal is a *[RefusedError].
+//
+// The caller closes the connections; a change of the policy that refuses one,
+// and the end of the proxy, cut it.
+func (h *Handle) DialContext(a Attribution) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	t := &transport{enforcer: h.enforcer, from: newEntrance(h.drain, h.enforcer, a)}
+	return t.dialContext
+}
+
+// transport carries the host's own requests. Safe for concurrent use.
+type transport struct {
+	*enforcer
+	from *entrance
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	closeBody := func() {
+		if r.Body != nil {
+			r.Body.Close() // a RoundTripper closes it in any case
+		}
+	}
+	protocol, target, err := targetOfURL(r.URL)
+	if err != nil {
+		closeBody()
+		t.malformed(netip.AddrPort{}, protocol, err)
+		return nil, fmt.Errorf("networkproxy: %w", err)
+	}
+	req := t.request(protocol, target, r.Method)
+	req.upgrade = protocol == ProtocolHTTP && upgradeType(r.Header) != ""
+	v, err := t.admit(r.Context(), req)
+	if err != nil {
+		closeBody()
+		return nil, err
+	}
+	answer, err := t.from.upstream.RoundTrip(addressed(r, req, v))
+	if err != nil {
+		return nil, t.failedWith(req, err)
+	}
+	t.count.allowed.Add(1)
+	return answer, nil
+}
+
+// CloseIdleConnections is what http.Client.CloseIdleConnections calls.
+func (t *transport) CloseIdleConnections() { t.from.upstream.CloseIdleConnections() }
+
+func (t *transport) dialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	if network != "tcp" {
+		return nil, fmt.Errorf("networkproxy: cannot dial network %q: only \"tcp\" is carried", network)
+	}
+	target, err := hostname.ParseTarget(addr)
+	if err != nil {
+		t.malformed(netip.AddrPort{}, ProtocolHTTPSConnect, err)
+		return nil, fmt.Errorf("networkproxy: %w", err)
+	}
+	req := t.request(ProtocolHTTPSConnect, target, http.MethodConnect)
+	v, err := t.admit(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	conn, live, err := t.dial(ctx, req, v)
+	if err != nil {
+		return nil, t.failedWith(req, err)
+	}
+	t.count.allowed.Add(1)
+	return &pooledConn{TCPConn: conn, live: live}, nil
+}
+
+func (t *transport) request(protocol Protocol, target hostname.Target, method string) *request {
+	if protocol == ProtocolHTTPSConnect {
+		method = http.MethodConnect // as a proxy would see it
+	}
+	return &request{query: query{protocol: protocol, target: target, method: method}, from: t.from}
+}
+
+// admit decides about a request; the error is the refusal, which is recorded.
+func (t *transport) admit(ctx context.Context, req *request) (Verdict, error) {
+	if t.from.ends.Err() != nil {
+		return Verdict{}, ErrClosed
+	}
+	ctx, cancel := endsWith(ctx, t.from.ends)
+	defer cancel()
+	v := t.decide(ctx, req)
+	if !v.Allowed {
+		t.refused(req, v)
+		return v, &RefusedError{Host: req.target.Host.String(), Port: req.target.Port, Verdict: v}
+	}
+	return v, nil
+}
+
+// failedWith keeps account of a request that was allowed and came to nothing,
+// and returns why.
+func (t *transport) failedWith(req *request, err error) error {
+	var refused *RefusedError
+	if errors.As(err, &refused) { // for the addresses, or by a later policy
+		t.refused(req, refused.Verdict)
+		return refused
+	}
+	t.failure(req, err)
+	if t.from.ends.Err() != nil {
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	return err
+}
+
+// targetOfURL is the target of a URL, and how a proxy would be asked for it.
+func targetOfURL(u *url.URL) (Protocol, hostname.Target, error) {
+	switch {
+	case u == nil:
+		return ProtocolHTTP, hostname.Target{}, errors.New("the request has no URL")
+	case u.Scheme == "https":
+		t, err := hostname.ParseTargetDefault(u.Host, 443)
+		return ProtocolHTTPSConnect, t, err
+	case u.Scheme == "http":
+		t, err := hostname.ParseTargetDefault(u.Host, 80)
+		return ProtocolHTTP, t, err
+	}
+	return ProtocolHTTP, hostname.Target{}, fmt.Errorf("the scheme %.20q is not carried; http and https are", u.Scheme)
+}
+
+// addressed is a request to exactly what was judged. A RoundTripper does not
+// change the request that it is given.
+func addressed(r *http.Request, req *request, v Verdict) *http.Request {
+	out := r.WithContext(context.WithValue(r.Context(), dialKey{}, dialFor{r.Context(), req, v}))
+	u := *r.URL
+	u.Host = req.target.String()
+	out.URL = &u
+	if req.protocol == ProtocolHTTP {
+		out.Host = withoutPort(u.Host, 80)
+	} else if r.Host == "" || r.Host == r.URL.Host {
+		out.Host = withoutPort(u.Host, 443)
+	}
+	return out
+}
+
+// withoutPort leaves out a port that is the default.
+func withoutPort(hostport string, port int) string {
+	return strings.TrimSuffix(hostport, ":"+strconv.Itoa(port))
+}

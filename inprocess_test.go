@@ -1,0 +1,308 @@
+// The host's own requests: the same policy, and no socket in between.
+
+package networkproxy_test
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// secure serves name:443 over HTTPS and returns what to trust.
+func (l *lab) secure(name string, handler http.HandlerFunc) *x509.CertPool {
+	l.t.Helper()
+	s := httptest.NewTLSServer(handler) // its certificate is for example.com
+	l.t.Cleanup(s.Close)
+	l.host(name, 443, s.Listener.Addr())
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	return roots
+}
+
+// inProcess is a client of the host's own.
+func (l *lab) inProcess(a networkproxy.Attribution, roots *x509.CertPool) *http.Client {
+	l.t.Helper()
+	rt := l.Transport(a)
+	if roots != nil {
+		networkproxy.SetRootCAs(rt, roots)
+	}
+	c := &http.Client{Transport: rt}
+	l.t.Cleanup(c.CloseIdleConnections)
+	return c
+}
+
+func TestTransport(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var asked []networkproxy.PolicyRequest
+	config := allow("example.com", "inner.example")
+	config.Policy.DeniedDomains = []string{"denied.example"}
+	l := start(t, config, func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			asked = append(asked, req)
+			if req.Host == "asked.example" {
+				return networkproxy.Allow(), nil
+			}
+			return networkproxy.Deny("not needed"), nil
+		})
+	})
+	echo := func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(w, r.Body)
+		io.WriteString(w, r.Host+r.URL.RequestURI())
+	}
+	l.origin("example.com", 80, echo)
+	l.origin("asked.example", 80, echo)
+	l.host("example.com", 8080, l.origin("unused.example", 80, echo).Listener.Addr())
+	roots := l.secure("example.com", echo)
+	l.dns.Set("inner.example", testnet.Addrs("10.0.0.7"))
+	client := l.inProcess(networkproxy.Attribution{Command: "fetch tool", ExecPolicyHint: "hint"}, roots)
+
+	for _, test := range []struct {
+		name, url, host string
+		want            string // the answer; "!" and the reason of a refusal
+	}{
+		{"http", "http://example.com/a%2Fb?q=1", "", "content example.com/a%2Fb?q=1"},
+		{"http, another port", "http://example.com:8080/", "", "content example.com:8080/"},
+		{"https", "https://example.com/", "", "content example.com/"},
+		{"https, another spelling", "https://EXAMPLE.com.:443/", "", "content example.com/"},
+		{"https, its own Host", "https://example.com/", "virtual.example", "content virtual.example/"},
+		{"http, another Host", "http://example.com/", "other.example", "content example.com/"},
+		{"http, allowed by the decider", "http://asked.example/", "", "content asked.example/"},
+		{"http, refused by the decider", "http://other.example/", "", "!not needed"},
+		{"https, refused by the decider", "https://other.example/", "", "!not needed"},
+		{"denied", "https://denied.example/", "", "!denied"},
+		{"local", "http://127.0.0.1/", "", "!not_allowed_local"},
+		{"local by name", "https://inner.example/", "", "!not_allowed_local"},
+		{"the proxy itself", "http://" + l.AdminAddr() + "/health", "", "!not_allowed_local"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			before := len(l.Blocked())
+			r, err := http.NewRequest("POST", test.url, strings.NewReader("content "))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.host != "" {
+				r.Host = test.host
+			}
+			answer, err := client.Do(r)
+			reason, refused := strings.CutPrefix(test.want, "!")
+			if !refused {
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer answer.Body.Close()
+				if body, err := io.ReadAll(answer.Body); string(body) != test.want || err != nil {
+					t.Errorf("answer %q, %v; want %q", body, err, test.want)
+				}
+				return
+			}
+			var refusal *networkproxy.RefusedError
+			if !errors.As(err, &refusal) || string(refusal.Verdict.Reason) != reason {
+				t.Fatalf("error %v, want a refusal for %s", err, reason)
+			}
+			blocked := l.Blocked()
+			if len(blocked) != before+1 || blocked[before].Command != "fetch tool" {
+				t.Errorf("refusals recorded: %+v", blocked[before:])
+			}
+		})
+	}
+	for _, req := range asked {
+		want := networkproxy.ProtocolHTTP
+		if req.Method == http.MethodConnect {
+			want = networkproxy.ProtocolHTTPSConnect
+		}
+		if req.Command != "fetch tool" || req.ExecPolicyHint != "hint" || req.Protocol != want {
+			t.Errorf("the decider was told %+v", req)
+		}
+	}
+	if len(asked) != 3 {
+		t.Errorf("the decider was asked %d times, want 3", len(asked))
+	}
+	for _, name := range l.dns.Queries() {
+		if strings.HasPrefix(name, "other") || strings.HasPrefix(name, "denied") {
+			t.Errorf("%s was looked up", name)
+		}
+	}
+}
+
+func TestTransportInLimitedMode(t *testing.T) {
+	t.Parallel()
+	config := allow("example.com")
+	config.Mode = networkproxy.ModeLimited
+	l := start(t, config, nil)
+	l.origin("example.com", 80, func(http.ResponseWriter, *http.Request) {})
+	client := l.inProcess(networkproxy.Attribution{}, nil)
+	for _, test := range []struct {
+		method, url string
+		refused     bool
+	}{{"GET", "http://example.com/", false}, {"POST", "http://example.com/", true}, {"GET", "https://example.com/", true}} {
+		r, _ := http.NewRequest(test.method, test.url, nil)
+		answer, err := client.Do(r)
+		if err == nil {
+			answer.Body.Close()
+		}
+		var refusal *networkproxy.RefusedError
+		if errors.As(err, &refusal) != test.refused {
+			t.Errorf("%s %s: %v", test.method, test.url, err)
+		}
+	}
+}
+
+// closer takes note of its Close.
+type closer struct {
+	io.Reader
+	closed bool
+}
+
+func (c *closer) Close() error {
+	c.closed = true
+	return nil
+}
+
+func TestTransportKeepsTheContract(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("example.com"), nil)
+	l.origin("example.com", 80, func(http.ResponseWriter, *http.Request) {})
+	rt := l.Transport(networkproxy.Attribution{})
+	for _, url := range []string{"http://example.com/", "http://other.example/", "http://2130706433/", "ftp://example.com/", "http:///"} {
+		body := &closer{Reader: strings.NewReader("content")}
+		r, err := http.NewRequest("POST", url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body, r.ContentLength = body, 7
+		u, host := *r.URL, r.Host
+		answer, err := rt.RoundTrip(r)
+		if err == nil {
+			answer.Body.Close()
+		}
+		if (err == nil) != (url == "http://example.com/") {
+			t.Errorf("%s: %v", url, err)
+		}
+		if !body.closed {
+			t.Errorf("%s: the body was not closed", url)
+		}
+		if *r.URL != u || r.Host != host {
+			t.Errorf("%s: the request was changed", url)
+		}
+	}
+	rt.(interface{ CloseIdleConnections() }).CloseIdleConnections()
+}
+
+func TestInProcessConnectionsFollowThePolicy(t *testing.T) {
+	testnet.Leaks(t)
+	l := start(t, allow("example.com", "echo.example"), nil)
+	release := make(chan struct{})
+	roots := l.secure("example.com", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			http.NewResponseController(w).Flush()
+			<-release
+		}
+	})
+	l.host("echo.example", 22, testnet.Echo(t).Addr())
+	client := l.inProcess(networkproxy.Attribution{}, roots)
+	dial := l.DialContext(networkproxy.Attribution{})
+
+	conn, err := dial(context.Background(), "tcp", "echo.example:22")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := echoes(conn); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := client.Get("https://example.com/slow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if err := errors.Join(l.DenyDomain("example.com"), l.DenyDomain("echo.example")); err != nil {
+		t.Fatal(err)
+	}
+	var refusal *networkproxy.RefusedError
+	if _, err := io.ReadAll(answer.Body); !errors.As(err, &refusal) {
+		t.Errorf("reading on after a deny: %v", err)
+	}
+	if err := echoes(conn); err == nil {
+		t.Error("a connection lives on after a deny")
+	}
+	if _, err := client.Get("https://example.com/"); !errors.As(err, &refusal) || refusal.Verdict.Reason != networkproxy.ReasonDenied {
+		t.Errorf("after a deny: %v", err)
+	}
+	close(release)
+
+	if err := errors.Join(l.RemoveDomain("example.com"), l.RemoveDomain("echo.example")); err != nil {
+		t.Fatal(err)
+	}
+	if conn, err = dial(context.Background(), "tcp", "echo.example:22"); err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	l.Close()
+	if err := echoes(conn); err == nil {
+		t.Error("a connection outlives the proxy")
+	}
+	if _, err := dial(context.Background(), "tcp", "echo.example:22"); !errors.Is(err, networkproxy.ErrClosed) {
+		t.Errorf("dial after the end: %v", err)
+	}
+	if _, err := client.Get("https://example.com/"); !errors.Is(err, networkproxy.ErrClosed) {
+		t.Errorf("request after the end: %v", err)
+	}
+}
+
+func TestDialContext(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("echo.example"), nil)
+	l.host("echo.example", 22, testnet.Echo(t).Addr())
+	dial := l.DialContext(networkproxy.Attribution{Command: "db"})
+	for _, test := range []struct {
+		network, addr string
+		want          networkproxy.Reason // "-": another error
+	}{
+		{"tcp", "echo.example:22", ""},
+		{"tcp", "other.example:22", "not_allowed"},
+		{"tcp", "127.0.0.1:22", "not_allowed_local"},
+		{"tcp", "echo.example", "-"},
+		{"tcp", "echo.example:0", "-"},
+		{"tcp4", "echo.example:22", "-"},
+		{"udp", "echo.example:22", "-"},
+		{"unix", "/run/docker.sock", "-"},
+	} {
+		conn, err := dial(t.Context(), test.network, test.addr)
+		var refusal *networkproxy.RefusedError
+		switch {
+		case test.want == "":
+			if err != nil {
+				t.Errorf("%s: %v", test.addr, err)
+				continue
+			}
+			if err := echoes(conn); err != nil {
+				t.Errorf("%s: %v", test.addr, err)
+			}
+			conn.Close()
+		case err == nil:
+			conn.Close()
+			t.Errorf("%s %s: no error", test.network, test.addr)
+		case errors.As(err, &refusal) != (test.want != "-"):
+			t.Errorf("%s %s: %v", test.network, test.addr, err)
+		case test.want != "-" && (refusal.Verdict.Reason != test.want || refusal.Host+":22" != test.addr):
+			t.Errorf("%s %s: %v, want reason %s", test.network, test.addr, err, test.want)
+		}
+	}
+	if blocked := l.Blocked(); len(blocked) != 2 || blocked[0].Command != "db" || blocked[0].Protocol != networkproxy.ProtocolHTTPSConnect {
+		t.Errorf("refusals %+v", blocked)
+	}
+	var _ func(context.Context, string, string) (net.Conn, error) = (&http.Transport{DialContext: dial}).DialContext
+}

@@ -1,0 +1,301 @@
+// Sessions: a way in of its own for each command, so that the proxy knows
+// which command asks without believing anything that the command says.
+
+package networkproxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+
+	"example.com/networkproxy/internal/track"
+)
+
+// SessionConfig is what a session is opened with. The zero value is a session
+// under the proxy's policy as it is, with listeners of its own.
+type SessionConfig struct {
+	// Attribution is what a decider is told of the session's requests.
+	Attribution
+
+	// AllowedDomains and DeniedDomains are patterns, as in the
+	// configuration, that hold for this session beside those of the
+	// configuration. Any deny wins over any allow. Allowed patterns stay
+	// within the managed limits: one that does not is an error here, and one
+	// that a later reload of the limits leaves outside counts for nothing
+	// while it is outside.
+	AllowedDomains []string
+	DeniedDomains  []string
+
+	// Mode, when it is [ModeLimited], makes this session read-only whatever
+	// the proxy's mode is. Empty and [ModeFull] leave it at the proxy's.
+	Mode Mode
+
+	// UnixSocket is the path of a unix socket on which the session speaks
+	// HTTP besides, for a sandbox that has no network. Its directory must
+	// exist. The socket is made with mode 0600 and removed with the session;
+	// one left behind at the path by a process that has ended is replaced.
+	// Empty means none.
+	UnixSocket string
+
+	// SharedPort opens no listeners of the session's own: it is reached on
+	// the proxy's shared ones, by its token. For a sandbox that lets a
+	// command reach one port only.
+	SharedPort bool
+}
+
+// Session is one command's own way through the proxy. Who makes a request
+// follows from the port that it comes in by, which every client can use and
+// none can forge; or, on the shared listeners, from a secret token in the
+// proxy's URL. Safe for concurrent use.
+type Session struct {
+	id       string
+	handle   *Handle
+	entrance *entrance
+	token    token
+	group    *track.Group // its client connections
+
+	listeners  []net.Listener
+	httpAddr   string
+	unixSocket string
+
+	cancel context.CancelCauseFunc // begins the end
+	detach func() bool             // from OpenSession's context
+	done   chan struct{}
+}
+
+// errSessionClosed is why what is under way for a session ends with it.
+var errSessionClosed = errors.New("networkproxy: the session is closed")
+
+// OpenSession opens a session for a command: see [SessionConfig] for more
+// than the attribution. It lasts until its Close, the end of ctx, or the end
+// of the proxy, whichever is first, and costs little: a listener and a
+// goroutine that sleeps.
+//
+// The error is [ErrClosed] once the proxy stops and [ErrDisabled] where it
+// was started with enabled = false.
+func (h *Handle) OpenSession(ctx context.Context, a Attribution) (*Session, error) {
+	return h.OpenSessionWith(ctx, SessionConfig{Attribution: a})
+}
+
+// OpenSessionWith is OpenSession with everything that a session can have.
+func (h *Handle) OpenSessionWith(ctx context.Context, c SessionConfig) (*Session, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	err, limits := h.alive(), h.loaded.limits
+	h.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	rules, err := newOverlay(&c, limits)
+	if err != nil {
+		return nil, err
+	}
+
+	ends, cancel := context.WithCancelCause(h.drain)
+	from := newEntrance(ends, h.enforcer, c.Attribution)
+	from.overlay = rules
+	from.blocked = new(blockedRecord)
+	s := &Session{
+		handle:   h,
+		entrance: from,
+		token:    newToken(),
+		group:    track.NewGroup(h.live),
+		cancel:   cancel,
+		done:     make(chan struct{}),
+	}
+	if err := s.listen(ctx, &c); err != nil {
+		s.release()
+		cancel(err)
+		return nil, err
+	}
+	if err := h.sessions.add(s); err != nil {
+		s.release()
+		cancel(err)
+		return nil, err
+	}
+	s.detach = context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	context.AfterFunc(ends, s.end) // last: it needs all of the above
+	h.log.Info("session opened", "session", s.id, "http", s.httpAddr, "unix_socket", s.unixSocket)
+	return s, nil
+}
+
+// listen opens the session's listeners. Its caller closes those that were
+// opened when one fails.
+func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
+	if !c.SharedPort {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", ephemeral)
+		if err != nil {
+			return err
+		}
+		s.opened(l)
+		s.httpAddr = l.Addr().String()
+	}
+	if c.UnixSocket != "" {
+		l, err := listenUnix(ctx, c.UnixSocket)
+		if err != nil {
+			return err
+		}
+		s.opened(l)
+		s.unixSocket = c.UnixSocket
+	}
+	return nil
+}
+
+func (s *Session) opened(l net.Listener) {
+	s.listeners = append(s.listeners, l)
+	s.handle.enforcer.own.add(l.Addr())
+}
+
+// ephemeral is where a session listens: loopback, any free port.
+const ephemeral = "127.0.0.1:0"
+
+// serve serves one of the session's listeners until it is closed.
+func (s *Session) serve(l net.Listener) {
+	h := s.handle
+	err := h.http.server.Serve(&entranceListener{
+		Listener: &track.Listener{Inner: l, Group: s.group, Logger: h.log},
+		from:     s.entrance,
+	})
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return
+	}
+	h.log.Error("a session's listener failed; the session ends", "session", s.id, "error", err)
+	s.cancel(err)
+}
+
+// end releases everything that the session holds. It runs once, when the
+// session's context has ended, and with it what waits: questions, dials,
+// requests.
+func (s *Session) end() {
+	defer close(s.done)
+	s.detach()
+	s.handle.sessions.remove(s)
+	s.release()
+	s.handle.enforcer.live.closeFrom(s.entrance)
+	s.entrance.upstream.CloseIdleConnections()
+	s.handle.log.Info("session closed", "session", s.id)
+}
+
+// release closes the listeners and cuts the clients.
+func (s *Session) release() {
+	for _, l := range s.listeners {
+		l.Close()
+		s.handle.enforcer.own.remove(l.Addr())
+	}
+	s.group.CloseAll()
+}
+
+// ID tells the session apart from the others of this proxy, in the log and to
+// people. It is no secret.
+func (s *Session) ID() string { return s.id }
+
+// HTTPAddr is the host:port of the session's own HTTP proxy; empty with
+// [SessionConfig.SharedPort].
+func (s *Session) HTTPAddr() string { return s.httpAddr }
+
+// UnixSocket is the path of the session's unix socket; empty if it has none.
+func (s *Session) UnixSocket() string { return s.unixSocket }
+
+// Token is the secret that names this session on the shared listeners: as the
+// password of Basic credentials in Proxy-Authorization (RFC 7617), or of
+// SOCKS5 (RFC 1929), with any user name. It has 256 random bits, is valid
+// until the session ends, and is written nowhere: not to a log, not to an
+// origin. A request that carries it on another session's own listener is
+// refused, for one of the two is not what it claims to be.
+func (s *Session) Token() string { return string(s.token) }
+
+// ProxyURL is the HTTP proxy as clients want it: "http://127.0.0.1:40123",
+// or, with [SessionConfig.SharedPort], the shared listener's with the token.
+func (s *Session) ProxyURL() string {
+	if s.httpAddr == "" {
+		return s.SharedProxyURL()
+	}
+	return (&url.URL{Scheme: "http", Host: s.httpAddr}).String()
+}
+
+// SharedProxyURL is the shared HTTP listener with the session's token in it:
+// a secret, as the token is.
+func (s *Session) SharedProxyURL() string {
+	return (&url.URL{Scheme: "http", User: url.UserPassword("session", string(s.token)), Host: s.handle.httpAddr}).String()
+}
+
+// Blocked returns the newest refusals of this session, oldest first; at most
+// 200 are kept. It works after the end, too.
+func (s *Session) Blocked() []BlockedRequest {
+	list, _ := s.entrance.blocked.list()
+	return list
+}
+
+// Done is closed once the session has ended, whatever ended it.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// Close ends the session: its listeners are closed, its connections and
+// tunnels cut, questions about it withdrawn, its token and its grants void.
+// When Close returns nothing of it can be reached. It always returns nil, and
+// may be called more than once. A decider and OnBlocked may call it.
+func (s *Session) Close() error {
+	s.cancel(errSessionClosed)
+	<-s.done
+	return nil
+}
+
+// sessions are the open ones of one proxy. Safe for concurrent use.
+type sessions struct {
+	required bool     // on the shared listeners
+	byToken  sync.Map // of digest to *entrance
+
+	mu     sync.Mutex
+	open   map[*Session]struct{}
+	last   int  // the number that was given to the last one
+	closed bool // no more are let in
+}
+
+// add lets a session in and starts to serve it, or returns ErrClosed.
+func (t *sessions) add(s *Session) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return ErrClosed
+	}
+	t.last++
+	s.id = sessionID(t.last)
+	s.entrance.id = s.id
+	t.open[s] = struct{}{}
+	t.byToken.Store(s.token.digest(), s.entrance)
+	for _, l := range s.listeners {
+		s.handle.serving.Go(func() { s.serve(l) })
+	}
+	return nil
+}
+
+func (t *sessions) remove(s *Session) {
+	t.byToken.Delete(s.token.digest())
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.open, s)
+}
+
+// refuse lets no more sessions in.
+func (t *sessions) refuse() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+}
+
+// wait waits for the sessions, whose contexts have ended, to be gone.
+func (t *sessions) wait() {
+	t.mu.Lock()
+	var ending []*Session
+	for s := range t.open {
+		ending = append(ending, s)
+	}
+	t.mu.Unlock()
+	for _, s := range ending {
+		<-s.done
+	}
+}

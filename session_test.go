@@ -1,0 +1,619 @@
+// Sessions: who asks, by which way, and that nothing outlives one.
+
+package networkproxy_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// open opens a session that ends with the test.
+func (l *lab) open(c networkproxy.SessionConfig) *networkproxy.Session {
+	l.t.Helper()
+	s, err := l.OpenSessionWith(context.Background(), c)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// command is a session for a command.
+func (l *lab) command(command string) *networkproxy.Session {
+	return l.open(networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: command}})
+}
+
+// through is a client of one proxy.
+func through(t testing.TB, proxy string) *http.Client {
+	t.Helper()
+	u, err := url.Parse(proxy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := &http.Transport{Proxy: http.ProxyURL(u)}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
+}
+
+// raw sends a request as it is written and reads the answer's head.
+func raw(t testing.TB, network, addr, request string) (net.Conn, *http.Response) {
+	t.Helper()
+	conn, err := net.Dial(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	io.WriteString(conn, request)
+	method, _, _ := strings.Cut(request, " ")
+	answer, err := http.ReadResponse(bufio.NewReaderSize(conn, 1), &http.Request{Method: method})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn, answer
+}
+
+// connectThrough opens a tunnel through a listener, with further header lines.
+func connectThrough(t testing.TB, addr, target, header string) net.Conn {
+	t.Helper()
+	conn, answer := raw(t, "tcp", addr, fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n%s\r\n", target, header))
+	if answer.StatusCode != http.StatusOK {
+		t.Fatalf("CONNECT %s: %s", target, answer.Status)
+	}
+	return conn
+}
+
+// credentials is the header line of Basic credentials.
+func credentials(user, password string) string {
+	return "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password)) + "\r\n"
+}
+
+// ends waits for the other side to end a connection.
+func ends(t testing.TB, what string, conn net.Conn) {
+	t.Helper()
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err := io.Copy(io.Discard, conn); err != nil && !isReset(err) || n != 0 {
+		t.Errorf("%s: %d bytes, %v; want the end of the connection", what, n, err)
+	}
+}
+
+func TestSessionsTellCommandsApart(t *testing.T) {
+	t.Parallel()
+	const n = 3
+	var mu sync.Mutex
+	asked := make(map[string]networkproxy.PolicyRequest)
+	var waiting sync.WaitGroup
+	waiting.Add(n)
+	l := start(t, networkproxy.DefaultConfig(), func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(ctx context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			mu.Lock()
+			asked[req.Command] = req
+			mu.Unlock()
+			waiting.Done()
+			waiting.Wait() // the three are asked about at the same time
+			if req.Command == "command 1" {
+				return networkproxy.Allow(), nil
+			}
+			return networkproxy.Deny("not this one"), nil
+		})
+	})
+	l.origin("shared.example", 80, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
+
+	sessions := make([]*networkproxy.Session, n)
+	for i := range sessions {
+		sessions[i] = l.open(networkproxy.SessionConfig{Attribution: networkproxy.Attribution{
+			Command:        fmt.Sprintf("command %d", i),
+			ExecPolicyHint: fmt.Sprintf("hint %d", i),
+			Labels:         map[string]string{"n": fmt.Sprint(i)},
+		}})
+	}
+	var wg sync.WaitGroup
+	for i, s := range sessions {
+		wg.Go(func() {
+			client := through(t, s.ProxyURL())
+			r, _ := http.NewRequest("GET", "http://shared.example/", nil)
+			r.Header.Set("Command", "command 1") // what a peer says of itself is nothing
+			answer, err := client.Do(r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer answer.Body.Close()
+			if want := map[bool]int{true: 200, false: 403}[i == 1]; answer.StatusCode != want {
+				t.Errorf("command %d: %s, want %d", i, answer.Status, want)
+			}
+		})
+	}
+	wg.Wait()
+	for i, s := range sessions {
+		req := asked[fmt.Sprintf("command %d", i)]
+		if req.ExecPolicyHint != fmt.Sprintf("hint %d", i) || req.Labels["n"] != fmt.Sprint(i) || req.Host != "shared.example" {
+			t.Errorf("command %d was told as %+v", i, req)
+		}
+		if blocked := s.Blocked(); (len(blocked) == 1) != (i != 1) || i != 1 && blocked[0].Command != req.Command {
+			t.Errorf("command %d: refusals %+v", i, blocked)
+		}
+	}
+	if ids := []string{sessions[0].ID(), sessions[1].ID(), sessions[2].ID()}; len(slices.Compact(ids)) != n {
+		t.Errorf("IDs %q are not unique", ids)
+	}
+	if len(l.Blocked()) != n-1 {
+		t.Errorf("the proxy's own record has %d refusals, want %d", len(l.Blocked()), n-1)
+	}
+}
+
+func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
+	testnet.Leaks(t)
+	asked := make(chan string, 1)
+	withdrawn := make(chan error, 1)
+	l := start(t, allow("echo.example", "web.example"), func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(ctx context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			asked <- req.Host
+			<-ctx.Done()
+			withdrawn <- context.Cause(ctx)
+			return networkproxy.Allow(), nil
+		})
+	})
+	l.host("echo.example", 443, testnet.Echo(t).Addr())
+	l.origin("web.example", 80, func(w http.ResponseWriter, r *http.Request) {})
+	l.origin("slow.example", 80, func(w http.ResponseWriter, r *http.Request) {})
+	mine, other := l.command("mine"), l.command("other")
+
+	own := connectThrough(t, mine.HTTPAddr(), "echo.example:443", "")
+	shared := connectThrough(t, l.HTTPAddr(), "echo.example:443", credentials("x", mine.Token()))
+	others := connectThrough(t, other.HTTPAddr(), "echo.example:443", "")
+	nobodys := connectThrough(t, l.HTTPAddr(), "echo.example:443", "")
+	for _, conn := range []net.Conn{own, shared, others, nobodys} {
+		if err := echoes(conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keptAlive := through(t, mine.ProxyURL())
+	if a := do(t, keptAlive, "GET", "http://web.example/", ""); a.status != 200 {
+		t.Fatal(a)
+	}
+	waits := make(chan int, 1)
+	go func() {
+		_, answer := raw(t, "tcp", l.HTTPAddr(), "GET http://slow.example/ HTTP/1.1\r\nHost: slow.example\r\n"+credentials("x", mine.Token())+"\r\n")
+		waits <- answer.StatusCode
+	}()
+	if host := <-asked; host != "slow.example" {
+		t.Fatalf("asked about %q", host)
+	}
+
+	for range 2 {
+		if err := mine.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-mine.Done()
+	if status := <-waits; status != 403 {
+		t.Errorf("a question waited: %d, want 403", status)
+	}
+	<-withdrawn
+	ends(t, "tunnel by its own listener", own)
+	ends(t, "tunnel by its token", shared)
+	for _, conn := range []net.Conn{others, nobodys} {
+		if err := echoes(conn); err != nil {
+			t.Errorf("a tunnel that is not the session's: %v", err)
+		}
+	}
+	if conn, err := net.Dial("tcp", mine.HTTPAddr()); err == nil {
+		conn.Close()
+		t.Error("its listener still accepts")
+	}
+	if _, answer := raw(t, "tcp", l.HTTPAddr(), "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+credentials("x", mine.Token())+"\r\n"); answer.StatusCode != 407 {
+		t.Errorf("its token afterwards: %s", answer.Status)
+	}
+	blocked := mine.Blocked()
+	if len(blocked) != 1 || blocked[0].Reason != networkproxy.ReasonCanceled {
+		t.Errorf("refusals: %+v, want the one question that was withdrawn", blocked)
+	}
+	keptAlive.CloseIdleConnections()
+}
+
+func TestASessionEndsWithItsContextAndItsProxy(t *testing.T) {
+	testnet.Leaks(t)
+	l := start(t, networkproxy.DefaultConfig(), nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	s, err := l.OpenSession(ctx, networkproxy.Attribution{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := l.command("")
+	cancel()
+	<-s.Done()
+	if _, err := l.OpenSession(ctx, networkproxy.Attribution{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a context that has ended: %v", err)
+	}
+	select {
+	case <-other.Done():
+		t.Error("the other session ended as well")
+	default:
+	}
+	if err := l.Shutdown(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	<-other.Done()
+	if _, err := l.OpenSession(context.Background(), networkproxy.Attribution{}); !errors.Is(err, networkproxy.ErrClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+	other.Close()
+}
+
+func TestNoSessionsOnADisabledProxy(t *testing.T) {
+	t.Parallel()
+	proxy, err := networkproxy.NewBuilder().Config(networkproxy.Config{}).Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := proxy.Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if _, err := h.OpenSession(context.Background(), networkproxy.Attribution{}); !errors.Is(err, networkproxy.ErrDisabled) {
+		t.Errorf("error %v, want ErrDisabled", err)
+	}
+	base := []string{"HTTP_PROXY=http://corporate.example:8080"}
+	if got := h.Environ(base); !slices.Equal(got, base) {
+		t.Errorf("environment %q", got)
+	}
+}
+
+func TestSessionTokens(t *testing.T) {
+	t.Parallel()
+	for _, required := range []bool{false, true} {
+		t.Run(fmt.Sprintf("RequireSession=%t", required), func(t *testing.T) {
+			t.Parallel()
+			l := start(t, allow("web.example"), func(b *networkproxy.Builder) {
+				if required {
+					b.RequireSession()
+				}
+			})
+			l.origin("web.example", 80, func(w http.ResponseWriter, r *http.Request) {
+				for name := range r.Header {
+					if strings.HasPrefix(name, "Proxy-") {
+						t.Errorf("the origin got %s", name)
+					}
+				}
+			})
+			a, b := l.command("a"), l.command("b")
+			closed := l.command("closed")
+			closed.Close()
+			if a.Token() == b.Token() || len(a.Token()) != 43 {
+				t.Errorf("tokens %d and %d characters long, equal: %t", len(a.Token()), len(b.Token()), a.Token() == b.Token())
+			}
+
+			anonymous := map[bool]int{false: 200, true: 407}[required]
+			for _, test := range []struct {
+				name, addr, header string
+				want               int
+			}{
+				{"shared, without", l.HTTPAddr(), "", anonymous},
+				{"shared, with a token", l.HTTPAddr(), credentials("session", a.Token()), 200},
+				{"shared, any user name", l.HTTPAddr(), credentials("", a.Token()), 200},
+				{"shared, scheme in another case", l.HTTPAddr(), strings.Replace(credentials("", a.Token()), "Basic", "bAsIc", 1), 200},
+				{"shared, unknown", l.HTTPAddr(), credentials("session", a.Token()+"x"), 407},
+				{"shared, empty", l.HTTPAddr(), credentials("session", ""), 407},
+				{"shared, token as the user", l.HTTPAddr(), credentials(a.Token(), ""), 407},
+				{"shared, a closed session's", l.HTTPAddr(), credentials("session", closed.Token()), 407},
+				{"shared, another scheme", l.HTTPAddr(), "Proxy-Authorization: Bearer " + a.Token() + "\r\n", 407},
+				{"shared, not base64", l.HTTPAddr(), "Proxy-Authorization: Basic :\r\n", 407},
+				{"shared, twice", l.HTTPAddr(), credentials("", a.Token()) + credentials("", a.Token()), 407},
+				{"shared, as if to an origin", l.HTTPAddr(), strings.TrimPrefix(credentials("", a.Token()), "Proxy-"), anonymous},
+				{"own, without", a.HTTPAddr(), "", 200},
+				{"own, with its token", a.HTTPAddr(), credentials("session", a.Token()), 200},
+				{"own, with another's token", a.HTTPAddr(), credentials("session", b.Token()), 407},
+				{"own, unknown", a.HTTPAddr(), credentials("session", "guess"), 407},
+			} {
+				t.Run(test.name, func(t *testing.T) {
+					_, answer := raw(t, "tcp", test.addr, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+test.header+"\r\n")
+					if answer.StatusCode != test.want {
+						t.Fatalf("%s, want %d", answer.Status, test.want)
+					}
+					if test.want != 407 {
+						return
+					}
+					if got := answer.Header.Get("Proxy-Authenticate"); got != `Basic realm="networkproxy session"` {
+						t.Errorf("Proxy-Authenticate %q", got)
+					}
+					var body struct{ Status, Reason, Source, Message string }
+					if err := json.NewDecoder(answer.Body).Decode(&body); err != nil {
+						t.Fatal(err)
+					}
+					reason := "session_unknown"
+					if !strings.Contains(test.header, "Proxy-Authorization") {
+						reason = "session_required"
+					}
+					if body.Status != "blocked" || body.Reason != reason || body.Source != "session" || body.Message == "" {
+						t.Errorf("body %+v, want reason %s", body, reason)
+					}
+					_, answer = raw(t, "tcp", test.addr, "CONNECT web.example:443 HTTP/1.1\r\nHost: web.example\r\n"+test.header+"\r\n")
+					if answer.StatusCode != 407 || answer.Header.Get("Proxy-Authenticate") == "" {
+						t.Errorf("CONNECT: %s", answer.Status)
+					}
+				})
+			}
+			for _, secret := range []string{a.Token(), b.Token(), closed.Token(), credentials("session", a.Token())} {
+				if strings.Contains(l.log.String(), strings.TrimSpace(secret)) {
+					t.Error("a token is in the log")
+				}
+			}
+			for _, r := range l.Blocked() {
+				if text := fmt.Sprintf("%+v", r); strings.Contains(text, a.Token()) {
+					t.Errorf("a token is in the record: %s", text)
+				}
+			}
+		})
+	}
+}
+
+func TestATokenNamesTheCommand(t *testing.T) {
+	t.Parallel()
+	asked := make(chan networkproxy.PolicyRequest, 1)
+	l := start(t, networkproxy.DefaultConfig(), func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			asked <- req
+			return networkproxy.Deny("no"), nil
+		})
+	})
+	s := l.open(networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: "by token"}, SharedPort: true})
+	if s.HTTPAddr() != "" || s.ProxyURL() != s.SharedProxyURL() || !strings.Contains(s.ProxyURL(), s.Token()) {
+		t.Errorf("a session on the shared port: address %q, URL %q", s.HTTPAddr(), s.ProxyURL())
+	}
+	if a := do(t, through(t, s.ProxyURL()), "GET", "http://web.example/", ""); a.status != 403 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if req := <-asked; req.Command != "by token" {
+		t.Errorf("asked about command %q", req.Command)
+	}
+	if blocked := s.Blocked(); len(blocked) != 1 || blocked[0].Command != "by token" {
+		t.Errorf("refusals %+v", blocked)
+	}
+}
+
+// TestSessionsAreNoTargets shows that one session cannot act as another by
+// asking its listener through its own.
+func TestSessionsAreNoTargets(t *testing.T) {
+	t.Parallel()
+	config := allow("localhost", "127.0.0.1")
+	config.Policy.AllowLocalBinding = true
+	l := start(t, config, nil)
+	a, b := l.command("a"), l.command("b")
+	for _, target := range []string{b.HTTPAddr(), a.HTTPAddr(), strings.Replace(b.HTTPAddr(), "127.0.0.1", "localhost", 1)} {
+		_, answer := raw(t, "tcp", a.HTTPAddr(), fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n", target))
+		if answer.StatusCode != 403 {
+			t.Errorf("CONNECT %s: %s", target, answer.Status)
+		}
+	}
+	b.Close()
+	// The port is nobody's now: out of reach, and not forbidden.
+	_, answer := raw(t, "tcp", a.HTTPAddr(), fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n", b.HTTPAddr()))
+	if answer.StatusCode == 403 {
+		t.Errorf("a closed session's port: %s", answer.Status)
+	}
+}
+
+func TestSessionUnixSocket(t *testing.T) {
+	t.Parallel()
+	asked := make(chan string, 1)
+	l := start(t, allow("web.example"), func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			asked <- req.Command
+			return networkproxy.Deny("no"), nil
+		})
+	})
+	l.origin("web.example", 80, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
+	dir := t.TempDir()
+	path := filepath.Join(dir, "proxy.sock")
+	open := func() *networkproxy.Session {
+		return l.open(networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: "boxed"}, UnixSocket: path})
+	}
+	s := open()
+	info, err := os.Stat(path)
+	if err != nil || info.Mode() != os.ModeSocket|0o600 {
+		t.Fatalf("mode %v, %v; want a socket of mode 0600", info.Mode(), err)
+	}
+	if s.UnixSocket() != path {
+		t.Errorf("path %q", s.UnixSocket())
+	}
+	conn, answer := raw(t, "unix", path, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n")
+	if body, err := io.ReadAll(answer.Body); string(body) != "hello" || err != nil {
+		t.Errorf("allowed: %s %q, %v", answer.Status, body, err)
+	}
+	if _, answer := raw(t, "unix", path, "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n"); answer.StatusCode != 403 {
+		t.Errorf("refused: %s", answer.Status)
+	}
+	if command := <-asked; command != "boxed" {
+		t.Errorf("asked about command %q", command)
+	}
+	if _, err := l.OpenSessionWith(context.Background(), networkproxy.SessionConfig{UnixSocket: path}); err == nil || !strings.Contains(err.Error(), "another process listens") {
+		t.Errorf("a socket in use: %v", err)
+	}
+	s.Close()
+	ends(t, "its connection", conn)
+	if left, err := os.ReadDir(dir); len(left) != 0 || err != nil {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+
+	// Left behind by a process that could not clean up.
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false)
+	stale.Close()
+	s = open()
+	if _, answer := raw(t, "unix", path, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n"); answer.StatusCode != 200 {
+		t.Errorf("over a stale socket: %s", answer.Status)
+	}
+	// Somebody else's by now: not ours to remove.
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if content, err := os.ReadFile(path); string(content) != "precious" {
+		t.Errorf("a file that took the socket's place: %q, %v", content, err)
+	}
+
+	for name, path := range map[string]string{
+		"a file in its place": path,
+		"no directory":        filepath.Join(dir, "missing", "proxy.sock"),
+		"a relative path":     "proxy.sock",
+		"too long":            filepath.Join(dir, strings.Repeat("x", 200)),
+	} {
+		if s, err := l.OpenSessionWith(context.Background(), networkproxy.SessionConfig{UnixSocket: path}); err == nil {
+			s.Close()
+			t.Errorf("%s: no error", name)
+		} else if !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: the error does not name the path: %v", name, err)
+		}
+	}
+	if content, err := os.ReadFile(path); string(content) != "precious" {
+		t.Errorf("a file in the way: %q, %v", content, err)
+	}
+}
+
+func TestManySessions(t *testing.T) {
+	testnet.Leaks(t)
+	l := start(t, allow("web.example"), nil)
+	l.origin("web.example", 80, func(w http.ResponseWriter, r *http.Request) {})
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			s, err := l.OpenSession(context.Background(), networkproxy.Attribution{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer s.Close()
+			if i%10 != 0 {
+				return
+			}
+			answer, err := through(t, s.ProxyURL()).Get("http://web.example/")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			answer.Body.Close()
+		})
+	}
+	wg.Wait()
+
+	// Some are opened while the proxy ends, and none of them stays.
+	opened := make(chan struct{}, 1)
+	wg.Go(func() {
+		for {
+			if _, err := l.OpenSession(context.Background(), networkproxy.Attribution{}); err != nil {
+				if !errors.Is(err, networkproxy.ErrClosed) {
+					t.Error(err)
+				}
+				return
+			}
+			select {
+			case opened <- struct{}{}:
+			default:
+			}
+		}
+	})
+	<-opened
+	l.Close()
+	wg.Wait()
+}
+
+// TestCloseFromACallback closes a session where a host would: when it learns
+// that the command has asked for something bad.
+func TestCloseFromACallback(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var s *networkproxy.Session
+	stop := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		s.Close()
+	}
+	for _, where := range []string{"decider", "OnBlocked"} {
+		t.Run(where, func(t *testing.T) {
+			l := start(t, networkproxy.DefaultConfig(), func(b *networkproxy.Builder) {
+				if where == "OnBlocked" {
+					b.OnBlocked(func(networkproxy.BlockedRequest) { stop() })
+					return
+				}
+				b.PolicyDecider(func(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+					stop()
+					return networkproxy.Deny("no"), nil
+				})
+			})
+			mu.Lock()
+			s = l.command("bad")
+			mu.Unlock()
+			conn, err := net.Dial("tcp", s.HTTPAddr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			io.WriteString(conn, "GET http://bad.example/ HTTP/1.1\r\nHost: bad.example\r\n\r\n")
+			<-s.Done()
+		})
+	}
+}
+
+// BenchmarkOpenSession shows what a session costs to open and close, and what
+// an open one costs to keep.
+func BenchmarkOpenSession(b *testing.B) {
+	l := start(b, networkproxy.DefaultConfig(), nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		s, err := l.OpenSession(context.Background(), networkproxy.Attribution{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.Close()
+	}
+	b.StopTimer()
+	const n = 1000
+	before := memory()
+	open := make([]*networkproxy.Session, n)
+	for i := range open {
+		var err error
+		if open[i], err = l.OpenSession(context.Background(), networkproxy.Attribution{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(memory()-before)/n/1024, "KiB/open-session")
+	for _, s := range open {
+		s.Close()
+	}
+}
+
+// memory is what the heap and the stacks hold.
+func memory() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse + m.StackInuse
+}
