@@ -6,10 +6,11 @@ package networkproxy
 import (
 	"context"
 	"net"
-	"net/http"
 	"net/netip"
 
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/http1"
+	"example.com/networkproxy/internal/track"
 )
 
 // Attribution says on whose behalf requests are made, in the host's words.
@@ -24,14 +25,20 @@ type Attribution struct {
 type entrance struct {
 	id          string // of the session; empty where there is none
 	attribution Attribution
-	overlay     *overlay        // the session's own rules; nil: none
-	upstream    *http.Transport // its pool of connections for forwarding
-	ends        context.Context // what is under way for it ends with this
-	blocked     *blockedRecord  // the session's own; nil: only the proxy's is kept
+	overlay     *overlay         // the session's own rules; nil: none
+	upstream    *http1.Transport // its pool of connections for forwarding
+	ends        context.Context  // what is under way for it ends with this
+	blocked     *blockedRecord   // the session's own; nil: only the proxy's is kept
 }
 
 func newEntrance(ends context.Context, e *enforcer, a Attribution) *entrance {
 	return &entrance{attribution: a, upstream: newUpstream(e), ends: ends}
+}
+
+// entranceListener is a listener of one entrance.
+type entranceListener struct {
+	*track.Listener
+	from *entrance
 }
 
 // request is one request on its way through the checks.

@@ -90,5 +90,5 @@ func ChildEnviron(base []string, proxy string, local bool, helper []string) []st
 // SetRootCAs has a transport of Handle.Transport trust the certificates of
 // tests.
 func SetRootCAs(rt http.RoundTripper, roots *x509.CertPool) {
-	rt.(*transport).from.upstream.TLSClientConfig = &tls.Config{RootCAs: roots}
+	rt.(*transport).upstream.TLSClientConfig = &tls.Config{RootCAs: roots}
 }

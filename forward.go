@@ -18,6 +18,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"example.com/networkproxy/internal/http1"
 )
 
 const (
@@ -57,24 +59,26 @@ type dialFor struct {
 // only the host and port that it was made for, its address was judged when it
 // was made, and it is judged again at every change of the policy: its reuse
 // needs no lookup and cannot lead elsewhere.
-func newUpstream(e *enforcer) *http.Transport {
-	return &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			d := ctx.Value(dialKey{}).(dialFor)
-			req := *d.req
-			req.method = http.MethodGet // the connection outlives the request
-			conn, live, err := e.dial(d.ctx, &req, d.verdict)
-			if err != nil {
-				return nil, err
-			}
-			live.done() // what the grant let in is the request, not what stays in the pool
-			return &pooledConn{TCPConn: conn, live: live}, nil
-		},
-		DisableCompression:     true, // no Accept-Encoding that the client did not send
-		MaxIdleConnsPerHost:    upstreamIdlePerHost,
-		IdleConnTimeout:        upstreamIdle,
-		MaxResponseHeaderBytes: maxAnswerHeaderBytes,
+func newUpstream(e *enforcer) *http1.Transport {
+	return &http1.Transport{
+		Dial:           func(ctx context.Context, _ string) (net.Conn, error) { return e.dialPooled(ctx) },
+		MaxIdlePerAddr: upstreamIdlePerHost,
+		IdleTimeout:    upstreamIdle,
+		MaxHeaderBytes: maxAnswerHeaderBytes,
 	}
+}
+
+// dialPooled connects for the request of a round trip.
+func (e *enforcer) dialPooled(ctx context.Context) (net.Conn, error) {
+	d := ctx.Value(dialKey{}).(dialFor)
+	req := *d.req
+	req.method = http.MethodGet // the connection outlives the request
+	conn, live, err := e.dial(d.ctx, &req, d.verdict)
+	if err != nil {
+		return nil, err
+	}
+	live.done() // what the grant let in is the request, not what stays in the pool
+	return &pooledConn{TCPConn: conn, live: live}, nil
 }
 
 // pooledConn takes itself out of the live connections when it is closed, and
@@ -101,20 +105,14 @@ func (c *pooledConn) Close() error {
 
 // serve carries one allowed request.
 func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, v Verdict) {
-	// Answers may begin before the request has ended (RFC 9112 section 9.3).
-	rc := http.NewResponseController(w)
-	rc.EnableFullDuplex() // HTTP/1 always can
-
 	ctx, done := v.grant.during(r.Context())
 	defer done()
-	out := outgoing(context.WithValue(ctx, dialKey{}, dialFor{ctx, req, v}), r, req)
-	expected := expectContent(out)
-	defer expected.end()
-	interim := &interimRelay{w: w, none: !r.ProtoAtLeast(1, 1), expected: expected}
-	out = out.WithContext(httptrace.WithClientTrace(out.Context(), &httptrace.ClientTrace{Got1xxResponse: interim.relay}))
+	interim := &interimRelay{w: w}
+	ctx = context.WithValue(ctx, dialKey{}, dialFor{ctx, req, v})
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: interim.relay})
+	out := outgoing(ctx, r, req)
 
 	answer, err := req.from.upstream.RoundTrip(out)
-	interim.stop()
 	if err != nil {
 		f.fail(w, r, req, v.unlessRevoked(req, err))
 		return
@@ -125,7 +123,7 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 		return
 	}
 	f.count.allowed.Add(1)
-	f.answer(w, rc, answer)
+	f.answer(w, http.NewResponseController(w), answer)
 }
 
 // checkAnswer refuses what net/http lets through and an origin has no business
@@ -151,7 +149,7 @@ func checkAnswer(answer *http.Response) error {
 func (f *forwarder) answer(w http.ResponseWriter, rc *http.ResponseController, answer *http.Response) {
 	copyAnswerHeader(w.Header(), answer)
 	w.WriteHeader(answer.StatusCode)
-	if answer.ContentLength != 0 {
+	if b, ok := answer.Body.(interface{ Buffered() bool }); answer.ContentLength != 0 && !(ok && b.Buffered()) {
 		rc.Flush() // the content may take its time, and the client may wait for the header alone
 	}
 	if err := f.stream(w, rc, answer.Body); err != nil {

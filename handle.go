@@ -112,7 +112,7 @@ func (h *Handle) closeListeners() {
 // serve starts a goroutine for every listener.
 func (h *Handle) serve() {
 	h.serving.Go(func() {
-		h.ended(h.http.server.Serve(h.track(h.listeners[0], h.shared)))
+		h.ended(h.http.serve(h.track(h.listeners[0], h.shared)))
 	})
 	h.serving.Go(func() {
 		h.ended(h.admin.serve(h.listeners[1]))
@@ -231,13 +231,13 @@ func (h *Handle) stop() {
 	if h.detach != nil {
 		h.detach()
 	}
-	if h.socksAddr != "" {
-		h.listeners[2].Close()
+	for i, l := range h.listeners {
+		if i != 1 { // the admin API stays until the end
+			l.Close()
+		}
 	}
 	h.sessions.refuse()
-	// http.Server.Shutdown closes the listeners at once and then waits for
-	// requests; the tunnels, which it does not know, are waited for after it.
-	h.http.server.Shutdown(h.drain)
+	h.http.server.Shutdown()
 	h.live.Wait(h.drain)
 	h.admin.server.Shutdown(h.drain)
 
@@ -245,7 +245,6 @@ func (h *Handle) stop() {
 	h.sessions.wait()
 	h.closeListeners()
 	h.live.CloseAll()
-	h.http.server.Close()
 	h.admin.server.Close()
 	h.shared.upstream.CloseIdleConnections()
 	h.enforcer.live.closeAll()

@@ -5,17 +5,19 @@
 package networkproxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/http1"
 	"example.com/networkproxy/internal/track"
 	"example.com/networkproxy/internal/tunnel"
 )
@@ -32,38 +34,51 @@ const (
 // httpProxy serves HTTP on every listener of one proxy.
 type httpProxy struct {
 	*enforcer
-	server    *http.Server
-	forward   *forwarder
-	sessions  *sessions
-	exchanges exchanges
+	sessions *sessions
+	server   *http1.Server
+	forward  *forwarder
 }
 
-func newHTTPProxy(e *enforcer, s *sessions) *httpProxy {
-	h := &httpProxy{enforcer: e, forward: newForwarder(e), sessions: s}
-	h.server = &http.Server{
-		Handler:                      h,
-		ReadHeaderTimeout:            headerTimeout,
-		IdleTimeout:                  keepAliveIdle,
-		MaxHeaderBytes:               maxHeaderBytes,
-		DisableGeneralOptionsHandler: true, // OPTIONS * is not ours to answer
-		ErrorLog:                     slog.NewLogLogger(e.log.Handler(), slog.LevelWarn),
-		BaseContext: func(l net.Listener) context.Context {
-			return context.WithValue(l.(*entranceListener).from.ends, listenerKey{}, l)
+func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {
+	h := &httpProxy{enforcer: e, sessions: sessions, forward: newForwarder(e)}
+	h.server = &http1.Server{
+		Handler:        h,
+		HeaderTimeout:  headerTimeout,
+		IdleTimeout:    keepAliveIdle,
+		MaxHeaderBytes: maxHeaderBytes,
+		Malformed: func(c net.Conn, err error) {
+			h.malformed(addrPortOf(c.RemoteAddr()), ProtocolHTTP, err)
 		},
-		ConnContext: h.exchanges.open,
-		ConnState: func(c net.Conn, state http.ConnState) {
-			if h.exchanges.changed(c, state) {
-				h.malformed(addrPortOf(c.RemoteAddr()), ProtocolHTTP, errors.New("not an HTTP/1.1 request, or cut short"))
-			}
+		Panicked: func(c net.Conn, v any, stack []byte) {
+			h.log.Error("panic while serving a request", "client", c.RemoteAddr().String(), "panic", v, "stack", string(stack))
 		},
 	}
 	return h
 }
 
+// exchange is a client's connection, as its requests find it.
+type exchange struct {
+	client netip.AddrPort
+	from   *entrance
+	entry  *track.Entry // its place among the live connections
+}
+
+// exchangeKey finds the exchange in a request's context.
+type exchangeKey struct{}
+
+func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKey{}).(*exchange) }
+
+// serve accepts connections until l is closed.
+func (h *httpProxy) serve(l *entranceListener) error {
+	return l.Serve(func(c net.Conn, entry *track.Entry) {
+		x := &exchange{client: addrPortOf(c.RemoteAddr()), from: l.from, entry: entry}
+		h.server.ServeConn(context.WithValue(l.from.ends, exchangeKey{}, x), c)
+	})
+}
+
 // ServeHTTP sorts a request into forwarding or CONNECT.
 func (h *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := exchangeOf(r)
-	x.pending.Store(false)
 	from, client := x.from, x.client
 	protocol, target, err := targetOf(r)
 	if err != nil {
@@ -210,7 +225,7 @@ func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request
 		h.failure(req, err)
 		return
 	}
-	defer client.release()
+	defer client.conn.Close()
 	if _, err := client.conn.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n")); err != nil {
 		conn.Close()
 		h.failure(req, err)
@@ -243,30 +258,24 @@ func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Opti
 		"sent", result.Sent, "received", result.Received, "cause", result.Cause.String())
 }
 
-// clientConn is a client's connection after net/http has let go of it.
+// clientConn is a client's connection that has become a tunnel's.
 type clientConn struct {
 	conn  net.Conn     // the connection itself, unwrapped
 	early []byte       // what the client has sent beyond its request
 	entry *track.Entry // its place among the live connections
 }
 
-// release closes the connection and ends its accounting.
-func (c *clientConn) release() {
-	c.conn.Close()
-	c.entry.Release()
-}
-
-// takeOver takes the connection of a request from net/http.
+// takeOver takes the connection of a request from the server.
 func takeOver(w http.ResponseWriter, r *http.Request) (*clientConn, error) {
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, err
 	}
-	c := &clientConn{conn: conn, entry: exchangeOf(r).listener.Take(conn)}
-	conn.SetDeadline(time.Time{})
-	if c.early, err = rw.Reader.Peek(rw.Reader.Buffered()); err != nil {
-		c.release()
+	early, err := rw.Reader.Peek(rw.Reader.Buffered())
+	if err != nil {
+		conn.Close()
 		return nil, err
 	}
-	return c, nil
+	// Copied, so that a tunnel does not hold the buffer that they are in.
+	return &clientConn{conn: conn, early: bytes.Clone(early), entry: exchangeOf(r).entry}, nil
 }

@@ -426,7 +426,9 @@ func TestInterimAnswers(t *testing.T) {
 		w.get("http://o.example/", "Connection: close")
 		want := "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" +
 			"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Final: 1\r\nConnection: close\r\n\r\nok"
-		if got := w.rest(); got != want {
+		got := w.rest()
+		final := strings.LastIndex(got, "HTTP/1.1")
+		if got[:max(final, 0)] != want[:strings.LastIndex(want, "HTTP/1.1")] || sortedHead(got[max(final, 0):]) != sortedHead(want[strings.LastIndex(want, "HTTP/1.1"):]) {
 			t.Errorf("the client got\n%q, want\n%q", got, want)
 		}
 	})
@@ -434,7 +436,7 @@ func TestInterimAnswers(t *testing.T) {
 		t.Parallel()
 		w := l.wire(t)
 		w.send("GET http://o.example/ HTTP/1.0\r\n\r\n")
-		if got := w.rest(); !strings.HasPrefix(got, "HTTP/1.0 200 OK\r\n") {
+		if got := w.rest(); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") {
 			t.Errorf("the client got\n%q", got)
 		}
 	})

@@ -37,11 +37,16 @@ const tlsTimeout = 10 * time.Second
 // It uses the system's roots and TLS defaults. For other TLS settings, put
 // [Handle.DialContext] into an http.Transport of your own.
 func (h *Handle) Transport(a Attribution) http.RoundTripper {
-	from := newEntrance(h.drain, h.enforcer, a)
-	from.upstream.DisableCompression = false
-	from.upstream.ForceAttemptHTTP2 = true
-	from.upstream.TLSHandshakeTimeout = tlsTimeout
-	return &transport{enforcer: h.enforcer, from: from}
+	t := &transport{enforcer: h.enforcer, from: newEntrance(h.drain, h.enforcer, a)}
+	t.upstream = &http.Transport{
+		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return h.enforcer.dialPooled(ctx) },
+		ForceAttemptHTTP2:      true,
+		TLSHandshakeTimeout:    tlsTimeout,
+		MaxIdleConnsPerHost:    upstreamIdlePerHost,
+		IdleConnTimeout:        upstreamIdle,
+		MaxResponseHeaderBytes: maxAnswerHeaderBytes,
+	}
+	return t
 }
 
 // DialContext returns a dial function for the host's own connections, which
@@ -60,7 +65,8 @@ func (h *Handle) DialContext(a Attribution) func(ctx context.Context, network, a
 // transport carries the host's own requests. Safe for concurrent use.
 type transport struct {
 	*enforcer
-	from *entrance
+	from     *entrance
+	upstream *http.Transport // speaks TLS and HTTP/2 too; dials like any entrance's
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -83,7 +89,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody()
 		return nil, err
 	}
-	answer, err := t.from.upstream.RoundTrip(addressed(r, req, v))
+	answer, err := t.upstream.RoundTrip(addressed(r, req, v))
 	if err != nil {
 		return nil, t.failedWith(req, err)
 	}
@@ -92,7 +98,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // CloseIdleConnections is what http.Client.CloseIdleConnections calls.
-func (t *transport) CloseIdleConnections() { t.from.upstream.CloseIdleConnections() }
+func (t *transport) CloseIdleConnections() { t.upstream.CloseIdleConnections() }
 
 func (t *transport) dialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	if network != "tcp" {

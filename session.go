@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"net/url"
 	"sync"
 
@@ -157,11 +156,11 @@ const ephemeral = "127.0.0.1:0"
 // serve serves one of the session's listeners until it is closed.
 func (s *Session) serve(l net.Listener) {
 	h := s.handle
-	err := h.http.server.Serve(&entranceListener{
+	err := h.http.serve(&entranceListener{
 		Listener: &track.Listener{Inner: l, Group: s.group, Logger: h.log},
 		from:     s.entrance,
 	})
-	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+	if err == nil {
 		return
 	}
 	h.log.Error("a session's listener failed; the session ends", "session", s.id, "error", err)

@@ -71,7 +71,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 		h.failure(req, err)
 		return
 	}
-	defer client.release()
+	defer client.conn.Close()
 	if err := writeSwitch(client.conn, answer); err != nil {
 		h.failure(req, err)
 		return

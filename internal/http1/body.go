@@ -83,5 +83,5 @@ func (b *requestBody) drain() bool {
 }
 
 func expectsContinue(r *http.Request) bool {
-	return r.ProtoAtLeast(1, 1) && strings.EqualFold(r.Header.Get("Expect"), "100-continue")
+	return strings.EqualFold(r.Header.Get("Expect"), "100-continue")
 }

@@ -9,15 +9,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 )
 
-var (
-	// errHeadTooLarge is answered with 431.
-	errHeadTooLarge = errors.New("the request's header is too large")
+var crlf2 = []byte("\r\n\r\n")
 
-	crlf2 = []byte("\r\n\r\n")
-)
+// headError is what is wrong with a head, where a status says more than 400.
+type headError struct {
+	status int
+	text   string
+}
+
+func (e *headError) Error() string { return e.text }
+
+var errHeadTooLarge = &headError{http.StatusRequestHeaderFieldsTooLarge, "the request's header is too large"}
 
 // bufferSize is the read buffer of a connection. Most heads fit; a larger one
 // gets a larger buffer.
@@ -123,6 +129,13 @@ func checkHead(head []byte) error {
 		case len("Host"):
 			if equalFold(name, "host") {
 				host++
+				if bytes.ContainsAny(value, " \t\"#/<>?@\\^`{|}") {
+					return fmt.Errorf("the Host %.80q is none (RFC 9112 section 3.2)", value)
+				}
+			}
+		case len("Expect"):
+			if equalFold(name, "expect") && !strings.EqualFold(string(value), "100-continue") {
+				return &headError{http.StatusExpectationFailed, fmt.Sprintf("the expectation %.40q is not known here; 100-continue is (RFC 9110 section 10.1.1)", value)}
 			}
 		case len("Content-Length"):
 			if equalFold(name, "content-length") {
@@ -135,7 +148,7 @@ func checkHead(head []byte) error {
 			if equalFold(name, "transfer-encoding") {
 				encoding++
 				if !strings.EqualFold(string(value), "chunked") {
-					return fmt.Errorf("the Transfer-Encoding %.40q is not known here; chunked is", value)
+					return &headError{http.StatusNotImplemented, fmt.Sprintf("the Transfer-Encoding %.40q is not known here; chunked is (RFC 9112 section 6.1)", value)}
 				}
 			}
 		}
@@ -177,6 +190,9 @@ func checkRequestLine(line []byte) (version string, err error) {
 		return "HTTP/1.1", nil
 	case "HTTP/1.0":
 		return "HTTP/1.0", nil
+	}
+	if bytes.HasPrefix(v, []byte("HTTP/")) {
+		return "", &headError{http.StatusHTTPVersionNotSupported, fmt.Sprintf("the version %.20q is not spoken here; use HTTP/1.1", v)}
 	}
 	return "", fmt.Errorf("the version %.20q is not spoken here; use HTTP/1.1", v)
 }

@@ -51,8 +51,8 @@ func (w *response) Header() http.Header {
 	return w.header
 }
 
-// WriteHeader takes the status. An interim one goes out at once, with the
-// header as it is; the final one goes out with the first content or the end.
+// WriteHeader takes the status, and the header as it is now. An interim one
+// goes out at once, the final one with the first content.
 func (w *response) WriteHeader(status int) {
 	switch {
 	case w.hijacked || w.status != 0:
@@ -61,6 +61,7 @@ func (w *response) WriteHeader(status int) {
 	default:
 		w.status = status
 		w.decideFraming()
+		w.begin()
 	}
 }
 
@@ -161,7 +162,6 @@ func (w *response) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	w.begin()
 	switch {
 	case w.failed != nil:
 		return 0, w.failed
@@ -194,7 +194,6 @@ func (w *response) FlushError() error {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	w.begin()
 	if w.failed == nil {
 		w.note(w.conn.bw.Flush())
 	}
@@ -228,12 +227,6 @@ func (w *response) finish() (again bool) {
 		w.Header().Set("Content-Length", "0")
 		w.WriteHeader(http.StatusOK)
 	}
-	if !w.begun && w.framing == framedChunked && !w.hasTrailers() {
-		// Nothing was written: say so.
-		w.framing = framedLength
-		w.header.Set("Content-Length", "0")
-	}
-	w.begin()
 	bw := w.conn.bw
 	if w.framing == framedChunked {
 		bw.WriteString("0\r\n")
@@ -263,20 +256,8 @@ func (w *response) note(err error) {
 	}
 }
 
-// hasTrailers reports whether fields are to follow the content: announced
-// by Trailer, or set with [http.TrailerPrefix].
-func (w *response) hasTrailers() bool {
-	if len(w.header["Trailer"]) > 0 {
-		return true
-	}
-	for name := range w.header {
-		if strings.HasPrefix(name, http.TrailerPrefix) {
-			return true
-		}
-	}
-	return false
-}
-
+// writeTrailers writes the fields that follow the content: those that Trailer
+// has announced, and those set with [http.TrailerPrefix].
 func (w *response) writeTrailers() {
 	bw := w.conn.bw
 	for name, values := range w.header {
@@ -323,7 +304,12 @@ func writeStatusLine(bw *bufio.Writer, status int) {
 	bw.WriteString("HTTP/1.1 ")
 	bw.WriteString(strconv.Itoa(status))
 	bw.WriteByte(' ')
-	bw.WriteString(http.StatusText(status))
+	if text := http.StatusText(status); text != "" {
+		bw.WriteString(text)
+	} else {
+		bw.WriteString("status code ")
+		bw.WriteString(strconv.Itoa(status))
+	}
 	bw.WriteString("\r\n")
 }
 

@@ -31,8 +31,8 @@ type Server struct {
 	MaxHeaderBytes int           // of a request's head; 0 means 64 KiB
 
 	// Malformed is told of what a client sent that is no request. It is
-	// answered 400, 431 where the header was too large, 408 where it did not
-	// arrive in time. nil is told nothing.
+	// answered 400, or with the status of 4xx or 5xx that says more. nil is
+	// told nothing.
 	Malformed func(c net.Conn, err error)
 
 	// Panicked is told of a panic in Handler other than http.ErrAbortHandler.
@@ -172,9 +172,10 @@ func (k *conn) refuse(err error) {
 		return
 	}
 	status := http.StatusBadRequest
+	var odd *headError
 	switch {
-	case errors.Is(err, errHeadTooLarge):
-		status = http.StatusRequestHeaderFieldsTooLarge
+	case errors.As(err, &odd):
+		status = odd.status
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		status, err = http.StatusRequestTimeout, errors.New("the request's header did not arrive in time")
 	case errors.Is(err, io.ErrUnexpectedEOF):
@@ -213,7 +214,7 @@ func (k *conn) serve(ctx context.Context, r *http.Request) (again bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w := &response{conn: k, req: r}
-	w.body = requestBody{w: w, body: r.Body, expects: expectsContinue(r)}
+	w.body = requestBody{w: w, body: r.Body, expects: r.ProtoAtLeast(1, 1) && expectsContinue(r)}
 	if r.Body != http.NoBody {
 		r.Body = &w.body
 	}
@@ -236,6 +237,12 @@ func (k *conn) serve(ctx context.Context, r *http.Request) (again bool) {
 			again = false
 		}
 		if !again {
+			if v == http.ErrAbortHandler {
+				// What there is of the answer; that it is not whole, the
+				// end of the connection tells.
+				k.SetWriteDeadline(time.Now().Add(lingerTime))
+				k.bw.Flush()
+			}
 			k.Conn.Close()
 			k.release()
 			return

@@ -168,6 +168,9 @@ func (c *upstream) answer(r *http.Request, upload *upload) (*http.Response, erro
 			}
 			return nil, err
 		}
+		if answer.StatusCode < 100 {
+			return nil, fmt.Errorf("the origin answered with the status %d", answer.StatusCode)
+		}
 		if answer.StatusCode == http.StatusSwitchingProtocols {
 			return nil, errors.New("the origin switched protocols without being asked to")
 		}
@@ -219,6 +222,9 @@ func (b *answerBody) Close() error {
 	}
 	return nil
 }
+
+// Buffered reports whether a Read returns at once.
+func (b *answerBody) Buffered() bool { return b.done || b.c.br.Buffered() > 0 }
 
 func (b *answerBody) finish(whole bool) {
 	b.done = true

@@ -24,7 +24,14 @@ func newGuard(vetted []netip.AddrPort) guard { return guard{slices.Clone(vetted)
 // connect makes a TCP connection with the defaults of net.Dialer: no Nagle delay, keep-alive on.
 func (g guard) connect(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
 	d := net.Dialer{ControlContext: g.control}
-	return d.DialTCP(ctx, "tcp", netip.AddrPort{}, addr)
+	// Not DialTCP: its local address, even the zero one, is bound, and a
+	// bound port is not shared between targets: they run out. An address
+	// needs no lookup.
+	conn, err := d.DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
 }
 
 // control is called with the address of the coming system call, after the socket is made and before it connects.

@@ -39,5 +39,9 @@ func (d *Dialer) DialUDPAddr(ctx context.Context, addrs []netip.Addr, port uint1
 // connectUDP is connect for datagrams.
 func (g guard) connectUDP(ctx context.Context, addr netip.AddrPort) (*net.UDPConn, error) {
 	d := net.Dialer{ControlContext: g.control}
-	return d.DialUDP(ctx, "udp", netip.AddrPort{}, addr)
+	conn, err := d.DialContext(ctx, "udp", addr.String()) // not DialUDP, which binds: see connect
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UDPConn), nil
 }

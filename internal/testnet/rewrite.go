@@ -44,7 +44,11 @@ func (r *Rewrite) Connect(ctx context.Context, addr netip.AddrPort) (*net.TCPCon
 		}
 	}
 	var d net.Dialer
-	return d.DialTCP(ctx, "tcp", netip.AddrPort{}, addrPort(to))
+	conn, err := d.DialContext(ctx, "tcp", addrPort(to).String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
 }
 
 // Dialed returns every address that Connect was called with, in order.
