@@ -239,6 +239,7 @@ func (w *response) finish() (again bool) {
 	if w.failed != nil || w.framing == framedLength && w.left > 0 {
 		return false // only a cut connection tells that content is missing
 	}
+	w.conn.watch.end() // from here on the connection is read for what comes next
 	if !w.body.none() && !w.body.drain() {
 		w.conn.linger()
 		return false
