@@ -92,9 +92,9 @@ func (p *process) status(t *testing.T) int {
 	}
 }
 
-// configFile writes a configuration; enabled on free ports, unless it says
+// configText writes a configuration; enabled on free ports, unless it says
 // something else.
-func configFile(t *testing.T, text string) string {
+func configText(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.toml")
 	writeConfig(t, path, text)
@@ -161,7 +161,7 @@ func TestCheckFlag(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			path := configFile(t, tt.text)
+			path := configText(t, tt.text)
 			p := start(t, "-config", path, "-check")
 			status := p.status(t)
 			if tt.says == nil {
@@ -187,7 +187,7 @@ func TestCheckFlag(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	path := configFile(t, "")
+	path := configText(t, "")
 	for _, tt := range []struct {
 		args   []string
 		status int
@@ -226,7 +226,7 @@ func TestPortInUse(t *testing.T) {
 	defer taken.Close()
 	addr := taken.Addr().String()
 	for _, flag := range []string{"-http", "-admin"} {
-		p := start(t, "-config", configFile(t, ""), flag, addr)
+		p := start(t, "-config", configText(t, ""), flag, addr)
 		if status := p.status(t); status != 1 || !strings.Contains(p.stderr.String(), "networkproxy: cannot listen on "+addr+": ") {
 			t.Errorf("exit %d:\n%s", status, &p.stderr)
 		}
@@ -238,7 +238,7 @@ func TestPortInUse(t *testing.T) {
 
 func TestServe(t *testing.T) {
 	t.Parallel()
-	path := configFile(t, "[network_proxy.policy]\nallowed_domains = [\"127.0.0.1\"]\n")
+	path := configText(t, "[network_proxy.policy]\nallowed_domains = [\"127.0.0.1\"]\n")
 	origin, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -302,7 +302,7 @@ func TestDrain(t *testing.T) {
 		drain string
 		cut   bool
 	}{{"10ms", true}, {"20s", false}} {
-		p := start(t, "-config", configFile(t, "[network_proxy.policy]\nallowed_domains = [\"127.0.0.1\"]\n"), "-drain", tt.drain)
+		p := start(t, "-config", configText(t, "[network_proxy.policy]\nallowed_domains = [\"127.0.0.1\"]\n"), "-drain", tt.drain)
 		proxy := p.stderr.await(t, `HTTP proxy on http://(\S+)`)
 		client, err := net.Dial("tcp", proxy)
 		if err != nil {
@@ -337,7 +337,7 @@ func TestDrain(t *testing.T) {
 
 func TestNotEnabled(t *testing.T) {
 	t.Parallel()
-	p := start(t, "-config", configFile(t, "[network_proxy]\n"))
+	p := start(t, "-config", configText(t, "[network_proxy]\n"))
 	if status := p.status(t); status != 0 || !strings.Contains(p.stderr.String(), "enabled is false") {
 		t.Errorf("exit %d:\n%s", status, &p.stderr)
 	}
@@ -346,7 +346,7 @@ func TestNotEnabled(t *testing.T) {
 // TestClampIsTold at the start, with the key that would lift it.
 func TestClampIsTold(t *testing.T) {
 	t.Parallel()
-	p := start(t, "-config", configFile(t, ""), "-admin", "0.0.0.0:0")
+	p := start(t, "-config", configText(t, ""), "-admin", "0.0.0.0:0")
 	p.stderr.await(t, `admin API  on http://(127\.0\.0\.1:\d+)\n`)
 	p.stderr.await(t, `(?m)^networkproxy: warning: .*dangerously_allow_non_loopback_admin`)
 	p.stop()
@@ -360,7 +360,7 @@ func TestAdminTokenFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, "-config", configFile(t, ""), "-admin-token-file", file)
+	p := start(t, "-config", configText(t, ""), "-admin-token-file", file)
 	admin := "http://" + p.stderr.await(t, `admin API  on http://(\S+)`) + "/health"
 	if status, _ := get(t, "", admin, ""); status != 401 {
 		t.Errorf("without the token: %d", status)
@@ -377,7 +377,7 @@ func TestAdminTokenFile(t *testing.T) {
 
 func TestLogFormat(t *testing.T) {
 	t.Parallel()
-	p := start(t, "-config", configFile(t, ""), "-log-format", "json", "-log-level", "debug")
+	p := start(t, "-config", configText(t, ""), "-log-format", "json", "-log-level", "debug")
 	proxy := p.stderr.await(t, `HTTP proxy on http://(\S+)`)
 	get(t, proxy, "http://other.example/", "")
 	line := p.stderr.await(t, `(?m)^(\{.*"msg":"refused".*\})$`)
@@ -391,7 +391,7 @@ func TestLogFormat(t *testing.T) {
 
 func TestCheckCommand(t *testing.T) {
 	t.Parallel()
-	path := configFile(t, "[network_proxy.policy]\nallowed_domains = [\"*.allowed.example\"]\n")
+	path := configText(t, "[network_proxy.policy]\nallowed_domains = [\"*.allowed.example\"]\n")
 	for _, tt := range []struct {
 		target string
 		status int
@@ -416,7 +416,7 @@ func TestCheckCommand(t *testing.T) {
 
 func TestSelftestCommand(t *testing.T) {
 	t.Parallel()
-	p := start(t, "selftest", "-config", configFile(t, ""))
+	p := start(t, "selftest", "-config", configText(t, ""))
 	if status := p.status(t); status != 0 || !strings.Contains(p.stdout.String(), "checks passed") || strings.Contains(p.stdout.String(), "FAIL") {
 		t.Errorf("exit %d:\n%s%s", status, &p.stdout, &p.stderr)
 	}
