@@ -69,6 +69,8 @@ func newAdminServer(h *Handle) *adminServer {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(h.log.Handler(), slog.LevelWarn),
 		BaseContext:       func(net.Listener) context.Context { return h.drain },
+
+		DisableGeneralOptionsHandler: true, // or OPTIONS * goes past the guard
 	}
 	return a
 }
@@ -211,8 +213,8 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 func readJSON(r *http.Request, v any) error {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
+	var tooLarge *http.MaxBytesError
 	if err := d.Decode(v); err != nil {
-		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
 			return err
 		}
@@ -222,6 +224,9 @@ func readJSON(r *http.Request, v any) error {
 		return badRequest{fmt.Errorf("the body is not the JSON that is wanted here: %w", err)}
 	}
 	if _, err := d.Token(); err != io.EOF {
+		if errors.As(err, &tooLarge) {
+			return err
+		}
 		return badRequest{errors.New("the body has something after its JSON value")}
 	}
 	return nil

@@ -5,7 +5,6 @@ package networkproxy
 
 import (
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 )
@@ -55,5 +54,6 @@ func (b *blockedRecord) add(r BlockedRequest) {
 func (b *blockedRecord) list() ([]BlockedRequest, uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Concat(b.ring[b.next:], b.ring[:b.next]), b.total
+	list := make([]BlockedRequest, 0, len(b.ring)) // never nil: it is [] in JSON
+	return append(append(list, b.ring[b.next:]...), b.ring[:b.next]...), b.total
 }

@@ -41,12 +41,12 @@ type Handle struct {
 	fault   error // of the last reload, if it failed
 
 	stopOnce sync.Once
-	detach   func() bool // from Run's context
 	drain    context.Context
 	cut      context.CancelCauseFunc // ends the drain: what is open is cut
 	done     chan struct{}
 	endMu    sync.Mutex
-	end      error // why the proxy ended, where nobody had asked it to
+	detach   func() bool // from Run's context
+	end      error       // why the proxy ended, where nobody had asked it to
 }
 
 func newHandle(s *settings, first *loaded) *Handle {
@@ -219,6 +219,13 @@ func (h *Handle) Close() error {
 	return nil
 }
 
+// attach has the proxy close when ctx ends, which may be now.
+func (h *Handle) attach(ctx context.Context) {
+	h.endMu.Lock()
+	defer h.endMu.Unlock()
+	h.detach = context.AfterFunc(ctx, func() { h.Close() })
+}
+
 // begin starts the end, once.
 func (h *Handle) begin() {
 	h.stopOnce.Do(func() { go h.stop() })
@@ -228,9 +235,11 @@ func (h *Handle) begin() {
 // wait for every goroutine.
 func (h *Handle) stop() {
 	defer close(h.done)
+	h.endMu.Lock()
 	if h.detach != nil {
 		h.detach()
 	}
+	h.endMu.Unlock()
 	for i, l := range h.listeners {
 		if i != 1 { // the admin API stays until the end
 			l.Close()

@@ -196,8 +196,12 @@ func loadFiles(paths []string) (*sourced, error) {
 		s.apply(parseTOML(p, data, &errs))
 	}
 	s.checkValues(&errs)
-	if err := errs.join(); err != nil {
-		return nil, err
+	if errs.join() != nil {
+		// The caller will not get to the patterns: what is wrong with them
+		// is told as well.
+		s.patterns(keyAllowedDomains, &errs)
+		s.patterns(keyDeniedDomains, &errs)
+		return nil, errs.join()
 	}
 	return s, nil
 }

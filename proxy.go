@@ -48,7 +48,7 @@ func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
 		h.log.Warn("the proxy is disabled and binds nothing", "key", "network_proxy.enabled",
 			"origin", p.first.origin("network_proxy.enabled").String())
 	}
-	h.detach = context.AfterFunc(ctx, func() { h.Close() })
+	h.attach(ctx)
 	return h, nil
 }
 

@@ -1,0 +1,359 @@
+// The admin API: every route, as people type it, and as web pages try it.
+
+package networkproxy_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"example.com/networkproxy"
+)
+
+// curlForm is how curl -d labels what it sends.
+const curlForm = "Content-Type: application/x-www-form-urlencoded"
+
+// decode reads a JSON answer of the admin API.
+func decode[T any](t testing.TB, a reply) T {
+	t.Helper()
+	var v T
+	if err := json.Unmarshal([]byte(a.body), &v); err != nil {
+		t.Errorf("%s: %q is not JSON: %v", a.Status, a.body, err)
+	}
+	if ct := a.Header.Get("Content-Type"); ct != "application/json" {
+		t.Errorf("Content-Type %q", ct)
+	}
+	return v
+}
+
+type adminError struct{ Error string }
+
+func TestAdminHealth(t *testing.T) {
+	t.Parallel()
+	s := newSource(allow("o.example"))
+	l := startSource(t, s.builder, nil)
+	l.scripted("o.example", emptyAnswer)
+	w := l.wire(t)
+	for _, url := range []string{"http://o.example/", "http://other.example/", "http://o.example:81/"} {
+		w.get(url)
+		w.answer("GET")
+	}
+	h := l.health(t)
+	if want := (health{Status: "ok", Mode: "full", Generation: 1, Connections: 1, Allowed: 1, Refused: 1, Failed: 1}); h != want {
+		t.Errorf("%+v, want %+v", h, want)
+	}
+
+	s.fail(errors.New("the disk is on fire"))
+	if err := l.Reload(t.Context()); err == nil {
+		t.Error("a reload without a configuration")
+	}
+	if h := l.health(t); h.Status != "degraded" || !strings.Contains(h.Detail, "the disk is on fire") || h.Generation != 1 {
+		t.Errorf("%+v", h)
+	}
+	s.fail(nil)
+	s.set(func(c *networkproxy.Config) { c.Enabled = false })
+	if err := l.Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if h := l.health(t); h.Status != "disabled" || h.Generation != 2 {
+		t.Errorf("%+v", h)
+	}
+}
+
+func TestAdminConfigAndPatterns(t *testing.T) {
+	t.Parallel()
+	config := allow("o.example", "*.wild.example:443")
+	config.Policy.DeniedDomains = []string{"10.0.0.0/8"}
+	l := start(t, config, nil)
+	type policy struct {
+		Allowed []string `json:"allowed_domains"`
+		Denied  []string `json:"denied_domains"`
+		Sockets []string `json:"allow_unix_sockets"`
+	}
+	got := decode[struct {
+		NetworkProxy struct {
+			Enabled  bool
+			ProxyURL string `json:"proxy_url"`
+			Policy   policy
+		} `json:"network_proxy"`
+		Mode  string `json:"mode_in_force"`
+		HTTP  string `json:"http_address"`
+		Admin string `json:"admin_address"`
+	}](t, l.adminWire(t, "GET", "/config", ""))
+	p := got.NetworkProxy
+	if !p.Enabled || p.ProxyURL != "http://127.0.0.1:3128" || fmt.Sprint(p.Policy.Allowed, p.Policy.Denied) != "[o.example *.wild.example:443] [10.0.0.0/8]" ||
+		p.Policy.Sockets == nil || got.Mode != "full" || got.HTTP != l.HTTPAddr() || got.Admin != l.AdminAddr() {
+		t.Errorf("%+v", got)
+	}
+	patterns := decode[struct{ Allowed, Denied []networkproxy.Rule }](t, l.adminWire(t, "GET", "/patterns", ""))
+	if len(patterns.Allowed) != 2 || patterns.Allowed[1].Pattern != "*.wild.example:443" || patterns.Allowed[1].List != "allowed_domains" ||
+		len(patterns.Denied) != 1 || patterns.Denied[0].List != "denied_domains" {
+		t.Errorf("%+v", patterns)
+	}
+	// Nothing is [], never null.
+	l = start(t, networkproxy.Config{}, nil)
+	for _, path := range []string{"/config", "/patterns", "/blocked"} {
+		if a := l.adminWire(t, "GET", path, ""); strings.Contains(a.body, "null") {
+			t.Errorf("%s: %s", path, a.body)
+		}
+	}
+}
+
+// TestAdminBlocked: bounded, counted in full, newest first, and not drained.
+func TestAdminBlocked(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow(), nil)
+	type blocked struct {
+		Total, Limit int
+		Blocked      []networkproxy.BlockedRequest
+	}
+	w := l.wire(t)
+	for i := range 205 {
+		w.get(fmt.Sprintf("http://host%d.example/", i))
+		if a := w.answer("GET"); a.StatusCode != 403 {
+			t.Fatal(a.Status)
+		}
+	}
+	for range 2 {
+		b := decode[blocked](t, l.adminWire(t, "GET", "/blocked", ""))
+		if b.Total != 205 || b.Limit != 200 || len(b.Blocked) != 200 {
+			t.Fatalf("total %d, limit %d, %d kept", b.Total, b.Limit, len(b.Blocked))
+		}
+		if first, last := b.Blocked[0].Host, b.Blocked[199].Host; first != "host204.example" || last != "host5.example" {
+			t.Errorf("from %s to %s", first, last)
+		}
+	}
+	if list := l.Blocked(); len(list) != 200 || list[0].Host != "host5.example" || list[199].Host != "host204.example" {
+		t.Errorf("Handle.Blocked has %d", len(list))
+	}
+}
+
+func TestAdminMode(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow(), nil)
+	for _, tt := range []struct {
+		name, body string
+		status     int
+		says       string
+		mode       networkproxy.Mode
+	}{
+		{"to limited", `{"mode":"limited"}`, 200, `"mode": "limited"`, "limited"},
+		{"with blanks around", " \n{ \"mode\" : \"full\" }\n ", 200, `"mode": "full"`, "full"},
+		{"to the same", `{"mode":"full"}`, 200, `"mode": "full"`, "full"},
+		{"unknown", `{"mode":"open"}`, 400, "unknown mode", "full"},
+		{"in capitals", `{"mode":"LIMITED"}`, 400, "unknown mode", "full"},
+		{"empty", `{"mode":""}`, 400, "unknown mode", "full"},
+		{"missing", `{}`, 400, "unknown mode", "full"},
+		{"null", `null`, 400, "unknown mode", "full"},
+		{"nothing", "", 400, "it is empty", "full"},
+		{"a number", `{"mode":1}`, 400, "not the JSON", "full"},
+		{"a list", `["limited"]`, 400, "not the JSON", "full"},
+		{"another key", `{"mode":"limited","force":true}`, 400, "force", "full"},
+		{"something behind", `{"mode":"limited"} {"mode":"limited"}`, 400, "something after", "full"},
+		{"a brace behind", `{"mode":"limited"}}`, 400, "something after", "full"},
+		{"half", `{"mode":"limi`, 400, "not the JSON", "full"},
+		{"a form", `mode=limited`, 400, "not the JSON", "full"},
+		{"8 KiB", `{"mode":"full"}` + strings.Repeat(" ", 8<<10-15), 200, "", "full"},
+		{"over 8 KiB", `{"mode":"limited","x":"` + strings.Repeat("x", 8<<10) + `"}`, 413, "8192 bytes", "full"},
+		{"over 8 KiB of blanks", `{"mode":"limited"}` + strings.Repeat(" ", 8<<10), 413, "8192 bytes", "full"},
+	} {
+		a := l.adminWire(t, "POST", "/mode", tt.body, curlForm)
+		if a.StatusCode != tt.status || !strings.Contains(a.body, tt.says) || l.Mode() != tt.mode {
+			t.Errorf("%s: %s %q, mode %s; want %d %q, %s", tt.name, a.Status, a.body, l.Mode(), tt.status, tt.says, tt.mode)
+		}
+		if e := decode[adminError](t, a); (e.Error != "") != (tt.status != 200) {
+			t.Errorf("%s: %q", tt.name, a.body)
+		}
+	}
+}
+
+func TestAdminReload(t *testing.T) {
+	t.Parallel()
+	s := newSource(allow())
+	l := startSource(t, s.builder, nil)
+	s.set(func(c *networkproxy.Config) { c.Policy.AllowedDomains = []string{"new.example"} })
+	for i, body := range []string{"", "x=1"} { // curl -X POST, and with a -d that means nothing
+		a := l.adminWire(t, "POST", "/reload", body, curlForm)
+		if got := decode[struct{ Generation int }](t, a); a.StatusCode != 200 || got.Generation != i+2 {
+			t.Errorf("%s %s", a.Status, a.body)
+		}
+	}
+	if got := l.Config().Policy.AllowedDomains; len(got) != 1 || got[0] != "new.example" {
+		t.Errorf("allowed %q", got)
+	}
+	if a := l.adminWire(t, "POST", "/reload", strings.Repeat("x", 9000)); a.StatusCode != 413 {
+		t.Errorf("%s %s", a.Status, a.body)
+	}
+	s.set(func(c *networkproxy.Config) { c.Policy.AllowedDomains = []string{"http://new.example/"} })
+	a := l.adminWire(t, "POST", "/reload", "")
+	if e := decode[adminError](t, a); a.StatusCode != 409 || !strings.Contains(e.Error, "allowed_domains[0]") || !strings.Contains(e.Error, "last good") {
+		t.Errorf("%s %s", a.Status, a.body)
+	}
+}
+
+func TestAdminRoutes(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow(), nil)
+	for path, allow := range map[string]string{
+		"/health": "GET, HEAD", "/config": "GET, HEAD", "/patterns": "GET, HEAD", "/blocked": "GET, HEAD",
+		"/mode": "POST", "/reload": "POST",
+	} {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "MODE"} {
+			a := l.adminWire(t, method, path, "")
+			if strings.Contains(", "+allow+",", ", "+method+",") {
+				if a.StatusCode == 405 || a.Header.Get("Allow") != "" {
+					t.Errorf("%s %s: %s", method, path, a.Status)
+				}
+				continue
+			}
+			if a.StatusCode != 405 || a.Header.Get("Allow") != allow {
+				t.Errorf("%s %s: %s, Allow %q, want %q", method, path, a.Status, a.Header.Get("Allow"), allow)
+			}
+			if method != "HEAD" && decode[adminError](t, a).Error == "" {
+				t.Errorf("%s %s: %q", method, path, a.body)
+			}
+		}
+	}
+	for _, path := range []string{"/", "/healthz", "/health/", "/Health", "/mode/x"} {
+		a := l.adminWire(t, "GET", path, "")
+		if e := decode[adminError](t, a); a.StatusCode != 404 || !strings.Contains(e.Error, "GET /health") || !strings.Contains(e.Error, "POST /mode") {
+			t.Errorf("%s: %s %s", path, a.Status, a.body)
+		}
+	}
+	if l.Mode() != networkproxy.ModeFull {
+		t.Error("a GET has changed the mode")
+	}
+}
+
+// TestAdminAgainstWebPages sends what a page in the user's browser could.
+func TestAdminAgainstWebPages(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow(), nil)
+	_, port, _ := net.SplitHostPort(l.AdminAddr())
+	for _, tt := range []struct {
+		name   string
+		fields []string
+		ok     bool
+	}{
+		{"curl", nil, true},
+		{"localhost", []string{"Host: localhost:" + port}, true},
+		{"localhost without a port", []string{"Host: localhost"}, true},
+		{"LOCALHOST", []string{"Host: LocalHost:" + port}, true},
+		{"IPv6", []string{"Host: [::1]:" + port}, true},
+		{"IPv6 without a port", []string{"Host: [::1]"}, true},
+		{"a browser's address bar", []string{"Sec-Fetch-Site: none", "Sec-Fetch-Mode: navigate"}, true},
+		{"rebound DNS", []string{"Host: evil.example:" + port}, false},
+		{"a name below localhost", []string{"Host: evil.localhost.example"}, false},
+		{"a name of digits", []string{"Host: 127.0.0.1.evil.example:" + port}, false},
+		{"no host", []string{"Host:"}, false},
+		{"a script of another origin", []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}, false},
+		{"an old browser", []string{"Origin: https://evil.example"}, false},
+		{"a sandboxed frame", []string{"Origin: null"}, false},
+		{"the same site", []string{"Sec-Fetch-Site: same-site"}, false},
+		{"another port of this machine", []string{"Origin: http://127.0.0.1:3000", "Sec-Fetch-Site: same-site"}, false},
+		{"an image", []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"}, false},
+	} {
+		for _, path := range []string{"GET /health", "GET /blocked", "GET /config", "POST /mode", "GET /none"} {
+			method, path, _ := strings.Cut(path, " ")
+			body := ""
+			if method == "POST" {
+				body = `{"mode":"full"}`
+			}
+			a := l.adminWire(t, method, path, body, tt.fields...)
+			if (a.StatusCode == 403) == tt.ok {
+				t.Errorf("%s: %s %s: %s", tt.name, method, path, a.Status)
+			}
+			if decode[adminError](t, a).Error == "" && !tt.ok {
+				t.Errorf("%s: %q", tt.name, a.body)
+			}
+			if cors := a.Header.Get("Access-Control-Allow-Origin"); cors != "" {
+				t.Errorf("%s: Access-Control-Allow-Origin: %s", tt.name, cors)
+			}
+			if a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("X-Content-Type-Options") != "nosniff" {
+				t.Errorf("%s: header %v", tt.name, a.Header)
+			}
+		}
+	}
+	// A URL of another host in the request line is another Host, too.
+	if a := l.adminWire(t, "GET", "http://evil.example/health", ""); a.StatusCode != 403 {
+		t.Errorf("absolute-form: %s", a.Status)
+	}
+	if a := l.adminWire(t, "OPTIONS", "*", "", "Host: evil.example", "Origin: https://evil.example", "Access-Control-Request-Method: POST"); a.StatusCode < 400 {
+		t.Errorf("OPTIONS *: %s", a.Status)
+	}
+}
+
+func TestAdminToken(t *testing.T) {
+	t.Parallel()
+	const token = "0123456789abcdef"
+	l := start(t, allow(), func(b *networkproxy.Builder) { b.AdminToken(token) })
+	for _, tt := range []struct {
+		field string
+		ok    bool
+	}{
+		{"Authorization: Bearer " + token, true},
+		{"authorization: bearer  " + token + " ", true},
+		{"X-None: 1", false},
+		{"Authorization: Bearer", false},
+		{"Authorization: Bearer 0123456789abcdeF", false},
+		{"Authorization: Bearer " + token + "0", false},
+		{"Authorization: Bearer " + token[:15], false},
+		{"Authorization: Basic " + token, false},
+		{"Authorization: " + token, false},
+	} {
+		for _, path := range []string{"/health", "/config", "/none"} {
+			a := l.adminWire(t, "GET", path, "", tt.field)
+			if (a.StatusCode == 401) == tt.ok || !tt.ok && !strings.HasPrefix(a.Header.Get("WWW-Authenticate"), "Bearer ") {
+				t.Errorf("%q %s: %s", tt.field, path, a.Status)
+			}
+			if strings.Contains(a.body, token) {
+				t.Errorf("%s tells the token: %s", path, a.body)
+			}
+		}
+	}
+	if strings.Contains(l.log.String(), token) {
+		t.Error("the token is in the log")
+	}
+}
+
+// TestAdminConnectionsAreBounded opens more connections than there may be.
+func TestAdminConnectionsAreBounded(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow(), nil)
+	var open []*wire
+	for range 100 {
+		w := wireTo(t, l.AdminAddr())
+		open = append(open, w)
+	}
+	// Those over the limit are closed; the proxy itself is not concerned.
+	closed := 0
+	for _, w := range open[64:] {
+		if w.rest() == "" {
+			closed++
+		}
+	}
+	if closed != 36 {
+		t.Errorf("%d of 36 connections over the limit were closed", closed)
+	}
+	w := l.wire(t)
+	w.get("http://other.example/")
+	if a := w.answer("GET"); a.StatusCode != 403 {
+		t.Errorf("%s", a.Status)
+	}
+	for _, w := range open[:64] {
+		w.Close()
+	}
+	eventually(t, "the API answers again", func() bool {
+		c, err := net.Dial("tcp", l.AdminAddr())
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
+		n, _ := c.Read(make([]byte, 12))
+		return n > 0
+	})
+}

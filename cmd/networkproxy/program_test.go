@@ -1,0 +1,423 @@
+// The program in-process: what it prints, how it exits, and that it serves.
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds every wait; it is spent only when a test fails.
+const patience = 20 * time.Second
+
+// output is a stream that may be read while it is written.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// await waits until the stream has what pattern matches, and returns its first
+// group.
+func (o *output) await(t *testing.T, pattern string) string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for {
+		if m := re.FindStringSubmatch(o.String()); m != nil {
+			return m[len(m)-1]
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("no %q in\n%s", pattern, o)
+		}
+	}
+}
+
+// process is one run of the program.
+type process struct {
+	stdout, stderr output
+	hangup         chan os.Signal
+	stop           context.CancelFunc // as a signal would
+	exited         chan int
+}
+
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &process{hangup: make(chan os.Signal), stop: cancel, exited: make(chan int, 1)}
+	go func() {
+		run := program{stdout: &p.stdout, stderr: &p.stderr, hangup: p.hangup}
+		p.exited <- run.main(ctx, args)
+	}()
+	t.Cleanup(cancel)
+	return p
+}
+
+func (p *process) status(t *testing.T) int {
+	t.Helper()
+	select {
+	case status := <-p.exited:
+		return status
+	case <-time.After(patience):
+		t.Fatalf("the program does not end:\n%s", &p.stderr)
+		return -1
+	}
+}
+
+// configText writes a configuration; enabled on free ports, unless it says
+// something else.
+func configText(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config.toml")
+	writeConfig(t, path, text)
+	return path
+}
+
+func writeConfig(t *testing.T, path, text string) {
+	t.Helper()
+	if !strings.Contains(text, "[network_proxy]") {
+		text = "[network_proxy]\nenabled = true\nproxy_url = \"http://127.0.0.1:0\"\nadmin_url = \"http://127.0.0.1:0\"\n" + text
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// get makes a request through the proxy at addr, or of addr itself.
+func get(t *testing.T, addr, target, token string) (int, string) {
+	t.Helper()
+	tr := &http.Transport{}
+	if addr != "" {
+		tr.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: addr})
+	}
+	defer tr.CloseIdleConnections()
+	r, err := http.NewRequest("GET", target, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	answer, err := (&http.Client{Transport: tr, Timeout: patience}).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode, string(body)
+}
+
+func TestCheckFlag(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, text string
+		says       []string // on stderr, behind the path; none: it is fine
+	}{
+		{"fine", "mode = \"limited\"\n[network_proxy.policy]\nallowed_domains = [\"*.example.com\"]\n", nil},
+		{"not enabled", "[network_proxy]\n", nil},
+		{"other tables", "[other]\nx = 1\n[network_proxy]\n[another.one]\n", nil},
+		{"not TOML", "mode = \n", []string{":5:"}},
+		{"an unknown key", "modes = \"full\"\n", []string{":5:1:", "network_proxy.modes", "mode"}},
+		{"a key in capitals", "Mode = \"full\"\n", []string{":5:1:", "mode"}},
+		{"an unknown key of the policy", "[network_proxy.policy]\ndenied_domain = []\n", []string{":6:1:", "denied_domain", "denied_domains"}},
+		{"a wrong type", "mode = 7\n", []string{":5:8:", "mode"}},
+		{"a bad mode", "mode = \"open\"\n", []string{":5:8:", `"full" or "limited"`}},
+		{"a URL for a pattern", "[network_proxy.policy]\nallowed_domains = [\"ok.example\",\n \"https://x.example/y\"]\n",
+			[]string{":7:2:", "allowed_domains[1]", "https://x.example/y", `write "x.example"`}},
+		{"a star in the denylist", "[network_proxy.policy]\ndenied_domains = [\"*\"]\n", []string{":6:19:", "denied_domains[0]"}},
+		{"two mistakes", "mode = \"open\"\n[network_proxy.policy]\nallowed_domains = [\"*.\"]\n", []string{":5:8:", ":7:20:"}},
+		{"a name to listen on", "[network_proxy]\nproxy_url = \"http://proxy.example:3128\"\n", []string{":2:13:", "proxy_url"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			path := configText(t, tt.text)
+			p := start(t, "-config", path, "-check")
+			status := p.status(t)
+			if tt.says == nil {
+				if status != 0 || p.stdout.String() != path+": ok\n" || p.stderr.String() != "" {
+					t.Errorf("exit %d, %q, %q", status, &p.stdout, &p.stderr)
+				}
+				return
+			}
+			if status != 1 || p.stdout.String() != "" {
+				t.Errorf("exit %d, %q", status, &p.stdout)
+			}
+			for _, part := range tt.says {
+				if strings.HasPrefix(part, ":") {
+					part = path + part
+				}
+				if !strings.Contains(p.stderr.String(), part) {
+					t.Errorf("stderr does not say %q:\n%s", part, &p.stderr)
+				}
+			}
+		})
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	path := configText(t, "")
+	for _, tt := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{nil, 2, "-config is missing"},
+		{[]string{"serve"}, 2, "-config is missing"},
+		{[]string{"-config"}, 2, "flag needs an argument"},
+		{[]string{"-cofnig", path}, 2, "-cofnig"},
+		{[]string{"-config", path, "extra"}, 2, `unexpected argument "extra"`},
+		{[]string{"-config", path, "-log-level", "loud"}, 2, "debug, info, warn or error"},
+		{[]string{"-config", path, "-log-format", "xml"}, 2, "text or json"},
+		{[]string{"-config", path, "-drain", "soon"}, 2, "-drain"},
+		{[]string{"-config", path + ".none"}, 1, "config.toml.none"},
+		{[]string{"-config", path, "-admin-token-file", path + ".none"}, 1, "-admin-token-file"},
+		{[]string{"-config", path, "-admin-token-file", os.DevNull}, 1, "AdminToken"},
+		{[]string{"-config", path, "-http", "proxy.example:1"}, 1, "proxy.example"},
+		{[]string{"check", "-config", path}, 2, "no target"},
+		{[]string{"-h"}, 0, "commands:"},
+		{[]string{"serve", "-h"}, 0, "-drain"},
+		{[]string{"check", "-h"}, 0, "exit status"},
+	} {
+		p := start(t, tt.args...)
+		if status := p.status(t); status != tt.status || !strings.Contains(p.stderr.String(), tt.says) {
+			t.Errorf("%q: exit %d, want %d and %q:\n%s", tt.args, status, tt.status, tt.says, &p.stderr)
+		}
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	addr := taken.Addr().String()
+	for _, flag := range []string{"-http", "-admin"} {
+		p := start(t, "-config", configText(t, ""), flag, addr)
+		if status := p.status(t); status != 1 || !strings.Contains(p.stderr.String(), "networkproxy: cannot listen on "+addr+": ") {
+			t.Errorf("exit %d:\n%s", status, &p.stderr)
+		}
+		if strings.Contains(p.stderr.String(), "HTTP proxy on") {
+			t.Errorf("it says that it listens:\n%s", &p.stderr)
+		}
+	}
+}
+
+func TestServe(t *testing.T) {
+	t.Parallel()
+	path := configText(t, "[network_proxy.policy]\nallowed_domains = [\"127.0.0.1\"]\n")
+	origin, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })}
+	go server.Serve(origin)
+	defer server.Close()
+	target := "http://" + origin.Addr().String() + "/"
+
+	p := start(t, "-config", path)
+	proxy := p.stderr.await(t, `(?m)^networkproxy: HTTP proxy on http://(\S+)   mode full$`)
+	admin := p.stderr.await(t, `(?m)^networkproxy: admin API  on http://(\S+)$`)
+	p.stderr.await(t, `(?m)^networkproxy: to use it: export .*HTTPS_PROXY=http://`+regexp.QuoteMeta(proxy))
+	if status, body := get(t, proxy, target, ""); status != 200 || body != "hello" {
+		t.Errorf("allowed: %d %q", status, body)
+	}
+	if status, _ := get(t, proxy, "http://other.example/", ""); status != 403 {
+		t.Errorf("refused: %d", status)
+	}
+	if status, body := get(t, "", "http://"+admin+"/blocked", ""); status != 200 || !strings.Contains(body, "other.example") {
+		t.Errorf("admin API: %d %q", status, body)
+	}
+
+	// SIGHUP reloads, and what cannot be loaded changes nothing.
+	writeConfig(t, path, "[network_proxy.policy]\nallowed_domains = [\"https://x.example\"]\n")
+	p.hangup <- syscall.SIGHUP
+	p.stderr.await(t, `(?m)^networkproxy: reload failed, the last good configuration stays in force: `+regexp.QuoteMeta(path)+`:6:20: `)
+	if status, _ := get(t, proxy, target, ""); status != 200 {
+		t.Errorf("after a failed reload: %d", status)
+	}
+	writeConfig(t, path, "[network_proxy.policy]\nallowed_domains = []\n")
+	p.hangup <- syscall.SIGHUP
+	p.hangup <- syscall.SIGHUP // taken when the first is done
+	if status, _ := get(t, proxy, target, ""); status != 403 {
+		t.Errorf("after a reload: %d", status)
+	}
+
+	p.stop()
+	if status := p.status(t); status != 0 {
+		t.Errorf("exit %d", status)
+	}
+	p.stderr.await(t, "networkproxy: stopping")
+	if _, err := net.Dial("tcp", proxy); err == nil {
+		t.Error("the port is still bound")
+	}
+	if p.stdout.String() != "" {
+		t.Errorf("stdout: %q", &p.stdout)
+	}
+}
+
+// TestDrain ends the program with a tunnel open: it is given its time, and
+// then cut.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	origin, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer origin.Close()
+	for _, tt := range []struct {
+		drain string
+		cut   bool
+	}{{"10ms", true}, {"20s", false}} {
+		p := start(t, "-config", configText(t, "[network_proxy.policy]\nallowed_domains = [\"127.0.0.1\"]\n"), "-drain", tt.drain)
+		proxy := p.stderr.await(t, `HTTP proxy on http://(\S+)`)
+		client, err := net.Dial("tcp", proxy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		client.SetDeadline(time.Now().Add(patience))
+		io.WriteString(client, "CONNECT "+origin.Addr().String()+" HTTP/1.1\r\nHost: x\r\n\r\n")
+		target, err := origin.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer target.Close()
+		head := make([]byte, len("HTTP/1.1 200"))
+		if _, err := io.ReadFull(client, head); err != nil || string(head) != "HTTP/1.1 200" {
+			t.Fatalf("%q, %v", head, err)
+		}
+		p.stop()
+		p.stderr.await(t, "stopping")
+		if !tt.cut { // the tunnel ends by itself, in time
+			target.Close()
+			client.Close()
+		}
+		if status := p.status(t); status != 0 {
+			t.Errorf("exit %d", status)
+		}
+		if cut := strings.Contains(p.stderr.String(), "has been cut"); cut != tt.cut {
+			t.Errorf("drain %s: cut %t\n%s", tt.drain, cut, &p.stderr)
+		}
+	}
+}
+
+func TestNotEnabled(t *testing.T) {
+	t.Parallel()
+	p := start(t, "-config", configText(t, "[network_proxy]\n"))
+	if status := p.status(t); status != 0 || !strings.Contains(p.stderr.String(), "enabled is false") {
+		t.Errorf("exit %d:\n%s", status, &p.stderr)
+	}
+}
+
+// TestClampIsTold at the start, with the key that would lift it.
+func TestClampIsTold(t *testing.T) {
+	t.Parallel()
+	p := start(t, "-config", configText(t, ""), "-admin", "0.0.0.0:0")
+	p.stderr.await(t, `admin API  on http://(127\.0\.0\.1:\d+)\n`)
+	p.stderr.await(t, `(?m)^networkproxy: warning: .*dangerously_allow_non_loopback_admin`)
+	p.stop()
+	p.status(t)
+}
+
+func TestAdminTokenFile(t *testing.T) {
+	t.Parallel()
+	const token = "a-token-of-some-length"
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "-config", configText(t, ""), "-admin-token-file", file)
+	admin := "http://" + p.stderr.await(t, `admin API  on http://(\S+)`) + "/health"
+	if status, _ := get(t, "", admin, ""); status != 401 {
+		t.Errorf("without the token: %d", status)
+	}
+	if status, _ := get(t, "", admin, token); status != 200 {
+		t.Errorf("with the token: %d", status)
+	}
+	p.stop()
+	p.status(t)
+	if strings.Contains(p.stderr.String(), token) {
+		t.Errorf("the token is printed:\n%s", &p.stderr)
+	}
+}
+
+func TestLogFormat(t *testing.T) {
+	t.Parallel()
+	p := start(t, "-config", configText(t, ""), "-log-format", "json", "-log-level", "debug")
+	proxy := p.stderr.await(t, `HTTP proxy on http://(\S+)`)
+	get(t, proxy, "http://other.example/", "")
+	line := p.stderr.await(t, `(?m)^(\{.*"msg":"refused".*\})$`)
+	var entry map[string]any
+	if err := json.Unmarshal([]byte(line), &entry); err != nil || entry["host"] != "other.example" {
+		t.Errorf("%s: %v", line, err)
+	}
+	p.stop()
+	p.status(t)
+}
+
+func TestCheckCommand(t *testing.T) {
+	t.Parallel()
+	path := configText(t, "[network_proxy.policy]\nallowed_domains = [\"*.allowed.example\"]\n")
+	for _, tt := range []struct {
+		target string
+		status int
+		says   []string
+	}{
+		{"https://x.allowed.example/", 0, []string{"allowed", "*.allowed.example", path + ":6:20"}},
+		{"http://other.example/", 3, []string{"refused (not_allowed)"}},
+		{"127.0.0.1:80", 3, []string{"refused (not_allowed_local)"}},
+		{"2130706433:80", 3, []string{"refused (invalid_target)"}},
+	} {
+		p := start(t, "check", "-config", path, tt.target)
+		if status := p.status(t); status != tt.status {
+			t.Errorf("%s: exit %d, want %d\n%s", tt.target, status, tt.status, &p.stderr)
+		}
+		for _, part := range tt.says {
+			if !strings.Contains(p.stdout.String(), part) {
+				t.Errorf("%s: does not say %q:\n%s", tt.target, part, &p.stdout)
+			}
+		}
+	}
+}
+
+func TestSelftestCommand(t *testing.T) {
+	t.Parallel()
+	p := start(t, "selftest", "-config", configText(t, ""))
+	if status := p.status(t); status != 0 || !strings.Contains(p.stdout.String(), "checks passed") || strings.Contains(p.stdout.String(), "FAIL") {
+		t.Errorf("exit %d:\n%s%s", status, &p.stdout, &p.stderr)
+	}
+}

@@ -1,0 +1,264 @@
+// What the Go documentation shows. Every one runs, on loopback alone.
+
+package networkproxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"example.com/networkproxy"
+)
+
+// proxied is a client that uses the proxy, as a command with HTTP_PROXY does.
+func proxied(handle *networkproxy.Handle) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		Proxy:             http.ProxyURL(&url.URL{Scheme: "http", Host: handle.HTTPAddr()}),
+		DisableKeepAlives: true,
+	}}
+}
+
+// A proxy is built, run, used and shut down.
+func Example() {
+	// A web server on this machine stands in for the internet; loopback is
+	// allowed by its exact address.
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "hello")
+	}))
+	defer origin.Close()
+
+	config := networkproxy.DefaultConfig()
+	config.Enabled = true
+	config.Policy.AllowedDomains = []string{"127.0.0.1", "*.example.com"}
+	config.Policy.DeniedDomains = []string{"ads.example.com"}
+
+	proxy, err := networkproxy.NewBuilder().
+		Config(config).
+		HTTPAddr("127.0.0.1:0"). // any free port
+		AdminAddr("127.0.0.1:0").
+		Build()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	handle, err := proxy.Run(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, target := range []string{origin.URL, "http://ads.example.com/", "http://elsewhere.example/", "http://10.0.0.1/"} {
+		answer, err := proxied(handle).Get(target)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		answer.Body.Close()
+		fmt.Printf("%d %q\n", answer.StatusCode, answer.Header.Get("x-proxy-error"))
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	fmt.Println("shut down:", handle.Shutdown(ctx))
+
+	// Output:
+	// 200 ""
+	// 403 "blocked-by-denylist"
+	// 403 "blocked-by-allowlist"
+	// 403 "blocked-by-allowlist"
+	// shut down: <nil>
+}
+
+// A decider is the host's own say about hosts that no list names.
+func ExampleBuilder_PolicyDecider() {
+	config := networkproxy.DefaultConfig()
+	config.Enabled = true
+	config.Policy.DeniedDomains = []string{"docs.evil.example"}
+
+	proxy, err := networkproxy.NewBuilder().
+		Config(config).
+		HTTPAddr("127.0.0.1:0").
+		AdminAddr("127.0.0.1:0").
+		PolicyDecider(func(ctx context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			fmt.Printf("asked about %s %s:%d\n", req.Method, req.Host, req.Port)
+			if strings.HasPrefix(req.Host, "upload.") {
+				return networkproxy.Ask("uploads need your consent"), nil
+			}
+			return networkproxy.Deny("not needed for this task"), nil
+		}).
+		Build()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	handle, err := proxy.Run(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer handle.Close()
+
+	for _, target := range []string{"http://upload.example/", "http://games.example/", "http://docs.evil.example/"} {
+		answer, err := proxied(handle).Get(target)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		answer.Body.Close()
+	}
+	for _, b := range handle.Blocked() {
+		fmt.Printf("%s: %s (%s, by %s)\n", b.Host, b.Decision, b.Reason, b.Source)
+	}
+
+	// Output:
+	// asked about GET upload.example:80
+	// asked about GET games.example:80
+	// upload.example: ask (uploads need your consent, by decider)
+	// games.example: deny (not needed for this task, by decider)
+	// docs.evil.example: deny (denied, by baseline_policy)
+}
+
+// A record of refusals answers "why did that not work?"
+func ExampleHandle_Blocked() {
+	config := networkproxy.DefaultConfig()
+	config.Enabled = true
+	proxy, err := networkproxy.NewBuilder().Config(config).HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").Build()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	handle, err := proxy.Run(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer handle.Close()
+
+	answer, err := proxied(handle).Post("http://telemetry.example:8080/v1", "text/plain", strings.NewReader("data"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	answer.Body.Close()
+	for _, b := range handle.Blocked() {
+		fmt.Println(b.Protocol, b.Method, b.Host, b.Port, b.Reason)
+	}
+
+	// Output:
+	// http POST telemetry.example 8080 not_allowed
+}
+
+// A command is pointed at the proxy by its environment.
+func ExampleHandle_HTTPAddr() {
+	config := networkproxy.DefaultConfig()
+	config.Enabled = true
+	proxy, err := networkproxy.NewBuilder().Config(config).HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").Build()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	handle, err := proxy.Run(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer handle.Close()
+
+	address := "http://" + handle.HTTPAddr()
+	env := append(os.Environ(), "HTTP_PROXY="+address, "http_proxy="+address, "HTTPS_PROXY="+address, "https_proxy="+address)
+	_ = env // of an exec.Cmd
+}
+
+// What is wrong with a configuration is told with its place.
+func ExampleConfigError() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "config.toml")
+	text := "[network_proxy]\nenabled = true\n\n[network_proxy.policy]\nallowed_domains = [\"https://api.example.com/v1\"]\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	_, err = networkproxy.NewBuilder().ConfigFile(path).Build()
+	var wrong *networkproxy.ConfigError
+	if errors.As(err, &wrong) {
+		fmt.Println("line", wrong.Origin.Line, "column", wrong.Origin.Column)
+		fmt.Println(wrong.Key)
+		fmt.Println(wrong.Problem)
+	}
+
+	// Output:
+	// line 5 column 20
+	// network_proxy.policy.allowed_domains[0]
+	// it is a URL, and patterns are hosts; write "api.example.com"
+}
+
+// The policy can be asked before anything runs.
+func ExampleNetworkProxy_ExplainURL() {
+	config := networkproxy.DefaultConfig()
+	config.Enabled = true
+	config.Policy.AllowedDomains = []string{"*.example.com"}
+	proxy, err := networkproxy.NewBuilder().Config(config).Build()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, target := range []string{"https://api.example.com/v1", "https://example.com/", "http://169.254.169.254/"} {
+		x, err := proxy.ExplainURL(context.Background(), target, "", false)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(x.Allowed, x.Reason, x.Message)
+	}
+
+	// Output:
+	// true  networkproxy would let api.example.com:443 pass.
+	// false not_allowed networkproxy blocked example.com:443: the host is not on the allowlist.
+	// false not_allowed_local networkproxy blocked 169.254.169.254:80: 169.254.169.254 is not a public address (Link Local, RFC 3927).
+}
+
+// The mode may change while the proxy runs; what the new one forbids is cut.
+func ExampleHandle_SetMode() {
+	config := networkproxy.DefaultConfig()
+	config.Enabled = true
+	config.Policy.AllowedDomains = []string{"api.example.com"}
+	proxy, err := networkproxy.NewBuilder().Config(config).HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").Build()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	handle, err := proxy.Run(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer handle.Close()
+
+	if err := handle.SetMode(networkproxy.ModeLimited); err != nil {
+		fmt.Println(err)
+		return
+	}
+	answer, err := proxied(handle).Post("http://api.example.com/v1", "text/plain", strings.NewReader("data"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	answer.Body.Close()
+	fmt.Println(handle.Mode(), answer.Status, answer.Header.Get("x-proxy-error"))
+
+	// Output:
+	// limited 403 Forbidden blocked-by-method-policy
+}

@@ -1,0 +1,611 @@
+// From Build to the end: what is bound when, and that nothing is left behind.
+
+package networkproxy_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// enabled is a configuration that runs.
+func enabled() networkproxy.Config {
+	c := networkproxy.DefaultConfig()
+	c.Enabled = true
+	return c
+}
+
+// build builds a proxy on free ports, unless change says otherwise.
+func build(t testing.TB, change func(*networkproxy.Builder)) *networkproxy.NetworkProxy {
+	t.Helper()
+	b := networkproxy.NewBuilder().Config(enabled())
+	if change == nil {
+		b.HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0")
+	} else {
+		change(b)
+	}
+	p, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// run runs a proxy to the end of the test.
+func run(t testing.TB, p *networkproxy.NetworkProxy) *networkproxy.Handle {
+	t.Helper()
+	h, err := p.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	return h
+}
+
+func listen(t testing.TB, addr string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// isBound reports whether something listens on an address of this machine.
+func isBound(addr string) bool {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+func TestPortInUse(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"proxy_url", "admin_url"} {
+		t.Run(key, func(t *testing.T) {
+			t.Parallel()
+			taken, handed := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+			p := build(t, func(b *networkproxy.Builder) {
+				if key == "proxy_url" {
+					b.HTTPAddr(taken.Addr().String()).AdminListener(handed)
+				} else {
+					b.AdminAddr(taken.Addr().String()).HTTPListener(handed)
+				}
+			})
+			h, err := p.Run(t.Context())
+			if h != nil || err == nil {
+				t.Fatalf("Run: %v, %v", h, err)
+			}
+			for _, part := range []string{taken.Addr().String(), key, "address already in use", "free the port"} {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("the error %q does not say %q", err, part)
+				}
+			}
+			if isBound(handed.Addr().String()) {
+				t.Error("the other listener stays bound")
+			}
+		})
+	}
+	// And with both on ports of the proxy's own choice of address.
+	t.Run("nothing stays bound", func(t *testing.T) {
+		t.Parallel()
+		taken, free := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+		addr := free.Addr().String()
+		free.Close()
+		p := build(t, func(b *networkproxy.Builder) { b.HTTPAddr(addr).AdminAddr(taken.Addr().String()) })
+		if _, err := p.Run(t.Context()); err == nil {
+			t.Fatal("Run has succeeded")
+		}
+		if isBound(addr) {
+			t.Error("the HTTP listener stays bound")
+		}
+	})
+}
+
+func TestRunIsForOnce(t *testing.T) {
+	t.Parallel()
+	p := build(t, nil)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.Run(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("with a context that has ended: %v", err)
+	}
+	h := run(t, p)
+	if !isBound(h.HTTPAddr()) || !isBound(h.AdminAddr()) {
+		t.Error("not every listener accepts when Run returns")
+	}
+	if _, err := p.Run(t.Context()); !errors.Is(err, networkproxy.ErrAlreadyRun) {
+		t.Errorf("again: %v", err)
+	}
+}
+
+func TestHandedInListeners(t *testing.T) {
+	t.Parallel()
+	front, admin := listen(t, "127.0.0.1:0"), listen(t, "[::1]:0")
+	h := run(t, build(t, func(b *networkproxy.Builder) { b.HTTPListener(front).AdminListener(admin) }))
+	if h.HTTPAddr() != front.Addr().String() || h.AdminAddr() != admin.Addr().String() || len(h.Warnings()) > 0 {
+		t.Errorf("%s %s %q", h.HTTPAddr(), h.AdminAddr(), h.Warnings())
+	}
+	if !isBound(h.HTTPAddr()) {
+		t.Error("the listener does not accept")
+	}
+	h.Close()
+	if isBound(front.Addr().String()) || isBound(admin.Addr().String()) {
+		t.Error("Close left a listener open")
+	}
+}
+
+// TestHandedInListenersAreClamped: what a host opened to the world is closed,
+// and loopback listened on in its place.
+func TestHandedInListenersAreClamped(t *testing.T) {
+	t.Parallel()
+	front, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := listen(t, "127.0.0.1:0")
+	_, port, _ := net.SplitHostPort(front.Addr().String())
+	h := run(t, build(t, func(b *networkproxy.Builder) { b.HTTPListener(front).AdminListener(admin) }))
+	if want := "127.0.0.1:" + port; h.HTTPAddr() != want {
+		t.Errorf("listens on %s, want %s", h.HTTPAddr(), want)
+	}
+	if w := h.Warnings(); len(w) != 1 || !strings.Contains(w[0], "dangerously_allow_non_loopback_proxy") {
+		t.Errorf("warnings %q", w)
+	}
+	if _, err := front.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the listener that was handed in: %v", err)
+	}
+	if isBound("127.0.0.2:" + port) {
+		t.Error("it is reachable beside 127.0.0.1")
+	}
+}
+
+func TestUnixListener(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "proxy.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := run(t, build(t, func(b *networkproxy.Builder) { b.HTTPListener(l).AdminAddr("127.0.0.1:0") }))
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n")
+	a, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || a.StatusCode != 403 || h.HTTPAddr() != path {
+		t.Errorf("%v, %v, on %s", a, err, h.HTTPAddr())
+	}
+}
+
+func TestNotEnabled(t *testing.T) {
+	t.Parallel()
+	front := listen(t, "127.0.0.1:0")
+	p, err := networkproxy.NewBuilder().Config(networkproxy.DefaultConfig()).HTTPListener(front).Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := p.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.HTTPAddr() != "" || h.AdminAddr() != "" || len(h.Blocked()) != 0 || h.Mode() != networkproxy.ModeFull || h.Config().Enabled {
+		t.Errorf("%q %q %v", h.HTTPAddr(), h.AdminAddr(), h.Config())
+	}
+	if isBound(front.Addr().String()) {
+		t.Error("something is bound")
+	}
+	for name, err := range map[string]error{
+		"SetMode": h.SetMode(networkproxy.ModeLimited), "Reload": h.Reload(t.Context()), "AllowDomain": h.AllowDomain("x.example"),
+	} {
+		if !errors.Is(err, networkproxy.ErrDisabled) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	select {
+	case <-h.Done():
+		t.Error("it has ended")
+	default:
+	}
+	if err := h.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := h.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestContextEndCloses(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	h, err := build(t, nil).Run(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	wait(t, h.Done(), "the end of the proxy")
+	if err := h.Wait(); err != nil {
+		t.Error(err)
+	}
+	if isBound(h.HTTPAddr()) || isBound(h.AdminAddr()) {
+		t.Error("something is still bound")
+	}
+	if err := h.SetMode(networkproxy.ModeLimited); !errors.Is(err, networkproxy.ErrClosed) {
+		t.Errorf("SetMode: %v", err)
+	}
+	if err := h.Reload(t.Context()); !errors.Is(err, networkproxy.ErrClosed) {
+		t.Errorf("Reload: %v", err)
+	}
+}
+
+// TestContextEndsAtOnce ends contexts around the moment in which Run returns.
+func TestContextEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		p := build(t, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		go cancel()
+		h, err := p.Run(ctx)
+		if err != nil {
+			continue // the context was first
+		}
+		wait(t, h.Done(), "the end of the proxy")
+	}
+}
+
+// TestShutdownDrains lets a request under way come to its end.
+func TestShutdownDrains(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	begun, finish := make(chan struct{}), make(chan struct{})
+	l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-finish
+		io.WriteString(w, "whole")
+	})
+	idle, w := l.wire(t), l.wire(t)
+	idle.get("http://other.example/")
+	idle.answer("GET")
+	w.get("http://o.example/")
+	wait(t, begun, "the request")
+
+	ended := make(chan error, 1)
+	go func() { ended <- l.Shutdown(context.Background()) }()
+	eventually(t, "nothing new is accepted", func() bool { return !isBound(l.HTTPAddr()) })
+	if rest := idle.rest(); rest != "" {
+		t.Errorf("on the idle connection: %q", rest)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("Shutdown did not wait: %v", err)
+	default:
+	}
+	close(finish)
+	if a := w.answer("GET"); a.StatusCode != 200 || a.body != "whole" {
+		t.Errorf("%s %q", a.Status, a.body)
+	}
+	if err := wait(t, ended, "the end of Shutdown"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCutIsNoAnswer: a request that the end of the proxy cuts off must not
+// look answered, wherever it stands.
+func TestCutIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"Close", "Shutdown"} {
+		for _, where := range []string{"before the answer", "in the answer", "in the look-up", "in an upgrade"} {
+			t.Run(how+" "+where, func(t *testing.T) {
+				t.Parallel()
+				l := start(t, allow("o.example"), nil)
+				begun := make(chan struct{}, 1)
+				l.serve("o.example", 80, func(c *net.TCPConn) {
+					r := bufio.NewReader(c)
+					readHead(r)
+					if where == "in the answer" {
+						io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+					}
+					begun <- struct{}{}
+					io.Copy(io.Discard, r)
+				})
+				if where == "in the look-up" {
+					l.dns.Set("o.example", testnet.Silence())
+					close(begun)
+				}
+				w := l.wire(t)
+				if where == "in an upgrade" {
+					w.send(upgradeRequest)
+				} else {
+					w.get("http://o.example/")
+				}
+				wait(t, begun, "the request")
+				eventually(t, "the look-up", func() bool { return len(l.dns.Queries()) > 0 })
+				if where == "in the answer" {
+					w.head("GET")
+					w.read(4)
+				}
+				ended := make(chan error, 1)
+				go func() {
+					if how == "Close" {
+						ended <- l.Close()
+						return
+					}
+					ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+					defer cancel()
+					ended <- l.Shutdown(ctx)
+				}()
+				rest := w.rest()
+				if rest != "" && !strings.HasPrefix(rest, "HTTP/1.1 50") {
+					t.Errorf("the client was told %q", rest)
+				}
+				err := wait(t, ended, "the end of the proxy")
+				if how == "Shutdown" && !errors.Is(err, context.DeadlineExceeded) || how == "Close" && err != nil {
+					t.Errorf("%s: %v", how, err)
+				}
+			})
+		}
+	}
+}
+
+// TestShutdownAndCloseTogether calls both from many goroutines.
+func TestShutdownAndCloseTogether(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	l.host("o.example", 443, testnet.Hold(t).Addr())
+	l.connectTo(t, "o.example:443") // an idle tunnel, which would not end by itself
+	var together sync.WaitGroup
+	for i := range 20 {
+		together.Go(func() {
+			if i%2 == 0 {
+				l.Close()
+				return
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i)*time.Millisecond)
+			defer cancel()
+			l.Shutdown(ctx)
+		})
+	}
+	together.Wait()
+	wait(t, l.Done(), "the end of the proxy")
+	if err := l.Shutdown(t.Context()); err != nil {
+		t.Errorf("once more: %v", err)
+	}
+}
+
+// failingListener fails once it is told to.
+type failingListener struct {
+	net.Listener
+	fail chan error
+}
+
+func (l *failingListener) Accept() (net.Conn, error) { return nil, <-l.fail }
+
+// TestListenerFails: half a proxy is worse than none, and says why it ended.
+func TestListenerFails(t *testing.T) {
+	t.Parallel()
+	for _, which := range []string{"HTTP", "admin"} {
+		t.Run(which, func(t *testing.T) {
+			t.Parallel()
+			broken := &failingListener{listen(t, "127.0.0.1:0"), make(chan error, 1)}
+			h := run(t, build(t, func(b *networkproxy.Builder) {
+				if which == "HTTP" {
+					b.HTTPListener(broken).AdminAddr("127.0.0.1:0")
+				} else {
+					b.AdminListener(broken).HTTPAddr("127.0.0.1:0")
+				}
+			}))
+			broken.fail <- errors.New("out of luck")
+			wait(t, h.Done(), "the end of the proxy")
+			if err := h.Wait(); err == nil || !strings.Contains(err.Error(), "out of luck") {
+				t.Errorf("Wait: %v", err)
+			}
+			if isBound(h.HTTPAddr()) || isBound(h.AdminAddr()) {
+				t.Error("the other half is still there")
+			}
+		})
+	}
+}
+
+// TestSeveralProxies run in one process and know nothing of each other.
+func TestSeveralProxies(t *testing.T) {
+	t.Parallel()
+	a, b := start(t, allow("a.example"), nil), start(t, allow("b.example"), nil)
+	for _, l := range []*lab{a, b} {
+		l.scripted("a.example", emptyAnswer)
+		l.scripted("b.example", emptyAnswer)
+	}
+	for _, tt := range []struct {
+		l      *lab
+		url    string
+		status int
+	}{{a, "http://a.example/", 200}, {a, "http://b.example/", 403}, {b, "http://a.example/", 403}, {b, "http://b.example/", 200}} {
+		if got := tt.l.get(tt.url); got.status != tt.status {
+			t.Errorf("%s: %d, want %d", tt.url, got.status, tt.status)
+		}
+	}
+	if err := a.SetMode(networkproxy.ModeLimited); err != nil {
+		t.Fatal(err)
+	}
+	a.Close()
+	if b.Mode() != networkproxy.ModeFull || len(b.Blocked()) != 1 || b.get("http://b.example/").status != 200 {
+		t.Error("the end of one changed the other")
+	}
+}
+
+func TestBuilderErrors(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		build func(*networkproxy.Builder)
+		says  []string
+	}{
+		{"nothing", func(*networkproxy.Builder) {}, []string{"no configuration", "ConfigFile"}},
+		{"two sources", func(b *networkproxy.Builder) { b.Config(enabled()).ConfigFile("x.toml") }, []string{"one source"}},
+		{"all at once", func(b *networkproxy.Builder) {
+			b.Config(enabled()).HTTPListener(nil).AdminListener(nil).Resolver(nil).Logger(nil).DeciderTimeout(-1).AdminToken("short").
+				ConfigSource(nil).ConfigFile("").Requirements("")
+		}, []string{"HTTPListener", "AdminListener", "Resolver", "Logger", "DeciderTimeout", "AdminToken", "ConfigSource", "ConfigFiles", "Requirements"}},
+		{"address and listener", func(b *networkproxy.Builder) {
+			b.Config(enabled()).HTTPAddr("127.0.0.1:1").HTTPListener(listen(t, "127.0.0.1:0")).AdminAddr("127.0.0.1:2").AdminListener(listen(t, "127.0.0.1:0"))
+		}, []string{"HTTPAddr and HTTPListener", "AdminAddr and AdminListener"}},
+		{"a name for an address", func(b *networkproxy.Builder) { b.Config(enabled()).HTTPAddr("proxy.example:3128") }, []string{"proxy_url", "proxy.example"}},
+		{"one address for both", func(b *networkproxy.Builder) {
+			b.Config(enabled()).HTTPAddr("127.0.0.1:3128").AdminAddr("localhost:3128")
+		}, []string{"another port"}},
+		{"no such file", func(b *networkproxy.Builder) { b.ConfigFile("/nonexistent/config.toml") }, []string{"/nonexistent/config.toml"}},
+		{"a source that fails", func(b *networkproxy.Builder) {
+			b.ConfigSource(func(context.Context) (networkproxy.Config, error) {
+				return networkproxy.Config{}, errors.New("vault sealed")
+			})
+		}, []string{"vault sealed"}},
+		{"patterns", func(b *networkproxy.Builder) {
+			c := enabled()
+			c.Policy.AllowedDomains = []string{"ok.example", "https://x.example/", "*."}
+			c.Policy.DeniedDomains = []string{"*"}
+			b.Config(c)
+		}, []string{"allowed_domains[1]", "x.example", "allowed_domains[2]", "denied_domains[0]"}},
+	} {
+		b := networkproxy.NewBuilder()
+		tt.build(b)
+		p, err := b.Build()
+		if p != nil || err == nil {
+			t.Errorf("%s: built", tt.name)
+			continue
+		}
+		for _, part := range tt.says {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%s: the error does not say %q:\n%v", tt.name, part, err)
+			}
+		}
+	}
+}
+
+// TestConfigSources takes one configuration from each place there is.
+func TestConfigSources(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(path, []byte("[other]\nx = 1\n[network_proxy]\nenabled = true\nmode = \"limited\"\n[network_proxy.policy]\nallowed_domains = [\"a.example\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config := networkproxy.Config{Enabled: true, Mode: networkproxy.ModeLimited} // zero values are defaults
+	config.Policy.AllowedDomains = []string{"a.example"}
+	for name, source := range map[string]func(*networkproxy.Builder){
+		"file":   func(b *networkproxy.Builder) { b.ConfigFile(path) },
+		"value":  func(b *networkproxy.Builder) { b.Config(config) },
+		"source": func(b *networkproxy.Builder) { b.ConfigSource(newSource(config).load) },
+	} {
+		l := startSource(t, source, nil)
+		got := l.Config()
+		if !got.Enabled || got.Mode != networkproxy.ModeLimited || got.AdminURL != "http://127.0.0.1:8080" || len(got.Policy.AllowedDomains) != 1 {
+			t.Errorf("%s: %+v", name, got)
+		}
+		got.Policy.AllowedDomains[0] = "changed.example" // the caller's copy
+		if l.Config().Policy.AllowedDomains[0] != "a.example" {
+			t.Errorf("%s: Config gives the proxy's own slice away", name)
+		}
+		l.scripted("a.example", emptyAnswer)
+		if got := l.get("http://a.example/"); got.status != 200 {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	config.Policy.AllowedDomains[0] = "changed.example"
+}
+
+// TestConfigIsCopied: what the host does to its value afterwards changes
+// nothing.
+func TestConfigIsCopied(t *testing.T) {
+	t.Parallel()
+	config := allow("a.example")
+	l := start(t, config, nil)
+	config.Policy.AllowedDomains[0] = "b.example"
+	if err := l.SetMode(networkproxy.ModeLimited); err != nil { // compiles again
+		t.Fatal(err)
+	}
+	if got := l.Config().Policy.AllowedDomains[0]; got != "a.example" {
+		t.Errorf("allowed %q", got)
+	}
+}
+
+// TestNothingIsLeft counts goroutines and descriptors after everything that a
+// proxy does has been done to it, and left in the middle. Not parallel: others'
+// would count.
+func TestNothingIsLeft(t *testing.T) {
+	for _, how := range []string{"Close", "Shutdown", "a port in use", "not enabled"} {
+		t.Run(how, func(t *testing.T) {
+			testnet.Leaks(t)
+			switch how {
+			case "a port in use":
+				taken := listen(t, "127.0.0.1:0")
+				p := build(t, func(b *networkproxy.Builder) { b.HTTPAddr("127.0.0.1:0").AdminAddr(taken.Addr().String()) })
+				if _, err := p.Run(t.Context()); err == nil {
+					t.Error("Run has succeeded")
+				}
+				return
+			case "not enabled":
+				p, err := networkproxy.NewBuilder().Config(networkproxy.DefaultConfig()).Build()
+				if err != nil {
+					t.Fatal(err)
+				}
+				h, err := p.Run(context.Background())
+				if err != nil {
+					t.Fatal(err)
+				}
+				h.Close()
+				return
+			}
+			asked := make(chan struct{})
+			l := start(t, allow("o.example", "silent.example", "hold.example"), withDecider(func(ctx context.Context, _ request) (decision, error) {
+				close(asked)
+				<-ctx.Done()
+				return decision{}, ctx.Err()
+			}))
+			l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+			l.host("o.example", 443, testnet.Echo(t).Addr())
+			hold := testnet.Hold(t).Addr()
+			l.host("hold.example", 81, hold)
+			l.dns.Set("silent.example", testnet.Silence())
+
+			l.get("http://o.example/")     // a connection in the pool
+			l.wire(t)                      // one that says nothing
+			l.wire(t).send("GET http://o") // one that says half
+			w := l.wire(t)                 // an upload that stands still
+			w.request("POST", "http://o.example/", "Content-Length: 100")
+			l.wire(t).get("http://hold.example:81/") // an answer that does not come
+			l.wire(t).get("http://silent.example/")  // a look-up
+			l.wire(t).request("CONNECT", "silent.example:443")
+			l.wire(t).get("http://hold.example:81/", "Connection: Upgrade", "Upgrade: x")
+			l.wire(t).get("http://asked.example/") // a question
+			if err := echoes(l.connectTo(t, "o.example:443")); err != nil {
+				t.Error(err)
+			}
+			wireTo(t, l.AdminAddr())
+			wait(t, asked, "the question")
+			if how == "Close" {
+				l.Close()
+				return
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			if err := l.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Shutdown: %v", err)
+			}
+		})
+	}
+}
