@@ -53,6 +53,14 @@ func (h *Handle) LiveTargets() int {
 	return len(h.enforcer.live.conns)
 }
 
+// HideOpen keeps the changes of the policy to come from finding what is open
+// now, as if their cuts never came.
+func (h *Handle) HideOpen() {
+	h.enforcer.live.mu.Lock()
+	defer h.enforcer.live.mu.Unlock()
+	h.enforcer.live.conns = nil
+}
+
 // Dropped counts the datagrams that were dropped, by cause.
 func (h *Handle) Dropped() map[string]uint64 {
 	dropped := make(map[string]uint64)

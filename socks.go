@@ -147,9 +147,6 @@ func (c *socksConn) request(protocol Protocol, target hostname.Target) *request 
 // too: their sender may have said all that it will.
 func (c *socksConn) watch(r *bufio.Reader) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(c.from.ends)
-	if r.Buffered() > 0 {
-		return ctx, cancel
-	}
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)

@@ -17,7 +17,7 @@ const pumpErrors = 100
 
 // pump calls read, which reads one datagram from conn, until conn is closed or
 // nothing has moved for idle.
-func pump(conn *net.UDPConn, moved *lastMoved, idle time.Duration, read func() error) {
+func pump(conn interface{ SetReadDeadline(time.Time) error }, moved *lastMoved, idle time.Duration, read func() error) {
 	// The deadline is moved when it passes, not with every datagram.
 	conn.SetReadDeadline(time.Now().Add(idle))
 	for failures := 0; failures < pumpErrors; {

@@ -1,0 +1,294 @@
+// A SOCKS5 client of bytes, written from RFC 1928 and from nothing that the
+// proxy uses.
+
+package networkproxy_test
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// withSOCKS turns the SOCKS5 listener on, with UDP.
+func withSOCKS(c networkproxy.Config) networkproxy.Config {
+	c.EnableSOCKS5, c.EnableSOCKS5UDP = true, true
+	return c
+}
+
+// Commands and address types of RFC 1928 sections 4 and 5.
+const (
+	socksConnect, socksBind, socksAssociate = 1, 2, 3
+	socksIPv4, socksName, socksIPv6         = 1, 3, 4
+)
+
+// wireName and wireAddr spell a destination: type, address and port.
+func wireName(name string, port uint16) []byte {
+	b := append([]byte{socksName, byte(len(name))}, name...)
+	return binary.BigEndian.AppendUint16(b, port)
+}
+
+func wireAddr(a netip.AddrPort) []byte {
+	b := []byte{socksIPv6}
+	if a.Addr().Is4() {
+		b[0] = socksIPv4
+	}
+	b = append(b, a.Addr().AsSlice()...)
+	return binary.BigEndian.AppendUint16(b, a.Port())
+}
+
+// wireHost spells a host as an address if it is one.
+func wireHost(host string, port uint16) []byte {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return wireAddr(netip.AddrPortFrom(a, port))
+	}
+	return wireName(host, port)
+}
+
+// socks opens a connection to the SOCKS5 listener and says nothing.
+func (l *lab) socks() *net.TCPConn {
+	l.t.Helper()
+	return dialSOCKS(l.t, l.SOCKSAddr())
+}
+
+func dialSOCKS(t testing.TB, addr string) *net.TCPConn {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	return conn.(*net.TCPConn)
+}
+
+// request makes one request and returns the reply.
+func (l *lab) request(command byte, dst []byte) (conn *net.TCPConn, code byte, bound netip.AddrPort) {
+	l.t.Helper()
+	conn = l.socks()
+	code, bound, err := socksRequest(conn, command, dst)
+	if err != nil {
+		l.t.Fatalf("request %d of % x: %v", command, dst, err)
+	}
+	return conn, code, bound
+}
+
+func socksRequest(conn net.Conn, command byte, dst []byte) (code byte, bound netip.AddrPort, err error) {
+	if _, err := conn.Write([]byte{5, 1, 0}); err != nil {
+		return 0, bound, err
+	}
+	method := make([]byte, 2)
+	if _, err := io.ReadFull(conn, method); err != nil {
+		return 0, bound, err
+	}
+	if method[0] != 5 || method[1] != 0 {
+		return 0, bound, fmt.Errorf("method reply % x", method)
+	}
+	if _, err := conn.Write(append([]byte{5, command, 0}, dst...)); err != nil {
+		return 0, bound, err
+	}
+	return readReply(conn)
+}
+
+func readReply(r io.Reader) (code byte, bound netip.AddrPort, err error) {
+	head := make([]byte, 4)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return 0, bound, err
+	}
+	if head[0] != 5 || head[2] != 0 {
+		return 0, bound, fmt.Errorf("reply % x", head)
+	}
+	length := map[byte]int{socksIPv4: 4, socksIPv6: 16}[head[3]]
+	rest := make([]byte, length+2)
+	if _, err := io.ReadFull(r, rest); err != nil || length == 0 {
+		return 0, bound, fmt.Errorf("reply % x % x: %v", head, rest, err)
+	}
+	addr, _ := netip.AddrFromSlice(rest[:length])
+	return head[1], netip.AddrPortFrom(addr, binary.BigEndian.Uint16(rest[length:])), nil
+}
+
+// tunnel opens a tunnel by CONNECT.
+func (l *lab) tunnel(host string, port uint16) *net.TCPConn {
+	l.t.Helper()
+	conn, code, _ := l.request(socksConnect, wireHost(host, port))
+	if code != 0 {
+		l.t.Fatalf("CONNECT %s:%d: reply %d", host, port, code)
+	}
+	return conn
+}
+
+// ended checks that the other side has ended the connection, in order or not.
+func ended(conn net.Conn) error {
+	b, err := io.ReadAll(conn)
+	if nerr, ok := err.(net.Error); ok && nerr.Timeout() {
+		return fmt.Errorf("it is still open")
+	}
+	if len(b) > 0 {
+		return fmt.Errorf("% x came before its end", b)
+	}
+	return nil
+}
+
+// tally is the account of /health.
+type tally struct {
+	Connections, Allowed, Refused, Failed, Cut int
+	Dropped                                    int `json:"datagrams_dropped"`
+}
+
+func (l *lab) tally() tally {
+	l.t.Helper()
+	var got tally
+	if err := json.Unmarshal([]byte(l.admin("GET", "/health", "").body), &got); err != nil {
+		l.t.Fatal(err)
+	}
+	return got
+}
+
+// udpClient is a client with an association.
+type udpClient struct {
+	t       testing.TB
+	control *net.TCPConn
+	conn    *net.UDPConn
+	relay   netip.AddrPort
+}
+
+// associate opens an association and a socket to use it from.
+func (l *lab) associate() *udpClient {
+	l.t.Helper()
+	control, code, relay := l.request(socksAssociate, wireAddr(netip.MustParseAddrPort("0.0.0.0:0")))
+	if code != 0 {
+		l.t.Fatalf("UDP ASSOCIATE: reply %d", code)
+	}
+	control.SetDeadline(time.Time{})
+	return &udpClient{l.t, control, listenUDP(l.t, relay.Addr().String()), relay}
+}
+
+// listenUDP opens a socket on an address, for as long as the test runs.
+func listenUDP(t testing.TB, addr string) *net.UDPConn {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.SetReadBuffer(1 << 20)
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// send sends data for a destination as wireName and wireAddr spell it.
+func (c *udpClient) send(dst []byte, data string) {
+	c.sendRaw(slices.Concat([]byte{0, 0, 0}, dst, []byte(data)))
+}
+
+func (c *udpClient) sendRaw(b []byte) {
+	c.t.Helper()
+	if _, err := c.conn.WriteToUDPAddrPort(b, c.relay); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// receive returns the next datagram and whom its header names as the sender.
+func (c *udpClient) receive() (data string, from netip.AddrPort) {
+	c.t.Helper()
+	c.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	b := make([]byte, 64<<10)
+	n, sender, err := c.conn.ReadFromUDPAddrPort(b)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if sender != c.relay {
+		c.t.Fatalf("a datagram from %v; the relay is %v", sender, c.relay)
+	}
+	b = b[:n]
+	length := 0
+	if n > 3 {
+		length = map[byte]int{socksIPv4: 4, socksIPv6: 16}[b[3]]
+	}
+	if n < 6+length || length == 0 || b[0] != 0 || b[1] != 0 || b[2] != 0 {
+		c.t.Fatalf("not a datagram of SOCKS5: % x", b)
+	}
+	addr, _ := netip.AddrFromSlice(b[4 : 4+length])
+	return string(b[6+length:]), netip.AddrPortFrom(addr, binary.BigEndian.Uint16(b[4+length:]))
+}
+
+// expect receives one datagram and checks it.
+func (c *udpClient) expect(data, from string) {
+	c.t.Helper()
+	if got, sender := c.receive(); got != data || sender.String() != from {
+		c.t.Errorf("got %.60q (%d bytes) from %v; want %.60q from %s", got, len(got), sender, data, from)
+	}
+}
+
+// hostUDP is host for datagrams.
+func (l *lab) hostUDP(name string, port uint16, to netip.AddrPort) {
+	l.dns.Set(name, testnet.Addrs(publicAddr))
+	l.net.MapUDP(netip.AddrPortFrom(netip.MustParseAddr(publicAddr), port), to)
+}
+
+// verdictTCP is the reason for which a tunnel is refused, empty if it is not.
+func (l *lab) verdictTCP(t *testing.T, dst []byte) networkproxy.Reason {
+	t.Helper()
+	recorded := l.recorded()
+	conn := dialSOCKS(t, l.SOCKSAddr())
+	defer conn.Close()
+	code, _, err := socksRequest(conn, socksConnect, dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code != 2 {
+		return ""
+	}
+	return l.newestReason(recorded)
+}
+
+// verdictUDP is verdictTCP for a datagram.
+func (l *lab) verdictUDP(t *testing.T, dst []byte) networkproxy.Reason {
+	t.Helper()
+	recorded, before := l.recorded(), l.tally()
+	u := l.associate()
+	defer u.control.Close()
+	u.send(dst, "ping")
+	var after tally
+	eventually(t, "the datagram is accounted for", func() bool {
+		after = l.tally()
+		return after.Allowed > before.Allowed || after.Failed > before.Failed || after.Dropped > before.Dropped
+	})
+	if after.Allowed > before.Allowed {
+		u.receive()
+	}
+	if after.Allowed > before.Allowed || after.Failed > before.Failed {
+		return ""
+	}
+	return l.newestReason(recorded)
+}
+
+// recorded is how many refusals were recorded so far.
+func (l *lab) recorded() int {
+	l.t.Helper()
+	var all struct{ Total int }
+	if err := json.Unmarshal([]byte(l.admin("GET", "/blocked", "").body), &all); err != nil {
+		l.t.Fatal(err)
+	}
+	return all.Total
+}
+
+// newestReason is the reason of a refusal that just happened. One that was not
+// recorded since is that of a malformed target, which has no host to record.
+func (l *lab) newestReason(recorded int) networkproxy.Reason {
+	if l.recorded() == recorded {
+		return networkproxy.ReasonInvalidTarget
+	}
+	list := l.Blocked()
+	return list[len(list)-1].Reason
+}
+
+// noLaterThan bounds a wait that ends at once unless something is wrong.
+func noLaterThan() time.Time { return time.Now().Add(20 * time.Second) }

@@ -1,0 +1,554 @@
+// SOCKS5 CONNECT: what is carried, what is refused and how that is told.
+
+package networkproxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/net/proxy"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// Somebody else's client agrees that this is SOCKS5.
+func TestSOCKSWithAnIndependentClient(t *testing.T) {
+	t.Parallel()
+	l := start(t, withSOCKS(allow("allowed.example", publicAddr)), nil)
+	l.host("allowed.example", 80, testnet.Echo(t).Addr())
+	client, err := proxy.SOCKS5("tcp", l.SOCKSAddr(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range []string{"allowed.example:80", publicAddr + ":80"} {
+		conn, err := client.Dial("tcp", target)
+		if err != nil {
+			t.Errorf("%s: %v", target, err)
+			continue
+		}
+		if err := echoes(conn); err != nil {
+			t.Errorf("%s: %v", target, err)
+		}
+		conn.Close()
+	}
+	if _, err := client.Dial("tcp", "other.example:80"); err == nil || !strings.Contains(err.Error(), "not allowed by ruleset") {
+		t.Errorf("other.example: %v", err)
+	}
+	if got := l.dns.Queries(); !slices.Equal(got, []string{"allowed.example"}) {
+		t.Errorf("looked up %q; only the allowed name may be", got)
+	}
+	eventually(t, "the tunnels are gone", func() bool {
+		return l.tally() == tally{Allowed: 2, Refused: 1} && l.LiveTargets() == 0
+	})
+}
+
+func TestSOCKSReplies(t *testing.T) {
+	t.Parallel()
+	config := withSOCKS(allow("*.allowed.example", "denied.example", publicAddr))
+	config.Policy.DeniedDomains = []string{"denied.example", "198.41.0.4"}
+	l := start(t, config, func(b *networkproxy.Builder) {
+		networkproxy.SetConnect(b, func(_ context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
+			var err error = map[uint16]error{
+				1: syscall.ECONNREFUSED, 2: syscall.ENETUNREACH, 3: syscall.EHOSTUNREACH,
+				4: syscall.ETIMEDOUT, 5: os.ErrDeadlineExceeded, 6: syscall.EACCES, 7: syscall.EMFILE,
+			}[addr.Port()]
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", err)}
+		})
+		b.PolicyDecider(func(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			switch req.Host {
+			case "ask.example":
+				return networkproxy.Ask("not yet"), nil
+			case "broken.example":
+				return networkproxy.Allow(), errors.New("no idea")
+			case "panic.example":
+				panic("no idea at all")
+			}
+			return networkproxy.Deny("not for this task"), nil
+		})
+	})
+	l.dns.Set("up.allowed.example", testnet.Addrs(publicAddr))
+	l.dns.Set("broken.allowed.example", testnet.ServFail())
+	l.dns.Set("inner.allowed.example", testnet.Addrs(publicAddr, "10.0.0.1"))
+	l.dns.Set("root.allowed.example", testnet.Addrs("198.41.0.4"))
+
+	tests := []struct {
+		host   string
+		port   uint16
+		code   byte
+		reason networkproxy.Reason // empty: no refusal
+	}{
+		{"denied.example", 80, 2, networkproxy.ReasonDenied},
+		{"198.41.0.4", 80, 2, networkproxy.ReasonDenied},
+		{"root.allowed.example", 80, 2, networkproxy.ReasonDenied},
+		{"127.0.0.1", 80, 2, networkproxy.ReasonNotAllowedLocal},
+		{"::1", 80, 2, networkproxy.ReasonNotAllowedLocal},
+		{"localhost", 80, 2, networkproxy.ReasonNotAllowedLocal},
+		{"inner.allowed.example", 80, 2, networkproxy.ReasonNotAllowedLocal},
+		{"other.example", 80, 2, "not for this task"},
+		{"ask.example", 80, 2, "not yet"},
+		{"broken.example", 80, 2, networkproxy.ReasonDeciderFailed},
+		{"panic.example", 80, 2, networkproxy.ReasonDeciderFailed},
+		{publicAddr, 1, 5, ""},
+		{publicAddr, 2, 3, ""},
+		{publicAddr, 3, 4, ""},
+		{publicAddr, 4, 4, ""},
+		{publicAddr, 5, 4, ""},
+		{publicAddr, 6, 1, ""},
+		{publicAddr, 7, 1, ""},
+		{"up.allowed.example", 1, 5, ""},
+		{"none.allowed.example", 80, 4, ""},
+		{"broken.allowed.example", 80, 4, ""},
+	}
+	want := tally{}
+	for _, test := range tests {
+		conn, code, bound := l.request(socksConnect, wireHost(test.host, test.port))
+		if code != test.code || bound != netip.MustParseAddrPort("0.0.0.0:0") {
+			t.Errorf("%s:%d: reply %d bound to %v, want %d", test.host, test.port, code, bound, test.code)
+		}
+		if err := ended(conn); err != nil {
+			t.Errorf("%s:%d: after the reply: %v", test.host, test.port, err)
+		}
+		conn.Close()
+		if test.reason == "" {
+			want.Failed++
+			continue
+		}
+		want.Refused++
+		list := l.Blocked()
+		last := list[len(list)-1]
+		if last.Host != test.host || last.Port != test.port || last.Reason != test.reason ||
+			last.Protocol != networkproxy.ProtocolSOCKS5TCP || last.Method != "" || !last.Client.Addr().IsLoopback() {
+			t.Errorf("%s:%d: recorded as %+v", test.host, test.port, last)
+		}
+	}
+	eventually(t, "every request is counted once", func() bool { return l.tally() == want })
+}
+
+// The limited mode forbids SOCKS whole, and so does a proxy that is turned off.
+func TestSOCKSModes(t *testing.T) {
+	t.Parallel()
+	f := newFile(t, "enable_socks5 = true\nenable_socks5_udp = true\npolicy.allowed_domains = [\"*\"]")
+	l := startFile(t, nil, f.path)
+	l.host("allowed.example", 80, testnet.Echo(t).Addr())
+	anywhere := wireAddr(netip.MustParseAddrPort("0.0.0.0:0"))
+
+	tunnel := l.tunnel("allowed.example", 80)
+	refusals := func(reason networkproxy.Reason, source networkproxy.Source) {
+		t.Helper()
+		for command, dst := range map[byte][]byte{socksConnect: wireName("allowed.example", 80), socksAssociate: anywhere} {
+			if _, code, _ := l.request(command, dst); code != 2 {
+				t.Errorf("%s: command %d: reply %d", reason, command, code)
+			}
+			list := l.Blocked()
+			if last := list[len(list)-1]; last.Reason != reason || last.Source != source {
+				t.Errorf("command %d: recorded as %+v, want %s by %s", command, last, reason, source)
+			}
+		}
+	}
+	if err := l.SetMode(networkproxy.ModeLimited); err != nil {
+		t.Fatal(err)
+	}
+	if err := ended(tunnel); err != nil {
+		t.Errorf("the open tunnel: %v", err)
+	}
+	refusals(networkproxy.ReasonMethodNotAllowed, networkproxy.SourceModeGuard)
+
+	if err := l.SetMode(networkproxy.ModeFull); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(f.path, []byte("[network_proxy]\nenabled = false\nenable_socks5 = true\nenable_socks5_udp = true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Reload(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	refusals(networkproxy.ReasonProxyDisabled, networkproxy.SourceProxyState)
+}
+
+// The target may be the first to speak (SSH, SMTP), and either side may be
+// done before the other.
+func TestSOCKSTunnel(t *testing.T) {
+	t.Parallel()
+	l := start(t, withSOCKS(allow("ssh.example", "sink.example")), nil)
+	l.host("ssh.example", 22, testnet.Serve(t, func(c *net.TCPConn) {
+		io.WriteString(c, "SSH-2.0-test\r\n")
+		io.Copy(c, c)
+	}).Addr())
+	l.host("sink.example", 9, testnet.Serve(t, func(c *net.TCPConn) {
+		n, _ := io.Copy(io.Discard, c)
+		fmt.Fprintf(c, "%d bytes", n)
+	}).Addr())
+
+	conn := l.tunnel("ssh.example", 22)
+	banner := make([]byte, 14)
+	if _, err := io.ReadFull(conn, banner); err != nil || string(banner) != "SSH-2.0-test\r\n" {
+		t.Fatalf("banner %q, %v", banner, err)
+	}
+	if err := echoes(conn); err != nil {
+		t.Error(err)
+	}
+
+	const size = 5 << 20
+	conn = l.tunnel("sink.example", 9)
+	if _, err := io.Copy(conn, testnet.NewSource(1, size)); err != nil {
+		t.Fatal(err)
+	}
+	conn.CloseWrite()
+	if got, err := io.ReadAll(conn); err != nil || string(got) != fmt.Sprint(size, " bytes") {
+		t.Errorf("after the half-close: %q, %v", got, err)
+	}
+}
+
+// localhost is never looked up (RFC 6761 section 6.3), and is not 127.0.0.1
+// to the policy.
+func TestSOCKSLocalhost(t *testing.T) {
+	t.Parallel()
+	l := start(t, withSOCKS(allow("localhost:3000")), nil)
+	l.net.Map(netip.MustParseAddrPort("127.0.0.1:3000"), testnet.Echo(t).Addr())
+	if err := echoes(l.tunnel("localhost", 3000)); err != nil {
+		t.Error(err)
+	}
+	if err := echoes(l.tunnel("LOCALHOST.", 3000)); err != nil {
+		t.Error(err)
+	}
+	for _, dst := range [][]byte{wireHost("127.0.0.1", 3000), wireName("127.0.0.1", 3000), wireName("localhost", 3001)} {
+		if _, code, _ := l.request(socksConnect, dst); code != 2 {
+			t.Errorf("% x: reply %d", dst, code)
+		}
+	}
+	if got := l.dns.Queries(); len(got) != 0 {
+		t.Errorf("looked up %q", got)
+	}
+}
+
+// The proxy is no target of its own, even where local ones are allowed.
+func TestSOCKSNotToItself(t *testing.T) {
+	t.Parallel()
+	config := withSOCKS(allow("*", "localhost", "127.0.0.1"))
+	config.Policy.AllowLocalBinding = true
+	l := start(t, config, nil)
+	own := l.associate() // whose relay is a listener too
+	for _, addr := range []string{l.HTTPAddr(), l.AdminAddr(), l.SOCKSAddr(), own.relay.String()} {
+		port := netip.MustParseAddrPort(addr).Port()
+		for _, host := range []string{"127.0.0.1", "localhost", "::1", "0.0.0.0", "127.0.0.2"} {
+			if _, code, _ := l.request(socksConnect, wireHost(host, port)); code != 2 {
+				t.Errorf("%s:%d: reply %d", host, port, code)
+			}
+		}
+	}
+	own.control.Close()
+	eventually(t, "the relay's port is free again", func() bool {
+		_, code, _ := l.request(socksConnect, wireHost("127.0.0.1", own.relay.Port()))
+		return code == 5
+	})
+}
+
+func TestSOCKSDeciderSeesTheRequest(t *testing.T) {
+	t.Parallel()
+	seen := make(chan networkproxy.PolicyRequest, 1)
+	l := start(t, withSOCKS(allow()), func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			seen <- req
+			return networkproxy.Allow(), nil
+		})
+	})
+	l.host("new.example", 22, testnet.Echo(t).Addr())
+	conn := l.tunnel("New.Example.", 22)
+	want := networkproxy.PolicyRequest{
+		Protocol: networkproxy.ProtocolSOCKS5TCP, Host: "new.example", Port: 22,
+		Client: conn.LocalAddr().(*net.TCPAddr).AddrPort(),
+	}
+	if got := <-seen; got.Protocol != want.Protocol || got.Host != want.Host || got.Port != want.Port ||
+		got.Method != "" || got.Client != want.Client {
+		t.Errorf("the decider saw %+v, want %+v", got, want)
+	}
+	if err := echoes(conn); err != nil {
+		t.Error(err)
+	}
+}
+
+// A client that goes away while its request is decided takes the question
+// with it.
+func TestSOCKSClientLeaves(t *testing.T) {
+	t.Parallel()
+	asked, canceled := make(chan struct{}), make(chan struct{})
+	l := start(t, withSOCKS(allow()), func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(ctx context.Context, _ networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			close(asked)
+			<-ctx.Done()
+			close(canceled)
+			return networkproxy.Allow(), nil
+		})
+	})
+	conn := l.socks()
+	conn.Write(append([]byte{5, 1, 0, 5, 1, 0}, wireName("new.example", 80)...))
+	<-asked
+	conn.Close()
+	<-canceled
+	eventually(t, "the request is counted and its connection gone", func() bool {
+		return l.tally() == tally{Refused: 1}
+	})
+	if list := l.Blocked(); len(list) != 1 || list[0].Reason != networkproxy.ReasonCanceled {
+		t.Errorf("recorded: %+v", list)
+	}
+}
+
+// A policy that turns against what is open ends it, and only that.
+func TestSOCKSPolicyChangeCutsTunnels(t *testing.T) {
+	t.Parallel()
+	l := start(t, withSOCKS(allow("good.example", "bad.example")), nil)
+	l.host("good.example", 80, testnet.Echo(t).Addr())
+	l.dns.Set("bad.example", testnet.Addrs(publicAddr))
+	good := l.tunnel("good.example", 80)
+	var bad []net.Conn
+	for range 20 {
+		conn := l.tunnel("bad.example", 80)
+		if err := echoes(conn); err != nil {
+			t.Fatal(err)
+		}
+		bad = append(bad, conn)
+	}
+	if err := l.DenyDomain("bad.example"); err != nil {
+		t.Fatal(err)
+	}
+	for _, conn := range bad {
+		if err := ended(conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := echoes(good); err != nil {
+		t.Errorf("the tunnel to good.example: %v", err)
+	}
+	if _, code, _ := l.request(socksConnect, wireName("bad.example", 80)); code != 2 {
+		t.Errorf("bad.example after the change: reply %d", code)
+	}
+	if got := l.tally(); got.Cut != len(bad) || l.LiveTargets() != 1 {
+		t.Errorf("%+v and %d live; want %d cut and 1 live", got, l.LiveTargets(), len(bad))
+	}
+}
+
+// Users with a password come in by an entrance of their own (RFC 1929).
+func TestSOCKSPasswords(t *testing.T) {
+	t.Parallel()
+	commands := make(chan string, 1)
+	l := start(t, allow(), func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			commands <- req.Command
+			return networkproxy.Allow(), nil
+		})
+	})
+	l.host("new.example", 80, testnet.Echo(t).Addr())
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	l.ServeSOCKSPasswords(ln, map[string]string{"curl": "secret"})
+
+	dial := func(auth *proxy.Auth) (net.Conn, error) {
+		client, err := proxy.SOCKS5("tcp", ln.Addr().String(), auth, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := client.Dial("tcp", "new.example:80")
+		if err == nil {
+			t.Cleanup(func() { conn.Close() })
+		}
+		return conn, err
+	}
+	for _, test := range []struct {
+		auth    *proxy.Auth
+		command string
+	}{{nil, ""}, {&proxy.Auth{User: "curl", Password: "secret"}, "curl"}} {
+		conn, err := dial(test.auth)
+		if err != nil {
+			t.Fatalf("%v: %v", test.auth, err)
+		}
+		if got := <-commands; got != test.command {
+			t.Errorf("%v: the decider was told of the command %q", test.auth, got)
+		}
+		if err := echoes(conn); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, auth := range []*proxy.Auth{{User: "curl", Password: "guess"}, {User: "nobody", Password: "secret"}} {
+		if _, err := dial(auth); err == nil {
+			t.Errorf("%v was let in", auth)
+		}
+	}
+	if strings.Contains(l.log.String(), "secret") || strings.Contains(l.log.String(), "guess") {
+		t.Errorf("a password is in the log: %s", l.log)
+	}
+}
+
+// Off by default; on where asked, within the clamp.
+func TestSOCKSListener(t *testing.T) {
+	t.Parallel()
+	if l := start(t, allow(), nil); l.SOCKSAddr() != "" {
+		t.Errorf("SOCKS5 listens on %s, and nobody asked", l.SOCKSAddr())
+	}
+	clamped := start(t, withSOCKS(allow()), func(b *networkproxy.Builder) { b.SOCKSAddr("0.0.0.0:0") })
+	if addr := netip.MustParseAddrPort(clamped.SOCKSAddr()); !addr.Addr().IsLoopback() {
+		t.Errorf("SOCKS5 listens on %v", addr)
+	}
+	if got := strings.Join(clamped.Warnings(), "\n"); !strings.Contains(got, "SOCKS5 proxy") {
+		t.Errorf("no warning of the clamp: %q", got)
+	}
+
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	handed := start(t, withSOCKS(allow()), func(b *networkproxy.Builder) { b.SOCKSAddr("").SOCKSListener(ln) })
+	if handed.SOCKSAddr() != ln.Addr().String() {
+		t.Errorf("SOCKS5 listens on %s, not on the listener that was handed in", handed.SOCKSAddr())
+	}
+
+	unused, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, allow(), func(b *networkproxy.Builder) { b.SOCKSAddr("").SOCKSListener(unused) })
+	if _, err := unused.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a listener that is not served: %v; it should be closed", err)
+	}
+
+	for name, b := range map[string]*networkproxy.Builder{
+		"nil":  networkproxy.NewBuilder().Config(allow()).SOCKSListener(nil),
+		"both": networkproxy.NewBuilder().Config(allow()).SOCKSAddr("127.0.0.1:0").SOCKSListener(ln),
+		"shared": networkproxy.NewBuilder().Config(withSOCKS(allow())).
+			HTTPAddr("127.0.0.1:18123").AdminAddr("127.0.0.1:0").SOCKSAddr("127.0.0.1:18123"),
+	} {
+		if _, err := b.Build(); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// When Shutdown has returned, nothing of what was under way is left: no
+// handshake, no tunnel, no association.
+func TestSOCKSShutdownLeavesNothing(t *testing.T) {
+	testnet.Leaks(t)
+	asked := make(chan struct{})
+	l := start(t, withSOCKS(allow("allowed.example")), func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(ctx context.Context, _ networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			asked <- struct{}{}
+			<-ctx.Done()
+			return networkproxy.Allow(), nil
+		})
+	})
+	l.host("allowed.example", 7, testnet.Echo(t).Addr())
+	l.hostUDP("allowed.example", 7, testnet.EchoUDP(t, "127.0.0.1"))
+
+	handshake := l.socks()
+	handshake.Write([]byte{5})
+	tunnel := l.tunnel("allowed.example", 7)
+	if err := echoes(tunnel); err != nil {
+		t.Fatal(err)
+	}
+	undecided := l.socks()
+	undecided.Write(append([]byte{5, 1, 0, 5, 1, 0}, wireName("new.example", 80)...))
+	<-asked
+	u := l.associate()
+	u.send(wireName("allowed.example", 7), "ping")
+	u.expect("ping", publicAddr+":7")
+	u.send(wireName("new.example", 7), "ping")
+	<-asked
+
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := l.LiveTargets(); n != 0 {
+		t.Errorf("%d connections to targets are left", n)
+	}
+	for _, conn := range []net.Conn{handshake, tunnel, undecided, u.control} {
+		conn.SetReadDeadline(noLaterThan())
+		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%v is still open", conn.LocalAddr())
+		}
+		conn.Close()
+	}
+	u.conn.Close()
+}
+
+// One table of verdicts holds for every way that SOCKS5 has to name a target,
+// and it is the one that Explain gives.
+func TestSOCKSVerdicts(t *testing.T) {
+	t.Parallel()
+	config := withSOCKS(allow("*.example", "localhost:3000", "10.1.0.0/16", "203.0.113.0/24", "93.184.215.14", "only.test:443"))
+	config.Policy.DeniedDomains = []string{"denied.example", "**.tracker.example", "198.41.0.4", "x.example:25"}
+	l := start(t, config, nil)
+	tcp, udp := testnet.Echo(t).Addr(), testnet.EchoUDP(t, "127.0.0.1")
+	reach := func(addr string, ports ...uint16) {
+		for _, port := range ports {
+			at := netip.AddrPortFrom(netip.MustParseAddr(addr), port)
+			l.net.Map(at, tcp)
+			l.net.MapUDP(at, udp)
+		}
+	}
+	reach(publicAddr, 53, 443)
+	reach("10.1.2.3", 53)
+	reach("127.0.0.1", 3000)
+	for name, addrs := range map[string][]string{
+		"a.example": {publicAddr}, "b.a.example": {publicAddr}, "xn--bcher-kva.example": {publicAddr}, "only.test": {publicAddr},
+		"inner.example": {"10.0.0.1"}, "mixed.example": {publicAddr, "fd00::1"}, "root.example": {"198.41.0.4"},
+		"mapped.example": {"::ffff:127.0.0.1"}, "x.example": {publicAddr},
+	} {
+		l.dns.Set(name, testnet.Addrs(addrs...))
+	}
+	tests := []struct {
+		host string
+		port uint16
+	}{
+		{"a.example", 53}, {"A.Example.", 53}, {"b.a.example", 53}, {"bücher.example", 53}, {"example", 53},
+		{"only.test", 443}, {"only.test", 53}, {"other.test", 53},
+		{"denied.example", 53}, {"Denied.EXAMPLE.", 53}, {"tracker.example", 53}, {"t.tracker.example", 53},
+		{"x.example", 25}, {"x.example", 53},
+		{publicAddr, 53}, {"::ffff:" + publicAddr, 53}, {"93.184.215.15", 53}, {"203.0.113.9", 53},
+		{"198.41.0.4", 53}, {"::ffff:198.41.0.4", 53}, {"root.example", 53},
+		{"10.1.2.3", 53}, {"10.2.0.1", 53}, {"::ffff:10.1.2.3", 53}, {"169.254.169.254", 80}, {"fd00::1", 53}, {"fe80::1", 53},
+		{"127.0.0.1", 3000}, {"::1", 3000}, {"localhost", 3000}, {"localhost", 3001}, {"a.localhost", 3000},
+		{"0.0.0.0", 3000}, {"::", 3000}, {"64:ff9b::a00:1", 53}, {"2002:a00:1::", 53},
+		{"inner.example", 53}, {"mixed.example", 53}, {"mapped.example", 53},
+		{"", 53}, {"a..example", 53}, {"127.1", 3000}, {"0x7f000001", 3000}, {"2130706433", 3000}, {"a.example", 0}, {"a_b.example\x00", 53},
+	}
+	for _, test := range tests {
+		t.Run(fmt.Sprintf("%q:%d", test.host, test.port), func(t *testing.T) {
+			want, err := l.Explain(context.Background(), networkproxy.PolicyRequest{
+				Protocol: networkproxy.ProtocolSOCKS5TCP, Host: test.host, Port: test.port,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			// What only the addresses of the name decide.
+			switch test.host {
+			case "inner.example", "mixed.example", "mapped.example":
+				want.Allowed, want.Reason = false, networkproxy.ReasonNotAllowedLocal
+			case "root.example":
+				want.Allowed, want.Reason = false, networkproxy.ReasonDenied
+			}
+			spellings := map[string][]byte{"as a name": wireName(test.host, test.port)}
+			if a, err := netip.ParseAddr(test.host); err == nil {
+				spellings["as an address"] = wireAddr(netip.AddrPortFrom(a, test.port))
+			}
+			for spelling, dst := range spellings {
+				if got := l.verdictTCP(t, dst); got != want.Reason {
+					t.Errorf("CONNECT %s: %q, want %q", spelling, got, want.Reason)
+				}
+				if got := l.verdictUDP(t, dst); got != want.Reason {
+					t.Errorf("a datagram, %s: %q, want %q", spelling, got, want.Reason)
+				}
+			}
+		})
+	}
+}

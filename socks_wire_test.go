@@ -1,0 +1,263 @@
+// RFC 1928, byte by byte.
+
+package networkproxy_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// unhex reads bytes written in hexadecimal, with spaces as they please.
+func unhex(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// failure is a reply of RFC 1928 section 6 that says no: 10 bytes.
+func failure(code string) string { return "05 " + code + " 00 01 00000000 0000" }
+
+func TestSOCKSConformance(t *testing.T) {
+	t.Parallel()
+	config := withSOCKS(allow("allowed.example", publicAddr, "2606:2800:21f::1", "*"))
+	config.EnableSOCKS5UDP = false
+	l := start(t, config, nil)
+	echo := testnet.Echo(t)
+	l.host("allowed.example", 7, echo.Addr())
+	l.net.Map(netip.MustParseAddrPort("[2606:2800:21f::1]:7"), echo.Addr())
+
+	const (
+		greeting = "05 01 00"
+		accepted = "05 00"
+		allowed  = "03 0f 616c6c6f7765642e6578616d706c65 0007" // allowed.example:7
+		v4       = "01 5db8d70e 0007"                          // 93.184.215.14:7
+		v6       = "04 26062800021f00000000000000000001 0007"
+	)
+	name := func(s string) string { return hex.EncodeToString(wireName(s, 7)) }
+	// success stands for a reply that opens a tunnel; "ping" goes through it.
+	const success = "success"
+	tests := []struct{ name, send, want string }{
+		// Section 3: the methods.
+		{"no methods", "05 00", "05 ff"},
+		{"user and password only", "05 01 02", "05 ff"},
+		{"GSSAPI and private methods", "05 03 01 80 fe", "05 ff"},
+		{"0xff is no method to choose", "05 01 ff", "05 ff"},
+		{"the last of many methods", "05 03 02 80 00 05 01 00" + v4, accepted + success},
+		{"255 methods", "05 ff" + strings.Repeat("00", 255) + "05 01 00" + v4, accepted + success},
+		{"SOCKS4", "04 01 0050 5db8d70e 00", ""},
+		{"HTTP", hex.EncodeToString([]byte("GET http://allowed.example/ HTTP/1.1\r\n\r\n")), ""},
+		{"TLS", "16 03 01 00 05 01 00 00 01 00", ""},
+		{"a greeting cut short", "05 02 00", ""},
+
+		// Section 4: the request.
+		{"CONNECT by name", greeting + "05 01 00" + allowed, accepted + success},
+		{"CONNECT by IPv4", greeting + "05 01 00" + v4, accepted + success},
+		{"CONNECT by IPv6", greeting + "05 01 00" + v6, accepted + success},
+		{"IPv4-mapped IPv6 is IPv4", greeting + "05 01 00 04 00000000000000000000ffff5db8d70e 0007", accepted + success},
+		{"BIND", greeting + "05 02 00" + v4, accepted + failure("07")},
+		{"BIND by name", greeting + "05 02 00" + allowed, accepted + failure("07")},
+		{"UDP ASSOCIATE that is off", greeting + "05 03 00 01 00000000 0000", accepted + failure("07")},
+		{"command 0", greeting + "05 00 00" + v4, accepted + failure("07")},
+		{"command 4", greeting + "05 04 00" + v4, accepted + failure("07")},
+		{"command 0xf0, Tor's RESOLVE", greeting + "05 f0 00" + allowed, accepted + failure("07")},
+		{"another version", greeting + "04 01 00" + v4, accepted},
+		{"a request cut short", greeting + "05 01 00 01 5db8d7", accepted},
+		{"a name cut short", greeting + "05 01 00 03 0f 616c", accepted},
+		{"no port", greeting + "05 01 00 01 5db8d70e 00", accepted},
+
+		// Section 5: the address.
+		{"address type 0", greeting + "05 01 00 00 5db8d70e 0007", accepted + failure("08")},
+		{"address type 2", greeting + "05 01 00 02 5db8d70e 0007", accepted + failure("08")},
+		{"address type 5", greeting + "05 01 00 05 5db8d70e 0007", accepted + failure("08")},
+		{"address type 0xff", greeting + "05 01 00 ff", accepted + failure("08")},
+		{"an empty name", greeting + "05 01 00 03 00 0007", accepted + failure("02")},
+		{"port 0", greeting + "05 01 00 01 5db8d70e 0000", accepted + failure("02")},
+		{"a name with port 0", greeting + "05 01 00 03 0f 616c6c6f7765642e6578616d706c65 0000", accepted + failure("02")},
+		{"NUL in a name", greeting + "05 01 00" + name("allowed.example\x00.evil"), accepted + failure("02")},
+		{"NUL after a name", greeting + "05 01 00" + name("allowed.example\x00"), accepted + failure("02")},
+		{"a line feed in a name", greeting + "05 01 00" + name("allowed.example\n"), accepted + failure("02")},
+		{"a space in a name", greeting + "05 01 00" + name("allowed. example"), accepted + failure("02")},
+		{"a percent escape", greeting + "05 01 00" + name("allowed%2eexample"), accepted + failure("02")},
+		{"not UTF-8", greeting + "05 01 00" + name("allowed\xff.example"), accepted + failure("02")},
+		{"a name with its port", greeting + "05 01 00" + name("allowed.example:7"), accepted + failure("02")},
+		{"an empty label", greeting + "05 01 00" + name("allowed..example"), accepted + failure("02")},
+		{"255 bytes", greeting + "05 01 00" + name(strings.Repeat("abcd.", 51)), accepted + failure("02")},
+		{"a name in capitals, with the root's dot", greeting + "05 01 00" + name("ALLOWED.Example."), accepted + success},
+		{"an IPv4 address as a name", greeting + "05 01 00" + name(publicAddr), accepted + success},
+		{"an IPv6 address as a name", greeting + "05 01 00" + name("2606:2800:21f::1"), accepted + success},
+		{"an IPv6 address as a name, in brackets", greeting + "05 01 00" + name("[2606:2800:21f::1]"), accepted + success},
+		{"loopback as a name", greeting + "05 01 00" + name("127.0.0.1"), accepted + failure("02")},
+		{"loopback as a name, mapped", greeting + "05 01 00" + name("::ffff:127.0.0.1"), accepted + failure("02")},
+		{"loopback, shortened", greeting + "05 01 00" + name("127.1"), accepted + failure("02")},
+		{"loopback, as a number", greeting + "05 01 00" + name("2130706433"), accepted + failure("02")},
+		{"loopback, in hexadecimal", greeting + "05 01 00" + name("0x7f.1"), accepted + failure("02")},
+		{"loopback, mapped", greeting + "05 01 00 04 00000000000000000000ffff7f000001 0007", accepted + failure("02")},
+		{"unspecified", greeting + "05 01 00 01 00000000 0007", accepted + failure("02")},
+	}
+	for _, test := range tests {
+		for _, how := range []string{"at once", "byte by byte"} {
+			t.Run(test.name+", "+how, func(t *testing.T) {
+				t.Parallel()
+				conn := dialSOCKS(t, l.SOCKSAddr())
+				send := unhex(t, test.send)
+				tunnel := strings.HasSuffix(test.want, success)
+				if tunnel {
+					send = append(send, "ping"...) // does not wait for the reply
+				}
+				if how == "at once" {
+					conn.Write(send)
+				} else {
+					for i := range send {
+						conn.Write(send[i : i+1]) // the proxy may have closed
+					}
+				}
+				conn.CloseWrite()
+				got, err := io.ReadAll(conn)
+				if err != nil && !isReset(err) {
+					t.Fatal(err)
+				}
+				want := unhex(t, strings.TrimSuffix(test.want, success))
+				if tunnel {
+					if !bytes.HasPrefix(got, want) {
+						t.Fatalf("got % x, want % x", got, want)
+					}
+					r := bytes.NewReader(got[len(want):])
+					code, bound, err := readReply(r)
+					if err != nil || code != 0 || !bound.Addr().IsLoopback() || bound.Port() == 0 {
+						t.Fatalf("reply %d, bound to %v, %v", code, bound, err)
+					}
+					if rest, _ := io.ReadAll(r); string(rest) != "ping" {
+						t.Errorf("%q came through the tunnel", rest)
+					}
+					return
+				}
+				if !bytes.Equal(got, want) {
+					t.Errorf("got % x, want % x", got, want)
+				}
+			})
+		}
+	}
+	t.Cleanup(func() {
+		for _, name := range l.dns.Queries() {
+			if name != "allowed.example" {
+				t.Errorf("%q was looked up", name)
+			}
+		}
+	})
+}
+
+// The handshake has a deadline; nothing outlasts it, and it does not outlast
+// the handshake.
+func TestSOCKSHandshakeDeadline(t *testing.T) {
+	t.Parallel()
+	asked, answer := make(chan struct{}), make(chan struct{})
+	l := start(t, withSOCKS(allow()), func(b *networkproxy.Builder) {
+		networkproxy.SetHandshakeTime(b, 200*time.Millisecond)
+		b.PolicyDecider(func(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			close(asked)
+			<-answer
+			return networkproxy.Allow(), nil
+		})
+	})
+	l.host("slow.example", 7, testnet.Echo(t).Addr())
+
+	// This one is through with its handshake.
+	waiting := l.socks()
+	replied := make(chan error, 1)
+	go func() {
+		code, _, err := socksRequest(waiting, socksConnect, wireName("slow.example", 7))
+		if err == nil && code != 0 {
+			err = fmt.Errorf("reply %d", code)
+		}
+		replied <- err
+	}()
+	<-asked
+
+	// These are not, each stuck at another byte.
+	said := append([]byte{5, 1, 0, 5, 1, 0}, wireName("slow.example", 7)...)
+	var stuck []net.Conn
+	for i := range 300 {
+		conn := l.socks()
+		conn.Write(said[:i%len(said)])
+		stuck = append(stuck, conn)
+	}
+	for i, conn := range stuck {
+		got, err := io.ReadAll(conn)
+		if err != nil && !isReset(err) || len(got) > 0 && string(got) != "\x05\x00" {
+			t.Fatalf("stuck after %d bytes: % x, %v", i%len(said), got, err)
+		}
+	}
+	eventually(t, "the half-open handshakes are gone", func() bool { return l.tally().Connections == 1 })
+
+	close(answer)
+	if err := <-replied; err != nil {
+		t.Fatalf("the one that had made its request: %v", err)
+	}
+	if err := echoes(waiting); err != nil {
+		t.Errorf("its tunnel: %v", err)
+	}
+	// Those that had said something asked for something; the others did not.
+	silent := 0
+	for i := range stuck {
+		if i%len(said) == 0 {
+			silent++
+		}
+	}
+	if got, want := l.tally(), (tally{Connections: 1, Allowed: 1, Refused: len(stuck) - silent}); got != want {
+		t.Errorf("counted %+v, want %+v", got, want)
+	}
+}
+
+// Whatever a client says, it gets the replies of RFC 1928 and nothing else;
+// what the policy does not allow is neither looked up nor reached.
+func FuzzSOCKSConnection(f *testing.F) {
+	l := start(f, withSOCKS(allow()), nil)
+	for _, seed := range []string{
+		"05 01 00 05 01 00 01 5db8d70e 0007", "05 01 00 05 01 00 03 0f 616c6c6f7765642e6578616d706c65 0007 70696e67",
+		"05 01 00 05 01 00 04 26062800021f00000000000000000001 0007", "05 01 00 05 02 00 01 00000000 0000",
+		"05 01 00 05 03 00 01 00000000 0000", "05 01 00 05 01 00 03 00 0007", "05 00", "05 02 01 02", "04 01 0050 7f000001 00",
+		"05 01 00 05 01 00 05 00", "05 01 00 05 09 00 01 7f000001 0050",
+	} {
+		f.Add(unhex(f, seed))
+	}
+	f.Fuzz(func(t *testing.T, said []byte) {
+		conn := dialSOCKS(t, l.SOCKSAddr())
+		defer conn.Close()
+		conn.Write(said)
+		conn.CloseWrite()
+		got, err := io.ReadAll(conn)
+		if err != nil && !isReset(err) {
+			t.Fatal(err)
+		}
+		rest, chosen := bytes.CutPrefix(got, []byte{5, 0})
+		switch {
+		case len(got) == 0, !chosen && bytes.Equal(got, []byte{5, 0xff}), chosen && len(rest) == 0:
+		case chosen:
+			r := bytes.NewReader(rest)
+			code, _, err := readReply(r)
+			associated := code == 0 && bytes.Contains(said, []byte{5, socksAssociate})
+			if err != nil || r.Len() != 0 || !associated && code != 2 && code != 7 && code != 8 {
+				t.Errorf("% x got % x: %d, %v", said, got, code, err)
+			}
+		default:
+			t.Errorf("% x got % x", said, got)
+		}
+		if asked, dialed := l.dns.Queries(), l.net.Dialed(); len(asked)+len(dialed) > 0 {
+			t.Errorf("% x: looked up %q, dialed %v", said, asked, dialed)
+		}
+	})
+}
