@@ -44,7 +44,7 @@ func TestForwardedHeader(t *testing.T) {
 		},
 		{
 			"hop by hop", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nConnection: keep-alive, X-Hop\r\nConnection: x-hop-2,,\r\nX-Hop: 1\r\nX-Hop-2: 2\r\n" +
-				"Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nProxy-Anything: 1\r\nproxy-lower: 1\r\n" +
+				"Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nProxy-Secret: c2VjcmV0\r\nProxy-Anything: 1\r\nproxy-lower: 1\r\n" +
 				"TE: deflate;q=0.5\r\nUpgrade: websocket\r\nTrailer: X-T\r\nX-Stays: 1\r\n\r\n",
 			[]string{"GET / HTTP/1.1", "Host: o.example", "X-Stays: 1"},
 		},
@@ -651,16 +651,16 @@ func TestFailures(t *testing.T) {
 				t.Errorf("GET: %s %+v", a.Status, f)
 			}
 
-			w.request("CONNECT", "o.example:443") // on the same connection
-			a = w.answer("CONNECT!")
-			if a.StatusCode != tt.status || !strings.Contains(a.body, tt.says) || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/plain") {
-				t.Errorf("CONNECT: %s %q", a.Status, a.body)
-			}
-
-			w.get("http://o.example/", "Connection: Upgrade", "Upgrade: websocket")
+			w.get("http://o.example/", "Connection: Upgrade", "Upgrade: websocket") // on the same connection
 			a = w.answer("GET")
 			if f := a.refusal(t); a.StatusCode != tt.status || f.Reason != tt.reason {
 				t.Errorf("Upgrade: %s %+v", a.Status, f)
+			}
+
+			w.request("CONNECT", "o.example:443")
+			a = w.answer("CONNECT!")
+			if a.StatusCode != tt.status || !strings.Contains(a.body, tt.says) || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/plain") {
+				t.Errorf("CONNECT: %s %q", a.Status, a.body)
 			}
 			if n := len(l.Blocked()); n != 0 {
 				t.Errorf("%d failures were recorded as refusals", n)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -33,6 +34,9 @@ const tlsTimeout = 10 * time.Second
 // end of the proxy says so; with the latter, requests fail with [ErrClosed].
 // Whoever made the transport need not close it. To drop idle connections
 // before, use [http.Client.CloseIdleConnections].
+//
+// What a decider grants to the transport's requests (see [Decision]) is the
+// transport's: make one for each tool, not for each request.
 //
 // It uses the system's roots and TLS defaults. For other TLS settings, put
 // [Handle.DialContext] into an http.Transport of your own.
@@ -89,12 +93,51 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody()
 		return nil, err
 	}
-	answer, err := t.upstream.RoundTrip(addressed(r, req, v))
+	ctx, done := v.grant.during(r.Context())
+	answer, err := t.upstream.RoundTrip(addressed(ctx, r, req, v))
 	if err != nil {
-		return nil, t.failedWith(req, err)
+		done()
+		return nil, t.failedWith(req, v.unlessRevoked(req, err))
 	}
 	t.count.allowed.Add(1)
+	if v.grant != nil {
+		answer.Body = grantedBody(answer.Body, v, req, done)
+	}
 	return answer, nil
+}
+
+// granted is the content of an answer that a grant let in: it ends with the
+// grant, and counts among what that has under way until it is closed.
+type granted struct {
+	io.ReadCloser
+	verdict Verdict
+	req     *request
+	done    func()
+}
+
+// grantedBody keeps what comes with a switch of protocols writable.
+func grantedBody(body io.ReadCloser, v Verdict, req *request, done func()) io.ReadCloser {
+	g := &granted{body, v, req, done}
+	if w, ok := body.(io.Writer); ok {
+		return struct {
+			*granted
+			io.Writer
+		}{g, w}
+	}
+	return g
+}
+
+func (g *granted) Read(p []byte) (int, error) {
+	n, err := g.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = g.verdict.unlessRevoked(g.req, err)
+	}
+	return n, err
+}
+
+func (g *granted) Close() error {
+	defer g.done()
+	return g.ReadCloser.Close()
 }
 
 // CloseIdleConnections is what http.Client.CloseIdleConnections calls.
@@ -176,8 +219,8 @@ func targetOfURL(u *url.URL) (Protocol, hostname.Target, error) {
 
 // addressed is a request to exactly what was judged. A RoundTripper does not
 // change the request that it is given.
-func addressed(r *http.Request, req *request, v Verdict) *http.Request {
-	out := r.WithContext(context.WithValue(r.Context(), dialKey{}, dialFor{r.Context(), req, v}))
+func addressed(ctx context.Context, r *http.Request, req *request, v Verdict) *http.Request {
+	out := r.WithContext(context.WithValue(ctx, dialKey{}, dialFor{ctx, req, v}))
 	u := *r.URL
 	u.Host = req.target.String()
 	out.URL = &u

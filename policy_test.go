@@ -121,6 +121,7 @@ func TestDialsTheVettedAddressesOnly(t *testing.T) {
 	if a := w.answer("GET"); a.StatusCode != 502 {
 		t.Fatalf("%s %s", a.Status, a.body)
 	}
+	w = l.wire(t)
 	w.request("CONNECT", "[::ffff:93.184.216.34]:8443") // one literal
 	w.answer("GET")
 	want := []netip.AddrPort{netip.MustParseAddrPort("93.184.216.34:8443")}

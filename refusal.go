@@ -123,6 +123,9 @@ func isTimeout(err error) bool {
 func writeAnswer(w http.ResponseWriter, status int, body refusalBody) {
 	var text []byte
 	if body.Protocol == ProtocolHTTPSConnect {
+		// Clients do not ask for a second tunnel on the connection, and one,
+		// Node.js, lets it keep its process alive.
+		w.Header().Set("Connection", "close")
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		text = []byte(body.Message + "\n")
 		if body.Hint != "" {

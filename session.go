@@ -175,6 +175,7 @@ func (s *Session) end() {
 	s.detach()
 	s.handle.sessions.remove(s)
 	s.release()
+	s.handle.enforcer.forget(s.entrance)
 	s.handle.enforcer.live.closeFrom(s.entrance)
 	s.entrance.upstream.CloseIdleConnections()
 	s.handle.log.Info("session closed", "session", s.id)

@@ -617,3 +617,17 @@ func memory() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapInuse + m.StackInuse
 }
+
+// TestRefusedConnectCloses shows that a client is not left with a connection
+// that is of no use to it: Node.js waited for its end.
+func TestRefusedConnectCloses(t *testing.T) {
+	t.Parallel()
+	l := start(t, networkproxy.DefaultConfig(), func(b *networkproxy.Builder) { b.RequireSession() })
+	for addr, want := range map[string]int{l.command("").HTTPAddr(): 403, l.HTTPAddr(): 407} {
+		conn, answer := raw(t, "tcp", addr, "CONNECT other.example:443 HTTP/1.1\r\nHost: other.example\r\n\r\n")
+		if _, err := io.ReadAll(answer.Body); answer.StatusCode != want || err != nil {
+			t.Errorf("%s, %v; want %d", answer.Status, err, want)
+		}
+		ends(t, answer.Status, conn)
+	}
+}

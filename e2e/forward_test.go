@@ -36,7 +36,7 @@ func TestLimitedMode(t *testing.T) {
 func TestForwardedHeaders(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{Allowed: []string{"allowed.example"}})
-	res := p.run(t, "curl", "-sS", "--user-agent", "", "--proxy-header", "Proxy-Authorization: Basic eDp5",
+	res := p.run(t, "curl", "-sS", "--user-agent", "", "--proxy-header", "Proxy-Secret: eDp5",
 		"-H", "X-Kept: 1", "-H", "X-Dropped: 1", "-H", "Connection: x-dropped", "-H", "x-unix-socket;",
 		"http://allowed.example/headers?a=1&b=%2f;c").mustSucceed(t)
 	var got struct {
