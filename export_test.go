@@ -4,17 +4,32 @@
 package networkproxy
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"net/http"
 	"net/url"
 	"time"
+
+	"example.com/networkproxy/internal/hostname"
 )
 
 // SetConnect replaces the kernel's connect, so that public addresses can be
 // stood in for by listeners on loopback.
 func SetConnect(b *Builder, connect connectFunc) { b.settings.connect = connect }
+
+// Decide returns the decision that every entry makes of a request for
+// target, before any look-up: a function, so that only the decision is
+// measured.
+func (h *Handle) Decide(protocol Protocol, method, target string) (func(context.Context) Verdict, error) {
+	t, err := hostname.ParseTarget(target)
+	if err != nil {
+		return nil, err
+	}
+	req := &request{query: query{protocol: protocol, target: t, method: method}, from: h.shared}
+	return func(ctx context.Context) Verdict { return h.enforcer.decide(ctx, req) }, nil
+}
 
 // SetConnectUDP is SetConnect for datagrams.
 func SetConnectUDP(b *Builder, connect connectUDPFunc) { b.settings.connectUDP = connect }

@@ -1,0 +1,207 @@
+// What a request costs.
+
+package networkproxy_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// listed is a configuration with n patterns in each list.
+func listed(n int) networkproxy.Config {
+	c := allow("allowed.example", "*.wild.example", "45.32.0.0/16")
+	c.Policy.DeniedDomains = []string{"denied.example", "45.33.0.0/16"}
+	for i := range n {
+		c.Policy.AllowedDomains = append(c.Policy.AllowedDomains, fmt.Sprintf("host%d.some.example", i))
+		c.Policy.DeniedDomains = append(c.Policy.DeniedDomains, fmt.Sprintf("*.bad%d.example", i))
+	}
+	return c
+}
+
+// decisionTargets are one for each way that a decision can go.
+var decisionTargets = []struct {
+	name, target string
+	allowed      bool
+}{
+	{"allow", "allowed.example:443", true},
+	{"allow wildcard", "a.b.c.wild.example:443", true},
+	{"allow address", "45.32.1.1:443", true},
+	{"deny", "denied.example:443", false},
+	{"deny wildcard", "a.b.c.bad7.example:443", false},
+	{"miss", "a.b.c.d.miss.example:443", false},
+	{"local", "[::ffff:127.0.0.1]:443", false},
+}
+
+// TestDecisionDoesNotAllocate holds, whatever the decision and however long
+// the lists.
+func TestDecisionDoesNotAllocate(t *testing.T) {
+	l := start(t, listed(1000), nil)
+	for _, tt := range decisionTargets {
+		decide, err := l.Decide(networkproxy.ProtocolHTTPSConnect, "CONNECT", tt.target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var v networkproxy.Verdict
+		if n := testing.AllocsPerRun(100, func() { v = decide(t.Context()) }); n != 0 {
+			t.Errorf("%s: %v allocations", tt.name, n)
+		}
+		if v.Allowed != tt.allowed {
+			t.Errorf("%s: %+v", tt.name, v)
+		}
+	}
+}
+
+func BenchmarkDecision(b *testing.B) {
+	for _, n := range []int{10, 1_000, 100_000} {
+		l := start(b, listed(n), nil)
+		for _, tt := range decisionTargets {
+			b.Run(fmt.Sprintf("%s/%d", tt.name, n), func(b *testing.B) {
+				decide, err := l.Decide(networkproxy.ProtocolHTTPSConnect, "CONNECT", tt.target)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					if decide(b.Context()).Allowed != tt.allowed {
+						b.Fatal(tt.target)
+					}
+				}
+			})
+		}
+		l.Close()
+	}
+}
+
+// exchange sends a request on a kept connection and reads the answer's header
+// and length bytes of content.
+func exchange(b *testing.B, c net.Conn, r *bufio.Reader, request []byte, want string) {
+	if _, err := c.Write(request); err != nil {
+		b.Fatal(err)
+	}
+	answer, err := http.ReadResponse(r, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil || answer.Status[:3] != want {
+		b.Fatalf("%s, %v", answer.Status, err)
+	}
+}
+
+// BenchmarkForward is one GET of 1 KiB after the other on one connection, and
+// many at once. The client's own work is part of it.
+func BenchmarkForward(b *testing.B) {
+	l := start(b, allow("o.example"), nil)
+	content := bytes.Repeat([]byte("x"), 1024)
+	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(content), content)
+	l.serve("o.example", 80, func(c *net.TCPConn) {
+		r := bufio.NewReader(c)
+		for readHead(r) != "" {
+			if _, err := c.Write(answer); err != nil {
+				return
+			}
+		}
+	})
+	request := []byte("GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n\r\n")
+	b.Run("one", func(b *testing.B) {
+		c := dialBench(b, l.HTTPAddr())
+		r := bufio.NewReader(c)
+		b.ReportAllocs()
+		for b.Loop() {
+			exchange(b, c, r, request, "200")
+		}
+	})
+	b.Run("parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			c := dialBench(b, l.HTTPAddr())
+			r := bufio.NewReader(c)
+			for pb.Next() {
+				exchange(b, c, r, request, "200")
+			}
+		})
+	})
+}
+
+func BenchmarkRefuse(b *testing.B) {
+	l := start(b, allow("o.example"), nil)
+	c := dialBench(b, l.HTTPAddr())
+	r := bufio.NewReader(c)
+	request := []byte("GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n")
+	b.ReportAllocs()
+	for b.Loop() {
+		exchange(b, c, r, request, "403")
+	}
+}
+
+// BenchmarkConnect is a whole tunnel: dial, CONNECT, one byte there and back,
+// close.
+func BenchmarkConnect(b *testing.B) {
+	l := start(b, allow("o.example"), nil)
+	l.host("o.example", 443, testnet.Echo(b).Addr())
+	request := []byte("CONNECT o.example:443 HTTP/1.1\r\nHost: o.example:443\r\n\r\nx")
+	buf := make([]byte, 256)
+	b.ReportAllocs()
+	for b.Loop() {
+		c, err := net.Dial("tcp", l.HTTPAddr())
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.Write(request)
+		n := 0
+		for n == 0 || buf[n-1] != 'x' {
+			m, err := c.Read(buf[n:])
+			if err != nil {
+				b.Fatal(err)
+			}
+			n += m
+		}
+		// A reset leaves no port waiting behind: there are more rounds than
+		// ports.
+		c.(*net.TCPConn).SetLinger(0)
+		c.Close()
+	}
+}
+
+// BenchmarkStream moves content through a tunnel.
+func BenchmarkStream(b *testing.B) {
+	const size = 1 << 20
+	l := start(b, allow("o.example"), nil)
+	l.serve("o.example", 443, func(c *net.TCPConn) {
+		content := make([]byte, size)
+		for {
+			if _, err := c.Write(content); err != nil {
+				return
+			}
+		}
+	})
+	c := l.connect("o.example:443")
+	buf := make([]byte, 64<<10)
+	b.SetBytes(size)
+	b.ReportAllocs()
+	for b.Loop() {
+		for left := size; left > 0; {
+			n, err := c.Read(buf[:min(left, len(buf))])
+			if err != nil {
+				b.Fatal(err)
+			}
+			left -= n
+		}
+	}
+}
+
+func dialBench(b *testing.B, addr string) net.Conn {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { c.Close() })
+	return c
+}
