@@ -240,6 +240,7 @@ func TestBytesThatAreNoRequest(t *testing.T) {
 		{"half a request line", false, "GET http://all", true},
 		{"half a header", false, "GET http://allowed.example/ HTTP/1.1\r\nHo", true},
 		{"nothing behind a request", true, "", false},
+		{"half a request behind another", true, "GET http://all", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -97,6 +97,13 @@ func (w *response) sendContinue() {
 	bw.Flush() // an error shows in the answer as well
 }
 
+// noContinue makes it too late for a 100.
+func (w *response) noContinue() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begun = true
+}
+
 func (w *response) continued() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -241,9 +241,11 @@ func (k *conn) serve(ctx context.Context, r *http.Request) (again bool) {
 				// What there is of the answer; that it is not whole, the
 				// end of the connection tells.
 				k.SetWriteDeadline(time.Now().Add(lingerTime))
+				w.noContinue()
 				k.bw.Flush()
 			}
 			k.Conn.Close()
+			w.body.Close() // who still reads the content has the buffers
 			k.release()
 			return
 		}
