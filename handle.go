@@ -64,7 +64,8 @@ func newHandle(s *settings, first *loaded) *Handle {
 	h.shared = newEntrance(h.drain, h.enforcer, Attribution{})
 	h.sessions = newSessions(s.requireSession)
 	h.http = newHTTPProxy(h.enforcer, h.sessions)
-	h.socks = newSOCKSProxy(h.enforcer, s.socks, first.Config.EnableSOCKS5UDP, nil)
+	h.socks = newSOCKSProxy(h.enforcer, s.socks, first.Config.EnableSOCKS5UDP, h.sessions.authenticate)
+	h.socks.requireSession = s.requireSession
 	h.admin = newAdminServer(h)
 	return h
 }

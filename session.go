@@ -56,13 +56,20 @@ type Session struct {
 	token    token
 	group    *track.Group // its client connections
 
-	listeners  []net.Listener
+	listeners  []sessionListener
 	httpAddr   string
+	socksAddr  string
 	unixSocket string
 
 	cancel context.CancelCauseFunc // begins the end
 	detach func() bool             // from OpenSession's context
 	done   chan struct{}
+}
+
+// sessionListener is a listener of a session's own, and who serves it.
+type sessionListener struct {
+	net.Listener
+	serve func(*entranceListener) error
 }
 
 // errSessionClosed is why what is under way for a session ends with it.
@@ -119,45 +126,53 @@ func (h *Handle) OpenSessionWith(ctx context.Context, c SessionConfig) (*Session
 	}
 	s.detach = context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
 	context.AfterFunc(ends, s.end) // last: it needs all of the above
-	h.log.Info("session opened", "session", s.id, "http", s.httpAddr, "unix_socket", s.unixSocket)
+	h.log.Info("session opened", "session", s.id, "http", s.httpAddr, "socks", s.socksAddr, "unix_socket", s.unixSocket)
 	return s, nil
 }
 
 // listen opens the session's listeners. Its caller closes those that were
 // opened when one fails.
 func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
-	if !c.SharedPort {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", ephemeral)
+	h := s.handle
+	opened := func(l net.Listener, err error, serve func(*entranceListener) error) (string, error) {
 		if err != nil {
+			return "", err
+		}
+		s.listeners = append(s.listeners, sessionListener{l, serve})
+		h.enforcer.own.add(l.Addr())
+		return l.Addr().String(), nil
+	}
+	var tcp net.ListenConfig
+	var err error
+	if !c.SharedPort {
+		l, lerr := tcp.Listen(ctx, "tcp", ephemeral)
+		if s.httpAddr, err = opened(l, lerr, h.http.serve); err != nil {
 			return err
 		}
-		s.opened(l)
-		s.httpAddr = l.Addr().String()
+	}
+	if !c.SharedPort && h.socksAddr != "" {
+		l, lerr := tcp.Listen(ctx, "tcp", ephemeral)
+		if s.socksAddr, err = opened(l, lerr, h.socks.serve); err != nil {
+			return err
+		}
 	}
 	if c.UnixSocket != "" {
-		l, err := listenUnix(ctx, c.UnixSocket)
-		if err != nil {
+		l, lerr := listenUnix(ctx, c.UnixSocket)
+		if s.unixSocket, err = opened(l, lerr, h.http.serve); err != nil {
 			return err
 		}
-		s.opened(l)
-		s.unixSocket = c.UnixSocket
 	}
 	return nil
-}
-
-func (s *Session) opened(l net.Listener) {
-	s.listeners = append(s.listeners, l)
-	s.handle.enforcer.own.add(l.Addr())
 }
 
 // ephemeral is where a session listens: loopback, any free port.
 const ephemeral = "127.0.0.1:0"
 
 // serve serves one of the session's listeners until it is closed.
-func (s *Session) serve(l net.Listener) {
+func (s *Session) serve(l sessionListener) {
 	h := s.handle
-	err := h.http.serve(&entranceListener{
-		Listener: &track.Listener{Inner: l, Group: s.group, Logger: h.log},
+	err := l.serve(&entranceListener{
+		Listener: &track.Listener{Inner: l.Listener, Group: s.group, Logger: h.log},
 		from:     s.entrance,
 	})
 	if err == nil {
@@ -197,6 +212,10 @@ func (s *Session) ID() string { return s.id }
 // HTTPAddr is the host:port of the session's own HTTP proxy; empty with
 // [SessionConfig.SharedPort].
 func (s *Session) HTTPAddr() string { return s.httpAddr }
+
+// SOCKSAddr is the host:port of the session's own SOCKS5 proxy; empty with
+// [SessionConfig.SharedPort], and where enable_socks5 was false at the start.
+func (s *Session) SOCKSAddr() string { return s.socksAddr }
 
 // UnixSocket is the path of the session's unix socket; empty if it has none.
 func (s *Session) UnixSocket() string { return s.unixSocket }
@@ -280,11 +299,16 @@ func (t *sessions) remove(s *Session) {
 	delete(t.open, s)
 }
 
-// refuse lets no more sessions in.
+// refuse lets no more sessions in, and no more clients of those there are.
 func (t *sessions) refuse() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true
+	for s := range t.open {
+		for _, l := range s.listeners {
+			l.Close()
+		}
+	}
 }
 
 // wait waits for the sessions, whose contexts have ended, to be gone.

@@ -46,6 +46,8 @@ type socksProxy struct {
 	relays bool // UDP ASSOCIATE is on
 	budget flowBudget
 	server *socks5.Server
+
+	requireSession bool // clients of the shared listener must name one
 }
 
 // newSOCKSProxy makes a proxy that takes clients as they come. Where
@@ -58,7 +60,7 @@ func newSOCKSProxy(e *enforcer, limits socksLimits, relays bool, authenticate fu
 		methods = append(methods, passwordMethod(authenticate))
 	}
 	s.server = socks5.NewServer(
-		socks5.WithAuthMethods(append(methods, socks5.NoAuthAuthenticator{})),
+		socks5.WithAuthMethods(append(methods, anonymousMethod{s})),
 		socks5.WithResolver(noLookup{}),
 		socks5.WithDial(func(context.Context, string, string) (net.Conn, error) { return nil, errNotHere }),
 		socks5.WithConnectHandle(handler(s.connect)),
@@ -304,8 +306,23 @@ type credentials struct {
 
 func (c credentials) Valid(user, password, _ string) bool {
 	from, ok := c.find(user, password)
-	if ok {
-		c.conn.from = from
+	if !ok || c.conn.from.id != "" && c.conn.from != from {
+		return false // a session's own listener has said who it is
 	}
-	return ok
+	c.conn.from = from
+	return true
+}
+
+// anonymousMethod takes clients without credentials (RFC 1928 section 3), but
+// for those that must name a session.
+type anonymousMethod struct{ of *socksProxy }
+
+func (anonymousMethod) GetCode() uint8 { return statute.MethodNoAuth }
+
+func (m anonymousMethod) Authenticate(r io.Reader, w io.Writer, client string) (*socks5.AuthContext, error) {
+	if m.of.requireSession && w.(*socksConn).from.id == "" {
+		w.Write([]byte{statute.VersionSocks5, statute.MethodNoAcceptable})
+		return nil, errSessionRequired
+	}
+	return socks5.NoAuthAuthenticator{}.Authenticate(r, w, client)
 }

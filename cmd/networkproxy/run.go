@@ -75,7 +75,7 @@ func (p *program) openSession(ctx context.Context, config *configFlags, argv []s
 	if err != nil {
 		return nil, nil, err
 	}
-	b.HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").RequireSession()
+	b.HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").SOCKSAddr("127.0.0.1:0").RequireSession()
 	if *config.tokenFile == "" {
 		b.AdminToken(rand.Text()) // or the command could change its own policy
 	}

@@ -1,0 +1,170 @@
+// Sessions by SOCKS5: their own listeners, and tokens on the shared one.
+
+package networkproxy_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// bySOCKS asks a SOCKS5 listener for name:port, with a password unless that is
+// empty, and returns the connection and what was answered: the refused method
+// (0xFF), the failed password (0xFE), or the reply.
+func bySOCKS(t testing.TB, addr, password, name string, port uint16) (net.Conn, byte) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(patience))
+	read := func(n int) []byte {
+		b := make([]byte, n)
+		if _, err := io.ReadFull(conn, b); err != nil {
+			t.Fatalf("SOCKS: %v", err)
+		}
+		return b
+	}
+	// Clients with a password offer to do without it, too (RFC 1928 section 3).
+	methods := []byte{5, 1, 0}
+	if password != "" {
+		methods = []byte{5, 2, 0, 2}
+	}
+	conn.Write(methods)
+	switch method := read(2)[1]; method {
+	case 0xFF:
+		return conn, 0xFF
+	case 2: // RFC 1929
+		conn.Write(append([]byte{1, 1, 'x', byte(len(password))}, password...))
+		if read(2)[1] != 0 {
+			return conn, 0xFE
+		}
+	}
+	request := append([]byte{5, 1, 0, 3, byte(len(name))}, name...)
+	conn.Write(binary.BigEndian.AppendUint16(request, port))
+	reply := read(4)
+	if reply[1] == 0 {
+		read(map[byte]int{1: 6, 4: 18}[reply[3]])
+	}
+	return conn, reply[1]
+}
+
+func TestSessionsBySOCKS(t *testing.T) {
+	t.Parallel()
+	const noMethod, noPassword, refused = 0xFF, 0xFE, 2
+	for _, required := range []bool{false, true} {
+		asked := make(chan string, 1)
+		config := allow("echo.example")
+		config.EnableSOCKS5 = true
+		l := start(t, config, func(b *networkproxy.Builder) {
+			b.SOCKSAddr("127.0.0.1:0")
+			if required {
+				b.RequireSession()
+			}
+			b.PolicyDecider(func(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+				asked <- req.Command
+				return networkproxy.Deny("no"), nil
+			})
+		})
+		l.host("echo.example", 22, testnet.Echo(t).Addr())
+		a, b := l.command("a"), l.command("b")
+		anonymous := map[bool]byte{false: 0, true: noMethod}[required]
+		for i, test := range []struct {
+			name, addr, password string
+			want                 byte
+			command              string
+		}{
+			{"shared, without", l.SOCKSAddr(), "", anonymous, ""},
+			{"shared, with a token", l.SOCKSAddr(), a.Token(), 0, "a"},
+			{"shared, unknown", l.SOCKSAddr(), "guess", noPassword, ""},
+			{"own, without", a.SOCKSAddr(), "", 0, "a"},
+			{"own, with its token", a.SOCKSAddr(), a.Token(), 0, "a"},
+			{"own, with another's token", a.SOCKSAddr(), b.Token(), noPassword, ""},
+			{"another's own", b.SOCKSAddr(), "", 0, "b"},
+		} {
+			conn, got := bySOCKS(t, test.addr, test.password, "echo.example", 22)
+			if got != test.want {
+				t.Errorf("required=%t, %s: %#x, want %#x", required, test.name, got, test.want)
+				continue
+			}
+			if got != 0 {
+				continue
+			}
+			if err := echoes(conn); err != nil {
+				t.Errorf("%s: %v", test.name, err)
+			}
+			// A name of its own, since a deny stands for a while.
+			if _, got := bySOCKS(t, test.addr, test.password, fmt.Sprintf("other%d.example", i), 22); got != refused {
+				t.Fatalf("%s, refused: %#x", test.name, got)
+			}
+			if command := <-asked; command != test.command {
+				t.Errorf("%s: asked about command %q, want %q", test.name, command, test.command)
+			}
+		}
+		if strings.Contains(l.log.String(), a.Token()) || strings.Contains(l.log.String(), b.Token()) {
+			t.Error("a token is in the log")
+		}
+
+		own, _ := bySOCKS(t, a.SOCKSAddr(), "", "echo.example", 22)
+		shared, _ := bySOCKS(t, l.SOCKSAddr(), a.Token(), "echo.example", 22)
+		other, _ := bySOCKS(t, b.SOCKSAddr(), "", "echo.example", 22)
+		a.Close()
+		ends(t, "tunnel by its own listener", own)
+		ends(t, "tunnel by its token", shared)
+		if err := echoes(other); err != nil {
+			t.Errorf("another's tunnel: %v", err)
+		}
+		if _, got := bySOCKS(t, l.SOCKSAddr(), a.Token(), "echo.example", 22); got != noPassword {
+			t.Errorf("its token afterwards: %#x", got)
+		}
+		if conn, err := net.Dial("tcp", a.SOCKSAddr()); err == nil {
+			conn.Close()
+			t.Error("its listener still accepts")
+		}
+	}
+}
+
+// TestSessionSOCKSIsReleased has sessions with SOCKS end with the proxy.
+func TestSessionSOCKSIsReleased(t *testing.T) {
+	testnet.Leaks(t)
+	config := allow("echo.example")
+	config.EnableSOCKS5, config.EnableSOCKS5UDP = true, true
+	l := start(t, config, func(b *networkproxy.Builder) { b.SOCKSAddr("127.0.0.1:0") })
+	l.host("echo.example", 22, testnet.Echo(t).Addr())
+	s := l.command("")
+	shared := l.open(networkproxy.SessionConfig{SharedPort: true})
+	if s.SOCKSAddr() == "" || shared.SOCKSAddr() != "" {
+		t.Errorf("SOCKS addresses %q and %q", s.SOCKSAddr(), shared.SOCKSAddr())
+	}
+	conn, _ := bySOCKS(t, s.SOCKSAddr(), "", "echo.example", 22)
+	if err := echoes(conn); err != nil {
+		t.Fatal(err)
+	}
+	// While the proxy drains, what is open goes on and nothing new comes.
+	ctx, cancel := context.WithCancel(context.Background())
+	drained := make(chan error, 1)
+	go func() { drained <- l.Shutdown(ctx) }()
+	eventually(t, "the session's listener is closed", func() bool {
+		c, err := net.Dial("tcp", s.SOCKSAddr())
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	if err := echoes(conn); err != nil {
+		t.Errorf("during the drain: %v", err)
+	}
+	cancel()
+	<-drained
+	<-s.Done()
+	ends(t, "after the drain", conn)
+}
