@@ -142,7 +142,7 @@ type trial struct {
 	proxy     *process
 	origin    origin
 	time      time.Duration // how long to measure
-	others    []float64     // percent of the machine that went to other programs meanwhile
+	others    float64       // percent of the machine that went to other programs meanwhile, at worst
 }
 
 // target is the origin as requests name it.
@@ -202,7 +202,7 @@ func (t *trial) measure(d time.Duration, done func() int64, begin func()) (used,
 	u.cpu = after.proxy - before.proxy
 	known := u.cpu + after.self - before.self
 	all := u.elapsed * time.Duration(runtime.NumCPU())
-	t.others = append(t.others, max(0, 100*float64(after.machine-before.machine-known)/float64(all)))
+	t.others = max(t.others, 100*float64(after.machine-before.machine-known)/float64(all))
 	return u, nil
 }
 
