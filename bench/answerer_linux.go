@@ -1,9 +1,13 @@
 // The origin of the request workloads: it answers every request head with the
-// same 100 bytes.
+// same 100 bytes, and closes where the request says so. That it is the one who
+// closes matters: whoever does keeps the connection in TIME-WAIT for a minute,
+// and a client or proxy would keep an ephemeral port with it, of which a run of
+// a few minutes would leave none.
 
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -21,6 +25,8 @@ type answerer struct {
 	ended    chan error
 	buf      [16 << 10]byte
 }
+
+var closeField = []byte("\r\nConnection: close\r\n")
 
 var smallAnswer = []byte(fmt.Sprintf("HTTP/1.1 200 OK\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\n"+
 	"Content-Type: text/plain\r\nContent-Length: 100\r\n\r\n%s", strings.Repeat("x", 99)+"\n"))
@@ -116,6 +122,9 @@ func (o *answerer) answer(fd int) {
 			o.drop(fd)
 			return
 		}
+	}
+	if heads > 0 && bytes.Contains(o.buf[:n], closeField) {
+		o.drop(fd)
 	}
 }
 

@@ -19,7 +19,7 @@ type script struct {
 	tunnel  []byte // the CONNECT request that comes first; empty for none
 	request []byte
 	status  int  // of the answer to request
-	renew   bool // a new connection for every request
+	renew   bool // a new connection for every request, which asks the origin to close
 }
 
 // client plays a script. Done may be read, and record and stop be set, while
@@ -44,6 +44,7 @@ type clientConn struct {
 	tunneled bool      // the CONNECT is answered
 	head     []byte    // of the answer, as far as it has come
 	inBody   bool
+	ending   bool // all is answered, and the other side is to close
 	answer   head
 	left     int64 // of the answer's content
 }
@@ -115,11 +116,16 @@ func (c *client) open(i int) error {
 	return send(fd, c.request)
 }
 
-// next begins the request after one that was answered.
+// next begins the request after one that was answered. It leaves the closing of
+// a connection to the other side: see answerer.
 func (c *client) next(i int) error {
 	conn := &c.conns[i]
-	if c.renew || conn.answer.close || conn.answer.length == untilClose {
+	if conn.answer.length == untilClose {
 		return c.open(i)
+	}
+	if c.renew || conn.answer.close {
+		conn.ending = true
+		return nil
 	}
 	conn.began = time.Now()
 	if err := send(conn.fd, c.request); err != nil {
@@ -144,8 +150,12 @@ func (c *client) read(i int) error {
 	switch {
 	case err == syscall.EAGAIN || err == syscall.EINTR:
 		return nil
+	case n > 0 && conn.ending:
+		return errors.New("the proxy sent more than an answer")
 	case n > 0:
 		return c.take(i, c.buf[:n])
+	case conn.ending:
+		return c.open(i)
 	case conn.inBody && conn.answer.length == untilClose:
 		return c.answered(i)
 	case conn.served > 0 && len(conn.head) == 0 && !conn.inBody:

@@ -49,12 +49,19 @@ func (s *streamer) close() error {
 	s.listener.Close()
 	s.mu.Lock()
 	for c := range s.conns {
-		c.Close()
+		reset(c)
 	}
 	s.conns = nil
 	s.mu.Unlock()
 	s.serving.Wait()
 	return nil
+}
+
+// reset closes a connection so that neither side keeps it in TIME-WAIT: 1,200
+// of them at a time would soon leave no ephemeral port.
+func reset(c net.Conn) {
+	c.(*net.TCPConn).SetLinger(0)
+	c.Close()
 }
 
 func (s *streamer) serve() {
@@ -169,7 +176,8 @@ func (t *trial) connect(c net.Conn) error {
 		return err
 	}
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("the proxy answered CONNECT with %s", answer.Status)
+		why, _ := io.ReadAll(io.LimitReader(answer.Body, 400)) // as much of it as there is
+		return fmt.Errorf("the proxy answered CONNECT with %s: %s", answer.Status, why)
 	}
 	return nil
 }
@@ -216,17 +224,19 @@ func (s *streams) moved() int64 {
 
 func (s *streams) close() {
 	for _, c := range s.conns {
-		c.Close()
+		reset(c)
 	}
 	s.running.Wait()
 }
 
 // openIdle opens n tunnels, moves a byte each way in each, and leaves them.
+// CloseAll ends every tunnel of the origin, from its side first.
 func (t *trial) openIdle(n int) (closeAll func(), err error) {
 	var conns []net.Conn
 	closeAll = func() {
+		t.origin.close()
 		for _, c := range conns {
-			c.Close()
+			reset(c)
 		}
 	}
 	for i := range n {

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 )
 
@@ -65,7 +66,7 @@ func workloads(idle int) []workload {
 		name: "connect-32", title: "CONNECT set-up, 32 at a time", needs: tunnels,
 		origin: startAnswerer, metrics: requestMetrics("tunnel", 1.1),
 		run: func(t *trial) (readings, error) {
-			s := t.get()
+			s := t.get("Connection: close")
 			s.renew = true
 			if !t.contender.blind {
 				s.tunnel = t.connectRequest()
@@ -158,13 +159,13 @@ func (t *trial) connectRequest() []byte {
 }
 
 // get is the script of a client that sends GET after GET, with the fields that
-// a program's client would send.
-func (t *trial) get() script {
+// a program's client would send, and more if given.
+func (t *trial) get(fields ...string) script {
 	return script{
 		to:     t.proxy.http,
 		status: 200,
 		request: fmt.Appendf(nil, "GET http://%[1]s/ HTTP/1.1\r\nHost: %[1]s\r\nUser-Agent: bench\r\n"+
-			"Accept: */*\r\nAccept-Encoding: gzip\r\n\r\n", t.target()),
+			"Accept: */*\r\nAccept-Encoding: gzip\r\n%[2]s\r\n", t.target(), strings.Join(append(fields, ""), "\r\n")),
 	}
 }
 
