@@ -1,5 +1,6 @@
-// The origin and the client of the tunnel workloads: floods one way or the
-// other, and connections that are open and silent.
+// The origin and the client of the workloads that move much or nothing: floods
+// one way or the other, answers with large content, and connections that are
+// open and silent.
 
 package main
 
@@ -22,23 +23,28 @@ const (
 	askDownload = 'd' // send without end
 	askUpload   = 'u' // discard what comes
 	askEcho     = 'e' // send one byte, then stay open
+	askGET      = 'G' // answer HTTP requests with content
 )
 
-// streamer is the origin of the tunnel workloads.
+// streamer is the origin of these workloads.
 type streamer struct {
 	listener net.Listener
+	content  int          // bytes of an answer to GET
 	received atomic.Int64 // bytes of uploads
 	mu       sync.Mutex
 	conns    map[net.Conn]bool
 	serving  sync.WaitGroup
 }
 
-func startStreamer() (origin, error) {
+func startStreamer() (origin, error) { return startContent(0) }
+
+// startContent starts an origin that answers GET with n bytes.
+func startContent(n int) (origin, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	s := &streamer{listener: l, conns: make(map[net.Conn]bool)}
+	s := &streamer{listener: l, content: n, conns: make(map[net.Conn]bool)}
 	s.serving.Go(s.serve)
 	return s, nil
 }
@@ -100,6 +106,29 @@ func (s *streamer) talk(c *net.TCPConn) {
 	case askEcho:
 		c.Write(ask[:])
 		c.Read(ask[:]) // until it ends
+	case askGET:
+		s.answer(c)
+	}
+}
+
+// answer answers every request head that comes with the content.
+func (s *streamer) answer(c net.Conn) {
+	head := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", s.content)
+	content := make([]byte, s.content)
+	buf := make([]byte, 4<<10)
+	for matched := 0; ; {
+		n, err := c.Read(buf)
+		if err != nil {
+			return
+		}
+		var heads int
+		matched, heads = countHeads(matched, buf[:n])
+		for range heads {
+			whole := net.Buffers{head, content} // one writev, as servers do
+			if _, err := whole.WriteTo(c); err != nil {
+				return
+			}
+		}
 	}
 }
 

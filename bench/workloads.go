@@ -54,6 +54,17 @@ func workloads(idle int) []workload {
 			run: func(t *trial) (readings, error) { return t.requests(n, t.get()) },
 		})
 	}
+	for _, size := range []int{64 << 10, 1 << 20} {
+		list = append(list, workload{
+			name: fmt.Sprintf("body-%dk", size>>10), title: fmt.Sprintf("forward GET of %s KiB, 8 connections", count(size>>10)), needs: forwards,
+			origin: func() (origin, error) { return startContent(size) },
+			metrics: []metric{
+				{Name: mRate, Unit: "GB/s"},
+				{Name: mCPU, Title: "CPU per GB", Unit: "ms", Lower: true},
+			},
+			run: func(t *trial) (readings, error) { return t.bodies(8, size) },
+		})
+	}
 	list = append(list, workload{
 		name: "refuse-32", title: "refused GET, 32 connections", needs: judges, host: "refused.example",
 		origin: startAnswerer, metrics: requestMetrics("request", 1.5),
@@ -248,6 +259,13 @@ func (t *trial) requests(n int, s script) (readings, error) {
 		mRate: u.rate(), mCPU: u.perUnit(u.cpu), mMemory: float64(resident) / (1 << 20),
 		mP50: micros(c.percentile(0.50)), mP99: micros(c.percentile(0.99)),
 	}, err
+}
+
+// bodies measures a client of n connections that fetches content of a size.
+func (t *trial) bodies(n, size int) (readings, error) {
+	_, u, err := t.load(t.time, n, t.get())
+	gigabytes := u.n * float64(size) / 1e9
+	return readings{mRate: gigabytes / u.elapsed.Seconds(), mCPU: float64(u.cpu.Milliseconds()) / gigabytes}, err
 }
 
 // addedLatency measures one connection with the proxy and without.
