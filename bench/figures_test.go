@@ -126,6 +126,8 @@ func TestQuantity(t *testing.T) {
 		{99.96, "ms", "100 ms"},
 		{999.4, unitTime, "999 µs"},
 		{999.6, unitTime, "1.00 ms"},
+		{1_100_000, unitTime, "1.10 s"},
+		{1100, "ms", "1.10 s"},
 		{-2500, unitTime, "-2.50 ms"},
 		{9996, "requests/s", "10.0k requests/s"},
 		{123456, "/CPU s", "123k/CPU s"},

@@ -81,8 +81,10 @@ const unitTime = "µs"
 
 // quantity is a value with its unit.
 func quantity(v float64, unit string) string {
-	if unit == unitTime && math.Abs(v) >= 999.5 {
-		v, unit = v/1e3, "ms"
+	for _, larger := range [...]struct{ from, to string }{{unitTime, "ms"}, {"ms", "s"}} {
+		if unit == larger.from && math.Abs(v) >= 999.5 {
+			v, unit = v/1e3, larger.to
+		}
 	}
 	text := short(v)
 	if unit == "%" || strings.HasPrefix(unit, "/") || unit == "" {
