@@ -3,6 +3,7 @@ package pindial
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"syscall"
@@ -29,6 +30,21 @@ func TestGuardRefuses(t *testing.T) {
 	}
 	if secret.Accepted() != 0 {
 		t.Error("the server was reached")
+	}
+}
+
+// TestGuardDoesNotBind: a socket that is bound before it connects takes an
+// ephemeral port for itself alone. The error of a dial, here one that the guard
+// stops, names the address it would have been bound to.
+func TestGuardDoesNotBind(t *testing.T) {
+	t.Parallel()
+	_, err := newGuard(nil).connect(t.Context(), netip.MustParseAddrPort("127.0.0.1:9"))
+	var op *net.OpError
+	if !errors.As(err, &op) {
+		t.Fatalf("got %v, want a net.OpError", err)
+	}
+	if op.Source != nil {
+		t.Errorf("the socket would be bound to %v", op.Source)
 	}
 }
 

@@ -1,0 +1,136 @@
+// The origin of the request workloads: it answers every request head with the
+// same 100 bytes, and closes where the request says so. That it is the one who
+// closes matters: whoever does keeps the connection in TIME-WAIT for a minute,
+// and a client or proxy would keep an ephemeral port with it, of which a run of
+// a few minutes would leave none.
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"syscall"
+)
+
+// answerer is an origin in a loop of its own.
+type answerer struct {
+	at       netip.AddrPort
+	listener int
+	poll     *poller
+	matched  []int // by descriptor: see countHeads
+	stop     atomic.Bool
+	ended    chan error
+	buf      [16 << 10]byte
+}
+
+var closeField = []byte("\r\nConnection: close\r\n")
+
+var smallAnswer = []byte(fmt.Sprintf("HTTP/1.1 200 OK\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\n"+
+	"Content-Type: text/plain\r\nContent-Length: 100\r\n\r\n%s", strings.Repeat("x", 99)+"\n"))
+
+func startAnswerer() (origin, error) {
+	fd, at, err := listenStream()
+	if err != nil {
+		return nil, err
+	}
+	o := &answerer{at: at, listener: fd, ended: make(chan error, 1)}
+	if o.poll, err = newPoller(); err == nil {
+		err = o.poll.add(fd, fd)
+	}
+	if err != nil {
+		syscall.Close(fd)
+		return nil, err
+	}
+	go func() { o.ended <- o.serve() }()
+	return o, nil
+}
+
+func (o *answerer) addr() netip.AddrPort { return o.at }
+
+func (o *answerer) close() error {
+	o.stop.Store(true)
+	return <-o.ended
+}
+
+func (o *answerer) serve() error {
+	defer func() {
+		for fd := range o.matched {
+			o.drop(fd)
+		}
+		syscall.Close(o.listener)
+		o.poll.close()
+	}()
+	for !o.stop.Load() {
+		events, err := o.poll.wait(look)
+		if err != nil {
+			return err
+		}
+		for _, event := range events {
+			if int(event.Fd) == o.listener {
+				err = o.accept()
+			} else {
+				o.answer(int(event.Fd))
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// none marks descriptors that are no connection.
+const none = -1
+
+func (o *answerer) accept() error {
+	for {
+		fd, _, err := syscall.Accept4(o.listener, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		if err == syscall.EAGAIN || err == syscall.ECONNABORTED || err == syscall.EINTR {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("the origin cannot accept: %w", err)
+		}
+		syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
+		for len(o.matched) <= fd {
+			o.matched = append(o.matched, none)
+		}
+		o.matched[fd] = 0
+		if err := o.poll.add(fd, fd); err != nil {
+			return err
+		}
+	}
+}
+
+// answer answers what has come on a connection, or drops it at its end.
+func (o *answerer) answer(fd int) {
+	n, err := syscall.Read(fd, o.buf[:])
+	if err == syscall.EAGAIN || err == syscall.EINTR {
+		return
+	}
+	if n <= 0 {
+		o.drop(fd)
+		return
+	}
+	var heads int
+	o.matched[fd], heads = countHeads(o.matched[fd], o.buf[:n])
+	for range heads {
+		if send(fd, smallAnswer) != nil {
+			o.drop(fd)
+			return
+		}
+	}
+	if heads > 0 && bytes.Contains(o.buf[:n], closeField) {
+		o.drop(fd)
+	}
+}
+
+func (o *answerer) drop(fd int) {
+	if o.matched[fd] != none {
+		o.matched[fd] = none
+		syscall.Close(fd)
+	}
+}

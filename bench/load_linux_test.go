@@ -1,0 +1,233 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// startBase runs the base in this process.
+func startBase(t *testing.T) netip.AddrPort {
+	t.Helper()
+	p := newBaseProxy()
+	p.allowed["127.0.0.1"] = true
+	s := httptest.NewServer(p)
+	t.Cleanup(func() {
+		s.Close()
+		p.upstream.CloseIdleConnections()
+	})
+	return s.Listener.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// begin starts an origin for the test.
+func begin(t *testing.T, start func() (origin, error)) origin {
+	t.Helper()
+	o, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := o.close(); err != nil {
+			t.Errorf("close the origin: %v", err)
+		}
+	})
+	return o
+}
+
+// until runs a loop until it has done enough, and stops it.
+func until(done *atomic.Int64, stop *atomic.Bool, loop func() error) error {
+	ended := make(chan error, 1)
+	go func() { ended <- loop() }()
+	for done.Load() < 100 {
+		select {
+		case err := <-ended:
+			return errors.Join(errors.New("it ended by itself"), err)
+		default:
+			runtime.Gosched()
+		}
+	}
+	stop.Store(true)
+	return <-ended
+}
+
+func TestClient(t *testing.T) {
+	t.Parallel()
+	proxy := startBase(t)
+	o := begin(t, startAnswerer)
+	closing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		io.WriteString(w, "goodbye")
+	}))
+	t.Cleanup(closing.Close)
+
+	large := begin(t, func() (origin, error) { return startContent(300_000) })
+
+	get := func(host string) []byte {
+		return []byte("GET http://" + host + "/ HTTP/1.1\r\nHost: " + host + "\r\n\r\n")
+	}
+	last := func(host string) []byte {
+		return bytes.Replace(get(host), headEnd, append(closeField, '\r', '\n'), 1)
+	}
+	at := o.addr().String()
+	for _, test := range []struct {
+		name string
+		script
+		fails string
+	}{
+		{"straight", script{to: o.addr(), request: get(at), status: 200}, ""},
+		{"forwarded", script{to: proxy, request: get(at), status: 200}, ""},
+		{"large content", script{to: proxy, request: get(large.addr().String()), status: 200}, ""},
+		{"refused", script{to: proxy, request: get("refused.example"), status: 403}, ""},
+		{"tunnels", script{to: proxy, tunnel: []byte("CONNECT " + at + " HTTP/1.1\r\nHost: " + at + "\r\n\r\n"),
+			request: last(at), status: 200, renew: true}, ""},
+		{"a server that closes", script{to: closing.Listener.Addr().(*net.TCPAddr).AddrPort(), request: get("x"), status: 200}, ""},
+		{"another status", script{to: proxy, request: get("refused.example"), status: 200}, "403"},
+		{"CONNECT refused", script{to: proxy, tunnel: []byte("CONNECT refused.example:443 HTTP/1.1\r\n\r\n"),
+			request: get(at), status: 200}, "403"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := &client{script: test.script}
+			c.record.Store(true)
+			err := until(&c.done, &c.stop, func() error { return c.run(4) })
+			switch {
+			case test.fails == "" && err != nil:
+				t.Error(err)
+			case test.fails != "" && (err == nil || !strings.Contains(err.Error(), test.fails)):
+				t.Errorf("got %v, want an error with %q", err, test.fails)
+			case test.fails == "" && int64(len(c.took)) != c.done.Load():
+				t.Errorf("%d answers, %d times", c.done.Load(), len(c.took))
+			}
+		})
+	}
+}
+
+func TestTunnels(t *testing.T) {
+	t.Parallel()
+	trial := &trial{
+		ctx: t.Context(), workload: new(workload), contender: new(contender),
+		proxy: &process{http: startBase(t)}, origin: begin(t, startStreamer),
+	}
+	closeAll, err := trial.openIdle(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll()
+	s, err := trial.openStreams(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for s.received.Load() < 1<<20 || s.moved()-s.received.Load() < 1<<20 {
+		runtime.Gosched() // until both directions have moved something
+	}
+}
+
+// TestDatagrams has a relay that sends everything back, with the header that the
+// client put before it, as an echoing origin behind a relay would.
+func TestDatagrams(t *testing.T) {
+	t.Parallel()
+	echo := begin(t, startEchoer)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			var ask [10]byte
+			io.ReadFull(c, ask[:3])
+			c.Write([]byte{5, 0})
+			io.ReadFull(c, ask[:])
+			at := echo.addr()
+			ip := at.Addr().As4()
+			c.Write([]byte{5, 0, 0, 1, ip[0], ip[1], ip[2], ip[3], byte(at.Port() >> 8), byte(at.Port())})
+			go func() {
+				io.Copy(io.Discard, c)
+				c.Close()
+			}()
+		}
+	}()
+	u := new(udpClient)
+	err = until(&u.done, &u.stop, func() error {
+		return u.run(l.Addr().(*net.TCPAddr).AddrPort(), netip.MustParseAddrPort("127.0.0.1:9"))
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestParsePeer(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		value, name, command string
+		bad                  bool
+	}{
+		{"squid", "squid", knownPeers["squid"], false},
+		{"mine=/bin/mine -listen {http}", "mine", "/bin/mine -listen {http}", false},
+		{"squid=/opt/squid -x=y", "squid", "/opt/squid -x=y", false},
+		{"unknown", "", "", true},
+		{"mine= ", "", "", true},
+		{"=/bin/mine", "", "", true},
+		{"base=/bin/mine", "", "", true},
+	} {
+		c, err := parsePeer(test.value)
+		if (err != nil) != test.bad || !test.bad && (c.name != test.name || c.command != test.command) {
+			t.Errorf("parsePeer(%q) = %q, %q, %v", test.value, c.name, c.command, err)
+		}
+	}
+}
+
+func TestArguments(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := &setup{dir: dir, program: "/bin/np", allowed: []string{"a.example", "b.example"}, origin: netip.MustParseAddrPort("127.0.0.1:1")}
+	if err := s.choosePorts(); err != nil {
+		t.Fatal(err)
+	}
+	c := subject()
+	args, err := c.arguments(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "networkproxy.toml")
+	if got, want := strings.Join(args, " "), "/bin/np -config "+config; got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{s.http.String(), s.admin.String(), "\"a.example\",\n\"b.example\"", "enable_socks5 = false"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+	if strings.ContainsAny(string(text), "{}") {
+		t.Errorf("something is left to replace in\n%s", text)
+	}
+	for name, command := range knownPeers {
+		c := contender{command: command, read: builtin}
+		if _, err := c.arguments(s); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	missing := contender{command: "x {file:/nonexistent/file}", read: os.ReadFile}
+	if _, err := missing.arguments(s); err == nil {
+		t.Error("a template that is missing is no error")
+	}
+}

@@ -1,0 +1,367 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	switch args := os.Args[1:]; {
+	case len(args) > 0 && args[0] == serveBase:
+		err = runBase(args[1:])
+	case len(args) > 0 && args[0] == serveRelay:
+		err = runRelay(args[1:])
+	default:
+		err = bench(ctx, args)
+	}
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// options are the flags.
+type options struct {
+	program string
+	peers   []contender
+	only    *regexp.Regexp
+	rounds  int
+	time    time.Duration
+	limit   time.Duration
+	idle    int
+	user    string
+	json    string
+	svg     string
+	read    string
+}
+
+func parseOptions(args []string) (*options, error) {
+	o := new(options)
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.Usage = func() {
+		fmt.Fprint(f.Output(), "usage: bench [flags]\n\n"+
+			"Measures networkproxy and other proxies side by side on this machine, and prints\n"+
+			"how they compare with a minimal proxy made of net/http.\n\n")
+		f.PrintDefaults()
+	}
+	f.StringVar(&o.program, "program", "", "`path` of networkproxy; built with the go command if not given")
+	f.Func("peer", "another proxy: squid or tinyproxy, or `NAME=COMMAND` with {http} for the address it is\nto listen on (see contender.go for what else is replaced); may be given again", func(s string) error {
+		c, err := parsePeer(s)
+		o.peers = append(o.peers, c)
+		return err
+	})
+	only := f.String("only", "", "only the workloads whose names match this `pattern`")
+	f.IntVar(&o.rounds, "rounds", 5, "how often each measurement is made, 1 to 50")
+	f.DurationVar(&o.time, "time", 500*time.Millisecond, "how long each measurement takes, 50ms to 30s, after a quarter of it to warm up; one that\nother programs disturb is made again, twice at most")
+	f.DurationVar(&o.limit, "limit", 5*time.Minute, "no round begins when the run would take longer than this, to judge by those before it")
+	f.IntVar(&o.idle, "idle", 1200, "how many idle tunnels are opened, 1 to 10000")
+	f.StringVar(&o.user, "user", "nobody", "the `user` that the proxies run as, if this runs as root; empty for root")
+	f.StringVar(&o.json, "json", "", "write every reading to this `file`")
+	f.StringVar(&o.svg, "svg", "", "write a plot to this `file`")
+	f.StringVar(&o.read, "read", "", "measure nothing; report what -json wrote to this `file`")
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	switch {
+	case f.NArg() > 0:
+		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	case o.rounds < 1 || o.rounds > 50:
+		return nil, fmt.Errorf("-rounds %d: use 1 to 50", o.rounds)
+	case o.time < 50*time.Millisecond || o.time > 30*time.Second:
+		return nil, fmt.Errorf("-time %v: use 50ms to 30s", o.time)
+	case o.idle < 1 || o.idle > 10_000:
+		return nil, fmt.Errorf("-idle %d: use 1 to 10000", o.idle)
+	}
+	var err error
+	if o.only, err = regexp.Compile(*only); err != nil {
+		return nil, fmt.Errorf("-only: %w", err)
+	}
+	return o, nil
+}
+
+// bench does what the arguments say.
+func bench(ctx context.Context, args []string) error {
+	o, err := parseOptions(args)
+	if err != nil {
+		return err
+	}
+	r := new(run)
+	if o.read != "" {
+		text, err := os.ReadFile(o.read)
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(text, r); err != nil {
+			return fmt.Errorf("%s: %w", o.read, err)
+		}
+	} else if r, err = measureAll(ctx, o); r == nil {
+		return err
+	}
+	return errors.Join(o.report(r), err)
+}
+
+// report prints the table and writes the files that were asked for.
+func (o *options) report(r *run) error {
+	if err := r.writeTable(os.Stdout); err != nil {
+		return err
+	}
+	if o.json != "" {
+		text, err := json.MarshalIndent(r, "", "\t")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(o.json, append(text, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	if o.svg != "" {
+		var b strings.Builder
+		r.writePlot(&b)
+		return os.WriteFile(o.svg, []byte(b.String()), 0o644)
+	}
+	return nil
+}
+
+// measureAll makes every measurement. What cannot be measured is told and left
+// out; what has been measured is reported even if the run is interrupted.
+func measureAll(ctx context.Context, o *options) (*run, error) {
+	s, err := newSession(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(s.dir)
+	began := time.Now()
+	for round := range o.rounds {
+		if spent := time.Since(began); round > 0 && spent+spent/time.Duration(round) > o.limit {
+			fmt.Fprintf(os.Stderr, "bench: %d of %d rounds are done; another would exceed -limit %v\n", round, o.rounds, o.limit)
+			break
+		}
+		for i := range s.work {
+			if err := s.turn(ctx, round, &s.work[i]); err != nil {
+				return s.run, err
+			}
+			s.run.Rounds = round + 1
+			others, _ := spreadOf(s.others)
+			s.run.Others = others.Median
+		}
+	}
+	fmt.Fprintf(os.Stderr, "bench: done in %v\n", time.Since(began).Round(time.Second))
+	if s.run.Others > disturbed {
+		fmt.Fprintf(os.Stderr, "bench: other programs took %.0f %% of the machine: trust CPU time and ratios more than rates\n", s.run.Others)
+	}
+	return s.run, nil
+}
+
+// session is what the measurements of a run share.
+type session struct {
+	*options
+	dir        string
+	self       string
+	credential *syscall.Credential
+	contenders []contender
+	work       []workload
+	hopeless   map[string]bool // workload and contender that does not start for it
+	others     []float64       // see run.Others, of each measurement
+	run        *run
+}
+
+func newSession(ctx context.Context, o *options) (*session, error) {
+	s := &session{options: o, hopeless: make(map[string]bool)}
+	s.contenders = append([]contender{subject(), base(), relay()}, o.peers...)
+	for _, w := range workloads(o.idle) {
+		if o.only.MatchString(w.name) {
+			s.work = append(s.work, w)
+		}
+	}
+	if len(s.work) == 0 {
+		var names []string
+		for _, w := range workloads(o.idle) {
+			names = append(names, w.name)
+		}
+		return nil, fmt.Errorf("-only %s matches none of %s", o.only, strings.Join(names, ", "))
+	}
+	if err := raiseLimit(); err != nil {
+		return nil, err
+	}
+	who, err := s.chooseUser()
+	if err != nil {
+		return nil, err
+	}
+	s.run = &run{
+		Date: time.Now().UTC(), Go: runtime.Version(), System: system(), CPUs: runtime.NumCPU(),
+		User: who, Seconds: o.time.Seconds(),
+	}
+	for _, c := range s.contenders {
+		s.run.Contenders = append(s.run.Contenders, c.name)
+	}
+	if s.dir, err = os.MkdirTemp("", "bench-"); err != nil {
+		return nil, err
+	}
+	if err := s.prepare(ctx); err != nil {
+		os.RemoveAll(s.dir)
+		return nil, err
+	}
+	return s, nil
+}
+
+// raiseLimit lets this process, and those it starts, open as many files as the
+// system allows: idle tunnels take up to six each.
+func raiseLimit() error {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return os.NewSyscallError("getrlimit", err)
+	}
+	l.Cur = l.Max
+	return os.NewSyscallError("setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l))
+}
+
+// chooseUser sets the credential of the proxies, and returns whose it is.
+func (s *session) chooseUser() (string, error) {
+	if os.Geteuid() != 0 || s.user == "" {
+		me, err := user.Current()
+		if err != nil {
+			return "", err
+		}
+		return me.Username, nil
+	}
+	u, err := user.Lookup(s.user)
+	if err != nil {
+		return "", fmt.Errorf("-user: %w", err)
+	}
+	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+	if err := errors.Join(err1, err2); err != nil {
+		return "", fmt.Errorf("-user %s: %w", s.user, err)
+	}
+	s.credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	return u.Username, nil
+}
+
+// prepare puts the programs where that user may run them.
+func (s *session) prepare(ctx context.Context) error {
+	if err := os.Chmod(s.dir, 0o755); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	s.self = filepath.Join(s.dir, "bench")
+	if err := copyProgram(self, s.self); err != nil {
+		return err
+	}
+	built := filepath.Join(s.dir, subjectName)
+	if s.program != "" {
+		if err := copyProgram(s.program, built); err != nil {
+			return fmt.Errorf("-program: %w", err)
+		}
+	} else {
+		build := exec.CommandContext(ctx, "go", "build", "-o", built, "example.com/networkproxy/cmd/networkproxy")
+		build.Stdout, build.Stderr = os.Stderr, os.Stderr
+		if err := build.Run(); err != nil {
+			return fmt.Errorf("build networkproxy, or name it with -program: %w", err)
+		}
+	}
+	s.program = built
+	return nil
+}
+
+// turn has every contender do one kind of work. Who begins changes with the
+// round, so that nobody always has the same predecessor.
+func (s *session) turn(ctx context.Context, round int, w *workload) error {
+	fmt.Fprintf(os.Stderr, "round %d/%d  %-12s", round+1, s.rounds, w.name)
+	defer fmt.Fprintln(os.Stderr)
+	for i := range s.contenders {
+		c := &s.contenders[(i+round)%len(s.contenders)]
+		if c.does&w.needs != w.needs || s.hopeless[w.name+" "+c.name] {
+			continue
+		}
+		values, err := s.measureWell(ctx, w, c)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "  %s failed (%v)", c.name, err)
+			s.hopeless[w.name+" "+c.name] = errors.Is(err, errStart)
+			continue
+		}
+		s.run.add(w.name, w.title, w.metrics, c.name, round, values)
+		fmt.Fprintf(os.Stderr, "  %s %s", c.name, quantity(values[w.metrics[0].Name], w.metrics[0].Unit))
+	}
+	return nil
+}
+
+const (
+	disturbed = 10 // percent of the machine for other programs at which a measurement is made again
+	repeats   = 2  // at most
+)
+
+// measureWell makes a measurement, and makes it again while other programs
+// disturb it; the least disturbed one counts.
+func (s *session) measureWell(ctx context.Context, w *workload, c *contender) (readings, error) {
+	values, others, err := s.measure(ctx, w, c)
+	for n := 0; n < repeats && err == nil && others > disturbed; n++ {
+		var again readings
+		var less float64
+		if again, less, err = s.measure(ctx, w, c); err == nil && less < others {
+			values, others = again, less
+		}
+	}
+	if err == nil {
+		s.others = append(s.others, others)
+	}
+	return values, err
+}
+
+// measure makes one measurement, with a process and an origin of its own, and
+// says how much of the machine went to other programs meanwhile, in percent.
+func (s *session) measure(ctx context.Context, w *workload, c *contender) (_ readings, others float64, err error) {
+	o, err := w.origin()
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { err = errors.Join(err, o.close()) }()
+	proxy, err := c.start(ctx, setup{
+		dir: s.dir, program: s.program, self: s.self,
+		allowed: w.allowlist(), origin: o.addr(), udp: w.needs&associates != 0,
+	}, s.credential)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer proxy.stop()
+	t := &trial{ctx: ctx, workload: w, contender: c, proxy: proxy, origin: o, time: s.time}
+	values, err := w.run(t)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w%s", err, proxy.lastWords())
+	}
+	return values, t.others, nil
+}
+
+// system names the kernel.
+func system() string {
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return runtime.GOOS + "/" + runtime.GOARCH
+	}
+	return "Linux " + strings.TrimSpace(string(release)) + " " + runtime.GOARCH
+}

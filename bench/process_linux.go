@@ -1,0 +1,137 @@
+// One proxy as a process: started, waited for, watched and ended.
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// process is a proxy that runs.
+type process struct {
+	http, socks netip.AddrPort
+	command     *exec.Cmd
+	exited      chan struct{} // closed when it has
+	dir         string
+	log         string
+}
+
+// startWithin is how long a proxy may take until it accepts connections.
+const startWithin = 10 * time.Second
+
+// errStart says that a proxy does not do this work at all.
+var errStart = errors.New("it does not start")
+
+// start starts a contender as credential, or as whoever runs this if that is
+// nil, and returns when it accepts connections.
+func (c *contender) start(ctx context.Context, s setup, credential *syscall.Credential) (*process, error) {
+	dir, err := os.MkdirTemp(s.dir, c.name+"-")
+	if err != nil {
+		return nil, err
+	}
+	s.dir = dir
+	if err := s.choosePorts(); err != nil {
+		return nil, err
+	}
+	args, err := c.arguments(&s)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{http: s.http, socks: s.socks, exited: make(chan struct{}), dir: dir, log: filepath.Join(dir, "log")}
+	log, err := os.Create(p.log)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	if credential != nil {
+		if err := os.Chown(dir, int(credential.Uid), int(credential.Gid)); err != nil {
+			return nil, err
+		}
+	}
+	p.command = exec.CommandContext(ctx, args[0], args[1:]...)
+	p.command.Dir = dir
+	p.command.Stdout, p.command.Stderr = log, log
+	p.command.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
+	if err := p.command.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		p.command.Wait()
+		close(p.exited)
+	}()
+	wanted := p.http
+	if s.udp {
+		wanted = p.socks
+	}
+	if err := p.ready(ctx, wanted); err != nil {
+		defer p.stop()
+		return nil, fmt.Errorf("%w: %w%s", errStart, err, p.lastWords())
+	}
+	return p, nil
+}
+
+// ready waits until something accepts connections at addr.
+func (p *process) ready(ctx context.Context, addr netip.AddrPort) error {
+	for until := time.Now().Add(startWithin); time.Now().Before(until); {
+		c, err := net.Dial("tcp", addr.String())
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-p.exited:
+			return errors.New("it has ended")
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("nothing accepts connections at %s", addr)
+}
+
+// lastWords is the end of what a process has printed that has ended, for an error.
+func (p *process) lastWords() string {
+	select {
+	case <-p.exited:
+	default:
+		return ""
+	}
+	text, err := os.ReadFile(p.log)
+	if text = bytes.TrimSpace(text); err != nil || len(text) == 0 {
+		return ""
+	}
+	return ": " + string(text[max(0, len(text)-400):])
+}
+
+// stop ends the process and removes its files.
+func (p *process) stop() {
+	p.command.Process.Kill()
+	<-p.exited
+	os.RemoveAll(p.dir)
+}
+
+func (p *process) pid() int { return p.command.Process.Pid }
+
+// copyProgram copies an executable to where every user may run it.
+func copyProgram(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}

@@ -1,0 +1,294 @@
+// The origin and the client of the workloads that move much or nothing: floods
+// one way or the other, answers with large content, and connections that are
+// open and silent.
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// What a client of streamer asks for with the first byte that it sends.
+const (
+	askDownload = 'd' // send without end
+	askUpload   = 'u' // discard what comes
+	askEcho     = 'e' // send one byte, then stay open
+	askGET      = 'G' // answer HTTP requests with content
+)
+
+// streamer is the origin of these workloads.
+type streamer struct {
+	listener net.Listener
+	content  int          // bytes of an answer to GET
+	received atomic.Int64 // bytes of uploads
+	mu       sync.Mutex
+	conns    map[net.Conn]bool
+	serving  sync.WaitGroup
+}
+
+func startStreamer() (origin, error) { return startContent(0) }
+
+// startContent starts an origin that answers GET with n bytes.
+func startContent(n int) (origin, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &streamer{listener: l, content: n, conns: make(map[net.Conn]bool)}
+	s.serving.Go(s.serve)
+	return s, nil
+}
+
+func (s *streamer) addr() netip.AddrPort { return s.listener.Addr().(*net.TCPAddr).AddrPort() }
+
+func (s *streamer) close() error {
+	s.listener.Close()
+	s.mu.Lock()
+	for c := range s.conns {
+		reset(c)
+	}
+	s.conns = nil
+	s.mu.Unlock()
+	s.serving.Wait()
+	return nil
+}
+
+// reset closes a connection so that neither side keeps it in TIME-WAIT: 1,200
+// of them at a time would soon leave no ephemeral port.
+func reset(c net.Conn) {
+	c.(*net.TCPConn).SetLinger(0)
+	c.Close()
+}
+
+func (s *streamer) serve() {
+	for {
+		c, err := s.listener.Accept()
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		if s.conns != nil {
+			s.conns[c] = true
+			s.serving.Go(func() { s.talk(c.(*net.TCPConn)) })
+		} else {
+			c.Close()
+		}
+		s.mu.Unlock()
+	}
+}
+
+func (s *streamer) talk(c *net.TCPConn) {
+	defer func() {
+		c.Close()
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	}()
+	var ask [1]byte
+	if _, err := io.ReadFull(c, ask[:]); err != nil {
+		return
+	}
+	switch ask[0] {
+	case askDownload:
+		flood(c)
+	case askUpload:
+		discard(c, &s.received)
+	case askEcho:
+		c.Write(ask[:])
+		c.Read(ask[:]) // until it ends
+	case askGET:
+		s.answer(c)
+	}
+}
+
+// answer answers every request head that comes with the content.
+func (s *streamer) answer(c net.Conn) {
+	head := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", s.content)
+	content := make([]byte, s.content)
+	buf := make([]byte, 4<<10)
+	for matched := 0; ; {
+		n, err := c.Read(buf)
+		if err != nil {
+			return
+		}
+		var heads int
+		matched, heads = countHeads(matched, buf[:n])
+		for range heads {
+			whole := net.Buffers{head, content} // one writev, as servers do
+			if _, err := whole.WriteTo(c); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// floodChunk is what a busy program gives the kernel at a time.
+var floodChunk [256 << 10]byte
+
+// flood writes until the connection breaks.
+func flood(c net.Conn) {
+	for {
+		if _, err := c.Write(floodChunk[:]); err != nil {
+			return
+		}
+	}
+}
+
+// discard counts what comes until the connection ends. MSG_TRUNC has the kernel
+// drop the bytes instead of copying them (tcp(7)): the time belongs to the proxy.
+func discard(c *net.TCPConn, n *atomic.Int64) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	room := make([]byte, 1<<20)
+	raw.Read(func(fd uintptr) bool {
+		for {
+			got, _, err := syscall.Recvfrom(int(fd), room, syscall.MSG_TRUNC)
+			if err == syscall.EINTR {
+				continue
+			}
+			if err == syscall.EAGAIN {
+				return false
+			}
+			if err != nil || got <= 0 {
+				return true
+			}
+			n.Add(int64(got))
+		}
+	})
+}
+
+// openTunnel opens a connection to the origin through the proxy: with CONNECT,
+// or, where the proxy is a relay that knows no HTTP, by itself.
+func (t *trial) openTunnel(ask byte) (*net.TCPConn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(t.ctx, "tcp", t.proxy.http.String())
+	if err != nil {
+		return nil, err
+	}
+	c := conn.(*net.TCPConn)
+	c.SetDeadline(time.Now().Add(stall))
+	if err := t.connect(c); err != nil {
+		c.Close()
+		return nil, err
+	}
+	if _, err := c.Write([]byte{ask}); err != nil {
+		c.Close()
+		return nil, err
+	}
+	c.SetDeadline(time.Time{})
+	return c, nil
+}
+
+// connect asks for the tunnel. The origin says nothing unasked, so that nothing
+// but the answer can come.
+func (t *trial) connect(c net.Conn) error {
+	if t.contender.blind {
+		return nil
+	}
+	if _, err := c.Write(t.connectRequest()); err != nil {
+		return err
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: http.MethodConnect})
+	if err != nil {
+		return err
+	}
+	if answer.StatusCode != http.StatusOK {
+		why, _ := io.ReadAll(io.LimitReader(answer.Body, 400)) // as much of it as there is
+		return fmt.Errorf("the proxy answered CONNECT with %s: %s", answer.Status, why)
+	}
+	return nil
+}
+
+// streams are tunnels that move bytes as fast as they can.
+type streams struct {
+	conns    []*net.TCPConn
+	received atomic.Int64 // bytes of downloads
+	running  sync.WaitGroup
+	origin   *streamer
+	uploaded int64 // by earlier streams
+}
+
+// openStreams opens n streams, which go either way by turns.
+func (t *trial) openStreams(n int) (*streams, error) {
+	s := &streams{origin: t.origin.(*streamer)}
+	s.uploaded = s.origin.received.Load()
+	for i := range n {
+		ask := byte(askDownload)
+		if i%2 == 1 {
+			ask = askUpload
+		}
+		c, err := t.openTunnel(ask)
+		if err != nil {
+			s.close()
+			return nil, err
+		}
+		s.conns = append(s.conns, c)
+		s.running.Go(func() {
+			if ask == askUpload {
+				flood(c)
+			} else {
+				discard(c, &s.received)
+			}
+		})
+	}
+	return s, nil
+}
+
+// moved is how many bytes have arrived.
+func (s *streams) moved() int64 {
+	return s.received.Load() + s.origin.received.Load() - s.uploaded
+}
+
+func (s *streams) close() {
+	for _, c := range s.conns {
+		reset(c)
+	}
+	s.running.Wait()
+}
+
+// openIdle opens n tunnels, moves a byte each way in each, and leaves them.
+// CloseAll ends every tunnel of the origin, from its side first.
+func (t *trial) openIdle(n int) (closeAll func(), err error) {
+	var conns []net.Conn
+	closeAll = func() {
+		t.origin.close()
+		for _, c := range conns {
+			reset(c)
+		}
+	}
+	for i := range n {
+		c, err := t.openTunnel(askEcho)
+		if err == nil {
+			conns = append(conns, c)
+			c.SetReadDeadline(time.Now().Add(stall))
+			_, err = c.Read(make([]byte, 1))
+		}
+		if err != nil {
+			closeAll()
+			return nil, fmt.Errorf("idle tunnel %d of %d: %w", i+1, n, err)
+		}
+	}
+	return closeAll, nil
+}
+
+// sleep waits for d, or less if ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}

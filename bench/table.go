@@ -1,0 +1,148 @@
+// The table of a run, in Markdown that reads well in a terminal too.
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// writeTable writes one row for each figure and one column for each contender.
+// A cell has the median, and but for the base's the median ratio; the subject's
+// has its range too.
+func (r *run) writeTable(w io.Writer) error {
+	rows := [][]string{{"work", "figure"}}
+	rows[0] = append(rows[0], r.Contenders...)
+	rows[0] = append(rows[0], "goal")
+	for _, f := range r.Figures {
+		row := []string{"", f.label()}
+		if f.First {
+			row[0] = f.Work
+		}
+		for _, c := range r.Contenders {
+			row = append(row, f.cell(c))
+		}
+		rows = append(rows, append(row, f.verdict()))
+	}
+	if _, err := fmt.Fprintf(w, "%s: %s, %d CPUs, %s. %d rounds of %gs; the proxies ran as %s; other programs took %.0f%% of the machine.\n"+
+		"Medians; × is how many times better than the base, with the range over the rounds.\n\n",
+		r.Date.Format("2006-01-02 15:04"), r.System, r.CPUs, r.Go, r.Rounds, r.Seconds, r.User, r.Others); err != nil {
+		return err
+	}
+	return writeColumns(w, rows)
+}
+
+// cell is a contender's figure.
+func (f *figure) cell(contender string) string {
+	v, ok := f.values(contender)
+	if !ok {
+		return "–"
+	}
+	text := quantity(v.Median, f.Unit)
+	if contender == baseName {
+		return text
+	}
+	ratio, ok := f.ratio(contender)
+	if ok {
+		text += " ×" + short(ratio.Median)
+	}
+	if ok && contender == subjectName {
+		text += fmt.Sprintf(" (%s–%s)", short(ratio.Min), short(ratio.Max))
+	}
+	return text
+}
+
+// verdict is the goal, and whether it is met.
+func (f *figure) verdict() string {
+	var text string
+	switch g := f.Goal; {
+	case g.Ratio > 0:
+		text = "≥ ×" + short(g.Ratio)
+	case g.AtMost > 0:
+		text = "≤ " + quantity(g.AtMost, f.Unit)
+	case g.AtLeast > 0:
+		text = "≥ " + quantity(g.AtLeast, f.Unit)
+	default:
+		return ""
+	}
+	if met, known := f.met(); known && met {
+		text += " met"
+	} else if known {
+		text += " MISSED"
+	}
+	return text
+}
+
+const unitTime = "µs"
+
+// quantity is a value with its unit.
+func quantity(v float64, unit string) string {
+	for _, larger := range [...]struct{ from, to string }{{unitTime, "ms"}, {"ms", "s"}} {
+		if unit == larger.from && math.Abs(v) >= 999.5 {
+			v, unit = v/1e3, larger.to
+		}
+	}
+	text := short(v)
+	if unit == "%" || strings.HasPrefix(unit, "/") || unit == "" {
+		return text + unit
+	}
+	return text + " " + unit
+}
+
+// short writes a number with three digits that count, and thousands as k.
+func short(v float64) string {
+	switch a := math.Abs(v); {
+	case a >= 999_500:
+		return strconv.FormatFloat(v/1e6, 'f', 2, 64) + "M"
+	case a >= 99_950:
+		return strconv.FormatFloat(v/1e3, 'f', 0, 64) + "k"
+	case a >= 9_995:
+		return strconv.FormatFloat(v/1e3, 'f', 1, 64) + "k"
+	case a >= 999.5:
+		return strconv.FormatFloat(v/1e3, 'f', 2, 64) + "k"
+	case a >= 99.95:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	case a >= 9.995:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(v, 'f', 2, 64)
+}
+
+// count writes a whole number with a comma between thousands.
+func count(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// writeColumns writes rows, the first of which is the heading, as a Markdown
+// table with columns that line up.
+func writeColumns(w io.Writer, rows [][]string) error {
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for n, row := range rows {
+		for i, cell := range row {
+			fmt.Fprintf(&b, "| %s%s ", cell, strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)))
+		}
+		b.WriteString("|\n")
+		if n == 0 {
+			for _, width := range widths {
+				b.WriteString("|" + strings.Repeat("-", width+2))
+			}
+			b.WriteString("|\n")
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,385 @@
+//go:build linux
+
+// The work that is put to every proxy.
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// origin is the far end of the work.
+type origin interface {
+	addr() netip.AddrPort
+	close() error
+}
+
+// readings are the figures of one measurement, by the metric's name.
+type readings map[string]float64
+
+// workload is one kind of work and what is read of it.
+type workload struct {
+	name     string
+	title    string
+	needs    ability
+	host     string // by which requests name the origin; 127.0.0.1 if empty
+	patterns int    // further names in the allowlist
+	origin   func() (origin, error)
+	metrics  []metric // the first is the one in the plot
+	run      func(*trial) (readings, error)
+}
+
+// workloads lists the work; idle is how many idle tunnels there are where some are.
+func workloads(idle int) []workload {
+	list := []workload{{
+		name: "get-1", title: "forward GET, 1 connection", needs: forwards, origin: startAnswerer,
+		metrics: []metric{
+			{Name: mAdded, Title: "p50 added", Unit: unitTime, Lower: true, Goal: goal{AtMost: 150}},
+			{Name: mP50, Unit: unitTime, Lower: true},
+			{Name: mP99, Unit: unitTime, Lower: true},
+			{Name: mCPU, Title: "CPU per request", Unit: unitTime, Lower: true},
+		},
+		run: func(t *trial) (readings, error) { return t.addedLatency() },
+	}}
+	for _, n := range []int{32, 256} {
+		list = append(list, workload{
+			name: fmt.Sprintf("get-%d", n), title: fmt.Sprintf("forward GET, %d connections", n), needs: forwards,
+			origin: startAnswerer, metrics: requestMetrics("request", 1.25),
+			run: func(t *trial) (readings, error) { return t.requests(n, t.get()) },
+		})
+	}
+	for _, size := range []int{64 << 10, 1 << 20} {
+		list = append(list, workload{
+			name: fmt.Sprintf("body-%dk", size>>10), title: fmt.Sprintf("forward GET of %s KiB, 8 connections", count(size>>10)), needs: forwards,
+			origin: func() (origin, error) { return startContent(size) },
+			metrics: []metric{
+				{Name: mRate, Unit: "GB/s"},
+				{Name: mCPU, Title: "CPU per GB", Unit: "ms", Lower: true},
+			},
+			run: func(t *trial) (readings, error) { return t.bodies(8, size) },
+		})
+	}
+	list = append(list, workload{
+		name: "refuse-32", title: "refused GET, 32 connections", needs: judges, host: "refused.example",
+		origin: startAnswerer, metrics: requestMetrics("request", 1.5),
+		run: func(t *trial) (readings, error) {
+			s := t.get()
+			s.status = 403
+			return t.requests(32, s)
+		},
+	}, workload{
+		name: "connect-32", title: "CONNECT set-up, 32 at a time", needs: tunnels,
+		origin: startAnswerer, metrics: requestMetrics("tunnel", 1.1),
+		run: func(t *trial) (readings, error) {
+			s := t.get("Connection: close")
+			s.renew = true
+			if !t.contender.blind {
+				s.tunnel = t.connectRequest()
+			}
+			return t.requests(32, s)
+		},
+	}, workload{
+		name: "bulk-8", title: "CONNECT bulk, 8 tunnels, 4 each way", needs: tunnels, origin: startStreamer,
+		metrics: []metric{
+			{Name: mRate, Unit: "GB/s", Goal: goal{Ratio: 1.1}},
+			{Name: mCPU, Title: "CPU per GB", Unit: "ms", Lower: true, Goal: goal{AtMost: 350}},
+		},
+		run: func(t *trial) (readings, error) { return t.bulk(8) },
+	}, workload{
+		name: "idle", title: fmt.Sprintf("idle tunnel (%s open)", count(idle)), needs: tunnels, origin: startStreamer,
+		metrics: []metric{
+			{Name: mMemory, Title: "memory of one", Unit: "KiB", Lower: true, Goal: goal{AtMost: 18}},
+			{Name: mFiles, Title: "descriptors of one", Lower: true, Goal: goal{AtMost: 2}},
+		},
+		run: func(t *trial) (readings, error) { return t.idle(idle) },
+	}, workload{
+		name: "bulk-idle", title: fmt.Sprintf("bulk beside %s idle tunnels", count(idle)), needs: tunnels, origin: startStreamer,
+		metrics: []metric{
+			{Name: mKept, Title: "rate kept", Unit: "%", Goal: goal{AtLeast: 60}},
+			{Name: mRate, Title: "rate beside them", Unit: "GB/s"},
+		},
+		run: func(t *trial) (readings, error) { return t.bulkBesideIdle(idle) },
+	})
+	for _, n := range []int{10, 1_000, 100_000} {
+		list = append(list, workload{
+			name: fmt.Sprintf("policy-%d", n), title: fmt.Sprintf("forward GET, policy of %s names", count(n)), needs: forwards | judges,
+			host: "localhost", patterns: n, origin: startAnswerer, metrics: requestMetrics("request", 1.25),
+			run: func(t *trial) (readings, error) { return t.requests(32, t.get()) },
+		})
+	}
+	return append(list, workload{
+		name: "udp", title: "datagrams through ASSOCIATE", needs: associates, origin: startEchoer,
+		metrics: []metric{
+			{Name: mPerCPU, Unit: "/CPU s", Goal: goal{Ratio: 2}},
+			{Name: mRate, Unit: "/s"},
+			{Name: mLost, Unit: "%", Lower: true},
+		},
+		run: (*trial).datagrams,
+	})
+}
+
+// requestMetrics are those of units of work that follow each other.
+func requestMetrics(unit string, ratio float64) []metric {
+	return []metric{
+		{Name: mRate, Unit: unit + "s/s", Goal: goal{Ratio: ratio}},
+		{Name: mCPU, Title: "CPU per " + unit, Unit: unitTime, Lower: true},
+		{Name: mP50, Unit: unitTime, Lower: true},
+		{Name: mP99, Unit: unitTime, Lower: true},
+		{Name: mMemory, Unit: "MiB", Lower: true},
+	}
+}
+
+// allowlist is what the policy of a workload allows: the origin by both its
+// names, and names that nothing asks for.
+func (w *workload) allowlist() []string {
+	names := make([]string, 0, w.patterns+2)
+	for i := range w.patterns {
+		names = append(names, fmt.Sprintf("host-%d.service-%d.example", i, i%97))
+	}
+	return append(names, "127.0.0.1", "localhost")
+}
+
+// trial is one measurement: a contender that runs alone, with an origin of its
+// own.
+type trial struct {
+	ctx       context.Context
+	workload  *workload
+	contender *contender
+	proxy     *process
+	origin    origin
+	time      time.Duration // how long to measure
+	others    float64       // percent of the machine that went to other programs meanwhile, at worst
+}
+
+// target is the origin as requests name it.
+func (t *trial) target() string {
+	if t.workload.host == "" {
+		return t.origin.addr().String()
+	}
+	return fmt.Sprintf("%s:%d", t.workload.host, t.origin.addr().Port())
+}
+
+func (t *trial) connectRequest() []byte {
+	return fmt.Appendf(nil, "CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\n\r\n", t.target())
+}
+
+// get is the script of a client that sends GET after GET, with the fields that
+// a program's client would send, and more if given.
+func (t *trial) get(fields ...string) script {
+	return script{
+		to:     t.proxy.http,
+		status: 200,
+		request: fmt.Appendf(nil, "GET http://%[1]s/ HTTP/1.1\r\nHost: %[1]s\r\nUser-Agent: bench\r\n"+
+			"Accept: */*\r\nAccept-Encoding: gzip\r\n%[2]s\r\n", t.target(), strings.Join(append(fields, ""), "\r\n")),
+	}
+}
+
+// used is what a proxy did and spent in a span of time.
+type used struct {
+	n       float64
+	elapsed time.Duration
+	cpu     time.Duration
+}
+
+// perUnit is a time for each unit of work.
+func (u used) perUnit(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 / max(u.n, 1) }
+
+func (u used) rate() float64 { return u.n / u.elapsed.Seconds() }
+
+// measure lets the work warm up, and takes account of it for d.
+func (t *trial) measure(d time.Duration, done func() int64, begin func()) (used, error) {
+	if err := sleep(t.ctx, d/4); err != nil {
+		return used{}, err
+	}
+	begin()
+	before, err := t.account()
+	if err != nil {
+		return used{}, err
+	}
+	n, began := done(), time.Now()
+	if err := sleep(t.ctx, d); err != nil {
+		return used{}, err
+	}
+	u := used{n: float64(done() - n), elapsed: time.Since(began)}
+	after, err := t.account()
+	if err != nil {
+		return used{}, err
+	}
+	u.cpu = after.proxy - before.proxy
+	known := u.cpu + after.self - before.self
+	all := u.elapsed * time.Duration(runtime.NumCPU())
+	t.others = max(t.others, 100*float64(after.machine-before.machine-known)/float64(all))
+	return u, nil
+}
+
+// account is the CPU time used so far.
+type account struct{ proxy, self, machine time.Duration }
+
+func (t *trial) account() (a account, err error) {
+	if a.machine, err = machineTime(); err != nil {
+		return a, err
+	}
+	if a.self, err = cpuTime(os.Getpid()); err != nil {
+		return a, err
+	}
+	a.proxy, err = cpuTime(t.proxy.pid())
+	return a, err
+}
+
+// load runs a client against a script for d.
+func (t *trial) load(d time.Duration, n int, s script) (*client, used, error) {
+	c := &client{script: s}
+	ended := make(chan error, 1)
+	go func() { ended <- c.run(n) }()
+	u, err := t.measure(d, c.done.Load, func() { c.record.Store(true) })
+	c.stop.Store(true)
+	if failed := <-ended; failed != nil {
+		err = failed
+	}
+	if err == nil && u.n == 0 {
+		err = fmt.Errorf("nothing was done in %v", d)
+	}
+	return c, u, err
+}
+
+// requests measures a client of n connections.
+func (t *trial) requests(n int, s script) (readings, error) {
+	c, u, err := t.load(t.time, n, s)
+	if err != nil {
+		return nil, err
+	}
+	resident, err := memory(t.proxy.pid())
+	return readings{
+		mRate: u.rate(), mCPU: u.perUnit(u.cpu), mMemory: float64(resident) / (1 << 20),
+		mP50: micros(c.percentile(0.50)), mP99: micros(c.percentile(0.99)),
+	}, err
+}
+
+// bodies measures a client of n connections that fetches content of a size.
+func (t *trial) bodies(n, size int) (readings, error) {
+	_, u, err := t.load(t.time, n, t.get())
+	gigabytes := u.n * float64(size) / 1e9
+	return readings{mRate: gigabytes / u.elapsed.Seconds(), mCPU: float64(u.cpu.Milliseconds()) / gigabytes}, err
+}
+
+// addedLatency measures one connection with the proxy and without.
+func (t *trial) addedLatency() (readings, error) {
+	s := t.get()
+	s.to = t.origin.addr()
+	bare, _, err := t.load(t.time/2, 1, s)
+	if err != nil {
+		return nil, err
+	}
+	c, u, err := t.load(t.time, 1, t.get())
+	if err != nil {
+		return nil, err
+	}
+	p50 := c.percentile(0.50)
+	return readings{
+		mP50: micros(p50), mAdded: micros(p50 - bare.percentile(0.50)),
+		mP99: micros(c.percentile(0.99)), mCPU: u.perUnit(u.cpu),
+	}, nil
+}
+
+// bulk measures n streams at full speed.
+func (t *trial) bulk(n int) (readings, error) {
+	s, err := t.openStreams(n)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	u, err := t.measure(t.time, s.moved, func() {})
+	if err == nil && u.n == 0 {
+		err = fmt.Errorf("nothing moved in %v", t.time)
+	}
+	gigabytes := u.n / 1e9
+	return readings{mRate: gigabytes / u.elapsed.Seconds(), mCPU: float64(u.cpu.Milliseconds()) / gigabytes}, err
+}
+
+// settle is how long idle tunnels have to let go of what they need not hold.
+const settle = 500 * time.Millisecond
+
+// idle measures what n silent tunnels hold.
+func (t *trial) idle(n int) (readings, error) {
+	warm, err := t.openIdle(1)
+	if err != nil {
+		return nil, err
+	}
+	defer warm()
+	bytes, files, err := t.held()
+	if err != nil {
+		return nil, err
+	}
+	closeAll, err := t.openIdle(n)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll()
+	moreBytes, moreFiles, err := t.held()
+	return readings{
+		mMemory: float64(moreBytes-bytes) / 1024 / float64(n),
+		mFiles:  float64(moreFiles-files) / float64(n),
+	}, err
+}
+
+// held is what the proxy holds once it has settled.
+func (t *trial) held() (bytes int64, files int, err error) {
+	if err := sleep(t.ctx, settle); err != nil {
+		return 0, 0, err
+	}
+	if bytes, err = memory(t.proxy.pid()); err != nil {
+		return 0, 0, err
+	}
+	files, err = descriptors(t.proxy.pid())
+	return bytes, files, err
+}
+
+// bulkBesideIdle measures one stream alone, and one that begins when n idle
+// tunnels are open.
+func (t *trial) bulkBesideIdle(n int) (readings, error) {
+	alone, err := t.bulk(1)
+	if err != nil {
+		return nil, err
+	}
+	closeAll, err := t.openIdle(n)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll()
+	if err := sleep(t.ctx, settle); err != nil {
+		return nil, err
+	}
+	beside, err := t.bulk(1)
+	if err != nil {
+		return nil, err
+	}
+	return readings{mRate: beside[mRate], mKept: 100 * beside[mRate] / alone[mRate]}, nil
+}
+
+// datagrams measures round trips of datagrams. Each is two datagrams to a relay.
+func (t *trial) datagrams() (readings, error) {
+	u := new(udpClient)
+	ended := make(chan error, 1)
+	go func() { ended <- u.run(t.proxy.socks, t.origin.addr()) }()
+	n, err := t.measure(t.time, u.done.Load, func() {})
+	u.stop.Store(true)
+	if failed := <-ended; failed != nil {
+		err = failed
+	}
+	if err == nil && (n.n == 0 || n.cpu == 0) {
+		err = fmt.Errorf("nothing was done in %v", t.time)
+	}
+	lost := float64(u.lost.Load())
+	return readings{
+		mPerCPU: 2 * n.n / n.cpu.Seconds(), mRate: 2 * n.rate(),
+		mLost: 100 * lost / (lost + float64(u.done.Load()) + 1),
+	}, err
+}
+
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
