@@ -53,10 +53,11 @@ func TestSOCKSConformance(t *testing.T) {
 	tests := []struct{ name, send, want string }{
 		// Section 3: the methods.
 		{"no methods", "05 00", "05 ff"},
-		{"user and password only", "05 01 02", "05 ff"},
+		{"user and password, chosen where offered: it names a session", "05 02 00 02", "05 02"},
+		{"user and password of no session", "05 01 02 01 01 75 01 70", "05 02 01 01"},
 		{"GSSAPI and private methods", "05 03 01 80 fe", "05 ff"},
 		{"0xff is no method to choose", "05 01 ff", "05 ff"},
-		{"the last of many methods", "05 03 02 80 00 05 01 00" + v4, accepted + success},
+		{"the last of many methods", "05 03 01 80 00 05 01 00" + v4, accepted + success},
 		{"255 methods", "05 ff" + strings.Repeat("00", 255) + "05 01 00" + v4, accepted + success},
 		{"SOCKS4", "04 01 0050 5db8d70e 00", ""},
 		{"HTTP", hex.EncodeToString([]byte("GET http://allowed.example/ HTTP/1.1\r\n\r\n")), ""},
@@ -246,6 +247,7 @@ func FuzzSOCKSConnection(f *testing.F) {
 		rest, chosen := bytes.CutPrefix(got, []byte{5, 0})
 		switch {
 		case len(got) == 0, !chosen && bytes.Equal(got, []byte{5, 0xff}), chosen && len(rest) == 0:
+		case bytes.Equal(got, []byte{5, 2}), bytes.Equal(got, []byte{5, 2, 1, 1}): // no password is any session's
 		case chosen:
 			r := bytes.NewReader(rest)
 			code, _, err := readReply(r)
