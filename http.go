@@ -61,6 +61,7 @@ type exchange struct {
 	client netip.AddrPort
 	from   *entrance
 	entry  *track.Entry // its place among the live connections
+	tunnel func()       // what the connection goes on as, once its last request is over
 }
 
 // exchangeKey finds the exchange in a request's context.
@@ -73,6 +74,11 @@ func (h *httpProxy) serve(l *entranceListener) error {
 	return l.Serve(func(c net.Conn, entry *track.Entry) {
 		x := &exchange{client: addrPortOf(c.RemoteAddr()), from: l.from, entry: entry}
 		h.server.ServeConn(context.WithValue(l.from.ends, exchangeKey{}, x), c)
+		if x.tunnel != nil {
+			// Here and not in the handler, so that a tunnel holds neither
+			// its request nor the stack that served it.
+			x.tunnel()
+		}
 	})
 }
 
@@ -213,36 +219,35 @@ func urlTarget(u *url.URL, text string) (hostname.Target, error) {
 // connect dials, and only then answers 200: a client must be able to tell a
 // target that is out of reach from one that closes.
 func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request, v Verdict) {
-	conn, live, err := h.dial(r.Context(), req, v)
+	_, live, err := h.dial(r.Context(), req, v)
 	if err != nil {
 		h.fail(w, r, req, err)
 		return
 	}
-	defer live.release()
 	client, err := takeOver(w, r)
+	if err == nil {
+		_, err = client.conn.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n"))
+	}
 	if err != nil {
-		conn.Close()
+		live.close()
 		h.failure(req, err)
 		return
 	}
-	defer client.conn.Close()
-	if _, err := client.conn.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n")); err != nil {
-		conn.Close()
-		h.failure(req, err)
-		return
-	}
-	h.tunnel(client, conn, req, nil)
+	h.tunnel(exchangeOf(r), client, live, req, nil)
 }
 
-// tunnel relays until either side ends it, the idle time passes, the policy
-// turns against it, or the proxy stops. back is what the target has already
-// sent beyond its answer.
-func (h *httpProxy) tunnel(client *clientConn, target net.Conn, req *request, back []byte) {
-	if !client.entry.Replace(tunnel.Pair{A: client.conn, B: target}) {
-		target.Close() // the proxy is stopping
+// tunnel makes a tunnel of a client's connection: until either side ends it,
+// the idle time passes, the policy turns against it, or the proxy stops. back
+// is what the target has already sent beyond its answer.
+func (h *httpProxy) tunnel(x *exchange, client *clientConn, target *liveConn, req *request, back []byte) {
+	if !x.entry.Replace(tunnel.Pair{A: client.conn, B: target.conn}) {
+		target.close() // the proxy is stopping
 		return
 	}
-	h.relay(client.conn, target, req, tunnel.Options{Early: client.early, EarlyBack: back})
+	x.tunnel = func() {
+		defer target.close()
+		h.relay(client.conn, target.conn, req, tunnel.Options{Early: client.early, EarlyBack: back})
+	}
 }
 
 // relay is the one place where bytes of a tunnel flow, whatever protocol
@@ -266,9 +271,8 @@ func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Opti
 
 // clientConn is a client's connection that has become a tunnel's.
 type clientConn struct {
-	conn  net.Conn     // the connection itself, unwrapped
-	early []byte       // what the client has sent beyond its request
-	entry *track.Entry // its place among the live connections
+	conn  net.Conn // the connection itself, unwrapped
+	early []byte   // what the client has sent beyond its request
 }
 
 // takeOver takes the connection of a request from the server.
@@ -283,5 +287,5 @@ func takeOver(w http.ResponseWriter, r *http.Request) (*clientConn, error) {
 		return nil, err
 	}
 	// Copied, so that a tunnel does not hold the buffer that they are in.
-	return &clientConn{conn: conn, early: bytes.Clone(early), entry: exchangeOf(r).entry}, nil
+	return &clientConn{conn: conn, early: bytes.Clone(early)}, nil
 }

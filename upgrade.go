@@ -6,6 +6,7 @@ package networkproxy
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -35,8 +36,12 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 		h.fail(w, r, req, err)
 		return
 	}
-	defer live.release()
-	defer conn.Close()
+	switched := false
+	defer func() {
+		if !switched {
+			live.close()
+		}
+	}()
 	// The client leaving ends the wait for the origin.
 	leave := context.AfterFunc(r.Context(), func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer leave()
@@ -71,13 +76,13 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 		h.failure(req, err)
 		return
 	}
-	defer client.conn.Close()
 	if err := writeSwitch(client.conn, answer); err != nil {
 		h.failure(req, err)
 		return
 	}
-	earlyBack, _ := back.Peek(back.Buffered()) // what is buffered can be peeked at
-	h.tunnel(client, conn, req, earlyBack)
+	switched = true
+	early, _ := back.Peek(back.Buffered()) // what is buffered can be peeked at
+	h.tunnel(exchangeOf(r), client, live, req, bytes.Clone(early))
 }
 
 // requestUpgrade sends the request and reads the origin's final answer.

@@ -156,7 +156,6 @@ func (k *conn) next(first bool) (*http.Request, error) {
 	if s.HeaderTimeout > 0 || s.IdleTimeout > 0 {
 		k.SetReadDeadline(time.Time{})
 	}
-	r.RemoteAddr = k.RemoteAddr().String()
 	return r, nil
 }
 
