@@ -1,0 +1,325 @@
+// Package clienthello finds the TLS ClientHello at the beginning of a client's
+// stream, without being a party to the handshake, and reads the server name in
+// it (RFC 8446 sections 4.1.2 and 5.1, RFC 6066 section 3).
+//
+// It is made for a gate that has to compare that name with another one. Where a
+// server might read a name that this package does not see, the answer is an
+// error and never "this is not TLS": it goes by what servers accept, not by what
+// clients send. What it accepts itself is narrow, for the same reason.
+//
+// Three things that servers accept and a glance at the first bytes misses:
+//
+//   - A second ClientHello. After a HelloRetryRequest (RFC 8446 section 4.1.4)
+//     OpenSSL goes by the name in the second one, whatever the first one said.
+//     The scan therefore goes on until the client has sent something that no
+//     ClientHello can follow.
+//   - Records before the first ClientHello. crypto/tls passes over alerts of level
+//     warning, OpenSSL over empty handshake records.
+//   - A ClientHello in the form of SSL 2.0 (RFC 5246 appendix E.2), which OpenSSL
+//     still answers, and which has no place for a name.
+//
+// Out of sight are TLS that begins inside another protocol (STARTTLS), TLS over
+// datagrams (QUIC, DTLS), and what is encrypted: a renegotiation, and the inner
+// hello of Encrypted Client Hello (RFC 9849).
+package clienthello
+
+// This file walks over records and puts hellos together.
+
+import "fmt"
+
+const (
+	// MaxHello is the most bytes that a ClientHello may have. Those of browsers
+	// have about 2,000.
+	MaxHello = 16 << 10
+
+	// MaxPending is the most bytes that a ClientHello may take with the headers of
+	// its records. A long one in records of a few bytes each runs into it.
+	MaxPending = 24 << 10
+
+	// maxEarly is how far to follow the early data (RFC 8446 section 4.2.10) behind
+	// a ClientHello. A server that answers with a HelloRetryRequest passes over it,
+	// and then reads another ClientHello. 16 KiB is what servers pass over
+	// before they give up, and 64 KiB the most that is common.
+	maxEarly = 1 << 20
+)
+
+// The content types of records (RFC 8446 section 5.1).
+const (
+	typeChangeCipherSpec = 20
+	typeAlert            = 21
+	typeHandshake        = 22
+	typeApplicationData  = 23
+)
+
+const (
+	headerSize      = 5       // of a record
+	maxFragment     = 1 << 14 // in a record
+	messageHeader   = 4       // of a handshake message: type and length
+	typeClientHello = 1       // of a handshake message
+	sslMajor        = 3       // the first byte of every version of TLS
+	impossibleMajor = 0x10    // crypto/tls, the most lenient, reads no first record of this version or above
+)
+
+// Event is what a scan has come to.
+type Event uint8
+
+const (
+	// Undecided: too little is there to tell what it is. More is needed.
+	Undecided Event = iota
+	// Partial: a ClientHello has begun. More is needed.
+	Partial
+	// Found: there is a ClientHello; see [Scanner.Hello]. Scan the same data again
+	// for what follows.
+	Found
+	// Between: everything was looked at, and another ClientHello may follow. The
+	// next scan is of what comes then, and of that alone.
+	Between
+	// Over: this is not TLS, or no ClientHello can follow.
+	Over
+)
+
+// Error says why bytes that a server might take for a ClientHello, or for the way
+// to one, cannot be read as one.
+type Error struct {
+	Problem string // as in "the hello <problem>"
+}
+
+func (e *Error) Error() string { return "clienthello: the hello " + e.Problem }
+
+func problemf(format string, args ...any) error {
+	return &Error{Problem: fmt.Sprintf(format, args...)}
+}
+
+// Scanner follows the stream of one client. The zero value is at its beginning.
+// It is for one goroutine.
+type Scanner struct {
+	hello Hello
+	found bool // a hello has been found
+	early bool // the hello announces early data
+	over  bool
+
+	off   int    // of the data, how much was looked at
+	begin int    // of the data, where the hello begins
+	left  int    // bytes to come of a handshake record
+	msg   []byte // what is there of a hello
+	pass  int    // bytes to come of a record that does not matter
+	sum   int    // early data passed over
+}
+
+// Hello is the ClientHello that was found last.
+func (s *Scanner) Hello() Hello { return s.hello }
+
+// Scan looks at data, which is what the client has sent since the beginning or
+// since the last [Between]: after another event, the same bytes and those that
+// have come since. Once it has returned an error it must not be called again.
+// The error is an *[Error].
+func (s *Scanner) Scan(data []byte) (Event, error) {
+	for {
+		event, on, err := s.step(data)
+		switch {
+		case err != nil:
+			return Over, err
+		case s.left > 0 && s.off-s.begin > MaxPending:
+			return Over, problemf("does not end within %d bytes", MaxPending)
+		case !on:
+			return event, nil
+		}
+	}
+}
+
+// step looks at one thing, and reports whether to go on to the next.
+func (s *Scanner) step(data []byte) (e Event, on bool, err error) {
+	if s.over {
+		return Over, false, nil
+	}
+	rest := data[s.off:]
+	switch {
+	case len(rest) == 0 && s.left == 0 && len(s.msg) == 0:
+		s.off = 0
+		if !s.found {
+			return Undecided, false, nil
+		}
+		return Between, false, nil
+	case s.pass > 0:
+		n := min(s.pass, len(rest))
+		s.pass -= n
+		s.off += n
+		return 0, true, nil
+	case s.left > 0:
+		if len(rest) == 0 {
+			return Partial, false, nil
+		}
+		n := min(s.left, len(rest))
+		s.msg = append(s.msg, rest[:n]...)
+		s.left -= n
+		s.off += n
+		return s.message()
+	case len(s.msg) > 0:
+		return s.continuation(rest)
+	case !s.found:
+		return s.beginning(rest)
+	}
+	return s.following(rest)
+}
+
+// end ends the scan.
+func (s *Scanner) end() (Event, bool, error) {
+	s.over = true
+	s.msg = nil
+	return Over, false, nil
+}
+
+// enter begins a handshake record of n bytes.
+func (s *Scanner) enter(n int) (Event, bool, error) {
+	switch {
+	case n == 0:
+		return 0, false, problemf("has an empty record")
+	case n > maxFragment:
+		return 0, false, problemf("has a record of %d bytes", n)
+	}
+	if len(s.msg) == 0 {
+		s.begin = s.off
+	}
+	s.left = n
+	s.off += headerSize
+	return 0, true, nil
+}
+
+// beginning looks at the first bytes of the stream. It waits for no more of them
+// than are needed to tell whether they are TLS: a client of another protocol may
+// be waiting for an answer.
+func (s *Scanner) beginning(b []byte) (Event, bool, error) {
+	if likeSSL2(b) {
+		return s.ssl2(b)
+	}
+	if b[0] < typeChangeCipherSpec || b[0] > typeApplicationData || len(b) > 1 && b[1] >= impossibleMajor {
+		return s.end()
+	}
+	if b[0] != typeHandshake {
+		return s.prelude(b)
+	}
+	if len(b) < headerSize {
+		return Undecided, false, nil
+	}
+	n := int(b[3])<<8 | int(b[4])
+	if n == 0 && b[1] != sslMajor {
+		return s.end() // not a record that anybody passes over
+	}
+	if n > 0 {
+		if len(b) == headerSize {
+			return Undecided, false, nil
+		}
+		if b[headerSize] != typeClientHello {
+			return s.end() // no server begins with another message
+		}
+	}
+	if b[1] != sslMajor {
+		return 0, false, problemf("is in a record of version %d.%d", b[1], b[2])
+	}
+	return s.enter(n)
+}
+
+// prelude looks at a first record that is no handshake record. One that a server
+// might pass over is short: an alert of two bytes (one, where it is in pieces),
+// a change_cipher_spec of one, an empty one of application data.
+func (s *Scanner) prelude(b []byte) (Event, bool, error) {
+	if len(b) > 3 && b[3] != 0 || len(b) >= headerSize && b[4] > shortest(b[0]) {
+		return s.end()
+	}
+	if len(b) < headerSize {
+		return Undecided, false, nil
+	}
+	return 0, false, problemf("comes after a record of content type %d", b[0])
+}
+
+func shortest(contentType byte) byte {
+	switch contentType {
+	case typeAlert:
+		return 2
+	case typeChangeCipherSpec:
+		return 1
+	}
+	return 0
+}
+
+// following looks at the first bytes of a record after a hello. Its version does
+// not matter: RFC 8446 section 5.1 has servers ignore it.
+func (s *Scanner) following(b []byte) (Event, bool, error) {
+	if len(b) < headerSize {
+		return Undecided, false, nil
+	}
+	n := int(b[3])<<8 | int(b[4])
+	switch b[0] {
+	case typeHandshake:
+		if n > maxFragment {
+			return s.end() // encrypted
+		}
+		return s.enter(n)
+	case typeChangeCipherSpec, typeAlert:
+		if n > 2 {
+			return s.end()
+		}
+	case typeApplicationData:
+		s.sum += n
+		if !s.early || s.sum > maxEarly {
+			return s.end()
+		}
+	default:
+		return s.end()
+	}
+	s.pass = n
+	s.off += headerSize
+	return 0, true, nil
+}
+
+// continuation looks at the record that has the next fragment of a hello.
+func (s *Scanner) continuation(b []byte) (Event, bool, error) {
+	switch {
+	case len(b) > 0 && b[0] != typeHandshake:
+		// RFC 8446 section 5.1: other records do not come in between.
+		return 0, false, problemf("is interrupted by a record of content type %d", b[0])
+	case len(b) < headerSize:
+		return Partial, false, nil
+	case b[1] != sslMajor:
+		return 0, false, problemf("goes on in a record of version %d.%d", b[1], b[2])
+	}
+	return s.enter(int(b[3])<<8 | int(b[4]))
+}
+
+// message looks at what is there of a handshake message.
+func (s *Scanner) message() (Event, bool, error) {
+	if s.found && !likeHello(s.msg) {
+		return s.end()
+	}
+	if len(s.msg) < messageHeader {
+		return 0, true, nil
+	}
+	size := messageHeader + int(s.msg[1])<<16 + int(s.msg[2])<<8 + int(s.msg[3])
+	switch {
+	case size > MaxHello:
+		return 0, false, problemf("has %d bytes, and no more than %d are read", size, MaxHello)
+	case len(s.msg)+s.left > size:
+		return 0, false, problemf("shares a record with something else")
+	case len(s.msg) < size:
+		return 0, true, nil
+	}
+	hello, err := parse(s.msg[messageHeader:])
+	if err != nil {
+		return 0, false, err
+	}
+	s.hello, s.early = hello, s.early || hello.earlyData
+	s.found = true
+	s.msg = nil
+	return Found, false, nil
+}
+
+// likeHello reports whether a message that follows a hello may be another one,
+// judged by as much as is there of its first five bytes.
+//
+// It may as well be encrypted: in TLS 1.2 a client that resumes a session sends
+// its Finished after a change_cipher_spec, in a record like this one. That a random
+// beginning looks like a hello must not happen. A hello after a HelloRetryRequest
+// has fewer than 2^16 bytes and a version of 3.x, which makes it one in 2^24.
+func likeHello(msg []byte) bool {
+	return msg[0] == typeClientHello && (len(msg) < 2 || msg[1] == 0) && (len(msg) < 5 || msg[4] == sslMajor)
+}
