@@ -67,9 +67,11 @@ func (t *tunnel) tick() {
 	now := time.Since(t.clock.start)
 	switch {
 	case t.clock.end > 0 && now >= t.clock.end:
+		t.parting = false
 		t.decide(CauseLifetime, nil)
 		t.close()
 	case t.clock.idle > 0 && now-time.Duration(t.clock.last.Load()) >= t.clock.idle:
+		t.parting = false
 		t.decide(CauseIdle, nil)
 		t.close()
 	default:

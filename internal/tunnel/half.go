@@ -23,7 +23,8 @@ type half struct {
 	t        *tunnel
 	src, dst net.Conn
 	early    []byte
-	moved    int64 // bytes written to dst; others read it after the goroutine's end
+	inspect  func([]byte, bool) Inspection // nil: there is nothing more to inspect
+	moved    int64                         // bytes written to dst; others read it after the goroutine's end
 
 	// Guarded by t.mu.
 	done     bool // nothing more will be written to dst
@@ -37,6 +38,7 @@ const (
 	atEnd             stop = iota // src has sent its whole stream
 	sourceFailed                  // reading from src failed
 	destinationFailed             // writing to dst failed
+	refused                       // what src has sent may not go to dst
 )
 
 func (h *half) run() {
@@ -46,6 +48,8 @@ func (h *half) run() {
 		h.t.sourceBroke(h, err)
 	case destinationFailed:
 		h.t.destinationBroke(h, err)
+	case refused:
+		h.t.refuse(h)
 	case atEnd:
 		if !h.t.ended(h) {
 			return
@@ -57,6 +61,11 @@ func (h *half) run() {
 }
 
 func (h *half) carry() (stop, error) {
+	if h.inspect != nil {
+		if goesOn, why, err := h.inspected(); !goesOn {
+			return why, err
+		}
+	}
 	if len(h.early) > 0 {
 		n, err := h.dst.Write(h.early)
 		h.progress(n)

@@ -231,6 +231,23 @@ func retry(call func() (int, error)) (int, error) {
 	}
 }
 
+// waitReadable waits, without a buffer, until there is something to read from c:
+// bytes, the end, or an error. For anything but a stream socket it returns at once.
+func waitReadable(c net.Conn) error {
+	raw := rawStream(c)
+	if raw == nil {
+		return nil
+	}
+	return raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		_, err := retry(func() (int, error) {
+			n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			return n, err
+		})
+		return err != syscall.EAGAIN
+	})
+}
+
 // waitBroken waits, after the stream of c has ended, until c is closed or breaks,
 // and returns why. For anything but a stream socket it returns nil at once.
 //

@@ -37,6 +37,10 @@ type Options struct {
 
 	// EarlyBack holds bytes already read from b, to be written to a first.
 	EarlyBack []byte
+
+	// Inspect decides whether what a sends may go to b, until it has seen enough;
+	// see [Inspection]. If it is nil, everything may.
+	Inspect func(held []byte, end bool) Inspection
 }
 
 // Cause says why a tunnel ended. The zero value is CauseEnded.
@@ -49,6 +53,7 @@ const (
 	CauseResetByA              // a's connection broke: a reset, or another error
 	CauseResetByB              // b's connection broke
 	CauseClosed                // a or b was closed from outside
+	CauseRefused               // Options.Inspect said so
 )
 
 // String returns a stable word for logs and metrics.
@@ -66,6 +71,8 @@ func (c Cause) String() string {
 		return "reset_by_b"
 	case CauseClosed:
 		return "closed"
+	case CauseRefused:
+		return "refused"
 	}
 	return "unknown"
 }
@@ -104,7 +111,9 @@ const lastWords = time.Second
 // passed on first, for up to a second and, as on a direct connection, as far as
 // the other's receive window takes it before the reset. A tunnel that ends by Lifetime or by a
 // close from outside resets the streams it cuts short too; one that ends by
-// Idle closes in the ordinary way.
+// Idle closes in the ordinary way. When Inspect refuses, b is reset, and a is
+// closed once it has had up to a second to read the farewell, or is reset if b
+// had been sending.
 //
 // Closing a and b from outside, at any time and from any goroutine, ends the
 // tunnel at once; see [Pair]. Closing only one of them is noticed when the tunnel
@@ -115,7 +124,7 @@ const lastWords = time.Second
 // may set deadlines while it runs.
 func Relay(a, b net.Conn, opts Options) Result {
 	t := &tunnel{}
-	t.forward = half{t: t, src: a, dst: b, early: opts.Early}
+	t.forward = half{t: t, src: a, dst: b, early: opts.Early, inspect: opts.Inspect}
 	t.back = half{t: t, src: b, dst: a, early: opts.EarlyBack}
 	a.SetDeadline(time.Time{})
 	b.SetDeadline(time.Time{})
@@ -125,6 +134,7 @@ func Relay(a, b net.Conn, opts Options) Result {
 	wg.Go(t.back.run)
 	t.forward.run()
 	wg.Wait()
+	t.part()
 
 	return Result{Sent: t.forward.moved, Received: t.back.moved, Cause: t.cause, Err: t.err}
 }
@@ -134,11 +144,14 @@ type tunnel struct {
 	forward, back half // a to b, b to a
 	clock         clock
 
-	mu     sync.Mutex
-	broken bool // cause is decided; a direction may be delivering last words
-	closed bool // both connections are closed
-	cause  Cause
-	err    error
+	farewell []byte // to a, if the tunnel was refused
+
+	mu      sync.Mutex
+	broken  bool // cause is decided; a direction may be delivering last words
+	parting bool // b is closed, and a stays open for the farewell
+	closed  bool // both connections are closed
+	cause   Cause
+	err     error
 }
 
 func (t *tunnel) opposite(h *half) *half {
@@ -216,7 +229,7 @@ func (t *tunnel) decide(c Cause, err error) {
 
 // close closes both connections, which ends both directions. t.mu is held.
 func (t *tunnel) close() {
-	if t.closed {
+	if t.closed || t.parting {
 		return
 	}
 	t.closed = true
@@ -228,6 +241,8 @@ func (t *tunnel) close() {
 			reset = true
 		case CauseLifetime, CauseClosed:
 			reset = !h.complete
+		case CauseRefused:
+			reset = h == &t.forward
 		}
 		if reset {
 			abort(h.dst)

@@ -517,7 +517,7 @@ func (r *atOnce) Read(p []byte) (int, error) {
 func TestCauseString(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
-	for c := CauseEnded; c <= CauseClosed; c++ {
+	for c := CauseEnded; c <= CauseRefused; c++ {
 		if s := c.String(); s == "unknown" || seen[s] {
 			t.Errorf("cause %d is called %q", c, s)
 		} else {

@@ -1,0 +1,340 @@
+// What is held back, what is let go, and how a refusal ends.
+
+package tunnel
+
+import (
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// heldUntil holds everything back until it ends in a word, and then decides.
+func heldUntil(word string, then Inspection) func([]byte, bool) Inspection {
+	return func(held []byte, _ bool) Inspection {
+		if strings.HasSuffix(string(held), word) {
+			return then
+		}
+		return Inspection{}
+	}
+}
+
+var pass = Inspection{Decision: Pass}
+
+func refuse(farewell string) Inspection {
+	return Inspection{Decision: Refuse, Farewell: []byte(farewell)}
+}
+
+// nothingYet reports what has come to c although nothing should have, after a
+// chance to come.
+func nothingYet(t *testing.T, c net.Conn) {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Fatalf("%d bytes came, %v", n, err)
+	}
+	c.SetReadDeadline(time.Now().Add(patience))
+}
+
+func TestHeldBackBothWaysOfCopying(t *testing.T) {
+	t.Parallel()
+	for name, wrap := range map[string]func(*net.TCPConn) net.Conn{
+		"sockets": func(c *net.TCPConn) net.Conn { return c },
+		"others":  func(c *net.TCPConn) net.Conn { return struct{ conn }{c} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, a := dialed(t)
+			b, server := dialed(t)
+			client.SetDeadline(time.Now().Add(patience))
+			server.SetDeadline(time.Now().Add(patience))
+			result := make(chan Result, 1)
+			go func() {
+				result <- Relay(wrap(a), wrap(b), Options{Early: []byte("hel"), EarlyBack: []byte("220 "), Inspect: heldUntil(".", pass)})
+			}()
+			expect(t, client, "220 ")
+			send(t, client, "lo")
+			send(t, server, "ready") // the server's bytes flow meanwhile
+			expect(t, client, "ready")
+			nothingYet(t, server)
+			send(t, client, ".")
+			expect(t, server, "hello.")
+			send(t, client, "and so on")
+			expect(t, server, "and so on")
+			client.CloseWrite()
+			expectEOF(t, server)
+			server.Close()
+			if got, want := await(t, result), (Result{Sent: 15, Received: 9}); got != want {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+		})
+	}
+}
+
+// TestInspectIsShownEachByteUntilItPasses: what goes on is not shown again, and
+// after Pass nothing is.
+func TestInspectIsShownEachByteUntilItPasses(t *testing.T) {
+	t.Parallel()
+	var shown []string
+	answers := []Inspection{{Decision: Next}, {}, {Decision: Next}, pass}
+	r := newRig(t, Options{Early: []byte("1"), Inspect: func(held []byte, end bool) Inspection {
+		shown = append(shown, string(held))
+		answer := answers[0]
+		answers = answers[1:]
+		return answer
+	}})
+	expect(t, r.server, "1")
+	send(t, r.client, "2")
+	nothingYet(t, r.server)
+	send(t, r.client, "3")
+	expect(t, r.server, "23")
+	send(t, r.client, "4")
+	expect(t, r.server, "4")
+	send(t, r.client, "5")
+	expect(t, r.server, "5")
+	r.client.Close()
+	r.server.Close()
+	r.wait(t)
+	if want := []string{"1", "2", "23", "4"}; !slices.Equal(shown, want) {
+		t.Errorf("Inspect was shown %q, want %q", shown, want)
+	}
+}
+
+func TestRefuse(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		opts Options
+		send string
+	}{
+		{"early bytes", Options{Early: []byte("bad."), Inspect: heldUntil(".", refuse("no"))}, ""},
+		{"what comes", Options{Inspect: heldUntil(".", refuse("no"))}, "bad."},
+		{"what was held back", Options{Early: []byte("b"), Inspect: heldUntil(".", refuse("no"))}, "ad."},
+		{"after something passed", Options{Early: []byte("1"), Inspect: func(held []byte, _ bool) Inspection {
+			if string(held) == "1" {
+				return Inspection{Decision: Next}
+			}
+			return refuse("no")
+		}}, "bad."},
+		{"more than is read", Options{Inspect: func([]byte, bool) Inspection { return refuse("no") }}, strings.Repeat("bad", 1<<20)},
+		{"more than can be held", Options{Inspect: func([]byte, bool) Inspection { return Inspection{Farewell: []byte("no")} }}, strings.Repeat("bad", 1<<20)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, tt.opts)
+			go io.WriteString(r.client, tt.send)
+			got, _ := io.ReadAll(r.server)
+			if strings.Contains(string(got), "b") {
+				t.Errorf("%d bytes reached the server", len(got))
+			}
+			expect(t, r.client, "no")
+			expectEOF(t, r.client)
+			r.client.Close()
+			if got := r.wait(t); got.Cause != CauseRefused || got.Err != nil || got.Sent > 1 {
+				t.Errorf("got %+v, want %v", got, CauseRefused)
+			}
+			if err := r.a.Close(); !errors.Is(err, net.ErrClosed) {
+				t.Error("a was left open")
+			}
+		})
+	}
+}
+
+// TestRefuseAfterTheServerSpoke: a farewell would be taken for the server's.
+func TestRefuseAfterTheServerSpoke(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Options{Inspect: heldUntil(".", refuse("no"))})
+	send(t, r.server, "220 ready")
+	expect(t, r.client, "220 ready")
+	send(t, r.client, "bad.")
+	got, err := io.ReadAll(r.client)
+	if len(got) > 0 || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the client got %q, %v; want a reset", got, err)
+	}
+	if got := r.wait(t); got.Cause != CauseRefused {
+		t.Errorf("got %+v, want %v", got, CauseRefused)
+	}
+}
+
+// TestRefuseAfterTheServerHungUp: the client has got the end of the stream, and
+// nothing can be said after that.
+func TestRefuseAfterTheServerHungUp(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Options{Inspect: heldUntil(".", refuse("no"))})
+	r.server.CloseWrite()
+	expectEOF(t, r.client)
+	send(t, r.client, "bad.")
+	if got := r.wait(t); got.Cause != CauseRefused || got.Sent != 0 {
+		t.Errorf("got %+v, want %v", got, CauseRefused)
+	}
+	if got, _ := io.ReadAll(r.server); len(got) > 0 {
+		t.Errorf("%q reached the server", got)
+	}
+}
+
+// TestRefusedClientStays: one that does not hang up does not hold the tunnel, nor
+// does one that does not read what the server sent before.
+func TestRefusedClientStays(t *testing.T) {
+	t.Parallel()
+	t.Run("silent", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			client, a := net.Pipe()
+			b, _ := net.Pipe()
+			result := make(chan Result, 1)
+			start := time.Now()
+			go func() { result <- Relay(halfCloser{a}, b, Options{Inspect: heldUntil(".", refuse("no"))}) }()
+			send(t, client, "bad.")
+			expect(t, client, "no")
+			if got := <-result; got.Cause != CauseRefused {
+				t.Errorf("got %+v, want %v", got, CauseRefused)
+			}
+			if got := time.Since(start); got != lastWords {
+				t.Errorf("ended after %v, want %v", got, lastWords)
+			}
+		})
+	})
+	t.Run("deaf", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			client, a := net.Pipe()
+			b, server := net.Pipe()
+			result := make(chan Result, 1)
+			go func() {
+				result <- Relay(halfCloser{a}, b, Options{Idle: time.Hour, Inspect: heldUntil(".", refuse("no"))})
+			}()
+			send(t, server, "nobody reads this")
+			synctest.Wait()
+			start := time.Now()
+			send(t, client, "bad.")
+			if got := <-result; got.Cause != CauseRefused {
+				t.Errorf("got %+v, want %v", got, CauseRefused)
+			}
+			if got := time.Since(start); got != lastWords {
+				t.Errorf("ended after %v, want %v", got, lastWords)
+			}
+		})
+	})
+}
+
+// TestHeldBackAtTheEnd: what is undecided when the client has sent everything is
+// decided then.
+func TestHeldBackAtTheEnd(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]Cause{"pass": CauseEnded, "hold": CauseRefused} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var ends atomic.Int32
+			r := newRig(t, Options{Inspect: func(_ []byte, end bool) Inspection {
+				if !end {
+					return Inspection{}
+				}
+				ends.Add(1)
+				if name == "pass" {
+					return pass
+				}
+				return Inspection{Farewell: []byte("no")}
+			}})
+			send(t, r.client, "half")
+			r.client.CloseWrite()
+			if want == CauseEnded {
+				expect(t, r.server, "half")
+				expectEOF(t, r.server)
+				r.server.Close()
+			} else {
+				expect(t, r.client, "no")
+			}
+			if got := r.wait(t); got.Cause != want {
+				t.Errorf("got %+v, want %v", got, want)
+			}
+			if n := ends.Load(); n != 1 {
+				t.Errorf("Inspect was told of the end %d times", n)
+			}
+		})
+	}
+}
+
+// TestHeldBackIsIdle: bytes that are held back do not count, however they
+// trickle in.
+func TestHeldBackIsIdle(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const idle = time.Minute
+		client, a := net.Pipe()
+		b, _ := net.Pipe()
+		start := time.Now()
+		result := make(chan Result, 1)
+		go func() { result <- Relay(a, b, Options{Idle: idle, Inspect: heldUntil(".", pass)}) }()
+		for range 10 {
+			if _, err := client.Write([]byte("x")); err != nil {
+				break
+			}
+			time.Sleep(idle / 4)
+		}
+		if got := <-result; got.Cause != CauseIdle || got.Sent != 0 {
+			t.Errorf("got %+v, want %v", got, CauseIdle)
+		}
+		if got := time.Since(start); got > 2*idle {
+			t.Errorf("ended after %v", got)
+		}
+	})
+}
+
+func TestOutsideCloseWhileInspecting(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]string{"nothing sent": "", "something held back": "half"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			shown := make(chan struct{}, 9)
+			r := newRig(t, Options{Inspect: func([]byte, bool) Inspection {
+				shown <- struct{}{}
+				return Inspection{}
+			}})
+			send(t, r.server, "x")
+			expect(t, r.client, "x")
+			if first != "" {
+				send(t, r.client, first)
+				<-shown
+			}
+			Pair{r.a, r.b}.Close()
+			if got := r.wait(t); got.Cause != CauseClosed {
+				t.Errorf("got %+v, want %v", got, CauseClosed)
+			}
+		})
+	}
+}
+
+// TestInspectedStreams: every byte arrives, once and in order, however the
+// beginning was held back.
+func TestInspectedStreams(t *testing.T) {
+	t.Parallel()
+	for i, first := range []int{1, 100, 20_000, MaxHeld - 1} {
+		client, a := dialed(t)
+		b, server := dialed(t)
+		parts := 0
+		result := make(chan Result, 1)
+		go func() {
+			result <- Relay(a, b, Options{Inspect: func(held []byte, _ bool) Inspection {
+				switch {
+				case len(held) < first:
+					return Inspection{}
+				case parts < 3:
+					parts++
+					return Inspection{Decision: Next}
+				}
+				return pass
+			}})
+		}()
+		bothWays(t, client, server, uint64(100+i), 4<<20, uneven)
+		if got, want := await(t, result), (Result{Sent: 4 << 20, Received: 4 << 20}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+}
