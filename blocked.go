@@ -24,7 +24,8 @@ type BlockedRequest struct {
 	Source     Source         `json:"source,omitempty"`
 	Decision   string         `json:"decision"` // "deny", or "ask" when the user may lift it
 	Rule       Rule           `json:"rule,omitzero"`
-	Address    netip.Addr     `json:"address,omitzero"` // the resolved address that decided
+	Address    netip.Addr     `json:"address,omitzero"`      // the resolved address that decided
+	ServerName string         `json:"server_name,omitempty"` // the name in the ClientHello that decided
 	Command    string         `json:"command,omitempty"`
 	Generation uint64         `json:"generation"` // of the policy that refused
 }

@@ -33,11 +33,34 @@ func ParseMode(s string) (Mode, error) {
 	return "", fmt.Errorf(`unknown mode %s: use "full" or "limited"`, quote(s))
 }
 
+// SNICheck says whether the TLS handshakes in a tunnel are held to the name that
+// was allowed. The zero value means [SNIEnforce] in a [Config].
+type SNICheck string
+
+const (
+	// SNIEnforce cuts a tunnel, of CONNECT or SOCKS5, in which a TLS client asks for
+	// another name than the one that was allowed, or for none.
+	SNIEnforce SNICheck = "enforce"
+
+	// SNIOff does not look.
+	SNIOff SNICheck = "off"
+)
+
+// ParseSNICheck returns the check that s names, exactly as a configuration spells
+// it. Any other text, the empty one too, is an error.
+func ParseSNICheck(s string) (SNICheck, error) {
+	switch c := SNICheck(s); c {
+	case SNIEnforce, SNIOff:
+		return c, nil
+	}
+	return "", fmt.Errorf(`unknown check %s: use "enforce" or "off"`, quote(s))
+}
+
 // Config is the [network_proxy] table of a configuration file. Its TOML and
 // JSON keys are the same.
 //
-// The zero value is the default configuration: an empty URL or mode stands for
-// its default. It is a plain value, and its slices belong to whoever made it.
+// The zero value is the default configuration: an empty text stands for its
+// default. It is a plain value, and its slices belong to whoever made it.
 type Config struct {
 	// Enabled turns the proxy on. Default false: Run binds nothing.
 	Enabled bool `toml:"enabled" json:"enabled"`
@@ -78,6 +101,10 @@ type Config struct {
 	// Mode is which requests are carried. Default [ModeFull].
 	Mode Mode `toml:"mode" json:"mode"`
 
+	// SNICheck is whether a TLS client in a tunnel must ask for the name that was
+	// allowed. Default [SNIEnforce]. It applies to tunnels opened afterwards.
+	SNICheck SNICheck `toml:"sni_check" json:"sni_check"`
+
 	// Policy says which hosts may be reached.
 	Policy PolicyConfig `toml:"policy" json:"policy"`
 }
@@ -112,6 +139,7 @@ func DefaultConfig() Config {
 		AdminURL: "http://127.0.0.1:8080",
 		SOCKSURL: "http://127.0.0.1:8081",
 		Mode:     ModeFull,
+		SNICheck: SNIEnforce,
 		// Not nil, so that they are [] in JSON and not null.
 		Policy: PolicyConfig{
 			AllowedDomains:   []string{},
@@ -142,6 +170,7 @@ const (
 	keyNonLoopbackProxy   = "network_proxy.dangerously_allow_non_loopback_proxy"
 	keyNonLoopbackAdmin   = "network_proxy.dangerously_allow_non_loopback_admin"
 	keyMode               = "network_proxy.mode"
+	keySNICheck           = "network_proxy.sni_check"
 	keyPolicy             = "network_proxy.policy"
 	keyAllowedDomains     = "network_proxy.policy.allowed_domains"
 	keyDeniedDomains      = "network_proxy.policy.denied_domains"
@@ -150,7 +179,7 @@ const (
 )
 
 // field is one value of a Config: its dotted key, and a pointer to it of type
-// *bool, *string, *Mode or *[]string.
+// *bool, *string, *Mode, *SNICheck or *[]string.
 type field struct {
 	key   string
 	value any
@@ -171,6 +200,7 @@ func (c *Config) fields() []field {
 		{keyNonLoopbackProxy, &c.DangerouslyAllowNonLoopbackProxy},
 		{keyNonLoopbackAdmin, &c.DangerouslyAllowNonLoopbackAdmin},
 		{keyMode, &c.Mode},
+		{keySNICheck, &c.SNICheck},
 		{keyAllowedDomains, &c.Policy.AllowedDomains},
 		{keyDeniedDomains, &c.Policy.DeniedDomains},
 		{keyAllowLocalBinding, &c.Policy.AllowLocalBinding},
@@ -191,6 +221,9 @@ func (s *sourced) checkValues(errs *errorList) {
 	c := &s.Config
 	if _, err := ParseMode(string(c.Mode)); err != nil {
 		errs.add(&ConfigError{Origin: s.origin(keyMode), Key: keyMode, Err: err})
+	}
+	if _, err := ParseSNICheck(string(c.SNICheck)); err != nil {
+		errs.add(&ConfigError{Origin: s.origin(keySNICheck), Key: keySNICheck, Err: err})
 	}
 	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
 		if _, err := parseListenAddr(key, s.addr(key), s.origin(key)); err != nil {

@@ -203,7 +203,7 @@ func (w *tomlWalker) keyValue(key []tomlKey, v *unstable.Node) {
 			return
 		}
 		out.boolean = v.Data[0] == 't'
-	case *string, *Mode:
+	case *string, *Mode, *SNICheck:
 		if v.Kind != unstable.String {
 			w.wrongType(key, out.at, want, v)
 			return

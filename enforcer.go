@@ -219,6 +219,7 @@ func (e *enforcer) refused(req *request, v Verdict) {
 		Decision:   v.decision(),
 		Rule:       v.Rule,
 		Address:    v.Address,
+		ServerName: v.ServerName,
 		Command:    req.from.attribution.Command,
 		Generation: v.Generation,
 	}

@@ -248,7 +248,13 @@ func (h *httpProxy) tunnel(client *clientConn, target net.Conn, req *request, ba
 // relay is the one place where bytes of a tunnel flow, whatever protocol
 // opened it.
 func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Options) {
-	e.count.allowed.Add(1)
+	check := &nameCheck{enforcer: e, req: req, policy: e.current.Load()}
+	defer check.allowed() // whatever ended it, if not a refusal
+	if check.applies() {
+		opts.Inspect = check.inspect
+	} else {
+		check.allowed()
+	}
 	e.log.Debug("tunnel open", "host", req.target.Host.String(), "port", req.target.Port,
 		"protocol", string(req.protocol), "client", req.client)
 	opts.Idle = tunnelIdle

@@ -46,8 +46,8 @@ func newSourced() *sourced {
 	return &sourced{Config: DefaultConfig(), places: make(map[string]place)}
 }
 
-// sourcedFromConfig returns a configuration that was set from Go. An empty URL
-// or mode stands for its default.
+// sourcedFromConfig returns a configuration that was set from Go. An empty text
+// stands for its default.
 func sourcedFromConfig(c Config) *sourced {
 	s := newSourced()
 	from := c.clone()
@@ -71,6 +71,9 @@ func copyGiven(dst, src any) bool {
 		return assign(dst, v, v == "" || v == *dst)
 	case *Mode:
 		v := *src.(*Mode)
+		return assign(dst, v, v == "" || v == *dst)
+	case *SNICheck:
+		v := *src.(*SNICheck)
 		return assign(dst, v, v == "" || v == *dst)
 	case *[]string:
 		v := *src.(*[]string)
@@ -108,6 +111,8 @@ func (s *sourced) apply(l *layer) {
 			*dst = v.text
 		case *Mode:
 			*dst = Mode(v.text)
+		case *SNICheck:
+			*dst = SNICheck(v.text)
 		case *[]string:
 			*dst = v.list
 		}

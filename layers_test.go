@@ -26,6 +26,7 @@ denied_domains = ["c.example"]
 `)
 	over := writeFile(t, dir, "over.toml", `[network_proxy]
 mode = "full"
+sni_check = "off"
 [network_proxy.policy]
 allowed_domains = [
   "d.example",
@@ -38,6 +39,7 @@ allow_local_binding = false
 	two := DefaultConfig()
 	two.Enabled = true
 	two.ProxyURL = "http://127.0.0.1:1"
+	two.SNICheck = SNIOff
 	two.Policy.AllowedDomains = []string{"d.example"}
 	two.Policy.DeniedDomains = []string{"c.example"}
 
@@ -60,26 +62,29 @@ allow_local_binding = false
 		{"two", []string{base, over}, two, map[string]string{
 			keyEnabled:           base + ":3:11",
 			keyMode:              over + ":2:8",
+			keySNICheck:          over + ":3:13",
 			keyProxyURL:          base + ":5:13",
-			keyAllowedDomains:    over + ":4:19",
+			keyAllowedDomains:    over + ":5:19",
 			keyDeniedDomains:     base + ":8:18",
-			keyAllowLocalBinding: over + ":7:23",
+			keyAllowLocalBinding: over + ":8:23",
 		}, 0},
 		{"two, swapped", []string{over, base}, swapped, map[string]string{
 			keyEnabled:           base + ":3:11",
 			keyMode:              base + ":4:8",
+			keySNICheck:          over + ":3:13",
 			keyProxyURL:          base + ":5:13",
 			keyAllowedDomains:    base + ":7:19",
 			keyDeniedDomains:     base + ":8:18",
-			keyAllowLocalBinding: over + ":7:23",
+			keyAllowLocalBinding: over + ":8:23",
 		}, 0},
 		{"default values and an empty array count", []string{base, over, off}, three, map[string]string{
 			keyEnabled:           off + ":1:25",
 			keyMode:              over + ":2:8",
+			keySNICheck:          over + ":3:13",
 			keyProxyURL:          base + ":5:13",
 			keyAllowedDomains:    off + ":2:40",
 			keyDeniedDomains:     base + ":8:18",
-			keyAllowLocalBinding: over + ":7:23",
+			keyAllowLocalBinding: over + ":8:23",
 		}, 0},
 		{"one without our table", []string{foreign}, DefaultConfig(), nil, 1},
 	}
@@ -224,6 +229,7 @@ func TestSourcedFromConfig(t *testing.T) {
 		Enabled:  true,
 		AdminURL: "localhost:0",
 		Mode:     ModeLimited,
+		SNICheck: SNIOff,
 		Policy:   PolicyConfig{AllowedDomains: []string{"a.example"}},
 	}
 	s := sourcedFromConfig(given)
@@ -231,11 +237,12 @@ func TestSourcedFromConfig(t *testing.T) {
 	want.Enabled = true
 	want.AdminURL = "localhost:0"
 	want.Mode = ModeLimited
+	want.SNICheck = SNIOff
 	want.Policy.AllowedDomains = []string{"a.example"}
 	if !reflect.DeepEqual(s.Config, want) {
 		t.Errorf("got  %+v\nwant %+v", s.Config, want)
 	}
-	set := map[string]bool{keyEnabled: true, keyAdminURL: true, keyMode: true, keyAllowedDomains: true}
+	set := map[string]bool{keyEnabled: true, keyAdminURL: true, keyMode: true, keySNICheck: true, keyAllowedDomains: true}
 	for key, got := range s.origins() {
 		if want := map[bool]string{true: "set from Go", false: "default"}[set[key]]; got != want {
 			t.Errorf("%s: %s, want %s", key, got, want)

@@ -81,6 +81,7 @@ func (l *loaded) compile(generation uint64, mode Mode, rules runtimeRules, own *
 		generation: generation,
 		enabled:    l.Config.Enabled,
 		mode:       mode,
+		checkSNI:   l.Config.SNICheck == SNIEnforce,
 		allowLocal: l.Config.Policy.AllowLocalBinding,
 		allow:      rules.allow.over(l.allow),
 		deny:       rules.deny.over(l.deny),

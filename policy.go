@@ -34,6 +34,7 @@ const (
 	ReasonNotAllowedLocal  Reason = "not_allowed_local"  // a local or private address, or the proxy itself
 	ReasonDenied           Reason = "denied"             // a denylist entry matches
 	ReasonMethodNotAllowed Reason = "method_not_allowed" // the limited mode forbids it
+	ReasonSNIMismatch      Reason = "sni_mismatch"       // TLS in a tunnel asks for another name than was allowed, or for none
 	ReasonPolicyDenied     Reason = "policy_denied"      // the decider denied and gave no reason
 	ReasonDeciderFailed    Reason = "decider_failed"     // the decider returned an error or panicked
 	ReasonDeciderTimeout   Reason = "decider_timeout"    // the decider did not answer in time
@@ -73,10 +74,12 @@ type Verdict struct {
 	Ask        bool       // refused for now: the decider wants the user asked
 	Rule       Rule       // the entry that decided, if one did
 	Address    netip.Addr // the resolved address that decided, if one did
+	ServerName string     // the name in the ClientHello that decided, if one did
 	Generation uint64     // the generation of the policy that was applied; it grows with every change
 
-	check string // the check that refused
-	grant *grant // that let it through, where the decider did
+	check      string // the check that refused
+	unreadable string // why the ClientHello that decided cannot be read: "the hello …"
+	grant      *grant // that let it through, where the decider did
 }
 
 // query is what the checks look at.
@@ -157,6 +160,7 @@ type policy struct {
 	generation uint64
 	enabled    bool
 	mode       Mode
+	checkSNI   bool // sni_check
 	allowLocal bool // allow_local_binding
 	allow      ruleSets
 	deny       ruleSets

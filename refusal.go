@@ -198,6 +198,8 @@ func (v Verdict) explain(req *request) (message, hint string) {
 	case checkAddress:
 		return says("it resolves to %s, which is not public (%s, %s).", v.Address, ipclass.Of(v.Address).Name(), ipclass.Of(v.Address).Reference()),
 			"Names may lead to local and private networks only when the user sets allow_local_binding = true."
+	case checkServerName:
+		return v.explainServerName(req, says)
 	case checkMode:
 		if v.Rule.List == sessionMode {
 			return says("the application runs this command in limited mode, which permits only GET, HEAD and OPTIONS over plain HTTP, not %s.", what(req)), ""
@@ -207,6 +209,24 @@ func (v Verdict) explain(req *request) (message, hint string) {
 	}
 	return says("the host is not on the allowlist."),
 		fmt.Sprintf("The user can add %q to allowed_domains in [network_proxy.policy].", host)
+}
+
+// explainServerName is explain for a TLS handshake in a tunnel.
+func (v Verdict) explainServerName(req *request, says func(string, ...any) string) (message, hint string) {
+	host := req.target.Host
+	switch {
+	case v.unreadable != "":
+		return says("its TLS handshake cannot be checked, for the hello %s.", v.unreadable),
+			`Programs that must send such a hello work only when the user sets sni_check = "off".`
+	case v.ServerName == "":
+		return says("its TLS handshake names no server (SNI), where it must name %q.", host),
+			`Have the program send the server name. If it cannot, the user can set sni_check = "off".`
+	case host.IsIP():
+		return says("its TLS handshake names the server %q, where only the address was allowed.", v.ServerName),
+			fmt.Sprintf("Have the program give the proxy the name rather than an address it looked up (socks5h://, not socks5://); the user can add %q to allowed_domains.", v.ServerName)
+	}
+	return says("its TLS handshake names the server %q, where only %q was allowed.", v.ServerName, host),
+		fmt.Sprintf("A tunnel leads to the host that it was opened for. The user can add %q to allowed_domains, and the program connect to that.", v.ServerName)
 }
 
 // localKind says what makes a literal local.

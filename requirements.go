@@ -21,6 +21,7 @@ import (
 //	                    state: turning the proxy off ends its enforcement, so
 //	                    that true cannot mean "either".
 //	mode                "limited" forbids "full"; "full" allows both
+//	sni_check           "enforce" forbids "off"; "off" allows both
 //	enable_socks5, enable_socks5_udp, allow_upstream_proxy,
 //	dangerously_allow_non_loopback_proxy, dangerously_allow_non_loopback_admin,
 //	allow_local_binding
@@ -113,6 +114,10 @@ func (r *requirements) check(s *sourced) error {
 		case *Mode:
 			if limit := r.modeLimit(*v); limit != nil {
 				errs.add(s.exceeds(f.key, string(*v), limit))
+			}
+		case *SNICheck:
+			if limit := r.limits.Config.SNICheck; limit == SNIEnforce && *v != SNIEnforce {
+				errs.add(s.exceeds(f.key, string(*v), r.limit(f.key, fmt.Sprintf("must be %q", limit))))
 			}
 		case *[]string:
 			switch f.key {

@@ -74,6 +74,12 @@ func TestRequirementsCheck(t *testing.T) {
 		{"mode violates by default", np + "mode = \"limited\"", np,
 			[]string{`network_proxy.mode = "full": exceeds a managed limit: must be "limited" (r.toml:2:8); source of the value: default`}},
 
+		{"sni_check obeys", np + "sni_check = \"enforce\"", np, nil},
+		{"sni_check off allows both", np + "sni_check = \"off\"", np + "sni_check = \"enforce\"", nil},
+		{"sni_check unlimited", np, np + "sni_check = \"off\"", nil},
+		{"sni_check violates", np + "sni_check = \"enforce\"", np + "sni_check = \"off\"",
+			[]string{`c.toml:2:13: network_proxy.sni_check = "off": exceeds a managed limit: must be "enforce" (r.toml:2:13)`}},
+
 		{"allowed: equal", list(`"a.example"`), list(`"a.example"`), nil},
 		{"allowed: none", list(`"a.example"`), np, nil},
 		{"allowed: another", list(`"a.example"`), list(`"b.example"`), []string{holds("20", "b.example")}},

@@ -18,6 +18,7 @@ const (
 	checkResolve       = "resolve"        // the name has addresses
 	checkAddress       = "address"        // every address is public
 	checkDeniedAddress = "denied_address" // no address is on the denylist
+	checkServerName    = "server_name"    // TLS in the tunnel asks for the target; made when it does
 )
 
 // Check is one step of a decision.

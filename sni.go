@@ -1,0 +1,146 @@
+// One name, one place: a TLS client in a tunnel must ask for the name that the
+// tunnel was allowed for. Servers that hold many names behind one address go by
+// the name in the ClientHello (SNI, RFC 6066 section 3), so that without this
+// check "allowed.example" would open every site that shares its address.
+//
+// It is made wherever TLS begins in a tunnel of CONNECT or SOCKS5, on any port.
+// Tunnels of an HTTP Upgrade are left alone: there the proxy itself has told the
+// origin, in Host, which name was allowed, and what follows is part of that
+// exchange. The verdicts:
+//
+//	the name that was allowed       passes; case and a trailing dot do not matter
+//	another name                    cut
+//	no name, target is a name       cut: the server would choose, and some choose by
+//	                                what is said later, out of sight (domain fronting)
+//	no name, target is an address   passes; so does the same address in text, which
+//	                                RFC 6066 forbids and some clients send
+//	a name, target is an address    cut: the address was allowed, the name was not
+//	a hello in several segments     the same as in one: it is held back until it is
+//	or records                      complete
+//	GREASE (RFC 8701)               skipped
+//	Encrypted Client Hello          judged by its outer name. The inner one is out of
+//	(RFC 9849)                      sight, and can lead to whatever the allowed server
+//	                                serves. Refusing the extension would shut browsers
+//	                                out: they send it to every server, and made to
+//	                                look like a real one when there is nothing in it.
+//	a second hello                  judged like the first: after a HelloRetryRequest
+//	                                some servers go by the name in it
+//	too long, malformed, of SSL 2   cut: a server might read in it what we do not
+//	not TLS                         passes at once; so TLS that begins inside another
+//	                                protocol (STARTTLS) is not looked at
+//	UDP (QUIC, DTLS)                not looked at
+
+package networkproxy
+
+import (
+	"errors"
+	"net/netip"
+
+	"example.com/networkproxy/internal/clienthello"
+	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/tunnel"
+)
+
+// nameCheck holds one tunnel to its name, and counts its request as soon as it is
+// known how it ended. It is for the goroutine that relays.
+type nameCheck struct {
+	*enforcer
+	req     *request
+	policy  *policy // in force when the tunnel was opened
+	hellos  clienthello.Scanner
+	settled bool // the request is counted
+}
+
+// applies reports whether there may be a name to check.
+func (c *nameCheck) applies() bool {
+	return c.policy.checkSNI && c.req.protocol != ProtocolHTTP
+}
+
+// inspect is what a tunnel asks about the client's first bytes.
+func (c *nameCheck) inspect(held []byte, end bool) tunnel.Inspection {
+	for {
+		event, err := c.hellos.Scan(held)
+		if err != nil {
+			return c.unreadable(err)
+		}
+		switch event {
+		case clienthello.Found:
+			hello := c.hellos.Hello()
+			c.log.Debug("client hello", "host", c.req.target.Host.String(), "port", c.req.target.Port,
+				"server_name", hello.ServerName, "ech", hello.ECH, "client", c.req.client)
+			if !names(hello.ServerName, c.req.target.Host) {
+				return c.refuse(Verdict{ServerName: hello.ServerName})
+			}
+		case clienthello.Between:
+			return tunnel.Inspection{Decision: tunnel.Next}
+		case clienthello.Undecided:
+			if !end {
+				return tunnel.Inspection{}
+			}
+			c.allowed() // too little to be TLS
+			return tunnel.Inspection{Decision: tunnel.Pass}
+		case clienthello.Partial:
+			if end || len(held) >= tunnel.MaxHeld {
+				return c.refuse(Verdict{unreadable: "is not complete"})
+			}
+			return tunnel.Inspection{}
+		case clienthello.Over:
+			c.allowed()
+			return tunnel.Inspection{Decision: tunnel.Pass}
+		}
+	}
+}
+
+// names reports whether a server name is that of a host; the empty one is that of
+// an address.
+func names(serverName string, host hostname.Host) bool {
+	if !host.IsIP() {
+		named, err := hostname.Parse(serverName)
+		return err == nil && named == host
+	}
+	addr, err := netip.ParseAddr(serverName)
+	return serverName == "" || err == nil && addr.Zone() == "" && hostname.FromAddr(addr) == host
+}
+
+// allowed counts the request as one that reached its target, unless it is counted
+// already.
+func (c *nameCheck) allowed() {
+	if !c.settled {
+		c.settled = true
+		c.count.allowed.Add(1)
+	}
+}
+
+func (c *nameCheck) unreadable(err error) tunnel.Inspection {
+	v := Verdict{unreadable: err.Error()}
+	if e := (*clienthello.Error)(nil); errors.As(err, &e) {
+		v.unreadable = e.Problem
+	}
+	return c.refuse(v)
+}
+
+// refuse keeps account of the refusal and ends the tunnel. The client, which is
+// past the point where it can be told in words, gets an alert.
+func (c *nameCheck) refuse(v Verdict) tunnel.Inspection {
+	v.Reason, v.Source, v.Generation, v.check = ReasonSNIMismatch, SourceBaselinePolicy, c.policy.generation, checkServerName
+	c.settled = true
+	c.refused(c.req, v)
+	message, hint := v.explain(c.req)
+	c.log.Warn("tunnel cut", "message", message, "hint", hint, "client", c.req.client)
+	return tunnel.Inspection{Decision: tunnel.Refuse, Farewell: accessDenied(c.hellos.Hello().Version)}
+}
+
+// accessDenied is the alert by which a TLS client of some version learns that its
+// handshake was refused (RFC 8446 section 6.2). Of unrecognized_name it would
+// conclude that the server has no such site.
+func accessDenied(version uint16) []byte {
+	const (
+		alert  = 21
+		fatal  = 2
+		denied = 49
+	)
+	if version == 0 || version > 0x0303 { // RFC 8446 section 5.1
+		version = 0x0303
+	}
+	return []byte{alert, byte(version >> 8), byte(version), 0, 2, fatal, denied}
+}
