@@ -122,7 +122,7 @@ allow_local_binding = false
 		t.Fatal(err)
 	}
 	// Elements are found in the file that their array came from.
-	if got, want := s.itemOrigin(keyAllowedDomains, 0), (Origin{over, 5, 3}); got != want {
+	if got, want := s.itemOrigin(keyAllowedDomains, 0), (Origin{over, 6, 3}); got != want {
 		t.Errorf("an element of the later file: %v, want %v", got, want)
 	}
 	if got, want := s.itemOrigin(keyDeniedDomains, 0), (Origin{base, 8, 19}); got != want {

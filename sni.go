@@ -74,11 +74,10 @@ func (c *nameCheck) inspect(held []byte, end bool) tunnel.Inspection {
 		case clienthello.Between:
 			return tunnel.Inspection{Decision: tunnel.Next}
 		case clienthello.Undecided:
-			if !end {
-				return tunnel.Inspection{}
+			if end { // too little to be TLS
+				return tunnel.Inspection{Decision: tunnel.Pass}
 			}
-			c.allowed() // too little to be TLS
-			return tunnel.Inspection{Decision: tunnel.Pass}
+			return tunnel.Inspection{}
 		case clienthello.Partial:
 			if end || len(held) >= tunnel.MaxHeld {
 				return c.refuse(Verdict{unreadable: "is not complete"})

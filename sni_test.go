@@ -1,0 +1,551 @@
+// One name, one place: TLS in a tunnel asks for what was allowed, or is cut.
+
+package networkproxy_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// clientHello is what crypto/tls sends first.
+func clientHello(t testing.TB, c *tls.Config) string {
+	t.Helper()
+	client, server := net.Pipe()
+	c = c.Clone()
+	c.InsecureSkipVerify = true // which goes without a name, too
+	go tls.Client(client, c).Handshake()
+	defer server.Close()
+	b := make([]byte, 64<<10)
+	n, err := io.ReadAtLeast(server, b, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// crypto/tls writes a flight at once, in records of 16 KiB.
+	return string(b[:n])
+}
+
+// helloFor is a hello for any name, also one that crypto/tls would not send.
+func helloFor(t testing.TB, name string) string {
+	t.Helper()
+	standIn := strings.Repeat("a", len(name))
+	if name == "" {
+		standIn = ""
+	}
+	hello := clientHello(t, &tls.Config{ServerName: standIn})
+	return strings.Replace(hello, standIn, name, 1)
+}
+
+// records is a hello in records of n bytes.
+func records(hello string, n int) string {
+	var b strings.Builder
+	for fragment := range slices.Chunk([]byte(hello)[5:], n) {
+		b.Write([]byte{22, 3, 1, byte(len(fragment) >> 8), byte(len(fragment))})
+		b.Write(fragment)
+	}
+	return b.String()
+}
+
+const (
+	ccs         = "\x14\x03\x03\x00\x01\x01" // a change_cipher_spec
+	deniedAlert = "\x15\x03\x03\x00\x02\x02\x31"
+)
+
+// tunnelled is a way to open a tunnel.
+type tunnelled struct {
+	protocol networkproxy.Protocol
+	open     func(l *lab, t testing.TB, host string, port uint16) *wire
+}
+
+var tunnelWays = []tunnelled{
+	{networkproxy.ProtocolHTTPSConnect, func(l *lab, t testing.TB, host string, port uint16) *wire {
+		return l.connectTo(t, net.JoinHostPort(host, strconv.Itoa(int(port))))
+	}},
+	{networkproxy.ProtocolSOCKS5TCP, func(l *lab, t testing.TB, host string, port uint16) *wire {
+		w := wireTo(t, l.SOCKSAddr())
+		w.send("\x05\x01\x00")
+		if got := w.read(2); got != "\x05\x00" {
+			t.Fatalf("the SOCKS5 method: %q", got)
+		}
+		addr := append([]byte{3, byte(len(host))}, host...)
+		if ip, err := netip.ParseAddr(host); err == nil {
+			addr = append([]byte{1}, ip.AsSlice()...)
+		}
+		w.send("\x05\x01\x00" + string(addr) + string([]byte{byte(port >> 8), byte(port)}))
+		if got := w.read(10); got[1] != 0 {
+			t.Fatalf("the SOCKS5 reply: %q", got)
+		}
+		return w
+	}},
+}
+
+// recorder is an origin that keeps what it is sent.
+type recorder chan string
+
+// record carries name:port to a recorder. Each connection is one element, up to
+// its end or to want bytes.
+func (l *lab) record(name string, port uint16, want int) recorder {
+	r := make(recorder, 8)
+	l.serve(name, port, func(c *net.TCPConn) {
+		b := make([]byte, want)
+		n, _ := io.ReadFull(c, b)
+		r <- string(b[:n])
+	})
+	return r
+}
+
+func withSOCKS(c networkproxy.Config) networkproxy.Config {
+	c.EnableSOCKS5 = true
+	return c
+}
+
+func TestServerName(t *testing.T) {
+	t.Parallel()
+	const name, ip = "allowed.example", publicAddr
+	hello := helloFor(t, name)
+	evil := helloFor(t, "evil.example")
+	warning := "\x15\x03\x01\x00\x02\x01\x5a"
+	grease := clientHello(t, &tls.Config{ServerName: name, NextProtos: []string{"\x0a\x0a", "h2"}})
+	tests := []struct {
+		name     string
+		target   string
+		port     uint16
+		sent     string
+		recorded string // the server name in the record of a refusal
+		refused  string // a part of the message; empty: it passes
+	}{
+		{"the name", name, 443, hello, "", ""},
+		{"the name, on another port", name, 8443, hello, "", ""},
+		{"in upper case", name, 443, helloFor(t, "ALLOWED.Example"), "", ""},
+		{"with a trailing dot", name, 443, helloFor(t, "allowed.example."), "", ""},
+		{"in records of one byte", name, 443, records(hello, 1), "", ""},
+		{"with GREASE", name, 443, grease, "", ""},
+		{"to an address, without a name", ip, 443, helloFor(t, ""), "", ""},
+		{"to an address, with the address", ip, 443, helloFor(t, ip), "", ""},
+		{"a second hello", name, 443, hello + ccs + hello, "", ""},
+		{"TLS 1.0", name, 443, clientHello(t, &tls.Config{ServerName: name, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}), "", ""},
+
+		{"another name", name, 443, evil, "evil.example", `names the server "evil.example"`},
+		{"another name, on another port", name, 8443, evil, "evil.example", `names the server "evil.example"`},
+		{"another name, in records of one byte", name, 443, records(evil, 1), "evil.example", `names the server "evil.example"`},
+		{"a name below it", name, 443, helloFor(t, "x.allowed.example"), "x.allowed.example", "names the server"},
+		{"the address of the name", name, 443, helloFor(t, ip), ip, "names the server"},
+		{"no name", name, 443, helloFor(t, ""), "", "names no server"},
+		{"a name with a port", name, 443, helloFor(t, name+":443"), name + ":443", "names the server"},
+		{"a name with a NUL", name, 443, helloFor(t, name+"\x00.evil.example"), "", "cannot be checked"},
+		{"to an address, with a name", ip, 443, hello, name, "only the address was allowed"},
+		{"to an address, with another address", ip, 443, helloFor(t, "93.184.215.15"), "93.184.215.15", "only the address was allowed"},
+		{"to an address, with a zone", ip, 443, helloFor(t, "::ffff:"+ip+"%evil"), "::ffff:" + ip + "%evil", "only the address was allowed"},
+		{"after an alert, which crypto/tls passes over", name, 443, warning + evil, "", "cannot be checked"},
+		{"after an empty record, which OpenSSL passes over", name, 443, "\x16\x03\x01\x00\x00" + evil, "", "cannot be checked"},
+		{"of SSL 2.0, which OpenSSL answers", name, 443, "\x80\x1c\x01\x03\x03\x00\x03\x00\x00\x00\x10\x00\x00\x2f" + strings.Repeat("x", 16), "", "cannot be checked"},
+		{"too long", name, 443, clientHello(t, &tls.Config{ServerName: name, NextProtos: slices.Repeat([]string{strings.Repeat("p", 250)}, 80)}), "", "cannot be checked"},
+	}
+	for _, way := range tunnelWays {
+		for _, tt := range tests {
+			t.Run(string(way.protocol)+"/"+tt.name, func(t *testing.T) {
+				t.Parallel()
+				for _, check := range []networkproxy.SNICheck{networkproxy.SNIEnforce, networkproxy.SNIOff} {
+					for _, piece := range []int{len(tt.sent), 1} {
+						c := withSOCKS(allow(name, ip))
+						c.SNICheck = check
+						l := start(t, c, nil)
+						got := l.record(name, tt.port, len(tt.sent))
+						w := way.open(l, t, tt.target, tt.port)
+						for part := range slices.Chunk([]byte(tt.sent), piece) {
+							if _, err := w.Write(part); err != nil {
+								break // refused by what it has
+							}
+						}
+						if tt.refused == "" || check == networkproxy.SNIOff {
+							if sent := wait(t, got, "the hello at the origin"); sent != tt.sent {
+								t.Fatalf("%s: the origin got %q, want %q", check, sent, tt.sent)
+							}
+							if b := l.Blocked(); len(b) > 0 {
+								t.Errorf("%s: recorded %+v", check, b)
+							}
+							continue
+						}
+						if sent := wait(t, got, "the end at the origin"); sent != "" {
+							t.Fatalf("the origin got %q", sent)
+						}
+						l.checkCut(t, w, way, tt.target, tt.recorded, tt.refused)
+					}
+				}
+			})
+		}
+	}
+}
+
+// checkCut checks all that a refusal leaves: the alert, the record, the counters
+// and the log.
+func (l *lab) checkCut(t *testing.T, w *wire, way tunnelled, target, serverName, message string) {
+	t.Helper()
+	if got := w.rest(); len(got) != 7 || got[:2]+got[3:] != deniedAlert[:2]+deniedAlert[3:] {
+		t.Errorf("the client got %q, want the alert %q", got, deniedAlert)
+	}
+	b := l.Blocked()
+	if len(b) != 1 {
+		t.Fatalf("%d refusals are recorded", len(b))
+	}
+	if b[0].Host != target || b[0].Protocol != way.protocol || b[0].Reason != networkproxy.ReasonSNIMismatch ||
+		b[0].Source != networkproxy.SourceBaselinePolicy || b[0].Decision != "deny" || b[0].ServerName != serverName {
+		t.Errorf("recorded %+v", b[0])
+	}
+	w.Close()
+	eventually(t, "the end of the tunnel", func() bool { return l.health(t).Connections == 0 })
+	if h := l.health(t); h.Refused != 1 || h.Allowed != 0 || h.Failed != 0 {
+		t.Errorf("counted %+v", h)
+	}
+	l.logged(t, "reason=sni_mismatch")
+	l.logged(t, "tunnel cut")
+	if log := l.log.String(); !strings.Contains(strings.ReplaceAll(log, `\"`, `"`), message) {
+		t.Errorf("the log does not say %s:\n%s", message, log)
+	}
+}
+
+// TestSecondServerName: after a HelloRetryRequest, OpenSSL goes by the name in the
+// second hello.
+func TestSecondServerName(t *testing.T) {
+	t.Parallel()
+	first, second := helloFor(t, "allowed.example"), helloFor(t, "evil.example")
+	for name, between := range map[string]string{
+		"at once":                      "",
+		"after a change_cipher_spec":   ccs,
+		"after several, and an alert":  ccs + ccs + "\x15\x03\x03\x00\x02\x01\x5a" + ccs,
+		"in a record of a new version": "\x14\x07\x07\x00\x01\x01",
+	} {
+		for _, way := range tunnelWays {
+			t.Run(string(way.protocol)+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				l := start(t, withSOCKS(allow("allowed.example")), nil)
+				hellos := make(chan string, 2)
+				l.serve("allowed.example", 443, func(c *net.TCPConn) {
+					b := make([]byte, len(first))
+					n, _ := io.ReadFull(c, b)
+					hellos <- string(b[:n])
+					rest, _ := io.ReadAll(c)
+					hellos <- string(rest)
+				})
+				w := way.open(l, t, "allowed.example", 443)
+				w.send(first)
+				if got := wait(t, hellos, "the first hello"); got != first {
+					t.Fatalf("the origin got %q", got)
+				}
+				if between != "" {
+					w.send(between)
+				}
+				w.send(second)
+				if got := wait(t, hellos, "the end"); strings.Contains(got, "evil") {
+					t.Error("the second hello reached the origin")
+				}
+				l.checkCut(t, w, way, "allowed.example", "evil.example", `names the server "evil.example"`)
+			})
+		}
+	}
+}
+
+// TestHelloCutShort: what is there of a hello does not reach the origin, though the
+// client says that it is all, and the origin's bytes flow meanwhile.
+func TestHelloCutShort(t *testing.T) {
+	t.Parallel()
+	hello := helloFor(t, "allowed.example")
+	for _, way := range tunnelWays {
+		t.Run(string(way.protocol), func(t *testing.T) {
+			t.Parallel()
+			l := start(t, withSOCKS(allow("allowed.example")), nil)
+			got := make(chan string, 1)
+			send := make(chan string)
+			l.serve("allowed.example", 443, func(c *net.TCPConn) {
+				io.WriteString(c, <-send)
+				b, _ := io.ReadAll(c)
+				got <- string(b)
+			})
+			w := way.open(l, t, "allowed.example", 443)
+			w.send(hello[:100])
+			send <- "meanwhile"
+			if s := w.read(9); s != "meanwhile" {
+				t.Errorf("the client got %q", s)
+			}
+			w.CloseWrite()
+			if s := wait(t, got, "the end at the origin"); s != "" {
+				t.Errorf("the origin got %q", s)
+			}
+			if s := w.rest(); s != "" {
+				t.Errorf("the client got %q in the middle of what the origin sent", s)
+			}
+			if b := l.Blocked(); len(b) != 1 || b[0].Reason != networkproxy.ReasonSNIMismatch {
+				t.Errorf("recorded %+v", b)
+			}
+		})
+	}
+}
+
+// TestNotTLS: other protocols are not held up, whoever speaks first, and not by a
+// byte.
+func TestNotTLS(t *testing.T) {
+	t.Parallel()
+	for _, way := range tunnelWays {
+		t.Run(string(way.protocol)+"/server first", func(t *testing.T) {
+			t.Parallel()
+			l := start(t, withSOCKS(allow("allowed.example")), nil)
+			l.serve("allowed.example", 22, func(c *net.TCPConn) {
+				io.WriteString(c, "SSH-2.0-origin\r\n")
+				io.Copy(c, c)
+			})
+			w := way.open(l, t, "allowed.example", 22)
+			if got := w.line(); got != "SSH-2.0-origin" {
+				t.Errorf("got %q before the client has sent a byte", got)
+			}
+			w.send("SSH-2.0-client\r\n")
+			if got := w.line(); got != "SSH-2.0-client" {
+				t.Errorf("the echo: %q", got)
+			}
+		})
+		for name, first := range map[string]string{
+			"a letter":          "S",
+			"a NUL":             "\x00",
+			"telnet":            "\xff\xfd\x01",
+			"Ctrl-V, then text": "\x16abc",
+			"almost a hello":    "\x16\x03\x01\x00\x09\x02",
+		} {
+			t.Run(string(way.protocol)+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				l := start(t, withSOCKS(allow("allowed.example")), nil)
+				l.serve("allowed.example", 443, func(c *net.TCPConn) { io.Copy(c, c) })
+				w := way.open(l, t, "allowed.example", 443)
+				w.send(first)
+				if got := w.read(len(first)); got != first {
+					t.Errorf("the echo: %q", got)
+				}
+				if h := l.health(t); h.Allowed != 1 || h.Refused != 0 {
+					t.Errorf("counted %+v", h)
+				}
+			})
+		}
+		t.Run(string(way.protocol)+"/nothing at all", func(t *testing.T) {
+			t.Parallel()
+			l := start(t, withSOCKS(allow("allowed.example")), nil)
+			l.serve("allowed.example", 443, func(c *net.TCPConn) { io.Copy(io.Discard, c) })
+			w := way.open(l, t, "allowed.example", 443)
+			w.CloseWrite()
+			w.rest()
+			eventually(t, "one request counted as allowed", func() bool { return l.health(t).Allowed == 1 })
+		})
+		t.Run(string(way.protocol)+"/too little to be TLS", func(t *testing.T) {
+			t.Parallel()
+			l := start(t, withSOCKS(allow("allowed.example")), nil)
+			got := l.record("allowed.example", 443, 100)
+			w := way.open(l, t, "allowed.example", 443)
+			w.send("\x16\x03\x01")
+			w.CloseWrite()
+			if s := wait(t, got, "what was sent"); s != "\x16\x03\x01" {
+				t.Errorf("the origin got %q", s)
+			}
+		})
+	}
+}
+
+// TestTLSThroughTunnel: a real client, in every version and with everything that
+// changes what it sends.
+func TestTLSThroughTunnel(t *testing.T) {
+	t.Parallel()
+	cert := selfSigned(t, "allowed.example")
+	tests := []struct {
+		name   string
+		client *tls.Config
+		server *tls.Config
+	}{
+		{"TLS 1.0", &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}, &tls.Config{MinVersion: tls.VersionTLS10}},
+		{"TLS 1.1", &tls.Config{MinVersion: tls.VersionTLS11, MaxVersion: tls.VersionTLS11}, &tls.Config{MinVersion: tls.VersionTLS11}},
+		{"TLS 1.2", &tls.Config{MaxVersion: tls.VersionTLS12}, &tls.Config{}},
+		{"TLS 1.3", &tls.Config{}, &tls.Config{}},
+		{"a HelloRetryRequest", &tls.Config{}, &tls.Config{CurvePreferences: []tls.CurveID{tls.CurveP521}, MinVersion: tls.VersionTLS13}},
+		{"a client certificate", &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: tls.VersionTLS12}, &tls.Config{ClientAuth: tls.RequireAnyClientCert}},
+	}
+	for _, way := range tunnelWays {
+		for _, tt := range tests {
+			t.Run(string(way.protocol)+"/"+tt.name, func(t *testing.T) {
+				t.Parallel()
+				l := start(t, withSOCKS(allow("allowed.example")), nil)
+				server := tt.server.Clone()
+				server.Certificates = []tls.Certificate{cert}
+				l.serve("allowed.example", 443, func(c *net.TCPConn) {
+					s := tls.Server(c, server)
+					io.Copy(s, s)
+				})
+				client := tt.client.Clone()
+				client.ServerName, client.RootCAs = "allowed.example", x509.NewCertPool()
+				client.RootCAs.AddCert(cert.Leaf)
+				client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+				resumed := 0
+				const connections = 20
+				for range connections {
+					c := tls.Client(way.open(l, t, "allowed.example", 443), client)
+					if err := echoes(c); err != nil {
+						t.Fatal(err)
+					}
+					if c.ConnectionState().DidResume {
+						resumed++
+					}
+					c.Close()
+				}
+				if resumed == 0 {
+					t.Error("no session was resumed")
+				}
+				eventually(t, "all requests counted as allowed", func() bool { return l.health(t).Allowed == connections })
+				if b := l.Blocked(); len(b) > 0 {
+					t.Errorf("recorded %+v", b)
+				}
+			})
+		}
+	}
+}
+
+// TestTLSClientIsTold: what people see of a refusal in a real client.
+func TestTLSClientIsTold(t *testing.T) {
+	t.Parallel()
+	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS12, tls.VersionTLS13} {
+		l := start(t, withSOCKS(allow("allowed.example")), nil)
+		l.record("allowed.example", 443, 1)
+		for _, way := range tunnelWays {
+			c := tls.Client(way.open(l, t, "allowed.example", 443), &tls.Config{
+				ServerName: "evil.example", MinVersion: tls.VersionTLS10, MaxVersion: version, InsecureSkipVerify: true,
+			})
+			var alert tls.AlertError
+			if err := c.Handshake(); err == nil || !errors.As(err, &alert) && !strings.Contains(err.Error(), "tls: access denied") {
+				t.Errorf("version %x: the client says %v", version, err)
+			}
+		}
+	}
+}
+
+// TestSNICheckSharesAnAddress is the attack: two sites at one address, of which one
+// is allowed.
+func TestSNICheckSharesAnAddress(t *testing.T) {
+	t.Parallel()
+	for _, check := range []networkproxy.SNICheck{networkproxy.SNIOff, networkproxy.SNIEnforce} {
+		c := allow("allowed.example")
+		c.SNICheck = check
+		l := start(t, c, nil)
+		good, evil := selfSigned(t, "allowed.example"), selfSigned(t, "evil.example")
+		l.serve("allowed.example", 443, func(c *net.TCPConn) {
+			s := tls.Server(c, &tls.Config{GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+				if h.ServerName == "evil.example" {
+					return &evil, nil
+				}
+				return &good, nil
+			}})
+			io.Copy(s, s)
+		})
+		roots := x509.NewCertPool()
+		roots.AddCert(evil.Leaf)
+		err := echoes(tls.Client(l.connectTo(t, "allowed.example:443"), &tls.Config{ServerName: "evil.example", RootCAs: roots}))
+		if (err == nil) != (check == networkproxy.SNIOff) {
+			t.Errorf("with sni_check %q, evil.example through a tunnel for allowed.example: %v", check, err)
+		}
+	}
+}
+
+// TestUpgradeIsNotTLS: what follows an Upgrade belongs to the request, whose Host
+// the proxy itself has written.
+func TestUpgradeIsNotTLS(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("allowed.example"), nil)
+	l.serve("allowed.example", 80, func(c *net.TCPConn) {
+		b := make([]byte, 4096)
+		c.Read(b)
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		io.Copy(c, c)
+	})
+	w := l.wire(t)
+	w.get("http://allowed.example/", "Connection: Upgrade", "Upgrade: x")
+	if a := w.head("GET"); a.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatal(a.Status)
+	}
+	hello := helloFor(t, "other.example")
+	w.send(hello)
+	if got := w.read(len(hello)); got != hello {
+		t.Errorf("the echo: %q", got)
+	}
+}
+
+// TestSNICheckReload: a new configuration applies to the next tunnel.
+func TestSNICheckReload(t *testing.T) {
+	t.Parallel()
+	s := newSource(allow("allowed.example"))
+	l := startSource(t, s.builder, nil)
+	l.serve("allowed.example", 443, func(c *net.TCPConn) { io.Copy(c, c) })
+	evil := helloFor(t, "evil.example")
+	open := l.connectTo(t, "allowed.example:443")
+
+	s.set(func(c *networkproxy.Config) { c.SNICheck = networkproxy.SNIOff })
+	if err := l.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w := l.connectTo(t, "allowed.example:443")
+	w.send(evil)
+	if got := w.read(len(evil)); got != evil {
+		t.Errorf("with the check off: %q", got)
+	}
+	open.send(evil)
+	if got := open.rest(); got != deniedAlert {
+		t.Errorf("in a tunnel opened before: %q", got)
+	}
+}
+
+func TestSNICheckLeavesNothing(t *testing.T) {
+	testnet.Leaks(t)
+	l := start(t, withSOCKS(allow("allowed.example")), nil)
+	l.serve("allowed.example", 443, func(c *net.TCPConn) { io.Copy(io.Discard, c) })
+	hello, evil := helloFor(t, "allowed.example"), helloFor(t, "evil.example")
+	for i := range 20 {
+		w := tunnelWays[i%2].open(l, t, "allowed.example", 443)
+		for _, s := range []string{evil, hello[:50], hello, "plain", ""}[i%5:][:1] {
+			w.send(s)
+		}
+		w.Close()
+	}
+}
+
+// selfSigned is a certificate for one name.
+func selfSigned(t testing.TB, name string) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		DNSNames:              []string{name},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
