@@ -93,37 +93,45 @@ func TestIdleTunnelHoldsTwoDescriptors(t *testing.T) {
 // TestIdleTunnelHoldsLittle: two stacks and no buffers, also where what the client
 // says first is waited for.
 func TestIdleTunnelHoldsLittle(t *testing.T) {
+	next := func([]byte, bool) Inspection { return Inspection{Decision: Next} }
 	alone(t, func(t *testing.T) {
-		const tunnels, most = 200, 12 << 10
-		next := func([]byte, bool) Inspection { return Inspection{Decision: Next} }
-		for name, inspect := range map[string]func([]byte, bool) Inspection{"plain": nil, "inspected": next} {
-			for _, clientTalks := range []bool{true, false} {
-				var rigs []*rig
-				for range tunnels {
-					r := &rig{result: make(chan Result, 1)}
-					r.client, r.a = dialed(t)
-					r.b, r.server = dialed(t)
-					rigs = append(rigs, r)
+		for _, tt := range []struct {
+			name    string
+			inspect func([]byte, bool) Inspection
+			silent  bool // the client has sent nothing
+		}{
+			{"plain", nil, false},
+			{"inspected", next, false},
+			{"inspected and silent", next, true},
+		} {
+			const tunnels, most = 60, 12 << 10
+			var rigs []*rig
+			for range tunnels {
+				r := &rig{result: make(chan Result, 1)}
+				r.client, r.a = dialed(t)
+				r.b, r.server = dialed(t)
+				rigs = append(rigs, r)
+			}
+			settle()
+			before := held()
+			for _, r := range rigs {
+				go func() { r.result <- Relay(r.a, r.b, Options{Idle: time.Hour, Inspect: tt.inspect}) }()
+				if !tt.silent {
+					send(t, r.client, "x")
+					expect(t, r.server, "x")
 				}
-				settle()
-				before := held()
-				for _, r := range rigs {
-					go func() { r.result <- Relay(r.a, r.b, Options{Idle: time.Hour, Inspect: inspect}) }()
-					if clientTalks {
-						send(t, r.client, "x")
-						expect(t, r.server, "x")
-					}
-					send(t, r.server, "x")
-					expect(t, r.client, "x")
-				}
-				settle()
-				if got := (held() - before) / tunnels; got > most {
-					t.Errorf("%s, client talks: %t: a tunnel holds %d bytes besides its connections, want at most %d", name, clientTalks, got, most)
-				}
-				for _, r := range rigs {
-					Pair{r.a, r.b}.Close()
-					r.wait(t)
-				}
+				send(t, r.server, "x")
+				expect(t, r.client, "x")
+			}
+			settle()
+			if got := (held() - before) / tunnels; got > most {
+				t.Errorf("%s: a tunnel holds %d bytes besides its connections, want at most %d", tt.name, got, most)
+			} else {
+				t.Logf("%s: a tunnel holds %d bytes besides its connections", tt.name, got)
+			}
+			for _, r := range rigs {
+				Pair{r.a, r.b}.Close()
+				r.wait(t)
 			}
 		}
 	})
