@@ -6,7 +6,8 @@
 // It is made wherever TLS begins in a tunnel of CONNECT or SOCKS5, on any port.
 // Tunnels of an HTTP Upgrade are left alone: there the proxy itself has told the
 // origin, in Host, which name was allowed, and what follows is part of that
-// exchange. The verdicts:
+// exchange. So are the host's own connections (Handle.DialContext): the host is
+// trusted, and says itself what its TLS asks for. The verdicts:
 //
 //	the name that was allowed       passes; case and a trailing dot do not matter
 //	another name                    cut

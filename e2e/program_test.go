@@ -31,6 +31,7 @@ const patience = 30 * time.Second
 type config struct {
 	Proxy, Admin string // listener addresses; start fills in empty ones
 	Mode         string // "full" when empty
+	SNICheck     string // the program's default when empty
 	Allowed      []string
 	Denied       []string
 	AllowLocal   bool
@@ -43,6 +44,9 @@ func (c config) toml() string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "[network_proxy]\nenabled = true\nmode = %q\n", c.Mode)
+	if c.SNICheck != "" {
+		fmt.Fprintf(&b, "sni_check = %q\n", c.SNICheck)
+	}
 	if c.Proxy != "" {
 		fmt.Fprintf(&b, "proxy_url = %q\n", "http://"+c.Proxy)
 	}

@@ -107,7 +107,11 @@ func (t *tunnel) refuse(h *half) {
 		return
 	}
 	t.parting = true
-	abort(h.dst)
+	if h.moved > 0 {
+		abort(h.dst)
+	} else {
+		h.dst.Close() // nothing is cut short
+	}
 	t.expireWithin(lastWords)
 }
 

@@ -111,9 +111,9 @@ const lastWords = time.Second
 // passed on first, for up to a second and, as on a direct connection, as far as
 // the other's receive window takes it before the reset. A tunnel that ends by Lifetime or by a
 // close from outside resets the streams it cuts short too; one that ends by
-// Idle closes in the ordinary way. When Inspect refuses, b is reset, and a is
-// closed once it has had up to a second to read the farewell, or is reset if b
-// had been sending.
+// Idle closes in the ordinary way. When Inspect refuses, a connection is reset
+// that was sent something before, and otherwise closed; a has up to a second to
+// read the farewell.
 //
 // Closing a and b from outside, at any time and from any goroutine, ends the
 // tunnel at once; see [Pair]. Closing only one of them is noticed when the tunnel
@@ -241,8 +241,6 @@ func (t *tunnel) close() {
 			reset = true
 		case CauseLifetime, CauseClosed:
 			reset = !h.complete
-		case CauseRefused:
-			reset = h == &t.forward
 		}
 		if reset {
 			abort(h.dst)

@@ -1,0 +1,78 @@
+//go:build e2e && linux
+
+// This file is the attack on names that share an address: a tunnel for a host
+// that is allowed, and in it TLS for one that is not.
+
+package e2e
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// frontedCurl asks for other.example in a tunnel for allowed.example.
+func frontedCurl(t *testing.T, p *program, target string) result {
+	t.Helper()
+	return p.run(t, "curl", "-sS", "--connect-to", "other.example:443:"+target, "https://other.example/hello")
+}
+
+func TestFronting(t *testing.T) {
+	t.Parallel()
+	// The attack works where nobody looks: what follows is the check's doing.
+	off := start(t, config{Allowed: []string{"allowed.example"}, SNICheck: "off"})
+	if got := frontedCurl(t, off, "allowed.example:443").mustSucceed(t).stdout; got != helloBody("other.example") {
+		t.Fatalf("without the check: %q", got)
+	}
+
+	p := start(t, config{Allowed: []string{"allowed.example", publicA.String()}})
+	for _, target := range []string{"allowed.example:443", publicA.String() + ":443"} {
+		got := frontedCurl(t, p, target)
+		const sslConnectError = 35
+		if got.exit != sslConnectError || !strings.Contains(got.stderr, "access denied") {
+			t.Errorf("%s: exit %d, want %d\nstdout: %s\nstderr: %s", target, got.exit, sslConnectError, got.stdout, got.stderr)
+		}
+		_, blocked := p.call("GET", "/blocked", "")
+		for _, want := range []string{`"sni_mismatch"`, `"other.example"`, `"` + strings.TrimSuffix(target, ":443") + `"`} {
+			if !strings.Contains(blocked, want) {
+				t.Errorf("%s: /blocked lacks %s: %s", target, want, blocked)
+			}
+		}
+	}
+	if lab.dns.asked("other.example") != 0 {
+		t.Error("somebody asked the DNS server for other.example")
+	}
+	if got := fetchCurl(t, p, "https://allowed.example/hello"); got.status != http.StatusOK {
+		t.Errorf("the host that is allowed: %+v", got)
+	}
+}
+
+// TestServerNameOfAnAddress: curl sends none to an address.
+func TestServerNameOfAnAddress(t *testing.T) {
+	t.Parallel()
+	p := start(t, config{Allowed: []string{publicA.String(), public6.String()}})
+	for _, host := range []string{publicA.String(), "[" + public6.String() + "]"} {
+		if got := fetchCurl(t, p, "https://"+host+"/hello"); got.status != http.StatusOK {
+			t.Errorf("%s: %+v", host, got)
+		}
+	}
+}
+
+// TestNoServerName sends none to a name.
+func TestNoServerName(t *testing.T) {
+	t.Parallel()
+	p := start(t, config{Allowed: []string{"allowed.example"}})
+	conn := p.connect(t)
+	fmt.Fprint(conn, "CONNECT allowed.example:443 HTTP/1.1\r\nHost: allowed.example:443\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: "CONNECT"})
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("CONNECT: %v, %v", resp, err)
+	}
+	err = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).Handshake()
+	if err == nil || !strings.Contains(err.Error(), "access denied") {
+		t.Errorf("the handshake: %v", err)
+	}
+}
