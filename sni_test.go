@@ -13,7 +13,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,17 +78,8 @@ var tunnelWays = []tunnelled{
 	}},
 	{networkproxy.ProtocolSOCKS5TCP, func(l *lab, t testing.TB, host string, port uint16) *wire {
 		w := wireTo(t, l.SOCKSAddr())
-		w.send("\x05\x01\x00")
-		if got := w.read(2); got != "\x05\x00" {
-			t.Fatalf("the SOCKS5 method: %q", got)
-		}
-		addr := append([]byte{3, byte(len(host))}, host...)
-		if ip, err := netip.ParseAddr(host); err == nil {
-			addr = append([]byte{1}, ip.AsSlice()...)
-		}
-		w.send("\x05\x01\x00" + string(addr) + string([]byte{byte(port >> 8), byte(port)}))
-		if got := w.read(10); got[1] != 0 {
-			t.Fatalf("the SOCKS5 reply: %q", got)
+		if code, _, err := socksRequest(w.TCPConn, socksConnect, wireHost(host, port)); err != nil || code != 0 {
+			t.Fatalf("SOCKS5: reply %d, %v", code, err)
 		}
 		return w
 	}},
@@ -108,11 +98,6 @@ func (l *lab) record(name string, port uint16, want int) recorder {
 		r <- string(b[:n])
 	})
 	return r
-}
-
-func withSOCKS(c networkproxy.Config) networkproxy.Config {
-	c.EnableSOCKS5 = true
-	return c
 }
 
 func TestServerName(t *testing.T) {
