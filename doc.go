@@ -30,8 +30,9 @@
 // every allow; local and private addresses need to be allowed by exact entry;
 // then the allowlist; then, for a miss only, a grant or the decider; then the
 // mode; and then, once the name has been looked up, every address that it
-// has. The result is one [Verdict], from which the client's answer, the log
-// line and the record of refusals are all made.
+// has; in a tunnel, at last, TLS must ask for the name that was allowed. The
+// result is one [Verdict], from which the client's answer, the log line and
+// the record of refusals are all made.
 //
 // # Security model
 //
