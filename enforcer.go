@@ -227,8 +227,10 @@ func (e *enforcer) refused(req *request, v Verdict) {
 	if req.from.blocked != nil {
 		req.from.blocked.add(b)
 	}
-	e.log.Info("refused", "host", b.Host, "port", b.Port, "protocol", string(b.Protocol), "method", b.Method,
-		"reason", string(b.Reason), "source", string(b.Source), "rule", b.Rule.Pattern, "client", b.Client, "session", req.from.id)
+	e.log.LogAttrs(context.Background(), slog.LevelInfo, "refused",
+		slog.String("host", b.Host), slog.Int("port", int(b.Port)), slog.String("protocol", string(b.Protocol)),
+		slog.String("method", b.Method), slog.String("reason", string(b.Reason)), slog.String("source", string(b.Source)),
+		slog.String("rule", b.Rule.Pattern), slog.Any("client", b.Client), slog.String("session", req.from.id))
 	if e.onBlocked != nil {
 		e.notify(b)
 	}

@@ -12,7 +12,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
 	"strings"
@@ -45,15 +44,26 @@ func newForwarder(e *enforcer) *forwarder {
 	}
 }
 
-// dialKey finds, in the context of a round trip, the request it is for, so
-// that a new connection is made to what was judged and to nothing else.
-type dialKey struct{}
-
-type dialFor struct {
-	ctx     context.Context // the client's, which the transport would dial on without
-	req     *request
-	verdict Verdict
+// carriage is the context of one round trip. By it the transport's hooks find
+// the request that they are called for, so that a new connection is made to
+// what was judged and to nothing else.
+type carriage struct {
+	context.Context // the client's
+	req             *request
+	verdict         Verdict
+	client          http.ResponseWriter // for interim answers; nil: there is nobody to tell
 }
+
+type carriageKey struct{}
+
+func (c *carriage) Value(key any) any {
+	if key == (carriageKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+func carriageOf(ctx context.Context) *carriage { return ctx.Value(carriageKey{}).(*carriage) }
 
 // newUpstream is the pool of connections of one entrance. A connection serves
 // only the host and port that it was made for, its address was judged when it
@@ -62,6 +72,7 @@ type dialFor struct {
 func newUpstream(e *enforcer) *http1.Transport {
 	return &http1.Transport{
 		Dial:           func(ctx context.Context, _ string) (net.Conn, error) { return e.dialPooled(ctx) },
+		Interim:        relayInterim,
 		MaxIdlePerAddr: upstreamIdlePerHost,
 		IdleTimeout:    upstreamIdle,
 		MaxHeaderBytes: maxAnswerHeaderBytes,
@@ -70,10 +81,11 @@ func newUpstream(e *enforcer) *http1.Transport {
 
 // dialPooled connects for the request of a round trip.
 func (e *enforcer) dialPooled(ctx context.Context) (net.Conn, error) {
-	d := ctx.Value(dialKey{}).(dialFor)
-	req := *d.req
+	c := carriageOf(ctx)
+	req := *c.req
 	req.method = http.MethodGet // the connection outlives the request
-	conn, live, err := e.dial(d.ctx, &req, d.verdict)
+	// The client's context: net/http's transport would dial on without it.
+	conn, live, err := e.dial(c.Context, &req, c.verdict)
 	if err != nil {
 		return nil, err
 	}
@@ -107,11 +119,7 @@ func (c *pooledConn) Close() error {
 func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, v Verdict) {
 	ctx, done := v.grant.during(r.Context())
 	defer done()
-	interim := &interimRelay{w: w}
-	ctx = context.WithValue(ctx, dialKey{}, dialFor{ctx, req, v})
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: interim.relay})
-	out := outgoing(ctx, r, req)
-
+	out := outgoing(&carriage{ctx, req, v, w}, r, req)
 	answer, err := req.from.upstream.RoundTrip(out)
 	if err != nil {
 		f.fail(w, r, req, v.unlessRevoked(req, err))
@@ -190,14 +198,11 @@ func (f *forwarder) stream(w io.Writer, rc *http.ResponseController, body io.Rea
 
 // outgoing is the request as the origin gets it.
 func outgoing(ctx context.Context, r *http.Request, req *request) *http.Request {
-	out := (&http.Request{
-		Method:        r.Method,
-		URL:           outgoingURL(r, req),
-		Host:          authority(req),
-		Header:        requestHeader(r.Header),
-		Body:          r.Body,
-		ContentLength: r.ContentLength,
-	}).WithContext(ctx)
+	out := r.WithContext(ctx) // a copy
+	out.URL = outgoingURL(r, req)
+	out.Host = authority(req, out.URL.Host)
+	out.Header = requestHeader(r.Header)
+	out.Trailer, out.TransferEncoding, out.Close = nil, nil, false
 	if r.ContentLength == 0 {
 		out.Body = http.NoBody
 	}
@@ -236,11 +241,11 @@ func outgoingURL(r *http.Request, req *request) *url.URL {
 }
 
 // authority is the Host field for a target: without the default port.
-func authority(req *request) string {
+func authority(req *request, hostport string) string {
 	if req.target.Port != 80 {
-		return req.target.String()
+		return hostport
 	}
-	return strings.TrimSuffix(req.target.String(), ":80")
+	return strings.TrimSuffix(hostport, ":80")
 }
 
 // requestHeader is a client's header less what is meant for a proxy or for

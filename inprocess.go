@@ -220,7 +220,7 @@ func targetOfURL(u *url.URL) (Protocol, hostname.Target, error) {
 // addressed is a request to exactly what was judged. A RoundTripper does not
 // change the request that it is given.
 func addressed(ctx context.Context, r *http.Request, req *request, v Verdict) *http.Request {
-	out := r.WithContext(context.WithValue(ctx, dialKey{}, dialFor{ctx, req, v}))
+	out := r.WithContext(&carriage{Context: ctx, req: req, verdict: v})
 	u := *r.URL
 	u.Host = req.target.String()
 	out.URL = &u

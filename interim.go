@@ -4,24 +4,18 @@
 package networkproxy
 
 import (
+	"context"
 	"maps"
 	"net/http"
-	"net/textproto"
 )
 
-// interimRelay passes interim answers on. The transport calls it on the
-// goroutine of the round trip.
-type interimRelay struct {
-	w http.ResponseWriter
-}
-
-func (i *interimRelay) relay(code int, header textproto.MIMEHeader) error {
-	interim := http.Header(header)
+// relayInterim passes an interim answer on to the client of a round trip.
+func relayInterim(ctx context.Context, status int, interim http.Header) {
+	client := carriageOf(ctx).client
 	removeHopByHop(interim)
 	interim.Del(errorHeader)
-	h := i.w.Header()
-	maps.Copy(h, interim)
-	i.w.WriteHeader(code)
-	clear(h)
-	return nil
+	header := client.Header()
+	maps.Copy(header, interim)
+	client.WriteHeader(status)
+	clear(header)
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // errorHeader carries the kind of a refusal for programs.
-const errorHeader = "x-proxy-error"
+const errorHeader = "X-Proxy-Error"
 
 // refusalBody is the JSON of a refused or failed plain-HTTP request.
 type refusalBody struct {
@@ -45,7 +45,7 @@ func writeRefusal(w http.ResponseWriter, req *request, v Verdict) {
 		w.Header().Set("Proxy-Authenticate", sessionChallenge)
 	}
 	if v.Source != SourceProxyState {
-		w.Header().Set(errorHeader, v.errorToken())
+		w.Header()[errorHeader] = []string{v.errorToken()}
 	}
 	message, hint := v.explain(req)
 	writeAnswer(w, status, refusalBody{
@@ -121,23 +121,24 @@ func isTimeout(err error) bool {
 // writeAnswer writes the body as JSON, or as text to a CONNECT, whose clients
 // print it as it comes.
 func writeAnswer(w http.ResponseWriter, status int, body refusalBody) {
+	header := w.Header()
 	var text []byte
 	if body.Protocol == ProtocolHTTPSConnect {
 		// Clients do not ask for a second tunnel on the connection, and one,
 		// Node.js, lets it keep its process alive.
 		w.Header().Set("Connection", "close")
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		header["Content-Type"] = []string{"text/plain; charset=utf-8"}
 		text = []byte(body.Message + "\n")
 		if body.Hint != "" {
 			text = append(text, body.Hint+"\n"...)
 		}
 	} else {
-		w.Header().Set("Content-Type", "application/json")
+		header["Content-Type"] = []string{"application/json"}
 		text, _ = json.Marshal(body) // strings and a number: cannot fail
 		text = append(text, '\n')
 	}
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	header["X-Content-Type-Options"] = []string{"nosniff"}
+	header["Content-Length"] = []string{strconv.Itoa(len(text))}
 	w.WriteHeader(status)
 	w.Write(text) // a client that has gone is no concern of the answer
 }

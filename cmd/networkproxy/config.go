@@ -47,7 +47,7 @@ func (p *program) builder(f *flag.FlagSet, c *configFlags) (*networkproxy.Builde
 	if len(c.files) == 0 {
 		return nil, p.usageError(f, "-config is missing: name the TOML file with the [network_proxy] table")
 	}
-	log, err := c.logs.logger(p.stderr)
+	log, err := c.logs.logger(&p.log)
 	if err != nil {
 		return nil, p.usageError(f, err.Error())
 	}

@@ -1,4 +1,4 @@
-// The log flags that the commands share.
+// The log flags that the commands share, and the log's way out.
 
 package main
 
@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
+	"time"
 )
 
 type logOptions struct {
@@ -34,4 +36,51 @@ func (o logOptions) logger(w io.Writer) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(w, options)), nil
 	}
 	return nil, fmt.Errorf("-log-format %q: use text or json", *o.format)
+}
+
+// logDelay is how long a line may wait for others to be written with it. A
+// system call for every line would cost more than the refusal that it tells.
+const (
+	logDelay = 50 * time.Millisecond
+	logLines = 32 << 10 // bytes that wait at most
+)
+
+// lineWriter writes what comes within logDelay at once. A writer that fails or
+// blocks holds up whoever writes next; what it does not take is lost, as a log
+// line to a full disk is. Safe for concurrent use. Flush it at the end.
+type lineWriter struct {
+	w io.Writer
+
+	mu    sync.Mutex
+	lines []byte
+	timer *time.Timer // runs while lines wait
+}
+
+func (l *lineWriter) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, line...)
+	switch {
+	case len(l.lines) >= logLines:
+		l.flush()
+	case l.timer == nil:
+		l.timer = time.AfterFunc(logDelay, l.Flush)
+	case len(l.lines) == len(line):
+		l.timer.Reset(logDelay)
+	}
+	return len(line), nil
+}
+
+// Flush writes what waits.
+func (l *lineWriter) Flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.flush()
+}
+
+func (l *lineWriter) flush() {
+	if len(l.lines) > 0 {
+		l.w.Write(l.lines) // there is nowhere to tell of an error
+		l.lines = l.lines[:0]
+	}
 }

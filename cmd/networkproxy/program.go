@@ -24,6 +24,7 @@ const (
 type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	log            lineWriter // to stderr
 	getenv         func(string) string
 	hangup         <-chan os.Signal // SIGHUP: reload, or for connect the end
 }
@@ -59,6 +60,8 @@ func (p *program) main(ctx context.Context, args []string) int {
 			break
 		}
 	}
+	defer p.log.Flush()
+	p.log.w = p.stderr
 	var status exitStatus
 	switch err := run(p, ctx, args); {
 	case errors.As(err, &status):

@@ -10,8 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
 	"sync"
 	"time"
 )
@@ -24,6 +22,10 @@ type Transport struct {
 	// Dial connects to the host and port of a request's URL. Its context is
 	// the request's.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
+
+	// Interim is told of interim answers (RFC 9110 section 15.2), on the
+	// goroutine of the round trip, with the request's context. nil drops them.
+	Interim func(ctx context.Context, status int, header http.Header)
 
 	IdleTimeout     time.Duration // how long an unused connection is kept; 0 means 90 s
 	MaxIdlePerAddr  int           // how many are kept for one address; 0 means 256
@@ -49,9 +51,8 @@ func (e *unansweredError) Error() string {
 
 func (e *unansweredError) Unwrap() error { return e.err }
 
-// RoundTrip sends one request and returns the origin's final answer. Interim
-// answers go to the Got1xxResponse of the request's [httptrace.ClientTrace].
-// The answer's Body must be read to its end or closed.
+// RoundTrip sends one request and returns the origin's final answer. The
+// answer's Body must be read to its end or closed.
 //
 // A request without content that meets a pooled connection which the origin
 // has just closed is sent again, on another.
@@ -148,7 +149,6 @@ func (c *upstream) roundTrip(r *http.Request) (*http.Response, error) {
 
 // answer reads heads until the final one.
 func (c *upstream) answer(r *http.Request, upload *upload) (*http.Response, error) {
-	trace := httptrace.ContextClientTrace(r.Context())
 	for interim := 0; ; interim++ {
 		limit := c.transport.MaxHeaderBytes
 		if limit == 0 {
@@ -185,10 +185,8 @@ func (c *upstream) answer(r *http.Request, upload *upload) (*http.Response, erro
 		if answer.StatusCode == http.StatusContinue {
 			upload.mayGoOn(http.StatusContinue)
 		}
-		if trace != nil && trace.Got1xxResponse != nil {
-			if err := trace.Got1xxResponse(answer.StatusCode, textproto.MIMEHeader(answer.Header)); err != nil {
-				return nil, err
-			}
+		if c.transport.Interim != nil {
+			c.transport.Interim(r.Context(), answer.StatusCode, answer.Header)
 		}
 	}
 }

@@ -11,8 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httptrace"
-	"net/textproto"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -307,10 +305,9 @@ func TestExpectContinue(t *testing.T) {
 		r := request(t, "POST", "http://"+addr, strings.NewReader("content"))
 		r.Header.Set("Expect", "100-continue")
 		var interim []int
-		r = r.WithContext(httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
-			Got1xxResponse: func(code int, _ textproto.MIMEHeader) error { interim = append(interim, code); return nil },
-		}))
-		if _, got, err := fetch(transport(t), r); err != nil || got != "ok" {
+		d := transport(t)
+		d.Interim = func(_ context.Context, status int, _ http.Header) { interim = append(interim, status) }
+		if _, got, err := fetch(d, r); err != nil || got != "ok" {
 			t.Errorf("%s: %q, %v", test.name, got, err)
 		}
 		want := ""
