@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -38,8 +39,9 @@ func denied(rule string) outcome {
 	return outcome{reason: networkproxy.ReasonDenied, source: networkproxy.SourceBaselinePolicy, rule: rule}
 }
 
-// verdictCase is one row. In a target, {http} and {admin} stand for the ports
-// of the proxy's own listeners, and {self} for an address of this machine.
+// verdictCase is one row. In a target, {http}, {admin} and {socks} stand for
+// the ports of the proxy's own listeners, and {self} for an address of this
+// machine.
 type verdictCase struct {
 	target string
 	want   outcome
@@ -59,9 +61,22 @@ type way struct {
 	send func(l *verdictLab, t *testing.T, target string) outcome
 }
 
+// inexpressible is no verdict: the entry has no way to say such a target.
+var inexpressible = outcome{reason: "inexpressible"}
+
 var ways = []way{
-	{"http", (*verdictLab).overHTTP},
-	{"connect", (*verdictLab).overConnect},
+	{"http", func(l *verdictLab, t *testing.T, target string) outcome { return l.overHTTP(t, l.HTTPAddr(), target) }},
+	{"connect", func(l *verdictLab, t *testing.T, target string) outcome {
+		return l.overConnect(t, l.HTTPAddr(), target)
+	}},
+	{"session http", func(l *verdictLab, t *testing.T, target string) outcome {
+		return l.overHTTP(t, l.session(t).HTTPAddr(), target)
+	}},
+	{"session connect", func(l *verdictLab, t *testing.T, target string) outcome {
+		return l.overConnect(t, l.session(t).HTTPAddr(), target)
+	}},
+	{"socks5 tcp", (*verdictLab).overSOCKS},
+	{"socks5 udp", (*verdictLab).overUDP},
 	{"explain http", func(l *verdictLab, t *testing.T, target string) outcome { return l.explained(t, "http://"+target) }},
 	{"explain connect", func(l *verdictLab, t *testing.T, target string) outcome { return l.explained(t, target) }},
 }
@@ -89,11 +104,20 @@ func TestVerdicts(t *testing.T) {
 // runVerdicts runs one way in over one table.
 func runVerdicts(t *testing.T, table verdictTable, way way) {
 	l := newVerdictLab(t, table)
+	said := 0
 	for _, c := range table.cases {
 		target := l.fill(c.target)
-		if got := way.send(l, t, target); got != c.want {
+		got := way.send(l, t, target)
+		if got == inexpressible {
+			continue
+		}
+		said++
+		if got != c.want {
 			t.Errorf("%q: %+v, want %+v", target, got, c.want)
 		}
+	}
+	if said < len(table.cases)*3/4 {
+		t.Errorf("only %d of %d targets were tried", said, len(table.cases))
 	}
 	for _, name := range l.dns.Queries() {
 		if _, ok := table.names[name]; !ok {
@@ -105,9 +129,23 @@ func runVerdicts(t *testing.T, table verdictTable, way way) {
 // verdictLab is a lab in which every address leads to one web server.
 type verdictLab struct {
 	*lab
+	self   string
+	opened *networkproxy.Session
+
 	mu       sync.Mutex
 	refusals []networkproxy.BlockedRequest
-	self     string
+}
+
+// session is a session of the lab's, the same at every call.
+func (l *verdictLab) session(t *testing.T) *networkproxy.Session {
+	t.Helper()
+	if l.opened == nil {
+		var err error
+		if l.opened, err = l.OpenSession(t.Context(), networkproxy.Attribution{Command: "make"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l.opened
 }
 
 func newVerdictLab(t *testing.T, table verdictTable) *verdictLab {
@@ -123,7 +161,11 @@ func newVerdictLab(t *testing.T, table verdictTable) *verdictLab {
 	}
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "reached") }))
 	t.Cleanup(origin.Close)
-	l.lab = start(t, table.config(), func(b *networkproxy.Builder) {
+	echo := testnet.EchoUDP(t, "127.0.0.1")
+	l.lab = start(t, withSOCKS(table.config()), func(b *networkproxy.Builder) {
+		networkproxy.SetConnectUDP(b, func(context.Context, netip.AddrPort) (*net.UDPConn, error) {
+			return net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(echo))
+		})
 		networkproxy.SetConnect(b, func(ctx context.Context, _ netip.AddrPort) (*net.TCPConn, error) {
 			var d net.Dialer
 			return d.DialTCP(ctx, "tcp", netip.AddrPort{}, origin.Listener.Addr().(*net.TCPAddr).AddrPort())
@@ -143,7 +185,8 @@ func newVerdictLab(t *testing.T, table verdictTable) *verdictLab {
 func (l *verdictLab) fill(target string) string {
 	_, httpPort, _ := net.SplitHostPort(l.HTTPAddr())
 	_, adminPort, _ := net.SplitHostPort(l.AdminAddr())
-	return strings.NewReplacer("{http}", httpPort, "{admin}", adminPort, "{self}", l.self).Replace(target)
+	_, socksPort, _ := net.SplitHostPort(l.SOCKSAddr())
+	return strings.NewReplacer("{http}", httpPort, "{admin}", adminPort, "{socks}", socksPort, "{self}", l.self).Replace(target)
 }
 
 // recorded takes what was refused since the last call.
@@ -155,8 +198,8 @@ func (l *verdictLab) recorded() []networkproxy.BlockedRequest {
 	return refusals
 }
 
-func (l *verdictLab) overHTTP(t *testing.T, target string) outcome {
-	w := l.wire(t)
+func (l *verdictLab) overHTTP(t *testing.T, addr, target string) outcome {
+	w := wireTo(t, addr)
 	defer w.Close()
 	// The Host field is one that the policy allows: it must not count.
 	w.send("GET http://" + target + "/ HTTP/1.1\r\nHost: allowed.example\r\nConnection: close\r\n\r\n")
@@ -171,8 +214,8 @@ func (l *verdictLab) overHTTP(t *testing.T, target string) outcome {
 	return got
 }
 
-func (l *verdictLab) overConnect(t *testing.T, target string) outcome {
-	w := l.wire(t)
+func (l *verdictLab) overConnect(t *testing.T, addr, target string) outcome {
+	w := wireTo(t, addr)
 	defer w.Close()
 	w.send("CONNECT " + target + " HTTP/1.1\r\nHost: allowed.example\r\n\r\n")
 	a := reply{Response: w.head("CONNECT")}
@@ -197,6 +240,78 @@ func (l *verdictLab) outcome(t *testing.T, target string, a reply) outcome {
 	}
 	t.Errorf("%q: %s %q, and %d refusals recorded", target, a.Status, a.body, len(refusals))
 	return outcome{reason: "?"}
+}
+
+// socksDestination spells a target as SOCKS5 does: an address, or else a name,
+// and a port in binary.
+func socksDestination(target string) ([]byte, bool) {
+	i := strings.LastIndexByte(target, ':')
+	if i < 0 {
+		return nil, false
+	}
+	host, text := target[:i], target[i+1:]
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || strconv.FormatUint(port, 10) != text || len(host) > 255 {
+		return nil, false
+	}
+	if strings.Contains(host, ":") {
+		inner, ok := strings.CutPrefix(host, "[")
+		inner, closed := strings.CutSuffix(inner, "]")
+		if !ok || !closed {
+			return nil, false // without brackets it would be another host
+		}
+		host = inner
+	}
+	return wireHost(host, uint16(port)), true
+}
+
+func (l *verdictLab) overSOCKS(t *testing.T, target string) outcome {
+	destination, ok := socksDestination(target)
+	if !ok {
+		return inexpressible
+	}
+	conn := dialSOCKS(t, l.SOCKSAddr())
+	defer conn.Close()
+	code, _, err := socksRequest(conn, socksConnect, destination)
+	if err != nil {
+		t.Errorf("%q: %v", target, err)
+		return outcome{reason: "?"}
+	}
+	return l.withoutHTTP(t, target, code == 0, code == 2)
+}
+
+func (l *verdictLab) overUDP(t *testing.T, target string) outcome {
+	destination, ok := socksDestination(target)
+	if !ok {
+		return inexpressible
+	}
+	before := l.tally()
+	u := l.associate()
+	defer u.conn.Close()
+	defer u.control.Close()
+	u.send(destination, "ping")
+	var after tally
+	eventually(t, "the datagram is accounted for", func() bool {
+		after = l.tally()
+		return after.Allowed > before.Allowed || after.Dropped > before.Dropped
+	})
+	return l.withoutHTTP(t, target, after.Allowed > before.Allowed, after.Dropped > before.Dropped)
+}
+
+// withoutHTTP is the outcome of an entry that tells no reason.
+func (l *verdictLab) withoutHTTP(t *testing.T, target string, passed, refused bool) outcome {
+	t.Helper()
+	switch refusals := l.recorded(); {
+	case passed && len(refusals) == 0:
+		return passes
+	case refused && len(refusals) == 0:
+		return malformed
+	case refused && len(refusals) == 1:
+		return outcome{refusals[0].Reason, refusals[0].Source, refusals[0].Rule.Pattern}
+	default:
+		t.Errorf("%q: passed %t, refused %t, and %d refusals recorded", target, passed, refused, len(refusals))
+		return outcome{reason: "?"}
+	}
 }
 
 var errorTokens = map[networkproxy.Reason]string{
@@ -349,6 +464,8 @@ var verdictTables = []verdictTable{
 			{"[::127.0.0.1]:{admin}", local},
 			{"[64:ff9b::127.0.0.1]:{admin}", local},
 			{"[2002:7f00:1::]:{admin}", local},
+			{"127.0.0.1:{socks}", local},
+			{"self.example:{socks}", local},
 			{"{self}:{http}", local},
 			{"{self}:{admin}", local},
 			{"[::ffff:{self}]:{admin}", local},
