@@ -631,3 +631,63 @@ func TestRefusedConnectCloses(t *testing.T) {
 		ends(t, answer.Status, conn)
 	}
 }
+
+// TestGrantsAreTheSessions shows that what one session was granted holds for
+// no other, is forgotten with it, and can be revoked under an answer that the
+// host itself reads.
+func TestGrantsAreTheSessions(t *testing.T) {
+	t.Parallel()
+	l := start(t, networkproxy.DefaultConfig(), func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			if req.Command == "trusted" {
+				return networkproxy.Allow().ForSession(), nil
+			}
+			return networkproxy.Deny("no"), nil
+		})
+	})
+	release := make(chan struct{})
+	l.origin("web.example", 80, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			http.NewResponseController(w).Flush()
+			<-release
+		}
+	})
+	defer close(release)
+	s, other := l.command("trusted"), l.command("other")
+	for range 2 {
+		if a := do(t, through(t, s.ProxyURL()), "GET", "http://web.example/", ""); a.status != 200 {
+			t.Fatalf("granted: %d", a.status)
+		}
+	}
+	if a := do(t, through(t, other.ProxyURL()), "GET", "http://web.example/", ""); a.status != 403 {
+		t.Errorf("granted to another: %d", a.status)
+	}
+	if n := len(l.Grants()); n != 1 {
+		t.Fatalf("%d grants, want 1", n)
+	}
+	s.Close()
+	if n := len(l.Grants()); n != 0 {
+		t.Errorf("%d grants outlive their session", n)
+	}
+
+	client := l.inProcess(networkproxy.Attribution{Command: "trusted"}, nil)
+	answer, err := client.Get("http://web.example/slow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	grants := l.Grants()
+	if len(grants) != 1 {
+		t.Fatalf("grants %+v, want 1", grants)
+	}
+	if err := l.Revoke(grants[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	var refusal *networkproxy.RefusedError
+	if _, err := io.ReadAll(answer.Body); !errors.As(err, &refusal) || refusal.Verdict.Reason != networkproxy.ReasonGrantRevoked {
+		t.Errorf("reading on after the grant was revoked: %v", err)
+	}
+	answer.Body.Close()
+	if n := len(l.Grants()); n != 0 {
+		t.Errorf("%d grants after the revocation", n)
+	}
+}

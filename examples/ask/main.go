@@ -1,0 +1,151 @@
+// Ask is an agent host in miniature. It runs a command in a session, asks on
+// the terminal about every host that the command wants to reach, and shows at
+// the end what was refused.
+//
+//	go run ./examples/ask curl -sS https://example.com/
+//
+// Nothing is on its allowlist, so it asks about all that is public. Local and
+// private addresses are refused without a question.
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"example.com/networkproxy"
+)
+
+func main() {
+	log.SetFlags(0)
+	if len(os.Args) < 2 {
+		log.Fatal("usage: ask COMMAND [ARG...]")
+	}
+	// Standard input is the command's. Where there is no terminal, nobody
+	// can be asked, and every question is answered with no.
+	var terminal io.ReadWriter = struct {
+		io.Reader
+		io.Writer
+	}{strings.NewReader(""), os.Stderr}
+	if tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
+		defer tty.Close()
+		terminal = tty
+	}
+	err := run(context.Background(), networkproxy.NewBuilder(), os.Args[1:], terminal)
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		os.Exit(exit.ExitCode())
+	case err != nil:
+		log.Fatal(err)
+	}
+}
+
+// run runs a command to its end, under the eyes of whoever is at the terminal.
+func run(ctx context.Context, b *networkproxy.Builder, argv []string, terminal io.ReadWriter) error {
+	config := networkproxy.DefaultConfig()
+	config.Enabled = true
+	proxy, err := b.Config(config).
+		HTTPAddr("127.0.0.1:0").
+		AdminAddr("127.0.0.1:0").
+		AdminToken(rand.Text()). // the command could find the port
+		RequireSession().
+		PolicyDecider(newAsker(terminal).decide).
+		Build()
+	if err != nil {
+		return err
+	}
+	handle, err := proxy.Run(ctx)
+	if err != nil {
+		return err
+	}
+	defer handle.Close()
+
+	// The host vouches for who asks. What the command itself says of that
+	// would be worth nothing.
+	session, err := handle.OpenSession(ctx, networkproxy.Attribution{Command: strings.Join(argv, " ")})
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Env = session.Environ(os.Environ())
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	err = cmd.Run()
+	session.Close() // what the command leaves running is cut off
+
+	if blocked := session.Blocked(); len(blocked) > 0 {
+		fmt.Fprintln(terminal, "refused:")
+		for _, b := range blocked {
+			fmt.Fprintf(terminal, "  %s port %d (%s): %s\n", b.Host, b.Port, b.Protocol, b.Reason)
+		}
+	}
+	return err
+}
+
+// asker asks a person, one question at a time.
+type asker struct {
+	terminal io.Writer
+	lines    <-chan string // what the person types; closed at its end
+	turn     chan struct{} // holds one token while a question is open
+	never    map[string]bool
+}
+
+func newAsker(terminal io.ReadWriter) *asker {
+	lines := make(chan string)
+	go func() { // to the end of the process: nothing interrupts a read from a terminal
+		defer close(lines)
+		for s := bufio.NewScanner(terminal); s.Scan(); {
+			lines <- s.Text()
+		}
+	}()
+	return &asker{terminal: terminal, lines: lines, turn: make(chan struct{}, 1), never: make(map[string]bool)}
+}
+
+// decide is the policy decider.
+func (a *asker) decide(ctx context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-ctx.Done():
+		return networkproxy.Decision{}, ctx.Err()
+	}
+	target := net.JoinHostPort(req.Host, strconv.Itoa(int(req.Port)))
+	if a.never[target] {
+		return networkproxy.Deny("the user said never"), nil
+	}
+	select {
+	case <-a.lines: // typed before there was a question: no answer to it
+	default:
+	}
+	fmt.Fprintf(a.terminal, "%s\n  wants to reach %s port %d by %s.\n", req.Command, req.Host, req.Port, req.Protocol)
+	for {
+		fmt.Fprint(a.terminal, "  Let it, [o]nce or for this [s]ession, or [n]ever? ")
+		select {
+		case line, ok := <-a.lines:
+			switch {
+			case !ok:
+				fmt.Fprintln(a.terminal)
+				return networkproxy.Deny("nobody is there to ask"), nil
+			case line == "o":
+				return networkproxy.Allow(), nil
+			case line == "s":
+				return networkproxy.Allow().ForSession(), nil
+			case line == "n":
+				a.never[target] = true
+				return networkproxy.Deny("the user said never"), nil
+			}
+		case <-ctx.Done(): // the command has gone, or nobody answered in time
+			fmt.Fprintln(a.terminal)
+			return networkproxy.Decision{}, ctx.Err()
+		}
+	}
+}
