@@ -26,7 +26,7 @@ import (
 const (
 	udpFlowIdle        = 60 * time.Second // a flow in which nothing moves
 	udpAssociationIdle = tunnelIdle       // an association in which nothing moves
-	udpRefusalStands   = 5 * time.Second  // a target that was refused or out of reach is not tried again so long
+	udpRefusalStands   = denialMemory     // a target that was refused or out of reach is not tried again so long
 	udpFlows           = 256              // of one association; the one idle for longest makes way
 	udpAllFlows        = 1024             // of all associations: each holds a socket
 	udpQuestions       = 16               // flows of one association that wait for the decider
