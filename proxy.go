@@ -66,7 +66,10 @@ func (s *settings) closeHandedIn() {
 // not known yet, and left out.
 func (s *settings) plannedAddrs(l *loaded) []netip.AddrPort {
 	var addrs []netip.AddrPort
-	for _, key := range []string{keyProxyURL, keyAdminURL} {
+	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
+		if key == keySOCKSURL && !l.Config.EnableSOCKS5 {
+			continue
+		}
 		raw := cmp.Or(s.overrides()[key], l.addr(key))
 		if asked, err := parseListenAddr(key, raw, Origin{}); err == nil && asked.Port() != 0 {
 			addr, _ := clampAddr(asked, kindOf(key), &l.Config)

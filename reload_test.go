@@ -483,3 +483,54 @@ func TestConfigTellsWhereValuesComeFrom(t *testing.T) {
 		t.Errorf("Config: %+v", c)
 	}
 }
+
+// A reload that takes its time, here for ever, holds up no request.
+func TestReloadDoesNotStallRequests(t *testing.T) {
+	t.Parallel()
+	reading, goOn := make(chan struct{}), make(chan struct{})
+	loads := 0
+	config := allow("origin.example")
+	config.Enabled = true
+	l := startSource(t, func(b *networkproxy.Builder) {
+		b.ConfigSource(func(context.Context) (networkproxy.Config, error) {
+			if loads++; loads > 1 {
+				close(reading)
+				<-goOn
+			}
+			return config, nil
+		})
+	}, nil)
+	l.origin("origin.example", 80, func(http.ResponseWriter, *http.Request) {})
+	reloaded := make(chan error, 1)
+	go func() { reloaded <- l.Reload(context.Background()) }()
+	<-reading
+	for range 3 {
+		if got := l.get("http://origin.example/"); got.status != 200 {
+			t.Errorf("during a reload: %d %s", got.status, got.body)
+		}
+		if got := l.get("http://refused.example/"); got.status != 403 {
+			t.Errorf("during a reload: %d %s", got.status, got.body)
+		}
+	}
+	close(goOn)
+	if err := <-reloaded; err != nil {
+		t.Error(err)
+	}
+}
+
+// BenchmarkReload is a file of 100,000 patterns, read, compiled and put in
+// force.
+func BenchmarkReload(b *testing.B) {
+	var policy strings.Builder
+	policy.WriteString("policy.allowed_domains = [\n")
+	for i := range 100_000 {
+		fmt.Fprintf(&policy, "  %q,\n", fmt.Sprintf("%shost-%d.domain-%d.example", []string{"", "*."}[i%2], i, i%1000))
+	}
+	policy.WriteString("]\n")
+	l := startFile(b, nil, newFile(b, policy.String()).path)
+	for b.Loop() {
+		if err := l.Reload(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

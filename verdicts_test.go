@@ -77,8 +77,12 @@ var ways = []way{
 	}},
 	{"socks5 tcp", (*verdictLab).overSOCKS},
 	{"socks5 udp", (*verdictLab).overUDP},
-	{"explain http", func(l *verdictLab, t *testing.T, target string) outcome { return l.explained(t, "http://"+target) }},
-	{"explain connect", func(l *verdictLab, t *testing.T, target string) outcome { return l.explained(t, target) }},
+	{"explain http", func(l *verdictLab, t *testing.T, target string) outcome { return l.explained(t, l, "http://"+target) }},
+	{"explain connect", func(l *verdictLab, t *testing.T, target string) outcome { return l.explained(t, l, target) }},
+	{"check http", func(l *verdictLab, t *testing.T, target string) outcome {
+		return l.explained(t, l.unrun(t), "http://"+target)
+	}},
+	{"check connect", func(l *verdictLab, t *testing.T, target string) outcome { return l.explained(t, l.unrun(t), target) }},
 }
 
 func TestVerdicts(t *testing.T) {
@@ -131,6 +135,7 @@ type verdictLab struct {
 	*lab
 	self   string
 	opened *networkproxy.Session
+	built  *networkproxy.NetworkProxy
 
 	mu       sync.Mutex
 	refusals []networkproxy.BlockedRequest
@@ -321,8 +326,28 @@ var errorTokens = map[networkproxy.Reason]string{
 	networkproxy.ReasonMethodNotAllowed: "blocked-by-method-policy",
 }
 
-func (l *verdictLab) explained(t *testing.T, url string) outcome {
-	x, err := l.ExplainURL(t.Context(), url, "", true)
+// explainer is a proxy that runs or, as the check command has it, one that
+// does not.
+type explainer interface {
+	ExplainURL(ctx context.Context, url, method string, resolve bool) (networkproxy.Explanation, error)
+}
+
+// unrun is a proxy of the same configuration and addresses that is not run.
+func (l *verdictLab) unrun(t *testing.T) *networkproxy.NetworkProxy {
+	t.Helper()
+	if l.built == nil {
+		var err error
+		l.built, err = networkproxy.NewBuilder().Config(l.Config()).Resolver(l.dns).
+			HTTPAddr(l.HTTPAddr()).AdminAddr(l.AdminAddr()).SOCKSAddr(l.SOCKSAddr()).Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l.built
+}
+
+func (l *verdictLab) explained(t *testing.T, by explainer, url string) outcome {
+	x, err := by.ExplainURL(t.Context(), url, "", true)
 	if err != nil {
 		t.Errorf("%q: %v", url, err)
 	}
