@@ -42,6 +42,7 @@ type Group struct {
 	children list[*Group]
 	empty    chan struct{} // closed when all becomes 0; nil without a waiter
 
+	//lint:ignore U1000 its method place is what list asks for
 	links[*Group] // place among parent.children; guarded by parent.mu
 }
 
@@ -189,6 +190,7 @@ type Entry struct {
 	// Guarded by group.mu.
 	closer   io.Closer
 	released bool
+	//lint:ignore U1000 its method place is what list asks for
 	links[*Entry]
 }
 

@@ -5,9 +5,11 @@ package tunnel
 import "syscall"
 
 const (
-	// pipeSize holds what a socket has at a time without taking much of the
-	// user's allowance: 256 such pipes fit in the default one.
-	pipeSize = 256 << 10
+	// pipeSize is the largest that an ordinary user may ask for, and halves the
+	// calls that a fast stream takes. All of a user's pipes share an allowance,
+	// of which 64 such pipes use up the default; then smallPipe is asked for.
+	pipeSize  = 1 << 20
+	smallPipe = 256 << 10
 
 	// spliceMost is the most one call moves. A pipe counts fragments, not bytes,
 	// and those of a fast link are larger than a page: more than pipeSize may fit.
@@ -20,19 +22,30 @@ const (
 // never has the same descriptor twice.
 type pipe struct{ r, w int }
 
-// newPipe makes a pipe of pipeSize, or fails: a smaller one costs more than
-// copying.
+// newPipe makes a pipe of pipeSize, or of smallPipe, or fails: a smaller one
+// costs more than copying.
 func newPipe() (pipe, error) {
 	var fds [2]int
 	if err := syscall.Pipe2(fds[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK); err != nil {
 		return pipe{}, err
 	}
 	p := pipe{fds[0], fds[1]}
-	if _, _, e := syscall.Syscall(syscall.SYS_FCNTL, uintptr(p.w), syscall.F_SETPIPE_SZ, pipeSize); e != 0 {
+	err := p.resize(pipeSize)
+	if err != nil {
+		err = p.resize(smallPipe)
+	}
+	if err != nil {
 		p.close()
-		return pipe{}, e
+		return pipe{}, err
 	}
 	return p, nil
+}
+
+func (p pipe) resize(size uintptr) error {
+	if _, _, e := syscall.Syscall(syscall.SYS_FCNTL, uintptr(p.w), syscall.F_SETPIPE_SZ, size); e != 0 {
+		return e
+	}
+	return nil
 }
 
 func (p pipe) open() bool { return p != pipe{} }
