@@ -1,0 +1,130 @@
+//go:build e2e && linux
+
+// This file is git over ssh: a real sshd, reached by nothing but the
+// environment of a session.
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"example.com/networkproxy"
+)
+
+// sshServer is an sshd at publicA that takes one key.
+type sshServer struct {
+	port int
+	key  string // the file with it
+}
+
+func startSSH(t *testing.T) *sshServer {
+	t.Helper()
+	dir := t.TempDir()
+	s := &sshServer{port: int(lab.ports.Add(1)), key: filepath.Join(dir, "key")}
+	for _, file := range []string{s.key, filepath.Join(dir, "host")} {
+		if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file).CombinedOutput(); err != nil {
+			t.Fatalf("ssh-keygen: %v: %s", err, out)
+		}
+	}
+	config := filepath.Join(dir, "sshd_config")
+	text := fmt.Sprintf("ListenAddress %s:%d\nHostKey %s\nAuthorizedKeysFile %s.pub\nStrictModes no\nPidFile none\nPermitRootLogin yes\nUsePAM no\nLogLevel ERROR\n",
+		publicA, s.port, filepath.Join(dir, "host"), s.key)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // what sshd drops privileges in
+		t.Fatal(err)
+	}
+	sshd, err := exec.LookPath("/usr/sbin/sshd") // it insists on an absolute path
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := new(logBuffer)
+	cmd := exec.Command(sshd, "-D", "-e", "-f", config)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("output of sshd:\n%s", log)
+		}
+	})
+	eventually(t, "sshd answers", func() bool {
+		conn, err := net.Dial("tcp", netip.AddrPortFrom(publicA, uint16(s.port)).String())
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	return s
+}
+
+// TestGitOverSSH has git reach a repository through ssh, ssh through the
+// connect command, and that through the session.
+func TestGitOverSSH(t *testing.T) {
+	t.Parallel()
+	server := startSSH(t)
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var decider refuseAll
+	h := runHost(t, decider.decide, nil)
+	for _, shared := range []bool{false, true} {
+		name := fmt.Sprintf("ssh-%t", shared)
+		s, err := h.OpenSessionWith(context.Background(), networkproxy.SessionConfig{
+			Attribution: networkproxy.Attribution{Command: name}, SharedPort: shared,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		fetch := func(host string) result {
+			// ssh has its settings from a file, for GIT_SSH_COMMAND is the
+			// session's to set. It looks for one in the home directory of
+			// the user, whatever HOME says.
+			config := filepath.Join(t.TempDir(), "ssh_config")
+			text := fmt.Sprintf("IdentityFile %s\nIdentitiesOnly yes\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\nBatchMode yes\n", server.key)
+			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			env := s.Environ(append(clientEnv(t.TempDir()), "GIT_SSH_COMMAND=ssh -o ProxyCommand=none", "GORACE=atexit_sleep_ms=10"))
+			for i, entry := range env {
+				if rest, ok := strings.CutPrefix(entry, "GIT_SSH_COMMAND=ssh "); ok {
+					env[i] = "GIT_SSH_COMMAND=ssh -F " + config + " " + rest
+				}
+			}
+			cmd := exec.CommandContext(t.Context(), "git", "ls-remote",
+				fmt.Sprintf("ssh://%s@%s:%d%s", me.Username, host, server.port, filepath.Join(lab.dir, "git", "project.git")), "main")
+			cmd.Env = env
+			return finished(t, cmd)
+		}
+		allowed, refused := name+".session.example", name+".refused.example"
+		if got := fetch(allowed); got.exit != 0 || !strings.Contains(got.stdout, "refs/heads/main") {
+			t.Errorf("allowed: exit %d, stdout %q, stderr %s", got.exit, got.stdout, got.stderr)
+		}
+		if got := fetch(refused); got.exit == 0 || !strings.Contains(got.stderr, "networkproxy") {
+			t.Errorf("refused: exit %d, stdout %q, stderr %s", got.exit, got.stdout, got.stderr)
+		}
+		if hosts := decider.hosts(name); len(hosts) != 1 || hosts[0] != refused {
+			t.Errorf("asked about %q", hosts)
+		}
+		for _, host := range []string{allowed, refused} {
+			if n := lab.dns.asked(host); n != 0 {
+				t.Errorf("%s was looked up %d times outside", host, n)
+			}
+		}
+	}
+}
