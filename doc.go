@@ -20,8 +20,14 @@
 //	}
 //	defer handle.Close()
 //
+//	session, err := handle.OpenSession(ctx, networkproxy.Attribution{Command: "curl https://docs.example.com/"})
+//	if err != nil {
+//		return err
+//	}
+//	defer session.Close() // with all that the command still has under way
+//
 //	cmd := exec.CommandContext(ctx, "curl", "https://docs.example.com/")
-//	cmd.Env = append(os.Environ(), "HTTPS_PROXY=http://"+handle.HTTPAddr())
+//	cmd.Env = session.Environ(os.Environ())
 //
 // # What it decides
 //
@@ -33,6 +39,16 @@
 // has; in a tunnel, at last, TLS must ask for the name that was allowed. The
 // result is one [Verdict], from which the client's answer, the log line and
 // the record of refusals are all made.
+//
+// # Sessions
+//
+// A [Session] is one command's own way in: who makes a request follows from
+// the port that it comes in by, or from a secret token in the proxy's URL,
+// and never from what the client says of itself. The decider is told the
+// session's command, what it grants holds for that session, and closing the
+// session ends everything that the command has under way. [Session.Environ]
+// leads the usual clients through it; [Handle.Transport] and
+// [Handle.DialContext] put the host's own requests under the same policy.
 //
 // # Security model
 //
