@@ -193,8 +193,8 @@ func (f *flow) run() {
 	generation := a.current.Load().generation
 	conn, live, err := f.open()
 	if err != nil {
+		f.stayShut(generation) // first, for whoever acts on the record
 		a.notAdmitted(f.req, err)
-		f.stayShut(generation)
 		return
 	}
 	defer live.release()

@@ -1,0 +1,310 @@
+//go:build e2e && linux
+
+// This file is SOCKS5: curl, Python and ssh through its listener, a DNS query
+// by UDP, and the ProxyCommand helper that ssh and git go by.
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// startSOCKS is start with a SOCKS5 listener, whose address it gives.
+func startSOCKS(t *testing.T, c config) (p *program, socks string) {
+	t.Helper()
+	c.Proxy, c.Admin, socks = lab.addr(), lab.addr(), lab.addr()
+	switches := fmt.Sprintf("enable_socks5 = true\nenable_socks5_udp = true\nsocks_url = %q\n", "socks5h://"+socks)
+	text := strings.Replace(c.toml(), "enabled = true\n", "enabled = true\n"+switches, 1)
+	return startFile(t, writeConfig(t, text), c.Proxy, c.Admin, ""), socks
+}
+
+// curlSOCKS fetches a URL with curl through one proxy, whatever the
+// environment says.
+func curlSOCKS(t *testing.T, proxy, url string) result {
+	t.Helper()
+	return finished(t, direct(t, "curl", "-sS", "--max-time", "30", "--proxy", proxy, url))
+}
+
+func TestCurlThroughSOCKS(t *testing.T) {
+	t.Parallel()
+	p, socks := startSOCKS(t, config{Allowed: []string{"allowed.example", "v6.example", "denied.example"}, Denied: []string{"denied.example"}})
+	for _, scheme := range []string{"http", "https"} {
+		for _, host := range []string{"allowed.example", "v6.example"} {
+			got := curlSOCKS(t, "socks5h://"+socks, scheme+"://"+host+"/hello").mustSucceed(t)
+			if got.stdout != helloBody(host) {
+				t.Errorf("%s://%s by socks5h: %q", scheme, host, got.stdout)
+			}
+		}
+		for _, refused := range refusals {
+			got := curlSOCKS(t, "socks5h://"+socks, scheme+"://"+refused.host+"/hello")
+			// curl gives the reply in parentheses: 2, not allowed by ruleset.
+			if got.exit != 97 || !strings.Contains(got.stderr, "(2)") {
+				t.Errorf("%s://%s by socks5h: exit %d, %q", scheme, refused.host, got.exit, got.stderr)
+			}
+			if n := lab.dns.asked(refused.host); n != 0 {
+				t.Errorf("the DNS server got %d queries for %s", n, refused.host)
+			}
+			if _, list := p.call("GET", "/blocked", ""); !strings.Contains(list, `"host": "`+strings.Trim(refused.host, "[]")+`"`) {
+				t.Errorf("%s is not in the record: %s", refused.host, list)
+			}
+		}
+		got := curlSOCKS(t, "socks5h://"+socks, scheme+"://allowed.example:9/")
+		if got.exit != 97 || !strings.Contains(got.stderr, "(5)") {
+			t.Errorf("a closed port: exit %d, %q; want reply 5", got.exit, got.stderr)
+		}
+	}
+}
+
+// With socks5:// instead of socks5h://, curl looks the name up itself and asks
+// for the address: a policy of names has nothing to say about that.
+func TestCurlThroughSOCKSByAddress(t *testing.T) {
+	t.Parallel()
+	_, byName := startSOCKS(t, config{Allowed: []string{"allowed.example"}})
+	if got := curlSOCKS(t, "socks5://"+byName, "http://allowed.example/hello"); got.exit != 97 || !strings.Contains(got.stderr, "(2)") {
+		t.Errorf("under a policy of names: exit %d, %q", got.exit, got.stderr)
+	}
+	_, byAddr := startSOCKS(t, config{Allowed: []string{publicA.String(), public6.String()}})
+	for _, url := range []string{"http://allowed.example", "https://allowed.example", "http://v6.example", "http://" + publicA.String()} {
+		_, host, _ := strings.Cut(url, "://")
+		if got := curlSOCKS(t, "socks5://"+byAddr, url+"/hello").mustSucceed(t); got.stdout != helloBody(host) {
+			t.Errorf("%s under a policy of addresses: %q", url, got.stdout)
+		}
+	}
+	for _, addr := range []netip.Addr{publicB, private, metadata, loopback4} {
+		if got := curlSOCKS(t, "socks5://"+byAddr, "http://"+addr.String()+"/"); got.exit != 97 || !strings.Contains(got.stderr, "(2)") {
+			t.Errorf("%v: exit %d, %q", addr, got.exit, got.stderr)
+		}
+	}
+}
+
+// TestCurlAllProxy is what README tells users to set.
+func TestCurlAllProxy(t *testing.T) {
+	t.Parallel()
+	_, socks := startSOCKS(t, config{Allowed: []string{"allowed.example"}})
+	cmd := direct(t, "curl", "-sS", "http://allowed.example/hello")
+	cmd.Env = append(cmd.Env, "ALL_PROXY=socks5h://"+socks)
+	if got := finished(t, cmd).mustSucceed(t); got.stdout != helloBody("allowed.example") {
+		t.Errorf("%q", got.stdout)
+	}
+}
+
+// pysocks runs Debian's PySocks.
+func pysocks(t *testing.T, socks string, args ...string) map[string]any {
+	t.Helper()
+	_, port, err := net.SplitHostPort(socks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decode(t, finished(t, direct(t, python, append([]string{"testdata/pysocks.py", port}, args...)...)).mustSucceed(t).stdout)
+}
+
+func TestPySocks(t *testing.T) {
+	t.Parallel()
+	_, socks := startSOCKS(t, config{Allowed: []string{"allowed.example", publicA.String()}})
+	for _, host := range []string{"allowed.example", publicA.String()} {
+		if got := pysocks(t, socks, "tcp", host, "80"); got["body"] != helloBody(host) {
+			t.Errorf("%s: %v", host, got)
+		}
+	}
+	for _, host := range []string{"other.example", publicB.String(), loopback4.String(), "localhost"} {
+		got := pysocks(t, socks, "tcp", host, "80")
+		if text, _ := got["refused"].(string); !strings.Contains(text, "0x02: Connection not allowed by ruleset") {
+			t.Errorf("%s: %v", host, got)
+		}
+	}
+	if n := lab.dns.asked("other.example"); n != 0 {
+		t.Errorf("the DNS server got %d queries for other.example", n)
+	}
+}
+
+// TestDNSThroughSOCKS asks the suite's DNS server by UDP ASSOCIATE. The server
+// is on loopback, where only an entry of its own lets anybody.
+func TestDNSThroughSOCKS(t *testing.T) {
+	t.Parallel()
+	_, socks := startSOCKS(t, config{Allowed: []string{"127.0.0.1:53", "localhost:53"}})
+	for _, host := range []string{"127.0.0.1", "localhost"} {
+		got := pysocks(t, socks, "dns", host, "53", "direct.example")
+		if got["ours"] != true || got["address"] != publicA.String() || got["sender"] != "127.0.0.1:53" {
+			t.Errorf("%s: %v", host, got)
+		}
+	}
+
+	p, socks := startSOCKS(t, config{Allowed: []string{"*"}})
+	const name = "never.asked.example"
+	if got := pysocks(t, socks, "dns", "127.0.0.1", "53", name); got["timeout"] != true {
+		t.Errorf("a server on loopback that no entry allows: %v", got)
+	}
+	if n := lab.dns.asked(name); n != 0 {
+		t.Errorf("the DNS server got %d queries for %s", n, name)
+	}
+	_, list := p.call("GET", "/blocked", "")
+	for _, want := range []string{`"protocol": "socks5_udp"`, `"reason": "not_allowed_local"`, `"port": 53`} {
+		if !strings.Contains(list, want) {
+			t.Errorf("the record has no %s: %s", want, list)
+		}
+	}
+	if _, health := p.call("GET", "/health", ""); decode(t, health)["refused"] != 1.0 {
+		t.Errorf("one flow was refused: %s", health)
+	}
+}
+
+// TestSOCKSOff shows that SOCKS5 is off unless it is asked for.
+func TestSOCKSOff(t *testing.T) {
+	t.Parallel()
+	p := start(t, config{Allowed: []string{"*"}})
+	if strings.Contains(p.log.String(), "SOCKS5") {
+		t.Errorf("SOCKS5 is announced: %s", p.log)
+	}
+	if conn, err := net.Dial("tcp", "127.0.0.1:8081"); err == nil {
+		conn.Close()
+		t.Error("something listens on SOCKS5's default port")
+	}
+}
+
+// sshServer is a real sshd on git.example, and what its client needs.
+type sshServer struct{ dir string }
+
+// startSSH starts it.
+func startSSH(t *testing.T) *sshServer {
+	t.Helper()
+	s := &sshServer{dir: t.TempDir()}
+	for _, name := range []string{"host", "user"} {
+		finished(t, direct(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", s.file(name))).mustSucceed(t)
+	}
+	public, err := os.ReadFile(s.file("host.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write(t, "known_hosts", "git.example "+string(public))
+	s.write(t, "sshd_config", strings.Join([]string{
+		"ListenAddress " + publicB.String(),
+		"HostKey " + s.file("host"),
+		"AuthorizedKeysFile " + s.file("user.pub"),
+		"PidFile none",
+		"PermitRootLogin prohibit-password",
+		"PasswordAuthentication no",
+		"KbdInteractiveAuthentication no",
+		"UsePAM no",
+		"StrictModes no", // the directory is one of the test's
+		"",
+	}, "\n"))
+
+	// sshd wants an empty directory in /run, which is nobody else's to see.
+	cmd := exec.Command("/bin/sh", "-c", "mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && exec /usr/sbin/sshd -D -e -f "+s.file("sshd_config"))
+	output := new(logBuffer)
+	cmd.Stdout, cmd.Stderr = output, output
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-ended
+		if t.Failed() {
+			t.Logf("output of sshd:\n%s", output)
+		}
+	})
+	eventually(t, "sshd answers", func() bool {
+		conn, err := net.Dial("tcp", netip.AddrPortFrom(publicB, 22).String())
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	return s
+}
+
+func (s *sshServer) file(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *sshServer) write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(s.file(name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// options are ssh's, with a ProxyCommand.
+func (s *sshServer) options(proxyCommand string) []string {
+	return []string{
+		"-F", "none", "-i", s.file("user"), "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
+		"-o", "StrictHostKeyChecking=yes", "-o", "UserKnownHostsFile=" + s.file("known_hosts"),
+		"-o", "ProxyCommand=" + proxyCommand,
+	}
+}
+
+// TestSSH has ssh and git go by the ProxyCommand helper to a real sshd.
+func TestSSH(t *testing.T) {
+	t.Parallel()
+	server := startSSH(t)
+	allowing, socksAllowing := startSOCKS(t, config{Allowed: []string{"git.example:22"}})
+	refusing, socksRefusing := startSOCKS(t, config{Allowed: []string{"allowed.example"}})
+	// The helper finds its proxy in the environment, or by a flag.
+	helper := lab.program() + " connect "
+	ways := []struct{ name, allowing, refusing, says string }{
+		{"HTTP", "-proxy http://" + allowing.proxy, "-proxy http://" + refusing.proxy,
+			"networkproxy blocked git.example:22: the host is not on the allowlist."},
+		{"SOCKS5", "-proxy socks5h://" + socksAllowing, "-proxy socks5h://" + socksRefusing, "the proxy refused it by policy"},
+	}
+	ssh := func(t *testing.T, env []string, proxyCommand string, stdin string, command ...string) result {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "ssh", append(append(server.options(proxyCommand), "root@git.example"), command...)...)
+		cmd.Env = append(clientEnv(t.TempDir()), env...)
+		cmd.Stdin = strings.NewReader(stdin)
+		return finished(t, cmd)
+	}
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			said := strings.Repeat("over and over ", 100_000)
+			if got := ssh(t, nil, helper+way.allowing+" %h:%p", said, "cat").mustSucceed(t); got.stdout != said {
+				t.Errorf("%d bytes came back of %d", len(got.stdout), len(said))
+			}
+			if got := ssh(t, nil, helper+way.refusing+" %h %p", "", "true"); got.exit != 255 || !strings.Contains(got.stderr, way.says) {
+				t.Errorf("refused: exit %d, %q; want %q", got.exit, got.stderr, way.says)
+			}
+		})
+		t.Run("git by "+way.name, func(t *testing.T) {
+			t.Parallel()
+			remote := "ssh://root@git.example" + filepath.Join(lab.dir, "git", "project.git")
+			git := func(proxyCommand string) result {
+				cmd := direct(t, "git", "-c", "safe.directory=*", "clone", "-q", "--upload-pack", "git -c safe.directory=* upload-pack", remote, filepath.Join(t.TempDir(), "clone"))
+				options := server.options("'" + proxyCommand + "'")
+				cmd.Env = append(cmd.Env, "GIT_SSH_COMMAND=ssh "+strings.Join(options, " "))
+				return finished(t, cmd)
+			}
+			git(helper + way.allowing + " %h %p").mustSucceed(t)
+			if got := git(helper + way.refusing + " %h %p"); got.exit == 0 || !strings.Contains(got.stderr, way.says) {
+				t.Errorf("refused: exit %d, %q; want %q", got.exit, got.stderr, way.says)
+			}
+		})
+	}
+	t.Run("by the environment", func(t *testing.T) {
+		t.Parallel()
+		got := ssh(t, []string{"ALL_PROXY=socks5h://" + socksAllowing}, helper+"%h:%p", "", "echo", "hello").mustSucceed(t)
+		if got.stdout != "hello\n" {
+			t.Errorf("%q", got.stdout)
+		}
+	})
+	t.Cleanup(func() {
+		if status, list := refusing.call("GET", "/blocked", ""); status != http.StatusOK || !strings.Contains(list, "git.example") {
+			t.Errorf("the refusals are not on record: %s", list)
+		}
+	})
+}
