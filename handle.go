@@ -59,12 +59,13 @@ func newHandle(s *settings, first *loaded) *Handle {
 		done:     make(chan struct{}),
 	}
 	h.drain, h.cut = context.WithCancelCause(context.Background())
+	h.live.SetLimit(s.limits.Connections)
 	h.enforcer = newEnforcer(s)
 	h.enforcer.current.Store(first.compile(1, first.Config.Mode, runtimeRules{}, &h.enforcer.own))
 	h.shared = newEntrance(h.drain, h.enforcer, Attribution{})
 	h.sessions = newSessions(s.requireSession)
 	h.http = newHTTPProxy(h.enforcer, h.sessions)
-	h.socks = newSOCKSProxy(h.enforcer, s.socks, first.Config.EnableSOCKS5UDP, h.sessions.authenticate)
+	h.socks = newSOCKSProxy(h.enforcer, s.refusalStands, first.Config.EnableSOCKS5UDP, h.sessions.authenticate)
 	h.socks.requireSession = s.requireSession
 	h.admin = newAdminServer(h)
 	return h
@@ -177,7 +178,8 @@ func (h *Handle) Warnings() []string {
 	return warnings
 }
 
-// Blocked returns the newest refusals, oldest first; at most 200 are kept.
+// Blocked returns the newest refusals, oldest first, as many as
+// [Limits.Record] says.
 func (h *Handle) Blocked() []BlockedRequest {
 	list, _ := h.enforcer.blocked.list()
 	return list

@@ -46,7 +46,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	leave := context.AfterFunc(r.Context(), func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer leave()
 
-	limit := &io.LimitedReader{R: conn, N: maxAnswerHeaderBytes}
+	limit := &io.LimitedReader{R: conn, N: int64(h.limits.AnswerHeaderBytes)}
 	back := bufio.NewReader(limit)
 	answer, err := h.requestUpgrade(conn, back, r, req)
 	if err != nil {
@@ -61,7 +61,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 			h.fail(w, r, req, err)
 			return
 		}
-		h.count.allowed.Add(1)
+		h.count.allow(req.protocol)
 		h.forward.answer(w, http.NewResponseController(w), answer)
 		return
 	}
