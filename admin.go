@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -96,6 +97,10 @@ func (a *adminServer) handler() http.Handler {
 				writeJSON(w, http.StatusMethodNotAllowed, adminError{fmt.Sprintf("%s takes %s, not %s", route.path, allow, r.Method)})
 				return
 			}
+			if route.method != http.MethodGet && a.readOnly() {
+				writeJSON(w, http.StatusForbidden, adminError{"this admin API is read-only (admin_read_only = true): " + route.method + " is refused"})
+				return
+			}
 			answer, err := route.serve(a, r)
 			if err != nil {
 				writeAdminError(w, err)
@@ -142,12 +147,23 @@ func (a *adminServer) guard(next http.Handler) http.Handler {
 	})
 }
 
+// readOnly reports whether the API may change nothing at the moment.
+func (a *adminServer) readOnly() bool {
+	a.h.mu.Lock()
+	defer a.h.mu.Unlock()
+	return a.h.loaded.Config.AdminReadOnly
+}
+
 // crossSite reports whether a browser says that a page caused the request.
 func crossSite(site string) bool { return site != "" && site != "none" }
 
 // knownHost accepts the address listened on, localhost and IP literals: a
-// name that an attacker's DNS answers for is none of these.
+// name that an attacker's DNS answers for is none of these. On a unix socket,
+// which no name leads to, clients write what they like.
 func (a *adminServer) knownHost(host string) bool {
+	if filepath.IsAbs(a.h.adminAddr) {
+		return true
+	}
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
 		name = strings.Trim(host, "[]")

@@ -47,6 +47,7 @@ type settings struct {
 	adminListener net.Listener
 	socksListener net.Listener
 	adminToken    string
+	adminReadOnly bool
 
 	observe        bool
 	requireSession bool
@@ -142,7 +143,8 @@ func (b *Builder) HTTPAddr(addr string) *Builder {
 	return b
 }
 
-// AdminAddr overrides admin_url, as HTTPAddr does proxy_url.
+// AdminAddr overrides admin_url, as HTTPAddr does proxy_url; "unix:///path" is
+// a unix socket.
 func (b *Builder) AdminAddr(addr string) *Builder {
 	b.settings.adminAddr = addr
 	return b
@@ -193,6 +195,13 @@ func (b *Builder) AdminToken(token string) *Builder {
 		return b.fail("AdminToken: a token of %d bytes can be guessed; use at least 16", len(token))
 	}
 	b.settings.adminToken = token
+	return b
+}
+
+// AdminReadOnly makes the admin API read-only whatever admin_read_only says,
+// also after a reload.
+func (b *Builder) AdminReadOnly() *Builder {
+	b.settings.adminReadOnly = true
 	return b
 }
 

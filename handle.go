@@ -159,7 +159,8 @@ func (h *Handle) ended(err error) {
 // HTTPAddr is the host:port of the HTTP proxy; empty when nothing is bound.
 func (h *Handle) HTTPAddr() string { return h.httpAddr }
 
-// AdminAddr is the host:port of the admin API; empty when nothing is bound.
+// AdminAddr is the host:port of the admin API, or the path of its unix socket;
+// empty when nothing is bound.
 func (h *Handle) AdminAddr() string { return h.adminAddr }
 
 // SOCKSAddr is the host:port of the SOCKS5 proxy; empty when none is bound,

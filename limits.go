@@ -6,10 +6,13 @@ package networkproxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
+	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/http1"
 )
 
@@ -248,6 +251,12 @@ func (s *socksProxy) overLimitConn(from *entrance) func(net.Conn) {
 	}
 }
 
-// logText is the text of an error as it may stand in the log: bounded, and
-// without control bytes, whoever wrote part of it.
-func (e *enforcer) logText(err error) string { return cleanText(err.Error(), e.limits.LogText) }
+// logText is the text of an error as it may stand in the log: bounded, without
+// control bytes, and without what may be a secret in a target that is none: a
+// user name and password, or a query.
+func (e *enforcer) logText(err error) string {
+	if bad := (*hostname.Error)(nil); errors.As(err, &bad) && strings.ContainsAny(bad.Text, "@?/#") {
+		err = errors.New("invalid host: " + bad.Problem)
+	}
+	return cleanText(err.Error(), e.limits.LogText)
+}

@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"example.com/networkproxy/internal/http1"
 )
 
 // upgradeAnswerTimeout bounds the origin's answer to an upgrade request.
@@ -97,7 +99,7 @@ func (h *httpProxy) requestUpgrade(conn net.Conn, back *bufio.Reader, r *http.Re
 	for {
 		answer, err := http.ReadResponse(back, out)
 		if err != nil {
-			return nil, err
+			return nil, http1.Unquoted(err)
 		}
 		if answer.StatusCode >= 200 || answer.StatusCode == http.StatusSwitchingProtocols {
 			return answer, nil

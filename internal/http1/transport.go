@@ -165,9 +165,9 @@ func (c *upstream) answer(r *http.Request, upload *upload) (*http.Response, erro
 		answer, err := http.ReadResponse(c.br, r)
 		if err != nil {
 			if c.limited.N <= 0 {
-				err = fmt.Errorf("the origin's header is over %d bytes", limit)
+				return nil, fmt.Errorf("the origin's header is over %d bytes", limit)
 			}
-			return nil, err
+			return nil, Unquoted(err)
 		}
 		if answer.StatusCode < 100 {
 			return nil, fmt.Errorf("the origin answered with the status %d", answer.StatusCode)
