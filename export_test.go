@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
@@ -44,6 +45,20 @@ const (
 	UDPQuestions = udpQuestions
 	UDPWaiting   = udpWaiting
 )
+
+// CountsReason reports whether requests refused for a reason are counted under
+// it.
+func CountsReason(r Reason) bool { return slices.Contains(countedReasons[:], r) }
+
+// CountOne returns what counts a request of each outcome.
+func CountOne() func() {
+	c, v := new(counters), Verdict{Reason: ReasonDenied}
+	return func() {
+		c.allow(ProtocolHTTP)
+		c.refuse(ProtocolSOCKS5TCP, v)
+		c.add(outcomeFailed, ProtocolHTTP, reasonTimeout)
+	}
+}
 
 // LiveTargets is how many connections to targets are open, flows included.
 func (h *Handle) LiveTargets() int {

@@ -129,7 +129,7 @@ func TestMalformedHeads(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			got := raw(t, addr, test.text)
 			want := "HTTP/1.1 400 "
-			for prefix, status := range map[string]string{"too": "431", "HTTP/1.2": "505", "HTTP/2": "505", "gzip": "501", "an unknown": "417"} {
+			for prefix, status := range map[string]string{"too": "431", "HTTP/1.2": "505", "HTTP/2": "505", "gzip": "501", "an unknown": "417", "an endless": "501"} {
 				if strings.HasPrefix(test.name, prefix) {
 					want = "HTTP/1.1 " + status + " "
 				}
