@@ -212,7 +212,7 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 	if allowed+refused+failed != float64(want) || got.requests() != float64(want) {
 		t.Errorf("%v allowed + %v refused + %v failed, want %d", allowed, refused, failed, want)
 	}
-	if allowed != 7 || refused != 15 || failed != 7 {
+	if allowed != 7 || refused != 14 || failed != 7 {
 		t.Errorf("%v allowed, %v refused, %v failed", allowed, refused, failed)
 	}
 	h := l.health(t)
