@@ -122,7 +122,7 @@ func (a *association) flowFor(d socksudp.Datagram) *flow {
 func (a *association) begin(d socksudp.Datagram) *flow {
 	target, err := socksTarget(d.Addr, string(d.Name), d.Port)
 	if err != nil {
-		a.drop(dropMalformed, "error", err)
+		a.drop(dropMalformed, "error", a.logText(err))
 		return nil
 	}
 	req := a.conn.request(ProtocolSOCKS5UDP, target)

@@ -180,10 +180,10 @@ func (a *association) datagram(b []byte, from netip.AddrPort) {
 	d, err := socksudp.Parse(b)
 	switch {
 	case errors.Is(err, socksudp.ErrFragment):
-		a.drop(dropFragment, "error", err)
+		a.drop(dropFragment, "error", a.logText(err))
 		return
 	case err != nil:
-		a.drop(dropMalformed, "error", err)
+		a.drop(dropMalformed, "error", a.logText(err))
 		return
 	}
 	if client == nil {
