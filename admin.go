@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -48,6 +49,7 @@ func adminRoutes() []adminRoute {
 		{"GET", "/config", (*adminServer).config},
 		{"GET", "/patterns", (*adminServer).patterns},
 		{"GET", "/blocked", (*adminServer).blocked},
+		{"GET", "/metrics", (*adminServer).metrics},
 		{"GET", "/explain", (*adminServer).explain},
 		{"GET", "/suggest", (*adminServer).suggest},
 		{"GET", "/grants", (*adminServer).grants},
@@ -62,11 +64,11 @@ func newAdminServer(h *Handle) *adminServer {
 	a.conns.SetLimit(adminConnections)
 	a.server = &http.Server{
 		Handler:           a.handler(),
-		ReadHeaderTimeout: headerTimeout,
+		ReadHeaderTimeout: h.enforcer.limits.HeaderTime,
 		ReadTimeout:       adminTimeout,
 		WriteTimeout:      adminTimeout,
-		IdleTimeout:       keepAliveIdle,
-		MaxHeaderBytes:    maxHeaderBytes,
+		IdleTimeout:       h.enforcer.limits.KeepAlive,
+		MaxHeaderBytes:    h.enforcer.limits.HeaderBytes,
 		ErrorLog:          slog.NewLogLogger(h.log.Handler(), slog.LevelWarn),
 		BaseContext:       func(net.Listener) context.Context { return h.drain },
 
@@ -95,14 +97,20 @@ func (a *adminServer) handler() http.Handler {
 				writeJSON(w, http.StatusMethodNotAllowed, adminError{fmt.Sprintf("%s takes %s, not %s", route.path, allow, r.Method)})
 				return
 			}
+			if route.method != http.MethodGet && a.readOnly() {
+				writeJSON(w, http.StatusForbidden, adminError{"this admin API is read-only (admin_read_only = true): " + route.method + " is refused"})
+				return
+			}
 			answer, err := route.serve(a, r)
 			if err != nil {
 				writeAdminError(w, err)
 				return
 			}
-			if text, ok := answer.(plainText); ok {
-				w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-				io.WriteString(w, string(text))
+			if t, ok := answer.(text); ok {
+				w.Header().Set("Content-Type", t.kind)
+				w.Header().Set("Cache-Control", "no-store")
+				w.Header().Set("X-Content-Type-Options", "nosniff")
+				io.WriteString(w, t.content)
 				return
 			}
 			writeJSON(w, http.StatusOK, answer)
@@ -139,12 +147,23 @@ func (a *adminServer) guard(next http.Handler) http.Handler {
 	})
 }
 
+// readOnly reports whether the API may change nothing at the moment.
+func (a *adminServer) readOnly() bool {
+	a.h.mu.Lock()
+	defer a.h.mu.Unlock()
+	return a.h.loaded.Config.AdminReadOnly
+}
+
 // crossSite reports whether a browser says that a page caused the request.
 func crossSite(site string) bool { return site != "" && site != "none" }
 
 // knownHost accepts the address listened on, localhost and IP literals: a
-// name that an attacker's DNS answers for is none of these.
+// name that an attacker's DNS answers for is none of these. On a unix socket,
+// which no name leads to, clients write what they like.
 func (a *adminServer) knownHost(host string) bool {
+	if filepath.IsAbs(a.h.adminAddr) {
+		return true
+	}
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
 		name = strings.Trim(host, "[]")
@@ -168,8 +187,8 @@ func (a *adminServer) authorized(r *http.Request) bool {
 	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], expected[:]) == 1
 }
 
-// plainText is an answer that is not JSON.
-type plainText string
+// text is an answer that is not JSON.
+type text struct{ kind, content string }
 
 // adminError is the body of every answer that is not a success.
 type adminError struct {
@@ -260,7 +279,7 @@ func (a *adminServer) health(*http.Request) (any, error) {
 		Dropped     uint64 `json:"datagrams_dropped"` // of SOCKS5 clients
 	}{
 		status, detail, p.mode, p.generation, a.h.live.Len(),
-		e.count.allowed.Load(), e.count.refused.Load(), e.count.failed.Load(), e.count.cut.Load(),
+		e.count.total(outcomeAllowed), e.count.total(outcomeRefused), e.count.total(outcomeFailed), e.count.cut.Load(),
 		e.count.datagramsDropped(),
 	}, nil
 }
@@ -295,7 +314,7 @@ func (a *adminServer) blocked(*http.Request) (any, error) {
 		Total   uint64           `json:"total"`   // since the start
 		Limit   int              `json:"limit"`   // how many are kept
 		Blocked []BlockedRequest `json:"blocked"` // newest first
-	}{total, blockedLimit, list}, nil
+	}{total, a.h.enforcer.limits.Record, list}, nil
 }
 
 func (a *adminServer) explain(r *http.Request) (any, error) {
@@ -316,7 +335,7 @@ func (a *adminServer) suggest(*http.Request) (any, error) {
 	if o == nil {
 		return nil, errors.New("the proxy is not observing: start it with -observe, let the work run, and ask again")
 	}
-	return plainText(suggestion(o.suggest())), nil
+	return text{"text/plain; charset=utf-8", suggestion(o.suggest())}, nil
 }
 
 func (a *adminServer) grants(*http.Request) (any, error) {

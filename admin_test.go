@@ -3,12 +3,20 @@
 package networkproxy_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/networkproxy"
 )
@@ -199,7 +207,7 @@ func TestAdminRoutes(t *testing.T) {
 	l := start(t, allow(), nil)
 	for path, allow := range map[string]string{
 		"/health": "GET, HEAD", "/config": "GET, HEAD", "/patterns": "GET, HEAD", "/blocked": "GET, HEAD",
-		"/mode": "POST", "/reload": "POST",
+		"/metrics": "GET, HEAD", "/mode": "POST", "/reload": "POST",
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "MODE"} {
 			a := l.adminWire(t, method, path, "")
@@ -356,4 +364,263 @@ func TestAdminConnectionsAreBounded(t *testing.T) {
 		n, _ := c.Read(make([]byte, 12))
 		return n > 0
 	})
+}
+
+// TestAdminAgainstScripts: what fetch, forms and sockets of a page can send
+// without asking leave first, every one of them to what changes something.
+func TestAdminAgainstScripts(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow(), nil)
+	_, port, _ := net.SplitHostPort(l.AdminAddr())
+	own := "Host: " + l.AdminAddr()
+	for name, fields := range map[string][]string{
+		"fetch in mode no-cors": {own, "Origin: https://evil.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors", "Content-Type: text/plain"},
+		"a form":                {own, "Origin: https://evil.example", "Sec-Fetch-Mode: navigate", curlForm},
+		"a form of a file":      {own, "Origin: null", "Content-Type: multipart/form-data; boundary=x"},
+		"sendBeacon":            {own, "Origin: https://evil.example", "Sec-Fetch-Dest: empty", "Content-Type: text/plain"},
+		"a page of this port":   {own, "Origin: http://localhost:" + port, "Sec-Fetch-Site: same-origin"},
+		"rebound":               {"Host: evil.example:" + port, "Origin: http://evil.example:" + port, "Sec-Fetch-Site: same-origin"},
+		"rebound, no origin":    {"Host: evil.example:" + port},
+		"rebound by a dot":      {"Host: localhost.:" + port},
+		"rebound below us":      {"Host: admin.localhost:" + port},
+		"an address that is no": {"Host: 127.0.0.1.:" + port},
+		"a WebSocket":           {own, "Origin: https://evil.example", "Connection: Upgrade", "Upgrade: websocket"},
+		"two hosts":             {own, "Host: evil.example"},
+	} {
+		for _, path := range []string{"/mode", "/reload", "/grants/revoke"} {
+			a := l.adminWire(t, "POST", path, `{"mode":"limited"}`, fields...)
+			if a.StatusCode != 403 && a.StatusCode != 400 {
+				t.Errorf("%s: POST %s: %s", name, path, a.Status)
+			}
+		}
+		// The leave that a browser asks for first.
+		a := l.adminWire(t, "OPTIONS", "/mode", "", append(fields, "Access-Control-Request-Method: POST", "Access-Control-Request-Private-Network: true")...)
+		for field := range a.Header {
+			if strings.HasPrefix(field, "Access-Control-") {
+				t.Errorf("%s: %s: %s", name, field, a.Header.Get(field))
+			}
+		}
+		if a.StatusCode < 400 {
+			t.Errorf("%s: OPTIONS: %s", name, a.Status)
+		}
+	}
+	if l.Mode() != networkproxy.ModeFull || l.health(t).Generation != 1 {
+		t.Error("a page has changed something")
+	}
+}
+
+// TestAdminNotThroughTheProxy spells the API's address in every way there is.
+func TestAdminNotThroughTheProxy(t *testing.T) {
+	t.Parallel()
+	c := withSOCKS(allow("*", "localhost", "127.0.0.0/8", "0.0.0.0", "[::1]", "[::]", "[::ffff:0:0]"))
+	c.Policy.AllowLocalBinding = true
+	l := start(t, c, nil)
+	l.dns.Set("admin.example", addrs("127.0.0.1"))
+	l.dns.Set("both.example", addrs(publicAddr, "127.0.0.1"))
+	l.dns.Set("mapped.example", addrs("::ffff:127.0.0.1"))
+	l.dns.Set("any.example", addrs("0.0.0.0"))
+	_, port, _ := net.SplitHostPort(l.AdminAddr())
+	n := netip.MustParseAddrPort(l.AdminAddr()).Port()
+	for _, host := range []string{
+		"127.0.0.1", "localhost", "LOCALHOST.", "127.0.0.2", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]",
+		"[0:0:0:0:0:0:0:1]", "[64:ff9b::7f00:1]", "admin.example", "both.example", "mapped.example", "any.example", "Admin.Example.",
+		"127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.1.", "%6cocalhost", "user@127.0.0.1",
+	} {
+		for _, method := range []string{"GET", "POST", "CONNECT"} {
+			target := "http://" + host + ":" + port + "/mode"
+			if method == "CONNECT" {
+				target = host + ":" + port
+			}
+			w := l.wire(t)
+			w.send(method + " " + target + " HTTP/1.1\r\nHost: localhost:" + port + "\r\n\r\n")
+			if a := w.answer(method); a.StatusCode != 403 && a.StatusCode != 400 {
+				t.Errorf("%s %s: %s", method, target, a.Status)
+			}
+			w.Close()
+		}
+		plain := strings.Trim(host, "[]")
+		if _, code, _ := l.request(socksConnect, wireHost(plain, n)); code != 2 {
+			t.Errorf("SOCKS5 %s: reply %d", plain, code)
+		}
+	}
+	if dialed := l.net.Dialed(); len(dialed) > 0 {
+		t.Errorf("dialed %v", dialed)
+	}
+}
+
+// unixWire makes a request of an admin API on a unix socket.
+func unixWire(t testing.TB, path, request string) reply {
+	t.Helper()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	io.WriteString(c, request)
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatalf("%q: %v", request, err)
+	}
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reply{answer, string(body)}
+}
+
+func TestAdminUnixSocket(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(shortDir(t), "admin.sock")
+	stale, err := net.Listen("unix", path) // left behind by a process that has ended
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.(*net.UnixListener).SetUnlinkOnClose(false)
+	stale.Close()
+
+	c := allow()
+	c.AdminURL = "unix://" + path
+	c.DangerouslyAllowNonLoopbackAdmin = true // is no concern of a socket
+	l := start(t, c, func(b *networkproxy.Builder) { b.AdminAddr("") })
+	if l.AdminAddr() != path || len(l.Warnings()) > 0 {
+		t.Errorf("address %q, warnings %q", l.AdminAddr(), l.Warnings())
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != fs.ModeSocket|0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	for _, host := range []string{"localhost", "unix", "admin.example"} {
+		if a := unixWire(t, path, "GET /health HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); a.StatusCode != 200 || !strings.Contains(a.body, `"status": "ok"`) {
+			t.Errorf("%s: %s %s", host, a.Status, a.body)
+		}
+	}
+	if a := unixWire(t, path, "GET /config HTTP/1.1\r\nHost: x\r\n\r\n"); !strings.Contains(a.body, `"admin_address": "`+path+`"`) {
+		t.Errorf("%s", a.body)
+	}
+	if a := unixWire(t, path, "GET /health HTTP/1.1\r\nHost: x\r\nOrigin: https://evil.example\r\n\r\n"); a.StatusCode != 403 {
+		t.Errorf("a web page: %s", a.Status)
+	}
+	if a := unixWire(t, path, "POST /mode HTTP/1.1\r\nHost: x\r\nContent-Length: 18\r\n\r\n{\"mode\":\"limited\"}"); a.StatusCode != 200 || l.Mode() != networkproxy.ModeLimited {
+		t.Errorf("POST /mode: %s", a.Status)
+	}
+	if results, err := l.SelfTest(t.Context()); err != nil || len(results) == 0 {
+		t.Errorf("the self-test: %v", err)
+	}
+
+	// Somebody listens there: another proxy does not take it over.
+	c.Enabled = true
+	second, err := networkproxy.NewBuilder().Config(c).HTTPAddr("127.0.0.1:0").Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "another process listens") {
+		t.Errorf("a second proxy on the same socket: %v", err)
+	}
+	l.Close()
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket is left behind: %v", err)
+	}
+}
+
+func TestAdminUnixAddresses(t *testing.T) {
+	t.Parallel()
+	for url, says := range map[string]string{
+		"unix://run/x.sock":                   "not an absolute path",
+		"unix://":                             "not an absolute path",
+		"unix:///run/../x.sock":               "not a clean path",
+		"unix:///":                            "names a directory",
+		"unix:///a\x00b":                      "NUL",
+		"unix:///" + strings.Repeat("x", 200): "at most 103",
+		"unix:/run/x.sock":                    "",
+	} {
+		c := allow()
+		c.AdminURL = url
+		_, err := networkproxy.NewBuilder().Config(c).Build()
+		if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "admin_url") {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+	for _, change := range []func(*networkproxy.Config){
+		func(c *networkproxy.Config) { c.ProxyURL = "unix:///run/x.sock" },
+		func(c *networkproxy.Config) { c.SOCKSURL = "unix:///run/x.sock" },
+	} {
+		c := allow()
+		change(&c)
+		if _, err := networkproxy.NewBuilder().Config(c).Build(); err == nil {
+			t.Errorf("%q %q: no error", c.ProxyURL, c.SOCKSURL)
+		}
+	}
+}
+
+func TestAdminReadOnly(t *testing.T) {
+	t.Parallel()
+	s := newSource(allow())
+	l := startSource(t, s.builder, nil)
+	set := func(readOnly bool) {
+		t.Helper()
+		s.set(func(c *networkproxy.Config) { c.AdminReadOnly = readOnly })
+		if err := l.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func(l *lab) {
+		t.Helper()
+		generation := l.health(t).Generation
+		for _, path := range []string{"/mode", "/reload", "/grants/revoke"} {
+			a := l.adminWire(t, "POST", path, `{"mode":"limited"}`)
+			if e := decode[adminError](t, a); a.StatusCode != 403 || !strings.Contains(e.Error, "read-only") {
+				t.Errorf("POST %s: %s %s", path, a.Status, a.body)
+			}
+		}
+		for _, path := range []string{"/health", "/config", "/blocked", "/metrics"} {
+			if a := l.adminWire(t, "GET", path, ""); a.StatusCode != 200 {
+				t.Errorf("GET %s: %s", path, a.Status)
+			}
+		}
+		if l.Mode() != networkproxy.ModeFull || l.health(t).Generation != generation {
+			t.Error("a read-only API has changed something")
+		}
+	}
+	set(true)
+	refused(l)
+	set(false)
+	if a := l.adminWire(t, "POST", "/mode", `{"mode":"limited"}`); a.StatusCode != 200 {
+		t.Errorf("after the switch is off: %s", a.Status)
+	}
+
+	// The builder's word stands whatever the configuration says, and for the
+	// managed limits, too.
+	limits := filepath.Join(t.TempDir(), "limits.toml")
+	if err := os.WriteFile(limits, []byte("[network_proxy]\nadmin_read_only = true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l = start(t, allow(), func(b *networkproxy.Builder) { b.AdminReadOnly().Requirements(limits) })
+	refused(l)
+	if err := l.Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+	refused(l)
+	_, err := networkproxy.NewBuilder().Config(allow()).Requirements(limits).Build()
+	if err == nil || !strings.Contains(err.Error(), "admin_read_only = false: exceeds a managed limit: must be true") {
+		t.Errorf("admin_read_only = false under a limit of true: %v", err)
+	}
+	if err := os.WriteFile(limits, []byte("[network_proxy]\nadmin_read_only = false\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := allow()
+	c.AdminReadOnly = true
+	if _, err := networkproxy.NewBuilder().Config(c).Requirements(limits).Build(); err != nil {
+		t.Errorf("a limit of false forbids nothing: %v", err)
+	}
+}
+
+// shortDir is a directory whose path leaves room for a socket's name.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "np")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }

@@ -207,6 +207,13 @@ func (a *asking) returned(q *inquiry, decision Decision, err error) *grant {
 	return q.answer.grant
 }
 
+// len is how many questions the decider has before it.
+func (a *asking) len() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.calls
+}
+
 // ended takes note of the end of a call's goroutine.
 func (a *asking) ended() {
 	a.mu.Lock()

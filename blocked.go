@@ -9,9 +9,6 @@ import (
 	"time"
 )
 
-// blockedLimit is how many refusals are kept: the newest.
-const blockedLimit = 200
-
 // BlockedRequest is one refusal, as recorded.
 type BlockedRequest struct {
 	Time       time.Time      `json:"time"`
@@ -30,9 +27,11 @@ type BlockedRequest struct {
 	Generation uint64         `json:"generation"` // of the policy that refused
 }
 
-// blockedRecord keeps the newest refusals and counts them all. The zero
-// value is empty; safe for concurrent use.
+// blockedRecord keeps the newest refusals, up to its limit, and counts them
+// all. Safe for concurrent use.
 type blockedRecord struct {
+	limit int // Limits.Record; does not change
+
 	mu    sync.Mutex
 	ring  []BlockedRequest
 	next  int // where the next one goes, once the ring is full
@@ -43,12 +42,12 @@ func (b *blockedRecord) add(r BlockedRequest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.total++
-	if len(b.ring) < blockedLimit {
+	if len(b.ring) < b.limit {
 		b.ring = append(b.ring, r)
 		return
 	}
 	b.ring[b.next] = r
-	b.next = (b.next + 1) % blockedLimit
+	b.next = (b.next + 1) % b.limit
 }
 
 // list returns what is kept, oldest first, and the count of all refusals.

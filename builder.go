@@ -47,6 +47,7 @@ type settings struct {
 	adminListener net.Listener
 	socksListener net.Listener
 	adminToken    string
+	adminReadOnly bool
 
 	observe        bool
 	requireSession bool
@@ -54,15 +55,16 @@ type settings struct {
 
 	decider        PolicyDecider
 	deciderTimeout time.Duration
-	maxQuestions   int
+	limits         Limits
 	onBlocked      func(BlockedRequest)
 	resolver       Resolver
 	log            *slog.Logger
-	socks          socksLimits
 
-	// connect and connectUDP replace the kernel's connect in tests.
-	connect    connectFunc
-	connectUDP connectUDPFunc
+	// connect and connectUDP replace the kernel's connect in tests, and
+	// refusalStands is another time there than udpRefusalStands.
+	connect       connectFunc
+	connectUDP    connectUDPFunc
+	refusalStands time.Duration
 }
 
 // NewBuilder returns a Builder with the defaults: no configuration (one must
@@ -70,9 +72,8 @@ type settings struct {
 func NewBuilder() *Builder {
 	return &Builder{settings: settings{
 		deciderTimeout: defaultDeciderTimeout,
-		maxQuestions:   defaultMaxQuestions,
 		log:            slog.New(slog.DiscardHandler),
-		socks:          defaultSOCKSLimits(),
+		refusalStands:  udpRefusalStands,
 	}}
 }
 
@@ -142,7 +143,8 @@ func (b *Builder) HTTPAddr(addr string) *Builder {
 	return b
 }
 
-// AdminAddr overrides admin_url, as HTTPAddr does proxy_url.
+// AdminAddr overrides admin_url, as HTTPAddr does proxy_url; "unix:///path" is
+// a unix socket.
 func (b *Builder) AdminAddr(addr string) *Builder {
 	b.settings.adminAddr = addr
 	return b
@@ -196,6 +198,13 @@ func (b *Builder) AdminToken(token string) *Builder {
 	return b
 }
 
+// AdminReadOnly makes the admin API read-only whatever admin_read_only says,
+// also after a reload.
+func (b *Builder) AdminReadOnly() *Builder {
+	b.settings.adminReadOnly = true
+	return b
+}
+
 // RequireSession refuses, with 407, what comes in by the shared listeners
 // without the token of an open session: see [Session.Token]. The listeners of
 // the sessions themselves are as they were.
@@ -237,15 +246,14 @@ func (b *Builder) DeciderTimeout(d time.Duration) *Builder {
 	return b
 }
 
-// MaxQuestions bounds how many questions the decider has before it at a time;
-// the default is 256. Identical requests that wait together are one question.
-// What goes beyond is refused with the reason "decider_busy". A call that
-// does not return when its context ends keeps its place.
+// MaxQuestions sets [Limits.Questions] alone: how many questions the decider
+// has before it at a time. A call that does not return when its context ends
+// keeps its place.
 func (b *Builder) MaxQuestions(n int) *Builder {
 	if n < 1 {
 		return b.fail("MaxQuestions: %d leaves room for no question; use at least 1, or leave out the decider", n)
 	}
-	b.settings.maxQuestions = n
+	b.settings.limits.Questions = n
 	return b
 }
 
@@ -304,6 +312,7 @@ func (b *Builder) Build() (*NetworkProxy, error) {
 		return nil, errors.Join(errs...)
 	}
 	p := &NetworkProxy{settings: b.settings}
+	p.settings.limits = p.settings.limits.withDefaults()
 	first, err := p.settings.loadConfig(context.Background())
 	if err != nil {
 		return nil, err

@@ -73,6 +73,32 @@ func (k listenerKind) mayExpose(c *Config) bool {
 	return c.DangerouslyAllowNonLoopbackProxy
 }
 
+// listenAddr is where a listener is asked to be: at an address, or at the path
+// of a unix socket.
+type listenAddr struct {
+	addr netip.AddrPort
+	path string
+}
+
+// parseListener is parseListenAddr for a listener that may be a unix socket:
+// that of the admin API, written "unix:///path".
+func parseListener(key, raw string, o Origin) (listenAddr, error) {
+	const scheme = "unix://"
+	if kindOf(key) != adminListener || len(raw) < len(scheme) || !strings.EqualFold(raw[:len(scheme)], scheme) {
+		addr, err := parseListenAddr(key, raw, o)
+		return listenAddr{addr: addr}, err
+	}
+	path := raw[len(scheme):]
+	problem := socketPathProblem(path)
+	if problem == "" && len(path) > maxSocketPath {
+		problem = fmt.Sprintf("the path is %d bytes long; clients can use at most %d", len(path), maxSocketPath)
+	}
+	if problem != "" {
+		return listenAddr{}, &ConfigError{Origin: o, Key: key, Value: raw, Problem: problem}
+	}
+	return listenAddr{path: path}, nil
+}
+
 // parseListenAddr reads the address of a listener: a URL or host:port. key is
 // one of the three URL keys and says which listener; raw stands at o.
 //
@@ -216,7 +242,7 @@ func (s *sourced) checkListeners(overrides map[string]string, handed ...string) 
 		if overridden {
 			l.raw, l.from, origin = overrides[key], setFromGo, Origin{}
 		}
-		asked, err := parseListenAddr(key, l.raw, origin)
+		asked, err := parseListener(key, l.raw, origin)
 		if err != nil {
 			// A configured one is for validate to report.
 			if overridden {
@@ -224,8 +250,11 @@ func (s *sourced) checkListeners(overrides map[string]string, handed ...string) 
 			}
 			continue
 		}
+		if asked.path != "" {
+			continue // shares nothing with the others
+		}
 		// Two addresses may become one by the clamp.
-		l.addr, _ = clampAddr(asked, kindOf(key), &s.Config)
+		l.addr, _ = clampAddr(asked.addr, kindOf(key), &s.Config)
 		for _, other := range known {
 			if !overlap(l.addr, other.addr) {
 				continue

@@ -69,9 +69,14 @@ type Config struct {
 	// Default "http://127.0.0.1:3128". Port 0 asks for any free port.
 	ProxyURL string `toml:"proxy_url" json:"proxy_url"`
 
-	// AdminURL is where the admin API listens, as a URL or host:port.
-	// Default "http://127.0.0.1:8080".
+	// AdminURL is where the admin API listens, as a URL or host:port, or as
+	// "unix:///path": a unix socket of mode 0600, which other users and
+	// web pages cannot reach. Default "http://127.0.0.1:8080".
 	AdminURL string `toml:"admin_url" json:"admin_url"`
+
+	// AdminReadOnly makes the admin API refuse, with 403, whatever changes
+	// something: all that is not GET. Default false.
+	AdminReadOnly bool `toml:"admin_read_only" json:"admin_read_only"`
 
 	// EnableSOCKS5 turns the SOCKS5 listener on. Default false.
 	EnableSOCKS5 bool `toml:"enable_socks5" json:"enable_socks5"`
@@ -163,6 +168,7 @@ const (
 	keyEnabled            = "network_proxy.enabled"
 	keyProxyURL           = "network_proxy.proxy_url"
 	keyAdminURL           = "network_proxy.admin_url"
+	keyAdminReadOnly      = "network_proxy.admin_read_only"
 	keyEnableSOCKS5       = "network_proxy.enable_socks5"
 	keySOCKSURL           = "network_proxy.socks_url"
 	keyEnableSOCKS5UDP    = "network_proxy.enable_socks5_udp"
@@ -193,6 +199,7 @@ func (c *Config) fields() []field {
 		{keyEnabled, &c.Enabled},
 		{keyProxyURL, &c.ProxyURL},
 		{keyAdminURL, &c.AdminURL},
+		{keyAdminReadOnly, &c.AdminReadOnly},
 		{keyEnableSOCKS5, &c.EnableSOCKS5},
 		{keySOCKSURL, &c.SOCKSURL},
 		{keyEnableSOCKS5UDP, &c.EnableSOCKS5UDP},
@@ -226,7 +233,7 @@ func (s *sourced) checkValues(errs *errorList) {
 		errs.add(&ConfigError{Origin: s.origin(keySNICheck), Key: keySNICheck, Err: err})
 	}
 	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
-		if _, err := parseListenAddr(key, s.addr(key), s.origin(key)); err != nil {
+		if _, err := parseListener(key, s.addr(key), s.origin(key)); err != nil {
 			errs.add(err)
 		}
 	}

@@ -59,7 +59,7 @@ func TestParseTOMLErrors(t *testing.T) {
 		{"nothing like it", pol + "colour = 1\n",
 			[]string{`c.toml:2:1: network_proxy.policy.colour: unknown key; the keys of [network_proxy.policy] are allowed_domains, denied_domains, allow_local_binding, allow_unix_sockets`}},
 		{"quoted key", np + "\"a\\nb\" = 1\n",
-			[]string{`c.toml:2:1: network_proxy."a\nb": unknown key; the keys of [network_proxy] are enabled, proxy_url, admin_url, enable_socks5, socks_url, enable_socks5_udp, allow_upstream_proxy, dangerously_allow_non_loopback_proxy, dangerously_allow_non_loopback_admin, mode, sni_check, policy`}},
+			[]string{`c.toml:2:1: network_proxy."a\nb": unknown key; the keys of [network_proxy] are enabled, proxy_url, admin_url, admin_read_only, enable_socks5, socks_url, enable_socks5_udp, allow_upstream_proxy, dangerously_allow_non_loopback_proxy, dangerously_allow_non_loopback_admin, mode, sni_check, policy`}},
 		{"dotted key from the top", "network_proxy.enable = true\n",
 			[]string{`c.toml:1:15: network_proxy.enable: unknown key; did you mean "enabled"?`}},
 		{"dotted key in the table", np + "policy . denyed_domains = []\n",
@@ -73,7 +73,7 @@ func TestParseTOMLErrors(t *testing.T) {
 		{"unknown table below policy", "[network_proxy.policy.extra]\n",
 			[]string{`c.toml:1:23: network_proxy.policy.extra: unknown key; the keys of [network_proxy.policy] are allowed_domains, denied_domains, allow_local_binding, allow_unix_sockets`}},
 		{"unknown array of tables", "[[network_proxy.rules]]\nhost = 1\n[[network_proxy.rules]]\n",
-			[]string{`c.toml:1:17: network_proxy.rules: unknown key; the keys of [network_proxy] are enabled, proxy_url, admin_url, enable_socks5, socks_url, enable_socks5_udp, allow_upstream_proxy, dangerously_allow_non_loopback_proxy, dangerously_allow_non_loopback_admin, mode, sni_check, policy`}},
+			[]string{`c.toml:1:17: network_proxy.rules: unknown key; the keys of [network_proxy] are enabled, proxy_url, admin_url, admin_read_only, enable_socks5, socks_url, enable_socks5_udp, allow_upstream_proxy, dangerously_allow_non_loopback_proxy, dangerously_allow_non_loopback_admin, mode, sni_check, policy`}},
 		{"several at once", np + "enabld = true\nmode = 3\n" + pol + "x = 1\n",
 			[]string{
 				`c.toml:2:1: network_proxy.enabld: unknown key; did you mean "enabled"?`,
@@ -155,7 +155,7 @@ func TestParseTOMLErrors(t *testing.T) {
 		{"after a byte order mark", "\xef\xbb\xbfnetwork_proxy.mode = 1\n",
 			[]string{`c.toml:1:22: network_proxy.mode: must be a string, not a number`}},
 		{"after a wide character", "network_proxy = { mode = \"full\", \"é\" = 1 }\n",
-			[]string{`c.toml:1:34: network_proxy."é": unknown key; the keys of [network_proxy] are enabled, proxy_url, admin_url, enable_socks5, socks_url, enable_socks5_udp, allow_upstream_proxy, dangerously_allow_non_loopback_proxy, dangerously_allow_non_loopback_admin, mode, sni_check, policy`}},
+			[]string{`c.toml:1:34: network_proxy."é": unknown key; the keys of [network_proxy] are enabled, proxy_url, admin_url, admin_read_only, enable_socks5, socks_url, enable_socks5_udp, allow_upstream_proxy, dangerously_allow_non_loopback_proxy, dangerously_allow_non_loopback_admin, mode, sni_check, policy`}},
 
 		// Right types, wrong values.
 		{"mode", np + "mode = \"Limited\"\n",

@@ -29,30 +29,23 @@ type enforcer struct {
 	log       *slog.Logger
 	count     counters
 	observed  *observations // nil: allowlist misses are not let pass
-}
-
-// counters count requests by how they ended: every request ends as exactly
-// one of allowed, refused and failed.
-type counters struct {
-	allowed atomic.Uint64 // reached its target
-	refused atomic.Uint64 // by policy, or malformed
-	failed  atomic.Uint64 // allowed, but the target could not be reached
-	cut     atomic.Uint64 // connections ended because a later policy refuses them, or their grant was revoked
-
-	// A datagram is part of a flow, which is the request. Those that came to
-	// nothing beside that are counted by cause, and are no requests.
-	dropped [dropCauses]atomic.Uint64
+	limits    Limits        // without zeros
 }
 
 func newEnforcer(s *settings) *enforcer {
 	grants := newGrants()
 	return &enforcer{
 		asking: asking{
-			decider: s.decider, timeout: s.deciderTimeout, limit: s.maxQuestions,
+			decider: s.decider, timeout: s.deciderTimeout, limit: s.limits.Questions,
 			grants: grants, log: s.log,
 		},
-		grants:    grants,
-		dialer:    pindial.Dialer{Resolver: s.resolver, Connect: s.connect, ConnectUDP: s.connectUDP},
+		grants: grants,
+		dialer: pindial.Dialer{
+			Resolver: s.resolver, Connect: s.connect, ConnectUDP: s.connectUDP,
+			ResolveTimeout: s.limits.LookupTime, ConnectTimeout: s.limits.DialTime,
+		},
+		blocked:   blockedRecord{limit: s.limits.Record},
+		limits:    s.limits,
 		onBlocked: s.onBlocked,
 		log:       s.log,
 		observed:  s.observed(),
@@ -106,7 +99,7 @@ func refusedBy(a answer, generation uint64) Verdict {
 	case errors.Is(a.err, errDeciderCanceled):
 		v.Reason, v.Ask = ReasonCanceled, false
 	case errors.Is(a.err, errDeciderBusy):
-		v.Reason, v.Ask = ReasonDeciderBusy, false
+		v.Reason, v.Ask, v.check = ReasonDeciderBusy, false, checkLimit
 	case a.err != nil:
 		v.Reason, v.Ask = ReasonDeciderFailed, false
 	}
@@ -206,7 +199,7 @@ func (e *enforcer) resolve(ctx context.Context, req *request, v Verdict) ([]neti
 
 // refused keeps account of one refusal: counters, record, log, observer.
 func (e *enforcer) refused(req *request, v Verdict) {
-	e.count.refused.Add(1)
+	e.count.refuse(req.protocol, v)
 	b := BlockedRequest{
 		Time:       time.Now(),
 		Host:       req.target.Host.String(),
@@ -248,15 +241,15 @@ func (e *enforcer) notify(b BlockedRequest) {
 
 // malformed keeps account of a request that names no target at all.
 func (e *enforcer) malformed(client netip.AddrPort, protocol Protocol, err error) {
-	e.count.refused.Add(1)
-	e.log.Warn("malformed request", "protocol", string(protocol), "client", client, "error", err)
+	e.count.add(outcomeRefused, protocol, ReasonInvalidTarget)
+	e.log.Warn("malformed request", "protocol", string(protocol), "client", client, "error", e.logText(err))
 }
 
 // failure keeps account of an allowed request whose target was out of reach.
 func (e *enforcer) failure(req *request, err error) {
-	e.count.failed.Add(1)
+	e.count.fail(req.protocol, err)
 	e.log.Info("failed", "host", req.target.Host.String(), "port", req.target.Port,
-		"protocol", string(req.protocol), "method", req.method, "client", req.client, "error", err)
+		"protocol", string(req.protocol), "method", req.method, "client", req.client, "error", e.logText(err))
 }
 
 // stands reports whether the policy in force allows what is open, and cuts it

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
@@ -34,25 +35,9 @@ func (h *Handle) Decide(protocol Protocol, method, target string) (func(context.
 // SetConnectUDP is SetConnect for datagrams.
 func SetConnectUDP(b *Builder, connect connectUDPFunc) { b.settings.connectUDP = connect }
 
-// SetHandshakeTime replaces the time that a SOCKS5 client has to say what it
-// wants.
-func SetHandshakeTime(b *Builder, d time.Duration) { b.settings.socks.handshake = d }
-
-// SetUDPTimes replaces the times after which idle flows and associations end,
-// and for which a refusal stands. Zero leaves one alone.
-func SetUDPTimes(b *Builder, flow, association, refusal time.Duration) {
-	limits := &b.settings.socks.udp
-	for to, d := range map[*time.Duration]time.Duration{
-		&limits.flowIdle: flow, &limits.associationIdle: association, &limits.refusalStands: refusal,
-	} {
-		if d != 0 {
-			*to = d
-		}
-	}
-}
-
-// SetUDPFlows replaces how many flows all associations together may have.
-func SetUDPFlows(b *Builder, n int) { b.settings.socks.udp.allFlows = n }
+// SetRefusalStands replaces how long a target that was refused to datagrams is
+// not tried again.
+func SetRefusalStands(b *Builder, d time.Duration) { b.settings.refusalStands = d }
 
 // The bounds of one UDP association.
 const (
@@ -60,6 +45,20 @@ const (
 	UDPQuestions = udpQuestions
 	UDPWaiting   = udpWaiting
 )
+
+// CountsReason reports whether requests refused for a reason are counted under
+// it.
+func CountsReason(r Reason) bool { return slices.Contains(countedReasons[:], r) }
+
+// CountOne returns what counts a request of each outcome.
+func CountOne() func() {
+	c, v := new(counters), Verdict{Reason: ReasonDenied}
+	return func() {
+		c.allow(ProtocolHTTP)
+		c.refuse(ProtocolSOCKS5TCP, v)
+		c.add(outcomeFailed, ProtocolHTTP, reasonTimeout)
+	}
+}
 
 // LiveTargets is how many connections to targets are open, flows included.
 func (h *Handle) LiveTargets() int {
@@ -91,7 +90,7 @@ func (h *Handle) Dropped() map[string]uint64 {
 // known by their passwords. Each comes in by an entrance of its own, whose
 // command is the user's name.
 func (h *Handle) ServeSOCKSPasswords(l net.Listener, passwords map[string]string) {
-	proxy := newSOCKSProxy(h.enforcer, h.settings.socks, true, func(user, password string) (*entrance, bool) {
+	proxy := newSOCKSProxy(h.enforcer, h.settings.refusalStands, true, func(user, password string) (*entrance, bool) {
 		if want, ok := passwords[user]; !ok || want != password {
 			return nil, false
 		}

@@ -22,10 +22,9 @@ import (
 )
 
 const (
-	upstreamIdle         = 90 * time.Second // a pooled connection without a request
-	upstreamIdlePerHost  = 256
-	maxAnswerHeaderBytes = 1 << 20
-	copyBufferSize       = 32 << 10
+	upstreamIdle        = 90 * time.Second // a pooled connection without a request
+	upstreamIdlePerHost = 256
+	copyBufferSize      = 32 << 10
 )
 
 // forwarder carries plain HTTP for one proxy. Safe for concurrent use.
@@ -73,9 +72,10 @@ func newUpstream(e *enforcer) *http1.Transport {
 	return &http1.Transport{
 		Dial:           func(ctx context.Context, _ string) (net.Conn, error) { return e.dialPooled(ctx) },
 		Interim:        relayInterim,
+		MaxIdle:        e.limits.IdleUpstream,
 		MaxIdlePerAddr: upstreamIdlePerHost,
 		IdleTimeout:    upstreamIdle,
-		MaxHeaderBytes: maxAnswerHeaderBytes,
+		MaxHeaderBytes: e.limits.AnswerHeaderBytes,
 	}
 }
 
@@ -130,7 +130,7 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 		f.fail(w, r, req, err)
 		return
 	}
-	f.count.allowed.Add(1)
+	f.count.allow(req.protocol)
 	f.answer(w, http.NewResponseController(w), answer)
 }
 

@@ -59,12 +59,13 @@ func newHandle(s *settings, first *loaded) *Handle {
 		done:     make(chan struct{}),
 	}
 	h.drain, h.cut = context.WithCancelCause(context.Background())
+	h.live.SetLimit(s.limits.Connections)
 	h.enforcer = newEnforcer(s)
 	h.enforcer.current.Store(first.compile(1, first.Config.Mode, runtimeRules{}, &h.enforcer.own))
 	h.shared = newEntrance(h.drain, h.enforcer, Attribution{})
 	h.sessions = newSessions(s.requireSession)
 	h.http = newHTTPProxy(h.enforcer, h.sessions)
-	h.socks = newSOCKSProxy(h.enforcer, s.socks, first.Config.EnableSOCKS5UDP, h.sessions.authenticate)
+	h.socks = newSOCKSProxy(h.enforcer, s.refusalStands, first.Config.EnableSOCKS5UDP, h.sessions.authenticate)
 	h.socks.requireSession = s.requireSession
 	h.admin = newAdminServer(h)
 	return h
@@ -158,7 +159,8 @@ func (h *Handle) ended(err error) {
 // HTTPAddr is the host:port of the HTTP proxy; empty when nothing is bound.
 func (h *Handle) HTTPAddr() string { return h.httpAddr }
 
-// AdminAddr is the host:port of the admin API; empty when nothing is bound.
+// AdminAddr is the host:port of the admin API, or the path of its unix socket;
+// empty when nothing is bound.
 func (h *Handle) AdminAddr() string { return h.adminAddr }
 
 // SOCKSAddr is the host:port of the SOCKS5 proxy; empty when none is bound,
@@ -177,7 +179,8 @@ func (h *Handle) Warnings() []string {
 	return warnings
 }
 
-// Blocked returns the newest refusals, oldest first; at most 200 are kept.
+// Blocked returns the newest refusals, oldest first, as many as
+// [Limits.Record] says.
 func (h *Handle) Blocked() []BlockedRequest {
 	list, _ := h.enforcer.blocked.list()
 	return list

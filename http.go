@@ -14,7 +14,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"time"
 
 	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/http1"
@@ -22,20 +21,12 @@ import (
 	"example.com/networkproxy/internal/tunnel"
 )
 
-// Limits on what a client may make the proxy wait for or hold. The bodies of
-// requests and answers have no time limit: streams are legitimate.
-const (
-	headerTimeout  = 10 * time.Second // to send a request's header
-	keepAliveIdle  = 90 * time.Second // between two requests of a connection
-	maxHeaderBytes = 64 << 10
-	tunnelIdle     = 10 * time.Minute // a tunnel in which neither side sends
-)
-
 // httpProxy serves HTTP on every listener of one proxy.
 type httpProxy struct {
 	*enforcer
 	sessions *sessions
 	server   *http1.Server
+	over     *http1.Server // of connections beyond the limit
 	forward  *forwarder
 }
 
@@ -43,9 +34,9 @@ func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {
 	h := &httpProxy{enforcer: e, sessions: sessions, forward: newForwarder(e)}
 	h.server = &http1.Server{
 		Handler:        h,
-		HeaderTimeout:  headerTimeout,
-		IdleTimeout:    keepAliveIdle,
-		MaxHeaderBytes: maxHeaderBytes,
+		HeaderTimeout:  e.limits.HeaderTime,
+		IdleTimeout:    e.limits.KeepAlive,
+		MaxHeaderBytes: e.limits.HeaderBytes,
 		Malformed: func(c net.Conn, err error) {
 			h.malformed(addrPortOf(c.RemoteAddr()), ProtocolHTTP, err)
 		},
@@ -53,6 +44,7 @@ func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {
 			h.log.Error("panic while serving a request", "client", c.RemoteAddr().String(), "panic", v, "stack", string(stack))
 		},
 	}
+	h.over = h.newOverServer(&e.limits)
 	return h
 }
 
@@ -71,6 +63,7 @@ func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKe
 
 // serve accepts connections until l is closed.
 func (h *httpProxy) serve(l *entranceListener) error {
+	l.Over = h.overLimitConn(l.from)
 	return l.Serve(func(c net.Conn, entry *track.Entry) {
 		x := &exchange{client: addrPortOf(c.RemoteAddr()), from: l.from, entry: entry}
 		h.server.ServeConn(context.WithValue(l.from.ends, exchangeKey{}, x), c)
@@ -242,6 +235,7 @@ func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request
 func (h *httpProxy) tunnel(x *exchange, client *clientConn, target *liveConn, req *request, back []byte) {
 	if !x.entry.Replace(tunnel.Pair{A: client.conn, B: target.conn}) {
 		target.close() // the proxy is stopping
+		h.failure(req, ErrClosed)
 		return
 	}
 	x.tunnel = func() {
@@ -260,10 +254,14 @@ func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Opti
 	} else {
 		check.allowed()
 	}
+	e.count.tunnels.Add(1)
+	defer e.count.tunnels.Add(-1)
 	e.log.Debug("tunnel open", "host", req.target.Host.String(), "port", req.target.Port,
 		"protocol", string(req.protocol), "client", req.client)
-	opts.Idle = tunnelIdle
+	opts.Idle, opts.Lifetime = e.limits.TunnelIdle, e.limits.TunnelLifetime
 	result := tunnel.Relay(client, target, opts)
+	e.count.bytes[0].Add(uint64(result.Sent))
+	e.count.bytes[1].Add(uint64(result.Received))
 	e.log.Debug("tunnel closed", "host", req.target.Host.String(), "port", req.target.Port,
 		"protocol", string(req.protocol), "client", req.client,
 		"sent", result.Sent, "received", result.Received, "cause", result.Cause.String())

@@ -46,9 +46,10 @@ func (h *Handle) Transport(a Attribution) http.RoundTripper {
 		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return h.enforcer.dialPooled(ctx) },
 		ForceAttemptHTTP2:      true,
 		TLSHandshakeTimeout:    tlsTimeout,
+		MaxIdleConns:           h.enforcer.limits.IdleUpstream,
 		MaxIdleConnsPerHost:    upstreamIdlePerHost,
 		IdleConnTimeout:        upstreamIdle,
-		MaxResponseHeaderBytes: maxAnswerHeaderBytes,
+		MaxResponseHeaderBytes: int64(h.enforcer.limits.AnswerHeaderBytes),
 	}
 	return t
 }
@@ -99,7 +100,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		done()
 		return nil, t.failedWith(req, v.unlessRevoked(req, err))
 	}
-	t.count.allowed.Add(1)
+	t.count.allow(req.protocol)
 	if v.grant != nil {
 		answer.Body = grantedBody(answer.Body, v, req, done)
 	}
@@ -161,7 +162,7 @@ func (t *transport) dialContext(ctx context.Context, network, addr string) (net.
 	if err != nil {
 		return nil, t.failedWith(req, err)
 	}
-	t.count.allowed.Add(1)
+	t.count.allow(req.protocol)
 	return &pooledConn{TCPConn: conn, live: live}, nil
 }
 

@@ -26,6 +26,10 @@ func (s *settings) loadConfig(ctx context.Context) (*loaded, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.adminReadOnly && !src.Config.AdminReadOnly { // src may be an earlier one
+		src.Config.AdminReadOnly = true
+		src.override(keyAdminReadOnly)
+	}
 	l := &loaded{sourced: src, stamps: stamps}
 	var errs errorList
 	errs.add(src.validate())

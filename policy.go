@@ -28,21 +28,22 @@ const (
 type Reason string
 
 const (
-	ReasonInvalidTarget    Reason = "invalid_target"     // the target is malformed; answered with 400
-	ReasonProxyDisabled    Reason = "proxy_disabled"     // the proxy was turned off while running; answered with 503
-	ReasonNotAllowed       Reason = "not_allowed"        // no allowlist entry matches and no decider allowed it
-	ReasonNotAllowedLocal  Reason = "not_allowed_local"  // a local or private address, or the proxy itself
-	ReasonDenied           Reason = "denied"             // a denylist entry matches
-	ReasonMethodNotAllowed Reason = "method_not_allowed" // the limited mode forbids it
-	ReasonSNIMismatch      Reason = "sni_mismatch"       // TLS in a tunnel asks for another name than was allowed, or for none
-	ReasonPolicyDenied     Reason = "policy_denied"      // the decider denied and gave no reason
-	ReasonDeciderFailed    Reason = "decider_failed"     // the decider returned an error or panicked
-	ReasonDeciderTimeout   Reason = "decider_timeout"    // the decider did not answer in time
-	ReasonDeciderBusy      Reason = "decider_busy"       // too many questions waited for the decider
-	ReasonGrantRevoked     Reason = "grant_revoked"      // the decider's approval was revoked while the request was under way
-	ReasonCanceled         Reason = "canceled"           // the client, the session or the proxy went away before the decider answered
-	ReasonSessionRequired  Reason = "session_required"   // a shared listener, and no session's token; answered with 407
-	ReasonSessionUnknown   Reason = "session_unknown"    // a token that is no open session's, or another session's; answered with 407
+	ReasonInvalidTarget      Reason = "invalid_target"       // the target is malformed; answered with 400
+	ReasonProxyDisabled      Reason = "proxy_disabled"       // the proxy was turned off while running; answered with 503
+	ReasonNotAllowed         Reason = "not_allowed"          // no allowlist entry matches and no decider allowed it
+	ReasonNotAllowedLocal    Reason = "not_allowed_local"    // a local or private address, or the proxy itself
+	ReasonDenied             Reason = "denied"               // a denylist entry matches
+	ReasonMethodNotAllowed   Reason = "method_not_allowed"   // the limited mode forbids it
+	ReasonSNIMismatch        Reason = "sni_mismatch"         // TLS in a tunnel asks for another name than was allowed, or for none
+	ReasonPolicyDenied       Reason = "policy_denied"        // the decider denied and gave no reason
+	ReasonDeciderFailed      Reason = "decider_failed"       // the decider returned an error or panicked
+	ReasonDeciderTimeout     Reason = "decider_timeout"      // the decider did not answer in time
+	ReasonDeciderBusy        Reason = "decider_busy"         // too many questions waited for the decider; answered with 503
+	ReasonGrantRevoked       Reason = "grant_revoked"        // the decider's approval was revoked while the request was under way
+	ReasonTooManyConnections Reason = "too_many_connections" // see Limits.Connections; answered with 503
+	ReasonCanceled           Reason = "canceled"             // the client, the session or the proxy went away before the decider answered
+	ReasonSessionRequired    Reason = "session_required"     // a shared listener, and no session's token; answered with 407
+	ReasonSessionUnknown     Reason = "session_unknown"      // a token that is no open session's, or another session's; answered with 407
 )
 
 // Source says which part of the policy decided.
@@ -52,7 +53,7 @@ const (
 	SourceBaselinePolicy Source = "baseline_policy" // the lists and the local protection
 	SourceModeGuard      Source = "mode_guard"      // the limited mode
 	SourceDecider        Source = "decider"         // the host's own PolicyDecider
-	SourceProxyState     Source = "proxy_state"     // the proxy is turned off
+	SourceProxyState     Source = "proxy_state"     // the proxy is turned off, or has as many connections as it may
 	SourceObserver       Source = "observer"        // nobody: the proxy only observes, see Builder.Observe
 	SourceSession        Source = "session"         // who asks could not be established
 )
@@ -366,8 +367,10 @@ func (v Verdict) decision() string {
 
 // cleanReason bounds a decider's free words and keeps control bytes out of
 // logs, headers and terminals.
-func cleanReason(s string) Reason {
-	const limit = 200
+func cleanReason(s string) Reason { return Reason(cleanText(s, 200)) }
+
+// cleanText is a text without control bytes, cut to a number of bytes.
+func cleanText(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
 			return -1
@@ -377,5 +380,5 @@ func cleanReason(s string) Reason {
 	if len(s) > limit {
 		s = strings.ToValidUTF8(s[:limit], "")
 	}
-	return Reason(strings.TrimSpace(s))
+	return strings.TrimSpace(s)
 }

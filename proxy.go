@@ -71,8 +71,8 @@ func (s *settings) plannedAddrs(l *loaded) []netip.AddrPort {
 			continue
 		}
 		raw := cmp.Or(s.overrides()[key], l.addr(key))
-		if asked, err := parseListenAddr(key, raw, Origin{}); err == nil && asked.Port() != 0 {
-			addr, _ := clampAddr(asked, kindOf(key), &l.Config)
+		if asked, err := parseListener(key, raw, Origin{}); err == nil && asked.addr.Port() != 0 {
+			addr, _ := clampAddr(asked.addr, kindOf(key), &l.Config)
 			addrs = append(addrs, addr)
 		}
 	}
@@ -105,11 +105,14 @@ func (h *Handle) listenOn(ctx context.Context, ep endpoint) (net.Listener, error
 	if raw == "" {
 		raw, origin = h.loaded.addr(ep.key), h.loaded.origin(ep.key)
 	}
-	asked, err := parseListenAddr(ep.key, raw, origin)
+	asked, err := parseListener(ep.key, raw, origin)
 	if err != nil {
 		return nil, err
 	}
-	return bind(ctx, ep.key, h.clamp(ep.key, asked))
+	if asked.path != "" {
+		return listenUnix(ctx, asked.path)
+	}
+	return bind(ctx, ep.key, h.clamp(ep.key, asked.addr))
 }
 
 // clamp is clampAddr with its warning told.

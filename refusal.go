@@ -36,10 +36,13 @@ type refusalBody struct {
 // writeRefusal answers a refused HTTP request.
 func writeRefusal(w http.ResponseWriter, req *request, v Verdict) {
 	status := http.StatusForbidden
-	switch v.Source {
-	case SourceProxyState:
+	switch {
+	case v.check == checkLimit:
 		status = http.StatusServiceUnavailable
-	case SourceSession:
+		w.Header().Set("Retry-After", retryAfter)
+	case v.Source == SourceProxyState:
+		status = http.StatusServiceUnavailable
+	case v.Source == SourceSession:
 		// RFC 9110 section 15.5.8.
 		status = http.StatusProxyAuthRequired
 		w.Header().Set("Proxy-Authenticate", sessionChallenge)
@@ -175,6 +178,9 @@ func (v Verdict) explain(req *request) (message, hint string) {
 		return says("the application that runs this command denies it (%s).", v.Rule.Pattern), ""
 	}
 	switch v.check {
+	case checkLimit:
+		return says("as many clients are connected to the proxy as it serves at a time."),
+			"Try again in a while, with fewer connections at a time."
 	case checkSession:
 		if v.Reason == ReasonSessionRequired {
 			return says("this listener carries requests of sessions alone, and the request names none."),

@@ -79,12 +79,14 @@ func (h *Handle) reload(ctx context.Context) (reloaded, error) {
 	}
 	next, err := h.settings.loadConfig(ctx)
 	if h.fault = err; err != nil {
+		h.enforcer.count.reloads[1].Add(1)
 		h.log.Error("reload failed; the last good configuration stays in force", "error", err)
 		return reloaded{}, fmt.Errorf("networkproxy: reload failed, the last good configuration stays in force: %w", err)
 	}
 	h.rules = h.rules.within(next.limits, func(entry string, err error) {
 		h.log.Warn("a run-time rule is outside the new managed limits and is dropped", "entry", entry, "error", err)
 	})
+	h.enforcer.count.reloads[0].Add(1)
 	restart := restartKeys(&h.started, &next.Config)
 	cut := h.install(next)
 	p := h.enforcer.current.Load()

@@ -20,6 +20,7 @@ import (
 //	enabled             must be exactly this. It is not a permission but a
 //	                    state: turning the proxy off ends its enforcement, so
 //	                    that true cannot mean "either".
+//	admin_read_only     true forbids false; false allows both
 //	mode                "limited" forbids "full"; "full" allows both
 //	sni_check           "enforce" forbids "off"; "off" allows both
 //	enable_socks5, enable_socks5_udp, allow_upstream_proxy,
@@ -108,7 +109,14 @@ func (r *requirements) check(s *sourced) error {
 		switch v := f.value.(type) {
 		case *bool:
 			limit := *limits[i].value.(*bool)
-			if *v && !limit || *v != limit && f.key == keyEnabled {
+			exceeds := *v && !limit
+			switch f.key {
+			case keyEnabled:
+				exceeds = *v != limit
+			case keyAdminReadOnly:
+				exceeds = limit && !*v
+			}
+			if exceeds {
 				errs.add(s.exceeds(f.key, fmt.Sprint(*v), r.limit(f.key, fmt.Sprintf("must be %t", limit))))
 			}
 		case *Mode:

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -72,7 +73,9 @@ func (h *Handle) SelfTest(ctx context.Context) ([]SelfTestResult, error) {
 		{"what no list names is refused", unlisted + ":443", ReasonNotAllowed},
 		{"the denylist wins", denied + ":443", ReasonDenied},
 		{"the proxy is not a target", h.httpAddr, ReasonNotAllowedLocal},
-		{"the admin API is not a target", h.adminAddr, ReasonNotAllowedLocal},
+	}
+	if !filepath.IsAbs(h.adminAddr) { // a unix socket is no target of these protocols
+		probes = append(probes, probe{"the admin API is not a target", h.adminAddr, ReasonNotAllowedLocal})
 	}
 	for _, target := range []string{
 		"localhost:1", "127.0.0.1:1", "[::1]:1", "0.0.0.0:1", "[::ffff:127.0.0.1]:1",

@@ -105,12 +105,12 @@ func (h *Handle) OpenSessionWith(ctx context.Context, c SessionConfig) (*Session
 	ends, cancel := context.WithCancelCause(h.drain)
 	from := newEntrance(ends, h.enforcer, c.Attribution)
 	from.overlay = rules
-	from.blocked = new(blockedRecord)
+	from.blocked = &blockedRecord{limit: h.enforcer.limits.Record}
 	s := &Session{
 		handle:   h,
 		entrance: from,
 		token:    newToken(),
-		group:    track.NewGroup(h.live),
+		group:    h.sessionGroup(),
 		cancel:   cancel,
 		done:     make(chan struct{}),
 	}
@@ -128,6 +128,13 @@ func (h *Handle) OpenSessionWith(ctx context.Context, c SessionConfig) (*Session
 	context.AfterFunc(ends, s.end) // last: it needs all of the above
 	h.log.Info("session opened", "session", s.id, "http", s.httpAddr, "socks", s.socksAddr, "unix_socket", s.unixSocket)
 	return s, nil
+}
+
+// sessionGroup is a group for the connections of one session.
+func (h *Handle) sessionGroup() *track.Group {
+	g := track.NewGroup(h.live)
+	g.SetLimit(h.enforcer.limits.SessionConnections)
+	return g
 }
 
 // listen opens the session's listeners. Its caller closes those that were
@@ -243,8 +250,8 @@ func (s *Session) SharedProxyURL() string {
 	return (&url.URL{Scheme: "http", User: url.UserPassword("session", string(s.token)), Host: s.handle.httpAddr}).String()
 }
 
-// Blocked returns the newest refusals of this session, oldest first; at most
-// 200 are kept. It works after the end, too.
+// Blocked returns the newest refusals of this session, oldest first, as
+// many as [Limits.Record] says. It works after the end, too.
 func (s *Session) Blocked() []BlockedRequest {
 	list, _ := s.entrance.blocked.list()
 	return list
@@ -297,6 +304,12 @@ func (t *sessions) remove(s *Session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.open, s)
+}
+
+func (t *sessions) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.open)
 }
 
 // refuse lets no more sessions in, and no more clients of those there are.

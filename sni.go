@@ -107,7 +107,7 @@ func names(serverName string, host hostname.Host) bool {
 func (c *nameCheck) allowed() {
 	if !c.settled {
 		c.settled = true
-		c.count.allowed.Add(1)
+		c.count.allow(c.req.protocol)
 	}
 }
 

@@ -25,16 +25,6 @@ import (
 	"example.com/networkproxy/internal/tunnel"
 )
 
-// socksLimits bound what one client may make the SOCKS5 proxy wait for or hold.
-type socksLimits struct {
-	handshake time.Duration // from the connection to the request
-	udp       udpLimits
-}
-
-func defaultSOCKSLimits() socksLimits {
-	return socksLimits{handshake: headerTimeout, udp: defaultUDPLimits()}
-}
-
 // socksLinger is how long a refused client has to close: RFC 1928 section 6
 // gives the proxy 10 seconds at most.
 const socksLinger = 500 * time.Millisecond
@@ -42,10 +32,10 @@ const socksLinger = 500 * time.Millisecond
 // socksProxy serves SOCKS5 on every listener of one proxy.
 type socksProxy struct {
 	*enforcer
-	limits socksLimits
-	relays bool // UDP ASSOCIATE is on
-	budget flowBudget
-	server *socks5.Server
+	refusalStands time.Duration // a target that was refused to datagrams, or out of reach, is not tried again so long
+	relays        bool          // UDP ASSOCIATE is on
+	budget        flowBudget
+	server        *socks5.Server
 
 	requireSession bool // clients of the shared listener must name one
 }
@@ -53,8 +43,8 @@ type socksProxy struct {
 // newSOCKSProxy makes a proxy that takes clients as they come. Where
 // authenticate is not nil, those that offer a user name and a password (RFC
 // 1929) are instead served as the entrance that it gives them, or turned away.
-func newSOCKSProxy(e *enforcer, limits socksLimits, relays bool, authenticate func(user, password string) (*entrance, bool)) *socksProxy {
-	s := &socksProxy{enforcer: e, limits: limits, relays: relays, budget: flowBudget{limit: int64(limits.udp.allFlows)}}
+func newSOCKSProxy(e *enforcer, refusalStands time.Duration, relays bool, authenticate func(user, password string) (*entrance, bool)) *socksProxy {
+	s := &socksProxy{enforcer: e, refusalStands: refusalStands, relays: relays, budget: flowBudget{limit: int64(e.limits.UDPTotalFlows)}}
 	var methods []socks5.Authenticator
 	if authenticate != nil {
 		methods = append(methods, passwordMethod(authenticate))
@@ -63,9 +53,9 @@ func newSOCKSProxy(e *enforcer, limits socksLimits, relays bool, authenticate fu
 		socks5.WithAuthMethods(append(methods, anonymousMethod{s})),
 		socks5.WithResolver(noLookup{}),
 		socks5.WithDial(func(context.Context, string, string) (net.Conn, error) { return nil, errNotHere }),
-		socks5.WithConnectHandle(handler(s.connect)),
-		socks5.WithBindHandle(handler(s.bind)),
-		socks5.WithAssociateHandle(handler(s.associate)),
+		socks5.WithConnectHandle(s.handler(s.connect)),
+		socks5.WithBindHandle(s.handler(s.bind)),
+		socks5.WithAssociateHandle(s.handler(s.associate)),
 	)
 	return s
 }
@@ -83,6 +73,7 @@ func (noLookup) Resolve(ctx context.Context, _ string) (context.Context, net.IP,
 
 // serve accepts connections until l is closed.
 func (s *socksProxy) serve(l *entranceListener) error {
+	l.Over = s.overLimitConn(l.from)
 	return l.Serve(func(c net.Conn, entry *track.Entry) {
 		s.serveConn(&socksConn{Conn: c, client: addrPortOf(c.RemoteAddr()), entry: entry, from: l.from})
 	})
@@ -90,7 +81,11 @@ func (s *socksProxy) serve(l *entranceListener) error {
 
 // serveConn serves one connection to its end.
 func (s *socksProxy) serveConn(c *socksConn) {
-	c.SetDeadline(time.Now().Add(s.limits.handshake))
+	patience := s.limits.HandshakeTime
+	if c.over {
+		patience = min(patience, overTime)
+	}
+	c.SetDeadline(time.Now().Add(patience))
 	err := s.server.ServeConn(c)
 	if err == nil || !c.began {
 		return // one that says nothing, such as a probe of the port, asks for nothing
@@ -110,6 +105,7 @@ type socksConn struct {
 	entry  *track.Entry
 	from   *entrance
 	began  bool // the client has sent something
+	over   bool // one connection too many: its request is refused
 }
 
 func (c *socksConn) Read(b []byte) (int, error) {
@@ -174,15 +170,31 @@ type socksRequest struct {
 
 // handler makes a handler of go-socks5. What the handlers meet, they answer
 // and account for themselves.
-func handler(serve func(*socksConn, *socksRequest)) func(context.Context, io.Writer, *socks5.Request) error {
+func (s *socksProxy) handler(serve func(*socksConn, *socksRequest)) func(context.Context, io.Writer, *socks5.Request) error {
 	return func(_ context.Context, w io.Writer, r *socks5.Request) error {
 		c := w.(*socksConn)
 		c.SetDeadline(time.Time{}) // the handshake is over
 		dst := r.RawDestAddr
 		addr, _ := netip.AddrFromSlice(dst.IP)
-		serve(c, &socksRequest{addr: addr, name: dst.FQDN, port: uint16(dst.Port), rest: r.Reader.(*bufio.Reader)})
+		request := &socksRequest{addr: addr, name: dst.FQDN, port: uint16(dst.Port), rest: r.Reader.(*bufio.Reader)}
+		if c.over {
+			s.refuseOver(c, request)
+			return nil
+		}
+		serve(c, request)
 		return nil
 	}
+}
+
+// refuseOver refuses a request that came by a connection too many.
+func (s *socksProxy) refuseOver(c *socksConn, r *socksRequest) {
+	target, err := socksTarget(r.addr, r.name, r.port)
+	if err != nil {
+		s.malformed(c.client, ProtocolSOCKS5TCP, err)
+	} else {
+		s.refused(c.request(ProtocolSOCKS5TCP, target), s.overLimit())
+	}
+	c.refuse(socksFailure)
 }
 
 // connect dials, and only then answers: a client must be able to tell a
@@ -211,6 +223,7 @@ func (s *socksProxy) connect(c *socksConn, r *socksRequest) {
 	}
 	if !c.entry.Replace(tunnel.Pair{A: c.Conn, B: conn}) {
 		conn.Close() // the proxy is stopping
+		s.failure(req, ErrClosed)
 		return
 	}
 	early, _ := r.rest.Peek(r.rest.Buffered()) // what is buffered can be peeked at
@@ -275,6 +288,8 @@ func replyCode(err error) byte {
 	var refused *RefusedError
 	var resolve *pindial.ResolveError
 	switch {
+	case errors.As(err, &refused) && refused.Verdict.check == checkLimit:
+		return socksFailure
 	case errors.As(err, &refused):
 		return socksNotAllowed
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -109,7 +109,7 @@ func (a *association) flowFor(d socksudp.Datagram) *flow {
 		return f
 	case f.state == flowShut:
 		a.count.drop(dropRefused, 1)
-	case len(f.waiting) == a.limits.udp.waiting:
+	case len(f.waiting) == udpWaiting:
 		a.count.drop(dropOverflow, 1)
 	default:
 		f.waiting = append(f.waiting, slices.Clone(d.Data))
@@ -122,16 +122,16 @@ func (a *association) flowFor(d socksudp.Datagram) *flow {
 func (a *association) begin(d socksudp.Datagram) *flow {
 	target, err := socksTarget(d.Addr, string(d.Name), d.Port)
 	if err != nil {
-		a.drop(dropMalformed, "error", err)
+		a.drop(dropMalformed, "error", a.logText(err))
 		return nil
 	}
 	req := a.conn.request(ProtocolSOCKS5UDP, target)
 	asks := a.asks(req)
-	if asks && a.asking == a.limits.udp.questions {
+	if asks && a.asking == udpQuestions {
 		a.drop(dropOverflow, "questions", a.asking)
 		return nil
 	}
-	if len(a.flows) == a.limits.udp.flows {
+	if len(a.flows) == a.limits.UDPFlows {
 		a.remove(a.oldest())
 	}
 	if !a.budget.take() {
@@ -155,7 +155,7 @@ func (a *association) begin(d socksudp.Datagram) *flow {
 // over reports whether the target may be tried again: a decider may think
 // otherwise by now, a name may resolve, and another policy is another matter.
 func (s shutFlow) over(a *association) bool {
-	return time.Since(s.at) >= a.limits.udp.refusalStands || s.generation != a.current.Load().generation
+	return time.Since(s.at) >= a.refusalStands || s.generation != a.current.Load().generation
 }
 
 // oldest returns the flow to make way for another: one that is shut, if there
@@ -199,7 +199,7 @@ func (f *flow) run() {
 	}
 	defer live.release()
 	defer conn.Close()
-	a.count.allowed.Add(1)
+	a.count.allow(f.req.protocol)
 	a.log.Debug("flow open", "host", f.req.target.Host.String(), "port", f.req.target.Port, "client", f.req.client)
 	if f.sendWaiting(conn, live) {
 		f.receive()
@@ -288,7 +288,7 @@ func (f *flow) receive() {
 	b := socksudp.AppendHeader(make([]byte, 0, socksudp.MaxHeader+maxDatagram), f.conn.target)
 	header := len(b)
 	b = b[:cap(b)]
-	pump(f.conn.UDPConn, &f.moved, f.of.limits.udp.flowIdle, func() error {
+	pump(f.conn.UDPConn, &f.moved, f.of.limits.UDPIdle, func() error {
 		n, err := f.conn.Read(b[header:])
 		if err != nil {
 			return err

@@ -22,26 +22,16 @@ import (
 )
 
 // Bounds of UDP. What is over one is dropped and counted, which is what the
-// senders of datagrams have to expect anyway.
+// senders of datagrams have to expect anyway. The first three are defaults of
+// Limits.
 const (
-	udpFlowIdle        = 60 * time.Second // a flow in which nothing moves
-	udpAssociationIdle = tunnelIdle       // an association in which nothing moves
-	udpRefusalStands   = denialMemory     // a target that was refused or out of reach is not tried again so long
-	udpFlows           = 256              // of one association; the one idle for longest makes way
-	udpAllFlows        = 1024             // of all associations: each holds a socket
-	udpQuestions       = 16               // flows of one association that wait for the decider
-	udpWaiting         = 4                // datagrams that wait for one flow to open
+	udpFlowIdle      = 60 * time.Second // a flow in which nothing moves
+	udpFlows         = 256              // of one association; the one idle for longest makes way
+	udpAllFlows      = 1024             // of all associations: each holds a socket
+	udpRefusalStands = denialMemory     // a target that was refused or out of reach is not tried again so long
+	udpQuestions     = 16               // flows of one association that wait for the decider
+	udpWaiting       = 4                // datagrams that wait for one flow to open
 )
-
-// udpLimits are these bounds as values.
-type udpLimits struct {
-	flowIdle, associationIdle, refusalStands time.Duration
-	flows, allFlows, questions, waiting      int
-}
-
-func defaultUDPLimits() udpLimits {
-	return udpLimits{udpFlowIdle, udpAssociationIdle, udpRefusalStands, udpFlows, udpAllFlows, udpQuestions, udpWaiting}
-}
 
 const (
 	// maxDatagram is beyond what UDP can carry, so that nothing is cut off.
@@ -130,6 +120,9 @@ func widen(conn *net.UDPConn) {
 // nothing that means anything.
 func (a *association) run(rest io.Reader) {
 	a.ctx, a.end = context.WithCancel(a.conn.from.ends)
+	if life := a.limits.TunnelLifetime; life > 0 {
+		defer time.AfterFunc(life, a.end).Stop()
+	}
 	a.log.Debug("association open", "client", a.conn.client, "relay", a.relay.LocalAddr().String())
 	a.moved.start()
 	a.tasks.Go(func() {
@@ -168,7 +161,7 @@ func (a *association) guard() {
 // receive takes in what comes to the relay's socket.
 func (a *association) receive() {
 	b := make([]byte, maxDatagram)
-	pump(a.relay, &a.moved, a.limits.udp.associationIdle, func() error {
+	pump(a.relay, &a.moved, a.limits.TunnelIdle, func() error {
 		n, from, err := a.relay.ReadFromUDPAddrPort(b)
 		if err == nil {
 			a.datagram(b[:n], from)
@@ -187,10 +180,10 @@ func (a *association) datagram(b []byte, from netip.AddrPort) {
 	d, err := socksudp.Parse(b)
 	switch {
 	case errors.Is(err, socksudp.ErrFragment):
-		a.drop(dropFragment, "error", err)
+		a.drop(dropFragment, "error", a.logText(err))
 		return
 	case err != nil:
-		a.drop(dropMalformed, "error", err)
+		a.drop(dropMalformed, "error", a.logText(err))
 		return
 	}
 	if client == nil {

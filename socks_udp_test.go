@@ -173,7 +173,7 @@ func TestUDPRefusalEnds(t *testing.T) {
 	t.Parallel()
 	var asked int
 	l := start(t, withSOCKS(allow()), func(b *networkproxy.Builder) {
-		networkproxy.SetUDPTimes(b, 0, 0, time.Millisecond)
+		networkproxy.SetRefusalStands(b, time.Millisecond)
 		b.PolicyDecider(func(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) {
 			if asked++; asked == 1 { // one association asks one thing at a time here
 				return networkproxy.Ask("the user is away"), nil
@@ -467,7 +467,7 @@ func TestUDPEndsWithItsConnection(t *testing.T) {
 func TestUDPIdle(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow(publicAddr)), func(b *networkproxy.Builder) {
-		networkproxy.SetUDPTimes(b, 300*time.Millisecond, time.Second, 0)
+		b.Limits(networkproxy.Limits{UDPIdle: 300 * time.Millisecond, TunnelIdle: time.Second})
 	})
 	l.hostUDP("", 53, testnet.EchoUDP(t, "127.0.0.1"))
 	u := l.associate()
@@ -526,7 +526,7 @@ func TestUDPManyTargets(t *testing.T) {
 // The bound on all associations together.
 func TestUDPManyAssociations(t *testing.T) {
 	t.Parallel()
-	l := start(t, withSOCKS(allow("*")), func(b *networkproxy.Builder) { networkproxy.SetUDPFlows(b, 3) })
+	l := start(t, withSOCKS(allow("*")), func(b *networkproxy.Builder) { b.Limits(networkproxy.Limits{UDPTotalFlows: 3}) })
 	echo := testnet.EchoUDP(t, "127.0.0.1")
 	for port := range uint16(10) {
 		l.net.MapUDP(netip.AddrPortFrom(netip.MustParseAddr(publicAddr), port+1), echo)

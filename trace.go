@@ -8,6 +8,7 @@ import "net/netip"
 // The checks, in the order in which they are made.
 const (
 	checkTarget        = "target"         // the target is well-formed
+	checkLimit         = "limit"          // there is room for it
 	checkSession       = "session"        // who asks is established, where a listener does not say
 	checkEnabled       = "enabled"        // the proxy is on
 	checkOwnListener   = "own_listener"   // the target is not the proxy itself

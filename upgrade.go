@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"example.com/networkproxy/internal/http1"
 )
 
 // upgradeAnswerTimeout bounds the origin's answer to an upgrade request.
@@ -46,7 +48,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	leave := context.AfterFunc(r.Context(), func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer leave()
 
-	limit := &io.LimitedReader{R: conn, N: maxAnswerHeaderBytes}
+	limit := &io.LimitedReader{R: conn, N: int64(h.limits.AnswerHeaderBytes)}
 	back := bufio.NewReader(limit)
 	answer, err := h.requestUpgrade(conn, back, r, req)
 	if err != nil {
@@ -61,7 +63,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 			h.fail(w, r, req, err)
 			return
 		}
-		h.count.allowed.Add(1)
+		h.count.allow(req.protocol)
 		h.forward.answer(w, http.NewResponseController(w), answer)
 		return
 	}
@@ -97,7 +99,7 @@ func (h *httpProxy) requestUpgrade(conn net.Conn, back *bufio.Reader, r *http.Re
 	for {
 		answer, err := http.ReadResponse(back, out)
 		if err != nil {
-			return nil, err
+			return nil, http1.Unquoted(err)
 		}
 		if answer.StatusCode >= 200 || answer.StatusCode == http.StatusSwitchingProtocols {
 			return answer, nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -54,7 +55,11 @@ func (p *program) serve(ctx context.Context, args []string) error {
 // announce says what listens where, in words that can be pasted.
 func announce(w io.Writer, h *networkproxy.Handle) {
 	fmt.Fprintf(w, "networkproxy: HTTP proxy on http://%s   mode %s\n", h.HTTPAddr(), h.Mode())
-	fmt.Fprintf(w, "networkproxy: admin API  on http://%s\n", h.AdminAddr())
+	admin := "http://" + h.AdminAddr()
+	if filepath.IsAbs(h.AdminAddr()) {
+		admin = "unix://" + h.AdminAddr()
+	}
+	fmt.Fprintf(w, "networkproxy: admin API  on %s\n", admin)
 	if h.SOCKSAddr() != "" {
 		carries := "TCP"
 		if h.Config().EnableSOCKS5UDP {

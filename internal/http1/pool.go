@@ -12,6 +12,7 @@ import (
 type pool struct {
 	mu     sync.Mutex
 	conns  map[string][]*upstream
+	idle   int         // how many there are
 	made   uint64      // counts closeAll: what was made before it is not kept
 	expiry *time.Timer // runs while there are connections
 }
@@ -37,6 +38,7 @@ func (p *pool) get(addr string) *upstream {
 	c := list[len(list)-1]
 	list[len(list)-1] = nil
 	p.conns[addr] = list[:len(list)-1]
+	p.idle--
 	return c
 }
 
@@ -50,7 +52,8 @@ func (p *pool) put(c *upstream) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c.epoch != p.made || len(p.conns[c.addr]) >= most {
+	full := c.transport.MaxIdle > 0 && p.idle >= c.transport.MaxIdle
+	if c.epoch != p.made || full || len(p.conns[c.addr]) >= most {
 		c.close()
 		return
 	}
@@ -59,6 +62,7 @@ func (p *pool) put(c *upstream) {
 	}
 	c.idle = time.Now()
 	p.conns[c.addr] = append(p.conns[c.addr], c)
+	p.idle++
 	if p.expiry == nil {
 		p.expiry = time.AfterFunc(timeout, func() { p.expire(timeout) })
 	}
@@ -79,6 +83,7 @@ func (p *pool) expire(timeout time.Duration) {
 			list[n].close()
 			n++
 		}
+		p.idle -= n
 		if list = list[n:]; len(list) == 0 {
 			delete(p.conns, addr)
 			continue
@@ -102,6 +107,7 @@ func (p *pool) closeAll() {
 		}
 	}
 	clear(p.conns)
+	p.idle = 0
 	if p.expiry != nil {
 		p.expiry.Stop()
 		p.expiry = nil

@@ -10,8 +10,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/textproto"
+	"net/url"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,12 +154,30 @@ func (k *conn) next(first bool) (*http.Request, error) {
 	}
 	r, err := http.ReadRequest(k.br)
 	if err != nil {
-		return nil, err
+		return nil, Unquoted(err)
 	}
 	if s.HeaderTimeout > 0 || s.IdleTimeout > 0 {
 		k.SetReadDeadline(time.Time{})
 	}
 	return r, nil
+}
+
+// Unquoted is an error of net/http's parsers without what it quotes, which is
+// whatever the peer wrote: URLs and cookies, for two. Other errors it leaves
+// as they are.
+func Unquoted(err error) error {
+	var inURL *url.Error
+	var inHeader textproto.ProtocolError
+	switch {
+	case errors.As(err, &inURL):
+		return errors.New("the URL in the request line cannot be parsed")
+	case errors.As(err, &inHeader):
+		return errors.New("the header cannot be parsed")
+	case strings.HasPrefix(err.Error(), "malformed HTTP "):
+		what, _, _ := strings.Cut(err.Error(), " \"")
+		return errors.New(what)
+	}
+	return err
 }
 
 func (k *conn) deadline(d time.Duration) {

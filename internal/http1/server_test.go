@@ -107,7 +107,8 @@ func TestMalformedHeads(t *testing.T) {
 		{"chunked in 1.0", "POST http://x/ HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.0"},
 		{"vertical tab coding", "POST http://x/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", "control character"},
 		{"an unknown expectation", "GET http://x/ HTTP/1.1\r\nHost: x\r\nExpect: more\r\n\r\n", "expectation"},
-		{"a Host that is none", "GET http://x/ HTTP/1.1\r\nHost: a b\r\n\r\n", "is none"},
+		{"a Host that is none", "GET http://x/ HTTP/1.1\r\nHost: a b\r\n\r\n", "holds no host"},
+		{"an endless method", strings.Repeat("A", 65) + " http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", "a method of 65 bytes"},
 		{"TLS", "\x16\x03\x01\x02\x00\x01\x00", "TLS handshake"},
 		{"cut short", "GET http://x/ HT", "left in the middle"},
 		{"only line ends", "\r\n\r\n\r\n\r\n\r\n\r\n", "empty lines"},
@@ -128,7 +129,7 @@ func TestMalformedHeads(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			got := raw(t, addr, test.text)
 			want := "HTTP/1.1 400 "
-			for prefix, status := range map[string]string{"too": "431", "HTTP/1.2": "505", "HTTP/2": "505", "gzip": "501", "an unknown": "417"} {
+			for prefix, status := range map[string]string{"too": "431", "HTTP/1.2": "505", "HTTP/2": "505", "gzip": "501", "an unknown": "417", "an endless": "501"} {
 				if strings.HasPrefix(test.name, prefix) {
 					want = "HTTP/1.1 " + status + " "
 				}

@@ -28,7 +28,8 @@ type Transport struct {
 	Interim func(ctx context.Context, status int, header http.Header)
 
 	IdleTimeout     time.Duration // how long an unused connection is kept; 0 means 90 s
-	MaxIdlePerAddr  int           // how many are kept for one address; 0 means 256
+	MaxIdle         int           // how many are kept; 0 means any number
+	MaxIdlePerAddr  int           // how many of them for one address; 0 means 256
 	ContinueTimeout time.Duration // how long a request that expects 100 waits for it; 0 means 1 s
 	MaxHeaderBytes  int           // of an answer's head; 0 means 1 MiB
 
@@ -164,9 +165,9 @@ func (c *upstream) answer(r *http.Request, upload *upload) (*http.Response, erro
 		answer, err := http.ReadResponse(c.br, r)
 		if err != nil {
 			if c.limited.N <= 0 {
-				err = fmt.Errorf("the origin's header is over %d bytes", limit)
+				return nil, fmt.Errorf("the origin's header is over %d bytes", limit)
 			}
-			return nil, err
+			return nil, Unquoted(err)
 		}
 		if answer.StatusCode < 100 {
 			return nil, fmt.Errorf("the origin answered with the status %d", answer.StatusCode)

@@ -35,6 +35,7 @@ type Group struct {
 	// being told that the limit is reached.
 	all     atomic.Int64
 	counted atomic.Int64
+	refused atomic.Uint64 // members that a limit kept out, here or below
 
 	mu       sync.Mutex
 	closed   bool
@@ -101,6 +102,9 @@ func (g *Group) take(counted bool) error {
 		n := p.counted.Add(1)
 		if limit := p.limit.Load(); limit > 0 && n > limit {
 			g.give(p.parent, counted)
+			for r := g; r != nil; r = r.parent {
+				r.refused.Add(1)
+			}
 			return fmt.Errorf("%w: %d", ErrFull, limit)
 		}
 	}
@@ -127,6 +131,10 @@ func (g *Group) give(end *Group, counted bool) {
 
 // Len returns the number of members here and below. It takes no lock.
 func (g *Group) Len() int { return int(g.all.Load()) }
+
+// Refused returns how many members a limit, of this group or of one above or
+// below it, has kept out of it since it was made. It takes no lock.
+func (g *Group) Refused() uint64 { return g.refused.Load() }
 
 // CloseAll closes every member here and below, and makes every later Add fail.
 // Members stay counted until their owners release them. It may be called more

@@ -1,0 +1,109 @@
+// Counters: what became of the requests, kept where they end, without a lock
+// and without an allocation.
+
+package networkproxy
+
+import "sync/atomic"
+
+// counters count requests by how they ended: every request ends as exactly
+// one of allowed, refused and failed. The zero value is ready.
+type counters struct {
+	requests [outcomes][len(countedProtocols)][len(countedReasons)]atomic.Uint64
+
+	cut     atomic.Uint64    // connections ended because a later policy refuses them, or their grant was revoked
+	tunnels atomic.Int64     // open now
+	bytes   [2]atomic.Uint64 // of tunnels that have ended: sent to targets, received from them
+	reloads [2]atomic.Uint64 // that succeeded, that failed
+
+	// A datagram is part of a flow, which is the request. Those that came to
+	// nothing beside that are counted by cause, and are no requests.
+	dropped [dropCauses]atomic.Uint64
+}
+
+// outcome is how a request ended.
+type outcome uint8
+
+const (
+	outcomeAllowed outcome = iota // reached its target
+	outcomeRefused                // by policy or a limit, or malformed
+	outcomeFailed                 // allowed, but the target could not be reached
+	outcomes                      // how many there are
+)
+
+// String is for metrics.
+func (o outcome) String() string { return [...]string{"allowed", "refused", "failed"}[o] }
+
+// countedProtocols are all of them.
+var countedProtocols = [...]Protocol{ProtocolHTTP, ProtocolHTTPSConnect, ProtocolSOCKS5TCP, ProtocolSOCKS5UDP}
+
+// What stands for reasons without end, so that the series of the metrics have
+// one: a decider's own words, and whatever is not in the list below.
+const (
+	countedDecider Reason = "decider"
+	countedOther   Reason = "other"
+)
+
+// countedReasons are the reasons that requests are told apart by. The first is
+// that of an allowed one; the last stands for all others.
+var countedReasons = [...]Reason{
+	"",
+	ReasonInvalidTarget, ReasonProxyDisabled, ReasonNotAllowed, ReasonNotAllowedLocal, ReasonDenied,
+	ReasonMethodNotAllowed, ReasonSNIMismatch, ReasonDeciderFailed, ReasonDeciderTimeout, ReasonDeciderBusy,
+	ReasonGrantRevoked, ReasonCanceled, ReasonSessionRequired, ReasonSessionUnknown, ReasonTooManyConnections,
+	reasonDNSFailure, reasonConnectFailure, reasonUpstreamError, reasonTimeout,
+	countedDecider, countedOther,
+}
+
+func (c *counters) add(o outcome, p Protocol, r Reason) {
+	protocol := 0
+	for i := range countedProtocols {
+		if countedProtocols[i] == p {
+			protocol = i
+			break
+		}
+	}
+	reason := len(countedReasons) - 1
+	for i := range countedReasons {
+		if countedReasons[i] == r {
+			reason = i
+			break
+		}
+	}
+	c.requests[o][protocol][reason].Add(1)
+}
+
+// allow counts a request that reached its target.
+func (c *counters) allow(p Protocol) { c.add(outcomeAllowed, p, "") }
+
+// refuse counts a request that was refused with a verdict.
+func (c *counters) refuse(p Protocol, v Verdict) { c.add(outcomeRefused, p, countedReason(v)) }
+
+// fail counts a request whose target could not be reached.
+func (c *counters) fail(p Protocol, err error) {
+	_, reason := failureStatus(err)
+	c.add(outcomeFailed, p, reason)
+}
+
+// countedReason is what a refusal is counted under: a decider's own words,
+// which may be any and may be those of the proxy, under one.
+func countedReason(v Verdict) Reason {
+	if v.Source != SourceDecider {
+		return v.Reason
+	}
+	switch v.Reason {
+	case ReasonDeciderFailed, ReasonDeciderTimeout, ReasonDeciderBusy, ReasonGrantRevoked, ReasonCanceled:
+		return v.Reason
+	}
+	return countedDecider
+}
+
+// total is how many requests ended so.
+func (c *counters) total(o outcome) uint64 {
+	var sum uint64
+	for p := range c.requests[o] {
+		for r := range c.requests[o][p] {
+			sum += c.requests[o][p][r].Load()
+		}
+	}
+	return sum
+}

@@ -1,0 +1,262 @@
+// Limits: what clients, origins and name servers may make the proxy hold or
+// wait for. Each is a bound with a default; what goes beyond it is refused,
+// dropped or cut, never queued without end.
+
+package networkproxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/http1"
+)
+
+// Limits bound what a proxy holds and waits for. A field that is zero stands
+// for its default, so that the zero value is the defaults. It is a plain
+// value.
+//
+// Content has no limit of size or time: downloads, uploads and streams of
+// events are legitimate.
+type Limits struct {
+	// Connections is how many clients may be connected at a time, to all
+	// listeners and sessions together. What comes beyond that is answered 503
+	// with Retry-After (RFC 9110 section 15.6.4), and SOCKS5 requests with the
+	// reply 1. Each may hold a connection to a target besides. Default 4096.
+	Connections int
+
+	// SessionConnections is the same for the listeners of one session.
+	// Default 1024.
+	SessionConnections int
+
+	// IdleUpstream is how many connections to origins, on which no request is
+	// under way, are kept for reuse by the shared listeners, and by each
+	// session. Beyond that they are closed. Default 512.
+	IdleUpstream int
+
+	// HeaderBytes bounds the header of a client's request, the request line
+	// included. Beyond it: 431 (RFC 6585 section 5). Default 64 KiB.
+	HeaderBytes int
+
+	// AnswerHeaderBytes bounds the header of an origin's answer. Beyond it:
+	// 502. Default 1 MiB.
+	AnswerHeaderBytes int
+
+	// HeaderTime bounds the time from the first byte of a request to the end
+	// of its header. Beyond it: 408. Default 10 s.
+	HeaderTime time.Duration
+
+	// HandshakeTime bounds the time from a SOCKS5 client's connection to its
+	// request. Beyond it the connection is closed. Default 10 s.
+	HandshakeTime time.Duration
+
+	// KeepAlive is how long a client's connection may wait for its first or
+	// next request. Beyond it the connection is closed. Default 90 s.
+	KeepAlive time.Duration
+
+	// LookupTime bounds the look-up of a name. Beyond it: 502. Default 10 s.
+	LookupTime time.Duration
+
+	// DialTime bounds the connecting to a target, all its addresses together.
+	// Beyond it: 504. Default 30 s.
+	DialTime time.Duration
+
+	// TunnelIdle ends a tunnel in which no byte has moved, in either
+	// direction, for so long, and a UDP association likewise. Default 10 min.
+	TunnelIdle time.Duration
+
+	// TunnelLifetime ends a tunnel, or a UDP association, so long after it
+	// began, whatever moves in it. Default 0: never.
+	TunnelLifetime time.Duration
+
+	// Questions is how many questions the decider has before it at a time.
+	// Identical requests that wait together are one question. What goes
+	// beyond is refused with "decider_busy", 503 and Retry-After. Default 256.
+	Questions int
+
+	// UDPFlows is how many targets one SOCKS5 client may exchange datagrams
+	// with at a time; the one idle for longest makes way. Default 256.
+	UDPFlows int
+
+	// UDPTotalFlows is the same for all clients together: each flow holds a
+	// socket. Datagrams that would need another are dropped and counted.
+	// Default 1024.
+	UDPTotalFlows int
+
+	// UDPIdle ends a flow in which no datagram has moved for so long. Default
+	// 60 s.
+	UDPIdle time.Duration
+
+	// Record is how many refusals are kept, the newest: by the proxy, and by
+	// each session. Default 200.
+	Record int
+
+	// LogText bounds, in bytes, one text from outside in a log line: the
+	// error of a malformed or failed request. Default 300.
+	LogText int
+}
+
+// Limits sets the limits. It replaces what an earlier call, or
+// [Builder.MaxQuestions], has set. A negative value is an error.
+func (b *Builder) Limits(l Limits) *Builder {
+	for _, f := range l.fields() {
+		if f.negative() {
+			b.fail("Limits: %s is negative; 0 stands for the default", f.name)
+		}
+	}
+	b.settings.limits = l
+	return b
+}
+
+// DefaultLimits returns the limits that the zero value stands for.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
+
+// withDefaults fills in what is zero.
+func (l Limits) withDefaults() Limits {
+	defaults := Limits{
+		Connections:        4096,
+		SessionConnections: 1024,
+		IdleUpstream:       512,
+		HeaderBytes:        64 << 10,
+		AnswerHeaderBytes:  1 << 20,
+		HeaderTime:         10 * time.Second,
+		HandshakeTime:      10 * time.Second,
+		KeepAlive:          90 * time.Second,
+		LookupTime:         10 * time.Second,
+		DialTime:           30 * time.Second,
+		TunnelIdle:         10 * time.Minute,
+		Questions:          defaultMaxQuestions,
+		UDPFlows:           udpFlows,
+		UDPTotalFlows:      udpAllFlows,
+		UDPIdle:            udpFlowIdle,
+		Record:             200,
+		LogText:            300,
+	}
+	from := defaults.fields()
+	for i, f := range l.fields() {
+		f.setIfZero(from[i])
+	}
+	return l
+}
+
+// limitField is one limit: a number or a time.
+type limitField struct {
+	name   string
+	number *int
+	time   *time.Duration
+}
+
+// fields lists the limits.
+func (l *Limits) fields() []limitField {
+	number := func(name string, v *int) limitField { return limitField{name: name, number: v} }
+	within := func(name string, v *time.Duration) limitField { return limitField{name: name, time: v} }
+	return []limitField{
+		number("Connections", &l.Connections),
+		number("SessionConnections", &l.SessionConnections),
+		number("IdleUpstream", &l.IdleUpstream),
+		number("HeaderBytes", &l.HeaderBytes),
+		number("AnswerHeaderBytes", &l.AnswerHeaderBytes),
+		within("HeaderTime", &l.HeaderTime),
+		within("HandshakeTime", &l.HandshakeTime),
+		within("KeepAlive", &l.KeepAlive),
+		within("LookupTime", &l.LookupTime),
+		within("DialTime", &l.DialTime),
+		within("TunnelIdle", &l.TunnelIdle),
+		within("TunnelLifetime", &l.TunnelLifetime),
+		number("Questions", &l.Questions),
+		number("UDPFlows", &l.UDPFlows),
+		number("UDPTotalFlows", &l.UDPTotalFlows),
+		within("UDPIdle", &l.UDPIdle),
+		number("Record", &l.Record),
+		number("LogText", &l.LogText),
+	}
+}
+
+func (f limitField) negative() bool {
+	return f.number != nil && *f.number < 0 || f.time != nil && *f.time < 0
+}
+
+func (f limitField) setIfZero(from limitField) {
+	switch {
+	case f.number != nil && *f.number == 0:
+		*f.number = *from.number
+	case f.time != nil && *f.time == 0:
+		*f.time = *from.time
+	}
+}
+
+// retryAfter is what Retry-After says, in seconds (RFC 9110 section 10.2.3),
+// where a limit is reached: places come free all the time.
+const retryAfter = "1"
+
+// overTime is how long a client whose connection is one too many has to say
+// what it wants. It is less than track gives such a connection, so that there
+// is time for the answer.
+const overTime = time.Second
+
+// overLimit is the verdict on a request that came by a connection too many.
+func (e *enforcer) overLimit() Verdict {
+	return Verdict{
+		Reason:     ReasonTooManyConnections,
+		Source:     SourceProxyState,
+		Generation: e.current.Load().generation,
+		check:      checkLimit,
+	}
+}
+
+// newOverServer answers, in HTTP, the one request of each connection that is
+// over the limit.
+func (h *httpProxy) newOverServer(l *Limits) *http1.Server {
+	return &http1.Server{
+		Handler:        http.HandlerFunc(h.serveOver),
+		HeaderTimeout:  min(overTime, l.HeaderTime),
+		IdleTimeout:    overTime,
+		MaxHeaderBytes: l.HeaderBytes,
+		Malformed:      h.server.Malformed,
+		Panicked:       h.server.Panicked,
+	}
+}
+
+func (h *httpProxy) serveOver(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Connection", "close")
+	x := exchangeOf(r)
+	protocol, target, err := targetOf(r)
+	if err != nil {
+		h.malformed(x.client, protocol, err)
+		writeMalformed(w, protocol, r.Method, err)
+		return
+	}
+	req := &request{query: query{protocol: protocol, target: target, method: r.Method}, client: x.client, from: x.from}
+	h.refuse(w, req, h.overLimit())
+}
+
+// overLimitConn serves a connection that the limit refuses. Its writes have
+// the deadline that track set.
+func (h *httpProxy) overLimitConn(from *entrance) func(net.Conn) {
+	return func(c net.Conn) {
+		x := &exchange{client: addrPortOf(c.RemoteAddr()), from: from}
+		h.over.ServeConn(context.WithValue(from.ends, exchangeKey{}, x), c)
+	}
+}
+
+// overLimitConn serves a connection that the limit refuses: up to its request,
+// for there is no refusal in SOCKS5 before one.
+func (s *socksProxy) overLimitConn(from *entrance) func(net.Conn) {
+	return func(c net.Conn) {
+		s.serveConn(&socksConn{Conn: c, client: addrPortOf(c.RemoteAddr()), from: from, over: true})
+	}
+}
+
+// logText is the text of an error as it may stand in the log: bounded, without
+// control bytes, and without what may be a secret in a target that is none: a
+// user name and password, or a query.
+func (e *enforcer) logText(err error) string {
+	if bad := (*hostname.Error)(nil); errors.As(err, &bad) && strings.ContainsAny(bad.Text, "@?/#") {
+		err = errors.New("invalid host: " + bad.Problem)
+	}
+	return cleanText(err.Error(), e.limits.LogText)
+}

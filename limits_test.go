@@ -1,0 +1,375 @@
+// Limits: each of them, reached and passed, and what the client is told.
+
+package networkproxy_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// limited is start with limits.
+func limited(t testing.TB, c networkproxy.Config, limits networkproxy.Limits) *lab {
+	t.Helper()
+	return start(t, c, func(b *networkproxy.Builder) { b.Limits(limits) })
+}
+
+func TestLimitDefaults(t *testing.T) {
+	t.Parallel()
+	defaults := reflect.ValueOf(networkproxy.DefaultLimits())
+	for i := range defaults.NumField() {
+		name := defaults.Type().Field(i).Name
+		if defaults.Field(i).IsZero() != (name == "TunnelLifetime") {
+			t.Errorf("%s: default %v", name, defaults.Field(i))
+		}
+		// Each is kept when it is set, and may not be negative.
+		var set networkproxy.Limits
+		reflect.ValueOf(&set).Elem().Field(i).SetInt(-1)
+		_, err := networkproxy.NewBuilder().Config(networkproxy.Config{}).Limits(set).Build()
+		if err == nil || !strings.Contains(err.Error(), name+" is negative") {
+			t.Errorf("%s = -1: %v", name, err)
+		}
+	}
+}
+
+// overHTTP checks the answer to a connection too many.
+func overHTTP(t *testing.T, w *wire) {
+	t.Helper()
+	w.get("http://o.example/?secret=1")
+	a := w.answer("GET")
+	if f := a.refusal(t); a.StatusCode != 503 || a.Header.Get("Retry-After") != "1" || !a.Close ||
+		f.Reason != "too_many_connections" || f.Source != "proxy_state" || f.Host != "o.example" {
+		t.Errorf("%s, Retry-After %q: %+v", a.Status, a.Header.Get("Retry-After"), f)
+	}
+	if rest := w.rest(); rest != "" {
+		t.Errorf("then %q", rest)
+	}
+}
+
+func TestLimitConnections(t *testing.T) {
+	t.Parallel()
+	l := limited(t, withSOCKS(allow("o.example")), networkproxy.Limits{Connections: 2})
+	l.host("o.example", 80, testnet.Echo(t).Addr())
+	held := []net.Conn{l.connectTo(t, "o.example:80"), l.tunnel("o.example", 80)}
+
+	overHTTP(t, l.wire(t))
+	w := l.wire(t)
+	w.request("CONNECT", "o.example:80")
+	if a := w.answer("CONNECT"); a.StatusCode != 503 || a.Header.Get("Retry-After") != "1" || !strings.Contains(a.body, "as many clients") {
+		t.Errorf("CONNECT: %s %q", a.Status, a.body)
+	}
+	w = l.wire(t)
+	w.send("nonsense\r\n\r\n")
+	if a := w.answer("GET"); a.StatusCode != 400 {
+		t.Errorf("nonsense: %s", a.Status)
+	}
+	for _, command := range []byte{socksConnect, socksBind, socksAssociate} {
+		if _, code, _ := l.request(command, wireName("o.example", 80)); code != 1 {
+			t.Errorf("SOCKS5 command %d: reply %d", command, code)
+		}
+	}
+	for _, conn := range held {
+		if err := echoes(conn); err != nil {
+			t.Error(err)
+		}
+	}
+	if list := l.Blocked(); len(list) != 5 || list[0].Reason != networkproxy.ReasonTooManyConnections {
+		t.Errorf("recorded: %+v", list)
+	}
+	if strings.Contains(l.log.String(), "secret") {
+		t.Error("the log has the query")
+	}
+	if len(l.net.Dialed()) != 2 {
+		t.Errorf("dialed %v", l.net.Dialed())
+	}
+
+	// A client that says nothing is told nothing, and does not stay.
+	if rest := l.wire(t).rest(); rest != "" {
+		t.Errorf("a silent client was sent %q", rest)
+	}
+
+	held[0].Close()
+	eventually(t, "there is room again", func() bool { return l.tally().Connections == 1 })
+	if err := echoes(l.connectTo(t, "o.example:80")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A client over the limit that never says what it wants is sent away before
+// the proxy would send one away that it serves.
+func TestLimitConnectionsWithoutEnd(t *testing.T) {
+	t.Parallel()
+	l := limited(t, allow("o.example"), networkproxy.Limits{Connections: 1})
+	first := l.wire(t)
+	first.get("http://no.example/")
+	first.answer("GET")
+	var many []*wire
+	for range 200 {
+		w := l.wire(t)
+		io.WriteString(w, "GET http://o.example/ HT") // it may be closed already
+		many = append(many, w)
+	}
+	for _, w := range many {
+		w.rest()
+	}
+	first.get("http://no.example/")
+	if a := first.answer("GET"); a.StatusCode != 403 {
+		t.Errorf("who was let in: %s", a.Status)
+	}
+	if n := l.metric(t, "networkproxy_connections_refused_total"); n != 200 {
+		t.Errorf("%v connections refused, want 200", n)
+	}
+}
+
+func TestLimitSessionConnections(t *testing.T) {
+	t.Parallel()
+	l := limited(t, allow("o.example"), networkproxy.Limits{SessionConnections: 1})
+	l.host("o.example", 80, testnet.Echo(t).Addr())
+	s, err := l.OpenSession(t.Context(), networkproxy.Attribution{Command: "wget"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tunnel := func(addr string) *wire {
+		w := wireTo(t, addr)
+		w.request("CONNECT", "o.example:80")
+		if a := w.head("CONNECT"); a.StatusCode != 200 {
+			t.Errorf("CONNECT at %s: %s", addr, a.Status)
+		}
+		return w
+	}
+	tunnel(s.HTTPAddr())
+	overHTTP(t, wireTo(t, s.HTTPAddr()))
+	if list := s.Blocked(); len(list) != 1 || list[0].Command != "wget" {
+		t.Errorf("the session's record: %+v", list)
+	}
+	other, err := l.OpenSession(t.Context(), networkproxy.Attribution{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tunnel(other.HTTPAddr())
+	tunnel(l.HTTPAddr())
+}
+
+func TestLimitHeader(t *testing.T) {
+	t.Parallel()
+	l := limited(t, allow("o.example"), networkproxy.Limits{
+		HeaderBytes: 6 << 10, HeaderTime: 300 * time.Millisecond, KeepAlive: 500 * time.Millisecond,
+	})
+	l.scripted("o.example", emptyAnswer)
+
+	w := l.wire(t)
+	w.get("http://o.example/", "X-Long: "+strings.Repeat("x", 4<<10))
+	if a := w.answer("GET"); a.StatusCode != 200 {
+		t.Errorf("a header within the limit: %s", a.Status)
+	}
+	w = l.wire(t)
+	w.get("http://o.example/", "X-Long: "+strings.Repeat("x", 16<<10))
+	if a := w.answer("GET"); a.StatusCode != 431 {
+		t.Errorf("a header over the limit: %s", a.Status)
+	}
+	w = l.wire(t)
+	w.send("GET http://o.example/ HTTP/1.1\r\nHost:")
+	if a := w.answer("GET"); a.StatusCode != 408 {
+		t.Errorf("a header that does not end: %s", a.Status)
+	}
+	if rest := l.wire(t).rest(); rest != "" { // ends within patience, the default would not
+		t.Errorf("a connection without a request: %q", rest)
+	}
+}
+
+func TestLimitAnswerHeader(t *testing.T) {
+	t.Parallel()
+	l := limited(t, allow("o.example"), networkproxy.Limits{AnswerHeaderBytes: 8 << 10})
+	l.scripted("o.example", "HTTP/1.1 200 OK\r\nX-Long: "+strings.Repeat("x", 64<<10)+"\r\nContent-Length: 0\r\n\r\n")
+	for _, fields := range [][]string{nil, {"Connection: Upgrade", "Upgrade: other"}} {
+		w := l.wire(t)
+		w.get("http://o.example/", fields...)
+		if a := w.answer("GET"); a.StatusCode != 502 {
+			t.Errorf("%q: %s", fields, a.Status)
+		}
+	}
+}
+
+func TestLimitLookupAndDial(t *testing.T) {
+	t.Parallel()
+	l := start(t, withSOCKS(allow("*")), func(b *networkproxy.Builder) {
+		b.Limits(networkproxy.Limits{LookupTime: 50 * time.Millisecond, DialTime: 50 * time.Millisecond})
+		networkproxy.SetConnect(b, func(ctx context.Context, _ netip.AddrPort) (*net.TCPConn, error) {
+			<-ctx.Done() // a black hole
+			return nil, ctx.Err()
+		})
+	})
+	l.dns.Set("silent.example", testnet.Silence())
+	l.dns.Set("hole.example", addrs(publicAddr))
+	for _, test := range []struct {
+		host, reason string
+		status       int
+	}{{"silent.example", "dns_failure", 502}, {"hole.example", "timeout", 504}} {
+		w := l.wire(t)
+		w.get("http://" + test.host + "/")
+		if a := w.answer("GET"); a.StatusCode != test.status || a.refusal(t).Reason != test.reason {
+			t.Errorf("%s: %s %s", test.host, a.Status, a.body)
+		}
+		if _, code, _ := l.request(socksConnect, wireName(test.host, 80)); code != 4 {
+			t.Errorf("%s by SOCKS5: reply %d", test.host, code)
+		}
+	}
+}
+
+func TestLimitTunnels(t *testing.T) {
+	t.Parallel()
+	for name, limits := range map[string]networkproxy.Limits{
+		"idle":     {TunnelIdle: 200 * time.Millisecond},
+		"lifetime": {TunnelLifetime: 200 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := limited(t, withSOCKS(allow("o.example")), limits)
+			l.host("o.example", 80, testnet.Echo(t).Addr())
+			for protocol, conn := range map[string]net.Conn{"CONNECT": l.connectTo(t, "o.example:80"), "SOCKS5": l.tunnel("o.example", 80)} {
+				conn.SetDeadline(noLaterThan())
+				var err error
+				for name == "lifetime" && err == nil { // it is never idle
+					err = echoes(conn)
+				}
+				if _, err = io.Copy(io.Discard, conn); os.IsTimeout(err) {
+					t.Errorf("%s: still open", protocol)
+				}
+			}
+			l.logged(t, "cause="+name)
+		})
+	}
+}
+
+func TestLimitAssociationLifetime(t *testing.T) {
+	t.Parallel()
+	l := limited(t, withSOCKS(allow(publicAddr)), networkproxy.Limits{TunnelLifetime: 300 * time.Millisecond})
+	u := l.associate()
+	u.control.SetReadDeadline(noLaterThan())
+	if err := ended(u.control); err != nil {
+		t.Error(err)
+	}
+}
+
+// One question more than there may be is refused at once, with a status that
+// tells a client to try again.
+func TestLimitQuestions(t *testing.T) {
+	t.Parallel()
+	asked := make(chan string, 8)
+	l := start(t, withSOCKS(allow()), func(b *networkproxy.Builder) {
+		b.Limits(networkproxy.Limits{Questions: 1}).
+			PolicyDecider(func(ctx context.Context, r networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+				asked <- r.Host
+				<-ctx.Done()
+				return networkproxy.Allow(), nil
+			})
+	})
+	first := l.wire(t)
+	first.get("http://first.example/")
+	wait(t, asked, "the first question")
+
+	w := l.wire(t)
+	w.get("http://second.example/")
+	a := w.answer("GET")
+	if f := a.refusal(t); a.StatusCode != 503 || a.Header.Get("Retry-After") != "1" || f.Reason != "decider_busy" ||
+		a.Header.Get("x-proxy-error") != "blocked-by-policy" {
+		t.Errorf("%s, Retry-After %q: %+v", a.Status, a.Header.Get("Retry-After"), f)
+	}
+	if _, code, _ := l.request(socksConnect, wireName("third.example", 80)); code != 1 {
+		t.Errorf("SOCKS5: reply %d", code)
+	}
+	// A decider that uses the word does not get the status.
+	l = start(t, allow(), func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			return networkproxy.Deny("decider_busy"), nil
+		})
+	})
+	w = l.wire(t)
+	w.get("http://first.example/")
+	if a := w.answer("GET"); a.StatusCode != 403 || a.Header.Get("Retry-After") != "" {
+		t.Errorf("a decider's own decider_busy: %s", a.Status)
+	}
+}
+
+func TestLimitUDPFlows(t *testing.T) {
+	t.Parallel()
+	l := limited(t, withSOCKS(allow(publicAddr)), networkproxy.Limits{UDPFlows: 2})
+	echo := testnet.EchoUDP(t, "127.0.0.1")
+	u := l.associate()
+	for port := range uint16(6) {
+		l.net.MapUDP(netip.AddrPortFrom(netip.MustParseAddr(publicAddr), port+1), echo)
+		u.send(wireHost(publicAddr, port+1), "ping")
+		u.expect("ping", fmt.Sprintf("%s:%d", publicAddr, port+1))
+	}
+	eventually(t, "two flows are left", func() bool { return l.LiveTargets() == 2 })
+}
+
+func TestLimitRecord(t *testing.T) {
+	t.Parallel()
+	l := limited(t, allow(), networkproxy.Limits{Record: 3})
+	s, err := l.OpenSession(t.Context(), networkproxy.Attribution{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := wireTo(t, s.HTTPAddr())
+	for i := range 5 {
+		w.get(fmt.Sprintf("http://host%d.example/", i))
+		w.answer("GET")
+	}
+	for _, list := range [][]networkproxy.BlockedRequest{l.Blocked(), s.Blocked()} {
+		if len(list) != 3 || list[0].Host != "host2.example" || list[2].Host != "host4.example" {
+			t.Errorf("kept: %+v", list)
+		}
+	}
+	var all struct{ Total, Limit int }
+	if a := l.adminWire(t, "GET", "/blocked", ""); json.Unmarshal([]byte(a.body), &all) != nil || all.Total != 5 || all.Limit != 3 {
+		t.Errorf("%s", a.body)
+	}
+}
+
+// What comes from outside into a line of the log is bounded.
+func TestLimitLogText(t *testing.T) {
+	t.Parallel()
+	l := limited(t, allow("o.example"), networkproxy.Limits{LogText: 20})
+	w := l.wire(t)
+	w.send("GET http://" + strings.Repeat("a.", 2000) + "/ HTTP/1.1\r\nHost: x\r\n\r\n")
+	if a := w.answer("GET"); a.StatusCode != 400 {
+		t.Fatal(a.Status)
+	}
+	l.logged(t, "malformed request")
+	for line := range strings.Lines(l.log.String()) {
+		if strings.Contains(line, "malformed request") && (len(line) > 250 || strings.Contains(line, "a.a.a.a.a.a.a.")) {
+			t.Errorf("%d bytes: %s", len(line), line)
+		}
+	}
+}
+
+// A client that goes from host to host does not leave more connections behind
+// than the limit.
+func TestLimitIdleUpstream(t *testing.T) {
+	t.Parallel()
+	l := limited(t, allow("*.example"), networkproxy.Limits{IdleUpstream: 2})
+	for i := range 6 {
+		l.origin(fmt.Sprintf("host%d.example", i), uint16(8000+i), func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+	}
+	w := l.wire(t)
+	for i := range 6 {
+		w.get(fmt.Sprintf("http://host%d.example:%d/", i, 8000+i))
+		if a := w.answer("GET"); a.body != "ok" {
+			t.Fatalf("%s %q", a.Status, a.body)
+		}
+	}
+	eventually(t, "two connections are kept", func() bool { return l.LiveTargets() == 2 })
+}

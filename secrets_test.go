@@ -1,0 +1,247 @@
+// What may be a secret stays where the client put it: it is in no log, no
+// record, no metric and no error.
+
+package networkproxy_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// secret marks everything that must not be found again.
+const secret = "S3cr3tM4rker"
+
+// TestLogsCarryNoSecrets sends secrets in every place that a request has for
+// them, by every protocol and to every end.
+func TestLogsCarryNoSecrets(t *testing.T) {
+	t.Parallel()
+	var jsonLog logBuffer
+	adminToken := secret + "-of-the-admin"
+	l := start(t, withSOCKS(allow("*.example")), func(b *networkproxy.Builder) {
+		debug := &slog.HandlerOptions{Level: slog.LevelDebug}
+		text := newLab(t).log
+		b.Logger(slog.New(both{slog.NewTextHandler(text, debug), slog.NewJSONHandler(&jsonLog, debug)})).
+			AdminToken(adminToken).
+			PolicyDecider(func(_ context.Context, r networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+				if r.Host == "panic.test" {
+					panic("no")
+				}
+				return networkproxy.Deny("no\x1b[31m\x00\r\nforged=1"), nil
+			})
+		t.Cleanup(func() { checkLog(t, text.String()) })
+	})
+	l.scripted("o.example", emptyAnswer)
+	l.host("tunnel.example", 443, testnet.Echo(t).Addr())
+	l.dns.Set("gone.example", testnet.NXDomain())
+	for i, answer := range []string{
+		"HTTP/1.1 200 OK\r\nSet-Cookie " + secret + "\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nSet-Cookie: \x00" + secret + "\x1b[2J\r\n\r\n",
+		"HTTP/1.1 " + secret + "\r\n\r\n",
+		secret + "\x1b[2J\r\n\r\n",
+		"HTTP/1.1 200 OK\r\n " + secret + "\r\n\r\n",
+		"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\nSet-Cookie: " + secret + "\r\n\r\n",
+	} {
+		l.serve(fmt.Sprintf("odd%d.example", i), uint16(8000+i), func(c *net.TCPConn) {
+			c.Read(make([]byte, 4096))
+			io.WriteString(c, answer)
+			c.CloseWrite()
+			io.Copy(io.Discard, c)
+		})
+	}
+	session, err := l.OpenSession(t.Context(), networkproxy.Attribution{Command: "curl"})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	basic := base64.StdEncoding.EncodeToString([]byte("user:" + secret))
+	fields := []string{
+		"Authorization: Bearer " + secret, "Proxy-Authorization: Basic " + basic, "Cookie: a=" + secret,
+		"X-Api-Key: " + secret, "X-Unix-Socket: ",
+	}
+	send := func(text string) {
+		w := l.wire(t)
+		w.send(text)
+		w.CloseWrite()
+		w.rest()
+		w.Close()
+	}
+	query := "/p?token=" + secret + "&" + secret
+	for _, host := range []string{
+		"o.example", "gone.example", "closed.example:81", "no.test", "panic.test", "127.0.0.1", "a..example",
+		"odd0.example:8000", "odd1.example:8001", "odd2.example:8002", "odd3.example:8003", "odd4.example:8004", "odd5.example:8005",
+		"user:" + secret + "@o.example", secret + "@o.example", "o.example:" + secret, "o.example:port" + secret,
+	} {
+		for _, extra := range [][]string{nil, {"Connection: Upgrade", "Upgrade: x"}} {
+			for _, body := range []string{"", secret} {
+				head := append(extra, fmt.Sprint("Content-Length: ", len(body)))
+				// With credentials for the proxy, which nobody has, and without.
+				for _, credentials := range [][]string{fields[:1], fields} {
+					send("POST http://" + host + query + " HTTP/1.1\r\nHost: o.example\r\n" + lines(append(credentials, head...)) + "\r\n" + body)
+				}
+			}
+		}
+	}
+	for _, target := range []string{
+		"tunnel.example:443", "no.test:443", "gone.example:443", "user:" + secret + "@o.example:443", "o.example:443?" + secret,
+		"o.example:443/" + secret, "http://o.example" + query, "o.example:443#" + secret,
+	} {
+		send("CONNECT " + target + " HTTP/1.1\r\nHost: o.example\r\n" + lines(fields[2:]) + "\r\n" + secret)
+	}
+	// What is no request at all.
+	for _, text := range []string{
+		"GET " + query + " HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET http://o.example" + query + "\r\n\r\n",
+		"GET http://o.example" + query + " x HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET http://o.example" + query + " HTTP/9.9\r\nHost: x\r\n\r\n",
+		"GET http://o.example" + query + "%zz HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET http://o.ex%zzample" + query + " HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET http://o.example:" + secret + "/ HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET https://o.example" + query + " HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET ftp://u:" + secret + "@o.example/ HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET http:" + secret + " HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET http://o.example/ HTTP/1.1\r\nHost: x\r\nAuthorization Bearer " + secret + "\r\n\r\n",
+		"GET http://o.example/ HTTP/1.1\r\nHost: x\r\nAuthorization Bearer " + secret + ": 1\r\n\r\n",
+		"GET http://o.example/ HTTP/1.1\r\nHost: u:" + secret + "@x\r\n\r\n",
+		"GET http://o.example/ HTTP/1.1\r\nHost: x\r\nCookie: \x00" + secret + "\r\n\r\n",
+		"GET http://o.example/ HTTP/1.1\r\nHost: x\r\nCookie: a\n" + secret + "\r\n\r\n",
+		"GET http://o.example/ HTTP/1.1\r\nHost: x\r\n " + secret + "\r\n\r\n",
+		secret + "\r\n\r\n", "\x16\x03\x01" + secret, "\x05\x01\x00" + secret,
+		"GET http://\x1b[2Jo.example/?" + secret + " HTTP/1.1\r\nHost: x\r\n\r\n",
+	} {
+		send(text)
+	}
+	// SOCKS5: passwords, and names that are none.
+	for _, text := range []string{
+		"\x05\x01\x02\x01\x04user" + string(rune(len(secret))) + secret,
+		"\x04\x01" + secret, "GET /?" + secret + " HTTP/1.1\r\n\r\n",
+	} {
+		c := l.socks()
+		io.WriteString(c, text)
+		c.CloseWrite()
+		io.Copy(io.Discard, c)
+	}
+	for _, name := range []string{"user:" + secret + "@o.example", "o.example/?" + secret, "no.test", "gone.example", "\x1b[2J.example"} {
+		for _, command := range []byte{socksConnect, socksBind} {
+			l.request(command, wireName(name, 80))
+		}
+	}
+	u := l.associate()
+	u.send(wireName("user:"+secret+"@o.example", 53), secret)
+	u.send(wireName("no.test", 53), secret)
+	// A session's token, right, wrong and on another session's listener.
+	for _, token := range []string{session.Token(), secret} {
+		c := "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("session:"+token))
+		for _, host := range []string{"o.example", "no.test", "gone.example"} {
+			send("GET http://" + host + query + " HTTP/1.1\r\nHost: x\r\n" + c + "\r\n\r\n")
+		}
+	}
+	// The host's own requests.
+	client := &http.Client{Transport: l.Transport(networkproxy.Attribution{})}
+	for _, url := range []string{"http://no.test" + query, "http://gone.example" + query, "http://u:" + secret + "@no.test/", "ftp://o.example" + query, "http://a..example" + query} {
+		r, err := http.NewRequestWithContext(t.Context(), "POST", url, strings.NewReader(secret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", secret)
+		_, err = client.Transport.RoundTrip(r)
+		if err == nil || strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: error %v", url, err)
+		}
+		var refused *networkproxy.RefusedError
+		if errors.As(err, &refused) && strings.Contains(fmt.Sprintf("%+v", refused), secret) {
+			t.Errorf("%s: %+v", url, refused)
+		}
+	}
+	// The admin API, with its token and with guesses.
+	right := "Authorization: Bearer " + adminToken
+	for _, field := range []string{right, "Authorization: Bearer " + secret, "Origin: https://" + secret} {
+		for _, path := range []string{"/health", "/explain?url=http://u:" + secret + "@o.example/?" + secret, "/explain?url=" + secret + "://", "/" + secret} {
+			l.adminWire(t, "GET", path, "", field)
+		}
+		l.adminWire(t, "POST", "/mode", `{"mode":"`+secret+`"}`, field)
+		l.adminWire(t, "POST", "/reload", secret, field)
+	}
+
+	for _, path := range []string{"/blocked", "/metrics", "/config", "/health", "/patterns", "/grants"} {
+		a := l.adminWire(t, "GET", path, "", right)
+		if a.StatusCode != 200 {
+			t.Errorf("%s: %s", path, a.Status)
+		}
+		clean(t, path, a.body, session.Token())
+	}
+	records, err := json.Marshal([]any{l.Blocked(), session.Blocked(), l.Warnings()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clean(t, "the record", string(records), session.Token())
+	if len(l.Blocked()) < 20 {
+		t.Errorf("only %d refusals were recorded", len(l.Blocked()))
+	}
+	for _, b := range l.Blocked() {
+		if strings.ContainsFunc(b.Host+b.Method+string(b.Reason), isControl) {
+			t.Errorf("control bytes in the record: %+v", b)
+		}
+	}
+	l.Close()
+	clean(t, "the log as JSON", jsonLog.String(), session.Token())
+	checkLog(t, jsonLog.String())
+	for line := range strings.Lines(jsonLog.String()) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("no JSON: %s", line)
+		}
+	}
+}
+
+// checkLog looks for what must not be in a log, and for enough of what must.
+func checkLog(t *testing.T, log string) {
+	clean(t, "the log", log, secret)
+	for _, what := range []string{"refused", "malformed request", "failed", "tunnel", "no.test", "decider panicked"} {
+		if !strings.Contains(log, what) {
+			t.Errorf("the log says nothing of %q: nothing was tested", what)
+		}
+	}
+}
+
+// clean fails the test where a text has a secret, or a control byte that does
+// not end a line.
+func clean(t *testing.T, name, text, token string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		bare := strings.TrimSuffix(line, "\n")
+		if strings.Contains(line, secret) || strings.Contains(line, token) ||
+			strings.Contains(line, base64.StdEncoding.EncodeToString([]byte("user:"+secret))) || strings.ContainsFunc(bare, isControl) {
+			t.Errorf("in %s: %q", name, line)
+		}
+	}
+}
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 }
+
+// both is a handler of log records that is two.
+type both struct{ a, b slog.Handler }
+
+func (h both) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h both) Handle(ctx context.Context, r slog.Record) error {
+	return errors.Join(h.a.Handle(ctx, r.Clone()), h.b.Handle(ctx, r))
+}
+
+func (h both) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return both{h.a.WithAttrs(attrs), h.b.WithAttrs(attrs)}
+}
+
+func (h both) WithGroup(name string) slog.Handler {
+	return both{h.a.WithGroup(name), h.b.WithGroup(name)}
+}
