@@ -59,6 +59,7 @@ func (e *enforcer) decide(ctx context.Context, req *request) Verdict {
 	req.overlay = req.from.overlay // of whichever listener made the request
 	for {
 		p := e.current.Load()
+		req.under = p
 		v, miss := p.judge(&req.query, e.standingApproval(), nil)
 		if !miss || e.asking.decider == nil {
 			return v

@@ -46,6 +46,7 @@ type request struct {
 	query
 	client netip.AddrPort
 	from   *entrance
+	under  *policy // that it was decided under; nil before
 }
 
 // public is the request as a decider sees it.

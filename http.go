@@ -247,7 +247,7 @@ func (h *httpProxy) tunnel(x *exchange, client *clientConn, target *liveConn, re
 // relay is the one place where bytes of a tunnel flow, whatever protocol
 // opened it.
 func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Options) {
-	check := &nameCheck{enforcer: e, req: req, policy: e.current.Load()}
+	check := &nameCheck{enforcer: e, req: req, policy: req.under}
 	defer check.allowed() // whatever ended it, if not a refusal
 	if check.applies() {
 		opts.Inspect = check.inspect

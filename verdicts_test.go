@@ -203,6 +203,12 @@ func (l *verdictLab) recorded() []networkproxy.BlockedRequest {
 	return refusals
 }
 
+func (l *verdictLab) anyRecorded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.refusals) > 0
+}
+
 func (l *verdictLab) overHTTP(t *testing.T, addr, target string) outcome {
 	w := wireTo(t, addr)
 	defer w.Close()
@@ -290,17 +296,19 @@ func (l *verdictLab) overUDP(t *testing.T, target string) outcome {
 	if !ok {
 		return inexpressible
 	}
-	before := l.tally()
+	before, dropped := l.tally(), l.Dropped()
 	u := l.associate()
 	defer u.conn.Close()
 	defer u.control.Close()
 	u.send(destination, "ping")
-	var after tally
+	passed, refused := false, false
 	eventually(t, "the datagram is accounted for", func() bool {
-		after = l.tally()
-		return after.Allowed > before.Allowed || after.Dropped > before.Dropped
+		passed = l.tally().Allowed > before.Allowed
+		// A refusal is recorded behind the drop.
+		refused = l.Dropped()["malformed"] > dropped["malformed"] || l.anyRecorded()
+		return passed || refused
 	})
-	return l.withoutHTTP(t, target, after.Allowed > before.Allowed, after.Dropped > before.Dropped)
+	return l.withoutHTTP(t, target, passed, refused)
 }
 
 // withoutHTTP is the outcome of an entry that tells no reason.
