@@ -117,7 +117,7 @@ func (b *Builder) ConfigSource(load func(ctx context.Context) (Config, error)) *
 		return b.fail("ConfigSource: the function is nil")
 	}
 	return b.source(func(ctx context.Context) (*sourced, error) {
-		c, err := load(ctx)
+		c, err := guardedLoad(ctx, load)
 		if err != nil {
 			return nil, fmt.Errorf("networkproxy: the configuration source failed: %w", err)
 		}
@@ -270,7 +270,7 @@ func (b *Builder) Resolver(r Resolver) *Builder {
 	if r == nil {
 		return b.fail("Resolver: the resolver is nil")
 	}
-	b.settings.resolver = r
+	b.settings.resolver = guardResolver(r)
 	return b
 }
 
@@ -281,7 +281,7 @@ func (b *Builder) Logger(l *slog.Logger) *Builder {
 	if l == nil {
 		return b.fail("Logger: the logger is nil; leave it out to discard")
 	}
-	b.settings.log = l
+	b.settings.log = slog.New(guardedHandler{l.Handler()})
 	return b
 }
 

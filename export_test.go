@@ -67,6 +67,9 @@ func (h *Handle) LiveTargets() int {
 	return len(h.enforcer.live.conns)
 }
 
+// LiveClients is how many connections of clients are open.
+func (h *Handle) LiveClients() int { return h.live.Len() }
+
 // HideOpen keeps the changes of the policy to come from finding what is open
 // now, as if their cuts never came.
 func (h *Handle) HideOpen() {

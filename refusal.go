@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 
+	"example.com/networkproxy/internal/http1"
 	"example.com/networkproxy/internal/ipclass"
 	"example.com/networkproxy/internal/pindial"
 )
@@ -97,6 +98,7 @@ const (
 	reasonDNSFailure     Reason = "dns_failure"
 	reasonConnectFailure Reason = "connect_failure"
 	reasonUpstreamError  Reason = "upstream_error"
+	reasonInvalidContent Reason = "invalid_content" // of the client's: not framed as it says, or cut short
 	reasonTimeout        Reason = "timeout"
 )
 
@@ -104,8 +106,11 @@ const (
 func failureStatus(err error) (int, Reason) {
 	var resolve *pindial.ResolveError
 	var connect *pindial.ConnectError
+	var content *http1.ContentError
 	timeout := errors.Is(err, os.ErrDeadlineExceeded) || isTimeout(err)
 	switch {
+	case errors.As(err, &content):
+		return http.StatusBadRequest, reasonInvalidContent
 	case errors.As(err, &resolve):
 		return http.StatusBadGateway, reasonDNSFailure
 	case timeout:

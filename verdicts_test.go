@@ -1,5 +1,6 @@
 // The verdict table: what the policy says of every spelling of a target that
-// somebody might try, as data, so that every way in can be run over it.
+// somebody might try, as data, so that every way in can be run over it. What
+// does not depend on a list is in networkproxytest.
 
 package networkproxy_test
 
@@ -18,6 +19,7 @@ import (
 
 	"example.com/networkproxy"
 	"example.com/networkproxy/internal/testnet"
+	"example.com/networkproxy/networkproxytest"
 )
 
 // outcome is what became of one request. The zero value means that it reached
@@ -39,9 +41,8 @@ func denied(rule string) outcome {
 	return outcome{reason: networkproxy.ReasonDenied, source: networkproxy.SourceBaselinePolicy, rule: rule}
 }
 
-// verdictCase is one row. In a target, {http}, {admin} and {socks} stand for
-// the ports of the proxy's own listeners, and {self} for an address of this
-// machine.
+// verdictCase is one row. A target may have the placeholders of
+// networkproxytest.Expand.
 type verdictCase struct {
 	target string
 	want   outcome
@@ -133,7 +134,6 @@ func runVerdicts(t *testing.T, table verdictTable, way way) {
 // verdictLab is a lab in which every address leads to one web server.
 type verdictLab struct {
 	*lab
-	self   string
 	opened *networkproxy.Session
 	built  *networkproxy.NetworkProxy
 
@@ -154,16 +154,7 @@ func (l *verdictLab) session(t *testing.T) *networkproxy.Session {
 }
 
 func newVerdictLab(t *testing.T, table verdictTable) *verdictLab {
-	l := &verdictLab{self: "127.0.0.1"}
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() {
-			l.self = p.Addr().String()
-		}
-	}
+	l := new(verdictLab)
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "reached") }))
 	t.Cleanup(origin.Close)
 	echo := testnet.EchoUDP(t, "127.0.0.1")
@@ -187,12 +178,7 @@ func newVerdictLab(t *testing.T, table verdictTable) *verdictLab {
 	return l
 }
 
-func (l *verdictLab) fill(target string) string {
-	_, httpPort, _ := net.SplitHostPort(l.HTTPAddr())
-	_, adminPort, _ := net.SplitHostPort(l.AdminAddr())
-	_, socksPort, _ := net.SplitHostPort(l.SOCKSAddr())
-	return strings.NewReplacer("{http}", httpPort, "{admin}", adminPort, "{socks}", socksPort, "{self}", l.self).Replace(target)
-}
+func (l *verdictLab) fill(target string) string { return networkproxytest.Expand(target, l.Handle) }
 
 // recorded takes what was refused since the last call.
 func (l *verdictLab) recorded() []networkproxy.BlockedRequest {
@@ -528,57 +514,11 @@ var verdictTables = []verdictTable{
 	},
 }
 
-// malformedCases are no targets, whatever the configuration.
-var malformedCases = refusedAs(malformed,
-	// Brackets, colons and ports.
-	":80", "[]:80", "[:80", "]:80", "[::1:80", "[::1]80", "::1:80", "[::1]:80:80", "[127.0.0.1]:80", "[allowed.example]:80",
-	"[:::1]:80", "[::1::]:80", "[12345::1]:80", "[1:2:3:4:5:6:7:8:9]:80", "[::256.0.0.1]:80", "[::127.0.0.01]:80",
-	"allowed.example:", "allowed.example:0", "allowed.example:00", "allowed.example:080", "allowed.example:65536",
-	"allowed.example:99999999999999999999", "allowed.example:-1", "allowed.example:+80", "allowed.example:0x50", "allowed.example:http",
-	"allowed.example:80:80", "allowed.example:８０", "allowed.example:8 0", "::", ":",
-	// Labels.
-	"allowed..example:80", ".allowed.example:80", "allowed.example..:80", ".:80", "..:80", "-allowed.example:80", "allowed-.example:80",
-	strings.Repeat("a", 64)+".example:80", longName(254)+":80", strings.Repeat("a.", 600)+"example:80",
-	// Characters.
-	"allowed .example:80", "allowed.example\t:80", "allowed\x00.example:80", "allowed.example\x00.evil.example:80", "allowed\x01.example:80",
-	"allowed.example\x7f:80", "allowed\r.example:80", "user@allowed.example:80", "user:secret@allowed.example:80", "allowed.example@other.example:80",
-	"allowed.example\\other.example:80", "allowed.example#other.example:80", "*.wild.example:80", "*:80", "allowed.example,other.example:80",
-	"allowed.example;other.example:80", "allowed.example|other.example:80", `"allowed.example":80`, "<allowed.example>:80", "$(id).example:80",
-	"`id`.example:80", "{allowed}.example:80", "allowed=.example:80", "allowed+.example:80", "allowed!.example:80", "allowed'.example:80",
-	"allowed.example&:80", "allowed^.example:80",
-	// Escapes.
-	"allowed%2eexample:80", "%61llowed.example:80", "allowed.example%00:80", "allowed.example%00.other.example:80", "allowed.example%20:80",
-	"b%C3%BCcher.example:80", "%6c%6f%63alhost:80", "127%2e0.0.1:80", "allowed.example%3a80:80", "allowed.example%:80",
-	// Internationalised names.
-	"\xff.example:80", "xn--a.example:80", "xn--.example:80", "\u202eallowed.example:80", "a\u0338\u0338.b\u200dc:80",
-	// What inet_aton reads as an address.
-	"2130706433:80", "127.1:80", "127.0.1:80", "0x7f.1:80", "0x7f000001:80", "0X7F000001:80", "0177.0.0.1:80", "017700000001:80",
-	"0x7f.0x0.0x0.0x1:80", "127.0.0.01:80", "127.0.0.0x1:80", "127.0.0.1.:80", "0:80", "00:80", "0x0:80", "0x:80", "1:80", "08:80", "0b1:80",
-	"256.256.256.256:80", "127.0.0.256:80", "1.2.3:80", "1.2.3.4.5:80", "4294967296:80", "0xA9FEA9FE:80", "169.254.43518:80", "10.0x1:80",
-	"0300.0250.1:80", "allowed.1:80", "allowed.0x1:80", "１２７.0.0.1:80", "①②⑦.⓪.⓪.①:80", "127。0。0。1:80", "127.0.0.１:80", "０x7f.1:80",
-)
-
-// localCases name this machine, or what is not public, and no list has them.
-var localCases = refusedAs(local,
-	"localhost:80", "LOCALHOST:80", "LocalHost.:80", "a.localhost:80", "a.b.LOCALHOST.:80", "ｌｏｃａｌｈｏｓｔ:80", "localhost。:80", "_x.localhost:443",
-	// IPv4
-	"127.0.0.1:80", "127.0.0.2:80", "127.255.255.254:80", "0.0.0.0:80", "0.1.2.3:80", "10.0.0.1:80", "172.16.0.1:80", "172.31.255.255:80",
-	"192.168.1.1:80", "169.254.169.254:80", "100.64.0.1:80", "100.127.255.255:80", "192.0.0.1:80", "192.0.0.192:80", "192.0.2.1:80",
-	"192.88.99.1:80", "198.18.0.1:80", "198.19.255.255:80", "198.51.100.1:80", "203.0.113.1:80", "224.0.0.1:80", "239.255.255.250:1900",
-	"240.0.0.1:80", "255.255.255.255:80", "168.63.129.16:80",
-	// IPv6
-	"[::]:80", "[::1]:80", "[0:0:0:0:0:0:0:1]:80", "[0000:0000:0000:0000:0000:0000:0000:0001]:80", "[::1%25lo]:80", "[fe80::1]:80",
-	"[fe80::1%25eth0]:80", "[FE80::1%251]:80", "[fc00::1]:80", "[fd00:ec2::254]:80", "[fec0::1]:80", "[ff02::1]:80", "[ff05::2]:80", "[100::1]:80",
-	"[2001:db8::1]:80", "[3fff::1]:80", "[5f00::1]:80", "[4000::1]:80", "[8000::1]:80", "[2001:10::1]:80", "[2001:20::1]:80", "[2620:4f:8000::1]:80",
-	// IPv4 inside IPv6: mapped, compatible, translated, NAT64, 6to4, Teredo, ISATAP
-	"[::ffff:127.0.0.1]:80", "[::ffff:7f00:1]:80", "[::FFFF:10.0.0.1]:80", "[::ffff:169.254.169.254]:80", "[::ffff:0.0.0.0]:80",
-	"[0:0:0:0:0:ffff:7f00:0001]:80", "[::ffff:127.0.0.1%25lo]:80", "[::127.0.0.1]:80", "[::7f00:1]:80", "[::8.8.8.8]:80", "[::ffff:0:127.0.0.1]:80",
-	"[::ffff:0:8.8.8.8]:80", "[64:ff9b::127.0.0.1]:80", "[64:ff9b::a00:1]:80", "[64:ff9b::169.254.169.254]:80", "[64:ff9b:1::1]:80",
-	"[64:ff9b:1::808:808]:80", "[2002:7f00:1::]:80", "[2002:a00:1::1]:80", "[2002:c0a8:101::1]:80", "[2002:a9fe:a9fe::1]:80", "[2001::1]:80",
-	"[2001:0:4136:e378:8000:63bf:3fff:fdd2]:80", "[2606:4700::5efe:10.0.0.1]:80", "[2606:4700::200:5efe:7f00:1]:80", "[fe80::5efe:10.0.0.1]:80",
-	"[2002:808:808::5efe:10.0.0.1]:80",
-	// The proxy itself.
-	"127.0.0.1:{http}", "127.0.0.1:{admin}", "localhost:{admin}", "[::1]:{admin}", "[::ffff:127.0.0.1]:{http}", "0.0.0.0:{admin}", "{self}:{admin}",
+// malformedCases and localCases are the corpus of the conformance kit, which
+// hosts run over their own embeddings, with the same verdicts.
+var (
+	malformedCases = refusedAs(malformed, networkproxytest.Malformed()...)
+	localCases     = refusedAs(local, networkproxytest.Local()...)
 )
 
 // listedCases depend on the lists of the table "listed".
@@ -734,9 +674,7 @@ func TestVerdictTables(t *testing.T) {
 			seen[c.target] = true
 		}
 	}
-	for _, n := range []int{253, 254} {
-		if got := len(longName(n)); got != n {
-			t.Errorf("longName(%d) has %d bytes", n, got)
-		}
+	if got := len(longName(253)); got != 253 {
+		t.Errorf("longName(253) has %d bytes", got)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +22,8 @@ type requestBody struct {
 	mu     sync.Mutex
 	ended  bool // EOF or an error was seen
 	closed bool
+
+	broken atomic.Bool // an error other than EOF was seen: nobody knows where a next request would start
 }
 
 // errBodyClosed is what a read returns after the answer has ended.
@@ -40,6 +43,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.ended = true
 		if err == io.EOF {
 			b.w.conn.watch.arm()
+		} else {
+			b.broken.Store(true)
 		}
 	}
 	return n, err
@@ -72,7 +77,7 @@ func (b *requestBody) drain() bool {
 	defer b.mu.Unlock()
 	b.closed = true
 	if b.ended {
-		return true
+		return !b.broken.Load()
 	}
 	if b.expects && !b.w.continued() {
 		return false // the client may send it or not: there is no telling

@@ -3,6 +3,7 @@
 package http1
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,7 +13,7 @@ import (
 type pool struct {
 	mu     sync.Mutex
 	conns  map[string][]*upstream
-	idle   int         // how many there are
+	idle   int         // all of them
 	made   uint64      // counts closeAll: what was made before it is not kept
 	expiry *time.Timer // runs while there are connections
 }
@@ -20,6 +21,7 @@ type pool struct {
 const (
 	defaultIdleTimeout = 90 * time.Second
 	defaultIdlePerAddr = 256
+	defaultIdle        = 512
 )
 
 func (p *pool) epoch() uint64 {
@@ -43,28 +45,52 @@ func (p *pool) get(addr string) *upstream {
 }
 
 func (p *pool) put(c *upstream) {
-	most, timeout := c.transport.MaxIdlePerAddr, c.transport.IdleTimeout
+	most, all, timeout := c.transport.MaxIdlePerAddr, c.transport.MaxIdle, c.transport.IdleTimeout
 	if most == 0 {
 		most = defaultIdlePerAddr
+	}
+	if all == 0 {
+		all = defaultIdle
 	}
 	if timeout == 0 {
 		timeout = defaultIdleTimeout
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	full := c.transport.MaxIdle > 0 && p.idle >= c.transport.MaxIdle
-	if c.epoch != p.made || full || len(p.conns[c.addr]) >= most {
+	if c.epoch != p.made || len(p.conns[c.addr]) >= most {
 		c.close()
 		return
 	}
 	if p.conns == nil {
 		p.conns = make(map[string][]*upstream)
 	}
+	if p.idle >= all {
+		p.dropOldest()
+	}
 	c.idle = time.Now()
-	p.conns[c.addr] = append(p.conns[c.addr], c)
 	p.idle++
+	p.conns[c.addr] = append(p.conns[c.addr], c)
 	if p.expiry == nil {
 		p.expiry = time.AfterFunc(timeout, func() { p.expire(timeout) })
+	}
+}
+
+// dropOldest makes room for a connection: descriptors are few, and a client
+// may go through hosts faster than their connections expire. p.mu is held.
+func (p *pool) dropOldest() {
+	var oldest *upstream
+	for _, list := range p.conns {
+		// The one used longest ago is first.
+		if len(list) > 0 && (oldest == nil || list[0].idle.Before(oldest.idle)) {
+			oldest = list[0]
+		}
+	}
+	oldest.close()
+	p.idle--
+	if list := p.conns[oldest.addr]; len(list) > 1 {
+		p.conns[oldest.addr] = slices.Delete(list, 0, 1)
+	} else {
+		delete(p.conns, oldest.addr)
 	}
 }
 
@@ -81,9 +107,9 @@ func (p *pool) expire(timeout time.Duration) {
 		n := 0 // the ones used longest ago are first
 		for n < len(list) && !list[n].idle.After(old) {
 			list[n].close()
+			p.idle--
 			n++
 		}
-		p.idle -= n
 		if list = list[n:]; len(list) == 0 {
 			delete(p.conns, addr)
 			continue

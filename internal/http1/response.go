@@ -127,7 +127,7 @@ func (w *response) decideFraming() {
 	if w.framing != framedLength && w.framing != framedNot {
 		h.Del("Content-Length")
 	}
-	if w.req.Close || namesClose(h["Connection"]) || w.conn.server.draining.Load() {
+	if w.req.Close || namesClose(h["Connection"]) || w.body.broken.Load() || w.conn.server.draining.Load() {
 		w.close = true
 	}
 }

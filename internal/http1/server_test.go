@@ -464,6 +464,19 @@ func TestUnreadContent(t *testing.T) {
 	if got := raw(t, addr, b.String()); strings.Count(got, "HTTP/1.1 200") != 3 {
 		t.Errorf("%q", got)
 	}
+	// Behind content that is not framed as it says, nobody knows where a next
+	// request would start.
+	addr = serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		_, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, err)
+	})
+	next := "GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
+	for _, content := range []string{"five\r\n", "5\r\nhello you\r\n0\r\n\r\n", "0\r\nno field\r\n\r\n"} {
+		got := raw(t, addr, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"+content+next+next)
+		if strings.Count(got, "HTTP/1.1") != 1 || !strings.Contains(got, "Connection: close") {
+			t.Errorf("%q: %q", content, got)
+		}
+	}
 	// Too much to read for nothing: the connection ends, and the answer arrives.
 	big := make([]byte, 8<<20)
 	rand.Read(big)

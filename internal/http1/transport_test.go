@@ -11,7 +11,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -360,4 +362,64 @@ func TestIdleConnectionsExpire(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-ended
+}
+
+// TestIdleConnectionsAreBounded: who asks many hosts in turn does not hold
+// their connections.
+func TestIdleConnectionsAreBounded(t *testing.T) {
+	t.Parallel()
+	const most = 3
+	var mu sync.Mutex
+	open := make(map[net.Conn]bool)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") }))
+	s.Config.ConnState = func(c net.Conn, state http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch state {
+		case http.StateNew:
+			open[c] = true
+		case http.StateClosed:
+			delete(open, c)
+		}
+	}
+	s.Start()
+	defer s.Close()
+	tr := &Transport{MaxIdle: most, Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", s.Listener.Addr().String())
+	}}
+	defer tr.CloseIdleConnections()
+	dialed := func() int {
+		tr.pool.mu.Lock()
+		defer tr.pool.mu.Unlock()
+		n := 0
+		for _, list := range tr.pool.conns {
+			n += len(list)
+		}
+		if n != tr.pool.idle {
+			t.Errorf("%d connections, %d counted", n, tr.pool.idle)
+		}
+		return n
+	}
+	for i := range 20 {
+		if _, _, err := fetch(tr, request(t, "GET", fmt.Sprintf("http://h%d.example/", i%7), nil)); err != nil {
+			t.Fatal(err)
+		}
+		if n := dialed(); n != min(i+1, most) {
+			t.Errorf("after %d hosts: %d idle connections", i+1, n)
+		}
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		mu.Lock()
+		n := len(open)
+		mu.Unlock()
+		if n <= most {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections are open at the origin", n)
+		}
+		runtime.Gosched()
+	}
 }

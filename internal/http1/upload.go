@@ -5,7 +5,6 @@ package http1
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httputil"
@@ -58,26 +57,46 @@ func (u *upload) begin() error {
 }
 
 func (u *upload) run() {
-	defer close(u.done)
-	defer u.r.Body.Close()
-	// The head goes out by itself: the origin may answer it while the client
-	// is still thinking about the content.
-	err := u.c.bw.Flush()
-	if err == nil && u.expects && !u.permitted() {
-		return
-	}
-	if err == nil {
-		err = u.send()
-	}
-	if err == nil {
-		err = u.c.bw.Flush()
-	}
+	err := u.sendAll()
+	u.r.Body.Close()
 	u.whole.Store(err == nil)
+	close(u.done)
 	if err != nil && u.refused != nil {
 		// The content ended wrongly: only a cut connection tells the origin.
+		// It comes last, so that who waits for the answer finds the cause.
 		u.c.close()
 	}
 }
+
+// sendAll sends what the request has, as far as the origin lets it.
+func (u *upload) sendAll() error {
+	// The head goes out by itself: the origin may answer it while the client
+	// is still thinking about the content.
+	if err := u.c.bw.Flush(); err != nil {
+		return err
+	}
+	if u.expects && !u.permitted() {
+		return errNotPermitted
+	}
+	if err := u.send(); err != nil {
+		return err
+	}
+	return u.c.bw.Flush()
+}
+
+// errNotPermitted ends a request whose content the origin did not want.
+var errNotPermitted = errors.New("http1: the origin has refused the content")
+
+// ContentError is what is wrong with the content of a request, as its Body
+// tells it: it broke off, or is not framed as it says.
+type ContentError struct{ Err error }
+
+func (e *ContentError) Error() string {
+	return "the client's content could not be read: " + e.Err.Error()
+}
+
+// Unwrap returns Err.
+func (e *ContentError) Unwrap() error { return e.Err }
 
 // permitted waits for the 100 that was asked for. An answer in its place
 // refuses the content; silence permits it (RFC 9110 section 10.1.1).
@@ -153,7 +172,7 @@ func (u *upload) cause(err error) error {
 		return err
 	}
 	if _, ended := u.ended(); ended && u.refused != nil {
-		return fmt.Errorf("the client's content could not be read: %w", u.refused)
+		return &ContentError{u.refused}
 	}
 	return err
 }

@@ -24,20 +24,32 @@ const leakPatience = 5 * time.Second
 func Leaks(tb testing.TB) {
 	tb.Helper()
 	goroutines, files := goroutineStacks(), openFiles()
-	tb.Cleanup(func() {
-		deadline := time.Now().Add(leakPatience)
-		for wait := time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-			report := leaked(goroutines, files)
-			if report == "" {
-				return
-			}
-			if time.Now().After(deadline) {
-				tb.Error(report)
-				return
-			}
-			<-time.After(wait)
+	tb.Cleanup(func() { awaitGone(tb, goroutines, files) })
+}
+
+// Settles runs f and fails the test if what f began, goroutines and descriptors, is not gone within 5 seconds. Like Leaks
+// it is for a test that does not run in parallel.
+func Settles(tb testing.TB, f func()) {
+	tb.Helper()
+	goroutines, files := goroutineStacks(), openFiles()
+	f()
+	awaitGone(tb, goroutines, files)
+}
+
+func awaitGone(tb testing.TB, goroutines, files map[string]string) {
+	tb.Helper()
+	deadline := time.Now().Add(leakPatience)
+	for wait := time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		report := leaked(goroutines, files)
+		if report == "" {
+			return
 		}
-	})
+		if time.Now().After(deadline) {
+			tb.Error(report)
+			return
+		}
+		<-time.After(wait)
+	}
 }
 
 // leaked describes what is there now and was not before, or returns "".

@@ -1,0 +1,577 @@
+//go:build soak
+
+// The soak: a proxy in this process, a few thousand requests a second of every
+// kind over loopback with faults among them, and a look at memory, goroutines
+// and descriptors from time to time. It ends with a verdict: flat or not.
+//
+//	go test -tags=soak -timeout=0 -v ./bench/soak -for=10m
+
+package soak
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+var (
+	duration = flag.Duration("for", time.Minute, "how long to soak")
+	every    = flag.Duration("every", 20*time.Second, "time between two samples")
+	workers  = flag.Int("workers", 64, "requests at a time")
+)
+
+// soak is one run. Workers hold quiet while they work; who takes a sample
+// locks it, and so waits for all of them.
+type soak struct {
+	t     *testing.T
+	proxy *networkproxy.Handle
+	quiet sync.RWMutex
+
+	web, echo, rst string // ports of the origins
+	shared         *http.Client
+
+	flip   atomic.Bool // what the next reload says
+	counts sync.Map    // of action names to *atomic.Int64
+	odd    atomic.Int64
+}
+
+// action is one thing that clients do. It returns an error where the outcome
+// is not one of those that are due.
+type action struct {
+	name   string
+	weight int
+	do     func(*soak) error
+}
+
+var actions = []action{
+	{"forward", 1500, (*soak).forward},
+	{"refused", 400, (*soak).refused},
+	{"connect", 80, (*soak).connect},
+	{"socks", 60, (*soak).socks},
+	{"upload", 30, (*soak).upload},
+	{"question", 30, (*soak).question},
+	{"malformed", 20, (*soak).malformed},
+	{"name that does not resolve", 10, (*soak).noName},
+	{"port that is closed", 10, (*soak).closedPort},
+	{"reset by the origin, mid-body", 10, (*soak).originResets},
+	{"reset by the client, mid-body", 10, (*soak).clientResets},
+	{"reset of a tunnel", 10, (*soak).tunnelReset},
+	{"half-closed tunnel", 10, (*soak).halfClosed},
+	{"client that never reads", 10, (*soak).neverReads},
+	{"client that leaves early", 10, (*soak).leavesEarly},
+	{"session", 10, (*soak).session},
+}
+
+func TestSoak(t *testing.T) {
+	s := newSoak(t)
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), *duration)
+	defer cancel()
+	var done sync.WaitGroup
+	for range *workers {
+		done.Go(func() { s.work(ctx) })
+	}
+	done.Go(func() { s.reload(ctx) })
+	samples := s.watch(ctx, began)
+	done.Wait()
+
+	s.report(samples, time.Since(began))
+	verdict(t, samples)
+	if n := s.odd.Load(); n > 0 {
+		t.Errorf("%d outcomes that were not due", n)
+	}
+}
+
+func newSoak(t *testing.T) *soak {
+	s := &soak{t: t}
+	web := &http.Server{Handler: http.HandlerFunc(origin)}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go web.Serve(l)
+	t.Cleanup(func() { web.Close() })
+	s.web = port(l.Addr())
+	s.echo, s.rst = port(testnet.Echo(t).Addr()), port(testnet.RST(t).Addr())
+
+	proxy, err := networkproxy.NewBuilder().
+		ConfigSource(func(context.Context) (networkproxy.Config, error) { return s.config(), nil }).
+		Resolver(names{}).
+		PolicyDecider(decide).
+		OnBlocked(func(networkproxy.BlockedRequest) {}).
+		Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.proxy, err = proxy.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.proxy.Close() })
+	s.shared = client(s.proxy.HTTPAddr())
+	return s
+}
+
+// config changes with every reload: a deny comes and goes.
+func (s *soak) config() networkproxy.Config {
+	c := networkproxy.DefaultConfig()
+	c.Enabled, c.EnableSOCKS5 = true, true
+	c.ProxyURL, c.AdminURL, c.SOCKSURL = "http://127.0.0.1:0", "http://127.0.0.1:0", "http://127.0.0.1:0"
+	c.Policy.AllowLocalBinding = true
+	c.Policy.AllowedDomains = []string{"*.allowed.test"}
+	c.Policy.DeniedDomains = []string{"denied.allowed.test"}
+	if s.flip.Load() {
+		c.Policy.DeniedDomains = append(c.Policy.DeniedDomains, "flip.allowed.test")
+	}
+	return c
+}
+
+// names resolves everything to loopback, but what says that it does not exist.
+type names struct{}
+
+func (names) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	if strings.HasPrefix(host, "nowhere.") {
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, nil
+}
+
+// decide answers as hosts do: in every way, sometimes late.
+func decide(ctx context.Context, r networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+	switch rand.IntN(6) {
+	case 0:
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Millisecond):
+		}
+		return networkproxy.Allow().Times(3), nil
+	case 1:
+		return networkproxy.Allow().For(time.Second), nil
+	case 2:
+		return networkproxy.Deny("no"), nil
+	case 3:
+		return networkproxy.Ask("perhaps"), nil
+	case 4:
+		return networkproxy.Decision{}, errors.New("the decider is out of order")
+	}
+	panic("the decider panics")
+}
+
+// origin is a web server with faults.
+func origin(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/reset":
+		w.Header().Set("Content-Length", "100000")
+		io.WriteString(w, strings.Repeat("x", 1000))
+		http.NewResponseController(w).Flush()
+		if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}
+	case "/big":
+		io.CopyN(w, zeros{}, 1<<20)
+	case "/upload":
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n)
+	default:
+		io.WriteString(w, "hello")
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// work does one thing after the other.
+func (s *soak) work(ctx context.Context) {
+	total := 0
+	for _, a := range actions {
+		total += a.weight
+	}
+	for ctx.Err() == nil {
+		n := rand.IntN(total)
+		for _, a := range actions {
+			if n -= a.weight; n >= 0 {
+				continue
+			}
+			s.quiet.RLock()
+			err := a.do(s)
+			s.quiet.RUnlock()
+			count, _ := s.counts.LoadOrStore(a.name, new(atomic.Int64))
+			count.(*atomic.Int64).Add(1)
+			if err != nil && s.odd.Add(1) < 20 {
+				s.t.Logf("%s: %v", a.name, err)
+			}
+			break
+		}
+	}
+}
+
+// reload changes the policy twice a second.
+func (s *soak) reload(ctx context.Context) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s.flip.Store(!s.flip.Load())
+		if err := s.proxy.Reload(ctx); err != nil && ctx.Err() == nil {
+			s.t.Errorf("reload: %v", err)
+		}
+	}
+}
+
+// client is an HTTP client of a proxy's listener that keeps its connections.
+func client(addr string) *http.Client {
+	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+		Proxy:               http.ProxyURL(&url.URL{Scheme: "http", Host: addr}),
+		MaxIdleConnsPerHost: 64,
+		MaxIdleConns:        64,
+	}}
+}
+
+// status makes a request of the shared client and checks its status.
+func (s *soak) status(method, target string, body io.Reader, want ...int) error {
+	r, err := http.NewRequest(method, target, body)
+	if err != nil {
+		return err
+	}
+	a, err := s.shared.Do(r)
+	if err != nil {
+		return err
+	}
+	defer a.Body.Close()
+	if _, err := io.Copy(io.Discard, a.Body); err != nil {
+		return err
+	}
+	if !slices.Contains(want, a.StatusCode) {
+		return fmt.Errorf("%s, want one of %v", a.Status, want)
+	}
+	return nil
+}
+
+func (s *soak) forward() error {
+	if rand.IntN(20) == 0 {
+		// Denied every other half second, and cut where it is under way then:
+		// any end is due.
+		s.status("GET", "http://flip.allowed.test:"+s.web+"/", nil, 200, 403)
+		return nil
+	}
+	return s.status("GET", fmt.Sprintf("http://h%d.allowed.test:%s/", rand.IntN(20), s.web), nil, 200)
+}
+
+func (s *soak) refused() error {
+	target := "denied.allowed.test:" + s.web
+	if rand.IntN(2) == 0 {
+		target = s.proxy.AdminAddr()
+	}
+	return s.status("GET", "http://"+target+"/?q=1", nil, 403)
+}
+
+func (s *soak) upload() error {
+	return s.status("POST", "http://up.allowed.test:"+s.web+"/upload", io.LimitReader(zeros{}, 100<<10), 200)
+}
+
+func (s *soak) question() error {
+	return s.status("GET", fmt.Sprintf("http://q%d.asked.test:%s/", rand.IntN(200), s.web), nil, 200, 403)
+}
+
+func (s *soak) noName() error {
+	return s.status("GET", "http://nowhere.allowed.test/", nil, 502)
+}
+
+func (s *soak) closedPort() error {
+	return s.status("GET", "http://h1.allowed.test:1/", nil, 502)
+}
+
+func (s *soak) originResets() error {
+	if err := s.status("GET", "http://h1.allowed.test:"+s.web+"/reset", nil, 200); err == nil {
+		return errors.New("content that was cut arrived whole")
+	}
+	return nil
+}
+
+// raw opens a connection to the proxy and sends text.
+func raw(addr, text string) (*net.TCPConn, error) {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	_, err = io.WriteString(c, text)
+	return c.(*net.TCPConn), err
+}
+
+func (s *soak) malformed() error {
+	texts := []string{"GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01", "GET http://x/ HTTP/1.1\r\nHost: a b\r\n\r\n", "GET ht", ""}
+	c, err := raw(s.proxy.HTTPAddr(), texts[rand.IntN(len(texts))])
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.CloseWrite()
+	io.Copy(io.Discard, c)
+	return nil
+}
+
+func (s *soak) clientResets() error {
+	c, err := raw(s.proxy.HTTPAddr(), "GET http://h1.allowed.test:"+s.web+"/big HTTP/1.1\r\nHost: x\r\n\r\n")
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyN(io.Discard, c, 10<<10)
+	c.SetLinger(0)
+	c.Close()
+	return err
+}
+
+// neverReads asks for more than all buffers hold and leaves after a while.
+func (s *soak) neverReads() error {
+	c, err := raw(s.proxy.HTTPAddr(), "GET http://h1.allowed.test:"+s.web+"/big HTTP/1.1\r\nHost: x\r\n\r\n")
+	if err != nil {
+		return err
+	}
+	<-time.After(20 * time.Millisecond)
+	return c.Close()
+}
+
+func (s *soak) leavesEarly() error {
+	c, err := raw(s.proxy.HTTPAddr(), "POST http://h1.allowed.test:"+s.web+"/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc")
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// tunnel opens a tunnel by CONNECT.
+func tunnel(addr, target string) (*net.TCPConn, error) {
+	c, err := raw(addr, "CONNECT "+target+" HTTP/1.1\r\nHost: "+target+"\r\n\r\n")
+	if err != nil {
+		return nil, err
+	}
+	const established = "HTTP/1.1 200 Connection established\r\n\r\n"
+	b := make([]byte, len(established))
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != established {
+		c.Close()
+		return nil, fmt.Errorf("CONNECT: %q, %v", b, err)
+	}
+	return c, nil
+}
+
+// talk sends bytes through a tunnel, which come back.
+func talk(c *net.TCPConn) error {
+	defer c.Close()
+	b := make([]byte, 1000)
+	for range 3 {
+		if _, err := c.Write(b); err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(c, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *soak) connect() error {
+	c, err := tunnel(s.proxy.HTTPAddr(), "h2.allowed.test:"+s.echo)
+	if err != nil {
+		return err
+	}
+	return talk(c)
+}
+
+func (s *soak) socks() error {
+	name := fmt.Sprintf("h%d.allowed.test", rand.IntN(10))
+	var n uint16
+	fmt.Sscan(s.echo, &n)
+	c, err := raw(s.proxy.SOCKSAddr(), "\x05\x01\x00\x05\x01\x00\x03"+string(rune(len(name)))+name+string([]byte{byte(n >> 8), byte(n)}))
+	if err != nil {
+		return err
+	}
+	b := make([]byte, 2+10)
+	if _, err := io.ReadFull(c, b); err != nil || b[3] != 0 {
+		c.Close()
+		return fmt.Errorf("SOCKS: % x, %v", b, err)
+	}
+	return talk(c)
+}
+
+func (s *soak) tunnelReset() error {
+	c, err := tunnel(s.proxy.HTTPAddr(), "h2.allowed.test:"+s.rst)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.Write([]byte("x"))
+	io.Copy(io.Discard, c)
+	return nil
+}
+
+func (s *soak) halfClosed() error {
+	c, err := tunnel(s.proxy.HTTPAddr(), "h2.allowed.test:"+s.echo)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.Write([]byte("hello"))
+	c.CloseWrite()
+	if b, err := io.ReadAll(c); err != nil || string(b) != "hello" {
+		return fmt.Errorf("%q, %v", b, err)
+	}
+	return nil
+}
+
+func (s *soak) session() error {
+	session, err := s.proxy.OpenSession(context.Background(), networkproxy.Attribution{Command: "soak"})
+	if err != nil {
+		return err
+	}
+	c, err := tunnel(session.HTTPAddr(), "h3.allowed.test:"+s.echo)
+	if err != nil {
+		session.Close()
+		return err
+	}
+	defer c.Close()
+	if rand.IntN(2) == 0 {
+		if err := talk(c); err != nil {
+			session.Close()
+			return err
+		}
+	}
+	return session.Close()
+}
+
+// sample is the state of the process while nothing is under way.
+type sample struct {
+	at                time.Duration
+	requests          int64
+	heap              uint64
+	goroutines, files int
+}
+
+func (s *soak) watch(ctx context.Context, began time.Time) []sample {
+	var samples []sample
+	tick := time.NewTicker(*every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return samples
+		case <-tick.C:
+		}
+		s.quiet.Lock()
+		settle()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		x := sample{at: time.Since(began).Round(time.Second), requests: s.requests(), heap: m.HeapInuse, goroutines: runtime.NumGoroutine(), files: openFiles()}
+		s.quiet.Unlock()
+		samples = append(samples, x)
+		s.t.Logf("%6s %10d requests  heap %6.1f MiB  goroutines %5d  descriptors %5d", x.at, x.requests, mib(x.heap), x.goroutines, x.files)
+	}
+}
+
+// settle waits until what is ending has ended: no change for half a second.
+func settle() {
+	last, same := 0, 0
+	for range 60 {
+		runtime.GC()
+		n := runtime.NumGoroutine() + openFiles()
+		if n == last {
+			same++
+		} else {
+			same = 0
+		}
+		if last = n; same == 5 {
+			return
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+}
+
+func openFiles() int {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	return len(entries)
+}
+
+func (s *soak) requests() (n int64) {
+	s.counts.Range(func(_, v any) bool { n += v.(*atomic.Int64).Load(); return true })
+	return n
+}
+
+func mib(n uint64) float64 { return float64(n) / (1 << 20) }
+
+func (s *soak) report(samples []sample, took time.Duration) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%8s %12s %10s %11s %12s\n", "time", "requests", "heap MiB", "goroutines", "descriptors")
+	for _, x := range samples {
+		fmt.Fprintf(&b, "%8s %12d %10.1f %11d %12d\n", x.at, x.requests, mib(x.heap), x.goroutines, x.files)
+	}
+	fmt.Fprintf(&b, "\n%d in %s, %.0f a second\n", s.requests(), took.Round(time.Second), float64(s.requests())/took.Seconds())
+	for _, a := range actions {
+		n, _ := s.counts.LoadOrStore(a.name, new(atomic.Int64))
+		fmt.Fprintf(&b, "%12d  %s\n", n.(*atomic.Int64).Load(), a.name)
+	}
+	s.t.Log(b.String())
+}
+
+// verdict compares the last third of the samples with the first, less the
+// very first, which warms up.
+func verdict(t *testing.T, samples []sample) {
+	if len(samples) < 7 {
+		t.Logf("%d samples are too few for a verdict", len(samples))
+		return
+	}
+	samples = samples[1:]
+	third := len(samples) / 3
+	early, late := samples[:third], samples[len(samples)-third:]
+	median := func(list []sample, of func(sample) float64) float64 {
+		values := make([]float64, len(list))
+		for i, x := range list {
+			values[i] = of(x)
+		}
+		slices.Sort(values)
+		return values[len(values)/2]
+	}
+	for _, m := range []struct {
+		name  string
+		of    func(sample) float64
+		slack float64
+	}{
+		{"heap (MiB)", func(x sample) float64 { return mib(x.heap) }, 3},
+		{"goroutines", func(x sample) float64 { return float64(x.goroutines) }, 50},
+		{"descriptors", func(x sample) float64 { return float64(x.files) }, 50},
+	} {
+		a, b := median(early, m.of), median(late, m.of)
+		flat := b <= a*1.1+m.slack
+		t.Logf("%s: median %.1f in the first third, %.1f in the last: flat %t", m.name, a, b, flat)
+		if !flat {
+			t.Errorf("%s is not flat", m.name)
+		}
+	}
+}
+
+func port(a net.Addr) string {
+	_, p, _ := net.SplitHostPort(a.String())
+	return p
+}

@@ -1,0 +1,437 @@
+// Faults: what breaks outside of the proxy, or in what the host hands in,
+// costs the requests that it befalls. Nothing stays behind: no goroutine, no
+// descriptor, no connection.
+
+package networkproxy_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// faulty is a lab with origins that fail in one way each:
+//
+//	ok.example       answers
+//	flood.example    sends without end, and tells stalled when nobody takes it
+//	deaf.example     does not read, and sends nothing
+//	silent.example   reads, and never answers
+//	reset.example    resets in the middle of an answer
+//	mute.example     reads, sends nothing, and closes when the peer has closed
+//	hole.example     does not answer to connections
+//	lost.example     has a name server that does not answer
+//	servfail.example has one that fails
+type faulty struct {
+	*lab
+	stalled chan struct{}
+	dialing chan struct{} // of hole.example
+}
+
+func newFaulty(t *testing.T, change func(*networkproxy.Builder)) *faulty {
+	t.Helper()
+	f := &faulty{stalled: make(chan struct{}, 8), dialing: make(chan struct{}, 8)}
+	config := withSOCKS(allow("ok.example", "flood.example", "deaf.example", "silent.example", "reset.example", "mute.example",
+		"hole.example", "lost.example", "servfail.example"))
+	f.lab = start(t, config, func(b *networkproxy.Builder) {
+		networkproxy.SetConnect(b, func(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
+			if addr.Port() == holePort {
+				f.dialing <- struct{}{}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return f.net.Connect(ctx, addr)
+		})
+		if change != nil {
+			change(b)
+		}
+	})
+	for name, o := range map[string]struct {
+		port  uint16
+		serve func(*net.TCPConn)
+	}{
+		"ok.example":     {80, answerAndClose},
+		"flood.example":  {81, f.flood},
+		"deaf.example":   {82, f.deaf},
+		"silent.example": {83, func(c *net.TCPConn) { io.Copy(io.Discard, c) }},
+		"reset.example":  {84, resetMidway},
+	} {
+		f.serve(name, o.port, o.serve)
+	}
+	f.dns.Set("hole.example", addrs(publicAddr))
+	f.dns.Set("lost.example", testnet.Silence())
+	f.dns.Set("servfail.example", testnet.ServFail())
+	return f
+}
+
+const holePort = 89
+
+func answerAndClose(c *net.TCPConn) {
+	readHead(bufio.NewReader(c))
+	io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+}
+
+// flood sends for as long as somebody takes it.
+func (f *faulty) flood(c *net.TCPConn) {
+	io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+	f.push(c)
+	io.Copy(io.Discard, c)
+}
+
+// deaf leaves what it is sent where it is, until the peer is gone.
+func (f *faulty) deaf(c *net.TCPConn) {
+	wait(f.t, f.stalled, "the sender is stuck")
+	io.Copy(io.Discard, c)
+}
+
+// push writes until nobody takes it any more.
+func (f *faulty) push(c net.Conn) {
+	block := make([]byte, 256<<10)
+	for {
+		c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+		if _, err := c.Write(block); err != nil {
+			f.stalled <- struct{}{}
+			return
+		}
+	}
+}
+
+func resetMidway(c *net.TCPConn) {
+	readHead(bufio.NewReader(c))
+	io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\npart")
+	c.SetLinger(0)
+}
+
+// works checks that the proxy still does what it is for.
+func (f *faulty) works(t *testing.T) {
+	t.Helper()
+	w := f.wire(t)
+	defer w.Close()
+	w.get("http://ok.example/", "Connection: close")
+	if a := w.answer("GET"); a.StatusCode != 200 || a.body != "ok" {
+		t.Errorf("a request beside or after the fault: %s %q", a.Status, a.body)
+	}
+}
+
+// socksTo asks for a tunnel and returns the reply.
+func (f *faulty) socksTo(t *testing.T, host string, port uint16) (*net.TCPConn, byte) {
+	t.Helper()
+	c := dialSOCKS(t, f.SOCKSAddr())
+	code, _, err := socksRequest(c, socksConnect, wireName(host, port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, code
+}
+
+func TestFaults(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		fault func(t *testing.T, f *faulty)
+	}{
+		{"a client that never reads an answer", func(t *testing.T, f *faulty) {
+			w := f.wire(t)
+			defer w.Close()
+			w.SetReadBuffer(4 << 10)
+			w.get("http://flood.example:81/")
+			wait(t, f.stalled, "the origin is stuck")
+			f.works(t)
+		}},
+		{"a client that never reads a tunnel", func(t *testing.T, f *faulty) {
+			w := f.connectTo(t, "flood.example:81")
+			defer w.Close()
+			wait(t, f.stalled, "the origin is stuck")
+			f.works(t)
+		}},
+		{"a client that never reads SOCKS5", func(t *testing.T, f *faulty) {
+			c, _ := f.socksTo(t, "flood.example", 81)
+			defer c.Close()
+			wait(t, f.stalled, "the origin is stuck")
+			f.works(t)
+		}},
+		{"an origin that never reads", func(t *testing.T, f *faulty) {
+			w := f.wire(t)
+			w.request("POST", "http://deaf.example:82/", "Content-Length: 100000000000")
+			f.push(w) // the origin reads again when this is stuck
+			f.works(t)
+			w.Close()
+		}},
+		{"an origin that never answers", func(t *testing.T, f *faulty) {
+			w := f.wire(t)
+			w.get("http://silent.example:83/")
+			eventually(t, "the origin is asked", func() bool { return f.LiveTargets() == 1 })
+			f.works(t)
+			w.Close()
+		}},
+		{"an origin that never answers an upgrade", func(t *testing.T, f *faulty) {
+			w := f.wire(t)
+			w.get("http://silent.example:83/", "Connection: Upgrade", "Upgrade: x")
+			eventually(t, "the origin is asked", func() bool { return f.LiveTargets() == 1 })
+			w.Close()
+		}},
+		{"an origin that resets in the middle of an answer", func(t *testing.T, f *faulty) {
+			w := f.wire(t)
+			defer w.Close()
+			w.get("http://reset.example:84/")
+			a := w.head("GET")
+			if b, err := io.ReadAll(a.Body); err == nil {
+				t.Errorf("an answer that was cut looks whole: %q", b)
+			}
+		}},
+		{"a client that resets in the middle of an answer", func(t *testing.T, f *faulty) {
+			w := f.wire(t)
+			w.get("http://flood.example:81/")
+			w.read(1000)
+			w.SetLinger(0)
+			w.Close()
+			wait(t, f.stalled, "the origin notices")
+		}},
+		{"a client that resets in the middle of its content", func(t *testing.T, f *faulty) {
+			w := f.wire(t)
+			w.request("POST", "http://silent.example:83/", "Content-Length: 1000")
+			w.send("part")
+			eventually(t, "the origin is asked", func() bool { return f.LiveTargets() == 1 })
+			w.SetLinger(0)
+			w.Close()
+		}},
+		{"a tunnel that its origin resets", func(t *testing.T, f *faulty) {
+			w := f.connectTo(t, "reset.example:84")
+			defer w.Close()
+			w.send("x\r\n\r\n")
+			w.rest()
+		}},
+		{"a tunnel that its client resets", func(t *testing.T, f *faulty) {
+			w := f.connectTo(t, "silent.example:83")
+			w.send("x")
+			w.SetLinger(0)
+			w.Close()
+		}},
+		{"a tunnel that its client half-closes", func(t *testing.T, f *faulty) {
+			w := f.connectTo(t, "silent.example:83") // ends when it has read to the end
+			defer w.Close()
+			w.CloseWrite()
+			if rest := w.rest(); rest != "" {
+				t.Errorf("got %q", rest)
+			}
+		}},
+		{"a tunnel that its origin half-closes", func(t *testing.T, f *faulty) {
+			w := f.connectTo(t, "ok.example:80")
+			w.send("GET / HTTP/1.1\r\n\r\n")
+			if rest := w.rest(); !strings.HasSuffix(rest, "ok") {
+				t.Errorf("got %q", rest)
+			}
+			w.Close()
+		}},
+		{"a half-closed tunnel whose session ends", func(t *testing.T, f *faulty) {
+			s, err := f.OpenSession(t.Context(), networkproxy.Attribution{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := wireTo(t, s.HTTPAddr())
+			defer w.Close()
+			w.request("CONNECT", "flood.example:81")
+			w.head("CONNECT")
+			w.CloseWrite()
+			wait(t, f.stalled, "the origin is stuck")
+			s.Close()
+		}},
+		{"a dial into a black hole", func(t *testing.T, f *faulty) {
+			w, x, s := f.wire(t), f.wire(t), dialSOCKS(t, f.SOCKSAddr())
+			w.get("http://hole.example:89/")
+			x.request("CONNECT", "hole.example:89")
+			s.Write(append([]byte{5, 1, 0, 5, 1, 0}, wireName("hole.example", holePort)...))
+			for range 3 {
+				wait(t, f.dialing, "the dials")
+			}
+			f.works(t)
+			w.Close()
+			x.Close()
+			s.Close()
+		}},
+		{"a dial into a black hole whose session ends", func(t *testing.T, f *faulty) {
+			s, err := f.OpenSession(t.Context(), networkproxy.Attribution{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := wireTo(t, s.HTTPAddr())
+			defer w.Close()
+			w.get("http://hole.example:89/")
+			wait(t, f.dialing, "the dial")
+			s.Close()
+		}},
+		{"a name server that does not answer", func(t *testing.T, f *faulty) {
+			w, x, s := f.wire(t), f.wire(t), dialSOCKS(t, f.SOCKSAddr())
+			w.get("http://lost.example/")
+			x.request("CONNECT", "lost.example:443")
+			s.Write(append([]byte{5, 1, 0, 5, 1, 0}, wireName("lost.example", 443)...))
+			eventually(t, "three lookups", func() bool {
+				n := 0
+				for _, q := range f.dns.Queries() {
+					if q == "lost.example" {
+						n++
+					}
+				}
+				return n == 3
+			})
+			f.works(t)
+			w.Close()
+			x.Close()
+			s.Close()
+		}},
+		{"a name server that fails", func(t *testing.T, f *faulty) {
+			for _, send := range []string{"GET http://servfail.example/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "CONNECT servfail.example:443 HTTP/1.1\r\nHost: x\r\n\r\n"} {
+				w := f.wire(t)
+				w.send(send)
+				if a := w.head("GET"); a.StatusCode != http.StatusBadGateway {
+					t.Errorf("%.10q: %s", send, a.Status)
+				}
+				w.Close()
+			}
+			c, code := f.socksTo(t, "servfail.example", 443)
+			c.Close()
+			if code != 4 {
+				t.Errorf("SOCKS5: reply %d, want 4", code)
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			testnet.Leaks(t)
+			f := newFaulty(t, nil)
+			f.works(t)
+			testnet.Settles(t, func() { tt.fault(t, f) })
+			if n, m := f.LiveClients(), f.LiveTargets(); n+m != 0 {
+				t.Errorf("%d connections of clients and %d to targets are left", n, m)
+			}
+			f.works(t)
+		})
+	}
+}
+
+// panics panics wherever it is asked anything.
+type panics struct{}
+
+func (panics) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	panic("resolver")
+}
+func (panics) Enabled(context.Context, slog.Level) bool  { return true }
+func (panics) Handle(context.Context, slog.Record) error { panic("handler") }
+func (p panics) WithAttrs([]slog.Attr) slog.Handler      { return p }
+func (p panics) WithGroup(string) slog.Handler           { return p }
+
+// TestPanics: what panics in the host's code costs the request that it is
+// for, at most.
+func TestPanics(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		change  func(*networkproxy.Builder)
+		miss    networkproxy.Reason
+		allowed int // status of a request that is allowed
+		reply   byte
+	}{
+		{"decider", withDecider(func(context.Context, request) (decision, error) { panic("decider") }), networkproxy.ReasonDeciderFailed, 200, 0},
+		{"observer", func(b *networkproxy.Builder) { b.OnBlocked(func(networkproxy.BlockedRequest) { panic("observer") }) }, networkproxy.ReasonNotAllowed, 200, 0},
+		{"resolver", func(b *networkproxy.Builder) { b.Resolver(panics{}) }, networkproxy.ReasonNotAllowed, 502, 4},
+		{"log handler", func(b *networkproxy.Builder) { b.Logger(slog.New(panics{})) }, networkproxy.ReasonNotAllowed, 200, 0},
+		{"everything", func(b *networkproxy.Builder) {
+			b.Logger(slog.New(panics{})).Resolver(panics{}).OnBlocked(func(networkproxy.BlockedRequest) { panic("observer") })
+			b.PolicyDecider(func(context.Context, request) (decision, error) { panic("decider") })
+		}, networkproxy.ReasonDeciderFailed, 502, 4},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			testnet.Leaks(t)
+			f := newFaulty(t, tt.change)
+			testnet.Settles(t, func() {
+				s, err := f.OpenSession(t.Context(), networkproxy.Attribution{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, addr := range []string{f.HTTPAddr(), s.HTTPAddr()} {
+					w := wireTo(t, addr)
+					w.get("http://miss.example/")
+					if a := w.answer("GET"); a.StatusCode != 403 || a.refusal(t).Reason != string(tt.miss) {
+						t.Errorf("a miss: %s %s", a.Status, a.body)
+					}
+					w.get("http://ok.example/") // on the same connection
+					if a := w.answer("GET"); a.StatusCode != tt.allowed {
+						t.Errorf("what is allowed: %s %s", a.Status, a.body)
+					}
+					w.send("END\r\n\r\n")
+					if a := w.answer("GET"); a.StatusCode != 400 {
+						t.Errorf("what is no request: %s", a.Status)
+					}
+					w.Close()
+				}
+				c, code := f.socksTo(t, "ok.example", 80)
+				c.Close()
+				if code != tt.reply {
+					t.Errorf("SOCKS5: reply %d, want %d", code, tt.reply)
+				}
+				s.Close()
+			})
+			if n, m := f.LiveClients(), f.LiveTargets(); n+m != 0 {
+				t.Errorf("%d connections of clients and %d to targets are left", n, m)
+			}
+			// Nothing fell to a guard further out, where an account is missing.
+			if h := f.health(t); h.Allowed+h.Refused+h.Failed != 7 {
+				t.Errorf("7 requests are counted as %+v", h)
+			}
+		})
+	}
+}
+
+// TestSourcePanics: a configuration source that panics is a reload that failed.
+func TestSourcePanics(t *testing.T) {
+	t.Parallel()
+	s := newSource(allow("ok.example"))
+	broken := false
+	l := startSource(t, func(b *networkproxy.Builder) {
+		b.ConfigSource(func(ctx context.Context) (networkproxy.Config, error) {
+			if broken {
+				panic("source")
+			}
+			return s.load(ctx)
+		})
+	}, nil)
+	broken = true
+	if err := l.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "panicked: source") {
+		t.Errorf("Reload: %v", err)
+	}
+	if v, err := l.ExplainURL(t.Context(), "http://ok.example/", "GET", false); err != nil || !v.Allowed {
+		t.Errorf("behind it: %+v, %v", v, err)
+	}
+}
+
+// fullDisk is a log that cannot be written.
+type fullDisk struct{ slog.Handler }
+
+func (fullDisk) Handle(context.Context, slog.Record) error { return syscall.ENOSPC }
+
+// TestFullDisk: a log that is lost loses nothing else.
+func TestFullDisk(t *testing.T) {
+	testnet.Leaks(t)
+	f := newFaulty(t, func(b *networkproxy.Builder) {
+		b.Logger(slog.New(fullDisk{slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug})}))
+	})
+	testnet.Settles(t, func() {
+		f.works(t)
+		w := f.wire(t)
+		defer w.Close()
+		w.get("http://miss.example/")
+		if a := w.answer("GET"); a.StatusCode != 403 {
+			t.Errorf("a miss: %s", a.Status)
+		}
+	})
+	if list := f.Blocked(); len(list) != 1 {
+		t.Errorf("recorded: %v", list)
+	}
+}

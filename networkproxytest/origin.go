@@ -1,0 +1,262 @@
+// The kit's own servers: an origin that takes every request apart by the
+// letter, and an echo.
+
+package networkproxytest
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// origin is a web server that writes down what it gets. It is stricter than
+// any real one, and built on none: what it calls a request, every other
+// server cuts out of the bytes in the same way.
+type origin struct {
+	*server
+	addr string
+
+	mu       sync.Mutex
+	requests []received
+	faults   []string
+}
+
+// received is one whole request.
+type received struct {
+	line    string // METHOD /path HTTP/1.1
+	fields  []string
+	content string
+}
+
+// String is a request as Framing.Origin has it.
+func (r received) String() string { return strings.TrimSuffix(r.line+" "+r.content, " ") }
+
+func newOrigin(t testing.TB) *origin {
+	t.Helper()
+	o := new(origin)
+	o.server = serve(t, o.converse)
+	o.addr = o.server.addr()
+	return o
+}
+
+// converse takes the requests of a connection and answers each with 200.
+func (o *origin) converse(c net.Conn) {
+	r := bufio.NewReader(c)
+	for {
+		got, err := o.read(r)
+		if errors.Is(err, errCutShort) {
+			return // it cannot be taken for whole, which is all that is asked
+		}
+		o.mu.Lock()
+		if err != nil {
+			o.faults = append(o.faults, err.Error())
+			o.mu.Unlock()
+			return
+		}
+		o.requests = append(o.requests, got)
+		o.mu.Unlock()
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		if slices.Contains(got.fields, "Connection: close") {
+			return // a proxy keeps that to itself, but a tunnel does not
+		}
+	}
+}
+
+// taken ends the origin and returns what it got: whole requests, and what was
+// wrong with others.
+func (o *origin) taken() (requests []received, faults []string) {
+	o.stop()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.requests, o.faults
+}
+
+// errCutShort is the end of a connection before that of a request.
+var errCutShort = errors.New("cut short")
+
+var (
+	requestLine = regexp.MustCompile(`^[A-Z]+ (/[!-~\x80-\xff]*|\*) HTTP/1\.1$`)
+	fieldLine   = regexp.MustCompile("^([!#$%&'*+.^_`|~0-9A-Za-z-]+): ([^\\x00-\\x08\\x0a-\\x1f\\x7f]*)$")
+	chunkSize   = regexp.MustCompile(`^[0-9a-f]{1,8}$`)
+)
+
+// read reads one request (RFC 9112), whatever of it has more than one reading
+// being a fault.
+func (o *origin) read(r *bufio.Reader) (received, error) {
+	var got received
+	var err error
+	if got.line, err = line(r); err != nil {
+		return got, err
+	}
+	if !requestLine.MatchString(got.line) {
+		return got, fmt.Errorf("the request line %q", got.line)
+	}
+	framing := make(map[string][]string)
+	for {
+		field, err := line(r)
+		if err != nil {
+			return got, err
+		}
+		if field == "" {
+			break
+		}
+		m := fieldLine.FindStringSubmatch(field)
+		if m == nil {
+			return got, fmt.Errorf("the header line %q", field)
+		}
+		name := strings.ToLower(m[1])
+		framing[name] = append(framing[name], m[2])
+		got.fields = append(got.fields, field)
+	}
+	hosts, lengths, codings := framing["host"], framing["content-length"], framing["transfer-encoding"]
+	switch {
+	case len(hosts) != 1 || hosts[0] != o.addr:
+		return got, fmt.Errorf("the Host %q, want %q", hosts, o.addr)
+	case len(lengths)+len(codings) > 1:
+		return got, fmt.Errorf("the lengths %q and codings %q", lengths, codings)
+	case len(codings) == 1:
+		if codings[0] != "chunked" {
+			return got, fmt.Errorf("the coding %q", codings[0])
+		}
+		got.content, err = chunks(r)
+	case len(lengths) == 1:
+		n, err := strconv.ParseUint(lengths[0], 10, 20)
+		if err != nil {
+			return got, fmt.Errorf("the length %q", lengths[0])
+		}
+		b := make([]byte, n)
+		if _, err := io.ReadFull(r, b); err != nil {
+			return got, errCutShort
+		}
+		got.content = string(b)
+	}
+	return got, err
+}
+
+// chunks reads chunked content with its trailers, of which none may frame.
+func chunks(r *bufio.Reader) (string, error) {
+	var content strings.Builder
+	for {
+		size, err := line(r)
+		if err != nil {
+			return "", err
+		}
+		if !chunkSize.MatchString(size) {
+			return "", fmt.Errorf("the chunk size %q", size)
+		}
+		n, _ := strconv.ParseUint(size, 16, 32)
+		if n == 0 {
+			break
+		}
+		b := make([]byte, n+2)
+		if _, err := io.ReadFull(r, b); err != nil {
+			return "", errCutShort
+		}
+		if string(b[n:]) != "\r\n" {
+			return "", fmt.Errorf("a chunk that ends with %q", b[n:])
+		}
+		content.Write(b[:n])
+	}
+	for {
+		trailer, err := line(r)
+		if err != nil || trailer == "" {
+			return content.String(), err
+		}
+		m := fieldLine.FindStringSubmatch(trailer)
+		if m == nil {
+			return "", fmt.Errorf("the trailer line %q", trailer)
+		}
+		switch strings.ToLower(m[1]) {
+		case "host", "content-length", "transfer-encoding", "connection", "trailer", "upgrade":
+			return "", fmt.Errorf("the trailer %q", trailer)
+		}
+	}
+}
+
+// line reads a line and takes its CRLF off.
+func line(r *bufio.Reader) (string, error) {
+	s, err := r.ReadString('\n')
+	if err != nil {
+		return "", errCutShort
+	}
+	text, ok := strings.CutSuffix(s, "\r\n")
+	if !ok || strings.Contains(text, "\r") {
+		return "", fmt.Errorf("the line %q", s)
+	}
+	return text, nil
+}
+
+// server is a TCP server on 127.0.0.1 that ends with its test.
+type server struct {
+	l    net.Listener
+	done sync.WaitGroup
+
+	mu    sync.Mutex
+	ended bool
+	conns []net.Conn
+}
+
+func serve(t testing.TB, converse func(net.Conn)) *server {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{l: l}
+	s.done.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.add(c)
+			s.done.Go(func() {
+				defer c.Close()
+				converse(c)
+			})
+		}
+	})
+	t.Cleanup(s.stop)
+	return s
+}
+
+// echo sends back what it gets.
+func echo(t testing.TB) *server {
+	t.Helper()
+	return serve(t, func(c net.Conn) { io.Copy(c, c) })
+}
+
+func (s *server) addr() string { return s.l.Addr().String() }
+
+func (s *server) add(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = append(s.conns, c)
+	if s.ended {
+		c.SetDeadline(soon())
+	}
+}
+
+// stop ends the server once it has read what has arrived.
+func (s *server) stop() {
+	s.l.Close()
+	s.mu.Lock()
+	s.ended = true
+	for _, c := range s.conns {
+		c.SetDeadline(soon())
+	}
+	s.mu.Unlock()
+	s.done.Wait()
+}
+
+// soon is a deadline that leaves time for what is in the socket already.
+func soon() time.Time { return time.Now().Add(5 * time.Millisecond) }

@@ -1,0 +1,237 @@
+// The ways in: how one target is sent to a proxy, in bytes, and what came of
+// it.
+
+package networkproxytest
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+)
+
+// patience bounds every wait; it is spent only where something is wrong.
+const patience = 20 * time.Second
+
+// way sends targets to a proxy by one of its entries.
+type way struct {
+	name string
+
+	// open sends target and returns what it was answered. conn is the way to
+	// the target where it was reached by a tunnel. ok is false for a target
+	// that cannot be said this way.
+	open func(t testing.TB, target string) (a answer, conn net.Conn, ok bool)
+}
+
+// answer is what a target was answered.
+type answer struct {
+	reached   bool
+	malformed bool                // it was told that the target is none
+	reason    networkproxy.Reason // of a refusal, where the answer tells it
+	text      string              // for people
+}
+
+// waysOf are the ways into a proxy and one session of it. A shared listener
+// that takes nobody without a session's token is not among them.
+func waysOf(t testing.TB, h *networkproxy.Handle, s *networkproxy.Session) []way {
+	t.Helper()
+	token := "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("session:"+s.Token()))
+	ways := []way{
+		{"HTTP by a session's token", forwardBy(h.HTTPAddr(), token)},
+		{"CONNECT by a session's token", connectBy(h.HTTPAddr(), token)},
+		{"HTTP at a session's listener", forwardBy(s.HTTPAddr())},
+		{"CONNECT at a session's listener", connectBy(s.HTTPAddr())},
+	}
+	if requiresSession(t, h) {
+		return ways
+	}
+	ways = append(ways, way{"HTTP", forwardBy(h.HTTPAddr())}, way{"CONNECT", connectBy(h.HTTPAddr())})
+	if h.SOCKSAddr() != "" {
+		ways = append(ways,
+			way{"SOCKS5 by name", socksBy(h.SOCKSAddr(), false)},
+			way{"SOCKS5 by address", socksBy(h.SOCKSAddr(), true)})
+	}
+	return ways
+}
+
+// requiresSession reports whether the shared listeners turn away who has no
+// token.
+func requiresSession(t testing.TB, h *networkproxy.Handle) bool {
+	t.Helper()
+	a, _, _ := forwardBy(h.HTTPAddr())(t, "probe.invalid:80")
+	return a.reason == networkproxy.ReasonSessionRequired
+}
+
+// forwardBy sends a GET for http://target/.
+func forwardBy(addr string, fields ...string) func(testing.TB, string) (answer, net.Conn, bool) {
+	return func(t testing.TB, target string) (answer, net.Conn, bool) {
+		t.Helper()
+		c := dial(t, addr)
+		defer c.Close()
+		// The Host field names another host: it must not count.
+		send(c, "GET http://"+target+"/ HTTP/1.1\r\nHost: allowed.invalid\r\nConnection: close\r\n"+lines(fields)+"\r\n")
+		return answered(c, http.MethodGet), nil, true
+	}
+}
+
+// connectBy opens a tunnel by CONNECT.
+func connectBy(addr string, fields ...string) func(testing.TB, string) (answer, net.Conn, bool) {
+	return func(t testing.TB, target string) (answer, net.Conn, bool) {
+		t.Helper()
+		c := dial(t, addr)
+		send(c, "CONNECT "+target+" HTTP/1.1\r\nHost: allowed.invalid\r\n"+lines(fields)+"\r\n")
+		a := answered(c, http.MethodConnect)
+		if !a.reached {
+			c.Close()
+			return a, nil, true
+		}
+		return a, c, true
+	}
+}
+
+// answered reads an HTTP answer.
+func answered(c net.Conn, method string) answer {
+	r, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
+	if err != nil {
+		return answer{text: "no answer: " + err.Error()}
+	}
+	a := answer{text: r.Status, reached: r.StatusCode < 300, malformed: r.StatusCode == http.StatusBadRequest}
+	if method == http.MethodConnect && a.reached {
+		return a
+	}
+	body, _ := io.ReadAll(r.Body)
+	a.text += fmt.Sprintf(" %.200q", body)
+	a.reason = reasonIn(body)
+	return a
+}
+
+// socksBy opens a tunnel by SOCKS5 (RFC 1928), and spells the target as a
+// name, or as an address if it is one.
+func socksBy(addr string, asAddress bool) func(testing.TB, string) (answer, net.Conn, bool) {
+	return func(t testing.TB, target string) (answer, net.Conn, bool) {
+		t.Helper()
+		destination, ok := socksDestination(target, asAddress)
+		if !ok {
+			return answer{}, nil, false
+		}
+		c := dial(t, addr)
+		send(c, "\x05\x01\x00")
+		reply := make([]byte, 2)
+		if _, err := io.ReadFull(c, reply); err != nil || reply[1] != 0 {
+			c.Close()
+			return answer{text: fmt.Sprintf("the method % x, %v", reply, err)}, nil, true
+		}
+		send(c, "\x05\x01\x00"+string(destination))
+		reply = make([]byte, 4)
+		if _, err := io.ReadFull(c, reply); err != nil {
+			c.Close()
+			return answer{text: "no reply: " + err.Error()}, nil, true
+		}
+		a := answer{text: fmt.Sprintf("reply %d", reply[1]), reached: reply[1] == 0}
+		if !a.reached {
+			a.malformed = reply[1] == 2 // as a refusal; the record tells them apart
+			c.Close()
+			return a, nil, true
+		}
+		rest := 4 + 2
+		if reply[3] == 4 {
+			rest = 16 + 2
+		}
+		io.ReadFull(c, make([]byte, rest))
+		return a, c, true
+	}
+}
+
+// socksDestination is the type, address and port of a target (RFC 1928
+// section 5). Ports and hosts that have no place in it are not for SOCKS5,
+// nor are brackets: those of a malformed target would be lost.
+func socksDestination(target string, asAddress bool) ([]byte, bool) {
+	i := strings.LastIndexByte(target, ':')
+	if i < 0 {
+		return nil, false
+	}
+	host, port := target[:i], target[i+1:]
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || strconv.FormatUint(n, 10) != port {
+		return nil, false
+	}
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		host, ok = strings.CutSuffix(inner, "]")
+		if a, err := netip.ParseAddr(host); !ok || err != nil || !a.Is6() {
+			return nil, false
+		}
+	} else if strings.Contains(host, ":") {
+		return nil, false
+	}
+	var b []byte
+	if asAddress {
+		a, err := netip.ParseAddr(host)
+		if err != nil || a.Zone() != "" {
+			return nil, false
+		}
+		b = append([]byte{4}, a.AsSlice()...)
+		if a.Is4() {
+			b[0] = 1
+		}
+	} else {
+		if len(host) > 255 || strings.Contains(host, "%25") { // a zone, as URLs have it
+			return nil, false
+		}
+		b = append([]byte{3, byte(len(host))}, host...)
+	}
+	return binary.BigEndian.AppendUint16(b, uint16(n)), true
+}
+
+func dial(t testing.TB, addr string) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatalf("the proxy's listener: %v", err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	return c.(*net.TCPConn)
+}
+
+// send writes text. That it does not arrive shows in the answer, which may
+// have come before all was sent.
+func send(c net.Conn, text string) { io.WriteString(c, text) }
+
+// lines are header fields as they are sent.
+func lines(fields []string) string {
+	var b strings.Builder
+	for _, f := range fields {
+		b.WriteString(f + "\r\n")
+	}
+	return b.String()
+}
+
+// talks reports whether what is sent through a tunnel comes back.
+func talks(c net.Conn) error {
+	send(c, "ping")
+	got := make([]byte, 4)
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != "ping" {
+		return fmt.Errorf("sent %q, got %q, %v", "ping", got, err)
+	}
+	return nil
+}
+
+// cut checks that the other side ends the connection.
+func cut(c net.Conn) error {
+	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return errors.New("it is still open")
+	}
+	return nil
+}
