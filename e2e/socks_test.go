@@ -11,11 +11,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -171,86 +169,10 @@ func TestSOCKSOff(t *testing.T) {
 	}
 }
 
-// sshServer is a real sshd on git.example, and what its client needs.
-type sshServer struct{ dir string }
-
-// startSSH starts it.
-func startSSH(t *testing.T) *sshServer {
-	t.Helper()
-	s := &sshServer{dir: t.TempDir()}
-	for _, name := range []string{"host", "user"} {
-		finished(t, direct(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", s.file(name))).mustSucceed(t)
-	}
-	public, err := os.ReadFile(s.file("host.pub"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.write(t, "known_hosts", "git.example "+string(public))
-	s.write(t, "sshd_config", strings.Join([]string{
-		"ListenAddress " + publicB.String(),
-		"HostKey " + s.file("host"),
-		"AuthorizedKeysFile " + s.file("user.pub"),
-		"PidFile none",
-		"PermitRootLogin prohibit-password",
-		"PasswordAuthentication no",
-		"KbdInteractiveAuthentication no",
-		"UsePAM no",
-		"StrictModes no", // the directory is one of the test's
-		"",
-	}, "\n"))
-
-	// sshd wants an empty directory in /run, which is nobody else's to see.
-	cmd := exec.Command("/bin/sh", "-c", "mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && exec /usr/sbin/sshd -D -e -f "+s.file("sshd_config"))
-	output := new(logBuffer)
-	cmd.Stdout, cmd.Stderr = output, output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		cmd.Wait()
-	}()
-	t.Cleanup(func() {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		<-ended
-		if t.Failed() {
-			t.Logf("output of sshd:\n%s", output)
-		}
-	})
-	eventually(t, "sshd answers", func() bool {
-		conn, err := net.Dial("tcp", netip.AddrPortFrom(publicB, 22).String())
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
-	return s
-}
-
-func (s *sshServer) file(name string) string { return filepath.Join(s.dir, name) }
-
-func (s *sshServer) write(t *testing.T, name, text string) {
-	t.Helper()
-	if err := os.WriteFile(s.file(name), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// options are ssh's, with a ProxyCommand.
-func (s *sshServer) options(proxyCommand string) []string {
-	return []string{
-		"-F", "none", "-i", s.file("user"), "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
-		"-o", "StrictHostKeyChecking=yes", "-o", "UserKnownHostsFile=" + s.file("known_hosts"),
-		"-o", "ProxyCommand=" + proxyCommand,
-	}
-}
-
 // TestSSH has ssh and git go by the ProxyCommand helper to a real sshd.
 func TestSSH(t *testing.T) {
 	t.Parallel()
-	server := startSSH(t)
+	server := startSSH(t, netip.AddrPortFrom(publicB, 22))
 	allowing, socksAllowing := startSOCKS(t, config{Allowed: []string{"git.example:22"}})
 	refusing, socksRefusing := startSOCKS(t, config{Allowed: []string{"allowed.example"}})
 	// The helper finds its proxy in the environment, or by a flag.
