@@ -7,8 +7,10 @@ package networkproxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -112,6 +114,20 @@ func (b *Builder) Limits(l Limits) *Builder {
 	return b
 }
 
+// Set sets one limit by its name, as the program's -limit and README.md have
+// it: "connections" to a number, "tunnel_idle" to a time like "5m" (see
+// [time.ParseDuration]). It is for a host that has its users set limits.
+func (l *Limits) Set(name, value string) error {
+	var names []string
+	for _, f := range l.fields() {
+		if f.name == name {
+			return f.parse(value)
+		}
+		names = append(names, f.name)
+	}
+	return fmt.Errorf("networkproxy: no limit is named %.40q; there are %s", name, strings.Join(names, ", "))
+}
+
 // DefaultLimits returns the limits that the zero value stands for.
 func DefaultLimits() Limits { return Limits{}.withDefaults() }
 
@@ -155,29 +171,51 @@ func (l *Limits) fields() []limitField {
 	number := func(name string, v *int) limitField { return limitField{name: name, number: v} }
 	within := func(name string, v *time.Duration) limitField { return limitField{name: name, time: v} }
 	return []limitField{
-		number("Connections", &l.Connections),
-		number("SessionConnections", &l.SessionConnections),
-		number("IdleUpstream", &l.IdleUpstream),
-		number("HeaderBytes", &l.HeaderBytes),
-		number("AnswerHeaderBytes", &l.AnswerHeaderBytes),
-		within("HeaderTime", &l.HeaderTime),
-		within("HandshakeTime", &l.HandshakeTime),
-		within("KeepAlive", &l.KeepAlive),
-		within("LookupTime", &l.LookupTime),
-		within("DialTime", &l.DialTime),
-		within("TunnelIdle", &l.TunnelIdle),
-		within("TunnelLifetime", &l.TunnelLifetime),
-		number("Questions", &l.Questions),
-		number("UDPFlows", &l.UDPFlows),
-		number("UDPTotalFlows", &l.UDPTotalFlows),
-		within("UDPIdle", &l.UDPIdle),
-		number("Record", &l.Record),
-		number("LogText", &l.LogText),
+		number("connections", &l.Connections),
+		number("session_connections", &l.SessionConnections),
+		number("idle_upstream", &l.IdleUpstream),
+		number("header_bytes", &l.HeaderBytes),
+		number("answer_header_bytes", &l.AnswerHeaderBytes),
+		within("header_time", &l.HeaderTime),
+		within("handshake_time", &l.HandshakeTime),
+		within("keep_alive", &l.KeepAlive),
+		within("lookup_time", &l.LookupTime),
+		within("dial_time", &l.DialTime),
+		within("tunnel_idle", &l.TunnelIdle),
+		within("tunnel_lifetime", &l.TunnelLifetime),
+		number("questions", &l.Questions),
+		number("udp_flows", &l.UDPFlows),
+		number("udp_total_flows", &l.UDPTotalFlows),
+		within("udp_idle", &l.UDPIdle),
+		number("record", &l.Record),
+		number("log_text", &l.LogText),
 	}
 }
 
 func (f limitField) negative() bool {
 	return f.number != nil && *f.number < 0 || f.time != nil && *f.time < 0
+}
+
+func (f limitField) parse(value string) error {
+	var err error
+	var n int
+	var d time.Duration
+	if f.number != nil {
+		n, err = strconv.Atoi(value)
+	} else {
+		d, err = time.ParseDuration(value)
+	}
+	switch {
+	case f.number != nil && (err != nil || n < 0):
+		return fmt.Errorf("networkproxy: the limit %s = %.40q is not a number from 0 on", f.name, value)
+	case err != nil || d < 0:
+		return fmt.Errorf("networkproxy: the limit %s = %.40q is not a time like 30s or 5m", f.name, value)
+	case f.number != nil:
+		*f.number = n
+	default:
+		*f.time = d
+	}
+	return nil
 }
 
 func (f limitField) setIfZero(from limitField) {

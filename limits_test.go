@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -38,8 +39,40 @@ func TestLimitDefaults(t *testing.T) {
 		var set networkproxy.Limits
 		reflect.ValueOf(&set).Elem().Field(i).SetInt(-1)
 		_, err := networkproxy.NewBuilder().Config(networkproxy.Config{}).Limits(set).Build()
-		if err == nil || !strings.Contains(err.Error(), name+" is negative") {
+		if err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), "_", ""), strings.ToLower(name)+" is negative") {
 			t.Errorf("%s = -1: %v", name, err)
+		}
+	}
+}
+
+func TestLimitSet(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// README has a row for each, with its default.
+	rows := regexp.MustCompile("(?m)^\\| `(\\w+)` \\| `(\\w+)` \\| `Limits.(\\w+)` ").FindAllStringSubmatch(string(readme), -1)
+	defaults := reflect.ValueOf(networkproxy.DefaultLimits())
+	if len(rows) != defaults.NumField() {
+		t.Errorf("README has %d limits, there are %d", len(rows), defaults.NumField())
+	}
+	for _, row := range rows {
+		var l networkproxy.Limits
+		if err := l.Set(row[1], row[2]); err != nil {
+			t.Error(err)
+			continue
+		}
+		if got, want := reflect.ValueOf(l).FieldByName(row[3]), defaults.FieldByName(row[3]); !got.IsValid() || !got.Equal(want) {
+			t.Errorf("%s is %s in README and %v in fact", row[3], row[2], want)
+		}
+	}
+	for name, value := range map[string]string{
+		"connections": "-1", "record": "many", "header_bytes": "64k", "tunnel_idle": "5", "dial_time": "-1s", "Connections": "1", "": "1",
+	} {
+		var l networkproxy.Limits
+		if err := l.Set(name, value); err == nil || l != (networkproxy.Limits{}) {
+			t.Errorf("%q = %q: %v, %+v", name, value, err, l)
 		}
 	}
 }

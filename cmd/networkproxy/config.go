@@ -4,6 +4,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -18,6 +19,7 @@ type configFlags struct {
 	requirements *string
 	observe      *bool
 	tokenFile    *string
+	limits       networkproxy.Limits
 	logs         logOptions
 }
 
@@ -37,6 +39,10 @@ func addConfigFlags(f *flag.FlagSet) *configFlags {
 	c.requirements = f.String("requirements", "", "TOML `file` with managed limits, which no configuration may exceed")
 	c.observe = f.Bool("observe", false, "let allowlist misses pass and record them: ask GET /suggest for the allowlist that would do")
 	c.tokenFile = f.String("admin-token-file", "", "`file` with the bearer token that the admin API demands")
+	f.Func("limit", "`name=value` of one of the limits in README, such as tunnel_idle=5m; may be given again", func(s string) error {
+		name, value, _ := strings.Cut(s, "=")
+		return trimmed(c.limits.Set(name, value))
+	})
 	c.logs = logFlags(f)
 	return c
 }
@@ -51,7 +57,7 @@ func (p *program) builder(f *flag.FlagSet, c *configFlags) (*networkproxy.Builde
 	if err != nil {
 		return nil, p.usageError(f, err.Error())
 	}
-	b := networkproxy.NewBuilder().ConfigFiles(c.files...).Logger(log)
+	b := networkproxy.NewBuilder().ConfigFiles(c.files...).Limits(c.limits).Logger(log)
 	if *c.requirements != "" {
 		b.Requirements(*c.requirements)
 	}
@@ -73,4 +79,13 @@ func (p *program) usageError(f *flag.FlagSet, problem string) error {
 	fmt.Fprintf(p.stderr, "networkproxy: %s\n", problem)
 	f.Usage()
 	return errUsage
+}
+
+// trimmed is an error without the program's name, which what tells it has
+// told already.
+func trimmed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.New(trimPrefix(err))
 }

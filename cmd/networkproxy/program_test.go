@@ -201,6 +201,9 @@ func TestUsage(t *testing.T) {
 		{[]string{"-config", path, "-log-level", "loud"}, 2, "debug, info, warn or error"},
 		{[]string{"-config", path, "-log-format", "xml"}, 2, "text or json"},
 		{[]string{"-config", path, "-drain", "soon"}, 2, "-drain"},
+		{[]string{"-config", path, "-limit", "conections=5"}, 2, "there are connections, "},
+		{[]string{"-config", path, "-limit", "tunnel_idle=5"}, 2, "not a time"},
+		{[]string{"-config", path, "-limit", "record"}, 2, "not a number"},
 		{[]string{"-config", path + ".none"}, 1, "config.toml.none"},
 		{[]string{"-config", path, "-admin-token-file", path + ".none"}, 1, "-admin-token-file"},
 		{[]string{"-config", path, "-admin-token-file", os.DevNull}, 1, "AdminToken"},
@@ -373,6 +376,37 @@ func TestAdminTokenFile(t *testing.T) {
 	if strings.Contains(p.stderr.String(), token) {
 		t.Errorf("the token is printed:\n%s", &p.stderr)
 	}
+}
+
+func TestLimitFlag(t *testing.T) {
+	t.Parallel()
+	p := start(t, "-config", configText(t, ""), "-limit", "record=2", "-limit", "record=1")
+	proxy := p.stderr.await(t, `HTTP proxy on http://(\S+)`)
+	for range 2 {
+		get(t, proxy, "http://no.example/", "")
+	}
+	admin := "http://" + p.stderr.await(t, `admin API  on http://(\S+)`)
+	if _, body := get(t, "", admin+"/blocked", ""); !strings.Contains(body, `"total": 2`) || !strings.Contains(body, `"limit": 1`) {
+		t.Error(body)
+	}
+	p.stop()
+	p.status(t)
+}
+
+// TestAdminSocket is announced as what it is.
+func TestAdminSocket(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "np") // a short path
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	p := start(t, "-config", configText(t, ""), "-admin", "unix://"+dir+"/a.sock")
+	if path := p.stderr.await(t, `admin API  on unix://(\S+)`); path != dir+"/a.sock" {
+		t.Error(path)
+	}
+	p.stop()
+	p.status(t)
 }
 
 func TestLogFormat(t *testing.T) {
