@@ -72,11 +72,20 @@ func TestCurlThroughSOCKSByAddress(t *testing.T) {
 		t.Errorf("under a policy of names: exit %d, %q", got.exit, got.stderr)
 	}
 	_, byAddr := startSOCKS(t, config{Allowed: []string{publicA.String(), public6.String()}})
-	for _, url := range []string{"http://allowed.example", "https://allowed.example", "http://v6.example", "http://" + publicA.String()} {
+	for _, url := range []string{"http://allowed.example", "http://v6.example", "http://" + publicA.String()} {
 		_, host, _ := strings.Cut(url, "://")
 		if got := curlSOCKS(t, "socks5://"+byAddr, url+"/hello").mustSucceed(t); got.stdout != helloBody(host) {
 			t.Errorf("%s under a policy of addresses: %q", url, got.stdout)
 		}
+	}
+	// TLS then names a host where an address was allowed: the check of names
+	// is what a policy of addresses has to turn off.
+	if got := curlSOCKS(t, "socks5://"+byAddr, "https://allowed.example/hello"); got.exit != 35 || !strings.Contains(got.stderr, "access denied") {
+		t.Errorf("a name where an address was allowed: exit %d, %q", got.exit, got.stderr)
+	}
+	_, unchecked := startSOCKS(t, config{Allowed: []string{publicA.String()}, SNICheck: "off"})
+	if got := curlSOCKS(t, "socks5://"+unchecked, "https://allowed.example/hello").mustSucceed(t); got.stdout != helloBody("allowed.example") {
+		t.Errorf("with sni_check off: %q", got.stdout)
 	}
 	for _, addr := range []netip.Addr{publicB, private, metadata, loopback4} {
 		if got := curlSOCKS(t, "socks5://"+byAddr, "http://"+addr.String()+"/"); got.exit != 97 || !strings.Contains(got.stderr, "(2)") {
