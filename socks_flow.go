@@ -193,8 +193,11 @@ func (f *flow) run() {
 	generation := a.current.Load().generation
 	conn, live, err := f.open()
 	if err != nil {
-		f.stayShut(generation) // first, for whoever acts on the record
+		// In this order: who acts on the record finds the flow shut, and who
+		// waits for the count finds the record.
+		waited := f.stayShut(generation)
 		a.notAdmitted(f.req, err)
+		a.count.drop(dropRefused, waited)
 		return
 	}
 	defer live.release()
@@ -229,16 +232,17 @@ func (f *flow) open() (datagramConn, *liveConn, error) {
 }
 
 // stayShut leaves the flow behind as one that was refused or out of reach
-// under a generation.
-func (f *flow) stayShut(generation uint64) {
+// under a generation, and returns how many datagrams have waited in vain.
+func (f *flow) stayShut(generation uint64) (waited int) {
 	a := f.of
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	f.end()
 	f.state = flowShut
 	f.shut = shutFlow{at: time.Now(), generation: generation}
-	a.count.drop(dropRefused, len(f.waiting))
+	waited = len(f.waiting)
 	f.waiting = nil
+	return waited
 }
 
 // sendWaiting sends what has come while the flow was opening, in order, and

@@ -9,10 +9,12 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -71,26 +73,23 @@ func TestCurlThroughSOCKSByAddress(t *testing.T) {
 	if got := curlSOCKS(t, "socks5://"+byName, "http://allowed.example/hello"); got.exit != 97 || !strings.Contains(got.stderr, "(2)") {
 		t.Errorf("under a policy of names: exit %d, %q", got.exit, got.stderr)
 	}
-	_, byAddr := startSOCKS(t, config{Allowed: []string{publicA.String(), public6.String()}})
-	for _, url := range []string{"http://allowed.example", "http://v6.example", "http://" + publicA.String()} {
-		_, host, _ := strings.Cut(url, "://")
-		if got := curlSOCKS(t, "socks5://"+byAddr, url+"/hello").mustSucceed(t); got.stdout != helloBody(host) {
-			t.Errorf("%s under a policy of addresses: %q", url, got.stdout)
+	p, byAddr := startSOCKS(t, config{Allowed: []string{publicA.String(), public6.String()}})
+	for _, host := range []string{"allowed.example", "v6.example", publicA.String()} {
+		if got := curlSOCKS(t, "socks5://"+byAddr, "http://"+host+"/hello").mustSucceed(t); got.stdout != helloBody(host) {
+			t.Errorf("%s under a policy of addresses: %q", host, got.stdout)
 		}
 	}
-	// TLS then names a host where an address was allowed: the check of names
-	// is what a policy of addresses has to turn off.
+	// TLS would name a server that nobody has allowed.
 	if got := curlSOCKS(t, "socks5://"+byAddr, "https://allowed.example/hello"); got.exit != 35 || !strings.Contains(got.stderr, "access denied") {
-		t.Errorf("a name where an address was allowed: exit %d, %q", got.exit, got.stderr)
-	}
-	_, unchecked := startSOCKS(t, config{Allowed: []string{publicA.String()}, SNICheck: "off"})
-	if got := curlSOCKS(t, "socks5://"+unchecked, "https://allowed.example/hello").mustSucceed(t); got.stdout != helloBody("allowed.example") {
-		t.Errorf("with sni_check off: %q", got.stdout)
+		t.Errorf("TLS under a policy of addresses: exit %d, %q", got.exit, got.stderr)
 	}
 	for _, addr := range []netip.Addr{publicB, private, metadata, loopback4} {
 		if got := curlSOCKS(t, "socks5://"+byAddr, "http://"+addr.String()+"/"); got.exit != 97 || !strings.Contains(got.stderr, "(2)") {
 			t.Errorf("%v: exit %d, %q", addr, got.exit, got.stderr)
 		}
+	}
+	if _, list := p.call("GET", "/blocked", ""); !strings.Contains(list, `"reason": "sni_mismatch"`) {
+		t.Errorf("the record has nothing of the TLS server: %s", list)
 	}
 }
 
@@ -178,63 +177,70 @@ func TestSOCKSOff(t *testing.T) {
 	}
 }
 
-// TestSSH has ssh and git go by the ProxyCommand helper to a real sshd.
+// TestSSH has ssh and git go by the connect command to a real sshd.
 func TestSSH(t *testing.T) {
 	t.Parallel()
-	server := startSSH(t, netip.AddrPortFrom(publicB, 22))
-	allowing, socksAllowing := startSOCKS(t, config{Allowed: []string{"git.example:22"}})
-	refusing, socksRefusing := startSOCKS(t, config{Allowed: []string{"allowed.example"}})
-	// The helper finds its proxy in the environment, or by a flag.
-	helper := lab.program() + " connect "
-	ways := []struct{ name, allowing, refusing, says string }{
-		{"HTTP", "-proxy http://" + allowing.proxy, "-proxy http://" + refusing.proxy,
-			"networkproxy blocked git.example:22: the host is not on the allowlist."},
-		{"SOCKS5", "-proxy socks5h://" + socksAllowing, "-proxy socks5h://" + socksRefusing, "the proxy refused it by policy"},
+	server := startSSH(t)
+	target := net.JoinHostPort("direct.example", strconv.Itoa(server.port))
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
 	}
-	ssh := func(t *testing.T, env []string, proxyCommand string, stdin string, command ...string) result {
+	options := []string{
+		"-F", "none", "-i", server.key, "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
+		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+	}
+	ssh := func(t *testing.T, env []string, proxyCommand, stdin string, command ...string) result {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, "ssh", append(append(server.options(proxyCommand), "root@git.example"), command...)...)
+		args := append(slices.Clone(options), "-o", "ProxyCommand="+proxyCommand, "-p", strconv.Itoa(server.port), me.Username+"@direct.example")
+		cmd := exec.CommandContext(ctx, "ssh", append(args, command...)...)
 		cmd.Env = append(clientEnv(t.TempDir()), env...)
 		cmd.Stdin = strings.NewReader(stdin)
 		return finished(t, cmd)
 	}
-	for _, way := range ways {
+	git := func(t *testing.T, proxyCommand string) result {
+		t.Helper()
+		remote := "ssh://" + me.Username + "@" + target + filepath.Join(lab.dir, "git", "project.git")
+		cmd := direct(t, "git", "clone", "-q", remote, filepath.Join(t.TempDir(), "clone"))
+		cmd.Env = append(cmd.Env, "GIT_SSH_COMMAND=ssh "+strings.Join(options, " ")+" -o 'ProxyCommand="+proxyCommand+"'")
+		return finished(t, cmd)
+	}
+
+	allowing, socksAllowing := startSOCKS(t, config{Allowed: []string{target}})
+	refusing, socksRefusing := startSOCKS(t, config{Allowed: []string{"allowed.example"}})
+	helper := lab.program() + " connect "
+	for _, way := range []struct{ name, allowing, refusing, says string }{
+		{"HTTP", "http://" + allowing.proxy, "http://" + refusing.proxy, "networkproxy blocked " + target + ": the host is not on the allowlist."},
+		{"SOCKS5", "socks5h://" + socksAllowing, "socks5h://" + socksRefusing, "the proxy refused it by policy"},
+	} {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
 			said := strings.Repeat("over and over ", 100_000)
-			if got := ssh(t, nil, helper+way.allowing+" %h:%p", said, "cat").mustSucceed(t); got.stdout != said {
+			if got := ssh(t, nil, helper+"-proxy "+way.allowing+" %h:%p", said, "cat").mustSucceed(t); got.stdout != said {
 				t.Errorf("%d bytes came back of %d", len(got.stdout), len(said))
 			}
-			if got := ssh(t, nil, helper+way.refusing+" %h %p", "", "true"); got.exit != 255 || !strings.Contains(got.stderr, way.says) {
+			if got := ssh(t, nil, helper+"-proxy "+way.refusing+" %h:%p", "", "true"); got.exit != 255 || !strings.Contains(got.stderr, way.says) {
 				t.Errorf("refused: exit %d, %q; want %q", got.exit, got.stderr, way.says)
 			}
 		})
 		t.Run("git by "+way.name, func(t *testing.T) {
 			t.Parallel()
-			remote := "ssh://root@git.example" + filepath.Join(lab.dir, "git", "project.git")
-			git := func(proxyCommand string) result {
-				cmd := direct(t, "git", "-c", "safe.directory=*", "clone", "-q", "--upload-pack", "git -c safe.directory=* upload-pack", remote, filepath.Join(t.TempDir(), "clone"))
-				options := server.options("'" + proxyCommand + "'")
-				cmd.Env = append(cmd.Env, "GIT_SSH_COMMAND=ssh "+strings.Join(options, " "))
-				return finished(t, cmd)
-			}
-			git(helper + way.allowing + " %h %p").mustSucceed(t)
-			if got := git(helper + way.refusing + " %h %p"); got.exit == 0 || !strings.Contains(got.stderr, way.says) {
+			git(t, helper+"-proxy "+way.allowing+" %h %p").mustSucceed(t)
+			if got := git(t, helper+"-proxy "+way.refusing+" %h %p"); got.exit == 0 || !strings.Contains(got.stderr, way.says) {
 				t.Errorf("refused: exit %d, %q; want %q", got.exit, got.stderr, way.says)
 			}
 		})
+		t.Run("the environment says "+way.name, func(t *testing.T) {
+			t.Parallel()
+			if got := ssh(t, []string{"ALL_PROXY=" + way.allowing}, helper+"%h:%p", "", "echo", "hello").mustSucceed(t); got.stdout != "hello\n" {
+				t.Errorf("%q", got.stdout)
+			}
+		})
 	}
-	t.Run("by the environment", func(t *testing.T) {
-		t.Parallel()
-		got := ssh(t, []string{"ALL_PROXY=socks5h://" + socksAllowing}, helper+"%h:%p", "", "echo", "hello").mustSucceed(t)
-		if got.stdout != "hello\n" {
-			t.Errorf("%q", got.stdout)
-		}
-	})
 	t.Cleanup(func() {
-		if status, list := refusing.call("GET", "/blocked", ""); status != http.StatusOK || !strings.Contains(list, "git.example") {
+		if _, list := refusing.call("GET", "/blocked", ""); !strings.Contains(list, "direct.example") {
 			t.Errorf("the refusals are not on record: %s", list)
 		}
 	})

@@ -15,62 +15,54 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"example.com/networkproxy"
 )
 
-// sshServer is a real sshd, and what its client needs.
-type sshServer struct{ dir string }
+// sshServer is an sshd at publicA that takes one key.
+type sshServer struct {
+	port int
+	key  string // the file with it
+}
 
-// startSSH starts one that takes one key. To ssh it is git.example.
-func startSSH(t *testing.T, addr netip.AddrPort) *sshServer {
+func startSSH(t *testing.T) *sshServer {
 	t.Helper()
-	s := &sshServer{dir: t.TempDir()}
-	for _, name := range []string{"host", "user"} {
-		finished(t, direct(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", s.file(name))).mustSucceed(t)
+	dir := t.TempDir()
+	s := &sshServer{port: int(lab.ports.Add(1)), key: filepath.Join(dir, "key")}
+	for _, file := range []string{s.key, filepath.Join(dir, "host")} {
+		if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file).CombinedOutput(); err != nil {
+			t.Fatalf("ssh-keygen: %v: %s", err, out)
+		}
 	}
-	public, err := os.ReadFile(s.file("host.pub"))
+	config := filepath.Join(dir, "sshd_config")
+	text := fmt.Sprintf("ListenAddress %s:%d\nHostKey %s\nAuthorizedKeysFile %s.pub\nStrictModes no\nPidFile none\nPermitRootLogin yes\nUsePAM no\nLogLevel ERROR\n",
+		publicA, s.port, filepath.Join(dir, "host"), s.key)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // what sshd drops privileges in
+		t.Fatal(err)
+	}
+	sshd, err := exec.LookPath("/usr/sbin/sshd") // it insists on an absolute path
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.write(t, "known_hosts", "git.example "+string(public))
-	s.write(t, "sshd_config", strings.Join([]string{
-		"ListenAddress " + addr.String(),
-		"HostKey " + s.file("host"),
-		"AuthorizedKeysFile " + s.file("user.pub"),
-		"PidFile none",
-		"PermitRootLogin prohibit-password",
-		"PasswordAuthentication no",
-		"KbdInteractiveAuthentication no",
-		"UsePAM no",
-		"StrictModes no", // the directory is one of the test's
-		"",
-	}, "\n"))
-
-	// sshd wants an empty directory in /run, which is nobody else's to see.
-	cmd := exec.Command("/bin/sh", "-c", "mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && exec /usr/sbin/sshd -D -e -f "+s.file("sshd_config"))
-	output := new(logBuffer)
-	cmd.Stdout, cmd.Stderr = output, output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
+	log := new(logBuffer)
+	cmd := exec.Command(sshd, "-D", "-e", "-f", config)
+	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		cmd.Wait()
-	}()
 	t.Cleanup(func() {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		<-ended
+		cmd.Process.Kill()
+		cmd.Wait()
 		if t.Failed() {
-			t.Logf("output of sshd:\n%s", output)
+			t.Logf("output of sshd:\n%s", log)
 		}
 	})
 	eventually(t, "sshd answers", func() bool {
-		conn, err := net.Dial("tcp", addr.String())
+		conn, err := net.Dial("tcp", netip.AddrPortFrom(publicA, uint16(s.port)).String())
 		if err == nil {
 			conn.Close()
 		}
@@ -79,30 +71,11 @@ func startSSH(t *testing.T, addr netip.AddrPort) *sshServer {
 	return s
 }
 
-func (s *sshServer) file(name string) string { return filepath.Join(s.dir, name) }
-
-func (s *sshServer) write(t *testing.T, name, text string) {
-	t.Helper()
-	if err := os.WriteFile(s.file(name), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// options are ssh's, with a ProxyCommand.
-func (s *sshServer) options(proxyCommand string) []string {
-	return []string{
-		"-F", "none", "-i", s.file("user"), "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
-		"-o", "StrictHostKeyChecking=yes", "-o", "UserKnownHostsFile=" + s.file("known_hosts"),
-		"-o", "ProxyCommand=" + proxyCommand,
-	}
-}
-
 // TestGitOverSSH has git reach a repository through ssh, ssh through the
 // connect command, and that through the session.
 func TestGitOverSSH(t *testing.T) {
 	t.Parallel()
-	addr := netip.AddrPortFrom(publicA, uint16(lab.ports.Add(1)))
-	server := startSSH(t, addr)
+	server := startSSH(t)
 	me, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +96,7 @@ func TestGitOverSSH(t *testing.T) {
 			// session's to set. It looks for one in the home directory of
 			// the user, whatever HOME says.
 			config := filepath.Join(t.TempDir(), "ssh_config")
-			text := fmt.Sprintf("IdentityFile %s\nIdentitiesOnly yes\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\nBatchMode yes\n", server.file("user"))
+			text := fmt.Sprintf("IdentityFile %s\nIdentitiesOnly yes\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\nBatchMode yes\n", server.key)
 			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -134,7 +107,7 @@ func TestGitOverSSH(t *testing.T) {
 				}
 			}
 			cmd := exec.CommandContext(t.Context(), "git", "ls-remote",
-				fmt.Sprintf("ssh://%s@%s:%d%s", me.Username, host, addr.Port(), filepath.Join(lab.dir, "git", "project.git")), "main")
+				fmt.Sprintf("ssh://%s@%s:%d%s", me.Username, host, server.port, filepath.Join(lab.dir, "git", "project.git")), "main")
 			cmd.Env = env
 			return finished(t, cmd)
 		}
