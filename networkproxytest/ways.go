@@ -23,7 +23,7 @@ import (
 )
 
 // patience bounds every wait; it is spent only where something is wrong.
-const patience = 20 * time.Second
+const patience = 10 * time.Second
 
 // way sends targets to a proxy by one of its entries.
 type way struct {

@@ -1,0 +1,195 @@
+// The kit is only worth something if it fails: every promise is put to a proxy
+// that breaks it.
+
+package networkproxytest
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"example.com/networkproxy"
+)
+
+func TestKitFailsWhatIsWeak(t *testing.T) {
+	t.Parallel()
+	weak := map[string]Start{
+		"what is allowed arrives": weakened(func(c *networkproxy.Config, _ *networkproxy.Builder) { c.Policy.AllowedDomains = nil }),
+		"the limited mode only reads": weakened(func(c *networkproxy.Config, _ *networkproxy.Builder) {
+			c.Mode = networkproxy.ModeFull
+		}),
+		"a refusal is recorded for its session": weakened(func(_ *networkproxy.Config, b *networkproxy.Builder) {
+			b.Observe().Resolver(nobody{})
+		}),
+		"the listeners are on loopback": weakened(func(c *networkproxy.Config, _ *networkproxy.Builder) {
+			c.DangerouslyAllowNonLoopbackProxy = true
+			c.ProxyURL = "http://0.0.0.0:0"
+		}),
+		"a web page cannot drive the admin API": func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
+			return build(t, c, networkproxy.NewBuilder().AdminListener(yes(t)))
+		},
+	}
+	for _, p := range promises() {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			start := weak[p.name]
+			if start == nil {
+				start = saysYes
+			}
+			if failures := failuresOf(t, p, start); len(failures) == 0 {
+				t.Error("a proxy that breaks the promise passes")
+			}
+		})
+	}
+}
+
+// TestKitTellsWhatFailed: one entry too many in the allowlist, and the kit
+// names the targets that it opens.
+func TestKitTellsWhatFailed(t *testing.T) {
+	t.Parallel()
+	i := slices.IndexFunc(promises(), func(p promise) bool { return p.name == "what no list names is refused" })
+	failures := failuresOf(t, promises()[i], weakened(func(c *networkproxy.Config, b *networkproxy.Builder) {
+		c.Policy.AllowedDomains = append(c.Policy.AllowedDomains, "wild.invalid")
+		b.Resolver(nobody{})
+	}))
+	if len(failures) == 0 {
+		t.Fatal("nothing failed")
+	}
+	for _, f := range failures {
+		if !strings.Contains(f, `"wild.invalid:80"`) {
+			t.Errorf("it says %s", f)
+		}
+	}
+}
+
+// weakened starts a proxy whose configuration is not the kit's.
+func weakened(change func(*networkproxy.Config, *networkproxy.Builder)) Start {
+	return func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
+		t.Helper()
+		b := networkproxy.NewBuilder()
+		change(&c, b)
+		return build(t, c, b)
+	}
+}
+
+func build(t testing.TB, c networkproxy.Config, b *networkproxy.Builder) *networkproxy.Handle {
+	t.Helper()
+	proxy, err := b.Config(c).Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := proxy.Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// nobody knows no name.
+type nobody struct{ networkproxy.Resolver }
+
+func (nobody) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	return nil, fmt.Errorf("no such host")
+}
+
+// saysYes starts a proxy whose HTTP listener is that of a server which lets
+// everybody believe that they got through.
+func saysYes(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
+	t.Helper()
+	return build(t, c, networkproxy.NewBuilder().HTTPListener(yes(t)))
+}
+
+// yes is a listener that has no connections: whoever connects to its address
+// meets another server, which answers everything with 200.
+func yes(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, func(c net.Conn) {
+		r := bufio.NewReader(c)
+		for {
+			request, err := http.ReadRequest(r)
+			if err != nil && request == nil {
+				fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") // what is no request, too
+				return
+			}
+			if request.Method != http.MethodConnect {
+				fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				return
+			}
+			fmt.Fprint(c, "HTTP/1.1 200 OK\r\n\r\n")
+		}
+	})
+	return elsewhere{l, s.l.Addr()}
+}
+
+// elsewhere is a listener that claims another's address.
+type elsewhere struct {
+	net.Listener
+	addr net.Addr
+}
+
+func (l elsewhere) Addr() net.Addr { return l.addr }
+
+// recorder takes the failures of a check.
+type recorder struct {
+	testing.TB
+
+	mu       sync.Mutex
+	failures []string
+	cleanups []func()
+}
+
+func (r *recorder) Helper() {}
+
+func (r *recorder) Cleanup(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cleanups = append(r.cleanups, f)
+}
+
+func (r *recorder) Error(args ...any) { r.fail(fmt.Sprint(args...)) }
+
+func (r *recorder) Errorf(format string, args ...any) { r.fail(fmt.Sprintf(format, args...)) }
+
+func (r *recorder) Fatal(args ...any) {
+	r.fail(fmt.Sprint(args...))
+	runtime.Goexit()
+}
+
+func (r *recorder) Fatalf(format string, args ...any) {
+	r.fail(fmt.Sprintf(format, args...))
+	runtime.Goexit()
+}
+
+func (r *recorder) fail(text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failures = append(r.failures, text)
+}
+
+// failuresOf runs one check for itself.
+func failuresOf(t *testing.T, p promise, start Start) []string {
+	t.Helper()
+	r := &recorder{TB: t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.check(r, start)
+	}()
+	<-done
+	for _, f := range slices.Backward(r.cleanups) {
+		f()
+	}
+	return r.failures
+}
