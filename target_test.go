@@ -1,0 +1,62 @@
+// What a request line may ask for, against a reading of its own.
+
+package networkproxy
+
+import (
+	"bufio"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// FuzzTarget puts any text in the place of a request's target. What is taken
+// for one names the host that is written there, and nobody else's: no user
+// information, no escape, no second reading.
+func FuzzTarget(f *testing.F) {
+	for _, s := range []string{
+		"http://a.example/", "http://a.example:8080/x?y#z", "http://[::1]:80/", "a.example:443", "http://u@a.example/",
+		"http://a.example\\@b.example/", "http://a%2eexample/", "https://a.example/", "//a.example/", "*", ":443", "http:a.example",
+	} {
+		f.Add(false, s)
+		f.Add(true, s)
+	}
+	f.Fuzz(func(t *testing.T, connect bool, text string) {
+		method := "GET"
+		if connect {
+			method = "CONNECT"
+		}
+		if strings.ContainsAny(text, " \r\n") {
+			return // more than a target
+		}
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(method + " " + text + " HTTP/1.1\r\nHost: x\r\n\r\n")))
+		if err != nil {
+			return
+		}
+		protocol, target, err := targetOf(r)
+		if err != nil {
+			return
+		}
+		authority := text
+		if protocol == ProtocolHTTP {
+			if !strings.EqualFold(text[:7], "http://") {
+				t.Fatalf("%q is taken for an http:// URL", text)
+			}
+			authority, _, _ = strings.Cut(text[7:], "/")
+			authority, _, _ = strings.Cut(authority, "?")
+			authority, _, _ = strings.Cut(authority, "#")
+		}
+		if strings.ContainsAny(authority, "@\\/?#\"<>|^`{}\x00") || target.Host.IsZero() || target.Port == 0 {
+			t.Fatalf("%q is taken for %v", text, target)
+		}
+		// What is plain is taken as it stands.
+		host, port, _ := strings.Cut(authority, ":")
+		if plain := strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-."); plain == "" && !strings.HasSuffix(host, ".") && !strings.Contains(host, "xn--") {
+			if port == "" {
+				port = "80"
+			}
+			if got := target.String(); got != host+":"+port {
+				t.Fatalf("%q is taken for %s", text, got)
+			}
+		}
+	})
+}
