@@ -99,12 +99,6 @@ func (h *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, req, h.unidentified(err))
 		return
 	}
-	if req.from != from {
-		// The connection is not the session's; the request is.
-		ctx, cancel := endsWith(r.Context(), req.from.ends)
-		defer cancel()
-		r = r.WithContext(ctx)
-	}
 	if protocol == ProtocolHTTP && r.Header.Get("X-Unix-Socket") != "" {
 		err := errors.New("the x-unix-socket header is not supported here")
 		h.malformed(client, protocol, err)

@@ -178,8 +178,6 @@ func (t *transport) admit(ctx context.Context, req *request) (Verdict, error) {
 	if t.from.ends.Err() != nil {
 		return Verdict{}, ErrClosed
 	}
-	ctx, cancel := endsWith(ctx, t.from.ends)
-	defer cancel()
 	v := t.decide(ctx, req)
 	if !v.Allowed {
 		t.refused(req, v)

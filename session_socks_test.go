@@ -5,6 +5,7 @@ package networkproxy_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -162,6 +163,9 @@ func TestSessionSOCKSIsReleased(t *testing.T) {
 	})
 	if err := echoes(conn); err != nil {
 		t.Errorf("during the drain: %v", err)
+	}
+	if _, err := l.OpenSession(context.Background(), networkproxy.Attribution{}); !errors.Is(err, networkproxy.ErrClosed) {
+		t.Errorf("a session during the drain: %v", err)
 	}
 	cancel()
 	<-drained

@@ -4,7 +4,6 @@
 package networkproxy
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -97,14 +96,4 @@ func (e *enforcer) unidentified(err error) Verdict {
 		v.Reason = ReasonSessionRequired
 	}
 	return v
-}
-
-// endsWith returns a context that ends with either of two.
-func endsWith(ctx, other context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(other, func() { cancel(context.Cause(other)) })
-	return ctx, func() {
-		stop()
-		cancel(context.Canceled)
-	}
 }
