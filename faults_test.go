@@ -309,9 +309,7 @@ func TestFaults(t *testing.T) {
 			f := newFaulty(t, nil)
 			f.works(t)
 			testnet.Settles(t, func() { tt.fault(t, f) })
-			if n, m := f.LiveClients(), f.LiveTargets(); n+m != 0 {
-				t.Errorf("%d connections of clients and %d to targets are left", n, m)
-			}
+			eventually(t, "no connection is left", func() bool { return f.LiveClients()+f.LiveTargets() == 0 })
 			f.works(t)
 		})
 	}
