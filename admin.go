@@ -304,7 +304,8 @@ func (a *adminServer) patterns(*http.Request) (any, error) {
 	return struct {
 		Allowed []Rule `json:"allowed"`
 		Denied  []Rule `json:"denied"`
-	}{p.allow.rules(), p.deny.rules()}, nil
+		Sockets []Rule `json:"unix_sockets"`
+	}{p.allow.rules(), p.deny.rules(), p.sockets.rules()}, nil
 }
 
 func (a *adminServer) blocked(*http.Request) (any, error) {

@@ -16,6 +16,7 @@ type BlockedRequest struct {
 	Port       uint16         `json:"port"`
 	Protocol   Protocol       `json:"protocol"`
 	Method     string         `json:"method,omitempty"`
+	UnixSocket string         `json:"unix_socket,omitempty"` // the path that was asked for in place of the host
 	Client     netip.AddrPort `json:"client,omitzero"`
 	Reason     Reason         `json:"reason"`
 	Source     Source         `json:"source,omitempty"`

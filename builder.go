@@ -4,15 +4,18 @@ package networkproxy
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"time"
 
 	"example.com/networkproxy/internal/pindial"
+	"example.com/networkproxy/internal/upstream"
 )
 
 // Resolver looks names up. *net.Resolver is one.
@@ -60,10 +63,17 @@ type settings struct {
 	resolver       Resolver
 	log            *slog.Logger
 
-	// connect and connectUDP replace the kernel's connect in tests, and
+	environ       func() []string
+	upstreams     *upstream.Proxies // that environ names; nil where upstreamFault is set
+	upstreamFault error             // counts once allow_upstream_proxy is true
+	upstreamRoots *x509.CertPool    // for TLS to them; nil: the system's
+	unixSockets   bool              // whether this platform has x-unix-socket
+
+	// connect and its likes replace the kernel's connect in tests, and
 	// refusalStands is another time there than udpRefusalStands.
 	connect       connectFunc
 	connectUDP    connectUDPFunc
+	connectUnix   connectUnixFunc
 	refusalStands time.Duration
 }
 
@@ -74,6 +84,8 @@ func NewBuilder() *Builder {
 		deciderTimeout: defaultDeciderTimeout,
 		log:            slog.New(slog.DiscardHandler),
 		refusalStands:  udpRefusalStands,
+		environ:        os.Environ,
+		unixSockets:    unixSocketsSupported,
 	}}
 }
 
@@ -285,6 +297,18 @@ func (b *Builder) Logger(l *slog.Logger) *Builder {
 	return b
 }
 
+// UpstreamEnviron sets the environment, in the form of [os.Environ], in which
+// allow_upstream_proxy looks for proxies; the default is that of the process.
+// Build reads it once: HTTP_PROXY for plain HTTP, HTTPS_PROXY for CONNECT and
+// SOCKS5, ALL_PROXY for what of the two is not set, and NO_PROXY; a lower-case
+// name goes before the upper-case one. While allow_upstream_proxy is false
+// none of it has any effect.
+func (b *Builder) UpstreamEnviron(env []string) *Builder {
+	env = slices.Clone(env)
+	b.settings.environ = func() []string { return env }
+	return b
+}
+
 // Build loads and checks the configuration and returns a proxy ready to run.
 // Nothing is bound yet. The error joins everything that is wrong; those about
 // the configuration are *[ConfigError] with file, line and column.
@@ -313,6 +337,7 @@ func (b *Builder) Build() (*NetworkProxy, error) {
 	}
 	p := &NetworkProxy{settings: b.settings}
 	p.settings.limits = p.settings.limits.withDefaults()
+	p.settings.upstreams, p.settings.upstreamFault = upstream.FromEnviron(p.settings.environ(), p.settings.upstreamRoots)
 	first, err := p.settings.loadConfig(context.Background())
 	if err != nil {
 		return nil, err

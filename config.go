@@ -90,8 +90,13 @@ type Config struct {
 	// says so.
 	EnableSOCKS5UDP bool `toml:"enable_socks5_udp" json:"enable_socks5_udp"`
 
-	// AllowUpstreamProxy sends allowed requests through the proxy that the
-	// environment names (HTTP_PROXY, HTTPS_PROXY, NO_PROXY). Default false.
+	// AllowUpstreamProxy sends allowed requests through the http:// or
+	// https:// proxy that the environment names (HTTP_PROXY, HTTPS_PROXY,
+	// ALL_PROXY, NO_PROXY; see [Builder.UpstreamEnviron]). Default false: the
+	// environment is ignored. Names are then looked up by that proxy and not
+	// here, so that neither the protection of local networks nor denied
+	// addresses and CIDRs apply to what a name resolves to; targets that are
+	// addresses are judged as always.
 	AllowUpstreamProxy bool `toml:"allow_upstream_proxy" json:"allow_upstream_proxy"`
 
 	// DangerouslyAllowNonLoopbackProxy lets the HTTP and SOCKS5 proxies
@@ -132,7 +137,12 @@ type PolicyConfig struct {
 	AllowLocalBinding bool `toml:"allow_local_binding" json:"allow_local_binding"`
 
 	// AllowUnixSockets are the absolute, cleaned paths of the Unix sockets
-	// that requests may name in x-unix-socket. Default none.
+	// that plain-HTTP requests may name in x-unix-socket, on macOS. The path
+	// is then the target and the host of the URL only a Host field: the lists
+	// of domains and the decider are not asked, the mode is. Another path
+	// that leads to the same socket by symbolic links counts as the same.
+	// While a listener is not on loopback, sockets that a reload adds stay
+	// off. Default none.
 	AllowUnixSockets []string `toml:"allow_unix_sockets" json:"allow_unix_sockets"`
 }
 

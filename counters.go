@@ -50,7 +50,8 @@ var countedReasons = [...]Reason{
 	ReasonInvalidTarget, ReasonProxyDisabled, ReasonNotAllowed, ReasonNotAllowedLocal, ReasonDenied,
 	ReasonMethodNotAllowed, ReasonSNIMismatch, ReasonDeciderFailed, ReasonDeciderTimeout, ReasonDeciderBusy,
 	ReasonGrantRevoked, ReasonCanceled, ReasonSessionRequired, ReasonSessionUnknown, ReasonTooManyConnections,
-	reasonDNSFailure, reasonConnectFailure, reasonUpstreamError, reasonTimeout,
+	ReasonUpstreamNotAllowed,
+	reasonDNSFailure, reasonConnectFailure, reasonProxyFailure, reasonUpstreamError, reasonTimeout,
 	countedDecider, countedOther,
 }
 

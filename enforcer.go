@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/networkproxy/internal/pindial"
+	"example.com/networkproxy/internal/upstream"
 )
 
 // enforcer is shared by every listener of one proxy. Safe for concurrent use.
@@ -23,6 +24,8 @@ type enforcer struct {
 	asking    asking
 	grants    *grants
 	dialer    pindial.Dialer
+	upstreams *upstream.Proxies
+	sockets   socketDialer
 	live      liveConns
 	blocked   blockedRecord
 	onBlocked func(BlockedRequest)
@@ -46,6 +49,8 @@ func newEnforcer(s *settings) *enforcer {
 		},
 		blocked:   blockedRecord{limit: s.limits.Record},
 		limits:    s.limits,
+		upstreams: s.upstreams,
+		sockets:   socketDialer{supported: s.unixSockets, timeout: s.limits.DialTime, connect: s.connectUnix},
 		onBlocked: s.onBlocked,
 		log:       s.log,
 		observed:  s.observed(),
@@ -125,25 +130,59 @@ func (v Verdict) unlessRevoked(req *request, err error) error {
 //
 // The connection is judged again at every change of the policy until the
 // caller calls its release.
-func (e *enforcer) dial(ctx context.Context, req *request, v Verdict) (*net.TCPConn, *liveConn, error) {
-	return reach(ctx, e, req, v, e.dialer.DialAddr)
+func (e *enforcer) dial(ctx context.Context, req *request, v Verdict) (net.Conn, *liveConn, error) {
+	return e.dialBy(ctx, req, v, e.route(e.current.Load(), &req.query))
 }
 
-// reach is dial for any kind of connection: connect makes it, to one of the
-// addresses that it is given.
+// dialBy is dial by a route that is chosen already. The connection is a
+// *net.TCPConn, a *net.UnixConn, or a *tls.Conn to a proxy.
+func (e *enforcer) dialBy(ctx context.Context, req *request, v Verdict, r route) (net.Conn, *liveConn, error) {
+	if !req.socket.isZero() {
+		return open(ctx, e, req, v, r, func(ctx context.Context) (net.Conn, []netip.Addr, error) {
+			conn, err := e.sockets.dial(ctx, req.socket)
+			return conn, nil, socketRefusal(req, v, err)
+		})
+	}
+	if r.proxy != nil {
+		// A target that is an address has been judged by that; those of a
+		// name are the proxy's to find.
+		return open(ctx, e, req, v, r, func(ctx context.Context) (net.Conn, []netip.Addr, error) {
+			conn, err := r.dial(ctx, e.dialProxy, req.target)
+			return conn, nil, err
+		})
+	}
+	return reach(ctx, e, req, v, func(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error) {
+		return e.dialer.DialAddr(ctx, addrs, port)
+	})
+}
+
+// reach is dial for any kind of connection without anything in between:
+// connect makes it, to one of the addresses that it is given.
 func reach[C net.Conn](ctx context.Context, e *enforcer, req *request, v Verdict,
 	connect func(context.Context, []netip.Addr, uint16) (C, error)) (C, *liveConn, error) {
+	return open(ctx, e, req, v, route{}, func(ctx context.Context) (C, []netip.Addr, error) {
+		var none C
+		addrs, err := e.resolve(ctx, req, v)
+		if err != nil {
+			return none, nil, err
+		}
+		conn, err := connect(ctx, addrs, req.target.Port)
+		return conn, addrs, err
+	})
+}
+
+// open has a connection made, and keeps it among those that the policy is
+// applied to again. connect returns it with the addresses that the target
+// resolved to, where that was seen.
+func open[C net.Conn](ctx context.Context, e *enforcer, req *request, v Verdict, r route,
+	connect func(context.Context) (C, []netip.Addr, error)) (C, *liveConn, error) {
 	var none C
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(req.from.ends, cancel)()
 	ctx, done := v.grant.during(ctx)
 	defer done()
-	addrs, err := e.resolve(ctx, req, v)
-	if err != nil {
-		return none, nil, v.unlessRevoked(req, err)
-	}
-	conn, err := connect(ctx, addrs, req.target.Port)
+	conn, addrs, err := connect(ctx)
 	if err != nil {
 		return none, nil, v.unlessRevoked(req, err)
 	}
@@ -151,6 +190,7 @@ func reach[C net.Conn](ctx context.Context, e *enforcer, req *request, v Verdict
 		query:    req.query,
 		approval: approvalOf(v),
 		addrs:    addrs,
+		via:      r.proxy,
 		conn:     conn,
 		from:     req.from,
 		grant:    v.grant,
@@ -178,7 +218,9 @@ func reach[C net.Conn](ctx context.Context, e *enforcer, req *request, v Verdict
 			return none, nil, refusal
 		}
 	}
-	e.observed.add(req.target)
+	if req.socket.isZero() {
+		e.observed.add(req.target)
+	}
 	return conn, live, nil
 }
 
@@ -207,6 +249,7 @@ func (e *enforcer) refused(req *request, v Verdict) {
 		Port:       req.target.Port,
 		Protocol:   req.protocol,
 		Method:     req.method,
+		UnixSocket: req.socket.asked,
 		Client:     req.client,
 		Reason:     v.Reason,
 		Source:     v.Source,
@@ -221,7 +264,7 @@ func (e *enforcer) refused(req *request, v Verdict) {
 	if req.from.blocked != nil {
 		req.from.blocked.add(b)
 	}
-	e.log.LogAttrs(context.Background(), slog.LevelInfo, "refused",
+	req.logger(e.log).LogAttrs(context.Background(), slog.LevelInfo, "refused",
 		slog.String("host", b.Host), slog.Int("port", int(b.Port)), slog.String("protocol", string(b.Protocol)),
 		slog.String("method", b.Method), slog.String("reason", string(b.Reason)), slog.String("source", string(b.Source)),
 		slog.String("rule", b.Rule.Pattern), slog.Any("client", b.Client), slog.String("session", req.from.id))
@@ -249,7 +292,7 @@ func (e *enforcer) malformed(client netip.AddrPort, protocol Protocol, err error
 // failure keeps account of an allowed request whose target was out of reach.
 func (e *enforcer) failure(req *request, err error) {
 	e.count.fail(req.protocol, err)
-	e.log.Info("failed", "host", req.target.Host.String(), "port", req.target.Port,
+	req.logger(e.log).Info("failed", "host", req.target.Host.String(), "port", req.target.Port,
 		"protocol", string(req.protocol), "method", req.method, "client", req.client, "error", e.logText(err))
 }
 

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 
 	"example.com/networkproxy/internal/hostname"
-	"example.com/networkproxy/internal/http1"
 	"example.com/networkproxy/internal/track"
 )
 
@@ -25,14 +24,14 @@ type Attribution struct {
 type entrance struct {
 	id          string // of the session; empty where there is none
 	attribution Attribution
-	overlay     *overlay         // the session's own rules; nil: none
-	upstream    *http1.Transport // its pool of connections for forwarding
-	ends        context.Context  // what is under way for it ends with this
-	blocked     *blockedRecord   // the session's own; nil: only the proxy's is kept
+	overlay     *overlay        // the session's own rules; nil: none
+	pools       *pools          // its connections for forwarding
+	ends        context.Context // what is under way for it ends with this
+	blocked     *blockedRecord  // the session's own; nil: only the proxy's is kept
 }
 
 func newEntrance(ends context.Context, e *enforcer, a Attribution) *entrance {
-	return &entrance{attribution: a, upstream: newUpstream(e), ends: ends}
+	return &entrance{attribution: a, pools: newPools(e), ends: ends}
 }
 
 // entranceListener is a listener of one entrance.

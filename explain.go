@@ -14,20 +14,22 @@ import (
 	"strings"
 
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/upstream"
 )
 
 // Explanation is the account of one decision.
 type Explanation struct {
-	Request PolicyRequest `json:"request"`
-	Allowed bool          `json:"allowed"`
-	Reason  Reason        `json:"reason,omitempty"`
-	Source  Source        `json:"source,omitempty"`
-	Rule    Rule          `json:"rule,omitzero"`    // the entry that decided, and where it stands
-	Address netip.Addr    `json:"address,omitzero"` // the resolved address that decided
-	Decider bool          `json:"decider"`          // nothing but the decider is left to ask; it was not
-	Message string        `json:"message"`
-	Hint    string        `json:"hint,omitempty"`
-	Checks  []Check       `json:"checks"` // in the order they were made; it ends with the one that refused
+	Request  PolicyRequest `json:"request"`
+	Allowed  bool          `json:"allowed"`
+	Reason   Reason        `json:"reason,omitempty"`
+	Source   Source        `json:"source,omitempty"`
+	Rule     Rule          `json:"rule,omitzero"`      // the entry that decided, and where it stands
+	Address  netip.Addr    `json:"address,omitzero"`   // the resolved address that decided
+	Upstream string        `json:"upstream,omitempty"` // the proxy that it would leave through, which then looks the name up
+	Decider  bool          `json:"decider"`            // nothing but the decider is left to ask; it was not
+	Message  string        `json:"message"`
+	Hint     string        `json:"hint,omitempty"`
+	Checks   []Check       `json:"checks"` // in the order they were made; it ends with the one that refused
 
 	// Generation is that of the policy that was applied.
 	Generation uint64 `json:"generation"`
@@ -174,8 +176,12 @@ func (e *enforcer) explain(ctx context.Context, q question, resolve bool) (Expla
 			tr.add(Check{Name: checkMode})
 		}
 	}
+	var via *upstream.Proxy
+	if v.Allowed {
+		via = e.route(p, &req.query).proxy
+	}
 	if v.Allowed && resolve {
-		v = e.explainAddrs(ctx, p, req, v, &tr)
+		v = e.explainAddrs(ctx, p, req, v, via, &tr)
 	}
 	x := Explanation{
 		Request:    req.public(),
@@ -188,7 +194,12 @@ func (e *enforcer) explain(ctx context.Context, q question, resolve bool) (Expla
 		Checks:     tr,
 		Generation: v.Generation,
 	}
+	if via != nil {
+		x.Upstream = via.String()
+	}
 	switch {
+	case v.Allowed && via != nil:
+		x.Message = fmt.Sprintf("networkproxy would let %s pass, through %s.", req.target, via)
 	case v.Allowed:
 		x.Message = fmt.Sprintf("networkproxy would let %s pass.", req.target)
 	case decider:
@@ -201,9 +212,13 @@ func (e *enforcer) explain(ctx context.Context, q question, resolve bool) (Expla
 	return x, nil
 }
 
-// explainAddrs looks an allowed name up and judges its addresses.
-func (e *enforcer) explainAddrs(ctx context.Context, p *policy, req *request, v Verdict, tr *trace) Verdict {
+// explainAddrs looks an allowed name up and judges its addresses, as far as
+// that is not left to a proxy.
+func (e *enforcer) explainAddrs(ctx context.Context, p *policy, req *request, v Verdict, via *upstream.Proxy, tr *trace) Verdict {
 	addrs := fixedAddrs(req.target.Host)
+	if addrs == nil && via != nil {
+		return v
+	}
 	if addrs == nil {
 		var err error
 		if addrs, err = e.dialer.Resolve(ctx, req.target.Host.Name()); err != nil {

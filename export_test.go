@@ -115,5 +115,19 @@ func ChildEnviron(base []string, proxy string, local bool, helper []string) []st
 // SetRootCAs has a transport of Handle.Transport trust the certificates of
 // tests.
 func SetRootCAs(rt http.RoundTripper, roots *x509.CertPool) {
-	rt.(*transport).upstream.TLSClientConfig = &tls.Config{RootCAs: roots}
+	t := rt.(*transport)
+	t.direct.TLSClientConfig = &tls.Config{RootCAs: roots}
+	t.proxied.TLSClientConfig = &tls.Config{RootCAs: roots}
 }
+
+// SetUpstreamRoots replaces the system's roots for TLS to upstream proxies.
+func SetUpstreamRoots(b *Builder, roots *x509.CertPool) { b.settings.upstreamRoots = roots }
+
+// SetUnixSockets sets whether the platform is one with x-unix-socket.
+func SetUnixSockets(b *Builder, supported bool) { b.settings.unixSockets = supported }
+
+// SetConnectUnix replaces the kernel's connect to unix sockets.
+func SetConnectUnix(b *Builder, connect connectUnixFunc) { b.settings.connectUnix = connect }
+
+// UnixSocketsSupported is what the product has on this platform.
+const UnixSocketsSupported = unixSocketsSupported

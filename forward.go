@@ -5,6 +5,7 @@
 package networkproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"example.com/networkproxy/internal/http1"
@@ -50,6 +52,7 @@ type carriage struct {
 	context.Context // the client's
 	req             *request
 	verdict         Verdict
+	route           route
 	client          http.ResponseWriter // for interim answers; nil: there is nobody to tell
 }
 
@@ -64,11 +67,42 @@ func (c *carriage) Value(key any) any {
 
 func carriageOf(ctx context.Context) *carriage { return ctx.Value(carriageKey{}).(*carriage) }
 
-// newUpstream is the pool of connections of one entrance. A connection serves
-// only the host and port that it was made for, its address was judged when it
-// was made, and it is judged again at every change of the policy: its reuse
-// needs no lookup and cannot lead elsewhere.
-func newUpstream(e *enforcer) *http1.Transport {
+// pools are the connections of one entrance that further requests may use. A
+// connection serves only the host and port that it was made for, its address
+// was judged when it was made, and it is judged again at every change of the
+// policy: its reuse needs no lookup and cannot lead elsewhere.
+//
+// Each route has a pool of its own: a request that is written for a proxy,
+// with credentials for it, never meets a connection to an origin.
+type pools struct {
+	direct, proxied, sockets *http1.Transport
+}
+
+func newPools(e *enforcer) *pools {
+	p := &pools{direct: newPool(e), proxied: newPool(e), sockets: newPool(e)}
+	p.sockets.MaxIdlePerAddr = -1 // connections are kept by host, which is nothing here
+	return p
+}
+
+// of is the pool for requests by one route.
+func (p *pools) of(req *request, r route) *http1.Transport {
+	switch {
+	case !req.socket.isZero():
+		return p.sockets
+	case r.proxy != nil:
+		return p.proxied
+	}
+	return p.direct
+}
+
+// CloseIdleConnections closes the connections that no request is using.
+func (p *pools) CloseIdleConnections() {
+	p.direct.CloseIdleConnections()
+	p.proxied.CloseIdleConnections()
+	p.sockets.CloseIdleConnections()
+}
+
+func newPool(e *enforcer) *http1.Transport {
 	return &http1.Transport{
 		Dial:           func(ctx context.Context, _ string) (net.Conn, error) { return e.dialPooled(ctx) },
 		Interim:        relayInterim,
@@ -85,48 +119,70 @@ func (e *enforcer) dialPooled(ctx context.Context) (net.Conn, error) {
 	req := *c.req
 	req.method = http.MethodGet // the connection outlives the request
 	// The client's context: net/http's transport would dial on without it.
-	conn, live, err := e.dial(c.Context, &req, c.verdict)
+	conn, live, err := e.dialBy(c.Context, &req, c.verdict, c.route)
 	if err != nil {
 		return nil, err
 	}
 	live.done() // what the grant let in is the request, not what stays in the pool
-	return &pooledConn{TCPConn: conn, live: live}, nil
+	return &pooledConn{Conn: conn, live: live}, nil
 }
 
 // pooledConn takes itself out of the live connections when it is closed, and
 // fails with the refusal where the policy closed it.
 type pooledConn struct {
-	*net.TCPConn
+	net.Conn
 	live *liveConn
 }
 
 func (c *pooledConn) Read(b []byte) (int, error) {
-	n, err := c.TCPConn.Read(b)
+	n, err := c.Conn.Read(b)
 	return n, c.live.because(err)
 }
 
 func (c *pooledConn) Write(b []byte) (int, error) {
-	n, err := c.TCPConn.Write(b)
+	n, err := c.Conn.Write(b)
 	return n, c.live.because(err)
 }
 
 func (c *pooledConn) Close() error {
 	c.live.release()
-	return c.TCPConn.Close()
+	return c.Conn.Close()
+}
+
+// SyscallConn gives access to the socket, so that a connection which the
+// other side has closed is known as that before it is used again.
+func (c *pooledConn) SyscallConn() (syscall.RawConn, error) {
+	if socket, ok := transportOf(c.Conn).(syscall.Conn); ok {
+		return socket.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
+
+// CloseWrite ends the stream to the target, and leaves the other one open.
+func (c *pooledConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // serve carries one allowed request.
 func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, v Verdict) {
 	ctx, done := v.grant.during(r.Context())
 	defer done()
-	out := outgoing(&carriage{ctx, req, v, w}, r, req)
-	answer, err := req.from.upstream.RoundTrip(out)
+	route := f.route(f.current.Load(), &req.query)
+	route.forwards = true
+	out := outgoing(&carriage{ctx, req, v, route, w}, r, req)
+	if route.proxy != nil {
+		throughProxy(out, r, route.proxy)
+	}
+	answer, err := req.from.pools.of(req, route).RoundTrip(out)
 	if err != nil {
 		f.fail(w, r, req, v.unlessRevoked(req, err))
 		return
 	}
 	defer answer.Body.Close()
-	if err := checkAnswer(answer); err != nil {
+	if err := cmp.Or(refusedByProxy(answer, route.proxy), checkAnswer(answer)); err != nil {
 		f.fail(w, r, req, err)
 		return
 	}
@@ -227,8 +283,7 @@ func outgoingURL(r *http.Request, req *request) *url.URL {
 		ForceQuery: r.URL.ForceQuery,
 		RawQuery:   r.URL.RawQuery,
 	}
-	_, rest, _ := strings.Cut(r.RequestURI, "://")
-	path, _, _ := strings.Cut(rest[len(urlAuthority(rest)):], "?")
+	path := requestPath(r)
 	switch {
 	case path == "" && r.Method == http.MethodOptions && r.URL.RawQuery == "" && !r.URL.ForceQuery:
 		u.Opaque = "*" // RFC 9112 section 3.2.4
@@ -238,6 +293,13 @@ func outgoingURL(r *http.Request, req *request) *url.URL {
 		u.Opaque = path
 	}
 	return u
+}
+
+// requestPath is the path of absolute-form as it was sent.
+func requestPath(r *http.Request) string {
+	_, rest, _ := strings.Cut(r.RequestURI, "://")
+	path, _, _ := strings.Cut(rest[len(urlAuthority(rest)):], "?")
+	return path
 }
 
 // authority is the Host field for a target: without the default port.

@@ -131,6 +131,9 @@ func (h *Handle) serve() {
 	if h.enforcer.observed != nil {
 		h.log.Warn(observingWarning)
 	}
+	if h.loaded.Config.AllowUpstreamProxy {
+		h.logRoute()
+	}
 	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "socks", h.socksAddr, "mode", string(h.Mode()))
 }
 
@@ -175,6 +178,9 @@ func (h *Handle) Warnings() []string {
 	warnings := slices.Concat(h.loaded.notices(), h.warnings)
 	if h.enforcer.observed != nil {
 		warnings = append(warnings, observingWarning)
+	}
+	if w := h.socketsWithheld(h.loaded); w != "" {
+		warnings = append(warnings, w)
 	}
 	return warnings
 }
@@ -259,7 +265,7 @@ func (h *Handle) stop() {
 	h.closeListeners()
 	h.live.CloseAll()
 	h.admin.server.Close()
-	h.shared.upstream.CloseIdleConnections()
+	h.shared.pools.CloseIdleConnections()
 	h.enforcer.live.closeAll()
 	h.enforcer.forget(h.shared)
 

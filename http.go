@@ -99,13 +99,7 @@ func (h *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, req, h.unidentified(err))
 		return
 	}
-	if protocol == ProtocolHTTP && r.Header.Get("X-Unix-Socket") != "" {
-		err := errors.New("the x-unix-socket header is not supported here")
-		h.malformed(client, protocol, err)
-		writeAnswer(w, http.StatusNotImplemented, refusalBody{
-			Status: "error", Protocol: protocol, Method: r.Method, Reason: "unix_socket_unsupported",
-			Message: "networkproxy cannot carry this request: " + err.Error() + ".",
-		})
+	if paths := r.Header[socketHeader]; asksForSocket(paths) && !h.toSocket(w, req, paths) {
 		return
 	}
 
@@ -227,7 +221,7 @@ func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request
 // the idle time passes, the policy turns against it, or the proxy stops. back
 // is what the target has already sent beyond its answer.
 func (h *httpProxy) tunnel(x *exchange, client *clientConn, target *liveConn, req *request, back []byte) {
-	if !x.entry.Replace(tunnel.Pair{A: client.conn, B: target.conn}) {
+	if !x.entry.Replace(tunnel.Pair{A: client.conn, B: transportOf(target.conn)}) {
 		target.close() // the proxy is stopping
 		h.failure(req, ErrClosed)
 		return

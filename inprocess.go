@@ -42,16 +42,21 @@ const tlsTimeout = 10 * time.Second
 // [Handle.DialContext] into an http.Transport of your own.
 func (h *Handle) Transport(a Attribution) http.RoundTripper {
 	t := &transport{enforcer: h.enforcer, from: newEntrance(h.drain, h.enforcer, a)}
-	t.upstream = &http.Transport{
-		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return h.enforcer.dialPooled(ctx) },
+	t.direct, t.proxied = newHostPool(h.enforcer), newHostPool(h.enforcer)
+	return t
+}
+
+// newHostPool is newPool for requests that the host makes itself.
+func newHostPool(e *enforcer) *http.Transport {
+	return &http.Transport{
+		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return e.dialPooled(ctx) },
 		ForceAttemptHTTP2:      true,
 		TLSHandshakeTimeout:    tlsTimeout,
-		MaxIdleConns:           h.enforcer.limits.IdleUpstream,
+		MaxIdleConns:           e.limits.IdleUpstream,
 		MaxIdleConnsPerHost:    upstreamIdlePerHost,
 		IdleConnTimeout:        upstreamIdle,
-		MaxResponseHeaderBytes: int64(h.enforcer.limits.AnswerHeaderBytes),
+		MaxResponseHeaderBytes: int64(e.limits.AnswerHeaderBytes),
 	}
-	return t
 }
 
 // DialContext returns a dial function for the host's own connections, which
@@ -70,8 +75,11 @@ func (h *Handle) DialContext(a Attribution) func(ctx context.Context, network, a
 // transport carries the host's own requests. Safe for concurrent use.
 type transport struct {
 	*enforcer
-	from     *entrance
-	upstream *http.Transport // speaks TLS and HTTP/2 too; dials like any entrance's
+	from *entrance
+
+	// These speak TLS and HTTP/2 too. They dial like any entrance's, but that
+	// what goes through a proxy is in a tunnel, plain HTTP as well.
+	direct, proxied *http.Transport
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -95,7 +103,12 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	ctx, done := v.grant.during(r.Context())
-	answer, err := t.upstream.RoundTrip(addressed(ctx, r, req, v))
+	route := t.route(t.current.Load(), &req.query)
+	pool := t.direct
+	if route.proxy != nil {
+		pool = t.proxied
+	}
+	answer, err := pool.RoundTrip(addressed(ctx, r, req, v, route))
 	if err != nil {
 		done()
 		return nil, t.failedWith(req, v.unlessRevoked(req, err))
@@ -142,7 +155,10 @@ func (g *granted) Close() error {
 }
 
 // CloseIdleConnections is what http.Client.CloseIdleConnections calls.
-func (t *transport) CloseIdleConnections() { t.upstream.CloseIdleConnections() }
+func (t *transport) CloseIdleConnections() {
+	t.direct.CloseIdleConnections()
+	t.proxied.CloseIdleConnections()
+}
 
 func (t *transport) dialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	if network != "tcp" {
@@ -163,7 +179,7 @@ func (t *transport) dialContext(ctx context.Context, network, addr string) (net.
 		return nil, t.failedWith(req, err)
 	}
 	t.count.allow(req.protocol)
-	return &pooledConn{TCPConn: conn, live: live}, nil
+	return &pooledConn{Conn: conn, live: live}, nil
 }
 
 func (t *transport) request(protocol Protocol, target hostname.Target, method string) *request {
@@ -218,8 +234,8 @@ func targetOfURL(u *url.URL) (Protocol, hostname.Target, error) {
 
 // addressed is a request to exactly what was judged. A RoundTripper does not
 // change the request that it is given.
-func addressed(ctx context.Context, r *http.Request, req *request, v Verdict) *http.Request {
-	out := r.WithContext(&carriage{Context: ctx, req: req, verdict: v})
+func addressed(ctx context.Context, r *http.Request, req *request, v Verdict, by route) *http.Request {
+	out := r.WithContext(&carriage{Context: ctx, req: req, verdict: v, route: by})
 	u := *r.URL
 	u.Host = req.target.String()
 	out.URL = &u

@@ -8,14 +8,17 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+
+	"example.com/networkproxy/internal/upstream"
 )
 
 // liveConn is one open connection to a target: a tunnel's far side, or a
 // pooled connection for forwarding.
 type liveConn struct {
 	query    query
-	approval Source       // who let an allowlist miss through; empty when none did
-	addrs    []netip.Addr // what its target resolved to, all of it: a new request would be judged by that
+	approval Source          // who let an allowlist miss through; empty when none did
+	addrs    []netip.Addr    // what its target resolved to, all of it: a new request would be judged by that
+	via      *upstream.Proxy // that it goes through; nil: none
 	conn     net.Conn
 	from     *entrance
 	grant    *grant // that let it through; nil when none did
@@ -90,7 +93,7 @@ func (l *liveConns) closeAll() {
 	defer l.mu.Unlock()
 	l.closed = true
 	for c := range l.conns {
-		c.conn.Close()
+		transportOf(c.conn).Close()
 	}
 }
 
@@ -124,6 +127,9 @@ func (c *liveConn) judge(p *policy) Verdict {
 	if v.Allowed {
 		v = p.judgeAddrs(&c.query, v, c.addrs, nil)
 	}
+	if v.Allowed && c.via != nil {
+		v = p.judgeUpstream(v)
+	}
 	return v
 }
 
@@ -140,7 +146,7 @@ func (c *liveConn) cut(v Verdict) (refusal *RefusedError, first bool) {
 // close ends the connection and takes it out of the set.
 func (c *liveConn) close() {
 	c.release()
-	c.conn.Close()
+	transportOf(c.conn).Close()
 }
 
 // because replaces an error of the connection by the refusal that caused it,

@@ -15,6 +15,7 @@ type loaded struct {
 	*sourced
 	limits      *requirements
 	allow, deny *ruleSet
+	sockets     socketList
 	stamps      []fileStamp // of the watched files, before they were read
 }
 
@@ -35,7 +36,12 @@ func (s *settings) loadConfig(ctx context.Context) (*loaded, error) {
 	errs.add(src.validate())
 	l.allow = compileList(src, keyAllowedDomains, src.Config.Policy.AllowedDomains, &errs)
 	l.deny = compileList(src, keyDeniedDomains, src.Config.Policy.DeniedDomains, &errs)
+	l.sockets = socketList{
+		entries: src.Config.Policy.AllowUnixSockets,
+		origin:  func(i int) Origin { return src.itemOrigin(keyAllowUnixSockets, i) },
+	}
 	errs.add(src.checkListeners(s.overrides(), s.handedIn()...))
+	errs.add(s.checkUpstreams(src))
 	if err := errs.join(); err != nil {
 		return nil, err
 	}
@@ -91,5 +97,7 @@ func (l *loaded) compile(generation uint64, mode Mode, rules runtimeRules, own *
 		deny:       rules.deny.over(l.deny),
 		own:        own,
 		limits:     l.limits,
+		upstream:   l.Config.AllowUpstreamProxy,
+		sockets:    l.sockets,
 	}
 }

@@ -4,8 +4,10 @@
 package networkproxy
 
 import (
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -20,9 +22,14 @@ type ownListeners struct {
 
 	mu    sync.Mutex
 	count map[uint16]int // two listeners may share a port on different addresses
+	paths map[string]int // of unix sockets
 }
 
 func (o *ownListeners) add(addr net.Addr) {
+	if addr.Network() == "unix" {
+		o.addPath(addr.String())
+		return
+	}
 	port, ok := portOf(addr)
 	if !ok {
 		return
@@ -37,6 +44,10 @@ func (o *ownListeners) add(addr net.Addr) {
 }
 
 func (o *ownListeners) remove(addr net.Addr) {
+	if addr.Network() == "unix" {
+		o.removePath(addr.String())
+		return
+	}
 	port, ok := portOf(addr)
 	if !ok {
 		return
@@ -47,6 +58,37 @@ func (o *ownListeners) remove(addr net.Addr) {
 		delete(o.count, port)
 		o.ports[port/32].And(^uint32(1 << (port % 32)))
 	}
+}
+
+func (o *ownListeners) addPath(path string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.paths == nil {
+		o.paths = make(map[string]int)
+	}
+	o.paths[path]++
+}
+
+func (o *ownListeners) removePath(path string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.paths[path]--; o.paths[path] <= 0 {
+		delete(o.paths, path)
+	}
+}
+
+// coversSocket reports whether a path, as it was asked for or where it leads,
+// is a unix socket of ours.
+func (o *ownListeners) coversSocket(s socketPath) bool {
+	if o == nil {
+		return false
+	}
+	o.mu.Lock()
+	own := slices.Collect(maps.Keys(o.paths))
+	o.mu.Unlock()
+	return slices.ContainsFunc(own, func(path string) bool {
+		return path == s.asked || path == s.real || s.real != "" && resolveSocket(path).real == s.real
+	})
 }
 
 // covers reports whether a target, as the client names it, is one of ours.

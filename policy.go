@@ -44,6 +44,11 @@ const (
 	ReasonCanceled           Reason = "canceled"             // the client, the session or the proxy went away before the decider answered
 	ReasonSessionRequired    Reason = "session_required"     // a shared listener, and no session's token; answered with 407
 	ReasonSessionUnknown     Reason = "session_unknown"      // a token that is no open session's, or another session's; answered with 407
+
+	// ReasonUpstreamNotAllowed is for what is open and goes through an
+	// upstream proxy, when a reload turns allow_upstream_proxy off. A new
+	// request goes directly.
+	ReasonUpstreamNotAllowed Reason = "upstream_not_allowed"
 )
 
 // Source says which part of the policy decided.
@@ -90,7 +95,8 @@ type query struct {
 	method   string // HTTP method, in the client's case; empty for SOCKS
 	upgrade  bool   // an HTTP request that asks to switch protocols
 
-	overlay *overlay // the rules of the session that asks; nil: none
+	socket  socketPath // where x-unix-socket names the target, and target is a Host field only
+	overlay *overlay   // the rules of the session that asks; nil: none
 }
 
 // ruleSet is one compiled list. Its rules keep the text and the place of
@@ -166,6 +172,8 @@ type policy struct {
 	allow      ruleSets
 	deny       ruleSets
 	own        *ownListeners
+	upstream   bool // allow_upstream_proxy
+	sockets    socketList
 	limits     *requirements // what an overlay may not exceed
 }
 
@@ -183,6 +191,10 @@ func (p *policy) judge(q *query, approval Source, tr *trace) (v Verdict, miss bo
 		return refuse(checkEnabled, ReasonProxyDisabled, SourceProxyState, Rule{})
 	}
 	tr.pass(checkEnabled)
+
+	if !q.socket.isZero() {
+		return p.judgeSocket(q, tr), false
+	}
 
 	if p.own.covers(q.target) {
 		return refuse(checkOwnListener, ReasonNotAllowedLocal, SourceBaselinePolicy, Rule{})
@@ -308,6 +320,15 @@ func (p *policy) permits(q *query) (Rule, bool) {
 		return Rule{}, false
 	}
 	return q.overlay.permits(q)
+}
+
+// judgeUpstream applies the switch for upstream proxies to a connection that
+// goes through one. v is the verdict that let it pass so far.
+func (p *policy) judgeUpstream(v Verdict) Verdict {
+	if p.upstream {
+		return v
+	}
+	return Verdict{Reason: ReasonUpstreamNotAllowed, Source: SourceBaselinePolicy, Generation: p.generation, check: checkUpstream}
 }
 
 // isLocal reports whether a host names this machine or a network that is not

@@ -14,6 +14,7 @@ import (
 	"example.com/networkproxy/internal/http1"
 	"example.com/networkproxy/internal/ipclass"
 	"example.com/networkproxy/internal/pindial"
+	"example.com/networkproxy/internal/upstream"
 )
 
 // errorHeader carries the kind of a refusal for programs.
@@ -26,6 +27,7 @@ type refusalBody struct {
 	Port     uint16   `json:"port,omitempty"`
 	Protocol Protocol `json:"protocol"`
 	Method   string   `json:"method"`
+	Socket   string   `json:"unix_socket,omitempty"` // the path, where one was asked for
 	Reason   Reason   `json:"reason"`
 	Source   Source   `json:"source,omitempty"`
 	Decision string   `json:"decision,omitempty"` // "deny" or "ask"
@@ -58,6 +60,7 @@ func writeRefusal(w http.ResponseWriter, req *request, v Verdict) {
 		Port:     req.target.Port,
 		Protocol: req.protocol,
 		Method:   req.method,
+		Socket:   req.socket.asked,
 		Reason:   v.Reason,
 		Source:   v.Source,
 		Decision: v.decision(),
@@ -88,8 +91,9 @@ func writeFailure(w http.ResponseWriter, req *request, err error) {
 		Port:     req.target.Port,
 		Protocol: req.protocol,
 		Method:   req.method,
+		Socket:   req.socket.asked,
 		Reason:   reason,
-		Message:  fmt.Sprintf("networkproxy allowed %s but could not reach it: %v", req.target, err),
+		Message:  fmt.Sprintf("networkproxy allowed %s but could not reach it: %v", req.subject(), err),
 	})
 }
 
@@ -97,6 +101,7 @@ func writeFailure(w http.ResponseWriter, req *request, err error) {
 const (
 	reasonDNSFailure     Reason = "dns_failure"
 	reasonConnectFailure Reason = "connect_failure"
+	reasonProxyFailure   Reason = "upstream_proxy_failure" // before the target came into it
 	reasonUpstreamError  Reason = "upstream_error"
 	reasonInvalidContent Reason = "invalid_content" // of the client's: not framed as it says, or cut short
 	reasonTimeout        Reason = "timeout"
@@ -107,15 +112,21 @@ func failureStatus(err error) (int, Reason) {
 	var resolve *pindial.ResolveError
 	var connect *pindial.ConnectError
 	var content *http1.ContentError
+	var proxy *upstream.Error
+	var socket *socketError
 	timeout := errors.Is(err, os.ErrDeadlineExceeded) || isTimeout(err)
 	switch {
 	case errors.As(err, &content):
 		return http.StatusBadRequest, reasonInvalidContent
+	case errors.As(err, &proxy) && timeout:
+		return http.StatusGatewayTimeout, reasonTimeout
+	case proxy != nil:
+		return http.StatusBadGateway, reasonProxyFailure
 	case errors.As(err, &resolve):
 		return http.StatusBadGateway, reasonDNSFailure
 	case timeout:
 		return http.StatusGatewayTimeout, reasonTimeout
-	case errors.As(err, &connect):
+	case errors.As(err, &connect), errors.As(err, &socket):
 		return http.StatusBadGateway, reasonConnectFailure
 	}
 	return http.StatusBadGateway, reasonUpstreamError
@@ -156,7 +167,7 @@ func writeAnswer(w http.ResponseWriter, status int, body refusalBody) {
 func (v Verdict) explain(req *request) (message, hint string) {
 	host := req.target.Host.String()
 	says := func(format string, args ...any) string {
-		return fmt.Sprintf("networkproxy blocked %s: ", req.target) + fmt.Sprintf(format, args...)
+		return fmt.Sprintf("networkproxy blocked %s: ", req.subject()) + fmt.Sprintf(format, args...)
 	}
 	if v.Source == SourceDecider {
 		switch {
@@ -198,6 +209,17 @@ func (v Verdict) explain(req *request) (message, hint string) {
 			"The user can set enabled = true in [network_proxy]."
 	case checkOwnListener:
 		return says("it is the proxy itself, which is never a target."), ""
+	case checkUnixSocket:
+		if p := req.socket.asked; v.Rule == (Rule{}) {
+			return says("no entry of allow_unix_sockets names it."),
+				fmt.Sprintf("The user can add %q to allow_unix_sockets in [network_proxy.policy]. "+
+					"Whoever reaches a service's socket can do what the service can.", p)
+		}
+		return says("its path was changed while it was connected to."),
+			"Somebody may be trying to have another socket reached. The directories of an allowed socket should be writable for the user alone."
+	case checkUpstream:
+		return says("its connection went through the upstream proxy, which the configuration no longer allows."),
+			"Try again: it is reached directly now."
 	case checkDenylist:
 		return says("the denylist forbids it (%s).", v.Rule.Pattern),
 			fmt.Sprintf("The denylist wins over every allow. The user can remove %q from denied_domains.", v.Rule.Pattern)

@@ -69,6 +69,7 @@ type reloaded struct {
 	Generation uint64   `json:"generation"`
 	Cut        int      `json:"connections_cut"`
 	Restart    []string `json:"restart_required,omitempty"` // keys that changed and wait for a restart
+	Warnings   []string `json:"warnings,omitempty"`         // what was asked for and did not take effect
 }
 
 func (h *Handle) reload(ctx context.Context) (reloaded, error) {
@@ -87,6 +88,7 @@ func (h *Handle) reload(ctx context.Context) (reloaded, error) {
 		h.log.Warn("a run-time rule is outside the new managed limits and is dropped", "entry", entry, "error", err)
 	})
 	h.enforcer.count.reloads[0].Add(1)
+	upstreamBefore := h.enforcer.current.Load().upstream
 	restart := restartKeys(&h.started, &next.Config)
 	cut := h.install(next)
 	p := h.enforcer.current.Load()
@@ -94,7 +96,15 @@ func (h *Handle) reload(ctx context.Context) (reloaded, error) {
 	if len(restart) > 0 {
 		h.log.Warn("changed keys that take effect at the next start", "keys", restart)
 	}
-	return reloaded{Generation: p.generation, Cut: cut, Restart: restart}, nil
+	var warnings []string
+	if w := h.socketsWithheld(next); w != "" {
+		h.log.Warn(w)
+		warnings = append(warnings, w)
+	}
+	if p.upstream != upstreamBefore {
+		h.logRoute()
+	}
+	return reloaded{Generation: p.generation, Cut: cut, Restart: restart, Warnings: warnings}, nil
 }
 
 // install compiles a configuration and swaps it in. h.mu is held.
@@ -104,6 +114,9 @@ func (h *Handle) install(l *loaded) (cut int) {
 		h.mode = runtimeMode{}
 	}
 	next := l.compile(h.enforcer.current.Load().generation+1, h.mode.effective(l.Config.Mode), h.rules, &h.enforcer.own)
+	if h.socketsWithheld(l) != "" {
+		next.sockets = socketList{}
+	}
 	return h.enforcer.swap(next)
 }
 

@@ -199,7 +199,7 @@ func (s *Session) end() {
 	s.release()
 	s.handle.enforcer.forget(s.entrance)
 	s.handle.enforcer.live.closeFrom(s.entrance)
-	s.entrance.upstream.CloseIdleConnections()
+	s.entrance.pools.CloseIdleConnections()
 	s.handle.log.Info("session closed", "session", s.id)
 }
 

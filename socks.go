@@ -23,6 +23,7 @@ import (
 	"example.com/networkproxy/internal/pindial"
 	"example.com/networkproxy/internal/track"
 	"example.com/networkproxy/internal/tunnel"
+	"example.com/networkproxy/internal/upstream"
 )
 
 // socksLinger is how long a refused client has to close: RFC 1928 section 6
@@ -221,7 +222,7 @@ func (s *socksProxy) connect(c *socksConn, r *socksRequest) {
 		s.failure(req, err)
 		return
 	}
-	if !c.entry.Replace(tunnel.Pair{A: c.Conn, B: conn}) {
+	if !c.entry.Replace(tunnel.Pair{A: c.Conn, B: transportOf(conn)}) {
 		conn.Close() // the proxy is stopping
 		s.failure(req, ErrClosed)
 		return
@@ -231,7 +232,7 @@ func (s *socksProxy) connect(c *socksConn, r *socksRequest) {
 }
 
 // admit decides about a request, and dials if the answer is yes.
-func (s *socksProxy) admit(ctx context.Context, req *request) (*net.TCPConn, *liveConn, error) {
+func (s *socksProxy) admit(ctx context.Context, req *request) (net.Conn, *liveConn, error) {
 	v := s.decide(ctx, req)
 	if !v.Allowed {
 		return nil, nil, newRefusedError(req, v)
@@ -292,6 +293,8 @@ func replyCode(err error) byte {
 		return socksFailure
 	case errors.As(err, &refused):
 		return socksNotAllowed
+	case errors.As(err, new(*upstream.Error)):
+		return socksFailure // of the proxy: what it was says nothing about the target
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return socksRefused
 	case errors.Is(err, syscall.ENETUNREACH):

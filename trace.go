@@ -13,6 +13,7 @@ const (
 	checkEnabled       = "enabled"        // the proxy is on
 	checkOwnListener   = "own_listener"   // the target is not the proxy itself
 	checkDenylist      = "denylist"       // no denylist entry matches
+	checkUnixSocket    = "unix_socket"    // the path is in allow_unix_sockets; the checks of hosts are not made then
 	checkLocal         = "local"          // not a local literal, or explicitly allowed
 	checkAllowlist     = "allowlist"      // an allowlist entry matches, or the decider allows
 	checkMode          = "mode"           // the mode permits the method and the protocol
@@ -20,6 +21,7 @@ const (
 	checkAddress       = "address"        // every address is public
 	checkDeniedAddress = "denied_address" // no address is on the denylist
 	checkServerName    = "server_name"    // TLS in the tunnel asks for the target; made when it does
+	checkUpstream      = "upstream"       // upstream proxies are allowed, where an open connection goes through one
 )
 
 // Check is one step of a decision.

@@ -35,6 +35,7 @@ type config struct {
 	Allowed      []string
 	Denied       []string
 	AllowLocal   bool
+	Upstream     bool // allow_upstream_proxy
 }
 
 // toml is the configuration as the program reads it.
@@ -46,6 +47,9 @@ func (c config) toml() string {
 	fmt.Fprintf(&b, "[network_proxy]\nenabled = true\nmode = %q\n", c.Mode)
 	if c.SNICheck != "" {
 		fmt.Fprintf(&b, "sni_check = %q\n", c.SNICheck)
+	}
+	if c.Upstream {
+		b.WriteString("allow_upstream_proxy = true\n")
 	}
 	if c.Proxy != "" {
 		fmt.Fprintf(&b, "proxy_url = %q\n", "http://"+c.Proxy)
@@ -93,7 +97,12 @@ func start(t *testing.T, c config, args ...string) *program {
 
 func startFile(t *testing.T, file, proxy, admin, token string, args ...string) *program {
 	t.Helper()
-	p := launch(t, append([]string{"-config", file}, args...)...)
+	return serving(t, launch(t, append([]string{"-config", file}, args...)...), file, proxy, admin, token)
+}
+
+// serving waits until a program that was launched answers.
+func serving(t *testing.T, p *program, file, proxy, admin, token string) *program {
+	t.Helper()
 	p.configFile, p.proxy, p.admin, p.token = file, proxy, admin, token
 	p.home = t.TempDir()
 	t.Cleanup(func() { p.finish(t) })
@@ -110,12 +119,19 @@ func startFile(t *testing.T, file, proxy, admin, token string, args ...string) *
 // launch starts the program and waits for nothing.
 func launch(t *testing.T, args ...string) *program {
 	t.Helper()
+	return launchIn(t, nil, args...)
+}
+
+// launchIn is launch with more in the program's environment.
+func launchIn(t *testing.T, env []string, args ...string) *program {
+	t.Helper()
 	p := &program{log: new(logBuffer), done: make(chan struct{})}
 	p.cmd = exec.Command(lab.program(), args...)
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(),
 		// A program of a build with the race detector would sleep for a
 		// second before every exit.
 		"GORACE=atexit_sleep_ms=10"}
+	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("starting the program: %v", err)

@@ -28,7 +28,7 @@ type Transport struct {
 	Interim func(ctx context.Context, status int, header http.Header)
 
 	IdleTimeout     time.Duration // how long an unused connection is kept; 0 means 90 s
-	MaxIdlePerAddr  int           // how many are kept for one address; 0 means 256
+	MaxIdlePerAddr  int           // how many are kept for one address; 0 means 256, less means none
 	MaxIdle         int           // how many are kept in all, the oldest making room; 0 means 512
 	ContinueTimeout time.Duration // how long a request that expects 100 waits for it; 0 means 1 s
 	MaxHeaderBytes  int           // of an answer's head; 0 means 1 MiB

@@ -1,0 +1,94 @@
+// Connections to targets that are kept, or handed to the host: what their
+// wrapping must not take from them.
+
+package networkproxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+
+	"example.com/networkproxy"
+)
+
+// A request with content cannot be sent a second time: a connection that the
+// origin has closed meanwhile must be known as that before.
+func TestStaleConnectionsGetNoContent(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	closed := make(chan struct{})
+	l.serve("o.example", 80, func(c *net.TCPConn) {
+		r, err := http.ReadRequest(bufio.NewReader(c))
+		if err != nil {
+			return
+		}
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		c.Close()
+		closed <- struct{}{}
+	})
+	client := l.client()
+	for i := range 5 {
+		if got := do(t, client, "POST", "http://o.example/", fmt.Sprint("content ", i)); got.status != 200 {
+			t.Fatalf("request %d: %d %s", i, got.status, got.body)
+		}
+		<-closed
+	}
+}
+
+// A host's connection can be half-closed, directly and through a proxy.
+func TestHostConnectionsHalfClose(t *testing.T) {
+	t.Parallel()
+	for _, upstream := range []bool{false, true} {
+		t.Run(fmt.Sprintf("upstream %t", upstream), func(t *testing.T) {
+			t.Parallel()
+			config := allow("o.example")
+			c := newCorporate(t, nil)
+			c.Start()
+			config.AllowUpstreamProxy = upstream
+			l := start(t, config, func(b *networkproxy.Builder) {
+				b.UpstreamEnviron([]string{"ALL_PROXY=" + corporateName + ":3128"})
+			})
+			o := l.serve("o.example", 7, func(c *net.TCPConn) {
+				got, _ := io.ReadAll(c)
+				fmt.Fprintf(c, "got %q", got)
+			})
+			c.leads = map[string]net.Addr{"o.example:7": o.Addr()}
+			l.behind(c)
+
+			conn, err := l.DialContext(networkproxy.Attribution{})(t.Context(), "tcp", "o.example:7")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			io.WriteString(conn, "all")
+			if err := conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(conn); err != nil || string(got) != `got "all"` {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
+}
+
+// And one that the origin has kept is used, for content as well. Now and then
+// one is not kept, where the end of sending it was noticed too late.
+func TestKeptConnectionsGetContent(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
+	client := l.client()
+	const requests = 30
+	for i := range requests {
+		if got := do(t, client, "POST", "http://o.example/", fmt.Sprint("content ", i)); got.status != 200 {
+			t.Fatalf("request %d: %d %s", i, got.status, got.body)
+		}
+	}
+	if got := l.net.Dialed(); len(got) > requests/2 {
+		t.Errorf("%d connections were made for %d requests", len(got), requests)
+	}
+}

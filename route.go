@@ -1,0 +1,126 @@
+// The way to a target: directly, or through one of the proxies that the
+// environment names, where allow_upstream_proxy lets it.
+
+package networkproxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+
+	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/upstream"
+)
+
+// errUpstreamIsSelf refuses a loop, which would end by running out of
+// connections.
+var errUpstreamIsSelf = errors.New("it is this proxy itself: the variable must name another one, or allow_upstream_proxy be false")
+
+// checkUpstreams reports an environment that cannot be used, to a
+// configuration that wants it used.
+func (s *settings) checkUpstreams(src *sourced) error {
+	if s.upstreamFault == nil || !src.Config.AllowUpstreamProxy {
+		return nil
+	}
+	return &ConfigError{
+		Origin:  src.origin(keyAllowUpstreamProxy),
+		Key:     keyAllowUpstreamProxy,
+		Value:   "true",
+		Problem: "the environment variable " + s.upstreamFault.Error(),
+		Err:     s.upstreamFault,
+	}
+}
+
+// route is the way that a connection takes. The zero value is the direct one.
+type route struct {
+	proxy    *upstream.Proxy // nil: none
+	forwards bool            // the proxy gets requests to forward, and opens no tunnel
+}
+
+// route is the way of a request under a policy. Datagrams always go directly:
+// HTTP proxies carry none.
+func (e *enforcer) route(p *policy, q *query) route {
+	switch {
+	case !p.upstream, !q.socket.isZero(), q.protocol == ProtocolSOCKS5UDP:
+		return route{}
+	case q.protocol == ProtocolHTTP:
+		return route{proxy: e.upstreams.HTTP(q.target)}
+	}
+	return route{proxy: e.upstreams.Tunnel(q.target)}
+}
+
+// dial connects to the proxy, and through it to a target if it is to open a
+// tunnel.
+func (r route) dial(ctx context.Context, dial upstream.DialFunc, target hostname.Target) (net.Conn, error) {
+	if r.forwards {
+		return r.proxy.Dial(ctx, dial)
+	}
+	return r.proxy.DialTunnel(ctx, dial, target)
+}
+
+// dialProxy connects to a proxy. Its address may be any but our own: it is
+// the user's setting, not a client's.
+func (e *enforcer) dialProxy(ctx context.Context, addr hostname.Target) (net.Conn, error) {
+	addrs := fixedAddrs(addr.Host)
+	if addrs == nil {
+		var err error
+		if addrs, err = e.dialer.Resolve(ctx, addr.Host.Name()); err != nil {
+			return nil, err
+		}
+	}
+	if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return e.own.coversAddr(a, addr.Port) }) {
+		return nil, errUpstreamIsSelf
+	}
+	return e.dialer.DialAddr(ctx, addrs, addr.Port)
+}
+
+// throughProxy makes a request to an origin one to a proxy: absolute-form (RFC
+// 9112 section 3.2.2), with the path of the client's request r as it stands,
+// and with the credentials for this hop.
+func throughProxy(out, r *http.Request, via *upstream.Proxy) {
+	path := requestPath(r)
+	if path == "" && out.URL.Opaque != "*" {
+		path = "/" // RFC 9110 section 4.2.3; "*" is for the last proxy to write
+	}
+	// An opaque URL is written as it stands, and its Host is connected to.
+	out.URL.Opaque, out.URL.Path = "//"+out.Host+path, "/"
+	if credentials := via.Authorization(); credentials != "" {
+		out.Header.Set("Proxy-Authorization", credentials)
+	}
+}
+
+// refusedByProxy is the failure where an answer is not the origin's: the proxy
+// wants credentials, from us and not from our client (RFC 9110 section
+// 15.5.8). Its other refusals cannot be told from an origin's.
+func refusedByProxy(answer *http.Response, via *upstream.Proxy) error {
+	if via == nil || answer.StatusCode != http.StatusProxyAuthRequired {
+		return nil
+	}
+	return &upstream.Error{Proxy: via, Err: &upstream.StatusError{Status: answer.StatusCode}}
+}
+
+// transportOf is the connection below TLS, or conn itself.
+func transportOf(conn net.Conn) net.Conn {
+	if c, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		return c.NetConn()
+	}
+	return conn
+}
+
+// logRoute tells which way requests leave.
+func (h *Handle) logRoute() {
+	if !h.enforcer.current.Load().upstream {
+		h.log.Info("requests leave directly; what went through an upstream proxy is cut")
+		return
+	}
+	proxies := h.enforcer.upstreams.List()
+	if len(proxies) == 0 {
+		h.log.Warn("allow_upstream_proxy is true and the environment names no proxy: requests leave directly")
+	}
+	for _, p := range proxies {
+		h.log.Info("requests leave through an upstream proxy", "proxy", p.String(), "variable", p.Variable())
+	}
+}

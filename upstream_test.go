@@ -1,0 +1,836 @@
+// Leaving through the proxies that the environment names: what they get to
+// see, what stays with us, and what happens when they do not want to.
+
+package networkproxy_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+	"example.com/networkproxy/internal/tunnel"
+)
+
+// corporate is an upstream proxy of a test. What it is asked to forward it
+// answers itself, and its tunnels greet and then echo.
+type corporate struct {
+	*httptest.Server
+	leads  map[string]net.Addr       // what answers in the tunnels to some targets in its place
+	refuse func(r *http.Request) int // a status in place of the above; nil or 0: none
+
+	mu   sync.Mutex
+	seen []*http.Request
+}
+
+// greeting is what the far end of a tunnel says first, in one piece with the
+// proxy's answer.
+const greeting = "SSH-2.0-test\r\n"
+
+func newCorporate(t testing.TB, refuse func(r *http.Request) int) *corporate {
+	c := &corporate{refuse: refuse}
+	c.Server = httptest.NewUnstartedServer(c)
+	c.Config.ErrorLog = log.New(io.Discard, "", 0)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func (c *corporate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	c.seen = append(c.seen, r.Clone(context.Background()))
+	c.mu.Unlock()
+	if c.refuse != nil {
+		if status := c.refuse(r); status != 0 {
+			w.Header().Set("Proxy-Authenticate", `Basic realm="corporate"`)
+			w.WriteHeader(status)
+			return
+		}
+	}
+	if r.Method != http.MethodConnect {
+		fmt.Fprintf(w, "forwarded %s", r.RequestURI)
+		return
+	}
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	const established = "HTTP/1.1 200 Connection established\r\n\r\n"
+	if lead := c.leads[r.RequestURI]; lead != nil {
+		to, err := net.Dial("tcp", lead.String())
+		if err != nil {
+			return
+		}
+		io.WriteString(conn, established)
+		tunnel.Relay(conn, to, tunnel.Options{})
+		return
+	}
+	io.WriteString(conn, established+greeting)
+	io.Copy(conn, rw)
+}
+
+// requests are what has arrived, as "METHOD target".
+func (c *corporate) requests() (list []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.seen {
+		list = append(list, r.Method+" "+r.RequestURI)
+	}
+	return list
+}
+
+// last is the newest request.
+func (c *corporate) last(t testing.TB) *http.Request {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.seen) == 0 {
+		t.Fatal("the upstream proxy has seen nothing")
+	}
+	return c.seen[len(c.seen)-1]
+}
+
+const (
+	corporateName = "proxy.corp.example"
+	corporateAddr = "10.0.0.5" // private, as such proxies are
+)
+
+// startBehind runs a proxy behind c, whose name and port 3128 lead to it.
+// Without further environment, ALL_PROXY names it with credentials.
+func startBehind(t testing.TB, c *corporate, config networkproxy.Config, env ...string) *lab {
+	t.Helper()
+	if len(env) == 0 {
+		env = []string{"ALL_PROXY=http://user:secret@" + corporateName + ":3128"}
+	}
+	c.Start()
+	config.AllowUpstreamProxy = true
+	l := start(t, config, func(b *networkproxy.Builder) { b.UpstreamEnviron(env) })
+	l.behind(c)
+	return l
+}
+
+func (l *lab) behind(c *corporate) {
+	l.dns.Set(corporateName, testnet.Addrs(corporateAddr))
+	l.net.Map(netip.AddrPortFrom(netip.MustParseAddr(corporateAddr), 3128), c.Listener.Addr())
+}
+
+// basic is the credentials that the environment of startBehind has.
+var basic = "Basic " + base64.StdEncoding.EncodeToString([]byte("user:secret"))
+
+func TestUpstreamForwards(t *testing.T) {
+	t.Parallel()
+	c := newCorporate(t, nil)
+	l := startBehind(t, c, allow("origin.example"))
+
+	for _, url := range []string{
+		"http://origin.example/a%2Fb//c?q=1%20;2&u=http://x/",
+		"http://origin.example:8080/",
+		"http://origin.example/?",
+		"http://origin.example//x",
+	} {
+		if got := l.get(url); got.status != 200 || got.body != "forwarded "+url {
+			t.Errorf("%s: %d %q", url, got.status, got.body)
+		}
+	}
+	// An empty path is written as "/" (RFC 9110 section 4.2.3), except in what
+	// the last proxy will write as "OPTIONS *" (RFC 9112 section 3.2.4).
+	for line, want := range map[string]string{
+		"GET http://origin.example":           "http://origin.example/",
+		"GET http://origin.example?q=/":       "http://origin.example/?q=/",
+		"OPTIONS http://origin.example:8080":  "http://origin.example:8080",
+		"OPTIONS http://origin.example:8080?": "http://origin.example:8080/?",
+	} {
+		conn, err := net.Dial("tcp", l.HTTPAddr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", line)
+		if got, err := io.ReadAll(conn); err != nil || !strings.HasSuffix(string(got), "\r\nforwarded "+want) {
+			t.Errorf("%s: %q, %v; want %q", line, got, err, want)
+		}
+	}
+	l.get("http://origin.example/")
+	r := c.last(t)
+	if r.Host != "origin.example" || r.Header.Get("Proxy-Authorization") != basic {
+		t.Errorf("Host %q, Proxy-Authorization %q", r.Host, r.Header.Get("Proxy-Authorization"))
+	}
+	// The name is for the upstream proxy to look up.
+	for _, name := range l.dns.Queries() {
+		if name != corporateName {
+			t.Errorf("%s was looked up here", name)
+		}
+	}
+	if text := l.log.String(); strings.Contains(text, "secret") || strings.Contains(text, basic) {
+		t.Error("the log shows credentials")
+	}
+}
+
+// What a client sends for a proxy is for us and goes no further, and what is
+// for the upstream proxy goes to no origin.
+func TestUpstreamCredentialsStayOnTheirHop(t *testing.T) {
+	t.Parallel()
+	c := newCorporate(t, nil)
+	l := startBehind(t, c, allow("*"), "HTTP_PROXY=http://user:secret@"+corporateName+":3128", "NO_PROXY=direct.example")
+	seen := make(chan http.Header, 1)
+	l.origin("direct.example", 80, func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header })
+
+	// with gets a URL by the token of a session.
+	with := func(l *lab, url string) {
+		t.Helper()
+		session, err := l.OpenSessionWith(t.Context(), networkproxy.SessionConfig{SharedPort: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.NewRequest("GET", url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("session:"+session.Token())))
+		r.Header.Set("Proxy-Connection", "keep-alive")
+		answer, err := l.client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != 200 {
+			t.Errorf("%s: %s", url, answer.Status)
+		}
+	}
+	with(l, "http://origin.example/")
+	with(l, "http://direct.example/")
+	if got := c.last(t).Header; !slices.Equal(got["Proxy-Authorization"], []string{basic}) || got.Get("Proxy-Connection") != "" {
+		t.Errorf("the upstream proxy got %v", got)
+	}
+	if got := <-seen; got.Get("Proxy-Authorization") != "" {
+		t.Errorf("the origin got %v", got)
+	}
+
+	// A proxy without credentials gets none, neither ours nor the client's.
+	c = newCorporate(t, nil)
+	l = startBehind(t, c, allow("*"), "HTTP_PROXY="+corporateName+":3128")
+	with(l, "http://origin.example/")
+	if got := c.last(t).Header; got.Get("Proxy-Authorization") != "" {
+		t.Errorf("the upstream proxy got the client's credentials: %v", got)
+	}
+}
+
+func TestUpstreamTunnels(t *testing.T) {
+	t.Parallel()
+	for _, scheme := range []string{"http", "https"} {
+		t.Run(scheme, func(t *testing.T) {
+			t.Parallel()
+			c := newCorporate(t, nil)
+			if scheme == "https" {
+				c.StartTLS()
+			} else {
+				c.Start()
+			}
+			config := allow("origin.example")
+			config.AllowUpstreamProxy = true
+			l := start(t, config, func(b *networkproxy.Builder) {
+				// The certificate of httptest is one for example.com.
+				b.UpstreamEnviron([]string{"HTTPS_PROXY=" + scheme + "://user:secret@example.com:3128"})
+				if scheme == "https" {
+					roots := x509.NewCertPool()
+					roots.AddCert(c.Certificate())
+					networkproxy.SetUpstreamRoots(b, roots)
+				}
+			})
+			l.host("example.com", 3128, c.Listener.Addr())
+
+			conn := l.connect("origin.example:22")
+			got := make([]byte, len(greeting))
+			if _, err := io.ReadFull(conn, got); err != nil || string(got) != greeting {
+				t.Fatalf("the target's first words: %q, %v", got, err)
+			}
+			if err := echoes(conn); err != nil {
+				t.Error(err)
+			}
+			conn.Close()
+			if got := c.requests(); !slices.Equal(got, []string{"CONNECT origin.example:22"}) {
+				t.Errorf("the upstream proxy saw %q", got)
+			}
+			if got := c.last(t).Header.Get("Proxy-Authorization"); got != basic {
+				t.Errorf("Proxy-Authorization: %q", got)
+			}
+			if got := l.dns.Queries(); !slices.Equal(got, []string{"example.com"}) {
+				t.Errorf("looked up here: %q", got)
+			}
+		})
+	}
+}
+
+// An upgrade needs a connection of its own, and proxies do not carry Upgrade:
+// a tunnel does.
+func TestUpstreamUpgrade(t *testing.T) {
+	t.Parallel()
+	origin := testnet.Serve(t, func(conn *net.TCPConn) {
+		in := bufio.NewReader(conn)
+		r, err := http.ReadRequest(in)
+		if err != nil || r.RequestURI != "/chat?x=1" || r.Header.Get("Proxy-Authorization") != "" {
+			t.Errorf("the origin got %v, %v", r, err)
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello")
+		io.Copy(conn, in)
+	})
+	c := newCorporate(t, nil)
+	c.leads = map[string]net.Addr{"origin.example:80": origin.Addr()}
+	l := startBehind(t, c, allow("origin.example"))
+
+	conn, err := net.Dial("tcp", l.HTTPAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	io.WriteString(conn, "GET http://origin.example/chat?x=1 HTTP/1.1\r\nHost: origin.example\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	in := bufio.NewReader(conn)
+	answer, err := http.ReadResponse(in, nil)
+	if err != nil || answer.StatusCode != 101 {
+		t.Fatalf("%v, %v", answer, err)
+	}
+	if got := make([]byte, 5); must(io.ReadFull(in, got)) != 5 || string(got) != "hello" {
+		t.Fatalf("the origin's first words: %q", got)
+	}
+	io.WriteString(conn, "ping")
+	if got := make([]byte, 4); must(io.ReadFull(in, got)) != 4 || string(got) != "ping" {
+		t.Errorf("echo: %q", got)
+	}
+	if got := c.requests(); !slices.Equal(got, []string{"CONNECT origin.example:80"}) {
+		t.Errorf("the upstream proxy saw %q", got)
+	}
+}
+
+func must(n int, _ error) int { return n }
+
+func TestUpstreamSOCKS(t *testing.T) {
+	t.Parallel()
+	c := newCorporate(t, func(r *http.Request) int {
+		if r.RequestURI == "refused.example:22" {
+			return 403
+		}
+		return 0
+	})
+	config := allow("*", "10.0.0.8")
+	config = withSOCKS(config)
+	config.Policy.DeniedDomains = []string{"denied.example"}
+	config.AllowUpstreamProxy = true
+	c.Start()
+	l := start(t, config, func(b *networkproxy.Builder) {
+		b.SOCKSAddr("127.0.0.1:0").UpstreamEnviron([]string{"HTTPS_PROXY=http://user:secret@" + corporateName + ":3128"})
+	})
+	l.behind(c)
+
+	for _, dst := range [][]byte{wireHost("origin.example", 22), wireHost("8.8.8.8", 22), wireHost("10.0.0.8", 22)} {
+		conn, code, _ := l.request(socksConnect, dst)
+		got := make([]byte, len(greeting))
+		if n, err := io.ReadFull(conn, got); code != 0 || err != nil || string(got) != greeting {
+			t.Errorf("% x: reply %d, %q, %v", dst, code, got[:n], err)
+			continue
+		}
+		if err := echoes(conn); err != nil {
+			t.Error(err)
+		}
+	}
+	if got, want := c.requests(), []string{"CONNECT origin.example:22", "CONNECT 8.8.8.8:22", "CONNECT 10.0.0.8:22"}; !slices.Equal(got, want) {
+		t.Errorf("the upstream proxy saw %q", got)
+	}
+	for name, want := range map[string]byte{"denied.example": 2, "localhost": 2, "refused.example": 1} {
+		if _, code, _ := l.request(socksConnect, wireHost(name, 22)); code != want {
+			t.Errorf("%s: reply %d, want %d", name, code, want)
+		}
+	}
+	if got := l.dns.Queries(); slices.ContainsFunc(got, func(name string) bool { return name != corporateName }) {
+		t.Errorf("looked up here: %q", got)
+	}
+	// What goes wrong on the way to the proxy says nothing about the target.
+	l.net.Map(netip.AddrPortFrom(netip.MustParseAddr(corporateAddr), 3128), nil)
+	if _, code, _ := l.request(socksConnect, wireHost("origin.example", 22)); code != 1 {
+		t.Errorf("nobody listens: reply %d, want 1", code)
+	}
+}
+
+// The host's own requests leave the same way, plain HTTP in a tunnel too.
+func TestUpstreamInProcess(t *testing.T) {
+	t.Parallel()
+	const allowed = "\npolicy.allowed_domains = [\"example.com\"]"
+	f := newFile(t, "allow_upstream_proxy = true"+allowed)
+	c := newCorporate(t, nil)
+	l := startFile(t, func(b *networkproxy.Builder) {
+		b.UpstreamEnviron([]string{"ALL_PROXY=http://user:secret@" + corporateName + ":3128"})
+	}, f.path)
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Proxy-Authorization") != "" || strings.Contains(r.RequestURI, "://") {
+			t.Errorf("the origin got %s, %v", r.RequestURI, r.Header)
+		}
+		io.WriteString(w, "the origin")
+	}
+	plain := l.origin("example.com", 80, handler)
+	secure := httptest.NewTLSServer(http.HandlerFunc(handler)) // its certificate is for example.com
+	t.Cleanup(secure.Close)
+	l.host("example.com", 443, secure.Listener.Addr())
+	roots := x509.NewCertPool()
+	roots.AddCert(secure.Certificate())
+	c.leads = map[string]net.Addr{"example.com:80": plain.Listener.Addr(), "example.com:443": secure.Listener.Addr()}
+	c.Start()
+	l.behind(c)
+
+	client := l.inProcess(networkproxy.Attribution{}, roots)
+	for _, upstream := range []bool{true, false, true} {
+		f.rename(fmt.Sprintf("allow_upstream_proxy = %t", upstream) + allowed)
+		if err := l.Reload(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		before := len(c.requests())
+		for _, url := range []string{"http://example.com/a", "https://example.com/b", "http://example.com/c", "https://example.com/d"} {
+			if got := do(t, client, "GET", url, ""); got.body != "the origin" {
+				t.Errorf("%s: %d %s", url, got.status, got.body)
+			}
+		}
+		want := 0
+		if upstream {
+			want = 2 // a tunnel for each of the two, which is used again
+		}
+		if got := len(c.requests()) - before; got != want {
+			t.Errorf("upstream %t: the upstream proxy saw %d requests, want %d", upstream, got, want)
+		}
+	}
+}
+
+// The environment has no effect until the configuration lets it.
+func TestUpstreamIsOffByDefault(t *testing.T) {
+	t.Parallel()
+	c := newCorporate(t, nil)
+	c.Start()
+	l := start(t, allow("origin.example"), func(b *networkproxy.Builder) {
+		b.UpstreamEnviron([]string{"ALL_PROXY=" + corporateName + ":3128", "HTTP_PROXY=http://" + corporateName + ":3128", "HTTPS_PROXY=socks5://nonsense"})
+	})
+	l.behind(c)
+	origin := testnet.Echo(t)
+	l.origin("origin.example", 80, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "the origin") })
+	l.host("origin.example", 443, origin.Addr())
+	if got := l.get("http://origin.example/"); got.body != "the origin" {
+		t.Errorf("forwarded: %d %q", got.status, got.body)
+	}
+	if err := echoes(l.connect("origin.example:443")); err != nil {
+		t.Error(err)
+	}
+	if got := c.requests(); len(got) != 0 {
+		t.Errorf("the upstream proxy saw %q", got)
+	}
+	if got := l.dns.Queries(); slices.Contains(got, corporateName) {
+		t.Errorf("looked up: %q", got)
+	}
+}
+
+// What is refused without an upstream proxy is refused with one, and it never
+// hears of it.
+func TestUpstreamChangesNoVerdict(t *testing.T) {
+	t.Parallel()
+	config := allow("*", "10.0.0.8", "8.8.4.4", "rebound.example")
+	config.Policy.DeniedDomains = []string{"denied.example", "8.8.8.0/24"}
+	c := newCorporate(t, nil)
+	l := startBehind(t, c, config)
+	l.dns.Set("rebound.example", testnet.Addrs("127.0.0.1"))
+
+	_, adminPort, _ := net.SplitHostPort(l.AdminAddr())
+	for target, want := range map[string]string{
+		"denied.example:80":         "denied",
+		"8.8.8.8:80":                "denied",
+		"10.0.0.7:80":               "not_allowed_local",
+		"127.0.0.1:80":              "not_allowed_local",
+		"localhost:80":              "not_allowed_local",
+		"app.localhost:80":          "not_allowed_local",
+		"169.254.169.254:80":        "not_allowed_local",
+		"0.0.0.0:80":                "not_allowed_local",
+		"[::ffff:10.0.0.7]:80":      "not_allowed_local",
+		l.AdminAddr():               "not_allowed_local",
+		"localhost:" + adminPort:    "not_allowed_local",
+		corporateAddr + ":3128":     "not_allowed_local",
+		"[::ffff:127.0.0.1]:" + "1": "not_allowed_local",
+	} {
+		got := l.get("http://" + target + "/")
+		if got.status != 403 || !strings.Contains(got.body, `"reason":"`+want+`"`) {
+			t.Errorf("%s: %d %s, want %s", target, got.status, got.body, want)
+		}
+	}
+	if got := c.requests(); len(got) != 0 {
+		t.Fatalf("the upstream proxy saw %q", got)
+	}
+
+	// Literals that are allowed go through it.
+	for _, target := range []string{"10.0.0.8:80", "8.8.4.4:80"} {
+		if got := l.get("http://" + target + "/"); got.status != 200 {
+			t.Errorf("%s: %d %s", target, got.status, got.body)
+		}
+	}
+	// A name is looked up there: what it leads to is not ours to know.
+	if got := l.get("http://rebound.example/"); got.status != 200 {
+		t.Errorf("rebound.example: %d %s", got.status, got.body)
+	}
+
+	config.Mode = networkproxy.ModeLimited
+	c = newCorporate(t, nil)
+	l = startBehind(t, c, config)
+	if got := do(t, l.client(), "POST", "http://origin.example/", "x"); got.status != 403 || !strings.Contains(got.body, "method_not_allowed") {
+		t.Errorf("POST in limited mode: %d %s", got.status, got.body)
+	}
+	if got := c.requests(); len(got) != 0 {
+		t.Errorf("the upstream proxy saw %q", got)
+	}
+}
+
+// A name that is not sent through a proxy is looked up and judged here.
+func TestUpstreamExceptionsAreJudgedHere(t *testing.T) {
+	t.Parallel()
+	c := newCorporate(t, nil)
+	l := startBehind(t, c, allow("*"), "ALL_PROXY="+corporateName+":3128", "NO_PROXY=.internal.example")
+	l.dns.Set("x.internal.example", testnet.Addrs("10.0.0.9"))
+	if got := l.get("http://x.internal.example/"); got.status != 403 || !strings.Contains(got.body, "not_allowed_local") {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if got := c.requests(); len(got) != 0 {
+		t.Errorf("the upstream proxy saw %q", got)
+	}
+}
+
+// The proxy is not its own upstream, by whatever name.
+func TestUpstreamIsNeverThisProxy(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"127.0.0.1", "localhost", "self.example", "[::ffff:127.0.0.1]", "0.0.0.0", "two.example"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			// The port has to be known before there is a listener for it.
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, port, _ := net.SplitHostPort(listener.Addr().String())
+			config := allow("origin.example")
+			config.AllowUpstreamProxy = true
+			l := newLab(t)
+			config.Enabled = true
+			b := networkproxy.NewBuilder().Config(config)
+			l.run(b, func(b *networkproxy.Builder) {
+				b.HTTPAddr("").HTTPListener(listener)
+				b.UpstreamEnviron([]string{"ALL_PROXY=http://user:secret@" + name + ":" + port})
+			})
+			l.dns.Set("self.example", testnet.Addrs("127.0.0.1"))
+			l.dns.Set("two.example", testnet.Addrs(publicAddr, "127.0.0.1"))
+
+			got := l.get("http://origin.example/")
+			if got.status != 502 || !strings.Contains(got.body, "this proxy itself") || !strings.Contains(got.body, "upstream_proxy_failure") {
+				t.Errorf("forwarded: %d %s", got.status, got.body)
+			}
+			status, text := l.tryConnect("origin.example:443")
+			if status != 502 || !strings.Contains(text, "this proxy itself") || strings.Contains(text, "secret") {
+				t.Errorf("CONNECT: %d %s", status, text)
+			}
+			if dialed := l.net.Dialed(); len(dialed) != 0 {
+				t.Errorf("dialed %v", dialed)
+			}
+		})
+	}
+}
+
+// tryConnect is connect where it is expected to be refused.
+func (l *lab) tryConnect(target string) (status int, text string) {
+	l.t.Helper()
+	conn, err := net.Dial("tcp", l.HTTPAddr())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n\r\n", target)
+	answer, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: http.MethodConnect})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	body := make([]byte, max(0, answer.ContentLength))
+	if _, err := io.ReadFull(answer.Body, body); err != nil {
+		l.t.Fatal(err)
+	}
+	return answer.StatusCode, string(body)
+}
+
+// An upstream proxy that does not want to is a failure with its status, not
+// the client's credentials asked for, and not a policy refusal.
+func TestUpstreamRefuses(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{403, 407, 502, 503} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			c := newCorporate(t, func(*http.Request) int { return status })
+			l := startBehind(t, c, allow("origin.example"))
+			got, text := l.tryConnect("origin.example:443")
+			want := fmt.Sprintf("the upstream proxy http://%s:3128 (ALL_PROXY): it answered %d %s", corporateName, status, http.StatusText(status))
+			if got != 502 || !strings.Contains(text, want) {
+				t.Errorf("CONNECT: %d %q, want %q", got, text, want)
+			}
+			forwarded := l.get("http://origin.example/")
+			if status == 407 {
+				if forwarded.status != 502 || !strings.Contains(forwarded.body, want) || forwarded.header.Get("Proxy-Authenticate") != "" {
+					t.Errorf("forwarded: %d %v %s", forwarded.status, forwarded.header, forwarded.body)
+				}
+			} else if forwarded.status != status {
+				t.Errorf("forwarded: %d, want what the origin may have said", forwarded.status)
+			}
+			if text += l.log.String(); strings.Contains(text, "secret") || strings.Contains(text, basic) {
+				t.Error("credentials show")
+			}
+			if n := len(l.Blocked()); n != 0 {
+				t.Errorf("%d policy refusals are recorded", n)
+			}
+		})
+	}
+}
+
+func TestUpstreamOutOfReach(t *testing.T) {
+	t.Parallel()
+	for name, env := range map[string]string{
+		"nobody listens": "http://user:secret@" + corporateName + ":9",
+		"no such name":   "http://user:secret@nowhere.example:3128",
+		"not TLS":        "https://user:secret@" + corporateName + ":3128",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCorporate(t, nil)
+			l := startBehind(t, c, allow("origin.example"), "ALL_PROXY="+env)
+			status, text := l.tryConnect("origin.example:443")
+			if status != 502 || !strings.Contains(text, "the upstream proxy http") || strings.Contains(text, "secret") {
+				t.Errorf("CONNECT: %d %s", status, text)
+			}
+			got := l.get("http://origin.example/")
+			if got.status != 502 || !strings.Contains(got.body, `"reason":"upstream_proxy_failure"`) || strings.Contains(got.body, "secret") {
+				t.Errorf("forwarded: %d %s", got.status, got.body)
+			}
+			if strings.Contains(l.log.String(), "secret") {
+				t.Error("the log shows credentials")
+			}
+		})
+	}
+}
+
+// Time that runs out on the way to the proxy is told as that.
+func TestUpstreamTimesOut(t *testing.T) {
+	t.Parallel()
+	config := allow("origin.example")
+	config.AllowUpstreamProxy = true
+	l := start(t, config, func(b *networkproxy.Builder) {
+		b.UpstreamEnviron([]string{"ALL_PROXY=" + corporateName}).Resolver(slowResolver{})
+	})
+	if got := l.get("http://origin.example/"); got.status != 504 || !strings.Contains(got.body, `"reason":"timeout"`) || !strings.Contains(got.body, "upstream proxy") {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+}
+
+// slowResolver says at once that it took too long.
+type slowResolver struct{}
+
+func (slowResolver) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	return nil, &net.DNSError{Err: "no answer", Name: host, IsTimeout: true}
+}
+
+// A reload switches it, and a connection that was made one way is not used
+// the other way.
+func TestUpstreamReload(t *testing.T) {
+	t.Parallel()
+	const allowed = "\npolicy.allowed_domains = [\"origin.example\", \"other.example\"]"
+	on, off := "allow_upstream_proxy = true"+allowed, "allow_upstream_proxy = false"+allowed
+	f := newFile(t, on)
+	c := newCorporate(t, nil)
+	c.Start()
+	l := startFile(t, func(b *networkproxy.Builder) {
+		b.UpstreamEnviron([]string{"ALL_PROXY=http://user:secret@" + corporateName + ":3128"})
+	}, f.path)
+	l.behind(c)
+	var fromProxy []string
+	var mu sync.Mutex
+	l.origin("origin.example", 80, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Header.Get("Proxy-Authorization") != "" || strings.Contains(r.RequestURI, "://") {
+			fromProxy = append(fromProxy, r.RequestURI)
+		}
+		io.WriteString(w, "the origin")
+	})
+	l.host("origin.example", 22, testnet.Echo(t).Addr())
+
+	get := func(want string) {
+		t.Helper()
+		for range 2 { // the second one by a pooled connection
+			if got := l.get("http://origin.example/"); got.body != want {
+				t.Errorf("%d %q, want %q", got.status, got.body, want)
+			}
+		}
+	}
+	reload := func(policy string) {
+		t.Helper()
+		f.rename(policy)
+		if err := l.Reload(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	get("forwarded http://origin.example/")
+	through := l.connect("origin.example:22")
+	io.ReadFull(through, make([]byte, len(greeting)))
+	if err := echoes(through); err != nil {
+		t.Fatal(err)
+	}
+
+	reload(off)
+	get("the origin")
+	if err := echoes(through); err == nil {
+		t.Error("a tunnel through the upstream proxy outlived the permission")
+	}
+	directly := l.connect("origin.example:22")
+	if err := echoes(directly); err != nil {
+		t.Error(err)
+	}
+
+	before := len(c.requests())
+	reload(on)
+	get("forwarded http://origin.example/")
+	if got := len(c.requests()) - before; got != 2 {
+		t.Errorf("the upstream proxy saw %d requests more, want 2", got)
+	}
+	if err := echoes(directly); err != nil {
+		t.Errorf("a direct tunnel was cut though nothing forbids it: %v", err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(fromProxy) != 0 {
+		t.Errorf("the origin got what was meant for the upstream proxy: %q", fromProxy)
+	}
+}
+
+// A deny cuts what goes through an upstream proxy, too.
+func TestUpstreamTunnelIsJudgedAgain(t *testing.T) {
+	t.Parallel()
+	c := newCorporate(t, nil)
+	l := startBehind(t, c, allow("*", "10.0.0.8"))
+	name, literal := l.connect("origin.example:22"), l.connect("10.0.0.8:22")
+	for _, conn := range []net.Conn{name, literal} {
+		io.ReadFull(conn, make([]byte, len(greeting)))
+		if err := echoes(conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.DenyDomain("origin.example"); err != nil {
+		t.Fatal(err)
+	}
+	if err := echoes(name); err == nil {
+		t.Error("the tunnel by name is still open")
+	}
+	if err := echoes(literal); err != nil {
+		t.Errorf("the other one: %v", err)
+	}
+	if err := l.DenyDomain("10.0.0.0/8"); err != nil {
+		t.Fatal(err)
+	}
+	if err := echoes(literal); err == nil {
+		t.Error("the tunnel by address is still open")
+	}
+}
+
+func TestUpstreamEnvironmentThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	build := func(allowed bool, env ...string) error {
+		config := allow("origin.example")
+		config.Enabled = true
+		config.AllowUpstreamProxy = allowed
+		_, err := networkproxy.NewBuilder().Config(config).UpstreamEnviron(env).Build()
+		return err
+	}
+	for _, env := range []string{"ALL_PROXY=socks5://user:secret@10.0.0.1:1080", "HTTPS_PROXY=socks5h://secret@x", "http_proxy=http://u:secret@x:y"} {
+		err := build(true, env)
+		name, _, _ := strings.Cut(env, "=")
+		var config *networkproxy.ConfigError
+		if !errors.As(err, &config) || config.Key != "network_proxy.allow_upstream_proxy" ||
+			!strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", env, err)
+		}
+		if strings.Contains(env, "socks") && !strings.Contains(err.Error(), "only http:// and https://") {
+			t.Errorf("%s: no reason in %v", env, err)
+		}
+		if err := build(false, env); err != nil {
+			t.Errorf("%s, not used: %v", env, err)
+		}
+	}
+
+	// A reload that would have it used is refused, and what was in force stays.
+	f := newFile(t, `policy.allowed_domains = ["origin.example"]`)
+	l := startFile(t, func(b *networkproxy.Builder) { b.UpstreamEnviron([]string{"HTTP_PROXY=socks5://x"}) }, f.path)
+	f.rename("allow_upstream_proxy = true")
+	if err := l.Reload(context.Background()); err == nil || !strings.Contains(err.Error(), "HTTP_PROXY") {
+		t.Errorf("reload: %v", err)
+	}
+	if l.Config().AllowUpstreamProxy || l.reason("http://origin.example/") != "" {
+		t.Error("the last good configuration is not in force")
+	}
+}
+
+// A host that changes its slice afterwards changes nothing.
+func TestUpstreamEnvironIsCopied(t *testing.T) {
+	t.Parallel()
+	env := []string{"HTTP_PROXY=" + corporateName + ":3128"}
+	config := allow("origin.example")
+	config.AllowUpstreamProxy = true
+	b := networkproxy.NewBuilder().Config(config).UpstreamEnviron(env)
+	env[0] = "HTTP_PROXY=socks5://x"
+	if _, err := b.Build(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUpstreamExplained(t *testing.T) {
+	t.Parallel()
+	c := newCorporate(t, nil)
+	l := startBehind(t, c, allow("*"), "HTTPS_PROXY=http://user:secret@"+corporateName+":3128")
+	for url, want := range map[string]string{
+		"https://origin.example/":   "http://" + corporateName + ":3128",
+		"http://origin.example/":    "",
+		"socks5://origin.example:1": "http://" + corporateName + ":3128",
+		"udp://origin.example:1":    "",
+		"https://localhost/":        "",
+	} {
+		x, err := l.ExplainURL(context.Background(), url, "", false)
+		if err != nil || x.Upstream != want {
+			t.Errorf("%s: through %q, %v; want %q", url, x.Upstream, err, want)
+		}
+	}
+	// With resolve, only what would be looked up here is.
+	if _, err := l.ExplainURL(context.Background(), "https://origin.example/", "", true); err != nil || len(l.dns.Queries()) != 0 {
+		t.Errorf("%v; looked up: %q", err, l.dns.Queries())
+	}
+}
+
+func TestUpstreamLeavesNothing(t *testing.T) {
+	testnet.Leaks(t)
+	c := newCorporate(t, nil)
+	l := startBehind(t, c, allow("*"))
+	client := l.client()
+	if got := do(t, client, "GET", "http://origin.example/", ""); got.status != 200 {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	l.tryConnect("origin.example:443")
+	conn := l.connect("origin.example:22")
+	client.CloseIdleConnections()
+	l.Close()
+	conn.Close()
+}
