@@ -257,6 +257,9 @@ func TestInProcessConnectionsFollowThePolicy(t *testing.T) {
 	if _, err := dial(context.Background(), "tcp", "echo.example:22"); !errors.Is(err, networkproxy.ErrClosed) {
 		t.Errorf("dial after the end: %v", err)
 	}
+	if _, err := dial(context.Background(), "tcp", "miss.example:22"); !errors.Is(err, networkproxy.ErrClosed) {
+		t.Errorf("dial of what is not allowed, after the end: %v", err)
+	}
 	if _, err := client.Get("https://example.com/"); !errors.Is(err, networkproxy.ErrClosed) {
 		t.Errorf("request after the end: %v", err)
 	}

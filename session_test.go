@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -639,8 +640,11 @@ func TestGrantsAreTheSessions(t *testing.T) {
 	t.Parallel()
 	l := start(t, networkproxy.DefaultConfig(), func(b *networkproxy.Builder) {
 		b.PolicyDecider(func(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
-			if req.Command == "trusted" {
+			switch req.Command {
+			case "trusted":
 				return networkproxy.Allow().ForSession(), nil
+			case "host":
+				return networkproxy.Allow(), nil
 			}
 			return networkproxy.Deny("no"), nil
 		})
@@ -670,7 +674,10 @@ func TestGrantsAreTheSessions(t *testing.T) {
 		t.Errorf("%d grants outlive their session", n)
 	}
 
-	client := l.inProcess(networkproxy.Attribution{Command: "trusted"}, nil)
+	// The second request comes by a grant of its own, on the connection that
+	// the first one's had opened.
+	client := l.inProcess(networkproxy.Attribution{Command: "host"}, nil)
+	do(t, client, "GET", "http://web.example/", "")
 	answer, err := client.Get("http://web.example/slow")
 	if err != nil {
 		t.Fatal(err)
@@ -689,5 +696,34 @@ func TestGrantsAreTheSessions(t *testing.T) {
 	answer.Body.Close()
 	if n := len(l.Grants()); n != 0 {
 		t.Errorf("%d grants after the revocation", n)
+	}
+}
+
+// TestCloseDuringADial closes a session when the connection to the target is
+// there, and nobody knows of it yet.
+func TestCloseDuringADial(t *testing.T) {
+	t.Parallel()
+	echo := testnet.Echo(t)
+	var s *networkproxy.Session
+	dialed := make(chan *net.TCPConn, 1)
+	l := start(t, allow("echo.example"), func(b *networkproxy.Builder) {
+		networkproxy.SetConnect(b, func(context.Context, netip.AddrPort) (*net.TCPConn, error) {
+			conn, err := net.Dial("tcp", echo.Addr().String())
+			s.Close()
+			if err != nil {
+				return nil, err
+			}
+			dialed <- conn.(*net.TCPConn)
+			return conn.(*net.TCPConn), nil
+		})
+	})
+	l.dns.Set("echo.example", testnet.Addrs(publicAddr))
+	s = l.open(networkproxy.SessionConfig{SharedPort: true})
+	_, answer := raw(t, "tcp", l.HTTPAddr(), "CONNECT echo.example:22 HTTP/1.1\r\nHost: echo.example\r\n"+credentials("", s.Token())+"\r\n")
+	if answer.StatusCode == 200 {
+		t.Error("a tunnel for a session that has ended")
+	}
+	if err := (<-dialed).SetDeadline(time.Time{}); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the connection to the target is open: %v", err)
 	}
 }
