@@ -160,10 +160,14 @@ func (u *upload) ended() (sent, ended bool) {
 	select {
 	case <-u.done:
 		return u.whole.Load(), true
-	default:
+	case <-time.After(uploadPatience):
 		return false, false
 	}
 }
+
+// uploadPatience lets the goroutine of an upload that has been sent whole, as
+// the answer shows, come to its end: its connection can be used again.
+const uploadPatience = 5 * time.Millisecond
 
 // cause replaces an error by that of reading the client's content, if it is
 // what broke the exchange.
