@@ -104,7 +104,7 @@ func TestUpstreamProxyRefuses(t *testing.T) {
 			t.Errorf("%s: %d, want 502\n%s", url, got.status, got.detail)
 		}
 	}
-	if !strings.Contains(p.log.String(), "it answered 407 Proxy Authentication Required") {
-		t.Error("the log does not say why")
-	}
+	eventually(t, "the log says why", func() bool {
+		return strings.Contains(p.log.String(), "it answered 407 Proxy Authentication Required")
+	})
 }
