@@ -172,6 +172,29 @@ func TestSelfTest(t *testing.T) {
 		t.Errorf("%d promises were put to the test: %v", len(promises), promises)
 	}
 
+	// Through every listener, and through a session where there must be one.
+	for _, require := range []bool{false, true} {
+		l := start(t, withSOCKS(allow("some.example")), func(b *networkproxy.Builder) {
+			if require {
+				b.RequireSession()
+			}
+		})
+		results, err := l.SelfTest(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		by := make(map[networkproxy.Protocol]int)
+		for _, r := range results {
+			by[r.Protocol]++
+			if !r.OK || r.Note != "" {
+				t.Errorf("sessions required %t: %+v", require, r)
+			}
+		}
+		if n := by[networkproxy.ProtocolSOCKS5TCP]; n == 0 || n != by[networkproxy.ProtocolHTTP] || n != by[networkproxy.ProtocolHTTPSConnect] {
+			t.Errorf("sessions required %t: %v", require, by)
+		}
+	}
+
 	// A configuration that waives a promise is told as that, and the rest
 	// is tested all the same.
 	open := allow("*", "127.0.0.1")

@@ -7,9 +7,11 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -25,7 +27,7 @@ type SelfTestResult struct {
 	Protocol Protocol `json:"protocol"`       // by which the request was sent
 	Target   string   `json:"target"`         // host:port
 	Want     Reason   `json:"want"`           // why it must be refused
-	Got      string   `json:"got"`            // the reason that came back (of a CONNECT: the kind), or what happened instead
+	Got      string   `json:"got"`            // the reason that came back (of a CONNECT the kind, of SOCKS5 the reply), or what happened instead
 	OK       bool     `json:"ok"`             // the promise holds, or the configuration waives it
 	Note     string   `json:"note,omitempty"` // why the configuration waives it
 }
@@ -84,10 +86,26 @@ func (h *Handle) SelfTest(ctx context.Context) ([]SelfTestResult, error) {
 		probes = append(probes, probe{"local networks are out of reach", target, ReasonNotAllowedLocal})
 	}
 
+	way := selfTestWay{http: h.httpAddr, socks: h.socksAddr}
+	if h.settings.requireSession {
+		// The shared listeners take nobody without one.
+		s, err := h.OpenSession(ctx, Attribution{Command: "selftest"})
+		if err != nil {
+			return nil, err
+		}
+		defer s.Close()
+		way = selfTestWay{http: s.HTTPAddr(), socks: s.SOCKSAddr()}
+	}
+	protocols := []Protocol{ProtocolHTTP, ProtocolHTTPSConnect}
+	if way.socks != "" {
+		probes = append(probes, probe{"the SOCKS5 proxy is not a target", h.socksAddr, ReasonNotAllowedLocal})
+		protocols = append(protocols, ProtocolSOCKS5TCP)
+	}
+
 	var results []SelfTestResult
 	for _, p := range probes {
-		for _, protocol := range []Protocol{ProtocolHTTP, ProtocolHTTPSConnect} {
-			r, err := h.probe(ctx, protocol, p.target, p.want)
+		for _, protocol := range protocols {
+			r, err := h.probe(ctx, way, protocol, p.target, p.want)
 			if err != nil {
 				return results, err
 			}
@@ -98,9 +116,12 @@ func (h *Handle) SelfTest(ctx context.Context) ([]SelfTestResult, error) {
 	return results, nil
 }
 
+// selfTestWay is where the requests of a self-test go in.
+type selfTestWay struct{ http, socks string }
+
 // probe sends one request that is expected to be refused. Where the policy
 // would not refuse it, it is not sent: it might reach something.
-func (h *Handle) probe(ctx context.Context, protocol Protocol, target string, want Reason) (SelfTestResult, error) {
+func (h *Handle) probe(ctx context.Context, way selfTestWay, protocol Protocol, target string, want Reason) (SelfTestResult, error) {
 	r := SelfTestResult{Protocol: protocol, Target: target, Want: want}
 	t, err := hostname.ParseTarget(target)
 	if err != nil {
@@ -123,14 +144,22 @@ func (h *Handle) probe(ctx context.Context, protocol Protocol, target string, wa
 	}
 	ctx, cancel := context.WithTimeout(ctx, selfTestTimeout)
 	defer cancel()
-	r.Got, err = h.send(ctx, protocol, target)
+	expected := string(want)
+	switch protocol {
+	case ProtocolHTTPSConnect:
+		expected = Verdict{Reason: want}.errorToken()
+	case ProtocolSOCKS5TCP:
+		expected = fmt.Sprintf("reply %d", socksNotAllowed)
+	}
+	if protocol == ProtocolSOCKS5TCP {
+		r.Got, err = askSOCKS(ctx, way.socks, t)
+	} else {
+		r.Got, err = askHTTP(ctx, way.http, protocol, target)
+	}
 	if err != nil {
 		r.Got = err.Error()
 	}
-	r.OK = r.Got == string(want)
-	if protocol == ProtocolHTTPSConnect {
-		r.OK = r.Got == Verdict{Reason: want}.errorToken()
-	}
+	r.OK = r.Got == expected
 	return r, nil
 }
 
@@ -146,18 +175,14 @@ func waiver(x Explanation) string {
 	return fmt.Sprintf("%s in %s (%s)", x.Rule.Pattern, x.Rule.List, x.Rule.Origin)
 }
 
-// send makes one request of the proxy over its listener and returns how it
+// askHTTP makes one request of a proxy over its listener and returns how it
 // was refused: the reason, or the kind, which is all that CONNECT carries.
-func (h *Handle) send(ctx context.Context, protocol Protocol, target string) (string, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", h.httpAddr)
+func askHTTP(ctx context.Context, proxy string, protocol Protocol, target string) (string, error) {
+	conn, err := dialListener(ctx, proxy)
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		conn.SetDeadline(deadline)
-	}
 	line := "GET http://" + target + "/"
 	if protocol == ProtocolHTTPSConnect {
 		line = "CONNECT " + target
@@ -181,4 +206,45 @@ func (h *Handle) send(ctx context.Context, protocol Protocol, target string) (st
 		return "", fmt.Errorf("refused with an unreadable body: %w", err)
 	}
 	return string(body.Reason), nil
+}
+
+// askSOCKS is askHTTP for a SOCKS5 proxy, which has a number to say.
+func askSOCKS(ctx context.Context, proxy string, t hostname.Target) (string, error) {
+	conn, err := dialListener(ctx, proxy)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	request := []byte{5, 1, 0, 5, 1, 0} // no authentication; CONNECT
+	switch a := t.Host.Addr(); {
+	case a.Is4():
+		request = append(append(request, 1), a.AsSlice()...)
+	case a.Is6():
+		request = append(append(request, 4), a.AsSlice()...)
+	default:
+		request = append(append(request, 3, byte(len(t.Host.Name()))), t.Host.Name()...)
+	}
+	if _, err := conn.Write(binary.BigEndian.AppendUint16(request, t.Port)); err != nil {
+		return "", err
+	}
+	answer := make([]byte, 4) // the method, and the reply's beginning
+	if _, err := io.ReadFull(conn, answer); err != nil {
+		return "", err
+	}
+	if answer[0] != 5 || answer[1] != 0 || answer[2] != 5 {
+		return "", fmt.Errorf("answered % x", answer)
+	}
+	return fmt.Sprintf("reply %d", answer[3]), nil
+}
+
+func dialListener(ctx context.Context, addr string) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		conn.SetDeadline(deadline)
+	}
+	return conn, nil
 }
