@@ -190,7 +190,7 @@ func urlTarget(u *url.URL, text string) (hostname.Target, error) {
 		return hostname.Target{}, fmt.Errorf("the scheme %.20q is not carried; http:// and CONNECT are", u.Scheme)
 	case u.User != nil:
 		return hostname.Target{}, errUserinfo
-	case u.Opaque != "":
+	case u.Host == "": // also where "://" follows later, in a path
 		return hostname.Target{}, errors.New("the URL has no host; write http://host/path")
 	}
 	_, rest, _ := strings.Cut(text, "://")
