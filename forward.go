@@ -45,27 +45,16 @@ func newForwarder(e *enforcer) *forwarder {
 	}
 }
 
-// carriage is the context of one round trip. By it the transport's hooks find
-// the request that they are called for, so that a new connection is made to
-// what was judged and to nothing else.
+// carriage is what a transport's hooks are told of the round trip that they
+// are called for, so that a new connection is made to what was judged and to
+// nothing else.
 type carriage struct {
-	context.Context // the client's
-	req             *request
-	verdict         Verdict
-	route           route
-	client          http.ResponseWriter // for interim answers; nil: there is nobody to tell
+	req     *request
+	verdict Verdict
+	route   route
+	client  http.ResponseWriter // for interim answers
+	ends    context.Context     // the client's
 }
-
-type carriageKey struct{}
-
-func (c *carriage) Value(key any) any {
-	if key == (carriageKey{}) {
-		return c
-	}
-	return c.Context.Value(key)
-}
-
-func carriageOf(ctx context.Context) *carriage { return ctx.Value(carriageKey{}).(*carriage) }
 
 // pools are the connections of one entrance that further requests may use. A
 // connection serves only the host and port that it was made for, its address
@@ -104,7 +93,9 @@ func (p *pools) CloseIdleConnections() {
 
 func newPool(e *enforcer) *http1.Transport {
 	return &http1.Transport{
-		Dial:           func(ctx context.Context, _ string) (net.Conn, error) { return e.dialPooled(ctx) },
+		Dial: func(_ context.Context, _ string, hint any) (net.Conn, error) {
+			return e.dialPooled(hint.(*carriage))
+		},
 		Interim:        relayInterim,
 		MaxIdle:        e.limits.IdleUpstream,
 		MaxIdlePerAddr: upstreamIdlePerHost,
@@ -114,12 +105,10 @@ func newPool(e *enforcer) *http1.Transport {
 }
 
 // dialPooled connects for the request of a round trip.
-func (e *enforcer) dialPooled(ctx context.Context) (net.Conn, error) {
-	c := carriageOf(ctx)
+func (e *enforcer) dialPooled(c *carriage) (net.Conn, error) {
 	req := *c.req
 	req.method = http.MethodGet // the connection outlives the request
-	// The client's context: net/http's transport would dial on without it.
-	conn, live, err := e.dialBy(c.Context, &req, c.verdict, c.route)
+	conn, live, err := e.dialBy(c.ends, &req, c.verdict, c.route)
 	if err != nil {
 		return nil, err
 	}
@@ -172,11 +161,11 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 	defer done()
 	route := f.route(f.current.Load(), &req.query)
 	route.forwards = true
-	out := outgoing(&carriage{ctx, req, v, route, w}, r, req)
+	out := outgoing(ctx, r, req)
 	if route.proxy != nil {
 		throughProxy(out, r, route.proxy)
 	}
-	answer, err := req.from.pools.of(req, route).RoundTrip(out)
+	answer, err := req.from.pools.of(req, route).Carry(out, &carriage{req, v, route, w, ctx})
 	if err != nil {
 		f.fail(w, r, req, v.unlessRevoked(req, err))
 		return

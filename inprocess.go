@@ -49,7 +49,10 @@ func (h *Handle) Transport(a Attribution) http.RoundTripper {
 // newHostPool is newPool for requests that the host makes itself.
 func newHostPool(e *enforcer) *http.Transport {
 	return &http.Transport{
-		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return e.dialPooled(ctx) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			// Under the client's context: the transport would dial on without it.
+			return e.dialPooled(ctx.Value(carriageKey{}).(*carriage))
+		},
 		ForceAttemptHTTP2:      true,
 		TLSHandshakeTimeout:    tlsTimeout,
 		MaxIdleConns:           e.limits.IdleUpstream,
@@ -232,10 +235,13 @@ func targetOfURL(u *url.URL) (Protocol, hostname.Target, error) {
 	return ProtocolHTTP, hostname.Target{}, fmt.Errorf("the scheme %.20q is not carried; http and https are", u.Scheme)
 }
 
+// carriageKey finds the carriage in the context of a request to a host pool.
+type carriageKey struct{}
+
 // addressed is a request to exactly what was judged. A RoundTripper does not
 // change the request that it is given.
 func addressed(ctx context.Context, r *http.Request, req *request, v Verdict, by route) *http.Request {
-	out := r.WithContext(&carriage{Context: ctx, req: req, verdict: v, route: by})
+	out := r.WithContext(context.WithValue(ctx, carriageKey{}, &carriage{req: req, verdict: v, route: by, ends: ctx}))
 	u := *r.URL
 	u.Host = req.target.String()
 	out.URL = &u

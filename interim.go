@@ -4,14 +4,13 @@
 package networkproxy
 
 import (
-	"context"
 	"maps"
 	"net/http"
 )
 
 // relayInterim passes an interim answer on to the client of a round trip.
-func relayInterim(ctx context.Context, status int, interim http.Header) {
-	client := carriageOf(ctx).client
+func relayInterim(status int, interim http.Header, hint any) {
+	client := hint.(*carriage).client
 	removeHopByHop(interim)
 	interim.Del(errorHeader)
 	header := client.Header()

@@ -5,17 +5,31 @@ package http1
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// pool keeps connections by address, the one used last on top. The zero
+// pool keeps connections by address. Where a client asks for the same address
+// again and again, taking one and putting it back takes no lock. The zero
 // value is empty; safe for concurrent use.
 type pool struct {
+	idle atomic.Int64  // how many there are
+	made atomic.Uint64 // counts closeAll: what was made before it is not kept
+
 	mu     sync.Mutex
-	conns  map[string][]*upstream
-	idle   int         // all of them
-	made   uint64      // counts closeAll: what was made before it is not kept
-	expiry *time.Timer // runs while there are connections
+	lines  map[string]*line
+	expiry *time.Timer // runs while there are lines
+}
+
+// line is the connections to one address.
+type line struct {
+	pool  *pool
+	addr  string
+	slots [8]atomic.Pointer[upstream]
+	gone  atomic.Bool // it is in the pool no more, and nothing may stay in it
+
+	beyond atomic.Int32 // len(more)
+	more   []*upstream  // those without a slot, the one used last on top; the pool's mu is held
 }
 
 const (
@@ -24,74 +38,184 @@ const (
 	defaultIdle        = 512
 )
 
-func (p *pool) epoch() uint64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.made
+// maxIdle is MaxIdle, or its default.
+func (t *Transport) maxIdle() int64 {
+	if t.MaxIdle == 0 {
+		return defaultIdle
+	}
+	return int64(t.MaxIdle)
 }
 
-func (p *pool) get(addr string) *upstream {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	list := p.conns[addr]
-	if len(list) == 0 {
-		return nil
+func (p *pool) epoch() uint64 { return p.made.Load() }
+
+// get takes a connection; nil where there is none. near remembers the line
+// for the next time.
+func (p *pool) get(addr string, near *originSide) *upstream {
+	l := near.nearLine(p, addr)
+	if l == nil || l.gone.Load() {
+		p.mu.Lock()
+		l = p.lines[addr]
+		p.mu.Unlock()
+		if l == nil {
+			return nil
+		}
+		near.setLine(l)
 	}
-	c := list[len(list)-1]
-	list[len(list)-1] = nil
-	p.conns[addr] = list[:len(list)-1]
-	p.idle--
+	c := l.take()
+	if c == nil && l.beyond.Load() > 0 {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if n := len(l.more); n > 0 {
+			c = l.more[n-1]
+			l.more[n-1] = nil
+			l.setMore(l.more[:n-1])
+		}
+	}
+	if c != nil {
+		p.idle.Add(-1)
+	}
 	return c
 }
 
-func (p *pool) put(c *upstream) {
-	most, all, timeout := c.transport.MaxIdlePerAddr, c.transport.MaxIdle, c.transport.IdleTimeout
+// put keeps a connection, or closes it where there is no room.
+func (p *pool) put(c *upstream, near *originSide) {
+	most := c.transport.MaxIdlePerAddr
 	if most == 0 {
 		most = defaultIdlePerAddr
 	}
-	if all == 0 {
-		all = defaultIdle
-	}
-	if timeout == 0 {
-		timeout = defaultIdleTimeout
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if c.epoch != p.made || len(p.conns[c.addr]) >= most {
+	if most < 0 || c.epoch != p.epoch() {
 		c.close()
 		return
 	}
-	if p.conns == nil {
-		p.conns = make(map[string][]*upstream)
+	c.idle.Store(time.Now().UnixNano())
+	if p.idle.Add(1) > c.transport.maxIdle() {
+		p.mu.Lock()
+		dropped := p.dropOldest()
+		p.mu.Unlock()
+		if !dropped {
+			p.idle.Add(-1)
+			c.close()
+			return
+		}
 	}
-	if p.idle >= all {
-		p.dropOldest()
+	l := near.nearLine(p, c.addr)
+	if l == nil || l.gone.Load() {
+		l = p.line(c)
+		near.setLine(l)
 	}
-	c.idle = time.Now()
-	p.idle++
-	p.conns[c.addr] = append(p.conns[c.addr], c)
-	if p.expiry == nil {
-		p.expiry = time.AfterFunc(timeout, func() { p.expire(timeout) })
+	if !l.keep(c, most) && !p.keepMore(l, c, most) {
+		p.idle.Add(-1)
+		c.close()
 	}
 }
 
-// dropOldest makes room for a connection: descriptors are few, and a client
-// may go through hosts faster than their connections expire. p.mu is held.
-func (p *pool) dropOldest() {
-	var oldest *upstream
-	for _, list := range p.conns {
-		// The one used longest ago is first.
-		if len(list) > 0 && (oldest == nil || list[0].idle.Before(oldest.idle)) {
-			oldest = list[0]
+// line is the one for c's address, made if it is not there.
+func (p *pool) line(c *upstream) *line {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.lines[c.addr]
+	if l != nil {
+		return l
+	}
+	l = &line{pool: p, addr: c.addr}
+	if p.lines == nil {
+		p.lines = make(map[string]*line)
+	}
+	p.lines[c.addr] = l
+	if p.expiry == nil {
+		timeout := c.transport.IdleTimeout
+		if timeout == 0 {
+			timeout = defaultIdleTimeout
+		}
+		p.expiry = time.AfterFunc(timeout, func() { p.expire(timeout) })
+	}
+	return l
+}
+
+// take empties a slot; nil where all are empty.
+func (l *line) take() *upstream {
+	for i := range l.slots {
+		if c := l.slots[i].Load(); c != nil && l.slots[i].CompareAndSwap(c, nil) {
+			return c
 		}
 	}
-	oldest.close()
-	p.idle--
-	if list := p.conns[oldest.addr]; len(list) > 1 {
-		p.conns[oldest.addr] = slices.Delete(list, 0, 1)
-	} else {
-		delete(p.conns, oldest.addr)
+	return nil
+}
+
+// keep puts c into one of the first slots and reports whether it stays there.
+// Who takes a line out of the pool says so first and empties it then; who
+// fills a slot looks afterwards: one of them sees the other.
+func (l *line) keep(c *upstream, slots int) bool {
+	for i := range min(slots, len(l.slots)) {
+		if l.slots[i].CompareAndSwap(nil, c) {
+			return !l.gone.Load() || !l.slots[i].CompareAndSwap(c, nil)
+		}
 	}
+	return false
+}
+
+// keepMore is keep for a line whose slots are full.
+func (p *pool) keepMore(l *line, c *upstream, most int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l.gone.Load() || len(l.more)+len(l.slots) >= most {
+		return false
+	}
+	l.setMore(append(l.more, c))
+	return true
+}
+
+func (l *line) setMore(more []*upstream) {
+	l.more = more
+	l.beyond.Store(int32(len(more)))
+}
+
+// dropOldest makes room for a connection: descriptors are few, and a client
+// may go through hosts faster than their connections expire. It reports false
+// where there is none to drop. p.mu is held.
+func (p *pool) dropOldest() bool {
+	var oldest *upstream
+	var of *line
+	for _, l := range p.lines {
+		for c := range l.all {
+			if oldest == nil || c.idle.Load() < oldest.idle.Load() {
+				oldest, of = c, l
+			}
+		}
+	}
+	if oldest != nil && of.remove(oldest) { // or it has been taken meanwhile
+		oldest.close()
+		p.idle.Add(-1)
+	}
+	return oldest != nil
+}
+
+// all are the connections of a line. The pool's mu is held.
+func (l *line) all(yield func(*upstream) bool) {
+	for i := range l.slots {
+		if c := l.slots[i].Load(); c != nil && !yield(c) {
+			return
+		}
+	}
+	for _, c := range l.more {
+		if !yield(c) {
+			return
+		}
+	}
+}
+
+// remove takes c out of the line, if it is still there. The pool's mu is held.
+func (l *line) remove(c *upstream) bool {
+	for i := range l.slots {
+		if l.slots[i].CompareAndSwap(c, nil) {
+			return true
+		}
+	}
+	i := slices.Index(l.more, c)
+	if i >= 0 {
+		l.setMore(slices.Delete(l.more, i, i+1))
+	}
+	return i >= 0
 }
 
 // expire closes what has been idle for too long. It runs again while
@@ -102,38 +226,53 @@ func (p *pool) expire(timeout time.Duration) {
 	if p.expiry == nil {
 		return
 	}
-	old := time.Now().Add(-timeout)
-	for addr, list := range p.conns {
-		n := 0 // the ones used longest ago are first
-		for n < len(list) && !list[n].idle.After(old) {
-			list[n].close()
-			p.idle--
-			n++
+	old := time.Now().Add(-timeout).UnixNano()
+	for _, l := range p.lines {
+		left := false
+		for c := range l.clone() {
+			switch {
+			case c.idle.Load() > old:
+				left = true
+			case l.remove(c):
+				c.close()
+				p.idle.Add(-1)
+			}
 		}
-		if list = list[n:]; len(list) == 0 {
-			delete(p.conns, addr)
-			continue
+		if !left {
+			p.end(l)
 		}
-		p.conns[addr] = list
 	}
-	if len(p.conns) == 0 {
+	if len(p.lines) == 0 {
 		p.expiry = nil
 		return
 	}
 	p.expiry.Reset(timeout / 2)
 }
 
+// clone is all, for a loop that removes. The pool's mu is held.
+func (l *line) clone() func(yield func(*upstream) bool) {
+	return slices.Values(slices.Collect(l.all))
+}
+
+// end takes a line out of the pool and closes what is in it. p.mu is held.
+func (p *pool) end(l *line) {
+	l.gone.Store(true)
+	delete(p.lines, l.addr)
+	for c := range l.clone() {
+		if l.remove(c) {
+			c.close()
+			p.idle.Add(-1)
+		}
+	}
+}
+
 func (p *pool) closeAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.made++
-	for _, list := range p.conns {
-		for _, c := range list {
-			c.close()
-		}
+	p.made.Add(1)
+	for _, l := range p.lines {
+		p.end(l)
 	}
-	clear(p.conns)
-	p.idle = 0
 	if p.expiry != nil {
 		p.expiry.Stop()
 		p.expiry = nil

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 )
 
 // response is the http.ResponseWriter of one request. Like net/http's it is
@@ -32,6 +31,15 @@ type response struct {
 	mu      sync.Mutex // guards what a read of the request may write
 	sent100 bool
 	begun   bool // the final head is being written: too late for a 100
+}
+
+// init makes w the answer to r. What the last answer leaves of a header is
+// used again.
+func (w *response) init(k *conn, r *http.Request) {
+	header := w.header
+	clear(header)
+	*w = response{conn: k, req: r, header: header}
+	w.body = requestBody{w: w, body: r.Body, expects: r.ProtoAtLeast(1, 1) && expectsContinue(r)}
 }
 
 // framing is how the end of an answer's content is told (RFC 9112 section 6).
@@ -145,9 +153,7 @@ func (w *response) begin() {
 	writeStatusLine(bw, w.status)
 	writeFields(bw, w.header, answerSkips)
 	if date, set := w.header["Date"]; !set || date != nil && len(date) == 0 {
-		bw.WriteString("Date: ")
-		bw.WriteString(time.Now().UTC().Format(http.TimeFormat))
-		bw.WriteString("\r\n")
+		bw.WriteString(w.conn.server.date.now())
 	}
 	if w.framing == framedChunked {
 		bw.WriteString("Transfer-Encoding: chunked\r\n")
@@ -221,6 +227,7 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	k := w.conn
 	k.watch.end()
+	k.noDeadline()
 	w.hijacked = true
 	rw := bufio.NewReadWriter(k.br, k.bw)
 	k.br, k.bw = nil, nil // a tunnel outlives its need of them
@@ -291,7 +298,8 @@ func answerSkips(name string, header http.Header) bool {
 	if strings.HasPrefix(name, http.TrailerPrefix) {
 		return true
 	}
-	return isAnnounced(header["Trailer"], name)
+	announced := header["Trailer"]
+	return announced != nil && isAnnounced(announced, name)
 }
 
 // isAnnounced reports whether Trailer names a field.
@@ -310,7 +318,7 @@ func namesClose(fields []string) bool { return isAnnounced(fields, "close") }
 
 func writeStatusLine(bw *bufio.Writer, status int) {
 	bw.WriteString("HTTP/1.1 ")
-	bw.WriteString(strconv.Itoa(status))
+	bw.Write(strconv.AppendInt(bw.AvailableBuffer(), int64(status), 10))
 	bw.WriteByte(' ')
 	if text := http.StatusText(status); text != "" {
 		bw.WriteString(text)

@@ -47,6 +47,7 @@ type Server struct {
 	draining atomic.Bool // set with mu held; read without
 
 	readers, writers sync.Pool
+	date             dateField
 }
 
 // The states of a connection: Shutdown closes those that wait for a request.
@@ -64,6 +65,10 @@ type conn struct {
 	bw    *bufio.Writer
 	state atomic.Int32
 	watch watcher
+
+	limited bool      // there is a read deadline
+	idleAt  time.Time // when it was set, if it is one for idleness
+	waiting bool      // for the rest of a head, with a deadline for that
 }
 
 // ServeConn serves the requests of c in turn and returns when there will be
@@ -78,15 +83,24 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) {
 		return
 	}
 	defer s.leave(k)
-	for first := true; ; first = false {
-		r, err := k.next(first)
+	x := newExchange(ctx)
+	defer func() {
+		x.drop()
+		k.watch.stop()
+	}()
+	for {
+		r, err := k.next(x)
 		if err != nil {
 			k.refuse(err)
 			c.Close()
 			return
 		}
-		if !k.serve(ctx, r) {
+		if !k.serve(x, r) {
 			return
+		}
+		if !x.reusable() {
+			x.drop()
+			x = newExchange(ctx)
 		}
 	}
 }
@@ -128,10 +142,9 @@ func (s *Server) leave(k *conn) {
 var errIdle = errors.New("the connection ended between requests")
 
 // next waits for a request and reads its head.
-func (k *conn) next(first bool) (*http.Request, error) {
-	s := k.server
+func (k *conn) next(x *exchange) (*http.Request, error) {
 	if k.br.Buffered() == 0 {
-		k.deadline(s.IdleTimeout)
+		k.idleDeadline()
 		if _, err := k.br.Peek(1); err != nil {
 			return nil, errIdle
 		}
@@ -139,27 +152,28 @@ func (k *conn) next(first bool) (*http.Request, error) {
 	if !k.state.CompareAndSwap(stateIdle, stateBusy) {
 		return nil, errIdle
 	}
-	k.deadline(s.HeaderTimeout)
-	limit := s.MaxHeaderBytes
+	limit := k.server.MaxHeaderBytes
 	if limit == 0 {
 		limit = 64 << 10
 	}
-	head, br, err := readHead(k.br, k.Conn, limit)
+	k.waiting = false
+	head, br, err := readHead(k.br, k.Conn, limit, k.headerDeadline)
 	k.br = br
 	if err != nil {
 		return nil, err
 	}
-	if err := checkHead(head); err != nil {
+	if err := x.head.parse(string(head)); err != nil {
 		return nil, err
+	}
+	if x.plain(k.br) {
+		k.br.Discard(len(head))
+		return x.request, nil
 	}
 	r, err := http.ReadRequest(k.br)
 	if err != nil {
 		return nil, Unquoted(err)
 	}
-	if s.HeaderTimeout > 0 || s.IdleTimeout > 0 {
-		k.SetReadDeadline(time.Time{})
-	}
-	return r, nil
+	return r.WithContext(&x.ctx), nil
 }
 
 // Unquoted is an error of net/http's parsers without what it quotes, which is
@@ -180,9 +194,39 @@ func Unquoted(err error) error {
 	return err
 }
 
-func (k *conn) deadline(d time.Duration) {
-	if d > 0 {
-		k.SetReadDeadline(time.Now().Add(d))
+// idleDeadline bounds the wait for the first byte of a request. A deadline
+// that was set a moment ago will do: setting one costs more than asking for
+// the time.
+func (k *conn) idleDeadline() {
+	timeout := k.server.IdleTimeout
+	if timeout <= 0 {
+		k.noDeadline()
+		return
+	}
+	now := time.Now()
+	if k.limited && now.Sub(k.idleAt) < timeout/64 {
+		return
+	}
+	k.SetReadDeadline(now.Add(timeout))
+	k.limited, k.idleAt = true, now
+}
+
+// headerDeadline bounds the wait for the rest of a head, once.
+func (k *conn) headerDeadline() {
+	if k.waiting || k.server.HeaderTimeout <= 0 {
+		return
+	}
+	k.SetReadDeadline(time.Now().Add(k.server.HeaderTimeout))
+	k.waiting, k.limited, k.idleAt = true, true, time.Time{}
+}
+
+// noDeadline lets reads take their time. Between two requests the deadline
+// may stay: nothing reads while a request without content is served, but the
+// watch, which sees to it.
+func (k *conn) noDeadline() {
+	if k.limited {
+		k.SetReadDeadline(time.Time{})
+		k.limited, k.idleAt = false, time.Time{}
 	}
 }
 
@@ -230,15 +274,17 @@ func (k *conn) linger() {
 }
 
 // serve serves one request and reports whether another may follow.
-func (k *conn) serve(ctx context.Context, r *http.Request) (again bool) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	w := &response{conn: k, req: r}
-	w.body = requestBody{w: w, body: r.Body, expects: r.ProtoAtLeast(1, 1) && expectsContinue(r)}
-	if r.Body != http.NoBody {
+func (k *conn) serve(x *exchange, r *http.Request) (again bool) {
+	x.ctx.begin()
+	defer x.ctx.end()
+	w := &x.response
+	w.init(k, r)
+	whole := r.Body == http.NoBody
+	if !whole {
 		r.Body = &w.body
+		k.noDeadline()
 	}
-	k.watch.begin(cancel, r.Body == http.NoBody)
+	k.watch.begin(x, whole)
 
 	defer func() {
 		v := recover()
@@ -275,7 +321,7 @@ func (k *conn) serve(ctx context.Context, r *http.Request) (again bool) {
 			k.Conn.Close()
 		}
 	}()
-	k.server.Handler.ServeHTTP(w, r.WithContext(ctx))
+	k.server.Handler.ServeHTTP(w, r)
 	if w.hijacked {
 		return false
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,12 +21,12 @@ import (
 // use; it must not be copied.
 type Transport struct {
 	// Dial connects to the host and port of a request's URL. Its context is
-	// the request's.
-	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// the request's, hint what Carry was given.
+	Dial func(ctx context.Context, addr string, hint any) (net.Conn, error)
 
 	// Interim is told of interim answers (RFC 9110 section 15.2), on the
-	// goroutine of the round trip, with the request's context. nil drops them.
-	Interim func(ctx context.Context, status int, header http.Header)
+	// goroutine of the round trip. nil drops them.
+	Interim func(status int, header http.Header, hint any)
 
 	IdleTimeout     time.Duration // how long an unused connection is kept; 0 means 90 s
 	MaxIdlePerAddr  int           // how many are kept for one address; 0 means 256, less means none
@@ -52,15 +53,25 @@ func (e *unansweredError) Error() string {
 
 func (e *unansweredError) Unwrap() error { return e.err }
 
-// RoundTrip sends one request and returns the origin's final answer. The
-// answer's Body must be read to its end or closed.
+// RoundTrip is Carry without a hint.
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) { return t.Carry(r, nil) }
+
+// Carry sends one request and returns the origin's final answer. The answer's
+// Body must be read to its end or closed. Dial and Interim are given the hint.
+//
+// Where the request's context is that of a request which a [Server] serves,
+// the answer is the handler's until it returns or makes a further request.
 //
 // A request without content that meets a pooled connection which the origin
 // has just closed is sent again, on another.
-func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+func (t *Transport) Carry(r *http.Request, hint any) (*http.Response, error) {
 	addr := r.URL.Host
+	var side *originSide // nil: none, the request is not a server's
+	if serving, ok := r.Context().(*requestContext); ok {
+		side = serving.origin
+	}
 	for {
-		c := t.pool.get(addr)
+		c := t.pool.get(addr, side)
 		if c != nil && r.Body != nil && r.Body != http.NoBody && !c.alive() {
 			c.close()
 			continue
@@ -68,11 +79,11 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		fresh := c == nil
 		if fresh {
 			var err error
-			if c, err = t.dial(r.Context(), addr); err != nil {
+			if c, err = t.dial(r.Context(), addr, hint); err != nil {
 				return nil, err
 			}
 		}
-		answer, err := c.roundTrip(r)
+		answer, err := c.roundTrip(r, side, hint)
 		if err == nil {
 			return answer, nil
 		}
@@ -91,8 +102,8 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // when its request has ended.
 func (t *Transport) CloseIdleConnections() { t.pool.closeAll() }
 
-func (t *Transport) dial(ctx context.Context, addr string) (*upstream, error) {
-	conn, err := t.Dial(ctx, addr)
+func (t *Transport) dial(ctx context.Context, addr string, hint any) (*upstream, error) {
+	conn, err := t.Dial(ctx, addr, hint)
 	if err != nil {
 		return nil, err
 	}
@@ -123,33 +134,33 @@ type upstream struct {
 	br      *bufio.Reader
 	bw      *bufio.Writer
 	closing sync.Once
-	idle    time.Time // since when, while it is pooled
+	idle    atomic.Int64 // since when, in nanoseconds since 1970, while it is pooled
 }
 
 func (c *upstream) close() { c.closing.Do(func() { c.Conn.Close() }) }
 
 // roundTrip sends a request and reads its answer's head.
-func (c *upstream) roundTrip(r *http.Request) (*http.Response, error) {
-	stop := context.AfterFunc(r.Context(), c.close)
-	u := newUpload(c, r)
-	sendErr := u.begin()
+func (c *upstream) roundTrip(r *http.Request, side *originSide, hint any) (*http.Response, error) {
+	body := side.newBody(c, r)
+	sendErr := body.upload.begin()
 	// Even where sending failed the origin may have answered, and closed
 	// without reading on.
-	answer, err := c.answer(r, u)
+	answer, err := c.answer(r, side, &body.upload, hint)
 	if err != nil {
-		stop()
+		body.stop()
 		c.close()
 		if sendErr != nil {
 			err = &unansweredError{sendErr}
 		}
-		return nil, u.cause(err)
+		return nil, body.upload.cause(err)
 	}
-	answer.Body = &answerBody{c: c, body: answer.Body, last: answer.Close || sendErr != nil, upload: u, stop: stop}
+	body.body, body.last = answer.Body, answer.Close || sendErr != nil
+	answer.Body = body
 	return answer, nil
 }
 
 // answer reads heads until the final one.
-func (c *upstream) answer(r *http.Request, upload *upload) (*http.Response, error) {
+func (c *upstream) answer(r *http.Request, side *originSide, upload *upload, hint any) (*http.Response, error) {
 	for interim := 0; ; interim++ {
 		limit := c.transport.MaxHeaderBytes
 		if limit == 0 {
@@ -162,12 +173,15 @@ func (c *upstream) answer(r *http.Request, upload *upload) (*http.Response, erro
 			}
 			return nil, err
 		}
-		answer, err := http.ReadResponse(c.br, r)
-		if err != nil {
-			if c.limited.N <= 0 {
-				return nil, fmt.Errorf("the origin's header is over %d bytes", limit)
+		answer := side.plain(c.br, r)
+		if answer == nil {
+			var err error
+			if answer, err = http.ReadResponse(c.br, r); err != nil {
+				if c.limited.N <= 0 {
+					return nil, fmt.Errorf("the origin's header is over %d bytes", limit)
+				}
+				return nil, Unquoted(err)
 			}
-			return nil, Unquoted(err)
 		}
 		if answer.StatusCode < 100 {
 			return nil, fmt.Errorf("the origin answered with the status %d", answer.StatusCode)
@@ -187,7 +201,7 @@ func (c *upstream) answer(r *http.Request, upload *upload) (*http.Response, erro
 			upload.mayGoOn(http.StatusContinue)
 		}
 		if c.transport.Interim != nil {
-			c.transport.Interim(r.Context(), answer.StatusCode, answer.Header)
+			c.transport.Interim(answer.StatusCode, answer.Header, hint)
 		}
 	}
 }
@@ -195,11 +209,21 @@ func (c *upstream) answer(r *http.Request, upload *upload) (*http.Response, erro
 // answerBody is an answer's Body. Its end gives the connection back.
 type answerBody struct {
 	c      *upstream
-	body   io.ReadCloser // of http.ReadResponse
-	last   bool          // the connection ends with this answer
-	upload *upload
-	stop   func() bool
+	side   *originSide
+	body   io.ReadCloser
+	last   bool // the connection ends with this answer
+	upload upload
+	unbind func() bool // from the request's context; nil where side is there for that
 	done   bool
+}
+
+// stop reports whether the connection has not been closed because the request
+// ended, and will not be.
+func (b *answerBody) stop() bool {
+	if b.unbind != nil {
+		return b.unbind()
+	}
+	return b.side.ctx.letGo()
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {
@@ -230,7 +254,7 @@ func (b *answerBody) finish(whole bool) {
 	b.body = http.NoBody
 	sent, ended := b.upload.ended()
 	if b.stop() && whole && sent && !b.last && b.c.br.Buffered() == 0 {
-		b.c.transport.pool.put(b.c)
+		b.c.transport.pool.put(b.c, b.side)
 		return
 	}
 	b.c.close()

@@ -27,7 +27,7 @@ type dialing struct {
 
 func transport(t testing.TB) *dialing {
 	d := &dialing{Transport: &Transport{ContinueTimeout: time.Minute}}
-	d.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+	d.Dial = func(ctx context.Context, addr string, _ any) (net.Conn, error) {
 		d.dials.Add(1)
 		var dialer net.Dialer
 		return dialer.DialContext(ctx, "tcp", addr)
@@ -308,7 +308,7 @@ func TestExpectContinue(t *testing.T) {
 		r.Header.Set("Expect", "100-continue")
 		var interim []int
 		d := transport(t)
-		d.Interim = func(_ context.Context, status int, _ http.Header) { interim = append(interim, status) }
+		d.Interim = func(status int, _ http.Header, _ any) { interim = append(interim, status) }
 		if _, got, err := fetch(d, r); err != nil || got != "ok" {
 			t.Errorf("%s: %q, %v", test.name, got, err)
 		}
@@ -384,7 +384,7 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 	}
 	s.Start()
 	defer s.Close()
-	tr := &Transport{MaxIdle: most, Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+	tr := &Transport{MaxIdle: most, Dial: func(ctx context.Context, _ string, _ any) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "tcp", s.Listener.Addr().String())
 	}}
@@ -393,11 +393,13 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 		tr.pool.mu.Lock()
 		defer tr.pool.mu.Unlock()
 		n := 0
-		for _, list := range tr.pool.conns {
-			n += len(list)
+		for _, l := range tr.pool.lines {
+			for range l.all {
+				n++
+			}
 		}
-		if n != tr.pool.idle {
-			t.Errorf("%d connections, %d counted", n, tr.pool.idle)
+		if counted := tr.pool.idle.Load(); int64(n) != counted {
+			t.Errorf("%d connections, %d counted", n, counted)
 		}
 		return n
 	}

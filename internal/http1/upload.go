@@ -32,14 +32,13 @@ type upload struct {
 	refused error       // the client's content could not be read; set before done is closed
 }
 
-func newUpload(c *upstream, r *http.Request) *upload {
-	u := &upload{c: c, r: r, content: r.Body != nil && r.Body != http.NoBody}
+func (u *upload) init(c *upstream, r *http.Request) {
+	u.c, u.r, u.content = c, r, r.Body != nil && r.Body != http.NoBody
 	if u.content {
 		u.expects = expectsContinue(r)
 		u.goOn = make(chan int, 1)
 		u.done = make(chan struct{})
 	}
-	return u
 }
 
 // begin sends the head, and starts sending the content, if there is any.

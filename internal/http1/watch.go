@@ -3,7 +3,6 @@
 package http1
 
 import (
-	"context"
 	"sync"
 	"time"
 )
@@ -15,14 +14,20 @@ const watchDelay = 20 * time.Millisecond
 // watcher reads from a connection whose request has been read whole, for the
 // one thing that may come: its end. Bytes of a next request end the watch and
 // stay in the buffer. It serves one request after the other.
+//
+// Its timer is not set for each request: it goes on ticking while there are
+// requests, and a request that it finds twice is watched.
 type watcher struct {
 	conn  *conn
-	timer *time.Timer // calls run; stopped between requests
+	timer *time.Timer // calls tick; nil before the first request
 
-	mu      sync.Mutex
-	armed   bool
-	cancel  context.CancelFunc // nil between requests
-	running chan struct{}      // closed when run has ended; nil when it has not begun
+	mu       sync.Mutex
+	x        *exchange // of the request; nil between requests
+	armed    bool
+	requests uint64        // that were armed
+	seen     uint64        // of them, at the last tick
+	ticking  bool          // the timer runs
+	running  chan struct{} // closed when run has ended; nil when it has not begun
 }
 
 func (w *watcher) init(k *conn) {
@@ -30,12 +35,12 @@ func (w *watcher) init(k *conn) {
 }
 
 // begin starts a request. whole says that there is no content to come.
-func (w *watcher) begin(cancel context.CancelFunc, whole bool) {
+func (w *watcher) begin(x *exchange, whole bool) {
 	w.mu.Lock()
-	w.cancel = cancel
-	w.mu.Unlock()
+	defer w.mu.Unlock()
+	w.x = x
 	if whole {
-		w.arm()
+		w.armNow()
 	}
 }
 
@@ -43,36 +48,61 @@ func (w *watcher) begin(cancel context.CancelFunc, whole bool) {
 func (w *watcher) arm() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.cancel == nil {
-		return
+	if w.x != nil {
+		w.armNow()
 	}
-	w.armed = true
-	if w.timer == nil {
-		w.timer = time.AfterFunc(watchDelay, w.run)
-		return
-	}
-	w.timer.Reset(watchDelay)
 }
 
-// run waits for the client to leave or to send more.
-func (w *watcher) run() {
-	w.mu.Lock()
-	if !w.armed || w.running != nil {
-		// A timer that fired late, for a request that has ended.
-		w.mu.Unlock()
+// armNow is arm. w.mu is held.
+func (w *watcher) armNow() {
+	w.armed = true
+	w.requests++
+	switch {
+	case w.ticking:
 		return
+	case w.timer == nil:
+		w.timer = time.AfterFunc(watchDelay, w.tick)
+	default:
+		w.timer.Reset(watchDelay)
 	}
+	w.ticking, w.seen = true, w.requests
+}
+
+// tick watches a request that takes its time.
+func (w *watcher) tick() {
+	w.mu.Lock()
+	switch {
+	case w.running != nil:
+		w.ticking = false
+	case w.requests != w.seen:
+		w.seen = w.requests
+		w.timer.Reset(watchDelay)
+	case w.armed:
+		w.ticking = false
+		w.run()
+		return
+	default:
+		w.ticking = false
+	}
+	w.mu.Unlock()
+}
+
+// run waits for the client to leave or to send more. It is called with w.mu
+// held, and gives it up.
+func (w *watcher) run() {
 	done := make(chan struct{})
+	defer close(done)
 	w.running = done
+	// Before end can set a deadline of its own, which ends the watch.
+	w.conn.SetReadDeadline(time.Time{})
 	w.mu.Unlock()
 
-	defer close(done)
 	if _, err := w.conn.br.Peek(1); err != nil {
 		w.mu.Lock()
-		cancel := w.cancel
+		x := w.x
 		w.mu.Unlock()
-		if cancel != nil { // or it is end that interrupted the read
-			cancel()
+		if x != nil { // or it is end that interrupted the read
+			x.ctx.end()
 		}
 	}
 }
@@ -80,10 +110,7 @@ func (w *watcher) run() {
 // end ends the watch, and returns when nothing reads from the connection.
 func (w *watcher) end() {
 	w.mu.Lock()
-	w.cancel, w.armed = nil, false
-	if w.timer != nil {
-		w.timer.Stop()
-	}
+	w.x, w.armed = nil, false
 	running := w.running
 	w.running = nil
 	w.mu.Unlock()
@@ -92,5 +119,16 @@ func (w *watcher) end() {
 	}
 	w.conn.SetReadDeadline(time.Unix(1, 0))
 	<-running
-	w.conn.SetReadDeadline(time.Time{})
+	w.conn.limited = true
+	w.conn.noDeadline()
+}
+
+// stop is for a connection that will have no further request.
+func (w *watcher) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+	w.seen = w.requests
 }

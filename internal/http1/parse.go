@@ -1,0 +1,264 @@
+// Parsing the head of a request: held to the letter of the grammar, in one
+// pass over its bytes.
+
+package http1
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// field is one field line of a header, its value without white space around.
+type field struct{ name, value string }
+
+// requestHead is the head of a request, part by part. What it holds are
+// pieces of the text that it was parsed from.
+type requestHead struct {
+	method, target string
+	minor          int // of HTTP/1.x
+	fields         []field
+	length         string // of the content, digits; empty where it is not said
+	closes         bool   // a Connection field is there, which may say so
+	odd            bool   // it has what is left to net/http: a coding, trailers, Pragma
+}
+
+// parse refuses a head that another reader might understand differently. It
+// is stricter than net/http in what is listed here. The errors do not quote
+// what may hold a secret, a URL or a field's value, for they end in a log.
+//
+//   - a line ends with CRLF, and neither stands elsewhere (RFC 9112 section 2.2)
+//   - no line is folded (section 5.2), none has white space before its colon
+//     (section 5.1); names are tokens, values have no control characters
+//   - the request line has single spaces and an HTTP/1.x version (section 3)
+//   - HTTP/1.1 has exactly one Host, HTTP/1.0 at most one (section 3.2)
+//   - at most one Content-Length, of digits alone; at most one
+//     Transfer-Encoding, "chunked" alone, only in HTTP/1.1, and not both
+//     (sections 6.1 and 6.3)
+func (h *requestHead) parse(head string) error {
+	*h = requestHead{fields: h.fields[:0]}
+	line, rest := cutLine(head)
+	if err := h.parseRequestLine(line); err != nil {
+		return err
+	}
+	var host, length, encoding int
+	for len(rest) > 2 {
+		line, rest = cutLine(rest)
+		f, err := parseField(line)
+		if err != nil {
+			return err
+		}
+		h.fields = append(h.fields, f)
+		switch meaningOf(f.name) {
+		case fieldHost:
+			host++
+			if strings.ContainsAny(f.value, " \t\"#/<>?@\\^`{|}") {
+				return errors.New("the Host field holds no host (RFC 9112 section 3.2)")
+			}
+		case fieldExpect:
+			if !strings.EqualFold(f.value, "100-continue") {
+				return &headError{http.StatusExpectationFailed, fmt.Sprintf("the expectation %.40q is not known here; 100-continue is (RFC 9110 section 10.1.1)", f.value)}
+			}
+		case fieldConnection:
+			h.closes = true
+		case fieldLength:
+			length++
+			h.length = f.value
+			if !digits(f.value) {
+				return fmt.Errorf("the Content-Length %.40q is not a number", f.value)
+			}
+		case fieldEncoding:
+			encoding++
+			h.odd = true
+			if !strings.EqualFold(f.value, "chunked") {
+				return &headError{http.StatusNotImplemented, fmt.Sprintf("the Transfer-Encoding %.40q is not known here; chunked is (RFC 9112 section 6.1)", f.value)}
+			}
+		case fieldOdd:
+			h.odd = true
+		}
+	}
+	switch {
+	case host > 1:
+		return errors.New("more than one Host field (RFC 9112 section 3.2)")
+	case host == 0 && h.minor == 1:
+		return errors.New("no Host field (RFC 9112 section 3.2)")
+	case length > 1:
+		return errors.New("more than one Content-Length field (RFC 9112 section 6.3)")
+	case encoding > 1:
+		return errors.New("more than one Transfer-Encoding field (RFC 9112 section 6.1)")
+	case encoding > 0 && length > 0:
+		return errors.New("both Content-Length and Transfer-Encoding (RFC 9112 section 6.3)")
+	case encoding > 0 && h.minor == 0:
+		return errors.New("Transfer-Encoding in an HTTP/1.0 request (RFC 9112 section 6.1)")
+	}
+	return nil
+}
+
+// meaning is what a field is to the framing of a message and to its parsers.
+type meaning uint8
+
+const (
+	fieldPlain meaning = iota
+	fieldHost
+	fieldExpect
+	fieldConnection
+	fieldLength   // Content-Length
+	fieldEncoding // Transfer-Encoding
+	fieldOdd      // Trailer, which net/http takes out, and Pragma, of which it makes a Cache-Control
+)
+
+func meaningOf(name string) meaning {
+	switch len(name) {
+	case len("Host"):
+		if equalFold(name, "host") {
+			return fieldHost
+		}
+	case len("Expect"):
+		switch {
+		case equalFold(name, "expect"):
+			return fieldExpect
+		case equalFold(name, "pragma"):
+			return fieldOdd
+		}
+	case len("Trailer"):
+		if equalFold(name, "trailer") {
+			return fieldOdd
+		}
+	case len("Connection"):
+		if equalFold(name, "connection") {
+			return fieldConnection
+		}
+	case len("Content-Length"):
+		if equalFold(name, "content-length") {
+			return fieldLength
+		}
+	case len("Transfer-Encoding"):
+		if equalFold(name, "transfer-encoding") {
+			return fieldEncoding
+		}
+	}
+	return fieldPlain
+}
+
+// cutLine cuts a line that is known to end with CRLF off a head.
+func cutLine(head string) (line, rest string) {
+	i := strings.IndexByte(head, '\r')
+	for head[i+1] != '\n' { // a CR of its own; who reads the line refuses it
+		i += 1 + strings.IndexByte(head[i+1:], '\r')
+	}
+	return head[:i], head[i+2:]
+}
+
+// maxMethod bounds a method, which goes into records and logs. The longest in
+// the registry of RFC 9110 section 16.1 has 17 bytes.
+const maxMethod = 64
+
+func (h *requestHead) parseRequestLine(line string) error {
+	if hasControl(line, false) {
+		return errors.New("a control character in the request line")
+	}
+	method, rest, ok := strings.Cut(line, " ")
+	target, version, ok2 := strings.Cut(rest, " ")
+	if !ok || !ok2 || method == "" || target == "" || strings.IndexByte(version, ' ') >= 0 {
+		return errors.New("the request line is not METHOD TARGET HTTP/1.1")
+	}
+	if len(method) > maxMethod {
+		return &headError{http.StatusNotImplemented, fmt.Sprintf("a method of %d bytes is not known here (RFC 9112 section 3)", len(method))}
+	}
+	h.method, h.target = method, target
+	switch version {
+	case "HTTP/1.1":
+		h.minor = 1
+		return nil
+	case "HTTP/1.0":
+		return nil
+	}
+	if strings.HasPrefix(version, "HTTP/") {
+		return &headError{http.StatusHTTPVersionNotSupported, fmt.Sprintf("the version %.20q is not spoken here; use HTTP/1.1", version)}
+	}
+	return fmt.Errorf("the version %.20q is not spoken here; use HTTP/1.1", version)
+}
+
+func parseField(line string) (field, error) {
+	if line[0] == ' ' || line[0] == '\t' {
+		return field{}, errors.New("a folded header line (RFC 9112 section 5.2)")
+	}
+	name, value, ok := strings.Cut(line, ":")
+	if !ok || name == "" {
+		return field{}, errors.New("a header line has no name")
+	}
+	if last := name[len(name)-1]; last == ' ' || last == '\t' {
+		return field{}, errors.New("white space before the colon of a header line (RFC 9112 section 5.1)")
+	}
+	if !isToken(name) {
+		return field{}, errors.New("a header name is no token (RFC 9110 section 5.1)")
+	}
+	if hasControl(value, true) {
+		if i := strings.IndexFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }); value[i] == '\n' {
+			return field{}, errBareLF
+		}
+		return field{}, fmt.Errorf("a control character in the value of %.40q (RFC 9110 section 5.5)", name)
+	}
+	return field{name, strings.Trim(value, " \t")}, nil
+}
+
+// hasControl reports whether s has a control character, a tab aside if tabs
+// are permitted.
+func hasControl(s string, tabs bool) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && !(tabs && c == '\t') || c == 0x7f {
+			return true
+		}
+	}
+	return false
+}
+
+// isToken reports whether s has only tchar of RFC 9110 section 5.6.2.
+func isToken(s string) bool {
+	for i := range len(s) {
+		if !tokenChars.has(s[i]) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// charSet is a set of ASCII characters.
+type charSet [2]uint64
+
+func chars(s string) (set charSet) {
+	for _, c := range []byte(s) {
+		set[c/64] |= 1 << (c % 64)
+	}
+	return set
+}
+
+func (set *charSet) has(c byte) bool { return c < 128 && set[c/64]&(1<<(c%64)) != 0 }
+
+const alphanumeric = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+var tokenChars = chars(alphanumeric + "!#$%&'*+-.^_`|~")
+
+// equalFold compares with a lower-case ASCII name of the same length.
+func equalFold(name, lower string) bool {
+	for i := range len(lower) {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func digits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return s != ""
+}

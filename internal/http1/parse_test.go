@@ -1,0 +1,133 @@
+// Parsing in place against net/http, byte by byte.
+
+package http1
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// FuzzHead holds the parsing of a request in place to that of net/http: what
+// both take for a request is the same one, with the same content, and has one
+// reading: the target, the host and the framing that the bytes say.
+func FuzzHead(f *testing.F) {
+	for _, s := range []string{
+		"GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET http://x.example:8080/a/b;c=d,e:@f$&+?q=%zz&a=/?b HTTP/1.1\r\nHost: y\r\nA: b\r\nA:c\r\na: \t d \t\r\nEmpty:\r\n\r\n",
+		"POST http://x/ HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET",
+		"POST http://x? HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: a, Close\r\nconnection: x\r\n\r\nabc",
+		"POST http://x/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n3\r\nabc\r\n0\r\nA: b\r\n\r\n",
+		"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", "CONNECT [::1]:443 HTTP/1.1\r\nHost: x\r\n\r\n", "CONNECT /x:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET / HTTP/1.0\r\n\r\n", "\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n", "\x16\x03\x01", "GET http:/://x HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET http://x:/%2e#f HTTP/1.1\r\nHost: x\r\nPragma: no-cache\r\n\r\n", "GET http://u:p@x/ HTTP/1.1\r\nHost: x\r\n\r\n",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		conn := bytes.NewReader(data)
+		head, br, err := readHead(bufio.NewReaderSize(conn, 16), conn, 1<<10, func() {})
+		if err != nil {
+			return
+		}
+		if !bytes.HasSuffix(head, crlf2) || bytes.Count(head, crlf2) != 1 || len(head) > 1<<10+bufferSize {
+			t.Fatalf("a head of %q", head)
+		}
+		x := newExchange(context.Background())
+		text := string(head)
+		if x.head.parse(text) != nil {
+			return
+		}
+		after, err := io.ReadAll(br)
+		if err != nil {
+			t.Fatal(err)
+		}
+		message := string(after) // the head is still in there
+		want, wantErr := http.ReadRequest(bufio.NewReader(strings.NewReader(message)))
+		ours := bufio.NewReader(strings.NewReader(message))
+		if !x.plain(ours) {
+			if wantErr == nil {
+				checkOneReading(t, text, want)
+			}
+			return
+		}
+		if wantErr != nil {
+			t.Fatalf("%q is taken for a request, where net/http says: %v", text, wantErr)
+		}
+		checkOneReading(t, text, want)
+		ours.Discard(len(text))
+		got := x.request.WithContext(context.Background())
+		gotContent, gotErr := io.ReadAll(got.Body)
+		wantContent, wantErr := io.ReadAll(want.Body)
+		if !bytes.Equal(gotContent, wantContent) || (gotErr == nil) != (wantErr == nil) || (got.Body == http.NoBody) != (want.Body == http.NoBody) {
+			t.Errorf("the content of %q: %q, %v; of net/http: %q, %v", message, gotContent, gotErr, wantContent, wantErr)
+		}
+		got.Body, want.Body = nil, nil
+		if want = want.WithContext(context.Background()); !reflect.DeepEqual(got, want) {
+			t.Errorf("%q is taken for\n%#v with %#v, where net/http has\n%#v with %#v", text, got, got.URL, want, want.URL)
+		}
+	})
+}
+
+// checkOneReading compares a request with the lines that it was made of.
+func checkOneReading(t *testing.T, head string, r *http.Request) {
+	lines := strings.Split(head, "\r\n")
+	if want := r.Method + " " + r.RequestURI + " " + r.Proto; lines[0] != want {
+		t.Errorf("%q was read as %q", lines[0], want)
+	}
+	var length, hosts int
+	for _, line := range lines[1:] {
+		name, _, _ := strings.Cut(line, ":")
+		switch strings.ToLower(name) {
+		case "content-length":
+			length++
+		case "host":
+			hosts++
+		}
+	}
+	if hosts > 1 || length > 1 || length == 1 && len(r.TransferEncoding) > 0 {
+		t.Errorf("two readings of %q", head)
+	}
+}
+
+// FuzzAnswer holds the parsing of an answer in place to that of net/http.
+func FuzzAnswer(f *testing.F) {
+	for _, s := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\nA: b\r\na: c\r\n\r\n",
+		"HTTP/1.1 200 OK\r\n\r\nuntil the end", "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n",
+		"HTTP/1.1 200 OK\nContent-Length: 1\n\nabc\r\n\r\n", "HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc", "HTTP/1.1 200  OK\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n1\r\na\r\n0\r\nA: b\r\n\r\n", "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\nPragma: no-cache\r\n\r\na", "HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nA : b\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
+	} {
+		f.Add("GET", []byte(s))
+		f.Add("HEAD", []byte(s))
+	}
+	f.Fuzz(func(t *testing.T, method string, data []byte) {
+		r := &http.Request{Method: method}
+		want, wantErr := http.ReadResponse(bufio.NewReader(bytes.NewReader(data)), r)
+		br := bufio.NewReader(bytes.NewReader(data))
+		br.Peek(1)
+		got := newExchange(context.Background()).origin.plain(br, r)
+		if got == nil {
+			return
+		}
+		if wantErr != nil {
+			t.Fatalf("%q is taken for an answer, where net/http says: %v", data, wantErr)
+		}
+		gotContent, gotErr := io.ReadAll(got.Body)
+		wantContent, wantErr := io.ReadAll(want.Body)
+		if !bytes.Equal(gotContent, wantContent) || (gotErr == nil) != (wantErr == nil) || (got.Body == http.NoBody) != (want.Body == http.NoBody) {
+			t.Errorf("the content of %q: %q, %v; of net/http: %q, %v", data, gotContent, gotErr, wantContent, wantErr)
+		}
+		got.Body, want.Body = nil, nil
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%q is taken for\n%#v, where net/http has\n%#v", data, got, want)
+		}
+	})
+}
