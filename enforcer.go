@@ -264,13 +264,34 @@ func (e *enforcer) refused(req *request, v Verdict) {
 	if req.from.blocked != nil {
 		req.from.blocked.add(b)
 	}
-	req.logger(e.log).LogAttrs(context.Background(), slog.LevelInfo, "refused",
-		slog.String("host", b.Host), slog.Int("port", int(b.Port)), slog.String("protocol", string(b.Protocol)),
-		slog.String("method", b.Method), slog.String("reason", string(b.Reason)), slog.String("source", string(b.Source)),
-		slog.String("rule", b.Rule.Pattern), slog.Any("client", b.Client), slog.String("session", req.from.id))
+	e.logRefusal(req, &b)
 	if e.onBlocked != nil {
 		e.notify(b)
 	}
+}
+
+// logRefusal writes a refusal to the log: to its handler, since to find out
+// the line of the source that logs costs as much as the rest.
+func (e *enforcer) logRefusal(req *request, b *BlockedRequest) {
+	handler := req.logger(e.log).Handler()
+	if !handler.Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
+	r := slog.NewRecord(b.Time, slog.LevelInfo, "refused", 0)
+	attrs := [9]slog.Attr{
+		slog.String("host", b.Host), slog.Uint64("port", uint64(b.Port)), slog.String("protocol", string(b.Protocol)),
+		slog.String("method", b.Method), slog.String("reason", string(b.Reason)), slog.String("source", string(b.Source)),
+		slog.String("client", b.Client.String()),
+	}
+	n := 7
+	for _, a := range [...]slog.Attr{slog.String("rule", b.Rule.Pattern), slog.String("session", req.from.id)} {
+		if a.Value.String() != "" {
+			attrs[n] = a
+			n++
+		}
+	}
+	r.AddAttrs(attrs[:n]...)
+	handler.Handle(context.Background(), r) // as log/slog does, whose loggers ignore the error
 }
 
 // notify calls the host's observer; what goes wrong in there stays there.

@@ -4,7 +4,6 @@
 package networkproxy
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -19,22 +18,6 @@ import (
 
 // errorHeader carries the kind of a refusal for programs.
 const errorHeader = "X-Proxy-Error"
-
-// refusalBody is the JSON of a refused or failed plain-HTTP request.
-type refusalBody struct {
-	Status   string   `json:"status"` // "blocked" by policy, else "error"
-	Host     string   `json:"host,omitempty"`
-	Port     uint16   `json:"port,omitempty"`
-	Protocol Protocol `json:"protocol"`
-	Method   string   `json:"method"`
-	Socket   string   `json:"unix_socket,omitempty"` // the path, where one was asked for
-	Reason   Reason   `json:"reason"`
-	Source   Source   `json:"source,omitempty"`
-	Decision string   `json:"decision,omitempty"` // "deny" or "ask"
-	Rule     string   `json:"rule,omitempty"`     // the pattern that decided
-	Message  string   `json:"message"`
-	Hint     string   `json:"hint,omitempty"`
-}
 
 // writeRefusal answers a refused HTTP request.
 func writeRefusal(w http.ResponseWriter, req *request, v Verdict) {
@@ -51,7 +34,7 @@ func writeRefusal(w http.ResponseWriter, req *request, v Verdict) {
 		w.Header().Set("Proxy-Authenticate", sessionChallenge)
 	}
 	if v.Source != SourceProxyState {
-		w.Header()[errorHeader] = []string{v.errorToken()}
+		w.Header().Set(errorHeader, v.errorToken())
 	}
 	message, hint := v.explain(req)
 	writeAnswer(w, status, refusalBody{
@@ -137,37 +120,15 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// writeAnswer writes the body as JSON, or as text to a CONNECT, whose clients
-// print it as it comes.
-func writeAnswer(w http.ResponseWriter, status int, body refusalBody) {
-	header := w.Header()
-	var text []byte
-	if body.Protocol == ProtocolHTTPSConnect {
-		// Clients do not ask for a second tunnel on the connection, and one,
-		// Node.js, lets it keep its process alive.
-		w.Header().Set("Connection", "close")
-		header["Content-Type"] = []string{"text/plain; charset=utf-8"}
-		text = []byte(body.Message + "\n")
-		if body.Hint != "" {
-			text = append(text, body.Hint+"\n"...)
-		}
-	} else {
-		header["Content-Type"] = []string{"application/json"}
-		text, _ = json.Marshal(body) // strings and a number: cannot fail
-		text = append(text, '\n')
-	}
-	header["X-Content-Type-Options"] = []string{"nosniff"}
-	header["Content-Length"] = []string{strconv.Itoa(len(text))}
-	w.WriteHeader(status)
-	w.Write(text) // a client that has gone is no concern of the answer
-}
-
 // explain puts a refusal into words: what was refused and why, and what the
 // user, not the client, could change. It never suggests a way round.
 func (v Verdict) explain(req *request) (message, hint string) {
 	host := req.target.Host.String()
 	says := func(format string, args ...any) string {
-		return fmt.Sprintf("networkproxy blocked %s: ", req.subject()) + fmt.Sprintf(format, args...)
+		if len(args) > 0 {
+			format = fmt.Sprintf(format, args...)
+		}
+		return "networkproxy blocked " + req.subject() + ": " + format
 	}
 	if v.Source == SourceDecider {
 		switch {
@@ -242,7 +203,7 @@ func (v Verdict) explain(req *request) (message, hint string) {
 			`The user can set mode = "full".`
 	}
 	return says("the host is not on the allowlist."),
-		fmt.Sprintf("The user can add %q to allowed_domains in [network_proxy.policy].", host)
+		"The user can add " + strconv.Quote(host) + " to allowed_domains in [network_proxy.policy]."
 }
 
 // explainServerName is explain for a TLS handshake in a tunnel.

@@ -121,7 +121,10 @@ func (w *response) continued() bool {
 // decideFraming says how the content will end, once the status is known.
 func (w *response) decideFraming() {
 	h := w.Header()
-	length, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+	length, err := int64(-1), error(nil)
+	if said := h["Content-Length"]; len(said) > 0 {
+		length, err = strconv.ParseInt(said[0], 10, 64)
+	}
 	switch {
 	case w.req.Method == http.MethodHead, w.status == http.StatusNoContent, w.status == http.StatusNotModified, w.status < 200:
 		w.framing = framedNot
