@@ -291,7 +291,8 @@ func (s *Scanner) message() (Event, bool, error) {
 	if s.found && !likeHello(s.msg) {
 		return s.end()
 	}
-	if len(s.msg) < messageHeader {
+	// A fifth byte tells whether what follows a hello is another one at all.
+	if len(s.msg) < messageHeader || s.found && len(s.msg) == messageHeader && s.left > 0 {
 		return 0, true, nil
 	}
 	size := messageHeader + int(s.msg[1])<<16 + int(s.msg[2])<<8 + int(s.msg[3])
