@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/http1"
 )
 
@@ -161,11 +162,13 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 	defer done()
 	route := f.route(f.current.Load(), &req.query)
 	route.forwards = true
-	out := outgoing(ctx, r, req)
+	x := exchangeOf(r)
+	out := outgoing(ctx, r, req, x.hostport.of(req.target))
 	if route.proxy != nil {
 		throughProxy(out, r, route.proxy)
 	}
-	answer, err := req.from.pools.of(req, route).Carry(out, &carriage{req, v, route, w, ctx})
+	x.carriage = carriage{req, v, route, w, ctx}
+	answer, err := req.from.pools.of(req, route).Carry(out, &x.carriage)
 	if err != nil {
 		f.fail(w, r, req, v.unlessRevoked(req, err))
 		return
@@ -212,6 +215,9 @@ func (f *forwarder) answer(w http.ResponseWriter, rc *http.ResponseController, a
 	}
 	// The header is out; what is in the map now are trailers.
 	clear(w.Header())
+	if len(answer.Trailer) == 0 {
+		return
+	}
 	for name, values := range trailerFields(answer.Trailer) {
 		w.Header()[http.TrailerPrefix+name] = values
 	}
@@ -241,47 +247,57 @@ func (f *forwarder) stream(w io.Writer, rc *http.ResponseController, body io.Rea
 	}
 }
 
-// outgoing is the request as the origin gets it.
-func outgoing(ctx context.Context, r *http.Request, req *request) *http.Request {
-	out := r.WithContext(ctx) // a copy
-	out.URL = outgoingURL(r, req)
-	out.Host = authority(req, out.URL.Host)
-	out.Header = requestHeader(r.Header)
-	out.Trailer, out.TransferEncoding, out.Close = nil, nil, false
+// outgoing is the request as the origin gets it. It is made of r, of which
+// only the content, the request line and the context are to be used from here
+// on. hostport is that of the target that was judged.
+func outgoing(ctx context.Context, r *http.Request, req *request, hostport string) *http.Request {
+	out := r
+	if ctx != r.Context() || len(r.Trailer) > 0 {
+		out = r.WithContext(ctx) // a copy
+	}
+	path := requestPath(r)
+	if len(r.Trailer) > 0 {
+		out.Trailer = trailerFields(r.Trailer)
+		out.Body = &trailedBody{ReadCloser: r.Body, from: r, to: out.Trailer}
+	}
+	addressTo(out.URL, hostport, path, r.Method)
+	out.Host = authority(req, hostport)
+	forwardHeader(out.Header)
+	out.TransferEncoding, out.Close = nil, false
 	if r.ContentLength == 0 {
 		out.Body = http.NoBody
 	}
 	if !r.ProtoAtLeast(1, 1) {
 		out.Header.Del("Expect") // HTTP/1.0 has none (RFC 9110 section 10.1.1)
 	}
-	if len(r.Trailer) > 0 {
-		out.Trailer = trailerFields(r.Trailer)
-		out.Body = &trailedBody{ReadCloser: r.Body, from: r, to: out.Trailer}
-	}
 	return out
 }
 
-// outgoingURL keeps path and query as they were sent, byte for byte; the host
+// addressTo keeps path and query as they were sent, byte for byte; the host
 // is the one that was judged.
-func outgoingURL(r *http.Request, req *request) *url.URL {
-	u := &url.URL{
-		Scheme:     "http",
-		Host:       req.target.String(),
-		Path:       r.URL.Path,
-		RawPath:    r.URL.RawPath,
-		ForceQuery: r.URL.ForceQuery,
-		RawQuery:   r.URL.RawQuery,
-	}
-	path := requestPath(r)
+func addressTo(u *url.URL, hostport, path, method string) {
+	u.Scheme, u.Host, u.Opaque = "http", hostport, ""
 	switch {
-	case path == "" && r.Method == http.MethodOptions && r.URL.RawQuery == "" && !r.URL.ForceQuery:
+	case path == "" && method == http.MethodOptions && u.RawQuery == "" && !u.ForceQuery:
 		u.Opaque = "*" // RFC 9112 section 3.2.4
 	case strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//"):
 		// Written as it stands, where Path would be mended; but before "//"
 		// net/url would put the scheme.
 		u.Opaque = path
 	}
-	return u
+}
+
+// lastHostport is a target in words, kept for the next request to it.
+type lastHostport struct {
+	target hostname.Target
+	text   string
+}
+
+func (l *lastHostport) of(t hostname.Target) string {
+	if l.target != t {
+		l.target, l.text = t, t.String()
+	}
+	return l.text
 }
 
 // requestPath is the path of absolute-form as it was sent.
@@ -299,34 +315,38 @@ func authority(req *request, hostport string) string {
 	return strings.TrimSuffix(hostport, ":80")
 }
 
-// requestHeader is a client's header less what is meant for a proxy or for
-// the one connection only (RFC 9110 section 7.6.1).
-func requestHeader(from http.Header) http.Header {
-	header := from.Clone()
-	trailers := namesToken(from["Te"], "trailers")
+// forwardHeader removes from a client's header what is meant for a proxy or
+// for the one connection only (RFC 9110 section 7.6.1).
+func forwardHeader(header http.Header) {
+	trailers := namesToken(header["Te"], "trailers")
 	removeHopByHop(header)
-	header.Del("X-Unix-Socket")
+	delete(header, socketHeader)
 	if trailers {
 		header.Set("Te", "trailers")
 	}
 	if _, ok := header["User-Agent"]; !ok {
-		header["User-Agent"] = []string{""} // or net/http puts in its own
+		header["User-Agent"] = noValue // or net/http puts in its own
 	}
-	return header
 }
+
+// noValue keeps net/http from giving a field a value of its own. It is not
+// changed.
+var noValue = []string{""}
 
 // copyAnswerHeader fills in a client's answer header.
 func copyAnswerHeader(to http.Header, answer *http.Response) {
 	removeHopByHop(answer.Header)
 	answer.Header.Del(errorHeader) // only the proxy speaks for the proxy
 	maps.Copy(to, answer.Header)
-	for _, name := range []string{"Date", "Content-Type"} {
+	for _, name := range [...]string{"Date", "Content-Type"} {
 		if _, ok := answer.Header[name]; !ok {
 			to[name] = nil // or net/http puts in its own
 		}
 	}
-	for name := range trailerFields(answer.Trailer) {
-		to.Add("Trailer", name)
+	if len(answer.Trailer) > 0 {
+		for name := range trailerFields(answer.Trailer) {
+			to.Add("Trailer", name)
+		}
 	}
 }
 

@@ -54,6 +54,10 @@ type exchange struct {
 	from   *entrance
 	entry  *track.Entry // its place among the live connections
 	tunnel func()       // what the connection goes on as, once its last request is over
+
+	// What one request after the other uses for being forwarded.
+	carriage carriage
+	hostport lastHostport
 }
 
 // exchangeKey finds the exchange in a request's context.

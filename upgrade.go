@@ -50,7 +50,8 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 
 	limit := &io.LimitedReader{R: conn, N: int64(h.limits.AnswerHeaderBytes)}
 	back := bufio.NewReader(limit)
-	answer, err := h.requestUpgrade(conn, back, r, req)
+	offer := upgradeType(r.Header)
+	answer, err := h.requestUpgrade(conn, back, outgoing(r.Context(), r, req, req.target.String()), offer)
 	if err != nil {
 		h.fail(w, r, req, live.because(err))
 		return
@@ -67,7 +68,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 		h.forward.answer(w, http.NewResponseController(w), answer)
 		return
 	}
-	if got, want := upgradeType(answer.Header), upgradeType(r.Header); !offered(want, got) {
+	if got := upgradeType(answer.Header); !offered(offer, got) {
 		h.fail(w, r, req, fmt.Errorf("the origin switched to %.40q, which the client had not offered", got))
 		return
 	}
@@ -88,10 +89,9 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 }
 
 // requestUpgrade sends the request and reads the origin's final answer.
-func (h *httpProxy) requestUpgrade(conn net.Conn, back *bufio.Reader, r *http.Request, req *request) (*http.Response, error) {
-	out := outgoing(r.Context(), r, req)
+func (h *httpProxy) requestUpgrade(conn net.Conn, back *bufio.Reader, out *http.Request, offer string) (*http.Response, error) {
 	out.Header.Set("Connection", "Upgrade")
-	out.Header.Set("Upgrade", upgradeType(r.Header))
+	out.Header.Set("Upgrade", offer)
 	conn.SetDeadline(time.Now().Add(upgradeAnswerTimeout))
 	if err := out.Write(conn); err != nil {
 		return nil, err

@@ -92,10 +92,10 @@ func (o *originSide) plain(br *bufio.Reader, r *http.Request) *http.Response {
 			return nil
 		}
 	}
-	n, err := strconv.ParseInt(length, 10, 64)
-	if err != nil { // the content ends otherwise
+	if length == "" { // the content ends otherwise
 		return nil
 	}
+	n, _ := strconv.ParseInt(length, 10, 64) // it is digits, and few
 	br.Discard(end + len(crlf2))
 	if o.header == nil {
 		o.header, o.values = make(http.Header), make([]string, 0, plainFields)

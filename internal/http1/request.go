@@ -38,9 +38,11 @@ func (x *exchange) plain(br *bufio.Reader) bool {
 		r.Close = namesClose(x.header["Connection"])
 	}
 	r.Body = http.NoBody
-	if n, _ := strconv.ParseInt(h.length, 10, 64); n > 0 { // it is digits, or empty
-		r.ContentLength = n
-		r.Body = &content{br: br, left: n}
+	if h.length != "" {
+		r.ContentLength, _ = strconv.ParseInt(h.length, 10, 64) // it is digits, and few
+	}
+	if r.ContentLength > 0 {
+		r.Body = &content{br: br, left: r.ContentLength}
 	}
 	return true
 }

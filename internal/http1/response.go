@@ -25,7 +25,7 @@ type response struct {
 	status  int // of the final answer; 0 before
 	framing framing
 	left    int64 // of a Content-Length, what is still to be written
-	close   bool  // the connection ends with this answer
+	close   bool  // the connection ends with this answer, perhaps because the client asked for it
 	failed  error // of a write: nothing more goes out
 
 	mu      sync.Mutex // guards what a read of the request may write
@@ -38,7 +38,7 @@ type response struct {
 func (w *response) init(k *conn, r *http.Request) {
 	header := w.header
 	clear(header)
-	*w = response{conn: k, req: r, header: header}
+	*w = response{conn: k, req: r, header: header, close: r.Close} // a handler may change r
 	w.body = requestBody{w: w, body: r.Body, expects: r.ProtoAtLeast(1, 1) && expectsContinue(r)}
 }
 
@@ -138,7 +138,7 @@ func (w *response) decideFraming() {
 	if w.framing != framedLength && w.framing != framedNot {
 		h.Del("Content-Length")
 	}
-	if w.req.Close || namesClose(h["Connection"]) || w.body.broken.Load() || w.conn.server.draining.Load() {
+	if namesClose(h["Connection"]) || w.body.broken.Load() || w.conn.server.draining.Load() {
 		w.close = true
 	}
 }

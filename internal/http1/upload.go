@@ -236,7 +236,7 @@ func copyFlushing(dst flusher, src io.Reader) (written int64, err error) {
 func writeRequestHead(bw *bufio.Writer, r *http.Request) {
 	bw.WriteString(r.Method)
 	bw.WriteByte(' ')
-	bw.WriteString(requestTarget(r.URL, r.Method))
+	writeTarget(bw, r.URL, r.Method)
 	bw.WriteString(" HTTP/1.1\r\nHost: ")
 	bw.WriteString(r.Host)
 	bw.WriteString("\r\n")
@@ -265,13 +265,21 @@ func writeRequestHead(bw *bufio.Writer, r *http.Request) {
 	bw.WriteString("\r\n")
 }
 
-// requestTarget is the path and query; "*" where OPTIONS has no path (RFC
+// writeTarget writes the path and query; "*" where OPTIONS has no path (RFC
 // 9112 section 3.2.4).
-func requestTarget(u *url.URL, method string) string {
-	if method == http.MethodOptions && u.Path == "" && u.RawQuery == "" && !u.ForceQuery {
-		return "*"
+func writeTarget(bw *bufio.Writer, u *url.URL, method string) {
+	switch {
+	case method == http.MethodOptions && u.Path == "" && u.RawQuery == "" && !u.ForceQuery:
+		bw.WriteByte('*')
+	case u.Opaque != "" && !strings.HasPrefix(u.Opaque, "//"): // as RequestURI has it
+		bw.WriteString(u.Opaque)
+		if u.ForceQuery || u.RawQuery != "" {
+			bw.WriteByte('?')
+			bw.WriteString(u.RawQuery)
+		}
+	default:
+		bw.WriteString(u.RequestURI())
 	}
-	return u.RequestURI()
 }
 
 // requestSkips leaves out what writeRequestHead says itself, and an empty
