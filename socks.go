@@ -23,6 +23,7 @@ import (
 	"example.com/networkproxy/internal/pindial"
 	"example.com/networkproxy/internal/track"
 	"example.com/networkproxy/internal/tunnel"
+	"example.com/networkproxy/internal/udpbatch"
 	"example.com/networkproxy/internal/upstream"
 )
 
@@ -36,6 +37,7 @@ type socksProxy struct {
 	refusalStands time.Duration // a target that was refused to datagrams, or out of reach, is not tried again so long
 	relays        bool          // UDP ASSOCIATE is on
 	budget        flowBudget
+	buffers       udpbatch.Buffers
 	server        *socks5.Server
 
 	requireSession bool // clients of the shared listener must name one

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/networkproxy/internal/socksudp"
+	"example.com/networkproxy/internal/udpbatch"
 )
 
 // flow has a task of its own from its beginning to its end: a name server or
@@ -28,11 +29,12 @@ type flow struct {
 
 	// Guarded by of.mu.
 	state   flowState
-	asks    bool         // it counts in of.asking
-	waiting [][]byte     // while opening: what has come so far
-	conn    datagramConn // once open; it does not change then
-	live    *liveConn    // likewise
-	shut    shutFlow     // once shut
+	asks    bool             // it counts in of.asking
+	waiting [][]byte         // while opening: what has come so far
+	conn    datagramConn     // once open; it does not change then
+	live    *liveConn        // likewise
+	out     *udpbatch.Sender // likewise: to the target
+	shut    shutFlow         // once shut
 }
 
 type flowState uint8
@@ -79,14 +81,6 @@ func (b *flowBudget) take() bool {
 }
 
 func (b *flowBudget) give() { b.used.Add(-1) }
-
-// forward passes a datagram of the client's on to its target, now or once the
-// flow is open.
-func (a *association) forward(d socksudp.Datagram) {
-	if f := a.flowFor(d); f != nil {
-		f.send(d.Data)
-	}
-}
 
 // flowFor returns the flow that a datagram is to be sent by now. Without one,
 // the datagram waits for its flow to open, or was dropped.
@@ -204,7 +198,8 @@ func (f *flow) run() {
 	defer conn.Close()
 	a.count.allow(f.req.protocol)
 	a.log.Debug("flow open", "host", f.req.target.Host.String(), "port", f.req.target.Port, "client", f.req.client)
-	if f.sendWaiting(conn, live) {
+	out, err := udpbatch.NewSender(conn.UDPConn, netip.AddrPort{}, nil)
+	if err == nil && f.sendWaiting(conn, live, out) {
 		f.receive()
 	}
 	a.mu.Lock()
@@ -247,7 +242,7 @@ func (f *flow) stayShut(generation uint64) (waited int) {
 
 // sendWaiting sends what has come while the flow was opening, in order, and
 // then opens it for what comes. It reports false if the flow has ended.
-func (f *flow) sendWaiting(conn datagramConn, live *liveConn) bool {
+func (f *flow) sendWaiting(conn datagramConn, live *liveConn, out *udpbatch.Sender) bool {
 	a := f.of
 	for {
 		a.mu.Lock()
@@ -257,53 +252,69 @@ func (f *flow) sendWaiting(conn datagramConn, live *liveConn) bool {
 		}
 		waiting := f.waiting
 		f.waiting = nil
-		f.conn, f.live = conn, live
+		f.conn, f.live, f.out = conn, live, out
 		if len(waiting) == 0 {
 			f.state = flowOpen
 			a.mu.Unlock()
 			return true
 		}
 		a.mu.Unlock()
-		for _, data := range waiting {
-			f.send(data)
-		}
+		f.send(waiting, nil)
 	}
 }
 
-// send sends one datagram, if the policy in force lets it. An error is what
-// became of an earlier one, usually: this one gets a second chance.
-func (f *flow) send(data []byte) {
+// send sends datagrams, if the policy in force lets them. scratch is memory
+// to put them together in, if there is any.
+func (f *flow) send(datagrams [][]byte, scratch []byte) {
 	if !f.of.stands(f.live) {
-		f.of.count.drop(dropRefused, 1)
+		f.of.count.drop(dropRefused, len(datagrams))
 		return
 	}
-	_, err := f.conn.Write(data)
-	if err != nil {
-		_, err = f.conn.Write(data)
-	}
-	if err != nil {
-		f.of.count.drop(dropLost, 1)
-	}
+	f.of.count.drop(dropLost, f.out.Send(datagrams, scratch))
 }
 
 // receive passes on what the target sends, until the flow ends. The header
 // names the target by its address, whatever the client called it.
 func (f *flow) receive() {
-	b := socksudp.AppendHeader(make([]byte, 0, socksudp.MaxHeader+maxDatagram), f.conn.target)
-	header := len(b)
-	b = b[:cap(b)]
-	pump(f.conn.UDPConn, &f.moved, f.of.limits.UDPIdle, func() error {
-		n, err := f.conn.Read(b[header:])
+	a := f.of
+	client := *a.client.Load() // there is no flow before the first datagram
+	longest := maxPayload6
+	if client.Addr().Unmap().Is4() {
+		longest = maxPayload4
+	}
+	in, err := udpbatch.NewReader(f.conn.UDPConn, &a.buffers)
+	if err != nil {
+		return // it is closed
+	}
+	defer in.Close()
+	header := socksudp.AppendHeader(nil, f.conn.target)
+	out, err := udpbatch.NewSender(a.relay, client, header)
+	if err != nil {
+		return // likewise
+	}
+	var replies [udpbatch.Most][]byte
+	pump(f.conn.UDPConn, &f.moved, a.limits.UDPIdle, func() error {
+		n, err := in.Read()
 		if err != nil {
 			return err
 		}
 		f.moved.touch()
-		f.of.moved.touch()
-		if !f.of.stands(f.live) {
-			f.of.count.drop(dropRefused, 1)
-			return nil // the socket is closed now
+		a.moved.touch()
+		for i := 0; i < n; {
+			fit := replies[:0]
+			for ; i < n && len(fit) < len(replies); i++ {
+				if data := in.Data(i); len(header)+len(data) <= longest {
+					fit = append(fit, data)
+				} else {
+					a.count.drop(dropOversize, 1)
+				}
+			}
+			if !a.stands(f.live) {
+				a.count.drop(dropRefused, len(fit))
+				continue // the socket is closed now
+			}
+			a.count.drop(dropLost, out.Send(fit, in.Scratch()))
 		}
-		f.of.reply(b[:header+n])
 		return nil
 	})
 }

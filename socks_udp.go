@@ -6,6 +6,7 @@
 package networkproxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 
 	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/socksudp"
+	"example.com/networkproxy/internal/udpbatch"
 )
 
 // Bounds of UDP. What is over one is dropped and counted, which is what the
@@ -34,9 +36,6 @@ const (
 )
 
 const (
-	// maxDatagram is beyond what UDP can carry, so that nothing is cut off.
-	maxDatagram = 64 << 10
-
 	// The longest payloads: RFC 768 with RFC 791 and RFC 8200.
 	maxPayload4 = 65535 - 20 - 8
 	maxPayload6 = 65535 - 8
@@ -56,7 +55,10 @@ type association struct {
 	moved  lastMoved
 	client atomic.Pointer[netip.AddrPort] // where the client sends from: it has one port, that of its first datagram
 	tasks  sync.WaitGroup
-	told   [dropCauses]bool // what the log has of it already; for receive alone
+
+	// For receive alone.
+	told [dropCauses]bool // what the log has of it already
+	next run
 
 	mu     sync.Mutex
 	flows  map[string]*flow // by the address as the client writes it
@@ -160,18 +162,27 @@ func (a *association) guard() {
 
 // receive takes in what comes to the relay's socket.
 func (a *association) receive() {
-	b := make([]byte, maxDatagram)
+	r, err := udpbatch.NewReader(a.relay, &a.buffers)
+	if err != nil {
+		return // it is closed
+	}
+	defer r.Close()
 	pump(a.relay, &a.moved, a.limits.TunnelIdle, func() error {
-		n, from, err := a.relay.ReadFromUDPAddrPort(b)
-		if err == nil {
-			a.datagram(b[:n], from)
+		n, err := r.Read()
+		if err != nil {
+			return err
 		}
-		return err
+		for i := range n {
+			a.datagram(r.Data(i), r.From(i), r.Scratch())
+		}
+		a.next.send(r.Scratch())
+		return nil
 	})
 }
 
-// datagram forwards what is a datagram of the client's.
-func (a *association) datagram(b []byte, from netip.AddrPort) {
+// datagram forwards what is a datagram of the client's, once something comes
+// that does not go the same way.
+func (a *association) datagram(b []byte, from netip.AddrPort, scratch []byte) {
 	client := a.client.Load()
 	if client != nil && *client != from || from.Addr().Unmap() != a.conn.client.Addr() {
 		a.drop(dropSource, "from", from)
@@ -190,8 +201,46 @@ func (a *association) datagram(b []byte, from netip.AddrPort) {
 		first := from // from itself would be allocated for every datagram
 		a.client.Store(&first)
 	}
-	a.moved.touch()
-	a.forward(d)
+	if !a.next.goesOn(d) {
+		a.next.send(scratch)
+		a.moved.touch()
+		a.next.begin(a.flowFor(d), d)
+	}
+}
+
+// run is what a batch has for one flow in a row. It goes out at once.
+type run struct {
+	flow    *flow // nil: there is none
+	address []byte
+	data    [udpbatch.Most][]byte
+	n       int
+}
+
+// goesOn takes a datagram in that goes where those before it go, if there is
+// room.
+func (r *run) goesOn(d socksudp.Datagram) bool {
+	if r.flow == nil || r.n == len(r.data) || !bytes.Equal(r.address, d.Address) {
+		return false
+	}
+	r.data[r.n] = d.Data
+	r.n++
+	return true
+}
+
+// begin takes in the first datagram for a flow, if there is one.
+func (r *run) begin(f *flow, d socksudp.Datagram) {
+	if r.flow = f; f != nil {
+		r.address, r.data[0], r.n = d.Address, d.Data, 1
+	}
+}
+
+// send sends what there is, and forgets it: it is the batch's.
+func (r *run) send(scratch []byte) {
+	if r.flow != nil {
+		r.flow.send(r.data[:r.n], scratch)
+		clear(r.data[:r.n])
+		r.flow, r.address, r.n = nil, nil, 0
+	}
 }
 
 // drop keeps account of a datagram that goes nowhere. The log gets one line
@@ -203,20 +252,4 @@ func (a *association) drop(why dropCause, key string, value any) {
 	}
 	a.told[why] = true
 	a.log.Warn("datagrams are dropped", "client", a.conn.client, "cause", why.String(), key, value)
-}
-
-// reply sends the client a datagram with its header.
-func (a *association) reply(b []byte) {
-	client := *a.client.Load() // there is no flow before the first datagram
-	longest := maxPayload6
-	if client.Addr().Unmap().Is4() {
-		longest = maxPayload4
-	}
-	if len(b) > longest {
-		a.count.drop(dropOversize, 1)
-		return
-	}
-	if _, err := a.relay.WriteToUDPAddrPort(b, client); err != nil {
-		a.count.drop(dropLost, 1)
-	}
 }

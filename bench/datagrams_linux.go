@@ -4,6 +4,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +12,9 @@ import (
 	"net/netip"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"example.com/networkproxy/internal/udpbatch"
 )
 
 const (
@@ -21,33 +23,64 @@ const (
 	payload      = 100 // bytes of one
 )
 
-// echoer sends datagrams back.
+// sendIn sends datagrams by so many at a time.
+func sendIn(burst int, out *udpbatch.Sender, datagrams [][]byte, scratch []byte) {
+	for len(datagrams) > 0 {
+		n := min(burst, len(datagrams))
+		out.Send(datagrams[:n], scratch)
+		datagrams = datagrams[n:]
+	}
+}
+
+// echoer sends datagrams back, by so many at a time.
 type echoer struct {
+	burst int
 	conn  *net.UDPConn
 	ended chan struct{}
 }
 
-func startEchoer() (origin, error) {
+func startEchoer(burst int) (origin, error) {
 	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: loopback.AsSlice()})
 	if err != nil {
 		return nil, err
 	}
 	c.SetReadBuffer(4 << 20)
-	e := &echoer{conn: c, ended: make(chan struct{})}
+	e := &echoer{burst: burst, conn: c, ended: make(chan struct{})}
 	go func() {
 		defer close(e.ended)
-		var buf [2048]byte
-		for {
-			n, from, err := c.ReadFromUDPAddrPort(buf[:])
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			if err == nil {
-				c.WriteToUDPAddrPort(buf[:n], from)
-			}
-		}
+		e.serve()
 	}()
 	return e, nil
+}
+
+// serve answers each sender's datagrams of a batch at once.
+func (e *echoer) serve() {
+	var buffers udpbatch.Buffers
+	in, err := udpbatch.NewReader(e.conn, &buffers)
+	if err != nil {
+		return
+	}
+	defer in.Close()
+	out := make(map[netip.AddrPort]*udpbatch.Sender)
+	var back [udpbatch.Most][]byte
+	for {
+		n, err := in.Read()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		for i := 0; i < n; {
+			from, batch := in.From(i), back[:0]
+			for ; i < n && len(batch) < len(back) && in.From(i) == from; i++ {
+				batch = append(batch, in.Data(i))
+			}
+			if out[from] == nil {
+				if out[from], err = udpbatch.NewSender(e.conn, from, nil); err != nil {
+					return
+				}
+			}
+			sendIn(e.burst, out[from], batch, in.Scratch())
+		}
+	}
 }
 
 func (e *echoer) addr() netip.AddrPort { return e.conn.LocalAddr().(*net.UDPAddr).AddrPort() }
@@ -58,132 +91,127 @@ func (e *echoer) close() error {
 	return nil
 }
 
-// udpClient keeps datagrams under way. Done may be read and stop be set while
-// run runs.
+// udpClient keeps datagrams under way. It sends so many at a time: one, as most
+// programs do, or as many as may go, as those of QUIC do. Done may be read and
+// stop be set while run runs.
 type udpClient struct {
-	done    atomic.Int64 // round trips
-	lost    atomic.Int64
-	stop    atomic.Bool
-	control []net.Conn // of the associations: each lives as long as its own
-	sockets []int
-	packet  []byte
+	burst  int
+	done   atomic.Int64 // round trips
+	lost   atomic.Int64
+	stop   atomic.Bool
+	packet []byte
 }
 
-// associate opens one association (RFC 1928 sections 3, 4 and 7).
-func (u *udpClient) associate(socks netip.AddrPort) error {
-	c, err := net.DialTimeout("tcp", socks.String(), stall)
+// associate opens one association (RFC 1928 sections 3, 4 and 7), which lives
+// as long as the TCP connection.
+func associate(socks netip.AddrPort) (control net.Conn, conn *net.UDPConn, err error) {
+	control, err = net.DialTimeout("tcp", socks.String(), stall)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	u.control = append(u.control, c)
+	relay, err := requestRelay(control)
+	if err == nil {
+		conn, err = net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(relay))
+	}
+	if err != nil {
+		control.Close()
+	}
+	return control, conn, err
+}
+
+func requestRelay(c net.Conn) (relay netip.AddrPort, err error) {
 	c.SetDeadline(time.Now().Add(stall))
 	if _, err := c.Write([]byte{5, 1, 0}); err != nil {
-		return err
+		return relay, err
 	}
 	var reply [10]byte
 	if _, err := io.ReadFull(c, reply[:2]); err != nil {
-		return err
+		return relay, err
 	}
 	if _, err := c.Write([]byte{5, 3, 0, 1, 0, 0, 0, 0, 0, 0}); err != nil {
-		return err
+		return relay, err
 	}
 	if _, err := io.ReadFull(c, reply[:]); err != nil {
-		return err
+		return relay, err
 	}
 	if reply[1] != 0 || reply[3] != 1 {
-		return fmt.Errorf("the proxy answered UDP ASSOCIATE with code %d, address type %d", reply[1], reply[3])
+		return relay, fmt.Errorf("the proxy answered UDP ASSOCIATE with code %d, address type %d", reply[1], reply[3])
 	}
 	c.SetDeadline(time.Time{})
-	relay := netip.AddrPortFrom(netip.AddrFrom4([4]byte(reply[4:8])), uint16(reply[8])<<8|uint16(reply[9]))
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return os.NewSyscallError("socket", err)
-	}
-	u.sockets = append(u.sockets, fd)
-	return connect(fd, relay)
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(reply[4:8])), binary.BigEndian.Uint16(reply[8:])), nil
 }
 
 // run keeps all associations busy until stop is set.
 func (u *udpClient) run(socks, to netip.AddrPort) error {
-	defer u.close()
-	poll, err := newPoller()
-	if err != nil {
-		return err
-	}
-	defer poll.close()
 	ip := to.Addr().As4()
 	u.packet = append([]byte{0, 0, 0, 1, ip[0], ip[1], ip[2], ip[3], byte(to.Port() >> 8), byte(to.Port())},
 		make([]byte, payload)...)
-	for i := range associations {
-		if err := u.associate(socks); err != nil {
-			return err
-		}
-		if err := poll.add(u.sockets[i], i); err != nil {
-			return err
-		}
+	ended := make(chan error, associations)
+	for range associations {
+		go func() { ended <- u.keepBusy(socks) }()
 	}
-	underWay := make([]int, associations)
-	heard := make([]time.Time, associations)
-	quiet := time.Now()
-	for !u.stop.Load() {
-		// What has not come back for a while has been lost: a datagram may be.
-		now := time.Now()
-		for i := range underWay {
-			if underWay[i] > 0 && now.Sub(heard[i]) < 10*look {
-				continue
-			}
-			u.lost.Add(int64(underWay[i]))
-			for underWay[i] = 0; underWay[i] < inFlight; underWay[i]++ {
-				send(u.sockets[i], u.packet)
-			}
-			heard[i] = now
-		}
-		events, err := poll.wait(look)
+	var all []error
+	for range associations {
+		err := <-ended
 		if err != nil {
-			return err
+			u.stop.Store(true)
 		}
-		for _, event := range events {
-			i := int(event.Fd)
-			n, err := u.exchange(u.sockets[i])
-			if err != nil {
-				return err
-			}
-			if n > 0 {
-				quiet, heard[i] = now, now
-			}
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
+// keepBusy sends a datagram over an association for each that comes back.
+func (u *udpClient) keepBusy(socks netip.AddrPort) error {
+	control, socket, err := associate(socks)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	defer socket.Close()
+	var buffers udpbatch.Buffers
+	in, err := udpbatch.NewReader(socket, &buffers)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := udpbatch.NewSender(socket, netip.AddrPort{}, nil)
+	if err != nil {
+		return err
+	}
+	var batch [inFlight][]byte
+	for i := range batch {
+		batch[i] = u.packet
+	}
+	scratch := make([]byte, inFlight*len(u.packet))
+	underWay, heard := 0, time.Now()
+	for !u.stop.Load() {
+		socket.SetReadDeadline(time.Now().Add(10 * look))
+		if underWay == 0 {
+			sendIn(u.burst, out, batch[:], scratch)
+			underWay = inFlight
 		}
-		if now.Sub(quiet) > stall {
+		n, err := in.Read()
+		switch {
+		case err == nil:
+			heard = time.Now()
+		case time.Since(heard) > stall:
 			return fmt.Errorf("no datagram came back in %v", stall)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			// What has not come back for a while has been lost: a datagram may be.
+			u.lost.Add(int64(underWay))
+			underWay = 0
+			continue
+		default:
+			return fmt.Errorf("read from the relay: %w", err)
 		}
+		for i := range n {
+			if got := len(in.Data(i)); got != len(u.packet) {
+				return fmt.Errorf("%d bytes came back of %d", got, len(u.packet))
+			}
+		}
+		u.done.Add(int64(n))
+		sendIn(u.burst, out, batch[:n], scratch)
 	}
 	return nil
-}
-
-// exchange sends a datagram for each that has come back, and counts them.
-func (u *udpClient) exchange(fd int) (n int, err error) {
-	var buf [2048]byte
-	for ; n < inFlight; n++ {
-		got, err := syscall.Read(fd, buf[:])
-		if err == syscall.EAGAIN || err == syscall.EINTR {
-			break
-		}
-		if err != nil {
-			return n, fmt.Errorf("read from the relay: %w", err)
-		}
-		if got != len(u.packet) {
-			return n, fmt.Errorf("%d bytes came back of %d", got, len(u.packet))
-		}
-		u.done.Add(1)
-		send(fd, u.packet)
-	}
-	return n, nil
-}
-
-func (u *udpClient) close() {
-	for _, fd := range u.sockets {
-		syscall.Close(fd)
-	}
-	for _, c := range u.control {
-		c.Close()
-	}
 }

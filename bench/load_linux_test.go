@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -137,7 +138,16 @@ func TestTunnels(t *testing.T) {
 // client put before it, as an echoing origin behind a relay would.
 func TestDatagrams(t *testing.T) {
 	t.Parallel()
-	echo := begin(t, startEchoer)
+	for _, burst := range []int{1, inFlight} {
+		t.Run(fmt.Sprint(burst), func(t *testing.T) {
+			t.Parallel()
+			testDatagrams(t, burst)
+		})
+	}
+}
+
+func testDatagrams(t *testing.T, burst int) {
+	echo := begin(t, func() (origin, error) { return startEchoer(burst) })
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +172,7 @@ func TestDatagrams(t *testing.T) {
 			}()
 		}
 	}()
-	u := new(udpClient)
+	u := &udpClient{burst: burst}
 	err = until(&u.done, &u.stop, func() error {
 		return u.run(l.Addr().(*net.TCPAddr).AddrPort(), netip.MustParseAddrPort("127.0.0.1:9"))
 	})

@@ -113,15 +113,26 @@ func workloads(idle int) []workload {
 			run: func(t *trial) (readings, error) { return t.requests(32, t.get()) },
 		})
 	}
-	return append(list, workload{
-		name: "udp", title: "datagrams through ASSOCIATE", needs: associates, origin: startEchoer,
-		metrics: []metric{
-			{Name: mPerCPU, Unit: "/CPU s", Goal: goal{Ratio: 2}},
-			{Name: mRate, Unit: "/s"},
-			{Name: mLost, Unit: "%", Lower: true},
-		},
-		run: (*trial).datagrams,
-	})
+	for _, udp := range []struct {
+		name, title string
+		burst       int
+		goal        goal
+	}{
+		{"udp", "datagrams through ASSOCIATE", inFlight, goal{Ratio: 2}},
+		{"udp-single", "the same, sent one by one", 1, goal{}},
+	} {
+		list = append(list, workload{
+			name: udp.name, title: udp.title, needs: associates,
+			origin: func() (origin, error) { return startEchoer(udp.burst) },
+			metrics: []metric{
+				{Name: mPerCPU, Unit: "/CPU s", Goal: udp.goal},
+				{Name: mRate, Unit: "/s"},
+				{Name: mLost, Unit: "%", Lower: true},
+			},
+			run: func(t *trial) (readings, error) { return t.datagrams(udp.burst) },
+		})
+	}
+	return list
 }
 
 // requestMetrics are those of units of work that follow each other.
@@ -363,8 +374,8 @@ func (t *trial) bulkBesideIdle(n int) (readings, error) {
 }
 
 // datagrams measures round trips of datagrams. Each is two datagrams to a relay.
-func (t *trial) datagrams() (readings, error) {
-	u := new(udpClient)
+func (t *trial) datagrams(burst int) (readings, error) {
+	u := &udpClient{burst: burst}
 	ended := make(chan error, 1)
 	go func() { ended <- u.run(t.proxy.socks, t.origin.addr()) }()
 	n, err := t.measure(t.time, u.done.Load, func() {})

@@ -1,0 +1,199 @@
+// Reading by recvmmsg(2), with UDP_GRO.
+
+package udpbatch
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"syscall"
+	"unsafe"
+)
+
+// message is struct mmsghdr.
+type message struct {
+	header syscall.Msghdr
+	length uint32
+}
+
+// batch is the memory that one call reads into. Its parts point to each other:
+// it is not copied.
+type batch struct {
+	messages [Most]message
+	vectors  [Most]syscall.Iovec
+	names    [Most][syscall.SizeofSockaddrInet6]byte
+	controls [Most][controlSize]byte
+	slots    []byte
+	scratch  []byte
+	parts    []part // the datagrams
+}
+
+// part is where a datagram is: one of several that one message holds, perhaps.
+type part struct {
+	message, length int32
+	at              int // in the slots
+}
+
+// stride is from slot to slot. A datagram begins at another place in its page
+// and in the processor's cache than its neighbours do.
+const stride = 128 + longest
+
+func newBatch() *batch {
+	b := &batch{slots: make([]byte, Most*stride), scratch: make([]byte, longest)}
+	for i := range b.messages {
+		b.vectors[i].Base = &b.slots[i*stride]
+		b.vectors[i].SetLen(longest)
+		b.messages[i].header.Iov = &b.vectors[i]
+		b.messages[i].header.Iovlen = 1
+		b.messages[i].header.Name = &b.names[i][0]
+		b.messages[i].header.Control = &b.controls[i][0]
+	}
+	return b
+}
+
+// Reader reads from one socket. It is for one goroutine.
+type Reader struct {
+	conn    syscall.RawConn
+	buffers *Buffers
+	try     func(fd uintptr) bool
+	batch   *batch // nil while it waits
+	err     error
+
+	// The sender of the last datagram that another sender's came before, and
+	// what the system called it. Most come from the same as the one before.
+	from netip.AddrPort
+	name [syscall.SizeofSockaddrInet6]byte
+}
+
+// NewReader returns a reader of conn. Nobody else may read from conn.
+func NewReader(conn *net.UDPConn, buffers *Buffers) (*Reader, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{conn: raw, buffers: buffers}
+	r.try = r.receive
+	err = raw.Control(func(fd uintptr) {
+		// A system that cannot do that gives one by one what came at once.
+		syscall.SetsockoptInt(int(fd), solUDP, udpGRO, 1)
+	})
+	return r, err
+}
+
+// Read waits until something has come, the read deadline of the socket has
+// passed, or the socket is closed, and returns how many datagrams it has
+// taken in. They are the caller's until the next Read or the Close, whichever
+// is first. The error is that of a read from the socket; n is 0 then.
+func (r *Reader) Read() (n int, err error) {
+	r.err = nil
+	err = r.conn.Read(r.try)
+	if err == nil {
+		err = r.err
+	}
+	if err != nil {
+		r.Close()
+		return 0, err
+	}
+	return len(r.batch.parts), nil
+}
+
+// Close gives the buffers back. It does not close the socket.
+func (r *Reader) Close() {
+	if r.batch != nil {
+		r.buffers.put(r.batch)
+		r.batch = nil
+	}
+}
+
+// receive reports false if nothing has come.
+func (r *Reader) receive(fd uintptr) bool {
+	if r.batch == nil {
+		r.batch = r.buffers.get()
+	}
+	for i := range r.batch.messages {
+		header := &r.batch.messages[i].header
+		header.Namelen = syscall.SizeofSockaddrInet6
+		header.SetControllen(controlSize)
+	}
+	for {
+		n, _, errno := syscall.Syscall6(syscall.SYS_RECVMMSG, fd,
+			uintptr(unsafe.Pointer(&r.batch.messages)), Most, syscall.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			r.batch.split(int(n))
+			return true
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			r.Close()
+			return false
+		default:
+			r.err = os.NewSyscallError("recvmmsg", errno)
+			return true
+		}
+	}
+}
+
+// split finds the datagrams in n messages.
+func (b *batch) split(n int) {
+	b.parts = b.parts[:0]
+	for i := range n {
+		left := int(b.messages[i].length)
+		size := left
+		if joined := joinedSize(b.controls[i][:b.messages[i].header.Controllen]); joined > 0 {
+			size = joined
+		}
+		at := i * stride
+		for {
+			length := min(size, left)
+			b.parts = append(b.parts, part{int32(i), int32(length), at})
+			at += length
+			if left -= length; left == 0 {
+				break
+			}
+		}
+	}
+}
+
+// Data is the i-th datagram.
+func (r *Reader) Data(i int) []byte {
+	p := &r.batch.parts[i]
+	return r.batch.slots[p.at:][:p.length:p.length]
+}
+
+// Scratch is memory for [Sender.Send], good as long as the batch.
+func (r *Reader) Scratch() []byte { return r.batch.scratch }
+
+// From is who sent the i-th datagram, as
+// [net.UDPConn.ReadFromUDPAddrPort] has it.
+func (r *Reader) From(i int) netip.AddrPort {
+	if name := &r.batch.names[r.batch.parts[i].message]; *name != r.name {
+		r.name, r.from = *name, parseName(name)
+	}
+	return r.from
+}
+
+// parseName reads a struct sockaddr_in or sockaddr_in6.
+func parseName(b *[syscall.SizeofSockaddrInet6]byte) netip.AddrPort {
+	port := binary.BigEndian.Uint16(b[2:])
+	switch binary.NativeEndian.Uint16(b[:]) {
+	case syscall.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:])), port)
+	case syscall.AF_INET6:
+		addr := netip.AddrFrom16([16]byte(b[8:]))
+		if index := binary.NativeEndian.Uint32(b[24:]); index != 0 {
+			addr = addr.WithZone(zone(int(index)))
+		}
+		return netip.AddrPortFrom(addr, port)
+	}
+	return netip.AddrPort{}
+}
+
+// zone names an interface as package net does.
+func zone(index int) string {
+	if i, err := net.InterfaceByIndex(index); err == nil {
+		return i.Name
+	}
+	return strconv.Itoa(index)
+}

@@ -1,0 +1,65 @@
+package udpbatch
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"syscall"
+	"testing"
+)
+
+// A way that does not take what is joined gets the datagrams one by one.
+func TestSendWithoutJoining(t *testing.T) {
+	t.Parallel()
+	to := listen(t, "127.0.0.1")
+	conn := connect(t, to)
+	s := newSender(t, conn, netip.AddrPort{}, "head")
+	// A socket that computes no checksums cannot have datagrams cut apart
+	// (EINVAL), as one that faces too small a packet size cannot.
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_NO_CHECK, 1) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := s.joined
+	sent, scratch, buf := datagrams(repeat(100, Most)...), make([]byte, longest), make([]byte, longest)
+	for range 2 {
+		if lost := s.Send(sent, scratch); lost != 0 {
+			t.Errorf("%d lost", lost)
+		}
+		for i, data := range sent {
+			n, err := to.Read(buf)
+			if want := append([]byte("head"), data...); err != nil || !bytes.Equal(buf[:n], want) {
+				t.Fatalf("%d: %q came, %v; want %q", i, buf[:n], err, want)
+			}
+		}
+	}
+	if before != mostJoined || s.joined != len("head")+100 {
+		t.Errorf("datagrams of %d bytes and more went alone, and do of %d now", before, s.joined)
+	}
+}
+
+// What came with a message says how it is to be cut, if it says that at all.
+func TestJoinedSize(t *testing.T) {
+	t.Parallel()
+	gro := segmentMessage()
+	binary.NativeEndian.PutUint32(gro[levelAt+4:], udpGRO)
+	gro = binary.NativeEndian.AppendUint32(gro[:valueAt], 1200)
+	for _, test := range []struct {
+		name string
+		in   []byte
+		want int
+	}{
+		{"nothing", nil, 0},
+		{"joined", gro, 1200},
+		{"cut short", gro[:len(gro)-1], 0},
+		{"another message", segmentMessage(), 0},
+	} {
+		if got := joinedSize(test.in); got != test.want {
+			t.Errorf("%s: %d, want %d", test.name, got, test.want)
+		}
+	}
+}
