@@ -187,10 +187,8 @@ func (u *udpClient) keepBusy(socks netip.AddrPort) error {
 	underWay, heard := 0, time.Now()
 	for !u.stop.Load() {
 		socket.SetReadDeadline(time.Now().Add(10 * look))
-		if underWay == 0 {
-			sendIn(u.burst, out, batch[:], scratch)
-			underWay = inFlight
-		}
+		sendIn(u.burst, out, batch[underWay:], scratch)
+		underWay = inFlight
 		n, err := in.Read()
 		switch {
 		case err == nil:
@@ -211,7 +209,7 @@ func (u *udpClient) keepBusy(socks netip.AddrPort) error {
 			}
 		}
 		u.done.Add(int64(n))
-		sendIn(u.burst, out, batch[:n], scratch)
+		underWay = max(underWay-n, 0) // what was given up may come after all
 	}
 	return nil
 }
