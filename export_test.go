@@ -131,3 +131,21 @@ func SetConnectUnix(b *Builder, connect connectUnixFunc) { b.settings.connectUni
 
 // UnixSocketsSupported is what the product has on this platform.
 const UnixSocketsSupported = unixSocketsSupported
+
+// ListenersOf are the listeners of a proxy that belong to no session.
+func ListenersOf(h *Handle) (list []net.Listener) {
+	for _, l := range h.listeners {
+		if l != nil {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+// ListenersOfSession are those that a session has to itself.
+func ListenersOfSession(s *Session) (list []net.Listener) {
+	for _, l := range s.listeners {
+		list = append(list, l.Listener)
+	}
+	return list
+}

@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+
+	"example.com/networkproxy/internal/loopback"
 )
 
 // NetworkProxy is a proxy that has been built and checked but binds nothing
@@ -126,7 +128,7 @@ func (h *Handle) clamp(key string, asked netip.AddrPort) netip.AddrPort {
 }
 
 func bind(ctx context.Context, key string, addr netip.AddrPort) (net.Listener, error) {
-	var lc net.ListenConfig
+	lc := net.ListenConfig{Control: loopback.Control}
 	l, err := lc.Listen(ctx, "tcp", addr.String())
 	if err != nil {
 		return nil, fmt.Errorf("networkproxy: cannot listen on %s: %w; free the port or change %s", addr, unwrapOp(err), key)

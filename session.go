@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"sync"
 
+	"example.com/networkproxy/internal/loopback"
 	"example.com/networkproxy/internal/track"
 )
 
@@ -149,7 +150,7 @@ func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 		h.enforcer.own.add(l.Addr())
 		return l.Addr().String(), nil
 	}
-	var tcp net.ListenConfig
+	tcp := net.ListenConfig{Control: loopback.Control}
 	var err error
 	if !c.SharedPort {
 		l, lerr := tcp.Listen(ctx, "tcp", ephemeral)

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
+
+	"example.com/networkproxy/internal/loopback"
 )
 
 // ErrNotVetted means that a connection was about to be made to an address outside the vetted list, and was not. It can
@@ -21,7 +23,8 @@ type guard struct{ vetted []netip.AddrPort }
 
 func newGuard(vetted []netip.AddrPort) guard { return guard{slices.Clone(vetted)} }
 
-// connect makes a TCP connection with the defaults of net.Dialer: no Nagle delay, keep-alive on.
+// connect makes a TCP connection with the defaults of net.Dialer: no Nagle delay, keep-alive on. One that stays on this
+// machine is not paced.
 func (g guard) connect(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
 	d := net.Dialer{ControlContext: g.control}
 	// Not DialTCP: its local address, even the zero one, is bound, and a
@@ -35,7 +38,7 @@ func (g guard) connect(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, 
 }
 
 // control is called with the address of the coming system call, after the socket is made and before it connects.
-func (g guard) control(_ context.Context, _, address string, _ syscall.RawConn) error {
+func (g guard) control(_ context.Context, network, address string, c syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return fmt.Errorf("%w: %q", ErrNotVetted, address)
@@ -43,5 +46,5 @@ func (g guard) control(_ context.Context, _, address string, _ syscall.RawConn) 
 	if !slices.Contains(g.vetted, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())) {
 		return fmt.Errorf("%w: %v", ErrNotVetted, addr)
 	}
-	return nil
+	return loopback.Control(network, address, c)
 }

@@ -1,0 +1,27 @@
+// Package loopback prepares TCP sockets that stay on this machine.
+package loopback
+
+import (
+	"net/netip"
+	"strings"
+	"syscall"
+)
+
+// Control is for net.ListenConfig.Control and net.Dialer.Control. Where address
+// is a loopback address, it takes the pacing from the connections: congestion
+// control that paces (BBR, which many a Linux system has as its default) sends
+// each burst from a timer of its own, which costs more than all the rest of
+// moving a byte from one program to another, and there is no network whose
+// queues it could keep short. The connections that a listener accepts inherit
+// this. Elsewhere than on Linux, and for every other address, it does nothing.
+//
+// It is an optimisation, and so never fails: a system that refuses it, such as a
+// sandbox that filters socket options, keeps its default. Safe for concurrent
+// use.
+func Control(network, address string, c syscall.RawConn) error {
+	addr, err := netip.ParseAddrPort(address)
+	if err == nil && addr.Addr().Unmap().IsLoopback() && strings.HasPrefix(network, "tcp") {
+		c.Control(unpace)
+	}
+	return nil
+}
