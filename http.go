@@ -5,10 +5,10 @@
 package networkproxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -53,7 +53,6 @@ type exchange struct {
 	client netip.AddrPort
 	from   *entrance
 	entry  *track.Entry // its place among the live connections
-	tunnel func()       // what the connection goes on as, once its last request is over
 
 	// What one request after the other uses for being forwarded.
 	carriage carriage
@@ -71,11 +70,6 @@ func (h *httpProxy) serve(l *entranceListener) error {
 	return l.Serve(func(c net.Conn, entry *track.Entry) {
 		x := &exchange{client: addrPortOf(c.RemoteAddr()), from: l.from, entry: entry}
 		h.server.ServeConn(context.WithValue(l.from.ends, exchangeKey{}, x), c)
-		if x.tunnel != nil {
-			// Here and not in the handler, so that a tunnel holds neither
-			// its request nor the stack that served it.
-			x.tunnel()
-		}
 	})
 }
 
@@ -230,10 +224,12 @@ func (h *httpProxy) tunnel(x *exchange, client *clientConn, target *liveConn, re
 		h.failure(req, ErrClosed)
 		return
 	}
-	x.tunnel = func() {
+	// Not here in the handler, so that a tunnel holds neither its request nor
+	// the stack that served it.
+	x.entry.Then(func() {
 		defer target.close()
 		h.relay(client.conn, target.conn, req, tunnel.Options{Early: client.early, EarlyBack: back})
-	}
+	})
 }
 
 // relay is the one place where bytes of a tunnel flow, whatever protocol
@@ -248,15 +244,30 @@ func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Opti
 	}
 	e.count.tunnels.Add(1)
 	defer e.count.tunnels.Add(-1)
-	e.log.Debug("tunnel open", "host", req.target.Host.String(), "port", req.target.Port,
-		"protocol", string(req.protocol), "client", req.client)
+	e.logOpened(req)
 	opts.Idle, opts.Lifetime = e.limits.TunnelIdle, e.limits.TunnelLifetime
 	result := tunnel.Relay(client, target, opts)
 	e.count.bytes[0].Add(uint64(result.Sent))
 	e.count.bytes[1].Add(uint64(result.Received))
-	e.log.Debug("tunnel closed", "host", req.target.Host.String(), "port", req.target.Port,
-		"protocol", string(req.protocol), "client", req.client,
-		"sent", result.Sent, "received", result.Received, "cause", result.Cause.String())
+	e.logClosed(req, &result)
+}
+
+// logOpened and logClosed are apart from relay, on whose stack a tunnel waits:
+// what they need there is more than all the rest.
+
+func (e *enforcer) logOpened(req *request) {
+	if e.log.Enabled(context.Background(), slog.LevelDebug) {
+		e.log.Debug("tunnel open", "host", req.target.Host.String(), "port", req.target.Port,
+			"protocol", string(req.protocol), "client", req.client)
+	}
+}
+
+func (e *enforcer) logClosed(req *request, result *tunnel.Result) {
+	if e.log.Enabled(context.Background(), slog.LevelDebug) {
+		e.log.Debug("tunnel closed", "host", req.target.Host.String(), "port", req.target.Port,
+			"protocol", string(req.protocol), "client", req.client,
+			"sent", result.Sent, "received", result.Received, "cause", result.Cause.String())
+	}
 }
 
 // clientConn is a client's connection that has become a tunnel's.
@@ -267,15 +278,9 @@ type clientConn struct {
 
 // takeOver takes the connection of a request from the server.
 func takeOver(w http.ResponseWriter, r *http.Request) (*clientConn, error) {
-	conn, rw, err := http.NewResponseController(w).Hijack()
+	conn, early, err := w.(http1.Detacher).Detach()
 	if err != nil {
 		return nil, err
 	}
-	early, err := rw.Reader.Peek(rw.Reader.Buffered())
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
-	// Copied, so that a tunnel does not hold the buffer that they are in.
-	return &clientConn{conn: conn, early: bytes.Clone(early)}, nil
+	return &clientConn{conn: conn, early: early}, nil
 }

@@ -4,6 +4,7 @@ package http1
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"net"
 	"net/http"
@@ -235,6 +236,35 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	rw := bufio.NewReadWriter(k.br, k.bw)
 	k.br, k.bw = nil, nil // a tunnel outlives its need of them
 	return k.Conn, rw, nil
+}
+
+// Detacher is what the ResponseWriter of a [Server] can do beyond those of
+// net/http.
+type Detacher interface {
+	// Detach is Hijack for who needs no buffers: early is what the client has
+	// sent beyond its request's head. A request with content keeps its buffers
+	// from being used again.
+	Detach() (c net.Conn, early []byte, err error)
+}
+
+// Detach implements Detacher.
+func (w *response) Detach() (net.Conn, []byte, error) {
+	c, rw, err := w.Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	early, err := rw.Peek(rw.Reader.Buffered()) // what is buffered can be peeked at
+	if err != nil {
+		c.Close()
+		return nil, nil, err
+	}
+	early = bytes.Clone(early)
+	if w.body.none() {
+		k := w.conn
+		k.br, k.bw = rw.Reader, rw.Writer
+		k.release()
+	}
+	return c, early, nil
 }
 
 // finish ends the answer and reports whether the connection can be used for

@@ -502,3 +502,86 @@ func TestHeaderTimeout(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+func TestDetach(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, request, want string
+	}{
+		{"nothing early", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "\"\""},
+		{"early bytes", "GET / HTTP/1.1\r\nHost: x\r\n\r\nearly", "\"early\""},
+		{"content", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcearly", "\"early\" abc"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+				content, _ := io.ReadAll(r.Body)
+				c, early, err := w.(Detacher).Detach()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer c.Close()
+				if _, ok := c.(*net.TCPConn); !ok {
+					t.Errorf("detached a %T", c)
+				}
+				if _, _, err := w.(Detacher).Detach(); err != http.ErrHijacked {
+					t.Errorf("a second time: %v, want %v", err, http.ErrHijacked)
+				}
+				if _, err := w.Write([]byte("x")); err != http.ErrHijacked {
+					t.Errorf("writing an answer: %v, want %v", err, http.ErrHijacked)
+				}
+				fmt.Fprintf(c, "%q %s", early, content)
+			})
+			if got := strings.TrimSpace(raw(t, addr, tt.request)); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestDetachedBuffers: what was early stays what it was when the buffers serve
+// other connections, and a request with content keeps its own.
+func TestDetachedBuffers(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, request string
+		reused        bool
+	}{
+		{"no content", "GET / HTTP/1.1\r\nHost: x\r\n\r\nearly", true},
+		{"content", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcearly", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ours, theirs := net.Pipe()
+			defer ours.Close()
+			go io.WriteString(theirs, tt.request)
+			k := &conn{server: new(Server), Conn: ours, br: bufio.NewReaderSize(ours, bufferSize), bw: bufio.NewWriterSize(ours, bufferSize)}
+			k.watch.init(k)
+			x := newExchange(t.Context())
+			r, err := k.next(x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.ReadAll(r.Body)
+			br := k.br
+			w := &x.response
+			w.init(k, r)
+			_, early, err := w.Detach()
+			if err != nil {
+				t.Fatal(err)
+			}
+			br.Reset(strings.NewReader(strings.Repeat("x", bufferSize)))
+			if br.Peek(bufferSize); string(early) != "early" {
+				t.Errorf("early is %q once the buffer is used again", early)
+			}
+			if k.br != nil || k.bw != nil {
+				t.Error("the connection keeps its buffers")
+			}
+			// A pool may drop what it is given, so that only one way is certain.
+			if got := k.server.readers.Get(); got != nil && !tt.reused {
+				t.Error("the buffers of a request with content are used again")
+			}
+		})
+	}
+}

@@ -190,10 +190,11 @@ func (g *Group) Wait(ctx context.Context) error {
 }
 
 // Entry is one membership in a [Group]. All methods are safe for concurrent
-// use and do nothing on a nil Entry.
+// use, save for Then, and do nothing on a nil Entry.
 type Entry struct {
 	group   *Group
 	counted bool
+	then    func() // for the handler's goroutine alone
 
 	// Guarded by group.mu.
 	closer   io.Closer
@@ -237,4 +238,15 @@ func (e *Entry) Replace(c io.Closer) bool {
 	}
 	e.closer = c
 	return true
+}
+
+// Then has [Listener.Serve] call f once the handler of the connection has
+// returned, in a goroutine of its own: for what is to last, such as a tunnel,
+// and should not keep the stack that has grown under the handler. The connection
+// stays open, and a member, until f returns; f may itself call Then. Only the
+// handler may call it. A handler that panics has nothing after it.
+func (e *Entry) Then(f func()) {
+	if e != nil {
+		e.then = f
+	}
 }

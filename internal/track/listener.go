@@ -191,7 +191,7 @@ func (l *Listener) refuse(c net.Conn) {
 	go func() {
 		defer e.Release()
 		defer l.answering.Add(-1)
-		l.guard(c, func() { l.Over(c) })
+		l.guard(c, func() bool { l.Over(c); return false })
 	}()
 }
 

@@ -542,3 +542,77 @@ func TestWithHTTPServer(t *testing.T) {
 		t.Errorf("%d connections are still registered", len(l.entries))
 	}
 }
+
+// TestThen: what comes after the handler has the connection open, and counts as
+// a member, until it returns in turn.
+func TestThen(t *testing.T) {
+	t.Parallel()
+	g := new(Group)
+	l := listen(t, g)
+	var steps []string // in the order that run keeps
+	release := make(chan struct{})
+	defer serve(l, func(c net.Conn, e *Entry) {
+		e.Then(func() {
+			echo := make([]byte, 1)
+			io.ReadFull(c, echo)
+			c.Write(echo)
+			steps = append(steps, "second")
+			e.Then(func() {
+				<-release
+				steps = append(steps, "third")
+			})
+		})
+		steps = append(steps, "first")
+	})()
+	defer l.Close()
+	c := dial(t, l)
+	if !alive(c) {
+		t.Fatal("the connection was closed when the handler returned")
+	}
+	if n := g.Len(); n != 1 {
+		t.Errorf("%d members while something is to come, want 1", n)
+	}
+	close(release)
+	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("%v, want the connection to be closed at the end", err)
+	}
+	if err := g.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(steps, " "); got != "first second third" {
+		t.Errorf("ran %s", got)
+	}
+}
+
+// TestPanicBeforeThen: a handler that panics has nothing after it, and what comes
+// after one may panic too.
+func TestPanicBeforeThen(t *testing.T) {
+	t.Parallel()
+	for name, handle := range map[string]func(net.Conn, *Entry){
+		"handler": func(_ net.Conn, e *Entry) {
+			e.Then(func() { t.Error("ran after a panic") })
+			panic("in the handler")
+		},
+		"what follows": func(_ net.Conn, e *Entry) { e.Then(func() { panic("after the handler") }) },
+		"goexit": func(_ net.Conn, e *Entry) {
+			e.Then(func() { t.Error("ran after the goroutine's end") })
+			runtime.Goexit()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := new(Group)
+			l := listen(t, g)
+			l.Logger = slog.New(slog.DiscardHandler)
+			defer serve(l, handle)()
+			defer l.Close()
+			c := dial(t, l)
+			if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("%v, want the connection to be closed", err)
+			}
+			if err := g.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}

@@ -14,7 +14,8 @@ import (
 // panics: a panic is counted, logged with its stack, and costs that connection
 // only.
 //
-// handle may put the entry to use with [Entry.Replace]; it need not release it.
+// handle may put the entry to use with [Entry.Replace] and [Entry.Then]; it need
+// not release it.
 //
 // Serve returns nil after a close, else the error of Inner. Handlers may still
 // run then: [Group.Wait] waits for them.
@@ -27,16 +28,36 @@ func (l *Listener) Serve(handle func(c net.Conn, e *Entry)) error {
 			}
 			return err
 		}
-		go func() {
-			defer e.Release()
-			l.guard(c, func() { handle(c, e) })
-		}()
+		go l.run(c, e, func() { handle(c, e) })
 	}
 }
 
-// guard runs f, which serves c, and closes c whatever becomes of f.
-func (l *Listener) guard(c net.Conn, f func()) {
-	defer c.Close()
+// run runs f, which serves c, and has what is to come after it run.
+func (l *Listener) run(c net.Conn, e *Entry, f func()) {
+	goesOn := false
+	defer func() {
+		if !goesOn {
+			e.Release()
+		}
+	}()
+	goesOn = l.guard(c, func() bool {
+		f()
+		return e.then != nil
+	})
+	if goesOn {
+		then := e.then
+		e.then = nil
+		go l.run(c, e, then)
+	}
+}
+
+// guard runs f, which serves c, and closes c unless f returns true.
+func (l *Listener) guard(c net.Conn, f func() (goesOn bool)) (goesOn bool) {
+	defer func() {
+		if !goesOn {
+			c.Close()
+		}
+	}()
 	defer func() {
 		v := recover()
 		if v == nil {
@@ -47,5 +68,5 @@ func (l *Listener) guard(c net.Conn, f func()) {
 			"addr", l.Addr().String(), "client", c.RemoteAddr(),
 			"panic", v, "stack", string(debug.Stack()))
 	}()
-	f()
+	return f()
 }
