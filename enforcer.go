@@ -177,9 +177,12 @@ func reach[C net.Conn](ctx context.Context, e *enforcer, req *request, v Verdict
 func open[C net.Conn](ctx context.Context, e *enforcer, req *request, v Verdict, r route,
 	connect func(context.Context) (C, []netip.Addr, error)) (C, *liveConn, error) {
 	var none C
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(req.from.ends, cancel)()
+	if !req.from.covers(ctx) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(req.from.ends, cancel)()
+	}
 	ctx, done := v.grant.during(ctx)
 	defer done()
 	conn, addrs, err := connect(ctx)

@@ -34,6 +34,13 @@ func newEntrance(ends context.Context, e *enforcer, a Attribution) *entrance {
 	return &entrance{attribution: a, pools: newPools(e), ends: ends}
 }
 
+// covers reports whether a context ends with what is under way for the
+// entrance, as that of a request by one of its own listeners does.
+func (f *entrance) covers(ctx context.Context) bool {
+	x, ok := ctx.Value(exchangeKey{}).(*exchange)
+	return ok && x.from == f
+}
+
 // entranceListener is a listener of one entrance.
 type entranceListener struct {
 	*track.Listener

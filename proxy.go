@@ -128,8 +128,7 @@ func (h *Handle) clamp(key string, asked netip.AddrPort) netip.AddrPort {
 }
 
 func bind(ctx context.Context, key string, addr netip.AddrPort) (net.Listener, error) {
-	lc := net.ListenConfig{Control: loopback.Control}
-	l, err := lc.Listen(ctx, "tcp", addr.String())
+	l, err := loopback.ListenConfig(addr.Addr()).Listen(ctx, "tcp", addr.String())
 	if err != nil {
 		return nil, fmt.Errorf("networkproxy: cannot listen on %s: %w; free the port or change %s", addr, unwrapOp(err), key)
 	}

@@ -150,7 +150,7 @@ func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 		h.enforcer.own.add(l.Addr())
 		return l.Addr().String(), nil
 	}
-	tcp := net.ListenConfig{Control: loopback.Control}
+	tcp := loopback.ListenConfig(loopbackAddrs[0])
 	var err error
 	if !c.SharedPort {
 		l, lerr := tcp.Listen(ctx, "tcp", ephemeral)

@@ -176,7 +176,9 @@ func TestUDPBurst(t *testing.T) {
 	t.Parallel()
 	config := withSOCKS(allow("*"))
 	config.Policy.DeniedDomains = []string{"93.184.215.99"}
-	l := start(t, config, nil)
+	l := start(t, config, func(b *networkproxy.Builder) {
+		networkproxy.SetRefusalStands(b, time.Hour) // or it is judged anew, on a slow machine
+	})
 	echo := testnet.EchoUDP(t, "127.0.0.1")
 	targets := []netip.AddrPort{netip.MustParseAddrPort("93.184.215.14:53"), netip.MustParseAddrPort("93.184.215.15:53")}
 	u := l.associate()
@@ -393,27 +395,27 @@ func TestUDPClosedPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	received := make(chan string, 1)
+	received := make(chan struct{})
 	go func() {
 		b := make([]byte, 100)
-		n, _ := server.Read(b)
-		received <- string(b[:n])
+		for { // what was sent before may still be under way
+			if n, err := server.Read(b); err != nil || string(b[:n]) == "now" {
+				close(received)
+				return
+			}
+		}
 	}()
 	// A busy system delivers ICMP late: errors of what was sent before may
 	// still come, and cost a datagram.
-	var got string
 	eventually(t, "the server that was started later receives something", func() bool {
 		u.send(wireHost("93.184.215.15", 53), "now")
 		select {
-		case got = <-received:
+		case <-received:
 			return true
 		default:
 			return false
 		}
 	})
-	if got != "now" {
-		t.Errorf("the server that was started later received %q", got)
-	}
 	if got := l.tally(); got.Allowed != 2 {
 		t.Errorf("%d flows were opened for 2 targets", got.Allowed)
 	}

@@ -24,12 +24,11 @@ type exchange struct {
 	header   http.Header
 	values   []string
 	response response
-	origin   originSide
 }
 
 func newExchange(conn context.Context) *exchange {
-	x := &exchange{header: make(http.Header), values: make([]string, 0, plainFields)}
-	x.ctx.Context, x.ctx.origin, x.origin.ctx = conn, &x.origin, &x.ctx
+	x := &exchange{header: make(http.Header)}
+	x.ctx.Context = conn
 	x.blank = new(http.Request).WithContext(&x.ctx)
 	x.request = new(http.Request)
 	return x
@@ -48,7 +47,7 @@ func (x *exchange) drop() { x.ctx.drop() }
 // first who waits for a request's end makes it a real one.
 type requestContext struct {
 	context.Context             // the connection's
-	origin          *originSide // what a Transport has for the request's answer
+	origin          *originSide // what a Transport has for the request's answer; nil before the first
 
 	mu     sync.Mutex
 	real   context.Context
@@ -56,6 +55,14 @@ type requestContext struct {
 	ended  bool
 	held   *upstream   // to be closed when the request ends
 	unbind func() bool // ends the watch for the end of the connection's context; nil: there is none
+}
+
+// originSide makes it. It is for the goroutine of the handler.
+func (c *requestContext) originSide() *originSide {
+	if c.origin == nil {
+		c.origin = &originSide{ctx: c}
+	}
+	return c.origin
 }
 
 // Value finds a value, and for a child of the context the context above it.

@@ -98,9 +98,9 @@ func (o *originSide) plain(br *bufio.Reader, r *http.Request) *http.Response {
 	n, _ := strconv.ParseInt(length, 10, 64) // it is digits, and few
 	br.Discard(end + len(crlf2))
 	if o.header == nil {
-		o.header, o.values = make(http.Header), make([]string, 0, plainFields)
+		o.header = make(http.Header)
 	}
-	o.values = fillHeader(o.header, o.fields, o.values[:0])
+	o.values = fillHeader(o.header, o.fields, o.values)
 	o.answer = http.Response{
 		Status: status, StatusCode: code,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

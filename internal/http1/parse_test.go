@@ -113,7 +113,7 @@ func FuzzAnswer(f *testing.F) {
 		want, wantErr := http.ReadResponse(bufio.NewReader(bytes.NewReader(data)), r)
 		br := bufio.NewReader(bytes.NewReader(data))
 		br.Peek(1)
-		got := newExchange(context.Background()).origin.plain(br, r)
+		got := newExchange(context.Background()).ctx.originSide().plain(br, r)
 		if got == nil {
 			return
 		}

@@ -21,7 +21,7 @@ const maxPlainLength = 18
 // are the exchange's, for this one request.
 func (x *exchange) plain(br *bufio.Reader) bool {
 	h := &x.head
-	if h.odd || h.minor != 1 || len(h.length) > maxPlainLength || len(h.fields) > cap(x.values) || !isToken(h.method) {
+	if h.odd || h.minor != 1 || len(h.length) > maxPlainLength || len(h.fields) > plainFields || !isToken(h.method) {
 		return false
 	}
 	if !x.plainURL() {
@@ -32,7 +32,7 @@ func (x *exchange) plain(br *bufio.Reader) bool {
 	r.Method, r.RequestURI, r.URL, r.Host = h.method, h.target, &x.url, x.url.Host
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
 	r.Header = x.header
-	x.values = fillHeader(x.header, h.fields, x.values[:0])
+	x.values = fillHeader(x.header, h.fields, x.values)
 	delete(x.header, "Host")
 	if h.closes {
 		r.Close = namesClose(x.header["Connection"])
@@ -98,9 +98,14 @@ func isPlainAuthority(s string) bool {
 }
 
 // fillHeader makes a header of fields. The values stand one behind the other
-// in a slice with room for all of them, which it returns.
+// in a slice: that of the header before, if it has room for them. It returns
+// the slice.
 func fillHeader(header http.Header, fields []field, values []string) []string {
 	clear(header)
+	values = values[:0]
+	if cap(values) < len(fields) {
+		values = make([]string, 0, max(len(fields), 8))
+	}
 	for _, f := range fields {
 		name := textproto.CanonicalMIMEHeaderKey(f.name)
 		if before, ok := header[name]; ok {

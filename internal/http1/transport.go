@@ -68,7 +68,7 @@ func (t *Transport) Carry(r *http.Request, hint any) (*http.Response, error) {
 	addr := r.URL.Host
 	var side *originSide // nil: none, the request is not a server's
 	if serving, ok := r.Context().(*requestContext); ok {
-		side = serving.origin
+		side = serving.originSide()
 	}
 	for {
 		c := t.pool.get(addr, side)

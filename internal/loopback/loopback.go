@@ -2,6 +2,7 @@
 package loopback
 
 import (
+	"net"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -24,4 +25,15 @@ func Control(network, address string, c syscall.RawConn) error {
 		c.Control(unpace)
 	}
 	return nil
+}
+
+// ListenConfig is how to listen on an address: with [Control], and on a loopback
+// address without keep-alive probes. A peer on this machine cannot vanish: the
+// kernel ends its connections with it.
+func ListenConfig(addr netip.Addr) *net.ListenConfig {
+	lc := &net.ListenConfig{Control: Control}
+	if addr.Unmap().IsLoopback() {
+		lc.KeepAlive = -1
+	}
+	return lc
 }
