@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"sync"
 )
 
 // refusalBody is the JSON of a refused or failed plain-HTTP request.
@@ -79,11 +80,16 @@ var (
 	closeConn = []string{"close"}
 )
 
+// answerTexts are buffers for the content of answers.
+var answerTexts = sync.Pool{New: func() any { return new([]byte) }}
+
 // writeAnswer writes the body as JSON, or as text to a CONNECT, whose clients
 // print it as it comes.
 func writeAnswer(w http.ResponseWriter, status int, body refusalBody) {
 	header := w.Header()
-	var text []byte
+	buffer := answerTexts.Get().(*[]byte)
+	defer answerTexts.Put(buffer)
+	text := (*buffer)[:0]
 	if body.Protocol == ProtocolHTTPSConnect {
 		// Clients do not ask for a second tunnel on the connection, and one,
 		// Node.js, lets it keep its process alive.
@@ -95,8 +101,9 @@ func writeAnswer(w http.ResponseWriter, status int, body refusalBody) {
 		}
 	} else {
 		header["Content-Type"] = typeJSON
-		text = append(body.appendJSON(make([]byte, 0, 512)), '\n')
+		text = append(body.appendJSON(text), '\n')
 	}
+	*buffer = text
 	header["X-Content-Type-Options"] = noSniff
 	header["Content-Length"] = []string{strconv.Itoa(len(text))}
 	w.WriteHeader(status)
