@@ -1,0 +1,164 @@
+// What a request leaves behind for the next one, and what it must not.
+
+package http1
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// A context that somebody waits on ends with its request and is nobody else's;
+// one that nobody waits on may serve again, and is not over then.
+func TestContextOfEachRequest(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	var before, child context.Context
+	ended := make(chan struct{}, 1)
+	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.Context()
+		if ctx.Err() != nil {
+			t.Errorf("%s: the context has ended before its request", r.URL.Path)
+		}
+		if before != nil && (ctx == before || before.Err() == nil || child.Err() == nil) {
+			t.Errorf("%s: the context of the request before: %v, below it %v", r.URL.Path, before.Err(), child.Err())
+		}
+		before = nil
+		switch r.URL.Path {
+		case "/waits":
+			before = ctx
+			child = context.WithValue(ctx, key{}, 1)
+			context.AfterFunc(ctx, func() { ended <- struct{}{} })
+		case "/awaited":
+			<-ended
+		}
+	})
+	var b strings.Builder
+	for _, path := range []string{"/", "/", "/waits", "/awaited", "/", "/waits", "/awaited"} {
+		b.WriteString("GET http://x" + path + " HTTP/1.1\r\nHost: x\r\n\r\n")
+	}
+	if got := raw(t, addr, b.String()); strings.Count(got, "HTTP/1.1 200 ") != 7 {
+		t.Errorf("%q", got)
+	}
+}
+
+// Nothing of a request is found in the next one.
+func TestNothingOfTheRequestBefore(t *testing.T) {
+	t.Parallel()
+	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		content, _ := io.ReadAll(r.Body)
+		if r.URL.Path == "/first" {
+			w.Header().Set("X-First", "1")
+			r.Header.Set("X-Own", "1")
+			r.URL.Opaque, r.Close, r.Trailer, r.TransferEncoding = "x", false, http.Header{"A": nil}, []string{"chunked"}
+			return
+		}
+		if len(r.Header) != 0 || r.Close || r.URL.Opaque != "" || r.URL.RawQuery != "" || r.ContentLength != 0 ||
+			len(content) != 0 || r.Trailer != nil || r.TransferEncoding != nil {
+			t.Errorf("%v %v %q", r.URL, r.Header, content)
+		}
+	})
+	second := "GET http://x/second HTTP/1.1\r\nHost: x\r\n\r\n"
+	for _, first := range []string{
+		"GET http://x/first?q HTTP/1.1\r\nHost: x\r\nA: b\r\nA: c\r\n\r\n",
+		"POST http://x/first HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
+		"POST http://x/first HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: B\r\n\r\n1\r\na\r\n0\r\nB: c\r\n\r\n",
+	} {
+		got := raw(t, addr, first+second)
+		if _, after, _ := strings.Cut(got, "X-First"); strings.Count(got, "HTTP/1.1 200 ") != 2 || strings.Contains(after, "X-First") {
+			t.Errorf("%q", got)
+		}
+	}
+	// What the client asks for is done, whatever a handler makes of the request.
+	if got := raw(t, addr, "GET http://x/first HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"+second); strings.Count(got, "HTTP/1.1") != 1 || !strings.Contains(got, "Connection: close") {
+		t.Errorf("%q", got)
+	}
+}
+
+// An answer is that of its request, on whichever connection to the origin.
+func TestAnswersOfOneClient(t *testing.T) {
+	t.Parallel()
+	from := origin(t, echoPaths)
+	tr := transport(t)
+	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		out := r.Clone(r.Context())
+		out.URL.Host, out.RequestURI = from, ""
+		answer, err := tr.RoundTrip(out.WithContext(r.Context()))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer answer.Body.Close()
+		for name, values := range answer.Header {
+			w.Header()[name] = values
+		}
+		io.Copy(w, answer.Body)
+	})
+	var b strings.Builder
+	for _, path := range []string{"/a", "/bb", "/none", "/c", "/a"} {
+		b.WriteString("GET http://x" + path + " HTTP/1.1\r\nHost: x\r\n\r\n")
+	}
+	got := raw(t, addr, b.String())
+	var bodies []string
+	for part := range strings.SplitSeq(got, "HTTP/1.1 200 OK\r\n") {
+		if _, body, ok := strings.Cut(part, "\r\n\r\n"); ok {
+			bodies = append(bodies, body)
+		}
+	}
+	if strings.Join(bodies, "|") != "/a|/bb||/c|/a" {
+		t.Errorf("%q", got)
+	}
+	if n := tr.dials.Load(); n != 1 {
+		t.Errorf("%d connections for five requests in turn", n)
+	}
+}
+
+// The client leaves while the origin thinks: what waits for the origin ends.
+func TestClientLeavesTheOriginThinking(t *testing.T) {
+	t.Parallel()
+	began, closed, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	from := origin(t, func(_ int, c net.Conn, br *bufio.Reader) {
+		http.ReadRequest(br)
+		close(began)
+		br.Peek(1)
+		close(closed)
+	})
+	tr := transport(t)
+	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		r.URL.Host = from
+		_, err := tr.RoundTrip(r)
+		ended <- err
+	})
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(c, "GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-began
+	c.Close()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	<-closed
+}
+
+// echoPaths answers each request with its path, and /none without content.
+func echoPaths(_ int, c net.Conn, br *bufio.Reader) {
+	for {
+		r, err := http.ReadRequest(br)
+		if err != nil {
+			return
+		}
+		path, extra := r.URL.Path, "X-Path: "+r.URL.Path+"\r\n"
+		if path == "/none" {
+			path, extra = "", ""
+		}
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n%s", len(path), extra, path)
+	}
+}

@@ -1,0 +1,120 @@
+// The pool under many users at once.
+
+package http1
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// countedConn counts the connections that are open, and notices a second user.
+type countedConn struct {
+	net.Conn
+	open *atomic.Int64
+	used atomic.Bool
+}
+
+func (c *countedConn) Close() error {
+	c.open.Add(-1)
+	return nil
+}
+
+// Users take and put connections while others close, expire and drop them: no
+// connection has two users, none is lost, and the count is right at the end.
+func TestPoolUnderLoad(t *testing.T) {
+	t.Parallel()
+	const users, rounds, most = 8, 3000, 20
+	var open, dials atomic.Int64
+	tr := &Transport{MaxIdle: most, MaxIdlePerAddr: 12, IdleTimeout: time.Hour}
+	p := &tr.pool
+	var wg sync.WaitGroup
+	for user := range users {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(user), 3))
+			side := &originSide{}
+			var held []*upstream
+			for range rounds {
+				if len(held) > 0 && r.IntN(2) == 0 {
+					c := held[len(held)-1]
+					held = held[:len(held)-1]
+					c.Conn.(*countedConn).used.Store(false)
+					p.put(c, side)
+					continue
+				}
+				addr := fmt.Sprint(r.IntN(4))
+				c := p.get(addr, side)
+				if c == nil {
+					open.Add(1)
+					dials.Add(1)
+					c = &upstream{transport: tr, addr: addr, epoch: p.epoch(), Conn: &countedConn{open: &open}}
+				}
+				if c.addr != addr || c.Conn.(*countedConn).used.Swap(true) {
+					t.Errorf("a connection to %s for %s, or one in use", c.addr, addr)
+				}
+				held = append(held, c)
+				switch r.IntN(200) {
+				case 0:
+					p.closeAll()
+				case 1:
+					p.expire(0)
+				}
+			}
+			for _, c := range held {
+				c.Conn.(*countedConn).used.Store(false)
+				p.put(c, side)
+			}
+		})
+	}
+	wg.Wait()
+	inPool := 0
+	p.mu.Lock()
+	for _, l := range p.lines {
+		for c := range l.all {
+			inPool++
+			if c.epoch != p.epoch() {
+				t.Error("a connection from before a closeAll is kept")
+			}
+		}
+	}
+	p.mu.Unlock()
+	if n := open.Load(); n != int64(inPool) || p.idle.Load() != n || inPool > most {
+		t.Errorf("%d connections are open, %d in the pool, %d counted, and at most %d are to be kept", n, inPool, p.idle.Load(), most)
+	}
+	if n := dials.Load(); n > users*rounds/4 {
+		t.Errorf("%d dials: hardly anything was used again", n)
+	}
+	p.closeAll()
+	if open.Load() != 0 || p.idle.Load() != 0 {
+		t.Errorf("%d connections are open after closeAll, %d counted", open.Load(), p.idle.Load())
+	}
+}
+
+// Nothing stays in a line that is no longer in the pool.
+func TestPoolLineThatGoes(t *testing.T) {
+	t.Parallel()
+	tr := &Transport{}
+	var open atomic.Int64
+	conn := func() *upstream {
+		open.Add(1)
+		return &upstream{transport: tr, addr: "a", epoch: tr.pool.epoch(), Conn: &countedConn{open: &open}}
+	}
+	side := &originSide{}
+	tr.pool.put(conn(), side)
+	l := side.nearLine(&tr.pool, "a")
+	tr.pool.closeAll()
+	if l.keep(conn(), 8) || tr.pool.keepMore(l, conn(), 100) {
+		t.Error("it was kept in a line that is gone")
+	}
+	if l.take() != nil {
+		t.Error("and found there")
+	}
+	tr.pool.put(conn(), side) // which remembers the line
+	if tr.pool.get("a", nil) == nil {
+		t.Error("a connection that was put after closeAll is lost")
+	}
+}
