@@ -4,7 +4,8 @@
 //
 //	func TestOurProxy(t *testing.T) {
 //		networkproxytest.Run(t, func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
-//			proxy, err := ourBuilder().Config(c).Build() // what the program does, with the kit's configuration
+//			// What the program does, with the kit's configuration and names.
+//			proxy, err := ourBuilder().Config(c).Resolver(networkproxytest.Resolver{}).Build()
 //			if err != nil {
 //				t.Fatal(err)
 //			}
@@ -18,8 +19,8 @@
 //
 // Each promise is a sub-test of its name. The kit speaks in bytes of its own,
 // not through a client library, which would not send most of what it sends:
-// forwarding, CONNECT, SOCKS5 where the host turned it on, and a session's own
-// listener and token.
+// forwarding, CONNECT, SOCKS5 and its datagrams where the host left them on,
+// and a session's own listeners and token.
 //
 // No network is needed, and no root. What must be refused is refused before
 // anything is looked up or dialed, and what must arrive goes to listeners of
@@ -27,6 +28,10 @@
 // the corpus names: names below .invalid (RFC 2606), and a few public
 // addresses.
 //
-// What the kit cannot see from outside is left to the library's own tests:
-// what names resolve to, for one.
+// What names resolve to is tested where the host takes part: it sets the kit's
+// [Resolver] in Start.
+//
+// What the kit cannot see from outside is left to the library's own tests: a
+// name that resolves to another address the second time, for one, and Unix
+// sockets, which need macOS.
 package networkproxytest

@@ -27,7 +27,8 @@ import (
 // The host's own layers, managed limits and addresses must leave c what it
 // is: a Start that adds to its allowlist tests something else. A decider, if
 // Start sets one, must deny; RequireSession and AdminToken may be set; SOCKS5
-// is tested where c's EnableSOCKS5 is left on.
+// and UDP are tested where c's EnableSOCKS5 and EnableSOCKS5UDP are left on,
+// and what names resolve to where Start sets a [Resolver].
 type Start func(t testing.TB, c networkproxy.Config) *networkproxy.Handle
 
 // Run puts the promises of SECURITY.md that can be seen from outside to the
@@ -51,8 +52,12 @@ func promises() []promise {
 	for _, table := range Tables() {
 		list = append(list, promise{table.Promise, table.check})
 	}
+	for _, table := range namesTables() {
+		list = append(list, promise{table.Promise, table.checkNames})
+	}
 	return append(list,
 		promise{"what is allowed arrives", allowedArrives},
+		promise{"a relay of datagrams serves its client alone", relayServesItsClient},
 		promise{"every request is judged by itself, and cut as it says", framings},
 		promise{"the limited mode only reads", limitedOnlyReads},
 		promise{"what is for the proxy stays with the proxy", proxyFieldsStay},
@@ -71,6 +76,7 @@ type running struct {
 	t       testing.TB
 	session *networkproxy.Session
 	ways    []way
+	silent  map[string]bool // ways on which a datagram came to nothing that can be seen: one wait is enough
 }
 
 // run starts a proxy for as long as the test runs.
@@ -79,7 +85,7 @@ func run(t testing.TB, start Start, policy networkproxy.PolicyConfig, mode netwo
 	c := networkproxy.DefaultConfig()
 	c.Enabled = true
 	c.ProxyURL, c.AdminURL, c.SOCKSURL = "http://127.0.0.1:0", "http://127.0.0.1:0", "http://127.0.0.1:0"
-	c.EnableSOCKS5 = true
+	c.EnableSOCKS5, c.EnableSOCKS5UDP = true, true
 	c.Mode = mode
 	c.Policy = policy
 	h := start(t, c)
@@ -87,7 +93,7 @@ func run(t testing.TB, start Start, policy networkproxy.PolicyConfig, mode netwo
 		t.Fatal("Start has not started a proxy")
 	}
 	t.Cleanup(func() { h.Close() })
-	r := &running{Handle: h, t: t, session: openSession(t, h)}
+	r := &running{Handle: h, t: t, session: openSession(t, h), silent: make(map[string]bool)}
 	r.ways = waysOf(t, h, r.session)
 	return r
 }
@@ -115,8 +121,15 @@ func (r *running) newest(since time.Time) (networkproxy.BlockedRequest, bool) {
 func (r *running) refuses(w way, target string, want networkproxy.Reason) {
 	r.t.Helper()
 	since := time.Now()
-	a, _, ok := w.open(r.t, target)
-	if !ok {
+	a, c, ok := w.open(r.t, target)
+	if !ok || w.datagrams && want == networkproxy.ReasonInvalidTarget {
+		return // of what becomes of datagrams to no target, nothing is to be seen
+	}
+	if c != nil {
+		defer c.Close()
+	}
+	if w.datagrams && a.reached {
+		r.dropped(w, c, target, want)
 		return
 	}
 	b, recorded := r.newest(since)
@@ -136,6 +149,29 @@ func (r *running) refuses(w way, target string, want networkproxy.Reason) {
 	}
 }
 
+// dropped sends a datagram and checks that its target is refused.
+func (r *running) dropped(w way, c net.Conn, target string, want networkproxy.Reason) {
+	r.t.Helper()
+	if r.silent[w.name] {
+		return
+	}
+	since := time.Now()
+	send(c, "ping")
+	for time.Since(since) < patience {
+		switch b, recorded := r.newest(since); {
+		case !recorded:
+			<-time.After(time.Millisecond)
+		case b.Reason != want && !(want == networkproxy.ReasonNotAllowed && b.Source == networkproxy.SourceDecider):
+			r.t.Errorf("%s: %q: refused as %q, want %q", w.name, target, b.Reason, want)
+			return
+		default:
+			return
+		}
+	}
+	r.silent[w.name] = true
+	r.t.Errorf("%s: %q: no refusal was recorded, want %s", w.name, target, want)
+}
+
 // reasonIn is the reason that the JSON of a refusal gives.
 func reasonIn(body []byte) networkproxy.Reason {
 	var told struct{ Reason networkproxy.Reason }
@@ -147,7 +183,12 @@ func reasonIn(body []byte) networkproxy.Reason {
 
 func (table Table) check(t testing.TB, start Start) {
 	t.Helper()
-	r := run(t, start, table.Policy, networkproxy.ModeFull)
+	table.over(run(t, start, table.Policy, networkproxy.ModeFull))
+}
+
+// over sends the targets by every way.
+func (table Table) over(r *running) {
+	r.t.Helper()
 	for _, target := range table.Targets {
 		target = Expand(target, r.Handle)
 		if target == "" {
@@ -177,7 +218,7 @@ func allowedArrives(t testing.TB, start Start) {
 			}
 			continue
 		}
-		a, c, ok := w.open(t, echo(t).addr())
+		a, c, ok := w.open(t, w.echo(t))
 		if !ok || c == nil {
 			t.Errorf("%s: %s", w.name, a.text)
 			continue
@@ -383,9 +424,16 @@ func denyCuts(t testing.TB, start Start) {
 	open := make(map[string]net.Conn)
 	for _, w := range r.ways {
 		if !strings.HasPrefix(w.name, "HTTP") {
-			_, c, _ := w.open(t, target)
+			to := target
+			if w.datagrams {
+				to = w.echo(t)
+			}
+			_, c, _ := w.open(t, to)
 			if c == nil {
 				t.Fatalf("%s: no tunnel to begin with", w.name)
+			}
+			if w.datagrams && talks(c) != nil {
+				t.Errorf("%s: no flow to begin with", w.name)
 			}
 			open[w.name] = c
 		}
@@ -393,9 +441,16 @@ func denyCuts(t testing.TB, start Start) {
 	if err := r.DenyDomain("127.0.0.1"); err != nil {
 		t.Fatal(err)
 	}
-	for name, c := range open {
-		if err := cut(c); err != nil {
-			t.Errorf("%s: a tunnel to what is denied now: %v", name, err)
+	for _, w := range r.ways {
+		c := open[w.name]
+		switch {
+		case c == nil:
+		case w.datagrams:
+			r.dropped(w, c, "what is denied now", networkproxy.ReasonDenied)
+		default:
+			if err := cut(c); err != nil {
+				t.Errorf("%s: a tunnel to what is denied now: %v", w.name, err)
+			}
 		}
 	}
 	for _, w := range r.ways {

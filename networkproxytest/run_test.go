@@ -10,7 +10,7 @@ import (
 
 func start(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
 	t.Helper()
-	return startWith(t, networkproxy.NewBuilder().Config(c))
+	return startWith(t, networkproxy.NewBuilder().Config(c).Resolver(networkproxytest.Resolver{}))
 }
 
 func startWith(t testing.TB, b *networkproxy.Builder) *networkproxy.Handle {

@@ -29,6 +29,10 @@ const patience = 10 * time.Second
 type way struct {
 	name string
 
+	// datagrams says that the way carries datagrams: open is then as good as
+	// an answer of yes, and what becomes of one is in the record.
+	datagrams bool
+
 	// open sends target and returns what it was answered. conn is the way to
 	// the target where it was reached by a tunnel. ok is false for a target
 	// that cannot be said this way.
@@ -49,19 +53,31 @@ func waysOf(t testing.TB, h *networkproxy.Handle, s *networkproxy.Session) []way
 	t.Helper()
 	token := "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("session:"+s.Token()))
 	ways := []way{
-		{"HTTP by a session's token", forwardBy(h.HTTPAddr(), token)},
-		{"CONNECT by a session's token", connectBy(h.HTTPAddr(), token)},
-		{"HTTP at a session's listener", forwardBy(s.HTTPAddr())},
-		{"CONNECT at a session's listener", connectBy(s.HTTPAddr())},
+		{name: "HTTP by a session's token", open: forwardBy(h.HTTPAddr(), token)},
+		{name: "CONNECT by a session's token", open: connectBy(h.HTTPAddr(), token)},
+		{name: "HTTP at a session's listener", open: forwardBy(s.HTTPAddr())},
+		{name: "CONNECT at a session's listener", open: connectBy(s.HTTPAddr())},
+	}
+	if s.SOCKSAddr() != "" {
+		ways = append(ways, way{name: "SOCKS5 at a session's listener", open: socksBy(s.SOCKSAddr(), false)})
+		if relays(t, s.SOCKSAddr()) {
+			ways = append(ways, way{name: "UDP at a session's listener", open: datagramsBy(s.SOCKSAddr(), false), datagrams: true})
+		}
 	}
 	if requiresSession(t, h) {
 		return ways
 	}
-	ways = append(ways, way{"HTTP", forwardBy(h.HTTPAddr())}, way{"CONNECT", connectBy(h.HTTPAddr())})
-	if h.SOCKSAddr() != "" {
+	ways = append(ways, way{name: "HTTP", open: forwardBy(h.HTTPAddr())}, way{name: "CONNECT", open: connectBy(h.HTTPAddr())})
+	if h.SOCKSAddr() == "" {
+		return ways
+	}
+	ways = append(ways,
+		way{name: "SOCKS5 by name", open: socksBy(h.SOCKSAddr(), false)},
+		way{name: "SOCKS5 by address", open: socksBy(h.SOCKSAddr(), true)})
+	if relays(t, h.SOCKSAddr()) {
 		ways = append(ways,
-			way{"SOCKS5 by name", socksBy(h.SOCKSAddr(), false)},
-			way{"SOCKS5 by address", socksBy(h.SOCKSAddr(), true)})
+			way{name: "UDP by name", open: datagramsBy(h.SOCKSAddr(), false), datagrams: true},
+			way{name: "UDP by address", open: datagramsBy(h.SOCKSAddr(), true), datagrams: true})
 	}
 	return ways
 }
@@ -127,31 +143,49 @@ func socksBy(addr string, asAddress bool) func(testing.TB, string) (answer, net.
 			return answer{}, nil, false
 		}
 		c := dial(t, addr)
-		send(c, "\x05\x01\x00")
-		reply := make([]byte, 2)
-		if _, err := io.ReadFull(c, reply); err != nil || reply[1] != 0 {
+		code, _, err := socksRequest(c, connectCommand, destination)
+		if err != nil {
 			c.Close()
-			return answer{text: fmt.Sprintf("the method % x, %v", reply, err)}, nil, true
+			return answer{text: err.Error()}, nil, true
 		}
-		send(c, "\x05\x01\x00"+string(destination))
-		reply = make([]byte, 4)
-		if _, err := io.ReadFull(c, reply); err != nil {
-			c.Close()
-			return answer{text: "no reply: " + err.Error()}, nil, true
-		}
-		a := answer{text: fmt.Sprintf("reply %d", reply[1]), reached: reply[1] == 0}
+		a := answer{text: fmt.Sprintf("reply %d", code), reached: code == 0}
 		if !a.reached {
-			a.malformed = reply[1] == 2 // as a refusal; the record tells them apart
+			a.malformed = code == 2 // as a refusal; the record tells them apart
 			c.Close()
 			return a, nil, true
 		}
-		rest := 4 + 2
-		if reply[3] == 4 {
-			rest = 16 + 2
-		}
-		io.ReadFull(c, make([]byte, rest))
 		return a, c, true
 	}
+}
+
+// Commands of RFC 1928 section 4.
+const (
+	connectCommand   = 1
+	associateCommand = 3
+)
+
+// socksRequest makes a request, without credentials, and returns the reply and
+// the address in it.
+func socksRequest(c net.Conn, command byte, destination []byte) (code byte, bound netip.AddrPort, err error) {
+	send(c, "\x05\x01\x00")
+	reply := make([]byte, 2)
+	if _, err := io.ReadFull(c, reply); err != nil || reply[1] != 0 {
+		return 0, bound, fmt.Errorf("the method % x, %v", reply, err)
+	}
+	send(c, string([]byte{5, command, 0})+string(destination))
+	reply = make([]byte, 4)
+	if _, err := io.ReadFull(c, reply); err != nil {
+		return 0, bound, fmt.Errorf("no reply: %w", err)
+	}
+	address := make([]byte, 4+2)
+	if reply[3] == 4 {
+		address = make([]byte, 16+2)
+	}
+	if _, err := io.ReadFull(c, address); err != nil {
+		return 0, bound, fmt.Errorf("half a reply: %w", err)
+	}
+	ip, _ := netip.AddrFromSlice(address[:len(address)-2])
+	return reply[1], netip.AddrPortFrom(ip, binary.BigEndian.Uint16(address[len(address)-2:])), nil
 }
 
 // socksDestination is the type, address and port of a target (RFC 1928

@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"example.com/networkproxy"
@@ -33,6 +35,12 @@ func TestKitFailsWhatIsWeak(t *testing.T) {
 			c.DangerouslyAllowNonLoopbackProxy = true
 			c.ProxyURL = "http://0.0.0.0:0"
 		}),
+		"a name that leads to a local network is refused, whatever else it leads to": forgetful(),
+		"a name that leads to a denied address is refused":                           forgetful(),
+		"a name that leads to the proxy is refused":                                  forgetful(),
+		"a relay of datagrams serves its client alone": func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
+			return build(t, c, networkproxy.NewBuilder().SOCKSListener(anyonesRelay(t)))
+		},
 		"a web page cannot drive the admin API": func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
 			return build(t, c, networkproxy.NewBuilder().AdminListener(yes(t)))
 		},
@@ -70,11 +78,13 @@ func TestKitTellsWhatFailed(t *testing.T) {
 	}
 }
 
-// weakened starts a proxy whose configuration is not the kit's.
+// weakened starts a proxy whose configuration is not the kit's. It carries no
+// datagrams: the kit waits long for what it does not see.
 func weakened(change func(*networkproxy.Config, *networkproxy.Builder)) Start {
 	return func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
 		t.Helper()
 		b := networkproxy.NewBuilder()
+		c.EnableSOCKS5UDP = false
 		change(&c, b)
 		return build(t, c, b)
 	}
@@ -93,6 +103,28 @@ func build(t testing.TB, c networkproxy.Config, b *networkproxy.Builder) *networ
 	return h
 }
 
+// TestKitWithoutNamesAndDatagrams: what a host leaves out is not tested, and
+// no failure.
+func TestKitWithoutNamesAndDatagrams(t *testing.T) {
+	t.Parallel()
+	Run(t, weakened(func(_ *networkproxy.Config, b *networkproxy.Builder) { b.Resolver(nobody{}) }))
+}
+
+// forgetful starts a proxy that finds none of the names that lead astray, and
+// so refuses none of them.
+func forgetful() Start {
+	return weakened(func(_ *networkproxy.Config, b *networkproxy.Builder) { b.Resolver(publicOnly{}) })
+}
+
+type publicOnly struct{ networkproxy.Resolver }
+
+func (publicOnly) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	if !strings.HasPrefix(host, "public.") {
+		return nil, fmt.Errorf("no such host")
+	}
+	return Resolver{}.LookupNetIP(ctx, network, host)
+}
+
 // nobody knows no name.
 type nobody struct{ networkproxy.Resolver }
 
@@ -104,6 +136,7 @@ func (nobody) LookupNetIP(context.Context, string, string) ([]netip.Addr, error)
 // everybody believe that they got through.
 func saysYes(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
 	t.Helper()
+	c.EnableSOCKS5UDP = false
 	return build(t, c, networkproxy.NewBuilder().HTTPListener(yes(t)))
 }
 
@@ -129,6 +162,65 @@ func yes(t testing.TB) net.Listener {
 			}
 			fmt.Fprint(c, "HTTP/1.1 200 OK\r\n\r\n")
 		}
+	})
+	return elsewhere{l, s.l.Addr()}
+}
+
+// anyonesRelay is a SOCKS5 listener that relays datagrams for whoever sends it
+// some, and for ever.
+func anyonesRelay(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	loopback := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}
+	near, err := net.ListenUDP("udp4", loopback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := net.ListenUDP("udp4", loopback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		near.Close()
+		far.Close()
+	})
+	var client atomic.Pointer[netip.AddrPort]
+	go func() {
+		b := make([]byte, 1<<10)
+		for {
+			n, from, err := near.ReadFromUDPAddrPort(b)
+			if err != nil {
+				return
+			}
+			client.Store(&from)
+			header := 4 + 4 // type 1, an address
+			if b[3] == 3 {
+				header = 4 + 1 + int(b[4])
+			}
+			port := uint16(b[header])<<8 | uint16(b[header+1])
+			far.WriteToUDPAddrPort(b[header+2:n], netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port))
+		}
+	}()
+	go func() {
+		b := make([]byte, 1<<10)
+		for {
+			n, _, err := far.ReadFromUDPAddrPort(b)
+			if err != nil {
+				return
+			}
+			near.WriteToUDPAddrPort(append(make([]byte, 3, 1<<10), append([]byte{1, 127, 0, 0, 1, 0, 0}, b[:n]...)...), *client.Load())
+		}
+	}()
+	port := near.LocalAddr().(*net.UDPAddr).Port
+	s := serve(t, func(c net.Conn) {
+		io.ReadFull(c, make([]byte, 3))
+		c.Write([]byte{5, 0})
+		io.ReadFull(c, make([]byte, 4+4+2))
+		c.Write([]byte{5, 0, 0, 1, 127, 0, 0, 1, byte(port >> 8), byte(port)})
+		io.Copy(io.Discard, c)
 	})
 	return elsewhere{l, s.l.Addr()}
 }

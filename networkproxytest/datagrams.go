@@ -1,0 +1,197 @@
+// Datagrams: UDP ASSOCIATE (RFC 1928 section 7).
+
+package networkproxytest
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+)
+
+// anywhere is the address of a client that does not say where it sends from.
+var anywhere = []byte{1, 0, 0, 0, 0, 0, 0}
+
+// relays reports whether a SOCKS5 listener relays datagrams. One that refuses
+// for now does.
+func relays(t testing.TB, addr string) bool {
+	t.Helper()
+	c := dial(t, addr)
+	defer c.Close()
+	code, _, err := socksRequest(c, associateCommand, anywhere)
+	return err == nil && code != 7
+}
+
+// datagramsBy opens an association for one target, which it spells as a name,
+// or as an address if it is one.
+func datagramsBy(addr string, asAddress bool) func(testing.TB, string) (answer, net.Conn, bool) {
+	return func(t testing.TB, target string) (answer, net.Conn, bool) {
+		t.Helper()
+		destination, ok := socksDestination(target, asAddress)
+		if !ok {
+			return answer{}, nil, false
+		}
+		control := dial(t, addr)
+		code, relay, err := socksRequest(control, associateCommand, anywhere)
+		if err != nil || code != 0 {
+			control.Close()
+			return answer{text: "no association"}, nil, true
+		}
+		conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(relay))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(patience))
+		t.Cleanup(func() { conn.Close() })
+		header := append([]byte{0, 0, 0}, destination...)
+		return answer{reached: true, text: "an association"}, &datagrams{conn, control, relay, header}, true
+	}
+}
+
+// datagrams exchanges datagrams with one target, by a relay.
+type datagrams struct {
+	*net.UDPConn
+	control net.Conn
+	relay   netip.AddrPort
+	header  []byte
+}
+
+func (d *datagrams) Write(b []byte) (int, error) {
+	n, err := d.UDPConn.Write(append(d.header[:len(d.header):len(d.header)], b...))
+	return max(0, n-len(d.header)), err
+}
+
+func (d *datagrams) Read(b []byte) (int, error) {
+	whole := make([]byte, 64<<10)
+	n, err := d.UDPConn.Read(whole)
+	if err != nil {
+		return 0, err
+	}
+	header := 4 + 4 + 2
+	if n > 3 && whole[3] == 4 {
+		header = 4 + 16 + 2
+	}
+	if n < header || whole[2] != 0 {
+		return 0, errors.New("a datagram without its header")
+	}
+	return copy(b, whole[header:n]), nil
+}
+
+func (d *datagrams) Close() error {
+	d.control.Close()
+	return d.UDPConn.Close()
+}
+
+// echo is the address of a server that sends back what it gets by a way.
+func (w way) echo(t testing.TB) string {
+	t.Helper()
+	if !w.datagrams {
+		return echo(t).addr()
+	}
+	addr, _ := echoDatagrams(t)
+	return addr
+}
+
+// echoDatagrams sends back what it gets, and writes it down.
+func echoDatagrams(t testing.TB) (addr string, got <-chan string) {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen, ended := make(chan string, 64), make(chan struct{})
+	go func() {
+		defer close(ended)
+		b := make([]byte, 64<<10)
+		for {
+			n, from, err := conn.ReadFromUDPAddrPort(b)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err != nil {
+				continue // of what was sent before
+			}
+			select {
+			case seen <- string(b[:n]):
+			default:
+			}
+			conn.WriteToUDPAddrPort(b[:n], from)
+		}
+	}()
+	t.Cleanup(func() {
+		conn.Close()
+		<-ended
+	})
+	return conn.LocalAddr().String(), seen
+}
+
+func relayServesItsClient(t testing.TB, start Start) {
+	t.Helper()
+	r := run(t, start, only("127.0.0.1"), networkproxy.ModeFull)
+	tested := false
+	for _, w := range r.ways {
+		if !w.datagrams {
+			continue
+		}
+		tested = true
+		target, got := echoDatagrams(t)
+		_, conn, _ := w.open(t, target)
+		d, ok := conn.(*datagrams)
+		if !ok {
+			t.Errorf("%s: no association", w.name)
+			continue
+		}
+		send(d, "first")
+		if n, err := d.Read(make([]byte, 100)); err != nil || n != len("first") {
+			t.Errorf("%s: %d bytes came back, %v", w.name, n, err)
+			continue
+		}
+		// A fragment, another client, and then the client again: the relay
+		// takes them in this order.
+		fragment := append([]byte(nil), d.header...)
+		fragment[2] = 1
+		d.UDPConn.Write(append(fragment, "fragment"...))
+		other, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(d.relay))
+		if err != nil {
+			t.Fatal(err)
+		}
+		other.Write(append(d.header[:len(d.header):len(d.header)], "another's"...))
+		other.Close()
+		send(d, "second")
+		if _, err := d.Read(make([]byte, 100)); err != nil {
+			t.Errorf("%s: behind a fragment and another's datagram nothing comes back: %v", w.name, err)
+			continue
+		}
+		if first, second := <-got, <-got; first != "first" || second != "second" {
+			t.Errorf("%s: the target got %q and %q, want those of the client alone", w.name, first, second)
+			continue
+		}
+		d.control.Close()
+		if err := gone(d); err != nil {
+			t.Errorf("%s: %v", w.name, err)
+		}
+	}
+	if !tested {
+		t.Log("UDP is off, and not tested")
+	}
+}
+
+// gone checks that the relay of an association has ended with its connection.
+func gone(d *datagrams) error {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-time.After(time.Millisecond) {
+		send(d, "late")
+		d.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if _, err := d.Read(make([]byte, 100)); err != nil && !isTimeout(err) {
+			return nil // the port is closed
+		}
+	}
+	return errors.New("the relay outlives the connection that asked for it")
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
+}

@@ -1,0 +1,148 @@
+// What names resolve to: answers that lead to where nobody may go.
+
+package networkproxytest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+)
+
+// Resolver answers for the names that the kit makes up, below names.invalid,
+// and knows no other. A Start that hands it to [networkproxy.Builder.Resolver]
+// has what names resolve to tested, too. The zero value is ready; safe for
+// concurrent use.
+type Resolver struct{}
+
+// LookupNetIP is that of [networkproxy.Resolver].
+func (Resolver) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	label, _, ours := strings.Cut(host, zone)
+	list, known := answers()[label]
+	if !ours || !known {
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	var addrs []netip.Addr
+	for _, text := range list {
+		addrs = append(addrs, netip.MustParseAddr(text))
+	}
+	return addrs, nil
+}
+
+// zone is what the names end with.
+const zone = ".names.invalid"
+
+// answers are the addresses of each name.
+func answers() map[string][]string {
+	return map[string][]string{
+		"public": {"93.184.216.34"},
+
+		"local-loopback":    {"127.0.0.1"},
+		"local-loopback-2":  {"127.1.2.3"},
+		"local-unspecified": {"0.0.0.0"},
+		"local-private":     {"10.0.0.1"},
+		"local-private-2":   {"192.168.1.1"},
+		"local-metadata":    {"169.254.169.254"},
+		"local-shared":      {"100.64.0.1"},
+		"local-multicast":   {"224.0.0.1"},
+		"local-v6":          {"::1"},
+		"local-v6-ula":      {"fd00:ec2::254"},
+		"local-v6-link":     {"fe80::1"},
+		"local-mapped":      {"::ffff:127.0.0.1"},
+		"local-compatible":  {"::127.0.0.1"},
+		"local-nat64":       {"64:ff9b::7f00:1"},
+		"local-6to4":        {"2002:7f00:1::"},
+		"local-last":        {"93.184.216.34", "2606:4700::1111", "127.0.0.1"},
+		"local-first":       {"10.0.0.1", "93.184.216.34"},
+		"local-v6-last":     {"93.184.216.34", "fd00::1"},
+
+		"denied":        {"8.8.4.4"},
+		"denied-last":   {"93.184.216.34", "8.8.4.4"},
+		"denied-mapped": {"::ffff:8.8.4.4"},
+		"denied-nat64":  {"64:ff9b::808:404"},
+		"denied-v6":     {"2001:4860::1"},
+
+		"self":             {"127.0.0.1"},
+		"self-other":       {"127.0.0.2"},
+		"self-unspecified": {"0.0.0.0"},
+		"self-v6":          {"::1"},
+		"self-mapped":      {"::ffff:127.0.0.1"},
+		"self-last":        {"93.184.216.34", "127.0.0.1"},
+	}
+}
+
+// namesTables are tables of names that are allowed, and lead to where they may
+// not.
+func namesTables() []Table {
+	allowed := networkproxy.PolicyConfig{AllowedDomains: []string{"*"}}
+	denied := allowed
+	denied.DeniedDomains = []string{"8.8.4.0/24", "2001:4860::/32"}
+	local := allowed
+	local.AllowLocalBinding = true
+	var own []string
+	for _, port := range []string{"{http}", "{admin}", "{socks}"} {
+		own = append(own, named("self", port)...)
+	}
+	return []Table{
+		{
+			Promise: "a name that leads to a local network is refused, whatever else it leads to",
+			Policy:  allowed,
+			Reason:  networkproxy.ReasonNotAllowedLocal,
+			Targets: named("local", "80"),
+		},
+		{
+			Promise: "a name that leads to a denied address is refused",
+			Policy:  denied,
+			Reason:  networkproxy.ReasonDenied,
+			Targets: named("denied", "443"),
+		},
+		{
+			Promise: "a name that leads to the proxy is refused",
+			Policy:  local,
+			Reason:  networkproxy.ReasonNotAllowedLocal,
+			Targets: own,
+		},
+	}
+}
+
+// named are the names of one kind, at a port.
+func named(kind, port string) []string {
+	var targets []string
+	for label := range answers() {
+		if strings.HasPrefix(label, kind) {
+			targets = append(targets, label+zone+":"+port)
+		}
+	}
+	return targets
+}
+
+// checkNames is check where the proxy looks names up by the kit's Resolver.
+func (table Table) checkNames(t testing.TB, start Start) {
+	t.Helper()
+	r := run(t, start, table.Policy, networkproxy.ModeFull)
+	if err := r.asksUs(); err != nil {
+		t.Logf("not tested: %v", err)
+		return
+	}
+	table.over(r)
+}
+
+// asksUs reports, with an error, a proxy that does not look names up by the
+// kit's Resolver.
+func (r *running) asksUs() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	x, err := r.ExplainURL(ctx, "http://public"+zone+"/", "", true)
+	if err == nil && !x.Allowed {
+		err = fmt.Errorf("public%s: %s", zone, x.Message)
+	}
+	if err != nil {
+		return fmt.Errorf("the proxy does not use networkproxytest.Resolver (%w)", err)
+	}
+	return nil
+}
