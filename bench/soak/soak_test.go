@@ -46,6 +46,7 @@ type soak struct {
 	quiet sync.RWMutex
 
 	web, echo, rst string // ports of the origins
+	echoUDP        uint16
 	shared         *http.Client
 
 	flip   atomic.Bool // what the next reload says
@@ -66,6 +67,7 @@ var actions = []action{
 	{"refused", 400, (*soak).refused},
 	{"connect", 80, (*soak).connect},
 	{"socks", 60, (*soak).socks},
+	{"datagrams", 60, (*soak).datagrams},
 	{"upload", 30, (*soak).upload},
 	{"question", 30, (*soak).question},
 	{"malformed", 20, (*soak).malformed},
@@ -75,6 +77,7 @@ var actions = []action{
 	{"reset by the client, mid-body", 10, (*soak).clientResets},
 	{"reset of a tunnel", 10, (*soak).tunnelReset},
 	{"half-closed tunnel", 10, (*soak).halfClosed},
+	{"association that its client leaves", 10, (*soak).leavesAssociation},
 	{"client that never reads", 10, (*soak).neverReads},
 	{"client that leaves early", 10, (*soak).leavesEarly},
 	{"session", 10, (*soak).session},
@@ -111,6 +114,7 @@ func newSoak(t *testing.T) *soak {
 	t.Cleanup(func() { web.Close() })
 	s.web = port(l.Addr())
 	s.echo, s.rst = port(testnet.Echo(t).Addr()), port(testnet.RST(t).Addr())
+	s.echoUDP = testnet.EchoUDP(t, "127.0.0.1").Port()
 
 	proxy, err := networkproxy.NewBuilder().
 		ConfigSource(func(context.Context) (networkproxy.Config, error) { return s.config(), nil }).
@@ -132,7 +136,7 @@ func newSoak(t *testing.T) *soak {
 // config changes with every reload: a deny comes and goes.
 func (s *soak) config() networkproxy.Config {
 	c := networkproxy.DefaultConfig()
-	c.Enabled, c.EnableSOCKS5 = true, true
+	c.Enabled, c.EnableSOCKS5, c.EnableSOCKS5UDP = true, true, true
 	c.ProxyURL, c.AdminURL, c.SOCKSURL = "http://127.0.0.1:0", "http://127.0.0.1:0", "http://127.0.0.1:0"
 	c.Policy.AllowLocalBinding = true
 	c.Policy.AllowedDomains = []string{"*.allowed.test"}
@@ -415,6 +419,103 @@ func (s *soak) socks() error {
 		return fmt.Errorf("SOCKS: % x, %v", b, err)
 	}
 	return talk(c)
+}
+
+// association is a client's way to send datagrams (RFC 1928 section 7).
+type association struct {
+	control *net.TCPConn
+	*net.UDPConn
+}
+
+func (s *soak) associate() (*association, error) {
+	c, err := raw(s.proxy.SOCKSAddr(), "\x05\x01\x00\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00")
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, 2+10)
+	if _, err := io.ReadFull(c, b); err != nil || b[3] != 0 {
+		c.Close()
+		return nil, fmt.Errorf("UDP ASSOCIATE: % x, %v", b, err)
+	}
+	u, err := net.DialUDP("udp", nil, &net.UDPAddr{IP: b[6:10], Port: int(b[10])<<8 | int(b[11])})
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return &association{c, u}, nil
+}
+
+func (a *association) Close() error {
+	a.control.Close()
+	return a.UDPConn.Close()
+}
+
+// send sends a datagram for a target.
+func (a *association) send(host string, port uint16, data string) {
+	a.Write([]byte("\x00\x00\x00\x03" + string(rune(len(host))) + host + string([]byte{byte(port >> 8), byte(port)}) + data))
+}
+
+// datagrams sends some to what is denied, or may be at the moment, and then
+// some to what is allowed: those alone come back. One that the system loses is
+// sent again.
+func (s *soak) datagrams() error {
+	a, err := s.associate()
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	a.send("denied.allowed.test", s.echoUDP, "denied")
+	a.send("nowhere.allowed.test", s.echoUDP, "no name")
+	if rand.IntN(5) == 0 {
+		a.send(fmt.Sprintf("q%d.asked.test", rand.IntN(200)), s.echoUDP, "perhaps")
+		a.send("flip.allowed.test", s.echoUDP, "perhaps")
+	}
+	b := make([]byte, 1000)
+	for i := range 3 {
+		want := fmt.Sprint("allowed ", i)
+		for try := 0; ; try++ {
+			a.send(fmt.Sprintf("h%d.allowed.test", i), s.echoUDP, want)
+			got, err := a.awaits(b, want)
+			if err == nil {
+				break
+			}
+			if got != "" || try == 4 {
+				return fmt.Errorf("datagram %d: got %q, %w", i, got, err)
+			}
+		}
+	}
+	return nil
+}
+
+// awaits reads until a datagram has come back, for a second at most. Others
+// may come before it: what was perhaps allowed, and what was sent twice.
+func (a *association) awaits(b []byte, want string) (odd string, err error) {
+	a.SetReadDeadline(time.Now().Add(time.Second))
+	for {
+		n, err := a.Read(b)
+		if err != nil {
+			return "", err
+		}
+		switch data := string(b[min(n, 10):n]); {
+		case data == want:
+			return "", nil
+		case data != "perhaps" && !strings.HasPrefix(data, "allowed "):
+			return data, errors.New("it must not come back")
+		}
+	}
+}
+
+// leavesAssociation goes away while its datagrams are under way.
+func (s *soak) leavesAssociation() error {
+	a, err := s.associate()
+	if err != nil {
+		return err
+	}
+	for i := range 20 {
+		a.send(fmt.Sprintf("h%d.allowed.test", i), s.echoUDP, "late")
+	}
+	a.control.SetLinger(0)
+	return a.Close()
 }
 
 func (s *soak) tunnelReset() error {
