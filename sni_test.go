@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math/big"
@@ -49,6 +50,23 @@ func helloFor(t testing.TB, name string) string {
 	}
 	hello := clientHello(t, &tls.Config{ServerName: standIn})
 	return strings.Replace(hello, standIn, name, 1)
+}
+
+// withExtension is a hello with one more extension (RFC 8446 section 4.2), which
+// crypto/tls would not send.
+func withExtension(hello string, kind uint16, data string) string {
+	b := []byte(hello)
+	at := 5 + 4 + 2 + 32                           // the record's header, the message's, version and random
+	at += 1 + int(b[at])                           // session
+	at += 2 + int(binary.BigEndian.Uint16(b[at:])) // cipher suites
+	at += 1 + int(b[at])                           // compression
+	added := 4 + len(data)
+	for _, length := range []int{3, 5 + 2, at} { // of the record, the message (the lower two bytes of three), the extensions
+		binary.BigEndian.PutUint16(b[length:], binary.BigEndian.Uint16(b[length:])+uint16(added))
+	}
+	b = binary.BigEndian.AppendUint16(b, kind)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(data)))
+	return string(b) + data
 }
 
 // records is a hello in records of n bytes.
@@ -106,7 +124,8 @@ func TestServerName(t *testing.T) {
 	hello := helloFor(t, name)
 	evil := helloFor(t, "evil.example")
 	warning := "\x15\x03\x01\x00\x02\x01\x5a"
-	grease := clientHello(t, &tls.Config{ServerName: name, NextProtos: []string{"\x0a\x0a", "h2"}})
+	const ech, grease = 0xfe0d, 0x1a1a // RFC 9849, RFC 8701
+	inner := strings.Repeat("x", 200)  // which nobody here can read
 	tests := []struct {
 		name     string
 		target   string
@@ -120,7 +139,8 @@ func TestServerName(t *testing.T) {
 		{"in upper case", name, 443, helloFor(t, "ALLOWED.Example"), "", ""},
 		{"with a trailing dot", name, 443, helloFor(t, "allowed.example."), "", ""},
 		{"in records of one byte", name, 443, records(hello, 1), "", ""},
-		{"with GREASE", name, 443, grease, "", ""},
+		{"with GREASE", name, 443, withExtension(hello, grease, ""), "", ""},
+		{"with ECH, by its outer name", name, 443, withExtension(hello, ech, inner), "", ""},
 		{"to an address, without a name", ip, 443, helloFor(t, ""), "", ""},
 		{"to an address, with the address", ip, 443, helloFor(t, ip), "", ""},
 		{"a second hello", name, 443, hello + ccs + hello, "", ""},
@@ -129,6 +149,8 @@ func TestServerName(t *testing.T) {
 		{"another name", name, 443, evil, "evil.example", `names the server "evil.example"`},
 		{"another name, on another port", name, 8443, evil, "evil.example", `names the server "evil.example"`},
 		{"another name, in records of one byte", name, 443, records(evil, 1), "evil.example", `names the server "evil.example"`},
+		{"another name outside of ECH", name, 443, withExtension(evil, ech, inner), "evil.example", `names the server "evil.example"`},
+		{"no name outside of ECH", name, 443, withExtension(helloFor(t, ""), ech, inner), "", "names no server"},
 		{"a name below it", name, 443, helloFor(t, "x.allowed.example"), "x.allowed.example", "names the server"},
 		{"the address of the name", name, 443, helloFor(t, ip), ip, "names the server"},
 		{"no name", name, 443, helloFor(t, ""), "", "names no server"},

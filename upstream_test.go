@@ -418,7 +418,7 @@ func TestUpstreamIsOffByDefault(t *testing.T) {
 	c := newCorporate(t, nil)
 	c.Start()
 	l := start(t, allow("origin.example"), func(b *networkproxy.Builder) {
-		b.UpstreamEnviron([]string{"ALL_PROXY=" + corporateName + ":3128", "HTTP_PROXY=http://" + corporateName + ":3128", "HTTPS_PROXY=socks5://nonsense"})
+		b.UpstreamEnviron([]string{"ALL_PROXY=" + corporateName + ":3128"})
 	})
 	l.behind(c)
 	origin := testnet.Echo(t)
@@ -470,6 +470,20 @@ func TestUpstreamChangesNoVerdict(t *testing.T) {
 		}
 	}
 	if got := c.requests(); len(got) != 0 {
+		t.Fatalf("the upstream proxy saw %q", got)
+	}
+
+	// The proxy itself is none of the addresses that may be reached through it,
+	// not even spelled so that the way would not be the direct one.
+	open := allow("*", "64:ff9b::/96")
+	open.Policy.AllowLocalBinding = true
+	other := newCorporate(t, nil)
+	self := startBehind(t, other, open)
+	_, port, _ := net.SplitHostPort(self.AdminAddr())
+	if got := self.get("http://[64:ff9b::7f00:1]:" + port + "/health"); got.status != 403 || !strings.Contains(got.body, "not_allowed_local") {
+		t.Errorf("the proxy itself: %d %s", got.status, got.body)
+	}
+	if got := other.requests(); len(got) != 0 {
 		t.Fatalf("the upstream proxy saw %q", got)
 	}
 
