@@ -1,11 +1,10 @@
 package main
 
 import (
-	"context"
-	"io"
-	"os"
 	"regexp"
 	"testing"
+
+	"example.com/networkproxy/internal/testnet"
 )
 
 // TestRun runs the example and compares what it prints, but for the ports.
@@ -20,32 +19,7 @@ refused:
   elsewhere\.example:80 \(not_allowed\)
   10\.0\.0\.1:80 \(not_allowed_local\)
 $`
-	if got := printed(t, run); !regexp.MustCompile(want).MatchString(got) {
+	if got := testnet.Printed(t, run); !regexp.MustCompile(want).MatchString(got) {
 		t.Errorf("it prints\n%s", got)
 	}
-}
-
-// printed runs a program's body and returns what it prints. Not for parallel
-// tests: it takes the process's standard output.
-func printed(t *testing.T, run func(context.Context) error) string {
-	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	text := make(chan string)
-	go func() {
-		b, _ := io.ReadAll(r)
-		text <- string(b)
-	}()
-	stdout := os.Stdout
-	os.Stdout = w
-	err = run(t.Context())
-	os.Stdout = stdout
-	w.Close()
-	if err != nil {
-		t.Error(err)
-	}
-	return <-text
 }
