@@ -37,7 +37,7 @@ type enforcer struct {
 
 func newEnforcer(s *settings) *enforcer {
 	grants := newGrants()
-	return &enforcer{
+	e := &enforcer{
 		asking: asking{
 			decider: s.decider, timeout: s.deciderTimeout, limit: s.limits.Questions,
 			grants: grants, log: s.log,
@@ -55,6 +55,8 @@ func newEnforcer(s *settings) *enforcer {
 		log:       s.log,
 		observed:  s.observed(),
 	}
+	e.sockets.own = &e.own
+	return e
 }
 
 // decide applies every check that can be made before the name is looked up.

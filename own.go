@@ -4,10 +4,10 @@
 package networkproxy
 
 import (
-	"maps"
+	"io/fs"
 	"net"
 	"net/netip"
-	"slices"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -22,7 +22,13 @@ type ownListeners struct {
 
 	mu    sync.Mutex
 	count map[uint16]int // two listeners may share a port on different addresses
-	paths map[string]int // of unix sockets
+	paths map[string]ownSocket
+}
+
+// ownSocket is a unix socket that the proxy listens on.
+type ownSocket struct {
+	listeners int
+	file      fs.FileInfo // by which it is known under other names; nil: it has none
 }
 
 func (o *ownListeners) add(addr net.Addr) {
@@ -64,17 +70,23 @@ func (o *ownListeners) addPath(path string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.paths == nil {
-		o.paths = make(map[string]int)
+		o.paths = make(map[string]ownSocket)
 	}
-	o.paths[path]++
+	socket := o.paths[path]
+	socket.listeners++
+	socket.file, _ = os.Stat(path)
+	o.paths[path] = socket
 }
 
 func (o *ownListeners) removePath(path string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.paths[path]--; o.paths[path] <= 0 {
+	socket := o.paths[path]
+	if socket.listeners--; socket.listeners <= 0 {
 		delete(o.paths, path)
+		return
 	}
+	o.paths[path] = socket
 }
 
 // coversSocket reports whether a path, as it was asked for or where it leads,
@@ -83,12 +95,30 @@ func (o *ownListeners) coversSocket(s socketPath) bool {
 	if o == nil {
 		return false
 	}
+	if file, err := os.Stat(s.real); err == nil && o.coversFile(file) {
+		return true
+	}
 	o.mu.Lock()
-	own := slices.Collect(maps.Keys(o.paths))
-	o.mu.Unlock()
-	return slices.ContainsFunc(own, func(path string) bool {
-		return path == s.asked || path == s.real || s.real != "" && resolveSocket(path).real == s.real
-	})
+	defer o.mu.Unlock()
+	_, asked := o.paths[s.asked]
+	_, real := o.paths[s.real]
+	return asked || real
+}
+
+// coversFile reports whether a file is a unix socket of ours, whatever it is
+// called: it may have been renamed, or have a second name.
+func (o *ownListeners) coversFile(file fs.FileInfo) bool {
+	if o == nil {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, socket := range o.paths {
+		if os.SameFile(socket.file, file) {
+			return true
+		}
+	}
+	return false
 }
 
 // covers reports whether a target, as the client names it, is one of ours.

@@ -44,3 +44,38 @@ func TestUnixSocketDialerFollowsNoLink(t *testing.T) {
 		}
 	}
 }
+
+// A path that was judged and has become the proxy's own socket since, by
+// whatever name.
+func TestUnixSocketDialerLeavesOutItsOwn(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "np")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(dir, "admin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var own ownListeners
+	own.add(l.Addr())
+	judged := filepath.Join(dir, "judged")
+	if err := os.Rename(filepath.Join(dir, "admin"), judged); err != nil {
+		t.Fatal(err)
+	}
+	dialer := socketDialer{timeout: time.Minute, own: &own}
+	if conn, err := dialer.dial(t.Context(), socketPath{asked: judged, real: judged}); !errors.Is(err, errSocketSwapped) {
+		t.Errorf("%v, %v", conn, err)
+	}
+	own.remove(l.Addr())
+	conn, err := dialer.dial(t.Context(), socketPath{asked: judged, real: judged})
+	if err != nil {
+		t.Fatalf("when it is no longer the proxy's: %v", err)
+	}
+	conn.Close()
+}

@@ -187,6 +187,7 @@ type socketDialer struct {
 	supported bool
 	timeout   time.Duration
 	connect   connectUnixFunc // nil: the kernel's
+	own       *ownListeners   // what is never connected to; nil: nothing
 }
 
 // socketError says why a socket that is allowed cannot be connected to.
@@ -217,6 +218,9 @@ func (d socketDialer) dial(ctx context.Context, s socketPath) (*net.UnixConn, er
 		return fail(fs.ErrNotExist)
 	}
 	before, err := socketAt(s.real)
+	if err == nil && d.own.coversFile(before) {
+		err = errSocketSwapped // or it would not have been allowed
+	}
 	if err != nil {
 		return fail(err)
 	}

@@ -547,29 +547,38 @@ func TestUnixSocketIsForTheListAlone(t *testing.T) {
 	}
 }
 
-// The proxy's own sockets are never a target, even if the list says so.
+// The proxy's own sockets are never a target, even if the list says so, and
+// by no other name that they have or get.
 func TestUnixSocketIsNeverThisProxy(t *testing.T) {
 	t.Parallel()
 	dir := socketDir(t)
-	path, link := filepath.Join(dir, "admin"), filepath.Join(dir, "link")
-	listener, err := net.Listen("unix", path)
+	in := func(name string) string { return filepath.Join(dir, name) }
+	listener, err := net.Listen("unix", in("admin"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(path, link); err != nil {
+	if err := errors.Join(os.Symlink(in("admin"), in("link")), os.Symlink(dir, in("dir")), os.Link(in("admin"), in("second"))); err != nil {
 		t.Fatal(err)
 	}
 	config := allow()
-	config.Policy.AllowUnixSockets = []string{path, link}
+	config.Policy.AllowUnixSockets = []string{in("admin"), in("link"), in("dir/admin"), in("second"), in("third"), in("renamed")}
 	l := start(t, config, func(b *networkproxy.Builder) {
 		networkproxy.SetUnixSockets(b, true)
 		b.AdminAddr("").AdminListener(listener)
 	})
-	for _, path := range []string{path, link} {
-		if got := l.socket("GET", "http://localhost/config", path); got.status != 403 || !strings.Contains(got.body, "not_allowed_local") {
-			t.Errorf("%s: %d %s", path, got.status, got.body)
+	refused := func(names ...string) {
+		t.Helper()
+		for _, name := range names {
+			if got := l.socket("GET", "http://localhost/config", in(name)); got.status != 403 || !strings.Contains(got.body, "not_allowed_local") {
+				t.Errorf("%s: %d %s", name, got.status, got.body)
+			}
 		}
 	}
+	refused("admin", "link", "dir/admin", "second")
+	if err := errors.Join(os.Link(in("admin"), in("third")), os.Rename(in("admin"), in("renamed"))); err != nil {
+		t.Fatal(err)
+	}
+	refused("admin", "second", "third", "renamed")
 }
 
 func TestUnixSocketOnOtherPlatforms(t *testing.T) {
