@@ -32,6 +32,6 @@
 // [Resolver] in Start.
 //
 // What the kit cannot see from outside is left to the library's own tests: a
-// name that resolves to another address the second time, for one, and Unix
-// sockets, which need macOS.
+// name that resolves to another address the second time, for one, and the Unix
+// sockets that are allowed, which need macOS.
 package networkproxytest

@@ -195,7 +195,7 @@ func line(r *bufio.Reader) (string, error) {
 	return text, nil
 }
 
-// server is a TCP server on 127.0.0.1 that ends with its test.
+// server is a server that ends with its test.
 type server struct {
 	l    net.Listener
 	done sync.WaitGroup
@@ -205,12 +205,18 @@ type server struct {
 	conns []net.Conn
 }
 
+// serve serves TCP on 127.0.0.1.
 func serve(t testing.TB, converse func(net.Conn)) *server {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, l, converse)
+}
+
+func serveOn(t testing.TB, l net.Listener, converse func(net.Conn)) *server {
+	t.Helper()
 	s := &server{l: l}
 	s.done.Go(func() {
 		for {
@@ -233,6 +239,13 @@ func serve(t testing.TB, converse func(net.Conn)) *server {
 func echo(t testing.TB) *server {
 	t.Helper()
 	return serve(t, func(c net.Conn) { io.Copy(c, c) })
+}
+
+// taken is how many connections there were.
+func (s *server) taken() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
 }
 
 func (s *server) addr() string { return s.l.Addr().String() }

@@ -61,6 +61,7 @@ func promises() []promise {
 		promise{"every request is judged by itself, and cut as it says", framings},
 		promise{"the limited mode only reads", limitedOnlyReads},
 		promise{"what is for the proxy stays with the proxy", proxyFieldsStay},
+		promise{"a unix socket that is not listed is out of reach", socketsStayShut},
 		promise{"a refusal is recorded for its session", refusalsAreAttributed},
 		promise{"a session's end cuts what is its own", sessionEnds},
 		promise{"a deny cuts what is open", denyCuts},
