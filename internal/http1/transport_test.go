@@ -174,7 +174,7 @@ func TestMisbehavingOrigins(t *testing.T) {
 		"a bad length":            "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
 		"an unknown coding":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
 		"unasked switch":          "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
-		"endless interim answers": strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 50),
+		"endless interim answers": strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 50) + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 		"an endless header":       "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", 2<<20),
 		"cut in the content":      "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
 		"cut in a chunk":          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
@@ -274,6 +274,16 @@ func TestClientContentBreaks(t *testing.T) {
 	}
 	if err := <-whole; err == nil {
 		t.Error("the origin took a part for the whole")
+	}
+
+	// Content that is shorter than it was said to be, without an error.
+	short := request(t, "POST", s.URL, io.NopCloser(strings.NewReader("part")))
+	short.ContentLength = 100
+	if _, _, err := fetch(transport(t), short); err == nil {
+		t.Error("no error for content that is too short")
+	}
+	if err := <-whole; err == nil {
+		t.Error("the origin took what was too short for the whole")
 	}
 }
 
