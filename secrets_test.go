@@ -13,7 +13,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"example.com/networkproxy"
@@ -203,6 +205,60 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 		}
 	}
 }
+
+// TestLogValuesHaveNoControlBytes: what is handed to a log is clean before the
+// handler has done anything for it. Not every handler escapes.
+func TestLogValuesHaveNoControlBytes(t *testing.T) {
+	t.Parallel()
+	var log valueLog
+	l := start(t, allow("o.example"), func(b *networkproxy.Builder) {
+		b.Resolver(brokenResolver{}).Logger(slog.New(&log))
+	})
+	w := l.wire(t)
+	w.get("http://o.example/")
+	if a := w.answer("GET"); a.StatusCode != 502 {
+		t.Errorf("%s", a.Status)
+	}
+	l.Close()
+	told := false
+	for _, v := range log.values {
+		told = told || strings.Contains(v, "out of order")
+		if strings.ContainsFunc(v, isControl) {
+			t.Errorf("a value in the log: %q", v)
+		}
+	}
+	if !told {
+		t.Errorf("the log does not tell the error: %q", log.values)
+	}
+}
+
+// brokenResolver fails with control bytes in its words.
+type brokenResolver struct{}
+
+func (brokenResolver) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	return nil, errors.New("out of order\x1b[2J\r\nlevel=INFO msg=forged\x00\u009b")
+}
+
+// valueLog keeps the values of a log as they come.
+type valueLog struct {
+	mu     sync.Mutex
+	values []string
+}
+
+func (l *valueLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l *valueLog) Handle(_ context.Context, r slog.Record) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r.Attrs(func(a slog.Attr) bool {
+		l.values = append(l.values, a.Value.String())
+		return true
+	})
+	return nil
+}
+
+func (l *valueLog) WithAttrs([]slog.Attr) slog.Handler { return l }
+func (l *valueLog) WithGroup(string) slog.Handler      { return l }
 
 // checkLog looks for what must not be in a log, and for enough of what must.
 func checkLog(t *testing.T, log string) {
