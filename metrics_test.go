@@ -150,6 +150,7 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 		w.Close()
 	}
 	http("GET", "http://o.example/", 200)
+	http("GET", "http://o.example/", 200, "Connection: Upgrade", "Upgrade: x") // which the origin does not
 	http("GET", "http://gone.example/", 502)
 	http("GET", "http://closed.example:81/", 502)
 	http("GET", "http://inner.example/", 403)
@@ -163,15 +164,14 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 	http("CONNECT", "gone.example:443", 502)
 	http("CONNECT", "closed.example:444", 502)
 	http("CONNECT", "nowhere", 400)
-	for range 3 {
+	var tunnels []*wire
+	for _, target := range []string{"tunnel.example:443", "tunnel.example:443", "tunnel.example:443", "other.test:443"} { // the last by the decider
 		want++
-		if err := echoes(l.connectTo(t, "tunnel.example:443")); err != nil {
+		w := l.connectTo(t, target)
+		tunnels = append(tunnels, w)
+		if err := echoes(w); err != nil {
 			t.Error(err)
 		}
-	}
-	want++
-	if err := echoes(l.connectTo(t, "other.test:443")); err != nil { // let through by the decider
-		t.Error(err)
 	}
 	want++
 	w := l.wire(t)
@@ -206,13 +206,13 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 	var got series
 	eventually(t, "all requests are counted", func() bool {
 		got = l.metrics(t)
-		return got.requests() >= float64(want) && got.requests(`outcome="allowed"`) >= 7 && got[`networkproxy_datagrams_dropped_total{cause="refused"}`] == 2
+		return got.requests() >= float64(want) && got.requests(`outcome="allowed"`) >= 8 && got[`networkproxy_datagrams_dropped_total{cause="refused"}`] == 2
 	})
 	allowed, refused, failed := got.requests(`outcome="allowed"`), got.requests(`outcome="refused"`), got.requests(`outcome="failed"`)
 	if allowed+refused+failed != float64(want) || got.requests() != float64(want) {
 		t.Errorf("%v allowed + %v refused + %v failed, want %d", allowed, refused, failed, want)
 	}
-	if allowed != 7 || refused != 14 || failed != 7 {
+	if allowed != 8 || refused != 14 || failed != 7 {
 		t.Errorf("%v allowed, %v refused, %v failed", allowed, refused, failed)
 	}
 	h := l.health(t)
@@ -239,6 +239,14 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 		if got[name] != want {
 			t.Errorf("%s %v, want %v", name, got[name], want)
 		}
+	}
+	for _, w := range tunnels {
+		w.Close()
+	}
+	u.control.Close()
+	eventually(t, "no client is left", func() bool { return l.health(t).Connections == 0 })
+	if n := l.metrics(t).requests(); n != float64(want) {
+		t.Errorf("%v requests once the tunnels have ended, want %d", n, want)
 	}
 	for name := range got {
 		if strings.Contains(name, "words") || strings.Contains(name, `reason="not_allowed"`) {
