@@ -727,3 +727,38 @@ func TestCloseDuringADial(t *testing.T) {
 		t.Errorf("the connection to the target is open: %v", err)
 	}
 }
+
+// TestEndReachesADial: a connection in the making ends with whom it is for,
+// also where the client's own connection does not.
+func TestEndReachesADial(t *testing.T) {
+	t.Parallel()
+	dialing, ended := make(chan struct{}), make(chan struct{})
+	l := start(t, allow("hole.example"), func(b *networkproxy.Builder) {
+		networkproxy.SetConnect(b, func(ctx context.Context, _ netip.AddrPort) (*net.TCPConn, error) {
+			dialing <- struct{}{}
+			<-ctx.Done()
+			ended <- struct{}{}
+			return nil, ctx.Err()
+		})
+	})
+	l.dns.Set("hole.example", testnet.Addrs(publicAddr))
+
+	s := l.open(networkproxy.SessionConfig{SharedPort: true})
+	w := l.wire(t)
+	w.request("CONNECT", "hole.example:22", strings.TrimSpace(credentials("", s.Token())))
+	wait(t, dialing, "the dial for a session's token on the shared listener")
+	s.Close()
+	wait(t, ended, "its end with the session")
+
+	failed := make(chan error, 1)
+	go func() {
+		_, err := l.DialContext(networkproxy.Attribution{})(context.Background(), "tcp", "hole.example:22")
+		failed <- err
+	}()
+	wait(t, dialing, "the dial of the host")
+	go l.Close()
+	wait(t, ended, "its end with the proxy")
+	if err := wait(t, failed, "the host's answer"); err == nil {
+		t.Error("no error")
+	}
+}
