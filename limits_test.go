@@ -264,6 +264,19 @@ func TestLimitLookupAndDial(t *testing.T) {
 	}
 }
 
+func TestLimitHandshake(t *testing.T) {
+	t.Parallel()
+	l := limited(t, withSOCKS(allow()), networkproxy.Limits{HandshakeTime: 100 * time.Millisecond})
+	for _, text := range []string{"", "\x05\x01\x00", "\x05\x01\x00\x05\x01\x00\x03\x09o.exa"} {
+		c := l.socks()
+		c.SetDeadline(time.Now().Add(5 * time.Second)) // less than the default
+		io.WriteString(c, text)
+		if _, err := io.Copy(io.Discard, c); os.IsTimeout(err) {
+			t.Errorf("%q: still open", text)
+		}
+	}
+}
+
 func TestLimitTunnels(t *testing.T) {
 	t.Parallel()
 	for name, limits := range map[string]networkproxy.Limits{

@@ -247,7 +247,10 @@ func TestSecondServerName(t *testing.T) {
 					b := make([]byte, len(first))
 					n, _ := io.ReadFull(c, b)
 					hellos <- string(b[:n])
-					rest, _ := io.ReadAll(c)
+					rest, err := io.ReadAll(c)
+					if !isReset(err) {
+						t.Errorf("the origin, which was sent a part, is to see that it is one: %v", err)
+					}
 					hellos <- string(rest)
 				})
 				w := way.open(l, t, "allowed.example", 443)

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/networkproxy"
 	"example.com/networkproxy/internal/testnet"
@@ -407,6 +408,30 @@ func TestUnixSocketSwaps(t *testing.T) {
 				t.Errorf("%d refusals are recorded", n)
 			}
 		})
+	}
+}
+
+// Connecting to a socket has the time that connecting to a host has.
+func TestUnixSocketDialTime(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(socketDir(t), "s")
+	service(t, path, "service", nil)
+	config := allow()
+	config.Policy.AllowUnixSockets = []string{path}
+	l := start(t, config, func(b *networkproxy.Builder) {
+		b.Limits(networkproxy.Limits{DialTime: 50 * time.Millisecond})
+		networkproxy.SetUnixSockets(b, true)
+		networkproxy.SetConnectUnix(b, func(ctx context.Context, _ string) (*net.UnixConn, error) {
+			select {
+			case <-ctx.Done():
+			case <-time.After(5 * time.Second):
+				t.Error("no end to it")
+			}
+			return nil, ctx.Err()
+		})
+	})
+	if got := l.socket("GET", "http://h.example/", path); got.status != 504 {
+		t.Errorf("%d %s", got.status, got.body)
 	}
 }
 
