@@ -326,6 +326,13 @@ func (panics) Handle(context.Context, slog.Record) error { panic("handler") }
 func (p panics) WithAttrs([]slog.Attr) slog.Handler      { return p }
 func (p panics) WithGroup(string) slog.Handler           { return p }
 
+// panicsWhenAsked panics as soon as it is asked whether there is to be a line.
+type panicsWhenAsked struct{ panics }
+
+func (panicsWhenAsked) Enabled(context.Context, slog.Level) bool { panic("enabled") }
+func (p panicsWhenAsked) WithAttrs([]slog.Attr) slog.Handler     { return p }
+func (p panicsWhenAsked) WithGroup(string) slog.Handler          { return p }
+
 // TestPanics: what panics in the host's code costs the request that it is
 // for, at most.
 func TestPanics(t *testing.T) {
@@ -340,6 +347,7 @@ func TestPanics(t *testing.T) {
 		{"observer", func(b *networkproxy.Builder) { b.OnBlocked(func(networkproxy.BlockedRequest) { panic("observer") }) }, networkproxy.ReasonNotAllowed, 200, 0},
 		{"resolver", func(b *networkproxy.Builder) { b.Resolver(panics{}) }, networkproxy.ReasonNotAllowed, 502, 4},
 		{"log handler", func(b *networkproxy.Builder) { b.Logger(slog.New(panics{})) }, networkproxy.ReasonNotAllowed, 200, 0},
+		{"log handler that is asked", func(b *networkproxy.Builder) { b.Logger(slog.New(panicsWhenAsked{})) }, networkproxy.ReasonNotAllowed, 200, 0},
 		{"everything", func(b *networkproxy.Builder) {
 			b.Logger(slog.New(panics{})).Resolver(panics{}).OnBlocked(func(networkproxy.BlockedRequest) { panic("observer") })
 			b.PolicyDecider(func(context.Context, request) (decision, error) { panic("decider") })
