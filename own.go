@@ -18,11 +18,47 @@ import (
 // ownListeners is the set of ports that the proxy listens on. Reading it
 // takes no lock. The zero value is empty; safe for concurrent use.
 type ownListeners struct {
-	ports [1 << 16 / 32]atomic.Uint32 // one bit a port
+	tcp, udp portSet
+
+	mu    sync.Mutex
+	paths map[string]ownSocket
+}
+
+// portSet is the ports of one transport: TCP and UDP have each their own.
+type portSet struct {
+	bits [1 << 16 / 32]atomic.Uint32 // one bit a port
 
 	mu    sync.Mutex
 	count map[uint16]int // two listeners may share a port on different addresses
-	paths map[string]ownSocket
+}
+
+func (s *portSet) has(port uint16) bool { return s.bits[port/32].Load()&(1<<(port%32)) != 0 }
+
+func (s *portSet) add(port uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.count == nil {
+		s.count = make(map[uint16]int)
+	}
+	s.count[port]++
+	s.bits[port/32].Or(1 << (port % 32))
+}
+
+func (s *portSet) remove(port uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.count[port]--; s.count[port] <= 0 {
+		delete(s.count, port)
+		s.bits[port/32].And(^uint32(1 << (port % 32)))
+	}
+}
+
+// ports is the set that an address belongs into.
+func (o *ownListeners) ports(addr net.Addr) *portSet {
+	if addr.Network() == "udp" {
+		return &o.udp
+	}
+	return &o.tcp
 }
 
 // ownSocket is a unix socket that the proxy listens on.
@@ -40,13 +76,7 @@ func (o *ownListeners) add(addr net.Addr) {
 	if !ok {
 		return
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.count == nil {
-		o.count = make(map[uint16]int)
-	}
-	o.count[port]++
-	o.ports[port/32].Or(1 << (port % 32))
+	o.ports(addr).add(port)
 }
 
 func (o *ownListeners) remove(addr net.Addr) {
@@ -58,12 +88,7 @@ func (o *ownListeners) remove(addr net.Addr) {
 	if !ok {
 		return
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.count[port]--; o.count[port] <= 0 {
-		delete(o.count, port)
-		o.ports[port/32].And(^uint32(1 << (port % 32)))
-	}
+	o.ports(addr).remove(port)
 }
 
 func (o *ownListeners) addPath(path string) {
@@ -122,8 +147,8 @@ func (o *ownListeners) coversFile(file fs.FileInfo) bool {
 }
 
 // covers reports whether a target, as the client names it, is one of ours.
-func (o *ownListeners) covers(t hostname.Target) bool {
-	if !o.has(t.Port) {
+func (o *ownListeners) covers(t hostname.Target, by Protocol) bool {
+	if !o.has(t.Port, by) {
 		return false
 	}
 	if t.Host.IsIP() {
@@ -133,12 +158,15 @@ func (o *ownListeners) covers(t hostname.Target) bool {
 }
 
 // coversAddr is covers for an address that a name resolved to.
-func (o *ownListeners) coversAddr(a netip.Addr, port uint16) bool {
-	return o.has(port) && isThisMachine(a)
+func (o *ownListeners) coversAddr(a netip.Addr, port uint16, by Protocol) bool {
+	return o.has(port, by) && isThisMachine(a)
 }
 
-func (o *ownListeners) has(port uint16) bool {
-	return o != nil && o.ports[port/32].Load()&(1<<(port%32)) != 0
+// has reports whether a port is one of ours to who comes by a protocol. To
+// datagrams those of TCP are, too: that costs nobody anything, for the
+// listeners are few, where every association has a port of its own.
+func (o *ownListeners) has(port uint16, by Protocol) bool {
+	return o != nil && (o.tcp.has(port) || by == ProtocolSOCKS5UDP && o.udp.has(port))
 }
 
 // isThisMachine reports whether an address leads back to this machine: the

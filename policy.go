@@ -196,7 +196,7 @@ func (p *policy) judge(q *query, approval Source, tr *trace) (v Verdict, miss bo
 		return p.judgeSocket(q, tr), false
 	}
 
-	if p.own.covers(q.target) {
+	if p.own.covers(q.target, q.protocol) {
 		return refuse(checkOwnListener, ReasonNotAllowedLocal, SourceBaselinePolicy, Rule{})
 	}
 	tr.pass(checkOwnListener)
@@ -274,7 +274,7 @@ func (p *policy) judgeAddrs(q *query, v Verdict, addrs []netip.Addr, tr *trace) 
 	// allowed; a name never makes a local address reachable.
 	name := !isLocal(q.target.Host)
 	for _, a := range addrs {
-		if p.own.coversAddr(a, q.target.Port) {
+		if p.own.coversAddr(a, q.target.Port, q.protocol) {
 			return refuse(checkOwnListener, ReasonNotAllowedLocal, a, Rule{})
 		}
 		if name && !p.allowLocal && !ipclass.Of(a).Public() {

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -168,6 +169,35 @@ func TestUDPRefusals(t *testing.T) {
 	if !maps.Equal(reasons, want) {
 		t.Errorf("recorded %v, want %v", reasons, want)
 	}
+}
+
+// A port of UDP is the proxy's own to datagrams alone: an association takes any
+// that is free, and TCP's port of that number may be an origin's.
+func TestUDPPortIsNotTCPs(t *testing.T) {
+	t.Parallel()
+	config := withSOCKS(allow("127.0.0.1"))
+	l := start(t, config, nil)
+	var u *udpClient
+	var listener net.Listener
+	eventually(t, "a port that is free for TCP, too", func() (free bool) {
+		u = l.associate()
+		var err error
+		listener, err = net.Listen("tcp", u.relay.String())
+		return err == nil
+	})
+	origin := &http.Server{Handler: http.NotFoundHandler()}
+	defer origin.Close()
+	go origin.Serve(listener)
+	answer, err := l.client().Get("http://" + u.relay.String() + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusNotFound {
+		t.Errorf("%s, want the origin's 404", answer.Status)
+	}
+	u.send(wireAddr(u.relay), "to itself")
+	eventually(t, "the relay's own port is refused to datagrams", func() bool { return len(l.Blocked()) == 1 })
 }
 
 // What comes at once is told apart: each datagram goes where it says, those of
