@@ -188,13 +188,14 @@ func TestUDPPortIsNotTCPs(t *testing.T) {
 	origin := &http.Server{Handler: http.NotFoundHandler()}
 	defer origin.Close()
 	go origin.Serve(listener)
+	l.net.Map(u.relay, listener.Addr())
 	answer, err := l.client().Get("http://" + u.relay.String() + "/")
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer.Body.Close()
-	if answer.StatusCode != http.StatusNotFound {
-		t.Errorf("%s, want the origin's 404", answer.Status)
+	defer answer.Body.Close()
+	if text, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusNotFound {
+		t.Errorf("%s, want the origin's 404: %s", answer.Status, text)
 	}
 	u.send(wireAddr(u.relay), "to itself")
 	eventually(t, "the relay's own port is refused to datagrams", func() bool { return len(l.Blocked()) == 1 })
