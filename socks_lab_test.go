@@ -252,19 +252,27 @@ func (l *lab) verdictTCP(t *testing.T, dst []byte) networkproxy.Reason {
 // verdictUDP is verdictTCP for a datagram.
 func (l *lab) verdictUDP(t *testing.T, dst []byte) networkproxy.Reason {
 	t.Helper()
-	recorded, before := l.recorded(), l.tally()
+	// By protocol: a tunnel of the test before may be counted only at its end.
+	count := func() (allowed, failed float64, dropped int) {
+		dropped = l.tally().Dropped // first: what is dropped for a failure is counted after that
+		m := l.metrics(t)
+		return m.requests(`protocol="socks5_udp"`, `outcome="allowed"`), m.requests(`protocol="socks5_udp"`, `outcome="failed"`), dropped
+	}
+	recorded := l.recorded()
+	allowedBefore, failedBefore, droppedBefore := count()
 	u := l.associate()
 	defer u.control.Close()
 	u.send(dst, "ping")
-	var after tally
+	var allowed, failed bool
 	eventually(t, "the datagram is accounted for", func() bool {
-		after = l.tally()
-		return after.Allowed > before.Allowed || after.Failed > before.Failed || after.Dropped > before.Dropped
+		a, f, dropped := count()
+		allowed, failed = a > allowedBefore, f > failedBefore
+		return allowed || failed || dropped > droppedBefore
 	})
-	if after.Allowed > before.Allowed {
+	if allowed {
 		u.receive()
 	}
-	if after.Allowed > before.Allowed || after.Failed > before.Failed {
+	if allowed || failed {
 		return ""
 	}
 	return l.newestReason(recorded)
