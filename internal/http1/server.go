@@ -13,6 +13,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -145,6 +146,9 @@ var errIdle = errors.New("the connection ended between requests")
 func (k *conn) next(x *exchange) (*http.Request, error) {
 	if k.br.Buffered() == 0 {
 		k.idleDeadline()
+		// Under load the next request is there once the others have had
+		// their turn: to wait for it would cost two system calls.
+		runtime.Gosched()
 		if _, err := k.br.Peek(1); err != nil {
 			return nil, errIdle
 		}

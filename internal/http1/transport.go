@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -167,6 +168,7 @@ func (c *upstream) answer(r *http.Request, side *originSide, upload *upload, hin
 			limit = 1 << 20
 		}
 		c.limited.N = int64(limit)
+		runtime.Gosched() // as between requests; see conn.next
 		if _, err := c.br.Peek(1); err != nil {
 			if interim == 0 {
 				err = &unansweredError{err}
