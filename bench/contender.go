@@ -21,7 +21,8 @@ type ability uint8
 
 const (
 	forwards   ability = 1 << iota // plain HTTP
-	judges                         // refuses what its allowlist has not
+	judges                         // has an allowlist
+	refuses                        // answers what it does not carry
 	tunnels                        // CONNECT
 	associates                     // datagrams over SOCKS5
 	direct                         // no proxy at all
@@ -34,6 +35,7 @@ const (
 //	{socks} {admin} more addresses of its own
 //	{udp}           whether SOCKS5 with datagrams is wanted: true or false
 //	{origin}        where a relay connects to
+//	{refuses}       whether everything is to be refused: true or false
 //	{allowed}       a file with the allowed names, one a line
 //	{allowed.toml}  the same as the elements of a TOML array
 //	{dir}           a directory of its own
@@ -56,15 +58,15 @@ var templates embed.FS
 func builtin(name string) ([]byte, error) { return templates.ReadFile("templates/" + name) }
 
 func subject() contender {
-	return contender{subjectName, "{program} -config {file:networkproxy.toml}", forwards | judges | tunnels | associates, false, builtin}
+	return contender{subjectName, "{program} -config {file:networkproxy.toml}", forwards | judges | refuses | tunnels | associates, false, builtin}
 }
 
 func base() contender {
-	return contender{baseName, "{self} " + serveBase + " {http} {socks} {allowed}", forwards | judges | tunnels | associates, false, builtin}
+	return contender{baseName, "{self} " + serveBase + " {http} {socks} {allowed}", forwards | judges | refuses | tunnels | associates, false, builtin}
 }
 
 func relay() contender {
-	return contender{relayName, "{self} " + serveRelay + " {http} {origin}", forwards | tunnels, true, builtin}
+	return contender{relayName, "{self} " + serveRelay + " {http} {origin} {refuses}", forwards | refuses | tunnels, true, builtin}
 }
 
 // knownPeers are commands of proxies that -peer takes by name alone.
@@ -76,7 +78,7 @@ var knownPeers = map[string]string{
 // parsePeer reads the value of -peer: NAME of a known peer, or NAME=COMMAND.
 func parsePeer(s string) (contender, error) {
 	name, command, custom := strings.Cut(s, "=")
-	c := contender{name: name, command: command, does: forwards | judges | tunnels, read: os.ReadFile}
+	c := contender{name: name, command: command, does: forwards | judges | refuses | tunnels, read: os.ReadFile}
 	if !custom {
 		c.command, c.read = knownPeers[name], builtin
 	}
@@ -97,6 +99,7 @@ type setup struct {
 	allowed []string
 	origin  netip.AddrPort
 	udp     bool
+	refuses bool // everything is to be refused
 
 	http, socks, admin netip.AddrPort
 }
@@ -130,7 +133,7 @@ func (c *contender) arguments(s *setup) ([]string, error) {
 	values := strings.NewReplacer(
 		"{http}", s.http.String(), "{port}", strconv.Itoa(int(s.http.Port())),
 		"{socks}", s.socks.String(), "{admin}", s.admin.String(), "{udp}", strconv.FormatBool(s.udp),
-		"{origin}", s.origin.String(), "{allowed}", allowed, "{allowed.toml}", strings.Join(quoted, ",\n"),
+		"{origin}", s.origin.String(), "{refuses}", strconv.FormatBool(s.refuses), "{allowed}", allowed, "{allowed.toml}", strings.Join(quoted, ",\n"),
 		"{dir}", s.dir, "{self}", s.self, "{program}", s.program)
 
 	args := strings.Fields(c.command)

@@ -343,7 +343,7 @@ func (s *session) measure(ctx context.Context, w *workload, c *contender) (_ rea
 	defer func() { err = errors.Join(err, o.close()) }()
 	proxy, err := c.start(ctx, setup{
 		dir: s.dir, program: s.program, self: s.self,
-		allowed: w.allowlist(), origin: o.addr(), udp: w.needs&associates != 0,
+		allowed: w.allowlist(), origin: o.addr(), udp: w.needs&associates != 0, refuses: w.needs&refuses != 0,
 	}, s.credential)
 	if err != nil {
 		return nil, 0, err

@@ -66,7 +66,7 @@ func workloads(idle int) []workload {
 		})
 	}
 	list = append(list, workload{
-		name: "refuse-32", title: "refused GET, 32 connections", needs: judges, host: "refused.example",
+		name: "refuse-32", title: "refused GET, 32 connections", needs: refuses, host: "refused.example",
 		origin: startAnswerer, metrics: requestMetrics("request", 1.5),
 		run: func(t *trial) (readings, error) {
 			s := t.get()
