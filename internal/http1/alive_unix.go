@@ -7,26 +7,36 @@ import (
 	"syscall"
 )
 
+// probe looks into the socket of a connection. The zero value has not looked.
+type probe struct {
+	raw  syscall.RawConn
+	look func(fd uintptr) bool // made once: it is called for every request
+	open bool                  // what it found
+}
+
 // alive reports whether a pooled connection still seems open: nothing to
-// read, not even an end. A request with content cannot be sent again, so it
-// is worth a system call.
+// read, not even an end. It is worth a system call: a request with content
+// cannot be sent again, and what has come without a request must not be taken
+// for the answer to the next one (RFC 9112 section 9.2).
 func (c *upstream) alive() bool {
-	sc, ok := c.Conn.(syscall.Conn)
-	if !ok {
-		return true
+	p := &c.probe
+	if p.look == nil {
+		sc, ok := c.Conn.(syscall.Conn)
+		if !ok {
+			return true
+		}
+		var err error
+		if p.raw, err = sc.SyscallConn(); err != nil {
+			return false
+		}
+		p.look = func(fd uintptr) bool {
+			var b [1]byte
+			_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			p.open = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK
+			return true
+		}
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return false
-	}
-	alive := false
-	err = raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		alive = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK
-		return true
-	})
-	return err == nil && alive
+	return p.raw.Read(p.look) == nil && p.open
 }
 
 var _ syscall.Conn = (*net.TCPConn)(nil)

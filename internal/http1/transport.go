@@ -73,7 +73,7 @@ func (t *Transport) Carry(r *http.Request, hint any) (*http.Response, error) {
 	}
 	for {
 		c := t.pool.get(addr, side)
-		if c != nil && r.Body != nil && r.Body != http.NoBody && !c.alive() {
+		if c != nil && !c.alive() {
 			c.close()
 			continue
 		}
@@ -135,6 +135,7 @@ type upstream struct {
 	br      *bufio.Reader
 	bw      *bufio.Writer
 	closing sync.Once
+	probe   probe        // for alive
 	idle    atomic.Int64 // since when, in nanoseconds since 1970, while it is pooled
 }
 

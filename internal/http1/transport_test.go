@@ -357,6 +357,39 @@ func TestCancel(t *testing.T) {
 	<-ended
 }
 
+// What an origin sends on a connection that no request uses is no answer to
+// the next one (RFC 9112 section 9.2): not the content of an answer to HEAD,
+// which whoever has stored it there has written.
+func TestUnaskedAnswer(t *testing.T) {
+	t.Parallel()
+	forged := make(chan struct{})
+	forge := make(chan struct{})
+	addr := origin(t, func(n int, c net.Conn, br *bufio.Reader) {
+		for first := n == 1; ; first = false {
+			if _, err := http.ReadRequest(br); err != nil {
+				return
+			}
+			if first {
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 44\r\n\r\n")
+				<-forge
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
+				close(forged)
+				continue
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue")
+		}
+	})
+	d := transport(t)
+	if _, _, err := fetch(d, request(t, "HEAD", "http://"+addr, nil)); err != nil {
+		t.Fatal(err)
+	}
+	close(forge)
+	<-forged // on this machine what was written has arrived
+	if _, got, err := fetch(d, request(t, "GET", "http://"+addr, nil)); err != nil || got != "true" || d.dials.Load() != 2 {
+		t.Errorf("%q, %v over %d connections; want the answer of a second one", got, err, d.dials.Load())
+	}
+}
+
 func TestIdleConnectionsExpire(t *testing.T) {
 	t.Parallel()
 	ended := make(chan struct{})
