@@ -41,8 +41,8 @@ type Transport struct {
 }
 
 // unansweredError is the end of a connection before the first byte of an
-// answer. On a pooled connection it means that the origin had closed it: the
-// request was not processed, and may be sent again.
+// answer. On a pooled connection it probably means that the origin had closed
+// it before the request came.
 type unansweredError struct{ err error }
 
 func (e *unansweredError) Error() string {
@@ -64,7 +64,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) { return 
 // the answer is the handler's until it returns or makes a further request.
 //
 // A request without content that meets a pooled connection which the origin
-// has just closed is sent again, on another.
+// has just closed is sent again, on another, where its method is idempotent.
 func (t *Transport) Carry(r *http.Request, hint any) (*http.Response, error) {
 	addr := r.URL.Host
 	var side *originSide // nil: none, the request is not a server's
@@ -89,7 +89,7 @@ func (t *Transport) Carry(r *http.Request, hint any) (*http.Response, error) {
 			return answer, nil
 		}
 		c.close()
-		if !fresh && errors.As(err, new(*unansweredError)) && (r.Body == nil || r.Body == http.NoBody) && r.Context().Err() == nil {
+		if !fresh && errors.As(err, new(*unansweredError)) && repeatable(r) && r.Context().Err() == nil {
 			continue
 		}
 		if cause := r.Context().Err(); cause != nil {
@@ -97,6 +97,20 @@ func (t *Transport) Carry(r *http.Request, hint any) (*http.Response, error) {
 		}
 		return nil, err
 	}
+}
+
+// repeatable reports whether a request can be sent again though the origin may
+// have processed it. A proxy must not do that with others (RFC 9110 section
+// 9.2.2).
+func repeatable(r *http.Request) bool {
+	if r.Body != nil && r.Body != http.NoBody {
+		return false
+	}
+	switch r.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
 }
 
 // CloseIdleConnections closes what no request uses. What is in use is closed

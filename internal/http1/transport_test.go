@@ -357,6 +357,35 @@ func TestCancel(t *testing.T) {
 	<-ended
 }
 
+// A request whose connection ends unanswered, that was used before, is sent
+// again where that does no harm, and only there (RFC 9110 section 9.2.2).
+func TestSentAgain(t *testing.T) {
+	t.Parallel()
+	for method, want := range map[string]int32{"GET": 2, "HEAD": 2, "OPTIONS": 2, "DELETE": 2, "PUT": 2, "POST": 1, "PATCH": 1, "X-PAY": 1} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			var taken atomic.Int32
+			addr := origin(t, func(n int, c net.Conn, br *bufio.Reader) {
+				for {
+					r, err := http.ReadRequest(br)
+					if err != nil || r.URL.Path == "/it" && taken.Add(1) == 1 {
+						return
+					}
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				}
+			})
+			d := transport(t)
+			if _, _, err := fetch(d, request(t, "GET", "http://"+addr+"/before", nil)); err != nil {
+				t.Fatal(err)
+			}
+			_, _, err := fetch(d, request(t, method, "http://"+addr+"/it", nil))
+			if (err == nil) != (want == 2) || taken.Load() != want {
+				t.Errorf("taken %d times, want %d; %v", taken.Load(), want, err)
+			}
+		})
+	}
+}
+
 // What an origin sends on a connection that no request uses is no answer to
 // the next one (RFC 9112 section 9.2): not the content of an answer to HEAD,
 // which whoever has stored it there has written.
