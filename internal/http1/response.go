@@ -88,7 +88,7 @@ func (w *response) interim(status int) {
 	}
 	bw := w.conn.bw
 	writeStatusLine(bw, status)
-	writeFields(bw, w.header, nil)
+	writeFields(bw, w.header, interimSkips)
 	bw.WriteString("\r\n")
 	w.note(bw.Flush())
 }
@@ -136,8 +136,8 @@ func (w *response) decideFraming() {
 	default:
 		w.framing, w.close = framedClose, true
 	}
-	if w.framing != framedLength && w.framing != framedNot {
-		h.Del("Content-Length")
+	if w.framing == framedChunked || w.framing == framedClose || w.status == http.StatusNoContent || w.status < 200 {
+		h.Del("Content-Length") // RFC 9110 section 8.6
 	}
 	if namesClose(h["Connection"]) || w.body.broken.Load() || w.conn.server.draining.Load() {
 		w.close = true
@@ -333,6 +333,16 @@ func answerSkips(name string, header http.Header) bool {
 	}
 	announced := header["Trailer"]
 	return announced != nil && isAnnounced(announced, name)
+}
+
+// interimSkips is answerSkips for an interim answer, which has no content and
+// must not say how long that is (RFC 9110 section 8.6).
+func interimSkips(name string, _ http.Header) bool {
+	switch name {
+	case "Connection", "Transfer-Encoding", "Content-Length", "Trailer":
+		return true
+	}
+	return false
 }
 
 // isAnnounced reports whether Trailer names a field.

@@ -388,6 +388,25 @@ func TestFullDuplexAndInterimAnswers(t *testing.T) {
 	}
 }
 
+// An answer that has no content, by its status, must not say that it has: a
+// client that believes it takes the next answer, of another origin perhaps,
+// for the content (RFC 9110 section 8.6).
+func TestNoLengthWithoutContent(t *testing.T) {
+	t.Parallel()
+	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Length", "44")
+		h.Set("Transfer-Encoding", "chunked")
+		h.Set("Date", "now")
+		w.WriteHeader(103)
+		w.WriteHeader(204)
+	})
+	want := "HTTP/1.1 103 Early Hints\r\nDate: now\r\n\r\nHTTP/1.1 204 No Content\r\nDate: now\r\nConnection: close\r\n\r\n"
+	if got := raw(t, addr, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); got != want {
+		t.Errorf("got\n%q, want\n%q", got, want)
+	}
+}
+
 func TestAbortAndPanic(t *testing.T) {
 	t.Parallel()
 	panicked := make(chan any, 1)
