@@ -100,19 +100,24 @@ func (p *pool) put(c *upstream, near *originSide) {
 	}
 	l := near.nearLine(p, c.addr)
 	if l == nil || l.gone.Load() {
-		l = p.line(c)
-		near.setLine(l)
+		if l = p.line(c); l != nil {
+			near.setLine(l)
+		}
 	}
-	if !l.keep(c, most) && !p.keepMore(l, c, most) {
+	if l == nil || !l.keep(c, most) && !p.keepMore(l, c, most) {
 		p.idle.Add(-1)
 		c.close()
 	}
 }
 
-// line is the one for c's address, made if it is not there.
+// line is the one for c's address, made if it is not there. It is nil where a
+// closeAll has come since c was found to be good: it would have closed c.
 func (p *pool) line(c *upstream) *line {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if c.epoch != p.epoch() {
+		return nil
+	}
 	l := p.lines[c.addr]
 	if l != nil {
 		return l

@@ -118,3 +118,23 @@ func TestPoolLineThatGoes(t *testing.T) {
 		t.Error("a connection that was put after closeAll is lost")
 	}
 }
+
+// A closeAll that comes while a connection is being put does not miss it.
+func TestPoolClosedMeanwhile(t *testing.T) {
+	t.Parallel()
+	tr := &Transport{}
+	var open atomic.Int64
+	conn := func() *upstream {
+		open.Add(1)
+		return &upstream{transport: tr, addr: "a", epoch: tr.pool.epoch(), Conn: &countedConn{open: &open}}
+	}
+	before := conn()
+	tr.pool.closeAll()
+	if tr.pool.line(before) != nil {
+		t.Error("a line was made for it")
+	}
+	tr.pool.put(conn(), nil)
+	if tr.pool.line(before) != nil {
+		t.Error("it gets the line of those that were made since")
+	}
+}
