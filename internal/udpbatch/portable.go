@@ -9,9 +9,14 @@ import (
 	"net/netip"
 )
 
-type batch struct{ slot, scratch []byte }
+type batch struct {
+	slot, scratch []byte
+	most          int // messages it is for, as on Linux; it takes one
+}
 
-func newBatch() *batch { return &batch{make([]byte, longest), make([]byte, longest)} }
+func newBatch(most int) *batch {
+	return &batch{make([]byte, longest), make([]byte, longest), most}
+}
 
 // Reader reads from one socket. It is for one goroutine.
 type Reader struct {

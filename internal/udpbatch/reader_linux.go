@@ -28,6 +28,7 @@ type batch struct {
 	slots    []byte
 	scratch  []byte
 	parts    []part // the datagrams
+	most     int    // messages that it has slots for
 }
 
 // part is where a datagram is: one of several that one message holds, perhaps.
@@ -40,9 +41,9 @@ type part struct {
 // and in the processor's cache than its neighbours do.
 const stride = 128 + longest
 
-func newBatch() *batch {
-	b := &batch{slots: make([]byte, Most*stride), scratch: make([]byte, longest)}
-	for i := range b.messages {
+func newBatch(most int) *batch {
+	b := &batch{slots: make([]byte, most*stride), scratch: make([]byte, longest), most: most}
+	for i := range most {
 		b.vectors[i].Base = &b.slots[i*stride]
 		b.vectors[i].SetLen(longest)
 		b.messages[i].header.Iov = &b.vectors[i]
@@ -112,14 +113,14 @@ func (r *Reader) receive(fd uintptr) bool {
 	if r.batch == nil {
 		r.batch = r.buffers.get()
 	}
-	for i := range r.batch.messages {
+	for i := range r.batch.most {
 		header := &r.batch.messages[i].header
 		header.Namelen = syscall.SizeofSockaddrInet6
 		header.SetControllen(controlSize)
 	}
 	for {
 		n, _, errno := syscall.Syscall6(syscall.SYS_RECVMMSG, fd,
-			uintptr(unsafe.Pointer(&r.batch.messages)), Most, syscall.MSG_DONTWAIT, 0, 0)
+			uintptr(unsafe.Pointer(&r.batch.messages)), uintptr(r.batch.most), syscall.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			r.batch.split(int(n))

@@ -11,7 +11,10 @@
 // Nothing here waits for a batch to fill: it is what is there.
 package udpbatch
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Most is how many messages are read at once, and how many datagrams go as
 // one: the system takes 64.
@@ -21,18 +24,41 @@ const Most = 16
 // that includes the header of UDP), so that nothing is ever cut off.
 const longest = 64 << 10
 
+// fullBatches is how many Readers that share Buffers may take in Most messages
+// at once.
+const fullBatches = 16
+
 // Buffers holds what Readers read into and is shared by any number of them. On
 // Linux one takes what it needs, about a megabyte of addresses of which
 // datagrams of the usual lengths touch a sixteenth, when something has come,
-// and gives it back before it waits: what waits holds nothing. The zero value
-// is ready. Safe for concurrent use.
-type Buffers struct{ pool sync.Pool }
-
-func (b *Buffers) get() *batch {
-	if batch, ok := b.pool.Get().(*batch); ok {
-		return batch
-	}
-	return newBatch()
+// and gives it back before it waits: what waits holds nothing. Where more than
+// a few are at it, which a flood on many sockets brings about, the others take
+// in one message at a time, and an eighth of a megabyte each. The zero value is
+// ready. Safe for concurrent use.
+type Buffers struct {
+	full, single sync.Pool
+	taken        atomic.Int64 // how many of the full ones are in use
 }
 
-func (b *Buffers) put(batch *batch) { b.pool.Put(batch) }
+func (b *Buffers) get() *batch {
+	// Nobody waits for a full one: who has it may be waiting for a socket to be
+	// closed, which waits for those that read from it.
+	pool, most := &b.full, Most
+	if b.taken.Add(1) > fullBatches {
+		b.taken.Add(-1)
+		pool, most = &b.single, 1
+	}
+	if batch, ok := pool.Get().(*batch); ok {
+		return batch
+	}
+	return newBatch(most)
+}
+
+func (b *Buffers) put(batch *batch) {
+	if batch.most == 1 {
+		b.single.Put(batch)
+		return
+	}
+	b.taken.Add(-1)
+	b.full.Put(batch)
+}

@@ -290,3 +290,44 @@ func BenchmarkRelay(b *testing.B) {
 		})
 	}
 }
+
+// However many Readers are at it, the memory that they take is bounded: most
+// of them read one message at a time, which changes nothing in what they read.
+func TestBuffersAreBounded(t *testing.T) {
+	t.Parallel()
+	var buffers Buffers
+	sent := datagrams(bursts[len(bursts)-2].lengths...)
+	var readers []*Reader
+	full := 0
+	for range 3 * fullBatches {
+		conn := listen(t, "127.0.0.1")
+		r := newReader(t, conn, &buffers)
+		readers = append(readers, r)
+		newSender(t, connect(t, conn), netip.AddrPort{}, "").Send(sent, nil)
+		var got [][]byte
+		for len(got) < len(sent) {
+			n, err := r.Read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range n {
+				got = append(got, bytes.Clone(r.Data(i)))
+			}
+		}
+		if !slices.EqualFunc(got, sent, bytes.Equal) {
+			t.Fatalf("reader %d has read something else than was sent", len(readers))
+		}
+		if r.batch.most == Most {
+			full++
+		}
+	}
+	if full != fullBatches {
+		t.Errorf("%d of %d readers have a full batch, want %d", full, len(readers), fullBatches)
+	}
+	for _, r := range readers {
+		r.Close()
+	}
+	if b := buffers.get(); b.most != Most || buffers.taken.Load() != 1 {
+		t.Errorf("after all have ended: room for %d messages, %d batches taken", b.most, buffers.taken.Load())
+	}
+}
