@@ -163,12 +163,13 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 	route := f.route(f.current.Load(), &req.query)
 	route.forwards = true
 	x := exchangeOf(r)
-	out := outgoing(ctx, r, req, x.hostport.of(req.target))
+	out := outgoing(ctx, r, req, x.target.words())
 	if route.proxy != nil {
 		throughProxy(out, r, route.proxy)
 	}
 	x.carriage = carriage{req, v, route, w, ctx}
 	answer, err := req.from.pools.of(req, route).Carry(out, &x.carriage)
+	x.carriage = carriage{} // a client that says nothing keeps nothing of its last request
 	if err != nil {
 		f.fail(w, r, req, v.unlessRevoked(req, err))
 		return
@@ -287,17 +288,28 @@ func addressTo(u *url.URL, hostport, path, method string) {
 	}
 }
 
-// lastHostport is a target in words, kept for the next request to it.
-type lastHostport struct {
-	target hostname.Target
-	text   string
+// lastTarget is a target, and the same in words, kept for the next request to
+// it.
+type lastTarget struct {
+	target   hostname.Target
+	hostport string // made when it is first asked for
 }
 
-func (l *lastHostport) of(t hostname.Target) string {
+// own is t without the head of a request, of which the name in t is a part: a
+// tunnel or a record of it would keep all of that.
+func (l *lastTarget) own(t hostname.Target) hostname.Target {
 	if l.target != t {
-		l.target, l.text = t, t.String()
+		l.target, l.hostport = t.Clone(), ""
 	}
-	return l.text
+	return l.target
+}
+
+// words is the host and port of what own was last given.
+func (l *lastTarget) words() string {
+	if l.hostport == "" {
+		l.hostport = l.target.String()
+	}
+	return l.hostport
 }
 
 // requestPath is the path of absolute-form as it was sent.

@@ -56,7 +56,7 @@ type exchange struct {
 
 	// What one request after the other uses for being forwarded.
 	carriage carriage
-	hostport lastHostport
+	target   lastTarget
 }
 
 // exchangeKey finds the exchange in a request's context.
@@ -86,8 +86,8 @@ func (h *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req := &request{
 		query: query{
 			protocol: protocol,
-			target:   target,
-			method:   r.Method,
+			target:   x.target.own(target),
+			method:   ownMethod(r.Method),
 			upgrade:  protocol == ProtocolHTTP && upgradeType(r.Header) != "",
 		},
 		client: client,
@@ -112,6 +112,16 @@ func (h *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.forward.serve(w, r, req, v)
 	}
+}
+
+// ownMethod is a method without the head of a request: see lastTarget.own.
+func ownMethod(method string) string {
+	for _, known := range [...]string{http.MethodGet, http.MethodConnect, http.MethodPost, http.MethodHead, http.MethodPut, http.MethodOptions} {
+		if method == known {
+			return known
+		}
+	}
+	return strings.Clone(method)
 }
 
 // refuse answers and records one refusal.

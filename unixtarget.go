@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -60,7 +61,7 @@ func (h *httpProxy) toSocket(w http.ResponseWriter, req *request, paths []string
 		writeMalformed(w, req.protocol, req.method, err)
 		return false
 	}
-	req.socket = socketPath{asked: path}
+	req.socket = socketPath{asked: strings.Clone(path)} // see lastTarget.own
 	if p := h.current.Load(); p.enabled && len(p.sockets.entries) > 0 {
 		// The path is a client's, and to look at one can have effects of its
 		// own (an automounter's): not where nothing is allowed anyway.

@@ -17,6 +17,13 @@ type Target struct {
 	Port uint16
 }
 
+// Clone returns a target that is equal to t and keeps nothing of the text that t
+// was parsed from: a name is a part of that text.
+func (t Target) Clone() Target {
+	t.Host.name = strings.Clone(t.Host.name)
+	return t
+}
+
 // ParseTarget parses the authority form of a request target, host ":" port (RFC
 // 9112 section 3.2.3). The port is required, and an IPv6 address stands in
 // brackets. The error is an *[Error].

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"unsafe"
 )
 
 func TestParseTarget(t *testing.T) {
@@ -148,6 +149,23 @@ func BenchmarkParseTarget(b *testing.B) {
 	for b.Loop() {
 		if _, err := ParseTarget("api.eu-west-1.example.com:443"); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestClone(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"a.example:80", "A.example:80", "192.0.2.7:1", "[2001:db8::1]:65535"} {
+		target, err := ParseTarget(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clone := target.Clone()
+		if clone != target {
+			t.Errorf("%s: the clone is %v", text, clone)
+		}
+		if name := target.Host.name; name != "" && unsafe.StringData(name) == unsafe.StringData(clone.Host.name) {
+			t.Errorf("%s: the clone has the name where it was", text)
 		}
 	}
 }

@@ -23,6 +23,7 @@ type exchange struct {
 	url      url.URL
 	header   http.Header
 	values   []string
+	large    bool // the request's head was: what is made of it is not kept while the client says nothing
 	response response
 }
 
@@ -34,9 +35,10 @@ func newExchange(conn context.Context) *exchange {
 	return x
 }
 
-// reusable reports whether the exchange, its request being over, is nobody's.
+// reusable reports whether the exchange, its request being over, is nobody's,
+// and no larger than most: a connection has it for as long as it is open.
 func (x *exchange) reusable() bool {
-	return !x.response.hijacked && x.response.body.none() && !x.ctx.shared()
+	return !x.large && !x.response.large && !x.response.hijacked && x.response.body.none() && !x.ctx.shared()
 }
 
 // drop ends what the exchange holds on to.

@@ -162,3 +162,33 @@ func echoPaths(_ int, c net.Conn, br *bufio.Reader) {
 		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n%s", len(path), extra, path)
 	}
 }
+
+// What was made for a large request or answer is not kept for the next one: a
+// client that says nothing any more would have it kept.
+func TestLargeExchangesAreNotKept(t *testing.T) {
+	t.Parallel()
+	var before http.ResponseWriter
+	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		again := r.URL.Path == "/again"
+		if before != nil && (w == before) != again {
+			t.Errorf("%.40s: the memory of the request before: %t, want %t", r.URL, w == before, again)
+		}
+		before = w
+		if r.URL.RawQuery == "answer" {
+			for i := range plainFields + 1 {
+				w.Header().Set(fmt.Sprint("X-", i), "")
+			}
+		}
+	})
+	get := func(path string, fields string) string {
+		return "GET http://x" + path + " HTTP/1.1\r\nHost: x\r\n" + fields + "\r\n"
+	}
+	got := raw(t, addr, get("/", "")+get("/again", "")+
+		get("/again", strings.Repeat("X:\r\n", plainFields))+
+		get("/", "")+get("/again", "X: "+strings.Repeat("x", bufferSize)+"\r\n")+
+		get("/", "")+get("/again?answer", "")+
+		get("/", "")+get("/again", ""))
+	if n := strings.Count(got, "HTTP/1.1 200 "); n != 9 {
+		t.Errorf("%d answers", n)
+	}
+}

@@ -28,6 +28,7 @@ type response struct {
 	left    int64 // of a Content-Length, what is still to be written
 	close   bool  // the connection ends with this answer, perhaps because the client asked for it
 	failed  error // of a write: nothing more goes out
+	large   bool  // the header has had more fields than most; a map does not shrink
 
 	mu      sync.Mutex // guards what a read of the request may write
 	sent100 bool
@@ -86,6 +87,7 @@ func (w *response) interim(status int) {
 		}
 		w.sent100 = true
 	}
+	w.noteSize()
 	bw := w.conn.bw
 	writeStatusLine(bw, status)
 	writeFields(bw, w.header, interimSkips)
@@ -153,6 +155,7 @@ func (w *response) begin() {
 	}
 	w.begun = true
 	w.mu.Unlock()
+	w.noteSize()
 	bw := w.conn.bw
 	writeStatusLine(bw, w.status)
 	writeFields(bw, w.header, answerSkips)
@@ -298,6 +301,9 @@ func (w *response) finish() (again bool) {
 	return true
 }
 
+// noteSize looks at the header before it is written.
+func (w *response) noteSize() { w.large = w.large || len(w.header) > plainFields }
+
 func (w *response) note(err error) {
 	if w.failed == nil {
 		w.failed = err
@@ -307,6 +313,7 @@ func (w *response) note(err error) {
 // writeTrailers writes the fields that follow the content: those that Trailer
 // has announced, and those set with [http.TrailerPrefix].
 func (w *response) writeTrailers() {
+	w.noteSize()
 	bw := w.conn.bw
 	for name, values := range w.header {
 		if plain, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {

@@ -169,6 +169,7 @@ func (k *conn) next(x *exchange) (*http.Request, error) {
 	if err := x.head.parse(string(head)); err != nil {
 		return nil, err
 	}
+	x.large = len(head) > bufferSize || len(x.head.fields) > plainFields
 	if x.plain(k.br) {
 		k.br.Discard(len(head))
 		return x.request, nil
