@@ -53,11 +53,17 @@ func (h *Handle) Revoke(id uint64) error {
 
 // revoke returns how many connections were cut.
 func (e *enforcer) revoke(id uint64) (cut int, err error) {
-	g := e.grants.revoke(id)
+	// What ends by itself when the grant does is cut as well, and counts.
+	var open []*liveConn
+	g := e.grants.revoke(id, func(g *grant) { open = e.live.under(g) })
 	if g == nil {
 		return 0, fmt.Errorf("grant %d: %w", id, ErrNoGrant)
 	}
-	cut = e.live.cutGrant(g, revocation(e.current.Load().generation))
+	for _, c := range append(open, e.live.under(g)...) {
+		if _, first := c.cut(revocation(e.current.Load().generation)); first {
+			cut++
+		}
+	}
 	e.count.cut.Add(uint64(cut))
 	e.log.Info("grant revoked", "grant", id, "host", g.pattern(), "port", g.target.Port, "connections_cut", cut)
 	return cut, nil
@@ -267,13 +273,15 @@ func (t *grants) end(g *grant) {
 	t.tidy(g)
 }
 
-func (t *grants) revoke(id uint64) *grant {
+// revoke takes a grant back; before is called with it just before that.
+func (t *grants) revoke(id uint64, before func(*grant)) *grant {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sweep(time.Now())
 	g := t.all[id]
 	if g != nil {
 		t.end(g)
+		before(g)
 		g.revoke(errRevoked)
 	}
 	return g

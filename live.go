@@ -70,21 +70,17 @@ func (l *liveConns) rejudge(p *policy) int {
 	return n
 }
 
-// cutGrant cuts what a grant let in, with a verdict, and returns how many
-// that were.
-func (l *liveConns) cutGrant(g *grant, v Verdict) int {
-	var revoked []*liveConn
+// under are the connections that a grant let in.
+func (l *liveConns) under(g *grant) []*liveConn {
+	var list []*liveConn
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	for c := range l.conns {
 		if c.grant == g {
-			revoked = append(revoked, c)
+			list = append(list, c)
 		}
 	}
-	l.mu.Unlock()
-	for _, c := range revoked {
-		c.cut(v)
-	}
-	return len(revoked)
+	return list
 }
 
 // closeAll ends every connection, at the end of the proxy, and lets no more in.
