@@ -65,7 +65,7 @@ func (s *Set) tables(port uint16) tables {
 
 func (ts *tables) exact(name string) rule {
 	for _, t := range ts {
-		if t == nil {
+		if t == nil || !t.lengths.has(name) {
 			continue
 		}
 		if r := t.exact[name]; r != 0 {
@@ -79,7 +79,7 @@ func (ts *tables) exact(name string) rule {
 // of its parent domains.
 func (ts *tables) wildcard(name string) rule {
 	for _, t := range ts {
-		if t == nil {
+		if t == nil || !t.lengths.has(name) {
 			continue
 		}
 		if r := t.domains[name].apex; r != 0 {
@@ -101,7 +101,7 @@ func (ts *tables) wildcard(name string) rule {
 func (ts *tables) below(head, domain string) rule {
 	var found [len(ts)]domainRules
 	for i, t := range ts {
-		if t == nil {
+		if t == nil || !t.lengths.has(domain) {
 			continue
 		}
 		found[i] = t.domains[domain]

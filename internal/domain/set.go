@@ -31,10 +31,20 @@ type Set struct {
 type table struct {
 	exact    map[string]rule
 	domains  map[string]domainRules
+	lengths  lengths // of the names in exact and in domains
 	globs    [][]globRule
 	prefixes map[netip.Prefix]rule
 	any      rule
 }
+
+// lengths is a set of the lengths of names. Most names that are looked up, and
+// most of their parent domains, have a length that none in the table has: to
+// see that is cheaper than to compute a hash.
+type lengths [4]uint64
+
+func (l *lengths) add(name string) { l[len(name)/64%4] |= 1 << (len(name) % 64) }
+
+func (l *lengths) has(name string) bool { return l[len(name)/64%4]&(1<<(len(name)%64)) != 0 }
 
 // domainRules are the patterns with wildcards that end in one domain.
 type domainRules struct {
@@ -119,6 +129,7 @@ func (t *table) add(p Pattern, r rule) {
 	switch p.kind {
 	case Exact:
 		setFirst(t.exact, p.host, r)
+		t.lengths.add(p.host)
 	case Subdomains, ApexAndSubdomains:
 		d := t.domains[p.host]
 		if d.below == 0 {
@@ -128,6 +139,7 @@ func (t *table) add(p Pattern, r rule) {
 			d.apex = r
 		}
 		t.domains[p.host] = d
+		t.lengths.add(p.host)
 	case Glob:
 		t.addGlob(p.host, r)
 	case Addr, CIDR:
@@ -155,6 +167,7 @@ func (t *table) addGlob(glob string, r rule) {
 		t.globs = append(t.globs, nil)
 		d.globs = uint32(len(t.globs))
 		t.domains[domain] = d
+		t.lengths.add(domain)
 	}
 	list := &t.globs[d.globs-1]
 	*list = append(*list, globRule{head, r})
