@@ -117,7 +117,7 @@ func TestScan(t *testing.T) {
 		{"then another hello, in records of one byte", slices.Concat(one, fragmented(two, 1)), "a.example b.example", Between, ""},
 		{"then another hello, cut short", slices.Concat(one, two[:50]), "a.example", Partial, ""},
 		{"then another hello, in a record of another version", slices.Concat(one, mutated(two, 1, 9)), "a.example b.example", Between, ""},
-		{"then another hello, malformed", slices.Concat(one, mutated(two, headerSize+messageHeader+2+32, 255)), "a.example", Over, "cut short"},
+		{"then another hello, malformed", slices.Concat(one, mutated(two, headerSize+messageHeader+2+32, 33)), "a.example", Over, "cut short"},
 		{"then an empty record", slices.Concat(one, record(typeHandshake, nil), two), "a.example", Over, "empty record"},
 		{"early data announced, then another hello", slices.Concat(early, record(typeApplicationData, make([]byte, 9000)), two), "a.example b.example", Between, ""},
 		{"early data announced, then enough of it", slices.Concat(early, bytes.Repeat(record(typeApplicationData, make([]byte, 1<<14)), maxEarly>>14+1)), "a.example", Over, ""},
