@@ -1,3 +1,5 @@
+// Connecting to a unix socket that was allowed, and has been changed since.
+
 package networkproxy
 
 import (
@@ -13,14 +15,7 @@ import (
 // to compare the socket with.
 func TestUnixSocketDialerFollowsNoLink(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "np")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if dir, err = filepath.EvalSymlinks(dir); err != nil {
-		t.Fatal(err)
-	}
+	dir := socketDir(t)
 	trap := filepath.Join(dir, "trap")
 	if err := os.Mkdir(trap, 0o700); err != nil {
 		t.Fatal(err)
@@ -49,14 +44,7 @@ func TestUnixSocketDialerFollowsNoLink(t *testing.T) {
 // whatever name.
 func TestUnixSocketDialerLeavesOutItsOwn(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "np")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if dir, err = filepath.EvalSymlinks(dir); err != nil {
-		t.Fatal(err)
-	}
+	dir := socketDir(t)
 	l, err := net.Listen("unix", filepath.Join(dir, "admin"))
 	if err != nil {
 		t.Fatal(err)
@@ -78,4 +66,18 @@ func TestUnixSocketDialerLeavesOutItsOwn(t *testing.T) {
 		t.Fatalf("when it is no longer the proxy's: %v", err)
 	}
 	conn.Close()
+}
+
+// socketDir is a directory for sockets, by a short path without links.
+func socketDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "np")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }

@@ -1,5 +1,7 @@
 //go:build !unix
 
+// Whether a pooled connection can still be used, where sockets cannot be looked into.
+
 package http1
 
 type probe struct{}

@@ -1,5 +1,7 @@
 //go:build unix
 
+// Whether a pooled connection can still be used, by a look into its socket.
+
 package http1
 
 import (
