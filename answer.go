@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+
+	"example.com/networkproxy/internal/http1"
 )
 
 // refusalBody is the JSON of a refused or failed plain-HTTP request.
@@ -33,79 +35,113 @@ func (r *refusalBody) appendJSON(b []byte) []byte {
 	b = appendJSONString(b, r.Status)
 	optional := func(key, value string) {
 		if value != "" {
-			b = append(append(append(b, `,"`...), key...), `":`...)
-			b = appendJSONString(b, value)
+			b = appendJSONString(append(b, key...), value)
 		}
 	}
-	optional("host", r.Host)
+	optional(`,"host":`, r.Host)
 	if r.Port != 0 {
 		b = strconv.AppendUint(append(b, `,"port":`...), uint64(r.Port), 10)
 	}
 	b = appendJSONString(append(b, `,"protocol":`...), string(r.Protocol))
 	b = appendJSONString(append(b, `,"method":`...), r.Method)
-	optional("unix_socket", r.Socket)
+	optional(`,"unix_socket":`, r.Socket)
 	b = appendJSONString(append(b, `,"reason":`...), string(r.Reason))
-	optional("source", string(r.Source))
-	optional("decision", r.Decision)
-	optional("rule", r.Rule)
+	optional(`,"source":`, string(r.Source))
+	optional(`,"decision":`, r.Decision)
+	optional(`,"rule":`, r.Rule)
 	b = appendJSONString(append(b, `,"message":`...), r.Message)
-	optional("hint", r.Hint)
+	optional(`,"hint":`, r.Hint)
 	return append(b, '}')
 }
 
 // appendJSONString appends a string of JSON. The backslash goes before quotes
 // alone here; what needs more is left to encoding/json.
-func appendJSONString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			text, _ := json.Marshal(s) // a string: cannot fail
-			return append(b, text...)
-		}
-	}
+func appendJSONString[T string | []byte](b []byte, s T) []byte {
+	begin := len(b)
 	b = append(b, '"')
+	done := 0 // of s
 	for i := range len(s) {
-		if s[i] == '"' {
-			b = append(b, '\\')
+		switch jsonChars[s[i]] {
+		case jsonPlain:
+		case jsonQuote:
+			b = append(append(b, s[done:i]...), '\\')
+			done = i
+		default:
+			text, _ := json.Marshal(string(s)) // a string: cannot fail
+			return append(b[:begin], text...)
 		}
-		b = append(b, s[i])
 	}
-	return append(b, '"')
+	return append(append(b, s[done:]...), '"')
 }
 
-// The fields that every answer of the proxy's own has. They are not changed.
-var (
-	typeJSON  = []string{"application/json"}
-	typeText  = []string{"text/plain; charset=utf-8"}
-	noSniff   = []string{"nosniff"}
-	closeConn = []string{"close"}
+// jsonChars says what becomes of a byte in a string of JSON as encoding/json
+// writes it, which escapes what HTML would read as markup.
+var jsonChars = func() (class [256]uint8) {
+	for c := range class {
+		switch {
+		case c == '"':
+			class[c] = jsonQuote
+		case c < ' ' || c > '~' || c == '\\' || c == '<' || c == '>' || c == '&':
+			class[c] = jsonOther
+		}
+	}
+	return class
+}()
+
+const (
+	jsonPlain = iota // it stands for itself
+	jsonQuote        // it needs a backslash
+	jsonOther        // it needs more
 )
+
+// ownAnswer is an answer of the proxy's own, in place of an origin's.
+type ownAnswer struct {
+	status int
+	extra  http1.Field // beside what every such answer has; zero for none
+	token  string      // of the X-Proxy-Error field; empty for none
+	close  bool        // the connection ends with it
+	body   refusalBody
+}
 
 // answerTexts are buffers for the content of answers.
 var answerTexts = sync.Pool{New: func() any { return new([]byte) }}
 
-// writeAnswer writes the body as JSON, or as text to a CONNECT, whose clients
-// print it as it comes.
-func writeAnswer(w http.ResponseWriter, status int, body refusalBody) {
-	header := w.Header()
+// write writes the answer: the body as JSON, or as text to a CONNECT, whose
+// clients print it as it comes.
+func (a *ownAnswer) write(w http.ResponseWriter) {
 	buffer := answerTexts.Get().(*[]byte)
 	defer answerTexts.Put(buffer)
 	text := (*buffer)[:0]
-	if body.Protocol == ProtocolHTTPSConnect {
+	var fields [5]http1.Field
+	n := 0
+	add := func(name, value string) {
+		fields[n] = http1.Field{Name: name, Value: value}
+		n++
+	}
+	if a.body.Protocol == ProtocolHTTPSConnect {
 		// Clients do not ask for a second tunnel on the connection, and one,
 		// Node.js, lets it keep its process alive.
-		header["Connection"], header["Content-Type"] = closeConn, typeText
-		text = append(text, body.Message...)
-		text = append(text, '\n')
-		if body.Hint != "" {
-			text = append(append(text, body.Hint...), '\n')
+		a.close = true
+		add("Content-Type", "text/plain; charset=utf-8")
+		text = append(append(text, a.body.Message...), '\n')
+		if len(a.body.Hint) > 0 {
+			text = append(append(text, a.body.Hint...), '\n')
 		}
 	} else {
-		header["Content-Type"] = typeJSON
-		text = append(body.appendJSON(text), '\n')
+		add("Content-Type", "application/json")
+		text = append(a.body.appendJSON(text), '\n')
 	}
 	*buffer = text
-	header["X-Content-Type-Options"] = noSniff
-	header["Content-Length"] = []string{strconv.Itoa(len(text))}
-	w.WriteHeader(status)
-	w.Write(text) // a client that has gone is no concern of the answer
+	add("X-Content-Type-Options", "nosniff")
+	if a.token != "" {
+		add(errorHeader, a.token)
+	}
+	if a.extra.Name != "" {
+		fields[n] = a.extra
+		n++
+	}
+	if a.close {
+		add("Connection", "close")
+	}
+	w.(http1.Responder).Respond(a.status, fields[:n], text) // a client that has gone is no concern of the answer
 }

@@ -7,9 +7,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"testing"
+	"time"
 
 	"example.com/networkproxy"
 	"example.com/networkproxy/internal/testnet"
@@ -129,6 +131,48 @@ func BenchmarkForward(b *testing.B) {
 		})
 	})
 }
+
+// loopConn is a client that sends the same request again and again, without a
+// socket, and drops what it gets.
+type loopConn struct {
+	net.Conn // of its methods those below are used
+	request  []byte
+	left     int // requests
+}
+
+func (c *loopConn) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		return 0, io.EOF
+	}
+	c.left--
+	return copy(p, c.request), nil
+}
+
+func (c *loopConn) Write(p []byte) (int, error)      { return len(p), nil }
+func (c *loopConn) Close() error                     { return nil }
+func (c *loopConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *loopConn) SetWriteDeadline(time.Time) error { return nil }
+func (c *loopConn) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000} }
+
+// BenchmarkRefuseWork is what the proxy itself does for a refusal, with the log
+// but without system calls.
+func BenchmarkRefuseWork(b *testing.B) {
+	l := start(b, allow("o.example"), func(b *networkproxy.Builder) {
+		b.Logger(slog.New(slog.NewTextHandler(&nowhere{}, nil)))
+	})
+	c := &loopConn{request: []byte("GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\nUser-Agent: bench\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n\r\n"), left: b.N}
+	b.ReportAllocs()
+	b.ResetTimer()
+	l.ServeHTTPConn(c)
+	if c.left != 0 {
+		b.Fatal("not all requests were answered")
+	}
+}
+
+// nowhere drops what is written, like io.Discard, which log/slog knows.
+type nowhere struct{}
+
+func (*nowhere) Write(p []byte) (int, error) { return len(p), nil }
 
 func BenchmarkRefuse(b *testing.B) {
 	l := start(b, allow("o.example"), nil)

@@ -39,15 +39,15 @@ type blockedRecord struct {
 	total uint64
 }
 
-func (b *blockedRecord) add(r BlockedRequest) {
+func (b *blockedRecord) add(r *BlockedRequest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.total++
 	if len(b.ring) < b.limit {
-		b.ring = append(b.ring, r)
+		b.ring = append(b.ring, *r)
 		return
 	}
-	b.ring[b.next] = r
+	b.ring[b.next] = *r
 	b.next = (b.next + 1) % b.limit
 }
 

@@ -265,9 +265,9 @@ func (e *enforcer) refused(req *request, v Verdict) {
 		Command:    req.from.attribution.Command,
 		Generation: v.Generation,
 	}
-	e.blocked.add(b)
+	e.blocked.add(&b)
 	if req.from.blocked != nil {
-		req.from.blocked.add(b)
+		req.from.blocked.add(&b)
 	}
 	e.logRefusal(req, &b)
 	if e.onBlocked != nil {

@@ -32,6 +32,12 @@ func (h *Handle) Decide(protocol Protocol, method, target string) (func(context.
 	return func(ctx context.Context) Verdict { return h.enforcer.decide(ctx, req) }, nil
 }
 
+// ServeHTTPConn serves a connection as one that the HTTP listener has accepted.
+func (h *Handle) ServeHTTPConn(c net.Conn) {
+	x := &exchange{client: addrPortOf(c.RemoteAddr()), from: h.shared}
+	h.http.server.ServeConn(context.WithValue(h.shared.ends, exchangeKey{}, x), c)
+}
+
 // SetConnectUDP is SetConnect for datagrams.
 func SetConnectUDP(b *Builder, connect connectUDPFunc) { b.settings.connectUDP = connect }
 

@@ -260,7 +260,6 @@ func (h *httpProxy) newOverServer(l *Limits) *http1.Server {
 }
 
 func (h *httpProxy) serveOver(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Connection", "close")
 	x := exchangeOf(r)
 	protocol, target, err := targetOf(r)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"strconv"
 
 	"example.com/networkproxy/internal/http1"
 	"example.com/networkproxy/internal/ipclass"
@@ -21,23 +20,22 @@ const errorHeader = "X-Proxy-Error"
 
 // writeRefusal answers a refused HTTP request.
 func writeRefusal(w http.ResponseWriter, req *request, v Verdict) {
-	status := http.StatusForbidden
+	a := ownAnswer{status: http.StatusForbidden}
 	switch {
 	case v.check == checkLimit:
-		status = http.StatusServiceUnavailable
-		w.Header().Set("Retry-After", retryAfter)
+		a.status, a.extra = http.StatusServiceUnavailable, http1.Field{Name: "Retry-After", Value: retryAfter}
+		a.close = v.Source == SourceProxyState // the connection is the one too many
 	case v.Source == SourceProxyState:
-		status = http.StatusServiceUnavailable
+		a.status = http.StatusServiceUnavailable
 	case v.Source == SourceSession:
 		// RFC 9110 section 15.5.8.
-		status = http.StatusProxyAuthRequired
-		w.Header().Set("Proxy-Authenticate", sessionChallenge)
+		a.status, a.extra = http.StatusProxyAuthRequired, http1.Field{Name: "Proxy-Authenticate", Value: sessionChallenge}
 	}
 	if v.Source != SourceProxyState {
-		w.Header().Set(errorHeader, v.errorToken())
+		a.token = v.errorToken()
 	}
 	message, hint := v.explain(req)
-	writeAnswer(w, status, refusalBody{
+	a.body = refusalBody{
 		Status:   "blocked",
 		Host:     req.target.Host.String(),
 		Port:     req.target.Port,
@@ -50,25 +48,27 @@ func writeRefusal(w http.ResponseWriter, req *request, v Verdict) {
 		Rule:     v.Rule.Pattern,
 		Message:  message,
 		Hint:     hint,
-	})
+	}
+	a.write(w)
 }
 
-// writeMalformed answers a request that is not one for a proxy.
+// writeMalformed answers a request that is not one for a proxy, and ends the
+// connection.
 func writeMalformed(w http.ResponseWriter, protocol Protocol, method string, err error) {
-	w.Header().Set("Connection", "close")
-	writeAnswer(w, http.StatusBadRequest, refusalBody{
+	a := ownAnswer{status: http.StatusBadRequest, close: true, body: refusalBody{
 		Status:   "error",
 		Protocol: protocol,
 		Method:   method,
 		Reason:   ReasonInvalidTarget,
 		Message:  "networkproxy cannot carry this request: " + err.Error(),
-	})
+	}}
+	a.write(w)
 }
 
 // writeFailure answers an allowed request whose target was out of reach.
 func writeFailure(w http.ResponseWriter, req *request, err error) {
 	status, reason := failureStatus(err)
-	writeAnswer(w, status, refusalBody{
+	a := ownAnswer{status: status, body: refusalBody{
 		Status:   "error",
 		Host:     req.target.Host.String(),
 		Port:     req.target.Port,
@@ -77,7 +77,8 @@ func writeFailure(w http.ResponseWriter, req *request, err error) {
 		Socket:   req.socket.asked,
 		Reason:   reason,
 		Message:  fmt.Sprintf("networkproxy allowed %s but could not reach it: %v", req.subject(), err),
-	})
+	}}
+	a.write(w)
 }
 
 // Failures are not refusals; their reasons tell a client where it failed.
@@ -203,7 +204,7 @@ func (v Verdict) explain(req *request) (message, hint string) {
 			`The user can set mode = "full".`
 	}
 	return says("the host is not on the allowlist."),
-		"The user can add " + strconv.Quote(host) + " to allowed_domains in [network_proxy.policy]."
+		`The user can add "` + host + `" to allowed_domains in [network_proxy.policy].` // a host has nothing to quote
 }
 
 // explainServerName is explain for a TLS handshake in a tunnel.

@@ -49,10 +49,11 @@ func (h *httpProxy) toSocket(w http.ResponseWriter, req *request, paths []string
 	if !h.sockets.supported {
 		err := errors.New("the x-unix-socket header is supported on macOS only")
 		h.malformed(req.client, req.protocol, err)
-		writeAnswer(w, http.StatusNotImplemented, refusalBody{
+		a := ownAnswer{status: http.StatusNotImplemented, body: refusalBody{
 			Status: "error", Protocol: req.protocol, Method: req.method, Reason: "unix_socket_unsupported",
 			Message: "networkproxy cannot carry this request: " + err.Error() + ".",
-		})
+		}}
+		a.write(w)
 		return false
 	}
 	path, err := parseSocketPath(req.protocol, paths)

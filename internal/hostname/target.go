@@ -3,7 +3,6 @@ package hostname
 // This file holds Target, a host and a port, and the way from text to it.
 
 import (
-	"net"
 	"strconv"
 	"strings"
 )
@@ -127,5 +126,11 @@ func (t Target) String() string {
 	if t == (Target{}) {
 		return ""
 	}
-	return net.JoinHostPort(t.Host.String(), strconv.Itoa(int(t.Port)))
+	b := make([]byte, 0, 64) // most fit, and stay on the stack
+	if t.Host.Addr().Is6() {
+		b = append(t.Host.Addr().AppendTo(append(b, '[')), ']')
+	} else {
+		b = append(b, t.Host.String()...)
+	}
+	return string(strconv.AppendUint(append(b, ':'), uint64(t.Port), 10))
 }

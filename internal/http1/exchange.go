@@ -27,9 +27,9 @@ type exchange struct {
 	response response
 }
 
-func newExchange(conn context.Context) *exchange {
+func newExchange(conn context.Context, turns *turns) *exchange {
 	x := &exchange{header: make(http.Header)}
-	x.ctx.Context = conn
+	x.ctx.Context, x.ctx.turns = conn, turns
 	x.blank = new(http.Request).WithContext(&x.ctx)
 	x.request = new(http.Request)
 	return x
@@ -49,6 +49,7 @@ func (x *exchange) drop() { x.ctx.drop() }
 // first who waits for a request's end makes it a real one.
 type requestContext struct {
 	context.Context             // the connection's
+	turns           *turns      // the server's
 	origin          *originSide // what a Transport has for the request's answer; nil before the first
 
 	mu     sync.Mutex
@@ -62,7 +63,7 @@ type requestContext struct {
 // originSide makes it. It is for the goroutine of the handler.
 func (c *requestContext) originSide() *originSide {
 	if c.origin == nil {
-		c.origin = &originSide{ctx: c}
+		c.origin = &originSide{ctx: c, turns: c.turns}
 	}
 	return c.origin
 }

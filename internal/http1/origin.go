@@ -15,10 +15,11 @@ import (
 // originSide belongs to an exchange. nil is for a request that is not a
 // Server's: everything is made for it alone.
 type originSide struct {
-	ctx  *requestContext
-	near *line // of the pool that the last request used
+	ctx   *requestContext
+	turns *turns
+	near  *line // of the pool that the last request used
 
-	fields []field
+	fields []Field
 	values []string
 	header http.Header
 	answer http.Response
@@ -36,6 +37,13 @@ func (o *originSide) nearLine(p *pool, addr string) *line {
 func (o *originSide) setLine(l *line) {
 	if o != nil {
 		o.near = l
+	}
+}
+
+// yield is that of the server's turns.
+func (o *originSide) yield() {
+	if o != nil {
+		o.turns.yield()
 	}
 }
 
@@ -80,14 +88,14 @@ func (o *originSide) plain(br *bufio.Reader, r *http.Request) *http.Response {
 			return nil
 		}
 		o.fields = append(o.fields, f)
-		switch meaningOf(f.name) {
+		switch meaningOf(f.Name) {
 		case fieldConnection:
 			closes = true
 		case fieldLength:
-			if length != "" || !digits(f.value) || len(f.value) > maxPlainLength {
+			if length != "" || !digits(f.Value) || len(f.Value) > maxPlainLength {
 				return nil
 			}
-			length = f.value
+			length = f.Value
 		case fieldEncoding, fieldOdd:
 			return nil
 		}

@@ -10,15 +10,16 @@ import (
 	"strings"
 )
 
-// field is one field line of a header, its value without white space around.
-type field struct{ name, value string }
+// Field is one field line of a header, its value without white space around
+// (RFC 9112 section 5).
+type Field struct{ Name, Value string }
 
 // requestHead is the head of a request, part by part. What it holds are
 // pieces of the text that it was parsed from.
 type requestHead struct {
 	method, target string
 	minor          int // of HTTP/1.x
-	fields         []field
+	fields         []Field
 	length         string // of the content, digits; empty where it is not said
 	closes         bool   // a Connection field is there, which may say so
 	odd            bool   // it has what is left to net/http: a coding, trailers, Pragma
@@ -50,29 +51,29 @@ func (h *requestHead) parse(head string) error {
 			return err
 		}
 		h.fields = append(h.fields, f)
-		switch meaningOf(f.name) {
+		switch meaningOf(f.Name) {
 		case fieldHost:
 			host++
-			if strings.ContainsAny(f.value, " \t\"#/<>?@\\^`{|}") {
+			if strings.ContainsAny(f.Value, " \t\"#/<>?@\\^`{|}") {
 				return errors.New("the Host field holds no host (RFC 9112 section 3.2)")
 			}
 		case fieldExpect:
-			if !strings.EqualFold(f.value, "100-continue") {
-				return &headError{http.StatusExpectationFailed, fmt.Sprintf("the expectation %.40q is not known here; 100-continue is (RFC 9110 section 10.1.1)", f.value)}
+			if !strings.EqualFold(f.Value, "100-continue") {
+				return &headError{http.StatusExpectationFailed, fmt.Sprintf("the expectation %.40q is not known here; 100-continue is (RFC 9110 section 10.1.1)", f.Value)}
 			}
 		case fieldConnection:
 			h.closes = true
 		case fieldLength:
 			length++
-			h.length = f.value
-			if !digits(f.value) {
-				return fmt.Errorf("the Content-Length %.40q is not a number", f.value)
+			h.length = f.Value
+			if !digits(f.Value) {
+				return fmt.Errorf("the Content-Length %.40q is not a number", f.Value)
 			}
 		case fieldEncoding:
 			encoding++
 			h.odd = true
-			if !strings.EqualFold(f.value, "chunked") {
-				return &headError{http.StatusNotImplemented, fmt.Sprintf("the Transfer-Encoding %.40q is not known here; chunked is (RFC 9112 section 6.1)", f.value)}
+			if !strings.EqualFold(f.Value, "chunked") {
+				return &headError{http.StatusNotImplemented, fmt.Sprintf("the Transfer-Encoding %.40q is not known here; chunked is (RFC 9112 section 6.1)", f.Value)}
 			}
 		case fieldOdd:
 			h.odd = true
@@ -180,27 +181,27 @@ func (h *requestHead) parseRequestLine(line string) error {
 	return fmt.Errorf("the version %.20q is not spoken here; use HTTP/1.1", version)
 }
 
-func parseField(line string) (field, error) {
+func parseField(line string) (Field, error) {
 	if line[0] == ' ' || line[0] == '\t' {
-		return field{}, errors.New("a folded header line (RFC 9112 section 5.2)")
+		return Field{}, errors.New("a folded header line (RFC 9112 section 5.2)")
 	}
 	name, value, ok := strings.Cut(line, ":")
 	if !ok || name == "" {
-		return field{}, errors.New("a header line has no name")
+		return Field{}, errors.New("a header line has no name")
 	}
 	if last := name[len(name)-1]; last == ' ' || last == '\t' {
-		return field{}, errors.New("white space before the colon of a header line (RFC 9112 section 5.1)")
+		return Field{}, errors.New("white space before the colon of a header line (RFC 9112 section 5.1)")
 	}
 	if !isToken(name) {
-		return field{}, errors.New("a header name is no token (RFC 9110 section 5.1)")
+		return Field{}, errors.New("a header name is no token (RFC 9110 section 5.1)")
 	}
 	if hasControl(value, true) {
 		if i := strings.IndexFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }); value[i] == '\n' {
-			return field{}, errBareLF
+			return Field{}, errBareLF
 		}
-		return field{}, fmt.Errorf("a control character in the value of %.40q (RFC 9110 section 5.5)", name)
+		return Field{}, fmt.Errorf("a control character in the value of %.40q (RFC 9110 section 5.5)", name)
 	}
-	return field{name, strings.Trim(value, " \t")}, nil
+	return Field{name, strings.Trim(value, " \t")}, nil
 }
 
 // hasControl reports whether s has a control character, a tab aside if tabs

@@ -100,19 +100,19 @@ func isPlainAuthority(s string) bool {
 // fillHeader makes a header of fields. The values stand one behind the other
 // in a slice: that of the header before, if it has room for them. It returns
 // the slice.
-func fillHeader(header http.Header, fields []field, values []string) []string {
+func fillHeader(header http.Header, fields []Field, values []string) []string {
 	clear(header)
 	values = values[:0]
 	if cap(values) < len(fields) {
 		values = make([]string, 0, max(len(fields), 8))
 	}
 	for _, f := range fields {
-		name := textproto.CanonicalMIMEHeaderKey(f.name)
+		name := textproto.CanonicalMIMEHeaderKey(f.Name)
 		if before, ok := header[name]; ok {
-			header[name] = append(before, f.value) // elsewhere: it has no room
+			header[name] = append(before, f.Value) // elsewhere: it has no room
 			continue
 		}
-		values = append(values, f.value)
+		values = append(values, f.Value)
 		n := len(values)
 		header[name] = values[n-1 : n : n]
 	}

@@ -108,11 +108,14 @@ func (w *response) sendContinue() {
 	bw.Flush() // an error shows in the answer as well
 }
 
-// noContinue makes it too late for a 100.
-func (w *response) noContinue() {
+// noContinue makes it too late for a 100. It reports whether it was the first
+// to do so.
+func (w *response) noContinue() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	first := !w.begun
 	w.begun = true
+	return first
 }
 
 func (w *response) continued() bool {
@@ -148,13 +151,9 @@ func (w *response) decideFraming() {
 
 // begin writes the final head, once.
 func (w *response) begin() {
-	w.mu.Lock()
-	if w.begun {
-		w.mu.Unlock()
+	if !w.noContinue() {
 		return
 	}
-	w.begun = true
-	w.mu.Unlock()
 	w.noteSize()
 	bw := w.conn.bw
 	writeStatusLine(bw, w.status)
@@ -165,6 +164,12 @@ func (w *response) begin() {
 	if w.framing == framedChunked {
 		bw.WriteString("Transfer-Encoding: chunked\r\n")
 	}
+	w.endHead()
+}
+
+// endHead writes what the head says of the connection, and its end.
+func (w *response) endHead() {
+	bw := w.conn.bw
 	switch {
 	case w.close:
 		bw.WriteString("Connection: close\r\n")
@@ -173,6 +178,50 @@ func (w *response) begin() {
 	}
 	_, err := bw.WriteString("\r\n")
 	w.note(err)
+}
+
+// Responder is what the ResponseWriter of a [Server] can do beyond those of
+// net/http.
+type Responder interface {
+	// Respond gives a whole answer at once, for less than it costs by way of a
+	// header map: what Header holds does not go out. Date, Content-Length and
+	// Connection are Respond's to write; a field Connection with the value
+	// "close" ends the connection behind the answer. status is one that may have
+	// content, and content is not kept. It does nothing where an answer has
+	// begun or the connection was hijacked.
+	Respond(status int, fields []Field, content []byte)
+}
+
+// Respond implements Responder.
+func (w *response) Respond(status int, fields []Field, content []byte) {
+	if w.hijacked || !w.noContinue() {
+		return
+	}
+	w.status, w.framing = status, framedLength
+	if w.req.Method == http.MethodHead {
+		w.framing = framedNot
+	}
+	if w.body.broken.Load() || w.conn.server.draining.Load() {
+		w.close = true
+	}
+	bw := w.conn.bw
+	writeStatusLine(bw, status)
+	for i := range fields {
+		if fields[i].Name == "Connection" {
+			w.close = w.close || fields[i].Value == "close"
+			continue
+		}
+		writeField(bw, fields[i])
+	}
+	bw.WriteString(w.conn.server.date.now())
+	bw.WriteString("Content-Length: ")
+	bw.Write(strconv.AppendInt(bw.AvailableBuffer(), int64(len(content)), 10))
+	bw.WriteString("\r\n")
+	w.endHead()
+	if w.framing == framedLength {
+		_, err := bw.Write(content)
+		w.note(err)
+	}
 }
 
 func (w *response) Write(p []byte) (int, error) {
@@ -284,6 +333,7 @@ func (w *response) finish() (again bool) {
 		bw.WriteString("\r\n")
 	}
 	if w.failed == nil {
+		w.conn.server.turns.yield()
 		w.note(bw.Flush())
 	}
 	if w.failed != nil || w.framing == framedLength && w.left > 0 {
@@ -317,13 +367,13 @@ func (w *response) writeTrailers() {
 	bw := w.conn.bw
 	for name, values := range w.header {
 		if plain, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
-			writeField(bw, plain, values)
+			writeValues(bw, plain, values)
 		}
 	}
 	for _, list := range w.header["Trailer"] {
 		for name := range strings.SplitSeq(list, ",") {
 			name = textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name))
-			writeField(bw, name, w.header[name])
+			writeValues(bw, name, w.header[name])
 		}
 	}
 }
@@ -383,23 +433,27 @@ func writeStatusLine(bw *bufio.Writer, status int) {
 func writeFields(bw *bufio.Writer, header http.Header, skip func(name string, header http.Header) bool) {
 	for name, values := range header {
 		if skip == nil || !skip(name, header) {
-			writeField(bw, name, values)
+			writeValues(bw, name, values)
 		}
 	}
 }
 
-// writeField writes one field. A line break in a value, which net/http's
-// parser lets nobody send, would begin another field: it becomes a space.
-func writeField(bw *bufio.Writer, name string, values []string) {
+func writeValues(bw *bufio.Writer, name string, values []string) {
 	for _, v := range values {
-		if strings.ContainsAny(v, "\r\n") {
-			v = lineBreaks.Replace(v)
-		}
-		bw.WriteString(name)
-		bw.WriteString(": ")
-		bw.WriteString(v)
-		bw.WriteString("\r\n")
+		writeField(bw, Field{name, v})
 	}
+}
+
+// writeField writes one field line. A line break in a value, which net/http's
+// parser lets nobody send, would begin another field: it becomes a space.
+func writeField(bw *bufio.Writer, f Field) {
+	if strings.IndexByte(f.Value, '\n') >= 0 || strings.IndexByte(f.Value, '\r') >= 0 {
+		f.Value = lineBreaks.Replace(f.Value)
+	}
+	bw.WriteString(f.Name)
+	bw.WriteString(": ")
+	bw.WriteString(f.Value)
+	bw.WriteString("\r\n")
 }
 
 var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ")

@@ -13,7 +13,6 @@ import (
 	"net/textproto"
 	"net/url"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -49,6 +48,7 @@ type Server struct {
 
 	readers, writers sync.Pool
 	date             dateField
+	turns            turns
 }
 
 // The states of a connection: Shutdown closes those that wait for a request.
@@ -77,6 +77,7 @@ type conn struct {
 // every request is below ctx, and ends when the client goes away or the
 // handler returns.
 func (s *Server) ServeConn(ctx context.Context, c net.Conn) {
+	s.turns.look()
 	k := &conn{server: s, Conn: c, br: s.reader(c), bw: s.writer(c)}
 	k.watch.init(k)
 	if !s.join(k) {
@@ -84,7 +85,7 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) {
 		return
 	}
 	defer s.leave(k)
-	x := newExchange(ctx)
+	x := newExchange(ctx, &s.turns)
 	defer func() {
 		x.drop()
 		k.watch.stop()
@@ -101,7 +102,7 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) {
 		}
 		if !x.reusable() {
 			x.drop()
-			x = newExchange(ctx)
+			x = newExchange(ctx, &s.turns)
 		}
 	}
 }
@@ -146,9 +147,7 @@ var errIdle = errors.New("the connection ended between requests")
 func (k *conn) next(x *exchange) (*http.Request, error) {
 	if k.br.Buffered() == 0 {
 		k.idleDeadline()
-		// Under load the next request is there once the others have had
-		// their turn: to wait for it would cost two system calls.
-		runtime.Gosched()
+		k.server.turns.yield()
 		if _, err := k.br.Peek(1); err != nil {
 			return nil, errIdle
 		}
@@ -282,6 +281,8 @@ func (k *conn) linger() {
 func (k *conn) serve(x *exchange, r *http.Request) (again bool) {
 	x.ctx.begin()
 	defer x.ctx.end()
+	k.server.turns.begin()
+	defer k.server.turns.end()
 	w := &x.response
 	w.init(k, r)
 	whole := r.Body == http.NoBody

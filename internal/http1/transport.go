@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -158,6 +157,7 @@ func (c *upstream) close() { c.closing.Do(func() { c.Conn.Close() }) }
 // roundTrip sends a request and reads its answer's head.
 func (c *upstream) roundTrip(r *http.Request, side *originSide, hint any) (*http.Response, error) {
 	body := side.newBody(c, r)
+	side.yield()
 	sendErr := body.upload.begin()
 	// Even where sending failed the origin may have answered, and closed
 	// without reading on.
@@ -183,7 +183,7 @@ func (c *upstream) answer(r *http.Request, side *originSide, upload *upload, hin
 			limit = 1 << 20
 		}
 		c.limited.N = int64(limit)
-		runtime.Gosched() // as between requests; see conn.next
+		side.yield()
 		if _, err := c.br.Peek(1); err != nil {
 			if interim == 0 {
 				err = &unansweredError{err}

@@ -139,7 +139,7 @@ func (u *upload) send() error {
 		if _, err = copyFlushing(flushingChunks{chunked, u.c.bw}, body); err == nil {
 			chunked.Close()
 			for name, values := range u.r.Trailer {
-				writeField(u.c.bw, name, values)
+				writeValues(u.c.bw, name, values)
 			}
 			_, err = u.c.bw.WriteString("\r\n")
 		}

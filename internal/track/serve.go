@@ -28,7 +28,10 @@ func (l *Listener) Serve(handle func(c net.Conn, e *Entry)) error {
 			}
 			return err
 		}
-		go l.run(c, e, func() { handle(c, e) })
+		go func() {
+			growStack(0)
+			l.run(c, e, func() { handle(c, e) })
+		}()
 	}
 }
 
