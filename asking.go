@@ -58,6 +58,7 @@ type asking struct {
 	timeout time.Duration // of one question
 	limit   int           // calls of the decider at a time
 	grants  *grants
+	lines   *lineBound // on those of the log that follow from requests
 	log     *slog.Logger
 
 	mu      sync.Mutex
@@ -172,7 +173,9 @@ func (a *asking) call(q *inquiry, req PolicyRequest) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the decider panicked: %v", p)
-			a.log.Error("decider panicked", "panic", p, "host", req.Host, "stack", string(debug.Stack()))
+			if a.lines.admits() {
+				a.log.Error("decider panicked", "panic", p, "host", req.Host, "stack", string(debug.Stack()))
+			}
 		}
 		if err != nil && q.ctx.Err() == nil {
 			a.unanswered(q, err)
@@ -260,6 +263,9 @@ func (a *asking) leave(ctx context.Context, q *inquiry) (result answer, again bo
 
 // unanswered tells the log of a question that remains without an answer.
 func (a *asking) unanswered(q *inquiry, err error) {
+	if !a.lines.admits() {
+		return
+	}
 	a.log.Warn("decider gave no answer", "host", q.key.target.Host.String(), "port", q.key.target.Port,
 		"command", q.key.from.attribution.Command, "error", err)
 }
@@ -268,6 +274,9 @@ func (a *asking) unanswered(q *inquiry, err error) {
 func (a *asking) granted(g *grant, decision Decision) {
 	if g.dropped {
 		a.log.Warn("too many grants; this one lets only the waiting requests through", "grant", g.id, "limit", maxGrants)
+	}
+	if !a.lines.admits() {
+		return
 	}
 	a.log.Info("granted", "grant", g.id, "host", g.target.Host.String(), "port", g.target.Port,
 		"command", g.from.attribution.Command, "decision", decision.String())

@@ -154,18 +154,24 @@ func (c *loopConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *loopConn) SetWriteDeadline(time.Time) error { return nil }
 func (c *loopConn) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000} }
 
-// BenchmarkRefuseWork is what the proxy itself does for a refusal, with the log
-// but without system calls.
+// BenchmarkRefuseWork is what the proxy itself does for a refusal, without
+// system calls: with log/slog's own handler, and with none.
 func BenchmarkRefuseWork(b *testing.B) {
-	l := start(b, allow("o.example"), func(b *networkproxy.Builder) {
-		b.Logger(slog.New(slog.NewTextHandler(&nowhere{}, nil)))
-	})
-	c := &loopConn{request: []byte("GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\nUser-Agent: bench\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n\r\n"), left: b.N}
-	b.ReportAllocs()
-	b.ResetTimer()
-	l.ServeHTTPConn(c)
-	if c.left != 0 {
-		b.Fatal("not all requests were answered")
+	for name, log := range map[string]slog.Handler{
+		"logged": slog.NewTextHandler(&nowhere{}, nil),
+		"silent": slog.DiscardHandler,
+	} {
+		b.Run(name, func(b *testing.B) {
+			l := start(b, allow("o.example"), func(b *networkproxy.Builder) { b.Logger(slog.New(log)) })
+			c := &loopConn{left: b.N, request: []byte("GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n" +
+				"User-Agent: bench\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n\r\n")}
+			b.ReportAllocs()
+			b.ResetTimer()
+			l.ServeHTTPConn(c)
+			if c.left != 0 {
+				b.Fatal("not all requests were answered")
+			}
+		})
 	}
 }
 

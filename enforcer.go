@@ -30,6 +30,7 @@ type enforcer struct {
 	blocked   blockedRecord
 	onBlocked func(BlockedRequest)
 	log       *slog.Logger
+	lines     lineBound // on those of log that are about single requests
 	count     counters
 	observed  *observations // nil: allowlist misses are not let pass
 	limits    Limits        // without zeros
@@ -53,9 +54,11 @@ func newEnforcer(s *settings) *enforcer {
 		sockets:   socketDialer{supported: s.unixSockets, timeout: s.limits.DialTime, connect: s.connectUnix},
 		onBlocked: s.onBlocked,
 		log:       s.log,
+		lines:     lineBound{limit: s.limits.LogLines, log: s.log},
 		observed:  s.observed(),
 	}
 	e.sockets.own = &e.own
+	e.asking.lines = &e.lines
 	return e
 }
 
@@ -279,7 +282,7 @@ func (e *enforcer) refused(req *request, v Verdict) {
 // the line of the source that logs costs as much as the rest.
 func (e *enforcer) logRefusal(req *request, b *BlockedRequest) {
 	handler := req.logger(e.log).Handler()
-	if !handler.Enabled(context.Background(), slog.LevelInfo) {
+	if !handler.Enabled(context.Background(), slog.LevelInfo) || !e.lines.admits() {
 		return
 	}
 	r := slog.NewRecord(b.Time, slog.LevelInfo, "refused", 0)
@@ -302,7 +305,7 @@ func (e *enforcer) logRefusal(req *request, b *BlockedRequest) {
 // notify calls the host's observer; what goes wrong in there stays there.
 func (e *enforcer) notify(b BlockedRequest) {
 	defer func() {
-		if p := recover(); p != nil {
+		if p := recover(); p != nil && e.lines.admits() {
 			e.log.Error("OnBlocked panicked", "panic", p)
 		}
 	}()
@@ -312,14 +315,18 @@ func (e *enforcer) notify(b BlockedRequest) {
 // malformed keeps account of a request that names no target at all.
 func (e *enforcer) malformed(client netip.AddrPort, protocol Protocol, err error) {
 	e.count.add(outcomeRefused, protocol, ReasonInvalidTarget)
-	e.log.Warn("malformed request", "protocol", string(protocol), "client", client, "error", e.logText(err))
+	if e.lines.admits() {
+		e.log.Warn("malformed request", "protocol", string(protocol), "client", client, "error", e.logText(err))
+	}
 }
 
 // failure keeps account of an allowed request whose target was out of reach.
 func (e *enforcer) failure(req *request, err error) {
 	e.count.fail(req.protocol, err)
-	req.logger(e.log).Info("failed", "host", req.target.Host.String(), "port", req.target.Port,
-		"protocol", string(req.protocol), "method", req.method, "client", req.client, "error", e.logText(err))
+	if e.lines.admits() {
+		req.logger(e.log).Info("failed", "host", req.target.Host.String(), "port", req.target.Port,
+			"protocol", string(req.protocol), "method", req.method, "client", req.client, "error", e.logText(err))
+	}
 }
 
 // stands reports whether the policy in force allows what is open, and cuts it

@@ -100,6 +100,12 @@ type Limits struct {
 	// LogText bounds, in bytes, one text from outside in a log line: the
 	// error of a malformed or failed request. Default 300.
 	LogText int
+
+	// LogLines is how many lines about single requests (refused, failed,
+	// malformed, cut, not decided) the log gets in a second. What goes beyond
+	// is left out, and a line behind that second tells how many they were.
+	// Records, counters and [Builder.OnBlocked] have all of them. Default 500.
+	LogLines int
 }
 
 // Limits sets the limits. It replaces what an earlier call, or
@@ -151,6 +157,7 @@ func (l Limits) withDefaults() Limits {
 		UDPIdle:            udpFlowIdle,
 		Record:             200,
 		LogText:            300,
+		LogLines:           500,
 	}
 	from := defaults.fields()
 	for i, f := range l.fields() {
@@ -189,6 +196,7 @@ func (l *Limits) fields() []limitField {
 		within("udp_idle", &l.UDPIdle),
 		number("record", &l.Record),
 		number("log_text", &l.LogText),
+		number("log_lines", &l.LogLines),
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -402,6 +403,50 @@ func TestLimitLogText(t *testing.T) {
 		if strings.Contains(line, "malformed request") && (len(line) > 250 || strings.Contains(line, "a.a.a.a.a.a.a.")) {
 			t.Errorf("%d bytes: %s", len(line), line)
 		}
+	}
+}
+
+// A client cannot fill the log, whatever it sends, and nothing but the log
+// leaves anything out.
+func TestLimitLogLines(t *testing.T) {
+	t.Parallel()
+	const limit, each = 5, 20
+	l := limited(t, withSOCKS(allow("gone.example")), networkproxy.Limits{LogLines: limit, Record: 10 * each})
+	l.dns.Set("gone.example") // no address
+	for range each {
+		for request, status := range map[string]int{
+			"GET http://refused.example/ HTTP/1.1\r\nHost: x\r\n\r\n":  403,
+			"CONNECT refused.example:443 HTTP/1.1\r\nHost: x\r\n\r\n":  403,
+			"GET http://gone.example/ HTTP/1.1\r\nHost: x\r\n\r\n":     502,
+			"GET http://a..example/ HTTP/1.1\r\nHost: x\r\n\r\n":       400,
+			"GET http://refused.example/ HTTP/1.1\r\nHost : x\r\n\r\n": 400,
+		} {
+			w := l.wire(t)
+			w.send(request)
+			if a := w.answer("GET"); a.StatusCode != status {
+				t.Fatalf("%q: %s", request, a.Status)
+			}
+		}
+	}
+	if n := len(l.Blocked()); n != 2*each {
+		t.Errorf("%d refusals are recorded, of %d", n, 2*each)
+	}
+	l.Close() // which tells of the rest
+	about := regexp.MustCompile(`msg=(refused|failed|"malformed request") `)
+	left := regexp.MustCompile(`msg="lines about requests were left out[^"]*" lines=(\d+) log_lines=5\n`)
+	lines := len(about.FindAllString(l.log.String(), -1))
+	sum := lines
+	tellings := left.FindAllStringSubmatch(l.log.String(), -1)
+	for _, m := range tellings {
+		n, _ := strconv.Atoi(m[1])
+		sum += n
+	}
+	// Every second that was begun may have its lines.
+	if lines < limit || lines > limit*(len(tellings)+1) {
+		t.Errorf("%d lines about requests, and %d times some were left out", lines, len(tellings))
+	}
+	if sum != 5*each {
+		t.Errorf("the log tells of %d requests, of %d", sum, 5*each)
 	}
 }
 

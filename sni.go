@@ -125,8 +125,10 @@ func (c *nameCheck) refuse(v Verdict) tunnel.Inspection {
 	v.Reason, v.Source, v.Generation, v.check = ReasonSNIMismatch, SourceBaselinePolicy, c.policy.generation, checkServerName
 	c.settled = true
 	c.refused(c.req, v)
-	message, hint := v.explain(c.req)
-	c.log.Warn("tunnel cut", "message", message, "hint", hint, "client", c.req.client)
+	if c.lines.admits() {
+		message, hint := v.explain(c.req)
+		c.log.Warn("tunnel cut", "message", message, "hint", hint, "client", c.req.client)
+	}
 	return tunnel.Inspection{Decision: tunnel.Refuse, Farewell: accessDenied(c.hellos.Hello().Version)}
 }
 

@@ -251,5 +251,8 @@ func (a *association) drop(why dropCause, key string, value any) {
 		return
 	}
 	a.told[why] = true
+	if !a.lines.admits() {
+		return
+	}
 	a.log.Warn("datagrams are dropped", "client", a.conn.client, "cause", why.String(), key, value)
 }

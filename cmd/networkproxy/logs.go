@@ -23,7 +23,7 @@ func logFlags(f *flag.FlagSet) logOptions {
 	}
 }
 
-func (o logOptions) logger(w *lineWriter) (*slog.Logger, error) {
+func (o logOptions) logger(w io.Writer) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(*o.level)); err != nil {
 		return nil, fmt.Errorf("-log-level %q: use debug, info, warn or error", *o.level)
@@ -31,7 +31,7 @@ func (o logOptions) logger(w *lineWriter) (*slog.Logger, error) {
 	options := &slog.HandlerOptions{Level: level}
 	switch *o.format {
 	case "text":
-		return slog.New(newTextHandler(w, options)), nil
+		return slog.New(slog.NewTextHandler(w, options)), nil
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, options)), nil
 	}
