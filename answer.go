@@ -24,8 +24,18 @@ type refusalBody struct {
 	Source   Source   `json:"source,omitempty"`
 	Decision string   `json:"decision,omitempty"` // "deny" or "ask"
 	Rule     string   `json:"rule,omitempty"`     // the pattern that decided
-	Message  string   `json:"message"`
-	Hint     string   `json:"hint,omitempty"`
+	Message  prose    `json:"message"`
+	Hint     prose    `json:"hint,omitempty"`
+}
+
+// prose is text that is a string in JSON, and a part of a buffer here.
+type prose []byte
+
+func (p prose) MarshalText() ([]byte, error) { return p, nil }
+
+func (p *prose) UnmarshalText(text []byte) error {
+	*p = append((*p)[:0], text...)
+	return nil
 }
 
 // appendJSON appends what encoding/json makes of the body, without its price:
@@ -50,13 +60,15 @@ func (r *refusalBody) appendJSON(b []byte) []byte {
 	optional(`,"decision":`, r.Decision)
 	optional(`,"rule":`, r.Rule)
 	b = appendJSONString(append(b, `,"message":`...), r.Message)
-	optional(`,"hint":`, r.Hint)
+	if len(r.Hint) > 0 {
+		b = appendJSONString(append(b, `,"hint":`...), r.Hint)
+	}
 	return append(b, '}')
 }
 
 // appendJSONString appends a string of JSON. The backslash goes before quotes
 // alone here; what needs more is left to encoding/json.
-func appendJSONString[T string | []byte](b []byte, s T) []byte {
+func appendJSONString[T string | prose](b []byte, s T) []byte {
 	begin := len(b)
 	b = append(b, '"')
 	done := 0 // of s
@@ -97,27 +109,33 @@ const (
 // ownAnswer is an answer of the proxy's own, in place of an origin's.
 type ownAnswer struct {
 	status int
-	extra  http1.Field // beside what every such answer has; zero for none
-	token  string      // of the X-Proxy-Error field; empty for none
-	close  bool        // the connection ends with it
 	body   refusalBody
+	token  string      // of the X-Proxy-Error field; empty for none
+	extra  http1.Field // beside what every such answer has; zero for none
+	close  bool        // the connection ends with it
+
+	// What it is written in, and used again.
+	explanation, content []byte
+	fields               [5]http1.Field
 }
 
-// answerTexts are buffers for the content of answers.
-var answerTexts = sync.Pool{New: func() any { return new([]byte) }}
+var answers = sync.Pool{New: func() any { return new(ownAnswer) }}
+
+func newAnswer(status int) *ownAnswer {
+	a := answers.Get().(*ownAnswer)
+	a.status = status
+	return a
+}
 
 // write writes the answer: the body as JSON, or as text to a CONNECT, whose
-// clients print it as it comes.
+// clients print it as it comes. It is the last that is done with the answer.
 func (a *ownAnswer) write(w http.ResponseWriter) {
-	buffer := answerTexts.Get().(*[]byte)
-	defer answerTexts.Put(buffer)
-	text := (*buffer)[:0]
-	var fields [5]http1.Field
 	n := 0
 	add := func(name, value string) {
-		fields[n] = http1.Field{Name: name, Value: value}
+		a.fields[n] = http1.Field{Name: name, Value: value}
 		n++
 	}
+	text := a.content[:0]
 	if a.body.Protocol == ProtocolHTTPSConnect {
 		// Clients do not ask for a second tunnel on the connection, and one,
 		// Node.js, lets it keep its process alive.
@@ -131,17 +149,17 @@ func (a *ownAnswer) write(w http.ResponseWriter) {
 		add("Content-Type", "application/json")
 		text = append(a.body.appendJSON(text), '\n')
 	}
-	*buffer = text
 	add("X-Content-Type-Options", "nosniff")
 	if a.token != "" {
 		add(errorHeader, a.token)
 	}
 	if a.extra.Name != "" {
-		fields[n] = a.extra
-		n++
+		add(a.extra.Name, a.extra.Value)
 	}
 	if a.close {
 		add("Connection", "close")
 	}
-	w.(http1.Responder).Respond(a.status, fields[:n], text) // a client that has gone is no concern of the answer
+	w.(http1.Responder).Respond(a.status, a.fields[:n], text) // a client that has gone is no concern of the answer
+	*a = ownAnswer{explanation: a.explanation, content: text}
+	answers.Put(a)
 }

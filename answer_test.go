@@ -22,7 +22,7 @@ func TestAnswerJSON(t *testing.T) {
 	for range 20_000 {
 		body := refusalBody{
 			Status: text(r), Host: text(r), Port: uint16(r.IntN(3)), Protocol: Protocol(text(r)), Method: text(r), Socket: text(r),
-			Reason: Reason(text(r)), Source: Source(text(r)), Decision: text(r), Rule: text(r), Message: text(r), Hint: text(r),
+			Reason: Reason(text(r)), Source: Source(text(r)), Decision: text(r), Rule: text(r), Message: prose(text(r)), Hint: prose(text(r)),
 		}
 		want, err := json.Marshal(body)
 		if err != nil {

@@ -152,7 +152,9 @@ func (c *loopConn) Write(p []byte) (int, error)      { return len(p), nil }
 func (c *loopConn) Close() error                     { return nil }
 func (c *loopConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *loopConn) SetWriteDeadline(time.Time) error { return nil }
-func (c *loopConn) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000} }
+func (c *loopConn) RemoteAddr() net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}
+}
 
 // BenchmarkRefuseWork is what the proxy itself does for a refusal, without
 // system calls: with log/slog's own handler, and with none.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 
+	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/http1"
 	"example.com/networkproxy/internal/ipclass"
 	"example.com/networkproxy/internal/pindial"
@@ -20,7 +21,7 @@ const errorHeader = "X-Proxy-Error"
 
 // writeRefusal answers a refused HTTP request.
 func writeRefusal(w http.ResponseWriter, req *request, v Verdict) {
-	a := ownAnswer{status: http.StatusForbidden}
+	a := newAnswer(http.StatusForbidden)
 	switch {
 	case v.check == checkLimit:
 		a.status, a.extra = http.StatusServiceUnavailable, http1.Field{Name: "Retry-After", Value: retryAfter}
@@ -34,7 +35,8 @@ func writeRefusal(w http.ResponseWriter, req *request, v Verdict) {
 	if v.Source != SourceProxyState {
 		a.token = v.errorToken()
 	}
-	message, hint := v.explain(req)
+	text, n := v.appendExplanation(a.explanation[:0], req)
+	a.explanation = text
 	a.body = refusalBody{
 		Status:   "blocked",
 		Host:     req.target.Host.String(),
@@ -46,8 +48,8 @@ func writeRefusal(w http.ResponseWriter, req *request, v Verdict) {
 		Source:   v.Source,
 		Decision: v.decision(),
 		Rule:     v.Rule.Pattern,
-		Message:  message,
-		Hint:     hint,
+		Message:  text[:n],
+		Hint:     text[n:],
 	}
 	a.write(w)
 }
@@ -55,20 +57,23 @@ func writeRefusal(w http.ResponseWriter, req *request, v Verdict) {
 // writeMalformed answers a request that is not one for a proxy, and ends the
 // connection.
 func writeMalformed(w http.ResponseWriter, protocol Protocol, method string, err error) {
-	a := ownAnswer{status: http.StatusBadRequest, close: true, body: refusalBody{
+	a := newAnswer(http.StatusBadRequest)
+	a.close = true
+	a.body = refusalBody{
 		Status:   "error",
 		Protocol: protocol,
 		Method:   method,
 		Reason:   ReasonInvalidTarget,
-		Message:  "networkproxy cannot carry this request: " + err.Error(),
-	}}
+		Message:  prose("networkproxy cannot carry this request: " + err.Error()),
+	}
 	a.write(w)
 }
 
 // writeFailure answers an allowed request whose target was out of reach.
 func writeFailure(w http.ResponseWriter, req *request, err error) {
 	status, reason := failureStatus(err)
-	a := ownAnswer{status: status, body: refusalBody{
+	a := newAnswer(status)
+	a.body = refusalBody{
 		Status:   "error",
 		Host:     req.target.Host.String(),
 		Port:     req.target.Port,
@@ -76,8 +81,8 @@ func writeFailure(w http.ResponseWriter, req *request, err error) {
 		Method:   req.method,
 		Socket:   req.socket.asked,
 		Reason:   reason,
-		Message:  fmt.Sprintf("networkproxy allowed %s but could not reach it: %v", req.subject(), err),
-	}}
+		Message:  fmt.Appendf(nil, "networkproxy allowed %s but could not reach it: %v", req.appendSubject(nil), err),
+	}
 	a.write(w)
 }
 
@@ -124,105 +129,135 @@ func isTimeout(err error) bool {
 // explain puts a refusal into words: what was refused and why, and what the
 // user, not the client, could change. It never suggests a way round.
 func (v Verdict) explain(req *request) (message, hint string) {
+	text, n := v.appendExplanation(nil, req)
+	return string(text[:n]), string(text[n:])
+}
+
+// appendExplanation appends the message, whose end is the length returned, and
+// the hint, if there is one.
+func (v Verdict) appendExplanation(b []byte, req *request) (text []byte, message int) {
 	host := req.target.Host.String()
-	says := func(format string, args ...any) string {
-		if len(args) > 0 {
-			format = fmt.Sprintf(format, args...)
-		}
-		return "networkproxy blocked " + req.subject() + ": " + format
+	says := func(format string, args ...any) {
+		b = append(req.appendSubject(append(b, "networkproxy blocked "...)), ": "...)
+		b = appendFormat(b, format, args...)
+		message = len(b)
 	}
-	if v.Source == SourceDecider {
-		switch {
-		case v.Ask:
-			return says("it needs the user's approval (%s).", v.Reason),
-				"Approve it in the application that runs this command, then try again."
-		case v.Reason == ReasonDeciderTimeout:
-			return says("it is not on the allowlist, and the application did not decide in time."),
-				"Try again when somebody can answer, or add the host to allowed_domains."
-		case v.Reason == ReasonDeciderBusy:
-			return says("it is not on the allowlist, and the application has too many questions to decide."),
-				"Try again in a while, with fewer requests at a time."
-		case v.Reason == ReasonGrantRevoked:
-			return says("its approval was revoked."),
-				"Approve it again in the application that runs this command, then try again."
-		case v.Reason == ReasonDeciderFailed:
-			return says("it is not on the allowlist, and the application could not decide."),
-				"The application's log has the cause."
-		}
-		return says("the application that runs this command refused it (%s).", v.Reason),
-			fmt.Sprintf("To allow it always, the user can add %q to allowed_domains.", host)
-	}
-	if v.Rule.List == sessionDenied {
-		return says("the application that runs this command denies it (%s).", v.Rule.Pattern), ""
+	advises := func(format string, args ...any) { b = appendFormat(b, format, args...) }
+	switch {
+	case v.Source == SourceDecider:
+		v.explainDecider(host, says, advises)
+		return b, message
+	case v.Rule.List == sessionDenied:
+		says("the application that runs this command denies it (%s).", v.Rule.Pattern)
+		return b, message
 	}
 	switch v.check {
 	case checkLimit:
-		return says("as many clients are connected to the proxy as it serves at a time."),
-			"Try again in a while, with fewer connections at a time."
+		says("as many clients are connected to the proxy as it serves at a time.")
+		advises("Try again in a while, with fewer connections at a time.")
 	case checkSession:
 		if v.Reason == ReasonSessionRequired {
-			return says("this listener carries requests of sessions alone, and the request names none."),
-				"The application that runs this command gives it a proxy URL with the session's token."
+			says("this listener carries requests of sessions alone, and the request names none.")
+			advises("The application that runs this command gives it a proxy URL with the session's token.")
+			break
 		}
-		return says("the token in the proxy URL is not that of an open session."),
-			"The application that runs this command gives it a proxy URL with a token, which is valid until the session ends."
+		says("the token in the proxy URL is not that of an open session.")
+		advises("The application that runs this command gives it a proxy URL with a token, which is valid until the session ends.")
 	case checkEnabled:
-		return says("the proxy is turned off, and nothing passes while it is."),
-			"The user can set enabled = true in [network_proxy]."
+		says("the proxy is turned off, and nothing passes while it is.")
+		advises("The user can set enabled = true in [network_proxy].")
 	case checkOwnListener:
-		return says("it is the proxy itself, which is never a target."), ""
+		says("it is the proxy itself, which is never a target.")
 	case checkUnixSocket:
-		if p := req.socket.asked; v.Rule == (Rule{}) {
-			return says("no entry of allow_unix_sockets names it."),
-				fmt.Sprintf("The user can add %q to allow_unix_sockets in [network_proxy.policy]. "+
-					"Whoever reaches a service's socket can do what the service can.", p)
+		if v.Rule == (Rule{}) {
+			says("no entry of allow_unix_sockets names it.")
+			advises("The user can add %q to allow_unix_sockets in [network_proxy.policy]. "+
+				"Whoever reaches a service's socket can do what the service can.", req.socket.asked)
+			break
 		}
-		return says("its path was changed while it was connected to."),
-			"Somebody may be trying to have another socket reached. The directories of an allowed socket should be writable for the user alone."
+		says("its path was changed while it was connected to.")
+		advises("Somebody may be trying to have another socket reached. The directories of an allowed socket should be writable for the user alone.")
 	case checkUpstream:
-		return says("its connection went through the upstream proxy, which the configuration no longer allows."),
-			"Try again: it is reached directly now."
+		says("its connection went through the upstream proxy, which the configuration no longer allows.")
+		advises("Try again: it is reached directly now.")
 	case checkDenylist:
-		return says("the denylist forbids it (%s).", v.Rule.Pattern),
-			fmt.Sprintf("The denylist wins over every allow. The user can remove %q from denied_domains.", v.Rule.Pattern)
+		says("the denylist forbids it (%s).", v.Rule.Pattern)
+		advises("The denylist wins over every allow. The user can remove %q from denied_domains.", v.Rule.Pattern)
 	case checkDeniedAddress:
-		return says("it resolves to %s, which the denylist forbids (%s).", v.Address, v.Rule.Pattern),
-			fmt.Sprintf("The denylist wins over every allow. The user can remove %q from denied_domains.", v.Rule.Pattern)
+		says("it resolves to %s, which the denylist forbids (%s).", v.Address, v.Rule.Pattern)
+		advises("The denylist wins over every allow. The user can remove %q from denied_domains.", v.Rule.Pattern)
 	case checkLocal:
-		return says("%s is %s.", host, localKind(req)),
-			fmt.Sprintf("If the user wants it reachable: add exactly %q to allowed_domains (wildcards do not cover local addresses), or set allow_local_binding = true.", host)
+		says("%s is %s.", host, localKind(req))
+		advises("If the user wants it reachable: add exactly %q to allowed_domains (wildcards do not cover local addresses), or set allow_local_binding = true.", host)
 	case checkAddress:
-		return says("it resolves to %s, which is not public (%s, %s).", v.Address, ipclass.Of(v.Address).Name(), ipclass.Of(v.Address).Reference()),
-			"Names may lead to local and private networks only when the user sets allow_local_binding = true."
+		says("it resolves to %s, which is not public (%s, %s).", v.Address, ipclass.Of(v.Address).Name(), ipclass.Of(v.Address).Reference())
+		advises("Names may lead to local and private networks only when the user sets allow_local_binding = true.")
 	case checkServerName:
-		return v.explainServerName(req, says)
+		v.explainServerName(req.target.Host, says, advises)
 	case checkMode:
 		if v.Rule.List == sessionMode {
-			return says("the application runs this command in limited mode, which permits only GET, HEAD and OPTIONS over plain HTTP, not %s.", what(req)), ""
+			says("the application runs this command in limited mode, which permits only GET, HEAD and OPTIONS over plain HTTP, not %s.", what(req))
+			break
 		}
-		return says("the proxy is in limited mode, which permits only GET, HEAD and OPTIONS over plain HTTP, not %s.", what(req)),
-			`The user can set mode = "full".`
+		says("the proxy is in limited mode, which permits only GET, HEAD and OPTIONS over plain HTTP, not %s.", what(req))
+		advises(`The user can set mode = "full".`)
+	default:
+		says("the host is not on the allowlist.")
+		b = append(append(b, `The user can add "`...), host...) // a host has nothing to quote
+		advises(`" to allowed_domains in [network_proxy.policy].`)
 	}
-	return says("the host is not on the allowlist."),
-		`The user can add "` + host + `" to allowed_domains in [network_proxy.policy].` // a host has nothing to quote
+	return b, message
 }
 
-// explainServerName is explain for a TLS handshake in a tunnel.
-func (v Verdict) explainServerName(req *request, says func(string, ...any) string) (message, hint string) {
-	host := req.target.Host
+// appendFormat is fmt.Appendf for texts that mostly have nothing to fill in.
+func appendFormat(b []byte, format string, args ...any) []byte {
+	if len(args) == 0 {
+		return append(b, format...)
+	}
+	return fmt.Appendf(b, format, args...)
+}
+
+// explainDecider is appendExplanation for a decider that refused or gave no
+// answer.
+func (v Verdict) explainDecider(host string, says, advises func(string, ...any)) {
+	switch {
+	case v.Ask:
+		says("it needs the user's approval (%s).", v.Reason)
+		advises("Approve it in the application that runs this command, then try again.")
+	case v.Reason == ReasonDeciderTimeout:
+		says("it is not on the allowlist, and the application did not decide in time.")
+		advises("Try again when somebody can answer, or add the host to allowed_domains.")
+	case v.Reason == ReasonDeciderBusy:
+		says("it is not on the allowlist, and the application has too many questions to decide.")
+		advises("Try again in a while, with fewer requests at a time.")
+	case v.Reason == ReasonGrantRevoked:
+		says("its approval was revoked.")
+		advises("Approve it again in the application that runs this command, then try again.")
+	case v.Reason == ReasonDeciderFailed:
+		says("it is not on the allowlist, and the application could not decide.")
+		advises("The application's log has the cause.")
+	default:
+		says("the application that runs this command refused it (%s).", v.Reason)
+		advises("To allow it always, the user can add %q to allowed_domains.", host)
+	}
+}
+
+// explainServerName is appendExplanation for a TLS handshake in a tunnel.
+func (v Verdict) explainServerName(host hostname.Host, says, advises func(string, ...any)) {
 	switch {
 	case v.unreadable != "":
-		return says("its TLS handshake cannot be checked, for the hello %s.", v.unreadable),
-			`Programs that must send such a hello work only when the user sets sni_check = "off".`
+		says("its TLS handshake cannot be checked, for the hello %s.", v.unreadable)
+		advises(`Programs that must send such a hello work only when the user sets sni_check = "off".`)
 	case v.ServerName == "":
-		return says("its TLS handshake names no server (SNI), where it must name %q.", host),
-			`Have the program send the server name. If it cannot, the user can set sni_check = "off".`
+		says("its TLS handshake names no server (SNI), where it must name %q.", host)
+		advises(`Have the program send the server name. If it cannot, the user can set sni_check = "off".`)
 	case host.IsIP():
-		return says("its TLS handshake names the server %q, where only the address was allowed.", v.ServerName),
-			fmt.Sprintf("Have the program give the proxy the name rather than an address it looked up (socks5h://, not socks5://); the user can add %q to allowed_domains.", v.ServerName)
+		says("its TLS handshake names the server %q, where only the address was allowed.", v.ServerName)
+		advises("Have the program give the proxy the name rather than an address it looked up (socks5h://, not socks5://); the user can add %q to allowed_domains.", v.ServerName)
+	default:
+		says("its TLS handshake names the server %q, where only %q was allowed.", v.ServerName, host)
+		advises("A tunnel leads to the host that it was opened for. The user can add %q to allowed_domains, and the program connect to that.", v.ServerName)
 	}
-	return says("its TLS handshake names the server %q, where only %q was allowed.", v.ServerName, host),
-		fmt.Sprintf("A tunnel leads to the host that it was opened for. The user can add %q to allowed_domains, and the program connect to that.", v.ServerName)
 }
 
 // localKind says what makes a literal local.

@@ -49,10 +49,11 @@ func (h *httpProxy) toSocket(w http.ResponseWriter, req *request, paths []string
 	if !h.sockets.supported {
 		err := errors.New("the x-unix-socket header is supported on macOS only")
 		h.malformed(req.client, req.protocol, err)
-		a := ownAnswer{status: http.StatusNotImplemented, body: refusalBody{
+		a := newAnswer(http.StatusNotImplemented)
+		a.body = refusalBody{
 			Status: "error", Protocol: req.protocol, Method: req.method, Reason: "unix_socket_unsupported",
-			Message: "networkproxy cannot carry this request: " + err.Error() + ".",
-		}}
+			Message: prose("networkproxy cannot carry this request: " + err.Error() + "."),
+		}
 		a.write(w)
 		return false
 	}
@@ -276,12 +277,12 @@ func socketRefusal(req *request, v Verdict, err error) error {
 	}}
 }
 
-// subject is what a request is for, in words.
-func (r *request) subject() string {
+// appendSubject appends what a request is for, in words.
+func (r *request) appendSubject(b []byte) []byte {
 	if !r.socket.isZero() {
-		return "the unix socket " + r.socket.asked
+		return append(append(b, "the unix socket "...), r.socket.asked...)
 	}
-	return r.target.String()
+	return r.target.AppendTo(b)
 }
 
 // logger adds to a log what only some requests have.

@@ -123,14 +123,19 @@ func parsePort(s string) (uint16, string) {
 // String returns host:port, an IPv6 address in brackets. It is empty for the
 // zero Target.
 func (t Target) String() string {
-	if t == (Target{}) {
-		return ""
-	}
-	b := make([]byte, 0, 64) // most fit, and stay on the stack
-	if t.Host.Addr().Is6() {
-		b = append(t.Host.Addr().AppendTo(append(b, '[')), ']')
-	} else {
+	var space [64]byte // most fit
+	return string(t.AppendTo(space[:0]))
+}
+
+// AppendTo appends what String returns.
+func (t Target) AppendTo(b []byte) []byte {
+	switch {
+	case t == (Target{}):
+		return b
+	case t.Host.addr.Is6():
+		b = append(t.Host.addr.AppendTo(append(b, '[')), ']')
+	default:
 		b = append(b, t.Host.String()...)
 	}
-	return string(strconv.AppendUint(append(b, ':'), uint64(t.Port), 10))
+	return strconv.AppendUint(append(b, ':'), uint64(t.Port), 10)
 }

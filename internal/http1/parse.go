@@ -18,11 +18,11 @@ type Field struct{ Name, Value string }
 // pieces of the text that it was parsed from.
 type requestHead struct {
 	method, target string
-	minor          int // of HTTP/1.x
-	fields         []Field
-	length         string // of the content, digits; empty where it is not said
-	closes         bool   // a Connection field is there, which may say so
-	odd            bool   // it has what is left to net/http: a coding, trailers, Pragma
+	minor          int     // of HTTP/1.x
+	fields         []Field // all but Host: as in net/http, the target says that
+	length         string  // of the content, digits; empty where it is not said
+	closes         bool    // a Connection field is there, which may say so
+	odd            bool    // it has what is left to net/http: a coding, trailers, Pragma
 }
 
 // parse refuses a head that another reader might understand differently. It
@@ -50,13 +50,13 @@ func (h *requestHead) parse(head string) error {
 		if err != nil {
 			return err
 		}
-		h.fields = append(h.fields, f)
 		switch meaningOf(f.Name) {
 		case fieldHost:
 			host++
 			if strings.ContainsAny(f.Value, " \t\"#/<>?@\\^`{|}") {
 				return errors.New("the Host field holds no host (RFC 9112 section 3.2)")
 			}
+			continue
 		case fieldExpect:
 			if !strings.EqualFold(f.Value, "100-continue") {
 				return &headError{http.StatusExpectationFailed, fmt.Sprintf("the expectation %.40q is not known here; 100-continue is (RFC 9110 section 10.1.1)", f.Value)}
@@ -78,6 +78,7 @@ func (h *requestHead) parse(head string) error {
 		case fieldOdd:
 			h.odd = true
 		}
+		h.fields = append(h.fields, f)
 	}
 	switch {
 	case host > 1:

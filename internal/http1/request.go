@@ -21,7 +21,7 @@ const maxPlainLength = 18
 // are the exchange's, for this one request.
 func (x *exchange) plain(br *bufio.Reader) bool {
 	h := &x.head
-	if h.odd || h.minor != 1 || len(h.length) > maxPlainLength || len(h.fields) > plainFields || !isToken(h.method) {
+	if h.odd || h.minor != 1 || len(h.length) > maxPlainLength || len(h.fields)+1 > plainFields || !isToken(h.method) {
 		return false
 	}
 	if !x.plainURL() {
@@ -33,7 +33,6 @@ func (x *exchange) plain(br *bufio.Reader) bool {
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
 	r.Header = x.header
 	x.values = fillHeader(x.header, h.fields, x.values)
-	delete(x.header, "Host")
 	if h.closes {
 		r.Close = namesClose(x.header["Connection"])
 	}

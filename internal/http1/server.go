@@ -168,7 +168,7 @@ func (k *conn) next(x *exchange) (*http.Request, error) {
 	if err := x.head.parse(string(head)); err != nil {
 		return nil, err
 	}
-	x.large = len(head) > bufferSize || len(x.head.fields) > plainFields
+	x.large = len(head) > bufferSize || len(x.head.fields)+1 > plainFields // and Host
 	if x.plain(k.br) {
 		k.br.Discard(len(head))
 		return x.request, nil
@@ -281,8 +281,6 @@ func (k *conn) linger() {
 func (k *conn) serve(x *exchange, r *http.Request) (again bool) {
 	x.ctx.begin()
 	defer x.ctx.end()
-	k.server.turns.begin()
-	defer k.server.turns.end()
 	w := &x.response
 	w.init(k, r)
 	whole := r.Body == http.NoBody

@@ -16,7 +16,8 @@ const watchDelay = 20 * time.Millisecond
 // stay in the buffer. It serves one request after the other.
 //
 // Its timer is not set for each request: it goes on ticking while there are
-// requests, and a request that it finds twice is watched.
+// requests, and a request that it finds twice is watched. While it ticks, the
+// connection counts as busy: see turns.
 type watcher struct {
 	conn  *conn
 	timer *time.Timer // calls tick; nil before the first request
@@ -26,7 +27,7 @@ type watcher struct {
 	armed    bool
 	requests uint64        // that were armed
 	seen     uint64        // of them, at the last tick
-	ticking  bool          // the timer runs
+	ticking  bool          // the timer runs, and the connection counts as busy
 	running  chan struct{} // closed when run has ended; nil when it has not begun
 }
 
@@ -66,6 +67,15 @@ func (w *watcher) armNow() {
 		w.timer.Reset(watchDelay)
 	}
 	w.ticking, w.seen = true, w.requests
+	w.conn.server.turns.begin()
+}
+
+// rest is for a timer that does not run any more. w.mu is held.
+func (w *watcher) rest() {
+	if w.ticking {
+		w.ticking = false
+		w.conn.server.turns.end()
+	}
 }
 
 // tick watches a request that takes its time.
@@ -73,16 +83,16 @@ func (w *watcher) tick() {
 	w.mu.Lock()
 	switch {
 	case w.running != nil:
-		w.ticking = false
+		w.rest()
 	case w.requests != w.seen:
 		w.seen = w.requests
 		w.timer.Reset(watchDelay)
 	case w.armed:
-		w.ticking = false
+		w.rest()
 		w.run()
 		return
 	default:
-		w.ticking = false
+		w.rest()
 	}
 	w.mu.Unlock()
 }
@@ -131,4 +141,5 @@ func (w *watcher) stop() {
 		w.timer.Stop()
 	}
 	w.seen = w.requests
+	w.rest()
 }
