@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Control is for net.ListenConfig.Control and net.Dialer.Control. Where address
@@ -27,13 +28,19 @@ func Control(network, address string, c syscall.RawConn) error {
 	return nil
 }
 
-// ListenConfig is how to listen on an address: with [Control], and on a loopback
-// address without keep-alive probes. A peer on this machine cannot vanish: the
-// kernel ends its connections with it.
+// ListenConfig is how to listen on an address: with [Control], and with the
+// probes of [KeepAlive].
 func ListenConfig(addr netip.Addr) *net.ListenConfig {
-	lc := &net.ListenConfig{Control: Control}
+	return &net.ListenConfig{Control: Control, KeepAlive: KeepAlive(addr)}
+}
+
+// KeepAlive is for the field of that name in net.ListenConfig and net.Dialer: no
+// probes where the address is a loopback address, else the defaults. A peer on
+// this machine cannot vanish: the kernel ends its connections with it. To set up
+// probes for it would be four system calls for each connection.
+func KeepAlive(addr netip.Addr) time.Duration {
 	if addr.Unmap().IsLoopback() {
-		lc.KeepAlive = -1
+		return -1
 	}
-	return lc
+	return 0
 }

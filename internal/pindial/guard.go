@@ -24,9 +24,9 @@ type guard struct{ vetted []netip.AddrPort }
 func newGuard(vetted []netip.AddrPort) guard { return guard{slices.Clone(vetted)} }
 
 // connect makes a TCP connection with the defaults of net.Dialer: no Nagle delay, keep-alive on. One that stays on this
-// machine is not paced.
+// machine is neither paced nor probed.
 func (g guard) connect(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
-	d := net.Dialer{ControlContext: g.control}
+	d := net.Dialer{ControlContext: g.control, KeepAlive: loopback.KeepAlive(addr.Addr())}
 	// Not DialTCP: its local address, even the zero one, is bound, and a
 	// bound port is not shared between targets: they run out. An address
 	// needs no lookup.

@@ -16,6 +16,9 @@ const maxAttempts = 32
 // interleave orders addrs as RFC 8305 section 4 says: the resolver's order (which follows RFC 6724), but the families in
 // turn, so that a broken one delays by one attempt only.
 func interleave(addrs []netip.Addr, port uint16) []netip.AddrPort {
+	if len(addrs) == 1 {
+		return []netip.AddrPort{netip.AddrPortFrom(addrs[0], port)}
+	}
 	var families [2][]netip.Addr // that of the first address, and the other
 	for _, a := range addrs {
 		other := 0

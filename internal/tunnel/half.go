@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -22,6 +23,8 @@ var buffers = sync.Pool{New: func() any { return new(buffer) }}
 type half struct {
 	t        *tunnel
 	src, dst net.Conn
+	from, to syscall.RawConn // of src and dst, where they are stream sockets; else nil
+	sockets  sockets         // for copying between those
 	early    []byte
 	inspect  func([]byte, bool) Inspection // nil: there is nothing more to inspect
 	moved    int64                         // bytes written to dst; others read it after the goroutine's end
@@ -54,7 +57,7 @@ func (h *half) run() {
 		if !h.t.ended(h) {
 			return
 		}
-		if err := waitBroken(h.src); err != nil {
+		if err := h.waitBroken(); err != nil {
 			h.t.sourceBroke(h, err)
 		}
 	}
@@ -74,8 +77,9 @@ func (h *half) carry() (stop, error) {
 			return destinationFailed, err
 		}
 	}
-	if s := newSockets(h); s != nil {
-		return s.copy()
+	if h.from != nil && h.to != nil {
+		h.sockets.half = h
+		return h.sockets.copy()
 	}
 	return h.copy()
 }

@@ -80,19 +80,32 @@ func (h *half) inspected() (goesOn bool, why stop, err error) {
 		case h.inspect == nil:
 			return true, 0, nil
 		}
+		var n int
 		if len(held) == 0 {
-			if err := waitReadable(h.src); err != nil {
-				return false, sourceFailed, err
+			buf, n, end = h.readWaiting()
+			if buf != nil {
+				held = buf[:n]
 			}
+			continue
 		}
 		if buf == nil {
 			buf = buffers.Get().(*buffer)
 			copy(buf[:], held)
 		}
-		var n int
 		n, end = h.src.Read(buf[len(held):])
 		held = buf[:len(held)+n]
 	}
+}
+
+// readWaiting reads from src into a buffer of the pool. While it waits for a
+// socket it holds none: a client's first word may be long in coming.
+func (h *half) readWaiting() (buf *buffer, n int, err error) {
+	if h.from != nil {
+		return h.readSocket()
+	}
+	buf = buffers.Get().(*buffer)
+	n, err = h.src.Read(buf[:])
+	return buf, n, err
 }
 
 // refuse ends the tunnel because Inspect refused what h.src sent. h.dst is closed

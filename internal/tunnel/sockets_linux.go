@@ -5,6 +5,7 @@ package tunnel
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -32,8 +33,7 @@ const (
 // or in pipe between calls, so that a wait that is interrupted, by a deadline or
 // otherwise, neither loses nor repeats a byte.
 type sockets struct {
-	half     *half
-	from, to syscall.RawConn
+	half *half
 
 	buf      *buffer // nil while there is nothing in it
 	off, end int     // buf[off:end] is still to be written
@@ -48,15 +48,8 @@ type sockets struct {
 	err error // of the system call in a callback
 }
 
-// newSockets returns nil if src or dst is not a stream socket of the net package.
-func newSockets(h *half) *sockets {
-	from, to := rawStream(h.src), rawStream(h.dst)
-	if from == nil || to == nil {
-		return nil
-	}
-	return &sockets{half: h, from: from, to: to}
-}
-
+// rawStream gives access to a stream socket of the net package. It returns nil
+// for every other connection.
 func rawStream(c net.Conn) syscall.RawConn {
 	var sc syscall.Conn
 	switch c := c.(type) {
@@ -81,7 +74,7 @@ func (s *sockets) copy() (stop, error) {
 	defer s.release()
 	read, write := s.read, s.write // one allocation each, not one per call
 	for {
-		if err := s.from.Read(read); err != nil {
+		if err := s.half.from.Read(read); err != nil {
 			if s.pipe.open() && errors.Is(err, os.ErrDeadlineExceeded) {
 				s.tick()
 				continue
@@ -89,16 +82,16 @@ func (s *sockets) copy() (stop, error) {
 			return sourceFailed, err
 		}
 		if s.err != nil {
-			return sourceFailed, s.opError("read", s.half.src)
+			return sourceFailed, opError("read", s.half.src, s.err)
 		}
 		if s.eof {
 			return atEnd, nil
 		}
-		if err := s.to.Write(write); err != nil {
+		if err := s.half.to.Write(write); err != nil {
 			return destinationFailed, err
 		}
 		if s.err != nil {
-			return destinationFailed, s.opError("write", s.half.dst)
+			return destinationFailed, opError("write", s.half.dst, s.err)
 		}
 		if s.copied >= spliceAfter && !s.noSplice && !s.pipe.open() {
 			s.beginSplice()
@@ -206,9 +199,9 @@ func (s *sockets) release() {
 }
 
 // opError dresses the error of a system call as the net package does.
-func (s *sockets) opError(op string, c net.Conn) error {
+func opError(op string, c net.Conn, err error) error {
 	local := c.LocalAddr()
-	return &net.OpError{Op: op, Net: local.Network(), Source: local, Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, s.err)}
+	return &net.OpError{Op: op, Net: local.Network(), Source: local, Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, err)}
 }
 
 // unspliceable reports whether err says that the kernel cannot, or a sandbox
@@ -231,37 +224,20 @@ func retry(call func() (int, error)) (int, error) {
 	}
 }
 
-// waitReadable waits, without a buffer, until there is something to read from c:
-// bytes, the end, or an error. For anything but a stream socket it returns at once.
-func waitReadable(c net.Conn) error {
-	raw := rawStream(c)
-	if raw == nil {
-		return nil
-	}
-	return raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		_, err := retry(func() (int, error) {
-			n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-			return n, err
-		})
-		return err != syscall.EAGAIN
-	})
-}
-
-// waitBroken waits, after the stream of c has ended, until c is closed or breaks,
-// and returns why. For anything but a stream socket it returns nil at once.
+// waitBroken waits, after the stream of src has ended, until src is closed or
+// breaks, and returns why. For anything but a stream socket it returns nil at
+// once.
 //
 // Without it, nobody would look at a client that half-closes and then resets, or
 // that is closed from outside, before there is something to write to it.
-func waitBroken(c net.Conn) error {
-	raw := rawStream(c)
-	if raw == nil {
+func (h *half) waitBroken() error {
+	if h.from == nil {
 		return nil
 	}
 	var broken error
-	err := raw.Read(func(fd uintptr) bool {
+	err := h.from.Read(func(fd uintptr) bool {
 		if e, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR); err == nil && e != 0 {
-			broken = &net.OpError{Op: "read", Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: syscall.Errno(e)}
+			broken = opError("read", h.src, syscall.Errno(e))
 		}
 		return broken != nil
 	})
@@ -269,4 +245,28 @@ func waitBroken(c net.Conn) error {
 		return broken
 	}
 	return err
+}
+
+// readSocket is readWaiting for a stream socket. It takes the buffer when there
+// is something to read.
+func (h *half) readSocket() (buf *buffer, n int, err error) {
+	var failed error // of the system call
+	err = h.from.Read(func(fd uintptr) bool {
+		buf = buffers.Get().(*buffer)
+		n, failed = retry(func() (int, error) { return syscall.Read(int(fd), buf[:]) })
+		if failed == syscall.EAGAIN {
+			buffers.Put(buf)
+			buf = nil
+		}
+		return failed != syscall.EAGAIN
+	})
+	switch {
+	case err != nil: // closed, or a deadline
+		return buf, 0, err
+	case failed != nil:
+		return buf, 0, opError("read", h.src, failed)
+	case n == 0:
+		return buf, 0, io.EOF
+	}
+	return buf, n, nil
 }

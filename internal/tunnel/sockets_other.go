@@ -4,17 +4,19 @@
 
 package tunnel
 
-import "net"
+import (
+	"net"
+	"syscall"
+)
 
-type sockets struct{}
+type sockets struct{ half *half }
 
-func newSockets(*half) *sockets { return nil }
+func rawStream(net.Conn) syscall.RawConn { return nil }
 
-func (*sockets) copy() (stop, error) { panic("unreachable: newSockets returns nil") }
-
-// waitReadable returns at once: the read that follows waits, with a buffer.
-func waitReadable(net.Conn) error { return nil }
+func (*sockets) copy() (stop, error) { panic("unreachable: rawStream returns nil") }
 
 // waitBroken returns at once: there is no portable way to wait for a connection
 // to break after its stream has ended.
-func waitBroken(net.Conn) error { return nil }
+func (*half) waitBroken() error { return nil }
+
+func (*half) readSocket() (*buffer, int, error) { panic("unreachable: rawStream returns nil") }

@@ -124,8 +124,9 @@ const lastWords = time.Second
 // may set deadlines while it runs.
 func Relay(a, b net.Conn, opts Options) Result {
 	t := &tunnel{}
-	t.forward = half{t: t, src: a, dst: b, early: opts.Early, inspect: opts.Inspect}
-	t.back = half{t: t, src: b, dst: a, early: opts.EarlyBack}
+	rawA, rawB := rawStream(a), rawStream(b)
+	t.forward = half{t: t, src: a, dst: b, from: rawA, to: rawB, early: opts.Early, inspect: opts.Inspect}
+	t.back = half{t: t, src: b, dst: a, from: rawB, to: rawA, early: opts.EarlyBack}
 	a.SetDeadline(time.Time{})
 	b.SetDeadline(time.Time{})
 	t.watch(opts.Idle, opts.Lifetime)
