@@ -28,6 +28,20 @@ func Control(network, address string, c syscall.RawConn) error {
 	return nil
 }
 
+// Connect begins to connect a TCP socket, in net.Dialer.Control, to the address
+// that net.Dialer is going to connect it to. On this machine that is the end of
+// it: net.Dialer finds the socket connected, or refused, where it would otherwise
+// have to wait for its poller to say so, ready to be interrupted. For every
+// address that is not a loopback one, and elsewhere than on Linux, it does
+// nothing.
+//
+// Like [Control] it never fails: what becomes of it, net.Dialer's own call tells.
+func Connect(network string, addr netip.AddrPort, c syscall.RawConn) {
+	if addr.Addr().Unmap().IsLoopback() && strings.HasPrefix(network, "tcp") {
+		c.Control(func(fd uintptr) { connect(fd, addr) })
+	}
+}
+
 // ListenConfig is how to listen on an address: with [Control], and with the
 // probes of [KeepAlive].
 func ListenConfig(addr netip.Addr) *net.ListenConfig {

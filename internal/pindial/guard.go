@@ -46,5 +46,7 @@ func (g guard) control(_ context.Context, network, address string, c syscall.Raw
 	if !slices.Contains(g.vetted, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())) {
 		return fmt.Errorf("%w: %v", ErrNotVetted, addr)
 	}
-	return loopback.Control(network, address, c)
+	loopback.Control(network, address, c)
+	loopback.Connect(network, addr, c)
+	return nil
 }

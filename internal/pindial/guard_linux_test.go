@@ -1,15 +1,21 @@
 package pindial
 
 import (
+	"context"
+	"errors"
+	"net"
 	"net/netip"
+	"os"
+	"syscall"
 	"testing"
+	"time"
 
 	"example.com/networkproxy/internal/testnet"
 )
 
-// TestUnpaced: a server on this machine is sent to without pacing. (On a system
-// whose default is Reno this shows nothing.)
-func TestUnpaced(t *testing.T) {
+// TestLoopbackIsSparedWork: a server on this machine is sent to without pacing
+// (on a system whose default is Reno this shows nothing), and not probed.
+func TestLoopbackIsSparedWork(t *testing.T) {
 	t.Parallel()
 	to := testnet.Hold(t).AddrPort()
 	c, err := newGuard([]netip.AddrPort{to}).connect(t.Context(), to)
@@ -19,5 +25,106 @@ func TestUnpaced(t *testing.T) {
 	defer c.Close()
 	if got := testnet.Congestion(t, c); got != "reno" {
 		t.Errorf("the connection uses %s, want reno", got)
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) {
+		if on, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE); on != 0 || err != nil {
+			t.Errorf("SO_KEEPALIVE is %d, %v", on, err)
+		}
+	})
+}
+
+// full listens where every further attempt to connect is left without an answer:
+// its queue of connections that nobody accepts is full.
+func full(t *testing.T, addr netip.Addr) netip.AddrPort {
+	t.Helper()
+	family, sockaddr := syscall.AF_INET, syscall.Sockaddr(&syscall.SockaddrInet4{Addr: netip.MustParseAddr("127.0.0.1").As4()})
+	if addr.Is6() {
+		family, sockaddr = syscall.AF_INET6, &syscall.SockaddrInet6{Addr: addr.As16()}
+	}
+	fd, err := syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := errors.Join(syscall.Bind(fd, sockaddr), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := netip.AddrPortFrom(addr, 0)
+	switch bound := bound.(type) {
+	case *syscall.SockaddrInet4:
+		to = netip.AddrPortFrom(addr, uint16(bound.Port))
+	case *syscall.SockaddrInet6:
+		to = netip.AddrPortFrom(addr, uint16(bound.Port))
+	}
+	c, err := net.Dial("tcp", to.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return to
+}
+
+// TestDialOfAKernel has the kernel's own answers, of both families, by way of
+// the socket that is connected early: none at all, a refusal, and a connection.
+func TestDialOfAKernel(t *testing.T) {
+	t.Parallel()
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		t.Run(host, func(t *testing.T) {
+			t.Parallel()
+			addr := netip.MustParseAddr(host)
+			silent := full(t, addr)
+			dial := func(ctx context.Context, to netip.AddrPort, timeout time.Duration) error {
+				c, err := (&Dialer{ConnectTimeout: timeout}).DialAddr(ctx, []netip.Addr{to.Addr()}, to.Port())
+				if err == nil {
+					if got := c.RemoteAddr().(*net.TCPAddr).AddrPort(); got != to {
+						t.Errorf("connected to %v, not %v", got, to)
+					}
+					c.Close()
+				}
+				return err
+			}
+
+			var e *ConnectError
+			if err := dial(t.Context(), silent, 50*time.Millisecond); !errors.As(err, &e) || !e.Timeout || !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("without an answer: %v", err)
+			}
+			if err := dial(context.Background(), silent, 50*time.Millisecond); !errors.As(err, &e) || !e.Timeout {
+				t.Errorf("without an answer, in a context that never ends: %v", err)
+			}
+			short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			if err := dial(short, silent, time.Minute); !errors.As(err, &e) || !e.Timeout {
+				t.Errorf("in a context with less time: %v", err)
+			}
+			leaving, leave := context.WithCancel(t.Context())
+			time.AfterFunc(10*time.Millisecond, leave)
+			if err := dial(leaving, silent, time.Minute); !errors.Is(err, context.Canceled) {
+				t.Errorf("given up by the caller: %v", err)
+			}
+			if err := dial(leaving, silent, time.Minute); !errors.Is(err, context.Canceled) {
+				t.Errorf("given up before: %v", err)
+			}
+
+			l, err := net.Listen("tcp", netip.AddrPortFrom(addr, 0).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			to := l.Addr().(*net.TCPAddr).AddrPort()
+			if err := dial(t.Context(), to, time.Minute); err != nil {
+				t.Error(err)
+			}
+			l.Close()
+			if err := dial(t.Context(), to, time.Minute); !errors.Is(err, syscall.ECONNREFUSED) {
+				t.Errorf("where nobody listens: %v", err)
+			}
+		})
 	}
 }

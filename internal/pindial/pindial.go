@@ -102,13 +102,32 @@ func (d *Dialer) DialAddr(ctx context.Context, addrs []netip.Addr, port uint16) 
 	if len(targets) == 0 {
 		return nil, &ConnectError{Err: errNoAddress}
 	}
-	raceCtx, cancel := context.WithTimeout(ctx, orDefault(d.ConnectTimeout, defaultConnectTimeout))
+	timeout := orDefault(d.ConnectTimeout, defaultConnectTimeout)
+	raceCtx, cancel := context.Context(within{ctx, time.Now().Add(timeout)}), func() {}
+	if d.Connect != nil || len(targets) > 1 || ctx.Done() == nil {
+		raceCtx, cancel = context.WithTimeout(ctx, timeout)
+	}
 	defer cancel()
 	conn, errs := race(raceCtx, targets, d.connectTo(targets), orDefault(d.FallbackDelay, defaultFallbackDelay))
 	if conn == nil {
 		return nil, newConnectError(targets, errs, ctx.Err())
 	}
 	return conn, nil
+}
+
+// within is a context with a deadline for net.Dialer, which hands the deadline to the poller as long as the context can
+// end otherwise: no timer is needed. Done is the parent's, and so the context does not end at the deadline.
+type within struct {
+	context.Context
+	deadline time.Time
+}
+
+// Deadline implements context.Context.
+func (w within) Deadline() (time.Time, bool) {
+	if d, ok := w.Context.Deadline(); ok && d.Before(w.deadline) {
+		return d, true
+	}
+	return w.deadline, true
 }
 
 // connectTo returns what connects to the vetted addresses, and, unless a test's function takes its place, to no other.

@@ -1,7 +1,0 @@
-// Where no congestion control that paces is the default.
-
-//go:build !linux
-
-package loopback
-
-func unpace(uintptr) {}
