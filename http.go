@@ -254,30 +254,32 @@ func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Opti
 	}
 	e.count.tunnels.Add(1)
 	defer e.count.tunnels.Add(-1)
-	e.logOpened(req)
+	if e.logsTunnels() {
+		e.logOpened(req)
+	}
 	opts.Idle, opts.Lifetime = e.limits.TunnelIdle, e.limits.TunnelLifetime
 	result := tunnel.Relay(client, target, opts)
 	e.count.bytes[0].Add(uint64(result.Sent))
 	e.count.bytes[1].Add(uint64(result.Received))
-	e.logClosed(req, &result)
+	if e.logsTunnels() {
+		e.logClosed(req, &result)
+	}
 }
+
+func (e *enforcer) logsTunnels() bool { return e.log.Enabled(context.Background(), slog.LevelDebug) }
 
 // logOpened and logClosed are apart from relay, on whose stack a tunnel waits:
 // what they need there is more than all the rest.
 
 func (e *enforcer) logOpened(req *request) {
-	if e.log.Enabled(context.Background(), slog.LevelDebug) {
-		e.log.Debug("tunnel open", "host", req.target.Host.String(), "port", req.target.Port,
-			"protocol", string(req.protocol), "client", req.client)
-	}
+	e.log.Debug("tunnel open", "host", req.target.Host.String(), "port", req.target.Port,
+		"protocol", string(req.protocol), "client", req.client)
 }
 
 func (e *enforcer) logClosed(req *request, result *tunnel.Result) {
-	if e.log.Enabled(context.Background(), slog.LevelDebug) {
-		e.log.Debug("tunnel closed", "host", req.target.Host.String(), "port", req.target.Port,
-			"protocol", string(req.protocol), "client", req.client,
-			"sent", result.Sent, "received", result.Received, "cause", result.Cause.String())
-	}
+	e.log.Debug("tunnel closed", "host", req.target.Host.String(), "port", req.target.Port,
+		"protocol", string(req.protocol), "client", req.client,
+		"sent", result.Sent, "received", result.Received, "cause", result.Cause.String())
 }
 
 // clientConn is a client's connection that has become a tunnel's.
