@@ -311,11 +311,12 @@ func (w *response) Detach() (net.Conn, []byte, error) {
 		return nil, nil, err
 	}
 	early = bytes.Clone(early)
+	k := w.conn
 	if w.body.none() {
-		k := w.conn
 		k.br, k.bw = rw.Reader, rw.Writer
 		k.release()
 	}
+	k.server.turns.yield() // what follows is a write
 	return c, early, nil
 }
 

@@ -88,7 +88,9 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) {
 	x := newExchange(ctx, &s.turns)
 	defer func() {
 		x.drop()
-		k.watch.stop()
+		if !x.response.hijacked {
+			k.watch.stop()
+		}
 	}()
 	for {
 		r, err := k.next(x)
@@ -325,6 +327,9 @@ func (k *conn) serve(x *exchange, r *http.Request) (again bool) {
 			k.Conn.Close()
 		}
 	}()
+	if r.Method == http.MethodConnect {
+		k.server.turns.yield() // what follows is a dial, which wakes somebody like a write
+	}
 	k.server.Handler.ServeHTTP(w, r)
 	if w.hijacked {
 		return false
