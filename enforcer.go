@@ -65,12 +65,13 @@ func newEnforcer(s *settings) *enforcer {
 // decide applies every check that can be made before the name is looked up.
 // Where only the allowlist stands in the way, it looks for a grant and asks
 // the decider. What an allowlist lets through takes no lock.
-func (e *enforcer) decide(ctx context.Context, req *request) Verdict {
+func (e *enforcer) decide(ctx context.Context, req *request) (v Verdict) {
 	req.overlay = req.from.overlay // of whichever listener made the request
 	for {
 		p := e.current.Load()
 		req.under = p
-		v, miss := p.judge(&req.query, e.standingApproval(), nil)
+		var miss bool
+		v, miss = p.judge(&req.query, e.standingApproval(), nil)
 		if !miss || e.asking.decider == nil {
 			return v
 		}

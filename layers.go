@@ -132,12 +132,17 @@ func (s *sourced) origin(key string) Origin {
 }
 
 // itemOrigin returns where element i of the array key stands.
-func (s *sourced) itemOrigin(key string, i int) Origin {
+func (s *sourced) itemOrigin(key string, i int) Origin { return s.itemOrigins(key)(i) }
+
+// itemOrigins is itemOrigin for one array.
+func (s *sourced) itemOrigins(key string) func(i int) Origin {
 	p := s.places[key]
-	if p.file == "" || i < 0 || i >= len(p.items) {
-		return Origin{}
+	return func(i int) Origin {
+		if p.file == "" || i < 0 || i >= len(p.items) {
+			return Origin{}
+		}
+		return p.items[i].in(p.file)
 	}
-	return p.items[i].in(p.file)
 }
 
 // How the source of a value is named when it is no file.

@@ -38,7 +38,7 @@ func (s *settings) loadConfig(ctx context.Context) (*loaded, error) {
 	l.deny = compileList(src, keyDeniedDomains, src.Config.Policy.DeniedDomains, &errs)
 	l.sockets = socketList{
 		entries: src.Config.Policy.AllowUnixSockets,
-		origin:  func(i int) Origin { return src.itemOrigin(keyAllowUnixSockets, i) },
+		origin:  src.itemOrigins(keyAllowUnixSockets),
 	}
 	errs.add(src.checkListeners(s.overrides(), s.handedIn()...))
 	errs.add(s.checkUpstreams(src))
@@ -80,7 +80,7 @@ func compileList(src *sourced, key string, entries []string, errs *errorList) *r
 		list:    lastKey(key),
 		set:     domain.Compile(src.patterns(key, errs)),
 		entries: entries,
-		origin:  func(i int) Origin { return src.itemOrigin(key, i) },
+		origin:  src.itemOrigins(key),
 	}
 }
 

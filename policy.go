@@ -117,37 +117,54 @@ func (s *ruleSet) rule(i int) Rule {
 // was added to it at run time.
 type ruleSets []*ruleSet
 
-func (l ruleSets) match(t hostname.Target) (Rule, bool) {
+// entry is one entry of a list: that which matched. The zero value is none. It
+// becomes a Rule, which is many times larger, where there is one.
+type entry struct {
+	of *ruleSet
+	i  int
+}
+
+func (e entry) found() bool { return e.of != nil }
+
+// rule is that of the entry; zero where there is none.
+func (e entry) rule() Rule {
+	if e.of == nil {
+		return Rule{}
+	}
+	return e.of.rule(e.i)
+}
+
+func (l ruleSets) match(t hostname.Target) entry {
 	for _, s := range l {
 		if i, ok := s.set.Match(t); ok {
-			return s.rule(i), true
+			return entry{s, i}
 		}
 	}
-	return Rule{}, false
+	return entry{}
 }
 
 // matchExplicit is match over the entries without a wildcard.
-func (l ruleSets) matchExplicit(t hostname.Target) (Rule, bool) {
+func (l ruleSets) matchExplicit(t hostname.Target) entry {
 	for _, s := range l {
 		if i, ok := s.set.MatchExplicit(t); ok {
-			return s.rule(i), true
+			return entry{s, i}
 		}
 	}
-	return Rule{}, false
+	return entry{}
 }
 
 // matchAddr is match over the address and CIDR entries, for an address that
 // is dialed. An IPv6 address that carries an IPv4 address is a second
 // spelling of the same place, and matches what that one does.
-func (l ruleSets) matchAddr(a netip.Addr, port uint16) (Rule, bool) {
+func (l ruleSets) matchAddr(a netip.Addr, port uint16) entry {
 	for _, a := range [...]netip.Addr{a, ipclass.Carried(a)} {
 		for _, s := range l {
 			if i, ok := s.set.MatchAddr(a, port); ok {
-				return s.rule(i), true
+				return entry{s, i}
 			}
 		}
 	}
-	return Rule{}, false
+	return entry{}
 }
 
 // rules lists every rule, in the order of the lists.
@@ -182,13 +199,8 @@ type policy struct {
 // may be asked; approval says who has let such a request through: the decider,
 // or nobody yet (empty). A trace, when not nil, is told of every check in order.
 func (p *policy) judge(q *query, approval Source, tr *trace) (v Verdict, miss bool) {
-	refuse := func(check string, r Reason, s Source, rule Rule) (Verdict, bool) {
-		tr.add(Check{Name: check, Rule: rule})
-		return Verdict{Reason: r, Source: s, Rule: rule, Generation: p.generation, check: check}, false
-	}
-
 	if !p.enabled {
-		return refuse(checkEnabled, ReasonProxyDisabled, SourceProxyState, Rule{})
+		return p.refuse(checkEnabled, ReasonProxyDisabled, SourceProxyState, entry{}, tr), false
 	}
 	tr.pass(checkEnabled)
 
@@ -197,50 +209,64 @@ func (p *policy) judge(q *query, approval Source, tr *trace) (v Verdict, miss bo
 	}
 
 	if p.own.covers(q.target, q.protocol) {
-		return refuse(checkOwnListener, ReasonNotAllowedLocal, SourceBaselinePolicy, Rule{})
+		return p.refuse(checkOwnListener, ReasonNotAllowedLocal, SourceBaselinePolicy, entry{}, tr), false
 	}
 	tr.pass(checkOwnListener)
 
-	if rule, ok := p.denies(q); ok {
-		return refuse(checkDenylist, ReasonDenied, SourceBaselinePolicy, rule)
+	if denied := p.denies(q); denied.found() {
+		return p.refuse(checkDenylist, ReasonDenied, SourceBaselinePolicy, denied, tr), false
 	}
 	tr.pass(checkDenylist)
 
 	extra := q.overlay.allowed(p.limits)
 	if !p.allowLocal && isLocal(q.target.Host) {
-		rule, ok := p.allow.matchExplicit(q.target)
-		if !ok {
-			rule, ok = extra.matchExplicit(q.target)
+		opened := p.allow.matchExplicit(q.target)
+		if !opened.found() {
+			opened = extra.matchExplicit(q.target)
 		}
-		if !ok {
-			return refuse(checkLocal, ReasonNotAllowedLocal, SourceBaselinePolicy, Rule{})
+		if !opened.found() {
+			return p.refuse(checkLocal, ReasonNotAllowedLocal, SourceBaselinePolicy, entry{}, tr), false
 		}
-		tr.passRule(checkLocal, rule)
+		tr.passEntry(checkLocal, opened)
 	} else {
 		tr.pass(checkLocal)
 	}
 
-	rule, listed := p.allow.match(q.target)
-	if !listed {
-		rule, listed = extra.match(q.target)
+	allowed := p.allow.match(q.target)
+	if !allowed.found() {
+		allowed = extra.match(q.target)
 	}
 	source := SourceBaselinePolicy
 	switch {
-	case listed:
-		tr.passRule(checkAllowlist, rule)
+	case allowed.found():
+		tr.passEntry(checkAllowlist, allowed)
 	case approval != "":
 		tr.passBy(checkAllowlist, approval)
 		source = approval
 	default:
-		v, _ = refuse(checkAllowlist, ReasonNotAllowed, SourceBaselinePolicy, Rule{})
-		return v, true
+		return p.refuse(checkAllowlist, ReasonNotAllowed, SourceBaselinePolicy, entry{}, tr), true
 	}
 
 	if rule, ok := p.permits(q); !ok {
-		return refuse(checkMode, ReasonMethodNotAllowed, SourceModeGuard, rule)
+		tr.add(Check{Name: checkMode, Rule: rule})
+		return p.modeRefusal(rule), false
 	}
 	tr.pass(checkMode)
-	return Verdict{Allowed: true, Source: source, Rule: rule, Generation: p.generation}, false
+	return Verdict{Allowed: true, Source: source, Rule: allowed.rule(), Generation: p.generation}, false
+}
+
+// refuse is the verdict of a check that refuses, by an entry or, where that is
+// none, without one. It is not made part of judge, where there would be five of
+// it on the stack.
+//
+//go:noinline
+func (p *policy) refuse(check string, r Reason, s Source, by entry, tr *trace) (v Verdict) {
+	v.Reason, v.Source, v.Generation, v.check = r, s, p.generation, check
+	if by.found() {
+		v.Rule = by.rule()
+	}
+	tr.add(Check{Name: check, Rule: v.Rule})
+	return v
 }
 
 // modeRefusal is the verdict on what the mode forbids, whoever allows it.
@@ -283,8 +309,8 @@ func (p *policy) judgeAddrs(q *query, v Verdict, addrs []netip.Addr, tr *trace) 
 	}
 	tr.pass(checkAddress)
 	for _, a := range addrs {
-		if rule, ok := p.deniesAddr(q, a); ok {
-			return refuse(checkDeniedAddress, ReasonDenied, a, rule)
+		if denied := p.deniesAddr(q, a); denied.found() {
+			return refuse(checkDeniedAddress, ReasonDenied, a, denied.rule())
 		}
 	}
 	tr.pass(checkDeniedAddress)
@@ -293,22 +319,23 @@ func (p *policy) judgeAddrs(q *query, v Verdict, addrs []netip.Addr, tr *trace) 
 
 // denies finds the entry that forbids a target: of the denylist, or of the
 // session's own. An address is looked for as what it is and as what it holds.
-func (p *policy) denies(q *query) (Rule, bool) {
-	for _, list := range [...]ruleSets{p.deny, q.overlay.denied()} {
-		if rule, ok := list.match(q.target); ok {
-			return rule, true
+func (p *policy) denies(q *query) entry {
+	denied := p.deny.match(q.target)
+	if !denied.found() {
+		denied = q.overlay.denied().match(q.target)
+	}
+	if !denied.found() {
+		if holds := ipclass.Carried(q.target.Host.Addr()); holds.IsValid() {
+			denied = p.deniesAddr(q, holds)
 		}
 	}
-	if !q.target.Host.IsIP() {
-		return Rule{}, false
-	}
-	return p.deniesAddr(q, q.target.Host.Addr())
+	return denied
 }
 
 // deniesAddr is denies for an address that a target resolved to.
-func (p *policy) deniesAddr(q *query, a netip.Addr) (Rule, bool) {
-	if rule, ok := p.deny.matchAddr(a, q.target.Port); ok {
-		return rule, true
+func (p *policy) deniesAddr(q *query, a netip.Addr) entry {
+	if denied := p.deny.matchAddr(a, q.target.Port); denied.found() {
+		return denied
 	}
 	return q.overlay.denied().matchAddr(a, q.target.Port)
 }

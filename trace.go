@@ -45,3 +45,10 @@ func (t *trace) add(c Check) {
 func (t *trace) pass(name string)             { t.add(Check{Name: name, Passed: true}) }
 func (t *trace) passRule(name string, r Rule) { t.add(Check{Name: name, Passed: true, Rule: r}) }
 func (t *trace) passBy(name string, s Source) { t.add(Check{Name: name, Passed: true, Source: s}) }
+
+// passEntry is passRule for a rule that is not made yet.
+func (t *trace) passEntry(name string, e entry) {
+	if t != nil {
+		t.passRule(name, e.rule())
+	}
+}

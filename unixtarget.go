@@ -162,21 +162,18 @@ func (l socketList) match(s socketPath) (Rule, bool) {
 // No decider may be asked: it knows hosts, and a socket can be worth more than
 // any of them.
 func (p *policy) judgeSocket(q *query, tr *trace) Verdict {
-	refuse := func(check string, r Reason, s Source, rule Rule) Verdict {
-		tr.add(Check{Name: check, Rule: rule})
-		return Verdict{Reason: r, Source: s, Rule: rule, Generation: p.generation, check: check}
-	}
 	if p.own.coversSocket(q.socket) {
-		return refuse(checkOwnListener, ReasonNotAllowedLocal, SourceBaselinePolicy, Rule{})
+		return p.refuse(checkOwnListener, ReasonNotAllowedLocal, SourceBaselinePolicy, entry{}, tr)
 	}
 	tr.pass(checkOwnListener)
 	rule, ok := p.sockets.match(q.socket)
 	if !ok {
-		return refuse(checkUnixSocket, ReasonNotAllowed, SourceBaselinePolicy, Rule{})
+		return p.refuse(checkUnixSocket, ReasonNotAllowed, SourceBaselinePolicy, entry{}, tr)
 	}
 	tr.passRule(checkUnixSocket, rule)
 	if mode, ok := p.permits(q); !ok {
-		return refuse(checkMode, ReasonMethodNotAllowed, SourceModeGuard, mode)
+		tr.add(Check{Name: checkMode, Rule: mode})
+		return p.modeRefusal(mode)
 	}
 	tr.pass(checkMode)
 	return Verdict{Allowed: true, Source: SourceBaselinePolicy, Rule: rule, Generation: p.generation}

@@ -56,38 +56,38 @@ func (s *Set) MatchAddr(a netip.Addr, port uint16) (i int, ok bool) {
 }
 
 // tables are the tables that can match at one port: first the one for the port,
-// if there is one, then the one for all ports.
+// or nil, then the one for all ports.
 type tables [2]*table
 
 func (s *Set) tables(port uint16) tables {
+	if len(s.byPort) == 0 { // the usual case: not worth a hash
+		return tables{nil, &s.allPorts}
+	}
 	return tables{s.byPort[port], &s.allPorts}
 }
 
 func (ts *tables) exact(name string) rule {
-	for _, t := range ts {
-		if t == nil || !t.lengths.has(name) {
-			continue
-		}
-		if r := t.exact[name]; r != 0 {
+	if t := ts[0]; t != nil {
+		if r := t.exact.get(name); r != 0 {
 			return r
 		}
 	}
-	return 0
+	return ts[1].exact.get(name)
 }
 
 // wildcard looks a name up among the patterns that end in it, and then in each
 // of its parent domains.
 func (ts *tables) wildcard(name string) rule {
-	for _, t := range ts {
-		if t == nil || !t.lengths.has(name) {
-			continue
-		}
-		if r := t.domains[name].apex; r != 0 {
+	if t := ts[0]; t != nil {
+		if r := t.domains.get(name).apex; r != 0 {
 			return r
 		}
 	}
+	if r := ts[1].domains.get(name).apex; r != 0 {
+		return r
+	}
 	for i := range len(name) {
-		if name[i] != '.' {
+		if name[i] != '.' || !ts.mayHave(name[i+1:]) {
 			continue
 		}
 		if r := ts.below(name[:i], name[i+1:]); r != 0 {
@@ -97,25 +97,38 @@ func (ts *tables) wildcard(name string) rule {
 	return 0
 }
 
+// mayHave reports whether there may be patterns that end in a domain.
+func (ts *tables) mayHave(domain string) bool {
+	return ts[1].domains.mayHave(domain) || ts[0] != nil && ts[0].domains.mayHave(domain)
+}
+
 // below looks up the name head "." domain among the patterns that end in domain.
 func (ts *tables) below(head, domain string) rule {
-	var found [len(ts)]domainRules
-	for i, t := range ts {
-		if t == nil || !t.lengths.has(domain) {
-			continue
-		}
-		found[i] = t.domains[domain]
-		if n := found[i].globs; n != 0 {
-			for _, g := range t.globs[n-1] {
-				if matchGlob(g.head, head) {
-					return g.rule
-				}
-			}
+	var atPort domainRules
+	if t := ts[0]; t != nil {
+		atPort = t.domains.get(domain)
+		if r := t.glob(atPort, head); r != 0 {
+			return r
 		}
 	}
-	for _, d := range found {
-		if d.below != 0 {
-			return d.below
+	atAll := ts[1].domains.get(domain)
+	if r := ts[1].glob(atAll, head); r != 0 {
+		return r
+	}
+	if atPort.below != 0 {
+		return atPort.below
+	}
+	return atAll.below
+}
+
+// glob looks among the globs of a domain for one that matches what is before it.
+func (t *table) glob(d domainRules, head string) rule {
+	if d.globs == 0 {
+		return 0
+	}
+	for _, g := range t.globs[d.globs-1] {
+		if matchGlob(g.head, head) {
+			return g.rule
 		}
 	}
 	return 0

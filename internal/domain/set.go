@@ -29,22 +29,38 @@ type Set struct {
 
 // table holds the patterns for one port, or those for all ports.
 type table struct {
-	exact    map[string]rule
-	domains  map[string]domainRules
-	lengths  lengths // of the names in exact and in domains
+	exact    names[rule]
+	domains  names[domainRules]
 	globs    [][]globRule
 	prefixes map[netip.Prefix]rule
 	any      rule
 }
 
-// lengths is a set of the lengths of names. Most names that are looked up, and
-// most of their parent domains, have a length that none in the table has: to
-// see that is cheaper than to compute a hash.
-type lengths [4]uint64
+// names is a map by name. Most names that are looked up, and most of their parent
+// domains, have a length that none in the map has: to see that is cheaper than
+// to compute a hash.
+type names[V any] struct {
+	of      map[string]V
+	lengths [4]uint64 // a set: one bit a length
+}
 
-func (l *lengths) add(name string) { l[len(name)/64%4] |= 1 << (len(name) % 64) }
+func (n *names[V]) set(name string, v V) {
+	n.of[name] = v
+	n.lengths[len(name)/64%4] |= 1 << (len(name) % 64)
+}
 
-func (l *lengths) has(name string) bool { return l[len(name)/64%4]&(1<<(len(name)%64)) != 0 }
+// mayHave is false for most names that the map has not.
+func (n *names[V]) mayHave(name string) bool {
+	return n.lengths[len(name)/64%4]&(1<<(len(name)%64)) != 0
+}
+
+// get returns the value of a name, or the zero value.
+func (n *names[V]) get(name string) (v V) {
+	if n.mayHave(name) {
+		v = n.of[name]
+	}
+	return v
+}
 
 // domainRules are the patterns with wildcards that end in one domain.
 type domainRules struct {
@@ -110,8 +126,8 @@ func (s *Set) makeTables(patterns []Pattern) {
 			s.byPort[port] = new(table)
 		}
 		*s.table(port) = table{
-			exact:    make(map[string]rule, c.exact),
-			domains:  make(map[string]domainRules, c.domains),
+			exact:    names[rule]{of: make(map[string]rule, c.exact)},
+			domains:  names[domainRules]{of: make(map[string]domainRules, c.domains)},
 			prefixes: make(map[netip.Prefix]rule, c.prefixes),
 		}
 	}
@@ -128,22 +144,24 @@ func (s *Set) table(port uint16) *table {
 func (t *table) add(p Pattern, r rule) {
 	switch p.kind {
 	case Exact:
-		setFirst(t.exact, p.host, r)
-		t.lengths.add(p.host)
+		if t.exact.get(p.host) == 0 {
+			t.exact.set(p.host, r)
+		}
 	case Subdomains, ApexAndSubdomains:
-		d := t.domains[p.host]
+		d := t.domains.get(p.host)
 		if d.below == 0 {
 			d.below = r
 		}
 		if p.kind == ApexAndSubdomains && d.apex == 0 {
 			d.apex = r
 		}
-		t.domains[p.host] = d
-		t.lengths.add(p.host)
+		t.domains.set(p.host, d)
 	case Glob:
 		t.addGlob(p.host, r)
 	case Addr, CIDR:
-		setFirst(t.prefixes, p.Prefix(), r)
+		if t.prefixes[p.Prefix()] == 0 {
+			t.prefixes[p.Prefix()] = r
+		}
 	case Any:
 		if t.any == 0 {
 			t.any = r
@@ -151,23 +169,15 @@ func (t *table) add(p Pattern, r rule) {
 	}
 }
 
-// setFirst enters the rule for a key unless an earlier pattern has it.
-func setFirst[K comparable](m map[K]rule, key K, r rule) {
-	if _, ok := m[key]; !ok {
-		m[key] = r
-	}
-}
-
 func (t *table) addGlob(glob string, r rule) {
 	star := strings.LastIndexByte(glob, '*')
 	dot := star + strings.IndexByte(glob[star:], '.')
 	head, domain := glob[:dot], glob[dot+1:]
-	d := t.domains[domain]
+	d := t.domains.get(domain)
 	if d.globs == 0 {
 		t.globs = append(t.globs, nil)
 		d.globs = uint32(len(t.globs))
-		t.domains[domain] = d
-		t.lengths.add(domain)
+		t.domains.set(domain, d)
 	}
 	list := &t.globs[d.globs-1]
 	*list = append(*list, globRule{head, r})

@@ -124,7 +124,7 @@ func validZone(zone string) bool {
 }
 
 // IsZero reports whether h is no host.
-func (h Host) IsZero() bool { return h == Host{} }
+func (h Host) IsZero() bool { return h.name == "" && !h.addr.IsValid() }
 
 // IsIP reports whether h is an IP address.
 func (h Host) IsIP() bool { return h.addr.IsValid() }
