@@ -70,8 +70,8 @@ func (e *enforcer) decide(ctx context.Context, req *request) (v Verdict) {
 	for {
 		p := e.current.Load()
 		req.under = p
-		var miss bool
-		v, miss = p.judge(&req.query, e.standingApproval(), nil)
+		v = Verdict{}
+		miss := p.judgeInto(&v, &req.query, e.standingApproval(), nil)
 		if !miss || e.asking.decider == nil {
 			return v
 		}

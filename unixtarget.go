@@ -161,14 +161,16 @@ func (l socketList) match(s socketPath) (Rule, bool) {
 // judgeSocket applies the checks to a request whose target is a unix socket.
 // No decider may be asked: it knows hosts, and a socket can be worth more than
 // any of them.
-func (p *policy) judgeSocket(q *query, tr *trace) Verdict {
+func (p *policy) judgeSocket(q *query, tr *trace) (v Verdict) {
 	if p.own.coversSocket(q.socket) {
-		return p.refuse(checkOwnListener, ReasonNotAllowedLocal, SourceBaselinePolicy, entry{}, tr)
+		p.refuse(&v, checkOwnListener, ReasonNotAllowedLocal, SourceBaselinePolicy, entry{}, tr)
+		return v
 	}
 	tr.pass(checkOwnListener)
 	rule, ok := p.sockets.match(q.socket)
 	if !ok {
-		return p.refuse(checkUnixSocket, ReasonNotAllowed, SourceBaselinePolicy, entry{}, tr)
+		p.refuse(&v, checkUnixSocket, ReasonNotAllowed, SourceBaselinePolicy, entry{}, tr)
+		return v
 	}
 	tr.passRule(checkUnixSocket, rule)
 	if mode, ok := p.permits(q); !ok {

@@ -36,22 +36,28 @@ type table struct {
 	any      rule
 }
 
-// names is a map by name. Most names that are looked up, and most of their parent
-// domains, have a length that none in the map has: to see that is cheaper than
-// to compute a hash.
+// names is a map by name. Of most names that are looked up, and most of their
+// parent domains, none in the map has the shape: to see that is cheaper than to
+// compute a hash.
 type names[V any] struct {
-	of      map[string]V
-	lengths [4]uint64 // a set: one bit a length
+	of     map[string]V
+	shapes [64]uint64 // a set: a word for each length, a bit for what characters are where
 }
 
 func (n *names[V]) set(name string, v V) {
 	n.of[name] = v
-	n.lengths[len(name)/64%4] |= 1 << (len(name) % 64)
+	n.shapes[len(name)%64] |= shape(name)
 }
 
 // mayHave is false for most names that the map has not.
-func (n *names[V]) mayHave(name string) bool {
-	return n.lengths[len(name)/64%4]&(1<<(len(name)%64)) != 0
+func (n *names[V]) mayHave(name string) bool { return n.shapes[len(name)%64]&shape(name) != 0 }
+
+// shape is a bit for the first character of a name and the one in its middle.
+func shape(name string) uint64 {
+	if name == "" {
+		return 0
+	}
+	return 1 << ((name[0] ^ name[len(name)/2]<<1) % 64)
 }
 
 // get returns the value of a name, or the zero value.
