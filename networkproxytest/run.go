@@ -150,15 +150,23 @@ func (r *running) refuses(w way, target string, want networkproxy.Reason) {
 	}
 }
 
-// dropped sends a datagram and checks that its target is refused.
+// resend is after how long without a refusal a datagram is sent again: the first
+// may be the last of a flow that a change of the policy cuts at that moment,
+// which is dropped with it and is no request.
+const resend = 50 * time.Millisecond
+
+// dropped sends datagrams and checks that their target is refused.
 func (r *running) dropped(w way, c net.Conn, target string, want networkproxy.Reason) {
 	r.t.Helper()
 	if r.silent[w.name] {
 		return
 	}
 	since := time.Now()
-	send(c, "ping")
-	for time.Since(since) < patience {
+	for next := since; time.Since(since) < patience; {
+		if !time.Now().Before(next) {
+			send(c, "ping")
+			next = next.Add(resend)
+		}
 		switch b, recorded := r.newest(since); {
 		case !recorded:
 			<-time.After(time.Millisecond)
