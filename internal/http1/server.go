@@ -89,7 +89,7 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) {
 	defer func() {
 		x.drop()
 		if !x.response.hijacked {
-			k.watch.stop()
+			k.watch.stop() // else it counts as busy for a moment more: it has just become a tunnel, and is
 		}
 	}()
 	for {
