@@ -5,7 +5,6 @@
 package networkproxy_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +31,7 @@ type lab struct {
 	t   testing.TB
 	dns *testnet.Resolver
 	net *testnet.Rewrite
-	log *logBuffer
+	log *testnet.Buffer
 }
 
 // serve carries name:port to a TCP server.
@@ -61,7 +60,7 @@ func start(t testing.TB, config networkproxy.Config, change func(*networkproxy.B
 }
 
 func newLab(t testing.TB) *lab {
-	return &lab{t: t, dns: new(testnet.Resolver), net: new(testnet.Rewrite), log: new(logBuffer)}
+	return &lab{t: t, dns: new(testnet.Resolver), net: new(testnet.Rewrite), log: new(testnet.Buffer)}
 }
 
 // run builds and runs the proxy, on ports of its own.
@@ -153,24 +152,6 @@ func (l *lab) client() *http.Client {
 	tr := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: l.HTTPAddr()})}
 	l.t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
-}
-
-// logBuffer is a log that may be read while it is written.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // startSource is start over a configuration from elsewhere.

@@ -3,18 +3,18 @@
 package networkproxy
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"example.com/networkproxy/internal/testnet"
 )
 
 func TestLineBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log lockedBuffer
+		var log testnet.Buffer
 		b := &lineBound{limit: 3, log: slog.New(slog.NewTextHandler(&log, nil))}
 		passed := func(n int) (passed int) {
 			for range n {
@@ -26,7 +26,7 @@ func TestLineBound(t *testing.T) {
 		}
 		told := func() string {
 			synctest.Wait()
-			return log.take()
+			return log.Take()
 		}
 
 		if n := passed(3); n != 3 {
@@ -80,25 +80,6 @@ func TestLineBoundEndsWhileItTells(t *testing.T) {
 			t.Errorf("%d lines are written when the end returns", log.lines)
 		}
 	})
-}
-
-// lockedBuffer is a bytes.Buffer for several goroutines.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) take() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	defer b.text.Reset()
-	return b.text.String()
 }
 
 // slowLog takes a minute for a line.

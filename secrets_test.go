@@ -29,7 +29,7 @@ const secret = "S3cr3tM4rker"
 // them, by every protocol and to every end.
 func TestLogsCarryNoSecrets(t *testing.T) {
 	t.Parallel()
-	var jsonLog logBuffer
+	var jsonLog testnet.Buffer
 	adminToken := secret + "-of-the-admin"
 	l := start(t, withSOCKS(allow("*.example")), func(b *networkproxy.Builder) {
 		debug := &slog.HandlerOptions{Level: slog.LevelDebug}

@@ -17,10 +17,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/networkproxy/internal/testnet"
 )
 
 // patience bounds every wait. It only passes in full when a test fails.
@@ -76,7 +77,7 @@ type program struct {
 	configFile   string
 	token        string // what its admin API wants to see, if anything
 	cmd          *exec.Cmd
-	log          *logBuffer
+	log          *testnet.Buffer
 	home         string        // an empty home directory for clients
 	done         chan struct{} // closed when it has ended
 }
@@ -125,7 +126,7 @@ func launch(t *testing.T, args ...string) *program {
 // launchIn is launch with more in the program's environment.
 func launchIn(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
-	p := &program{log: new(logBuffer), done: make(chan struct{})}
+	p := &program{log: new(testnet.Buffer), done: make(chan struct{})}
 	p.cmd = exec.Command(lab.program(), args...)
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(),
 		// A program of a build with the race detector would sleep for a
@@ -279,24 +280,6 @@ func receive(t *testing.T, what string, done <-chan struct{}) {
 	case <-time.After(patience):
 		t.Fatalf("not within %v: %s", patience, what)
 	}
-}
-
-// logBuffer collects the output of a program while tests read it.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
 }
 
 // result is what a command did.

@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
 )
 
 // sshServer is an sshd at publicA that takes one key.
@@ -48,7 +49,7 @@ func startSSH(t *testing.T) *sshServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := new(logBuffer)
+	log := new(testnet.Buffer)
 	cmd := exec.Command(sshd, "-D", "-e", "-f", config)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {

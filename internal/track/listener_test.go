@@ -3,7 +3,6 @@
 package track
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -18,6 +17,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"example.com/networkproxy/internal/testnet"
 )
 
 // script is a listener whose Accept returns what next says.
@@ -384,27 +385,9 @@ func TestShutdownCutsAnswers(t *testing.T) {
 	}
 }
 
-// buffer is a bytes.Buffer for several goroutines.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 func TestPanicCostsOneConnection(t *testing.T) {
 	t.Parallel()
-	var log buffer
+	var log testnet.Buffer
 	g := new(Group)
 	l := listen(t, g)
 	l.Logger = slog.New(slog.NewTextHandler(&log, nil))
