@@ -19,6 +19,7 @@ type lineBound struct {
 	since   time.Time // when the present second began
 	lines   int       // that passed in it
 	left    int       // that did not, and are not told of yet
+	ended   bool      // there is no timer any more
 	timer   *time.Timer
 	telling sync.WaitGroup // of the timer, while it runs
 }
@@ -35,7 +36,7 @@ func (b *lineBound) admits() bool {
 		b.lines++
 		return true
 	}
-	if b.left == 0 {
+	if b.left == 0 && !b.ended {
 		b.telling.Add(1)
 		b.timer = time.AfterFunc(time.Second-now.Sub(b.since), func() {
 			defer b.telling.Done()
@@ -57,10 +58,15 @@ func (b *lineBound) tell() {
 	}
 }
 
-// end tells what is still to be told. It is called when nothing can call admits
-// any more, and returns when nothing of the bound runs.
+// end tells what is still to be told, and returns when nothing of the bound runs.
+// What is left out after that, of a decider that has been left behind, is not
+// told.
 func (b *lineBound) end() {
-	if b.timer != nil && b.timer.Stop() {
+	b.mu.Lock()
+	b.ended = true
+	timer := b.timer
+	b.mu.Unlock()
+	if timer != nil && timer.Stop() {
 		b.telling.Done()
 		b.tell()
 	}

@@ -60,6 +60,7 @@ func TestLineBound(t *testing.T) {
 		if s := told(); !strings.Contains(s, " lines=4 ") {
 			t.Errorf("at the end: %q", s)
 		}
+		passed(10)
 		time.Sleep(time.Minute)
 		if s := told(); s != "" {
 			t.Errorf("after the end: %s", s)
