@@ -75,9 +75,9 @@ func (e *enforcer) decide(ctx context.Context, req *request) (v Verdict) {
 		if !miss || e.asking.decider == nil {
 			return v
 		}
-		if rule, ok := p.permits(&req.query); !ok {
+		if by, ok := p.permits(&req.query); !ok {
 			// Whatever the answer, the mode would refuse: nobody is bothered.
-			return p.modeRefusal(rule)
+			return p.modeRefusal(by)
 		}
 		a, again := e.asking.ask(ctx, req, p.generation)
 		switch {

@@ -170,9 +170,9 @@ func (e *enforcer) explain(ctx context.Context, q question, resolve bool) (Expla
 	v, miss := p.judge(&req.query, e.standingApproval(), &tr)
 	decider := false
 	if miss && e.asking.decider != nil {
-		var rule Rule
-		if rule, decider = p.permits(&req.query); !decider {
-			v = p.modeRefusal(rule)
+		var by Mode
+		if by, decider = p.permits(&req.query); !decider {
+			v = p.modeRefusal(by)
 			tr.add(Check{Name: checkMode})
 		}
 	}

@@ -111,11 +111,11 @@ func (o *overlay) denied() ruleSets {
 	return o.deny
 }
 
-// permits reports whether the session's mode lets a request through; the rule
-// says what does not.
-func (o *overlay) permits(q *query) (Rule, bool) {
+// permits reports whether the session's mode lets a request through, and which
+// mode does not.
+func (o *overlay) permits(q *query) (Mode, bool) {
 	if o == nil || o.mode.permits(q) {
-		return Rule{}, true
+		return "", true
 	}
-	return Rule{List: sessionMode, Pattern: string(o.mode)}, false
+	return o.mode, false
 }

@@ -260,9 +260,9 @@ func (p *policy) judgeInto(v *Verdict, q *query, approval Source, tr *trace) (mi
 		return true
 	}
 
-	if rule, ok := p.permits(q); !ok {
-		tr.add(Check{Name: checkMode, Rule: rule})
-		*v = p.modeRefusal(rule)
+	if by, ok := p.permits(q); !ok {
+		*v = p.modeRefusal(by)
+		tr.add(Check{Name: checkMode, Rule: v.Rule})
 		return false
 	}
 	tr.pass(checkMode)
@@ -285,9 +285,14 @@ func (p *policy) refuse(v *Verdict, check string, r Reason, s Source, by entry, 
 	}
 }
 
-// modeRefusal is the verdict on what the mode forbids, whoever allows it.
-func (p *policy) modeRefusal(rule Rule) Verdict {
-	return Verdict{Reason: ReasonMethodNotAllowed, Source: SourceModeGuard, Rule: rule, Generation: p.generation, check: checkMode}
+// modeRefusal is the verdict on what a mode forbids, whoever allows it: that of
+// a session, or, where that is empty, the one in force.
+func (p *policy) modeRefusal(ofSession Mode) Verdict {
+	v := Verdict{Reason: ReasonMethodNotAllowed, Source: SourceModeGuard, Generation: p.generation, check: checkMode}
+	if ofSession != "" {
+		v.Rule = Rule{List: sessionMode, Pattern: string(ofSession)}
+	}
+	return v
 }
 
 // judgeProtocol applies the checks that concern no target, to a request whose
@@ -297,8 +302,8 @@ func (p *policy) judgeProtocol(q *query) Verdict {
 	if !p.enabled {
 		return Verdict{Reason: ReasonProxyDisabled, Source: SourceProxyState, Generation: p.generation, check: checkEnabled}
 	}
-	if rule, ok := p.permits(q); !ok {
-		return p.modeRefusal(rule)
+	if by, ok := p.permits(q); !ok {
+		return p.modeRefusal(by)
 	}
 	return Verdict{Allowed: true, Source: SourceBaselinePolicy, Generation: p.generation}
 }
@@ -356,11 +361,11 @@ func (p *policy) deniesAddr(q *query, a netip.Addr) entry {
 	return q.overlay.denied().matchAddr(a, q.target.Port)
 }
 
-// permits reports whether the mode in force and that of the session let such
-// a request through, and which rule of the session does not.
-func (p *policy) permits(q *query) (Rule, bool) {
+// permits reports whether the mode in force and that of the session let such a
+// request through, and which mode of a session does not.
+func (p *policy) permits(q *query) (ofSession Mode, ok bool) {
 	if !p.mode.permits(q) {
-		return Rule{}, false
+		return "", false
 	}
 	return q.overlay.permits(q)
 }

@@ -173,9 +173,10 @@ func (p *policy) judgeSocket(q *query, tr *trace) (v Verdict) {
 		return v
 	}
 	tr.passRule(checkUnixSocket, rule)
-	if mode, ok := p.permits(q); !ok {
-		tr.add(Check{Name: checkMode, Rule: mode})
-		return p.modeRefusal(mode)
+	if by, ok := p.permits(q); !ok {
+		v = p.modeRefusal(by)
+		tr.add(Check{Name: checkMode, Rule: v.Rule})
+		return v
 	}
 	tr.pass(checkMode)
 	return Verdict{Allowed: true, Source: SourceBaselinePolicy, Rule: rule, Generation: p.generation}
