@@ -1,3 +1,5 @@
+// What the kernel does with the sockets of a guard and of a dial.
+
 package pindial
 
 import (
