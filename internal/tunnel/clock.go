@@ -1,4 +1,4 @@
-// The time limits of a tunnel: one timer for all of them.
+// What a tunnel does after a time: one timer for all of it.
 
 package tunnel
 
@@ -6,6 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 )
+
+// watchAfter is how long after the end of one stream its connection begins to be
+// watched. Most tunnels are over by then, and spared a goroutine that waits.
+const watchAfter = 250 * time.Millisecond
 
 // clock measures from the tunnel's beginning, on the monotonic clock.
 type clock struct {
@@ -15,7 +19,9 @@ type clock struct {
 
 	// Guarded by tunnel.mu.
 	end   time.Duration // when the tunnel must be over; 0 = never
-	timer *time.Timer   // nil until there is a limit
+	watch time.Duration // when ended is to be watched; 0 = never
+	ended *half         // that has carried its whole stream
+	timer *time.Timer   // nil until there is something to be done
 }
 
 // watch starts the limits.
@@ -37,7 +43,16 @@ func (t *tunnel) expireWithin(d time.Duration) {
 	t.schedule()
 }
 
-// schedule sets the timer to the next limit. t.mu is held.
+// watchSoon has the source of h watched, after a while. t.mu is held.
+func (t *tunnel) watchSoon(h *half) {
+	if h.from == nil {
+		return // only a socket tells that it breaks
+	}
+	t.clock.ended, t.clock.watch = h, time.Since(t.clock.start)+watchAfter
+	t.schedule()
+}
+
+// schedule sets the timer to what comes next. t.mu is held.
 func (t *tunnel) schedule() {
 	c := &t.clock
 	next := c.end
@@ -45,6 +60,9 @@ func (t *tunnel) schedule() {
 		if due := time.Duration(c.last.Load()) + c.idle; next == 0 || due < next {
 			next = due
 		}
+	}
+	if c.watch > 0 && (next == 0 || c.watch < next) {
+		next = c.watch
 	}
 	if next == 0 {
 		return
@@ -57,7 +75,8 @@ func (t *tunnel) schedule() {
 	}
 }
 
-// tick closes the tunnel if a limit has passed, else waits for the next one.
+// tick closes the tunnel if a limit has passed, has a connection watched when it
+// is time for that, and waits for what comes next.
 func (t *tunnel) tick() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -75,11 +94,18 @@ func (t *tunnel) tick() {
 		t.decide(CauseIdle, nil)
 		t.close()
 	default:
+		if t.clock.watch > 0 && now >= t.clock.watch {
+			t.clock.watch = 0
+			// While the opposite direction goes on, Relay is not done waiting.
+			if h := t.clock.ended; !t.opposite(h).done {
+				t.running.Go(h.watch)
+			}
+		}
 		t.schedule()
 	}
 }
 
-// stopClock ends the limits. t.mu is held, so that a tick under way finds the
+// stopClock ends it all. t.mu is held, so that a tick under way finds the
 // tunnel closed.
 func (t *tunnel) stopClock() {
 	if t.clock.timer != nil {

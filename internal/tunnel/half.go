@@ -54,12 +54,16 @@ func (h *half) run() {
 	case refused:
 		h.t.refuse(h)
 	case atEnd:
-		if !h.t.ended(h) {
-			return
-		}
-		if err := h.waitBroken(); err != nil {
-			h.t.sourceBroke(h, err)
-		}
+		h.t.ended(h)
+	}
+}
+
+// watch ends the tunnel when src breaks, whose stream has ended. Otherwise nobody
+// would look at a client that half-closes and then resets, or that is closed from
+// outside, before there is something to write to it.
+func (h *half) watch() {
+	if err := h.waitBroken(); err != nil {
+		h.t.sourceBroke(h, err)
 	}
 }
 

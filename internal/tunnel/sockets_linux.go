@@ -225,15 +225,8 @@ func retry(call func() (int, error)) (int, error) {
 }
 
 // waitBroken waits, after the stream of src has ended, until src is closed or
-// breaks, and returns why. For anything but a stream socket it returns nil at
-// once.
-//
-// Without it, nobody would look at a client that half-closes and then resets, or
-// that is closed from outside, before there is something to write to it.
+// breaks, and returns why. It is for stream sockets.
 func (h *half) waitBroken() error {
-	if h.from == nil {
-		return nil
-	}
 	var broken error
 	err := h.from.Read(func(fd uintptr) bool {
 		if e, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR); err == nil && e != 0 {

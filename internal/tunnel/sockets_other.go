@@ -15,8 +15,8 @@ func rawStream(net.Conn) syscall.RawConn { return nil }
 
 func (*sockets) copy() (stop, error) { panic("unreachable: rawStream returns nil") }
 
-// waitBroken returns at once: there is no portable way to wait for a connection
-// to break after its stream has ended.
-func (*half) waitBroken() error { return nil }
+// waitBroken is never called: there is no portable way to wait for a connection to
+// break after its stream has ended.
+func (*half) waitBroken() error { panic("unreachable: rawStream returns nil") }
 
 func (*half) readSocket() (*buffer, int, error) { panic("unreachable: rawStream returns nil") }

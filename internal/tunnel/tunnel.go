@@ -98,8 +98,8 @@ func (p Pair) Close() error { return errors.Join(p.A.Close(), p.B.Close()) }
 const lastWords = time.Second
 
 // Relay copies from a to b and from b to a until both directions have ended,
-// and closes both connections. It uses the caller's goroutine and one more,
-// which has ended when Relay returns.
+// and closes both connections. It uses the caller's goroutine and up to two
+// more, which have ended when Relay returns.
 //
 // The end of one stream is passed on with CloseWrite (a FIN), and the opposite
 // direction goes on. A connection without CloseWrite cannot be half-closed: the
@@ -118,7 +118,8 @@ const lastWords = time.Second
 // Closing a and b from outside, at any time and from any goroutine, ends the
 // tunnel at once; see [Pair]. Closing only one of them is noticed when the tunnel
 // next touches it, which is at once unless a write to the other one is stalled,
-// or the one closed is not a socket and its own stream has ended before.
+// or its own stream has ended before: then it takes up to a quarter of a second,
+// and, where it is no socket, until there is something to write to it.
 //
 // Relay clears the deadlines of both connections and sets its own; nobody else
 // may set deadlines while it runs.
@@ -131,10 +132,9 @@ func Relay(a, b net.Conn, opts Options) Result {
 	b.SetDeadline(time.Time{})
 	t.watch(opts.Idle, opts.Lifetime)
 
-	var wg sync.WaitGroup
-	wg.Go(t.back.run)
+	t.running.Go(t.back.run)
 	t.forward.run()
-	wg.Wait()
+	t.running.Wait()
 	t.part()
 
 	return Result{Sent: t.forward.moved, Received: t.back.moved, Cause: t.cause, Err: t.err}
@@ -142,7 +142,8 @@ func Relay(a, b net.Conn, opts Options) Result {
 
 // tunnel is the state that the two directions and the timer share.
 type tunnel struct {
-	forward, back half // a to b, b to a
+	forward, back half           // a to b, b to a
+	running       sync.WaitGroup // the goroutines but for the caller's
 	clock         clock
 
 	farewell []byte // to a, if the tunnel was refused
@@ -162,9 +163,8 @@ func (t *tunnel) opposite(h *half) *half {
 	return &t.forward
 }
 
-// ended records that h has carried its whole stream, passes the end on, and
-// reports whether the tunnel goes on.
-func (t *tunnel) ended(h *half) bool {
+// ended records that h has carried its whole stream, and passes the end on.
+func (t *tunnel) ended(h *half) {
 	w, canHalfClose := h.dst.(interface{ CloseWrite() error })
 
 	t.mu.Lock()
@@ -174,14 +174,15 @@ func (t *tunnel) ended(h *half) bool {
 	if t.opposite(h).done || !canHalfClose {
 		t.close()
 	}
-	closed := t.closed
+	goesOn := !t.closed
+	if goesOn {
+		t.watchSoon(h)
+	}
 	t.mu.Unlock()
 
-	if closed {
-		return false
+	if goesOn {
+		w.CloseWrite() // an error here means that dst broke: the opposite direction meets it
 	}
-	w.CloseWrite() // an error here means that dst broke: the opposite direction meets it
-	return true
 }
 
 // sourceBroke ends the tunnel because reading from h.src failed.
