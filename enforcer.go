@@ -123,7 +123,7 @@ func refusedBy(a answer, generation uint64) Verdict {
 
 // unlessRevoked is err, or the refusal that stands for it where the request
 // came to its end because the grant that let it through was revoked.
-func (v Verdict) unlessRevoked(req *request, err error) error {
+func (v *Verdict) unlessRevoked(req *request, err error) error {
 	if !v.grant.wasRevoked() {
 		return err
 	}
@@ -136,13 +136,13 @@ func (v Verdict) unlessRevoked(req *request, err error) error {
 //
 // The connection is judged again at every change of the policy until the
 // caller calls its release.
-func (e *enforcer) dial(ctx context.Context, req *request, v Verdict) (net.Conn, *liveConn, error) {
+func (e *enforcer) dial(ctx context.Context, req *request, v *Verdict) (net.Conn, *liveConn, error) {
 	return e.dialBy(ctx, req, v, e.route(e.current.Load(), &req.query))
 }
 
 // dialBy is dial by a route that is chosen already. The connection is a
 // *net.TCPConn, a *net.UnixConn, or a *tls.Conn to a proxy.
-func (e *enforcer) dialBy(ctx context.Context, req *request, v Verdict, r route) (net.Conn, *liveConn, error) {
+func (e *enforcer) dialBy(ctx context.Context, req *request, v *Verdict, r route) (net.Conn, *liveConn, error) {
 	if !req.socket.isZero() {
 		return open(ctx, e, req, v, r, func(ctx context.Context) (net.Conn, []netip.Addr, error) {
 			conn, err := e.sockets.dial(ctx, req.socket)
@@ -164,7 +164,7 @@ func (e *enforcer) dialBy(ctx context.Context, req *request, v Verdict, r route)
 
 // reach is dial for any kind of connection without anything in between:
 // connect makes it, to one of the addresses that it is given.
-func reach[C net.Conn](ctx context.Context, e *enforcer, req *request, v Verdict,
+func reach[C net.Conn](ctx context.Context, e *enforcer, req *request, v *Verdict,
 	connect func(context.Context, []netip.Addr, uint16) (C, error)) (C, *liveConn, error) {
 	return open(ctx, e, req, v, route{}, func(ctx context.Context) (C, []netip.Addr, error) {
 		var none C
@@ -180,7 +180,7 @@ func reach[C net.Conn](ctx context.Context, e *enforcer, req *request, v Verdict
 // open has a connection made, and keeps it among those that the policy is
 // applied to again. connect returns it with the addresses that the target
 // resolved to, where that was seen.
-func open[C net.Conn](ctx context.Context, e *enforcer, req *request, v Verdict, r route,
+func open[C net.Conn](ctx context.Context, e *enforcer, req *request, v *Verdict, r route,
 	connect func(context.Context) (C, []netip.Addr, error)) (C, *liveConn, error) {
 	var none C
 	if !req.from.covers(ctx) {
@@ -195,7 +195,7 @@ func open[C net.Conn](ctx context.Context, e *enforcer, req *request, v Verdict,
 	if err != nil {
 		return none, nil, v.unlessRevoked(req, err)
 	}
-	live := &liveConn{
+	live, err := e.keep(req, v, &liveConn{
 		query:    req.query,
 		approval: approvalOf(v),
 		addrs:    addrs,
@@ -204,38 +204,47 @@ func open[C net.Conn](ctx context.Context, e *enforcer, req *request, v Verdict,
 		from:     req.from,
 		grant:    v.grant,
 		of:       &e.live,
+	})
+	if err != nil {
+		return none, nil, err
 	}
+	return conn, live, nil
+}
+
+// keep keeps a new connection among the live ones, unless what let it through
+// has changed by now: then the connection is closed, and the error says why.
+func (e *enforcer) keep(req *request, v *Verdict, live *liveConn) (*liveConn, error) {
 	live.judged.Store(v.Generation)
 	if !e.live.add(live) {
-		conn.Close()
-		return none, nil, ErrClosed
+		live.conn.Close()
+		return nil, ErrClosed
 	}
 	// A session that ended before the line above did not see the connection.
 	if req.from.ends.Err() != nil {
 		live.close()
-		return none, nil, context.Cause(req.from.ends)
+		return nil, context.Cause(req.from.ends)
 	}
 	// The policy may have changed between the verdict and the line above, and
 	// the grant may have been revoked.
 	if v.grant.wasRevoked() {
 		refusal, _ := live.cut(revocation(v.Generation))
-		return none, nil, refusal
+		return nil, refusal
 	}
 	if p := e.current.Load(); p.generation != v.Generation {
 		if v := live.judge(p); !v.Allowed {
 			refusal, _ := live.cut(v)
-			return none, nil, refusal
+			return nil, refusal
 		}
 	}
 	if req.socket.isZero() {
 		e.observed.add(req.target)
 	}
-	return conn, live, nil
+	return live, nil
 }
 
 // resolve returns the addresses of a target that decide has allowed, by one
 // lookup, and none unless all of them pass.
-func (e *enforcer) resolve(ctx context.Context, req *request, v Verdict) ([]netip.Addr, error) {
+func (e *enforcer) resolve(ctx context.Context, req *request, v *Verdict) ([]netip.Addr, error) {
 	addrs := fixedAddrs(req.target.Host)
 	if addrs == nil {
 		var err error
@@ -243,7 +252,7 @@ func (e *enforcer) resolve(ctx context.Context, req *request, v Verdict) ([]neti
 			return nil, err
 		}
 	}
-	if v := e.current.Load().judgeAddrs(&req.query, v, addrs, nil); !v.Allowed {
+	if v := e.current.Load().judgeAddrs(&req.query, *v, addrs, nil); !v.Allowed {
 		return nil, newRefusedError(req, v)
 	}
 	return addrs, nil

@@ -107,9 +107,9 @@ func newPool(e *enforcer) *http1.Transport {
 
 // dialPooled connects for the request of a round trip.
 func (e *enforcer) dialPooled(c *carriage) (net.Conn, error) {
-	req := *c.req
+	req, v := *c.req, c.verdict
 	req.method = http.MethodGet // the connection outlives the request
-	conn, live, err := e.dialBy(c.ends, &req, c.verdict, c.route)
+	conn, live, err := e.dialBy(c.ends, &req, &v, c.route)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func (c *pooledConn) CloseWrite() error {
 }
 
 // serve carries one allowed request.
-func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, v Verdict) {
+func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, v *Verdict) {
 	ctx, done := v.grant.during(r.Context())
 	defer done()
 	route := f.route(f.current.Load(), &req.query)
@@ -167,7 +167,7 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 	if route.proxy != nil {
 		throughProxy(out, r, route.proxy)
 	}
-	x.carriage = carriage{req, v, route, w, ctx}
+	x.carriage = carriage{req, *v, route, w, ctx}
 	answer, err := req.from.pools.of(req, route).Carry(out, &x.carriage)
 	x.carriage = carriage{} // a client that says nothing keeps nothing of its last request
 	if err != nil {

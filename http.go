@@ -73,15 +73,34 @@ func (h *httpProxy) serve(l *entranceListener) error {
 	})
 }
 
-// ServeHTTP sorts a request into forwarding or CONNECT.
+// ServeHTTP decides about a request, and sorts it into forwarding or CONNECT.
 func (h *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	req := h.admit(w, r)
+	if req == nil {
+		return
+	}
+	v := h.decide(r.Context(), req)
+	switch {
+	case !v.Allowed:
+		h.refuse(w, req, v)
+	case req.protocol == ProtocolHTTPSConnect:
+		h.connect(w, r, req, &v)
+	case req.upgrade:
+		h.upgrade(w, r, req, &v)
+	default:
+		h.forward.serve(w, r, req, &v)
+	}
+}
+
+// admit reads what a request asks for, and on whose behalf. It answers one that
+// asks for nothing that can be decided about, and returns nil.
+func (h *httpProxy) admit(w http.ResponseWriter, r *http.Request) *request {
 	x := exchangeOf(r)
-	from, client := x.from, x.client
 	protocol, target, err := targetOf(r)
 	if err != nil {
-		h.malformed(client, protocol, err)
+		h.malformed(x.client, protocol, err)
 		writeMalformed(w, protocol, r.Method, err)
-		return
+		return nil
 	}
 	req := &request{
 		query: query{
@@ -90,28 +109,17 @@ func (h *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			method:   ownMethod(r.Method),
 			upgrade:  protocol == ProtocolHTTP && upgradeType(r.Header) != "",
 		},
-		client: client,
-		from:   from,
+		client: x.client,
+		from:   x.from,
 	}
-	if req.from, err = h.sessions.identify(from, r.Header); err != nil {
+	if req.from, err = h.sessions.identify(x.from, r.Header); err != nil {
 		h.refuse(w, req, h.unidentified(err))
-		return
+		return nil
 	}
 	if paths := r.Header[socketHeader]; asksForSocket(paths) && !h.toSocket(w, req, paths) {
-		return
+		return nil
 	}
-
-	v := h.decide(r.Context(), req)
-	switch {
-	case !v.Allowed:
-		h.refuse(w, req, v)
-	case protocol == ProtocolHTTPSConnect:
-		h.connect(w, r, req, v)
-	case req.upgrade:
-		h.upgrade(w, r, req, v)
-	default:
-		h.forward.serve(w, r, req, v)
-	}
+	return req
 }
 
 // ownMethod is a method without the head of a request: see lastTarget.own.
@@ -207,7 +215,7 @@ func urlTarget(u *url.URL, text string) (hostname.Target, error) {
 
 // connect dials, and only then answers 200: a client must be able to tell a
 // target that is out of reach from one that closes.
-func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request, v Verdict) {
+func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request, v *Verdict) {
 	_, live, err := h.dial(r.Context(), req, v)
 	if err != nil {
 		h.fail(w, r, req, err)
@@ -234,8 +242,7 @@ func (h *httpProxy) tunnel(x *exchange, client *clientConn, target *liveConn, re
 		h.failure(req, ErrClosed)
 		return
 	}
-	// Not here in the handler, so that a tunnel holds neither its request nor
-	// the stack that served it.
+	// Not here in the handler, so that a tunnel does not hold its request.
 	x.entry.Then(func() {
 		defer target.close()
 		h.relay(client.conn, target.conn, req, tunnel.Options{Early: client.early, EarlyBack: back})

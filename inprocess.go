@@ -177,7 +177,7 @@ func (t *transport) dialContext(ctx context.Context, network, addr string) (net.
 	if err != nil {
 		return nil, err
 	}
-	conn, live, err := t.dial(ctx, req, v)
+	conn, live, err := t.dial(ctx, req, &v)
 	if err != nil {
 		return nil, t.failedWith(req, err)
 	}

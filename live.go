@@ -94,7 +94,7 @@ func (l *liveConns) closeAll() {
 }
 
 // approvalOf is who let an allowed request through, where no list did.
-func approvalOf(v Verdict) Source {
+func approvalOf(v *Verdict) Source {
 	if v.Source == SourceBaselinePolicy {
 		return ""
 	}

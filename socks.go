@@ -239,7 +239,7 @@ func (s *socksProxy) admit(ctx context.Context, req *request) (net.Conn, *liveCo
 	if !v.Allowed {
 		return nil, nil, newRefusedError(req, v)
 	}
-	return s.dial(ctx, req, v)
+	return s.dial(ctx, req, &v)
 }
 
 // notAdmitted keeps account of a request that was refused, or whose target

@@ -59,7 +59,7 @@ type datagramConn struct {
 }
 
 // dialUDP is dial for datagrams.
-func (e *enforcer) dialUDP(ctx context.Context, req *request, v Verdict) (datagramConn, *liveConn, error) {
+func (e *enforcer) dialUDP(ctx context.Context, req *request, v *Verdict) (datagramConn, *liveConn, error) {
 	return reach(ctx, e, req, v, func(ctx context.Context, addrs []netip.Addr, port uint16) (datagramConn, error) {
 		conn, target, err := e.dialer.DialUDPAddr(ctx, addrs, port)
 		return datagramConn{conn, target}, err
@@ -219,7 +219,7 @@ func (f *flow) open() (datagramConn, *liveConn, error) {
 	if !v.Allowed {
 		return datagramConn{}, nil, newRefusedError(f.req, v)
 	}
-	conn, live, err := a.dialUDP(f.ctx, f.req, v)
+	conn, live, err := a.dialUDP(f.ctx, f.req, &v)
 	if err == nil {
 		widen(conn.UDPConn)
 	}

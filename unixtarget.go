@@ -268,7 +268,7 @@ func socketAt(path string) (fs.FileInfo, error) {
 
 // socketRefusal is err, or the refusal where a socket was not what had been
 // allowed. v is the verdict that had.
-func socketRefusal(req *request, v Verdict, err error) error {
+func socketRefusal(req *request, v *Verdict, err error) error {
 	if !errors.Is(err, errSocketSwapped) {
 		return err
 	}

@@ -32,7 +32,7 @@ func upgradeType(header http.Header) string {
 }
 
 // upgrade carries an allowed request that asks to switch protocols.
-func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request, v Verdict) {
+func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request, v *Verdict) {
 	conn, live, err := h.dial(r.Context(), req, v)
 	if err != nil {
 		h.fail(w, r, req, err)

@@ -27,10 +27,13 @@ type exchange struct {
 	response response
 }
 
+// noRequest is copied, and stays as it is.
+var noRequest = new(http.Request)
+
 func newExchange(conn context.Context, turns *turns) *exchange {
 	x := &exchange{header: make(http.Header)}
 	x.ctx.Context, x.ctx.turns = conn, turns
-	x.blank = new(http.Request).WithContext(&x.ctx)
+	x.blank = noRequest.WithContext(&x.ctx)
 	x.request = new(http.Request)
 	return x
 }

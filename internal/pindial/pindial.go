@@ -108,7 +108,15 @@ func (d *Dialer) DialAddr(ctx context.Context, addrs []netip.Addr, port uint16) 
 		raceCtx, cancel = context.WithTimeout(ctx, timeout)
 	}
 	defer cancel()
-	conn, errs := race(raceCtx, targets, d.connectTo(targets), orDefault(d.FallbackDelay, defaultFallbackDelay))
+	connect := d.connectTo(targets)
+	if len(targets) == 1 { // the usual case needs no goroutine
+		conn, err := connect(raceCtx, targets[0])
+		if err != nil {
+			return nil, newConnectError(targets, []error{err}, ctx.Err())
+		}
+		return conn, nil
+	}
+	conn, errs := race(raceCtx, targets, connect, orDefault(d.FallbackDelay, defaultFallbackDelay))
 	if conn == nil {
 		return nil, newConnectError(targets, errs, ctx.Err())
 	}

@@ -44,13 +44,6 @@ type connectFunc func(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, e
 // itself, or at once when one fails (RFC 8305 section 5). When it returns, every attempt has ended and only the winner is
 // open. Without a winner it returns the errors of the attempts, in the order of their ends.
 func race(ctx context.Context, targets []netip.AddrPort, connect connectFunc, delay time.Duration) (*net.TCPConn, []error) {
-	if len(targets) == 1 { // the usual case needs no goroutine
-		conn, err := connect(ctx, targets[0])
-		if err != nil {
-			return nil, []error{err}
-		}
-		return conn, nil
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 

@@ -241,10 +241,10 @@ func (e *Entry) Replace(c io.Closer) bool {
 }
 
 // Then has [Listener.Serve] call f once the handler of the connection has
-// returned, in a goroutine of its own: for what is to last, such as a tunnel,
-// and should not keep the stack that has grown under the handler. The connection
-// stays open, and a member, until f returns; f may itself call Then. Only the
-// handler may call it. A handler that panics has nothing after it.
+// returned: for what is to last, such as a tunnel, and should not keep alive what
+// the handler was called with. The connection stays open, and a member, until f
+// returns; f may itself call Then. Only the handler may call it. A handler that
+// panics has nothing after it.
 func (e *Entry) Then(f func()) {
 	if e != nil {
 		e.then = f

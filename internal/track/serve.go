@@ -30,27 +30,25 @@ func (l *Listener) Serve(handle func(c net.Conn, e *Entry)) error {
 		}
 		go func() {
 			growStack(0)
-			l.run(c, e, func() { handle(c, e) })
+			l.run(c, e, handle)
 		}()
 	}
 }
 
-// run runs f, which serves c, and has what is to come after it run.
-func (l *Listener) run(c net.Conn, e *Entry, f func()) {
-	goesOn := false
-	defer func() {
-		if !goesOn {
-			e.Release()
-		}
-	}()
-	goesOn = l.guard(c, func() bool {
-		f()
+// run serves c with handle, and then with what is to come after that.
+func (l *Listener) run(c net.Conn, e *Entry, handle func(net.Conn, *Entry)) {
+	defer e.Release()
+	goesOn := l.guard(c, func() bool {
+		handle(c, e)
 		return e.then != nil
 	})
-	if goesOn {
+	for goesOn {
 		then := e.then
 		e.then = nil
-		go l.run(c, e, then)
+		goesOn = l.guard(c, func() bool {
+			then()
+			return e.then != nil
+		})
 	}
 }
 
