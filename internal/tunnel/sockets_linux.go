@@ -44,8 +44,12 @@ type sockets struct {
 	copied   int64 // bytes since the stream last gave its pipe back
 	noSplice bool  // these sockets cannot be spliced
 
-	eof bool
-	err error // of the system call in a callback
+	// What the callbacks found.
+	drained  bool // there is no more to read for now
+	eof      bool // there is no more to read ever
+	corked   bool // what was written last waits for the end of the stream
+	readErr  error
+	writeErr error
 }
 
 // rawStream gives access to a stream socket of the net package. It returns nil
@@ -72,85 +76,149 @@ func rawStream(c net.Conn) syscall.RawConn {
 
 func (s *sockets) copy() (stop, error) {
 	defer s.release()
-	read, write := s.read, s.write // one allocation each, not one per call
+	write := func(fd uintptr) bool { return s.write(int(fd)) }
+	push := func(fd uintptr) { s.write(int(fd)) }
+	move := func(fd uintptr) bool { return s.move(int(fd), push) }
 	for {
-		if err := s.half.from.Read(read); err != nil {
+		if err := s.half.from.Read(move); err != nil {
 			if s.pipe.open() && errors.Is(err, os.ErrDeadlineExceeded) {
 				s.tick()
 				continue
 			}
 			return sourceFailed, err
 		}
-		if s.err != nil {
-			return sourceFailed, opError("read", s.half.src, s.err)
+		if s.holds() && s.writeErr == nil {
+			if err := s.half.to.Write(write); err != nil {
+				return destinationFailed, err
+			}
 		}
-		if s.eof {
+		switch {
+		case s.writeErr != nil:
+			return destinationFailed, opError("write", s.half.dst, s.writeErr)
+		case s.readErr != nil:
+			return sourceFailed, opError("read", s.half.src, s.readErr)
+		case s.eof:
 			return atEnd, nil
-		}
-		if err := s.half.to.Write(write); err != nil {
-			return destinationFailed, err
-		}
-		if s.err != nil {
-			return destinationFailed, opError("write", s.half.dst, s.err)
-		}
-		if s.copied >= spliceAfter && !s.noSplice && !s.pipe.open() {
+		case s.copied >= spliceAfter && !s.noSplice && !s.pipe.open():
 			s.beginSplice()
 		}
 	}
 }
 
-// read is the callback that reads what there is. It reports false, and holds no
-// buffer, when there is nothing yet.
-func (s *sockets) read(fd uintptr) bool {
-	var n int
+// move is the callback that moves what there is. It reports false, and holds no
+// buffer, when that is done and there is no more for now.
+//
+// What cannot be written at once is left to the caller: to wait here, inside a
+// read, would keep src from being closed. So is the error of a push to what is
+// closed, and the end of a stream, with more room on the stack.
+func (s *sockets) move(fd int, push func(fd uintptr)) bool {
+	s.read(fd)
+	if s.holds() && !s.eof {
+		s.half.to.Control(push)
+	}
+	if !s.drained || s.holds() || s.writeErr != nil {
+		return true
+	}
+	s.freeBuffer()
+	return false
+}
+
+// holds reports whether something is still to be written.
+func (s *sockets) holds() bool { return s.inPipe > 0 || s.off < s.end }
+
+// read reads what there is into the pipe or the buffer.
+func (s *sockets) read(fd int) {
+	s.drained = false
 	if s.pipe.open() {
-		n, s.err = s.pipe.fill(int(fd))
-		if unspliceable(s.err) {
-			s.noSplice = true
-			s.endSplice()
+		n, err := s.pipe.fill(fd)
+		if s.found(n, err); !unspliceable(err) {
+			s.inPipe = max(n, 0)
+			return
 		}
-		s.inPipe = max(n, 0)
+		s.readErr, s.noSplice = nil, true
+		s.endSplice()
 	}
-	if !s.pipe.open() {
-		if s.buf == nil {
-			s.buf = buffers.Get().(*buffer)
+	if s.buf == nil {
+		s.buf = buffers.Get().(*buffer)
+	}
+	s.off, s.end = 0, 0
+	// A second look tells whether to wait for more or to end, and that the end
+	// can go out with the last bytes.
+	for range 2 {
+		n, err := retry(func() (int, error) { return syscall.Read(fd, s.buf[s.end:]) })
+		if s.found(n, err); n <= 0 {
+			return
 		}
-		n, s.err = retry(func() (int, error) { return syscall.Read(int(fd), s.buf[:]) })
-		s.off, s.end = 0, max(n, 0)
-		if n <= 0 {
-			s.freeBuffer()
+		if s.end += n; s.end == len(s.buf) {
+			return
 		}
 	}
-	if s.err == syscall.EAGAIN {
-		return false
+}
+
+// found takes note of the result of a read.
+func (s *sockets) found(n int, err error) {
+	switch {
+	case err == syscall.EAGAIN:
+		s.drained = true
+	case err != nil:
+		s.readErr = err
+	case n == 0:
+		s.eof = true
 	}
-	s.eof = s.err == nil && n == 0
+}
+
+// write writes what read has read. It reports false while some of it is left.
+func (s *sockets) write(fd int) bool {
+	for s.holds() {
+		var n int
+		var err error
+		switch {
+		case s.inPipe > 0:
+			n, err = s.pipe.drain(fd, s.inPipe)
+		case s.eof:
+			n, err = s.writeLast(fd)
+		default:
+			n, err = syscall.Write(fd, s.buf[s.off:s.end])
+		}
+		switch err {
+		case nil:
+			s.wrote(n)
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false
+		default:
+			s.writeErr = err
+			return true
+		}
+	}
 	return true
 }
 
-// write is the callback that writes what read has read. It reports false while
-// some of it is left.
-func (s *sockets) write(fd uintptr) bool {
-	for s.inPipe > 0 || s.off < s.end {
-		var n int
-		if s.inPipe > 0 {
-			n, s.err = s.pipe.drain(int(fd), s.inPipe)
-		} else {
-			n, s.err = retry(func() (int, error) { return syscall.Write(int(fd), s.buf[s.off:s.end]) })
-		}
-		if s.err != nil {
-			return s.err != syscall.EAGAIN
-		}
-		if s.inPipe > 0 {
-			s.inPipe -= n
-			s.spliced += int64(n)
-		} else {
-			s.off += n
-			s.copied += int64(n)
-		}
-		s.half.progress(n)
+func (s *sockets) wrote(n int) {
+	if s.inPipe > 0 {
+		s.inPipe -= n
+		s.spliced += int64(n)
+	} else {
+		s.off += n
+		s.copied += int64(n)
 	}
-	return true
+	s.half.progress(n)
+}
+
+// writeLast writes the last bytes of a stream. They wait for its end (MSG_MORE),
+// to share a segment with it: see ended.
+//
+//go:noinline
+func (s *sockets) writeLast(fd int) (int, error) {
+	s.corked = true
+	return syscall.SendmsgN(fd, s.buf[s.off:s.end], nil, nil, syscall.MSG_MORE|syscall.MSG_NOSIGNAL)
+}
+
+// uncork has the kernel send what waits for the end of the stream.
+func (h *half) uncork() {
+	if c, ok := h.dst.(*net.TCPConn); ok && h.sockets.corked {
+		c.SetNoDelay(true) // which it is; but the kernel sends all that there is when it is set
+	}
 }
 
 func (s *sockets) beginSplice() {

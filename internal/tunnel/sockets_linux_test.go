@@ -3,6 +3,7 @@
 package tunnel
 
 import (
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -242,4 +243,46 @@ func TestPipeIsNonBlocking(t *testing.T) {
 		}
 	})
 	client.Close()
+}
+
+// TestLastWordsWithTheEnd: the last bytes of a stream wait in the kernel for its
+// end, which is not sent where the tunnel has broken, and get out all the same.
+func TestLastWordsWithTheEnd(t *testing.T) {
+	t.Parallel()
+	client, a := dialed(t)
+	b, server := dialed(t)
+	send(t, server, "this is why")
+	server.Close()
+	const closeWait = 8 // TCP_CLOSE_WAIT: the end is here
+	eventually(t, "state of b", func() int { return tcpState(t, b) }, closeWait)
+
+	// As a failed write to b leaves it.
+	tun := &tunnel{broken: true, cause: CauseResetByB}
+	tun.forward = half{t: tun, src: a, dst: b, done: true}
+	tun.back = half{t: tun, src: b, dst: a, from: rawStream(b), to: rawStream(a)}
+	tun.back.run()
+	if !tun.back.sockets.corked {
+		t.Fatal("the bytes did not wait: this test shows nothing")
+	}
+	expect(t, client, "this is why")
+	if n, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("after it: %d, %v; want a reset", n, err)
+	}
+}
+
+// tcpState is the first field of tcp(7)'s tcp_info.
+func tcpState(t *testing.T, c *net.TCPConn) (state int) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) {
+		var info int
+		info, err = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO)
+		state = info & 0xff
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
 }

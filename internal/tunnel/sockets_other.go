@@ -19,4 +19,6 @@ func (*sockets) copy() (stop, error) { panic("unreachable: rawStream returns nil
 // break after its stream has ended.
 func (*half) waitBroken() error { panic("unreachable: rawStream returns nil") }
 
+func (*half) uncork() {}
+
 func (*half) readSocket() (*buffer, int, error) { panic("unreachable: rawStream returns nil") }

@@ -124,10 +124,12 @@ const lastWords = time.Second
 // Relay clears the deadlines of both connections and sets its own; nobody else
 // may set deadlines while it runs.
 func Relay(a, b net.Conn, opts Options) Result {
-	t := &tunnel{}
 	rawA, rawB := rawStream(a), rawStream(b)
-	t.forward = half{t: t, src: a, dst: b, from: rawA, to: rawB, early: opts.Early, inspect: opts.Inspect}
-	t.back = half{t: t, src: b, dst: a, from: rawB, to: rawA, early: opts.EarlyBack}
+	t := &tunnel{
+		forward: half{src: a, dst: b, from: rawA, to: rawB, early: opts.Early, inspect: opts.Inspect},
+		back:    half{src: b, dst: a, from: rawB, to: rawA, early: opts.EarlyBack},
+	}
+	t.forward.t, t.back.t = t, t
 	a.SetDeadline(time.Time{})
 	b.SetDeadline(time.Time{})
 	t.watch(opts.Idle, opts.Lifetime)
@@ -172,6 +174,9 @@ func (t *tunnel) ended(h *half) {
 	// The opposite direction may be done because its write to h.src failed: the
 	// kernel, having reported that reset once, reports an ordinary end here.
 	if t.opposite(h).done || !canHalfClose {
+		if t.broken {
+			h.uncork() // a reset would drop it
+		}
 		t.close()
 	}
 	goesOn := !t.closed
