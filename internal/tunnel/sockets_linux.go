@@ -130,7 +130,7 @@ func (s *sockets) holds() bool { return s.inPipe > 0 || s.off < s.end }
 func (s *sockets) read(fd int) {
 	s.drained = false
 	if s.pipe.open() {
-		n, err := s.pipe.fill(fd)
+		n, err := retry(func() (int, error) { return s.pipe.fill(fd) })
 		if s.found(n, err); !unspliceable(err) {
 			s.inPipe = max(n, 0)
 			return
