@@ -11,9 +11,11 @@ const (
 	pipeSize  = 1 << 20
 	smallPipe = 256 << 10
 
-	// spliceMost is the most one call moves. A pipe counts fragments, not bytes,
-	// and those of a fast link are larger than a page: more than pipeSize may fit.
-	spliceMost = 1 << 20
+	// spliceMost is the most one call moves, and no more than pipeSize: a pipe
+	// counts fragments, not bytes, and may take more. On loopback, where a segment
+	// holds 65,463 bytes (a few more over IPv4), it fills 16 of them, and none is
+	// left that holds little.
+	spliceMost = 16 * 65463
 
 	spliceNonblock = 2 // SPLICE_F_NONBLOCK
 )
