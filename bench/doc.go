@@ -4,10 +4,11 @@
 //	go run ./bench                          # networkproxy, built from this checkout
 //	go run ./bench -peer squid -svg out.svg # and squid, if it is installed
 //
-// Every figure is one process's own: each measurement starts the proxy anew,
-// alone, puts one kind of work to it, and reads that process's CPU time, memory
-// and descriptors from /proc. The client and the origin are this program; they
-// talk to the proxy over loopback, and to nothing else.
+// Every figure is one process's own: for each kind of work in each round every
+// proxy is started anew, with an origin of its own; one at a time has work to do,
+// in short laps by turns, and its CPU time, memory and descriptors are read from
+// /proc. The client and the origin are this program; they talk to the proxy over
+// loopback, and to nothing else.
 //
 // Absolute figures change with the machine and with what else runs on it, so
 // the proxies take turns within each round, and what is reported is the median

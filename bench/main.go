@@ -286,29 +286,95 @@ func (s *session) prepare(ctx context.Context) error {
 	return nil
 }
 
-// turn has every contender do one kind of work. Who begins changes with the
-// round, so that nobody always has the same predecessor.
+// turn has every contender do one kind of work, in laps. Who begins changes with
+// the round and the lap, so that nobody always has the same predecessor.
 func (s *session) turn(ctx context.Context, round int, w *workload) error {
 	fmt.Fprintf(os.Stderr, "round %d/%d  %-12s", round+1, s.rounds, w.name)
 	defer fmt.Fprintln(os.Stderr)
+	entrants := s.enter(ctx, w)
+	defer func() {
+		for _, e := range entrants {
+			s.failed(e, e.leave())
+		}
+	}()
+	laps := w.laps()
+	for lap := range laps {
+		for i := range entrants {
+			e := entrants[(i+lap+round)%len(entrants)]
+			if e.failed {
+				continue
+			}
+			values, err := s.measureWell(ctx, w, e, s.time/time.Duration(laps))
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			s.failed(e, err)
+			e.laps.add(values)
+		}
+	}
+	for _, e := range entrants {
+		if values := e.laps.mean(); !e.failed {
+			s.run.add(w.name, w.title, w.metrics, e.name, round, values)
+			fmt.Fprintf(os.Stderr, "  %s %s", e.name, quantity(values[w.metrics[0].Name], w.metrics[0].Unit))
+		}
+	}
+	return nil
+}
+
+// entrant is a contender that runs, with an origin of its own.
+type entrant struct {
+	*contender
+	origin origin
+	proxy  *process
+	laps   laps
+	failed bool
+}
+
+// enter starts every contender that can do the work.
+func (s *session) enter(ctx context.Context, w *workload) (entrants []*entrant) {
 	for i := range s.contenders {
-		c := &s.contenders[(i+round)%len(s.contenders)]
+		c := &s.contenders[i]
 		if c.does&w.needs != w.needs || s.hopeless[w.name+" "+c.name] {
 			continue
 		}
-		values, err := s.measureWell(ctx, w, c)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+		e, err := s.start(ctx, w, c)
 		if err != nil {
-			fmt.Fprintf(os.Stderr, "  %s failed (%v)", c.name, err)
+			s.failed(&entrant{contender: c}, err)
 			s.hopeless[w.name+" "+c.name] = errors.Is(err, errStart)
 			continue
 		}
-		s.run.add(w.name, w.title, w.metrics, c.name, round, values)
-		fmt.Fprintf(os.Stderr, "  %s %s", c.name, quantity(values[w.metrics[0].Name], w.metrics[0].Unit))
+		entrants = append(entrants, e)
 	}
-	return nil
+	return entrants
+}
+
+func (s *session) start(ctx context.Context, w *workload, c *contender) (*entrant, error) {
+	o, err := w.origin()
+	if err != nil {
+		return nil, err
+	}
+	proxy, err := c.start(ctx, setup{
+		dir: s.dir, program: s.program, self: s.self,
+		allowed: w.allowlist(), origin: o.addr(), udp: w.needs&associates != 0, refuses: w.needs&refuses != 0,
+	}, s.credential)
+	if err != nil {
+		return nil, errors.Join(err, o.close())
+	}
+	return &entrant{contender: c, origin: o, proxy: proxy}, nil
+}
+
+// leave ends the proxy and the origin.
+func (e *entrant) leave() error {
+	e.proxy.stop()
+	return e.origin.close()
+}
+
+// failed tells of an error, if it is one, and takes the entrant out of the round.
+func (s *session) failed(e *entrant, err error) {
+	if err != nil {
+		e.failed = true
+		fmt.Fprintf(os.Stderr, "  %s failed (%v)", e.name, err)
+	}
 }
 
 const (
@@ -318,12 +384,12 @@ const (
 
 // measureWell makes a measurement, and makes it again while other programs
 // disturb it; the least disturbed one counts.
-func (s *session) measureWell(ctx context.Context, w *workload, c *contender) (readings, error) {
-	values, others, err := s.measure(ctx, w, c)
+func (s *session) measureWell(ctx context.Context, w *workload, e *entrant, d time.Duration) (readings, error) {
+	values, others, err := measure(ctx, w, e, d)
 	for n := 0; n < repeats && err == nil && others > disturbed; n++ {
 		var again readings
 		var less float64
-		if again, less, err = s.measure(ctx, w, c); err == nil && less < others {
+		if again, less, err = measure(ctx, w, e, d); err == nil && less < others {
 			values, others = again, less
 		}
 	}
@@ -333,26 +399,13 @@ func (s *session) measureWell(ctx context.Context, w *workload, c *contender) (r
 	return values, err
 }
 
-// measure makes one measurement, with a process and an origin of its own, and
-// says how much of the machine went to other programs meanwhile, in percent.
-func (s *session) measure(ctx context.Context, w *workload, c *contender) (_ readings, others float64, err error) {
-	o, err := w.origin()
-	if err != nil {
-		return nil, 0, err
-	}
-	defer func() { err = errors.Join(err, o.close()) }()
-	proxy, err := c.start(ctx, setup{
-		dir: s.dir, program: s.program, self: s.self,
-		allowed: w.allowlist(), origin: o.addr(), udp: w.needs&associates != 0, refuses: w.needs&refuses != 0,
-	}, s.credential)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer proxy.stop()
-	t := &trial{ctx: ctx, workload: w, contender: c, proxy: proxy, origin: o, time: s.time}
+// measure makes one measurement, and says how much of the machine went to other
+// programs meanwhile, in percent.
+func measure(ctx context.Context, w *workload, e *entrant, d time.Duration) (_ readings, others float64, err error) {
+	t := &trial{ctx: ctx, workload: w, contender: e.contender, proxy: e.proxy, origin: e.origin, time: d}
 	values, err := w.run(t)
 	if err != nil {
-		return nil, 0, fmt.Errorf("%w%s", err, proxy.lastWords())
+		return nil, 0, fmt.Errorf("%w%s", err, e.proxy.lastWords())
 	}
 	return values, t.others, nil
 }

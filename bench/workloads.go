@@ -23,6 +23,22 @@ type origin interface {
 // readings are the figures of one measurement, by the metric's name.
 type readings map[string]float64
 
+// laps are the readings of one contender within a round.
+type laps []readings
+
+func (l *laps) add(r readings) { *l = append(*l, r) }
+
+// mean is the mean of each reading.
+func (l laps) mean() readings {
+	mean := make(readings)
+	for _, r := range l {
+		for name, value := range r {
+			mean[name] += value / float64(len(l))
+		}
+	}
+	return mean
+}
+
 // workload is one kind of work and what is read of it.
 type workload struct {
 	name     string
@@ -30,6 +46,7 @@ type workload struct {
 	needs    ability
 	host     string // by which requests name the origin; 127.0.0.1 if empty
 	patterns int    // further names in the allowlist
+	whole    bool   // it cannot be done in laps
 	origin   func() (origin, error)
 	metrics  []metric // the first is the one in the plot
 	run      func(*trial) (readings, error)
@@ -92,14 +109,14 @@ func workloads(idle int) []workload {
 		},
 		run: func(t *trial) (readings, error) { return t.bulk(8) },
 	}, workload{
-		name: "idle", title: fmt.Sprintf("idle tunnel (%s open)", count(idle)), needs: tunnels, origin: startStreamer,
+		name: "idle", title: fmt.Sprintf("idle tunnel (%s open)", count(idle)), needs: tunnels, whole: true, origin: startStreamer,
 		metrics: []metric{
 			{Name: mMemory, Title: "memory of one", Unit: "KiB", Lower: true, Goal: goal{AtMost: 18}},
 			{Name: mFiles, Title: "descriptors of one", Lower: true, Goal: goal{AtMost: 2}},
 		},
 		run: func(t *trial) (readings, error) { return t.idle(idle) },
 	}, workload{
-		name: "bulk-idle", title: fmt.Sprintf("bulk beside %s idle tunnels", count(idle)), needs: tunnels, origin: startStreamer,
+		name: "bulk-idle", title: fmt.Sprintf("bulk beside %s idle tunnels", count(idle)), needs: tunnels, whole: true, origin: startStreamer,
 		metrics: []metric{
 			{Name: mKept, Title: "rate kept", Unit: "%", Goal: goal{AtLeast: 60}},
 			{Name: mRate, Title: "rate beside them", Unit: "GB/s"},
@@ -144,6 +161,16 @@ func requestMetrics(unit string, ratio float64) []metric {
 		{Name: mP99, Unit: unitTime, Lower: true},
 		{Name: mMemory, Unit: "MiB", Lower: true},
 	}
+}
+
+// laps is how many parts a measurement has. Between two of one contender the
+// others have one each: what shares the processors' cores with this machine comes
+// and goes within a second, and is not to fall to one contender alone.
+func (w *workload) laps() int {
+	if w.whole {
+		return 1
+	}
+	return 5
 }
 
 // allowlist is what the policy of a workload allows: the origin by both its
