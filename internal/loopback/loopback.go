@@ -29,17 +29,19 @@ func Control(network, address string, c syscall.RawConn) error {
 }
 
 // Connect begins to connect a TCP socket, in net.Dialer.Control, to the address
-// that net.Dialer is going to connect it to. On this machine that is the end of
-// it: net.Dialer finds the socket connected, or refused, where it would otherwise
-// have to wait for its poller to say so, ready to be interrupted. For every
-// address that is not a loopback one, and elsewhere than on Linux, it does
-// nothing.
+// that net.Dialer is going to connect it to, and reports whether it is connected.
+// On this machine that is mostly the end of it: net.Dialer finds the socket
+// connected, or refused, where it would otherwise have to wait for its poller to
+// say so, ready to be interrupted. For every address that is not a loopback one,
+// and elsewhere than on Linux, it does nothing.
 //
 // Like [Control] it never fails: what becomes of it, net.Dialer's own call tells.
-func Connect(network string, addr netip.AddrPort, c syscall.RawConn) {
-	if addr.Addr().Unmap().IsLoopback() && strings.HasPrefix(network, "tcp") {
-		c.Control(func(fd uintptr) { connect(fd, addr) })
+func Connect(network, address string, c syscall.RawConn) (connected bool) {
+	addr, err := netip.ParseAddrPort(address)
+	if err == nil && addr.Addr().Unmap().IsLoopback() && strings.HasPrefix(network, "tcp") {
+		c.Control(func(fd uintptr) { connected = connect(fd, addr) })
 	}
+	return connected
 }
 
 // ListenConfig is how to listen on an address: with [Control], and with the

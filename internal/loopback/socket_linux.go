@@ -16,11 +16,18 @@ func unpace(fd uintptr) {
 }
 
 // connect is connect(2) on a socket of the address's own family that does not
-// block. Its result is that of the next call on the same socket.
-func connect(fd uintptr, addr netip.AddrPort) {
+// block, which is why it never tells what becomes of it. The next call on the same
+// socket does, and getpeername(2) whether it is connected by now.
+func connect(fd uintptr, addr netip.AddrPort) (connected bool) {
+	var to syscall.Sockaddr
 	if a := addr.Addr(); a.Is4() {
-		syscall.Connect(int(fd), &syscall.SockaddrInet4{Port: int(addr.Port()), Addr: a.As4()})
+		to = &syscall.SockaddrInet4{Port: int(addr.Port()), Addr: a.As4()}
 	} else {
-		syscall.Connect(int(fd), &syscall.SockaddrInet6{Port: int(addr.Port()), Addr: a.As16()})
+		to = &syscall.SockaddrInet6{Port: int(addr.Port()), Addr: a.As16()}
 	}
+	if syscall.Connect(int(fd), to) != syscall.EINPROGRESS {
+		return false
+	}
+	_, err := syscall.Getpeername(int(fd))
+	return err == nil
 }

@@ -9,4 +9,4 @@ import "net/netip"
 
 func unpace(uintptr) {}
 
-func connect(uintptr, netip.AddrPort) {}
+func connect(uintptr, netip.AddrPort) bool { return false }

@@ -26,15 +26,36 @@ func newGuard(vetted []netip.AddrPort) guard { return guard{slices.Clone(vetted)
 // connect makes a TCP connection with the defaults of net.Dialer: no Nagle delay, keep-alive on. One that stays on this
 // machine is neither paced nor probed.
 func (g guard) connect(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
-	d := net.Dialer{ControlContext: g.control, KeepAlive: loopback.KeepAlive(addr.Addr())}
+	a := &attempt{Context: ctx, waits: !addr.Addr().Unmap().IsLoopback()}
+	d := net.Dialer{KeepAlive: loopback.KeepAlive(addr.Addr())}
+	d.ControlContext = func(ctx context.Context, network, address string, c syscall.RawConn) error {
+		err := g.control(ctx, network, address, c)
+		a.waits = err != nil || !loopback.Connect(network, address, c)
+		return err
+	}
 	// Not DialTCP: its local address, even the zero one, is bound, and a
 	// bound port is not shared between targets: they run out. An address
 	// needs no lookup.
-	conn, err := d.DialContext(ctx, "tcp", addr.String())
+	conn, err := d.DialContext(a, "tcp", addr.String())
 	if err != nil {
 		return nil, err
 	}
 	return conn.(*net.TCPConn), nil
+}
+
+// attempt is the context that net.Dialer is given for one address. Where there is nothing to wait for it never ends, so
+// that nobody has to be ready to end it. On this machine there is not, but for a server that does not keep up.
+type attempt struct {
+	context.Context
+	waits bool // it takes time: for the other side, or before that is known
+}
+
+// Done implements context.Context. net.Dialer asks for it before the attempt, and again when it has to wait.
+func (a *attempt) Done() <-chan struct{} {
+	if a.waits {
+		return a.Context.Done()
+	}
+	return nil
 }
 
 // control is called with the address of the coming system call, after the socket is made and before it connects.
@@ -47,6 +68,5 @@ func (g guard) control(_ context.Context, network, address string, c syscall.Raw
 		return fmt.Errorf("%w: %v", ErrNotVetted, addr)
 	}
 	loopback.Control(network, address, c)
-	loopback.Connect(network, addr, c)
 	return nil
 }

@@ -104,10 +104,13 @@ func (d *Dialer) DialAddr(ctx context.Context, addrs []netip.Addr, port uint16) 
 	}
 	timeout := orDefault(d.ConnectTimeout, defaultConnectTimeout)
 	raceCtx, cancel := context.Context(within{ctx, time.Now().Add(timeout)}), func() {}
-	if d.Connect != nil || len(targets) > 1 || ctx.Done() == nil {
+	if d.Connect != nil || len(targets) > 1 {
 		raceCtx, cancel = context.WithTimeout(ctx, timeout)
 	}
 	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return nil, newConnectError(targets, nil, err)
+	}
 	connect := d.connectTo(targets)
 	if len(targets) == 1 { // the usual case needs no goroutine
 		conn, err := connect(raceCtx, targets[0])
@@ -124,11 +127,21 @@ func (d *Dialer) DialAddr(ctx context.Context, addrs []netip.Addr, port uint16) 
 }
 
 // within is a context with a deadline for net.Dialer, which hands the deadline to the poller as long as the context can
-// end otherwise: no timer is needed. Done is the parent's, and so the context does not end at the deadline.
+// end otherwise: no timer is needed. The context itself does not end at the deadline.
 type within struct {
 	context.Context
 	deadline time.Time
 }
+
+// Done implements context.Context. It is never nil.
+func (w within) Done() <-chan struct{} {
+	if done := w.Context.Done(); done != nil {
+		return done
+	}
+	return never
+}
+
+var never = make(chan struct{})
 
 // Deadline implements context.Context.
 func (w within) Deadline() (time.Time, bool) {
