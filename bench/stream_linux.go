@@ -21,7 +21,7 @@ import (
 // What a client of streamer asks for with the first byte that it sends.
 const (
 	askDownload = 'd' // send without end
-	askUpload   = 'u' // discard what comes
+	askUpload   = 'u' // take what comes
 	askEcho     = 'e' // send one byte, then stay open
 	askGET      = 'G' // answer HTTP requests with content
 )
@@ -30,21 +30,27 @@ const (
 type streamer struct {
 	listener net.Listener
 	content  int          // bytes of an answer to GET
+	drops    bool         // see stream
 	received atomic.Int64 // bytes of uploads
 	mu       sync.Mutex
 	conns    map[net.Conn]bool
 	serving  sync.WaitGroup
 }
 
-func startStreamer() (origin, error) { return startContent(0) }
+func startStreamer() (origin, error) { return new(streamer).start() }
 
 // startContent starts an origin that answers GET with n bytes.
-func startContent(n int) (origin, error) {
+func startContent(n int) (origin, error) { return (&streamer{content: n}).start() }
+
+// startDropper starts an origin for streams whose receivers drop what comes.
+func startDropper() (origin, error) { return (&streamer{drops: true}).start() }
+
+func (s *streamer) start() (origin, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	s := &streamer{listener: l, content: n, conns: make(map[net.Conn]bool)}
+	s.listener, s.conns = l, make(map[net.Conn]bool)
 	s.serving.Go(s.serve)
 	return s, nil
 }
@@ -100,9 +106,9 @@ func (s *streamer) talk(c *net.TCPConn) {
 	}
 	switch ask[0] {
 	case askDownload:
-		flood(c)
+		s.flood(c)
 	case askUpload:
-		discard(c, &s.received)
+		s.receive(c, &s.received)
 	case askEcho:
 		c.Write(ask[:])
 		c.Read(ask[:]) // until it ends
@@ -132,29 +138,39 @@ func (s *streamer) answer(c net.Conn) {
 	}
 }
 
-// floodChunk is what a busy program gives the kernel at a time.
-var floodChunk [256 << 10]byte
+// pieces is what programs write and read at a time: curl, git, Python and Go's
+// io.Copy use 16 to 64 KiB.
+const pieces = 64 << 10
 
-// flood writes until the connection breaks.
-func flood(c net.Conn) {
+// flood writes until the connection breaks: in pieces, or to who drops in what
+// the kernel takes at once.
+func (s *streamer) flood(c net.Conn) {
+	chunk := make([]byte, pieces)
+	if s.drops {
+		chunk = make([]byte, 256<<10)
+	}
 	for {
-		if _, err := c.Write(floodChunk[:]); err != nil {
+		if _, err := c.Write(chunk); err != nil {
 			return
 		}
 	}
 }
 
-// discard counts what comes until the connection ends. MSG_TRUNC has the kernel
-// drop the bytes instead of copying them (tcp(7)): the time belongs to the proxy.
-func discard(c *net.TCPConn, n *atomic.Int64) {
+// receive counts what comes until the connection ends. It reads it in pieces, or
+// drops it: with MSG_TRUNC the kernel drops the bytes instead of copying them
+// (tcp(7)), and more of the time belongs to the proxy.
+func (s *streamer) receive(c *net.TCPConn, n *atomic.Int64) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return
 	}
-	room := make([]byte, 1<<20)
+	room, flags := make([]byte, pieces), 0
+	if s.drops {
+		room, flags = make([]byte, 1<<20), syscall.MSG_TRUNC
+	}
 	raw.Read(func(fd uintptr) bool {
 		for {
-			got, _, err := syscall.Recvfrom(int(fd), room, syscall.MSG_TRUNC)
+			got, _, err := syscall.Recvfrom(int(fd), room, flags)
 			if err == syscall.EINTR {
 				continue
 			}
@@ -237,9 +253,9 @@ func (t *trial) openStreams(n int) (*streams, error) {
 		s.conns = append(s.conns, c)
 		s.running.Go(func() {
 			if ask == askUpload {
-				flood(c)
+				s.origin.flood(c)
 			} else {
-				discard(c, &s.received)
+				s.origin.receive(c, &s.received)
 			}
 		})
 	}

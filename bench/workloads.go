@@ -109,6 +109,13 @@ func workloads(idle int) []workload {
 		},
 		run: func(t *trial) (readings, error) { return t.bulk(8) },
 	}, workload{
+		name: "bulk-8-dropped", title: "the same, dropped where it arrives", needs: tunnels, origin: startDropper,
+		metrics: []metric{
+			{Name: mRate, Unit: "GB/s"},
+			{Name: mCPU, Title: "CPU per GB", Unit: "ms", Lower: true, Goal: goal{AtMost: 350}},
+		},
+		run: func(t *trial) (readings, error) { return t.bulk(8) },
+	}, workload{
 		name: "idle", title: fmt.Sprintf("idle tunnel (%s open)", count(idle)), needs: tunnels, whole: true, origin: startStreamer,
 		metrics: []metric{
 			{Name: mMemory, Title: "memory of one", Unit: "KiB", Lower: true, Goal: goal{AtMost: 18}},
