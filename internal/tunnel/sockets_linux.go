@@ -99,7 +99,7 @@ func (s *sockets) copy() (stop, error) {
 			return sourceFailed, opError("read", s.half.src, s.readErr)
 		case s.eof:
 			return atEnd, nil
-		case s.copied >= spliceAfter && !s.noSplice && !s.pipe.open():
+		case s.large():
 			s.beginSplice()
 		}
 	}
@@ -116,7 +116,7 @@ func (s *sockets) move(fd int, push func(fd uintptr)) bool {
 	if s.holds() && !s.eof {
 		s.half.to.Control(push)
 	}
-	if !s.drained || s.holds() || s.writeErr != nil {
+	if !s.drained || s.holds() || s.writeErr != nil || s.large() {
 		return true
 	}
 	s.freeBuffer()
@@ -125,6 +125,9 @@ func (s *sockets) move(fd int, push func(fd uintptr)) bool {
 
 // holds reports whether something is still to be written.
 func (s *sockets) holds() bool { return s.inPipe > 0 || s.off < s.end }
+
+// large reports whether the stream is to be spliced from here on.
+func (s *sockets) large() bool { return s.copied >= spliceAfter && !s.noSplice && !s.pipe.open() }
 
 // read reads what there is into the pipe or the buffer.
 func (s *sockets) read(fd int) {
