@@ -123,6 +123,9 @@ func TestDialOfAKernel(t *testing.T) {
 			if err := dial(t.Context(), to, time.Minute); err != nil {
 				t.Error(err)
 			}
+			if err := dial(leaving, to, time.Minute); !errors.Is(err, context.Canceled) {
+				t.Errorf("given up before, with a server that would take it: %v", err)
+			}
 			l.Close()
 			if err := dial(t.Context(), to, time.Minute); !errors.Is(err, syscall.ECONNREFUSED) {
 				t.Errorf("where nobody listens: %v", err)
