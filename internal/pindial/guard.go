@@ -29,9 +29,11 @@ func (g guard) connect(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, 
 	a := &attempt{Context: ctx, waits: !addr.Addr().Unmap().IsLoopback()}
 	d := net.Dialer{KeepAlive: loopback.KeepAlive(addr.Addr())}
 	d.ControlContext = func(ctx context.Context, network, address string, c syscall.RawConn) error {
-		err := g.control(ctx, network, address, c)
-		a.waits = err != nil || !loopback.Connect(network, address, c)
-		return err
+		if err := g.control(ctx, network, address, c); err != nil {
+			return err
+		}
+		a.waits = !loopback.Connect(network, address, c)
+		return nil
 	}
 	// Not DialTCP: its local address, even the zero one, is bound, and a
 	// bound port is not shared between targets: they run out. An address

@@ -1,4 +1,4 @@
-// What a tunnel holds: descriptors, pipes and goroutines.
+// What a tunnel holds, descriptors, pipes and goroutines, and what the kernel holds for it.
 
 package tunnel
 
