@@ -216,7 +216,7 @@ func open[C net.Conn](ctx context.Context, e *enforcer, req *request, v *Verdict
 func (e *enforcer) keep(req *request, v *Verdict, live *liveConn) (*liveConn, error) {
 	live.judged.Store(v.Generation)
 	if !e.live.add(live) {
-		live.conn.Close()
+		live.close()
 		return nil, ErrClosed
 	}
 	// A session that ended before the line above did not see the connection.

@@ -53,12 +53,15 @@ func (h *Handle) Revoke(id uint64) error {
 
 // revoke returns how many connections were cut.
 func (e *enforcer) revoke(id uint64) (cut int, err error) {
-	// What ends by itself when the grant does is cut as well, and counts.
-	var open []*liveConn
-	g := e.grants.revoke(id, func(g *grant) { open = e.live.under(g) })
+	g := e.grants.take(id)
 	if g == nil {
 		return 0, fmt.Errorf("grant %d: %w", id, ErrNoGrant)
 	}
+	// Connections are listed before the grant's context ends, because they may
+	// end with it and have to be counted, and again afterwards, because one may
+	// have been opened meanwhile.
+	open := e.live.under(g)
+	g.revoke(errRevoked)
 	for _, c := range append(open, e.live.under(g)...) {
 		if _, first := c.cut(revocation(e.current.Load().generation)); first {
 			cut++
@@ -273,16 +276,16 @@ func (t *grants) end(g *grant) {
 	t.tidy(g)
 }
 
-// revoke takes a grant back; before is called with it just before that.
-func (t *grants) revoke(id uint64, before func(*grant)) *grant {
+// take takes a grant out of the list, so that it lets nothing more through.
+// It returns nil if there is no such grant. The caller ends the grant's
+// context, without t.mu.
+func (t *grants) take(id uint64) *grant {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sweep(time.Now())
 	g := t.all[id]
 	if g != nil {
 		t.end(g)
-		before(g)
-		g.revoke(errRevoked)
 	}
 	return g
 }

@@ -37,13 +37,16 @@ type liveConns struct {
 }
 
 // add reports false once the set is closed; the caller then closes c.
+//
+// The grant's lock comes before l.mu and is not held with it: the two locks
+// have no order.
 func (l *liveConns) add(c *liveConn) bool {
+	c.done = c.grant.hold()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return false
 	}
-	c.done = c.grant.hold()
 	if l.conns == nil {
 		l.conns = make(map[*liveConn]struct{})
 	}
