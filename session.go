@@ -127,7 +127,7 @@ func (h *Handle) OpenSessionWith(ctx context.Context, c SessionConfig) (*Session
 	}
 	s.detach = context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
 	context.AfterFunc(ends, s.end) // last: it needs all of the above
-	h.log.Info("session opened", "session", s.id, "http", s.httpAddr, "socks", s.socksAddr, "unix_socket", s.unixSocket)
+	h.log.Debug("session opened", "session", s.id, "http", s.httpAddr, "socks", s.socksAddr, "unix_socket", s.unixSocket)
 	return s, nil
 }
 
@@ -201,7 +201,7 @@ func (s *Session) end() {
 	s.handle.enforcer.forget(s.entrance)
 	s.handle.enforcer.live.closeFrom(s.entrance)
 	s.entrance.pools.CloseIdleConnections()
-	s.handle.log.Info("session closed", "session", s.id)
+	s.handle.log.Debug("session closed", "session", s.id)
 }
 
 // release closes the listeners and cuts the clients.

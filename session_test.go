@@ -762,3 +762,24 @@ func TestEndReachesADial(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// TestSessionsAreQuiet opens and closes sessions: a host that opens one for
+// every command is not to find two lines for each in its log.
+func TestSessionsAreQuiet(t *testing.T) {
+	t.Parallel()
+	l := start(t, withSOCKS(allow()), func(b *networkproxy.Builder) { b.SOCKSAddr("127.0.0.1:0") })
+	before := len(l.log.String())
+	for _, config := range []networkproxy.SessionConfig{{}, {SharedPort: true}, {UnixSocket: filepath.Join(shortDir(t), "s")}} {
+		s := l.open(config)
+		s.Close()
+	}
+	said := l.log.String()[before:]
+	if n := strings.Count(said, "msg=\"session "); n != 6 {
+		t.Errorf("%d lines about 3 sessions at the level debug, want 6", n)
+	}
+	for line := range strings.Lines(said) {
+		if !strings.Contains(line, "level=DEBUG") {
+			t.Errorf("above the level debug: %s", line)
+		}
+	}
+}
