@@ -116,7 +116,7 @@ func (h *httpProxy) admit(w http.ResponseWriter, r *http.Request) *request {
 		h.refuse(w, req, h.unidentified(err))
 		return nil
 	}
-	if paths := r.Header[socketHeader]; asksForSocket(paths) && !h.toSocket(w, req, paths) {
+	if paths := r.Header[socketHeader]; len(paths) > 0 && !h.toSocket(w, req, paths) {
 		return nil
 	}
 	return req

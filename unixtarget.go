@@ -3,7 +3,7 @@
 // target; the host of the URL is a Host field for that service and nothing
 // else, so neither the lists of hosts nor the decider are asked about it.
 //
-// The checks, in order: the platform (501), the header (400), the proxy turned
+// The checks, in order: an empty header (400), the platform (501), the header (400), the proxy turned
 // off (503), one of the proxy's own sockets, allow_unix_sockets, the mode.
 // Only then is there a connection, and its errors.
 
@@ -37,15 +37,19 @@ const socketHeader = "X-Unix-Socket"
 // maxAskedPath is PATH_MAX of macOS; what can be connected to is shorter still.
 const maxAskedPath = 1024
 
-// asksForSocket reports whether the values of the header name a target: a
-// field that is there and empty does not.
-func asksForSocket(paths []string) bool {
-	return len(paths) > 1 || len(paths) == 1 && paths[0] != ""
-}
+var errSocketUnnamed = errors.New("x-unix-socket is empty: it must name the absolute path of a socket; " +
+	"leave the field out to reach the host of the URL")
 
 // toSocket makes the socket that a request names its target. It reports false
 // when it has answered the request itself.
 func (h *httpProxy) toSocket(w http.ResponseWriter, req *request, paths []string) bool {
+	if len(paths) == 1 && paths[0] == "" {
+		// An empty field asks for a socket all the same. Falling back to the
+		// host would send the request where the client did not mean it to go.
+		h.malformed(req.client, req.protocol, errSocketUnnamed)
+		writeMalformed(w, req.protocol, req.method, errSocketUnnamed)
+		return false
+	}
 	if !h.sockets.supported {
 		err := errors.New("the x-unix-socket header is supported on macOS only")
 		h.malformed(req.client, req.protocol, err)

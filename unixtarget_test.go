@@ -278,7 +278,7 @@ func TestUnixSocketRawHeaders(t *testing.T) {
 		"in two cases":        {"GET http://h.example/ HTTP/1.1\r\nHost: h.example\r\nx-unix-socket: " + path + "\r\nX-UNIX-SOCKET: " + path + "\r\n\r\n", 400},
 		"named as hop-by-hop": {"GET http://h.example/ HTTP/1.1\r\nHost: h.example\r\nConnection: x-unix-socket\r\nx-unix-socket: " + path + "\r\n\r\n", 200},
 		"of CONNECT":          {"CONNECT allowed.example:443 HTTP/1.1\r\nHost: allowed.example:443\r\nx-unix-socket: " + path + "\r\n\r\n", 400},
-		"empty":               {"GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\nx-unix-socket:\r\n\r\n", 403},
+		"empty":               {"GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\nx-unix-socket:\r\n\r\n", 400},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", l.HTTPAddr())
@@ -435,17 +435,30 @@ func TestUnixSocketDialTime(t *testing.T) {
 	}
 }
 
-// An empty field names nothing: the host is the target, and the field still
-// does not leave.
+// An empty field asks for a socket and names none. It must not fall back to
+// the host of the URL, on any platform.
 func TestUnixSocketFieldIsEmpty(t *testing.T) {
 	t.Parallel()
 	for _, supported := range []bool{true, false} {
 		l := start(t, allow("allowed.example"), func(b *networkproxy.Builder) { networkproxy.SetUnixSockets(b, supported) })
-		l.origin("allowed.example", 80, func(w http.ResponseWriter, r *http.Request) {
-			fmt.Fprint(w, "origin ", r.Header["X-Unix-Socket"])
-		})
-		if got := l.socket("GET", "http://allowed.example/", ""); got.body != "origin []" {
-			t.Errorf("supported %t: %d %s", supported, got.status, got.body)
+		l.origin("allowed.example", 80, func(w http.ResponseWriter, r *http.Request) { t.Error("the origin got the request") })
+		for name, request := range map[string]string{
+			"empty":                    "GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nx-unix-socket:\r\n\r\n",
+			"white space":              "GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nX-Unix-Socket: \t \r\n\r\n",
+			"named by Connection":      "GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nConnection: x-unix-socket\r\nx-unix-socket: \r\n\r\n",
+			"with content":             "POST http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nx-unix-socket:\r\nContent-Length: 1\r\n\r\nx",
+			"an upgrade":               "GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nx-unix-socket:\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+			"CONNECT":                  "CONNECT allowed.example:80 HTTP/1.1\r\nHost: allowed.example:80\r\nx-unix-socket:\r\n\r\n",
+			"a host that is not known": "GET http://refused.example/ HTTP/1.1\r\nHost: refused.example\r\nx-unix-socket:\r\n\r\n",
+		} {
+			_, answer := raw(t, "tcp", l.HTTPAddr(), request)
+			body, _ := io.ReadAll(answer.Body)
+			if answer.StatusCode != 400 || !strings.Contains(string(body), "x-unix-socket is empty") {
+				t.Errorf("supported %t, %s: %s %s", supported, name, answer.Status, body)
+			}
+		}
+		if got := l.Blocked(); len(got) != 0 {
+			t.Errorf("supported %t: recorded %+v", supported, got)
 		}
 	}
 }
