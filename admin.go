@@ -15,8 +15,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -128,14 +128,14 @@ func (a *adminServer) handler() http.Handler {
 
 // guard lets through only what a local tool sends. A web page in the user's
 // browser can send requests here too; it is told apart by the Host that it
-// was tricked into (DNS rebinding), by Origin and by Sec-Fetch-Site.
+// was tricked into (DNS rebinding), by Origin, Referer and Sec-Fetch-Site.
 func (a *adminServer) guard(next http.Handler) http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case !a.knownHost(r.Host):
 			writeJSON(w, http.StatusForbidden, adminError{fmt.Sprintf("the Host %.100q is not this admin API's address", r.Host)})
-		case r.Header.Get("Origin") != "" || crossSite(r.Header.Get("Sec-Fetch-Site")) || crossOrigin.Check(r) != nil:
+		case fromPage(r.Header) || crossOrigin.Check(r) != nil:
 			writeJSON(w, http.StatusForbidden, adminError{"requests from web pages are refused"})
 		case !a.authorized(r):
 			w.Header().Set("WWW-Authenticate", `Bearer realm="networkproxy admin"`)
@@ -157,22 +157,62 @@ func (a *adminServer) readOnly() bool {
 // crossSite reports whether a browser says that a page caused the request.
 func crossSite(site string) bool { return site != "" && site != "none" }
 
-// knownHost accepts the address listened on, localhost and IP literals: a
-// name that an attacker's DNS answers for is none of these. On a unix socket,
-// which no name leads to, clients write what they like.
+// knownHost reports whether host, with or without a port, is a way to write
+// the address of the listener: "localhost" or a loopback address. Where other
+// machines can reach the listener, any IP address is accepted, because its own
+// may be translated on the way. Other names are refused, because an attacker's
+// DNS server can answer for them. A unix socket accepts everything: clients
+// have no host to write there.
 func (a *adminServer) knownHost(host string) bool {
-	if filepath.IsAbs(a.h.adminAddr) {
+	at := a.h.listeners[1].Addr()
+	if at.Network() == "unix" {
 		return true
 	}
-	name, _, err := net.SplitHostPort(host)
-	if err != nil {
-		name = strings.Trim(host, "[]")
+	name, ok := hostOfField(host)
+	if !ok {
+		return false
 	}
 	if strings.EqualFold(name, "localhost") {
 		return true
 	}
-	_, err = netip.ParseAddr(name)
-	return err == nil
+	addr, err := netip.ParseAddr(name)
+	if err != nil {
+		return false
+	}
+	if listening := addrPortOf(at); listening.IsValid() && !listening.Addr().IsLoopback() {
+		return true
+	}
+	return addr.Zone() == "" && addr.Unmap().IsLoopback()
+}
+
+// hostOfField returns the host of a Host field (RFC 9110 section 7.2) without
+// the brackets of an IPv6 address. It reports false if the field is malformed.
+func hostOfField(host string) (name string, ok bool) {
+	name, port := host, ""
+	if strings.HasPrefix(host, "[") {
+		end := strings.IndexByte(host, ']')
+		if end < 0 {
+			return "", false
+		}
+		name, port = host[1:end], host[end+1:]
+		if !strings.Contains(name, ":") {
+			return "", false
+		}
+	} else if colon := strings.IndexByte(host, ':'); colon >= 0 {
+		name, port = host[:colon], host[colon:]
+	}
+	if port == "" || port == ":" {
+		return name, true
+	}
+	_, err := strconv.ParseUint(port[1:], 10, 16)
+	return name, port[0] == ':' && err == nil
+}
+
+// fromPage reports whether a web page sent the request. Local tools send none
+// of these fields; old browsers send only the Referer of a page's GET.
+func fromPage(header http.Header) bool {
+	return len(header["Origin"]) > 0 || len(header["Referer"]) > 0 ||
+		slices.ContainsFunc(header["Sec-Fetch-Site"], crossSite)
 }
 
 // authorized compares digests, so that neither the content nor the length of

@@ -257,6 +257,32 @@ func TestAdminAgainstWebPages(t *testing.T) {
 		{"a name below localhost", []string{"Host: evil.localhost.example"}, false},
 		{"a name of digits", []string{"Host: 127.0.0.1.evil.example:" + port}, false},
 		{"no host", []string{"Host:"}, false},
+		{"another loopback address", []string{"Host: 127.1.2.3:" + port}, true},
+		{"a forwarded port", []string{"Host: localhost:9999"}, true},
+		{"an empty port", []string{"Host: 127.0.0.1:"}, true},
+		{"mapped IPv4", []string{"Host: [::ffff:127.0.0.1]:" + port}, true},
+		{"a public address", []string{"Host: 93.184.216.34:" + port}, false},
+		{"a public address without a port", []string{"Host: 93.184.216.34"}, false},
+		{"a private address", []string{"Host: 192.168.1.1:" + port}, false},
+		{"a public IPv6 address", []string{"Host: [2606:2800:21f::1]:" + port}, false},
+		{"mapped public IPv4", []string{"Host: [::ffff:93.184.216.34]:" + port}, false},
+		{"the unspecified address", []string{"Host: 0.0.0.0:" + port}, false},
+		{"the unspecified IPv6 address", []string{"Host: [::]:" + port}, false},
+		{"a scoped address", []string{"Host: [::1%25lo]:" + port}, false},
+		{"an absolute name", []string{"Host: localhost.:" + port}, false},
+		{"a name in brackets", []string{"Host: [localhost]:" + port}, false},
+		{"IPv4 in brackets", []string{"Host: [127.0.0.1]:" + port}, false},
+		{"IPv6 without brackets", []string{"Host: ::1"}, false},
+		{"something behind the bracket", []string{"Host: [::1]evil.example:" + port}, false},
+		{"a port that is none", []string{"Host: localhost:x"}, false},
+		{"a port out of range", []string{"Host: localhost:65536"}, false},
+		{"a subdomain of localhost", []string{"Host: evil.localhost:" + port}, false},
+		{"a number for an address", []string{"Host: 2130706433:" + port}, false},
+		{"a page's image in an old browser", []string{"Referer: https://evil.example/"}, false},
+		{"a page of another port in an old browser", []string{"Referer: http://127.0.0.1:3000/"}, false},
+		{"an empty origin", []string{"Origin:"}, false},
+		{"two origins", []string{"Origin:", "Origin: https://evil.example"}, false},
+		{"two sites", []string{"Sec-Fetch-Site: none", "Sec-Fetch-Site: cross-site"}, false},
 		{"a script of another origin", []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}, false},
 		{"an old browser", []string{"Origin: https://evil.example"}, false},
 		{"a sandboxed frame", []string{"Origin: null"}, false},
@@ -289,8 +315,58 @@ func TestAdminAgainstWebPages(t *testing.T) {
 	if a := l.adminWire(t, "GET", "http://evil.example/health", ""); a.StatusCode != 403 {
 		t.Errorf("absolute-form: %s", a.Status)
 	}
+	for _, host := range []string{"93.184.216.34", "evil.example:80", "localhost."} {
+		if a := l.adminWire(t, "GET", "http://"+host+"/health", "", "Host: "+l.AdminAddr()); a.StatusCode != 403 {
+			t.Errorf("absolute-form for %s: %s", host, a.Status)
+		}
+		if a := l.adminWire(t, "CONNECT", host, "", "Host: "+l.AdminAddr()); a.StatusCode < 400 {
+			t.Errorf("CONNECT %s: %s", host, a.Status)
+		}
+	}
 	if a := l.adminWire(t, "OPTIONS", "*", "", "Host: evil.example", "Origin: https://evil.example", "Access-Control-Request-Method: POST"); a.StatusCode < 400 {
 		t.Errorf("OPTIONS *: %s", a.Status)
+	}
+}
+
+// otherAddr is a listener that says it is on another address, as one that
+// other machines reach would.
+type otherAddr struct {
+	net.Listener
+	addr net.Addr
+}
+
+func (l otherAddr) Addr() net.Addr { return l.addr }
+
+// TestAdminHostWhereOthersReachIt has the address of a listener be translated
+// on the way, so that no address can be told from its own.
+func TestAdminHostWhereOthersReachIt(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		addr   net.Addr
+		public int
+	}{
+		"any address":     {&net.TCPAddr{IP: net.IPv4zero, Port: 8080}, 200},
+		"one address":     {&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 8080}, 200},
+		"loopback":        {&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080}, 403},
+		"IPv6 loopback":   {&net.TCPAddr{IP: net.IPv6loopback, Port: 8080}, 403},
+		"not known":       {&net.UnixAddr{Name: "pipe", Net: "pipe"}, 403},
+		"abstract socket": {&net.UnixAddr{Name: "@admin", Net: "unix"}, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inner, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			config := allow()
+			config.DangerouslyAllowNonLoopbackAdmin = true
+			start(t, config, func(b *networkproxy.Builder) { b.AdminAddr("").AdminListener(otherAddr{inner, test.addr}) })
+			for host, want := range map[string]int{"93.184.216.34": test.public, "localhost": 200, "127.0.0.1": 200} {
+				if _, answer := raw(t, "tcp", inner.Addr().String(), "GET /health HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); answer.StatusCode != want {
+					t.Errorf("Host %s: %s, want %d", host, answer.Status, want)
+				}
+			}
+		})
 	}
 }
 
