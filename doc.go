@@ -42,9 +42,11 @@
 //
 // # Sessions
 //
-// A [Session] is one command's own way in: who makes a request follows from
-// the port that it comes in by, or from a secret token in the proxy's URL,
-// and never from what the client says of itself. The decider is told the
+// A [Session] is one command's own way in. A request belongs to the session
+// whose port accepted it, or whose secret token it carries in the proxy's URL,
+// and never to whom its header names. On a loopback network that commands
+// share, any process can find a session's port: only the token identifies a
+// client there, and [SessionConfig] RequireToken demands it. The decider is told the
 // session's command, what it grants holds for that session, and closing the
 // session ends everything that the command has under way. [Session.Environ]
 // leads the usual clients through it; [Handle.Transport] and

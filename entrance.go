@@ -1,5 +1,5 @@
-// The ways in: who a request is made for follows from the listener that it
-// came in by, which a peer can neither choose nor forge.
+// The ways in: a request belongs to the session of the listener that accepted
+// it, or of the token that it carries, and never to whom its header names.
 
 package networkproxy
 
@@ -24,10 +24,12 @@ type Attribution struct {
 type entrance struct {
 	id          string // of the session; empty where there is none
 	attribution Attribution
-	overlay     *overlay        // the session's own rules; nil: none
-	pools       *pools          // its connections for forwarding
-	ends        context.Context // what is under way for it ends with this
-	blocked     *blockedRecord  // the session's own; nil: only the proxy's is kept
+
+	requireToken bool            // its own listeners serve only requests with its token
+	overlay      *overlay        // the session's own rules; nil: none
+	pools        *pools          // its connections for forwarding
+	ends         context.Context // what is under way for it ends with this
+	blocked      *blockedRecord  // the session's own; nil: only the proxy's is kept
 }
 
 func newEntrance(ends context.Context, e *enforcer, a Attribution) *entrance {

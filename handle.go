@@ -33,6 +33,8 @@ type Handle struct {
 	socksAddr string
 	serving   sync.WaitGroup
 
+	sessionPorts sessionPorts
+
 	mu      sync.Mutex // serialises changes of the policy
 	loaded  *loaded
 	started Config // what Run opened the listeners by

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"sync"
 
-	"example.com/networkproxy/internal/loopback"
 	"example.com/networkproxy/internal/track"
 )
 
@@ -37,19 +36,32 @@ type SessionConfig struct {
 	// HTTP besides, for a sandbox that has no network. Its directory must
 	// exist. The socket is made with mode 0600 and removed with the session;
 	// one left behind at the path by a process that has ended is replaced.
-	// Empty means none.
+	// Give every session a path of its own, or set RequireToken: processes
+	// that outlive a session keep the path they were given. Empty means none.
 	UnixSocket string
 
 	// SharedPort opens no listeners of the session's own: it is reached on
 	// the proxy's shared ones, by its token. For a sandbox that lets a
 	// command reach one port only.
 	SharedPort bool
+
+	// RequireToken makes the session's own listeners, UnixSocket included,
+	// refuse requests without [Session.Token]: HTTP with 407, SOCKS5 with "no
+	// acceptable methods" (RFC 1928 section 3). ProxyURL and Environ then
+	// carry the token. Set it where commands share a loopback network with
+	// processes that must not pass for them. Java and other clients that
+	// cannot send credentials to a proxy do not work with it. False accepts
+	// whatever connects to the session's own listeners.
+	RequireToken bool
 }
 
-// Session is one command's own way through the proxy. Who makes a request
-// follows from the port that it comes in by, which every client can use and
-// none can forge; or, on the shared listeners, from a secret token in the
-// proxy's URL. Safe for concurrent use.
+// Session is one command's own way through the proxy. A request belongs to the
+// session whose listener accepted it or, on the shared listeners, to the one
+// whose secret token it carries. Only the token identifies a client: any
+// process on the same loopback network can find a session's port and connect
+// to it. A port is used for one session in the life of the proxy, so that a
+// process left behind by a closed session does not reach a later one. Safe for
+// concurrent use.
 type Session struct {
 	id       string
 	handle   *Handle
@@ -106,6 +118,7 @@ func (h *Handle) OpenSessionWith(ctx context.Context, c SessionConfig) (*Session
 	ends, cancel := context.WithCancelCause(h.drain)
 	from := newEntrance(ends, h.enforcer, c.Attribution)
 	from.overlay = rules
+	from.requireToken = c.RequireToken
 	from.blocked = &blockedRecord{limit: h.enforcer.limits.Record}
 	s := &Session{
 		handle:   h,
@@ -150,16 +163,15 @@ func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 		h.enforcer.own.add(l.Addr())
 		return l.Addr().String(), nil
 	}
-	tcp := loopback.ListenConfig(loopbackAddrs[0])
 	var err error
 	if !c.SharedPort {
-		l, lerr := tcp.Listen(ctx, "tcp", ephemeral)
+		l, lerr := h.sessionPorts.listen(ctx)
 		if s.httpAddr, err = opened(l, lerr, h.http.serve); err != nil {
 			return err
 		}
 	}
 	if !c.SharedPort && h.socksAddr != "" {
-		l, lerr := tcp.Listen(ctx, "tcp", ephemeral)
+		l, lerr := h.sessionPorts.listen(ctx)
 		if s.socksAddr, err = opened(l, lerr, h.socks.serve); err != nil {
 			return err
 		}
@@ -172,9 +184,6 @@ func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 	}
 	return nil
 }
-
-// ephemeral is where a session listens: loopback, any free port.
-const ephemeral = "127.0.0.1:0"
 
 // serve serves one of the session's listeners until it is closed.
 func (s *Session) serve(l sessionListener) {
@@ -228,7 +237,8 @@ func (s *Session) SOCKSAddr() string { return s.socksAddr }
 // UnixSocket is the path of the session's unix socket; empty if it has none.
 func (s *Session) UnixSocket() string { return s.unixSocket }
 
-// Token is the secret that names this session on the shared listeners: as the
+// Token is the secret that names this session on the shared listeners, and on
+// its own with [SessionConfig.RequireToken]: as the
 // password of Basic credentials in Proxy-Authorization (RFC 7617), or of
 // SOCKS5 (RFC 1929), with any user name. It has 256 random bits, is valid
 // until the session ends, and is written nowhere: not to a log, not to an
@@ -236,19 +246,25 @@ func (s *Session) UnixSocket() string { return s.unixSocket }
 // refused, for one of the two is not what it claims to be.
 func (s *Session) Token() string { return string(s.token) }
 
-// ProxyURL is the HTTP proxy as clients want it: "http://127.0.0.1:40123",
-// or, with [SessionConfig.SharedPort], the shared listener's with the token.
+// ProxyURL returns the URL of the HTTP proxy for the session's clients:
+// "http://127.0.0.1:40123", or the shared listener's with
+// [SessionConfig.SharedPort]. With SharedPort or [SessionConfig.RequireToken]
+// the URL contains the token and is a secret.
 func (s *Session) ProxyURL() string {
 	if s.httpAddr == "" {
 		return s.SharedProxyURL()
 	}
-	return (&url.URL{Scheme: "http", Host: s.httpAddr}).String()
+	u := url.URL{Scheme: "http", Host: s.httpAddr}
+	if s.entrance.requireToken {
+		u.User = s.token.userinfo()
+	}
+	return u.String()
 }
 
 // SharedProxyURL is the shared HTTP listener with the session's token in it:
 // a secret, as the token is.
 func (s *Session) SharedProxyURL() string {
-	return (&url.URL{Scheme: "http", User: url.UserPassword("session", string(s.token)), Host: s.handle.httpAddr}).String()
+	return (&url.URL{Scheme: "http", User: s.token.userinfo(), Host: s.handle.httpAddr}).String()
 }
 
 // Blocked returns the newest refusals of this session, oldest first, as

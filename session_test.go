@@ -369,6 +369,89 @@ func TestSessionTokens(t *testing.T) {
 	}
 }
 
+// A process that is left behind by a closed session must not reach a later
+// session by the port that it was given. The system repeats a port after some
+// thousand.
+func TestClosedSessionsPortStaysClosed(t *testing.T) {
+	t.Parallel()
+	l := start(t, withSOCKS(allow()), nil)
+	seen := make(map[string]int)
+	for i := range 6000 {
+		s, err := l.OpenSession(t.Context(), networkproxy.Attribution{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, addr := range []string{s.HTTPAddr(), s.SOCKSAddr()} {
+			if first, again := seen[addr]; again {
+				t.Fatalf("session %d got %s, which was session %d's", i, addr, first)
+			}
+			seen[addr] = i
+		}
+		s.Close()
+	}
+}
+
+// With RequireToken, who finds a session's port can do nothing with it.
+func TestSessionRequiresItsToken(t *testing.T) {
+	t.Parallel()
+	l := start(t, withSOCKS(allow("web.example")), nil)
+	l.origin("web.example", 80, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Proxy-Authorization") != "" {
+			t.Error("the origin got the token")
+		}
+	})
+	path := filepath.Join(t.TempDir(), "s")
+	s := l.open(networkproxy.SessionConfig{UnixSocket: path, RequireToken: true})
+	other := l.command("other")
+	for _, way := range []struct{ network, addr string }{{"tcp", s.HTTPAddr()}, {"unix", path}} {
+		for _, test := range []struct {
+			name, header string
+			want         int
+		}{
+			{"without", "", 407},
+			{"its token", credentials("session", s.Token()), 200},
+			{"another's", credentials("session", other.Token()), 407},
+			{"a guess", credentials("session", "guess"), 407},
+		} {
+			for _, request := range []string{"GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n", "CONNECT web.example:80 HTTP/1.1\r\nHost: web.example:80\r\n"} {
+				t.Run(way.network+" "+test.name+" "+request[:7], func(t *testing.T) {
+					if _, answer := raw(t, way.network, way.addr, request+test.header+"\r\n"); answer.StatusCode != test.want {
+						t.Errorf("%s, want %d", answer.Status, test.want)
+					}
+				})
+			}
+		}
+	}
+	for name, test := range map[string]struct {
+		password string
+		want     byte
+	}{
+		"without": {"", 0xFF}, "its token": {s.Token(), 0}, "another's": {other.Token(), 0xFE}, "a guess": {"guess", 0xFE},
+	} {
+		t.Run("SOCKS5 "+name, func(t *testing.T) {
+			if _, code := bySOCKS(t, s.SOCKSAddr(), test.password, "web.example", 80); code != test.want {
+				t.Errorf("reply %#x, want %#x", code, test.want)
+			}
+		})
+	}
+	if _, code := bySOCKS(t, other.SOCKSAddr(), "", "web.example", 80); code != 0 {
+		t.Errorf("a session without RequireToken: reply %#x", code)
+	}
+
+	if u, err := url.Parse(s.ProxyURL()); err != nil || u.Host != s.HTTPAddr() || !strings.Contains(u.User.String(), s.Token()) {
+		t.Errorf("ProxyURL %q does not carry the token to its own listener", s.ProxyURL())
+	}
+	if !slices.Contains(s.Environ(nil), "HTTPS_PROXY="+s.ProxyURL()) {
+		t.Errorf("the environment does not carry the token: %q", s.Environ(nil))
+	}
+	if a := do(t, through(t, s.ProxyURL()), "GET", "http://web.example/", ""); a.status != 200 {
+		t.Errorf("by ProxyURL: %d", a.status)
+	}
+	if strings.Contains(l.log.String(), s.Token()) {
+		t.Error("the log has the token")
+	}
+}
+
 func TestATokenNamesTheCommand(t *testing.T) {
 	t.Parallel()
 	asked := make(chan networkproxy.PolicyRequest, 1)

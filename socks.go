@@ -340,7 +340,7 @@ type anonymousMethod struct{ of *socksProxy }
 func (anonymousMethod) GetCode() uint8 { return statute.MethodNoAuth }
 
 func (m anonymousMethod) Authenticate(r io.Reader, w io.Writer, client string) (*socks5.AuthContext, error) {
-	if m.of.requireSession && w.(*socksConn).from.id == "" {
+	if from := w.(*socksConn).from; m.of.requireSession && from.id == "" || from.requireToken {
 		w.Write([]byte{statute.VersionSocks5, statute.MethodNoAcceptable})
 		return nil, errSessionRequired
 	}

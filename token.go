@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 )
 
@@ -21,6 +22,9 @@ func newToken() token {
 	rand.Read(b[:]) // never fails
 	return token(base64.RawURLEncoding.EncodeToString(b[:]))
 }
+
+// userinfo is the token as it stands in a URL.
+func (t token) userinfo() *url.Userinfo { return url.UserPassword("session", string(t)) }
 
 // digest is what tokens are looked up by. A look-up in a hash table takes a
 // time that depends on what is looked up, and here that is no harm: what it
@@ -58,7 +62,7 @@ func (t *sessions) identify(at *entrance, header http.Header) (*entrance, error)
 	own := at.id != ""
 	fields := header["Proxy-Authorization"]
 	if len(fields) == 0 {
-		if t.required && !own {
+		if t.required && !own || at.requireToken {
 			return at, errSessionRequired
 		}
 		return at, nil
