@@ -58,6 +58,7 @@ func newEnforcer(s *settings) *enforcer {
 		observed:  s.observed(),
 	}
 	e.sockets.own = &e.own
+	e.own.upstreams = s.upstreams
 	e.asking.lines = &e.lines
 	return e
 }

@@ -165,7 +165,10 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 	x := exchangeOf(r)
 	out := outgoing(ctx, r, req, x.target.words())
 	if route.proxy != nil {
-		throughProxy(out, r, route.proxy)
+		if err := throughProxy(out, r, route.proxy); err != nil {
+			f.fail(w, r, req, err)
+			return
+		}
 	}
 	x.carriage = carriage{req, *v, route, w, ctx}
 	answer, err := req.from.pools.of(req, route).Carry(out, &x.carriage)
@@ -263,7 +266,11 @@ func outgoing(ctx context.Context, r *http.Request, req *request, hostport strin
 	}
 	addressTo(out.URL, hostport, path, r.Method)
 	out.Host = authority(req, hostport)
+	forwards := fewerForwards(r)
 	forwardHeader(out.Header)
+	if forwards != "" {
+		out.Header.Set(maxForwardsHeader, forwards)
+	}
 	out.TransferEncoding, out.Close = nil, false
 	if r.ContentLength == 0 {
 		out.Body = http.NoBody

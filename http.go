@@ -85,6 +85,7 @@ func (h *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, req, v)
 	case req.protocol == ProtocolHTTPSConnect:
 		h.connect(w, r, req, &v)
+	case limitsForwards(r.Method) && h.answerMaxForwards(w, r, req):
 	case req.upgrade:
 		h.upgrade(w, r, req, &v)
 	default:

@@ -13,12 +13,15 @@ import (
 
 	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/ipclass"
+	"example.com/networkproxy/internal/upstream"
 )
 
 // ownListeners is the set of ports that the proxy listens on. Reading it
 // takes no lock. The zero value is empty; safe for concurrent use.
 type ownListeners struct {
 	tcp, udp portSet
+
+	upstreams *upstream.Proxies // those of the environment; set before the first use
 
 	mu    sync.Mutex
 	paths map[string]ownSocket
@@ -155,6 +158,13 @@ func (o *ownListeners) covers(t hostname.Target, by Protocol) bool {
 		return isThisMachine(t.Host.Addr())
 	}
 	return t.Host.IsLocalhost()
+}
+
+// mayCoverBehind reports whether a target could turn out to be one of the
+// proxy's own listeners once the upstream proxy of its route has resolved the
+// name. That proxy may run on this machine, or resolve the name to it.
+func (o *ownListeners) mayCoverBehind(p *policy, q *query) bool {
+	return o.has(q.target.Port, q.protocol) && !q.target.Host.IsIP() && routeOf(o.upstreams, p, q).proxy != nil
 }
 
 // coversAddr is covers for an address that a name resolved to.

@@ -217,7 +217,7 @@ func (p *policy) judgeInto(v *Verdict, q *query, approval Source, tr *trace) (mi
 		return false
 	}
 
-	if p.own.covers(q.target, q.protocol) {
+	if p.own.covers(q.target, q.protocol) || p.upstream && p.own.mayCoverBehind(p, q) {
 		p.refuse(v, checkOwnListener, ReasonNotAllowedLocal, SourceBaselinePolicy, entry{}, tr)
 		return false
 	}

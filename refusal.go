@@ -105,6 +105,8 @@ func failureStatus(err error) (int, Reason) {
 	var socket *socketError
 	timeout := errors.Is(err, os.ErrDeadlineExceeded) || isTimeout(err)
 	switch {
+	case errors.Is(err, errTraceShowsCredentials):
+		return http.StatusNotImplemented, reasonProxyFailure
 	case errors.As(err, &content):
 		return http.StatusBadRequest, reasonInvalidContent
 	case errors.As(err, &proxy) && timeout:
@@ -167,6 +169,11 @@ func (v Verdict) appendExplanation(b []byte, req *request) (text []byte, message
 		says("the proxy is turned off, and nothing passes while it is.")
 		advises("The user can set enabled = true in [network_proxy].")
 	case checkOwnListener:
+		if host := req.target.Host; !host.IsIP() && !host.IsLocalhost() && !v.Address.IsValid() && req.socket.isZero() {
+			says("the proxy itself listens on port %d, and the upstream proxy could resolve the name to this machine.", req.target.Port)
+			advises("The user can exempt the host from the upstream proxy in NO_PROXY.")
+			break
+		}
 		says("it is the proxy itself, which is never a target.")
 	case checkUnixSocket:
 		if v.Rule == (Rule{}) {

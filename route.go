@@ -40,16 +40,19 @@ type route struct {
 	forwards bool            // the proxy gets requests to forward, and opens no tunnel
 }
 
-// route is the way of a request under a policy. Datagrams always go directly:
-// HTTP proxies carry none.
-func (e *enforcer) route(p *policy, q *query) route {
+// route returns the way of a request under a policy.
+func (e *enforcer) route(p *policy, q *query) route { return routeOf(e.upstreams, p, q) }
+
+// routeOf returns the way of a request under a policy, given the proxies that
+// the environment names. Datagrams always go directly: HTTP proxies carry none.
+func routeOf(upstreams *upstream.Proxies, p *policy, q *query) route {
 	switch {
 	case !p.upstream, !q.socket.isZero(), q.protocol == ProtocolSOCKS5UDP:
 		return route{}
 	case q.protocol == ProtocolHTTP:
-		return route{proxy: e.upstreams.HTTP(q.target)}
+		return route{proxy: upstreams.HTTP(q.target)}
 	}
-	return route{proxy: e.upstreams.Tunnel(q.target)}
+	return route{proxy: upstreams.Tunnel(q.target)}
 }
 
 // dial connects to the proxy, and through it to a target if it is to open a
@@ -79,8 +82,9 @@ func (e *enforcer) dialProxy(ctx context.Context, addr hostname.Target) (net.Con
 
 // throughProxy makes a request to an origin one to a proxy: absolute-form (RFC
 // 9112 section 3.2.2), with the path of the client's request r as it stands,
-// and with the credentials for this hop.
-func throughProxy(out, r *http.Request, via *upstream.Proxy) {
+// and with the credentials for this hop. The error is that of a request that
+// must not carry them.
+func throughProxy(out, r *http.Request, via *upstream.Proxy) error {
 	path := requestPath(r)
 	if path == "" && out.URL.Opaque != "*" {
 		path = "/" // RFC 9110 section 4.2.3; "*" is for the last proxy to write
@@ -88,8 +92,12 @@ func throughProxy(out, r *http.Request, via *upstream.Proxy) {
 	// An opaque URL is written as it stands, and its Host is connected to.
 	out.URL.Opaque, out.URL.Path = "//"+out.Host+path, "/"
 	if credentials := via.Authorization(); credentials != "" {
+		if isTrace(r.Method) {
+			return errTraceShowsCredentials
+		}
 		out.Header.Set("Proxy-Authorization", credentials)
 	}
+	return nil
 }
 
 // refusedByProxy is the failure where an answer is not the origin's: the proxy

@@ -17,6 +17,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -524,6 +525,83 @@ func TestUpstreamExceptionsAreJudgedHere(t *testing.T) {
 }
 
 // The proxy is not its own upstream, by whatever name.
+// An upstream proxy resolves names itself, and may run on this machine: a name
+// is no way to the ports that this proxy listens on.
+func TestUpstreamNamesNeverLeadToThisProxy(t *testing.T) {
+	t.Parallel()
+	c := newCorporate(t, nil)
+	l := startBehind(t, c, withSOCKS(allow("*")), "ALL_PROXY="+corporateName+":3128", "NO_PROXY=exempt.example")
+	session, err := l.OpenSession(t.Context(), networkproxy.Attribution{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := &http.Client{Transport: l.Transport(networkproxy.Attribution{})}
+	t.Cleanup(host.CloseIdleConnections)
+	const name = "a.example"
+	ways := map[string]func(t *testing.T, port string) (refused bool){
+		"forwarded": func(t *testing.T, port string) bool {
+			return strings.Contains(l.get("http://"+name+":"+port+"/").body, `"reason":"not_allowed_local"`)
+		},
+		"CONNECT": func(t *testing.T, port string) bool {
+			w := l.wire(t)
+			w.request("CONNECT", name+":"+port)
+			return w.head("CONNECT").StatusCode == 403
+		},
+		"upgrade": func(t *testing.T, port string) bool {
+			w := l.wire(t)
+			w.get("http://"+name+":"+port+"/", "Connection: Upgrade", "Upgrade: websocket")
+			return w.head("GET").StatusCode == 403
+		},
+		"SOCKS": func(t *testing.T, port string) bool {
+			n, _ := strconv.ParseUint(port, 10, 16)
+			_, code, _ := l.request(socksConnect, wireHost(name, uint16(n)))
+			return code == 2
+		},
+		"the host's request": func(t *testing.T, port string) bool {
+			_, err := host.Get("http://" + name + ":" + port + "/")
+			return errors.As(err, new(*networkproxy.RefusedError))
+		},
+		"the host's connection": func(t *testing.T, port string) bool {
+			_, err := l.DialContext(networkproxy.Attribution{})(t.Context(), "tcp", name+":"+port)
+			return errors.As(err, new(*networkproxy.RefusedError))
+		},
+	}
+	portOf := func(addr string) string {
+		_, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return port
+	}
+	for way, refused := range ways {
+		for listener, addr := range map[string]string{
+			"the admin API": l.AdminAddr(), "HTTP": l.HTTPAddr(), "SOCKS": l.SOCKSAddr(),
+			"HTTP of a session": session.HTTPAddr(), "SOCKS of a session": session.SOCKSAddr(),
+		} {
+			t.Run(way+" to "+listener, func(t *testing.T) {
+				if !refused(t, portOf(addr)) {
+					t.Error("not refused")
+				}
+			})
+		}
+	}
+	if got := c.requests(); len(got) != 0 {
+		t.Errorf("the upstream proxy saw %q", got)
+	}
+
+	// Another port, and a name that is reached directly, are as always.
+	if got := l.get("http://" + name + ":9/"); got.status != 200 {
+		t.Errorf("another port: %d %s", got.status, got.body)
+	}
+	l.origin("exempt.example", netip.MustParseAddrPort(l.AdminAddr()).Port(), func(http.ResponseWriter, *http.Request) {})
+	if got := l.get("http://exempt.example:" + portOf(l.AdminAddr()) + "/"); got.status != 200 {
+		t.Errorf("reached directly: %d %s", got.status, got.body)
+	}
+	if got := l.get("http://" + name + ":" + portOf(l.AdminAddr()) + "/"); !strings.Contains(got.body, "NO_PROXY") {
+		t.Errorf("the refusal: %s", got.body)
+	}
+}
+
 func TestUpstreamIsNeverThisProxy(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"127.0.0.1", "localhost", "self.example", "[::ffff:127.0.0.1]", "0.0.0.0", "two.example"} {

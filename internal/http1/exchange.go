@@ -27,12 +27,23 @@ type exchange struct {
 	response response
 }
 
+// Fields returns the field lines of a request that a [Server] serves, but for
+// Host, in the order and spelling in which they arrived. They are valid until
+// the handler returns and must not be changed. For any other request it
+// returns nil.
+func Fields(r *http.Request) []Field {
+	if ctx, ok := r.Context().(*requestContext); ok {
+		return ctx.head.fields
+	}
+	return nil
+}
+
 // noRequest is copied, and stays as it is.
 var noRequest = new(http.Request)
 
 func newExchange(conn context.Context, turns *turns) *exchange {
 	x := &exchange{header: make(http.Header)}
-	x.ctx.Context, x.ctx.turns = conn, turns
+	x.ctx.Context, x.ctx.turns, x.ctx.head = conn, turns, &x.head
 	x.blank = noRequest.WithContext(&x.ctx)
 	x.request = new(http.Request)
 	return x
@@ -51,8 +62,9 @@ func (x *exchange) drop() { x.ctx.drop() }
 // are over before anybody asks for more than a value: those cost nothing. The
 // first who waits for a request's end makes it a real one.
 type requestContext struct {
-	context.Context             // the connection's
-	turns           *turns      // the server's
+	context.Context        // the connection's
+	turns           *turns // the server's
+	head            *requestHead
 	origin          *originSide // what a Transport has for the request's answer; nil before the first
 
 	mu     sync.Mutex
