@@ -134,7 +134,7 @@ func (a *adminServer) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case !a.knownHost(r.Host):
-			writeJSON(w, http.StatusForbidden, adminError{fmt.Sprintf("the Host %.100q is not this admin API's address", r.Host)})
+			writeJSON(w, http.StatusForbidden, adminError{"the Host field is not this admin API's address"})
 		case fromPage(r.Header) || crossOrigin.Check(r) != nil:
 			writeJSON(w, http.StatusForbidden, adminError{"requests from web pages are refused"})
 		case !a.authorized(r):

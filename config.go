@@ -266,6 +266,9 @@ func (s *sourced) itemError(key string, i int, value, problem string, err error)
 	}
 }
 
+// notClean begins the problem of a path that has a shorter spelling.
+const notClean = "not a clean path: write "
+
 // socketPathProblem says why p cannot be the path of an allowed Unix socket,
 // or "". Paths are compared as text, so one socket must have one spelling.
 func socketPathProblem(p string) string {
@@ -277,7 +280,7 @@ func socketPathProblem(p string) string {
 	case !path.IsAbs(p):
 		return `not an absolute path: start it with "/"`
 	case path.Clean(p) != p:
-		return "not a clean path: write " + quote(path.Clean(p))
+		return notClean + quote(path.Clean(p))
 	case p == "/":
 		return "names a directory: write the path of the socket"
 	}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"example.com/networkproxy/internal/hostname"
@@ -99,6 +100,7 @@ func (h *httpProxy) admit(w http.ResponseWriter, r *http.Request) *request {
 	x := exchangeOf(r)
 	protocol, target, err := targetOf(r)
 	if err != nil {
+		err = withoutSecrets(err)
 		h.malformed(x.client, protocol, err)
 		writeMalformed(w, protocol, r.Method, err)
 		return nil
@@ -173,7 +175,7 @@ func targetOf(r *http.Request) (Protocol, hostname.Target, error) {
 // net/url made of them.
 func connectTarget(r *http.Request) (hostname.Target, error) {
 	if r.ProtoMajor != 1 {
-		return hostname.Target{}, fmt.Errorf("%s is not spoken here; use HTTP/1.1", r.Proto)
+		return hostname.Target{}, fmt.Errorf("unsupported protocol %s; use HTTP/1.1", r.Proto)
 	}
 	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
 		return hostname.Target{}, errors.New("a CONNECT request has no content (RFC 9110 section 9.3.6)")
@@ -187,7 +189,7 @@ func connectTarget(r *http.Request) (hostname.Target, error) {
 // forwardTarget reads absolute-form (RFC 9112 section 3.2.2).
 func forwardTarget(r *http.Request) (hostname.Target, error) {
 	if r.ProtoMajor != 1 {
-		return hostname.Target{}, fmt.Errorf("%s is not spoken here; use HTTP/1.1", r.Proto)
+		return hostname.Target{}, fmt.Errorf("unsupported protocol %s; use HTTP/1.1", r.Proto)
 	}
 	return urlTarget(r.URL, r.RequestURI)
 }
@@ -204,7 +206,7 @@ func urlTarget(u *url.URL, text string) (hostname.Target, error) {
 	case u.Scheme == "https":
 		return hostname.Target{}, errors.New("an https:// URL is reached with CONNECT, not by forwarding")
 	case u.Scheme != "http":
-		return hostname.Target{}, fmt.Errorf("the scheme %.20q is not carried; http:// and CONNECT are", u.Scheme)
+		return hostname.Target{}, errors.New(namedScheme(u.Scheme) + " is not carried; http:// and CONNECT are")
 	case u.User != nil:
 		return hostname.Target{}, errUserinfo
 	case u.Host == "": // also where "://" follows later, in a path
@@ -212,6 +214,16 @@ func urlTarget(u *url.URL, text string) (hostname.Target, error) {
 	}
 	_, rest, _ := strings.Cut(text, "://")
 	return hostname.ParseTargetDefault(urlAuthority(rest), 80)
+}
+
+// namedScheme names a scheme for an error. A scheme that is not well known is
+// not quoted, because it may be a secret: "user" in "user:password".
+func namedScheme(scheme string) string {
+	switch scheme {
+	case "ftp", "ws", "wss", "file", "socks5", "socks5h", "ssh", "git":
+		return "the scheme " + strconv.Quote(scheme)
+	}
+	return "the scheme of this URL"
 }
 
 // connect dials, and only then answers 200: a client must be able to tell a

@@ -271,6 +271,7 @@ func (h *httpProxy) serveOver(w http.ResponseWriter, r *http.Request) {
 	x := exchangeOf(r)
 	protocol, target, err := targetOf(r)
 	if err != nil {
+		err = withoutSecrets(err)
 		h.malformed(x.client, protocol, err)
 		writeMalformed(w, protocol, r.Method, err)
 		return
@@ -296,12 +297,17 @@ func (s *socksProxy) overLimitConn(from *entrance) func(net.Conn) {
 	}
 }
 
-// logText is the text of an error as it may stand in the log: bounded, without
-// control bytes, and without what may be a secret in a target that is none: a
-// user name and password, or a query.
+// logText returns the text of an error for the log: without secrets, bounded,
+// and without control bytes.
 func (e *enforcer) logText(err error) string {
-	if bad := (*hostname.Error)(nil); errors.As(err, &bad) && strings.ContainsAny(bad.Text, "@?/#") {
-		err = errors.New("invalid host: " + bad.Problem)
+	return cleanText(withoutSecrets(err).Error(), e.limits.LogText)
+}
+
+// withoutSecrets returns err without the text of a target that is none, where
+// that may hold a user name and password or a piece of a query.
+func withoutSecrets(err error) error {
+	if bad := (*hostname.Error)(nil); errors.As(err, &bad) && strings.ContainsAny(bad.Text, "@?/#&=%;\\") {
+		return errors.New("invalid host: " + bad.Problem)
 	}
-	return cleanText(err.Error(), e.limits.LogText)
+	return err
 }

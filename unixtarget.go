@@ -95,6 +95,9 @@ func parseSocketPath(protocol Protocol, paths []string) (string, error) {
 	default:
 		problem = socketPathProblem(path)
 	}
+	if strings.HasPrefix(problem, notClean) {
+		problem = "not a clean path: it has an empty element, . or .." // the value of a field is not quoted
+	}
 	// NUL has been found by now: it has a sentence of its own.
 	for _, r := range path {
 		if problem == "" && unicode.IsControl(r) {
@@ -102,7 +105,7 @@ func parseSocketPath(protocol Protocol, paths []string) (string, error) {
 		}
 	}
 	if problem != "" {
-		return "", fmt.Errorf("x-unix-socket: %s: %s", quote(path), problem)
+		return "", errors.New("x-unix-socket: " + problem)
 	}
 	return path, nil
 }

@@ -8,7 +8,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"fmt"
+	"errors"
 	"io"
 	"math"
 	"net"
@@ -69,7 +69,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 		return
 	}
 	if got := upgradeType(answer.Header); !offered(offer, got) {
-		h.fail(w, r, req, fmt.Errorf("the origin switched to %.40q, which the client had not offered", got))
+		h.fail(w, r, req, errors.New("the origin switched to a protocol that the client had not offered (RFC 9110 section 7.8)"))
 		return
 	}
 

@@ -39,6 +39,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.w.sendContinue()
 	}
 	n, err := b.body.Read(p)
+	if err != nil && err != io.EOF {
+		err = Unquoted(err)
+	}
 	if err != nil && !b.ended {
 		b.ended = true
 		if err == io.EOF {

@@ -59,7 +59,7 @@ func (h *requestHead) parse(head string) error {
 			continue
 		case fieldExpect:
 			if !strings.EqualFold(f.Value, "100-continue") {
-				return &headError{http.StatusExpectationFailed, fmt.Sprintf("the expectation %.40q is not known here; 100-continue is (RFC 9110 section 10.1.1)", f.Value)}
+				return &headError{http.StatusExpectationFailed, "the Expect field has an expectation other than 100-continue (RFC 9110 section 10.1.1)"}
 			}
 		case fieldConnection:
 			h.closes = true
@@ -67,13 +67,13 @@ func (h *requestHead) parse(head string) error {
 			length++
 			h.length = f.Value
 			if !digits(f.Value) {
-				return fmt.Errorf("the Content-Length %.40q is not a number", f.Value)
+				return errors.New("the Content-Length field is not a number (RFC 9110 section 8.6)")
 			}
 		case fieldEncoding:
 			encoding++
 			h.odd = true
 			if !strings.EqualFold(f.Value, "chunked") {
-				return &headError{http.StatusNotImplemented, fmt.Sprintf("the Transfer-Encoding %.40q is not known here; chunked is (RFC 9112 section 6.1)", f.Value)}
+				return &headError{http.StatusNotImplemented, "the coding in the Transfer-Encoding field is not known here; chunked is (RFC 9112 section 6.1)"}
 			}
 		case fieldOdd:
 			h.odd = true
@@ -176,10 +176,15 @@ func (h *requestHead) parseRequestLine(line string) error {
 	case "HTTP/1.0":
 		return nil
 	}
-	if strings.HasPrefix(version, "HTTP/") {
-		return &headError{http.StatusHTTPVersionNotSupported, fmt.Sprintf("the version %.20q is not spoken here; use HTTP/1.1", version)}
+	// What stands in place of a version may be a piece of a query with a space
+	// in it: only what has the form of a version is quoted.
+	if _, _, ok := http.ParseHTTPVersion(version); ok {
+		return &headError{http.StatusHTTPVersionNotSupported, "the version " + version + " is not supported; use HTTP/1.1"}
 	}
-	return fmt.Errorf("the version %.20q is not spoken here; use HTTP/1.1", version)
+	if strings.HasPrefix(version, "HTTP/") {
+		return &headError{http.StatusHTTPVersionNotSupported, "the version of HTTP is not supported; use HTTP/1.1"}
+	}
+	return errors.New("the request line does not end with a version; use HTTP/1.1")
 }
 
 func parseField(line string) (Field, error) {

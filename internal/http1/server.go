@@ -182,22 +182,32 @@ func (k *conn) next(x *exchange) (*http.Request, error) {
 	return r.WithContext(&x.ctx), nil
 }
 
-// Unquoted is an error of net/http's parsers without what it quotes, which is
-// whatever the peer wrote: URLs and cookies, for two. Other errors it leaves
-// as they are.
+// Unquoted returns an error of net/http's parsers without what it quotes,
+// which is whatever the peer wrote: URLs, cookies and the values of framing
+// fields. Errors of other packages are returned as they are.
 func Unquoted(err error) error {
 	var inURL *url.Error
 	var inHeader textproto.ProtocolError
 	switch {
+	case err == nil:
+		return nil
 	case errors.As(err, &inURL):
 		return errors.New("the URL in the request line cannot be parsed")
 	case errors.As(err, &inHeader):
 		return errors.New("the header cannot be parsed")
-	case strings.HasPrefix(err.Error(), "malformed HTTP "):
-		what, _, _ := strings.Cut(err.Error(), " \"")
-		return errors.New(what)
+	}
+	what, _, quotes := strings.Cut(err.Error(), "\"")
+	if quotes && ofParsers(err) {
+		return errors.New(strings.TrimRight(what, " :"))
 	}
 	return err
+}
+
+// ofParsers reports whether err may come from one of net/http's parsers, most
+// of which use types that are not exported.
+func ofParsers(err error) bool {
+	of, _, _ := strings.Cut(strings.TrimLeft(fmt.Sprintf("%T", err), "*"), ".")
+	return of == "errors" || of == "fmt" || of == "http"
 }
 
 // idleDeadline bounds the wait for the first byte of a request. A deadline

@@ -250,6 +250,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	if err != nil {
 		b.finish(err == io.EOF)
+		err = Unquoted(err)
 	}
 	return n, err
 }
