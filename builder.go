@@ -23,8 +23,11 @@ import (
 // A lookup is made once for a connection, only for a name that the policy has
 // allowed, and its whole answer is judged before anything is connected to.
 type Resolver interface {
-	// LookupNetIP returns the addresses of host; network is "ip". It is
-	// called from many goroutines at once.
+	// LookupNetIP returns the addresses of host; network is "ip", or "ip4"
+	// and "ip6" for a *net.Resolver. It is called from many goroutines at
+	// once. It should return when ctx ends, which it does after
+	// [Limits.LookupTime] at the latest: the request goes on without it, and
+	// what it returns later is thrown away.
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 

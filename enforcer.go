@@ -45,7 +45,7 @@ func newEnforcer(s *settings) *enforcer {
 		},
 		grants: grants,
 		dialer: pindial.Dialer{
-			Resolver: s.resolver, Connect: s.connect, ConnectUDP: s.connectUDP,
+			Resolver: s.resolver, Lookups: new(pindial.Lookups), Connect: s.connect, ConnectUDP: s.connectUDP,
 			ResolveTimeout: s.limits.LookupTime, ConnectTimeout: s.limits.DialTime,
 		},
 		blocked:   blockedRecord{limit: s.limits.Record},
@@ -257,6 +257,18 @@ func (e *enforcer) resolve(ctx context.Context, req *request, v *Verdict) ([]net
 		return nil, newRefusedError(req, v)
 	}
 	return addrs, nil
+}
+
+// resolverPatience is how long the end of the proxy waits for calls of the
+// host's resolver whose contexts have ended.
+const resolverPatience = time.Second
+
+// awaitLookups waits for the calls of the host's resolver that were left
+// behind, and returns the number of those that have not returned by then.
+func (e *enforcer) awaitLookups(patience time.Duration) int {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return e.dialer.Lookups.Wait(ctx)
 }
 
 // refused keeps account of one refusal: counters, record, log, observer.

@@ -155,3 +155,7 @@ func ListenersOfSession(s *Session) (list []net.Listener) {
 	}
 	return list
 }
+
+// AwaitLookups waits for the calls of the host's resolver, and returns the
+// number of those that have not returned.
+func AwaitLookups(h *Handle) int { return h.enforcer.awaitLookups(time.Minute) }

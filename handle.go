@@ -277,6 +277,9 @@ func (h *Handle) stop() {
 	if n := h.enforcer.asking.wait(deciderPatience); n > 0 {
 		h.log.Warn("the decider has not returned although its context ended; its goroutines are left behind", "calls", n)
 	}
+	if n := h.enforcer.awaitLookups(resolverPatience); n > 0 {
+		h.log.Warn("the resolver has not returned although its context ended; its goroutines are left behind", "calls", n)
+	}
 	h.enforcer.lines.end()
 	h.log.Info("networkproxy has ended")
 }

@@ -265,6 +265,66 @@ func TestLimitLookupAndDial(t *testing.T) {
 	}
 }
 
+// deafResolver does not return before free is closed, whatever its context says.
+type deafResolver struct{ free chan struct{} }
+
+func (r deafResolver) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	<-r.free
+	return []netip.Addr{netip.MustParseAddr(publicAddr)}, nil
+}
+
+// TestResolverThatDoesNotReturn: a look-up is left behind at its limit, by
+// every way in, and neither the request nor the end of the proxy waits for it.
+// What it says afterwards is not dialed.
+func TestResolverThatDoesNotReturn(t *testing.T) {
+	t.Parallel()
+	r := deafResolver{make(chan struct{})}
+	l := start(t, withSOCKS(allow("*")), func(b *networkproxy.Builder) {
+		b.Resolver(r).Limits(networkproxy.Limits{LookupTime: 20 * time.Millisecond})
+	})
+	s, err := l.OpenSession(t.Context(), networkproxy.Attribution{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, request := range map[string]func(t *testing.T){
+		"HTTP": func(t *testing.T) {
+			w := wireTo(t, l.HTTPAddr())
+			w.get("http://deaf.example/")
+			if a := w.answer("GET"); a.StatusCode != 502 || a.refusal(t).Reason != "dns_failure" {
+				t.Errorf("%s %s", a.Status, a.body)
+			}
+		},
+		"CONNECT from a session": func(t *testing.T) {
+			w := wireTo(t, s.HTTPAddr())
+			w.request("CONNECT", "deaf.example:443")
+			if a := w.head("CONNECT"); a.StatusCode != 502 {
+				t.Error(a.Status)
+			}
+		},
+		"SOCKS5": func(t *testing.T) {
+			if _, code, _ := l.request(socksConnect, wireName("deaf.example", 80)); code != 4 {
+				t.Errorf("reply %d", code)
+			}
+		},
+		"explain": func(t *testing.T) {
+			if a, err := l.ExplainURL(t.Context(), "http://deaf.example/", "GET", true); err != nil || a.Allowed {
+				t.Errorf("%+v, %v", a, err)
+			}
+		},
+	} {
+		t.Run(name, request)
+	}
+	l.Close()
+	l.logged(t, "the resolver has not returned")
+	close(r.free)
+	if n := networkproxy.AwaitLookups(l.Handle); n != 0 {
+		t.Errorf("%d look-ups have not returned, but the resolver has", n)
+	}
+	if got := l.net.Dialed(); len(got) != 0 {
+		t.Errorf("a late answer was dialed: %v", got)
+	}
+}
+
 func TestLimitHandshake(t *testing.T) {
 	t.Parallel()
 	l := limited(t, withSOCKS(allow()), networkproxy.Limits{HandshakeTime: 100 * time.Millisecond})

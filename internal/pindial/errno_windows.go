@@ -14,6 +14,8 @@ func isErrno(err error, errno syscall.Errno) bool {
 	}
 	var wsa syscall.Errno
 	switch errno {
+	case syscall.EMFILE:
+		wsa = 10024
 	case syscall.EAFNOSUPPORT:
 		wsa = 10047
 	case syscall.EADDRNOTAVAIL:

@@ -6,8 +6,9 @@
 // the system call compares the address that the kernel is about to be given with the vetted list, so that a mistake
 // anywhere above ends in an error, not in a connection.
 //
-// Because the vet needs the whole answer, the two halves of RFC 8305 are kept apart: the A and the AAAA answer are both
-// awaited (its section 3 would start with the first), then the addresses are raced as its sections 4 and 5 say.
+// Because the vet needs the whole answer, the two halves of RFC 8305 are kept apart. The A and the AAAA record are asked
+// for at the same time, and the second answer is awaited for a moment when the first has come (section 3). What has
+// arrived then is the answer: it is vetted as a whole and raced as sections 4 and 5 say, and what arrives later is lost.
 package pindial
 
 import (
@@ -26,7 +27,8 @@ const (
 	defaultFallbackDelay  = 250 * time.Millisecond // RFC 8305 section 8
 )
 
-// Resolver looks names up. *net.Resolver is one. LookupNetIP is called with network "ip" and must return once ctx ends.
+// Resolver looks names up. *net.Resolver is one. LookupNetIP is called with network "ip" (a *net.Resolver's with "ip4"
+// and "ip6") and must return once ctx ends; Lookups says what happens when it does not.
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
@@ -41,6 +43,10 @@ type Dialer struct {
 	// Resolver looks names up; nil means net.DefaultResolver. A *net.Resolver is asked as lookup.go says; any other
 	// gets the name as it was given to Resolve.
 	Resolver Resolver
+
+	// Lookups keeps account of the calls of a Resolver that is not a *net.Resolver, and lets go of those that do not
+	// return once their context ends. Nil means that Resolve waits for as long as the call takes.
+	Lookups *Lookups
 
 	// ResolveTimeout bounds one lookup. Default 10 s.
 	ResolveTimeout time.Duration
@@ -68,7 +74,7 @@ func (d *Dialer) Resolve(ctx context.Context, name string) ([]netip.Addr, error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, orDefault(d.ResolveTimeout, defaultResolveTimeout))
 	defer cancel()
-	answer, err := lookup(ctx, d.Resolver, name)
+	answer, err := d.lookup(ctx, name)
 	if err != nil {
 		return nil, newResolveError(name, err, ctx.Err())
 	}
@@ -113,7 +119,7 @@ func (d *Dialer) DialAddr(ctx context.Context, addrs []netip.Addr, port uint16) 
 	}
 	connect := d.connectTo(targets)
 	if len(targets) == 1 { // the usual case needs no goroutine
-		conn, err := connect(raceCtx, targets[0])
+		conn, err := patiently(raceCtx, connect, targets[0])
 		if err != nil {
 			return nil, newConnectError(targets, []error{err}, ctx.Err())
 		}

@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/net/dns/dnsmessage"
+
 	"example.com/networkproxy/internal/ipclass"
 	"example.com/networkproxy/internal/pindial"
 	"example.com/networkproxy/internal/testnet"
@@ -202,6 +204,53 @@ func TestSystemResolverGetsRootedName(t *testing.T) {
 	d := pindial.Dialer{Resolver: server.Resolver()}
 	if got, err := d.Resolve(t.Context(), "here.test"); err != nil || !slices.Equal(got, addrs("8.8.8.8")) {
 		t.Errorf("Resolve(here.test) = %v, %v", got, err)
+	}
+}
+
+// TestUnansweredFamily asks a name server that answers for one family and drops the question for the other: the name is
+// reached all the same, and what the server would have said later is not waited for.
+func TestUnansweredFamily(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		dropped dnsmessage.Type
+		want    []netip.Addr
+	}{
+		{"AAAA", dnsmessage.TypeAAAA, addrs("93.184.215.14")},
+		{"A", dnsmessage.TypeA, addrs("2606:4700::1")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := testnet.NewDNS(t)
+			server.Set("half.test", testnet.Addrs("93.184.215.14", "2606:4700::1"))
+			server.SetType("half.test", tt.dropped, testnet.Silence())
+			// Less than the 10 s after which Go's resolver gives the question up by itself.
+			d := pindial.Dialer{Resolver: server.Resolver(), ResolveTimeout: 4 * time.Second}
+			got, err := d.Resolve(t.Context(), "half.test")
+			if err != nil || !slices.Equal(got, tt.want) {
+				t.Errorf("Resolve = %v, %v; want %v", got, err, tt.want)
+			}
+		})
+	}
+}
+
+// TestFailingFamily: a family whose question ends in an error does not keep the other from being used.
+func TestFailingFamily(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]testnet.Answer{
+		"NXDOMAIN": testnet.NXDomain(), "no record": testnet.Addrs(), "SERVFAIL": testnet.ServFail(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := testnet.NewDNS(t)
+			server.Set("half.test", testnet.Addrs("93.184.215.14"))
+			server.SetType("half.test", dnsmessage.TypeAAAA, answer)
+			d := pindial.Dialer{Resolver: server.Resolver(), ResolveTimeout: time.Minute}
+			got, err := d.Resolve(t.Context(), "half.test")
+			if want := addrs("93.184.215.14"); err != nil || !slices.Equal(got, want) {
+				t.Errorf("Resolve = %v, %v; want %v", got, err, want)
+			}
+		})
 	}
 }
 

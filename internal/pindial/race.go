@@ -64,7 +64,7 @@ func race(ctx context.Context, targets []netip.AddrPort, connect connectFunc, de
 		targets = targets[1:]
 		running++
 		go func() {
-			conn, err := connect(ctx, target)
+			conn, err := patiently(ctx, connect, target)
 			results <- result{conn, err}
 		}()
 	}

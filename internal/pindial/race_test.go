@@ -171,7 +171,7 @@ func TestHappyEyeballs(t *testing.T) {
 			name:  "this machine's trouble tells more than a time-out",
 			addrs: []string{"192.0.2.1", "192.0.2.2"},
 			fates: map[string]fate{"192.0.2.1": never, "192.0.2.2": {err: os.NewSyscallError("socket", syscall.EMFILE)}},
-			log:   []string{"0s 192.0.2.1", "250ms 192.0.2.2"},
+			log:   []string{"0s 192.0.2.1", "250ms 192.0.2.2", "255ms 192.0.2.2"},
 			took:  30 * time.Second,
 			is:    []error{syscall.EMFILE},
 			not:   []error{os.ErrDeadlineExceeded},

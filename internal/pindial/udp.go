@@ -27,7 +27,7 @@ func (d *Dialer) DialUDPAddr(ctx context.Context, addrs []netip.Addr, port uint1
 	}
 	var errs []error
 	for _, target := range targets {
-		conn, err := connect(ctx, target)
+		conn, err := patiently(ctx, connect, target)
 		if err == nil {
 			return conn, target, nil
 		}

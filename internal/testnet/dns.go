@@ -57,6 +57,11 @@ func NewDNS(tb testing.TB) *DNS {
 // Addr returns the address and port of the server.
 func (d *DNS) Addr() netip.AddrPort { return d.tcp.AddrPort() }
 
+// SetType is Set for the questions of one record type. Call Set first, which says what the other questions get.
+func (d *DNS) SetType(name string, recordType dnsmessage.Type, answers ...Answer) {
+	d.setType(name, recordType.String(), answers)
+}
+
 // Resolver returns a resolver that asks this server only.
 func (d *DNS) Resolver() *net.Resolver {
 	return &net.Resolver{

@@ -46,8 +46,8 @@ func Silence() Answer { return Answer{kind: answerSilence} }
 // script maps names to successive answers, and keeps the queries.
 type script struct {
 	mu      sync.Mutex
-	answers map[string][]Answer
-	asked   map[string]int // queries so far by name and record type
+	answers map[string][]Answer // by name, or by name and record type
+	asked   map[string]int      // queries so far by name and record type
 	queries []string
 }
 
@@ -57,15 +57,33 @@ func (s *script) Set(name string, answers ...Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	name = fold(name)
-	if s.answers == nil {
-		s.answers = make(map[string][]Answer)
+	for key := range s.answers {
+		if set, _, _ := strings.Cut(key, " "); set == name {
+			delete(s.answers, key)
+		}
 	}
-	s.answers[name] = slices.Clone(answers)
+	s.put(name, answers)
 	for key := range s.asked {
 		if asked, _, _ := strings.Cut(key, " "); asked == name {
 			delete(s.asked, key)
 		}
 	}
+}
+
+// setType is Set for the questions of one record type; Set, called before it, says what the others get.
+func (s *script) setType(name, recordType string, answers []Answer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := fold(name) + " " + recordType
+	s.put(key, answers)
+	delete(s.asked, key)
+}
+
+func (s *script) put(key string, answers []Answer) {
+	if s.answers == nil {
+		s.answers = make(map[string][]Answer)
+	}
+	s.answers[key] = slices.Clone(answers)
 }
 
 // Queries returns the names asked for so far, in order, spelled as they were asked.
@@ -81,11 +99,14 @@ func (s *script) next(name, recordType string) Answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queries = append(s.queries, name)
-	answers := s.answers[fold(name)]
+	key := fold(name) + " " + recordType
+	answers, ofType := s.answers[key]
+	if !ofType {
+		answers = s.answers[fold(name)]
+	}
 	if len(answers) == 0 {
 		return NXDomain()
 	}
-	key := fold(name) + " " + recordType
 	if s.asked == nil {
 		s.asked = make(map[string]int)
 	}

@@ -1,0 +1,46 @@
+// Which family comes first, where a name has addresses of both.
+
+package pindial
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+)
+
+// inOrder returns the addresses of both families, the preferred family first. Each list is in order already. IPv6 is
+// preferred, unless RFC 6724 section 6 sorts the first IPv6 address behind every public IPv4 address: because this
+// machine has no address to send to it from (rule 1), has one with another label (rule 5), or the address has a lower
+// precedence (rule 6). source returns the address that this machine would send from.
+func inOrder(six, four []netip.Addr, source func(to netip.Addr) netip.Addr) []netip.Addr {
+	if len(six) == 0 || len(four) == 0 {
+		return append(six, four...)
+	}
+	if to := six[0]; isOrdinary(to) && isOrdinary(source(to)) {
+		return slices.Concat(six, four)
+	}
+	return slices.Concat(four, six)
+}
+
+// isOrdinary reports whether an IPv6 address stands in none of the blocks that the policy table of RFC 6724 section 2.1
+// ranks below IPv4: 6to4, Teredo and unique local addresses. The zero Addr is not ordinary.
+func isOrdinary(a netip.Addr) bool {
+	return a.IsValid() && !slices.ContainsFunc(belowIPv4[:], func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+var belowIPv4 = [...]netip.Prefix{
+	netip.MustParsePrefix("2002::/16"),
+	netip.MustParsePrefix("2001::/32"),
+	netip.MustParsePrefix("fc00::/7"),
+}
+
+// sourceFor returns the address that this machine would send from to reach an address, or the zero Addr if it has no
+// way there. It asks the kernel by connecting a UDP socket, which sends nothing.
+func sourceFor(to netip.Addr) netip.Addr {
+	conn, err := net.Dial("udp", netip.AddrPortFrom(to, 9).String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer conn.Close()
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap().WithZone("")
+}
