@@ -25,6 +25,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"example.com/networkproxy/internal/pindial"
 )
 
 // unixSocketsSupported is the one place that knows the platform: the sandboxes
@@ -240,7 +242,7 @@ func (d socketDialer) dial(ctx context.Context, s socketPath) (*net.UnixConn, er
 	if connect == nil {
 		connect = connectUnix
 	}
-	conn, err := connect(ctx, s.real)
+	conn, err := pindial.Patiently(ctx, func(ctx context.Context) (*net.UnixConn, error) { return connect(ctx, s.real) })
 	if err != nil {
 		return fail(err)
 	}
