@@ -34,10 +34,11 @@ type httpProxy struct {
 func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {
 	h := &httpProxy{enforcer: e, sessions: sessions, forward: newForwarder(e)}
 	h.server = &http1.Server{
-		Handler:        h,
-		HeaderTimeout:  e.limits.HeaderTime,
-		IdleTimeout:    e.limits.KeepAlive,
-		MaxHeaderBytes: e.limits.HeaderBytes,
+		Handler:         h,
+		HeaderTimeout:   e.limits.HeaderTime,
+		IdleTimeout:     e.limits.KeepAlive,
+		MaxHeaderBytes:  e.limits.HeaderBytes,
+		MaxHeaderFields: e.limits.HeaderFields,
 		Malformed: func(c net.Conn, err error) {
 			h.malformed(addrPortOf(c.RemoteAddr()), ProtocolHTTP, err)
 		},

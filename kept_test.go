@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"example.com/networkproxy"
 )
 
 // A record of a request, a tunnel that it opened and a connection that waits
@@ -17,7 +19,7 @@ import (
 // the whole process has.
 func TestLargeHeadersAreNotKept(t *testing.T) {
 	const clients, size, most = 64, 60_000, 30_000
-	l := start(t, allow("o.example"), nil)
+	l := limited(t, allow("o.example"), networkproxy.Limits{HeaderFields: size}) // as many as the bytes have room for
 	l.origin("o.example", 80, func(http.ResponseWriter, *http.Request) {})
 	l.serve("o.example", 443, func(c *net.TCPConn) { io.Copy(io.Discard, c) })
 	inUse := func() int {

@@ -44,6 +44,11 @@ type Limits struct {
 	// included. Beyond it: 431 (RFC 6585 section 5). Default 64 KiB.
 	HeaderBytes int
 
+	// HeaderFields bounds the number of fields in the header of a client's
+	// request, and in the trailers behind its content. Beyond it: 431, or 400
+	// for trailers. Each field takes memory whatever its length. Default 256.
+	HeaderFields int
+
 	// AnswerHeaderBytes bounds the header of an origin's answer. Beyond it:
 	// 502. Default 1 MiB.
 	AnswerHeaderBytes int
@@ -144,6 +149,7 @@ func (l Limits) withDefaults() Limits {
 		SessionConnections: 1024,
 		IdleUpstream:       512,
 		HeaderBytes:        64 << 10,
+		HeaderFields:       256,
 		AnswerHeaderBytes:  1 << 20,
 		HeaderTime:         10 * time.Second,
 		HandshakeTime:      10 * time.Second,
@@ -182,6 +188,7 @@ func (l *Limits) fields() []limitField {
 		number("session_connections", &l.SessionConnections),
 		number("idle_upstream", &l.IdleUpstream),
 		number("header_bytes", &l.HeaderBytes),
+		number("header_fields", &l.HeaderFields),
 		number("answer_header_bytes", &l.AnswerHeaderBytes),
 		within("header_time", &l.HeaderTime),
 		within("handshake_time", &l.HandshakeTime),
@@ -258,12 +265,13 @@ func (e *enforcer) overLimit() Verdict {
 // over the limit.
 func (h *httpProxy) newOverServer(l *Limits) *http1.Server {
 	return &http1.Server{
-		Handler:        http.HandlerFunc(h.serveOver),
-		HeaderTimeout:  min(overTime, l.HeaderTime),
-		IdleTimeout:    overTime,
-		MaxHeaderBytes: l.HeaderBytes,
-		Malformed:      h.server.Malformed,
-		Panicked:       h.server.Panicked,
+		Handler:         http.HandlerFunc(h.serveOver),
+		HeaderTimeout:   min(overTime, l.HeaderTime),
+		IdleTimeout:     overTime,
+		MaxHeaderBytes:  l.HeaderBytes,
+		MaxHeaderFields: l.HeaderFields,
+		Malformed:       h.server.Malformed,
+		Panicked:        h.server.Panicked,
 	}
 }
 

@@ -217,6 +217,21 @@ func TestLimitHeader(t *testing.T) {
 		t.Errorf("a connection without a request: %q", rest)
 	}
 
+	l = limited(t, allow("o.example"), networkproxy.Limits{HeaderFields: 3})
+	l.origin("o.example", 80, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
+	for fields, status := range map[string]int{"": 200, "A:\r\n": 200, "A:\r\nB:\r\n": 431, "Trailer: B, C, D\r\n": 431} {
+		w = l.wire(t)
+		w.send("POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\nTransfer-Encoding: chunked\r\n" + fields + "\r\n0\r\n\r\n")
+		if a := w.answer("POST"); a.StatusCode != status {
+			t.Errorf("%q: %s", fields, a.Status)
+		}
+	}
+	w = l.wire(t)
+	w.send("POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA:\r\nB:\r\nC:\r\nD:\r\n\r\n")
+	if a := w.answer("POST"); a.StatusCode != 400 || a.refusal(t).Reason != "invalid_content" || !a.Close {
+		t.Errorf("too many trailers: %s %s", a.Status, a.body)
+	}
+
 	l = limited(t, allow("o.example"), networkproxy.Limits{HeaderTime: 300 * time.Millisecond})
 	w = l.wire(t)
 	w.send("GET http://o.example/ HTTP/1.1\r\nHost:")

@@ -37,14 +37,20 @@ type requestHead struct {
 //   - at most one Content-Length, of digits alone; at most one
 //     Transfer-Encoding, "chunked" alone, only in HTTP/1.1, and not both
 //     (sections 6.1 and 6.3)
-func (h *requestHead) parse(head string) error {
+//
+// It also refuses a head with more than maxFields fields. The names that
+// Trailer announces count as fields, because each takes as much memory.
+func (h *requestHead) parse(head string, maxFields int) error {
 	*h = requestHead{fields: h.fields[:0]}
 	line, rest := cutLine(head)
 	if err := h.parseRequestLine(line); err != nil {
 		return err
 	}
-	var host, length, encoding int
+	var host, length, encoding, trailers int
 	for len(rest) > 2 {
+		if len(h.fields)+host+trailers >= maxFields {
+			return tooManyFields(maxFields)
+		}
 		line, rest = cutLine(rest)
 		f, err := parseField(line)
 		if err != nil {
@@ -77,8 +83,14 @@ func (h *requestHead) parse(head string) error {
 			}
 		case fieldOdd:
 			h.odd = true
+			if equalFold(f.Name[:1], "t") { // Trailer
+				trailers += strings.Count(f.Value, ",")
+			}
 		}
 		h.fields = append(h.fields, f)
+	}
+	if len(h.fields)+host+trailers > maxFields {
+		return tooManyFields(maxFields)
 	}
 	switch {
 	case host > 1:
@@ -95,6 +107,10 @@ func (h *requestHead) parse(head string) error {
 		return errors.New("Transfer-Encoding in an HTTP/1.0 request (RFC 9112 section 6.1)")
 	}
 	return nil
+}
+
+func tooManyFields(maxFields int) error {
+	return &headError{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request's header has more than %d fields", maxFields)}
 }
 
 // meaning is what a field is to the framing of a message and to its parsers.

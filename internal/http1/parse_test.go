@@ -40,7 +40,7 @@ func FuzzHead(f *testing.F) {
 		}
 		x := newExchange(context.Background(), nil)
 		text := string(head)
-		if x.head.parse(text) != nil {
+		if x.head.parse(text, 256) != nil {
 			return
 		}
 		after, err := io.ReadAll(br)

@@ -5,6 +5,7 @@ package http1
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net/http"
 	"net/textproto"
@@ -140,3 +141,93 @@ func (c *content) Read(p []byte) (n int, err error) {
 }
 
 func (c *content) Close() error { return nil }
+
+// chunkedContent is the content of a message in the chunked coding (RFC 9112
+// section 7.1). Its trailer section is held to the grammar of a head, and
+// bounded like one.
+type chunkedContent struct {
+	br      *bufio.Reader
+	chunks  io.Reader   // up to the last chunk, without the trailer section
+	trailer http.Header // takes the fields that are announced: its keys
+	fields  int         // how many more may come
+	bytes   int         // how long they may still be
+	last    bool        // the last chunk was read
+	name    string      // of the last trailer
+	err     error       // of an earlier read
+}
+
+// Read returns io.EOF behind the trailer section.
+func (c *chunkedContent) Read(p []byte) (n int, err error) {
+	if c.err != nil {
+		return 0, c.err
+	}
+	if !c.last {
+		n, err = c.chunks.Read(p)
+		if err != io.EOF {
+			c.err = err
+			return n, err
+		}
+		if c.last = true; n > 0 {
+			return n, nil // the trailer section may not have come yet
+		}
+	}
+	c.err = c.readTrailer()
+	if c.err == nil {
+		c.err = io.EOF
+	}
+	return n, c.err
+}
+
+func (c *chunkedContent) readTrailer() error {
+	for {
+		line, err := c.br.ReadSlice('\n')
+		switch {
+		case err == io.EOF:
+			return io.ErrUnexpectedEOF
+		case err == bufio.ErrBufferFull:
+			return errTrailerTooLarge
+		case err != nil:
+			return err
+		case len(line) < 2 || line[len(line)-2] != '\r':
+			return errBareLF
+		case len(line) == 2:
+			return nil
+		}
+		c.fields--
+		c.bytes -= len(line)
+		if c.fields < 0 || c.bytes < 0 {
+			return errTrailerTooLarge
+		}
+		if err := c.addTrailer(string(line[:len(line)-2])); err != nil {
+			return err
+		}
+	}
+}
+
+// addTrailer takes one line. A folded line, or one with white space before
+// its colon, is unusual but cannot be read as anything else here: its field is
+// dropped.
+func (c *chunkedContent) addTrailer(line string) error {
+	if line[0] == ' ' || line[0] == '\t' {
+		if c.name == "" {
+			return errors.New("the trailer section begins with a folded line (RFC 9112 section 5.2)")
+		}
+		delete(c.trailer, c.name)
+		return nil
+	}
+	name, _, _ := strings.Cut(line, ":")
+	trimmed := strings.TrimRight(name, " \t")
+	f, err := parseField(trimmed + line[len(name):])
+	if err != nil {
+		return err
+	}
+	c.name = textproto.CanonicalMIMEHeaderKey(f.Name)
+	if values, announced := c.trailer[c.name]; announced && trimmed == name {
+		c.trailer[c.name] = append(values, f.Value)
+	}
+	return nil
+}
+
+var errTrailerTooLarge = errors.New("the trailer section is too large")
+
+func (c *chunkedContent) Close() error { return nil }

@@ -4,12 +4,14 @@ package http1
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"net/textproto"
 	"net/url"
 	"os"
@@ -31,7 +33,12 @@ type Server struct {
 
 	HeaderTimeout  time.Duration // from the first byte of a request to the end of its head; 0 means none
 	IdleTimeout    time.Duration // to the first byte of a request; 0 means none
-	MaxHeaderBytes int           // of a request's head; 0 means 64 KiB
+	MaxHeaderBytes int           // of a request's head, and of its trailer section; 0 means 64 KiB
+
+	// MaxHeaderFields bounds the fields of a request's head, and those of its
+	// trailer section. 0 means 256. A bound on bytes is not enough: a field of
+	// two bytes takes as much memory as one of fifty.
+	MaxHeaderFields int
 
 	// Malformed is told of what a client sent that is no request. It is
 	// answered 400, or with the status of 4xx or 5xx that says more. nil is
@@ -157,17 +164,14 @@ func (k *conn) next(x *exchange) (*http.Request, error) {
 	if !k.state.CompareAndSwap(stateIdle, stateBusy) {
 		return nil, errIdle
 	}
-	limit := k.server.MaxHeaderBytes
-	if limit == 0 {
-		limit = 64 << 10
-	}
+	limit := k.server.maxHeaderBytes()
 	k.waiting = false
 	head, br, err := readHead(k.br, k.Conn, limit, k.headerDeadline)
 	k.br = br
 	if err != nil {
 		return nil, err
 	}
-	if err := x.head.parse(string(head)); err != nil {
+	if err := x.head.parse(string(head), k.server.maxHeaderFields()); err != nil {
 		return nil, err
 	}
 	x.large = len(head) > bufferSize || len(x.head.fields)+1 > plainFields // and Host
@@ -179,8 +183,20 @@ func (k *conn) next(x *exchange) (*http.Request, error) {
 	if err != nil {
 		return nil, Unquoted(err)
 	}
+	if len(r.TransferEncoding) > 0 {
+		r.Body = &chunkedContent{
+			br:      k.br,
+			chunks:  httputil.NewChunkedReader(k.br),
+			trailer: r.Trailer,
+			fields:  k.server.maxHeaderFields(),
+			bytes:   k.server.maxHeaderBytes(),
+		}
+	}
 	return r.WithContext(&x.ctx), nil
 }
+
+func (s *Server) maxHeaderBytes() int  { return cmp.Or(s.MaxHeaderBytes, 64<<10) }
+func (s *Server) maxHeaderFields() int { return cmp.Or(s.MaxHeaderFields, 256) }
 
 // Unquoted returns an error of net/http's parsers without what it quotes,
 // which is whatever the peer wrote: URLs, cookies and the values of framing

@@ -113,6 +113,10 @@ func TestMalformedHeads(t *testing.T) {
 		{"only line ends", "\r\n\r\n\r\n\r\n\r\n\r\n", "empty lines"},
 		{"too large", "GET http://x/ HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("a", 70<<10) + "\r\n\r\n", "too large"},
 		{"too many", "GET http://x/ HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("A: b\r\n", 20<<10) + "\r\n", "too large"},
+		{"too many short fields", "GET http://x/ HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("A:\r\n", 256) + "\r\n", "more than 256 fields"},
+		{"too many fields of the same name", "GET http://x/ HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("Via: a\r\n", 256) + "\r\n", "more than 256 fields"},
+		{"too many trailers announced", "POST http://x/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: a" + strings.Repeat(",a", 300) + "\r\n\r\n0\r\n\r\n", "more than 256 fields"},
+		{"too many trailers announced in two fields", "POST http://x/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + strings.Repeat("Trailer: a"+strings.Repeat(",a", 128)+"\r\n", 2) + "\r\n0\r\n\r\n", "more than 256 fields"},
 	}
 	var mu sync.Mutex
 	told := make(map[string]bool)
@@ -502,6 +506,52 @@ func TestUnreadContent(t *testing.T) {
 	got := raw(t, addr, fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(long), long))
 	if strings.Count(got, "HTTP/1.1") != 1 || !strings.Contains(got, "unread") {
 		t.Errorf("long content: %q", got)
+	}
+}
+
+// The bound on fields is exact, in the header and in the trailer section, and
+// the trailer section has the bounds in bytes and the grammar of a header.
+func TestFieldBounds(t *testing.T) {
+	t.Parallel()
+	addr := serve(t, &Server{
+		MaxHeaderBytes: 16 << 10,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			content, err := io.ReadAll(r.Body)
+			fmt.Fprintf(w, "%d %s %v %q", len(r.Header), content, err, r.Trailer["A"])
+		}),
+	})
+	fields := func(n int) (text string) {
+		for i := range n {
+			text += fmt.Sprintf("F%d:\r\n", i)
+		}
+		return text
+	}
+	const chunked = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n"
+	for _, tt := range []struct{ name, request, want string }{
+		{"as many fields as may be", "GET / HTTP/1.1\r\nHost: x\r\n" + fields(255) + "\r\n", "255  <nil>"},
+		{"one more", "GET / HTTP/1.1\r\nHost: x\r\n" + fields(256) + "\r\n", "431"},
+		{"as many trailers as may be", chunked + "\r\n1\r\nx\r\n0\r\n" + fields(255) + "a: 1\r\n\r\n", `0 x <nil> ["1"]`},
+		{"one trailer more", chunked + "\r\n1\r\nx\r\n0\r\n" + fields(256) + "a: 1\r\n\r\n", "the trailer section is too large"},
+		{"trailers up to the bound in bytes", chunked + "\r\n1\r\nx\r\n0\r\n" + strings.Repeat("A: "+strings.Repeat("a", 1000)+"\r\n", 16) + "\r\n", "0 x <nil>"},
+		{"trailers beyond it", chunked + "\r\n1\r\nx\r\n0\r\n" + strings.Repeat("A: "+strings.Repeat("a", 1000)+"\r\n", 17) + "\r\n", "the trailer section is too large"},
+		{"an endless trailer", chunked + "\r\n1\r\nx\r\n0\r\nA: " + strings.Repeat("a", 20<<10) + "\r\n\r\n", "the trailer section is too large"},
+		{"a trailer that was not announced", chunked + "\r\n1\r\nx\r\n0\r\nB: 1\r\n\r\n", "0 x <nil> []"},
+		{"a bare LF in the trailers", chunked + "\r\n1\r\nx\r\n0\r\nA: 1\n\r\n", "LF alone"},
+		{"a folded trailer", chunked + "\r\n1\r\nx\r\n0\r\nA: 1\r\n 2\r\n\r\n", "0 x <nil> []"},
+		{"a folded first trailer", chunked + "\r\n1\r\nx\r\n0\r\n A: 1\r\n\r\n", "folded"},
+		{"a trailer with a space before its colon", chunked + "\r\n1\r\nx\r\n0\r\nA : 1\r\n\r\n", "0 x <nil> []"},
+		{"a trailer that is no field", chunked + "\r\n1\r\nx\r\n0\r\nA\r\n\r\n", "no name"},
+		{"trailers cut short", chunked + "\r\n1\r\nx\r\n0\r\nA: 1\r\n", "unexpected EOF"},
+		{"no end", chunked + "\r\n1\r\nx\r\n0\r\n", "unexpected EOF"},
+		{"a long chunk extension", chunked + "\r\n1;" + strings.Repeat("e", 5000) + "\r\nx\r\n0\r\n\r\n", "too long"},
+		{"long chunk extensions", chunked + "\r\n" + strings.Repeat("1;"+strings.Repeat("e", 3000)+"\r\nx\r\n", 10) + "0\r\n\r\n", "too much non-data"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := raw(t, addr, tt.request); !strings.Contains(got, tt.want) {
+				t.Errorf("%.300q, want %q", got, tt.want)
+			}
+		})
 	}
 }
 
