@@ -69,7 +69,7 @@ func newAdminServer(h *Handle) *adminServer {
 		WriteTimeout:      adminTimeout,
 		IdleTimeout:       h.enforcer.limits.KeepAlive,
 		MaxHeaderBytes:    h.enforcer.limits.HeaderBytes,
-		ErrorLog:          slog.NewLogLogger(h.log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(h.enforcer.bounded.Handler(), slog.LevelWarn),
 		BaseContext:       func(net.Listener) context.Context { return h.drain },
 
 		DisableGeneralOptionsHandler: true, // or OPTIONS * goes past the guard
@@ -79,7 +79,7 @@ func newAdminServer(h *Handle) *adminServer {
 
 // serve serves the API on l until the server is shut down.
 func (a *adminServer) serve(l net.Listener) error {
-	tracked := &track.Listener{Inner: l, Group: a.conns, Logger: a.h.log}
+	tracked := &track.Listener{Inner: l, Group: a.conns, Logger: a.h.enforcer.bounded}
 	a.server.ConnState = tracked.ConnState
 	return a.server.Serve(tracked)
 }

@@ -9,14 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/share"
 )
 
 const (
@@ -56,16 +55,16 @@ var (
 type asking struct {
 	decider PolicyDecider // nil: nobody is asked
 	timeout time.Duration // of one question
-	limit   int           // calls of the decider at a time
+	limit   int           // calls of the decider at a time, of all sessions together
 	grants  *grants
 	lines   *lineBound // on those of the log that follow from requests
 	log     *slog.Logger
 
 	mu      sync.Mutex
 	open    map[inquiryKey]*inquiry
-	calls   int           // of the decider that have not returned
-	running int           // goroutines of calls
-	idle    chan struct{} // closed when running gets to 0; nil until somebody waits for that
+	calls   share.Counter[*entrance] // of the decider that have not returned
+	running int                      // goroutines of calls
+	idle    chan struct{}            // closed when running gets to 0; nil until somebody waits for that
 	denials denials
 }
 
@@ -142,7 +141,9 @@ func (a *asking) join(ctx context.Context, req *request, generation uint64) (*in
 			return nil, answer{err: canceledBy(ctx)}
 		case req.from.ends.Err() != nil:
 			return nil, answer{err: canceledBy(req.from.ends)}
-		case a.calls >= a.limit:
+		}
+		a.calls.Limit = a.limit
+		if !a.calls.Take(req.from) {
 			return nil, answer{err: errDeciderBusy}
 		}
 		q = a.begin(key, req, generation)
@@ -151,7 +152,8 @@ func (a *asking) join(ctx context.Context, req *request, generation uint64) (*in
 	return q, answer{}
 }
 
-// begin calls the decider, on a goroutine of its own. a.mu is held.
+// begin calls the decider, on a goroutine of its own. a.mu is held, and the
+// place among a.calls is taken.
 func (a *asking) begin(key inquiryKey, req *request, generation uint64) *inquiry {
 	q := &inquiry{key: key, generation: generation, done: make(chan struct{})}
 	q.ctx, q.cancel = context.WithTimeoutCause(req.from.ends, a.timeout, errDeciderTimeout)
@@ -159,7 +161,6 @@ func (a *asking) begin(key inquiryKey, req *request, generation uint64) *inquiry
 		a.open = make(map[inquiryKey]*inquiry)
 	}
 	a.open[key] = q
-	a.calls++
 	a.running++
 	go a.call(q, req.public())
 	return q
@@ -173,48 +174,48 @@ func (a *asking) call(q *inquiry, req PolicyRequest) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the decider panicked: %v", p)
-			if a.lines.admits() {
+			if a.lines.admits(q.key.from) {
 				a.log.Error("decider panicked", "panic", p, "host", req.Host, "stack", string(debug.Stack()))
 			}
 		}
 		if err != nil && q.ctx.Err() == nil {
 			a.unanswered(q, err)
 		}
-		if g := a.returned(q, decision, err); g != nil {
-			a.granted(g, decision)
+		if g, displaced := a.returned(q, decision, err); g != nil {
+			a.granted(g, decision, displaced)
 		}
 	}()
 	decision, err = a.decider(q.ctx, req)
 }
 
 // returned takes the decider's answer, unless it comes too late, and returns
-// what it grants.
-func (a *asking) returned(q *inquiry, decision Decision, err error) *grant {
+// what it grants, and the grant that had to make room for that, if any.
+func (a *asking) returned(q *inquiry, decision Decision, err error) (g, displaced *grant) {
 	defer q.cancel()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.calls--
+	a.calls.Give(q.key.from)
 	if q.ctx.Err() != nil {
-		return nil
+		return nil, nil
 	}
 	delete(a.open, q.key)
 	q.answer = &answer{decision: decision, err: err}
 	switch {
 	case err != nil:
 	case decision.allow:
-		q.answer.grant, q.passes = a.grants.issue(q.key.from, q.key.target, decision, q.waiting)
+		q.answer.grant, q.passes, displaced = a.grants.issue(q.key.from, q.key.target, decision, q.waiting)
 	case !decision.ask:
 		a.denials.add(q.key, denial{decision, q.generation, time.Now().Add(denialMemory)})
 	}
 	close(q.done)
-	return q.answer.grant
+	return q.answer.grant, displaced
 }
 
 // len is how many questions the decider has before it.
 func (a *asking) len() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.calls
+	return a.calls.Len()
 }
 
 // ended takes note of the end of a call's goroutine.
@@ -263,19 +264,20 @@ func (a *asking) leave(ctx context.Context, q *inquiry) (result answer, again bo
 
 // unanswered tells the log of a question that remains without an answer.
 func (a *asking) unanswered(q *inquiry, err error) {
-	if !a.lines.admits() {
+	if !a.lines.admits(q.key.from) {
 		return
 	}
 	a.log.Warn("decider gave no answer", "host", q.key.target.Host.String(), "port", q.key.target.Port,
 		"command", q.key.from.attribution.Command, "error", err)
 }
 
-// granted tells the log of a new grant.
-func (a *asking) granted(g *grant, decision Decision) {
-	if g.dropped {
-		a.log.Warn("too many grants; this one lets only the waiting requests through", "grant", g.id, "limit", maxGrants)
+// granted logs a new grant, and the one that it displaced, if any.
+func (a *asking) granted(g *grant, decision Decision, displaced *grant) {
+	if old := displaced; old != nil && a.lines.admits(g.from) {
+		a.log.Warn("too many grants; the one unused for longest is over", "grant", old.id, "host", old.target.Host.String(),
+			"command", old.from.attribution.Command, "limit", maxGrants)
 	}
-	if !a.lines.admits() {
+	if !a.lines.admits(g.from) {
 		return
 	}
 	a.log.Info("granted", "grant", g.id, "host", g.target.Host.String(), "port", g.target.Port,
@@ -327,37 +329,61 @@ type denial struct {
 	until      time.Time
 }
 
-// denials are the newest denials. All stand equally long, so the oldest is
-// the first to be forgotten. The zero value is empty.
+// denials are the newest denials, at most maxDenials, shared fairly among the
+// sessions. The zero value is empty.
 type denials struct {
-	by    map[inquiryKey]denial
-	order []inquiryKey
+	by   map[inquiryKey]*remembered
+	list share.List[*entrance, inquiryKey]
+}
+
+// remembered is a denial with its place in the list.
+type remembered struct {
+	denial
+	place share.Item[*entrance, inquiryKey]
 }
 
 func (d *denials) get(key inquiryKey, generation uint64) (Decision, bool) {
-	n, ok := d.by[key]
-	if !ok || n.generation != generation || !time.Now().Before(n.until) {
+	n := d.by[key]
+	if n == nil || n.generation != generation || !time.Now().Before(n.until) {
 		return Decision{}, false
 	}
 	return n.decision, true
 }
 
-// add remembers a denial and forgets what is over or too much.
+// add remembers a denial. It forgets those of the same entrance that are over,
+// and another one where there are too many.
 func (d *denials) add(key inquiryKey, n denial) {
 	if d.by == nil {
-		d.by = make(map[inquiryKey]denial)
+		d.by = make(map[inquiryKey]*remembered)
+		d.list.Limit = maxDenials
 	}
 	now := time.Now()
-	for len(d.order) > 0 && (len(d.order) >= maxDenials || !now.Before(d.by[d.order[0]].until)) {
-		delete(d.by, d.order[0])
-		d.order = d.order[1:]
+	for item := range d.list.Of(key.from) { // all stand equally long: the oldest is the first to be over
+		if now.Before(d.by[item.Value].until) {
+			break
+		}
+		d.drop(item)
 	}
-	d.by[key] = n
-	d.order = append(d.order, key)
+	if old := d.by[key]; old != nil {
+		d.drop(&old.place)
+	}
+	if old := d.list.Victim(key.from); old != nil {
+		d.drop(old)
+	}
+	r := &remembered{denial: n}
+	r.place.Value = key
+	d.by[key] = r
+	d.list.Push(key.from, &r.place)
+}
+
+func (d *denials) drop(item *share.Item[*entrance, inquiryKey]) {
+	delete(d.by, item.Value)
+	d.list.Remove(item)
 }
 
 // forget forgets the denials of an entrance.
 func (d *denials) forget(from *entrance) {
-	maps.DeleteFunc(d.by, func(key inquiryKey, _ denial) bool { return key.from == from })
-	d.order = slices.DeleteFunc(d.order, func(key inquiryKey) bool { return key.from == from })
+	for item := range d.list.Of(from) {
+		d.drop(item)
+	}
 }

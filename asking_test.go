@@ -91,7 +91,7 @@ func (a *asked) decideGet(hostport string) Verdict {
 func (a *asked) left() (open, calls, running int) {
 	a.asking.mu.Lock()
 	defer a.asking.mu.Unlock()
-	return len(a.asking.open), a.asking.calls, a.asking.running
+	return len(a.asking.open), a.asking.calls.Len(), a.asking.running
 }
 
 func (a *asked) nothingLeft() {
@@ -467,12 +467,12 @@ func TestDenialsAreBounded(t *testing.T) {
 		a.decideGet(fmt.Sprintf("h%d.example:80", i))
 	}
 	d := &a.asking.denials
-	if len(d.by) > maxDenials || len(d.order) > maxDenials {
-		t.Errorf("%d denials, %d in order; the bound is %d", len(d.by), len(d.order), maxDenials)
+	if len(d.by) > maxDenials || len(d.by) != d.list.Len() {
+		t.Errorf("%d denials, %d in the list; the bound is %d", len(d.by), d.list.Len(), maxDenials)
 	}
 	a.forget(a.from)
-	if len(d.by) != 0 || len(d.order) != 0 {
-		t.Errorf("%d denials, %d in order after they were forgotten", len(d.by), len(d.order))
+	if len(d.by) != 0 || d.list.Len() != 0 {
+		t.Errorf("%d denials, %d in the list after they were forgotten", len(d.by), d.list.Len())
 	}
 }
 

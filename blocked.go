@@ -4,9 +4,13 @@
 package networkproxy
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
+
+	"example.com/networkproxy/internal/share"
 )
 
 // BlockedRequest is one refusal, as recorded.
@@ -29,32 +33,47 @@ type BlockedRequest struct {
 }
 
 // blockedRecord keeps the newest refusals, up to its limit, and counts them
-// all. Safe for concurrent use.
+// all. The limit is shared fairly: a session with many refusals does not
+// displace the few of another. Safe for concurrent use.
 type blockedRecord struct {
 	limit int // Limits.Record; does not change
 
 	mu    sync.Mutex
-	ring  []BlockedRequest
-	next  int // where the next one goes, once the ring is full
+	kept  share.List[*entrance, blocked]
 	total uint64
 }
 
-func (b *blockedRecord) add(r *BlockedRequest) {
+// blocked is a refusal and the number that it was recorded as.
+type blocked struct {
+	BlockedRequest
+	n uint64
+}
+
+func (b *blockedRecord) add(from *entrance, r *BlockedRequest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.total++
-	if len(b.ring) < b.limit {
-		b.ring = append(b.ring, *r)
-		return
+	b.kept.Limit = b.limit
+	item := b.kept.Victim(from)
+	if item == nil {
+		item = new(share.Item[*entrance, blocked])
+	} else {
+		b.kept.Remove(item)
 	}
-	b.ring[b.next] = *r
-	b.next = (b.next + 1) % b.limit
+	item.Value.BlockedRequest, item.Value.n = *r, b.total
+	b.kept.Push(from, item)
 }
 
 // list returns what is kept, oldest first, and the count of all refusals.
 func (b *blockedRecord) list() ([]BlockedRequest, uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	list := make([]BlockedRequest, 0, len(b.ring)) // never nil: it is [] in JSON
-	return append(append(list, b.ring[b.next:]...), b.ring[:b.next]...), b.total
+	items := slices.SortedFunc(b.kept.All(), func(x, y *share.Item[*entrance, blocked]) int {
+		return cmp.Compare(x.Value.n, y.Value.n)
+	})
+	list := make([]BlockedRequest, 0, len(items)) // never nil: it is [] in JSON
+	for _, item := range items {
+		list = append(list, item.Value.BlockedRequest)
+	}
+	return list, b.total
 }

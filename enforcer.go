@@ -30,7 +30,9 @@ type enforcer struct {
 	blocked   blockedRecord
 	onBlocked func(BlockedRequest)
 	log       *slog.Logger
-	lines     lineBound // on those of log that are about single requests
+	lines     lineBound    // on those of log that are about single requests
+	debug     lineBound    // the same for the level debug
+	bounded   *slog.Logger // log for lines that clients cause, within lines and debug
 	count     counters
 	observed  *observations // nil: allowlist misses are not let pass
 	limits    Limits        // without zeros
@@ -55,11 +57,13 @@ func newEnforcer(s *settings) *enforcer {
 		onBlocked: s.onBlocked,
 		log:       s.log,
 		lines:     lineBound{limit: s.limits.LogLines, log: s.log},
+		debug:     lineBound{limit: s.limits.LogLines, log: s.log},
 		observed:  s.observed(),
 	}
 	e.sockets.own = &e.own
 	e.own.upstreams = s.upstreams
 	e.asking.lines = &e.lines
+	e.bounded = slog.New(boundHandler{s.log.Handler(), &e.lines, &e.debug})
 	return e
 }
 
@@ -97,7 +101,7 @@ func (e *enforcer) granted(req *request, g *grant) Verdict {
 	v, _ := e.current.Load().judge(&req.query, SourceDecider, nil)
 	if v.Source == SourceDecider {
 		v.grant = g
-		e.log.Debug("let through by a grant", "grant", g.id, "host", req.target.Host.String(), "port", req.target.Port,
+		e.bounded.Debug("let through by a grant", "grant", g.id, "host", req.target.Host.String(), "port", req.target.Port,
 			"protocol", string(req.protocol), "client", req.client)
 	}
 	return v
@@ -291,9 +295,9 @@ func (e *enforcer) refused(req *request, v Verdict) {
 		Command:    req.from.attribution.Command,
 		Generation: v.Generation,
 	}
-	e.blocked.add(&b)
+	e.blocked.add(req.from, &b)
 	if req.from.blocked != nil {
-		req.from.blocked.add(&b)
+		req.from.blocked.add(req.from, &b)
 	}
 	e.logRefusal(req, &b)
 	if e.onBlocked != nil {
@@ -305,7 +309,7 @@ func (e *enforcer) refused(req *request, v Verdict) {
 // the line of the source that logs costs as much as the rest.
 func (e *enforcer) logRefusal(req *request, b *BlockedRequest) {
 	handler := req.logger(e.log).Handler()
-	if !handler.Enabled(context.Background(), slog.LevelInfo) || !e.lines.admits() {
+	if !handler.Enabled(context.Background(), slog.LevelInfo) || !e.lines.admits(req.from) {
 		return
 	}
 	r := slog.NewRecord(b.Time, slog.LevelInfo, "refused", 0)
@@ -328,7 +332,7 @@ func (e *enforcer) logRefusal(req *request, b *BlockedRequest) {
 // notify calls the host's observer; what goes wrong in there stays there.
 func (e *enforcer) notify(b BlockedRequest) {
 	defer func() {
-		if p := recover(); p != nil && e.lines.admits() {
+		if p := recover(); p != nil && e.lines.admits(nil) {
 			e.log.Error("OnBlocked panicked", "panic", p)
 		}
 	}()
@@ -338,7 +342,7 @@ func (e *enforcer) notify(b BlockedRequest) {
 // malformed keeps account of a request that names no target at all.
 func (e *enforcer) malformed(client netip.AddrPort, protocol Protocol, err error) {
 	e.count.add(outcomeRefused, protocol, ReasonInvalidTarget)
-	if e.lines.admits() {
+	if e.lines.admits(nil) {
 		e.log.Warn("malformed request", "protocol", string(protocol), "client", client, "error", e.logText(err))
 	}
 }
@@ -346,7 +350,7 @@ func (e *enforcer) malformed(client netip.AddrPort, protocol Protocol, err error
 // failure keeps account of an allowed request whose target was out of reach.
 func (e *enforcer) failure(req *request, err error) {
 	e.count.fail(req.protocol, err)
-	if e.lines.admits() {
+	if e.lines.admits(req.from) {
 		req.logger(e.log).Info("failed", "host", req.target.Host.String(), "port", req.target.Port,
 			"protocol", string(req.protocol), "method", req.method, "client", req.client, "error", e.logText(err))
 	}

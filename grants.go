@@ -15,11 +15,13 @@ import (
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/share"
 )
 
-// maxGrants bounds the grants that can let more requests through. A decider
-// that allows every host for a session is asked anew, not refused, once a
-// client has gone through this many.
+// maxGrants bounds the grants that can let more requests through, of all
+// sessions together. One more ends the grant that was unused for longest, of
+// the session that has the most: what that would have covered is asked about
+// anew, not refused.
 const maxGrants = 4096
 
 // errRevoked ends the context of what a grant let in.
@@ -93,7 +95,6 @@ type grant struct {
 	subdomains bool
 	created    time.Time
 	expires    time.Time // zero: with the entrance
-	dropped    bool      // it lets only those through that waited for it: there are too many
 	revoked    context.Context
 	revoke     context.CancelCauseFunc
 
@@ -101,6 +102,7 @@ type grant struct {
 	left   int // uses, or unlimited; while it is not 0 the grant is among of.usable
 	active int // what is under way; while either is not 0, among of.all
 	ended  bool
+	place  share.Item[*entrance, *grant] // in of.recent, while left is not 0
 }
 
 // grants are those of one proxy. Looking for one costs a single atomic load
@@ -114,10 +116,14 @@ type grants struct {
 	last   uint64
 	all    map[uint64]*grant
 	usable map[grantKey][]*grant
+	recent share.List[*entrance, *grant] // the usable ones
 }
 
 func newGrants() *grants {
-	return &grants{all: make(map[uint64]*grant), usable: make(map[grantKey][]*grant)}
+	return &grants{
+		all: make(map[uint64]*grant), usable: make(map[grantKey][]*grant),
+		recent: share.List[*entrance, *grant]{Limit: maxGrants},
+	}
 }
 
 // grantKey is where a grant is looked for.
@@ -130,8 +136,8 @@ func (g *grant) key() grantKey { return grantKey{g.from, g.target.Host.String()}
 
 // issue makes a grant of a decider's allow. passes is how many of the waiting
 // requests it lets through at once; the uses that are left after those are
-// for requests to come.
-func (t *grants) issue(from *entrance, target hostname.Target, d Decision, waiting int) (g *grant, passes int) {
+// for requests to come. displaced is the grant that had to make room, if any.
+func (t *grants) issue(from *entrance, target hostname.Target, d Decision, waiting int) (g *grant, passes int, displaced *grant) {
 	g = &grant{
 		of: t, from: from, target: target, created: time.Now(),
 		anyPort: d.anyPort, subdomains: d.subdomains && !target.Host.IsIP(),
@@ -154,22 +160,26 @@ func (t *grants) issue(from *entrance, target hostname.Target, d Decision, waiti
 	defer t.mu.Unlock()
 	t.last++
 	g.id = t.last
-	switch {
-	case left == 0, from.ends.Err() != nil:
-	case t.room(g.created):
+	if left != 0 && from.ends.Err() == nil {
+		displaced = t.makeRoom(from, g.created)
 		t.add(g, left)
-	default:
-		g.dropped = true
 	}
-	return g, passes
+	return g, passes, displaced
 }
 
-// room reports whether one more usable grant fits in. t.mu is held.
-func (t *grants) room(now time.Time) bool {
-	if t.n.Load() >= maxGrants {
-		t.sweep(now)
+// makeRoom makes sure that one more usable grant fits in, and returns the one
+// that had to go, if any. What it let in stays open. t.mu is held.
+func (t *grants) makeRoom(from *entrance, now time.Time) (gone *grant) {
+	if t.recent.Victim(from) == nil {
+		return nil
 	}
-	return t.n.Load() < maxGrants
+	t.sweep(now)
+	old := t.recent.Victim(from)
+	if old == nil {
+		return nil
+	}
+	t.retire(old.Value)
+	return old.Value
 }
 
 // add lists a grant as usable. t.mu is held.
@@ -177,6 +187,8 @@ func (t *grants) add(g *grant, left int) {
 	g.left = left
 	t.all[g.id] = g
 	t.usable[g.key()] = append(t.usable[g.key()], g)
+	g.place.Value = g
+	t.recent.Push(g.from, &g.place)
 	t.n.Add(1)
 }
 
@@ -198,6 +210,7 @@ func (t *grants) use(from *entrance, target hostname.Target) *grant {
 			case g.left > 1:
 				g.left--
 			}
+			t.recent.Touch(&g.place)
 			return g
 		}
 		var below bool
@@ -237,6 +250,7 @@ func (t *grants) retire(g *grant) {
 	}
 	g.left = 0
 	t.n.Add(-1)
+	t.recent.Remove(&g.place)
 	key := g.key()
 	t.usable[key] = slices.DeleteFunc(t.usable[key], func(other *grant) bool { return other == g })
 	if len(t.usable[key]) == 0 {

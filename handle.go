@@ -142,7 +142,7 @@ func (h *Handle) serve() {
 // track makes a listener one of an entrance.
 func (h *Handle) track(l net.Listener, from *entrance) *entranceListener {
 	return &entranceListener{
-		Listener: &track.Listener{Inner: l, Group: h.live, Logger: h.log},
+		Listener: &track.Listener{Inner: l, Group: h.live, Logger: h.enforcer.bounded},
 		from:     from,
 	}
 }
@@ -281,5 +281,6 @@ func (h *Handle) stop() {
 		h.log.Warn("the resolver has not returned although its context ended; its goroutines are left behind", "calls", n)
 	}
 	h.enforcer.lines.end()
+	h.enforcer.debug.end()
 	h.log.Info("networkproxy has ended")
 }

@@ -43,7 +43,7 @@ func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {
 			h.malformed(addrPortOf(c.RemoteAddr()), ProtocolHTTP, err)
 		},
 		Panicked: func(c net.Conn, v any, stack []byte) {
-			h.log.Error("panic while serving a request", "client", c.RemoteAddr().String(), "panic", v, "stack", string(stack))
+			h.bounded.Error("panic while serving a request", "client", c.RemoteAddr().String(), "panic", v, "stack", string(stack))
 		},
 	}
 	h.over = h.newOverServer(&e.limits)
@@ -293,12 +293,12 @@ func (e *enforcer) logsTunnels() bool { return e.log.Enabled(context.Background(
 // what they need there is more than all the rest.
 
 func (e *enforcer) logOpened(req *request) {
-	e.log.Debug("tunnel open", "host", req.target.Host.String(), "port", req.target.Port,
+	e.bounded.Debug("tunnel open", "host", req.target.Host.String(), "port", req.target.Port,
 		"protocol", string(req.protocol), "client", req.client)
 }
 
 func (e *enforcer) logClosed(req *request, result *tunnel.Result) {
-	e.log.Debug("tunnel closed", "host", req.target.Host.String(), "port", req.target.Port,
+	e.bounded.Debug("tunnel closed", "host", req.target.Host.String(), "port", req.target.Port,
 		"protocol", string(req.protocol), "client", req.client,
 		"sent", result.Sent, "received", result.Received, "cause", result.Cause.String())
 }

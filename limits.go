@@ -82,7 +82,9 @@ type Limits struct {
 
 	// Questions is how many questions the decider has before it at a time.
 	// Identical requests that wait together are one question. What goes
-	// beyond is refused with "decider_busy", 503 and Retry-After. Default 256.
+	// beyond is refused with "decider_busy", 503 and Retry-After. One session
+	// has at most three times as many as are free, so three quarters of them
+	// while it is alone. Default 256.
 	Questions int
 
 	// UDPFlows is how many targets one SOCKS5 client may exchange datagrams
@@ -90,8 +92,8 @@ type Limits struct {
 	UDPFlows int
 
 	// UDPTotalFlows is the same for all clients together: each flow holds a
-	// socket. Datagrams that would need another are dropped and counted.
-	// Default 1024.
+	// socket. Another one ends the flow idle for longest of the session that
+	// has the most. Default 1024.
 	UDPTotalFlows int
 
 	// UDPIdle ends a flow in which no datagram has moved for so long. Default
@@ -99,16 +101,19 @@ type Limits struct {
 	UDPIdle time.Duration
 
 	// Record is how many refusals are kept, the newest: by the proxy, and by
-	// each session. Default 200.
+	// each session. The proxy forgets the oldest of the session that has the
+	// most. Default 200.
 	Record int
 
 	// LogText bounds, in bytes, one text from outside in a log line: the
 	// error of a malformed or failed request. Default 300.
 	LogText int
 
-	// LogLines is how many lines about single requests (refused, failed,
-	// malformed, cut, not decided) the log gets in a second. What goes beyond
-	// is left out, and a line behind that second tells how many they were.
+	// LogLines is how many lines that clients cause (refused, failed,
+	// malformed, cut, not decided, granted, panics) the log gets in a second,
+	// and as many more at the level debug. What goes beyond is left out, and a
+	// line behind that second tells how many they were. One session has at most
+	// three times as many as are free, as with Questions.
 	// Records, counters and [Builder.OnBlocked] have all of them. Default 500.
 	LogLines int
 }

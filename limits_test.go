@@ -4,6 +4,7 @@ package networkproxy_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -522,6 +524,78 @@ func TestLimitLogLines(t *testing.T) {
 	}
 	if sum != 5*each {
 		t.Errorf("the log tells of %d requests, of %d", sum, 5*each)
+	}
+}
+
+// The bound holds for every line that a client can cause, whatever logs it.
+func TestLimitLogLinesOfEveryKind(t *testing.T) {
+	t.Parallel()
+	const limit, each = 4, 30
+	for name, test := range map[string]struct {
+		lines string
+		cause func(l *lab, i int)
+	}{
+		"panic in HTTP": {"panic while serving a request", func(l *lab, _ int) {
+			w := l.wire(l.t)
+			w.request("CONNECT", "panic.example:54")
+			w.rest()
+		}},
+		"panic in SOCKS5": {"panic while serving a connection", func(l *lab, _ int) {
+			c := l.socks()
+			c.Write(slices.Concat([]byte{5, 1, 0, 5, socksConnect, 0}, wireName("panic.example", 54)))
+			io.Copy(io.Discard, c)
+		}},
+		"panic in a UDP association": {"panic in a UDP association", func(l *lab, _ int) {
+			u := l.associate()
+			u.send(wireName("panic.example", 54), "ping")
+			if err := ended(u.control); err != nil {
+				l.t.Error(err)
+			}
+		}},
+		"decider panic": {"decider panicked", func(l *lab, i int) {
+			w := l.wire(l.t)
+			w.get(fmt.Sprintf("http://miss%d.test/", i))
+			w.answer("GET")
+		}},
+		"tunnels at the level debug": {"tunnel (open|closed)", func(l *lab, _ int) {
+			conn := l.connectTo(l.t, "echo.example:80")
+			if err := echoes(conn); err != nil {
+				l.t.Error(err)
+			}
+			conn.Close()
+		}},
+		"client hellos at the level debug": {"client hello", func(l *lab, _ int) {
+			conn := l.connectTo(l.t, "echo.example:80")
+			tls.Client(conn, &tls.Config{ServerName: "echo.example"}).Handshake()
+			conn.Close()
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var l *lab
+			l = start(t, withSOCKS(allow("*.example")), func(b *networkproxy.Builder) {
+				b.Limits(networkproxy.Limits{LogLines: limit})
+				b.PolicyDecider(func(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) { panic("decider") })
+				networkproxy.SetConnect(b, func(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
+					if addr.Port() == 54 {
+						panic("out of order")
+					}
+					return l.net.Connect(ctx, addr)
+				})
+				networkproxy.SetConnectUDP(b, func(context.Context, netip.AddrPort) (*net.UDPConn, error) { panic("out of order") })
+			})
+			l.dns.Set("panic.example", addrs(publicAddr))
+			l.host("echo.example", 80, testnet.Echo(t).Addr())
+			for i := range each {
+				test.cause(l, i)
+			}
+			l.Close()
+			lines := len(regexp.MustCompile(`msg="`+test.lines+`"`).FindAllString(l.log.String(), -1))
+			seconds := strings.Count(l.log.String(), "lines about requests were left out") + 1
+			if lines == 0 || lines > limit*seconds {
+				t.Errorf("%d lines in %d seconds, the limit is %d", lines, seconds, limit)
+			}
+		})
 	}
 }
 

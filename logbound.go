@@ -4,36 +4,40 @@
 package networkproxy
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
+
+	"example.com/networkproxy/internal/share"
 )
 
-// lineBound lets so many lines a second pass, and tells how many it did not. Safe
-// for concurrent use.
+// lineBound admits a number of lines a second, shared fairly among the
+// sessions, and reports how many it dropped. Safe for concurrent use.
 type lineBound struct {
 	limit int // a second; does not change
 	log   *slog.Logger
 
 	mu      sync.Mutex
-	since   time.Time // when the present second began
-	lines   int       // that passed in it
-	left    int       // that did not, and are not told of yet
-	ended   bool      // there is no timer any more
+	since   time.Time                // when the present second began
+	lines   share.Counter[*entrance] // that passed in it
+	left    int                      // that did not, and are not told of yet
+	ended   bool                     // there is no timer any more
 	timer   *time.Timer
 	telling sync.WaitGroup // of the timer, while it runs
 }
 
-// admits reports whether a line may be written now.
-func (b *lineBound) admits() bool {
+// admits reports whether a line about a request of from may be written now.
+// from is nil where it is not known.
+func (b *lineBound) admits(from *entrance) bool {
 	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if now.Sub(b.since) >= time.Second {
-		b.since, b.lines = now, 0
+		b.since, b.lines.Limit = now, b.limit
+		b.lines.Reset()
 	}
-	if b.lines < b.limit {
-		b.lines++
+	if b.lines.Take(from) {
 		return true
 	}
 	if b.left == 0 && !b.ended {
@@ -71,4 +75,32 @@ func (b *lineBound) end() {
 		b.tell()
 	}
 	b.telling.Wait()
+}
+
+// boundHandler is a log handler for lines that clients can cause and that
+// belong to no session: panics, failed accepts, and all that is logged at the
+// level debug. It passes those that its bounds admit. Debug lines have a bound
+// of their own, so that they do not displace what is logged anyway.
+type boundHandler struct {
+	slog.Handler
+	lines, debug *lineBound
+}
+
+func (h boundHandler) Handle(ctx context.Context, r slog.Record) error {
+	bound := h.lines
+	if r.Level < slog.LevelInfo {
+		bound = h.debug
+	}
+	if !bound.admits(nil) {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h boundHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return boundHandler{h.Handler.WithAttrs(attrs), h.lines, h.debug}
+}
+
+func (h boundHandler) WithGroup(name string) slog.Handler {
+	return boundHandler{h.Handler.WithGroup(name), h.lines, h.debug}
 }

@@ -18,7 +18,7 @@ func TestLineBound(t *testing.T) {
 		b := &lineBound{limit: 3, log: slog.New(slog.NewTextHandler(&log, nil))}
 		passed := func(n int) (passed int) {
 			for range n {
-				if b.admits() {
+				if b.admits(nil) {
 					passed++
 				}
 			}
@@ -73,8 +73,8 @@ func TestLineBoundEndsWhileItTells(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log slowLog
 		b := &lineBound{limit: 1, log: slog.New(slog.NewTextHandler(&log, nil))}
-		b.admits()
-		b.admits()
+		b.admits(nil)
+		b.admits(nil)
 		time.Sleep(time.Second + time.Millisecond)
 		b.end()
 		if log.lines != 1 {

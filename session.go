@@ -189,7 +189,7 @@ func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 func (s *Session) serve(l sessionListener) {
 	h := s.handle
 	err := l.serve(&entranceListener{
-		Listener: &track.Listener{Inner: l.Listener, Group: s.group, Logger: h.log},
+		Listener: &track.Listener{Inner: l.Listener, Group: s.group, Logger: h.enforcer.bounded},
 		from:     s.entrance,
 	})
 	if err == nil {

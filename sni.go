@@ -67,7 +67,7 @@ func (c *nameCheck) inspect(held []byte, end bool) tunnel.Inspection {
 		switch event {
 		case clienthello.Found:
 			hello := c.hellos.Hello()
-			c.log.Debug("client hello", "host", c.req.target.Host.String(), "port", c.req.target.Port,
+			c.bounded.Debug("client hello", "host", c.req.target.Host.String(), "port", c.req.target.Port,
 				"server_name", hello.ServerName, "ech", hello.ECH, "client", c.req.client)
 			if !names(hello.ServerName, c.req.target.Host) {
 				return c.refuse(Verdict{ServerName: hello.ServerName})
@@ -125,7 +125,7 @@ func (c *nameCheck) refuse(v Verdict) tunnel.Inspection {
 	v.Reason, v.Source, v.Generation, v.check = ReasonSNIMismatch, SourceBaselinePolicy, c.policy.generation, checkServerName
 	c.settled = true
 	c.refused(c.req, v)
-	if c.lines.admits() {
+	if c.lines.admits(c.req.from) {
 		message, hint := v.explain(c.req)
 		c.log.Warn("tunnel cut", "message", message, "hint", hint, "client", c.req.client)
 	}

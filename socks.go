@@ -47,7 +47,7 @@ type socksProxy struct {
 // authenticate is not nil, those that offer a user name and a password (RFC
 // 1929) are instead served as the entrance that it gives them, or turned away.
 func newSOCKSProxy(e *enforcer, refusalStands time.Duration, relays bool, authenticate func(user, password string) (*entrance, bool)) *socksProxy {
-	s := &socksProxy{enforcer: e, refusalStands: refusalStands, relays: relays, budget: flowBudget{limit: int64(e.limits.UDPTotalFlows)}}
+	s := &socksProxy{enforcer: e, refusalStands: refusalStands, relays: relays, budget: newFlowBudget(e.limits.UDPTotalFlows)}
 	var methods []socks5.Authenticator
 	if authenticate != nil {
 		methods = append(methods, passwordMethod(authenticate))

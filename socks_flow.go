@@ -10,9 +10,10 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"sync/atomic"
+	"sync"
 	"time"
 
+	"example.com/networkproxy/internal/share"
 	"example.com/networkproxy/internal/socksudp"
 	"example.com/networkproxy/internal/udpbatch"
 )
@@ -26,6 +27,7 @@ type flow struct {
 	ctx   context.Context
 	end   context.CancelFunc
 	moved lastMoved
+	place share.Item[*entrance, *flow] // the budget's
 
 	// Guarded by of.mu.
 	state   flowState
@@ -66,25 +68,64 @@ func (e *enforcer) dialUDP(ctx context.Context, req *request, v *Verdict) (datag
 	})
 }
 
-// flowBudget bounds the flows of all associations that have a task.
+// flowBudget bounds the flows of all associations that have a task, shared
+// fairly among the sessions. Safe for concurrent use.
 type flowBudget struct {
-	limit int64
-	used  atomic.Int64
+	mu    sync.Mutex
+	flows share.List[*entrance, *flow]
 }
 
-func (b *flowBudget) take() bool {
-	if b.used.Add(1) > b.limit {
-		b.used.Add(-1)
-		return false
+func newFlowBudget(limit int) flowBudget {
+	return flowBudget{flows: share.List[*entrance, *flow]{Limit: limit}}
+}
+
+// take gives f a place. It returns the flow that has to end for that, if any:
+// of the session that has the most, the one in which nothing has moved for
+// longest.
+func (b *flowBudget) take(f *flow) (displaced *flow) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if victim := b.flows.Victim(f.req.from); victim != nil {
+		for other := range b.flows.Of(b.flows.UserOf(victim)) {
+			if other.Value.moved.ago() > victim.Value.moved.ago() {
+				victim = other
+			}
+		}
+		b.flows.Remove(victim)
+		displaced = victim.Value
 	}
-	return true
+	f.place.Value = f
+	b.flows.Push(f.req.from, &f.place)
+	return displaced
 }
 
-func (b *flowBudget) give() { b.used.Add(-1) }
+// give takes back the place of f, which may be displaced already.
+func (b *flowBudget) give(f *flow) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.flows.Remove(&f.place)
+}
 
 // flowFor returns the flow that a datagram is to be sent by now. Without one,
 // the datagram waits for its flow to open, or was dropped.
 func (a *association) flowFor(d socksudp.Datagram) *flow {
+	f, displaced := a.flowOrWait(d)
+	if displaced != nil {
+		displaced.of.displace(displaced) // without a.mu: it may be another association's
+	}
+	return f
+}
+
+// displace ends a flow that has lost its place to another.
+func (a *association) displace(f *flow) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.remove(f)
+}
+
+// flowOrWait is flowFor. The flow that it displaces, if any, is the caller's to
+// end.
+func (a *association) flowOrWait(d socksudp.Datagram) (_, displaced *flow) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	f := a.flows[string(d.Address)]
@@ -93,14 +134,14 @@ func (a *association) flowFor(d socksudp.Datagram) *flow {
 		f = nil
 	}
 	if f == nil {
-		if f = a.begin(d); f == nil {
-			return nil
+		if f, displaced = a.begin(d); f == nil {
+			return nil, nil
 		}
 	}
 	f.moved.touch()
 	switch {
 	case f.state == flowOpen:
-		return f
+		return f, displaced
 	case f.state == flowShut:
 		a.count.drop(dropRefused, 1)
 	case len(f.waiting) == udpWaiting:
@@ -108,42 +149,36 @@ func (a *association) flowFor(d socksudp.Datagram) *flow {
 	default:
 		f.waiting = append(f.waiting, slices.Clone(d.Data))
 	}
-	return nil
+	return nil, displaced
 }
 
 // begin begins the flow of a datagram, or drops the datagram and returns nil.
-// a.mu is held.
-func (a *association) begin(d socksudp.Datagram) *flow {
+// displaced is the flow that had to make room. a.mu is held.
+func (a *association) begin(d socksudp.Datagram) (f, displaced *flow) {
 	target, err := socksTarget(d.Addr, string(d.Name), d.Port)
 	if err != nil {
 		a.drop(dropMalformed, "error", a.logText(err))
-		return nil
+		return nil, nil
 	}
 	req := a.conn.request(ProtocolSOCKS5UDP, target)
 	asks := a.asks(req)
 	if asks && a.asking == udpQuestions {
 		a.drop(dropOverflow, "questions", a.asking)
-		return nil
+		return nil, nil
 	}
 	if len(a.flows) == a.limits.UDPFlows {
 		a.remove(a.oldest())
 	}
-	if !a.budget.take() {
-		a.drop(dropOverflow, "flows", a.budget.limit)
-		if len(a.flows) > 0 {
-			a.remove(a.oldest()) // for the next one
-		}
-		return nil
-	}
-	f := &flow{of: a, key: string(d.Address), req: req, asks: asks}
+	f = &flow{of: a, key: string(d.Address), req: req, asks: asks}
 	f.ctx, f.end = context.WithCancel(a.ctx)
 	f.moved.start()
+	displaced = a.budget.take(f)
 	if asks {
 		a.asking++
 	}
 	a.flows[f.key] = f
 	a.tasks.Go(f.run)
-	return f
+	return f, displaced
 }
 
 // over reports whether the target may be tried again: a decider may think
@@ -182,7 +217,7 @@ func (a *association) remove(f *flow) {
 // run is the flow's task.
 func (f *flow) run() {
 	a := f.of
-	defer a.budget.give()
+	defer a.budget.give(f)
 	defer a.guard()
 	generation := a.current.Load().generation
 	conn, live, err := f.open()
@@ -197,7 +232,7 @@ func (f *flow) run() {
 	defer live.release()
 	defer conn.Close()
 	a.count.allow(f.req.protocol)
-	a.log.Debug("flow open", "host", f.req.target.Host.String(), "port", f.req.target.Port, "client", f.req.client)
+	a.bounded.Debug("flow open", "host", f.req.target.Host.String(), "port", f.req.target.Port, "client", f.req.client)
 	out, err := udpbatch.NewSender(conn.UDPConn, netip.AddrPort{}, nil)
 	if err == nil && f.sendWaiting(conn, live, out) {
 		f.receive()

@@ -125,7 +125,7 @@ func (a *association) run(rest io.Reader) {
 	if life := a.limits.TunnelLifetime; life > 0 {
 		defer time.AfterFunc(life, a.end).Stop()
 	}
-	a.log.Debug("association open", "client", a.conn.client, "relay", a.relay.LocalAddr().String())
+	a.bounded.Debug("association open", "client", a.conn.client, "relay", a.relay.LocalAddr().String())
 	a.moved.start()
 	a.tasks.Go(func() {
 		defer a.end()
@@ -155,7 +155,7 @@ func (a *association) close() {
 // others sent: a panic costs one association.
 func (a *association) guard() {
 	if p := recover(); p != nil {
-		a.log.Error("panic in a UDP association", "client", a.conn.client, "panic", p, "stack", string(debug.Stack()))
+		a.bounded.Error("panic in a UDP association", "client", a.conn.client, "panic", p, "stack", string(debug.Stack()))
 		a.end()
 	}
 }
@@ -251,7 +251,7 @@ func (a *association) drop(why dropCause, key string, value any) {
 		return
 	}
 	a.told[why] = true
-	if !a.lines.admits() {
+	if !a.lines.admits(a.conn.from) {
 		return
 	}
 	a.log.Warn("datagrams are dropped", "client", a.conn.client, "cause", why.String(), key, value)

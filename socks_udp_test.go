@@ -642,20 +642,58 @@ func TestUDPManyAssociations(t *testing.T) {
 		greedy.send(wireHost(publicAddr, port+1), "ping")
 		greedy.receive()
 	}
-	modest.send(wireHost(publicAddr, 1), "ping")
-	eventually(t, "the fourth flow is dropped", func() bool { return l.Dropped()["overflow"] == 1 })
-	if n := l.LiveTargets(); n != 3 {
-		t.Errorf("%d flows; the bound is 3", n)
-	}
-	// One that is over the bound makes room among its own.
-	greedy.send(wireHost(publicAddr, 9), "ping")
-	eventually(t, "there is room", func() bool { return l.LiveTargets() < 3 })
-	greedy.send(wireHost(publicAddr, 10), "pong")
-	greedy.expect("pong", publicAddr+":10")
-	greedy.control.Close()
-	eventually(t, "its flows are gone", func() bool { return l.LiveTargets() == 0 })
+	// One more makes room by ending the one in which nothing moved for longest.
 	modest.send(wireHost(publicAddr, 1), "ping")
 	modest.expect("ping", publicAddr+":1")
+	eventually(t, "the oldest flow is ended", func() bool { return l.LiveTargets() == 3 })
+	greedy.send(wireHost(publicAddr, 10), "pong")
+	greedy.expect("pong", publicAddr+":10")
+	eventually(t, "the next one is ended", func() bool { return l.LiveTargets() == 3 })
+	if n := l.Dropped()["overflow"]; n != 0 {
+		t.Errorf("%d datagrams were dropped", n)
+	}
+	greedy.control.Close()
+	modest.control.Close()
+	eventually(t, "its flows are gone", func() bool { return l.LiveTargets() == 0 })
+}
+
+// The flows of one session make room for those of another, and not the other
+// way round.
+func TestUDPFlowsAreShared(t *testing.T) {
+	t.Parallel()
+	l := start(t, withSOCKS(allow("*")), func(b *networkproxy.Builder) { b.Limits(networkproxy.Limits{UDPTotalFlows: 4}) })
+	echo := testnet.EchoUDP(t, "127.0.0.1")
+	for port := range uint16(20) {
+		l.net.MapUDP(netip.AddrPortFrom(netip.MustParseAddr(publicAddr), port+1), echo)
+	}
+	associate := func() *udpClient {
+		s := l.command("")
+		control := dialSOCKS(t, s.SOCKSAddr())
+		control.Write(slices.Concat([]byte{5, 1, 0, 5, socksAssociate, 0}, wireAddr(netip.MustParseAddrPort("0.0.0.0:0"))))
+		reply := make([]byte, 2+10)
+		if _, err := io.ReadFull(control, reply); err != nil || reply[3] != 0 {
+			t.Fatalf("UDP ASSOCIATE: %x, %v", reply, err)
+		}
+		relay := netip.AddrPortFrom(netip.AddrFrom4([4]byte(reply[6:10])), uint16(reply[10])<<8|uint16(reply[11]))
+		return &udpClient{t, control, listenUDP(t, "127.0.0.1"), relay}
+	}
+	greedy, modest := associate(), associate()
+	for port := range uint16(4) {
+		greedy.send(wireHost(publicAddr, port+1), "ping")
+		greedy.expect("ping", fmt.Sprintf("%s:%d", publicAddr, port+1))
+	}
+	modest.send(wireHost(publicAddr, 1), "ping") // the greedy session has to make room
+	modest.expect("ping", publicAddr+":1")
+	for port := range uint16(10) { // and makes room among its own
+		greedy.send(wireHost(publicAddr, port+10), "ping")
+		greedy.expect("ping", fmt.Sprintf("%s:%d", publicAddr, port+10))
+	}
+	allowed := l.tally().Allowed
+	modest.send(wireHost(publicAddr, 1), "pong")
+	modest.expect("pong", publicAddr+":1")
+	if got := l.tally().Allowed; got != allowed {
+		t.Error("the modest session's flow was ended and opened again")
+	}
 }
 
 // What panics takes its association along and nothing else.

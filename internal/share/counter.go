@@ -1,0 +1,47 @@
+// Places that cannot be taken back.
+
+package share
+
+// Allows reports whether a user that has used places may have one more while
+// free of them are left. It is the dynamic threshold of shared-memory switches
+// (Choudhury and Hahne, 1998) with the factor 3.
+func Allows(used, free int) bool { return free > 0 && used < 3*free }
+
+// Counter counts the places that users have. The zero value has no places. It
+// is not safe for concurrent use.
+type Counter[U comparable] struct {
+	Limit int // places in all
+
+	used  int
+	users map[U]int // without zeros
+}
+
+// Take gives u a place and reports whether it could.
+func (c *Counter[U]) Take(u U) bool {
+	if !Allows(c.users[u], c.Limit-c.used) {
+		return false
+	}
+	if c.users == nil {
+		c.users = make(map[U]int)
+	}
+	c.users[u]++
+	c.used++
+	return true
+}
+
+// Give takes back a place that [Counter.Take] gave to u.
+func (c *Counter[U]) Give(u U) {
+	c.used--
+	if c.users[u]--; c.users[u] == 0 {
+		delete(c.users, u)
+	}
+}
+
+// Reset takes back all places.
+func (c *Counter[U]) Reset() {
+	c.used = 0
+	clear(c.users)
+}
+
+// Len returns the number of places that are taken.
+func (c *Counter[U]) Len() int { return c.used }

@@ -1,0 +1,152 @@
+// Fair shares: what one session has much of is not taken from the others.
+
+package networkproxy
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/networkproxy/internal/testnet"
+)
+
+// by is a GET of an entrance's.
+func (a *asked) by(from *entrance, hostport string) *request {
+	r := a.get(hostport)
+	r.from = from
+	return r
+}
+
+// One session that uses as much of a budget as it can leaves another its part.
+func TestFairShares(t *testing.T) {
+	t.Parallel()
+	answer := func(d Decision) PolicyDecider {
+		return func(context.Context, PolicyRequest) (Decision, error) { return d, nil }
+	}
+	for _, test := range []struct {
+		name    string
+		decider PolicyDecider
+		limits  Limits
+		run     func(t *testing.T, a *asked, greedy, modest *entrance, log *testnet.Buffer)
+	}{
+		{
+			name: "questions", limits: Limits{Questions: 8},
+			decider: func(ctx context.Context, r PolicyRequest) (Decision, error) {
+				if r.Command == "modest" {
+					return Allow(), nil
+				}
+				<-ctx.Done()
+				return Decision{}, ctx.Err()
+			},
+			run: func(t *testing.T, a *asked, greedy, modest *entrance, _ *testnet.Buffer) {
+				each := func(i int) *request { return a.by(greedy, fmt.Sprintf("h%d.example:80", i)) }
+				_, refused := a.decideAll(20, each, func() {
+					if v := a.decide(t.Context(), a.by(modest, "m.example:80")); !v.Allowed {
+						t.Errorf("a modest session's question: %+v", v)
+					}
+				})
+				if refused[ReasonDeciderBusy] == 0 {
+					t.Errorf("the greedy session was not held back: %v", refused)
+				}
+			},
+		},
+		{
+			name: "denials that are remembered", decider: answer(Deny("no")),
+			run: func(t *testing.T, a *asked, greedy, modest *entrance, _ *testnet.Buffer) {
+				asked := 0
+				deny := a.asking.decider
+				a.asking.decider = func(ctx context.Context, r PolicyRequest) (Decision, error) {
+					if r.Command == "modest" {
+						asked++
+					}
+					return deny(ctx, r)
+				}
+				for i := range 2 * maxDenials {
+					if i%maxDenials == 0 {
+						a.decide(t.Context(), a.by(modest, "m.example:80"))
+					}
+					a.decide(t.Context(), a.by(greedy, fmt.Sprintf("h%d.example:80", i)))
+				}
+				a.decide(t.Context(), a.by(modest, "m.example:80"))
+				if asked != 1 {
+					t.Errorf("the modest session's denial was forgotten: asked %d times", asked)
+				}
+			},
+		},
+		{
+			name: "grants", decider: answer(Allow().ForSession()),
+			run: func(t *testing.T, a *asked, greedy, modest *entrance, _ *testnet.Buffer) {
+				for i := range maxGrants + 10 {
+					a.decide(t.Context(), a.by(greedy, fmt.Sprintf("h%d.example:80", i)))
+				}
+				a.decide(t.Context(), a.by(modest, "m.example:80"))
+				for i := range 10 {
+					a.decide(t.Context(), a.by(greedy, fmt.Sprintf("i%d.example:80", i)))
+				}
+				if a.grants.use(modest, testTarget(t, "m.example:80")) == nil {
+					t.Error("the modest session has no grant that lasts")
+				}
+				if n := len(a.grants.list()); n != maxGrants {
+					t.Errorf("%d grants, want %d", n, maxGrants)
+				}
+			},
+		},
+		{
+			name: "the record", decider: answer(Deny("no")), limits: Limits{Record: 10},
+			run: func(t *testing.T, a *asked, greedy, modest *entrance, _ *testnet.Buffer) {
+				a.refused(a.by(modest, "m.example:80"), Verdict{Reason: ReasonDenied})
+				for i := range 100 {
+					a.refused(a.by(greedy, fmt.Sprintf("h%d.example:80", i)), Verdict{Reason: ReasonDenied})
+				}
+				list, total := a.blocked.list()
+				if len(list) != 10 || total != 101 || list[0].Host != "m.example" || list[9].Host != "h99.example" || list[1].Host != "h91.example" {
+					t.Errorf("%d kept of %d: %+v", len(list), total, list)
+				}
+			},
+		},
+		{
+			name: "log lines", decider: answer(Deny("no")), limits: Limits{LogLines: 8},
+			run: func(t *testing.T, a *asked, greedy, modest *entrance, log *testnet.Buffer) {
+				for i := range 100 {
+					a.refused(a.by(greedy, fmt.Sprintf("h%d.example:80", i)), Verdict{Reason: ReasonDenied})
+				}
+				a.refused(a.by(modest, "m.example:80"), Verdict{Reason: ReasonDenied})
+				if s := log.String(); !strings.Contains(s, "host=m.example") {
+					t.Errorf("no line about the modest session's request: %s", s)
+				}
+			},
+		},
+		{
+			// Which host the grants are for cannot be told from the log then.
+			name: "log lines about grants", decider: answer(Allow().ForSession()), limits: Limits{LogLines: 8},
+			run: func(t *testing.T, a *asked, greedy, _ *entrance, log *testnet.Buffer) {
+				for i := range maxGrants + 100 {
+					a.decide(t.Context(), a.by(greedy, fmt.Sprintf("h%d.example:80", i)))
+				}
+				synctest.Wait()
+				if n := strings.Count(log.String(), "level="); n > 8 {
+					t.Errorf("%d lines in a second, the limit is 8", n)
+				}
+			},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var log testnet.Buffer
+				a := newAsked(t, test.decider, func(b *Builder) {
+					b.DeciderTimeout(time.Second).Limits(test.limits).
+						Logger(slog.New(slog.NewTextHandler(&log, nil)))
+				})
+				greedy, _ := a.entrance(Attribution{Command: "greedy"})
+				modest, _ := a.entrance(Attribution{Command: "modest"})
+				test.run(t, a, greedy, modest, &log)
+				a.lines.end()
+			})
+		})
+	}
+}
