@@ -99,11 +99,11 @@ func (h *Handle) Dropped() map[string]uint64 {
 // known by their passwords. Each comes in by an entrance of its own, whose
 // command is the user's name.
 func (h *Handle) ServeSOCKSPasswords(l net.Listener, passwords map[string]string) {
-	proxy := newSOCKSProxy(h.enforcer, h.settings.refusalStands, true, func(user, password string) (*entrance, bool) {
-		if want, ok := passwords[user]; !ok || want != password {
-			return nil, false
+	proxy := newSOCKSProxy(h.enforcer, h.settings.refusalStands, true, func(_ *entrance, c credentials) (*entrance, error) {
+		if want, ok := passwords[c.user]; !ok || want != c.password {
+			return nil, errSessionUnknown
 		}
-		return newEntrance(h.drain, h.enforcer, Attribution{Command: user}), true
+		return newEntrance(h.drain, h.enforcer, Attribution{Command: c.user}), nil
 	})
 	h.serving.Go(func() { proxy.serve(h.track(l, h.shared)) })
 }

@@ -143,7 +143,8 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 	u.send(wireName("user:"+secret+"@o.example", 53), secret)
 	u.send(wireName("no.test", 53), secret)
 	// A session's token, right, wrong and on another session's listener.
-	for _, token := range []string{session.Token(), secret} {
+	wrong := secret + strings.Repeat("x", len(session.Token())-len(secret))
+	for _, token := range []string{session.Token(), wrong, secret} {
 		c := "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("session:"+token))
 		for _, host := range []string{"o.example", "no.test", "gone.example"} {
 			send("GET http://" + host + query + " HTTP/1.1\r\nHost: x\r\n" + c + "\r\n\r\n")

@@ -243,7 +243,9 @@ func (s *Session) UnixSocket() string { return s.unixSocket }
 // SOCKS5 (RFC 1929), with any user name. It has 256 random bits, is valid
 // until the session ends, and is written nowhere: not to a log, not to an
 // origin. A request that carries it on another session's own listener is
-// refused, for one of the two is not what it claims to be.
+// refused, for one of the two is not what it claims to be. Credentials without
+// the form of a token, which many clients send to every proxy, are ignored and
+// go no further; listeners that require a token refuse them.
 func (s *Session) Token() string { return string(s.token) }
 
 // ProxyURL returns the URL of the HTTP proxy for the session's clients:

@@ -62,6 +62,7 @@ func bySOCKS(t testing.TB, addr, password, name string, port uint16) (net.Conn, 
 func TestSessionsBySOCKS(t *testing.T) {
 	t.Parallel()
 	const noMethod, noPassword, refused = 0xFF, 0xFE, 2
+	guess := strings.Repeat("A", 43) // in the form of a token
 	for _, required := range []bool{false, true} {
 		asked := make(chan string, 1)
 		config := allow("echo.example")
@@ -86,10 +87,14 @@ func TestSessionsBySOCKS(t *testing.T) {
 		}{
 			{"shared, without", l.SOCKSAddr(), "", anonymous, ""},
 			{"shared, with a token", l.SOCKSAddr(), a.Token(), 0, "a"},
-			{"shared, unknown", l.SOCKSAddr(), "guess", noPassword, ""},
+			{"shared, unknown", l.SOCKSAddr(), guess, noPassword, ""},
+			{"shared, a password of something else", l.SOCKSAddr(), "hunter2", map[bool]byte{false: 0, true: noPassword}[required], ""},
+			{"shared, a token and more", l.SOCKSAddr(), a.Token() + "x", map[bool]byte{false: 0, true: noPassword}[required], ""},
 			{"own, without", a.SOCKSAddr(), "", 0, "a"},
 			{"own, with its token", a.SOCKSAddr(), a.Token(), 0, "a"},
 			{"own, with another's token", a.SOCKSAddr(), b.Token(), noPassword, ""},
+			{"own, unknown", a.SOCKSAddr(), guess, noPassword, ""},
+			{"own, a password of something else", a.SOCKSAddr(), "hunter2", 0, "a"},
 			{"another's own", b.SOCKSAddr(), "", 0, "b"},
 		} {
 			conn, got := bySOCKS(t, test.addr, test.password, "echo.example", 22)

@@ -43,10 +43,10 @@ type socksProxy struct {
 	requireSession bool // clients of the shared listener must name one
 }
 
-// newSOCKSProxy makes a proxy that takes clients as they come. Where
-// authenticate is not nil, those that offer a user name and a password (RFC
-// 1929) are instead served as the entrance that it gives them, or turned away.
-func newSOCKSProxy(e *enforcer, refusalStands time.Duration, relays bool, authenticate func(user, password string) (*entrance, bool)) *socksProxy {
+// newSOCKSProxy returns a proxy that serves clients for the entrance of their
+// listener. If authenticate is not nil, it is asked about the clients that
+// offer a user name and a password (RFC 1929).
+func newSOCKSProxy(e *enforcer, refusalStands time.Duration, relays bool, authenticate authenticateFunc) *socksProxy {
 	s := &socksProxy{enforcer: e, refusalStands: refusalStands, relays: relays, budget: newFlowBudget(e.limits.UDPTotalFlows)}
 	var methods []socks5.Authenticator
 	if authenticate != nil {
@@ -308,28 +308,35 @@ func replyCode(err error) byte {
 	return socksFailure
 }
 
-// passwordMethod is user name and password (RFC 1929): it finds the entrance
-// that a client has been given credentials for.
-type passwordMethod func(user, password string) (*entrance, bool)
+// authenticateFunc returns the entrance of a client that has sent credentials
+// to a listener whose entrance is at, or an error if it is to be turned away.
+type authenticateFunc func(at *entrance, c credentials) (*entrance, error)
+
+// passwordMethod is user name and password (RFC 1929). It is chosen whenever a
+// client offers it, because that is the only way to learn of a session's
+// token. Clients without one offer it, too, and send whatever they have: Java
+// sends the name of the user, with an empty password.
+type passwordMethod authenticateFunc
 
 func (passwordMethod) GetCode() uint8 { return statute.MethodUserPassAuth }
 
 func (find passwordMethod) Authenticate(r io.Reader, w io.Writer, client string) (*socks5.AuthContext, error) {
-	return socks5.UserPassAuthenticator{Credentials: credentials{find, w.(*socksConn)}}.Authenticate(r, w, client)
+	return socks5.UserPassAuthenticator{Credentials: credentialStore{find, w.(*socksConn)}}.Authenticate(r, w, client)
 }
 
-// credentials checks those of one connection, and moves it to its entrance.
-type credentials struct {
+// credentialStore checks the credentials of one connection, and moves it to
+// its entrance.
+type credentialStore struct {
 	find passwordMethod
 	conn *socksConn
 }
 
-func (c credentials) Valid(user, password, _ string) bool {
-	from, ok := c.find(user, password)
-	if !ok || c.conn.from.id != "" && c.conn.from != from {
-		return false // a session's own listener has said who it is
+func (s credentialStore) Valid(user, password, _ string) bool {
+	from, err := s.find(s.conn.from, credentials{user, password})
+	if err != nil {
+		return false
 	}
-	c.conn.from = from
+	s.conn.from = from
 	return true
 }
 

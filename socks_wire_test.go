@@ -54,7 +54,15 @@ func TestSOCKSConformance(t *testing.T) {
 		// Section 3: the methods.
 		{"no methods", "05 00", "05 ff"},
 		{"user and password, chosen where offered: it names a session", "05 02 00 02", "05 02"},
-		{"user and password of no session", "05 01 02 01 01 75 01 70", "05 02 01 01"},
+		{"a token of no session", "05 01 02 01 01 75 2b" + strings.Repeat("41", 43), "05 02 01 01"},
+		{"a token of no session for the user name", "05 01 02 01 2b" + strings.Repeat("41", 43) + "00", "05 02 01 01"},
+		// Credentials without a token count as none: Java sends the user's name.
+		{"the user's name and no password", "05 02 00 02 01 04 726f6f74 00 05 01 00" + v4, "05 02 01 00" + success},
+		{"user and password of something else", "05 01 02 01 01 75 01 70 05 01 00" + v4, "05 02 01 00" + success},
+		{"neither user nor password", "05 02 02 00 01 00 00 05 01 00" + v4, "05 02 01 00" + success},
+		{"a user name of any bytes", "05 01 02 01 04 00ff0d0a 01 00 05 01 00" + v4, "05 02 01 00" + success},
+		{"the longest user and password", "05 01 02 01 ff" + strings.Repeat("75", 255) + "ff" + strings.Repeat("70", 255) + "05 01 00" + v4, "05 02 01 00" + success},
+		{"user and password of another version", "05 01 02 05 01 75 01 70", "05 02"},
 		{"GSSAPI and private methods", "05 03 01 80 fe", "05 ff"},
 		{"0xff is no method to choose", "05 01 ff", "05 ff"},
 		{"the last of many methods", "05 03 01 80 00 05 01 00" + v4, accepted + success},

@@ -11,11 +11,15 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 // token is a session's secret: 256 random bits in base64url without padding,
 // so that it stands in a URL as it is.
 type token string
+
+// tokenLength is the length of a token's text.
+const tokenLength = 43
 
 func newToken() token {
 	var b [32]byte
@@ -46,45 +50,94 @@ func newSessions(required bool) *sessions {
 
 func sessionID(n int) string { return "s" + strconv.Itoa(n) }
 
-// authenticate finds the session that credentials name. The user name is not
-// looked at: the password alone is the secret.
-func (t *sessions) authenticate(_, password string) (*entrance, bool) {
-	from, ok := t.byToken.Load(token(password).digest())
-	if !ok {
-		return nil, false
+// isToken reports whether s has the form of a session's token: the base64url
+// text of 256 bits. It does not say whether the session exists.
+func isToken(s string) bool {
+	if len(s) != tokenLength {
+		return false
 	}
-	return from.(*entrance), true
+	for _, c := range []byte(s) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
+			return false
+		}
+	}
+	return true
 }
 
-// identify finds whose request it is that came in at a listener. What the
-// listener says and what the credentials say must not differ.
+// identify returns the entrance that an HTTP request belongs to, given the
+// entrance of its listener. Credentials are looked at only for a token:
+// clients send those of other proxies, from their configuration files, without
+// being asked. Where a session is required, nothing but its token will do.
 func (t *sessions) identify(at *entrance, header http.Header) (*entrance, error) {
-	own := at.id != ""
 	fields := header["Proxy-Authorization"]
 	if len(fields) == 0 {
-		if t.required && !own || at.requireToken {
+		if t.demandsToken(at) {
 			return at, errSessionRequired
 		}
 		return at, nil
 	}
-	from, ok := t.authenticateBasic(fields)
-	if !ok || own && from != at {
-		return at, errSessionUnknown
+	ours := 0
+	var found credentials
+	for _, field := range fields {
+		if c := parseCredentials(field); c.ours() {
+			found = c
+			ours++
+		}
 	}
-	return from, nil
+	if ours > 0 && len(fields) > 1 {
+		return at, errSessionUnknown // which of them counts is anybody's guess
+	}
+	return t.authenticate(at, found)
 }
 
-// authenticateBasic reads Basic credentials (RFC 7617 section 2). net/http
-// reads them from the field that a server gets.
-func (t *sessions) authenticateBasic(fields []string) (*entrance, bool) {
-	if len(fields) != 1 {
-		return nil, false
+// demandsToken reports whether the listeners of an entrance serve only
+// requests with a session's token.
+func (t *sessions) demandsToken(at *entrance) bool {
+	return t.required && at.id == "" || at.requireToken
+}
+
+// authenticate returns the entrance that credentials lead to at a listener
+// whose entrance is at. Credentials without a token lead to at itself, unless
+// a token is required there. A listener of a session's own has said already
+// whose its clients are: the token of another session is refused there.
+func (t *sessions) authenticate(at *entrance, c credentials) (*entrance, error) {
+	if !c.ours() {
+		if t.demandsToken(at) {
+			return at, errSessionUnknown
+		}
+		return at, nil
 	}
-	user, password, ok := (&http.Request{Header: http.Header{"Authorization": fields}}).BasicAuth()
-	if !ok {
-		return nil, false
+	from, ok := t.byToken.Load(token(c.password).digest())
+	if !ok || at.id != "" && from != at {
+		return at, errSessionUnknown
 	}
-	return t.authenticate(user, password)
+	return from.(*entrance), nil
+}
+
+// credentials are a user name and a password as a client sent them. The zero
+// value is none. The password is a session's token, or of no interest; the
+// user name does not matter.
+type credentials struct{ user, password string }
+
+// ours reports whether the credentials have the form of ours: a token for the
+// password. A token that stands for the user name was meant for us, too.
+func (c credentials) ours() bool { return isToken(c.password) || isToken(c.user) }
+
+// parseCredentials reads a Proxy-Authorization field (RFC 9110 section 11.4).
+// The scheme is Basic (RFC 7617 section 2). A token that is sent in another
+// way is taken for a user name, so that it is refused rather than ignored.
+func parseCredentials(field string) credentials {
+	scheme, rest, _ := strings.Cut(field, " ")
+	rest = strings.Trim(rest, " \t")
+	if !strings.EqualFold(scheme, "Basic") || isToken(rest) {
+		return credentials{user: rest}
+	}
+	text, err := base64.StdEncoding.DecodeString(rest)
+	if err != nil {
+		return credentials{}
+	}
+	user, password, _ := strings.Cut(string(text), ":")
+	return credentials{user, password}
 }
 
 // unidentified is the verdict on a request of which it is not known whose it

@@ -190,18 +190,22 @@ func TestUpstreamCredentialsStayOnTheirHop(t *testing.T) {
 	seen := make(chan http.Header, 1)
 	l.origin("direct.example", 80, func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header })
 
-	// with gets a URL by the token of a session.
-	with := func(l *lab, url string) {
+	// with gets a URL with a password for the proxy; an empty one stands for
+	// the token of a session.
+	with := func(l *lab, url, password string) {
 		t.Helper()
-		session, err := l.OpenSessionWith(t.Context(), networkproxy.SessionConfig{SharedPort: true})
-		if err != nil {
-			t.Fatal(err)
+		if password == "" {
+			session, err := l.OpenSessionWith(t.Context(), networkproxy.SessionConfig{SharedPort: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			password = session.Token()
 		}
 		r, err := http.NewRequest("GET", url, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("session:"+session.Token())))
+		r.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("session:"+password)))
 		r.Header.Set("Proxy-Connection", "keep-alive")
 		answer, err := l.client().Do(r)
 		if err != nil {
@@ -212,21 +216,25 @@ func TestUpstreamCredentialsStayOnTheirHop(t *testing.T) {
 			t.Errorf("%s: %s", url, answer.Status)
 		}
 	}
-	with(l, "http://origin.example/")
-	with(l, "http://direct.example/")
-	if got := c.last(t).Header; !slices.Equal(got["Proxy-Authorization"], []string{basic}) || got.Get("Proxy-Connection") != "" {
-		t.Errorf("the upstream proxy got %v", got)
-	}
-	if got := <-seen; got.Get("Proxy-Authorization") != "" {
-		t.Errorf("the origin got %v", got)
+	for _, password := range []string{"", "of something else"} {
+		with(l, "http://origin.example/", password)
+		with(l, "http://direct.example/", password)
+		if got := c.last(t).Header; !slices.Equal(got["Proxy-Authorization"], []string{basic}) || got.Get("Proxy-Connection") != "" {
+			t.Errorf("the upstream proxy got %v", got)
+		}
+		if got := <-seen; got.Get("Proxy-Authorization") != "" {
+			t.Errorf("the origin got %v", got)
+		}
 	}
 
 	// A proxy without credentials gets none, neither ours nor the client's.
 	c = newCorporate(t, nil)
 	l = startBehind(t, c, allow("*"), "HTTP_PROXY="+corporateName+":3128")
-	with(l, "http://origin.example/")
-	if got := c.last(t).Header; got.Get("Proxy-Authorization") != "" {
-		t.Errorf("the upstream proxy got the client's credentials: %v", got)
+	for _, password := range []string{"", "of something else"} {
+		with(l, "http://origin.example/", password)
+		if got := c.last(t).Header; got.Get("Proxy-Authorization") != "" {
+			t.Errorf("the upstream proxy got the client's credentials: %v", got)
+		}
 	}
 }
 
