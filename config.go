@@ -38,8 +38,9 @@ func ParseMode(s string) (Mode, error) {
 type SNICheck string
 
 const (
-	// SNIEnforce cuts a tunnel, of CONNECT or SOCKS5, in which a TLS client asks for
-	// another name than the one that was allowed, or for none.
+	// SNIEnforce cuts a tunnel, of CONNECT, SOCKS5 or Upgrade, in which a TLS
+	// client asks for another name than the one that was allowed, or for none.
+	// Addresses and names without a dot need no name.
 	SNIEnforce SNICheck = "enforce"
 
 	// SNIOff does not look.

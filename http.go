@@ -269,7 +269,7 @@ func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Opti
 	check := &nameCheck{enforcer: e, req: req, policy: req.under}
 	defer check.allowed() // whatever ended it, if not a refusal
 	if check.applies() {
-		opts.Inspect = check.inspect
+		opts.Inspect, opts.HoldTime = check, e.limits.HandshakeTime
 	} else {
 		check.allowed()
 	}

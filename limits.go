@@ -58,7 +58,10 @@ type Limits struct {
 	HeaderTime time.Duration
 
 	// HandshakeTime bounds the time from a SOCKS5 client's connection to its
-	// request. Beyond it the connection is closed. Default 10 s.
+	// request. Beyond it the connection is closed. It also bounds how long the
+	// beginning of a TLS handshake in a tunnel is held back until its ClientHello
+	// is complete. Beyond it the tunnel is cut with [ReasonSNIMismatch]. Default
+	// 10 s.
 	HandshakeTime time.Duration
 
 	// KeepAlive is how long a client's connection may wait for its first or

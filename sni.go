@@ -3,21 +3,22 @@
 // the name in the ClientHello (SNI, RFC 6066 section 3), so that without this
 // check "allowed.example" would open every site that shares its address.
 //
-// It is made wherever TLS begins in a tunnel of CONNECT or SOCKS5, on any port.
-// Tunnels of an HTTP Upgrade are left alone: there the proxy itself has told the
-// origin, in Host, which name was allowed, and what follows is part of that
-// exchange. So are the host's own connections (Handle.DialContext): the host is
-// trusted, and says itself what its TLS asks for. The verdicts:
+// The check is made wherever TLS begins in a tunnel of CONNECT, SOCKS5 or an HTTP
+// Upgrade, on any port. The host's own connections (Handle.DialContext) are not
+// checked: the host is trusted, and says itself what its TLS asks for. Neither are
+// unix sockets, which have no name. The verdicts:
 //
 //	the name that was allowed       passes; case and a trailing dot do not matter
 //	another name                    cut
 //	no name, target is a name       cut: the server would choose, and some choose by
 //	                                what is said later, out of sight (domain fronting)
+//	no name, target has no dot      passes: Java sends no name for "localhost" and
+//	                                other names of one label
 //	no name, target is an address   passes; so does the same address in text, which
 //	                                RFC 6066 forbids and some clients send
 //	a name, target is an address    cut: the address was allowed, the name was not
 //	a hello in several segments     the same as in one: it is held back until it is
-//	or records                      complete
+//	or records                      complete, for Limits.HandshakeTime at most
 //	GREASE (RFC 8701)               skipped
 //	Encrypted Client Hello          judged by its outer name. The inner one is out of
 //	(RFC 9849)                      sight, and can lead to whatever the allowed server
@@ -25,7 +26,7 @@
 //	                                out: they send it to every server, and made to
 //	                                look like a real one when there is nothing in it.
 //	a second hello                  judged like the first: after a HelloRetryRequest
-//	                                some servers go by the name in it
+//	                                servers go by the name in it
 //	too long, malformed, of SSL 2   cut: a server might read in it what we do not
 //	not TLS                         passes at once; so TLS that begins inside another
 //	                                protocol (STARTTLS) is not looked at
@@ -36,6 +37,8 @@ package networkproxy
 import (
 	"errors"
 	"net/netip"
+	"strings"
+	"sync/atomic"
 
 	"example.com/networkproxy/internal/clienthello"
 	"example.com/networkproxy/internal/hostname"
@@ -43,22 +46,36 @@ import (
 )
 
 // nameCheck holds one tunnel to its name, and counts its request as soon as it is
-// known how it ended. It is for the goroutine that relays.
+// known how it ended. It is the tunnel's inspector: answer is for the goroutine
+// that calls Observe, and all else for the one that relays.
 type nameCheck struct {
 	*enforcer
 	req     *request
 	policy  *policy // in force when the tunnel was opened
 	hellos  clienthello.Scanner
 	settled bool // the request is counted
+
+	answer     clienthello.Answer
+	negotiated atomic.Bool // the server has sent its ServerHello
 }
 
 // applies reports whether there may be a name to check.
 func (c *nameCheck) applies() bool {
-	return c.policy.checkSNI && c.req.protocol != ProtocolHTTP
+	return c.policy.checkSNI && c.req.socket.isZero()
 }
 
-// inspect is what a tunnel asks about the client's first bytes.
-func (c *nameCheck) inspect(held []byte, end bool) tunnel.Inspection {
+// Observe implements [tunnel.Inspector].
+func (c *nameCheck) Observe(sent []byte) bool {
+	more := c.answer.Scan(sent)
+	if c.answer.Negotiated() {
+		c.negotiated.Store(true)
+	}
+	return more
+}
+
+// Inspect implements [tunnel.Inspector].
+func (c *nameCheck) Inspect(held []byte, rest tunnel.Rest) tunnel.Inspection {
+	c.hellos.Negotiated = c.negotiated.Load()
 	for {
 		event, err := c.hellos.Scan(held)
 		if err != nil {
@@ -74,13 +91,13 @@ func (c *nameCheck) inspect(held []byte, end bool) tunnel.Inspection {
 			}
 		case clienthello.Between:
 			return tunnel.Inspection{Decision: tunnel.Next}
-		case clienthello.Undecided:
-			if end { // too little to be TLS
+		case clienthello.Undecided, clienthello.Partial:
+			switch {
+			case rest == tunnel.Late:
+				return c.refuse(Verdict{unreadable: "does not end within " + c.limits.HandshakeTime.String()})
+			case rest == tunnel.None && event == clienthello.Undecided: // too little to be TLS
 				return tunnel.Inspection{Decision: tunnel.Pass}
-			}
-			return tunnel.Inspection{}
-		case clienthello.Partial:
-			if end || len(held) >= tunnel.MaxHeld {
+			case rest == tunnel.None || len(held) >= tunnel.MaxHeld:
 				return c.refuse(Verdict{unreadable: "is not complete"})
 			}
 			return tunnel.Inspection{}
@@ -91,10 +108,13 @@ func (c *nameCheck) inspect(held []byte, end bool) tunnel.Inspection {
 	}
 }
 
-// names reports whether a server name is that of a host; the empty one is that of
-// an address.
+// names reports whether a server name is that of a host. Addresses and names
+// without a dot may come without one.
 func names(serverName string, host hostname.Host) bool {
 	if !host.IsIP() {
+		if serverName == "" {
+			return !strings.Contains(host.String(), ".")
+		}
 		named, err := hostname.Parse(serverName)
 		return err == nil && named == host
 	}

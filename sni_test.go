@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,19 +89,48 @@ const (
 type tunnelled struct {
 	protocol networkproxy.Protocol
 	open     func(l *lab, t testing.TB, host string, port uint16) *wire
+
+	// begin is what an origin does before the tunnel, if anything.
+	begin func(c *net.TCPConn)
 }
 
 var tunnelWays = []tunnelled{
-	{networkproxy.ProtocolHTTPSConnect, func(l *lab, t testing.TB, host string, port uint16) *wire {
+	{protocol: networkproxy.ProtocolHTTPSConnect, open: func(l *lab, t testing.TB, host string, port uint16) *wire {
 		return l.connectTo(t, net.JoinHostPort(host, strconv.Itoa(int(port))))
 	}},
-	{networkproxy.ProtocolSOCKS5TCP, func(l *lab, t testing.TB, host string, port uint16) *wire {
+	{protocol: networkproxy.ProtocolSOCKS5TCP, open: func(l *lab, t testing.TB, host string, port uint16) *wire {
 		w := wireTo(t, l.SOCKSAddr())
 		if code, _, err := socksRequest(w.TCPConn, socksConnect, wireHost(host, port)); err != nil || code != 0 {
 			t.Fatalf("SOCKS5: reply %d, %v", code, err)
 		}
 		return w
 	}},
+	{protocol: networkproxy.ProtocolHTTP, open: func(l *lab, t testing.TB, host string, port uint16) *wire {
+		w := l.wire(t)
+		w.get("http://"+net.JoinHostPort(host, strconv.Itoa(int(port)))+"/", "Connection: Upgrade", "Upgrade: tcp")
+		if a := w.head("GET"); a.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatalf("an upgrade: %s", a.Status)
+		}
+		return w
+	}, begin: func(c *net.TCPConn) {
+		b := make([]byte, 1)
+		for head := ""; !strings.HasSuffix(head, "\r\n\r\n"); head += string(b) {
+			if _, err := c.Read(b); err != nil {
+				return
+			}
+		}
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+	}},
+}
+
+// serve is lab.serve for an origin of tunnels that are opened this way.
+func (way tunnelled) serve(l *lab, name string, port uint16, handle func(*net.TCPConn)) *testnet.Origin {
+	return l.serve(name, port, func(c *net.TCPConn) {
+		if way.begin != nil {
+			way.begin(c)
+		}
+		handle(c)
+	})
 }
 
 // recorder is an origin that keeps what it is sent.
@@ -108,9 +138,9 @@ type recorder chan string
 
 // record carries name:port to a recorder. Each connection is one element, up to
 // its end or to want bytes.
-func (l *lab) record(name string, port uint16, want int) recorder {
+func (way tunnelled) record(l *lab, name string, port uint16, want int) recorder {
 	r := make(recorder, 8)
-	l.serve(name, port, func(c *net.TCPConn) {
+	way.serve(l, name, port, func(c *net.TCPConn) {
 		b := make([]byte, want)
 		n, _ := io.ReadFull(c, b)
 		r <- string(b[:n])
@@ -120,7 +150,7 @@ func (l *lab) record(name string, port uint16, want int) recorder {
 
 func TestServerName(t *testing.T) {
 	t.Parallel()
-	const name, ip = "allowed.example", publicAddr
+	const name, plain, ip = "allowed.example", "intranet", publicAddr
 	hello := helloFor(t, name)
 	evil := helloFor(t, "evil.example")
 	warning := "\x15\x03\x01\x00\x02\x01\x5a"
@@ -143,6 +173,8 @@ func TestServerName(t *testing.T) {
 		{"with ECH, by its outer name", name, 443, withExtension(hello, ech, inner), "", ""},
 		{"to an address, without a name", ip, 443, helloFor(t, ""), "", ""},
 		{"to an address, with the address", ip, 443, helloFor(t, ip), "", ""},
+		{"to a name without a dot, without a name", plain, 443, helloFor(t, ""), "", ""},
+		{"to a name without a dot, with it", plain, 443, helloFor(t, plain), "", ""},
 		{"a second hello", name, 443, hello + ccs + hello, "", ""},
 		{"TLS 1.0", name, 443, clientHello(t, &tls.Config{ServerName: name, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}), "", ""},
 
@@ -154,6 +186,8 @@ func TestServerName(t *testing.T) {
 		{"a name below it", name, 443, helloFor(t, "x.allowed.example"), "x.allowed.example", "names the server"},
 		{"the address of the name", name, 443, helloFor(t, ip), ip, "names the server"},
 		{"no name", name, 443, helloFor(t, ""), "", "names no server"},
+		{"to a name without a dot, another name", plain, 443, hello, name, "names the server"},
+		{"to a name without a dot, an address", plain, 443, helloFor(t, ip), ip, "names the server"},
 		{"a name with a port", name, 443, helloFor(t, name+":443"), name + ":443", "names the server"},
 		{"a name with a NUL", name, 443, helloFor(t, name+"\x00.evil.example"), "", "cannot be checked"},
 		{"to an address, with a name", ip, 443, hello, name, "only the address was allowed"},
@@ -170,10 +204,11 @@ func TestServerName(t *testing.T) {
 				t.Parallel()
 				for _, check := range []networkproxy.SNICheck{networkproxy.SNIEnforce, networkproxy.SNIOff} {
 					for _, piece := range []int{len(tt.sent), 1} {
-						c := withSOCKS(allow(name, ip))
+						c := withSOCKS(allow(name, plain, ip))
 						c.SNICheck = check
 						l := start(t, c, nil)
-						got := l.record(name, tt.port, len(tt.sent))
+						got := way.record(l, name, tt.port, len(tt.sent))
+						l.dns.Set(plain, addrs(ip))
 						w := way.open(l, t, tt.target, tt.port)
 						for part := range slices.Chunk([]byte(tt.sent), piece) {
 							if _, err := w.Write(part); err != nil {
@@ -227,45 +262,125 @@ func (l *lab) checkCut(t *testing.T, w *wire, way tunnelled, target, serverName,
 	}
 }
 
-// TestSecondServerName: after a HelloRetryRequest, OpenSSL goes by the name in the
-// second hello.
+// serverHello is the message by which a server answers a hello, with this random.
+func serverHello(random string) string {
+	return "\x16\x03\x03\x00\x2c\x02\x00\x00\x28\x03\x03" + random + "\x00\xc0\x2f\x00\x00\x00"
+}
+
+// TestSecondServerName: after a HelloRetryRequest, servers go by the name in the
+// second hello. What else a client sends after a hello is none of the check's
+// business, but only the server's answer tells.
 func TestSecondServerName(t *testing.T) {
 	t.Parallel()
-	first, second := helloFor(t, "allowed.example"), helloFor(t, "evil.example")
-	for name, between := range map[string]string{
-		"at once":                      "",
-		"after a change_cipher_spec":   ccs,
-		"after several, and an alert":  ccs + ccs + "\x15\x03\x03\x00\x02\x01\x5a" + ccs,
-		"in a record of a new version": "\x14\x07\x07\x00\x01\x01",
-	} {
-		for _, way := range tunnelWays {
-			t.Run(string(way.protocol)+"/"+name, func(t *testing.T) {
+	const name = "allowed.example"
+	first, evil := helloFor(t, name), helloFor(t, "evil.example")
+	const retry = "\xcf\x21\xad\x74\xe5\x9a\x61\x11\xbe\x1d\x8c\x02\x1e\x65\xb8\x91\xc2\xa2\x11\x16\x7a\xbb\x8c\x5e\x07\x9e\x09\xe2\xc8\xa8\x33\x9c" // RFC 8446 section 4.1.3
+	asks, takes := serverHello(retry), serverHello(strings.Repeat("r", 32))
+	const version = 5 + 4 // in a hello
+	other := func(i int, b string) string { return evil[:i] + b + evil[i+len(b):] }
+	finished := "\x16\x03\x03\x00\x28\x01\x00\x01\x2c\x03\x03" + strings.Repeat("x", 34) // encrypted, and by chance like a hello
+	const named = `names the server "evil.example"`
+	tests := []struct {
+		name     string
+		answer   string // what the origin says to the first hello
+		then     string
+		recorded string // the server name in the record of a refusal
+		refused  string // a part of the message; empty: it passes
+	}{
+		{"at once", "", evil, "evil.example", named},
+		{"after a change_cipher_spec", "", ccs + evil, "evil.example", named},
+		{"after several, and an alert", "", ccs + ccs + "\x15\x03\x03\x00\x02\x01\x5a" + ccs + evil, "evil.example", named},
+		{"after a record of a new version", "", "\x14\x07\x07\x00\x01\x01" + evil, "evil.example", named},
+		{"after a long alert", "", "\x15\x03\x03\x00\x04\x01\x5a\x01\x5a" + evil, "evil.example", named},
+		{"after a record of an unknown type", "", "\x63\x03\x03\x00\x01\x00" + evil, "evil.example", named},
+		{"after data", "", "\x17\x03\x03\x00\x01\x00" + evil, "evil.example", named},
+		{"of version 4.3", "", other(version, "\x04"), "", "cannot be checked"},
+		{"longer than 2^16 bytes", "", other(version-3, "\x01"), "", "cannot be checked"},
+		{"in records of 40 bytes", "", ccs + records(evil, 40), "evil.example", named},
+		{"without a name", "", helloFor(t, ""), "", "names no server"},
+
+		{"a retry, another name", asks, evil, "evil.example", named},
+		{"a retry, another name after a change_cipher_spec", asks, ccs + evil, "evil.example", named},
+		{"a retry, a hello of version 4.3", asks, ccs + other(version, "\x04"), "", "cannot be checked"},
+		{"a retry, another message", asks, "\x16\x03\x03\x00\x04\x10\x00\x00\x00", "", "cannot be checked"},
+		{"a retry, what ends in the middle of a hello", asks, ccs + finished, "", "cannot be checked"},
+		{"a retry, the same name", asks, ccs + first, "", ""},
+
+		{"a ServerHello, another hello in the clear", takes, evil, "evil.example", named},
+		{"a ServerHello, a key exchange", takes, "\x16\x03\x03\x00\x04\x10\x00\x00\x00", "", ""},
+		{"a ServerHello, a finish in records of TLS 1.3", takes, ccs + "\x17\x03\x03\x00\x01\x00", "", ""},
+		{"a ServerHello, a finish that looks like a hello", takes, ccs + finished, "", ""},
+	}
+	for _, way := range tunnelWays {
+		for _, tt := range tests {
+			t.Run(string(way.protocol)+"/"+tt.name, func(t *testing.T) {
 				t.Parallel()
-				l := start(t, withSOCKS(allow("allowed.example")), nil)
-				hellos := make(chan string, 2)
-				l.serve("allowed.example", 443, func(c *net.TCPConn) {
+				l := start(t, withSOCKS(allow(name)), nil)
+				got := make(chan string, 2)
+				way.serve(l, name, 443, func(c *net.TCPConn) {
 					b := make([]byte, len(first))
 					n, _ := io.ReadFull(c, b)
-					hellos <- string(b[:n])
+					got <- string(b[:n])
+					io.WriteString(c, tt.answer)
 					rest, err := io.ReadAll(c)
-					if !isReset(err) {
+					if tt.refused != "" && !isReset(err) {
 						t.Errorf("the origin, which was sent a part, is to see that it is one: %v", err)
 					}
-					hellos <- string(rest)
+					got <- string(rest)
 				})
-				w := way.open(l, t, "allowed.example", 443)
+				w := way.open(l, t, name, 443)
 				w.send(first)
-				if got := wait(t, hellos, "the first hello"); got != first {
+				if got := wait(t, got, "the first hello"); got != first {
 					t.Fatalf("the origin got %q", got)
 				}
-				if between != "" {
-					w.send(between)
+				if answer := w.read(len(tt.answer)); answer != tt.answer {
+					t.Fatalf("the client got %q", answer)
 				}
-				w.send(second)
-				if got := wait(t, hellos, "the end"); strings.Contains(got, "evil") {
+				w.send(tt.then)
+				w.CloseWrite()
+				rest := wait(t, got, "the end")
+				switch {
+				case tt.refused == "":
+					if b := l.Blocked(); rest != tt.then || len(b) > 0 {
+						t.Errorf("the origin got %q, recorded %+v", rest, b)
+					}
+				case strings.Contains(rest, "evil"):
 					t.Error("the second hello reached the origin")
+				case tt.answer == "":
+					l.checkCut(t, w, way, name, tt.recorded, tt.refused)
+				default: // no alert, in the middle of what the origin sends
+					w.rest()
+					if b := l.Blocked(); len(b) != 1 || b[0].Reason != networkproxy.ReasonSNIMismatch || b[0].ServerName != tt.recorded {
+						t.Errorf("recorded %+v", b)
+					}
+					l.logged(t, "tunnel cut")
 				}
-				l.checkCut(t, w, way, "allowed.example", "evil.example", `names the server "evil.example"`)
+			})
+		}
+	}
+}
+
+// TestHelloWithheld: a hello has to end within Limits.HandshakeTime, however slowly
+// it goes on.
+func TestHelloWithheld(t *testing.T) {
+	t.Parallel()
+	hello := helloFor(t, "allowed.example")
+	for _, way := range tunnelWays {
+		for name, sent := range map[string]string{"the first byte": hello[:1], "half a hello": hello[:100], "half a second hello": hello + ccs + hello[:100]} {
+			t.Run(string(way.protocol)+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				l := start(t, withSOCKS(allow("allowed.example")), func(b *networkproxy.Builder) {
+					b.Limits(networkproxy.Limits{HandshakeTime: 100 * time.Millisecond, TunnelIdle: time.Hour})
+				})
+				got := way.record(l, "allowed.example", 443, 1<<20)
+				w := way.open(l, t, "allowed.example", 443)
+				w.send(sent)
+				if rest := wait(t, got, "the end at the origin"); len(rest)%len(hello) > len(ccs) {
+					t.Errorf("the origin got %q", rest)
+				}
+				w.rest()
+				eventually(t, "the refusal", func() bool { return len(l.Blocked()) == 1 })
+				l.logged(t, "does not end within 100ms")
 			})
 		}
 	}
@@ -282,7 +397,7 @@ func TestHelloCutShort(t *testing.T) {
 			l := start(t, withSOCKS(allow("allowed.example")), nil)
 			got := make(chan string, 1)
 			send := make(chan string)
-			l.serve("allowed.example", 443, func(c *net.TCPConn) {
+			way.serve(l, "allowed.example", 443, func(c *net.TCPConn) {
 				io.WriteString(c, <-send)
 				b, _ := io.ReadAll(c)
 				got <- string(b)
@@ -315,7 +430,7 @@ func TestNotTLS(t *testing.T) {
 		t.Run(string(way.protocol)+"/server first", func(t *testing.T) {
 			t.Parallel()
 			l := start(t, withSOCKS(allow("allowed.example")), nil)
-			l.serve("allowed.example", 22, func(c *net.TCPConn) {
+			way.serve(l, "allowed.example", 22, func(c *net.TCPConn) {
 				io.WriteString(c, "SSH-2.0-origin\r\n")
 				io.Copy(c, c)
 			})
@@ -338,7 +453,7 @@ func TestNotTLS(t *testing.T) {
 			t.Run(string(way.protocol)+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				l := start(t, withSOCKS(allow("allowed.example")), nil)
-				l.serve("allowed.example", 443, func(c *net.TCPConn) { io.Copy(c, c) })
+				way.serve(l, "allowed.example", 443, func(c *net.TCPConn) { io.Copy(c, c) })
 				w := way.open(l, t, "allowed.example", 443)
 				w.send(first)
 				if got := w.read(len(first)); got != first {
@@ -352,7 +467,7 @@ func TestNotTLS(t *testing.T) {
 		t.Run(string(way.protocol)+"/nothing at all", func(t *testing.T) {
 			t.Parallel()
 			l := start(t, withSOCKS(allow("allowed.example")), nil)
-			l.serve("allowed.example", 443, func(c *net.TCPConn) { io.Copy(io.Discard, c) })
+			way.serve(l, "allowed.example", 443, func(c *net.TCPConn) { io.Copy(io.Discard, c) })
 			w := way.open(l, t, "allowed.example", 443)
 			w.CloseWrite()
 			w.rest()
@@ -361,7 +476,7 @@ func TestNotTLS(t *testing.T) {
 		t.Run(string(way.protocol)+"/too little to be TLS", func(t *testing.T) {
 			t.Parallel()
 			l := start(t, withSOCKS(allow("allowed.example")), nil)
-			got := l.record("allowed.example", 443, 100)
+			got := way.record(l, "allowed.example", 443, 100)
 			w := way.open(l, t, "allowed.example", 443)
 			w.send("\x16\x03\x01")
 			w.CloseWrite()
@@ -396,7 +511,7 @@ func TestTLSThroughTunnel(t *testing.T) {
 				l := start(t, withSOCKS(allow("allowed.example")), nil)
 				server := tt.server.Clone()
 				server.Certificates = []tls.Certificate{cert}
-				l.serve("allowed.example", 443, func(c *net.TCPConn) {
+				way.serve(l, "allowed.example", 443, func(c *net.TCPConn) {
 					s := tls.Server(c, server)
 					io.Copy(s, s)
 				})
@@ -432,9 +547,9 @@ func TestTLSThroughTunnel(t *testing.T) {
 func TestTLSClientIsTold(t *testing.T) {
 	t.Parallel()
 	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS12, tls.VersionTLS13} {
-		l := start(t, withSOCKS(allow("allowed.example")), nil)
-		l.record("allowed.example", 443, 1)
 		for _, way := range tunnelWays {
+			l := start(t, withSOCKS(allow("allowed.example")), nil)
+			way.record(l, "allowed.example", 443, 1)
 			c := tls.Client(way.open(l, t, "allowed.example", 443), &tls.Config{
 				ServerName: "evil.example", MinVersion: tls.VersionTLS10, MaxVersion: version, InsecureSkipVerify: true,
 			})
@@ -473,26 +588,60 @@ func TestSNICheckSharesAnAddress(t *testing.T) {
 	}
 }
 
-// TestUpgradeIsNotTLS: what follows an Upgrade belongs to the request, whose Host
-// the proxy itself has written.
-func TestUpgradeIsNotTLS(t *testing.T) {
+// TestServerNameOfEarlyBytes: what comes in one segment with the request is looked
+// at, too.
+func TestServerNameOfEarlyBytes(t *testing.T) {
 	t.Parallel()
-	l := start(t, allow("allowed.example"), nil)
-	l.serve("allowed.example", 80, func(c *net.TCPConn) {
-		b := make([]byte, 4096)
-		c.Read(b)
-		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
-		io.Copy(c, c)
-	})
-	w := l.wire(t)
-	w.get("http://allowed.example/", "Connection: Upgrade", "Upgrade: x")
-	if a := w.head("GET"); a.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatal(a.Status)
+	hello, evil := helloFor(t, "allowed.example"), helloFor(t, "evil.example")
+	for name, request := range map[string]string{
+		"CONNECT": "CONNECT allowed.example:80 HTTP/1.1\r\nHost: allowed.example:80\r\n\r\n",
+		"Upgrade": "GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			way := tunnelWays[0]
+			if name == "Upgrade" {
+				way = tunnelWays[2]
+			}
+			l := start(t, allow("allowed.example"), nil)
+			for _, sent := range []string{hello, evil} {
+				got := way.record(l, "allowed.example", 80, len(sent))
+				w := l.wire(t)
+				w.send(request + sent)
+				w.head("CONNECT")
+				want := map[string]string{hello: hello, evil: ""}[sent]
+				if all := wait(t, got, "the end at the origin"); all != want {
+					t.Errorf("the origin got %q, want %q", all, want)
+				}
+			}
+		})
 	}
-	hello := helloFor(t, "other.example")
-	w.send(hello)
-	if got := w.read(len(hello)); got != hello {
-		t.Errorf("the echo: %q", got)
+}
+
+// TestServerNameOfLocalhost: clients send none, or this.
+func TestServerNameOfLocalhost(t *testing.T) {
+	t.Parallel()
+	for _, way := range tunnelWays {
+		for name, want := range map[string]bool{"": true, "localhost": true, "allowed.example": false, "127.0.0.1": false} {
+			t.Run(string(way.protocol)+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				l := start(t, withSOCKS(allow("localhost")), nil)
+				hello := helloFor(t, name)
+				got := make(chan string, 1)
+				origin := way.serve(l, "localhost", 8443, func(c *net.TCPConn) {
+					b := make([]byte, len(hello))
+					n, _ := io.ReadFull(c, b)
+					got <- string(b[:n])
+				})
+				l.dns.Set("localhost", addrs("127.0.0.1"))
+				l.net.Map(netip.MustParseAddrPort("127.0.0.1:8443"), origin.Addr())
+				w := way.open(l, t, "localhost", 8443)
+				w.send(hello)
+				if sent := wait(t, got, "the end at the origin"); (sent == hello) != want {
+					t.Errorf("the origin got %q", sent)
+				}
+			})
+		}
 	}
 }
 

@@ -19,15 +19,12 @@ type Hello struct {
 	// Version is the legacy_version: 0x0303 for TLS 1.2 and later, lower for
 	// earlier ones.
 	Version uint16
-
-	earlyData bool
 }
 
 // The extensions that matter (IANA, TLS ExtensionType Values). All others are
 // skipped, reserved values (GREASE, RFC 8701) among them.
 const (
 	extServerName = 0
-	extEarlyData  = 42
 	extECH        = 0xfe0d
 )
 
@@ -105,8 +102,6 @@ func parse(body []byte) (Hello, error) {
 				return Hello{}, err
 			}
 			h.ServerName = name
-		case extEarlyData:
-			h.earlyData = true
 		case extECH:
 			h.ECH = true
 		}

@@ -10,9 +10,12 @@
 // Three things that servers accept and a glance at the first bytes misses:
 //
 //   - A second ClientHello. After a HelloRetryRequest (RFC 8446 section 4.1.4)
-//     OpenSSL goes by the name in the second one, whatever the first one said.
-//     The scan therefore goes on until the client has sent something that no
-//     ClientHello can follow.
+//     servers go by the name in the second one, whatever the first one said.
+//     OpenSSL before 1.1 also lets a client begin again after its ServerHello.
+//     The scan therefore goes on until the server can take no other ClientHello.
+//     To know that, it has to be told of the server's [Answer]: what a client
+//     sends after a change_cipher_spec may be a hello or encrypted, and only the
+//     server knows which.
 //   - Records before the first ClientHello. crypto/tls passes over alerts of level
 //     warning, OpenSSL over empty handshake records.
 //   - A ClientHello in the form of SSL 2.0 (RFC 5246 appendix E.2), which OpenSSL
@@ -35,12 +38,6 @@ const (
 	// MaxPending is the most bytes that a ClientHello may take with the headers of
 	// its records. A long one in records of a few bytes each runs into it.
 	MaxPending = 24 << 10
-
-	// maxEarly is how far to follow the early data (RFC 8446 section 4.2.10) behind
-	// a ClientHello. A server that answers with a HelloRetryRequest passes over it,
-	// and then reads another ClientHello. 16 KiB is what servers pass over
-	// before they give up, and 64 KiB the most that is common.
-	maxEarly = 1 << 20
 )
 
 // The content types of records (RFC 8446 section 5.1).
@@ -93,9 +90,13 @@ func problemf(format string, args ...any) error {
 // Scanner follows the stream of one client. The zero value is at its beginning.
 // It is for one goroutine.
 type Scanner struct {
+	// Negotiated is to be set before a scan if [Answer] reports that the server
+	// has sent its ServerHello. Until then a client can send nothing that is
+	// encrypted as a handshake record, so that each one counts as a hello.
+	Negotiated bool
+
 	hello Hello
 	found bool // a hello has been found
-	early bool // the hello announces early data
 	over  bool
 
 	off   int    // of the data, how much was looked at
@@ -103,7 +104,6 @@ type Scanner struct {
 	left  int    // bytes to come of a handshake record
 	msg   []byte // what is there of a hello
 	pass  int    // bytes to come of a record that does not matter
-	sum   int    // early data passed over
 }
 
 // Hello is the ClientHello that was found last.
@@ -243,29 +243,19 @@ func shortest(contentType byte) byte {
 }
 
 // following looks at the first bytes of a record after a hello. Its version does
-// not matter: RFC 8446 section 5.1 has servers ignore it.
+// not matter: RFC 8446 section 5.1 has servers ignore it. Nor does its length,
+// unless it holds a hello: some servers pass over records of kinds and lengths
+// that others refuse.
 func (s *Scanner) following(b []byte) (Event, bool, error) {
+	if s.Negotiated && (b[0] == typeChangeCipherSpec || b[0] == typeApplicationData) {
+		return s.end() // encrypted from here on
+	}
 	if len(b) < headerSize {
 		return Undecided, false, nil
 	}
 	n := int(b[3])<<8 | int(b[4])
-	switch b[0] {
-	case typeHandshake:
-		if n > maxFragment {
-			return s.end() // encrypted
-		}
+	if b[0] == typeHandshake {
 		return s.enter(n)
-	case typeChangeCipherSpec, typeAlert:
-		if n > 2 {
-			return s.end()
-		}
-	case typeApplicationData:
-		s.sum += n
-		if !s.early || s.sum > maxEarly {
-			return s.end()
-		}
-	default:
-		return s.end()
 	}
 	s.pass = n
 	s.off += headerSize
@@ -288,11 +278,14 @@ func (s *Scanner) continuation(b []byte) (Event, bool, error) {
 
 // message looks at what is there of a handshake message.
 func (s *Scanner) message() (Event, bool, error) {
-	if s.found && !likeHello(s.msg) {
-		return s.end()
+	switch {
+	case s.msg[0] == typeClientHello:
+	case s.Negotiated:
+		return s.end() // in the clear, and the way of every handshake of TLS 1.2
+	default:
+		return 0, false, problemf("is followed by a handshake message of type %d, before the server has answered it", s.msg[0])
 	}
-	// A fifth byte tells whether what follows a hello is another one at all.
-	if len(s.msg) < messageHeader || s.found && len(s.msg) == messageHeader && s.left > 0 {
+	if len(s.msg) < messageHeader {
 		return 0, true, nil
 	}
 	size := messageHeader + int(s.msg[1])<<16 + int(s.msg[2])<<8 + int(s.msg[3])
@@ -308,19 +301,7 @@ func (s *Scanner) message() (Event, bool, error) {
 	if err != nil {
 		return 0, false, err
 	}
-	s.hello, s.early = hello, s.early || hello.earlyData
-	s.found = true
+	s.hello, s.found = hello, true
 	s.msg = nil
 	return Found, false, nil
-}
-
-// likeHello reports whether a message that follows a hello may be another one,
-// judged by as much as is there of its first five bytes.
-//
-// It may as well be encrypted: in TLS 1.2 a client that resumes a session sends
-// its Finished after a change_cipher_spec, in a record like this one. That a random
-// beginning looks like a hello must not happen. A hello after a HelloRetryRequest
-// has fewer than 2^16 bytes and a version of 3.x, which makes it one in 2^24.
-func likeHello(msg []byte) bool {
-	return msg[0] == typeClientHello && (len(msg) < 2 || msg[1] == 0) && (len(msg) < 5 || msg[4] == sslMajor)
 }

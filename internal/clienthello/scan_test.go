@@ -63,15 +63,20 @@ type outcome struct {
 	err   error
 }
 
-// scanAll gives the data to a scan in pieces of n bytes, as Scan wants them.
-func scanAll(data []byte, n int) (o outcome) {
+// scanAll gives the data to a scan in pieces of n bytes, as Scan wants them. The
+// server's answer arrives as soon as there is a hello to answer.
+func scanAll(data []byte, n int, answer []byte) (o outcome) {
 	var s Scanner
+	var a Answer
 	var pending []byte
 	for piece := range slices.Chunk(data, n) {
 		pending = append(pending, piece...)
 		o.last, o.err = s.Scan(pending)
 		for ; o.last == Found; o.last, o.err = s.Scan(pending) {
 			o.names = append(o.names, s.Hello().ServerName)
+			a.Scan(answer)
+			answer = nil
+			s.Negotiated = a.Negotiated()
 		}
 		switch {
 		case o.err != nil || o.last == Over:
@@ -87,7 +92,6 @@ func TestScan(t *testing.T) {
 	t.Parallel()
 	one := named("a.example")
 	two := named("b.example")
-	early := withExtension(one, extEarlyData, nil)
 	padded := func(n int) []byte { return withExtension(one, 0x0a0a, make([]byte, n-len(one)-4+headerSize)) }
 	tests := []struct {
 		name  string
@@ -106,22 +110,18 @@ func TestScan(t *testing.T) {
 		{"in records of seven bytes", fragmented(one, 7), "a.example", Between, ""},
 		{"without a name", named(""), "", Between, ""},
 
-		// What may follow a hello, and what may not be followed by one.
-		{"then the finish of TLS 1.3", slices.Concat(one, changeCipherSpec, record(typeApplicationData, make([]byte, 69))), "a.example", Over, ""},
-		{"then the key exchange of TLS 1.2", slices.Concat(one, record(typeHandshake, []byte{16, 0, 0, 33})), "a.example", Over, ""},
-		{"then the finish of a resumed session of TLS 1.2", slices.Concat(one, changeCipherSpec, record(typeHandshake, bytes.Repeat([]byte{1}, 40))), "a.example", Over, ""},
+		// What may follow a hello.
 		{"then an alert", slices.Concat(one, record(typeAlert, []byte{2, 48})), "a.example", Between, ""},
 		{"then another hello", slices.Concat(one, two), "a.example b.example", Between, ""},
 		{"then another hello, behind a change_cipher_spec", slices.Concat(one, changeCipherSpec, two), "a.example b.example", Between, ""},
 		{"then another hello, behind several and alerts", slices.Concat(one, changeCipherSpec, warning, changeCipherSpec, two), "a.example b.example", Between, ""},
 		{"then another hello, in records of one byte", slices.Concat(one, fragmented(two, 1)), "a.example b.example", Between, ""},
 		{"then another hello, cut short", slices.Concat(one, two[:50]), "a.example", Partial, ""},
-		{"then another hello, in a record of another version", slices.Concat(one, mutated(two, 1, 9)), "a.example b.example", Between, ""},
 		{"then another hello, malformed", slices.Concat(one, mutated(two, headerSize+messageHeader+2+32, 33)), "a.example", Over, "cut short"},
 		{"then an empty record", slices.Concat(one, record(typeHandshake, nil), two), "a.example", Over, "empty record"},
-		{"early data announced, then another hello", slices.Concat(early, record(typeApplicationData, make([]byte, 9000)), two), "a.example b.example", Between, ""},
-		{"early data announced, then enough of it", slices.Concat(early, bytes.Repeat(record(typeApplicationData, make([]byte, 1<<14)), maxEarly>>14+1)), "a.example", Over, ""},
-		{"early data not announced, then another hello", slices.Concat(one, record(typeApplicationData, make([]byte, 9000)), two), "a.example", Over, ""},
+		{"early data, then another hello", slices.Concat(one, record(typeApplicationData, make([]byte, 9000)), two), "a.example b.example", Between, ""},
+		{"much early data, then another hello", slices.Concat(one, bytes.Repeat(record(typeApplicationData, make([]byte, 1<<14)), 100), two), "a.example b.example", Between, ""},
+		{"then the key exchange of TLS 1.2, before the server has answered", slices.Concat(one, record(typeHandshake, []byte{16, 0, 0, 33})), "a.example", Over, "handshake message of type 16"},
 
 		// What servers accept, and hides a name or has none.
 		{"after an alert", slices.Concat(warning, one), "", Over, "after a record of content type 21"},
@@ -167,7 +167,7 @@ func TestScan(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			for _, n := range []int{1, 2, 3, 5, 6, 100, max(len(tt.data), 1)} {
-				got := scanAll(tt.data, n)
+				got := scanAll(tt.data, n, nil)
 				if strings.Join(got.names, " ") != tt.names || got.last != tt.last {
 					t.Errorf("in pieces of %d: names %q, then event %d (%v); want %q, %d", n, got.names, got.last, got.err, tt.names, tt.last)
 				}
@@ -177,6 +177,155 @@ func TestScan(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Answers of servers.
+var (
+	helloRetryRequest = record(typeHandshake, serverHello(retryRandom))
+	serverHello12     = record(typeHandshake, serverHello(strings.Repeat("r", 32)))
+)
+
+func serverHello(random string) []byte {
+	return slices.Concat([]byte{typeServerHello, 0, 0, 2 + 32 + 6, 3, 3}, []byte(random), []byte{0, 0xc0, 0x2f, 0, 0, 0})
+}
+
+// TestScanAfterTheAnswer: what may follow a hello depends on what the server says
+// to it.
+func TestScanAfterTheAnswer(t *testing.T) {
+	t.Parallel()
+	one, two := named("a.example"), named("b.example")
+	finished := record(typeHandshake, slices.Concat([]byte{typeClientHello, 0, 1, 0x2c, 3, 3}, make([]byte, 34))) // encrypted, and looks like a hello
+	tests := []struct {
+		name   string
+		answer []byte
+		data   []byte // behind the first hello
+		names  string
+		last   Event
+		err    string
+	}{
+		{"a ServerHello, then the finish of TLS 1.3", serverHello12, slices.Concat(changeCipherSpec, record(typeApplicationData, make([]byte, 69))), "a.example", Over, ""},
+		{"a ServerHello, then the finish of TLS 1.3 alone", serverHello12, record(typeApplicationData, make([]byte, 69)), "a.example", Over, ""},
+		{"a ServerHello, then the key exchange of TLS 1.2", serverHello12, record(typeHandshake, []byte{16, 0, 0, 33}), "a.example", Over, ""},
+		{"a ServerHello, then the finish of a resumed session of TLS 1.2", serverHello12, slices.Concat(changeCipherSpec, finished), "a.example", Over, ""},
+		{"a ServerHello, then another hello in the clear", serverHello12, slices.Concat(warning, two), "a.example b.example", Between, ""},
+		{"a ServerHello behind alerts and a HelloRequest", slices.Concat(warning, record(typeHandshake, make([]byte, 4)), serverHello12), changeCipherSpec, "a.example", Over, ""},
+		{"a ServerHello in records of one byte", fragmented(serverHello12, 1), changeCipherSpec, "a.example", Over, ""},
+		{"a ServerHello behind a HelloRetryRequest", slices.Concat(fragmented(helloRetryRequest, 7), changeCipherSpec, serverHello12), changeCipherSpec, "a.example", Over, ""},
+		{"a ServerHello behind a HelloRetryRequest in one record", record(typeHandshake, append(serverHello(retryRandom), serverHello12[headerSize:]...)), changeCipherSpec, "a.example", Over, ""},
+
+		{"a HelloRetryRequest, then another hello", helloRetryRequest, slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
+		{"a HelloRetryRequest, then something like a hello", helloRetryRequest, slices.Concat(changeCipherSpec, finished), "a.example", Partial, ""},
+		{"a HelloRetryRequest in records of one byte", fragmented(helloRetryRequest, 1), slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
+		{"a HelloRetryRequest, then another message", helloRetryRequest, record(typeHandshake, []byte{16, 0, 0, 33}), "a.example", Over, "handshake message of type 16"},
+		{"half a ServerHello", serverHello12[:40], slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
+		{"a ServerHello of no version of TLS", mutated(serverHello12, headerSize+messageHeader, 2), slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
+		{"a ServerHello that is too short", record(typeHandshake, []byte{typeServerHello, 0, 0, 33}), slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
+		{"another message", record(typeHandshake, []byte{11, 0, 0, 0}), slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
+		{"text", []byte("220 ready\r\n"), slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
+		{"a ServerHello behind text", slices.Concat([]byte("220 ready\r\n"), serverHello12), slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			data := slices.Concat(one, tt.data)
+			for _, n := range []int{1, 2, 7, len(data)} {
+				got := scanAll(data, n, tt.answer)
+				if strings.Join(got.names, " ") != tt.names || got.last != tt.last || (got.err != nil) != (tt.err != "") || got.err != nil && !strings.Contains(got.err.Error(), tt.err) {
+					t.Errorf("in pieces of %d: names %q, then event %d (%v); want %q, %d, %q", n, got.names, got.last, got.err, tt.names, tt.last, tt.err)
+				}
+			}
+		})
+	}
+}
+
+// TestAnswerInPieces: how the server's bytes come makes no difference.
+func TestAnswerInPieces(t *testing.T) {
+	t.Parallel()
+	stream := slices.Concat(warning, helloRetryRequest, changeCipherSpec, serverHello12)
+	end := len(stream) - 6 // of the random
+	for n := 1; n <= len(stream); n++ {
+		var a Answer
+		done := 0
+		for piece := range slices.Chunk(stream, n) {
+			more := a.Scan(piece)
+			done += len(piece)
+			if a.Negotiated() != (done >= end) || more != (done < end) {
+				t.Fatalf("in pieces of %d: after %d of %d bytes: negotiated %t, more %t", n, done, end, a.Negotiated(), more)
+			}
+		}
+	}
+}
+
+// TestSecondHello: whatever a server may take for a second hello is found, or
+// refused.
+func TestSecondHello(t *testing.T) {
+	t.Parallel()
+	one, two := named("a.example"), named("b.example")
+	const version = headerSize + messageHeader // of the hello
+	set := func(i int, values ...byte) []byte {
+		out := slices.Clone(two)
+		copy(out[i:], values)
+		return out
+	}
+	second := map[string][]byte{
+		"as it should be":             two,
+		"of version 4.3":              set(version, 4, 3),
+		"of version 3.0":              set(version, 3, 0),
+		"of version 0.0":              set(version, 0, 0),
+		"of version 255.255":          set(version, 0xff, 0xff),
+		"of record version 0.0":       set(1, 0, 0),
+		"of record version 3.4":       set(1, 3, 4),
+		"of record version 4.0":       set(1, 4, 0),
+		"of record version 255.255":   set(1, 0xff, 0xff),
+		"longer than 2^16":            set(headerSize+1, 1),
+		"longer than 2^17":            set(headerSize+1, 2),
+		"longer than anything":        set(headerSize+1, 0xff, 0xff, 0xff),
+		"in a record that is too big": set(3, 0x48, 0),
+		"in a record of any size":     set(3, 0xff, 0xff),
+		"in records of one byte":      fragmented(two, 1),
+		"in records of 40 bytes":      fragmented(two, 40), // as an encrypted Finished has
+		"in records of 32 bytes":      fragmented(two, 32),
+		"behind an empty record":      slices.Concat(record(typeHandshake, nil), two),
+		"behind another message":      slices.Concat(record(typeHandshake, []byte{0, 0, 0, 0}), two),
+		"with another message":        record(typeHandshake, slices.Concat([]byte{0, 0, 0, 0}, two[headerSize:])),
+		"with an alert inside":        slices.Concat(fragmented(two, 40)[:90], warning, fragmented(two, 40)[90:]),
+		"of another type":             set(headerSize, 2),
+		"with a byte behind it":       record(typeHandshake, append(slices.Clone(two[headerSize:]), 0)),
+	}
+	between := map[string][]byte{
+		"at once":                        nil,
+		"behind a change_cipher_spec":    changeCipherSpec,
+		"behind several":                 bytes.Repeat(changeCipherSpec, 40),
+		"behind an empty one":            record(typeChangeCipherSpec, nil),
+		"behind a long one":              record(typeChangeCipherSpec, []byte{1, 1, 1}),
+		"behind an alert":                warning,
+		"behind a long alert":            record(typeAlert, slices.Repeat([]byte{1, 90}, 100)),
+		"behind alerts in pieces":        slices.Concat(record(typeAlert, []byte{1}), record(typeAlert, []byte{90})),
+		"behind early data":              record(typeApplicationData, make([]byte, 100)),
+		"behind no early data":           record(typeApplicationData, nil),
+		"behind a heartbeat":             record(24, make([]byte, 19)),
+		"behind an unknown record":       record(99, make([]byte, 5)),
+		"behind an empty unknown record": record(0, nil),
+		"behind a record of version 9.9": mutated(mutated(changeCipherSpec, 1, 9), 2, 9),
+		"behind a record of full length": record(typeApplicationData, make([]byte, 1<<16-1)),
+	}
+	for answerName, answer := range map[string][]byte{"unanswered": nil, "HelloRetryRequest": helloRetryRequest} {
+		for before, records := range between {
+			for name, hello := range second {
+				t.Run(answerName+"/"+name+", "+before, func(t *testing.T) {
+					t.Parallel()
+					data := slices.Concat(one, records, hello)
+					for _, n := range []int{1, 7, len(data)} {
+						got := scanAll(data, n, answer)
+						found := slices.Equal(got.names, []string{"a.example", "b.example"})
+						if held := got.err != nil || got.last == Partial; !found && (!held || name == "as it should be") {
+							t.Errorf("in pieces of %d: names %q, then event %d (%v)", n, got.names, got.last, got.err)
+						}
+					}
+				})
+			}
+		}
 	}
 }
 

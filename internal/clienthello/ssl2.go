@@ -21,6 +21,11 @@ func likeSSL2(b []byte) bool {
 	if len(b) > 2 && at(2) != typeClientHello || len(b) > 3 && at(3) != sslMajor {
 		return false
 	}
+	for _, i := range [...]int{5, 7, 9} { // no length is larger than the whole
+		if i < len(b) && at(i) > at(0)&0x7f {
+			return false
+		}
+	}
 	if len(b) < ssl2Header+ssl2Fixed {
 		return true
 	}

@@ -26,8 +26,7 @@ type half struct {
 	from, to syscall.RawConn // of src and dst, where they are stream sockets; else nil
 	sockets  sockets         // for copying between those
 	early    []byte
-	inspect  func([]byte, bool) Inspection // nil: there is nothing more to inspect
-	moved    int64                         // bytes written to dst; others read it after the goroutine's end
+	moved    int64 // bytes written to dst; others read it after the goroutine's end
 
 	// Guarded by t.mu.
 	done     bool // nothing more will be written to dst
@@ -68,7 +67,7 @@ func (h *half) watch() {
 }
 
 func (h *half) carry() (stop, error) {
-	if h.inspect != nil {
+	if h.t.inspect != nil {
 		if goesOn, why, err := h.inspected(); !goesOn {
 			return why, err
 		}

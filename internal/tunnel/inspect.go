@@ -1,22 +1,36 @@
-// Looking at what a client sends first, before any of it goes to the server.
+// Looking at what both sides send first, before the client's bytes go to the
+// server.
 
 package tunnel
 
 import (
+	"errors"
 	"io"
+	"os"
+	"time"
 )
 
 // MaxHeld is the most bytes that an inspection can hold back.
 const MaxHeld = bufferSize
 
-// Inspection is the answer of Options.Inspect. The zero value holds everything
-// back.
-//
-// Inspect is given what a has sent and b has not been given yet, each time there
-// is more of it: never nothing, Options.Early first, and only for the length of
-// the call. end tells that no more will come. It is called on Relay's own
-// goroutine, and not again once it has answered Pass or Refuse. What b sends is
-// relayed to a meanwhile, without waiting for a.
+// An Inspector looks at the beginning of both streams of a tunnel. It must not
+// retain the slices that it is given.
+type Inspector interface {
+	// Inspect decides about the bytes that a has sent and b has not been given
+	// yet. It is called whenever there are more of them, never with an empty
+	// slice, and with Options.Early first. Relay calls it on its own goroutine,
+	// and not again once it has answered Pass or Refuse.
+	Inspect(held []byte, rest Rest) Inspection
+
+	// Observe is shown what b sends, Options.EarlyBack first, before a gets it. It
+	// reports whether it wants to see more. These bytes are relayed in any case.
+	// Observe is called on another goroutine than Inspect. Once a has received a
+	// byte from b, every call that was shown that byte has returned.
+	Observe(sent []byte) bool
+}
+
+// Inspection is the answer of [Inspector]. The zero value holds everything back.
+// What b sends is relayed to a meanwhile, without waiting for a.
 type Inspection struct {
 	// Decision is what becomes of the bytes.
 	Decision Decision
@@ -26,19 +40,28 @@ type Inspection struct {
 	Farewell []byte
 }
 
+// Rest tells an [Inspector] what is still to come from a. The zero value is More.
+type Rest uint8
+
+const (
+	More Rest = iota // more may come
+	None             // a has sent all it will
+	Late             // more may come, but Options.HoldTime is over
+)
+
 // Decision is what becomes of the bytes that Inspect was shown. The zero value is
 // Hold.
 type Decision uint8
 
 const (
-	Hold   Decision = iota // they stay back until there are more; at the end, and beyond MaxHeld, this is Refuse
+	Hold   Decision = iota // they stay back until there are more; with None and Late, and beyond MaxHeld, this is Refuse
 	Next                   // they go to b, and Inspect is shown what comes next
 	Pass                   // they go to b, and so does all that follows: there is no more to inspect
 	Refuse                 // the tunnel ends, and they do not go to b
 )
 
-// inspected carries the beginning of the stream as far as Inspect wants to see
-// it. goesOn reports that the rest is to be carried.
+// inspected carries the beginning of the stream, as far as the inspector wants to
+// see it. goesOn reports that the rest is to be carried.
 //
 // It holds a buffer only while there are bytes in it.
 func (h *half) inspected() (goesOn bool, why stop, err error) {
@@ -50,13 +73,20 @@ func (h *half) inspected() (goesOn bool, why stop, err error) {
 		}
 	}
 	defer release()
-	held, end := h.early, error(nil)
+	held, rest := h.early, More
 	h.early = nil
+	var end error   // of src
+	inTime := false // src has a deadline, because bytes are held back
+	passed := false // there is nothing more to inspect
 	for {
 		if len(held) > 0 {
-			answer := h.inspect(held, end == io.EOF)
+			answer := h.judge(held, rest)
 			switch {
 			case answer.Decision == Next, answer.Decision == Pass:
+				if inTime {
+					h.src.SetReadDeadline(time.Time{})
+					inTime = false
+				}
 				n, err := h.dst.Write(held)
 				h.progress(n)
 				if err != nil {
@@ -64,12 +94,16 @@ func (h *half) inspected() (goesOn bool, why stop, err error) {
 				}
 				held = nil
 				release()
-			case answer.Decision == Refuse, end == io.EOF, len(held) >= MaxHeld:
+			case answer.Decision == Refuse, rest != More, len(held) >= MaxHeld:
 				h.t.farewell = answer.Farewell
 				return false, refused, nil
+			case !inTime && h.t.holdTime > 0:
+				h.src.SetReadDeadline(time.Now().Add(h.t.holdTime))
+				inTime = true
 			}
-			if answer.Decision == Pass {
-				h.inspect = nil
+			passed = answer.Decision == Pass
+			if rest == Late { // which is over, now that these bytes are decided about
+				rest = More
 			}
 		}
 		switch {
@@ -77,7 +111,7 @@ func (h *half) inspected() (goesOn bool, why stop, err error) {
 			return false, atEnd, nil
 		case end != nil:
 			return false, sourceFailed, end
-		case h.inspect == nil:
+		case passed:
 			return true, 0, nil
 		}
 		var n int
@@ -86,15 +120,33 @@ func (h *half) inspected() (goesOn bool, why stop, err error) {
 			if buf != nil {
 				held = buf[:n]
 			}
-			continue
+		} else {
+			if buf == nil {
+				buf = buffers.Get().(*buffer)
+				copy(buf[:], held)
+			}
+			n, end = h.src.Read(buf[len(held):])
+			held = buf[:len(held)+n]
 		}
-		if buf == nil {
-			buf = buffers.Get().(*buffer)
-			copy(buf[:], held)
+		switch {
+		case end == io.EOF:
+			rest = None
+		case inTime && errors.Is(end, os.ErrDeadlineExceeded):
+			rest, end = Late, nil
 		}
-		n, end = h.src.Read(buf[len(held):])
-		held = buf[:len(held)+n]
 	}
+}
+
+// judge asks the inspector about the bytes that src has sent. Those of b pass in
+// any case.
+func (h *half) judge(held []byte, rest Rest) Inspection {
+	switch {
+	case h == &h.t.forward:
+		return h.t.inspect.Inspect(held, rest)
+	case h.t.inspect.Observe(held):
+		return Inspection{Decision: Next}
+	}
+	return Inspection{Decision: Pass}
 }
 
 // readWaiting reads from src into a buffer of the pool. While it waits for a

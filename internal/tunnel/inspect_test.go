@@ -16,13 +16,13 @@ import (
 )
 
 // heldUntil holds everything back until it ends in a word, and then decides.
-func heldUntil(word string, then Inspection) func([]byte, bool) Inspection {
-	return func(held []byte, _ bool) Inspection {
+func heldUntil(word string, then Inspection) Inspector {
+	return inspectFunc(func(held []byte, _ Rest) Inspection {
 		if strings.HasSuffix(string(held), word) {
 			return then
 		}
 		return Inspection{}
-	}
+	})
 }
 
 var pass = Inspection{Decision: Pass}
@@ -83,12 +83,12 @@ func TestInspectIsShownEachByteUntilItPasses(t *testing.T) {
 	t.Parallel()
 	var shown []string
 	answers := []Inspection{{Decision: Next}, {}, {Decision: Next}, pass}
-	r := newRig(t, Options{Early: []byte("1"), Inspect: func(held []byte, end bool) Inspection {
+	r := newRig(t, Options{Early: []byte("1"), Inspect: inspectFunc(func(held []byte, _ Rest) Inspection {
 		shown = append(shown, string(held))
 		answer := answers[0]
 		answers = answers[1:]
 		return answer
-	}})
+	})})
 	expect(t, r.server, "1")
 	send(t, r.client, "2")
 	nothingYet(t, r.server)
@@ -116,14 +116,14 @@ func TestRefuse(t *testing.T) {
 		{"early bytes", Options{Early: []byte("bad."), Inspect: heldUntil(".", refuse("no"))}, ""},
 		{"what comes", Options{Inspect: heldUntil(".", refuse("no"))}, "bad."},
 		{"what was held back", Options{Early: []byte("b"), Inspect: heldUntil(".", refuse("no"))}, "ad."},
-		{"after something passed", Options{Early: []byte("1"), Inspect: func(held []byte, _ bool) Inspection {
+		{"after something passed", Options{Early: []byte("1"), Inspect: inspectFunc(func(held []byte, _ Rest) Inspection {
 			if string(held) == "1" {
 				return Inspection{Decision: Next}
 			}
 			return refuse("no")
-		}}, "bad."},
-		{"more than is read", Options{Inspect: func([]byte, bool) Inspection { return refuse("no") }}, strings.Repeat("bad", 1<<20)},
-		{"more than can be held", Options{Inspect: func([]byte, bool) Inspection { return Inspection{Farewell: []byte("no")} }}, strings.Repeat("bad", 1<<20)},
+		})}, "bad."},
+		{"more than is read", Options{Inspect: inspectFunc(func([]byte, Rest) Inspection { return refuse("no") })}, strings.Repeat("bad", 1<<20)},
+		{"more than can be held", Options{Inspect: inspectFunc(func([]byte, Rest) Inspection { return Inspection{Farewell: []byte("no")} })}, strings.Repeat("bad", 1<<20)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -232,8 +232,8 @@ func TestHeldBackAtTheEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var ends atomic.Int32
-			r := newRig(t, Options{Inspect: func(_ []byte, end bool) Inspection {
-				if !end {
+			r := newRig(t, Options{Inspect: inspectFunc(func(_ []byte, rest Rest) Inspection {
+				if rest != None {
 					return Inspection{}
 				}
 				ends.Add(1)
@@ -241,7 +241,7 @@ func TestHeldBackAtTheEnd(t *testing.T) {
 					return pass
 				}
 				return Inspection{Farewell: []byte("no")}
-			}})
+			})})
 			send(t, r.client, "half")
 			r.client.CloseWrite()
 			if want == CauseEnded {
@@ -293,10 +293,10 @@ func TestOutsideCloseWhileInspecting(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			shown := make(chan struct{}, 9)
-			r := newRig(t, Options{Inspect: func([]byte, bool) Inspection {
+			r := newRig(t, Options{Inspect: inspectFunc(func([]byte, Rest) Inspection {
 				shown <- struct{}{}
 				return Inspection{}
-			}})
+			})})
 			send(t, r.server, "x")
 			expect(t, r.client, "x")
 			if first != "" {
@@ -321,7 +321,7 @@ func TestInspectedStreams(t *testing.T) {
 		parts := 0
 		result := make(chan Result, 1)
 		go func() {
-			result <- Relay(a, b, Options{Inspect: func(held []byte, _ bool) Inspection {
+			result <- Relay(a, b, Options{Inspect: inspectFunc(func(held []byte, _ Rest) Inspection {
 				switch {
 				case len(held) < first:
 					return Inspection{}
@@ -330,11 +330,130 @@ func TestInspectedStreams(t *testing.T) {
 					return Inspection{Decision: Next}
 				}
 				return pass
-			}})
+			})})
 		}()
 		bothWays(t, client, server, uint64(100+i), 4<<20, uneven)
 		if got, want := await(t, result), (Result{Sent: 4 << 20, Received: 4 << 20}); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
+	}
+}
+
+// TestHoldTime: an inspector that cannot decide in time gets one last call, and
+// the time begins with the first byte that is held back.
+func TestHoldTime(t *testing.T) {
+	t.Parallel()
+	const hold = 10 * time.Second
+	tests := []struct {
+		name  string
+		early string
+		last  Inspection // the answer to Late
+		want  Cause
+	}{
+		{"undecided", "", Inspection{}, CauseRefused},
+		{"early bytes", "early", Inspection{}, CauseRefused},
+		{"refused", "", refuse("no"), CauseRefused},
+		{"passed", "", pass, CauseEnded},
+		{"goes on", "", Inspection{Decision: Next}, CauseEnded},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				client, a := net.Pipe()
+				b, server := net.Pipe()
+				var began, late time.Time
+				result := make(chan Result, 1)
+				go func() {
+					result <- Relay(a, b, Options{Idle: time.Hour, HoldTime: hold, Early: []byte(tt.early), Inspect: inspectFunc(func(held []byte, rest Rest) Inspection {
+						switch {
+						case rest == Late:
+							late = time.Now()
+							return tt.last
+						case began.IsZero():
+							began = time.Now()
+						case strings.HasSuffix(string(held), "end"):
+							return pass
+						}
+						return Inspection{}
+					})})
+				}()
+				sent := make(chan string, 1)
+				go func() {
+					all, _ := io.ReadAll(server)
+					sent <- string(all)
+				}()
+				go io.Copy(io.Discard, client)
+				if tt.early == "" {
+					time.Sleep(time.Minute) // no byte is held back yet
+				}
+				for range 3 { // more bytes do not extend the time
+					if _, err := client.Write([]byte("x")); err != nil {
+						break
+					}
+					time.Sleep(hold / 2)
+				}
+				if tt.want == CauseEnded {
+					time.Sleep(time.Minute) // the deadline is gone
+					io.WriteString(client, "end")
+				}
+				client.Close()
+				got := <-result
+				if all := <-sent; (got.Cause == CauseRefused) != (tt.want == CauseRefused) || (all == "") != (tt.want == CauseRefused) {
+					t.Errorf("%+v, and the server got %q; want %v", got, all, tt.want)
+				}
+				if wait := late.Sub(began); wait != hold {
+					t.Errorf("the last call came after %v, want %v", wait, hold)
+				}
+			})
+		})
+	}
+}
+
+// watching passes what the client sends as soon as the server has sent "go", and
+// looks at no more of that than it has to.
+type watching struct {
+	told atomic.Bool
+	seen []string
+}
+
+func (w *watching) Inspect(held []byte, _ Rest) Inspection {
+	if w.told.Load() {
+		return pass
+	}
+	return Inspection{Decision: Next}
+}
+
+func (w *watching) Observe(sent []byte) bool {
+	w.seen = append(w.seen, string(sent))
+	if strings.HasSuffix(string(sent), "go") {
+		w.told.Store(true)
+	}
+	return !w.told.Load()
+}
+
+// TestObserve: the inspector sees what the server sends before the client does.
+func TestObserve(t *testing.T) {
+	t.Parallel()
+	w := new(watching)
+	r := newRig(t, Options{EarlyBack: []byte("1"), Inspect: w})
+	expect(t, r.client, "1")
+	send(t, r.server, "2")
+	expect(t, r.client, "2")
+	if w.told.Load() {
+		t.Error("told too early")
+	}
+	send(t, r.server, "go")
+	expect(t, r.client, "go")
+	if !w.told.Load() {
+		t.Error("the client has what the inspector was not shown")
+	}
+	send(t, r.server, "on")
+	expect(t, r.client, "on")
+	r.client.Close()
+	r.server.Close()
+	r.wait(t)
+	if want := []string{"1", "2", "go"}; !slices.Equal(w.seen, want) {
+		t.Errorf("Observe was shown %q, want %q", w.seen, want)
 	}
 }

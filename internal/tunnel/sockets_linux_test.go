@@ -94,11 +94,11 @@ func TestIdleTunnelHoldsTwoDescriptors(t *testing.T) {
 // TestIdleTunnelHoldsLittle: two stacks and no buffers, also where what the client
 // says first is waited for.
 func TestIdleTunnelHoldsLittle(t *testing.T) {
-	next := func([]byte, bool) Inspection { return Inspection{Decision: Next} }
+	next := inspectFunc(func([]byte, Rest) Inspection { return Inspection{Decision: Next} })
 	alone(t, func(t *testing.T) {
 		for _, tt := range []struct {
 			name    string
-			inspect func([]byte, bool) Inspection
+			inspect Inspector
 			silent  bool // the client has sent nothing
 		}{
 			{"plain", nil, false},

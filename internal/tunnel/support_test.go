@@ -103,3 +103,9 @@ func expectEOF(t testing.TB, c io.Reader) {
 		t.Fatalf("read %d bytes, %v; want EOF", n, err)
 	}
 }
+
+// inspectFunc is an Inspector that does not look at what the server sends.
+type inspectFunc func(held []byte, rest Rest) Inspection
+
+func (f inspectFunc) Inspect(held []byte, rest Rest) Inspection { return f(held, rest) }
+func (inspectFunc) Observe([]byte) bool                         { return false }

@@ -38,9 +38,13 @@ type Options struct {
 	// EarlyBack holds bytes already read from b, to be written to a first.
 	EarlyBack []byte
 
-	// Inspect decides whether what a sends may go to b, until it has seen enough;
-	// see [Inspection]. If it is nil, everything may.
-	Inspect func(held []byte, end bool) Inspection
+	// Inspect decides whether what a sends may go to b, until it has seen enough.
+	// If it is nil, everything may.
+	Inspect Inspector
+
+	// HoldTime bounds how long Inspect may hold bytes back, from the first of them
+	// on. After that it has to decide. 0 means no limit.
+	HoldTime time.Duration
 }
 
 // Cause says why a tunnel ended. The zero value is CauseEnded.
@@ -126,8 +130,10 @@ const lastWords = time.Second
 func Relay(a, b net.Conn, opts Options) Result {
 	rawA, rawB := rawStream(a), rawStream(b)
 	t := &tunnel{
-		forward: half{src: a, dst: b, from: rawA, to: rawB, early: opts.Early, inspect: opts.Inspect},
-		back:    half{src: b, dst: a, from: rawB, to: rawA, early: opts.EarlyBack},
+		forward:  half{src: a, dst: b, from: rawA, to: rawB, early: opts.Early},
+		back:     half{src: b, dst: a, from: rawB, to: rawA, early: opts.EarlyBack},
+		inspect:  opts.Inspect,
+		holdTime: opts.HoldTime,
 	}
 	t.forward.t, t.back.t = t, t
 	a.SetDeadline(time.Time{})
@@ -147,6 +153,8 @@ type tunnel struct {
 	forward, back half           // a to b, b to a
 	running       sync.WaitGroup // the goroutines but for the caller's
 	clock         clock
+	inspect       Inspector     // Options.Inspect
+	holdTime      time.Duration // Options.HoldTime
 
 	farewell []byte // to a, if the tunnel was refused
 
