@@ -3,6 +3,7 @@
 package http1
 
 import (
+	"container/heap"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ type pool struct {
 
 	mu     sync.Mutex
 	lines  map[string]*line
+	byAge  lineHeap    // the same lines
 	expiry *time.Timer // runs while there are lines
 }
 
@@ -27,6 +29,9 @@ type line struct {
 	addr  string
 	slots [8]atomic.Pointer[upstream]
 	gone  atomic.Bool // it is in the pool no more, and nothing may stay in it
+
+	since int64 // no connection here has been idle for longer; the pool's mu is held
+	place int   // in the pool's byAge; the pool's mu is held
 
 	beyond atomic.Int32 // len(more)
 	more   []*upstream  // those without a slot, the one used last on top; the pool's mu is held
@@ -104,6 +109,9 @@ func (p *pool) put(c *upstream, near *originSide) {
 			near.setLine(l)
 		}
 	}
+	if l != nil {
+		c.line = l // before others can take it
+	}
 	if l == nil || !l.keep(c, most) && !p.keepMore(l, c, most) {
 		p.idle.Add(-1)
 		c.close()
@@ -122,11 +130,12 @@ func (p *pool) line(c *upstream) *line {
 	if l != nil {
 		return l
 	}
-	l = &line{pool: p, addr: c.addr}
+	l = &line{pool: p, addr: c.addr, since: c.idle.Load()}
 	if p.lines == nil {
 		p.lines = make(map[string]*line)
 	}
 	p.lines[c.addr] = l
+	heap.Push(&p.byAge, l)
 	if p.expiry == nil {
 		timeout := c.transport.IdleTimeout
 		if timeout == 0 {
@@ -175,24 +184,82 @@ func (l *line) setMore(more []*upstream) {
 	l.beyond.Store(int32(len(more)))
 }
 
-// dropOldest makes room for a connection: descriptors are few, and a client
-// may go through hosts faster than their connections expire. It reports false
-// where there is none to drop. p.mu is held.
+// dropOldest closes the connection that has been idle for longest, because
+// descriptors are few and a client may go through hosts faster than their
+// connections expire. It reports false if there is none. p.mu is held.
+//
+// Using a connection again moves no line in byAge, because that would take the
+// lock: the lines that have come to the top too early are moved here.
 func (p *pool) dropOldest() bool {
-	var oldest *upstream
-	var of *line
-	for _, l := range p.lines {
-		for c := range l.all {
-			if oldest == nil || c.idle.Load() < oldest.idle.Load() {
-				oldest, of = c, l
+	for len(p.byAge) > 0 {
+		l := p.byAge[0]
+		c, since := l.oldest()
+		switch {
+		case c == nil:
+			p.end(l)
+		case since > l.since:
+			l.since = since
+			heap.Fix(&p.byAge, 0)
+		default:
+			if l.remove(c) { // or it has been taken meanwhile
+				c.close()
+				p.idle.Add(-1)
 			}
+			if c, _ := l.oldest(); c == nil {
+				p.end(l)
+			}
+			return true
 		}
 	}
-	if oldest != nil && of.remove(oldest) { // or it has been taken meanwhile
-		oldest.close()
-		p.idle.Add(-1)
+	return false
+}
+
+// forget ends the line of a connection that is closed, if it was the last one
+// there.
+func (p *pool) forget(c *upstream) {
+	if c.line == nil || c.line.gone.Load() {
+		return
 	}
-	return oldest != nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if left, _ := c.line.oldest(); left == nil && !c.line.gone.Load() {
+		p.end(c.line)
+	}
+}
+
+// oldest returns the connection that has been idle for longest, and since
+// when; nil if the line is empty. The pool's mu is held.
+func (l *line) oldest() (oldest *upstream, since int64) {
+	for c := range l.all {
+		if idle := c.idle.Load(); oldest == nil || idle < since {
+			oldest, since = c, idle
+		}
+	}
+	return oldest, since
+}
+
+// lineHeap is a container/heap of lines by since.
+type lineHeap []*line
+
+func (h lineHeap) Len() int           { return len(h) }
+func (h lineHeap) Less(i, j int) bool { return h[i].since < h[j].since }
+
+func (h lineHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].place, h[j].place = i, j
+}
+
+func (h *lineHeap) Push(l any) {
+	l.(*line).place = len(*h)
+	*h = append(*h, l.(*line))
+}
+
+func (h *lineHeap) Pop() any {
+	n := len(*h) - 1
+	l := (*h)[n]
+	(*h)[n] = nil
+	*h = (*h)[:n]
+	return l
 }
 
 // all are the connections of a line. The pool's mu is held.
@@ -263,6 +330,7 @@ func (l *line) clone() func(yield func(*upstream) bool) {
 func (p *pool) end(l *line) {
 	l.gone.Store(true)
 	delete(p.lines, l.addr)
+	heap.Remove(&p.byAge, l.place)
 	for c := range l.clone() {
 		if l.remove(c) {
 			c.close()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -136,5 +137,105 @@ func TestPoolClosedMeanwhile(t *testing.T) {
 	tr.pool.put(conn(), nil)
 	if tr.pool.line(before) != nil {
 		t.Error("it gets the line of those that were made since")
+	}
+}
+
+// The pool holds nothing for a host that has no connection in it, so that
+// requests cost the same however many hosts were asked before.
+func TestPoolForgetsHosts(t *testing.T) {
+	t.Parallel()
+	const most, hosts = 16, 5000
+	var open atomic.Int64
+	tr := &Transport{MaxIdle: most}
+	p := &tr.pool
+	held := func() int {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if len(p.lines) != len(p.byAge) {
+			t.Fatalf("%d hosts, %d of them by age", len(p.lines), len(p.byAge))
+		}
+		return len(p.lines)
+	}
+	conn := func(addr string) *upstream {
+		open.Add(1)
+		return &upstream{transport: tr, addr: addr, epoch: p.epoch(), Conn: &countedConn{open: &open}}
+	}
+	for i := range hosts {
+		p.put(conn(fmt.Sprint(i)), nil)
+		if n := held(); n > most {
+			t.Fatalf("after %d hosts the pool holds %d", i+1, n)
+		}
+	}
+	// A connection that is closed while it is used takes its host along.
+	for i := hosts - most; i < hosts; i++ {
+		c := p.get(fmt.Sprint(i), nil)
+		if c == nil {
+			t.Fatalf("the connection to host %d, one of the last %d, is gone", i, most)
+		}
+		c.discard()
+	}
+	if n := held(); n != 0 || open.Load() != 0 {
+		t.Errorf("%d hosts are left, and %d connections open", n, open.Load())
+	}
+	// But not while the host has another one.
+	p.put(conn("a"), nil)
+	p.put(conn("a"), nil)
+	p.get("a", nil).discard()
+	if p.get("a", nil) == nil {
+		t.Error("the other connection to the host is gone")
+	}
+}
+
+// The connection that makes room is the one that has been idle for longest,
+// also where those of its host were used since.
+func TestPoolDropsTheOldest(t *testing.T) {
+	t.Parallel()
+	const most = 12
+	tr := &Transport{MaxIdle: most}
+	p := &tr.pool
+	var open atomic.Int64
+	r := rand.New(rand.NewPCG(1, 2))
+	side := &originSide{}
+	for round := range 3000 {
+		addr := fmt.Sprint(r.IntN(20))
+		c := p.get(addr, side)
+		if c == nil {
+			open.Add(1)
+			c = &upstream{transport: tr, addr: addr, epoch: p.epoch(), Conn: &countedConn{open: &open}}
+		}
+		var oldest []*upstream // several, where the clock is coarse
+		p.mu.Lock()
+		for _, l := range p.lines {
+			for c := range l.all {
+				switch {
+				case len(oldest) == 0 || c.idle.Load() < oldest[0].idle.Load():
+					oldest = []*upstream{c}
+				case c.idle.Load() == oldest[0].idle.Load():
+					oldest = append(oldest, c)
+				}
+			}
+		}
+		p.mu.Unlock()
+		full := p.idle.Load() == most
+		p.put(c, side)
+		if !full {
+			continue
+		}
+		kept := 0
+		p.mu.Lock()
+		for _, l := range p.lines {
+			for c := range l.all {
+				if slices.Contains(oldest, c) {
+					kept++
+				}
+			}
+		}
+		p.mu.Unlock()
+		if kept != len(oldest)-1 {
+			t.Fatalf("round %d: the oldest connection was kept", round)
+		}
+		if n := p.idle.Load(); n != most || open.Load() != n {
+			t.Fatalf("round %d: %d idle, %d open", round, n, open.Load())
+		}
 	}
 }

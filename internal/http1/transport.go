@@ -73,7 +73,7 @@ func (t *Transport) Carry(r *http.Request, hint any) (*http.Response, error) {
 	for {
 		c := t.pool.get(addr, side)
 		if c != nil && !c.alive() {
-			c.close()
+			c.discard()
 			continue
 		}
 		fresh := c == nil
@@ -87,7 +87,7 @@ func (t *Transport) Carry(r *http.Request, hint any) (*http.Response, error) {
 		if err == nil {
 			return answer, nil
 		}
-		c.close()
+		c.discard()
 		if !fresh && errors.As(err, new(*unansweredError)) && repeatable(r) && r.Context().Err() == nil {
 			continue
 		}
@@ -148,11 +148,18 @@ type upstream struct {
 	br      *bufio.Reader
 	bw      *bufio.Writer
 	closing sync.Once
+	line    *line        // that it was last put into; nil: none
 	probe   probe        // for alive
 	idle    atomic.Int64 // since when, in nanoseconds since 1970, while it is pooled
 }
 
 func (c *upstream) close() { c.closing.Do(func() { c.Conn.Close() }) }
+
+// discard closes a connection that is not in the pool, for good.
+func (c *upstream) discard() {
+	c.close()
+	c.transport.pool.forget(c)
+}
 
 // roundTrip sends a request and reads its answer's head.
 func (c *upstream) roundTrip(r *http.Request, side *originSide, hint any) (*http.Response, error) {
@@ -275,7 +282,7 @@ func (b *answerBody) finish(whole bool) {
 		b.c.transport.pool.put(b.c, b.side)
 		return
 	}
-	b.c.close()
+	b.c.discard()
 	if ended { // or the upload still has the buffers
 		b.c.release()
 	}
