@@ -41,8 +41,9 @@ func Fields(r *http.Request) []Field {
 // noRequest is copied, and stays as it is.
 var noRequest = new(http.Request)
 
-func newExchange(conn context.Context, turns *turns) *exchange {
+func newExchange(conn context.Context, turns *turns, bound *boundConns) *exchange {
 	x := &exchange{header: make(http.Header)}
+	x.ctx.bound = bound
 	x.ctx.Context, x.ctx.turns, x.ctx.head = conn, turns, &x.head
 	x.blank = noRequest.WithContext(&x.ctx)
 	x.request = new(http.Request)
@@ -65,6 +66,7 @@ type requestContext struct {
 	context.Context        // the connection's
 	turns           *turns // the server's
 	head            *requestHead
+	bound           *boundConns // those of the client's connection
 	origin          *originSide // what a Transport has for the request's answer; nil before the first
 
 	mu     sync.Mutex

@@ -40,6 +40,15 @@ func (o *originSide) setLine(l *line) {
 	}
 }
 
+// takeBound returns a connection that belongs to the client; nil if there is
+// none.
+func (o *originSide) takeBound(t *Transport, addr string) *upstream {
+	if o == nil || o.ctx.bound == nil || len(o.ctx.bound.conns) == 0 {
+		return nil
+	}
+	return o.ctx.bound.take(t, addr)
+}
+
 // yield is that of the server's turns.
 func (o *originSide) yield() {
 	if o != nil {

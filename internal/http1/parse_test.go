@@ -38,7 +38,7 @@ func FuzzHead(f *testing.F) {
 		if !bytes.HasSuffix(head, crlf2) || bytes.Count(head, crlf2) != 1 || len(head) > 1<<10+bufferSize {
 			t.Fatalf("a head of %q", head)
 		}
-		x := newExchange(context.Background(), nil)
+		x := newExchange(context.Background(), nil, nil)
 		text := string(head)
 		if x.head.parse(text, 256) != nil {
 			return
@@ -114,7 +114,7 @@ func FuzzAnswer(f *testing.F) {
 		want, wantErr := http.ReadResponse(bufio.NewReader(bytes.NewReader(data)), r)
 		br := bufio.NewReader(bytes.NewReader(data))
 		br.Peek(1)
-		got := newExchange(context.Background(), nil).ctx.originSide().plain(br, r)
+		got := newExchange(context.Background(), nil, nil).ctx.originSide().plain(br, r)
 		if got == nil {
 			return
 		}

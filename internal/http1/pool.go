@@ -93,15 +93,9 @@ func (p *pool) put(c *upstream, near *originSide) {
 		return
 	}
 	c.idle.Store(time.Now().UnixNano())
-	if p.idle.Add(1) > c.transport.maxIdle() {
-		p.mu.Lock()
-		dropped := p.dropOldest()
-		p.mu.Unlock()
-		if !dropped {
-			p.idle.Add(-1)
-			c.close()
-			return
-		}
+	if !p.reserve(c.transport) {
+		c.close()
+		return
 	}
 	l := near.nearLine(p, c.addr)
 	if l == nil || l.gone.Load() {
@@ -116,6 +110,21 @@ func (p *pool) put(c *upstream, near *originSide) {
 		p.idle.Add(-1)
 		c.close()
 	}
+}
+
+// reserve counts one more idle connection, and closes the oldest one if they
+// are too many. It reports false if there is none to close.
+func (p *pool) reserve(t *Transport) bool {
+	if p.idle.Add(1) <= t.maxIdle() {
+		return true
+	}
+	p.mu.Lock()
+	dropped := p.dropOldest()
+	p.mu.Unlock()
+	if !dropped {
+		p.idle.Add(-1)
+	}
+	return dropped
 }
 
 // line is the one for c's address, made if it is not there. It is nil where a

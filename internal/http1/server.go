@@ -73,6 +73,7 @@ type conn struct {
 	bw    *bufio.Writer
 	state atomic.Int32
 	watch watcher
+	bound boundConns
 
 	limited bool      // there is a read deadline
 	idleAt  time.Time // when it was set, if it is one for idleness
@@ -92,7 +93,8 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) {
 		return
 	}
 	defer s.leave(k)
-	x := newExchange(ctx, &s.turns)
+	x := newExchange(ctx, &s.turns, &k.bound)
+	defer k.bound.close()
 	defer func() {
 		x.drop()
 		if !x.response.hijacked {
@@ -111,7 +113,7 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) {
 		}
 		if !x.reusable() {
 			x.drop()
-			x = newExchange(ctx, &s.turns)
+			x = newExchange(ctx, &s.turns, &k.bound)
 		}
 	}
 }

@@ -627,7 +627,7 @@ func TestDetachedBuffers(t *testing.T) {
 			go io.WriteString(theirs, tt.request)
 			k := &conn{server: new(Server), Conn: ours, br: bufio.NewReaderSize(ours, bufferSize), bw: bufio.NewWriterSize(ours, bufferSize)}
 			k.watch.init(k)
-			x := newExchange(t.Context(), nil)
+			x := newExchange(t.Context(), nil, nil)
 			r, err := k.next(x)
 			if err != nil {
 				t.Fatal(err)

@@ -71,7 +71,10 @@ func (t *Transport) Carry(r *http.Request, hint any) (*http.Response, error) {
 		side = serving.originSide()
 	}
 	for {
-		c := t.pool.get(addr, side)
+		c := side.takeBound(t, addr)
+		if c == nil {
+			c = t.pool.get(addr, side)
+		}
 		if c != nil && !c.alive() {
 			c.discard()
 			continue
@@ -148,6 +151,7 @@ type upstream struct {
 	br      *bufio.Reader
 	bw      *bufio.Writer
 	closing sync.Once
+	bound   bool         // it belongs to the client connection whose request it carried
 	line    *line        // that it was last put into; nil: none
 	probe   probe        // for alive
 	idle    atomic.Int64 // since when, in nanoseconds since 1970, while it is pooled
@@ -165,6 +169,7 @@ func (c *upstream) discard() {
 func (c *upstream) roundTrip(r *http.Request, side *originSide, hint any) (*http.Response, error) {
 	body := side.newBody(c, r)
 	side.yield()
+	c.bindIf(r.Header)
 	sendErr := body.upload.begin()
 	// Even where sending failed the origin may have answered, and closed
 	// without reading on.
@@ -180,6 +185,15 @@ func (c *upstream) roundTrip(r *http.Request, side *originSide, hint any) (*http
 	body.body, body.last = answer.Body, answer.Close || sendErr != nil
 	answer.Body = body
 	return answer, nil
+}
+
+// bindIf binds the connection to its client if a header says so.
+func (c *upstream) bindIf(header http.Header) {
+	for _, name := range [...]string{"Authorization", "Www-Authenticate", "Proxy-Authenticate", "Proxy-Authorization"} {
+		for _, value := range header[name] {
+			c.bound = c.bound || bindsConnection(Field{name, value})
+		}
+	}
 }
 
 // answer reads heads until the final one.
@@ -213,6 +227,7 @@ func (c *upstream) answer(r *http.Request, side *originSide, upload *upload, hin
 		if answer.StatusCode == http.StatusSwitchingProtocols {
 			return nil, errors.New("the origin switched protocols without being asked to")
 		}
+		c.bindIf(answer.Header)
 		if answer.StatusCode >= 200 {
 			c.limited.N = 1<<63 - 1
 			upload.mayGoOn(answer.StatusCode)
@@ -279,8 +294,14 @@ func (b *answerBody) finish(whole bool) {
 	b.body = http.NoBody
 	sent, ended := b.upload.ended()
 	if b.stop() && whole && sent && !b.last && b.c.br.Buffered() == 0 {
-		b.c.transport.pool.put(b.c, b.side)
-		return
+		if !b.c.bound {
+			b.c.transport.pool.put(b.c, b.side)
+			return
+		}
+		if b.side != nil && b.side.ctx.bound != nil {
+			b.side.ctx.bound.put(b.c)
+			return
+		}
 	}
 	b.c.discard()
 	if ended { // or the upload still has the buffers

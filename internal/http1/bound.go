@@ -1,0 +1,106 @@
+// Connections to origins that carry the identity of one client.
+
+package http1
+
+import "strings"
+
+// maxBound is how many idle connections stay with one client connection. A
+// client that logs in to more hosts in turn logs in again.
+const maxBound = 4
+
+// boundConns are the idle connections to origins that belong to one client
+// connection, because NTLM, Negotiate or Kerberos authenticates a connection
+// rather than a request (RFC 4559 section 6): whoever sends a request on it
+// has the identity of the one who logged in. They count among the idle ones of
+// their pools, and close with the client connection. The zero value is empty;
+// it is for the goroutine that serves the client.
+type boundConns struct {
+	conns []*upstream // the one used last at the end
+}
+
+// take returns the connection to addr from a transport; nil if there is none.
+func (b *boundConns) take(t *Transport, addr string) *upstream {
+	for i := len(b.conns) - 1; i >= 0; i-- {
+		c := b.conns[i]
+		if c.transport != t || c.addr != addr {
+			continue
+		}
+		b.remove(i)
+		if c.epoch == t.pool.epoch() {
+			return c
+		}
+		c.discard()
+	}
+	return nil
+}
+
+// put keeps a connection, or closes it if there is no room.
+func (b *boundConns) put(c *upstream) {
+	if c.transport.MaxIdlePerAddr < 0 || c.epoch != c.transport.pool.epoch() || !c.transport.pool.reserve(c.transport) {
+		c.discard()
+		return
+	}
+	if len(b.conns) == maxBound {
+		oldest := b.conns[0]
+		b.remove(0)
+		oldest.discard()
+	}
+	b.conns = append(b.conns, c)
+}
+
+func (b *boundConns) remove(i int) {
+	b.conns[i].transport.pool.idle.Add(-1)
+	b.conns = append(b.conns[:i], b.conns[i+1:]...)
+	b.conns[:cap(b.conns)][len(b.conns)] = nil
+}
+
+// close closes all of them.
+func (b *boundConns) close() {
+	for len(b.conns) > 0 {
+		c := b.conns[len(b.conns)-1]
+		b.remove(len(b.conns) - 1)
+		c.discard()
+	}
+}
+
+// bindsConnection reports whether a field of a request or a response shows
+// that its connection is being authenticated, or may be from now on.
+func bindsConnection(f Field) bool {
+	switch len(f.Name) {
+	case len("Authorization"):
+		return equalFold(f.Name, "authorization") && connectionScheme(f.Value)
+	case len("WWW-Authenticate"):
+		return equalFold(f.Name, "www-authenticate") && challengesConnection(f.Value)
+	case len("Proxy-Authenticate"):
+		return equalFold(f.Name, "proxy-authenticate") && challengesConnection(f.Value)
+	case len("Proxy-Authorization"):
+		return equalFold(f.Name, "proxy-authorization") && connectionScheme(f.Value)
+	}
+	return false
+}
+
+// challengesConnection looks through the challenges of a field (RFC 9110
+// section 11.6.1). A comma in a quoted string counts too: at worst a
+// connection is not shared.
+func challengesConnection(value string) bool {
+	for challenge := range strings.SplitSeq(value, ",") {
+		if connectionScheme(strings.TrimLeft(challenge, " \t")) {
+			return true
+		}
+	}
+	return false
+}
+
+// connectionScheme reports whether credentials or a challenge are of a scheme
+// that authenticates connections.
+func connectionScheme(s string) bool {
+	if i := strings.IndexAny(s, " \t"); i >= 0 {
+		s = s[:i]
+	}
+	for _, scheme := range [...]string{"ntlm", "negotiate", "kerberos", "nego2"} {
+		if len(s) == len(scheme) && equalFold(s, scheme) {
+			return true
+		}
+	}
+	return false
+}
