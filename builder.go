@@ -252,10 +252,14 @@ func (b *Builder) PolicyDecider(d PolicyDecider) *Builder {
 	return b
 }
 
-// DeciderTimeout bounds one question to the decider; the default is 60 s.
+// DeciderTimeout bounds one question to the decider; the default is 60 s, and
+// at most 8760 h are possible.
 func (b *Builder) DeciderTimeout(d time.Duration) *Builder {
 	if d <= 0 {
 		return b.fail("DeciderTimeout: %v is not a positive duration", d)
+	}
+	if d > maxTime {
+		return b.fail("DeciderTimeout: %v is over the %v that are possible", d, maxTime)
 	}
 	b.settings.deciderTimeout = d
 	return b
@@ -267,6 +271,9 @@ func (b *Builder) DeciderTimeout(d time.Duration) *Builder {
 func (b *Builder) MaxQuestions(n int) *Builder {
 	if n < 1 {
 		return b.fail("MaxQuestions: %d leaves room for no question; use at least 1, or leave out the decider", n)
+	}
+	if n > maxCount {
+		return b.fail("MaxQuestions: %d is over the %d that are possible", n, maxCount)
 	}
 	b.settings.limits.Questions = n
 	return b

@@ -22,6 +22,10 @@ import (
 // for its default, so that the zero value is the defaults. It is a plain
 // value.
 //
+// Each has an upper bound, which keeps sums and deadlines from overflowing:
+// 1,048,576 for counts, but 100,000 for Record and 65,536 for HeaderFields; 16
+// MiB for the bytes of a header and 64 KiB for LogText; 8760 hours for times.
+//
 // Content has no limit of size or time: downloads, uploads and streams of
 // events are legitimate.
 type Limits struct {
@@ -122,11 +126,17 @@ type Limits struct {
 }
 
 // Limits sets the limits. It replaces what an earlier call, or
-// [Builder.MaxQuestions], has set. A negative value is an error.
+// [Builder.MaxQuestions], has set. A value that is negative, or over the
+// limit's upper bound, is an error.
 func (b *Builder) Limits(l Limits) *Builder {
 	for _, f := range l.fields() {
-		if f.negative() {
+		switch {
+		case f.negative():
 			b.fail("Limits: %s is negative; 0 stands for the default", f.name)
+		case f.number != nil && *f.number > f.most():
+			b.fail("Limits: %s is %d; at most %d is possible", f.name, *f.number, f.most())
+		case f.time != nil && *f.time > maxTime:
+			b.fail("Limits: %s is %v; at most %v is possible", f.name, *f.time, maxTime)
 		}
 	}
 	b.settings.limits = l
@@ -219,25 +229,46 @@ func (f limitField) negative() bool {
 	return f.number != nil && *f.number < 0 || f.time != nil && *f.time < 0
 }
 
+// Upper bounds. Header sizes are what one connection may take in memory.
+const (
+	maxCount        = 1 << 20
+	maxRecord       = 100_000
+	maxHeaderFields = 1 << 16
+	maxHeaderBytes  = 16 << 20
+	maxLogText      = 64 << 10
+	maxTime         = 8760 * time.Hour
+)
+
+// most returns the upper bound of a number.
+func (f limitField) most() int {
+	switch f.name {
+	case "header_bytes", "answer_header_bytes":
+		return maxHeaderBytes
+	case "header_fields":
+		return maxHeaderFields
+	case "record":
+		return maxRecord
+	case "log_text":
+		return maxLogText
+	}
+	return maxCount
+}
+
+// parse sets the limit to the value in a text.
 func (f limitField) parse(value string) error {
-	var err error
-	var n int
-	var d time.Duration
 	if f.number != nil {
-		n, err = strconv.Atoi(value)
-	} else {
-		d, err = time.ParseDuration(value)
-	}
-	switch {
-	case f.number != nil && (err != nil || n < 0):
-		return fmt.Errorf("networkproxy: the limit %s = %.40q is not a number from 0 on", f.name, value)
-	case err != nil || d < 0:
-		return fmt.Errorf("networkproxy: the limit %s = %.40q is not a time like 30s or 5m", f.name, value)
-	case f.number != nil:
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 0 || n > f.most() {
+			return fmt.Errorf("networkproxy: the limit %s = %.40q is not a number from 0 to %d", f.name, value, f.most())
+		}
 		*f.number = n
-	default:
-		*f.time = d
+		return nil
 	}
+	d, err := time.ParseDuration(value)
+	if err != nil || d < 0 || d > maxTime {
+		return fmt.Errorf("networkproxy: the limit %s = %.40q is not a time from 0s to %v, such as 30s or 5m", f.name, value, maxTime)
+	}
+	*f.time = d
 	return nil
 }
 

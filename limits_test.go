@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -77,6 +78,119 @@ func TestLimitSet(t *testing.T) {
 		if err := l.Set(name, value); err == nil || l != (networkproxy.Limits{}) {
 			t.Errorf("%q = %q: %v, %+v", name, value, err, l)
 		}
+	}
+}
+
+// upperBound is the documented upper bound of a limit.
+func upperBound(name string, kind reflect.Type) int64 {
+	switch {
+	case kind == reflect.TypeFor[time.Duration]():
+		return int64(8760 * time.Hour)
+	case strings.HasSuffix(name, "HeaderBytes"):
+		return 16 << 20
+	case name == "HeaderFields":
+		return 65536
+	case name == "Record":
+		return 100_000
+	case name == "LogText":
+		return 64 << 10
+	}
+	return 1 << 20
+}
+
+// TestLimitUpperBounds sets each limit to its upper bound, beyond it, and to
+// what overflows when anything is added.
+func TestLimitUpperBounds(t *testing.T) {
+	t.Parallel()
+	var most networkproxy.Limits
+	fields := reflect.ValueOf(&most).Elem()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := make(map[string]string)
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| `\\w+` \\| `Limits.(\\w+)` ").FindAllStringSubmatch(string(readme), -1) {
+		names[row[2]] = row[1]
+	}
+	for i := range fields.NumField() {
+		name, kind := fields.Type().Field(i).Name, fields.Field(i).Type()
+		bound := upperBound(name, kind)
+		fields.Field(i).SetInt(bound)
+		spell := func(v int64) string {
+			if kind == reflect.TypeFor[time.Duration]() {
+				return time.Duration(v).String()
+			}
+			return strconv.FormatInt(v, 10)
+		}
+		for _, value := range []int64{bound + 1, math.MaxInt32, math.MaxInt64 - 1, math.MaxInt64} {
+			if value <= bound {
+				continue
+			}
+			var l networkproxy.Limits
+			reflect.ValueOf(&l).Elem().Field(i).SetInt(value)
+			_, err := networkproxy.NewBuilder().Config(networkproxy.Config{}).Limits(l).Build()
+			if err == nil {
+				t.Errorf("%s = %s is accepted", name, spell(value))
+			} else if text := err.Error(); !strings.Contains(text, names[name]) || !strings.Contains(text, spell(value)) || !strings.Contains(text, spell(bound)) {
+				t.Errorf("%s = %s: %q does not name the limit, the value and the bound", name, spell(value), text)
+			}
+			l = networkproxy.Limits{}
+			if err := l.Set(names[name], spell(value)); err == nil || l != (networkproxy.Limits{}) {
+				t.Errorf("Set: %s = %s is accepted", name, spell(value))
+			} else if text := err.Error(); !strings.Contains(text, names[name]) || !strings.Contains(text, spell(value)) || !strings.Contains(text, spell(bound)) {
+				t.Errorf("Set: %s = %s: %q does not name the limit, the value and the bound", name, spell(value), text)
+			}
+		}
+		var l networkproxy.Limits
+		if err := l.Set(names[name], spell(bound)); err != nil || reflect.ValueOf(l).Field(i).Int() != bound {
+			t.Errorf("Set: %s = %s: %v", name, spell(bound), err)
+		}
+		for _, value := range []string{"99999999999999999999", "99999999999999999999h", "-9223372036854775808", "1e9", "0x7fffffffffffffff", "Inf", "NaN"} {
+			if err := l.Set(names[name], value); err == nil || !strings.Contains(err.Error(), spell(bound)) {
+				t.Errorf("Set: %s = %s: %v", name, value, err)
+			}
+		}
+	}
+	for name, change := range map[string]func(*networkproxy.Builder){
+		"MaxQuestions":   func(b *networkproxy.Builder) { b.MaxQuestions(math.MaxInt32) },
+		"DeciderTimeout": func(b *networkproxy.Builder) { b.DeciderTimeout(math.MaxInt64) },
+	} {
+		b := networkproxy.NewBuilder().Config(networkproxy.Config{})
+		change(b)
+		if _, err := b.Build(); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
+	// A proxy with the widest limits works.
+	l := start(t, withSOCKS(allow("o.example", publicAddr)), func(b *networkproxy.Builder) {
+		b.SOCKSAddr("127.0.0.1:0").Limits(most)
+	})
+	l.hostUDP("echo.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
+	l.host("o.example", 22, testnet.Echo(t).Addr())
+	l.origin("o.example", 80, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+	if a := l.get("http://o.example/"); a.body != "ok" {
+		t.Errorf("GET: %d %s", a.status, a.body)
+	}
+	if a := l.get("http://refused.example/"); a.status != 403 || len(l.Blocked()) != 1 {
+		t.Errorf("a refused GET: %d, recorded %+v", a.status, l.Blocked())
+	}
+	_, answer := raw(t, "tcp", l.HTTPAddr(), "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nX: "+strings.Repeat("x", 100<<10)+"\r\n\r\n")
+	if answer.StatusCode != 200 {
+		t.Errorf("a long header: %s", answer.Status)
+	}
+	if err := echoes(l.connect("o.example:22")); err != nil {
+		t.Errorf("CONNECT: %v", err)
+	}
+	if err := echoes(l.tunnel("o.example", 22)); err != nil {
+		t.Errorf("SOCKS5: %v", err)
+	}
+	u := l.associate()
+	u.send(wireHost(publicAddr, 53), "ping")
+	u.expect("ping", publicAddr+":53")
+	s := l.command("a")
+	if a := do(t, through(t, s.ProxyURL()), "GET", "http://o.example/", ""); a.body != "ok" {
+		t.Errorf("by a session: %d %s", a.status, a.body)
 	}
 }
 
