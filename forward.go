@@ -386,7 +386,7 @@ func removeHopByHop(header http.Header) {
 			delete(header, name)
 		}
 	}
-	for _, name := range [...]string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"} {
+	for _, name := range [...]string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings"} {
 		delete(header, name)
 	}
 }

@@ -111,7 +111,7 @@ func (h *httpProxy) admit(w http.ResponseWriter, r *http.Request) *request {
 			protocol: protocol,
 			target:   x.target.own(target),
 			method:   ownMethod(r.Method),
-			upgrade:  protocol == ProtocolHTTP && upgradeType(r.Header) != "",
+			upgrade:  protocol == ProtocolHTTP && r.ProtoAtLeast(1, 1) && upgradeOffer(r.Header) != "",
 		},
 		client: x.client,
 		from:   x.from,

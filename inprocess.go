@@ -99,7 +99,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("networkproxy: %w", err)
 	}
 	req := t.request(protocol, target, r.Method)
-	req.upgrade = protocol == ProtocolHTTP && upgradeType(r.Header) != ""
+	if protocol == ProtocolHTTP {
+		r, req.upgrade = offering(r)
+	}
 	v, err := t.admit(r.Context(), req)
 	if err != nil {
 		closeBody()
@@ -121,6 +123,25 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		answer.Body = grantedBody(answer.Body, v, req, done)
 	}
 	return answer, nil
+}
+
+// offering returns a request without the offers to switch protocols that are not
+// passed on; see [upgradeOffer]. It reports whether one is left.
+func offering(r *http.Request) (*http.Request, bool) {
+	offer := upgradeOffer(r.Header)
+	if len(r.Header["Upgrade"]) == 0 || offer == upgradeType(r.Header) {
+		return r, offer != ""
+	}
+	out := r.WithContext(r.Context()) // a copy
+	out.Header = r.Header.Clone()
+	for _, name := range [...]string{"Connection", "Upgrade", "Http2-Settings"} {
+		out.Header.Del(name)
+	}
+	if offer != "" {
+		out.Header.Set("Connection", "Upgrade")
+		out.Header.Set("Upgrade", offer)
+	}
+	return out, offer != ""
 }
 
 // granted is the content of an answer that a grant let in: it ends with the

@@ -321,6 +321,161 @@ func TestUpgradeIsAsked(t *testing.T) {
 	}
 }
 
+// TestUpgradeOffers: a protocol that carries requests is not offered to an origin.
+// A request that asks for nothing else is an ordinary one, in every mode.
+func TestUpgradeOffers(t *testing.T) {
+	t.Parallel()
+	const asked = "Connection: Upgrade"
+	tests := []struct {
+		name   string
+		method string // and the version, if not 1.1
+		fields []string
+		offer  string // what the origin gets; empty: the request is an ordinary one
+	}{
+		{"h2c", "GET", []string{"Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"}, ""},
+		{"h2c, with its settings not named", "GET", []string{asked, "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"}, ""},
+		{"h2c in capitals", "GET", []string{asked, "Upgrade: H2C"}, ""},
+		{"h2c of a version", "GET", []string{asked, "Upgrade: h2c/14"}, ""},
+		{"h2c with a content", "POST", []string{asked, "Upgrade: h2c", "Content-Length: 2"}, ""},
+		{"h2c and nothing", "GET", []string{asked, "Upgrade: , h2c\t,"}, ""},
+		{"HTTP/2.0", "GET", []string{asked, "Upgrade: HTTP/2.0"}, ""},
+		{"HTTP/1.1", "GET", []string{asked, "Upgrade: http/1.1"}, ""},
+		{"HTTP with a space", "GET", []string{asked, "Upgrade: HTTP /2.0"}, ""},
+		{"TLS", "OPTIONS", []string{asked, "Upgrade: TLS/1.0"}, ""},
+		{"several", "GET", []string{asked, "Upgrade: TLS/1.3, h2c, HTTP/3"}, ""},
+		{"several fields", "GET", []string{asked, "Upgrade: TLS/1.3", "Upgrade: h2c"}, ""},
+		{"nothing", "GET", []string{asked, "Upgrade:"}, ""},
+		{"HTTP/1.0", "GET HTTP/1.0", []string{asked, "Upgrade: websocket"}, ""}, // RFC 9110 section 7.8
+
+		{"websocket", "GET", []string{asked, "Upgrade: websocket"}, "websocket"},
+		{"h2c first", "GET", []string{asked, "Upgrade: h2c, websocket", "HTTP2-Settings: AAMAAABkAAQAAP__"}, "websocket"},
+		{"h2c last", "GET", []string{asked, "Upgrade: WebSocket,h2c"}, "WebSocket"},
+		{"h2c in a field of its own", "GET", []string{asked, "Upgrade: h2c", "Upgrade: websocket"}, "websocket"},
+		{"others", "POST", []string{asked, "Upgrade: tcp", "Upgrade: TLS/1.0, SPDY/3.1", "Content-Length: 2"}, "tcp, SPDY/3.1"},
+		{"like the name of one", "GET", []string{asked, "Upgrade: h2cx, httpx, xtls"}, "h2cx, httpx, xtls"},
+	}
+	for _, mode := range []networkproxy.Mode{networkproxy.ModeFull, networkproxy.ModeLimited} {
+		for _, tt := range tests {
+			t.Run(string(mode)+"/"+tt.name, func(t *testing.T) {
+				t.Parallel()
+				config := allow("o.example")
+				config.Mode = mode
+				l := start(t, config, nil)
+				got := make(chan *http.Request, 1)
+				l.serve("o.example", 80, func(c *net.TCPConn) {
+					r, err := http.ReadRequest(bufio.NewReader(c))
+					if err != nil {
+						return
+					}
+					io.Copy(io.Discard, r.Body)
+					got <- r
+					io.WriteString(c, emptyAnswer)
+				})
+				method, version, ok := strings.Cut(tt.method, " ")
+				if !ok {
+					version = "HTTP/1.1"
+				}
+				w := l.wire(t)
+				w.send(method + " http://o.example/ " + version + "\r\nHost: o.example\r\n" + lines(tt.fields) + "\r\n")
+				if strings.Contains(lines(tt.fields), "Content-Length") {
+					w.send("ok")
+				}
+				a := w.answer(method)
+				if mode == networkproxy.ModeLimited && (tt.offer != "" || method == "POST") {
+					if a.StatusCode != http.StatusForbidden {
+						t.Errorf("%s", a.Status)
+					}
+					return
+				}
+				if a.StatusCode != http.StatusOK {
+					t.Fatalf("%s %s", a.Status, a.body)
+				}
+				r := wait(t, got, "the request")
+				wantConnection := ""
+				if tt.offer != "" {
+					wantConnection = "Upgrade"
+				}
+				if u, c, s := r.Header.Values("Upgrade"), r.Header.Get("Connection"), r.Header["Http2-Settings"]; strings.Join(u, "|") != tt.offer || c != wantConnection || s != nil {
+					t.Errorf("the origin got the offer %q, Connection %q, HTTP2-Settings %q; want the offer %q", u, c, s, tt.offer)
+				}
+			})
+		}
+	}
+}
+
+// TestUpgradeNotOffered: an origin that switches to a protocol which was not offered
+// to it does not get the connection.
+func TestUpgradeNotOffered(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ asked, switched string }{
+		"a removed offer":                {"h2c, websocket", "Upgrade: h2c"},
+		"the only offer, removed":        {"h2c", "Upgrade: h2c"},
+		"TLS":                            {"TLS/1.0", "Upgrade: TLS/1.0, HTTP/1.1"},
+		"one that nobody asked for":      {"websocket", "Upgrade: h2c"},
+		"one more than was asked for":    {"websocket", "Upgrade: websocket, h2c"},
+		"one more, in another field":     {"websocket", "Upgrade: websocket\r\nUpgrade: h2c"},
+		"one more, in front":             {"websocket", "Upgrade: h2c\r\nUpgrade: websocket"},
+		"both that were asked for":       {"websocket, tcp", "Upgrade: websocket, tcp"},
+		"another version of what it was": {"SPDY/3.1", "Upgrade: SPDY/2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := start(t, allow("o.example"), nil)
+			got := make(chan string, 1)
+			l.serve("o.example", 80, func(c *net.TCPConn) {
+				r := bufio.NewReader(c)
+				readHead(r)
+				io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"+tt.switched+"\r\n\r\n")
+				rest, _ := io.ReadAll(r)
+				got <- string(rest)
+			})
+			w := l.wire(t)
+			w.get("http://o.example/", "Connection: Upgrade", "Upgrade: "+tt.asked)
+			if a := w.answer("GET"); a.StatusCode != http.StatusBadGateway {
+				t.Errorf("%s", a.Status)
+			}
+			w.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") // RFC 9113 section 3.4
+			w.CloseWrite()
+			w.rest()
+			if rest := wait(t, got, "the end at the origin"); rest != "" {
+				t.Errorf("the origin got %q behind the request", rest)
+			}
+		})
+	}
+}
+
+// TestTransportUpgradeOffers: the same for the host's own requests.
+func TestTransportUpgradeOffers(t *testing.T) {
+	t.Parallel()
+	config := allow("o.example")
+	config.Mode = networkproxy.ModeLimited
+	l := start(t, config, nil)
+	heads := l.scripted("o.example", emptyAnswer)
+	for asked, want := range map[string]bool{"h2c": true, "TLS/1.0": true, "websocket": false, "h2c, websocket": false} {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", "http://o.example/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Connection", "Upgrade, HTTP2-Settings")
+		r.Header.Set("Upgrade", asked)
+		r.Header.Set("HTTP2-Settings", "AAMAAABkAAQAAP__")
+		answer, err := l.Transport(networkproxy.Attribution{}).RoundTrip(r)
+		if (err == nil) != want {
+			t.Errorf("%q: %v", asked, err)
+		}
+		if err != nil {
+			continue
+		}
+		answer.Body.Close()
+		if head := wait(t, heads, "the request"); strings.Contains(strings.ToLower(head), "upgrade") || strings.Contains(head, "Http2-Settings") {
+			t.Errorf("%q: the origin got %q", asked, head)
+		}
+		if r.Header.Get("Upgrade") != asked {
+			t.Errorf("%q: the host's request was changed", asked)
+		}
+	}
+}
+
 func TestUpgradeWithContent(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)

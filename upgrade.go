@@ -1,6 +1,13 @@
 // Upgrade (RFC 9110 section 7.8), which is how WebSocket begins over plain
 // HTTP: the request goes out on a connection of its own, and when the origin
 // agrees to switch, both ends become a tunnel.
+//
+// Only protocols that the client cannot use to make further HTTP requests are
+// offered to the origin. After a switch to HTTP/2 ("h2c") or to another version of
+// HTTP, every request in the tunnel could name another authority, and none would be
+// judged; after a switch to TLS, none would be seen. Such offers are removed, and a
+// request that has no other offer goes on as an ordinary one: a server may always
+// ignore Upgrade, so clients are ready for that.
 
 package networkproxy
 
@@ -13,6 +20,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/textproto"
 	"strings"
 	"time"
 
@@ -22,13 +30,41 @@ import (
 // upgradeAnswerTimeout bounds the origin's answer to an upgrade request.
 const upgradeAnswerTimeout = 60 * time.Second
 
-// upgradeType is the protocol that a header asks to switch to; empty when it
-// does not.
+// upgradeType returns the protocols that a header asks to switch to, or has
+// switched to, as one list. It is empty when Connection does not name Upgrade.
 func upgradeType(header http.Header) string {
-	if !namesToken(header["Connection"], "upgrade") {
+	fields := header["Upgrade"]
+	if len(fields) == 0 || !namesToken(header["Connection"], "upgrade") {
 		return ""
 	}
-	return header.Get("Upgrade")
+	return strings.Join(fields, ", ") // RFC 9110 section 5.3
+}
+
+// upgradeOffer returns the protocols of a request's header that may be offered to
+// an origin. If it is empty, the request is an ordinary one.
+func upgradeOffer(header http.Header) string {
+	all := upgradeType(header)
+	if all == "" {
+		return ""
+	}
+	var offer []string
+	for protocol := range strings.SplitSeq(all, ",") {
+		if protocol = textproto.TrimString(protocol); protocol != "" && !carriesRequests(protocol) {
+			offer = append(offer, protocol)
+		}
+	}
+	return strings.Join(offer, ", ")
+}
+
+// carriesRequests reports whether a protocol is HTTP, or TLS with HTTP in it
+// (RFC 2817), of any version.
+func carriesRequests(protocol string) bool {
+	name, _, _ := strings.Cut(protocol, "/")
+	switch strings.ToLower(textproto.TrimString(name)) {
+	case "http", "https", "h2c", "h2", "h3", "tls", "ssl":
+		return true
+	}
+	return false
 }
 
 // upgrade carries an allowed request that asks to switch protocols.
@@ -50,7 +86,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 
 	limit := &io.LimitedReader{R: conn, N: int64(h.limits.AnswerHeaderBytes)}
 	back := bufio.NewReader(limit)
-	offer := upgradeType(r.Header)
+	offer := upgradeOffer(r.Header)
 	answer, err := h.requestUpgrade(conn, back, outgoing(r.Context(), r, req, req.target.String()), offer)
 	if err != nil {
 		h.fail(w, r, req, live.because(err))
@@ -108,10 +144,10 @@ func (h *httpProxy) requestUpgrade(conn net.Conn, back *bufio.Reader, out *http.
 	}
 }
 
-// offered reports whether the protocol switched to is one of those asked for.
-func offered(want, got string) bool {
-	for protocol := range strings.SplitSeq(want, ",") {
-		if strings.EqualFold(strings.TrimSpace(protocol), got) {
+// offered reports whether got is one of the protocols in the list offer.
+func offered(offer, got string) bool {
+	for protocol := range strings.SplitSeq(offer, ",") {
+		if strings.EqualFold(textproto.TrimString(protocol), got) {
 			return got != ""
 		}
 	}

@@ -189,3 +189,16 @@ func TestWebSocketThroughConnect(t *testing.T) {
 		})
 	}
 }
+
+// TestCurlOffersHTTP2: curl's offer of h2c (RFC 7540 section 3.2) gets an ordinary
+// answer, also in a mode that forbids upgrades, and the origin does not see it.
+func TestCurlOffersHTTP2(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"full", "limited"} {
+		p := start(t, config{Allowed: []string{"allowed.example"}, Mode: mode})
+		got := p.run(t, "curl", "-sS", "--fail", "--http2", "http://allowed.example/headers").mustSucceed(t).stdout
+		if strings.Contains(got, "Upgrade") || strings.Contains(got, "Http2-Settings") {
+			t.Errorf("%s: the origin got %s", mode, got)
+		}
+	}
+}

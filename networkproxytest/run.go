@@ -335,7 +335,8 @@ func limitedOnlyReads(t testing.TB, start Start) {
 		r.limited(method, slices.Contains([]string{"GET", "HEAD", "OPTIONS"}, method))
 	}
 	r.limited("GET", false, "Connection: Upgrade", "Upgrade: websocket")
-	r.limited("OPTIONS", false, "Connection: keep-alive, upgrade", "Upgrade: h2c")
+	r.limited("OPTIONS", false, "Connection: keep-alive, upgrade", "Upgrade: h2c, tcp")
+	r.limited("GET", true, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__") // an ordinary request
 }
 
 // limited sends one request and checks whether the limited mode lets it pass.
