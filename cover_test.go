@@ -38,7 +38,7 @@ func randomPattern(r *rand.Rand) string {
 		}
 		host = fmt.Sprintf("%d.%d.%d.%d/%d", addr>>24, addr>>16&255, addr>>8&255, addr&255, bits)
 	case 7:
-		host = []string{"[::1]", "[::]/0", "[fd00::]/8", "[fd00::7]", "[2001:db8::]/32"}[r.IntN(5)]
+		host = []string{"[::1]", "[::]/0", "[fd00::]/8", "[fd00::7]", "[2001:db8::]/32", "[fe80::1]", "[fe80::1%25a]", "[fe80::1%25b]", "[fe80::]/10"}[r.IntN(9)]
 	}
 	return host + []string{"", "", ":443", ":80"}[r.IntN(4)]
 }

@@ -92,7 +92,7 @@ var loopbackAddrs = [...]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), neti
 func fixedAddrs(h hostname.Host) []netip.Addr {
 	switch {
 	case h.IsIP():
-		return []netip.Addr{h.Addr()}
+		return []netip.Addr{h.ScopedAddr()}
 	case h.IsLocalhost():
 		return loopbackAddrs[:]
 	}

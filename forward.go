@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/textproto"
 	"net/url"
 	"strings"
@@ -326,8 +327,12 @@ func requestPath(r *http.Request) string {
 	return path
 }
 
-// authority is the Host field for a target: without the default port.
+// authority is the Host field for a target: without the default port, and
+// without a zone, which is this machine's own affair (RFC 6874 section 4).
 func authority(req *request, hostport string) string {
+	if req.target.Host.Zone() != "" {
+		hostport = netip.AddrPortFrom(req.target.Host.Addr(), req.target.Port).String()
+	}
 	if req.target.Port != 80 {
 		return hostport
 	}

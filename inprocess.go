@@ -247,13 +247,22 @@ func targetOfURL(u *url.URL) (Protocol, hostname.Target, error) {
 	case u == nil:
 		return ProtocolHTTP, hostname.Target{}, errors.New("the request has no URL")
 	case u.Scheme == "https":
-		t, err := hostname.ParseTargetDefault(u.Host, 443)
+		t, err := hostname.ParseTargetDefault(escapedHost(u), 443)
 		return ProtocolHTTPSConnect, t, err
 	case u.Scheme == "http":
-		t, err := hostname.ParseTargetDefault(u.Host, 80)
+		t, err := hostname.ParseTargetDefault(escapedHost(u), 80)
 		return ProtocolHTTP, t, err
 	}
 	return ProtocolHTTP, hostname.Target{}, fmt.Errorf("the scheme %.20q is not carried; http and https are", u.Scheme)
+}
+
+// escapedHost is the host and port of a URL as they stand in its text: net/url
+// undoes the escape that introduces a zone.
+func escapedHost(u *url.URL) string {
+	if !strings.HasPrefix(u.Host, "[") {
+		return u.Host
+	}
+	return strings.Replace(u.Host, "%", "%25", 1)
 }
 
 // carriageKey finds the carriage in the context of a request to a host pool.
@@ -264,7 +273,8 @@ type carriageKey struct{}
 func addressed(ctx context.Context, r *http.Request, req *request, v Verdict, by route) *http.Request {
 	out := r.WithContext(context.WithValue(ctx, carriageKey{}, &carriage{req: req, verdict: v, route: by, ends: ctx}))
 	u := *r.URL
-	u.Host = req.target.String()
+	// As net/url has it: with the zone of an address as it is, not escaped.
+	u.Host = net.JoinHostPort(req.target.Host.String(), strconv.Itoa(int(req.target.Port)))
 	out.URL = &u
 	if req.protocol == ProtocolHTTP {
 		out.Host = withoutPort(u.Host, 80)

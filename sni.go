@@ -119,7 +119,7 @@ func names(serverName string, host hostname.Host) bool {
 		return err == nil && named == host
 	}
 	addr, err := netip.ParseAddr(serverName)
-	return serverName == "" || err == nil && addr.Zone() == "" && hostname.FromAddr(addr) == host
+	return serverName == "" || err == nil && addr.Zone() == "" && hostname.FromAddr(addr).Addr() == host.Addr()
 }
 
 // allowed counts the request as one that reached its target, unless it is counted

@@ -45,9 +45,10 @@ func wireAddr(a netip.AddrPort) []byte {
 	return binary.BigEndian.AppendUint16(b, a.Port())
 }
 
-// wireHost spells a host as an address if it is one.
+// wireHost spells a host as an address if it is one, and has no zone, for which
+// an address has no room.
 func wireHost(host string, port uint16) []byte {
-	if a, err := netip.ParseAddr(host); err == nil {
+	if a, err := netip.ParseAddr(host); err == nil && a.Zone() == "" {
 		return wireAddr(netip.AddrPortFrom(a, port))
 	}
 	return wireName(host, port)

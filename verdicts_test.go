@@ -252,6 +252,7 @@ func socksDestination(target string) ([]byte, bool) {
 		return nil, false
 	}
 	if strings.Contains(host, ":") {
+		host = strings.Replace(host, "%25", "%", 1) // only a URI escapes it
 		inner, ok := strings.CutPrefix(host, "[")
 		inner, closed := strings.CutSuffix(inner, "]")
 		if !ok || !closed {
@@ -359,7 +360,7 @@ var verdictTables = []verdictTable{
 			c := allow("allowed.example", "*.wild.example", "**.apex.example", "port.example:8443", "region*.v2.example",
 				"93.184.216.34", "[2606:4700::1111]", "8.8.0.0/16", "[2606:4700:10::/48]:443",
 				"127.0.0.1:9000", "localhost:9001", "[::1]:9002", "10.1.0.0/16", "127.0.0.9",
-				"bücher.example", "under_score.example",
+				"bücher.example", "under_score.example", "-hyphens-.example",
 				"private.example", "loopback.example", "loopback6.example", "mapped.example", "compatible.example", "nat64.example",
 				"nat64-local.example", "sixtofour.example", "linklocal.example", "metadata.example", "zero.example", "shared.example",
 				"ula.example", "multicast.example", "isatap.example", "mixed.example", "mixed6.example", "listed-private.example",
@@ -379,6 +380,8 @@ var verdictTables = []verdictTable{
 			"region.v2.example":      testnet.Addrs(publicAddr),
 			"region-7.v2.example":    testnet.Addrs(publicAddr),
 			"xn--bcher-kva.example":  testnet.Addrs(publicAddr),
+			"-hyphens-.example":      testnet.Addrs(publicAddr),
+			"-.wild.example":         testnet.Addrs(publicAddr),
 			"under_score.example":    testnet.Addrs(publicAddr),
 			"dual.example":           testnet.Addrs(publicAddr, "2606:4700::2"),
 			"private.example":        testnet.Addrs("192.168.7.7"),
@@ -444,6 +447,45 @@ var verdictTables = []verdictTable{
 			{"127.0.0.1:9000", local},
 			{"localhost:9001", local},
 		}),
+	},
+	{
+		// An entry without a zone is for every zone, one with a zone for that
+		// zone; the name and the number of an interface are one zone.
+		name: "zones",
+		config: func() networkproxy.Config {
+			c := allow("fe80::1", "fe80::2%eth0", "[fe80::2%25eth1]:8080", "fe80::3%"+loopbackName, "fe80::4", "fe80::5", "fe80::6%eth0", "*")
+			c.Policy.DeniedDomains = []string{"fe80::4%eth0", "fe80::5", "fe80::4%" + loopbackNumber, "fe80::6/127"}
+			return c
+		},
+		cases: []verdictCase{
+			{"[fe80::1]:80", passes},
+			{"[fe80::1%25eth0]:80", passes},
+			{"[fe80::1%25eth1]:443", passes},
+			{"[FE80:0::1%25eth0]:80", passes},
+			{"[fe80::2%25eth0]:80", passes},
+			{"[fe80::2]:80", local},
+			{"[fe80::2%25eth1]:80", local},
+			{"[fe80::2%25eth1]:8080", passes},
+			{"[fe80::2%25ETH0]:80", local},
+			{"[fe80::3%25" + loopbackName + "]:80", passes},
+			{"[fe80::3%25" + loopbackNumber + "]:80", passes},
+			{"[fe80::3%25nosuch0]:80", local},
+			{"[fe80::4]:80", passes},
+			{"[fe80::4%25eth1]:80", passes},
+			{"[fe80::4%25eth0]:80", denied("fe80::4%eth0")},
+			{"[fe80::4%25" + loopbackName + "]:80", denied("fe80::4%" + loopbackNumber)},
+			{"[fe80::5]:80", denied("fe80::5")},
+			{"[fe80::5%25eth0]:80", denied("fe80::5")},
+			{"[fe80:0:0::5%25nosuch0]:80", denied("fe80::5")},
+			{"[fe80::6%25eth0]:80", denied("fe80::6/127")},
+			{"[fe80::7%25localhost]:80", denied("fe80::6/127")},
+			{"[fe80::9%25eth0]:80", local},
+			{"[ff02::1%25eth0]:80", local},
+			// Without link-local scope there is one address for all zones.
+			{"[2606:4700::1%25eth0]:80", passes},
+			{"[::1%25eth0]:80", local},
+			{"[fd00::1%25eth0]:80", local},
+		},
 	},
 	{
 		// With allow_local_binding what remains refused is the proxy itself,
@@ -532,6 +574,12 @@ var listedCases = []verdictCase{
 	{"allo\u00adwed.example:80", passes}, // a soft hyphen is nothing
 	{"a.wild.example:80", passes},
 	{"a.b.wild.example:80", passes},
+	{"-allowed.example:80", miss},
+	{"allowed-.example:80", miss},
+	{"-hyphens-.example:80", passes},
+	{"-HYPHENS-.example.:80", passes},
+	{"-.wild.example:80", passes},
+	{"hyphens.example:80", miss},
 	{"wild.example:80", miss},
 	{"evilwild.example:80", miss},
 	{"a.wild.example.other.example:80", miss},
@@ -678,3 +726,14 @@ func TestVerdictTables(t *testing.T) {
 		t.Errorf("longName(253) has %d bytes", got)
 	}
 }
+
+// loopbackName and loopbackNumber are two words for one zone.
+var loopbackName, loopbackNumber = func() (name, number string) {
+	all, _ := net.Interfaces()
+	for _, i := range all {
+		if i.Flags&net.FlagLoopback != 0 {
+			return i.Name, strconv.Itoa(i.Index)
+		}
+	}
+	return "lo", "1"
+}()

@@ -134,7 +134,7 @@ func misses() []string {
 	return []string{
 		"wild.invalid:80", "evilwild.invalid:80", "a.wild.invalid.other.invalid:80", "xapex.invalid:80", "port.invalid:8444", "port.invalid:443",
 		"region.1.v2.invalid:80", "xregion1.v2.invalid:80", "bucher.invalid:80", "x.allowed.invalid:80", "allowed.invalidother:80",
-		"allowed.invalid.other.invalid:80", "localhosts:80", "notlocalhost:80", "localhost.other.invalid:80", "ip6-localhost:80",
+		"allowed.invalid.other.invalid:80", "-allowed.invalid:80", "allowed-.invalid:80", "localhosts:80", "notlocalhost:80", "localhost.other.invalid:80", "ip6-localhost:80",
 		"secret-0123456789abcdef.exfiltration.invalid:80", "allowed.invalid\u2044x:80", // a fraction slash is no slash
 		strings.Repeat("a", 63) + ".invalid:80",
 		"93.184.216.35:1", "[64:ff9b::93.184.216.34]:80", "8.9.8.8:53", "[2606:4700:10::1]:80", "[2606:4700:11::1]:443",
@@ -148,11 +148,11 @@ func Malformed() []string {
 		// Brackets, colons and ports.
 		":80", "[]:80", "[:80", "]:80", "[::1:80", "[::1]80", "::1:80", "[::1]:80:80", "[127.0.0.1]:80", "[allowed.example]:80",
 		"[:::1]:80", "[::1::]:80", "[12345::1]:80", "[1:2:3:4:5:6:7:8:9]:80", "[::256.0.0.1]:80", "[::127.0.0.01]:80",
-		"allowed.example:", "allowed.example:0", "allowed.example:00", "allowed.example:080", "allowed.example:65536",
+		"allowed.example:0", "allowed.example:00", "allowed.example:080", "allowed.example:65536",
 		"allowed.example:99999999999999999999", "allowed.example:-1", "allowed.example:+80", "allowed.example:0x50", "allowed.example:http",
 		"allowed.example:80:80", "allowed.example:８０", "allowed.example:8 0", "::", ":",
 		// Labels.
-		"allowed..example:80", ".allowed.example:80", "allowed.example..:80", ".:80", "..:80", "-allowed.example:80", "allowed-.example:80",
+		"allowed..example:80", ".allowed.example:80", "allowed.example..:80", ".:80", "..:80",
 		strings.Repeat("a", 64) + ".example:80", strings.Repeat("a.", 123) + "bexample:80", strings.Repeat("a.", 600) + "example:80",
 		// Characters.
 		"allowed .example:80", "allowed.example\t:80", "allowed\x00.example:80", "allowed.example\x00.evil.example:80", "allowed\x01.example:80",
@@ -161,6 +161,9 @@ func Malformed() []string {
 		"allowed.example;other.example:80", "allowed.example|other.example:80", `"allowed.example":80`, "<allowed.example>:80", "$(id).example:80",
 		"`id`.example:80", "{allowed}.example:80", "allowed=.example:80", "allowed+.example:80", "allowed!.example:80", "allowed'.example:80",
 		"allowed.example&:80", "allowed^.example:80",
+		// Zones.
+		"[fe80::1%25]:80", "[fe80::1%250]:80", "[fe80::1%2501]:80", "[fe80::1%252x]:80", "[fe80::1%25a%00]:80", "[fe80::1%25a b]:80",
+		"[fe80::1%25eth0/64]:80", "[fe80::1%25abcdefghijklmnop]:80", "fe80::1%25eth0:80",
 		// Escapes.
 		"allowed%2eexample:80", "%61llowed.example:80", "allowed.example%00:80", "allowed.example%00.other.example:80", "allowed.example%20:80",
 		"b%C3%BCcher.example:80", "%6c%6f%63alhost:80", "127%2e0.0.1:80", "allowed.example%3a80:80", "allowed.example%:80",

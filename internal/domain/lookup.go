@@ -11,8 +11,8 @@ import (
 // Match returns the index of a pattern that matches t, and whether there is one.
 // Of several it returns the most specific: an exact name; then the pattern with
 // the longest run of labels behind its wildcard, among those of equal length a
-// glob before "*.x" and "**.x"; for an address the one with the longest prefix;
-// "*" last. Of equally specific ones it returns one for the port before one for
+// glob before "*.x" and "**.x"; for an address the one for its zone, and then the
+// one with the longest prefix; "*" last. Of equally specific ones it returns one for the port before one for
 // all ports, and then the first. Without one it returns -1 and false. It does not
 // allocate.
 func (s *Set) Match(t hostname.Target) (i int, ok bool) {
@@ -22,7 +22,7 @@ func (s *Set) Match(t hostname.Target) (i int, ok bool) {
 	tables := s.tables(t.Port)
 	var r rule
 	if t.Host.IsIP() {
-		r = s.matchAddr(&tables, t.Host.Addr())
+		r = s.matchAddr(&tables, t.Host.Addr(), t.Host.Zone())
 	} else if r = tables.exact(t.Host.Name()); r == 0 {
 		r = tables.wildcard(t.Host.Name())
 	}
@@ -40,19 +40,19 @@ func (s *Set) MatchExplicit(t hostname.Target) (i int, ok bool) {
 	}
 	tables := s.tables(t.Port)
 	if t.Host.IsIP() {
-		return s.matchAddr(&tables, t.Host.Addr()).index()
+		return s.matchAddr(&tables, t.Host.Addr(), t.Host.Zone()).index()
 	}
 	return tables.exact(t.Host.Name()).index()
 }
 
 // MatchAddr is Match among the addresses and CIDR blocks, for an address that a
-// name was resolved to. The address is unmapped and its zone is ignored.
+// name was resolved to. The address is unmapped.
 func (s *Set) MatchAddr(a netip.Addr, port uint16) (i int, ok bool) {
 	if s == nil || !a.IsValid() {
 		return -1, false
 	}
 	tables := s.tables(port)
-	return s.matchAddr(&tables, a.Unmap()).index()
+	return s.matchAddr(&tables, a.Unmap().WithZone(""), a.Zone()).index()
 }
 
 // tables are the tables that can match at one port: first the one for the port,
@@ -134,8 +134,14 @@ func (t *table) glob(d domainRules, head string) rule {
 	return 0
 }
 
-// matchAddr looks up an unmapped address. A prefix never has a zone.
-func (s *Set) matchAddr(ts *tables, a netip.Addr) rule {
+// matchAddr looks up an unmapped address, given without its zone, as no prefix
+// has one.
+func (s *Set) matchAddr(ts *tables, a netip.Addr, zone string) rule {
+	if zone != "" {
+		if r := ts.zoned(a, zone); r != 0 {
+			return r
+		}
+	}
 	lengths := s.lengths6
 	if a.Is4() {
 		lengths = s.lengths4
@@ -151,6 +157,21 @@ func (s *Set) matchAddr(ts *tables, a netip.Addr) rule {
 			}
 			if r := t.prefixes[prefix]; r != 0 {
 				return r
+			}
+		}
+	}
+	return 0
+}
+
+// zoned looks an address up among the patterns for a zone.
+func (ts *tables) zoned(a netip.Addr, zone string) rule {
+	for _, t := range ts {
+		if t == nil {
+			continue
+		}
+		for _, z := range t.zoned[a] {
+			if hostname.SameZone(z.zone, zone) {
+				return z.rule
 			}
 		}
 	}

@@ -18,7 +18,7 @@ func (p Pattern) Matches(t hostname.Target) bool {
 	case Any:
 		return true
 	case Addr, CIDR:
-		return t.Host.IsIP() && p.Prefix().Contains(t.Host.Addr())
+		return t.Host.IsIP() && p.Prefix().Contains(t.Host.Addr()) && inZone(p.Zone(), t.Host.Zone())
 	}
 	return !t.Host.IsIP() && p.matchesName(t.Host.Name())
 }
@@ -41,8 +41,8 @@ func (p Pattern) matchesName(name string) bool {
 // Covers reports whether p matches every target that q matches, by what the
 // patterns mean: "*.a.com" covers "x.a.com:443" and "*.b.a.com", but not "a.com".
 // Everything covers the zero Pattern. A true answer is always right. A false one
-// may be wrong only where the limits on the length of labels and names, or on
-// hyphens, leave a wildcard fewer names than it seems to match.
+// may be wrong only where the limits on the length of labels and names leave a
+// wildcard fewer names than it seems to match.
 //
 // As in [Pattern.Matches], "*" covers loopback addresses and localhost. Where
 // only explicit entries open a local target, an entry for one needs an explicit
@@ -69,10 +69,14 @@ func (p Pattern) Covers(q Pattern) bool {
 		return p.spansBelow(q.host) || p.kind == Glob && matchGlob(p.host, q.host)
 	case Addr, CIDR:
 		outer, inner := p.Prefix(), q.Prefix()
-		return outer.IsValid() && outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+		return outer.IsValid() && outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr()) && inZone(p.Zone(), q.Zone())
 	}
 	return false
 }
+
+// inZone reports whether a pattern for a zone, or for every zone if it is empty,
+// covers another zone.
+func inZone(pattern, zone string) bool { return pattern == "" || hostname.SameZone(pattern, zone) }
 
 // spansBelow reports whether p matches all names below a domain, and name is one
 // of them. The name may be a glob.

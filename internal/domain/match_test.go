@@ -3,7 +3,10 @@ package domain
 // Tests of what one pattern matches and covers, and of Set, against tables.
 
 import (
+	"net"
 	"net/netip"
+	"slices"
+	"strconv"
 	"testing"
 
 	"example.com/networkproxy/internal/hostname"
@@ -165,6 +168,9 @@ func TestCovers(t *testing.T) {
 		{"::/0", []string{"::1", "2001:db8::/32"}, []string{"10.0.0.0/8", "0.0.0.0/0"}},
 		{"0.0.0.0/0", []string{"10.0.0.0/8"}, []string{"::/96", "::1"}},
 		{"localhost", []string{"localhost:80"}, []string{"127.0.0.1", "::1", "a.localhost"}},
+		{"fe80::1", []string{"fe80::1", "fe80::1%a", "[fe80::1%25b]:80"}, []string{"fe80::2%a", "fe80::/10"}},
+		{"fe80::1%a", []string{"fe80::1%a", "[fe80::1%25a]:80"}, []string{"fe80::1", "fe80::1%b", "fe80::2%a", "fe80::1/128"}},
+		{"fe80::/10", []string{"fe80::1%a", "fe80::1"}, []string{"ff02::1%a"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.outer, func(t *testing.T) {
@@ -296,5 +302,61 @@ func TestSetEmpty(t *testing.T) {
 	}
 	if (*Set)(nil).Len() != 0 || Compile(make([]Pattern, 2)).Len() != 2 {
 		t.Error("Len is not the number of patterns")
+	}
+}
+
+// TestZones asks patterns with and without a zone about targets with and without
+// one. The loopback interface has a name and a number, which are the same zone.
+func TestZones(t *testing.T) {
+	t.Parallel()
+	all, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(all, func(i net.Interface) bool { return i.Flags&net.FlagLoopback != 0 })
+	if i < 0 {
+		t.Fatal("this machine has no loopback interface")
+	}
+	name, number := all[i].Name, strconv.Itoa(all[i].Index)
+	texts := []string{"fe80::/10", "fe80::1", "fe80::1%" + name, "fe80::1%nosuch0", "[fe80::1%25nosuch0]:443", "fe80::1%" + number, "fe80::2"}
+	list := patterns(t, texts...)
+	for _, tt := range []struct {
+		target string
+		match  []int // of the list
+		best   int
+	}{
+		{"[fe80::1]:80", []int{0, 1}, 1},
+		{"[fe80::1%25" + name + "]:80", []int{0, 1, 2, 5}, 2},
+		{"[fe80::1%25" + number + "]:80", []int{0, 1, 2, 5}, 2},
+		{"[fe80::1%25nosuch0]:80", []int{0, 1, 3}, 3},
+		{"[fe80::1%25nosuch0]:443", []int{0, 1, 3, 4}, 4},
+		{"[fe80::1%25other0]:443", []int{0, 1}, 1},
+		{"[fe80::2%25" + name + "]:80", []int{0, 6}, 6},
+		{"[fe80::3%25" + name + "]:80", []int{0}, 0},
+		{"[::1%25" + name + "]:80", nil, -1},
+	} {
+		t.Run(tt.target, func(t *testing.T) {
+			t.Parallel()
+			to := target(t, tt.target)
+			for i, p := range list {
+				want := slices.Contains(tt.match, i)
+				if p.Matches(to) != want {
+					t.Errorf("%s matches: %v, want %v", p, !want, want)
+				}
+				if _, ok := Compile(list[i : i+1]).Match(to); ok != want {
+					t.Errorf("the set of %s matches: %v, want %v", p, ok, want)
+				}
+			}
+			set := Compile(list)
+			if i, _ := set.Match(to); i != tt.best {
+				t.Errorf("the set's best match is %d, want %d", i, tt.best)
+			}
+			if i, _ := set.MatchExplicit(to); i != tt.best {
+				t.Errorf("the set's best explicit match is %d, want %d", i, tt.best)
+			}
+			if i, _ := set.MatchAddr(to.Host.ScopedAddr(), to.Port); i != tt.best {
+				t.Errorf("the set's best match of the address is %d, want %d", i, tt.best)
+			}
+		})
 	}
 }

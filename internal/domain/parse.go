@@ -28,8 +28,9 @@ const (
 // the last label; "**" other than as the first label; a first label "*" or "**"
 // before further wildcards; a label with a wildcard and characters beyond ASCII
 // (what the wildcard stands for would be part of one encoding with them); a
-// block with bits set beyond its length; a zone; a range of ports; a pattern
-// that no host can match.
+// block with bits set beyond its length; a zone of a block, or of an address
+// that is the same in every zone; a range of ports; a pattern that no host can
+// match.
 func Parse(text string) (Pattern, error) {
 	p, problem := parse(text)
 	if problem == "" {
@@ -91,14 +92,15 @@ func parseHost(host string) (Pattern, string) {
 		return parseCIDR(host)
 	case strings.Contains(host, "*"):
 		return parseWildcard(host)
-	case strings.Contains(host, "%"):
-		return Pattern{}, "it has a percent sign; write a name without escapes, and an IPv6 address without a zone"
 	}
 	h, err := hostname.Parse(host)
 	if err != nil {
 		return Pattern{}, problemOf(err)
 	}
 	if h.IsIP() {
+		if h.Zone() == "" && strings.Contains(host, "%") {
+			return Pattern{}, "it has a zone, and only link-local addresses have one; leave the zone out"
+		}
 		return Pattern{host: h.String(), kind: Addr}, ""
 	}
 	return Pattern{host: h.Name(), kind: Exact}, ""
@@ -258,10 +260,7 @@ func globLabelProblem(label string) string {
 			return "it has a character in the label of a wildcard that no name has"
 		}
 	}
-	switch {
-	case label[0] == '-' || label[len(label)-1] == '-':
-		return "it has a label that begins or ends with a hyphen, which no name has"
-	case len(label)-strings.Count(label, "*") > maxLabel:
+	if len(label)-strings.Count(label, "*") > maxLabel {
 		return "it has a label of more than 63 bytes"
 	}
 	return ""

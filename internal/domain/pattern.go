@@ -10,6 +10,7 @@
 //	*                          every host, name or address
 //	region*.v2.example.com     * stays inside its label
 //	203.0.113.7, [2001:db8::1] that address
+//	fe80::1, fe80::1%eth0      that address in every zone, or in that one only
 //	10.0.0.0/8, 2001:db8::/32  the addresses of that block
 //
 // and each may end in a port, "example.com:8443" or "[2001:db8::/32]:443", which
@@ -94,7 +95,8 @@ func (p Pattern) Explicit() bool {
 }
 
 // Prefix returns the addresses that p matches: the block of a CIDR, or the block
-// of one address of an Addr. It is the zero netip.Prefix for the other kinds.
+// of one address of an Addr, in whatever zone. It is the zero netip.Prefix for
+// the other kinds.
 func (p Pattern) Prefix() netip.Prefix {
 	var prefix netip.Prefix
 	switch p.kind {
@@ -105,6 +107,16 @@ func (p Pattern) Prefix() netip.Prefix {
 		prefix, _ = netip.ParsePrefix(p.host)
 	}
 	return prefix
+}
+
+// Zone returns the zone to which an Addr is confined, or the empty string if it
+// is to none.
+func (p Pattern) Zone() string {
+	if p.kind != Addr {
+		return ""
+	}
+	_, zone, _ := strings.Cut(p.host, "%")
+	return zone
 }
 
 // String returns the canonical text of p, which Parse takes for p again. It is
@@ -123,9 +135,12 @@ func (p Pattern) String() string {
 	}
 	switch {
 	case p.port != 0:
-		return net.JoinHostPort(host, strconv.Itoa(int(p.port)))
+		return net.JoinHostPort(escapeZone(host), strconv.Itoa(int(p.port)))
 	case p.kind == Addr && strings.Contains(host, ":"):
-		return "[" + host + "]"
+		return "[" + escapeZone(host) + "]"
 	}
 	return host
 }
+
+// escapeZone introduces the zone of an address as it is in brackets.
+func escapeZone(host string) string { return strings.Replace(host, "%", "%25", 1) }

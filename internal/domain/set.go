@@ -33,7 +33,14 @@ type table struct {
 	domains  names[domainRules]
 	globs    [][]globRule
 	prefixes map[netip.Prefix]rule
+	zoned    map[netip.Addr][]zonedRule // by address, without the zone
 	any      rule
+}
+
+// zonedRule is an address in one zone.
+type zonedRule struct {
+	zone string
+	rule rule
 }
 
 // names is a map by name. Of most names that are looked up, and most of their
@@ -165,6 +172,14 @@ func (t *table) add(p Pattern, r rule) {
 	case Glob:
 		t.addGlob(p.host, r)
 	case Addr, CIDR:
+		if zone := p.Zone(); zone != "" {
+			if t.zoned == nil {
+				t.zoned = make(map[netip.Addr][]zonedRule)
+			}
+			a := p.Prefix().Addr()
+			t.zoned[a] = append(t.zoned[a], zonedRule{zone, r})
+			return
+		}
 		if t.prefixes[p.Prefix()] == 0 {
 			t.prefixes[p.Prefix()] = r
 		}

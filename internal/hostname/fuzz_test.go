@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-var canonicalForm = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$`)
+var canonicalForm = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
 
 // atonPart is a number as strtoul reads it with base 0, in C23.
 var atonPart = regexp.MustCompile(`^([0-9]+|0[xX][0-9a-fA-F]*|0[bB][01]*)$`)
@@ -48,7 +48,11 @@ func checkHost(t *testing.T, in string, h Host) {
 		if h.Name() != "" || a.Is4In6() || a.Zone() != "" {
 			t.Fatalf("Parse(%q) = %#v is not a canonical address", in, h)
 		}
-		if bracketed, err := Parse("[" + h.String() + "]"); a.Is6() && (err != nil || bracketed != h) {
+		if scoped := h.ScopedAddr(); scoped.WithZone("") != a || scoped.Zone() != h.Zone() || h.IsLocalhost() {
+			t.Fatalf("Parse(%q) = %v, to be dialed as %v", in, h, scoped)
+		}
+		inBrackets := strings.Replace(h.String(), "%", "%25", 1)
+		if bracketed, err := Parse("[" + inBrackets + "]"); a.Is6() && (err != nil || bracketed != h) {
 			t.Fatalf("Parse(%q) = %v, in brackets %v, %v", in, h, bracketed, err)
 		}
 		return
@@ -74,7 +78,7 @@ func checkHost(t *testing.T, in string, h Host) {
 
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
-		"example.com", "EXAMPLE.com.", "1.2.3.4", "::1", "[::1]", "[fe80::1%25eth0]", "::ffff:1.2.3.4", "2130706433", "0x7f.1", "127.1",
+		"example.com", "EXAMPLE.com.", "1.2.3.4", "::1", "[::1]", "[fe80::1%25eth0]", "fe80::1%25", "[fe80::1%251]", "fe80::1%2a", "ff02::1%lo", "::ffff:1.2.3.4", "2130706433", "0x7f.1", "127.1",
 		"0177.0.0.1", "127.0.0.1.", "１２７.0.0.1", "foo.0x7f", "r3---sn-x.googlevideo.com", "bücher.example", "xn--bcher-kva.example",
 		"xn--a", "faß.de", "a\u200db", "例え。テスト", "אבג.example", "_a._b", "a\x00b", "%31", "ⓛocalhost", "a℀b", "ℶz", "a.xn--", "-a", "a-", "..", "*",
 	} {

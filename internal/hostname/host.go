@@ -16,25 +16,35 @@ import (
 
 // Host is a normalised host: an IP address or a name.
 //
-// An address is unmapped (::ffff:192.0.2.1 is 192.0.2.1) and has no zone. A name
-// is in lower-case A-labels (RFC 5890 section 2.3.2.1) without a trailing dot.
-// The zero value is no host. Hosts are comparable with == and safe for
+// An address is unmapped (::ffff:192.0.2.1 is 192.0.2.1). It has a zone only if
+// it means another host in every zone, and the zone was given: see [Parse]. A
+// name is in lower-case A-labels (RFC 5890 section 2.3.2.1) without a trailing
+// dot. The zero value is no host. Hosts are comparable with == and safe for
 // concurrent use.
 type Host struct {
-	name string
-	addr netip.Addr
+	name string     // or the zone, if there is an address
+	addr netip.Addr // without a zone
 }
 
 // Parse returns the host that s spells: a name ("EXAMPLE.com.", "bücher.example"),
 // an IPv4 address in dotted-decimal form, or an IPv6 address with or without
-// brackets and with or without a zone (RFC 4007 section 11, RFC 6874 section 2).
-// The zone is dropped.
+// brackets and with or without a zone (RFC 4007 section 11). In brackets, "%25"
+// introduces a zone, as in a URI (RFC 6874 section 2), and so does "%" alone.
+//
+// A zone is an interface's name or number: up to 15 unreserved characters, a
+// number without leading zeros; what begins with a digit must be a number,
+// because some readers take the digits alone. A zone is kept with addresses of
+// link-local scope (fe80::/10, and multicast of that scope or of the
+// interface's), which every link has anew. Other addresses are the same in
+// every zone, and it is dropped.
 //
 // Names follow the lookup profile of UTS #46 with three exceptions taken from
-// the names in use: underscores are letters, a label may have hyphens in its
-// third and fourth positions, and a name may end with one dot, which is
-// dropped. A label that begins or ends with a hyphen is refused (RFC 1123
-// section 2.1); Go's resolver would not look it up either.
+// the names in use: underscores are letters, a label may have hyphens anywhere,
+// and a name may end with one dot, which is dropped. A host name has no hyphen
+// at the beginning or the end of a label (RFC 1123 section 2.1), but names with
+// one are in use, and the DNS carries them (RFC 2181 section 11). Go's own
+// resolver does not look them up; that of the C library, a host's own, and an
+// upstream proxy do.
 //
 // A name whose last label is a number, decimal or with 0x, is refused unless
 // the whole of s is a dotted-decimal IPv4 address: the resolver of an operating
@@ -94,33 +104,31 @@ func parseIPv6(s string) (Host, string) {
 		text = inner
 	}
 	text, zone, hasZone := strings.Cut(text, "%")
-	if hasZone && !validZone(zone) {
-		return Host{}, "it has an IPv6 zone that is empty or has characters no zone has; leave the zone out"
+	if hasZone {
+		if strings.HasPrefix(s, "[") {
+			var asInURI bool
+			if zone, asInURI = strings.CutPrefix(zone, "25"); asInURI && zone == "" {
+				return Host{}, `it has an IPv6 zone that is empty, or else 25; in brackets write 25 as "%2525"`
+			}
+		}
+		if problem := zoneProblem(zone); problem != "" {
+			return Host{}, problem
+		}
 	}
 	a, err := netip.ParseAddr(text)
 	switch {
 	case err == nil && a.Is6():
-		return FromAddr(a), ""
+		h := FromAddr(a)
+		if hasLinkScope(h.addr) {
+			h.name = zone
+		}
+		return h, ""
 	case text != s && err == nil:
 		return Host{}, "brackets are for IPv6 addresses; leave them out"
 	case strings.Count(s, ":") == 1 && text == s:
 		return Host{}, "it has a port, or a stray colon, where only a host can stand"
 	}
 	return Host{}, "it is not an IPv6 address, and a name has neither colons nor brackets"
-}
-
-// validZone reports whether zone is a ZoneID of unreserved characters (RFC 6874
-// section 2). The "%25" by which a URI introduces a zone needs no case of its
-// own: its digits pass for the beginning of a zone that is dropped anyway.
-func validZone(zone string) bool {
-	for i := range len(zone) {
-		c := zone[i]
-		unreserved := isNameByte(c) || 'A' <= c && c <= 'Z' || c == '.' || c == '_' || c == '~'
-		if !unreserved {
-			return false
-		}
-	}
-	return zone != ""
 }
 
 // IsZero reports whether h is no host.
@@ -130,24 +138,44 @@ func (h Host) IsZero() bool { return h.name == "" && !h.addr.IsValid() }
 func (h Host) IsIP() bool { return h.addr.IsValid() }
 
 // Addr returns h's address, unmapped and without a zone, or the zero netip.Addr
-// if h is a name or no host.
+// if h is a name or no host. It is what h is classified by.
 func (h Host) Addr() netip.Addr { return h.addr }
 
-// Name returns h's name, or the empty string if h is an address or no host.
-func (h Host) Name() string { return h.name }
-
-// String returns the canonical text: the name, or the address without brackets.
-// It is empty for the zero Host.
-func (h Host) String() string {
-	if h.IsIP() {
-		return h.addr.String()
+// Zone returns the zone of h's address, or the empty string if it has none.
+func (h Host) Zone() string {
+	if !h.IsIP() {
+		return ""
 	}
 	return h.name
+}
+
+// ScopedAddr returns h's address with its zone, to connect to, or the zero
+// netip.Addr if h is a name or no host.
+func (h Host) ScopedAddr() netip.Addr { return h.addr.WithZone(h.Zone()) }
+
+// Name returns h's name, or the empty string if h is an address or no host.
+func (h Host) Name() string {
+	if h.IsIP() {
+		return ""
+	}
+	return h.name
+}
+
+// String returns the canonical text: the name, or the address without brackets,
+// with "%" and its zone if it has one. It is empty for the zero Host.
+func (h Host) String() string {
+	switch {
+	case !h.IsIP():
+		return h.name
+	case h.name != "":
+		return h.addr.String() + "%" + h.name
+	}
+	return h.addr.String()
 }
 
 // IsLocalhost reports whether h is the name localhost or one below it, which
 // always mean the machine itself (RFC 6761 section 6.3). It is false for
 // addresses, loopback ones included.
 func (h Host) IsLocalhost() bool {
-	return h.name == "localhost" || strings.HasSuffix(h.name, ".localhost")
+	return !h.IsIP() && (h.name == "localhost" || strings.HasSuffix(h.name, ".localhost"))
 }

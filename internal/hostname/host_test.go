@@ -4,7 +4,10 @@ package hostname
 
 import (
 	"errors"
+	"net"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -60,10 +63,33 @@ func TestParse(t *testing.T) {
 		{"mapped", "::ffff:192.0.2.1", "192.0.2.1", true},
 		{"mapped, hexadecimal, in brackets", "[::FFFF:c000:201]", "192.0.2.1", true},
 		{"mapped with zone", "[::ffff:127.0.0.1%lo]", "127.0.0.1", true},
-		{"zone", "fe80::1%eth0", "fe80::1", true},
-		{"zone in brackets", "[fe80::1%eth0.1]", "fe80::1", true},
-		{"zone as in a URI", "[fe80::1%25eth0]", "fe80::1", true},
-		{"numeric zone", "[fe80::1%2]", "fe80::1", true},
+		{"loopback with zone", "[::1%25lo]", "::1", true},
+		{"global with zone", "2606:4700::1%eth0", "2606:4700::1", true},
+		{"unique local with zone", "fd00::1%eth0", "fd00::1", true},
+		{"zone", "fe80::1%eth0", "fe80::1%eth0", true},
+		{"zone, upper case", "FE80::1%Eth0", "fe80::1%Eth0", true},
+		{"zone in brackets", "[fe80::1%eth0.1]", "fe80::1%eth0.1", true},
+		{"zone as in a URI", "[fe80::1%25eth0]", "fe80::1%eth0", true},
+		{"numeric zone", "[fe80::1%2]", "fe80::1%2", true},
+		{"numeric zone as in a URI", "[fe80::1%252]", "fe80::1%2", true},
+		{"zone 25 as in a URI", "[fe80::1%2525]", "fe80::1%25", true},
+		{"zone 25", "fe80::1%25", "fe80::1%25", true},
+		{"zone called localhost", "fe80::1%localhost", "fe80::1%localhost", true},
+		{"longest zone", "fe80::1%abcdefghijklmno", "fe80::1%abcdefghijklmno", true},
+		{"end of the link-local block, with a zone", "febf::1%a", "febf::1%a", true},
+		{"behind the link-local block, with a zone", "fec0::1%a", "fec0::1", true},
+		{"link-local multicast with zone", "ff02::1%a", "ff02::1%a", true},
+		{"interface-local multicast with zone", "ff01::1%a", "ff01::1%a", true},
+		{"site-local multicast with zone", "ff05::1%a", "ff05::1", true},
+
+		{"leading hyphen", "-a.example", "-a.example", false},
+		{"trailing hyphen", "a-.example", "a-.example", false},
+		{"trailing hyphen at the end", "example-", "example-", false},
+		{"hyphens at both ends", "a.-b-.example", "a.-b-.example", false},
+		{"hyphens alone", "-.--.example", "-.--.example", false},
+		{"hyphen before a last number", "example.-1", "example.-1", false},
+		{"hyphen behind a last number", "example.1-", "example.1-", false},
+		{"hyphen before a U-label", "-bücher.example", "xn---bcher-4ya.example", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -106,9 +132,6 @@ func TestParseRefuses(t *testing.T) {
 		{"U-label too long", strings.Repeat("ü", 60) + ".example", "63"},
 		{"name of 254", strings.Repeat("a.", 126) + "aa", "253"},
 		{"very long", strings.Repeat("ü", 100_000), "too long"},
-		{"leading hyphen", "-a.example", "hyphen"},
-		{"trailing hyphen", "a-.example", "hyphen"},
-		{"trailing hyphen at the end", "example-", "hyphen"},
 
 		{"IPv4 as one number", "2130706433", "IPv4"},
 		{"IPv4 as one hexadecimal number", "0x7f000001", "IPv4"},
@@ -194,6 +217,18 @@ func TestParseRefuses(t *testing.T) {
 		{"IPv6 with prefix length", "2001:db8::/32", "URL"},
 		{"empty zone", "fe80::1%", "zone"},
 		{"empty zone in brackets", "[fe80::1%]", "zone"},
+		{"empty zone as in a URI", "[fe80::1%25]", "%2525"},
+		{"zone too long", "fe80::1%abcdefghijklmnop", "15 bytes"},
+		{"very long zone", "fe80::1%" + strings.Repeat("a", 900), "15 bytes"},
+		{"zone 0", "fe80::1%0", "leading zeros"},
+		{"zone with leading zeros", "fe80::1%02", "leading zeros"},
+		{"zone whose digits some readers take", "fe80::1%2abc", "no number"},
+		{"zone with a percent sign", "fe80::1%a%b", "zone"},
+		{"zone with a slash", "[fe80::1%25a/b]", "URL"},
+		{"zone with a colon", "[fe80::1%25eth0:1]", "zone"},
+		{"zone with a NUL", "fe80::1%eth0\x00", "NUL"},
+		{"zone with a line", "fe80::1%eth0\r\nX: y", "control"},
+		{"zone on an address that drops it, malformed", "[::1%25a%20b]", "zone"},
 		{"zone with an escape", "[fe80::1%25a%20b]", "zone"},
 		{"zone beyond ASCII", "[fe80::1%é]", "zone"},
 		{"zone outside the brackets", "[fe80::1]%eth0", "bracket"},
@@ -256,6 +291,73 @@ func TestFromAddr(t *testing.T) {
 	}
 	if h := FromAddr(netip.MustParseAddr("::ffff:192.0.2.1").WithZone("x")); h.Addr() != netip.MustParseAddr("192.0.2.1") {
 		t.Errorf("mapped address with a zone: %v", h)
+	}
+}
+
+// TestZone: a zone is kept to connect to, and is no part of what is classified.
+func TestZone(t *testing.T) {
+	t.Parallel()
+	h, err := Parse("[fe80::1%25localhost]")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := netip.MustParseAddr("fe80::1")
+	if h.Addr() != bare || h.Zone() != "localhost" || h.ScopedAddr() != bare.WithZone("localhost") {
+		t.Errorf("%v, %q, %v", h.Addr(), h.Zone(), h.ScopedAddr())
+	}
+	if h.Name() != "" || h.IsLocalhost() || h == FromAddr(bare) {
+		t.Errorf("the zone is taken for a name: %#v", h)
+	}
+	clone := Target{Host: h, Port: 1}.Clone()
+	if clone.Host != h {
+		t.Errorf("cloned: %v", clone)
+	}
+	for in, want := range map[string]string{
+		"fe80::1%a": "fe80::1%a", "::1%a": "::1", "::ffff:192.0.2.1": "192.0.2.1", "2606:4700::1%a": "2606:4700::1", "ff02::1%a": "ff02::1%a",
+	} {
+		if got := Canonical(netip.MustParseAddr(in)).String(); got != want {
+			t.Errorf("Canonical(%s) = %s, want %s", in, got, want)
+		}
+	}
+	if got := Canonical(netip.Addr{}); got.IsValid() {
+		t.Errorf("Canonical of no address: %v", got)
+	}
+}
+
+// TestSameZone uses the loopback interface, which every machine has.
+func TestSameZone(t *testing.T) {
+	t.Parallel()
+	all, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(all, func(i net.Interface) bool { return i.Flags&net.FlagLoopback != 0 })
+	if i < 0 {
+		t.Fatal("this machine has no loopback interface")
+	}
+	name, number, other := all[i].Name, strconv.Itoa(all[i].Index), strconv.Itoa(all[i].Index+1000)
+	for _, tt := range []struct {
+		name, a, b string
+		want       bool
+	}{
+		{"one name", "eth0", "eth0", true},
+		{"two names", name, "nosuch0", false},
+		{"case", "eth0", "ETH0", false},
+		{"a name and its number", name, number, true},
+		{"a name and another number", name, other, false},
+		{"no such name and a number", "nosuch0", number, false},
+		{"one number", number, number, true},
+		{"two numbers", number, other, false},
+		{"no zone", "", "", true},
+		{"a name and no zone", name, "", false},
+		{"a number and no zone", number, "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if SameZone(tt.a, tt.b) != tt.want || SameZone(tt.b, tt.a) != tt.want {
+				t.Errorf("SameZone(%q, %q) is %v, the other way round %v", tt.a, tt.b, SameZone(tt.a, tt.b), SameZone(tt.b, tt.a))
+			}
+		})
 	}
 }
 

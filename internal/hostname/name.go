@@ -136,8 +136,6 @@ func labelProblem(label string) string {
 		return "it has an empty label; write one dot between labels"
 	case len(label) > maxLabel:
 		return "it has a label of more than 63 bytes"
-	case label[0] == '-' || label[len(label)-1] == '-':
-		return "it has a label that begins or ends with a hyphen"
 	}
 	return ""
 }

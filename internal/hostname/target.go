@@ -32,8 +32,8 @@ func ParseTarget(hostport string) (Target, error) {
 
 // ParseTargetDefault is ParseTarget with a port that may be missing, as in the
 // authority of a URI (RFC 3986 section 3.2); port then takes its place. A colon
-// with nothing behind it is an error all the same. If port is 0, the text must
-// have one.
+// with nothing behind it means the same as none (RFC 3986 section 6.2.3). If
+// port is 0, the text must have one.
 func ParseTargetDefault(hostport string, port uint16) (Target, error) {
 	t, problem := parseTarget(hostport, port)
 	if problem != "" {
@@ -51,7 +51,7 @@ func parseTarget(hostport string, port uint16) (Target, string) {
 	if problem != "" {
 		return Target{}, problem
 	}
-	if hasPort {
+	if hasPort && (portText != "" || port == 0) {
 		if port, problem = parsePort(portText); problem != "" {
 			return Target{}, problem
 		}
@@ -90,7 +90,7 @@ func splitPort(s string) (host, port string, hasPort bool, problem string) {
 
 // ParsePort parses a port number: decimal digits that say 1 to 65535, without
 // sign, spaces or leading zeros. RFC 3986 section 3.2.3 would allow leading
-// zeros and an empty port; no client sends them, and readers differ on them.
+// zeros; no client sends them, and readers differ on them.
 // The error is an *[Error].
 func ParsePort(s string) (uint16, error) {
 	port, problem := parsePort(s)
@@ -120,8 +120,8 @@ func parsePort(s string) (uint16, string) {
 	return uint16(n), ""
 }
 
-// String returns host:port, an IPv6 address in brackets. It is empty for the
-// zero Target.
+// String returns host:port, an IPv6 address in brackets, with "%25" before its
+// zone. It is empty for the zero Target.
 func (t Target) String() string {
 	var space [64]byte // most fit
 	return string(t.AppendTo(space[:0]))
@@ -133,7 +133,11 @@ func (t Target) AppendTo(b []byte) []byte {
 	case t == (Target{}):
 		return b
 	case t.Host.addr.Is6():
-		b = append(t.Host.addr.AppendTo(append(b, '[')), ']')
+		b = t.Host.addr.AppendTo(append(b, '['))
+		if zone := t.Host.Zone(); zone != "" {
+			b = append(append(b, "%25"...), zone...) // RFC 6874 section 2
+		}
+		b = append(b, ']')
 	default:
 		b = append(b, t.Host.String()...)
 	}

@@ -22,7 +22,13 @@ func TestParseTarget(t *testing.T) {
 		{"IPv4", "192.0.2.1:80", 0, "192.0.2.1:80"},
 		{"IPv6", "[2001:DB8::1]:80", 0, "[2001:db8::1]:80"},
 		{"mapped", "[::ffff:192.0.2.1]:80", 0, "192.0.2.1:80"},
-		{"zone", "[fe80::1%25eth0]:80", 0, "[fe80::1]:80"},
+		{"zone", "[fe80::1%25eth0]:80", 0, "[fe80::1%25eth0]:80"},
+		{"zone without an escape", "[fe80::1%eth0]:80", 0, "[fe80::1%25eth0]:80"},
+		{"zone 25", "[fe80::1%2525]:80", 0, "[fe80::1%2525]:80"},
+		{"zone that is dropped", "[::1%25lo]:80", 0, "[::1]:80"},
+		{"empty port", "example.com:", 80, "example.com:80"},
+		{"empty port, IPv4", "192.0.2.1:", 8080, "192.0.2.1:8080"},
+		{"empty port, IPv6", "[::1]:", 80, "[::1]:80"},
 		{"lowest port", "a:1", 0, "a:1"},
 		{"highest port", "a:65535", 0, "a:65535"},
 		{"default", "example.com", 80, "example.com:80"},
@@ -103,7 +109,7 @@ func TestParseTargetRefuses(t *testing.T) {
 // A default port replaces a missing one only, never a malformed one.
 func TestParseTargetDefaultRefuses(t *testing.T) {
 	t.Parallel()
-	for _, in := range []string{"", ":", "example.com:", "[::1]:", "example.com:0", "::1", "[::1", "[::1]x", ":80"} {
+	for _, in := range []string{"", ":", "example.com::", "[::1]::", "example.com: ", "example.com:0", "::1", "[::1", "[::1]x", ":80"} {
 		if got, err := ParseTargetDefault(in, 80); err == nil {
 			t.Errorf("ParseTargetDefault(%q, 80) = %v, want an error", in, got)
 		}

@@ -79,6 +79,7 @@ func TestGuardControl(t *testing.T) {
 	g := newGuard([]netip.AddrPort{
 		netip.MustParseAddrPort("93.184.215.14:443"),
 		netip.MustParseAddrPort("[2606:4700::1]:443"),
+		netip.MustParseAddrPort("[fe80::1%eth0]:443"),
 	})
 	tests := []struct {
 		address string
@@ -92,6 +93,9 @@ func TestGuardControl(t *testing.T) {
 		{"93.184.215.15:443", false},
 		{"127.0.0.1:443", false},
 		{"[2606:4700::1%eth0]:443", false},
+		{"[fe80::1%eth0]:443", true},
+		{"[fe80::1%eth1]:443", false},
+		{"[fe80::1]:443", false},
 		{"example.com:443", false},
 		{"93.184.215.14", false},
 		{"", false},

@@ -18,6 +18,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"example.com/networkproxy/internal/hostname"
 )
 
 // Defaults of a Dialer's fields.
@@ -33,8 +35,8 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// Vet judges the addresses of a name, all at once, before any connection is made. They are canonical: unmapped, without
-// a zone, none twice, in the resolver's order. An error refuses the name. A Vet may be called by several goroutines.
+// Vet judges the addresses of a name, all at once, before any connection is made. They are unmapped, without a zone, and in
+// the resolver's order. An error refuses the name. A Vet may be called by several goroutines.
 type Vet func(addrs []netip.Addr) error
 
 // Dialer looks up, vets and connects. The zero value is ready. Its fields must not change once it is in use; its methods
@@ -66,8 +68,8 @@ type Dialer struct {
 	ConnectUDP func(ctx context.Context, addr netip.AddrPort) (*net.UDPConn, error)
 }
 
-// Resolve looks name up once and returns its addresses in canonical form, none twice, in the order of the answer. There
-// is at least one. An IP literal is returned without asking anybody. The error is a *ResolveError.
+// Resolve looks name up once and returns its addresses in canonical form, none twice, in the order of the answer: unmapped,
+// and with a zone only where they have link-local scope, as a hosts file or a Resolver may give it. There is at least one. An IP literal is returned without asking anybody. The error is a *ResolveError.
 func (d *Dialer) Resolve(ctx context.Context, name string) ([]netip.Addr, error) {
 	if literal, err := netip.ParseAddr(name); err == nil {
 		return canonical([]netip.Addr{literal}), nil
@@ -95,7 +97,7 @@ func (d *Dialer) DialName(ctx context.Context, name string, port uint16, vet Vet
 	if err != nil {
 		return nil, err
 	}
-	if err := vet(slices.Clone(addrs)); err != nil { // a copy: what the vet does to it changes nothing here
+	if err := vet(withoutZones(addrs)); err != nil { // a copy: what the vet does to it changes nothing here
 		return nil, err
 	}
 	return d.DialAddr(ctx, addrs, port)
@@ -165,15 +167,23 @@ func (d *Dialer) connectTo(vetted []netip.AddrPort) connectFunc {
 	return newGuard(vetted).connect
 }
 
-// canonical returns addrs unmapped, without zones, and each once. A zone would hide an address from netip.Prefix.Contains
-// and so from a vet; no DNS record can carry one.
+// canonical returns addrs unmapped, without zones where those mean nothing, and each once.
 func canonical(addrs []netip.Addr) []netip.Addr {
 	out := make([]netip.Addr, 0, len(addrs))
 	for _, a := range addrs {
-		a = a.Unmap().WithZone("")
+		a = hostname.Canonical(a)
 		if a.IsValid() && !slices.Contains(out, a) {
 			out = append(out, a)
 		}
+	}
+	return out
+}
+
+// withoutZones returns addrs for a vet: a zone would hide an address from netip.Prefix.Contains.
+func withoutZones(addrs []netip.Addr) []netip.Addr {
+	out := make([]netip.Addr, len(addrs))
+	for i, a := range addrs {
+		out[i] = a.WithZone("")
 	}
 	return out
 }

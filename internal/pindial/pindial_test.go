@@ -54,12 +54,14 @@ func TestResolve(t *testing.T) {
 		{"order kept", "a.test", testnet.Addrs("8.8.8.8", "2606:4700::1", "1.1.1.1"), addrs("8.8.8.8", "2606:4700::1", "1.1.1.1"), true},
 		{"unmapped", "a.test", testnet.Addrs("::ffff:127.0.0.1"), addrs("127.0.0.1"), true},
 		{"each once", "a.test", testnet.Addrs("1.1.1.1", "::ffff:1.1.1.1", "1.1.1.1"), addrs("1.1.1.1"), true},
-		{"no zone", "a.test", testnet.Addrs("fe80::1%eth0", "fe80::1%eth1"), addrs("fe80::1"), true},
+		{"no zone that means nothing", "a.test", testnet.Addrs("2606:4700::1%eth0", "2606:4700::1%eth1"), addrs("2606:4700::1"), true},
+		{"link-local zones", "a.test", testnet.Addrs("fe80::1%eth0", "fe80::1%eth1", "fe80::1%eth0"), addrs("fe80::1%eth0", "fe80::1%eth1"), true},
 		{"one label", "localhost", testnet.Addrs("127.0.0.1"), addrs("127.0.0.1"), true},
 		{"IPv4 literal", "192.0.2.1", testnet.Addrs("8.8.8.8"), addrs("192.0.2.1"), false},
 		{"IPv6 literal", "2001:db8::1", testnet.Addrs("8.8.8.8"), addrs("2001:db8::1"), false},
 		{"mapped literal", "::ffff:127.0.0.1", testnet.Addrs("8.8.8.8"), addrs("127.0.0.1"), false},
-		{"literal with a zone", "fe80::1%eth0", testnet.Addrs("8.8.8.8"), addrs("fe80::1"), false},
+		{"literal with a zone", "fe80::1%eth0", testnet.Addrs("8.8.8.8"), addrs("fe80::1%eth0"), false},
+		{"literal with a zone that means nothing", "::1%eth0", testnet.Addrs("8.8.8.8"), addrs("::1"), false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -321,6 +323,24 @@ func TestVetCannotChangeTheList(t *testing.T) {
 		return nil
 	})
 	if got := network.Dialed(); !slices.Equal(got, []netip.AddrPort{netip.MustParseAddrPort("93.184.215.14:80")}) {
+		t.Errorf("connected to %v", got)
+	}
+}
+
+// TestZoneIsDialed: the zone of a link-local address is kept from the vet, and is dialed.
+func TestZoneIsDialed(t *testing.T) {
+	t.Parallel()
+	var r testnet.Resolver
+	r.Set("a.test", testnet.Addrs("fe80::1%eth0"))
+	var network testnet.Rewrite
+	d := pindial.Dialer{Resolver: &r, Connect: network.Connect}
+	d.DialName(t.Context(), "a.test", 80, func(list []netip.Addr) error {
+		if !slices.Equal(list, addrs("fe80::1")) {
+			t.Errorf("vetted %v", list)
+		}
+		return nil
+	})
+	if got := network.Dialed(); !slices.Equal(got, []netip.AddrPort{netip.MustParseAddrPort("[fe80::1%eth0]:80")}) {
 		t.Errorf("connected to %v", got)
 	}
 }

@@ -120,11 +120,18 @@ func parse(value string, roots *x509.CertPool) (p *Proxy, problem string) {
 	if err != nil {
 		return nil, "is not a URL like http://host:port" + escape
 	}
-	if p.addr, err = hostname.ParseTargetDefault(u.Host, defaultPort); err != nil {
+	host := u.Host
+	if strings.HasPrefix(host, "[") {
+		host = strings.Replace(host, "%", "%25", 1) // net/url has undone the escape that introduces a zone
+	}
+	if p.addr, err = hostname.ParseTargetDefault(host, defaultPort); err != nil || strings.HasSuffix(host, ":") {
 		return nil, "has a host or port that cannot be read: write http://host:port" + escape
 	}
 	if p.tls != nil {
 		p.tls.ServerName = p.addr.Host.String()
+		if p.addr.Host.IsIP() {
+			p.tls.ServerName = p.addr.Host.Addr().String() // no certificate names a zone
+		}
 	}
 	if u.User == nil {
 		return p, ""
@@ -168,7 +175,7 @@ func (p *Proxies) Tunnel(t hostname.Target) *Proxy {
 // 2.5.6).
 func (p *Proxies) use(scheme string, t hostname.Target) bool {
 	a := t.Host.Addr()
-	if t.Host.IsLocalhost() || a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() {
+	if t.Host.IsLocalhost() || t.Host.Zone() != "" || a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() {
 		return false
 	}
 	u, err := p.uses(&url.URL{Scheme: scheme, Host: t.String()})
