@@ -327,12 +327,45 @@ func (h *httpProxy) serveOver(w http.ResponseWriter, r *http.Request) {
 	h.refuse(w, req, h.overLimit())
 }
 
-// overLimitConn serves a connection that the limit refuses. Its writes have
-// the deadline that track set.
+// overConn is a connection that the limit refuses. Its deadlines can be moved
+// forward, but neither beyond until nor cleared: only a few such connections
+// are answered at a time.
+type overConn struct {
+	net.Conn
+	until time.Time
+}
+
+func newOverConn(c net.Conn) *overConn {
+	o := &overConn{Conn: c, until: time.Now().Add(2 * overTime)}
+	o.SetDeadline(o.until)
+	return o
+}
+
+// bound returns t, or until where t is later or means no deadline.
+func (c *overConn) bound(t time.Time) time.Time {
+	if t.IsZero() || t.After(c.until) {
+		return c.until
+	}
+	return t
+}
+
+func (c *overConn) SetDeadline(t time.Time) error      { return c.Conn.SetDeadline(c.bound(t)) }
+func (c *overConn) SetReadDeadline(t time.Time) error  { return c.Conn.SetReadDeadline(c.bound(t)) }
+func (c *overConn) SetWriteDeadline(t time.Time) error { return c.Conn.SetWriteDeadline(c.bound(t)) }
+
+// CloseWrite ends the stream to the client, and leaves the other one open.
+func (c *overConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// overLimitConn serves a connection that the limit refuses.
 func (h *httpProxy) overLimitConn(from *entrance) func(net.Conn) {
 	return func(c net.Conn) {
 		x := &exchange{client: addrPortOf(c.RemoteAddr()), from: from}
-		h.over.ServeConn(context.WithValue(from.ends, exchangeKey{}, x), c)
+		h.over.ServeConn(context.WithValue(from.ends, exchangeKey{}, x), newOverConn(c))
 	}
 }
 
@@ -340,7 +373,7 @@ func (h *httpProxy) overLimitConn(from *entrance) func(net.Conn) {
 // for there is no refusal in SOCKS5 before one.
 func (s *socksProxy) overLimitConn(from *entrance) func(net.Conn) {
 	return func(c net.Conn) {
-		s.serveConn(&socksConn{Conn: c, client: addrPortOf(c.RemoteAddr()), from: from, over: true})
+		s.serveConn(&socksConn{Conn: newOverConn(c), client: addrPortOf(c.RemoteAddr()), from: from, over: true})
 	}
 }
 

@@ -20,13 +20,14 @@ type requestBody struct {
 	expects bool          // the client waits for 100 (RFC 9110 section 10.1.1)
 
 	mu     sync.Mutex
-	ended  bool // EOF or an error was seen
+	left   int64 // of the content, what has not been read; -1 where its length is not known
+	ended  bool  // EOF or an error was seen
 	closed bool
 
 	broken atomic.Bool // an error other than EOF was seen: nobody knows where a next request would start
 }
 
-// errBodyClosed is what a read returns after the answer has ended.
+// errBodyClosed is what a read returns once the response has ended.
 var errBodyClosed = errors.New("http1: the request's content was read after its answer had ended")
 
 func (b *requestBody) Read(p []byte) (int, error) {
@@ -39,6 +40,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.w.sendContinue()
 	}
 	n, err := b.body.Read(p)
+	b.note(n)
 	if err != nil && err != io.EOF {
 		err = Unquoted(err)
 	}
@@ -56,8 +58,15 @@ func (b *requestBody) Read(p []byte) (int, error) {
 // none reports a request without content.
 func (b *requestBody) none() bool { return b.body == http.NoBody }
 
+// note counts what was read. b.mu is held.
+func (b *requestBody) note(n int) {
+	if b.left >= 0 {
+		b.left -= int64(n)
+	}
+}
+
 // Close forbids further reads. What is left of the content is dealt with when
-// the answer ends.
+// the response ends.
 func (b *requestBody) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,29 +74,92 @@ func (b *requestBody) Close() error {
 	return nil
 }
 
-// drain reads what the handler has left, within bounds, and reports whether
-// the next request starts after it.
-func (b *requestBody) drain() bool {
+// Content that a handler has not read is read away, within these bounds, so
+// that the connection can carry another request.
+const (
+	drainBytes = 256 << 10
+	drainTime  = 100 * time.Millisecond
+)
+
+// endsConnection reports whether the connection cannot carry another request,
+// because of content that has not been read. It is asked before the head of
+// the final response is written, where the client must be told (RFC 9112
+// section 9.6). returned says that the handler reads no more: the content is
+// then drained here.
+func (b *requestBody) endsConnection(returned bool) bool {
+	if b.none() {
+		return false
+	}
 	if !b.mu.TryLock() {
-		// Someone still reads, for an answer that did not wait for all of
-		// the content. There is no way to tell where the next request starts.
-		b.w.conn.SetReadDeadline(time.Unix(1, 0))
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.closed = true
+		return true // it is being read, and nobody knows how long that takes
+	}
+	defer b.mu.Unlock()
+	switch {
+	case b.ended:
+		return b.broken.Load()
+	case b.expects && !b.w.continued():
+		return true // the client may send it or not: there is no telling
+	case b.hasCome():
+		return false
+	}
+	return !returned || !b.drain()
+}
+
+// hasCome reports whether all of the content is in the buffer. b.mu is held.
+func (b *requestBody) hasCome() bool {
+	return b.left >= 0 && b.left <= int64(b.w.conn.br.Buffered())
+}
+
+// drain reads what the handler has left, within bounds, and reports whether
+// the next request starts behind it. b.mu is held.
+func (b *requestBody) drain() bool {
+	b.closed, b.ended = true, true
+	if b.left > drainBytes {
+		b.broken.Store(true)
+		return false
+	}
+	if !b.hasCome() {
+		k := b.w.conn
+		k.SetReadDeadline(time.Now().Add(drainTime))
+		k.limited = true
+		defer k.noDeadline()
+	}
+	n, err := io.CopyN(io.Discard, b.body, drainBytes+1)
+	b.note(int(n))
+	if err != io.EOF {
+		b.broken.Store(true)
+	}
+	return err == io.EOF
+}
+
+// skip is for the end of a response behind which the connection is to go on.
+// It reports whether the next request starts here.
+func (b *requestBody) skip() bool {
+	if b.none() {
+		return true
+	}
+	if !b.mu.TryLock() {
 		return false
 	}
 	defer b.mu.Unlock()
-	b.closed = true
 	if b.ended {
+		b.closed = true
 		return !b.broken.Load()
 	}
-	if b.expects && !b.w.continued() {
-		return false // the client may send it or not: there is no telling
+	return b.hasCome() && b.drain()
+}
+
+// stop ends all reading of the content.
+func (b *requestBody) stop() {
+	if b.none() {
+		return
 	}
-	b.ended = true
-	n, err := io.CopyN(io.Discard, b.body, lingerBytes)
-	return err == io.EOF && n < lingerBytes
+	if !b.mu.TryLock() {
+		b.w.conn.SetReadDeadline(time.Unix(1, 0))
+		b.mu.Lock()
+	}
+	b.closed = true
+	b.mu.Unlock()
 }
 
 func expectsContinue(r *http.Request) bool {

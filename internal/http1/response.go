@@ -28,6 +28,7 @@ type response struct {
 	left    int64 // of a Content-Length, what is still to be written
 	close   bool  // the connection ends with this answer, perhaps because the client asked for it
 	failed  error // of a write: nothing more goes out
+	ended   bool  // the handler has returned, or has given the whole response: it reads no more content
 	large   bool  // the header has had more fields than most; a map does not shrink
 
 	mu      sync.Mutex // guards what a read of the request may write
@@ -41,7 +42,7 @@ func (w *response) init(k *conn, r *http.Request) {
 	header := w.header
 	clear(header)
 	*w = response{conn: k, req: r, header: header, close: r.Close} // a handler may change r
-	w.body = requestBody{w: w, body: r.Body, expects: r.ProtoAtLeast(1, 1) && expectsContinue(r)}
+	w.body = requestBody{w: w, body: r.Body, left: r.ContentLength, expects: r.ProtoAtLeast(1, 1) && expectsContinue(r)}
 }
 
 // framing is how the end of an answer's content is told (RFC 9112 section 6).
@@ -144,9 +145,14 @@ func (w *response) decideFraming() {
 	if w.framing == framedChunked || w.framing == framedClose || w.status == http.StatusNoContent || w.status < 200 {
 		h.Del("Content-Length") // RFC 9110 section 8.6
 	}
-	if namesClose(h["Connection"]) || w.body.broken.Load() || w.conn.server.draining.Load() {
-		w.close = true
-	}
+	w.decideClose(namesClose(h["Connection"]))
+}
+
+// decideClose decides whether the connection ends with this response. It is
+// called before the head has been written, which must say so (RFC 9112 section
+// 9.6). asked says that the handler wants it closed.
+func (w *response) decideClose(asked bool) {
+	w.close = w.close || asked || w.conn.server.draining.Load() || w.body.endsConnection(w.ended)
 }
 
 // begin writes the final head, once.
@@ -201,18 +207,18 @@ func (w *response) Respond(status int, fields []Field, content []byte) {
 	if w.req.Method == http.MethodHead {
 		w.framing = framedNot
 	}
-	if w.body.broken.Load() || w.conn.server.draining.Load() {
-		w.close = true
-	}
+	w.ended = true
 	bw := w.conn.bw
 	writeStatusLine(bw, status)
+	asked := false
 	for i := range fields {
 		if fields[i].Name == "Connection" {
-			w.close = w.close || fields[i].Value == "close"
+			asked = asked || fields[i].Value == "close"
 			continue
 		}
 		writeField(bw, fields[i])
 	}
+	w.decideClose(asked)
 	bw.WriteString(w.conn.server.date.now())
 	bw.WriteString("Content-Length: ")
 	bw.Write(strconv.AppendInt(bw.AvailableBuffer(), int64(len(content)), 10))
@@ -323,6 +329,7 @@ func (w *response) Detach() (net.Conn, []byte, error) {
 // finish ends the answer and reports whether the connection can be used for
 // another request.
 func (w *response) finish() (again bool) {
+	w.ended = true
 	if w.status == 0 {
 		w.Header().Set("Content-Length", "0")
 		w.WriteHeader(http.StatusOK)
@@ -341,11 +348,8 @@ func (w *response) finish() (again bool) {
 		return false // only a cut connection tells that content is missing
 	}
 	w.conn.watch.end() // from here on the connection is read for what comes next
-	if !w.body.none() && !w.body.drain() {
-		w.conn.linger()
-		return false
-	}
-	if w.close {
+	if w.close || !w.body.skip() {
+		w.body.stop()
 		w.conn.linger()
 		return false
 	}

@@ -285,26 +285,38 @@ func (k *conn) refuse(err error) {
 	text := "networkproxy cannot carry this request: " + err.Error() + "\n"
 	fmt.Fprintf(k.bw, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
 		status, http.StatusText(status), len(text), text)
-	k.SetWriteDeadline(time.Now().Add(lingerTime))
+	k.SetWriteDeadline(time.Now().Add(lingerQuiet))
 	if k.bw.Flush() == nil {
 		k.linger()
 	}
 }
 
-// Lingering lets an answer arrive at a client that still sends: closing with
-// unread input resets the connection, and takes the answer with it.
+// Lingering lets a response arrive at a client that still sends: closing with
+// unread input resets the connection, and takes the response with it. Many
+// clients read nothing before they have sent all of their content.
 const (
-	lingerTime  = 500 * time.Millisecond
-	lingerBytes = 256 << 10
+	lingerQuiet = 500 * time.Millisecond // without a byte from the client
+	lingerTime  = 5 * time.Second        // in all
 )
 
+// linger ends the connection's side to the client, and reads away what the
+// client still sends.
 func (k *conn) linger() {
 	half, ok := k.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	k.SetReadDeadline(time.Now().Add(lingerTime))
-	io.CopyN(io.Discard, k.br, lingerBytes)
+	for now, end := time.Now(), time.Now().Add(lingerTime); now.Before(end); now = time.Now() {
+		quiet := now.Add(lingerQuiet)
+		if quiet.After(end) {
+			quiet = end
+		}
+		k.SetReadDeadline(quiet)
+		n, err := k.br.Discard(drainBytes)
+		if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
+			return
+		}
+	}
 }
 
 // serve serves one request and reports whether another may follow.
@@ -340,7 +352,7 @@ func (k *conn) serve(x *exchange, r *http.Request) (again bool) {
 			if v == http.ErrAbortHandler {
 				// What there is of the answer; that it is not whole, the
 				// end of the connection tells.
-				k.SetWriteDeadline(time.Now().Add(lingerTime))
+				k.SetWriteDeadline(time.Now().Add(lingerQuiet))
 				w.noContinue()
 				k.bw.Flush()
 			}

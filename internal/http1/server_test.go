@@ -502,7 +502,7 @@ func TestUnreadContent(t *testing.T) {
 	// Too much to read for nothing: the connection ends behind the answer, and
 	// what stands further on in the content is no request.
 	addr = serveFunc(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "unread") })
-	long := strings.Repeat("x", lingerBytes) + next + next
+	long := strings.Repeat("x", drainBytes) + next + next
 	got := raw(t, addr, fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(long), long))
 	if strings.Count(got, "HTTP/1.1") != 1 || !strings.Contains(got, "unread") {
 		t.Errorf("long content: %q", got)

@@ -1,0 +1,176 @@
+// How connections of clients end: when they do, and that the response says so.
+
+package networkproxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// closingLab has an origin at o.example that reads whatever it gets, one at
+// early.example that answers before it reads any content, and gone.example,
+// which does not resolve.
+func closingLab(t *testing.T) *lab {
+	l := start(t, allow("o.example", "early.example", "gone.example"), nil)
+	l.dns.Set("gone.example", testnet.NXDomain())
+	l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+	l.serve("early.example", 8080, func(c *net.TCPConn) {
+		r := bufio.NewReader(c)
+		readHead(r)
+		io.WriteString(c, emptyAnswer)
+		io.Copy(io.Discard, r)
+	})
+	return l
+}
+
+// A connection that closes behind a response closes with its announcement
+// (RFC 9112 section 9.6), and it closes though the content never comes.
+func TestConnectionCloseIsSaid(t *testing.T) {
+	t.Parallel()
+	l := closingLab(t)
+	const chunked = "Transfer-Encoding: chunked"
+	mega := strings.Repeat("x", 1<<20)
+	for _, tt := range []struct {
+		name, target string
+		fields       []string
+		content      string
+		status       int
+	}{
+		{"refused, content that never comes", "no.example", []string{"Content-Length: 9"}, "", 403},
+		{"refused, content that never ends", "no.example", []string{"Content-Length: 9"}, "12345678", 403},
+		{"refused, chunked content that never comes", "no.example", []string{chunked}, "", 403},
+		{"refused, chunks without a last one", "no.example", []string{chunked}, "3\r\nabc\r\n", 403},
+		{"refused, a last chunk without its end", "no.example", []string{chunked}, "3\r\nabc\r\n0\r\n", 403},
+		{"refused, chunks that are none", "no.example", []string{chunked}, "nonsense\r\n", 403},
+		{"refused, more than is read for nothing", "no.example", []string{"Content-Length: 1048576"}, mega, 403},
+		{"refused, more in chunks than is read for nothing", "no.example", []string{chunked}, "100000\r\n" + mega + "\r\n0\r\n\r\n", 403},
+		{"refused expectation", "no.example", []string{"Content-Length: 9", "Expect: 100-continue"}, "", 403},
+		{"refused expectation of chunks", "no.example", []string{chunked, "Expect: 100-continue"}, "", 403},
+		{"failed, content that never comes", "gone.example", []string{"Content-Length: 9"}, "", 502},
+		{"failed, chunks without a last one", "gone.example", []string{chunked}, "3\r\nabc\r\n", 502},
+		{"failed, large content", "gone.example", []string{"Content-Length: 1048576"}, mega, 502},
+		{"failed expectation", "gone.example", []string{"Content-Length: 9", "Expect: 100-continue"}, "", 502},
+		{"early answer, content that never comes", "early.example:8080", []string{"Content-Length: 9"}, "", 200},
+		{"early answer, chunks without a last one", "early.example:8080", []string{chunked}, "3\r\nabc\r\n", 200},
+		{"early answer, expectation", "early.example:8080", []string{"Content-Length: 9", "Expect: 100-continue"}, "", 200},
+		{"no target, content that never comes", "a..example", []string{"Content-Length: 9"}, "", 400},
+		{"broken chunks", "o.example", []string{chunked}, "nonsense\r\n", 400},
+		{"no token, content that never comes", "no.example", []string{"Content-Length: 9", "Proxy-Authorization: Basic c2Vzc2lvbjp4"}, "", 0},
+		{"a socket, content that never comes", "o.example", []string{"Content-Length: 9", "X-Unix-Socket: /run/x"}, "", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := l.wire(t)
+			w.request("POST", "http://"+tt.target+"/", tt.fields...)
+			w.send(tt.content)
+			a := w.answer("POST")
+			if tt.status != 0 && a.StatusCode != tt.status {
+				t.Errorf("answered %s", a.Status)
+			}
+			if !a.Close {
+				t.Errorf("%s does not say that the connection closes: %v", a.Status, a.Header)
+			}
+			if rest := w.rest(); rest != "" { // fails where it stays open
+				t.Errorf("then %q", rest)
+			}
+		})
+	}
+}
+
+// Content that comes, if a moment later, costs a refused client nothing: its
+// connection goes on.
+func TestRefusedContentIsSkipped(t *testing.T) {
+	t.Parallel()
+	l := closingLab(t)
+	for _, tt := range []struct{ name, head, content string }{
+		{"at once", "Content-Length: 5\r\n\r\nhello", ""},
+		{"a moment later", "Content-Length: 5\r\n\r\n", "hello"},
+		{"in two pieces", "Content-Length: 5\r\n\r\nhe", "llo"},
+		{"larger than the buffer", "Content-Length: 100000\r\n\r\n", strings.Repeat("x", 100_000)},
+		{"chunked", "Transfer-Encoding: chunked\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n"},
+		{"chunked with trailers", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n", "\r\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			// On a machine that is busy, the second piece may come too late.
+			eventually(t, "the connection goes on", func() bool {
+				w := l.wire(t)
+				w.send("POST http://no.example/ HTTP/1.1\r\nHost: no.example\r\n" + tt.head)
+				w.send(tt.content)
+				a := w.answer("POST")
+				if a.StatusCode != 403 {
+					t.Fatal(a.Status)
+				}
+				if a.Close {
+					return false
+				}
+				w.request("POST", "http://o.example/", "Content-Length: 4")
+				w.send("next")
+				if a := w.answer("POST"); a.StatusCode != 200 || a.body != "next" {
+					t.Errorf("the next request: %s %q", a.Status, a.body)
+				}
+				return true
+			})
+		})
+	}
+}
+
+// A client that sends all of a large content before it reads anything is told
+// why it is refused: it finds no connection that was reset.
+func TestRefusalArrivesBehindLargeContent(t *testing.T) {
+	t.Parallel()
+	l := closingLab(t)
+	w := l.wire(t)
+	const size = 32 << 20
+	w.request("POST", "http://no.example/", fmt.Sprint("Content-Length: ", size))
+	if _, err := io.Copy(w.TCPConn, io.LimitReader(zeros{}, size)); err != nil {
+		t.Fatal(err)
+	}
+	if a := w.answer("POST"); a.StatusCode != 403 || a.refusal(t).Reason != "not_allowed" || !a.Close {
+		t.Errorf("%s %s", a.Status, a.body)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// Connections over the limit do not keep each other from being answered,
+// whatever they announce.
+func TestLimitConnectionsWithoutContent(t *testing.T) {
+	t.Parallel()
+	for name, fields := range map[string]string{
+		"length":      "Content-Length: 9\r\n",
+		"chunked":     "Transfer-Encoding: chunked\r\n",
+		"expectation": "Content-Length: 9\r\nExpect: 100-continue\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := limited(t, allow("o.example"), networkproxy.Limits{Connections: 1})
+			first := l.wire(t)
+			first.get("http://no.example/")
+			first.answer("GET")
+			for range 64 { // as many as are answered at a time
+				w := l.wire(t)
+				w.send("POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\n" + fields + "\r\n")
+				if a := w.answer("POST"); a.StatusCode != 503 || !a.Close {
+					t.Fatalf("%s, close: %t", a.Status, a.Close)
+				}
+			}
+			eventually(t, "another one is answered", func() bool {
+				w := l.wire(t)
+				io.WriteString(w, "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n\r\n")
+				a, err := http.ReadResponse(w.r, nil)
+				return err == nil && a.StatusCode == 503
+			})
+		})
+	}
+}
