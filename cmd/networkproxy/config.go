@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -37,7 +38,7 @@ func addConfigFlags(f *flag.FlagSet) *configFlags {
 	c := new(configFlags)
 	f.Var(&c.files, "config", "TOML `file` with the [network_proxy] table (required); given again, a later file goes over an earlier one")
 	c.requirements = f.String("requirements", "", "TOML `file` with managed limits, which no configuration may exceed")
-	c.observe = f.Bool("observe", false, "let allowlist misses pass and record them: ask GET /suggest for the allowlist that would do")
+	c.observe = f.Bool("observe", false, "let allowlist misses pass and record them: GET /suggest, and run at its end, tell the allowlist that would do")
 	c.tokenFile = f.String("admin-token-file", "", "`file` with the bearer token that the admin API demands")
 	f.Func("limit", "`name=value` of one of the limits in README, such as tunnel_idle=5m; may be given again", func(s string) error {
 		name, value, _ := strings.Cut(s, "=")
@@ -57,6 +58,7 @@ func (p *program) builder(f *flag.FlagSet, c *configFlags) (*networkproxy.Builde
 	if err != nil {
 		return nil, p.usageError(f, err.Error())
 	}
+	log = slog.New(p.held.handler(log.Handler()))
 	b := networkproxy.NewBuilder().ConfigFiles(c.files...).Limits(c.limits).Logger(log)
 	if *c.requirements != "" {
 		b.Requirements(*c.requirements)

@@ -3,11 +3,15 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -83,4 +87,89 @@ func (l *lineWriter) flush() {
 		l.w.Write(l.lines) // there is nowhere to tell of an error
 		l.lines = l.lines[:0]
 	}
+}
+
+// heldLog keeps back the warnings and errors of a log while the program is
+// about to print the same in words of its own, so that nobody reads them
+// twice. The zero value keeps nothing back. Safe for concurrent use.
+type heldLog struct {
+	holding atomic.Bool
+
+	mu      sync.Mutex
+	records []heldRecord
+}
+
+type heldRecord struct {
+	to slog.Handler
+	slog.Record
+}
+
+// handler returns h with its warnings and errors kept back between hold and
+// release.
+func (l *heldLog) handler(h slog.Handler) slog.Handler { return heldHandler{h, l} }
+
+// hold begins to keep back.
+func (l *heldLog) hold() { l.holding.Store(true) }
+
+// release logs what was kept back, except what printed says already: records
+// whose message or error is a part of it.
+func (l *heldLog) release(printed ...string) {
+	l.mu.Lock()
+	l.holding.Store(false)
+	records := l.records
+	l.records = nil
+	l.mu.Unlock()
+	for _, r := range records {
+		if !r.in(printed) {
+			r.to.Handle(context.Background(), r.Record) // there is nowhere to tell of an error
+		}
+	}
+}
+
+// in reports whether one of the texts has the record's message or error.
+func (r heldRecord) in(texts []string) bool {
+	said := []string{r.Message}
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "error" {
+			said = append(said, strings.ReplaceAll(a.Value.String(), "networkproxy: ", ""))
+		}
+		return true
+	})
+	return slices.ContainsFunc(texts, func(text string) bool {
+		return slices.ContainsFunc(said, func(s string) bool { return s != "" && strings.Contains(text, s) })
+	})
+}
+
+// keep keeps a record back if it is to be.
+func (l *heldLog) keep(to slog.Handler, r slog.Record) bool {
+	if r.Level < slog.LevelWarn || !l.holding.Load() {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.holding.Load() {
+		return false // released meanwhile
+	}
+	l.records = append(l.records, heldRecord{to, r.Clone()})
+	return true
+}
+
+type heldHandler struct {
+	slog.Handler
+	held *heldLog
+}
+
+func (h heldHandler) Handle(ctx context.Context, r slog.Record) error {
+	if h.held.keep(h.Handler, r) {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h heldHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return heldHandler{h.Handler.WithAttrs(attrs), h.held}
+}
+
+func (h heldHandler) WithGroup(name string) slog.Handler {
+	return heldHandler{h.Handler.WithGroup(name), h.held}
 }

@@ -25,6 +25,7 @@ type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	log            lineWriter // to stderr
+	held           heldLog    // of the log: what is printed as well
 	getenv         func(string) string
 	hangup         <-chan os.Signal // SIGHUP: reload, or for connect the end
 }

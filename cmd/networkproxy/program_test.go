@@ -3,15 +3,19 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -339,6 +343,60 @@ func TestClampIsTold(t *testing.T) {
 	p.stderr.await(t, `(?m)^networkproxy: warning: .*dangerously_allow_non_loopback_admin`)
 	p.stop()
 	p.status(t)
+}
+
+// TestWarningsAreToldOnce counts what the log and the program have to say of
+// the same.
+func TestWarningsAreToldOnce(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"text", "json"} {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, "-config", configText(t, "enable_socks5_udp = true\n"), "-admin", "0.0.0.0:0", "-http", "0.0.0.0:0", "-observe", "-log-format", format)
+			p.stderr.await(t, `(?m)^networkproxy: to use it`)
+			p.stop()
+			p.status(t)
+			for _, text := range []string{"OBSERVING", "dangerously_allow_non_loopback_admin", "dangerously_allow_non_loopback_proxy", "enable_socks5_udp ("} {
+				if n := strings.Count(p.stderr.String(), text); n != 1 {
+					t.Errorf("%s is told %d times:\n%s", text, n, &p.stderr)
+				}
+			}
+		})
+	}
+	t.Run("not enabled", func(t *testing.T) {
+		t.Parallel()
+		p := start(t, "-config", configText(t, "[network_proxy]\n"))
+		p.status(t)
+		if text := p.stderr.String(); !strings.Contains(text, "enabled is false") || strings.Contains(text, "level=WARN") {
+			t.Errorf("not told once:\n%s", text)
+		}
+	})
+}
+
+// TestHeldLog keeps back what is printed and nothing else.
+func TestHeldLog(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	var held heldLog
+	log := slog.New(held.handler(slog.NewTextHandler(&out, nil))).With("a", 1)
+	log.Warn("before")
+	held.hold()
+	log.Info("no warning")
+	log.Warn("printed")
+	log.WithGroup("g").Warn("not printed", "b", 2)
+	log.Error("it failed", "error", errors.New("networkproxy: because of this"))
+	log.Error("it failed", "error", errors.New("because of that"))
+	held.release("as printed", "failed: because of this")
+	log.Warn("printed", "after", true)
+	var got []string
+	for line := range strings.Lines(out.String()) {
+		_, line, _ = strings.Cut(line, "msg=")
+		got = append(got, strings.TrimSpace(line))
+	}
+	want := []string{"before a=1", `"no warning" a=1`, `"not printed" a=1 g.b=2`, `"it failed" a=1 error="because of that"`, "printed a=1 after=true"}
+	if !slices.Equal(got, want) {
+		t.Errorf("logged %q, want %q", got, want)
+	}
 }
 
 func TestAdminTokenFile(t *testing.T) {

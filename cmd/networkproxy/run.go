@@ -64,6 +64,9 @@ func (p *program) run(ctx context.Context, args []string) error {
 	if !*quiet {
 		printRefused(p.stderr, session.Blocked())
 	}
+	if *config.observe {
+		printSuggestion(p.stderr, handle.Suggest())
+	}
 	return err
 }
 
@@ -86,6 +89,8 @@ func (p *program) openSession(ctx context.Context, config *configFlags, argv []s
 	if err != nil {
 		return nil, nil, err
 	}
+	p.held.hold()
+	defer p.held.release()
 	handle, err := proxy.Run(context.WithoutCancel(ctx)) // the command ends first
 	if err != nil {
 		return nil, nil, err
@@ -94,9 +99,8 @@ func (p *program) openSession(ctx context.Context, config *configFlags, argv []s
 	if err != nil {
 		return nil, nil, errors.Join(err, handle.Close())
 	}
-	for _, warning := range handle.Warnings() {
-		fmt.Fprintf(p.stderr, "networkproxy: warning: %s\n", warning)
-	}
+	printWarnings(p.stderr, handle)
+	p.held.release(handle.Warnings()...)
 	return handle, session, nil
 }
 
@@ -178,6 +182,21 @@ func printRefused(w io.Writer, blocked []networkproxy.BlockedRequest) {
 		fmt.Fprintf(w, "  %5d  %s\n", counts[line], line)
 	}
 	fmt.Fprintln(w, "networkproxy: \"networkproxy check -config FILE URL\" says why, and what could be changed")
+}
+
+// printSuggestion prints the allowlist that would have let the command do what
+// it did while observing, as TOML to be pasted.
+func printSuggestion(w io.Writer, allowed []string) {
+	if len(allowed) == 0 {
+		fmt.Fprintln(w, "networkproxy: observed nothing: the command reached no host through the proxy")
+		return
+	}
+	fmt.Fprintln(w, "networkproxy: this allowlist would have been enough. Read it before you use it, because a command that was tricked reaches out, too:")
+	fmt.Fprintln(w, "[network_proxy.policy]\nallowed_domains = [")
+	for _, entry := range allowed {
+		fmt.Fprintf(w, "  %q,\n", entry)
+	}
+	fmt.Fprintln(w, "]")
 }
 
 // blockedLine is one line of the summary.

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -40,6 +42,17 @@ func child(what string) int {
 		}
 		answer.Body.Close()
 		fmt.Println(answer.StatusCode)
+	case "get-by-proxy": // also what Go's default transport would get directly
+		proxy, err := url.Parse(os.Getenv("HTTP_PROXY"))
+		if err != nil {
+			return 1
+		}
+		answer, err := (&http.Transport{Proxy: http.ProxyURL(proxy)}).RoundTrip(httptest.NewRequest("GET", arg, nil))
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		answer.Body.Close()
 	case "env":
 		fmt.Println(os.Getenv(arg))
 	case "cat":
@@ -71,6 +84,41 @@ func configFile(t *testing.T, enabled bool, allowed string) string {
 		t.Fatal(err)
 	}
 	return file
+}
+
+// TestRunObserves runs a command while observing: the warning comes once, and
+// at the end the allowlist that would have been enough.
+func TestRunObserves(t *testing.T) {
+	origin := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(origin.Close)
+	target := strings.TrimPrefix(origin.URL, "http://")
+	for _, test := range []struct{ name, child, flag, want string }{
+		{"something", "get-by-proxy " + origin.URL, "", "networkproxy: this allowlist would have been enough. Read it before you use it, because a command that was tricked reaches out, too:\n" +
+			"[network_proxy.policy]\nallowed_domains = [\n  \"" + target + "\",\n]\n"},
+		{"something, quiet", "get-by-proxy " + origin.URL, "-quiet", "  \"" + target + "\",\n]\n"},
+		{"something, warnings are not logged", "get-by-proxy " + origin.URL, "-log-level=error", "  \"" + target + "\",\n]\n"},
+		{"nothing", "exit 0", "", "networkproxy: observed nothing: the command reached no host through the proxy\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Setenv(childEnv, test.child)
+			t.Setenv("GORACE", "atexit_sleep_ms=0")
+			args := []string{"run", "-config", configFile(t, true, `"127.0.0.1"`), "-observe"}
+			if test.flag != "" {
+				args = append(args, test.flag)
+			}
+			var stdout, stderr bytes.Buffer
+			p := program{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr}
+			if got := p.main(t.Context(), append(args, "--", os.Args[0])); got != 0 {
+				t.Errorf("exit status %d: %s", got, &stderr)
+			}
+			if n := strings.Count(stderr.String(), "OBSERVING"); n != 1 {
+				t.Errorf("the warning is told %d times:\n%s", n, &stderr)
+			}
+			if !strings.HasSuffix(stderr.String(), test.want) {
+				t.Errorf("standard error:\n%s\nwant at its end:\n%s", &stderr, test.want)
+			}
+		})
+	}
 }
 
 // These tests set this process's environment, so none of them is parallel.

@@ -40,15 +40,19 @@ func (p *program) serve(ctx context.Context, args []string) error {
 		fmt.Fprintf(p.stdout, "%s: ok\n", &config.files)
 		return nil
 	}
+	p.held.hold()
+	defer p.held.release()
 	handle, err := proxy.Run(context.WithoutCancel(ctx)) // the drain outlives the signal
 	if err != nil {
 		return err
 	}
 	if handle.HTTPAddr() == "" {
 		fmt.Fprintf(p.stderr, "networkproxy: network_proxy.enabled is false in %s: nothing to serve\n", &config.files)
+		p.held.release("the proxy is disabled and binds nothing")
 		return handle.Close()
 	}
 	announce(p.stderr, handle)
+	p.held.release(handle.Warnings()...)
 	return p.until(ctx, handle, *drain)
 }
 
@@ -67,12 +71,17 @@ func announce(w io.Writer, h *networkproxy.Handle) {
 		}
 		fmt.Fprintf(w, "networkproxy: SOCKS5     on socks5h://%s   %s\n", h.SOCKSAddr(), carries)
 	}
-	for _, warning := range h.Warnings() {
-		fmt.Fprintf(w, "networkproxy: warning: %s\n", warning)
-	}
+	printWarnings(w, h)
 	fmt.Fprintf(w, "networkproxy: to use it: export HTTP_PROXY=http://%[1]s HTTPS_PROXY=http://%[1]s http_proxy=http://%[1]s https_proxy=http://%[1]s\n", h.HTTPAddr())
 	if h.SOCKSAddr() != "" {
 		fmt.Fprintf(w, "networkproxy: for other protocols: export ALL_PROXY=socks5h://%[1]s all_proxy=socks5h://%[1]s\n", h.SOCKSAddr())
+	}
+}
+
+// printWarnings prints what in the configuration is odd.
+func printWarnings(w io.Writer, h *networkproxy.Handle) {
+	for _, warning := range h.Warnings() {
+		fmt.Fprintf(w, "networkproxy: warning: %s\n", warning)
 	}
 }
 
@@ -81,9 +90,15 @@ func (p *program) until(ctx context.Context, h *networkproxy.Handle, drain time.
 	for {
 		select {
 		case <-p.hangup:
-			if err := h.Reload(ctx); err != nil {
-				fmt.Fprintf(p.stderr, "networkproxy: %v\n", trimPrefix(err))
+			p.held.hold()
+			err := h.Reload(ctx)
+			if err == nil {
+				p.held.release()
+				continue
 			}
+			told := trimPrefix(err)
+			fmt.Fprintf(p.stderr, "networkproxy: %s\n", told)
+			p.held.release(told)
 		case <-h.Done():
 			return h.Wait()
 		case <-ctx.Done():
