@@ -59,6 +59,7 @@ type asking struct {
 	grants  *grants
 	lines   *lineBound // on those of the log that follow from requests
 	log     *slog.Logger
+	host    *hostCalls // counts the calls; may be nil
 
 	mu      sync.Mutex
 	open    map[inquiryKey]*inquiry
@@ -162,12 +163,14 @@ func (a *asking) begin(key inquiryKey, req *request, generation uint64) *inquiry
 	}
 	a.open[key] = q
 	a.running++
+	a.host.enter(callbackDecider)
 	go a.call(q, req.public())
 	return q
 }
 
 // call is one call of the decider. What goes wrong in there stays there.
 func (a *asking) call(q *inquiry, req PolicyRequest) {
+	defer a.host.leave(callbackDecider)
 	defer a.ended()
 	var decision Decision
 	err := errDeciderExited

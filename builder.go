@@ -78,17 +78,20 @@ type settings struct {
 	connectUDP    connectUDPFunc
 	connectUnix   connectUnixFunc
 	refusalStands time.Duration
+
+	callbackPatience time.Duration // the constant, unless a test makes it shorter
 }
 
 // NewBuilder returns a Builder with the defaults: no configuration (one must
 // be given), no decider, the system's resolver, and no log.
 func NewBuilder() *Builder {
 	return &Builder{settings: settings{
-		deciderTimeout: defaultDeciderTimeout,
-		log:            slog.New(slog.DiscardHandler),
-		refusalStands:  udpRefusalStands,
-		environ:        os.Environ,
-		unixSockets:    unixSocketsSupported,
+		deciderTimeout:   defaultDeciderTimeout,
+		log:              slog.New(slog.DiscardHandler),
+		refusalStands:    udpRefusalStands,
+		callbackPatience: callbackPatience,
+		environ:          os.Environ,
+		unixSockets:      unixSocketsSupported,
 	}}
 }
 
@@ -279,15 +282,17 @@ func (b *Builder) MaxQuestions(n int) *Builder {
 	return b
 }
 
-// OnBlocked sets a function that is told of every refusal. It is called on
-// the goroutine of the refused request, from many at once: it should hand
-// over and return. A panic in it is logged and harms nothing.
+// OnBlocked sets a function that is told of every refusal: one after the
+// other, in order, from a goroutine of its own. No request waits for it. While
+// it does not return, the next 1,024 refusals wait; those beyond are dropped,
+// counted in /metrics and told in the log. A panic in it is logged. It may call
+// every method of the Handle and of sessions; for Shutdown and Close see there.
 func (b *Builder) OnBlocked(f func(BlockedRequest)) *Builder {
 	b.settings.onBlocked = f
 	return b
 }
 
-// Resolver replaces the system's resolver.
+// Resolver replaces the system's resolver. A panic in it is a failed look-up.
 func (b *Builder) Resolver(r Resolver) *Builder {
 	if r == nil {
 		return b.fail("Resolver: the resolver is nil")
@@ -299,6 +304,14 @@ func (b *Builder) Resolver(r Resolver) *Builder {
 // Logger sets the log; the default discards. Refusals and changes of the
 // policy are logged at level info, tunnels at debug, what needs attention at
 // warn. Query strings, credentials and header values are never logged.
+//
+// The handler is called from a goroutine of its own, one line after the other,
+// in order, so that a slow one holds up no request. While it does not return,
+// the next 1,024 lines wait; those beyond are dropped, counted in /metrics and
+// told in a later line. Shutdown and Close have the last lines written. A
+// change of the handler's level is noticed within a tenth of a second. The
+// handler may call every method of the Handle and of sessions, but what it
+// causes to be logged comes back to it.
 func (b *Builder) Logger(l *slog.Logger) *Builder {
 	if l == nil {
 		return b.fail("Logger: the logger is nil; leave it out to discard")

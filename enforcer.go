@@ -28,7 +28,8 @@ type enforcer struct {
 	sockets   socketDialer
 	live      liveConns
 	blocked   blockedRecord
-	onBlocked func(BlockedRequest)
+	observer  *mailbox[BlockedRequest] // of OnBlocked; nil: there is none
+	calls     *hostCalls               // of the host's functions
 	log       *slog.Logger
 	lines     lineBound    // on those of log that are about single requests
 	debug     lineBound    // the same for the level debug
@@ -38,32 +39,35 @@ type enforcer struct {
 	limits    Limits        // without zeros
 }
 
-func newEnforcer(s *settings) *enforcer {
+// newEnforcer returns an enforcer that logs to log, and counts in calls when it
+// calls functions of the host.
+func newEnforcer(s *settings, log *slog.Logger, calls *hostCalls) *enforcer {
 	grants := newGrants()
 	e := &enforcer{
 		asking: asking{
 			decider: s.decider, timeout: s.deciderTimeout, limit: s.limits.Questions,
-			grants: grants, log: s.log,
+			grants: grants, log: log, host: calls,
 		},
 		grants: grants,
 		dialer: pindial.Dialer{
-			Resolver: s.resolver, Lookups: new(pindial.Lookups), Connect: s.connect, ConnectUDP: s.connectUDP,
+			Resolver: calls.resolver(s.resolver), Lookups: new(pindial.Lookups), Connect: s.connect, ConnectUDP: s.connectUDP,
 			ResolveTimeout: s.limits.LookupTime, ConnectTimeout: s.limits.DialTime,
 		},
 		blocked:   blockedRecord{limit: s.limits.Record},
 		limits:    s.limits,
 		upstreams: s.upstreams,
 		sockets:   socketDialer{supported: s.unixSockets, timeout: s.limits.DialTime, connect: s.connectUnix},
-		onBlocked: s.onBlocked,
-		log:       s.log,
-		lines:     lineBound{limit: s.limits.LogLines, log: s.log},
-		debug:     lineBound{limit: s.limits.LogLines, log: s.log},
+		calls:     calls,
+		log:       log,
+		lines:     lineBound{limit: s.limits.LogLines, log: log},
+		debug:     lineBound{limit: s.limits.LogLines, log: log},
 		observed:  s.observed(),
 	}
 	e.sockets.own = &e.own
 	e.own.upstreams = s.upstreams
 	e.asking.lines = &e.lines
-	e.bounded = slog.New(boundHandler{s.log.Handler(), &e.lines, &e.debug})
+	e.bounded = slog.New(boundHandler{log.Handler(), &e.lines, &e.debug})
+	e.observer = e.newObserver(s.onBlocked)
 	return e
 }
 
@@ -300,7 +304,7 @@ func (e *enforcer) refused(req *request, v Verdict) {
 		req.from.blocked.add(req.from, &b)
 	}
 	e.logRefusal(req, &b)
-	if e.onBlocked != nil {
+	if e.observer != nil {
 		e.notify(b)
 	}
 }
@@ -327,16 +331,6 @@ func (e *enforcer) logRefusal(req *request, b *BlockedRequest) {
 	}
 	r.AddAttrs(attrs[:n]...)
 	handler.Handle(context.Background(), r) // as log/slog does, whose loggers ignore the error
-}
-
-// notify calls the host's observer; what goes wrong in there stays there.
-func (e *enforcer) notify(b BlockedRequest) {
-	defer func() {
-		if p := recover(); p != nil && e.lines.admits(nil) {
-			e.log.Error("OnBlocked panicked", "panic", p)
-		}
-	}()
-	e.onBlocked(b)
 }
 
 // malformed keeps account of a request that names no target at all.

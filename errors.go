@@ -22,6 +22,13 @@ var (
 	// proxy was started with enabled = false, so that nothing is running.
 	ErrDisabled = errors.New("networkproxy: the proxy is disabled (network_proxy.enabled = false); enable it and start it again")
 
+	// ErrCallbackRunning is what Shutdown and Close return, wrapped in an
+	// error that names the function, when a function that the host handed in
+	// (OnBlocked, the log handler, a PolicyDecider, a Resolver, ...) has not
+	// returned although everything was cut. The proxy has ended then; the
+	// goroutine in that function is left behind.
+	ErrCallbackRunning = errors.New("networkproxy: the proxy has ended, but a function of the host has not returned")
+
 	// ErrNoGrant is what Revoke returns when there is no such grant: there
 	// never was, or it is used up, over or revoked and has nothing open.
 	ErrNoGrant = errors.New("networkproxy: there is no such grant; it may have ended, GET /grants and Handle.Grants list those there are")

@@ -67,7 +67,7 @@ func (p *NetworkProxy) ExplainURL(ctx context.Context, url, method string, resol
 
 // planned enforces what Run would.
 func (p *NetworkProxy) planned() *enforcer {
-	e := newEnforcer(&p.settings)
+	e := newEnforcer(&p.settings, p.settings.log, newHostCalls(&p.settings))
 	for _, addr := range p.settings.plannedAddrs(p.first) {
 		e.own.add(net.TCPAddrFromAddrPort(addr))
 	}

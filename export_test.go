@@ -159,3 +159,34 @@ func ListenersOfSession(s *Session) (list []net.Listener) {
 // AwaitLookups waits for the calls of the host's resolver, and returns the
 // number of those that have not returned.
 func AwaitLookups(h *Handle) int { return h.enforcer.awaitLookups(time.Minute) }
+
+// FlushLog waits until the log handler has every line that was logged so far.
+// It is not for the handler itself.
+func FlushLog(h *Handle) {
+	if h.logQueue != nil {
+		flush(h.calls, callbackLog)
+	}
+}
+
+// FlushOnBlocked waits until OnBlocked has returned for every refusal so far.
+func FlushOnBlocked(h *Handle) { flush(h.calls, callbackOnBlocked) }
+
+func flush(calls *hostCalls, kind callback) {
+	for {
+		changed := calls.change()
+		if calls.running[kind].Load() == 0 {
+			return
+		}
+		<-changed
+	}
+}
+
+// Drained is closed when the drain is over, and what is open is cut.
+func Drained(h *Handle) <-chan struct{} { return h.drain.Done() }
+
+// MailboxLimit is how many refusals, and how many log lines, wait.
+const MailboxLimit = mailboxLimit
+
+// SetCallbackPatience replaces how long functions of the host that do not
+// return are waited for.
+func SetCallbackPatience(b *Builder, d time.Duration) { b.settings.callbackPatience = d }

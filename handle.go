@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	"example.com/networkproxy/internal/track"
 )
@@ -18,6 +19,8 @@ import (
 type Handle struct {
 	settings *settings
 	log      *slog.Logger
+	logQueue *logQueue  // behind log; nil where nothing is logged
+	calls    *hostCalls // of the host's functions
 	enforcer *enforcer
 	shared   *entrance // of the listeners that belong to no session
 	sessions *sessions
@@ -49,20 +52,25 @@ type Handle struct {
 	endMu    sync.Mutex
 	detach   func() bool // from Run's context
 	end      error       // why the proxy ended, where nobody had asked it to
+	left     error       // names the host's functions that had not returned at the end
 }
 
 func newHandle(s *settings, first *loaded) *Handle {
 	h := &Handle{
 		settings: s,
-		log:      s.log,
+		calls:    newHostCalls(s),
 		loaded:   first,
 		started:  first.Config,
 		live:     track.NewGroup(nil),
 		done:     make(chan struct{}),
 	}
+	h.log, h.logQueue = newLogQueue(s.log, h.calls)
+	for _, l := range []*net.Listener{&s.httpListener, &s.adminListener, &s.socksListener} {
+		*l = guardListener(*l, h.calls)
+	}
 	h.drain, h.cut = context.WithCancelCause(context.Background())
 	h.live.SetLimit(s.limits.Connections)
-	h.enforcer = newEnforcer(s)
+	h.enforcer = newEnforcer(s, h.log, h.calls)
 	h.enforcer.current.Store(first.compile(1, first.Config.Mode, runtimeRules{}, &h.enforcer.own))
 	h.shared = newEntrance(h.drain, h.enforcer, Attribution{})
 	h.sessions = newSessions(s.requireSession)
@@ -211,24 +219,41 @@ func (h *Handle) Wait() error {
 // idle tunnel does not finish by itself: give ctx a deadline. When Shutdown
 // returns, every listener and connection is closed. It may be called more
 // than once, and from several goroutines.
+//
+// Once everything is cut, Shutdown waits for functions of the host that are
+// under way (OnBlocked, the log handler, ...), and for the refusals and log
+// lines that wait for them: until none of them has returned for a second, and
+// no longer than five. An error that wraps [ErrCallbackRunning] names those
+// that are still running. A function that calls Shutdown or Close itself is one
+// of them.
 func (h *Handle) Shutdown(ctx context.Context) error {
 	h.begin()
 	select {
 	case <-h.done:
-		return nil
+		return h.leftBehind()
 	case <-ctx.Done():
 		h.cut(ErrClosed)
 		<-h.done
+		if left := h.leftBehind(); left != nil {
+			return errors.Join(ctx.Err(), left)
+		}
 		return ctx.Err()
 	}
 }
 
-// Close is Shutdown without waiting for anything to finish.
+// Close is Shutdown without waiting for requests and tunnels to finish.
 func (h *Handle) Close() error {
 	h.cut(ErrClosed)
 	h.begin()
 	<-h.done
-	return nil
+	return h.leftBehind()
+}
+
+// leftBehind is the error of Shutdown and Close after the end.
+func (h *Handle) leftBehind() error {
+	h.endMu.Lock()
+	defer h.endMu.Unlock()
+	return h.left
 }
 
 // attach has the proxy close when ctx ends, which may be now.
@@ -243,10 +268,27 @@ func (h *Handle) begin() {
 	h.stopOnce.Do(func() { go h.stop() })
 }
 
-// stop ends the proxy: nothing new, then the drain, then the cut, then the
-// wait for every goroutine.
+// stop ends the proxy. What waits for functions of the host has an end: see
+// Shutdown.
 func (h *Handle) stop() {
 	defer close(h.done)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.windDown()
+	}()
+	select {
+	case <-ended:
+	case <-h.drain.Done():
+	}
+	h.awaitEnd(ended)
+	h.calls.wait(h.calls.busy)
+	h.tellEnd()
+}
+
+// windDown stops accepting, drains, cuts, and waits for every goroutine of the
+// proxy.
+func (h *Handle) windDown() {
 	h.endMu.Lock()
 	if h.detach != nil {
 		h.detach()
@@ -274,13 +316,50 @@ func (h *Handle) stop() {
 	h.serving.Wait()
 	h.live.Wait(context.Background())
 	h.admin.conns.Wait(context.Background())
-	if n := h.enforcer.asking.wait(deciderPatience); n > 0 {
+}
+
+// awaitEnd waits for ended. It gives up when a function of the host is under
+// way and none has returned for a while, because that may be what keeps
+// a goroutine of the proxy. Without one the end is near, and it waits on.
+func (h *Handle) awaitEnd(ended <-chan struct{}) {
+	patience := time.NewTimer(h.calls.patience)
+	defer patience.Stop()
+	for {
+		changed := h.calls.change()
+		select {
+		case <-ended:
+			return
+		case <-changed:
+		case <-patience.C:
+			if h.calls.busy() {
+				return
+			}
+		}
+		patience.Reset(h.calls.patience)
+	}
+}
+
+// tellEnd writes the last log lines, has them written out, and notes which
+// functions of the host have not returned.
+func (h *Handle) tellEnd() {
+	if observer := h.enforcer.observer; observer != nil {
+		if n := observer.close(); n > 0 {
+			h.log.Warn("OnBlocked has not been told of the last refusals", "refusals", n)
+		}
+	}
+	if n := h.calls.running[callbackDecider].Load(); n > 0 {
 		h.log.Warn("the decider has not returned although its context ended; its goroutines are left behind", "calls", n)
 	}
-	if n := h.enforcer.awaitLookups(resolverPatience); n > 0 {
+	if n := h.calls.running[callbackResolver].Load(); n > 0 {
 		h.log.Warn("the resolver has not returned although its context ended; its goroutines are left behind", "calls", n)
+	} else {
+		h.enforcer.awaitLookups(resolverPatience) // the last steps of their goroutines
 	}
 	h.enforcer.lines.end()
 	h.enforcer.debug.end()
 	h.log.Info("networkproxy has ended")
+	h.logQueue.flush()
+	h.endMu.Lock()
+	h.left = h.calls.stillRunning()
+	h.endMu.Unlock()
 }

@@ -84,6 +84,7 @@ func (l *lab) run(b *networkproxy.Builder, change func(*networkproxy.Builder)) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	l.log.Flush = func() { networkproxy.FlushLog(l.Handle) }
 	l.t.Cleanup(func() { l.Close() })
 }
 

@@ -78,7 +78,7 @@ func (h *Handle) reload(ctx context.Context) (reloaded, error) {
 	if err := h.alive(); err != nil {
 		return reloaded{}, err
 	}
-	next, err := h.settings.loadConfig(ctx)
+	next, err := h.settings.loadConfig(context.WithValue(ctx, hostCallsKey{}, h.calls))
 	if h.fault = err; err != nil {
 		h.enforcer.count.reloads[1].Add(1)
 		h.log.Error("reload failed; the last good configuration stays in force", "error", err)

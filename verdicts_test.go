@@ -182,6 +182,7 @@ func (l *verdictLab) fill(target string) string { return networkproxytest.Expand
 
 // recorded takes what was refused since the last call.
 func (l *verdictLab) recorded() []networkproxy.BlockedRequest {
+	networkproxy.FlushOnBlocked(l.Handle)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	refusals := l.refusals
@@ -190,6 +191,7 @@ func (l *verdictLab) recorded() []networkproxy.BlockedRequest {
 }
 
 func (l *verdictLab) anyRecorded() bool {
+	networkproxy.FlushOnBlocked(l.Handle)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.refusals) > 0

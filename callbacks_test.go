@@ -1,0 +1,553 @@
+// Functions of the host: what they may call, and what they cannot hold up.
+
+package networkproxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// hook is called by a function of the host. It does nothing until it is set,
+// and what it was set to do once.
+type hook struct{ do atomic.Pointer[func()] }
+
+func (h *hook) set(do func()) { h.do.Store(&do) }
+
+func (h *hook) call() {
+	if do := h.do.Swap(nil); do != nil {
+		(*do)()
+	}
+}
+
+// hostFunction is a kind of function that a host hands in.
+type hostFunction struct {
+	name    string
+	named   string // in ErrCallbackRunning
+	install func(t *testing.T, b *networkproxy.Builder, h *hook)
+
+	// fire makes the proxy call the function. It does not wait for it.
+	fire func(t *testing.T, l *lab, h *hook)
+}
+
+func hostFunctions() []hostFunction {
+	send := func(url string) func(*testing.T, *lab, *hook) {
+		return func(t *testing.T, l *lab, _ *hook) {
+			c, err := net.Dial("tcp", l.HTTPAddr())
+			if err != nil {
+				return // an earlier call has ended the proxy
+			}
+			t.Cleanup(func() { c.Close() })
+			fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", url)
+		}
+	}
+	return []hostFunction{
+		{"OnBlocked", "OnBlocked", func(_ *testing.T, b *networkproxy.Builder, h *hook) {
+			b.OnBlocked(func(networkproxy.BlockedRequest) { h.call() })
+		}, send("http://denied.example/")},
+		{"PolicyDecider", "the PolicyDecider", func(_ *testing.T, b *networkproxy.Builder, h *hook) {
+			b.DeciderTimeout(time.Second).PolicyDecider(func(context.Context, request) (decision, error) {
+				h.call()
+				return networkproxy.Allow().ForSession(), nil
+			})
+		}, send("http://miss.example/")},
+		{"Resolver", "the Resolver", func(_ *testing.T, b *networkproxy.Builder, h *hook) {
+			b.Limits(networkproxy.Limits{LookupTime: time.Second}).Resolver(hookedResolver{h})
+		}, send("http://allowed.example/")},
+		{"log handler", "the log handler", func(_ *testing.T, b *networkproxy.Builder, h *hook) {
+			b.Logger(slog.New(hookedLog{handle: h}))
+		}, send("http://denied.example/")},
+		{"log handler that is asked for its level", "the log handler", func(_ *testing.T, b *networkproxy.Builder, h *hook) {
+			b.Logger(slog.New(hookedLog{enabled: h}))
+		}, func(t *testing.T, l *lab, h *hook) {
+			// Its answers are kept for a moment.
+			eventually(t, "the handler is asked", func() bool {
+				l.SetMode(networkproxy.ModeFull)
+				return h.do.Load() == nil
+			})
+		}},
+		{"listener's Accept", "a listener that was handed in", func(t *testing.T, b *networkproxy.Builder, h *hook) {
+			b.HTTPAddr("").HTTPListener(hookedListener{Listener: listen(t, "127.0.0.1:0"), accept: h})
+		}, send("http://denied.example/")},
+		{"content of the host's own request", "", func(*testing.T, *networkproxy.Builder, *hook) {}, func(t *testing.T, l *lab, h *hook) {
+			sent := make(chan struct{})
+			go func() {
+				defer close(sent)
+				r, _ := http.NewRequest("POST", "http://allowed.example/", hookedContent{h})
+				if a, err := l.Transport(networkproxy.Attribution{}).RoundTrip(r); err == nil {
+					a.Body.Close()
+				}
+			}()
+			t.Cleanup(func() { wait(t, sent, "the end of the host's own request") })
+		}},
+	}
+}
+
+// start starts a proxy whose function f calls the hook.
+func (f *hostFunction) start(t *testing.T, h *hook) *lab {
+	config := withSOCKS(allow("allowed.example"))
+	config.Enabled = true
+	config.Policy.DeniedDomains = []string{"denied.example"}
+	l := startSource(t, func(b *networkproxy.Builder) {
+		b.ConfigSource(func(context.Context) (networkproxy.Config, error) {
+			if f.name == "ConfigSource" {
+				h.call()
+			}
+			return config, nil
+		})
+	}, func(b *networkproxy.Builder) {
+		networkproxy.SetCallbackPatience(b, 50*time.Millisecond)
+		f.install(t, b, h)
+	})
+	l.log.Flush = nil // the hook may be what calls the log
+	l.origin("allowed.example", 80, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(w, "ok")
+	})
+	return l
+}
+
+type hookedResolver struct{ *hook }
+
+func (r hookedResolver) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	r.call()
+	return []netip.Addr{netip.MustParseAddr(publicAddr)}, nil
+}
+
+// hookedLog is a log handler that calls a hook and discards.
+type hookedLog struct{ enabled, handle *hook }
+
+func (l hookedLog) Enabled(context.Context, slog.Level) bool {
+	if l.enabled != nil {
+		l.enabled.call()
+	}
+	return true
+}
+
+func (l hookedLog) Handle(context.Context, slog.Record) error {
+	if l.handle != nil {
+		l.handle.call()
+	}
+	return nil
+}
+
+func (l hookedLog) WithAttrs([]slog.Attr) slog.Handler { return l }
+func (l hookedLog) WithGroup(string) slog.Handler      { return l }
+
+// hookedListener calls hooks when it has accepted, and when it is closed.
+type hookedListener struct {
+	net.Listener
+	accept, close *hook
+}
+
+func (l hookedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if l.accept != nil && err == nil {
+		l.accept.call()
+	}
+	return c, err
+}
+
+func (l hookedListener) Close() error {
+	err := l.Listener.Close()
+	if l.close != nil {
+		l.close.call()
+	}
+	return err
+}
+
+type hookedContent struct{ *hook }
+
+func (c hookedContent) Read([]byte) (int, error) { c.call(); return 0, io.EOF }
+
+// handleCalls and sessionCalls have a call of every method. A method that waits
+// for an end gets one.
+var handleCalls = map[string]func(h *networkproxy.Handle){
+	"AdminAddr":   func(h *networkproxy.Handle) { h.AdminAddr() },
+	"AllowDomain": func(h *networkproxy.Handle) { h.AllowDomain("new.example") },
+	"Blocked":     func(h *networkproxy.Handle) { h.Blocked() },
+	"Close":       func(h *networkproxy.Handle) { h.Close() },
+	"Config":      func(h *networkproxy.Handle) { h.Config() },
+	"DenyDomain":  func(h *networkproxy.Handle) { h.DenyDomain("allowed.example") },
+	"DialContext": func(h *networkproxy.Handle) {
+		h.DialContext(networkproxy.Attribution{})(context.Background(), "tcp", "denied.example:443")
+	},
+	"Done":    func(h *networkproxy.Handle) { go h.Close(); <-h.Done() },
+	"Environ": func(h *networkproxy.Handle) { h.Environ(nil) },
+	"Explain": func(h *networkproxy.Handle) {
+		h.Explain(context.Background(), networkproxy.PolicyRequest{Host: "allowed.example", Port: 80})
+	},
+	"ExplainURL": func(h *networkproxy.Handle) {
+		h.ExplainURL(context.Background(), "http://allowed.example/", "GET", true)
+	},
+	"Grants":   func(h *networkproxy.Handle) { h.Grants() },
+	"HTTPAddr": func(h *networkproxy.Handle) { h.HTTPAddr() },
+	"Mode":     func(h *networkproxy.Handle) { h.Mode() },
+	"OpenSession": func(h *networkproxy.Handle) {
+		if s, err := h.OpenSession(context.Background(), networkproxy.Attribution{}); err == nil {
+			s.Close()
+		}
+	},
+	"OpenSessionWith": func(h *networkproxy.Handle) {
+		c := networkproxy.SessionConfig{SharedPort: true, AllowedDomains: []string{"new.example"}}
+		if s, err := h.OpenSessionWith(context.Background(), c); err == nil {
+			s.Close()
+		}
+	},
+	"Reload":       func(h *networkproxy.Handle) { h.Reload(context.Background()) },
+	"RemoveDomain": func(h *networkproxy.Handle) { h.RemoveDomain("allowed.example") },
+	"Revoke": func(h *networkproxy.Handle) {
+		h.Revoke(1)
+		for _, g := range h.Grants() {
+			h.Revoke(g.ID)
+		}
+	},
+	"SOCKSAddr": func(h *networkproxy.Handle) { h.SOCKSAddr() },
+	"SelfTest": func(h *networkproxy.Handle) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		h.SelfTest(ctx)
+	},
+	"SetMode": func(h *networkproxy.Handle) { h.SetMode(networkproxy.ModeLimited) },
+	"Shutdown": func(h *networkproxy.Handle) {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		defer cancel()
+		h.Shutdown(ctx)
+	},
+	"Suggest": func(h *networkproxy.Handle) { h.Suggest() },
+	"Transport": func(h *networkproxy.Handle) {
+		r, _ := http.NewRequest("GET", "http://denied.example/", nil)
+		h.Transport(networkproxy.Attribution{}).RoundTrip(r)
+	},
+	"Wait":     func(h *networkproxy.Handle) { go h.Close(); h.Wait() },
+	"Warnings": func(h *networkproxy.Handle) { h.Warnings() },
+}
+
+var sessionCalls = map[string]func(s *networkproxy.Session){
+	"Blocked":        func(s *networkproxy.Session) { s.Blocked() },
+	"Close":          func(s *networkproxy.Session) { s.Close() },
+	"Done":           func(s *networkproxy.Session) { go s.Close(); <-s.Done() },
+	"Environ":        func(s *networkproxy.Session) { s.Environ(nil) },
+	"HTTPAddr":       func(s *networkproxy.Session) { s.HTTPAddr() },
+	"ID":             func(s *networkproxy.Session) { s.ID() },
+	"ProxyURL":       func(s *networkproxy.Session) { s.ProxyURL() },
+	"SOCKSAddr":      func(s *networkproxy.Session) { s.SOCKSAddr() },
+	"SharedProxyURL": func(s *networkproxy.Session) { s.SharedProxyURL() },
+	"Token":          func(s *networkproxy.Session) { s.Token() },
+	"UnixSocket":     func(s *networkproxy.Session) { s.UnixSocket() },
+}
+
+// TestCallbacksMayCallEverything calls every method of the Handle and of a
+// session from every function of the host: it returns, and the proxy ends.
+func TestCallbacksMayCallEverything(t *testing.T) {
+	t.Parallel()
+	type call struct {
+		name string
+		do   func(*networkproxy.Handle, *networkproxy.Session)
+	}
+	var calls []call
+	for _, name := range methodsOf[*networkproxy.Handle]() {
+		do := handleCalls[name]
+		if do == nil {
+			t.Errorf("no call of Handle.%s is in the table", name)
+			continue
+		}
+		calls = append(calls, call{"Handle." + name, func(h *networkproxy.Handle, _ *networkproxy.Session) { do(h) }})
+	}
+	for _, name := range methodsOf[*networkproxy.Session]() {
+		do := sessionCalls[name]
+		if do == nil {
+			t.Errorf("no call of Session.%s is in the table", name)
+			continue
+		}
+		calls = append(calls, call{"Session." + name, func(_ *networkproxy.Handle, s *networkproxy.Session) { do(s) }})
+	}
+	for _, f := range hostFunctions() {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			for _, c := range calls {
+				t.Run(c.name, func(t *testing.T) {
+					t.Parallel()
+					h := new(hook)
+					l := f.start(t, h)
+					s, err := l.OpenSession(t.Context(), networkproxy.Attribution{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					returned := make(chan struct{})
+					h.set(func() {
+						defer close(returned)
+						c.do(l.Handle, s)
+					})
+					f.fire(t, l, h)
+					returns(t, returned, "the method")
+					ended := make(chan struct{})
+					go func() {
+						defer close(ended)
+						l.Close()
+					}()
+					returns(t, ended, "Close")
+				})
+			}
+		})
+	}
+}
+
+// methodsOf lists the exported methods of a type, without those of
+// export_test.go.
+func methodsOf[T any]() (names []string) {
+	forTests := []string{"Decide", "Dropped", "HideOpen", "LiveClients", "LiveTargets", "ServeHTTPConn", "ServeSOCKSPasswords"}
+	for m := range reflect.TypeFor[T]().Methods() {
+		if !slices.Contains(forTests, m.Name) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+// returns waits for done, and shows where everything stands if it does not
+// come. The bound is far beyond what a loaded machine needs.
+func returns(t *testing.T, done <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(2 * time.Minute):
+		stacks := make([]byte, 4<<20)
+		t.Fatalf("%s does not return:\n%s", what, stacks[:runtime.Stack(stacks, true)])
+	}
+}
+
+// TestCallbacksThatHang: a function of the host that does not return holds up
+// no request that does not ask for its answer, and the end of the proxy for a
+// bounded time, which then names it.
+func TestCallbacksThatHang(t *testing.T) {
+	t.Parallel()
+	for _, f := range hostFunctions() {
+		if f.named == "" {
+			continue // it is the host's own request that hangs
+		}
+		for _, end := range []string{"Shutdown", "Close"} {
+			t.Run(f.name+"/"+end, func(t *testing.T) {
+				t.Parallel()
+				h := new(hook)
+				l := f.start(t, h)
+				release, hangs := make(chan struct{}), make(chan struct{})
+				h.set(func() {
+					close(hangs)
+					<-release
+				})
+				f.fire(t, l, h)
+				t.Cleanup(sync.OnceFunc(func() { close(release) })) // before those of fire
+				wait(t, hangs, "the call")
+
+				answers := map[string]int{"http://denied.example/": 403, "http://allowed.example/": 200}
+				if f.name == "listener's Accept" {
+					answers = nil
+				}
+				for range 2 {
+					for url, status := range answers {
+						if a := l.get(url); a.status != status {
+							t.Errorf("GET %s: %d, want %d", url, a.status, status)
+						}
+					}
+				}
+				if err := l.SetMode(networkproxy.ModeLimited); err != nil {
+					t.Error(err)
+				}
+
+				ended := make(chan error, 1)
+				go func() {
+					if end == "Close" {
+						ended <- l.Close()
+						return
+					}
+					ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+					defer cancel()
+					ended <- l.Shutdown(ctx)
+				}()
+				err := wait(t, ended, "the end")
+				if !errors.Is(err, networkproxy.ErrCallbackRunning) || !strings.Contains(err.Error(), f.named) {
+					t.Errorf("%s: %v, want one that names %s", end, err, f.named)
+				}
+				if err := l.Wait(); err != nil {
+					t.Errorf("Wait: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// TestCallbacksThatReturnLate: what a function of the host is busy with when
+// the proxy ends is waited for.
+func TestCallbacksThatReturnLate(t *testing.T) {
+	t.Parallel()
+	release, told := make(chan struct{}), make(chan string, 10)
+	l := start(t, allow(), func(b *networkproxy.Builder) {
+		b.OnBlocked(func(r networkproxy.BlockedRequest) {
+			<-release
+			told <- r.Host
+		})
+	})
+	for i := range 3 {
+		l.get(fmt.Sprintf("http://h%d.example/", i))
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- l.Close() }()
+	wait(t, networkproxy.Drained(l.Handle), "the cut")
+	close(release)
+	if err := wait(t, ended, "the end"); err != nil {
+		t.Error(err)
+	}
+	for i := range 3 {
+		if want := fmt.Sprintf("h%d.example", i); len(told) == 0 || <-told != want {
+			t.Errorf("OnBlocked was not told of %s, or not in order", want)
+		}
+	}
+}
+
+// TestRefusalsBeyondTheMailbox: what OnBlocked has no time for is dropped,
+// counted and told.
+func TestRefusalsBeyondTheMailbox(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	var told atomic.Int64
+	l := start(t, allow(), func(b *networkproxy.Builder) {
+		b.OnBlocked(func(networkproxy.BlockedRequest) {
+			<-release
+			told.Add(1)
+		})
+	})
+	const beyond = 5
+	w := l.wire(t)
+	for range 1 + networkproxy.MailboxLimit + beyond {
+		w.get("http://other.example/")
+		if a := w.answer("GET"); a.StatusCode != 403 {
+			t.Fatalf("%s", a.Status)
+		}
+	}
+	if got := l.metrics(t)[`networkproxy_callbacks_dropped_total{callback="OnBlocked"}`]; got != beyond {
+		t.Errorf("%v refusals are counted as dropped, want %d", got, beyond)
+	}
+	l.logged(t, "OnBlocked does not return")
+	close(release)
+	networkproxy.FlushOnBlocked(l.Handle)
+	if n := told.Load(); n != 1+networkproxy.MailboxLimit {
+		t.Errorf("OnBlocked was told of %d refusals, want %d", n, 1+networkproxy.MailboxLimit)
+	}
+	l.logged(t, fmt.Sprintf("refusals=%d", beyond))
+}
+
+// panickingListener panics when it is closed and, once it is told to, when it
+// has accepted.
+type panickingListener struct {
+	net.Listener
+	panics *atomic.Bool
+}
+
+func (l panickingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil && l.panics.Load() {
+		c.Close()
+		panic("accept")
+	}
+	return c, err
+}
+
+func (l panickingListener) Close() error {
+	l.Listener.Close()
+	panic("close")
+}
+
+// TestListenerPanics: a listener of the host's that panics ends the proxy, as
+// one that fails does.
+func TestListenerPanics(t *testing.T) {
+	t.Parallel()
+	var panics atomic.Bool
+	l := start(t, allow(), func(b *networkproxy.Builder) {
+		b.HTTPAddr("").HTTPListener(panickingListener{listen(t, "127.0.0.1:0"), &panics})
+	})
+	if a := l.get("http://other.example/"); a.status != 403 {
+		t.Errorf("before: %d", a.status)
+	}
+	panics.Store(true)
+	if c, err := net.Dial("tcp", l.HTTPAddr()); err == nil {
+		defer c.Close()
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- l.Wait() }()
+	if err := wait(t, ended, "the end"); err == nil || !strings.Contains(err.Error(), "panicked: accept") {
+		t.Errorf("Wait: %v", err)
+	}
+}
+
+// TestCallbacksThatExit: a function of the host that ends its goroutine costs
+// one call.
+func TestCallbacksThatExit(t *testing.T) {
+	testnet.Leaks(t)
+	var told, logged atomic.Int64
+	l := start(t, allow(), func(b *networkproxy.Builder) {
+		b.OnBlocked(func(networkproxy.BlockedRequest) {
+			told.Add(1)
+			runtime.Goexit()
+		}).Logger(slog.New(exitingLog{&logged}))
+	})
+	for range 3 {
+		if a := l.get("http://other.example/"); a.status != 403 {
+			t.Errorf("%d", a.status)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if told.Load() != 3 || logged.Load() < 3 {
+		t.Errorf("OnBlocked was told %d times, and the log %d times", told.Load(), logged.Load())
+	}
+}
+
+type exitingLog struct{ n *atomic.Int64 }
+
+func (exitingLog) Enabled(context.Context, slog.Level) bool { return true }
+func (l exitingLog) Handle(context.Context, slog.Record) error {
+	l.n.Add(1)
+	runtime.Goexit()
+	return nil
+}
+func (l exitingLog) WithAttrs([]slog.Attr) slog.Handler { return l }
+func (l exitingLog) WithGroup(string) slog.Handler      { return l }
+
+// TestLogLevelChanges: a host may change the level of its log at any time.
+func TestLogLevelChanges(t *testing.T) {
+	t.Parallel()
+	var level slog.LevelVar
+	level.Set(slog.LevelError)
+	var log testnet.Buffer
+	l := start(t, allow(), func(b *networkproxy.Builder) {
+		b.Logger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: &level})))
+	})
+	l.get("http://before.example/")
+	level.Set(slog.LevelInfo)
+	eventually(t, "lines at the new level", func() bool {
+		l.get("http://behind.example/")
+		networkproxy.FlushLog(l.Handle)
+		return strings.Contains(log.String(), "behind.example")
+	})
+	if strings.Contains(log.String(), "before.example") {
+		t.Errorf("a line below the level: %s", log.String())
+	}
+}
