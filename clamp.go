@@ -190,11 +190,14 @@ func splitHostPort(s string, defaultPort uint16) (host string, port uint16, err 
 //
 //	loopback  exposeKey  Unix sockets  outcome
 //	yes       any        any           as asked
-//	no        no         any           loopback of the same family and port
+//	no        no         any           127.0.0.1, same port
 //	no        yes        none          as asked, with a warning
-//	no        yes        some          loopback: the sockets of local services,
-//	                                   a container engine's among them, would
-//	                                   be open to the network
+//	no        yes        some          127.0.0.1, same port: the sockets of
+//	                                   local services, a container engine's
+//	                                   among them, would be open to the network
+//
+// An IPv6 address becomes 127.0.0.1 as well, because clients reach a wildcard
+// listener by IPv4 and would find nothing there if it moved to [::1].
 func clampAddr(a netip.AddrPort, kind listenerKind, c *Config) (netip.AddrPort, string) {
 	ip := a.Addr().Unmap()
 	a = netip.AddrPortFrom(ip, a.Port())
@@ -208,11 +211,7 @@ func clampAddr(a netip.AddrPort, kind listenerKind, c *Config) (netip.AddrPort, 
 			kind, a, kind.exposeKey())
 	}
 
-	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	if ip.Is6() {
-		loopback = netip.IPv6Loopback()
-	}
-	safe := netip.AddrPortFrom(loopback, a.Port())
+	safe := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port())
 	if exposed {
 		return safe, fmt.Sprintf("the %s listens on %s instead of %s: %s has no effect while %s is set, which must not be reachable from other machines",
 			kind, safe, a, kind.exposeKey(), keyAllowUnixSockets)

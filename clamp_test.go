@@ -134,10 +134,10 @@ func TestClampAddr(t *testing.T) {
 		{"any port", proxyListener, "127.0.0.1:0", 0, "127.0.0.1:0", nil},
 
 		{"every address", proxyListener, "0.0.0.0:3128", 0, "127.0.0.1:3128", []string{keyNonLoopbackProxy, "0.0.0.0:3128", "127.0.0.1:3128"}},
-		{"every IPv6 address", socksListener, "[::]:8081", 0, "[::1]:8081", []string{keyNonLoopbackProxy, "SOCKS5"}},
+		{"every IPv6 address", socksListener, "[::]:8081", 0, "127.0.0.1:8081", []string{keyNonLoopbackProxy, "SOCKS5"}},
 		{"one address", adminListener, "192.0.2.1:8080", 0, "127.0.0.1:8080", []string{keyNonLoopbackAdmin, "192.0.2.1:8080"}},
 		{"mapped address", proxyListener, "[::ffff:192.0.2.1]:8", 0, "127.0.0.1:8", []string{keyNonLoopbackProxy}},
-		{"a zone", proxyListener, "[fe80::1%eth0]:8", 0, "[::1]:8", []string{keyNonLoopbackProxy}},
+		{"a zone", proxyListener, "[fe80::1%eth0]:8", 0, "127.0.0.1:8", []string{keyNonLoopbackProxy}},
 		{"the port is kept", proxyListener, "0.0.0.0:80", 0, "127.0.0.1:80", []string{keyNonLoopbackProxy}},
 		{"the other flag", proxyListener, "0.0.0.0:1", exposeAdmin, "127.0.0.1:1", []string{keyNonLoopbackProxy}},
 		{"the other flag, admin", adminListener, "0.0.0.0:1", exposeProxy, "127.0.0.1:1", []string{keyNonLoopbackAdmin}},
@@ -148,7 +148,7 @@ func TestClampAddr(t *testing.T) {
 		{"with the flag, admin", adminListener, "192.0.2.1:1", exposeAdmin, "192.0.2.1:1", []string{keyNonLoopbackAdmin}},
 
 		{"with the flag and sockets", proxyListener, "0.0.0.0:1", exposeProxy | sockets, "127.0.0.1:1", []string{keyNonLoopbackProxy, keyAllowUnixSockets}},
-		{"with the flag and sockets, SOCKS", socksListener, "[::]:1", exposeProxy | sockets, "[::1]:1", []string{keyNonLoopbackProxy, keyAllowUnixSockets}},
+		{"with the flag and sockets, SOCKS", socksListener, "[::]:1", exposeProxy | sockets, "127.0.0.1:1", []string{keyNonLoopbackProxy, keyAllowUnixSockets}},
 		{"with the flag and sockets, admin", adminListener, "0.0.0.0:1", exposeAdmin | sockets, "127.0.0.1:1", []string{keyNonLoopbackAdmin, keyAllowUnixSockets}},
 	}
 	for _, test := range tests {
