@@ -299,6 +299,9 @@ func (a *adminServer) health(*http.Request) (any, error) {
 	if a.h.fault != nil {
 		status, detail = "degraded", "the last reload failed, the configuration before it is in force: "+a.h.fault.Error()
 	}
+	for _, w := range a.h.loaded.cutBack {
+		status, detail = "degraded", strings.TrimPrefix(detail+"\n"+w, "\n")
+	}
 	a.h.mu.Unlock()
 	if e.observed != nil {
 		status, detail = "observing", observingWarning

@@ -62,7 +62,8 @@ func (a *asked) install(change func(*Config)) {
 	}
 	next := p.first.compile(a.current.Load().generation+1, config.Mode, runtimeRules{}, &a.own)
 	next.enabled = config.Enabled
-	a.swap(next)
+	a.current.Store(next)
+	a.rejudge()
 }
 
 func testTarget(t testing.TB, hostport string) hostname.Target {

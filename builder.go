@@ -42,9 +42,10 @@ type Builder struct {
 
 // settings is what a Builder collects. It does not change after Build.
 type settings struct {
-	load          func(ctx context.Context) (*sourced, error)
-	files         []string // what load reads, for watching
-	loadCalls     int
+	files         []string                              // of the configuration; nil where it is
+	config        Config                                // a value of the host's, or
+	source        func(context.Context) (Config, error) // a function of the host's
+	sources       int                                   // how many of these were given
 	requirements  string
 	httpAddr      string
 	adminAddr     string
@@ -80,6 +81,7 @@ type settings struct {
 	refusalStands time.Duration
 
 	callbackPatience time.Duration // the constant, unless a test makes it shorter
+	quiet            time.Duration // askedQuiet, but in tests
 }
 
 // NewBuilder returns a Builder with the defaults: no configuration (one must
@@ -90,6 +92,7 @@ func NewBuilder() *Builder {
 		log:              slog.New(slog.DiscardHandler),
 		refusalStands:    udpRefusalStands,
 		callbackPatience: callbackPatience,
+		quiet:            askedQuiet,
 		environ:          os.Environ,
 		unixSockets:      unixSocketsSupported,
 	}}
@@ -97,13 +100,6 @@ func NewBuilder() *Builder {
 
 func (b *Builder) fail(format string, args ...any) *Builder {
 	b.errs = append(b.errs, fmt.Errorf("networkproxy: "+format, args...))
-	return b
-}
-
-// source sets where the configuration comes from: there is one such place.
-func (b *Builder) source(load func(context.Context) (*sourced, error)) *Builder {
-	b.settings.load = load
-	b.settings.loadCalls++
 	return b
 }
 
@@ -117,34 +113,39 @@ func (b *Builder) ConfigFiles(paths ...string) *Builder {
 	if len(paths) == 0 || slices.Contains(paths, "") {
 		return b.fail("ConfigFiles: no file, or an empty path, was given")
 	}
-	paths = slices.Clone(paths)
-	b.settings.files = paths
-	return b.source(func(context.Context) (*sourced, error) { return loadFiles(paths) })
+	b.settings.files = slices.Clone(paths)
+	b.settings.sources++
+	return b
 }
 
 // Config takes the configuration from a value. It is copied.
 func (b *Builder) Config(c Config) *Builder {
-	s := sourcedFromConfig(c)
-	return b.source(func(context.Context) (*sourced, error) { return s, nil })
+	b.settings.config = c.clone()
+	b.settings.sources++
+	return b
 }
 
-// ConfigSource takes the configuration from the host's own function. It is
-// called by Build and by every reload.
+// ConfigSource takes the configuration from the host's own function. Build
+// calls it; so does every reload, on a goroutine of its own and never twice at
+// a time. While it runs, another [Handle.Reload] returns
+// [ErrReloading] at once, so that the function may call every method of the
+// Handle. ctx ends with the context of the reload and when the proxy begins to
+// stop; what the function returns after that is dropped. While it does not
+// return, the policy in force stays, and everything but a reload works.
 func (b *Builder) ConfigSource(load func(ctx context.Context) (Config, error)) *Builder {
 	if load == nil {
 		return b.fail("ConfigSource: the function is nil")
 	}
-	return b.source(func(ctx context.Context) (*sourced, error) {
-		c, err := guardedLoad(ctx, load)
-		if err != nil {
-			return nil, fmt.Errorf("networkproxy: the configuration source failed: %w", err)
-		}
-		return sourcedFromConfig(c), nil
-	})
+	b.settings.source = load
+	b.settings.sources++
+	return b
 }
 
 // Requirements sets a file of managed limits: ceilings that no configuration,
-// reload, run-time mode or session may exceed.
+// reload, run-time mode, session or decider may exceed. At the start a
+// configuration that exceeds them is an error. Limits that are tightened while
+// the proxy runs take force at once: what exceeds them is cut back, and the
+// log, /health and [Handle.Warnings] say so.
 func (b *Builder) Requirements(path string) *Builder {
 	if path == "" {
 		return b.fail("Requirements: the path is empty")
@@ -337,7 +338,7 @@ func (b *Builder) UpstreamEnviron(env []string) *Builder {
 // the configuration are *[ConfigError] with file, line and column.
 func (b *Builder) Build() (*NetworkProxy, error) {
 	errs := slices.Clone(b.errs)
-	switch b.settings.loadCalls {
+	switch b.settings.sources {
 	case 1:
 	case 0:
 		if len(errs) == 0 {
@@ -361,11 +362,11 @@ func (b *Builder) Build() (*NetworkProxy, error) {
 	p := &NetworkProxy{settings: b.settings}
 	p.settings.limits = p.settings.limits.withDefaults()
 	p.settings.upstreams, p.settings.upstreamFault = upstream.FromEnviron(p.settings.environ(), p.settings.upstreamRoots)
-	first, err := p.settings.loadConfig(context.Background())
+	first, files, err := p.settings.loadFirst(context.Background())
 	if err != nil {
 		return nil, err
 	}
-	p.first = first
+	p.first, p.files = first, files
 	return p, nil
 }
 

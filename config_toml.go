@@ -20,6 +20,10 @@ type layer struct {
 	present  bool // the file has a [network_proxy] table
 	values   map[string]layerValue
 	warnings []string
+
+	// openHeader is the table of ours whose header is the last thing in the
+	// file; empty where something follows.
+	openHeader string
 }
 
 // layerValue is one value of a file, in the member that its key asks for.
@@ -107,10 +111,13 @@ func (w *tomlWalker) walk() {
 		switch e.Kind {
 		case unstable.Table, unstable.ArrayTable:
 			table = appendKey(nil, e.Key())
+			w.layer.openHeader = ""
 			if w.ours(table) {
 				w.header(table, e.Kind == unstable.ArrayTable)
+				w.layer.openHeader = dotted(table)
 			}
 		case unstable.KeyValue:
+			w.layer.openHeader = ""
 			// The common case of a large foreign table costs nothing.
 			if len(table) > 0 && table[0].name != keyRoot {
 				continue

@@ -381,11 +381,11 @@ func (e *enforcer) asks(req *request) bool {
 	return permitted
 }
 
-// swap puts a policy in force. What it refuses of the open connections is
-// cut; the number of those is returned.
-func (e *enforcer) swap(p *policy) int {
-	e.current.Store(p)
-	n := e.live.rejudge(p)
+// rejudge applies the policy in force to the open connections. It cuts those
+// that the policy refuses and returns their number. Call it after a change,
+// without the lock that guards the change.
+func (e *enforcer) rejudge() int {
+	n := e.live.rejudge(e.current.Load())
 	e.count.cut.Add(uint64(n))
 	return n
 }

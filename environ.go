@@ -44,19 +44,31 @@ func (s *Session) Environ(base []string) []string {
 
 // Environ is [Session.Environ] for a process that belongs to no session: it
 // is led to the shared listener. With [Builder.RequireSession] that listener
-// refuses it. Where the proxy was started with enabled = false, the result is
-// a copy of base.
+// refuses it.
+//
+// Where the proxy was started with enabled = false, which is also the zero
+// value of [Config], nothing listens. The environment is closed then: it leads
+// every client to 127.0.0.1:9, the discard port (RFC 863), where a connection
+// is refused, so that a command that needs the network fails in place of
+// going round a proxy that somebody believes to be there. [Handle.Warnings]
+// says that the proxy is off. A host that wants to run commands without a
+// proxy passes on its own environment; [Handle.HTTPAddr] is empty then.
 func (h *Handle) Environ(base []string) []string {
-	if h.httpAddr == "" {
-		return slices.Clone(base)
+	addr := h.httpAddr
+	if addr == "" {
+		addr = discardAddr
 	}
-	return h.environ(base, &url.URL{Scheme: "http", Host: h.httpAddr})
+	return h.environ(base, &url.URL{Scheme: "http", Host: addr})
 }
+
+// discardAddr is where a closed environment leads. Nothing answers there: even
+// a discard service sends nothing back.
+const discardAddr = "127.0.0.1:9"
 
 func (h *Handle) environ(base []string, proxy *url.URL) []string {
 	c := childEnviron{
 		proxy:  proxy,
-		local:  h.enforcer.current.Load().allowLocal,
+		local:  h.httpAddr != "" && h.enforcer.current.Load().allowLocal,
 		helper: h.settings.connectHelper,
 	}
 	return c.over(base)

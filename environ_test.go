@@ -3,7 +3,10 @@
 package networkproxy_test
 
 import (
+	"context"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -224,5 +227,47 @@ func TestEnvironOfSessionAndHandle(t *testing.T) {
 		if last := test.env[len(test.env)-1]; !strings.HasPrefix(last, "GIT_SSH_COMMAND=") || strings.Contains(last, shared.Token()) {
 			t.Errorf("%s: %s", name, last)
 		}
+	}
+}
+
+// A proxy that is off, by its file or because a Config from Go leaves Enabled
+// out, lets no client go round it.
+func TestEnvironOfAProxyThatIsOff(t *testing.T) {
+	t.Parallel()
+	local := networkproxy.DefaultConfig()
+	local.Policy.AllowLocalBinding = true
+	path := filepath.Join(t.TempDir(), "off.toml")
+	if err := os.WriteFile(path, []byte("[network_proxy]\nenabled = false\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string]*networkproxy.Builder{
+		"the zero Config":        networkproxy.NewBuilder().Config(networkproxy.Config{}),
+		"lists, but not Enabled": networkproxy.NewBuilder().Config(allow("a.example")),
+		"local binding":          networkproxy.NewBuilder().Config(local),
+		"enabled = false":        networkproxy.NewBuilder().ConfigFile(path),
+		"a source": networkproxy.NewBuilder().ConfigSource(func(context.Context) (networkproxy.Config, error) {
+			return networkproxy.Config{}, nil
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, err := b.Build()
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, err := p.Run(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			got := h.Environ([]string{"HTTP_PROXY=http://corporate.example:8080", "NO_PROXY=*", "HOME=/home/u"})
+			want := networkproxy.ChildEnviron([]string{"HOME=/home/u"}, "http://127.0.0.1:9", false, nil)
+			if !slices.Equal(got, want) {
+				t.Errorf("got  %q\nwant %q", got, want)
+			}
+			if w := strings.Join(h.Warnings(), "\n"); !strings.Contains(w, "the proxy is off") || !strings.Contains(w, "network_proxy.enabled") {
+				t.Errorf("warnings: %q", w)
+			}
+		})
 	}
 }

@@ -29,6 +29,10 @@ var (
 	// goroutine in that function is left behind.
 	ErrCallbackRunning = errors.New("networkproxy: the proxy has ended, but a function of the host has not returned")
 
+	// ErrReloading is what Reload returns while the configuration source runs
+	// for another reload: also to the source itself.
+	ErrReloading = errors.New("networkproxy: a reload is under way: its configuration source has not returned; reload again when it has")
+
 	// ErrNoGrant is what Revoke returns when there is no such grant: there
 	// never was, or it is used up, over or revoked and has nothing open.
 	ErrNoGrant = errors.New("networkproxy: there is no such grant; it may have ended, GET /grants and Handle.Grants list those there are")

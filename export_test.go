@@ -45,6 +45,10 @@ func SetConnectUDP(b *Builder, connect connectUDPFunc) { b.settings.connectUDP =
 // not tried again.
 func SetRefusalStands(b *Builder, d time.Duration) { b.settings.refusalStands = d }
 
+// SetQuiet replaces how long files must be still for a reload that is asked
+// for, for tests of many reloads.
+func SetQuiet(b *Builder, d time.Duration) { b.settings.quiet = d }
+
 // The bounds of one UDP association.
 const (
 	UDPFlows     = udpFlows

@@ -5,6 +5,7 @@ package networkproxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -38,14 +39,21 @@ type Handle struct {
 
 	sessionPorts sessionPorts
 
-	mu      sync.Mutex // serialises changes of the policy
-	loaded  *loaded
-	started Config // what Run opened the listeners by
+	// mu guards the policy in force, from here to fault. Nothing foreign runs
+	// under it: no function of the host's, no file, no log.
+	mu      sync.Mutex
+	base    *loaded    // the last good configuration
+	loaded  *loaded    // the same, cut back to the managed limits
+	files   *filesRead // that it was made of
+	started Config     // what Run opened the listeners by
 	mode    runtimeMode
 	rules   runtimeRules
 	fault   error // of the last reload, if it failed
 
+	reloads reloads
+
 	stopOnce sync.Once
+	stopping chan struct{} // closed when the end begins
 	drain    context.Context
 	cut      context.CancelCauseFunc // ends the drain: what is open is cut
 	done     chan struct{}
@@ -55,11 +63,15 @@ type Handle struct {
 	left     error       // names the host's functions that had not returned at the end
 }
 
-func newHandle(s *settings, first *loaded) *Handle {
+func newHandle(s *settings, first *loaded, files *filesRead) *Handle {
 	h := &Handle{
 		settings: s,
 		calls:    newHostCalls(s),
+		base:     first,
 		loaded:   first,
+		files:    files.forget(),
+		reloads:  newReloads(),
+		stopping: make(chan struct{}),
 		started:  first.Config,
 		live:     track.NewGroup(nil),
 		done:     make(chan struct{}),
@@ -134,9 +146,8 @@ func (h *Handle) serve() {
 			h.ended(h.socks.serve(h.track(h.listeners[2], h.shared)))
 		})
 	}
-	if paths := h.settings.watched(); len(paths) > 0 {
-		seen := h.loaded.stamps
-		h.serving.Go(func() { h.watch(h.drain, paths, seen) })
+	if w := newWatcher(h); len(w.paths) > 0 {
+		h.reloads.jobs.start(func() { w.run(h.drain) })
 	}
 	if h.enforcer.observed != nil {
 		h.log.Warn(observingWarning)
@@ -185,7 +196,10 @@ func (h *Handle) SOCKSAddr() string { return h.socksAddr }
 func (h *Handle) Warnings() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	warnings := slices.Concat(h.loaded.notices(), h.warnings)
+	warnings := slices.Concat(h.loaded.notices(), h.warnings, h.loaded.cutBack)
+	if len(h.listeners) == 0 {
+		warnings = append(warnings, h.offWarning())
+	}
 	if h.enforcer.observed != nil {
 		warnings = append(warnings, observingWarning)
 	}
@@ -265,7 +279,10 @@ func (h *Handle) attach(ctx context.Context) {
 
 // begin starts the end, once.
 func (h *Handle) begin() {
-	h.stopOnce.Do(func() { go h.stop() })
+	h.stopOnce.Do(func() {
+		close(h.stopping)
+		go h.stop()
+	})
 }
 
 // stop ends the proxy. What waits for functions of the host has an end: see
@@ -355,6 +372,13 @@ func (h *Handle) tellEnd() {
 	} else {
 		h.enforcer.awaitLookups(resolverPatience) // the last steps of their goroutines
 	}
+	patience := reloadPatience
+	if h.calls.running[callbackSource].Load() > 0 {
+		patience = 0 // it has been waited for
+	}
+	if n := h.reloads.jobs.wait(patience); n > 0 {
+		h.log.Warn("a reload has not ended although its context has: the configuration source or the file system does not return; its goroutines are left behind", "calls", n)
+	}
 	h.enforcer.lines.end()
 	h.enforcer.debug.end()
 	h.log.Info("networkproxy has ended")
@@ -362,4 +386,10 @@ func (h *Handle) tellEnd() {
 	h.endMu.Lock()
 	h.left = h.calls.stillRunning()
 	h.endMu.Unlock()
+}
+
+// offWarning says that the proxy is off, and what follows from that.
+func (h *Handle) offWarning() string {
+	return fmt.Sprintf("the proxy is off: %s is false (%s); nothing listens, and the environment that Environ makes lets no client connect",
+		keyEnabled, h.loaded.whence(keyEnabled))
 }

@@ -4,11 +4,7 @@
 package networkproxy
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"slices"
 )
 
@@ -29,6 +25,11 @@ type place struct {
 	file  string     // empty: set from Go
 	at    position   // of the value
 	items []position // of the elements, for an array
+
+	// added are the elements behind the first own ones, which the managed
+	// limits require and the configuration lacks.
+	own   int
+	added []Origin
 }
 
 // position is a place in a file, small enough for one to be kept for every
@@ -138,6 +139,9 @@ func (s *sourced) itemOrigin(key string, i int) Origin { return s.itemOrigins(ke
 func (s *sourced) itemOrigins(key string) func(i int) Origin {
 	p := s.places[key]
 	return func(i int) Origin {
+		if n := i - p.own; n >= 0 && n < len(p.added) {
+			return p.added[n]
+		}
 		if p.file == "" || i < 0 || i >= len(p.items) {
 			return Origin{}
 		}
@@ -191,19 +195,26 @@ func (s *sourced) notices() []string {
 	return out
 }
 
-// loadFiles reads configuration files, later over earlier, and validates the
-// outcome. Without files it returns the defaults. Every problem in every file
-// is reported, each a [*ConfigError].
-func loadFiles(paths []string) (*sourced, error) {
+// mergeFiles lays configuration files over each other, later over earlier, and
+// validates the outcome. Without files it returns the defaults. Every problem
+// in every file is reported, each a [*ConfigError]. was holds what the files
+// were like when they were last put in force; it is nil at the start.
+func mergeFiles(readings []fileReading, was map[string]fileFacts) (*sourced, map[string]fileFacts, error) {
 	var errs errorList
 	s := newSourced()
-	for _, p := range paths {
-		data, err := readConfigFile(p)
-		if err != nil {
-			errs.add(err)
+	facts := make(map[string]fileFacts)
+	for _, r := range readings {
+		if r.err != nil {
+			errs.add(r.err)
 			continue
 		}
-		s.apply(parseTOML(p, data, &errs))
+		before := errs.len()
+		l := parseTOML(r.path, r.data, &errs)
+		if errs.len() == before {
+			checkWhole(l, was[r.path], &errs)
+		}
+		facts[r.path] = factsOf(l)
+		s.apply(l)
 	}
 	s.checkValues(&errs)
 	if errs.join() != nil {
@@ -211,69 +222,11 @@ func loadFiles(paths []string) (*sourced, error) {
 		// is told as well.
 		s.patterns(keyAllowedDomains, &errs)
 		s.patterns(keyDeniedDomains, &errs)
-		return nil, errs.join()
+		return nil, facts, errs.join()
 	}
-	return s, nil
+	return s, facts, nil
 }
 
 // maxConfigSize bounds a configuration file. A million patterns are about
 // 30 MB.
 const maxConfigSize = 64 << 20
-
-// readConfigFile reads the file at path. Its errors are [*ConfigError] values.
-func readConfigFile(path string) ([]byte, error) {
-	fail := func(problem string, err error) error {
-		if err != nil {
-			// The path is told as the origin already.
-			var perr *fs.PathError
-			cause := err
-			if errors.As(err, &perr) {
-				cause = perr.Err
-			}
-			problem += ": " + cause.Error()
-		}
-		return &ConfigError{Origin: Origin{File: path}, Problem: problem, Err: err}
-	}
-
-	if path == "" {
-		return nil, &ConfigError{Problem: "the path of a configuration file is empty"}
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil, fail("check the path, or create the file", err)
-		case errors.Is(err, fs.ErrPermission):
-			return nil, fail("give this user permission to read it", err)
-		}
-		return nil, fail("cannot be read", err)
-	}
-	defer f.Close()
-
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fail("cannot be read", err)
-	}
-	if info.IsDir() {
-		return nil, fail("is a directory: name the file in it", nil)
-	}
-	tooLarge := fmt.Sprintf("is larger than %d MiB, which no configuration is: is it the right file?", maxConfigSize>>20)
-	if info.Size() > maxConfigSize {
-		return nil, fail(tooLarge, nil)
-	}
-	data, whole, err := readAtMost(f, maxConfigSize)
-	if err != nil {
-		return nil, fail("cannot be read", err)
-	}
-	if !whole {
-		return nil, fail(tooLarge, nil)
-	}
-	return data, nil
-}
-
-// readAtMost reads r to its end, if that comes within limit bytes. A pipe, a
-// device and a file that grows say nothing true of their size beforehand.
-func readAtMost(r io.Reader, limit int64) (data []byte, whole bool, err error) {
-	data, err = io.ReadAll(io.LimitReader(r, limit+1))
-	return data, int64(len(data)) <= limit, err
-}

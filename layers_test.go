@@ -325,3 +325,13 @@ func TestExampleConfig(t *testing.T) {
 		}
 	}
 }
+
+// loadFiles reads and merges files as a start does.
+func loadFiles(paths []string) (*sourced, error) {
+	var readings []fileReading
+	for _, path := range paths {
+		readings = append(readings, lookAt(path, true))
+	}
+	s, _, err := mergeFiles(readings, nil)
+	return s, err
+}

@@ -5,6 +5,8 @@ package networkproxy
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"example.com/networkproxy/internal/domain"
 )
@@ -13,25 +15,108 @@ import (
 // compiled. It does not change.
 type loaded struct {
 	*sourced
-	limits      *requirements
+	limits      *requirements // that it is within; nil: none
 	allow, deny *ruleSet
 	sockets     socketList
-	stamps      []fileStamp // of the watched files, before they were read
+	cutBack     []string // what was cut back to limits that were tightened later
 }
 
-// loadConfig reads the configuration afresh, from wherever the builder said,
-// and reports everything that is wrong with it.
-func (s *settings) loadConfig(ctx context.Context) (*loaded, error) {
-	stamps := stampFiles(s.watched())
-	src, err := s.load(ctx)
+// loadFirst reads the configuration for the start. It reports everything that
+// is wrong with it, what exceeds the managed limits included.
+func (s *settings) loadFirst(ctx context.Context) (*loaded, *filesRead, error) {
+	reader := &fileReader{paths: s.watched(), start: true}
+	readings, err := reader.read(ctx, s.quiet)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if s.adminReadOnly && !src.Config.AdminReadOnly { // src may be an earlier one
+	files := &filesRead{readings: readings, kept: reader.kept}
+	src, err := s.sourceFrom(ctx, files, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := s.check(src)
+	if err != nil {
+		return nil, nil, err
+	}
+	limits, err := s.limitsFrom(files, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	l.limits = limits
+	if err := limits.check(src); err != nil {
+		return nil, nil, err
+	}
+	return l, files, nil
+}
+
+// filesRead is what the files held that a configuration was made of.
+type filesRead struct {
+	readings []fileReading // in the order of settings.watched
+	kept     map[string]fileReading
+	facts    map[string]fileFacts // of the configuration files
+	limits   fileFacts
+}
+
+// forget drops the content of the files, which is of no more use.
+func (f *filesRead) forget() *filesRead {
+	g := *f
+	g.readings = slices.Clone(f.readings)
+	for i := range g.readings {
+		g.readings[i].data = nil
+	}
+	return &g
+}
+
+// sourceFrom makes the configuration of the files that were read, of the
+// host's value, or of what the host's function returns. was is what the files
+// held when they were last put in force; nil at the start.
+func (s *settings) sourceFrom(ctx context.Context, files, was *filesRead) (*sourced, error) {
+	switch {
+	case s.source != nil:
+		c, err := guardedLoad(ctx, s.source)
+		if err != nil {
+			return nil, fmt.Errorf("networkproxy: the configuration source failed: %w", err)
+		}
+		return sourcedFromConfig(c), nil
+	case len(s.files) == 0:
+		return sourcedFromConfig(s.config), nil
+	}
+	var before map[string]fileFacts
+	if was != nil {
+		before = was.facts
+	}
+	src, facts, err := mergeFiles(files.readings[:len(s.files)], before)
+	files.facts = facts
+	return src, err
+}
+
+// limitsFrom parses the managed limits that were read; nil where there are
+// none.
+func (s *settings) limitsFrom(files, was *filesRead) (*requirements, error) {
+	if s.requirements == "" {
+		return nil, nil
+	}
+	r := files.readings[len(files.readings)-1]
+	if r.err != nil {
+		return nil, r.err
+	}
+	var before fileFacts
+	if was != nil {
+		before = was.limits
+	}
+	limits, facts, err := parseChangedRequirements(r.path, r.data, before)
+	files.limits = facts
+	return limits, err
+}
+
+// check validates a configuration and compiles its lists. It reports
+// everything that is wrong, but for what exceeds the managed limits.
+func (s *settings) check(src *sourced) (*loaded, error) {
+	if s.adminReadOnly && !src.Config.AdminReadOnly {
 		src.Config.AdminReadOnly = true
 		src.override(keyAdminReadOnly)
 	}
-	l := &loaded{sourced: src, stamps: stamps}
+	l := &loaded{sourced: src}
 	var errs errorList
 	errs.add(src.validate())
 	l.allow = compileList(src, keyAllowedDomains, src.Config.Policy.AllowedDomains, &errs)
@@ -45,13 +130,7 @@ func (s *settings) loadConfig(ctx context.Context) (*loaded, error) {
 	if err := errs.join(); err != nil {
 		return nil, err
 	}
-	if s.requirements == "" {
-		return l, nil
-	}
-	if l.limits, err = loadRequirements(s.requirements); err != nil {
-		return nil, err
-	}
-	return l, l.limits.check(src)
+	return l, nil
 }
 
 // overrides are the addresses that the builder sets, by key.
@@ -97,6 +176,8 @@ func (l *loaded) compile(generation uint64, mode Mode, rules runtimeRules, own *
 		deny:       rules.deny.over(l.deny),
 		own:        own,
 		limits:     l.limits,
+		socksOff:   l.limits.forbidsSOCKS(),
+		udpOff:     l.limits.forbidsUDP(),
 		upstream:   l.Config.AllowUpstreamProxy,
 		sockets:    l.sockets,
 	}

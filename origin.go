@@ -128,6 +128,9 @@ type errorList struct {
 // maxErrors is how many errors are reported one by one.
 const maxErrors = 20
 
+// len is how many errors were added.
+func (l *errorList) len() int { return len(l.list) + l.more }
+
 // full reports whether another error would only be counted.
 func (l *errorList) full() bool { return len(l.list) == maxErrors }
 

@@ -191,7 +191,9 @@ type policy struct {
 	own        *ownListeners
 	upstream   bool // allow_upstream_proxy
 	sockets    socketList
-	limits     *requirements // what an overlay may not exceed
+	limits     *requirements // what an overlay and a decider may not exceed
+	socksOff   bool          // the managed limits turn SOCKS5 off, whether or not a listener is open
+	udpOff     bool          // the same for its datagrams
 }
 
 // judge applies the checks that need nobody else: no decider, no resolver.
@@ -206,7 +208,7 @@ func (p *policy) judge(q *query, approval Source, tr *trace) (v Verdict, miss bo
 // judgeInto is judge for who has a place for the verdict, a zero one: to hand it
 // up by copies takes a third of the time of a decision.
 func (p *policy) judgeInto(v *Verdict, q *query, approval Source, tr *trace) (miss bool) {
-	if !p.enabled {
+	if !p.serves(q.protocol) {
 		p.refuse(v, checkEnabled, ReasonProxyDisabled, SourceProxyState, entry{}, tr)
 		return false
 	}
@@ -252,6 +254,9 @@ func (p *policy) judgeInto(v *Verdict, q *query, approval Source, tr *trace) (mi
 	switch {
 	case allowed.found():
 		tr.passEntry(checkAllowlist, allowed)
+	case !p.limits.admits(q.target):
+		p.refuse(v, checkManaged, ReasonNotAllowed, SourceBaselinePolicy, entry{}, tr)
+		return false
 	case approval != "":
 		tr.passBy(checkAllowlist, approval)
 		source = approval
@@ -271,6 +276,20 @@ func (p *policy) judgeInto(v *Verdict, q *query, approval Source, tr *trace) (mi
 		v.Rule = allowed.rule()
 	}
 	return false
+}
+
+// serves reports whether the proxy is on, and the managed limits have not
+// turned a protocol off.
+func (p *policy) serves(protocol Protocol) bool {
+	switch {
+	case !p.enabled:
+		return false
+	case p.socksOff:
+		return protocol != ProtocolSOCKS5TCP && protocol != ProtocolSOCKS5UDP
+	case p.udpOff:
+		return protocol != ProtocolSOCKS5UDP
+	}
+	return true
 }
 
 // refuse makes v the verdict of a check that refuses, by an entry or, where that
@@ -299,7 +318,7 @@ func (p *policy) modeRefusal(ofSession Mode) Verdict {
 // targets come later: UDP ASSOCIATE (RFC 1928 section 7). Each target gets a
 // judgement of its own.
 func (p *policy) judgeProtocol(q *query) Verdict {
-	if !p.enabled {
+	if !p.serves(q.protocol) {
 		return Verdict{Reason: ReasonProxyDisabled, Source: SourceProxyState, Generation: p.generation, check: checkEnabled}
 	}
 	if by, ok := p.permits(q); !ok {

@@ -18,7 +18,8 @@ import (
 // yet. Safe for concurrent use.
 type NetworkProxy struct {
 	settings settings
-	first    *loaded // what Build loaded
+	first    *loaded    // what Build loaded
+	files    *filesRead // and what it read for that
 	ran      atomic.Bool
 }
 
@@ -38,7 +39,7 @@ func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
 	if !p.ran.CompareAndSwap(false, true) {
 		return nil, ErrAlreadyRun
 	}
-	h := newHandle(&p.settings, p.first)
+	h := newHandle(&p.settings, p.first, p.files)
 	if p.first.Config.Enabled {
 		if err := h.listen(ctx); err != nil {
 			h.closeListeners()

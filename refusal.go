@@ -175,6 +175,9 @@ func (v Verdict) appendExplanation(b []byte, req *request) (text []byte, message
 			break
 		}
 		says("it is the proxy itself, which is never a target.")
+	case checkManaged:
+		says("the host is not on the allowlist, and the managed limits of this machine do not let it be allowed.")
+		advises("Whoever manages this machine can add it to the allowed_domains of the limits.")
 	case checkUnixSocket:
 		if v.Rule == (Rule{}) {
 			says("no entry of allow_unix_sockets names it.")

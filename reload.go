@@ -4,8 +4,16 @@
 package networkproxy
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // runtimeMode is a mode set at run time. It stands until the configuration's
@@ -24,7 +32,8 @@ func (r runtimeMode) effective(configured Mode) Mode {
 }
 
 // Config returns the configuration in force, without what was changed at run
-// time: see [Handle.Mode]. The caller owns the copy.
+// time: see [Handle.Mode]. What exceeds tightened managed limits is cut back in
+// it. The caller owns the copy.
 func (h *Handle) Config() Config {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -42,23 +51,39 @@ func (h *Handle) SetMode(m Mode) error {
 		return err
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.alive(); err != nil {
+	err := h.alive()
+	if err == nil {
+		err = h.loaded.limits.checkMode(m)
+	}
+	if err == nil {
+		h.mode = runtimeMode{mode: m, over: h.loaded.Config.Mode}
+		h.install(h.loaded)
+	}
+	h.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	if err := h.loaded.limits.checkMode(m); err != nil {
-		return err
-	}
-	h.mode = runtimeMode{mode: m, over: h.loaded.Config.Mode}
-	cut := h.install(h.loaded)
+	cut := h.enforcer.rejudge()
 	h.log.Info("mode set", "mode", string(m), "connections_cut", cut)
 	return nil
 }
 
 // Reload reads the configuration again and puts it in force, whole. On an
-// error nothing changes: the last good policy stays in force. Open
+// error nothing changes: the last good policy stays in force. Managed limits
+// are the exception: as soon as they can be read they take force, also where
+// the configuration cannot, and cut the last good configuration back. Open
 // connections that the new policy refuses are cut. Keys that need a restart
 // are logged and take effect then; everything else applies now.
+//
+// Reload waits until the files have been still for a moment, so that it never
+// takes a file that is half written: 200 ms, or a second where a key is gone
+// that was there before. The error says so when a file is still being written
+// after eight such waits. Reloads of files take turns.
+//
+// Where the configuration comes from a [Builder.ConfigSource], Reload returns
+// [ErrReloading] at once while that function runs for another reload. Reload
+// may be called from every callback. It returns early, with the reason, when
+// ctx ends or the proxy begins to stop.
 func (h *Handle) Reload(ctx context.Context) error {
 	_, err := h.reload(ctx)
 	return err
@@ -72,43 +97,363 @@ type reloaded struct {
 	Warnings   []string `json:"warnings,omitempty"`         // what was asked for and did not take effect
 }
 
-func (h *Handle) reload(ctx context.Context) (reloaded, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.alive(); err != nil {
-		return reloaded{}, err
-	}
-	next, err := h.settings.loadConfig(context.WithValue(ctx, hostCallsKey{}, h.calls))
-	if h.fault = err; err != nil {
-		h.enforcer.count.reloads[1].Add(1)
-		h.log.Error("reload failed; the last good configuration stays in force", "error", err)
-		return reloaded{}, fmt.Errorf("networkproxy: reload failed, the last good configuration stays in force: %w", err)
-	}
-	h.rules = h.rules.within(next.limits, func(entry string, err error) {
-		h.log.Warn("a run-time rule is outside the new managed limits and is dropped", "entry", entry, "error", err)
-	})
-	h.enforcer.count.reloads[0].Add(1)
-	upstreamBefore := h.enforcer.current.Load().upstream
-	restart := restartKeys(&h.started, &next.Config)
-	cut := h.install(next)
-	p := h.enforcer.current.Load()
-	h.log.Info("reloaded", "generation", p.generation, "mode", string(p.mode), "connections_cut", cut)
-	if len(restart) > 0 {
-		h.log.Warn("changed keys that take effect at the next start", "keys", restart)
-	}
-	var warnings []string
-	if w := h.socketsWithheld(next); w != "" {
-		h.log.Warn(w)
-		warnings = append(warnings, w)
-	}
-	if p.upstream != upstreamBefore {
-		h.logRoute()
-	}
-	return reloaded{Generation: p.generation, Cut: cut, Restart: restart, Warnings: warnings}, nil
+// reloadPatience is how long the end of the proxy waits for reloads that do
+// not return although their contexts have ended.
+const reloadPatience = time.Second
+
+// reloads keeps reloads in order.
+type reloads struct {
+	turn   chan struct{} // holds a token while a reload reads files and acts on them
+	source chan struct{} // holds a token while the configuration source runs
+	jobs   jobs
 }
 
-// install compiles a configuration and swaps it in. h.mu is held.
-func (h *Handle) install(l *loaded) (cut int) {
+func newReloads() reloads {
+	return reloads{turn: make(chan struct{}, 1), source: make(chan struct{}, 1)}
+}
+
+// reloading is one reload. Its own goroutine does it, because a configuration
+// source or a file system may never return. Whoever asked for it waits no
+// longer than their context.
+//
+// It takes effect or fails at most once: ended says which of its goroutine and
+// its caller decided. The decider writes result and err and closes decided.
+type reloading struct {
+	h      *Handle
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	quiet  time.Duration
+
+	ended   atomic.Bool
+	decided chan struct{}
+	result  reloaded
+	err     error
+
+	calling  chan struct{}                 // closed when the files have been acted on and the host's function is called
+	done     chan struct{}                 // closed when the goroutine ends
+	readings atomic.Pointer[[]fileReading] // that it acted on; nil until then
+	notes    []func()                      // lines for the log, written when no lock is held
+}
+
+// reload does a reload that was asked for.
+func (h *Handle) reload(ctx context.Context) (reloaded, error) {
+	if h.settings.source != nil && len(h.reloads.source) > 0 {
+		return reloaded{}, ErrReloading
+	}
+	r, err := h.startReload(ctx, h.settings.quiet)
+	if err != nil {
+		return reloaded{}, err
+	}
+	r.wait(nil)
+	return r.result, r.err
+}
+
+// startReload starts a reload of files that have been still for quiet.
+func (h *Handle) startReload(ctx context.Context, quiet time.Duration) (*reloading, error) {
+	h.mu.Lock()
+	err := h.alive()
+	h.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	r := &reloading{
+		h: h, quiet: quiet,
+		decided: make(chan struct{}), calling: make(chan struct{}), done: make(chan struct{}),
+	}
+	r.ctx, r.cancel = context.WithCancelCause(context.WithValue(ctx, hostCallsKey{}, h.calls))
+	h.reloads.jobs.start(r.run)
+	return r, nil
+}
+
+// wait waits for the end of the reload. It gives the reload up when its
+// context ends or the proxy begins to stop, and leaves it to itself once leave
+// is closed.
+func (r *reloading) wait(leave <-chan struct{}) {
+	select {
+	case <-r.done:
+	case <-leave:
+	case <-r.ctx.Done():
+		r.giveUp(context.Cause(r.ctx))
+	case <-r.h.stopping:
+		r.giveUp(ErrClosed)
+	}
+}
+
+// giveUp decides that the reload has failed, unless it is decided already.
+func (r *reloading) giveUp(cause error) {
+	r.cancel(cause)
+	if r.fail(cause) {
+		// On a goroutine of its own, because a log handler may not return.
+		r.h.reloads.jobs.start(func() { r.h.logFailure(cause) })
+		return
+	}
+	<-r.decided
+}
+
+// fail decides that the reload has failed. It returns false where that is
+// decided already.
+func (r *reloading) fail(cause error) bool {
+	if !r.ended.CompareAndSwap(false, true) {
+		return false
+	}
+	r.err = fmt.Errorf("networkproxy: reload failed, the last good configuration stays in force: %w", cause)
+	r.h.enforcer.count.reloads[1].Add(1)
+	r.h.mu.Lock()
+	r.h.fault = cause
+	r.h.mu.Unlock()
+	close(r.decided)
+	return true
+}
+
+func (h *Handle) logFailure(cause error) {
+	h.log.Error("reload failed; the last good configuration stays in force", "error", cause)
+}
+
+// run does the reload, on a goroutine of its own.
+func (r *reloading) run() {
+	defer close(r.done)
+	defer r.cancel(nil)
+	err := errSourceExited
+	defer func() {
+		r.tell()
+		if err != nil && r.fail(err) {
+			r.h.logFailure(err)
+		}
+	}()
+	err = r.load()
+}
+
+// errSourceExited is for a configuration source that calls runtime.Goexit.
+var errSourceExited = errors.New("the configuration source ended its goroutine in place of returning")
+
+// tell writes what there is to log. The caller holds no lock and no turn,
+// because a log handler is the host's and may ask for a reload itself.
+func (r *reloading) tell() {
+	for _, note := range r.notes {
+		note()
+	}
+	r.notes = nil
+}
+
+func (r *reloading) note(level slog.Level, msg string, args ...any) {
+	r.notes = append(r.notes, func() { r.h.log.Log(context.Background(), level, msg, args...) })
+}
+
+// load reads everything and puts it in force.
+func (r *reloading) load() error {
+	h, s := r.h, r.h.settings
+	select {
+	case h.reloads.turn <- struct{}{}:
+	case <-r.ctx.Done():
+		return context.Cause(r.ctx)
+	}
+	release := sync.OnceFunc(func() { <-h.reloads.turn })
+	defer release()
+
+	h.mu.Lock()
+	was, current := h.files, h.loaded.limits
+	h.mu.Unlock()
+	files, err := r.read(was)
+	if err != nil {
+		return err
+	}
+	limits, err := s.limitsFrom(files, was)
+	if err != nil {
+		return err
+	}
+	if limits != nil && bytes.Equal(limits.text, current.text) {
+		limits = current // sessions keep what they made of these
+	}
+	if s.source != nil {
+		// The limits do not wait for the host's function.
+		r.tighten(limits, files)
+		release()
+		r.tell()
+		select {
+		case h.reloads.source <- struct{}{}:
+			defer func() { <-h.reloads.source }()
+		default:
+			return ErrReloading
+		}
+		close(r.calling)
+	}
+	next, err := r.configuration(files, was)
+	if err == nil {
+		err = r.put(next, limits, files)
+	}
+	if err != nil && s.source == nil {
+		r.tighten(limits, files)
+	}
+	return err
+}
+
+// read returns the files once they are still. A key that is gone may be still
+// to come: then it takes as long as for a file that changed by itself.
+func (r *reloading) read(was *filesRead) (*filesRead, error) {
+	s := r.h.settings
+	reader := &fileReader{paths: s.watched(), kept: was.kept}
+	files := &filesRead{kept: was.kept}
+	quiet := r.quiet
+	for {
+		readings, err := reader.read(r.ctx, quiet)
+		r.readings.Store(&readings)
+		files.readings = readings
+		if err != nil || quiet >= watchQuiet || !r.lacks(readings, was) {
+			return files, err
+		}
+		quiet = watchQuiet
+	}
+}
+
+// lacks reports whether something is gone from a file that it had.
+func (r *reloading) lacks(readings []fileReading, was *filesRead) bool {
+	for i, reading := range readings {
+		before := was.limits
+		if i < len(r.h.settings.files) {
+			before = was.facts[reading.path]
+		}
+		if reading.err != nil || reading.pipe {
+			continue
+		}
+		var errs errorList
+		l := parseTOML(reading.path, reading.data, &errs)
+		if errs.len() == 0 && factsOf(l).lacks(before) {
+			return true
+		}
+	}
+	return false
+}
+
+// configuration loads and checks the configuration, but not against the
+// limits.
+func (r *reloading) configuration(files, was *filesRead) (*loaded, error) {
+	src, err := r.h.settings.sourceFrom(r.ctx, files, was)
+	if err != nil {
+		return nil, err
+	}
+	return r.h.settings.check(src)
+}
+
+// put puts a configuration in force. One that exceeds the limits is refused,
+// unless it is the last good one, which tightened limits have cut back.
+func (r *reloading) put(next *loaded, limits *requirements, files *filesRead) error {
+	h := r.h
+	for {
+		h.mu.Lock()
+		before := h.loaded
+		same := reflect.DeepEqual(next.Config, h.base.Config)
+		h.mu.Unlock()
+		if h.settings.source != nil {
+			limits = before.limits // they may have changed while the function ran
+		}
+		if err := limits.check(next.sourced); err != nil && !same {
+			return err
+		}
+		under := next.within(limits)
+		h.mu.Lock()
+		if h.loaded != before {
+			h.mu.Unlock()
+			continue
+		}
+		if err := h.alive(); err != nil {
+			h.mu.Unlock()
+			return err
+		}
+		if !r.ended.CompareAndSwap(false, true) {
+			h.mu.Unlock()
+			return nil // given up, which has been told
+		}
+		h.base, h.fault = next, nil
+		if h.settings.source == nil {
+			h.files = files.forget()
+		}
+		change := h.change(under)
+		restart := restartKeys(&h.started, &under.Config)
+		withheld := h.socketsWithheld(under)
+		h.mu.Unlock()
+
+		h.enforcer.count.reloads[0].Add(1)
+		r.result = reloaded{
+			Generation: change.policy.generation, Cut: h.enforcer.rejudge(), Restart: restart, Warnings: slices.Clone(under.cutBack),
+		}
+		if withheld != "" {
+			r.result.Warnings = append(r.result.Warnings, withheld)
+		}
+		close(r.decided)
+		r.note(slog.LevelInfo, "reloaded", "generation", r.result.Generation, "mode", string(change.policy.mode), "connections_cut", r.result.Cut)
+		if len(restart) > 0 {
+			r.note(slog.LevelWarn, "changed keys that take effect at the next start", "keys", restart)
+		}
+		if withheld != "" {
+			r.note(slog.LevelWarn, withheld)
+		}
+		r.noteChange(change)
+		return nil
+	}
+}
+
+// tighten puts managed limits in force over the last good configuration, if
+// they have changed.
+func (r *reloading) tighten(limits *requirements, files *filesRead) {
+	h := r.h
+	for limits != nil {
+		h.mu.Lock()
+		before, base := h.loaded, h.base
+		h.mu.Unlock()
+		if limits == before.limits {
+			return
+		}
+		under := base.within(limits)
+		h.mu.Lock()
+		if h.loaded != before {
+			h.mu.Unlock()
+			continue
+		}
+		if h.alive() != nil {
+			h.mu.Unlock()
+			return
+		}
+		known := *h.files
+		known.limits = files.limits
+		h.files = &known
+		change := h.change(under)
+		h.mu.Unlock()
+
+		cut := h.enforcer.rejudge()
+		r.note(slog.LevelInfo, "the managed limits have changed", "generation", change.policy.generation,
+			"mode", string(change.policy.mode), "connections_cut", cut)
+		r.noteChange(change)
+		return
+	}
+}
+
+// change is what a new configuration or new limits brought about.
+type change struct {
+	policy, before *policy
+	warnings       []string
+}
+
+// change puts a configuration in force, with the limits that it is within.
+// What was set at run time is dropped where it exceeds them. h.mu is held.
+func (h *Handle) change(under *loaded) change {
+	c := change{before: h.enforcer.current.Load(), warnings: h.bounded(under.limits)}
+	c.policy = h.install(under)
+	c.warnings = append(c.warnings, under.cutBack...)
+	return c
+}
+
+func (r *reloading) noteChange(c change) {
+	for _, w := range c.warnings {
+		r.note(slog.LevelWarn, w)
+	}
+	if c.policy.upstream != c.before.upstream {
+		r.notes = append(r.notes, r.h.logRoute)
+	}
+}
+
+// install compiles a configuration and puts it in force. h.mu is held. Once it
+// is released, the caller has the open connections judged again.
+func (h *Handle) install(l *loaded) *policy {
 	h.loaded = l
 	if l.Config.Mode != h.mode.over {
 		h.mode = runtimeMode{}
@@ -117,11 +462,17 @@ func (h *Handle) install(l *loaded) (cut int) {
 	if h.socketsWithheld(l) != "" {
 		next.sockets = socketList{}
 	}
-	return h.enforcer.swap(next)
+	h.enforcer.current.Store(next)
+	return next
 }
 
 // alive reports whether there is a policy to change.
 func (h *Handle) alive() error {
+	select {
+	case <-h.stopping:
+		return ErrClosed
+	default:
+	}
 	if h.drain.Err() != nil {
 		return ErrClosed
 	}
@@ -148,4 +499,56 @@ func restartKeys(runs, asked *Config) []string {
 	differs(keyNonLoopbackProxy, runs.DangerouslyAllowNonLoopbackProxy != asked.DangerouslyAllowNonLoopbackProxy)
 	differs(keyNonLoopbackAdmin, runs.DangerouslyAllowNonLoopbackAdmin != asked.DangerouslyAllowNonLoopbackAdmin)
 	return keys
+}
+
+// jobs counts goroutines that may not return when they should. The zero value
+// has none; safe for concurrent use.
+type jobs struct {
+	mu      sync.Mutex
+	running int
+	idle    chan struct{} // closed when running gets to 0; nil until somebody waits for that
+}
+
+// start runs f on a goroutine of its own.
+func (j *jobs) start(f func()) {
+	j.mu.Lock()
+	j.running++
+	j.mu.Unlock()
+	go func() {
+		defer j.ended()
+		f()
+	}()
+}
+
+func (j *jobs) ended() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.running--
+	if j.running == 0 && j.idle != nil {
+		close(j.idle)
+		j.idle = nil
+	}
+}
+
+// wait waits for the goroutines to end, but not longer than patience, and
+// returns how many are left.
+func (j *jobs) wait(patience time.Duration) int {
+	j.mu.Lock()
+	if j.running == 0 {
+		j.mu.Unlock()
+		return 0
+	}
+	idle := make(chan struct{})
+	j.idle = idle
+	j.mu.Unlock()
+
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-idle:
+	case <-timer.C:
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.running
 }

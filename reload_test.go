@@ -253,7 +253,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		"policy.allowed_domains = [\"b.example\", \"both.example\"]\npolicy.denied_domains = [\"a.example\"]",
 	}
 	f := newFile(t, policies[0])
-	l := startFile(t, nil, f.path)
+	l := startFile(t, func(b *networkproxy.Builder) { networkproxy.SetQuiet(b, time.Millisecond) }, f.path)
 	hello := func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }
 	for _, host := range []string{"a.example", "b.example", "both.example"} {
 		l.origin(host, 80, hello)

@@ -50,21 +50,26 @@ type requirements struct {
 	allowed  coverIndex // of allowed_domains
 	explicit coverIndex // of its entries without a wildcard
 	denied   []domain.Pattern
+	hosts    *domain.Set // of allowed_domains, for the targets that a decider may allow
+	text     []byte      // of the file
 }
 
-// loadRequirements reads the managed limits in the file at path. Every problem
-// in it is reported, each a [*ConfigError].
-func loadRequirements(path string) (*requirements, error) {
-	data, err := readConfigFile(path)
-	if err != nil {
-		return nil, err
-	}
-	return parseRequirements(path, data)
-}
-
+// parseRequirements reads the managed limits in data; file names it in errors.
+// Every problem in it is reported, each a [*ConfigError].
 func parseRequirements(file string, data []byte) (*requirements, error) {
+	r, _, err := parseChangedRequirements(file, data, fileFacts{})
+	return r, err
+}
+
+// parseChangedRequirements is parseRequirements in a reload. was is what the
+// file was like when it was last put in force.
+func parseChangedRequirements(file string, data []byte, was fileFacts) (*requirements, fileFacts, error) {
 	var errs errorList
 	l := parseTOML(file, data, &errs)
+	facts := factsOf(l)
+	if len(errs.list) == 0 {
+		checkWhole(l, was, &errs)
+	}
 	if !l.present && len(errs.list) == 0 {
 		errs.add(&ConfigError{
 			Origin:  Origin{File: file},
@@ -81,8 +86,10 @@ func parseRequirements(file string, data []byte) (*requirements, error) {
 	}
 	s.checkValues(&errs)
 
-	r := &requirements{limits: s}
-	for _, p := range s.patterns(keyAllowedDomains, &errs) {
+	r := &requirements{limits: s, text: data}
+	allowed := s.patterns(keyAllowedDomains, &errs)
+	r.hosts = domain.Compile(allowed)
+	for _, p := range allowed {
 		r.allowed.add(p)
 		if p.Explicit() {
 			r.explicit.add(p)
@@ -90,9 +97,9 @@ func parseRequirements(file string, data []byte) (*requirements, error) {
 	}
 	r.denied = s.patterns(keyDeniedDomains, &errs)
 	if err := errs.join(); err != nil {
-		return nil, err
+		return nil, facts, err
 	}
-	return r, nil
+	return r, facts, nil
 }
 
 // check reports every value of s that exceeds a limit.
@@ -109,14 +116,7 @@ func (r *requirements) check(s *sourced) error {
 		switch v := f.value.(type) {
 		case *bool:
 			limit := *limits[i].value.(*bool)
-			exceeds := *v && !limit
-			switch f.key {
-			case keyEnabled:
-				exceeds = *v != limit
-			case keyAdminReadOnly:
-				exceeds = limit && !*v
-			}
-			if exceeds {
+			if exceedsSwitch(f.key, *v, limit) {
 				errs.add(s.exceeds(f.key, fmt.Sprint(*v), r.limit(f.key, fmt.Sprintf("must be %t", limit))))
 			}
 		case *Mode:

@@ -261,3 +261,12 @@ func TestLoadRequirements(t *testing.T) {
 		})
 	}
 }
+
+// loadRequirements reads limits as a start does.
+func loadRequirements(path string) (*requirements, error) {
+	r := lookAt(path, true)
+	if r.err != nil {
+		return nil, r.err
+	}
+	return parseRequirements(path, r.data)
+}

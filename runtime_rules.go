@@ -123,16 +123,20 @@ func (h *Handle) RemoveDomain(entry string) error {
 // changeRules puts changed run-time rules in force.
 func (h *Handle) changeRules(change func(runtimeRules) (runtimeRules, error)) error {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.alive(); err != nil {
-		return err
+	err := h.alive()
+	rules := h.rules
+	if err == nil {
+		rules, err = change(rules)
 	}
-	rules, err := change(h.rules)
+	if err == nil {
+		h.rules = rules
+		h.install(h.loaded)
+	}
+	h.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	h.rules = rules
-	cut := h.install(h.loaded)
+	cut := h.enforcer.rejudge()
 	h.log.Info("run-time rules changed", "allowed", rules.allow.entries, "denied", rules.deny.entries, "connections_cut", cut)
 	return nil
 }

@@ -16,6 +16,7 @@ const (
 	checkUnixSocket    = "unix_socket"    // the path is in allow_unix_sockets; the checks of hosts are not made then
 	checkLocal         = "local"          // not a local literal, or explicitly allowed
 	checkAllowlist     = "allowlist"      // an allowlist entry matches, or the decider allows
+	checkManaged       = "managed_limits" // made on an allowlist miss: the managed allowed_domains let a decider allow the host
 	checkMode          = "mode"           // the mode permits the method and the protocol
 	checkResolve       = "resolve"        // the name has addresses
 	checkAddress       = "address"        // every address is public

@@ -12,9 +12,10 @@ import (
 	"time"
 )
 
-// watchInterval leaves half of the two seconds within which an edit takes
-// effect to reading and compiling it.
-const watchInterval = time.Second
+// watchInterval is how often the files are looked at. An edit takes effect
+// within two seconds: watchInterval, then watchQuiet, and half a second is left
+// to reading and compiling.
+const watchInterval = 500 * time.Millisecond
 
 // fileStamp identifies one state of a file; the zero value, a missing one.
 type fileStamp struct {
@@ -45,7 +46,8 @@ func stampFiles(paths []string) []fileStamp {
 	return stamps
 }
 
-// watched are the files whose change means a reload.
+// watched returns the files whose change means a reload: those of the
+// configuration, and last that of the managed limits.
 func (s *settings) watched() []string {
 	paths := slices.Clone(s.files)
 	if s.requirements != "" {
@@ -54,9 +56,39 @@ func (s *settings) watched() []string {
 	return paths
 }
 
-// watch reloads whenever a file changes, until ctx ends. seen is the state
-// before the configuration in force was read.
-func (h *Handle) watch(ctx context.Context, paths []string, seen []fileStamp) {
+// watcher reloads whenever a file changes.
+type watcher struct {
+	h     *Handle
+	paths []string    // without pipes, which never change
+	seen  []fileStamp // the state of the files that was acted on
+}
+
+// newWatcher returns a watcher that starts from the files of the configuration
+// in force.
+func newWatcher(h *Handle) *watcher {
+	w := &watcher{h: h}
+	for _, r := range h.files.readings {
+		if !r.pipe {
+			w.paths = append(w.paths, r.path)
+		}
+	}
+	w.seen = w.stampsOf(h.files.readings)
+	return w
+}
+
+// stampsOf returns the stamps of readings, in the order of w.paths.
+func (w *watcher) stampsOf(readings []fileReading) []fileStamp {
+	var stamps []fileStamp
+	for _, r := range readings {
+		if !r.pipe {
+			stamps = append(stamps, r.stamp)
+		}
+	}
+	return stamps
+}
+
+// run watches until ctx ends.
+func (w *watcher) run(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
@@ -65,12 +97,26 @@ func (h *Handle) watch(ctx context.Context, paths []string, seen []fileStamp) {
 			return
 		case <-tick.C:
 		}
-		now := stampFiles(paths)
-		if slices.EqualFunc(now, seen, fileStamp.same) {
-			continue
-		}
-		// Taken before the read: an edit during it is seen at the next tick.
-		seen = now
-		h.reload(ctx) // logs what is wrong, and /health tells it
+		w.look(ctx)
+	}
+}
+
+// look reloads if a file has changed. The reload waits until the files are
+// still; the state that it then read is what the next change is told by.
+func (w *watcher) look(ctx context.Context) {
+	now := stampFiles(w.paths)
+	if slices.EqualFunc(now, w.seen, fileStamp.same) {
+		return
+	}
+	w.seen = now
+	r, err := w.h.startReload(ctx, watchQuiet)
+	if err != nil {
+		return
+	}
+	// It logs what is wrong, and /health tells it. A configuration source that
+	// does not return keeps nobody from noticing the next change.
+	r.wait(r.calling)
+	if readings := r.readings.Load(); readings != nil {
+		w.seen = w.stampsOf(*readings)
 	}
 }

@@ -1,0 +1,162 @@
+// Cutting a configuration back to managed limits that were tightened while the
+// proxy runs.
+
+package networkproxy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"example.com/networkproxy/internal/hostname"
+)
+
+// admits reports whether the limits let a target be reached whoever allows it:
+// a decider or the observer cannot go beyond the managed allowed_domains.
+func (r *requirements) admits(t hostname.Target) bool {
+	if r == nil || !r.limits.has(keyAllowedDomains) {
+		return true
+	}
+	if isLocal(t.Host) {
+		_, ok := r.hosts.MatchExplicit(t)
+		return ok
+	}
+	_, ok := r.hosts.Match(t)
+	return ok
+}
+
+// forbidsSOCKS and forbidsUDP report whether the limits turn SOCKS5 off. A
+// reload cannot open or close its listener, so that its requests are refused.
+func (r *requirements) forbidsSOCKS() bool {
+	return r != nil && r.limits.has(keyEnableSOCKS5) && !r.limits.Config.EnableSOCKS5
+}
+
+func (r *requirements) forbidsUDP() bool {
+	return r != nil && r.limits.has(keyEnableSOCKS5UDP) && !r.limits.Config.EnableSOCKS5UDP
+}
+
+// within returns l under the limits r: itself where it exceeds none, or else a
+// copy in which what exceeds them is cut back. l is not changed.
+func (l *loaded) within(r *requirements) *loaded {
+	under := *l
+	under.limits = r
+	excess := r.check(l.sourced)
+	if excess == nil {
+		return &under
+	}
+	under.sourced = &sourced{Config: l.Config.clone(), warnings: l.warnings, places: maps.Clone(l.places)}
+	r.cut(under.sourced)
+	var errs errorList // the patterns have been parsed before
+	under.allow = compileList(under.sourced, keyAllowedDomains, under.Config.Policy.AllowedDomains, &errs)
+	under.deny = compileList(under.sourced, keyDeniedDomains, under.Config.Policy.DeniedDomains, &errs)
+	under.sockets = socketList{
+		entries: under.Config.Policy.AllowUnixSockets,
+		origin:  under.itemOrigins(keyAllowUnixSockets),
+	}
+	under.cutBack = nil
+	for _, line := range strings.Split(excess.Error(), "\n") {
+		under.cutBack = append(under.cutBack, "cut back to the managed limits; the next start fails until the configuration obeys them: "+line)
+	}
+	return &under
+}
+
+// cut lowers every value of s that exceeds a limit, and adds the denied
+// domains that the limits require. A value that was cut has its place in the
+// file of the limits.
+func (r *requirements) cut(s *sourced) {
+	limits := r.limits.Config.fields()
+	for i, f := range s.Config.fields() {
+		if !r.limits.has(f.key) {
+			continue
+		}
+		switch v := f.value.(type) {
+		case *bool:
+			if limit := *limits[i].value.(*bool); exceedsSwitch(f.key, *v, limit) {
+				*v, s.places[f.key] = limit, r.limits.places[f.key]
+			}
+		case *Mode:
+			if r.modeLimit(*v) != nil {
+				*v, s.places[f.key] = ModeLimited, r.limits.places[f.key]
+			}
+		case *SNICheck:
+			if r.limits.Config.SNICheck == SNIEnforce && *v != SNIEnforce {
+				*v, s.places[f.key] = SNIEnforce, r.limits.places[f.key]
+			}
+		case *[]string:
+			switch f.key {
+			case keyAllowedDomains:
+				var errs errorList
+				patterns := s.patterns(f.key, &errs)
+				s.keep(f.key, v, func(i int) bool { return i < len(patterns) && r.allowedLimit(patterns[i]) == nil })
+			case keyAllowUnixSockets:
+				s.keep(f.key, v, func(i int) bool { return slices.Contains(r.limits.Config.Policy.AllowUnixSockets, (*v)[i]) })
+			case keyDeniedDomains:
+				r.require(s)
+			}
+		}
+	}
+}
+
+// keep drops the elements of an array that are not to be kept, and their
+// places.
+func (s *sourced) keep(key string, list *[]string, keep func(i int) bool) {
+	p := s.places[key]
+	kept, items := []string{}, []position(nil)
+	for i, entry := range *list {
+		if !keep(i) {
+			continue
+		}
+		kept = append(kept, entry)
+		if i < len(p.items) {
+			items = append(items, p.items[i])
+		}
+	}
+	p.items = items
+	*list, s.places[key] = kept, p
+}
+
+// require adds the denied domains of the limits that s does not cover.
+func (r *requirements) require(s *sourced) {
+	var errs errorList
+	var denied coverIndex
+	for _, p := range s.patterns(keyDeniedDomains, &errs) {
+		denied.add(p)
+	}
+	list := &s.Config.Policy.DeniedDomains
+	p := s.places[keyDeniedDomains]
+	p.own, p.added = len(*list), nil
+	for i, required := range r.denied {
+		if !denied.covers(required) {
+			*list = append(*list, r.limits.Config.Policy.DeniedDomains[i])
+			p.added = append(p.added, r.limits.itemOrigin(keyDeniedDomains, i))
+		}
+	}
+	s.places[keyDeniedDomains] = p
+}
+
+// exceedsSwitch reports whether the value of a boolean key exceeds its limit.
+func exceedsSwitch(key string, value, limit bool) bool {
+	switch key {
+	case keyEnabled:
+		return value != limit
+	case keyAdminReadOnly:
+		return limit && !value
+	}
+	return value && !limit
+}
+
+// bounded drops a mode and rules set at run time that the limits forbid.
+// notes says which, for the log.
+func (h *Handle) bounded(limits *requirements) (notes []string) {
+	if h.mode.mode != "" {
+		if err := limits.checkMode(h.mode.mode); err != nil {
+			h.mode = runtimeMode{}
+			notes = append(notes, fmt.Sprintf("the mode set at run time is outside the managed limits and is dropped: %v", err))
+		}
+	}
+	h.rules = h.rules.within(limits, func(entry string, err error) {
+		notes = append(notes, fmt.Sprintf("the run-time rule %s is outside the managed limits and is dropped: %v", quote(entry), err))
+	})
+	return notes
+}
