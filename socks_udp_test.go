@@ -609,7 +609,7 @@ func TestUDPManyTargets(t *testing.T) {
 		})
 	})
 	u := l.associate()
-	const targets = 10_000
+	const targets = 12 * networkproxy.UDPFlows
 	most := 0
 	for i := range targets {
 		target := netip.AddrPortFrom(netip.AddrFrom4([4]byte{93, 184, byte(i >> 8), byte(i)}), 53)
