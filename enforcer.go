@@ -26,7 +26,7 @@ type enforcer struct {
 	dialer    pindial.Dialer
 	upstreams *upstream.Proxies
 	sockets   socketDialer
-	live      liveConns
+	live      liveRequests
 	blocked   blockedRecord
 	observer  *mailbox[BlockedRequest] // of OnBlocked; nil: there is none
 	calls     *hostCalls               // of the host's functions
@@ -130,68 +130,64 @@ func refusedBy(a answer, generation uint64) Verdict {
 	return v
 }
 
-// unlessRevoked is err, or the refusal that stands for it where the request
-// came to its end because the grant that let it through was revoked.
-func (v *Verdict) unlessRevoked(req *request, err error) error {
-	if !v.grant.wasRevoked() {
-		return err
-	}
-	return &RefusedError{Host: req.target.Host.String(), Port: req.target.Port, Verdict: revocation(v.Generation)}
-}
-
 // dial connects to a target that decide has allowed: one lookup, every
 // address judged, and a connection to one of exactly those addresses. The
 // error is a *RefusedError where the addresses were refused.
 //
-// The connection is judged again at every change of the policy until the
-// caller calls its release.
-func (e *enforcer) dial(ctx context.Context, req *request, v *Verdict) (net.Conn, *liveConn, error) {
-	return e.dialBy(ctx, req, v, e.route(e.current.Load(), &req.query))
+// The request is under way as lr from here on, until the caller calls lr.end.
+// Where dial fails it is over.
+func (e *enforcer) dial(ctx context.Context, req *request, v *Verdict, lr *liveRequest) (net.Conn, error) {
+	r := e.route(e.current.Load(), &req.query)
+	return dialLive(ctx, e, req, v, lr, func(ctx context.Context) (net.Conn, destination, error) {
+		return e.connect(ctx, req, v, r)
+	})
 }
 
-// dialBy is dial by a route that is chosen already. The connection is a
-// *net.TCPConn, a *net.UnixConn, or a *tls.Conn to a proxy.
-func (e *enforcer) dialBy(ctx context.Context, req *request, v *Verdict, r route) (net.Conn, *liveConn, error) {
-	if !req.socket.isZero() {
-		return open(ctx, e, req, v, r, func(ctx context.Context) (net.Conn, []netip.Addr, error) {
-			conn, err := e.sockets.dial(ctx, req.socket)
-			return conn, nil, socketRefusal(req, v, err)
-		})
-	}
-	if r.proxy != nil {
+// connect makes a connection for a request by a route, and judges the
+// addresses that it leads to. The connection is a *net.TCPConn, a
+// *net.UnixConn, or a *tls.Conn to a proxy.
+func (e *enforcer) connect(ctx context.Context, req *request, v *Verdict, r route) (net.Conn, destination, error) {
+	switch {
+	case !req.socket.isZero():
+		conn, err := e.sockets.dial(ctx, req.socket)
+		return conn, destination{generation: v.Generation}, socketRefusal(req, v, err)
+	case r.proxy != nil:
 		// A target that is an address has been judged by that; those of a
 		// name are the proxy's to find.
-		return open(ctx, e, req, v, r, func(ctx context.Context) (net.Conn, []netip.Addr, error) {
-			conn, err := r.dial(ctx, e.dialProxy, req.target)
-			return conn, nil, err
-		})
+		conn, err := r.dial(ctx, e.dialProxy, req.target)
+		return conn, destination{via: r.proxy, generation: v.Generation}, err
 	}
-	return reach(ctx, e, req, v, func(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error) {
-		return e.dialer.DialAddr(ctx, addrs, port)
-	})
+	addrs, err := e.resolve(ctx, req, v)
+	if err != nil {
+		return nil, destination{}, err
+	}
+	conn, err := e.dialer.DialAddr(ctx, addrs, req.target.Port)
+	return conn, destination{addrs: addrs, generation: v.Generation}, err
 }
 
-// reach is dial for any kind of connection without anything in between:
-// connect makes it, to one of the addresses that it is given.
-func reach[C net.Conn](ctx context.Context, e *enforcer, req *request, v *Verdict,
-	connect func(context.Context, []netip.Addr, uint16) (C, error)) (C, *liveConn, error) {
-	return open(ctx, e, req, v, route{}, func(ctx context.Context) (C, []netip.Addr, error) {
-		var none C
-		addrs, err := e.resolve(ctx, req, v)
-		if err != nil {
-			return none, nil, err
-		}
-		conn, err := connect(ctx, addrs, req.target.Port)
-		return conn, addrs, err
-	})
-}
-
-// open has a connection made, and keeps it among those that the policy is
-// applied to again. connect returns it with the addresses that the target
-// resolved to, where that was seen.
-func open[C net.Conn](ctx context.Context, e *enforcer, req *request, v *Verdict, r route,
-	connect func(context.Context) (C, []netip.Addr, error)) (C, *liveConn, error) {
+// dialLive puts a request under way as lr and has a connection made for it.
+func dialLive[C net.Conn](ctx context.Context, e *enforcer, req *request, v *Verdict, lr *liveRequest,
+	connect func(context.Context) (C, destination, error)) (C, error) {
 	var none C
+	if err := e.begin(lr, req, v); err != nil {
+		return none, err
+	}
+	conn, to, err := withinEntrance(ctx, req, v, connect)
+	if err == nil {
+		err = e.attach(lr, transportOf(conn), to)
+	}
+	if err != nil {
+		err = lr.because(err)
+		lr.end()
+		return none, err
+	}
+	return conn, nil
+}
+
+// withinEntrance calls connect with a context that ends with the entrance
+// that the request came in by, and with the grant that let it through.
+func withinEntrance[C net.Conn](ctx context.Context, req *request, v *Verdict,
+	connect func(context.Context) (C, destination, error)) (C, destination, error) {
 	if !req.from.covers(ctx) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
@@ -200,55 +196,7 @@ func open[C net.Conn](ctx context.Context, e *enforcer, req *request, v *Verdict
 	}
 	ctx, done := v.grant.during(ctx)
 	defer done()
-	conn, addrs, err := connect(ctx)
-	if err != nil {
-		return none, nil, v.unlessRevoked(req, err)
-	}
-	live, err := e.keep(req, v, &liveConn{
-		query:    req.query,
-		approval: approvalOf(v),
-		addrs:    addrs,
-		via:      r.proxy,
-		conn:     conn,
-		from:     req.from,
-		grant:    v.grant,
-		of:       &e.live,
-	})
-	if err != nil {
-		return none, nil, err
-	}
-	return conn, live, nil
-}
-
-// keep keeps a new connection among the live ones, unless what let it through
-// has changed by now: then the connection is closed, and the error says why.
-func (e *enforcer) keep(req *request, v *Verdict, live *liveConn) (*liveConn, error) {
-	live.judged.Store(v.Generation)
-	if !e.live.add(live) {
-		live.close()
-		return nil, ErrClosed
-	}
-	// A session that ended before the line above did not see the connection.
-	if req.from.ends.Err() != nil {
-		live.close()
-		return nil, context.Cause(req.from.ends)
-	}
-	// The policy may have changed between the verdict and the line above, and
-	// the grant may have been revoked.
-	if v.grant.wasRevoked() {
-		refusal, _ := live.cut(revocation(v.Generation))
-		return nil, refusal
-	}
-	if p := e.current.Load(); p.generation != v.Generation {
-		if v := live.judge(p); !v.Allowed {
-			refusal, _ := live.cut(v)
-			return nil, refusal
-		}
-	}
-	if req.socket.isZero() {
-		e.observed.add(req.target)
-	}
-	return live, nil
+	return connect(ctx)
 }
 
 // resolve returns the addresses of a target that decide has allowed, by one
@@ -353,17 +301,17 @@ func (e *enforcer) failure(req *request, err error) {
 // stands reports whether the policy in force allows what is open, and cuts it
 // if not. It is for what consists of single messages: none of them may pass in
 // the moment between a swap and the cut.
-func (e *enforcer) stands(c *liveConn) bool {
+func (e *enforcer) stands(lr *liveRequest) bool {
 	p := e.current.Load()
-	if c.judged.Load() == p.generation {
+	if lr.judged.Load() == p.generation {
 		return true
 	}
-	v := c.judge(p)
+	v, number, _ := lr.judgedBy(p)
 	if v.Allowed {
-		c.judged.Store(p.generation)
+		lr.judged.Store(p.generation)
 		return true
 	}
-	if _, first := c.cut(v); first {
+	if lr.cut(v, number) {
 		e.count.cut.Add(1)
 	}
 	return false

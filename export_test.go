@@ -72,9 +72,15 @@ func CountOne() func() {
 
 // LiveTargets is how many connections to targets are open, flows included.
 func (h *Handle) LiveTargets() int {
-	h.enforcer.live.mu.Lock()
-	defer h.enforcer.live.mu.Unlock()
-	return len(h.enforcer.live.conns)
+	n := 0
+	for _, lr := range h.enforcer.live.list() {
+		lr.mu.Lock()
+		if lr.active && lr.carrier != nil && lr.refusal == nil {
+			n++
+		}
+		lr.mu.Unlock()
+	}
+	return n
 }
 
 // LiveClients is how many connections of clients are open.
@@ -85,7 +91,7 @@ func (h *Handle) LiveClients() int { return h.live.Len() }
 func (h *Handle) HideOpen() {
 	h.enforcer.live.mu.Lock()
 	defer h.enforcer.live.mu.Unlock()
-	h.enforcer.live.conns = nil
+	h.enforcer.live.all = nil
 }
 
 // Dropped counts the datagrams that were dropped, by cause.

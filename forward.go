@@ -18,7 +18,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
@@ -54,6 +53,7 @@ type carriage struct {
 	req     *request
 	verdict Verdict
 	route   route
+	live    *liveRequest
 	client  http.ResponseWriter // for interim answers
 	ends    context.Context     // the client's
 }
@@ -98,6 +98,13 @@ func newPool(e *enforcer) *http1.Transport {
 		Dial: func(_ context.Context, _ string, hint any) (net.Conn, error) {
 			return e.dialPooled(hint.(*carriage))
 		},
+		Acquire: func(conn net.Conn, hint any) error {
+			c := conn.(*pooledConn)
+			return c.acquire(hint.(*carriage).live, transportOf(c.Conn))
+		},
+		Release: func(conn net.Conn, hint any) {
+			conn.(*pooledConn).release(hint.(*carriage).live)
+		},
 		Interim:        relayInterim,
 		MaxIdle:        e.limits.IdleUpstream,
 		MaxIdlePerAddr: upstreamIdlePerHost,
@@ -108,74 +115,44 @@ func newPool(e *enforcer) *http1.Transport {
 
 // dialPooled connects for the request of a round trip.
 func (e *enforcer) dialPooled(c *carriage) (net.Conn, error) {
-	req, v := *c.req, c.verdict
+	req := *c.req
 	req.method = http.MethodGet // the connection outlives the request
-	conn, live, err := e.dialBy(c.ends, &req, &v, c.route)
+	conn, to, err := withinEntrance(c.ends, &req, &c.verdict, func(ctx context.Context) (net.Conn, destination, error) {
+		return e.connect(ctx, &req, &c.verdict, c.route)
+	})
 	if err != nil {
 		return nil, err
 	}
-	live.done() // what the grant let in is the request, not what stays in the pool
-	return &pooledConn{Conn: conn, live: live}, nil
-}
-
-// pooledConn takes itself out of the live connections when it is closed, and
-// fails with the refusal where the policy closed it.
-type pooledConn struct {
-	net.Conn
-	live *liveConn
-}
-
-func (c *pooledConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	return n, c.live.because(err)
-}
-
-func (c *pooledConn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	return n, c.live.because(err)
-}
-
-func (c *pooledConn) Close() error {
-	c.live.release()
-	return c.Conn.Close()
-}
-
-// SyscallConn gives access to the socket, so that a connection which the
-// other side has closed is known as that before it is used again.
-func (c *pooledConn) SyscallConn() (syscall.RawConn, error) {
-	if socket, ok := transportOf(c.Conn).(syscall.Conn); ok {
-		return socket.SyscallConn()
+	pooled, err := newPooledConn(e, conn, &req, &c.verdict, to)
+	if err != nil {
+		return nil, err // not a nil *pooledConn
 	}
-	return nil, errors.ErrUnsupported
-}
-
-// CloseWrite ends the stream to the target, and leaves the other one open.
-func (c *pooledConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
+	return pooled, nil
 }
 
 // serve carries one allowed request.
 func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, v *Verdict) {
-	ctx, done := v.grant.during(r.Context())
-	defer done()
+	x := exchangeOf(r)
+	if err := f.begin(&x.live, req, v); err != nil {
+		f.fail(w, r, req, err)
+		return
+	}
+	defer x.live.end()
 	route := f.route(f.current.Load(), &req.query)
 	route.forwards = true
-	x := exchangeOf(r)
-	out := outgoing(ctx, r, req, x.target.words())
+	out := outgoing(r, req, x.target.words())
 	if route.proxy != nil {
 		if err := throughProxy(out, r, route.proxy); err != nil {
 			f.fail(w, r, req, err)
 			return
 		}
 	}
-	x.carriage = carriage{req, *v, route, w, ctx}
+	x.carriage = carriage{req, *v, route, &x.live, w, r.Context()}
 	answer, err := req.from.pools.of(req, route).Carry(out, &x.carriage)
-	x.carriage = carriage{} // a client that says nothing keeps nothing of its last request
+	// A client that says nothing keeps nothing of its last request.
+	defer func() { x.carriage = carriage{} }()
 	if err != nil {
-		f.fail(w, r, req, v.unlessRevoked(req, err))
+		f.fail(w, r, req, x.live.because(err))
 		return
 	}
 	defer answer.Body.Close()
@@ -255,10 +232,10 @@ func (f *forwarder) stream(w io.Writer, rc *http.ResponseController, body io.Rea
 // outgoing is the request as the origin gets it. It is made of r, of which
 // only the content, the request line and the context are to be used from here
 // on. hostport is that of the target that was judged.
-func outgoing(ctx context.Context, r *http.Request, req *request, hostport string) *http.Request {
+func outgoing(r *http.Request, req *request, hostport string) *http.Request {
 	out := r
-	if ctx != r.Context() || len(r.Trailer) > 0 {
-		out = r.WithContext(ctx) // a copy
+	if len(r.Trailer) > 0 {
+		out = r.WithContext(r.Context()) // a copy
 	}
 	path := requestPath(r)
 	if len(r.Trailer) > 0 {

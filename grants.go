@@ -59,16 +59,13 @@ func (e *enforcer) revoke(id uint64) (cut int, err error) {
 	if g == nil {
 		return 0, fmt.Errorf("grant %d: %w", id, ErrNoGrant)
 	}
-	// Connections are listed before the grant's context ends, because they may
-	// end with it and have to be counted, and again afterwards, because one may
-	// have been opened meanwhile.
-	open := e.live.under(g)
+	// Requests are cut before the grant's context ends, because they would end
+	// with it and not be counted, and again afterwards, because one may have
+	// begun meanwhile.
+	v := revocation(e.current.Load().generation)
+	cut = e.live.cutGrant(g, v)
 	g.revoke(errRevoked)
-	for _, c := range append(open, e.live.under(g)...) {
-		if _, first := c.cut(revocation(e.current.Load().generation)); first {
-			cut++
-		}
-	}
+	cut += e.live.cutGrant(g, v)
 	e.count.cut.Add(uint64(cut))
 	e.log.Info("grant revoked", "grant", id, "host", g.pattern(), "port", g.target.Port, "connections_cut", cut)
 	return cut, nil
@@ -379,18 +376,16 @@ func revocation(generation uint64) Verdict {
 	return Verdict{Reason: ReasonGrantRevoked, Source: SourceDecider, Generation: generation, check: checkAllowlist}
 }
 
-// during is the context of something that a grant let in: it ends when the
-// grant is revoked. done must be called when it is over.
+// during returns a context that ends when the grant is revoked. done must be
+// called when it is no longer used.
 func (g *grant) during(ctx context.Context) (_ context.Context, done func()) {
 	if g == nil {
 		return ctx, func() {}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(g.revoked, func() { cancel(errRevoked) })
-	release := g.hold()
 	return ctx, func() {
 		stop()
 		cancel(nil)
-		release()
 	}
 }

@@ -370,7 +370,9 @@ func TestGrantInUseIsListed(t *testing.T) {
 	if list := a.grants.list(); len(list) != 0 {
 		t.Errorf("before: %v", list)
 	}
-	ctx, first := v.grant.during(context.Background())
+	ctx, stop := v.grant.during(context.Background())
+	defer stop()
+	first := v.grant.hold()
 	second := v.grant.hold()
 	if list := a.grants.list(); len(list) != 1 || list[0].Active != 2 || list[0].UsesLeft != 0 {
 		t.Errorf("during: %+v", list)

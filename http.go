@@ -56,9 +56,20 @@ type exchange struct {
 	from   *entrance
 	entry  *track.Entry // its place among the live connections
 
+	// live is the request under way. The server serves one at a time.
+	live     liveRequest
+	tunneled bool // live is a tunnel's, which ends it
+
 	// What one request after the other uses for being forwarded.
 	carriage carriage
 	target   lastTarget
+}
+
+// left says that the client's connection is served no more.
+func (x *exchange) left() {
+	if !x.tunneled {
+		x.live.leave()
+	}
 }
 
 // exchangeKey finds the exchange in a request's context.
@@ -71,6 +82,8 @@ func (h *httpProxy) serve(l *entranceListener) error {
 	l.Over = h.overLimitConn(l.from)
 	return l.Serve(func(c net.Conn, entry *track.Entry) {
 		x := &exchange{client: addrPortOf(c.RemoteAddr()), from: l.from, entry: entry}
+		x.live.lasting = true
+		defer x.left()
 		h.server.ServeConn(context.WithValue(l.from.ends, exchangeKey{}, x), c)
 	})
 }
@@ -230,7 +243,8 @@ func namedScheme(scheme string) string {
 // connect dials, and only then answers 200: a client must be able to tell a
 // target that is out of reach from one that closes.
 func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request, v *Verdict) {
-	_, live, err := h.dial(r.Context(), req, v)
+	x := exchangeOf(r)
+	target, err := h.dial(r.Context(), req, v, &x.live)
 	if err != nil {
 		h.fail(w, r, req, err)
 		return
@@ -240,27 +254,37 @@ func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request
 		_, err = client.conn.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n"))
 	}
 	if err != nil {
-		live.close()
+		x.live.end()
+		target.Close()
 		h.failure(req, err)
 		return
 	}
-	h.tunnel(exchangeOf(r), client, live, req, nil)
+	h.tunnel(x, client, target, req, nil)
 }
 
 // tunnel makes a tunnel of a client's connection: until either side ends it,
-// the idle time passes, the policy turns against it, or the proxy stops. back
-// is what the target has already sent beyond its answer.
-func (h *httpProxy) tunnel(x *exchange, client *clientConn, target *liveConn, req *request, back []byte) {
-	if !x.entry.Replace(tunnel.Pair{A: client.conn, B: transportOf(target.conn)}) {
-		target.close() // the proxy is stopping
+// the idle time passes, the policy turns against it, or the proxy stops. The
+// request is under way as x.live. back is what the target has already sent
+// beyond its answer.
+func (h *httpProxy) tunnel(x *exchange, client *clientConn, target net.Conn, req *request, back []byte) {
+	if !x.entry.Replace(tunnel.Pair{A: client.conn, B: transportOf(target)}) {
+		x.live.end()
+		target.Close() // the proxy is stopping
 		h.failure(req, ErrClosed)
 		return
 	}
+	x.tunneled = true
 	// Not here in the handler, so that a tunnel does not hold its request.
 	x.entry.Then(func() {
-		defer target.close()
-		h.relay(client.conn, target.conn, req, tunnel.Options{Early: client.early, EarlyBack: back})
+		defer x.endTunnel(target)
+		h.relay(client.conn, target, req, tunnel.Options{Early: client.early, EarlyBack: back})
 	})
+}
+
+func (x *exchange) endTunnel(target net.Conn) {
+	x.live.end()
+	x.live.leave()
+	target.Close()
 }
 
 // relay is the one place where bytes of a tunnel flow, whatever protocol

@@ -10,10 +10,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
@@ -107,21 +109,24 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody()
 		return nil, err
 	}
-	ctx, done := v.grant.during(r.Context())
+	x := &hostExchange{transport: t, req: req, verdict: v}
+	if err := x.begin(r.Context()); err != nil {
+		closeBody()
+		return nil, t.failedWith(req, err)
+	}
 	route := t.route(t.current.Load(), &req.query)
 	pool := t.direct
 	if route.proxy != nil {
 		pool = t.proxied
 	}
-	answer, err := pool.RoundTrip(addressed(ctx, r, req, v, route))
+	answer, err := pool.RoundTrip(x.addressed(r, route))
 	if err != nil {
-		done()
-		return nil, t.failedWith(req, v.unlessRevoked(req, err))
+		err = x.live.because(err)
+		x.end()
+		return nil, t.failedWith(req, err)
 	}
 	t.count.allow(req.protocol)
-	if v.grant != nil {
-		answer.Body = grantedBody(answer.Body, v, req, done)
-	}
+	answer.Body = x.body(answer.Body)
 	return answer, nil
 }
 
@@ -144,38 +149,135 @@ func offering(r *http.Request) (*http.Request, bool) {
 	return out, offer != ""
 }
 
-// granted is the content of an answer that a grant let in: it ends with the
-// grant, and counts among what that has under way until it is closed.
-type granted struct {
-	io.ReadCloser
-	verdict Verdict
+// hostExchange is one request of the host's own and its response.
+type hostExchange struct {
+	*transport
 	req     *request
-	done    func()
+	verdict Verdict
+	live    liveRequest
+	ctx     context.Context // the request's, which also ends when the request is cut
+	cancel  context.CancelFunc
+
+	mu   sync.Mutex
+	conn *pooledConn // that carries the request; nil while none does
+	over bool
 }
 
-// grantedBody keeps what comes with a switch of protocols writable.
-func grantedBody(body io.ReadCloser, v Verdict, req *request, done func()) io.ReadCloser {
-	g := &granted{body, v, req, done}
-	if w, ok := body.(io.Writer); ok {
+// begin puts the request under way.
+func (x *hostExchange) begin(ctx context.Context) error {
+	x.ctx, x.cancel = context.WithCancel(ctx)
+	if err := x.enforcer.begin(&x.live, x.req, &x.verdict); err != nil {
+		x.cancel()
+		return err
+	}
+	return nil
+}
+
+// Close ends the request where the policy, its grant or the proxy does. Other
+// requests may share the connection, so that this leaves it open.
+func (x *hostExchange) Close() error {
+	x.cancel()
+	return nil
+}
+
+// gotConn is told by the pool which connection carries the request. After a
+// failure there may be another.
+func (x *hostExchange) gotConn(conn net.Conn) {
+	for {
+		if pooled, ok := conn.(*pooledConn); ok {
+			x.acquire(pooled)
+			return
+		}
+		below, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			x.cancel() // no connection of ours: it was not judged
+			return
+		}
+		conn = below.NetConn()
+	}
+}
+
+func (x *hostExchange) acquire(conn *pooledConn) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.over {
+		return
+	}
+	if x.conn != nil {
+		x.conn.release(&x.live)
+		x.conn = nil
+	}
+	if err := conn.acquire(&x.live, x); err != nil {
+		x.cancel() // live says why
+		return
+	}
+	x.conn = conn
+}
+
+// end says that the request and its response are over. It may be called more
+// than once.
+func (x *hostExchange) end() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.over {
+		return
+	}
+	x.over = true
+	if x.conn != nil {
+		x.conn.release(&x.live)
+	}
+	x.live.end()
+	x.cancel()
+}
+
+// body returns the body of the response, with whose end the request is over.
+func (x *hostExchange) body(body io.ReadCloser) io.ReadCloser {
+	if body == http.NoBody {
+		x.end()
+		return body
+	}
+	b := &hostBody{body, x}
+	if w, ok := body.(io.Writer); ok { // the response switched protocols
 		return struct {
-			*granted
+			switchedBody
 			io.Writer
-		}{g, w}
+		}{switchedBody{b}, w}
 	}
-	return g
+	return b
 }
 
-func (g *granted) Read(p []byte) (int, error) {
-	n, err := g.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		err = g.verdict.unlessRevoked(g.req, err)
+// hostBody is the body of a response to the host.
+type hostBody struct {
+	io.ReadCloser
+	x *hostExchange
+}
+
+func (b *hostBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == nil {
+		return n, nil
 	}
+	if err != io.EOF {
+		err = b.x.live.because(err)
+	}
+	b.x.end()
 	return n, err
 }
 
-func (g *granted) Close() error {
-	defer g.done()
-	return g.ReadCloser.Close()
+func (b *hostBody) Close() error {
+	defer b.x.end()
+	return b.ReadCloser.Close()
+}
+
+// switchedBody goes on after the end of what the other side sends.
+type switchedBody struct{ *hostBody }
+
+func (b switchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = b.x.live.because(err)
+	}
+	return n, err
 }
 
 // CloseIdleConnections is what http.Client.CloseIdleConnections calls.
@@ -198,12 +300,13 @@ func (t *transport) dialContext(ctx context.Context, network, addr string) (net.
 	if err != nil {
 		return nil, err
 	}
-	conn, live, err := t.dial(ctx, req, &v)
+	live := new(liveRequest)
+	conn, err := t.dial(ctx, req, &v, live)
 	if err != nil {
 		return nil, t.failedWith(req, err)
 	}
 	t.count.allow(req.protocol)
-	return &pooledConn{Conn: conn, live: live}, nil
+	return &dialedConn{targetConn{conn}, live}, nil
 }
 
 func (t *transport) request(protocol Protocol, target hostname.Target, method string) *request {
@@ -268,10 +371,15 @@ func escapedHost(u *url.URL) string {
 // carriageKey finds the carriage in the context of a request to a host pool.
 type carriageKey struct{}
 
-// addressed is a request to exactly what was judged. A RoundTripper does not
-// change the request that it is given.
-func addressed(ctx context.Context, r *http.Request, req *request, v Verdict, by route) *http.Request {
-	out := r.WithContext(context.WithValue(ctx, carriageKey{}, &carriage{req: req, verdict: v, route: by, ends: ctx}))
+// addressed returns a request to exactly what was judged. A RoundTripper does
+// not change the request that it is given.
+func (x *hostExchange) addressed(r *http.Request, by route) *http.Request {
+	req := x.req
+	ctx := httptrace.WithClientTrace(x.ctx, &httptrace.ClientTrace{
+		GotConn: func(i httptrace.GotConnInfo) { x.gotConn(i.Conn) },
+	})
+	ctx = context.WithValue(ctx, carriageKey{}, &carriage{req: req, verdict: x.verdict, route: by, ends: x.ctx})
+	out := r.WithContext(ctx)
 	u := *r.URL
 	// As net/url has it: with the zone of an address as it is, not escaped.
 	u.Host = net.JoinHostPort(req.target.Host.String(), strconv.Itoa(int(req.target.Port)))

@@ -21,7 +21,14 @@ import (
 // secure serves name:443 over HTTPS and returns what to trust.
 func (l *lab) secure(name string, handler http.HandlerFunc) *x509.CertPool {
 	l.t.Helper()
-	s := httptest.NewTLSServer(handler) // its certificate is for example.com
+	s := httptest.NewUnstartedServer(handler) // its certificate is for example.com
+	return l.startTLS(name, s)
+}
+
+// startTLS starts a server as that of name:443 and returns what to trust.
+func (l *lab) startTLS(name string, s *httptest.Server) *x509.CertPool {
+	l.t.Helper()
+	s.StartTLS()
 	l.t.Cleanup(s.Close)
 	l.host(name, 443, s.Listener.Addr())
 	roots := x509.NewCertPool()

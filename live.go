@@ -1,10 +1,12 @@
-// The open connections to targets, each with what was asked when it was
-// allowed, so that a change of the policy reaches what is already open.
+// The requests under way, each with what it was judged by, so that a change
+// of the policy reaches what is already open.
 
 package networkproxy
 
 import (
-	"net"
+	"context"
+	"errors"
+	"io"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -12,91 +14,61 @@ import (
 	"example.com/networkproxy/internal/upstream"
 )
 
-// liveConn is one open connection to a target: a tunnel's far side, or a
-// pooled connection for forwarding.
-type liveConn struct {
+// liveRequest is one allowed request under way: a tunnel, a forwarded request
+// with its response, a flow of datagrams, or a request of the host's own.
+//
+// It keeps what the request was judged by: its own method, approval and
+// grant. Every change of the policy judges the request again, and not the
+// connection that carries it, because a pooled connection carries requests
+// that differ in all of these. A pooled connection that carries no request
+// has a liveRequest of its own: see [pooledConn].
+//
+// Whoever decides about a request owns its liveRequest and calls begin,
+// attach, detach and end, in this order. attach and detach may be repeated,
+// and detach may be left out where the connection ends with the request. A
+// client's connection uses one liveRequest for its requests, one after the
+// other. Anybody may call the other methods at any time.
+type liveRequest struct {
+	lasting  bool          // it stays in the set between requests, until leave
+	requests *liveRequests // the set that it is in; nil while it is in none
+
+	judged atomic.Uint64 // the generation that was last found to allow it
+
+	// mu is held while the carrier is closed: a connection that has gone back
+	// to its pool must not be closed for a request that it no longer carries.
+	// No other lock of this package is taken under it.
+	mu      sync.Mutex
+	number  uint64 // counts the requests, so that a verdict meets the one it is about
+	active  bool
+	subject subject
+	carrier io.Closer // ends the request when it is closed; nil while there is no connection
+	refusal *RefusedError
+	release func() // ends the use of the grant
+}
+
+// subject is what a request under way is judged by.
+type subject struct {
 	query    query
 	approval Source          // who let an allowlist miss through; empty when none did
-	addrs    []netip.Addr    // what its target resolved to, all of it: a new request would be judged by that
-	via      *upstream.Proxy // that it goes through; nil: none
-	conn     net.Conn
+	addrs    []netip.Addr    // all that its target resolved to, because a new request would be judged by all
+	via      *upstream.Proxy // the upstream proxy that carries it; nil when none does
 	from     *entrance
-	grant    *grant // that let it through; nil when none did
-	done     func() // ends its being under way for the grant
-	of       *liveConns
-	judged   atomic.Uint64                // the generation that was last found to allow it
-	refusal  atomic.Pointer[RefusedError] // why it was cut; nil while it was not
+	grant    *grant // nil when none let it through
 }
 
-// liveConns is the set of them. The zero value is empty; safe for concurrent
-// use.
-type liveConns struct {
-	mu     sync.Mutex
-	conns  map[*liveConn]struct{}
-	closed bool
+// judge applies a policy to a request under way.
+func (s *subject) judge(p *policy) Verdict {
+	v, _ := p.judge(&s.query, s.approval, nil)
+	if v.Allowed {
+		v = p.judgeAddrs(&s.query, v, s.addrs, nil)
+	}
+	if v.Allowed && s.via != nil {
+		v = p.judgeUpstream(v)
+	}
+	return v
 }
 
-// add reports false once the set is closed; the caller then closes c.
-//
-// The grant's lock comes before l.mu and is not held with it: the two locks
-// have no order.
-func (l *liveConns) add(c *liveConn) bool {
-	c.done = c.grant.hold()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return false
-	}
-	if l.conns == nil {
-		l.conns = make(map[*liveConn]struct{})
-	}
-	l.conns[c] = struct{}{}
-	return true
-}
-
-// rejudge cuts what p refuses and returns how many that were.
-func (l *liveConns) rejudge(p *policy) int {
-	refused := make(map[*liveConn]Verdict)
-	l.mu.Lock()
-	for c := range l.conns {
-		if v := c.judge(p); !v.Allowed {
-			refused[c] = v
-		}
-	}
-	l.mu.Unlock()
-	n := 0
-	for c, v := range refused {
-		if _, first := c.cut(v); first {
-			n++
-		}
-	}
-	return n
-}
-
-// under are the connections that a grant let in.
-func (l *liveConns) under(g *grant) []*liveConn {
-	var list []*liveConn
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for c := range l.conns {
-		if c.grant == g {
-			list = append(list, c)
-		}
-	}
-	return list
-}
-
-// closeAll ends every connection, at the end of the proxy, and lets no more in.
-func (l *liveConns) closeAll() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	for c := range l.conns {
-		transportOf(c.conn).Close()
-	}
-}
-
-// approvalOf is who let an allowed request through, where no list did.
+// approvalOf returns who let an allowed request through, where no list did.
 func approvalOf(v *Verdict) Source {
 	if v.Source == SourceBaselinePolicy {
 		return ""
@@ -104,64 +76,266 @@ func approvalOf(v *Verdict) Source {
 	return v.Source
 }
 
-// closeFrom ends every connection of one entrance. Those that it had under
-// way are not seen: see enforcer.dial.
-func (l *liveConns) closeFrom(from *entrance) {
-	var ending []*liveConn
-	l.mu.Lock()
-	for c := range l.conns {
-		if c.from == from {
-			ending = append(ending, c)
+// destination is where a connection leads: the addresses of its target, and the
+// upstream proxy in between.
+type destination struct {
+	addrs      []netip.Addr
+	via        *upstream.Proxy // nil when none
+	generation uint64          // of the policy that last judged the addresses
+}
+
+// begin puts an allowed request under way. The error is ErrClosed once the
+// proxy has ended.
+func (e *enforcer) begin(lr *liveRequest, req *request, v *Verdict) error {
+	release := v.grant.hold()
+	lr.mu.Lock()
+	lr.number++
+	lr.active = true
+	lr.subject.query, lr.subject.approval = req.query, approvalOf(v)
+	lr.subject.from, lr.subject.grant = req.from, v.grant
+	lr.release = release
+	lr.mu.Unlock()
+	lr.judged.Store(v.Generation)
+	if lr.requests == nil && !e.live.add(lr) {
+		lr.end()
+		return ErrClosed
+	}
+	return nil
+}
+
+// attach gives a request the connection that carries it. Closing the carrier
+// must end the request. The error says why the request may not go on: what
+// let it through has changed by now. The carrier is then closed.
+func (e *enforcer) attach(lr *liveRequest, carrier io.Closer, to destination) error {
+	lr.mu.Lock()
+	lr.carrier, lr.subject.addrs, lr.subject.via = carrier, to.addrs, to.via
+	refused, number := lr.refusal != nil, lr.number
+	from, grant := lr.subject.from, lr.subject.grant
+	lr.mu.Unlock()
+
+	// Each of these may have happened before the lines above, and then has not
+	// seen the connection.
+	p := e.current.Load()
+	var err error
+	switch {
+	case refused:
+		err = errCut
+	case e.live.closed.Load():
+		err = ErrClosed
+	case from.ends.Err() != nil:
+		err = context.Cause(from.ends)
+	case grant.wasRevoked():
+		lr.cut(revocation(lr.judged.Load()), number)
+		err = errRevoked
+	case p.generation != lr.judged.Load() || p.generation != to.generation:
+		if !lr.allowedBy(p) {
+			err = errCut
 		}
 	}
-	l.mu.Unlock()
-	for _, c := range ending {
-		c.close()
+	if err != nil {
+		carrier.Close()
+		return lr.because(err)
+	}
+	if q := &lr.subject.query; q.socket.isZero() {
+		e.observed.add(q.target)
+	}
+	return nil
+}
+
+// errCut is why a request ends that was cut; see because.
+var errCut = errors.New("the request was cut")
+
+// detach takes the connection away from a request, which may get another. The
+// connection is no longer closed for the request's sake.
+func (lr *liveRequest) detach() {
+	lr.mu.Lock()
+	defer lr.mu.Unlock()
+	lr.carrier, lr.subject.addrs, lr.subject.via = nil, nil, nil
+}
+
+// end says that the request is over. It does not close the connection. It may
+// be called more than once.
+func (lr *liveRequest) end() {
+	lr.done()
+	lr.mu.Lock()
+	lr.active = false
+	lr.subject, lr.carrier, lr.refusal = subject{}, nil, nil
+	lr.mu.Unlock()
+	if !lr.lasting {
+		lr.leave()
 	}
 }
 
-// judge applies a policy to a connection that is open.
-func (c *liveConn) judge(p *policy) Verdict {
-	v, _ := p.judge(&c.query, c.approval, nil)
-	if v.Allowed {
-		v = p.judgeAddrs(&c.query, v, c.addrs, nil)
+// done ends the use of the grant that let the request in.
+func (lr *liveRequest) done() {
+	lr.mu.Lock()
+	release := lr.release
+	lr.release = nil
+	lr.mu.Unlock()
+	if release != nil {
+		release()
 	}
-	if v.Allowed && c.via != nil {
-		v = p.judgeUpstream(v)
+}
+
+// leave takes lr out of the set, when no further request will use it.
+func (lr *liveRequest) leave() {
+	if lr.requests != nil {
+		lr.requests.remove(lr)
 	}
-	return v
 }
 
-// cut ends the connection because a policy refuses it, or because the grant that
-// let it in was revoked, and returns that as an error. first is false when it
-// was cut before.
-func (c *liveConn) cut(v Verdict) (refusal *RefusedError, first bool) {
-	refusal = &RefusedError{Host: c.query.target.Host.String(), Port: c.query.target.Port, Verdict: v}
-	first = c.refusal.CompareAndSwap(nil, refusal)
-	c.close()
-	return refusal, first
+// allowedBy reports whether a policy allows the request, and cuts it if not.
+func (lr *liveRequest) allowedBy(p *policy) bool {
+	v, number, _ := lr.judgedBy(p)
+	if !v.Allowed {
+		lr.cut(v, number)
+		return false
+	}
+	lr.judged.Store(p.generation)
+	return true
 }
 
-// close ends the connection and takes it out of the set.
-func (c *liveConn) close() {
-	c.release()
-	transportOf(c.conn).Close()
+// judgedBy applies a policy to the request that is under way, if there is
+// one. number is the request's.
+func (lr *liveRequest) judgedBy(p *policy) (v Verdict, number uint64, active bool) {
+	lr.mu.Lock()
+	s, number, active := lr.subject, lr.number, lr.active
+	lr.mu.Unlock()
+	if !active {
+		return Verdict{}, number, false
+	}
+	return s.judge(p), number, true
 }
 
-// because replaces an error of the connection by the refusal that caused it,
-// if one did.
-func (c *liveConn) because(err error) error {
-	if refusal := c.refusal.Load(); err != nil && refusal != nil {
-		return refusal
+// cut ends the request of that number because a policy refuses it, or because
+// its grant was revoked. It reports whether it did: false means that the
+// request was cut before, or is over.
+func (lr *liveRequest) cut(v Verdict, number uint64) bool {
+	lr.mu.Lock()
+	defer lr.mu.Unlock()
+	if !lr.active || lr.number != number || lr.refusal != nil {
+		return false
+	}
+	t := lr.subject.query.target
+	lr.refusal = &RefusedError{Host: t.Host.String(), Port: t.Port, Verdict: v}
+	if lr.carrier != nil {
+		lr.carrier.Close()
+	}
+	return true
+}
+
+// close ends the request where its session or the proxy ends.
+func (lr *liveRequest) close() {
+	lr.mu.Lock()
+	defer lr.mu.Unlock()
+	if lr.carrier != nil {
+		lr.carrier.Close()
+	}
+}
+
+// because replaces an error that the request met by the refusal that caused
+// it, if one did. It is for the owner.
+func (lr *liveRequest) because(err error) error {
+	if err == nil {
+		return nil
+	}
+	lr.mu.Lock()
+	defer lr.mu.Unlock()
+	switch {
+	case lr.refusal != nil:
+		return lr.refusal
+	case lr.subject.grant.wasRevoked():
+		t := lr.subject.query.target
+		return &RefusedError{Host: t.Host.String(), Port: t.Port, Verdict: revocation(lr.judged.Load())}
 	}
 	return err
 }
 
-// release takes the connection, about to be closed, out of the set. It may
-// be called more than once.
-func (c *liveConn) release() {
-	c.done()
-	c.of.mu.Lock()
-	defer c.of.mu.Unlock()
-	delete(c.of.conns, c)
+// liveRequests is the set of requests under way of one proxy. The zero value
+// is empty; safe for concurrent use.
+type liveRequests struct {
+	closed atomic.Bool
+
+	mu  sync.Mutex
+	all map[*liveRequest]struct{}
+}
+
+// add reports false once the set is closed.
+func (l *liveRequests) add(lr *liveRequest) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed.Load() {
+		return false
+	}
+	if l.all == nil {
+		l.all = make(map[*liveRequest]struct{})
+	}
+	l.all[lr] = struct{}{}
+	lr.requests = l
+	return true
+}
+
+func (l *liveRequests) remove(lr *liveRequest) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.all, lr)
+}
+
+// list returns what is in the set now. Nothing is done to a request while the
+// set is locked.
+func (l *liveRequests) list() []*liveRequest {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := make([]*liveRequest, 0, len(l.all))
+	for lr := range l.all {
+		list = append(list, lr)
+	}
+	return list
+}
+
+// rejudge cuts what p refuses and returns how many requests that were.
+func (l *liveRequests) rejudge(p *policy) int {
+	n := 0
+	for _, lr := range l.list() {
+		if v, number, active := lr.judgedBy(p); active && !v.Allowed && lr.cut(v, number) {
+			n++
+		}
+	}
+	return n
+}
+
+// cutGrant cuts what a grant let in and returns how many requests that were.
+func (l *liveRequests) cutGrant(g *grant, v Verdict) int {
+	n := 0
+	for _, lr := range l.list() {
+		lr.mu.Lock()
+		number, granted := lr.number, lr.active && lr.subject.grant == g
+		lr.mu.Unlock()
+		if granted && lr.cut(v, number) {
+			n++
+		}
+	}
+	return n
+}
+
+// closeFrom ends every request of one entrance, whose context has ended. A
+// request that has no connection yet ends when it gets one: see attach.
+func (l *liveRequests) closeFrom(from *entrance) {
+	for _, lr := range l.list() {
+		lr.mu.Lock()
+		if lr.active && lr.subject.from == from && lr.carrier != nil {
+			lr.carrier.Close()
+		}
+		lr.mu.Unlock()
+	}
+}
+
+// closeAll ends every request at the end of the proxy, and lets no more in.
+func (l *liveRequests) closeAll() {
+	l.mu.Lock()
+	l.closed.Store(true)
+	l.mu.Unlock()
+	for _, lr := range l.list() {
+		lr.close()
+	}
 }

@@ -211,14 +211,15 @@ func (s *socksProxy) connect(c *socksConn, r *socksRequest) {
 	}
 	req := c.request(ProtocolSOCKS5TCP, target)
 	ctx, stop := c.watch(r.rest)
-	conn, live, err := s.admit(ctx, req)
+	live := new(liveRequest)
+	conn, err := s.admit(ctx, req, live)
 	stop()
 	if err != nil {
 		s.notAdmitted(req, err)
 		c.refuse(replyCode(err))
 		return
 	}
-	defer live.release()
+	defer live.end()
 	if err := c.accept(conn.LocalAddr()); err != nil {
 		conn.Close()
 		s.failure(req, err)
@@ -234,12 +235,12 @@ func (s *socksProxy) connect(c *socksConn, r *socksRequest) {
 }
 
 // admit decides about a request, and dials if the answer is yes.
-func (s *socksProxy) admit(ctx context.Context, req *request) (net.Conn, *liveConn, error) {
+func (s *socksProxy) admit(ctx context.Context, req *request, lr *liveRequest) (net.Conn, error) {
 	v := s.decide(ctx, req)
 	if !v.Allowed {
-		return nil, nil, newRefusedError(req, v)
+		return nil, newRefusedError(req, v)
 	}
-	return s.dial(ctx, req, &v)
+	return s.dial(ctx, req, &v, lr)
 }
 
 // notAdmitted keeps account of a request that was refused, or whose target

@@ -34,7 +34,7 @@ type flow struct {
 	asks    bool             // it counts in of.asking
 	waiting [][]byte         // while opening: what has come so far
 	conn    datagramConn     // once open; it does not change then
-	live    *liveConn        // likewise
+	live    *liveRequest     // likewise
 	out     *udpbatch.Sender // likewise: to the target
 	shut    shutFlow         // once shut
 }
@@ -61,10 +61,14 @@ type datagramConn struct {
 }
 
 // dialUDP is dial for datagrams.
-func (e *enforcer) dialUDP(ctx context.Context, req *request, v *Verdict) (datagramConn, *liveConn, error) {
-	return reach(ctx, e, req, v, func(ctx context.Context, addrs []netip.Addr, port uint16) (datagramConn, error) {
-		conn, target, err := e.dialer.DialUDPAddr(ctx, addrs, port)
-		return datagramConn{conn, target}, err
+func (e *enforcer) dialUDP(ctx context.Context, req *request, v *Verdict, lr *liveRequest) (datagramConn, error) {
+	return dialLive(ctx, e, req, v, lr, func(ctx context.Context) (datagramConn, destination, error) {
+		addrs, err := e.resolve(ctx, req, v)
+		if err != nil {
+			return datagramConn{}, destination{}, err
+		}
+		conn, target, err := e.dialer.DialUDPAddr(ctx, addrs, req.target.Port)
+		return datagramConn{conn, target}, destination{addrs: addrs, generation: v.Generation}, err
 	})
 }
 
@@ -229,7 +233,7 @@ func (f *flow) run() {
 		a.count.drop(dropRefused, waited)
 		return
 	}
-	defer live.release()
+	defer live.end()
 	defer conn.Close()
 	a.count.allow(f.req.protocol)
 	a.bounded.Debug("flow open", "host", f.req.target.Host.String(), "port", f.req.target.Port, "client", f.req.client)
@@ -243,7 +247,7 @@ func (f *flow) run() {
 }
 
 // open decides about the flow and opens its socket.
-func (f *flow) open() (datagramConn, *liveConn, error) {
+func (f *flow) open() (datagramConn, *liveRequest, error) {
 	a := f.of
 	v := a.decide(f.ctx, f.req)
 	a.mu.Lock()
@@ -254,7 +258,8 @@ func (f *flow) open() (datagramConn, *liveConn, error) {
 	if !v.Allowed {
 		return datagramConn{}, nil, newRefusedError(f.req, v)
 	}
-	conn, live, err := a.dialUDP(f.ctx, f.req, &v)
+	live := new(liveRequest)
+	conn, err := a.dialUDP(f.ctx, f.req, &v, live)
 	if err == nil {
 		widen(conn.UDPConn)
 	}
@@ -277,7 +282,7 @@ func (f *flow) stayShut(generation uint64) (waited int) {
 
 // sendWaiting sends what has come while the flow was opening, in order, and
 // then opens it for what comes. It reports false if the flow has ended.
-func (f *flow) sendWaiting(conn datagramConn, live *liveConn, out *udpbatch.Sender) bool {
+func (f *flow) sendWaiting(conn datagramConn, live *liveRequest, out *udpbatch.Sender) bool {
 	a := f.of
 	for {
 		a.mu.Lock()

@@ -69,7 +69,8 @@ func carriesRequests(protocol string) bool {
 
 // upgrade carries an allowed request that asks to switch protocols.
 func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request, v *Verdict) {
-	conn, live, err := h.dial(r.Context(), req, v)
+	x := exchangeOf(r)
+	conn, err := h.dial(r.Context(), req, v, &x.live)
 	if err != nil {
 		h.fail(w, r, req, err)
 		return
@@ -77,7 +78,8 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	switched := false
 	defer func() {
 		if !switched {
-			live.close()
+			x.live.end()
+			conn.Close()
 		}
 	}()
 	// The client leaving ends the wait for the origin.
@@ -87,9 +89,9 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	limit := &io.LimitedReader{R: conn, N: int64(h.limits.AnswerHeaderBytes)}
 	back := bufio.NewReader(limit)
 	offer := upgradeOffer(r.Header)
-	answer, err := h.requestUpgrade(conn, back, outgoing(r.Context(), r, req, req.target.String()), offer)
+	answer, err := h.requestUpgrade(conn, back, outgoing(r, req, req.target.String()), offer)
 	if err != nil {
-		h.fail(w, r, req, live.because(err))
+		h.fail(w, r, req, x.live.because(err))
 		return
 	}
 	defer answer.Body.Close()
@@ -121,7 +123,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	}
 	switched = true
 	early, _ := back.Peek(back.Buffered()) // what is buffered can be peeked at
-	h.tunnel(exchangeOf(r), client, live, req, bytes.Clone(early))
+	h.tunnel(x, client, conn, req, bytes.Clone(early))
 }
 
 // requestUpgrade sends the request and reads the origin's final answer.

@@ -24,6 +24,17 @@ type Transport struct {
 	// the request's, hint what Carry was given.
 	Dial func(ctx context.Context, addr string, hint any) (net.Conn, error)
 
+	// Acquire is called with a connection, new or pooled, just before a
+	// request is sent on it. An error closes the connection and ends the round
+	// trip, except ErrStale: then another connection is taken. nil lets every
+	// connection pass.
+	Acquire func(conn net.Conn, hint any) error
+
+	// Release is called after each successful Acquire, when the request is
+	// done with the connection and before any other request gets it. nil does
+	// nothing.
+	Release func(conn net.Conn, hint any)
+
 	// Interim is told of interim answers (RFC 9110 section 15.2), on the
 	// goroutine of the round trip. nil drops them.
 	Interim func(status int, header http.Header, hint any)
@@ -86,11 +97,19 @@ func (t *Transport) Carry(r *http.Request, hint any) (*http.Response, error) {
 				return nil, err
 			}
 		}
+		if err := c.acquire(hint); err != nil {
+			c.discard()
+			if errors.Is(err, ErrStale) {
+				continue
+			}
+			return nil, err
+		}
 		answer, err := c.roundTrip(r, side, hint)
 		if err == nil {
 			return answer, nil
 		}
 		c.discard()
+		c.done(hint)
 		if !fresh && errors.As(err, new(*unansweredError)) && repeatable(r) && r.Context().Err() == nil {
 			continue
 		}
@@ -98,6 +117,24 @@ func (t *Transport) Carry(r *http.Request, hint any) (*http.Response, error) {
 			err = fmt.Errorf("%w (%w)", cause, err)
 		}
 		return nil, err
+	}
+}
+
+// ErrStale is returned by Acquire for a connection that must not be used,
+// though another one to the same address may be.
+var ErrStale = errors.New("http1: the connection must not be used")
+
+func (c *upstream) acquire(hint any) error {
+	if c.transport.Acquire == nil {
+		return nil
+	}
+	return c.transport.Acquire(c.Conn, hint)
+}
+
+// done ends what acquire began.
+func (c *upstream) done(hint any) {
+	if c.transport.Release != nil {
+		c.transport.Release(c.Conn, hint)
 	}
 }
 
@@ -168,6 +205,7 @@ func (c *upstream) discard() {
 // roundTrip sends a request and reads its answer's head.
 func (c *upstream) roundTrip(r *http.Request, side *originSide, hint any) (*http.Response, error) {
 	body := side.newBody(c, r)
+	body.hint = hint
 	side.yield()
 	c.bindIf(r.Header)
 	sendErr := body.upload.begin()
@@ -249,6 +287,7 @@ func (c *upstream) answer(r *http.Request, side *originSide, upload *upload, hin
 type answerBody struct {
 	c      *upstream
 	side   *originSide
+	hint   any
 	body   io.ReadCloser
 	last   bool // the connection ends with this answer
 	upload upload
@@ -293,6 +332,7 @@ func (b *answerBody) finish(whole bool) {
 	b.done = true
 	b.body = http.NoBody
 	sent, ended := b.upload.ended()
+	b.c.done(b.hint)
 	if b.stop() && whole && sent && !b.last && b.c.br.Buffered() == 0 {
 		if !b.c.bound {
 			b.c.transport.pool.put(b.c, b.side)

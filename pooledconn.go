@@ -1,0 +1,129 @@
+// Connections to targets that outlive a request: those that forwarded
+// requests share, and those that a host was given.
+
+package networkproxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
+
+	"example.com/networkproxy/internal/http1"
+)
+
+// targetConn is a connection to a target.
+type targetConn struct{ net.Conn }
+
+// SyscallConn gives access to the socket, so that a connection which the
+// other side has closed is recognised before it is used again.
+func (c targetConn) SyscallConn() (syscall.RawConn, error) {
+	if socket, ok := transportOf(c.Conn).(syscall.Conn); ok {
+		return socket.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
+
+// CloseWrite ends the stream to the target, and leaves the other one open.
+func (c targetConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// dialedConn is a connection that a host was given. It fails with the refusal
+// where the policy closed it.
+type dialedConn struct {
+	targetConn
+	live *liveRequest
+}
+
+func (c *dialedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	return n, c.live.because(err)
+}
+
+func (c *dialedConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	return n, c.live.because(err)
+}
+
+func (c *dialedConn) Close() error {
+	c.live.leave() // not end: a Read that fails afterwards still says why
+	c.live.done()
+	return c.Conn.Close()
+}
+
+// pooledConn is a connection that carries one request after the other, or,
+// with HTTP/2, several at a time.
+//
+// While it carries requests it ends with them. While it carries none it is
+// judged as the request that it was made for would be, with the method GET, so
+// that what the policy has come to refuse does not stay open.
+type pooledConn struct {
+	targetConn
+	enforcer *enforcer
+	to       destination
+	idle     liveRequest // active while uses is 0
+	uses     int         // guarded by idle.mu
+}
+
+// newPooledConn puts a new connection among the live ones. The error says why
+// it is no longer allowed; the connection is then closed.
+func newPooledConn(e *enforcer, conn net.Conn, req *request, v *Verdict, to destination) (*pooledConn, error) {
+	c := &pooledConn{targetConn: targetConn{conn}, enforcer: e, to: to}
+	if err := e.begin(&c.idle, req, v); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	c.idle.done() // the grant let a request in, and not what stays in the pool
+	if err := e.attach(&c.idle, transportOf(conn), to); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// acquire lets the connection carry a request until release. Closing the
+// carrier must end the request; it may be the connection. The error is
+// http1.ErrStale where the connection was cut before.
+func (c *pooledConn) acquire(lr *liveRequest, carrier io.Closer) error {
+	c.idle.mu.Lock()
+	cut := c.idle.refusal != nil
+	if !cut {
+		c.uses++
+		c.idle.active = false
+		c.idle.number++ // a verdict on the idle connection must not meet it in use
+	}
+	c.idle.mu.Unlock()
+	if cut {
+		return http1.ErrStale
+	}
+	to := c.to
+	to.generation = c.idle.judged.Load()
+	if err := c.enforcer.attach(lr, carrier, to); err != nil {
+		c.release(lr)
+		return err
+	}
+	c.idle.judged.Store(lr.judged.Load())
+	return nil
+}
+
+// release ends a use. It comes before the connection goes back to its pool.
+func (c *pooledConn) release(lr *liveRequest) {
+	lr.detach()
+	c.idle.mu.Lock()
+	c.uses--
+	c.idle.active = c.uses == 0
+	c.idle.mu.Unlock()
+	if p := c.enforcer.current.Load(); p.generation != c.idle.judged.Load() {
+		c.idle.allowedBy(p) // no change of the policy looked at it while it was in use
+	}
+}
+
+// Close closes the connection.
+func (c *pooledConn) Close() error {
+	c.idle.leave()
+	return c.Conn.Close()
+}
