@@ -4,6 +4,7 @@
 package networkproxy
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -79,8 +80,11 @@ func newAdminServer(h *Handle) *adminServer {
 
 // serve serves the API on l until the server is shut down.
 func (a *adminServer) serve(l net.Listener) error {
-	tracked := &track.Listener{Inner: l, Group: a.conns, Logger: a.h.enforcer.bounded}
+	tracked := &track.Listener{Inner: l, Group: a.conns, Reclaim: true, Logger: a.h.enforcer.bounded}
 	a.server.ConnState = tracked.ConnState
+	a.server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, adminConnKey{}, tracked.Entry(c))
+	}
 	return a.server.Serve(tracked)
 }
 
@@ -101,7 +105,7 @@ func (a *adminServer) handler() http.Handler {
 				writeJSON(w, http.StatusForbidden, adminError{"this admin API is read-only (admin_read_only = true): " + route.method + " is refused"})
 				return
 			}
-			answer, err := route.serve(a, r)
+			answer, err := a.answer(route, r)
 			if err != nil {
 				writeAdminError(w, err)
 				return
@@ -124,6 +128,31 @@ func (a *adminServer) handler() http.Handler {
 		writeJSON(w, http.StatusNotFound, adminError{"no such resource; there are " + strings.Join(paths, ", ")})
 	})
 	return a.guard(mux)
+}
+
+// adminConnKey finds the *track.Entry of a request's connection in its context.
+type adminConnKey struct{}
+
+// answer has a route serve a request. Only meanwhile is the connection busy:
+// one whose client sends its content or reads the answer slowly can be closed
+// to make room for others.
+func (a *adminServer) answer(route adminRoute, r *http.Request) (any, error) {
+	if route.method != http.MethodGet {
+		body, err := io.ReadAll(r.Body)
+		switch {
+		case errors.As(err, new(*http.MaxBytesError)):
+			return nil, err
+		case err != nil:
+			return nil, badRequest{fmt.Errorf("the body did not arrive: %w", err)}
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	conn, _ := r.Context().Value(adminConnKey{}).(*track.Entry)
+	if !conn.Begin() {
+		panic(http.ErrAbortHandler) // it was closed
+	}
+	defer func() { conn.Idle(time.Now()) }()
+	return route.serve(a, r)
 }
 
 // guard lets through only what a local tool sends. A web page in the user's

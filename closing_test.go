@@ -155,10 +155,9 @@ func TestLimitConnectionsWithoutContent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := limited(t, allow("o.example"), networkproxy.Limits{Connections: 1})
-			first := l.wire(t)
-			first.get("http://no.example/")
-			first.answer("GET")
-			for range 64 { // as many as are answered at a time
+			l.host("o.example", 80, testnet.Echo(t).Addr())
+			l.connectTo(t, "o.example:80") // an idle connection would make room
+			for range 64 {                 // as many as are answered at a time
 				w := l.wire(t)
 				w.send("POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\n" + fields + "\r\n")
 				if a := w.answer("POST"); a.StatusCode != 503 || !a.Close {

@@ -25,6 +25,7 @@ type entrance struct {
 	id          string // of the session; empty where there is none
 	attribution Attribution
 
+	group        *track.Group    // the connections of its clients count in it; nil: where they were accepted
 	requireToken bool            // its own listeners serve only requests with its token
 	overlay      *overlay        // the session's own rules; nil: none
 	pools        *pools          // its connections for forwarding

@@ -30,7 +30,7 @@ type Handle struct {
 	admin    *adminServer
 	warnings []string // of Run, about addresses that were clamped
 
-	live      *track.Group // every client connection
+	live      *track.Group // every client connection, in a group for each session and one for the shared listeners
 	listeners []net.Listener
 	httpAddr  string
 	adminAddr string
@@ -85,6 +85,7 @@ func newHandle(s *settings, first *loaded, files *filesRead) *Handle {
 	h.enforcer = newEnforcer(s, h.log, h.calls)
 	h.enforcer.current.Store(first.compile(1, first.Config.Mode, runtimeRules{}, &h.enforcer.own))
 	h.shared = newEntrance(h.drain, h.enforcer, Attribution{})
+	h.shared.group = track.NewGroup(h.live)
 	h.sessions = newSessions(s.requireSession)
 	h.http = newHTTPProxy(h.enforcer, h.sessions)
 	h.socks = newSOCKSProxy(h.enforcer, s.refusalStands, first.Config.EnableSOCKS5UDP, h.sessions.authenticate)
@@ -161,7 +162,7 @@ func (h *Handle) serve() {
 // track makes a listener one of an entrance.
 func (h *Handle) track(l net.Listener, from *entrance) *entranceListener {
 	return &entranceListener{
-		Listener: &track.Listener{Inner: l, Group: h.live, Logger: h.enforcer.bounded},
+		Listener: &track.Listener{Inner: l, Group: h.shared.group, Reclaim: true, Logger: h.enforcer.bounded},
 		from:     from,
 	}
 }

@@ -46,6 +46,7 @@ func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {
 			h.bounded.Error("panic while serving a request", "client", c.RemoteAddr().String(), "panic", v, "stack", string(stack))
 		},
 	}
+	h.server.Activity = func(ctx context.Context) http1.Activity { return ctx.Value(exchangeKey{}).(*exchange).entry }
 	h.over = h.newOverServer(&e.limits)
 	return h
 }
@@ -131,6 +132,10 @@ func (h *httpProxy) admit(w http.ResponseWriter, r *http.Request) *request {
 	}
 	if req.from, err = h.sessions.identify(x.from, r.Header); err != nil {
 		h.refuse(w, req, h.unidentified(err))
+		return nil
+	}
+	if !x.entry.Move(req.from.group) { // it counts for the session of its last request
+		h.refuse(w, req, h.overLimit())
 		return nil
 	}
 	if paths := r.Header[socketHeader]; len(paths) > 0 && !h.toSocket(w, req, paths) {

@@ -30,13 +30,16 @@ import (
 // events are legitimate.
 type Limits struct {
 	// Connections is how many clients may be connected at a time, to all
-	// listeners and sessions together. What comes beyond that is answered 503
-	// with Retry-After (RFC 9110 section 15.6.4), and SOCKS5 requests with the
-	// reply 1. Each may hold a connection to a target besides. Default 4096.
+	// listeners and sessions together. One more closes the connection that was
+	// idle for longest, without a request under way, of the session that has
+	// the most. If there is none it is answered 503 with Retry-After (RFC 9110
+	// section 15.6.4), and SOCKS5 requests with the reply 1. One session, or all
+	// clients without one, may have at most three times as many busy ones as
+	// are free. Each may hold a connection to a target besides. Default 4096.
 	Connections int
 
-	// SessionConnections is the same for the listeners of one session.
-	// Default 1024.
+	// SessionConnections is the same for one session: for the connections to its
+	// own listeners and those that carry its token. Default 1024.
 	SessionConnections int
 
 	// IdleUpstream is how many connections to origins, on which no request is

@@ -262,9 +262,8 @@ func TestLimitConnections(t *testing.T) {
 func TestLimitConnectionsWithoutEnd(t *testing.T) {
 	t.Parallel()
 	l := limited(t, allow("o.example"), networkproxy.Limits{Connections: 1})
-	first := l.wire(t)
-	first.get("http://no.example/")
-	first.answer("GET")
+	l.host("o.example", 80, testnet.Echo(t).Addr())
+	first := l.connectTo(t, "o.example:80")
 	var many []*wire
 	for range 200 {
 		w := l.wire(t)
@@ -274,9 +273,8 @@ func TestLimitConnectionsWithoutEnd(t *testing.T) {
 	for _, w := range many {
 		w.rest()
 	}
-	first.get("http://no.example/")
-	if a := first.answer("GET"); a.StatusCode != 403 {
-		t.Errorf("who was let in: %s", a.Status)
+	if err := echoes(first); err != nil {
+		t.Errorf("who was let in: %v", err)
 	}
 	if n := l.metric(t, "networkproxy_connections_refused_total"); n != 200 {
 		t.Errorf("%v connections refused, want 200", n)
@@ -310,6 +308,159 @@ func TestLimitSessionConnections(t *testing.T) {
 	}
 	tunnel(other.HTTPAddr())
 	tunnel(l.HTTPAddr())
+}
+
+// Connections on which no request is under way make room for others, whatever
+// they wait for, and the one that was idle for longest goes first.
+func TestIdleConnectionsMakeRoom(t *testing.T) {
+	t.Parallel()
+	const head = "GET http://miss.example/ HTTP/1.1\r\nHost: miss.example\r\n"
+	for name, test := range map[string]struct {
+		socks bool
+		sends string
+		gets  string // to wait for before the next connection
+	}{
+		"silent":                     {},
+		"half a header":              {sends: "GET http://miss.example/ HT"},
+		"empty lines":                {sends: "\r\n\r\n"},
+		"a kept-alive connection":    {sends: head + "\r\n", gets: "HTTP/1.1 403"},
+		"half a header after that":   {sends: head + "\r\n" + head, gets: "HTTP/1.1 403"},
+		"silent SOCKS5":              {socks: true},
+		"a SOCKS5 greeting":          {socks: true, sends: "\x05\x01\x00", gets: "\x05\x00"},
+		"half a request of SOCKS5":   {socks: true, sends: "\x05\x01\x00\x05\x01\x00\x03\x09o.exa", gets: "\x05\x00"},
+		"user and password half-way": {socks: true, sends: "\x05\x01\x02\x01\x08", gets: "\x05\x02"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := limited(t, withSOCKS(allow("o.example")), networkproxy.Limits{Connections: 8})
+			l.host("o.example", 80, testnet.Echo(t).Addr())
+			addr := l.HTTPAddr()
+			if test.socks {
+				addr = l.SOCKSAddr()
+			}
+			tunnel := l.connectTo(t, "o.example:80")
+			var idle []*wire
+			for range 50 {
+				w := wireTo(t, addr)
+				io.WriteString(w, test.sends)
+				if test.gets != "" {
+					got := make([]byte, len(test.gets))
+					if _, err := io.ReadFull(w, got); err != nil || string(got) != test.gets {
+						t.Fatalf("a new connection got %q, %v", got, err)
+					}
+				}
+				idle = append(idle, w)
+			}
+			if err := echoes(l.connectTo(t, "o.example:80")); err != nil {
+				t.Errorf("a new tunnel: %v", err)
+			}
+			if _, code, _ := l.request(socksConnect, wireName("o.example", 80)); code != 0 {
+				t.Errorf("SOCKS5: reply %d", code)
+			}
+			for _, w := range idle[:40] {
+				w.rest() // fails unless the connection has ended
+			}
+			if err := echoes(tunnel); err != nil {
+				t.Errorf("a tunnel that was open all the time: %v", err)
+			}
+			if list := l.Blocked(); len(list) > 0 && list[len(list)-1].Reason == networkproxy.ReasonTooManyConnections {
+				t.Errorf("refused: %+v", list[len(list)-1])
+			}
+			if strings.Contains(l.log.String(), "malformed") {
+				t.Error("what made room is told as malformed")
+			}
+		})
+	}
+}
+
+// The connections of a session count for it by whatever listener they come.
+func TestLimitSessionConnectionsByToken(t *testing.T) {
+	t.Parallel()
+	l := limited(t, withSOCKS(allow("o.example")), networkproxy.Limits{SessionConnections: 2})
+	l.host("o.example", 80, testnet.Echo(t).Addr())
+	s, other := l.command("mine"), l.command("other")
+	connect := func(addr, header string) (*wire, int) {
+		w := wireTo(t, addr)
+		w.send("CONNECT o.example:80 HTTP/1.1\r\nHost: o.example\r\n" + header + "\r\n")
+		return w, w.head("CONNECT").StatusCode
+	}
+	token := credentials("session", s.Token())
+	first, code := connect(l.HTTPAddr(), token)
+	if code != 200 {
+		t.Fatalf("the first: %d", code)
+	}
+	if _, code := bySOCKS(t, l.SOCKSAddr(), s.Token(), "o.example", 80); code != 0 {
+		t.Fatalf("the second: reply %d", code)
+	}
+	for range 20 {
+		if _, code := connect(l.HTTPAddr(), token); code != 503 {
+			t.Errorf("beyond the limit, by token: %d", code)
+		}
+	}
+	if _, code := connect(s.HTTPAddr(), ""); code != 503 {
+		t.Errorf("beyond the limit, by its own listener: %d", code)
+	}
+	if _, code := bySOCKS(t, l.SOCKSAddr(), s.Token(), "o.example", 80); code != 1 {
+		t.Errorf("beyond the limit, by SOCKS5 and token: reply %d", code)
+	}
+	if list := s.Blocked(); len(list) == 0 || list[0].Reason != networkproxy.ReasonTooManyConnections || list[0].Command != "mine" {
+		t.Errorf("the session's record: %+v", list)
+	}
+	for name, header := range map[string]string{"nobody": "", "another session": credentials("x", other.Token())} {
+		if _, code := connect(l.HTTPAddr(), header); code != 200 {
+			t.Errorf("%s: %d", name, code)
+		}
+	}
+
+	first.Close()
+	eventually(t, "its place is free", func() bool {
+		_, code := connect(l.HTTPAddr(), token)
+		return code == 200
+	})
+
+	// A connection that carries requests of one session after the other counts
+	// for the last.
+	w := wireTo(t, l.HTTPAddr())
+	for _, who := range []*networkproxy.Session{other, nil, other} {
+		header := "\r\n"
+		if who != nil {
+			header = credentials("x", who.Token()) + "\r\n"
+		}
+		w.send("GET http://miss.example/ HTTP/1.1\r\nHost: miss.example\r\n" + header)
+		if a := w.answer("GET"); a.StatusCode != 403 {
+			t.Errorf("a miss: %s", a.Status)
+		}
+	}
+	other.Close()
+	w.get("http://miss.example/")
+	if a := w.answer("GET"); a.StatusCode != 403 {
+		t.Errorf("a shared connection after the end of its last session: %s", a.Status)
+	}
+}
+
+// Clients without a session cannot take all places from those with one.
+func TestConnectionsLeaveRoomForSessions(t *testing.T) {
+	t.Parallel()
+	l := limited(t, allow("o.example"), networkproxy.Limits{Connections: 16})
+	l.host("o.example", 80, testnet.Echo(t).Addr())
+	connect := func(addr string) int {
+		w := wireTo(t, addr)
+		w.request("CONNECT", "o.example:80")
+		return w.head("CONNECT").StatusCode
+	}
+	tunnels := 0
+	for connect(l.HTTPAddr()) == 200 {
+		tunnels++
+	}
+	if tunnels != 12 {
+		t.Errorf("%d tunnels without a session, want 12 of 16", tunnels)
+	}
+	s := l.command("")
+	for range 2 {
+		if code := connect(s.HTTPAddr()); code != 200 {
+			t.Errorf("a session's: %d", code)
+		}
+	}
 }
 
 func TestLimitHeader(t *testing.T) {

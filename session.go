@@ -67,7 +67,7 @@ type Session struct {
 	handle   *Handle
 	entrance *entrance
 	token    token
-	group    *track.Group // its client connections
+	group    *track.Group // its client connections, also those by its token
 
 	listeners  []sessionListener
 	httpAddr   string
@@ -128,6 +128,7 @@ func (h *Handle) OpenSessionWith(ctx context.Context, c SessionConfig) (*Session
 		cancel:   cancel,
 		done:     make(chan struct{}),
 	}
+	from.group = s.group
 	if err := s.listen(ctx, &c); err != nil {
 		s.release()
 		cancel(err)
@@ -189,7 +190,7 @@ func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 func (s *Session) serve(l sessionListener) {
 	h := s.handle
 	err := l.serve(&entranceListener{
-		Listener: &track.Listener{Inner: l.Listener, Group: s.group, Logger: h.enforcer.bounded},
+		Listener: &track.Listener{Inner: l.Listener, Group: s.group, Reclaim: true, Logger: h.enforcer.bounded},
 		from:     s.entrance,
 	})
 	if err == nil {

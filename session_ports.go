@@ -28,7 +28,7 @@ const (
 	lastSessionPort  = 65535
 
 	// busyPortTries bounds the search where other programs hold the ports.
-	busyPortTries = 256
+	busyPortTries = 4096
 )
 
 // errNoSessionPort is returned when every port was used by a session already.
@@ -59,8 +59,9 @@ func (p *sessionPorts) listen(ctx context.Context) (net.Listener, error) {
 	}
 	const n = lastSessionPort - firstSessionPort + 1
 	var last error
-	for i, start, busy := 0, rand.IntN(n), 0; i < n && busy < busyPortTries; i++ {
-		port := uint16(firstSessionPort + (start+i)%n)
+	start, step := rand.IntN(n), rand.IntN(n)|1 // an odd step visits all of them: n is a power of two
+	for i, busy := 0, 0; i < n && busy < busyPortTries; i++ {
+		port := uint16(firstSessionPort + (start+i*step)%n)
 		if p.isUsed(port) {
 			continue
 		}

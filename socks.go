@@ -90,8 +90,8 @@ func (s *socksProxy) serveConn(c *socksConn) {
 	}
 	c.SetDeadline(time.Now().Add(patience))
 	err := s.server.ServeConn(c)
-	if err == nil || !c.began {
-		return // one that says nothing, such as a probe of the port, asks for nothing
+	if err == nil || !c.began || !c.entry.Begin() {
+		return // one that says nothing, such as a probe of the port, asks for nothing; another was closed to make room
 	}
 	if errors.Is(err, statute.ErrNotSupportVersion) {
 		err = errors.New("not SOCKS5; HTTP is spoken at the address of the HTTP proxy")
@@ -108,6 +108,7 @@ type socksConn struct {
 	entry  *track.Entry
 	from   *entrance
 	began  bool // the client has sent something
+	moves  bool // its credentials said whose it is
 	over   bool // one connection too many: its request is refused
 }
 
@@ -180,7 +181,10 @@ func (s *socksProxy) handler(serve func(*socksConn, *socksRequest)) func(context
 		dst := r.RawDestAddr
 		addr, _ := netip.AddrFromSlice(dst.IP)
 		request := &socksRequest{addr: addr, name: dst.FQDN, port: uint16(dst.Port), rest: r.Reader.(*bufio.Reader)}
-		if c.over {
+		if !c.entry.Begin() {
+			return nil // it was closed to make room
+		}
+		if c.over || c.moves && !c.entry.Move(c.from.group) {
 			s.refuseOver(c, request)
 			return nil
 		}
@@ -338,6 +342,7 @@ func (s credentialStore) Valid(user, password, _ string) bool {
 		return false
 	}
 	s.conn.from = from
+	s.conn.moves = true
 	return true
 }
 

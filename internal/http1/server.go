@@ -49,6 +49,10 @@ type Server struct {
 	// It ends that one connection.
 	Panicked func(c net.Conn, value any, stack []byte)
 
+	// Activity returns who is told of what happens on the connection that ctx
+	// was given to ServeConn for. nil, or a nil function, is told nothing.
+	Activity func(ctx context.Context) Activity
+
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
 	draining atomic.Bool // set with mu held; read without
@@ -56,6 +60,19 @@ type Server struct {
 	readers, writers sync.Pool
 	date             dateField
 	turns            turns
+}
+
+// Activity is told when a connection waits for a request and when it serves
+// one. Its methods are called by one goroutine.
+type Activity interface {
+	// Begin is called when the whole head of a request has arrived. It reports
+	// whether the request is to be served: false if the connection was closed
+	// while it waited.
+	Begin() bool
+
+	// Idle is called before the connection waits for a request, or for the rest
+	// of a head. Somebody else may close it from then on, until Begin.
+	Idle(now time.Time)
 }
 
 // The states of a connection: Shutdown closes those that wait for a request.
@@ -73,11 +90,13 @@ type conn struct {
 	bw    *bufio.Writer
 	state atomic.Int32
 	watch watcher
-	bound boundConns
+
+	activity Activity // nil: nobody is told
+	bound    boundConns
 
 	limited bool      // there is a read deadline
 	idleAt  time.Time // when it was set, if it is one for idleness
-	waiting bool      // for the rest of a head, with a deadline for that
+	waiting bool      // for the rest of a head
 }
 
 // ServeConn serves the requests of c in turn and returns when there will be
@@ -93,6 +112,9 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) {
 		return
 	}
 	defer s.leave(k)
+	if s.Activity != nil {
+		k.activity = s.Activity(ctx)
+	}
 	x := newExchange(ctx, &s.turns, &k.bound)
 	defer k.bound.close()
 	defer func() {
@@ -103,6 +125,9 @@ func (s *Server) ServeConn(ctx context.Context, c net.Conn) {
 	}()
 	for {
 		r, err := k.next(x)
+		if k.activity != nil && !k.activity.Begin() {
+			err = errIdle
+		}
 		if err != nil {
 			k.refuse(err)
 			c.Close()
@@ -232,12 +257,13 @@ func ofParsers(err error) bool {
 // that was set a moment ago will do: setting one costs more than asking for
 // the time.
 func (k *conn) idleDeadline() {
+	now := time.Now()
+	k.idle(now)
 	timeout := k.server.IdleTimeout
 	if timeout <= 0 {
 		k.noDeadline()
 		return
 	}
-	now := time.Now()
 	if k.limited && now.Sub(k.idleAt) < timeout/64 {
 		return
 	}
@@ -247,11 +273,24 @@ func (k *conn) idleDeadline() {
 
 // headerDeadline bounds the wait for the rest of a head, once.
 func (k *conn) headerDeadline() {
-	if k.waiting || k.server.HeaderTimeout <= 0 {
+	if k.waiting {
 		return
 	}
-	k.SetReadDeadline(time.Now().Add(k.server.HeaderTimeout))
-	k.waiting, k.limited, k.idleAt = true, true, time.Time{}
+	k.waiting = true
+	now := time.Now()
+	k.idle(now)
+	if k.server.HeaderTimeout > 0 {
+		k.SetReadDeadline(now.Add(k.server.HeaderTimeout))
+		k.limited, k.idleAt = true, time.Time{}
+	}
+}
+
+// idle reports that the connection waits for a client that has no request under
+// way.
+func (k *conn) idle(now time.Time) {
+	if k.activity != nil {
+		k.activity.Idle(now)
+	}
 }
 
 // noDeadline lets reads take their time. Between two requests the deadline

@@ -2,7 +2,8 @@
 //
 // A [Group] holds what is open on behalf of one owner: the whole proxy, or one
 // session below it. A [Listener] accepts into a Group, survives a shortage of
-// descriptors, and refuses what is over the Group's limit. An owner shuts down
+// descriptors, and where the Group is at its limit makes room by closing the
+// connection that was idle for longest, or refuses the new one. An owner shuts down
 // in this order:
 //
 //	ln.Close()           // nothing new

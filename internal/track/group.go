@@ -9,6 +9,8 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+
+	"example.com/networkproxy/internal/share"
 )
 
 var (
@@ -16,7 +18,7 @@ var (
 	ErrClosed = errors.New("group is closed")
 
 	// ErrFull is returned by [Group.Add] when the group, or one above it, is at
-	// its limit.
+	// its limit and no idle connection can make room.
 	ErrFull = errors.New("connection limit reached")
 )
 
@@ -26,6 +28,15 @@ var (
 //
 // Groups form a tree: a member of a group counts in every group above it, and
 // closing a group closes everything below it.
+//
+// A group at its limit makes room by closing the member that was idle for
+// longest (see [Entry.Idle]). The groups directly below it share its limit: room
+// is made in the one with the most members that has an idle one, but never in
+// one with fewer members than the group of the new connection has, and one group
+// gets no more than three times as many places as are free (see package share).
+//
+// Locks: mu of a group is held together with mu of another only by who moves an
+// entry, in the order parent, then two of its children.
 type Group struct {
 	parent *Group
 	limit  atomic.Int64 // 0 = none
@@ -45,6 +56,8 @@ type Group struct {
 
 	//lint:ignore U1000 its method place is what list asks for
 	links[*Group] // place among parent.children; guarded by parent.mu
+
+	idlers idlers // the members that make room first
 }
 
 // NewGroup returns an open group below parent, or one without a parent if
@@ -77,10 +90,14 @@ func (g *Group) SetLimit(n int) { g.limit.Store(int64(max(n, 0))) }
 func (g *Group) Add(c io.Closer) (*Entry, error) { return g.add(c, true) }
 
 func (g *Group) add(c io.Closer, counted bool) (*Entry, error) {
-	if err := g.take(counted); err != nil {
-		return nil, err
+	if limit := g.admit(counted); limit > 0 {
+		for r := g; r != nil; r = r.parent {
+			r.refused.Add(1)
+		}
+		return nil, fmt.Errorf("%w: %d", ErrFull, limit)
 	}
-	e := &Entry{group: g, closer: c, counted: counted}
+	e := &Entry{home: g, closer: c, counted: counted}
+	e.group.Store(g)
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
@@ -92,31 +109,47 @@ func (g *Group) add(c io.Closer, counted bool) (*Entry, error) {
 	return e, nil
 }
 
-// take counts one more member here and above.
-func (g *Group) take(counted bool) error {
-	for p := g; p != nil; p = p.parent {
+// admit counts one more member here and above, and makes room for it if need
+// be. It returns the limit that keeps it out, or 0.
+func (g *Group) admit(counted bool) (limit int64) {
+	full, below := g.take(nil, counted, true)
+	for full != nil {
+		if !full.makeRoom(below) {
+			return full.limit.Load()
+		}
+		// The place that came free is for this member, whatever its group has
+		// already, unless another has been faster.
+		full, below = g.take(nil, counted, false)
+	}
+	return 0
+}
+
+// take counts one more member in g and above, up to, not including, end. If
+// that is too many it counts nothing and returns the group whose limit is
+// reached, and the group below that on the way from g. fair says that groups
+// below a limit may have no more than their share.
+func (g *Group) take(end *Group, counted, fair bool) (full, below *Group) {
+	for p := g; p != end; below, p = p, p.parent {
 		p.all.Add(1)
 		if !counted {
 			continue
 		}
 		n := p.counted.Add(1)
-		if limit := p.limit.Load(); limit > 0 && n > limit {
+		limit := p.limit.Load()
+		if limit > 0 && (n > limit || fair && below != nil && !share.Allows(int(below.counted.Load()-1), int(limit-(n-1)))) {
 			g.give(p.parent, counted)
-			for r := g; r != nil; r = r.parent {
-				r.refused.Add(1)
-			}
-			return fmt.Errorf("%w: %d", ErrFull, limit)
+			return p, below
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // give undoes take from here up to, not including, end.
 func (g *Group) give(end *Group, counted bool) {
+	if counted {
+		g.giveCounted(end)
+	}
 	for p := g; p != end; p = p.parent {
-		if counted {
-			p.counted.Add(-1)
-		}
 		if p.all.Add(-1) != 0 {
 			continue
 		}
@@ -129,6 +162,13 @@ func (g *Group) give(end *Group, counted bool) {
 	}
 }
 
+// giveCounted is give for the limits alone: the member is still there.
+func (g *Group) giveCounted(end *Group) {
+	for p := g; p != end; p = p.parent {
+		p.counted.Add(-1)
+	}
+}
+
 // Len returns the number of members here and below. It takes no lock.
 func (g *Group) Len() int { return int(g.all.Load()) }
 
@@ -137,6 +177,8 @@ func (g *Group) Len() int { return int(g.all.Load()) }
 func (g *Group) Refused() uint64 { return g.refused.Load() }
 
 // CloseAll closes every member here and below, and makes every later Add fail.
+// Members that [Entry.Move] has put here go back to the group that accepted
+// them.
 // Members stay counted until their owners release them. It may be called more
 // than once; it calls Close on the members one after the other, outside any
 // lock, so a closer that blocks delays the ones behind it.
@@ -144,8 +186,13 @@ func (g *Group) CloseAll() {
 	g.mu.Lock()
 	g.closed = true
 	var closers []io.Closer
+	var guests []*Entry
 	for e := range g.members.all() {
-		closers = append(closers, e.closer)
+		if e.home == g {
+			closers = append(closers, e.closer)
+		} else {
+			guests = append(guests, e)
+		}
 	}
 	var children []*Group
 	for c := range g.children.all() {
@@ -153,6 +200,11 @@ func (g *Group) CloseAll() {
 	}
 	g.mu.Unlock()
 
+	for _, e := range guests {
+		if c := e.goHome(g); c != nil {
+			closers = append(closers, c)
+		}
+	}
 	for _, c := range closers {
 		c.Close()
 	}
@@ -186,67 +238,5 @@ func (g *Group) Wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for %d connections: %w", g.Len(), ctx.Err())
-	}
-}
-
-// Entry is one membership in a [Group]. All methods are safe for concurrent
-// use, save for Then, and do nothing on a nil Entry.
-type Entry struct {
-	group   *Group
-	counted bool
-	then    func() // for the handler's goroutine alone
-
-	// Guarded by group.mu.
-	closer   io.Closer
-	released bool
-	//lint:ignore U1000 its method place is what list asks for
-	links[*Entry]
-}
-
-// Release ends the membership. The owner calls it when it is done with the
-// connection, as the last thing its goroutine does; Release does not close it.
-// Calls after the first do nothing.
-func (e *Entry) Release() {
-	if e == nil {
-		return
-	}
-	g := e.group
-	g.mu.Lock()
-	if e.released {
-		g.mu.Unlock()
-		return
-	}
-	e.released = true
-	e.closer = nil
-	g.members.remove(e)
-	g.mu.Unlock()
-	g.give(nil, e.counted)
-}
-
-// Replace makes c what [Group.CloseAll] closes for this entry, for instance
-// both ends of a tunnel in place of its client's end. It reports false, and
-// changes nothing, when the group is closed or the entry released: the caller
-// then closes c.
-func (e *Entry) Replace(c io.Closer) bool {
-	if e == nil {
-		return false
-	}
-	e.group.mu.Lock()
-	defer e.group.mu.Unlock()
-	if e.released || e.group.closed {
-		return false
-	}
-	e.closer = c
-	return true
-}
-
-// Then has [Listener.Serve] call f once the handler of the connection has
-// returned: for what is to last, such as a tunnel, and should not keep alive what
-// the handler was called with. The connection stays open, and a member, until f
-// returns; f may itself call Then. Only the handler may call it. A handler that
-// panics has nothing after it.
-func (e *Entry) Then(f func()) {
-	if e != nil {
-		e.then = f
 	}
 }

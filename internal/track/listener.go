@@ -39,6 +39,10 @@ type Listener struct {
 	// and of all others that share the group or one above it. Required.
 	Group *Group
 
+	// Reclaim makes the connections idle, so that they can be closed to make room
+	// for others, until their handlers call [Entry.Begin]. False leaves them busy.
+	Reclaim bool
+
 	// Over is called, in a goroutine of its own, with a connection that the
 	// limit refuses: it may answer and may read to let the answer arrive. It has
 	// two seconds (a deadline is set), and the connection is closed when it
@@ -156,6 +160,9 @@ func (l *Listener) accept() (net.Conn, *Entry, error) {
 		e, err := l.Group.Add(c)
 		switch {
 		case err == nil:
+			if l.Reclaim {
+				e.Idle(time.Now())
+			}
 			l.accepted.Add(1)
 			return c, e, nil
 		case errors.Is(err, ErrFull):
@@ -198,6 +205,14 @@ func (l *Listener) refuse(c net.Conn) {
 // Release ends the membership of a connection that Accept returned. It does not
 // close it. It does nothing for a connection that is not, or no longer, there.
 func (l *Listener) Release(c net.Conn) { l.Take(c).Release() }
+
+// Entry returns the entry of a connection that Accept returned, or nil if it is
+// not, or no longer, there.
+func (l *Listener) Entry(c net.Conn) *Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.entries[c]
+}
 
 // Take hands over a connection that Accept returned: the listener forgets it,
 // and the caller releases the entry when the connection has ended. It returns
