@@ -82,6 +82,9 @@ type settings struct {
 
 	callbackPatience time.Duration // the constant, unless a test makes it shorter
 	quiet            time.Duration // askedQuiet, but in tests
+
+	// procNet replaces the constant of that name; tests set it.
+	procNet string
 }
 
 // NewBuilder returns a Builder with the defaults: no configuration (one must

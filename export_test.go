@@ -49,6 +49,9 @@ func SetRefusalStands(b *Builder, d time.Duration) { b.settings.refusalStands = 
 // for, for tests of many reloads.
 func SetQuiet(b *Builder, d time.Duration) { b.settings.quiet = d }
 
+// SetProcNet replaces the directory in which Linux lists its sockets.
+func SetProcNet(b *Builder, dir string) { b.settings.procNet = dir }
+
 // The bounds of one UDP association.
 const (
 	UDPFlows     = udpFlows

@@ -90,6 +90,9 @@ func newHandle(s *settings, first *loaded, files *filesRead) *Handle {
 	h.http = newHTTPProxy(h.enforcer, h.sessions)
 	h.socks = newSOCKSProxy(h.enforcer, s.refusalStands, first.Config.EnableSOCKS5UDP, h.sessions.authenticate)
 	h.socks.requireSession = s.requireSession
+	if s.procNet != "" {
+		h.socks.procNet = s.procNet
+	}
 	h.admin = newAdminServer(h)
 	return h
 }

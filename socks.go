@@ -36,6 +36,7 @@ type socksProxy struct {
 	*enforcer
 	refusalStands time.Duration // a target that was refused to datagrams, or out of reach, is not tried again so long
 	relays        bool          // UDP ASSOCIATE is on
+	procNet       string        // where the system lists its sockets
 	budget        flowBudget
 	buffers       udpbatch.Buffers
 	server        *socks5.Server
@@ -47,7 +48,7 @@ type socksProxy struct {
 // listener. If authenticate is not nil, it is asked about the clients that
 // offer a user name and a password (RFC 1929).
 func newSOCKSProxy(e *enforcer, refusalStands time.Duration, relays bool, authenticate authenticateFunc) *socksProxy {
-	s := &socksProxy{enforcer: e, refusalStands: refusalStands, relays: relays, budget: newFlowBudget(e.limits.UDPTotalFlows)}
+	s := &socksProxy{enforcer: e, refusalStands: refusalStands, relays: relays, procNet: procNet, budget: newFlowBudget(e.limits.UDPTotalFlows)}
 	var methods []socks5.Authenticator
 	if authenticate != nil {
 		methods = append(methods, passwordMethod(authenticate))

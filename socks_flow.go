@@ -21,13 +21,15 @@ import (
 // flow has a task of its own from its beginning to its end: a name server or
 // a decider that takes its time holds up nobody else.
 type flow struct {
-	of    *association
-	key   string
-	req   *request
-	ctx   context.Context
-	end   context.CancelFunc
-	moved lastMoved
-	place share.Item[*entrance, *flow] // the budget's
+	of      *association
+	key     string         // in of.flows
+	address string         // of the target, as the client writes it
+	from    netip.AddrPort // who sends the datagrams
+	req     *request
+	ctx     context.Context
+	end     context.CancelFunc
+	moved   lastMoved
+	place   share.Item[*entrance, *flow] // the budget's
 
 	// Guarded by of.mu.
 	state   flowState
@@ -112,12 +114,20 @@ func (b *flowBudget) give(f *flow) {
 
 // flowFor returns the flow that a datagram is to be sent by now. Without one,
 // the datagram waits for its flow to open, or was dropped.
-func (a *association) flowFor(d socksudp.Datagram) *flow {
-	f, displaced := a.flowOrWait(d)
+func (a *association) flowFor(d socksudp.Datagram, from netip.AddrPort) *flow {
+	f, displaced := a.flowOrWait(d, from)
 	if displaced != nil {
 		displaced.of.displace(displaced) // without a.mu: it may be another association's
 	}
 	return f
+}
+
+// unsettledKey is the key of a flow while it is not settled where the client
+// sends from: several senders may write the same address. The key is the
+// address alone afterwards.
+func unsettledKey(address []byte, from netip.AddrPort) string {
+	b, _ := from.AppendBinary(slices.Clone(address)) // never fails
+	return string(b)
 }
 
 // displace ends a flow that has lost its place to another.
@@ -129,16 +139,25 @@ func (a *association) displace(f *flow) {
 
 // flowOrWait is flowFor. The flow that it displaces, if any, is the caller's to
 // end.
-func (a *association) flowOrWait(d socksudp.Datagram) (_, displaced *flow) {
+func (a *association) flowOrWait(d socksudp.Datagram, from netip.AddrPort) (_, displaced *flow) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	f := a.flows[string(d.Address)]
+	var f *flow
+	switch client := a.client.Load(); {
+	case client == nil:
+		f = a.flows[unsettledKey(d.Address, from)]
+	case *client == from:
+		f = a.flows[string(d.Address)]
+	default: // it was settled a moment ago
+		a.drop(dropSource, "from", from)
+		return nil, nil
+	}
 	if f != nil && f.state == flowShut && f.shut.over(a) {
 		a.remove(f)
 		f = nil
 	}
 	if f == nil {
-		if f, displaced = a.begin(d); f == nil {
+		if f, displaced = a.begin(d, from); f == nil {
 			return nil, nil
 		}
 	}
@@ -158,7 +177,7 @@ func (a *association) flowOrWait(d socksudp.Datagram) (_, displaced *flow) {
 
 // begin begins the flow of a datagram, or drops the datagram and returns nil.
 // displaced is the flow that had to make room. a.mu is held.
-func (a *association) begin(d socksudp.Datagram) (f, displaced *flow) {
+func (a *association) begin(d socksudp.Datagram, from netip.AddrPort) (f, displaced *flow) {
 	target, err := socksTarget(d.Addr, string(d.Name), d.Port)
 	if err != nil {
 		a.drop(dropMalformed, "error", a.logText(err))
@@ -173,7 +192,11 @@ func (a *association) begin(d socksudp.Datagram) (f, displaced *flow) {
 	if len(a.flows) == a.limits.UDPFlows {
 		a.remove(a.oldest())
 	}
-	f = &flow{of: a, key: string(d.Address), req: req, asks: asks}
+	f = &flow{of: a, address: string(d.Address), from: from, req: req, asks: asks}
+	f.key = f.address
+	if a.client.Load() == nil {
+		f.key = unsettledKey(d.Address, from)
+	}
 	f.ctx, f.end = context.WithCancel(a.ctx)
 	f.moved.start()
 	displaced = a.budget.take(f)
@@ -235,6 +258,14 @@ func (f *flow) run() {
 	}
 	defer live.end()
 	defer conn.Close()
+	if !a.settle(f) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.count.drop(dropSource, len(f.waiting))
+		f.waiting = nil
+		a.remove(f)
+		return
+	}
 	a.count.allow(f.req.protocol)
 	a.bounded.Debug("flow open", "host", f.req.target.Host.String(), "port", f.req.target.Port, "client", f.req.client)
 	out, err := udpbatch.NewSender(conn.UDPConn, netip.AddrPort{}, nil)
@@ -317,7 +348,7 @@ func (f *flow) send(datagrams [][]byte, scratch []byte) {
 // names the target by its address, whatever the client called it.
 func (f *flow) receive() {
 	a := f.of
-	client := *a.client.Load() // there is no flow before the first datagram
+	client := f.from
 	longest := maxPayload6
 	if client.Addr().Unmap().Is4() {
 		longest = maxPayload4

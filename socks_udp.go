@@ -48,26 +48,34 @@ const (
 // association relays for one client.
 type association struct {
 	*socksProxy
-	conn   *socksConn   // the TCP connection that it ends with
-	relay  *net.UDPConn // faces the client
-	ctx    context.Context
-	end    context.CancelFunc
-	moved  lastMoved
-	client atomic.Pointer[netip.AddrPort] // where the client sends from: it has one port, that of its first datagram
-	tasks  sync.WaitGroup
+	conn  *socksConn   // the TCP connection that it ends with
+	relay *net.UDPConn // faces the client
+	ctx   context.Context
+	end   context.CancelFunc
+	moved lastMoved
+	tasks sync.WaitGroup
+
+	// client is where the client sends from, once that is settled: nil until a
+	// target of one of its datagrams has been allowed. Set while mu is held.
+	client atomic.Pointer[netip.AddrPort]
+
+	// said is where the client has said that it sends from. A zero address or
+	// port leaves it open.
+	said netip.AddrPort
 
 	// For receive alone.
-	told [dropCauses]bool // what the log has of it already
-	next run
+	sender senderCheck
+	told   [dropCauses]bool // what the log has of it already
+	next   run
 
 	mu     sync.Mutex
-	flows  map[string]*flow // by the address as the client writes it
+	flows  map[string]*flow // by the address as the client writes it; see unsettledKey
 	asking int              // flows that wait for the decider
 }
 
-// associate serves UDP ASSOCIATE. The address in the request, where the client
-// means to send from, is not used: most clients do not know it, and that of
-// the TCP connection is proof of more.
+// associate serves UDP ASSOCIATE. The request may say where the client will
+// send from; most clients do not know and leave it open. Its address must be
+// that of the TCP connection, which proves more than what a client says.
 func (s *socksProxy) associate(c *socksConn, r *socksRequest) {
 	req := c.request(ProtocolSOCKS5UDP, hostname.Target{})
 	if !s.relays {
@@ -77,6 +85,12 @@ func (s *socksProxy) associate(c *socksConn, r *socksRequest) {
 	}
 	if v := s.current.Load().judgeProtocol(&req.query); !v.Allowed {
 		s.refused(req, v)
+		c.refuse(socksNotAllowed)
+		return
+	}
+	said, err := saidSender(c, r)
+	if err != nil {
+		s.malformed(c.client, req.protocol, err)
 		c.refuse(socksNotAllowed)
 		return
 	}
@@ -92,8 +106,57 @@ func (s *socksProxy) associate(c *socksConn, r *socksRequest) {
 	if c.accept(relay.LocalAddr()) != nil {
 		return // the client has gone
 	}
-	a := &association{socksProxy: s, conn: c, relay: relay, flows: make(map[string]*flow)}
+	a := &association{socksProxy: s, conn: c, relay: relay, said: said, flows: make(map[string]*flow)}
+	a.sender = senderCheck{dir: s.procNet, client: c.client, proxy: addrPortOf(c.LocalAddr()), relay: addrPortOf(relay.LocalAddr())}
 	a.run(r.rest)
+}
+
+// saidSender returns where a client says in its request that it will send
+// from. What is zero in it is left open (RFC 1928 section 6).
+func saidSender(c *socksConn, r *socksRequest) (netip.AddrPort, error) {
+	addr := r.addr.Unmap()
+	if !addr.IsValid() || addr.IsUnspecified() {
+		return netip.AddrPortFrom(netip.Addr{}, r.port), nil
+	}
+	if addr != c.client.Addr().WithZone("") {
+		return netip.AddrPort{}, fmt.Errorf("UDP ASSOCIATE is for datagrams from %s; they must come from the address of the TCP connection, %s, or 0.0.0.0 stand for it",
+			addr, c.client.Addr())
+	}
+	return netip.AddrPortFrom(addr, r.port), nil
+}
+
+// mayBeClient reports whether a datagram from an address can be the client's,
+// before it is settled where the client sends from.
+func (a *association) mayBeClient(from netip.AddrPort) bool {
+	return from.Addr().Unmap() == a.conn.client.Addr() && (a.said.Port() == 0 || a.said.Port() == from.Port())
+}
+
+// settle makes the sender of a flow, whose target was allowed, the client of
+// the association. It reports false if another sender is, or the flow has
+// ended. The flows of other senders end.
+func (a *association) settle(f *flow) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if f.ctx.Err() != nil {
+		return false
+	}
+	if client := a.client.Load(); client != nil {
+		return *client == f.from
+	}
+	a.client.Store(&f.from)
+	flows := a.flows
+	a.flows = make(map[string]*flow, len(flows))
+	for _, other := range flows {
+		if other.from == f.from {
+			other.key = other.address
+			a.flows[other.key] = other
+			continue
+		}
+		a.count.drop(dropSource, len(other.waiting))
+		other.waiting = nil
+		other.end()
+	}
+	return true
 }
 
 // listenRelay opens the socket that faces a client, on the address by which
@@ -184,7 +247,7 @@ func (a *association) receive() {
 // that does not go the same way.
 func (a *association) datagram(b []byte, from netip.AddrPort, scratch []byte) {
 	client := a.client.Load()
-	if client != nil && *client != from || from.Addr().Unmap() != a.conn.client.Addr() {
+	if client != nil && *client != from || client == nil && !a.mayBeClient(from) {
 		a.drop(dropSource, "from", from)
 		return
 	}
@@ -197,14 +260,14 @@ func (a *association) datagram(b []byte, from netip.AddrPort, scratch []byte) {
 		a.drop(dropMalformed, "error", a.logText(err))
 		return
 	}
-	if client == nil {
-		first := from // from itself would be allocated for every datagram
-		a.client.Store(&first)
+	if client == nil && !a.sender.owns(from) {
+		a.drop(dropSource, "from", from)
+		return
 	}
 	if !a.next.goesOn(d) {
 		a.next.send(scratch)
 		a.moved.touch()
-		a.next.begin(a.flowFor(d), d)
+		a.next.begin(a.flowFor(d, from), d)
 	}
 }
 
