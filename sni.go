@@ -18,7 +18,8 @@
 //	                                RFC 6066 forbids and some clients send
 //	a name, target is an address    cut: the address was allowed, the name was not
 //	a hello in several segments     the same as in one: it is held back until it is
-//	or records                      complete, for Limits.HandshakeTime at most
+//	or records                      complete, for Limits.HandshakeTime at most. What may
+//	                                be of SSL 2.0 goes on until 11 bytes tell
 //	GREASE (RFC 8701)               skipped
 //	Encrypted Client Hello          judged by its outer name. The inner one is out of
 //	(RFC 9849)                      sight, and can lead to whatever the allowed server

@@ -196,6 +196,7 @@ func TestServerName(t *testing.T) {
 		{"after an alert, which crypto/tls passes over", name, 443, warning + evil, "", "cannot be checked"},
 		{"after an empty record, which OpenSSL passes over", name, 443, "\x16\x03\x01\x00\x00" + evil, "", "cannot be checked"},
 		{"of SSL 2.0, which OpenSSL answers", name, 443, "\x80\x1c\x01\x03\x03\x00\x03\x00\x00\x00\x10\x00\x00\x2f" + strings.Repeat("x", 16), "", "cannot be checked"},
+		{"of SSL 2.0, for version 4.3, which GnuTLS answers", name, 443, "\x80\x1d\x01\x04\x03\x00\x03\x00\x00\x00\x10\x00\x00\x2f" + strings.Repeat("x", 17), "", "cannot be checked"},
 		{"too long", name, 443, clientHello(t, &tls.Config{ServerName: name, NextProtos: slices.Repeat([]string{strings.Repeat("p", 250)}, 80)}), "", "cannot be checked"},
 	}
 	for _, way := range tunnelWays {
@@ -224,7 +225,8 @@ func TestServerName(t *testing.T) {
 							}
 							continue
 						}
-						if sent := wait(t, got, "the end at the origin"); sent != "" {
+						// Of SSL 2.0, what is too little to tell is not held back.
+						if sent := wait(t, got, "the end at the origin"); sent != "" && !(tt.sent[0] == 0x80 && len(sent) <= 10 && strings.HasPrefix(tt.sent, sent)) {
 							t.Fatalf("the origin got %q", sent)
 						}
 						l.checkCut(t, w, way, tt.target, tt.recorded, tt.refused)

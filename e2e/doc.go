@@ -1,6 +1,7 @@
 // Package e2e holds the end-to-end suite: the networkproxy program, carrying
 // the traffic of the clients that people really use (curl, wget, git, Python,
-// Go), between origins that the suite starts itself.
+// Go), between origins that the suite starts itself, among them the TLS servers
+// that people really run (OpenSSL, nginx, GnuTLS).
 //
 // The suite is behind a build tag, because it needs Linux, root and those
 // clients:

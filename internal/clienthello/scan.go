@@ -68,8 +68,9 @@ const (
 	// Found: there is a ClientHello; see [Scanner.Hello]. Scan the same data again
 	// for what follows.
 	Found
-	// Between: everything was looked at, and another ClientHello may follow. The
-	// next scan is of what comes then, and of that alone.
+	// Between: everything was looked at, and a ClientHello, or another one, may
+	// follow. What was looked at may go to the server. The next scan is of what
+	// comes then, and of that alone.
 	Between
 	// Over: this is not TLS, or no ClientHello can follow.
 	Over
@@ -104,6 +105,7 @@ type Scanner struct {
 	left  int    // bytes to come of a handshake record
 	msg   []byte // what is there of a hello
 	pass  int    // bytes to come of a record that does not matter
+	lead  []byte // what is there of a hello of SSL 2.0
 }
 
 // Hello is the ClientHello that was found last.
@@ -136,7 +138,7 @@ func (s *Scanner) step(data []byte) (e Event, on bool, err error) {
 	switch {
 	case len(rest) == 0 && s.left == 0 && len(s.msg) == 0:
 		s.off = 0
-		if !s.found {
+		if !s.found && len(s.lead) == 0 {
 			return Undecided, false, nil
 		}
 		return Between, false, nil
@@ -156,6 +158,8 @@ func (s *Scanner) step(data []byte) (e Event, on bool, err error) {
 		return s.message()
 	case len(s.msg) > 0:
 		return s.continuation(rest)
+	case len(s.lead) > 0:
+		return s.ssl2(rest)
 	case !s.found:
 		return s.beginning(rest)
 	}
@@ -189,7 +193,7 @@ func (s *Scanner) enter(n int) (Event, bool, error) {
 // than are needed to tell whether they are TLS: a client of another protocol may
 // be waiting for an answer.
 func (s *Scanner) beginning(b []byte) (Event, bool, error) {
-	if likeSSL2(b) {
+	if b[0] >= 0x80 {
 		return s.ssl2(b)
 	}
 	if b[0] < typeChangeCipherSpec || b[0] > typeApplicationData || len(b) > 1 && b[1] >= impossibleMajor {
@@ -219,11 +223,13 @@ func (s *Scanner) beginning(b []byte) (Event, bool, error) {
 	return s.enter(n)
 }
 
-// prelude looks at a first record that is no handshake record. One that a server
-// might pass over is short: an alert of two bytes (one, where it is in pieces),
-// a change_cipher_spec of one, an empty one of application data.
+// prelude looks at a first record that is no handshake record. A server might pass
+// over it. If its version is none of TLS, it is short in order to be passed over:
+// an alert of two bytes (one, where it is in pieces), a change_cipher_spec of one,
+// an empty one of application data.
 func (s *Scanner) prelude(b []byte) (Event, bool, error) {
-	if len(b) > 3 && b[3] != 0 || len(b) >= headerSize && b[4] > shortest(b[0]) {
+	ofTLS := len(b) > 1 && b[1] == sslMajor
+	if !ofTLS && (len(b) > 3 && b[3] != 0 || len(b) >= headerSize && b[4] > shortest(b[0])) {
 		return s.end()
 	}
 	if len(b) < headerSize {
@@ -249,6 +255,9 @@ func shortest(contentType byte) byte {
 func (s *Scanner) following(b []byte) (Event, bool, error) {
 	if s.Negotiated && (b[0] == typeChangeCipherSpec || b[0] == typeApplicationData) {
 		return s.end() // encrypted from here on
+	}
+	if b[0] >= 0x80 {
+		return 0, false, problemf("is followed by what may have the form of SSL 2.0")
 	}
 	if len(b) < headerSize {
 		return Undecided, false, nil

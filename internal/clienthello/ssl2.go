@@ -8,34 +8,38 @@ package clienthello
 const (
 	ssl2Header  = 2
 	ssl2Fixed   = 9       // from the message type to the last length
-	ssl2Longest = 1 << 14 // OpenSSL reads no longer ones
+	ssl2Longest = 1 << 14 // servers read no longer ones
+	ssl2Session = 32      // the longest session identifier
 )
 
-// likeSSL2 reports whether b may be the beginning of one. A client of a binary
-// protocol (telnet's answers, say) must be told apart by its first few bytes.
+// likeSSL2 reports whether b may be the beginning of one. It goes by what GnuTLS
+// accepts: any version from 3.0, and bytes behind the last field.
 func likeSSL2(b []byte) bool {
-	at := func(i int) int { return int(b[i]) }
-	if at(0) < 0x80 || at(0)&0x7f > ssl2Longest>>8 {
-		return false
-	}
-	if len(b) > 2 && at(2) != typeClientHello || len(b) > 3 && at(3) != sslMajor {
-		return false
-	}
-	for _, i := range [...]int{5, 7, 9} { // no length is larger than the whole
-		if i < len(b) && at(i) > at(0)&0x7f {
-			return false
+	at := func(i, missing int) int {
+		if i < len(b) {
+			return int(b[i])
 		}
+		return missing
 	}
-	if len(b) < ssl2Header+ssl2Fixed {
-		return true
-	}
-	size := (at(0)&0x7f)<<8 | at(1)
-	return size == ssl2Fixed+(at(5)<<8|at(6))+(at(7)<<8|at(8))+(at(9)<<8|at(10))
+	number := func(i, missing int) int { return at(i, missing)<<8 | at(i+1, missing) }
+	size := at(0, 0)&0x7f<<8 | at(1, 0xff)
+	suites, session, challenge := number(5, 0), number(7, 0), number(9, 0)
+	return at(0, 0) >= 0x80 && size <= ssl2Longest|0xff &&
+		at(2, typeClientHello) == typeClientHello && at(3, sslMajor) >= sslMajor &&
+		session <= ssl2Session && ssl2Fixed+suites+session+challenge <= size
 }
 
+// ssl2 looks at the next bytes of what may be one. They need not be held back while
+// it is undecided: a server does nothing before it has the whole.
 func (s *Scanner) ssl2(b []byte) (Event, bool, error) {
-	if len(b) < ssl2Header+ssl2Fixed {
-		return Undecided, false, nil
+	n := min(len(b), ssl2Header+ssl2Fixed-len(s.lead))
+	s.lead = append(s.lead, b[:n]...)
+	s.off += n
+	switch {
+	case !likeSSL2(s.lead):
+		return s.end()
+	case len(s.lead) < ssl2Header+ssl2Fixed:
+		return 0, true, nil
 	}
 	return 0, false, problemf("has the form of SSL 2.0, which RFC 6176 forbids")
 }
