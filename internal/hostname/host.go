@@ -42,9 +42,7 @@ type Host struct {
 // the names in use: underscores are letters, a label may have hyphens anywhere,
 // and a name may end with one dot, which is dropped. A host name has no hyphen
 // at the beginning or the end of a label (RFC 1123 section 2.1), but names with
-// one are in use, and the DNS carries them (RFC 2181 section 11). Go's own
-// resolver does not look them up; that of the C library, a host's own, and an
-// upstream proxy do.
+// one are in use, and the DNS carries them (RFC 2181 section 11).
 //
 // A name whose last label is a number, decimal or with 0x, is refused unless
 // the whole of s is a dotted-decimal IPv4 address: the resolver of an operating

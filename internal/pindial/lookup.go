@@ -40,7 +40,13 @@ func (d *Dialer) lookup(ctx context.Context, name string) ([]netip.Addr, error) 
 			return addrs, nil
 		}
 	}
-	return bothFamilies(ctx, system.LookupNetIP, query)
+	addrs, err := bothFamilies(ctx, system.LookupNetIP, query)
+	if err != nil && hasNone(err) {
+		if s := newStandIn(query); len(s.bytes) > 0 {
+			return s.lookup(ctx, system, query)
+		}
+	}
+	return addrs, err
 }
 
 // bothFamilies asks look for the IPv6 and the IPv4 addresses of name at the same time. When one family has addresses,

@@ -256,6 +256,54 @@ func TestFailingFamily(t *testing.T) {
 	}
 }
 
+// TestHyphens: names that Go's resolver does not take for names are asked for as they are, by datagrams and, where the
+// answer is too long, by TCP.
+func TestHyphens(t *testing.T) {
+	t.Parallel()
+	var many []string
+	for i := range 100 {
+		many = append(many, netip.AddrFrom4([4]byte{93, 184, 215, byte(i)}).String())
+	}
+	for _, name := range []string{"-x.a.test", "x-.a.test", "-.test", "--a--.-b-.test", "a.test-", "-x_y.a.test"} {
+		for _, tt := range []struct {
+			name  string
+			addrs []string
+		}{{"short", []string{"93.184.215.14"}}, {"long", many}} {
+			t.Run(name+" "+tt.name, func(t *testing.T) {
+				t.Parallel()
+				server := testnet.NewDNS(t)
+				server.Set(name, testnet.Addrs(tt.addrs...))
+				d := pindial.Dialer{Resolver: server.Resolver(), ResolveTimeout: time.Minute}
+				got, err := d.Resolve(t.Context(), name)
+				slices.SortFunc(got, netip.Addr.Compare)
+				if err != nil || !slices.Equal(got, addrs(tt.addrs...)) {
+					t.Errorf("Resolve = %v, %v", got, err)
+				}
+				for _, asked := range server.Queries() {
+					if asked != name+"." {
+						t.Errorf("asked for %q", asked)
+					}
+				}
+			})
+		}
+	}
+	t.Run("errors", func(t *testing.T) {
+		t.Parallel()
+		server := testnet.NewDNS(t)
+		server.Set("-broken.test", testnet.ServFail())
+		d := pindial.Dialer{Resolver: server.Resolver(), ResolveTimeout: time.Minute}
+		var e *pindial.ResolveError
+		if _, err := d.Resolve(t.Context(), "-gone.test"); !errors.As(err, &e) || !e.NotFound {
+			t.Errorf("Resolve = %v, want not found", err)
+		}
+		_, err := d.Resolve(t.Context(), "-broken.test")
+		var dnsErr *net.DNSError
+		if !errors.As(err, &e) || e.NotFound || !errors.As(err, &dnsErr) || dnsErr.Name != "-broken.test." {
+			t.Errorf("Resolve = %v, want the failure of -broken.test.", err)
+		}
+	})
+}
+
 // TestRebinding has a name that is public when it is vetted, and this machine at every look-up after that.
 func TestRebinding(t *testing.T) {
 	t.Parallel()
