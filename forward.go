@@ -5,23 +5,20 @@
 package networkproxy
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/textproto"
-	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/http1"
+	"example.com/networkproxy/internal/upstream"
 )
 
 const (
@@ -105,11 +102,13 @@ func newPool(e *enforcer) *http1.Transport {
 		Release: func(conn net.Conn, hint any) {
 			conn.(*pooledConn).release(hint.(*carriage).live)
 		},
-		Interim:        relayInterim,
-		MaxIdle:        e.limits.IdleUpstream,
-		MaxIdlePerAddr: upstreamIdlePerHost,
-		IdleTimeout:    upstreamIdle,
-		MaxHeaderBytes: e.limits.AnswerHeaderBytes,
+		Interim:         relayInterim,
+		MaxIdle:         e.limits.IdleUpstream,
+		MaxIdlePerAddr:  upstreamIdlePerHost,
+		IdleTimeout:     upstreamIdle,
+		MaxHeaderBytes:  e.limits.AnswerHeaderBytes,
+		MaxHeaderFields: e.limits.HeaderFields,
+		HeaderTimeout:   e.limits.HeaderTime,
 	}
 }
 
@@ -140,15 +139,14 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 	defer x.live.end()
 	route := f.route(f.current.Load(), &req.query)
 	route.forwards = true
-	out := outgoing(r, req, x.target.words())
-	if route.proxy != nil {
-		if err := throughProxy(out, r, route.proxy); err != nil {
-			f.fail(w, r, req, err)
-			return
-		}
+	out, err := outgoing(r, req, x.target.words(), route.proxy, x.fields)
+	if err != nil {
+		f.fail(w, r, req, err)
+		return
 	}
+	defer x.keepFields(out.Fields)
 	x.carriage = carriage{req, *v, route, &x.live, w, r.Context()}
-	answer, err := req.from.pools.of(req, route).Carry(out, &x.carriage)
+	answer, err := req.from.pools.of(req, route).Send(out, &x.carriage)
 	// A client that says nothing keeps nothing of its last request.
 	defer func() { x.carriage = carriage{} }()
 	if err != nil {
@@ -156,7 +154,7 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 		return
 	}
 	defer answer.Body.Close()
-	if err := cmp.Or(refusedByProxy(answer, route.proxy), checkAnswer(answer)); err != nil {
+	if err := refusedByProxy(answer, route.proxy); err != nil {
 		f.fail(w, r, req, err)
 		return
 	}
@@ -164,29 +162,16 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 	f.answer(w, http.NewResponseController(w), answer)
 }
 
-// checkAnswer refuses what net/http lets through and an origin has no business
-// to send, or a server no way to pass on.
-func checkAnswer(answer *http.Response) error {
-	switch {
-	case answer.ProtoMajor != 1:
-		return fmt.Errorf("the origin answered in %.20q", answer.Proto)
-	case answer.StatusCode == http.StatusSwitchingProtocols:
-		return errors.New("the origin switched protocols, which the client had not asked for")
-	case answer.StatusCode < 200:
-		return fmt.Errorf("the origin answered with the status %d", answer.StatusCode)
+// answer passes a response on: header, content as it comes, trailers.
+func (f *forwarder) answer(w http.ResponseWriter, rc *http.ResponseController, answer *http1.Response) {
+	relay := w.(http1.Relayer)
+	named := namedByConnection(answer.Fields)
+	announced := announcedTrailer(answer, named)
+	fields := answerFields(answer.Fields[:0], answer.Fields, named)
+	if announced != "" {
+		fields = append(fields, http1.Field{Name: "Trailer", Value: announced})
 	}
-	for name := range answer.Header {
-		if strings.Contains(name, " ") { // RFC 9112 section 5.1
-			return errors.New("the origin answered with a field name that has a space in it (RFC 9112 section 5.1)")
-		}
-	}
-	return nil
-}
-
-// answer passes an answer on: header, content as it comes, trailers.
-func (f *forwarder) answer(w http.ResponseWriter, rc *http.ResponseController, answer *http.Response) {
-	copyAnswerHeader(w.Header(), answer)
-	w.WriteHeader(answer.StatusCode)
+	relay.RelayHead(answer.Status, answer.Reason, fields, answer.ContentLength)
 	if b, ok := answer.Body.(interface{ Buffered() bool }); answer.ContentLength != 0 && !(ok && b.Buffered()) {
 		rc.Flush() // the content may take its time, and the client may wait for the header alone
 	}
@@ -195,14 +180,7 @@ func (f *forwarder) answer(w http.ResponseWriter, rc *http.ResponseController, a
 		// the content is incomplete.
 		panic(http.ErrAbortHandler)
 	}
-	// The header is out; what is in the map now are trailers.
-	clear(w.Header())
-	if len(answer.Trailer) == 0 {
-		return
-	}
-	for name, values := range trailerFields(answer.Trailer) {
-		w.Header()[http.TrailerPrefix+name] = values
-	}
+	relay.RelayTrailer(trailerFields(answer.Trailer, named))
 }
 
 // stream copies content and flushes it whenever more is still to come, so
@@ -229,48 +207,59 @@ func (f *forwarder) stream(w io.Writer, rc *http.ResponseController, body io.Rea
 	}
 }
 
-// outgoing is the request as the origin gets it. It is made of r, of which
-// only the content, the request line and the context are to be used from here
-// on. hostport is that of the target that was judged.
-func outgoing(r *http.Request, req *request, hostport string) *http.Request {
-	out := r
-	if len(r.Trailer) > 0 {
-		out = r.WithContext(r.Context()) // a copy
+// outgoing returns the request as it leaves: the one place where its head is
+// written anew. hostport is that of the target that was judged, via the upstream
+// proxy that forwards the request, if one does, and fields the memory for the
+// fields. The error is that of a request that via must not get.
+func outgoing(r *http.Request, req *request, hostport string, via *upstream.Proxy, fields []http1.Field) (*http1.Request, error) {
+	out := &http1.Request{
+		Context:       r.Context(),
+		Addr:          hostport,
+		Method:        r.Method,
+		Host:          authority(req, hostport),
+		Body:          r.Body,
+		ContentLength: r.ContentLength,
 	}
-	path := requestPath(r)
+	out.Target = requestTarget(r, out.Host, via != nil)
 	if len(r.Trailer) > 0 {
-		out.Trailer = trailerFields(r.Trailer)
+		out.Trailer = requestTrailer(r.Trailer, r.Header["Connection"])
 		out.Body = &trailedBody{ReadCloser: r.Body, from: r, to: out.Trailer}
 	}
-	addressTo(out.URL, hostport, path, r.Method)
-	out.Host = authority(req, hostport)
-	forwards := fewerForwards(r)
-	forwardHeader(out.Header)
-	if forwards != "" {
-		out.Header.Set(maxForwardsHeader, forwards)
-	}
-	out.TransferEncoding, out.Close = nil, false
 	if r.ContentLength == 0 {
 		out.Body = http.NoBody
 	}
-	if !r.ProtoAtLeast(1, 1) {
-		out.Header.Del("Expect") // HTTP/1.0 has none (RFC 9110 section 10.1.1)
+	out.Fields = requestFields(fields[:0], r)
+	if via != nil {
+		if credentials := via.Authorization(); credentials != "" {
+			if isTrace(r.Method) {
+				return nil, errTraceShowsCredentials
+			}
+			out.Fields = append(out.Fields, http1.Field{Name: "Proxy-Authorization", Value: credentials})
+		}
 	}
-	return out
+	return out, nil
 }
 
-// addressTo keeps path and query as they were sent, byte for byte; the host
-// is the one that was judged.
-func addressTo(u *url.URL, hostport, path, method string) {
-	u.Scheme, u.Host, u.Opaque = "http", hostport, ""
+// requestTarget returns the request-target to send: path and query byte for
+// byte as they came, in origin-form (RFC 9112 section 3.2.1), or for a proxy in
+// absolute-form (section 3.2.2) with the host that was judged.
+func requestTarget(r *http.Request, host string, absolute bool) string {
+	_, rest, _ := strings.Cut(r.RequestURI, "://")
+	path := rest[len(urlAuthority(rest)):]
 	switch {
-	case path == "" && method == http.MethodOptions && u.RawQuery == "" && !u.ForceQuery:
-		u.Opaque = "*" // RFC 9112 section 3.2.4
-	case strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//"):
-		// Written as it stands, where Path would be mended; but before "//"
-		// net/url would put the scheme.
-		u.Opaque = path
+	case strings.HasPrefix(path, "/"):
+	case path == "" && r.Method == http.MethodOptions:
+		if !absolute {
+			return "*" // RFC 9112 section 3.2.4
+		}
+		// The last proxy writes it.
+	default:
+		path = "/" + path // RFC 9110 section 4.2.3
 	}
+	if absolute {
+		return "http://" + host + path
+	}
+	return path
 }
 
 // lastTarget is a target, and the same in words, kept for the next request to
@@ -297,13 +286,6 @@ func (l *lastTarget) words() string {
 	return l.hostport
 }
 
-// requestPath is the path of absolute-form as it was sent.
-func requestPath(r *http.Request) string {
-	_, rest, _ := strings.Cut(r.RequestURI, "://")
-	path, _, _ := strings.Cut(rest[len(urlAuthority(rest)):], "?")
-	return path
-}
-
 // authority is the Host field for a target: without the default port, and
 // without a zone, which is this machine's own affair (RFC 6874 section 4).
 func authority(req *request, hostport string) string {
@@ -316,85 +298,184 @@ func authority(req *request, hostport string) string {
 	return strings.TrimSuffix(hostport, ":80")
 }
 
-// forwardHeader removes from a client's header what is meant for a proxy or
-// for the one connection only (RFC 9110 section 7.6.1).
-func forwardHeader(header http.Header) {
-	trailers := namesToken(header["Te"], "trailers")
-	removeHopByHop(header)
-	delete(header, socketHeader)
+// keepFields keeps the memory of a request's fields for the next one, unless
+// there are many. It keeps nothing of what they say.
+func (x *exchange) keepFields(fields []http1.Field) {
+	if cap(fields) <= mostKeptFields {
+		clear(fields)
+		x.fields = fields
+	}
+}
+
+const mostKeptFields = 64
+
+// requestFields appends the fields of a client's request that go on to the
+// origin, in their order and spelling.
+func requestFields(to []http1.Field, r *http.Request) []http1.Field {
+	from := http1.Fields(r)
+	named := namedByConnection(from)
+	forwards := fewerForwards(r)
+	trailers := false
+	for i := range from {
+		f := from[i]
+		switch {
+		case f.Is("te"):
+			trailers = trailers || listHas(f.Value, "trailers")
+			continue
+		case concernsConnection(f.Name, named), f.Is("x-unix-socket"):
+			continue
+		case f.Is("expect") && !r.ProtoAtLeast(1, 1):
+			continue // HTTP/1.0 has none (RFC 9110 section 10.1.1)
+		case forwards != "" && f.Is("max-forwards"):
+			continue
+		}
+		to = append(to, f)
+	}
+	if forwards != "" {
+		to = append(to, http1.Field{Name: maxForwardsHeader, Value: forwards})
+	}
 	if trailers {
-		header.Set("Te", "trailers")
+		to = append(to, http1.Field{Name: "TE", Value: "trailers"})
 	}
-	if _, ok := header["User-Agent"]; !ok {
-		header["User-Agent"] = noValue // or net/http puts in its own
-	}
+	return to
 }
 
-// noValue keeps net/http from giving a field a value of its own. It is not
-// changed.
-var noValue = []string{""}
-
-// copyAnswerHeader fills in a client's answer header.
-func copyAnswerHeader(to http.Header, answer *http.Response) {
-	removeHopByHop(answer.Header)
-	answer.Header.Del(errorHeader) // only the proxy speaks for the proxy
-	maps.Copy(to, answer.Header)
-	for _, name := range [...]string{"Date", "Content-Type"} {
-		if _, ok := answer.Header[name]; !ok {
-			to[name] = nil // or net/http puts in its own
+// answerFields appends the fields of a response that go on to the client, in
+// their order and spelling. to may be the beginning of from.
+func answerFields(to, from []http1.Field, named []string) []http1.Field {
+	for _, f := range from {
+		// Only the proxy speaks for the proxy.
+		if !concernsConnection(f.Name, named) && !f.Is("x-proxy-error") {
+			to = append(to, f)
 		}
 	}
-	if len(answer.Trailer) > 0 {
-		for name := range trailerFields(answer.Trailer) {
-			to.Add("Trailer", name)
-		}
-	}
+	return to
 }
 
-// removeHopByHop removes the fields that concern one connection alone, those
-// that Connection names, and everything addressed to a proxy.
-func removeHopByHop(header http.Header) {
-	for _, field := range header["Connection"] {
-		for name := range strings.SplitSeq(field, ",") {
-			name = textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name))
-			// A client must not be able to take these from the request.
-			if name != "Host" && name != "Content-Length" && name != "Transfer-Encoding" {
-				delete(header, name)
+// namedByConnection returns the names that the Connection fields list, as they
+// are spelled there.
+func namedByConnection(fields []http1.Field) (names []string) {
+	for i := range fields {
+		f := &fields[i]
+		if !f.Is("connection") || strings.EqualFold(f.Value, "keep-alive") {
+			continue // Keep-Alive is not passed on anyway
+		}
+		for name := range strings.SplitSeq(f.Value, ",") {
+			if name = textproto.TrimString(name); name != "" {
+				names = append(names, name)
 			}
 		}
 	}
-	for name := range header {
-		if strings.HasPrefix(name, "Proxy-") {
-			delete(header, name)
-		}
-	}
-	for _, name := range [...]string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings"} {
-		delete(header, name)
-	}
+	return names
 }
 
-// namesToken reports whether a comma-separated field has a token.
-func namesToken(fields []string, token string) bool {
-	for _, field := range fields {
-		for part := range strings.SplitSeq(field, ",") {
-			if name, _, _ := strings.Cut(part, ";"); strings.EqualFold(textproto.TrimString(name), token) {
-				return true
-			}
+// concernsConnection reports whether a field must not be passed on: the fields
+// that concern one connection (RFC 9110 section 7.6.1), those that Connection
+// names, and everything addressed to a proxy. A peer cannot name the fields
+// that frame the message.
+func concernsConnection(name string, named []string) bool {
+	switch len(name) {
+	case len("Te"):
+		if strings.EqualFold(name, "te") {
+			return true
+		}
+	case len("Trailer"): // and Upgrade
+		if strings.EqualFold(name, "trailer") || strings.EqualFold(name, "upgrade") {
+			return true
+		}
+	case len("Connection"): // and Keep-Alive
+		if strings.EqualFold(name, "connection") || strings.EqualFold(name, "keep-alive") {
+			return true
+		}
+	case len("HTTP2-Settings"):
+		if strings.EqualFold(name, "http2-settings") { // RFC 7540 section 3.2.1
+			return true
+		}
+	case len("Transfer-Encoding"):
+		if strings.EqualFold(name, "transfer-encoding") {
+			return true
+		}
+	}
+	if len(name) >= len("proxy-") && strings.EqualFold(name[:len("proxy-")], "proxy-") {
+		return true
+	}
+	for _, n := range named {
+		if strings.EqualFold(n, name) {
+			return !strings.EqualFold(name, "host") && !strings.EqualFold(name, "content-length")
 		}
 	}
 	return false
 }
 
-// trailerFields are those of a trailer section that may be passed on: nothing
-// that a header would not have let pass, and no framing (RFC 9110 section
-// 6.5.1).
-func trailerFields(from http.Header) http.Header {
-	fields := from.Clone()
-	removeHopByHop(fields)
-	for _, name := range [...]string{"Content-Length", "Host", "X-Unix-Socket", errorHeader} {
-		fields.Del(name)
+// namesToken reports whether a comma-separated field has a token.
+func namesToken(fields []string, token string) bool {
+	for _, field := range fields {
+		if listHas(field, token) {
+			return true
+		}
 	}
-	return fields
+	return false
+}
+
+// listHas reports whether a comma-separated list has a token, with parameters
+// or without.
+func listHas(list, token string) bool {
+	for part := range strings.SplitSeq(list, ",") {
+		if name, _, _ := strings.Cut(part, ";"); strings.EqualFold(textproto.TrimString(name), token) {
+			return true
+		}
+	}
+	return false
+}
+
+// notInTrailer reports whether a field must not be passed on in a trailer
+// section: nothing that a header would not have let pass, and no framing (RFC
+// 9110 section 6.5.1).
+func notInTrailer(name string, named []string) bool {
+	if concernsConnection(name, named) {
+		return true
+	}
+	for _, no := range [...]string{"content-length", "host", "x-unix-socket", "x-proxy-error"} {
+		if strings.EqualFold(name, no) {
+			return true
+		}
+	}
+	return false
+}
+
+// trailerFields returns the fields of a response's trailer section that may be
+// passed on. It changes from.
+func trailerFields(from []http1.Field, named []string) []http1.Field {
+	return slices.DeleteFunc(from, func(f http1.Field) bool { return notInTrailer(f.Name, named) })
+}
+
+// announcedTrailer returns the names that a response announces for its trailer
+// section, as a list, without those that may not be passed on.
+func announcedTrailer(answer *http1.Response, named []string) string {
+	if answer.ContentLength >= 0 {
+		return ""
+	}
+	var names []string
+	for _, list := range http1.Values(answer.Fields, "trailer") {
+		for name := range strings.SplitSeq(list, ",") {
+			if name = textproto.TrimString(name); name != "" && !notInTrailer(name, named) {
+				names = append(names, name)
+			}
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// requestTrailer returns the announced trailer fields of a request that may be
+// passed on. connection are the request's Connection fields.
+func requestTrailer(announced http.Header, connection []string) http.Header {
+	trailer := announced.Clone()
+	for name := range trailer {
+		if notInTrailer(name, nil) || namesToken(connection, name) {
+			delete(trailer, name)
+		}
+	}
+	return trailer
 }
 
 // trailedBody is the content of a request that announces trailers. Behind the

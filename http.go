@@ -27,7 +27,8 @@ type httpProxy struct {
 	*enforcer
 	sessions *sessions
 	server   *http1.Server
-	over     *http1.Server // of connections beyond the limit
+	upgrades *http1.Transport // for connections that are not pooled
+	over     *http1.Server    // of connections beyond the limit
 	forward  *forwarder
 }
 
@@ -47,6 +48,7 @@ func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {
 		},
 	}
 	h.server.Activity = func(ctx context.Context) http1.Activity { return ctx.Value(exchangeKey{}).(*exchange).entry }
+	h.upgrades = &http1.Transport{MaxHeaderBytes: e.limits.AnswerHeaderBytes, MaxHeaderFields: e.limits.HeaderFields}
 	h.over = h.newOverServer(&e.limits)
 	return h
 }
@@ -64,6 +66,7 @@ type exchange struct {
 	// What one request after the other uses for being forwarded.
 	carriage carriage
 	target   lastTarget
+	fields   []http1.Field // the memory of those of a request on its way out
 }
 
 // left says that the client's connection is served no more.

@@ -40,7 +40,7 @@ func TestForwardedHeader(t *testing.T) {
 			"end-to-end fields", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nUser-Agent: me\r\nAccept-Encoding: br\r\nCookie: a=b\r\nCookie: c=d\r\n" +
 				"X-Forwarded-For: mine\r\nVia: 1.0 mine\r\nAuthorization: Basic eA==\r\nx-low: 1\r\n\r\n",
 			[]string{"GET / HTTP/1.1", "Host: o.example", "User-Agent: me", "Accept-Encoding: br", "Cookie: a=b", "Cookie: c=d",
-				"X-Forwarded-For: mine", "Via: 1.0 mine", "Authorization: Basic eA==", "X-Low: 1"},
+				"X-Forwarded-For: mine", "Via: 1.0 mine", "Authorization: Basic eA==", "x-low: 1"},
 		},
 		{
 			"hop by hop", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nConnection: keep-alive, X-Hop\r\nConnection: x-hop-2,,\r\nX-Hop: 1\r\nX-Hop-2: 2\r\n" +
@@ -50,7 +50,7 @@ func TestForwardedHeader(t *testing.T) {
 		},
 		{
 			"TE: trailers is ours to say too", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nTE: gzip, Trailers\r\nConnection: TE\r\n\r\n",
-			[]string{"GET / HTTP/1.1", "Host: o.example", "Te: trailers"},
+			[]string{"GET / HTTP/1.1", "Host: o.example", "TE: trailers"},
 		},
 		{
 			"Connection takes neither Host nor framing", "POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\nConnection: host, content-length, transfer-encoding\r\nContent-Length: 3\r\n\r\nabc",
@@ -107,8 +107,6 @@ func TestForwardedHeader(t *testing.T) {
 				t.Fatalf("%s: %s", a.Status, a.body)
 			}
 			got := strings.Split(strings.TrimSuffix(wait(t, heads, "the request"), "\r\n\r\n"), "\r\n")
-			slices.Sort(got[1:])
-			slices.Sort(tt.want[1:])
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("the origin got\n%q, want\n%q", got, tt.want)
 			}
@@ -122,7 +120,7 @@ func TestAnswerHeader(t *testing.T) {
 	for _, tt := range []struct{ name, method, answer, want string }{
 		{
 			"nothing is added", "GET", "HTTP/1.1 299 Whatever\r\nContent-Length: 2\r\nX-A: 1\r\nX-A: 2\r\n\r\nhi",
-			"HTTP/1.1 299 status code 299\r\nContent-Length: 2\r\nX-A: 1\r\nX-A: 2\r\n\r\nhi",
+			"HTTP/1.1 299 Whatever\r\nContent-Length: 2\r\nX-A: 1\r\nX-A: 2\r\n\r\nhi",
 		},
 		{
 			"hop by hop", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: X-Hop, content-length\r\nX-Hop: 1\r\nKeep-Alive: timeout=1\r\n" +
@@ -502,7 +500,7 @@ func TestOriginMisbehaves(t *testing.T) {
 		"unknown transfer coding": "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
 		"chunked twice":           "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
 		"no colon":                "HTTP/1.1 200 OK\r\nContent-Length 0\r\n\r\n",
-		"space before the colon":  "HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n",
+		"space in a name":         "HTTP/1.1 200 OK\r\nContent Length: 0\r\n\r\n",
 		"NUL in a field":          "HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 0\r\n\r\n",
 		"a switch nobody asked":   "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nbytes",
 		"a header without end":    "HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 2<<20) + "\r\n\r\n",

@@ -1,20 +1,13 @@
-// Interim answers (RFC 9110 section 15.2), on their way from the origin to the
-// client.
+// Interim responses (RFC 9110 section 15.2), on their way from the origin to
+// the client.
 
 package networkproxy
 
-import (
-	"maps"
-	"net/http"
-)
+import "example.com/networkproxy/internal/http1"
 
-// relayInterim passes an interim answer on to the client of a round trip.
-func relayInterim(status int, interim http.Header, hint any) {
-	client := hint.(*carriage).client
-	removeHopByHop(interim)
-	interim.Del(errorHeader)
-	header := client.Header()
-	maps.Copy(header, interim)
-	client.WriteHeader(status)
-	clear(header)
+// relayInterim passes an interim response on to the client of a round trip.
+func relayInterim(r *http1.Response, hint any) {
+	relay := hint.(*carriage).client.(http1.Relayer)
+	fields := answerFields(r.Fields[:0], r.Fields, namedByConnection(r.Fields))
+	relay.RelayInterim(r.Status, r.Reason, fields)
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/http1"
 	"example.com/networkproxy/internal/upstream"
 )
 
@@ -80,34 +81,14 @@ func (e *enforcer) dialProxy(ctx context.Context, addr hostname.Target) (net.Con
 	return e.dialer.DialAddr(ctx, addrs, addr.Port)
 }
 
-// throughProxy makes a request to an origin one to a proxy: absolute-form (RFC
-// 9112 section 3.2.2), with the path of the client's request r as it stands,
-// and with the credentials for this hop. The error is that of a request that
-// must not carry them.
-func throughProxy(out, r *http.Request, via *upstream.Proxy) error {
-	path := requestPath(r)
-	if path == "" && out.URL.Opaque != "*" {
-		path = "/" // RFC 9110 section 4.2.3; "*" is for the last proxy to write
-	}
-	// An opaque URL is written as it stands, and its Host is connected to.
-	out.URL.Opaque, out.URL.Path = "//"+out.Host+path, "/"
-	if credentials := via.Authorization(); credentials != "" {
-		if isTrace(r.Method) {
-			return errTraceShowsCredentials
-		}
-		out.Header.Set("Proxy-Authorization", credentials)
-	}
-	return nil
-}
-
 // refusedByProxy is the failure where an answer is not the origin's: the proxy
 // wants credentials, from us and not from our client (RFC 9110 section
 // 15.5.8). Its other refusals cannot be told from an origin's.
-func refusedByProxy(answer *http.Response, via *upstream.Proxy) error {
-	if via == nil || answer.StatusCode != http.StatusProxyAuthRequired {
+func refusedByProxy(answer *http1.Response, via *upstream.Proxy) error {
+	if via == nil || answer.Status != http.StatusProxyAuthRequired {
 		return nil
 	}
-	return &upstream.Error{Proxy: via, Err: &upstream.StatusError{Status: answer.StatusCode}}
+	return &upstream.Error{Proxy: via, Err: &upstream.StatusError{Status: answer.Status}}
 }
 
 // transportOf is the connection below TLS, or conn itself.

@@ -50,8 +50,8 @@ func TestMalformedValuesAreNotQuoted(t *testing.T) {
 
 		{"origin: Content-Length", get + "\r\n", "HTTP/1.1 200 OK\r\nContent-Length: " + secret + "\r\n\r\n", "Content-Length"},
 		{"origin: Content-Lengths", get + "\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: " + secret + "\r\n\r\n", "Content-Length"},
-		{"origin: Transfer-Encoding", get + "\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: " + secret + "\r\n\r\n", "transfer encoding"},
-		{"origin: Transfer-Encodings", get + "\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: " + secret + "\r\n\r\n", "transfer encodings"},
+		{"origin: Transfer-Encoding", get + "\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: " + secret + "\r\n\r\n", "Transfer-Encoding"},
+		{"origin: Transfer-Encodings", get + "\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: " + secret + "\r\n\r\n", "Transfer-Encoding"},
 		{"origin: Trailer", get + "\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Content-Length," + secret + "\r\n\r\n0\r\n\r\n", ""},
 		{"origin: status", get + "\r\n", "HTTP/1.1 " + secret + "\r\n\r\n", ""},
 		{"origin: version", get + "\r\n", secret + " 200 OK\r\n\r\n", ""},

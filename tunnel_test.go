@@ -212,7 +212,7 @@ func websocket(c *net.TCPConn) {
 const (
 	upgradeRequest = "GET http://o.example/chat?room=1 HTTP/1.1\r\nHost: o.example\r\nUpgrade: websocket\r\nConnection: keep-alive, upgrade\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nProxy-Secret: secret\r\n\r\n"
-	upgradeAnswer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nSec-Websocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nUpgrade: websocket\r\n\r\n"
+	upgradeAnswer = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 )
 
 func TestUpgrade(t *testing.T) {

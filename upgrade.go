@@ -12,12 +12,9 @@
 package networkproxy
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
-	"io"
-	"math"
 	"net"
 	"net/http"
 	"net/textproto"
@@ -86,27 +83,26 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	leave := context.AfterFunc(r.Context(), func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer leave()
 
-	limit := &io.LimitedReader{R: conn, N: int64(h.limits.AnswerHeaderBytes)}
-	back := bufio.NewReader(limit)
 	offer := upgradeOffer(r.Header)
-	answer, err := h.requestUpgrade(conn, back, outgoing(r, req, req.target.String()), offer)
+	out, err := outgoing(r, req, req.target.String(), nil, nil)
+	if err != nil {
+		h.fail(w, r, req, err)
+		return
+	}
+	out.Fields = append(out.Fields, http1.Field{Name: "Connection", Value: "Upgrade"}, http1.Field{Name: "Upgrade", Value: offer})
+	conn.SetDeadline(time.Now().Add(upgradeAnswerTimeout))
+	answer, back, err := h.upgrades.Exchange(conn, out)
 	if err != nil {
 		h.fail(w, r, req, x.live.because(err))
 		return
 	}
-	defer answer.Body.Close()
-	limit.N = math.MaxInt64 // it was for the header
 	conn.SetDeadline(time.Time{})
-	if answer.StatusCode != http.StatusSwitchingProtocols {
-		if err := checkAnswer(answer); err != nil {
-			h.fail(w, r, req, err)
-			return
-		}
+	if answer.Status != http.StatusSwitchingProtocols {
 		h.count.allow(req.protocol)
 		h.forward.answer(w, http.NewResponseController(w), answer)
 		return
 	}
-	if got := upgradeType(answer.Header); !offered(offer, got) {
+	if got := switchedTo(answer.Fields); !offered(offer, got) {
 		h.fail(w, r, req, errors.New("the origin switched to a protocol that the client had not offered (RFC 9110 section 7.8)"))
 		return
 	}
@@ -126,26 +122,6 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	h.tunnel(x, client, conn, req, bytes.Clone(early))
 }
 
-// requestUpgrade sends the request and reads the origin's final answer.
-func (h *httpProxy) requestUpgrade(conn net.Conn, back *bufio.Reader, out *http.Request, offer string) (*http.Response, error) {
-	out.Header.Set("Connection", "Upgrade")
-	out.Header.Set("Upgrade", offer)
-	conn.SetDeadline(time.Now().Add(upgradeAnswerTimeout))
-	if err := out.Write(conn); err != nil {
-		return nil, err
-	}
-	for {
-		answer, err := http.ReadResponse(back, out)
-		if err != nil {
-			return nil, http1.Unquoted(err)
-		}
-		if answer.StatusCode >= 200 || answer.StatusCode == http.StatusSwitchingProtocols {
-			return answer, nil
-		}
-		// Interim answers to an upgrade say nothing a client waits for.
-	}
-}
-
 // offered reports whether got is one of the protocols in the list offer.
 func offered(offer, got string) bool {
 	for protocol := range strings.SplitSeq(offer, ",") {
@@ -156,18 +132,19 @@ func offered(offer, got string) bool {
 	return false
 }
 
-// writeSwitch passes the origin's 101 on.
-func writeSwitch(client net.Conn, answer *http.Response) error {
-	protocol := upgradeType(answer.Header)
-	removeHopByHop(answer.Header)
-	answer.Header.Del(errorHeader)
-	answer.Header.Set("Connection", "Upgrade")
-	answer.Header.Set("Upgrade", protocol)
-	b := bufio.NewWriter(client)
-	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
-	if err := answer.Header.Write(b); err != nil {
-		return err
+// switchedTo returns the protocol that a response of 101 switches to. It is
+// empty when Connection does not name Upgrade.
+func switchedTo(fields []http1.Field) string {
+	if !namesToken(http1.Values(fields, "connection"), "upgrade") {
+		return ""
 	}
-	b.WriteString("\r\n")
-	return b.Flush()
+	return strings.Join(http1.Values(fields, "upgrade"), ", ") // RFC 9110 section 5.3
+}
+
+// writeSwitch passes the origin's 101 on.
+func writeSwitch(client net.Conn, answer *http1.Response) error {
+	protocol := switchedTo(answer.Fields)
+	fields := answerFields(nil, answer.Fields, namedByConnection(answer.Fields))
+	fields = append(fields, http1.Field{Name: "Connection", Value: "Upgrade"}, http1.Field{Name: "Upgrade", Value: protocol})
+	return http1.WriteHead(client, answer.Status, answer.Reason, fields)
 }

@@ -3,14 +3,7 @@
 
 package http1
 
-import (
-	"bufio"
-	"bytes"
-	"context"
-	"net/http"
-	"strconv"
-	"strings"
-)
+import "context"
 
 // originSide belongs to an exchange. nil is for a request that is not a
 // Server's: everything is made for it alone.
@@ -19,10 +12,8 @@ type originSide struct {
 	turns *turns
 	near  *line // of the pool that the last request used
 
-	fields []Field
-	values []string
-	header http.Header
-	answer http.Response
+	fields []Field // the memory of answer.Fields
+	answer Response
 	body   answerBody
 }
 
@@ -58,11 +49,11 @@ func (o *originSide) yield() {
 
 // newBody is the body of the answer to a request on c. The request's end
 // closes c.
-func (o *originSide) newBody(c *upstream, r *http.Request) *answerBody {
+func (o *originSide) newBody(c *upstream, r *Request) *answerBody {
 	if o == nil {
 		b := &answerBody{c: c}
 		b.upload.init(c, r)
-		b.unbind = context.AfterFunc(r.Context(), c.close)
+		b.unbind = context.AfterFunc(r.Context, c.close)
 		return b
 	}
 	o.body = answerBody{c: c, side: o}
@@ -71,78 +62,24 @@ func (o *originSide) newBody(c *upstream, r *http.Request) *answerBody {
 	return &o.body
 }
 
-// plain reads an answer's head as http.ReadResponse would, and returns nil
-// where that is not for it to say: where the head has not come in one piece,
-// and for all that is rare or odd.
-func (o *originSide) plain(br *bufio.Reader, r *http.Request) *http.Response {
-	if o == nil || r.Method == http.MethodHead {
-		return nil
+// newAnswer returns the memory of a response with a head of n bytes, which is
+// that of the one before. A large head is not kept while the client says
+// nothing.
+func (o *originSide) newAnswer(n int) *Response {
+	if o == nil || n > bufferSize {
+		return new(Response)
 	}
-	data, _ := br.Peek(br.Buffered()) // what is buffered can be peeked at
-	end := bytes.Index(data, crlf2)
-	if end < 0 {
-		return nil
-	}
-	line, rest := cutLine(string(data[:end+len(crlf2)]))
-	status, code := plainStatus(line)
-	if status == "" {
-		return nil
-	}
-	o.fields = o.fields[:0]
-	length, closes := "", false
-	for len(rest) > 2 {
-		line, rest = cutLine(rest)
-		f, err := parseField(line)
-		if err != nil || len(o.fields) == plainFields {
-			return nil
-		}
-		o.fields = append(o.fields, f)
-		switch meaningOf(f.Name) {
-		case fieldConnection:
-			closes = true
-		case fieldLength:
-			if length != "" || !digits(f.Value) || len(f.Value) > maxPlainLength {
-				return nil
-			}
-			length = f.Value
-		case fieldEncoding, fieldOdd:
-			return nil
-		}
-	}
-	if length == "" { // the content ends otherwise
-		return nil
-	}
-	n, _ := strconv.ParseInt(length, 10, 64) // it is digits, and few
-	br.Discard(end + len(crlf2))
-	if o.header == nil {
-		o.header = make(http.Header)
-	}
-	o.values = fillHeader(o.header, o.fields, o.values)
-	o.answer = http.Response{
-		Status: status, StatusCode: code,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: o.header, ContentLength: n, Body: http.NoBody, Request: r,
-	}
-	if n > 0 {
-		o.answer.Body = &content{br: br, left: n}
-	}
-	if closes && namesClose(o.header["Connection"]) {
-		o.answer.Close = true
-		delete(o.header, "Connection") // as net/http does
-	}
+	o.answer = Response{Fields: o.fields[:0]}
 	return &o.answer
 }
 
-// plainStatus takes apart a status line of HTTP/1.1 (RFC 9112 section 4) whose
-// status may have content.
-func plainStatus(line string) (status string, code int) {
-	status, ok := strings.CutPrefix(line, "HTTP/1.1 ")
-	if !ok || len(status) < len("200 O") || !digits(status[:3]) || status[3] != ' ' || status[4] == ' ' || hasControl(status, false) {
-		return "", 0
+// keepFields keeps the memory of a response's fields for the next one, unless
+// there are many.
+func (o *originSide) keepFields(a *Response) {
+	if o == nil {
+		return
 	}
-	code, _ = strconv.Atoi(status[:3]) // it is digits
-	if code < 200 || code == http.StatusNoContent || code == http.StatusNotModified {
-		return "", 0
+	if a == &o.answer && cap(a.Fields) <= 2*plainFields {
+		o.fields = a.Fields
 	}
-	return status, code
 }

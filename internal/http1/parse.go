@@ -22,7 +22,8 @@ type requestHead struct {
 	fields         []Field // all but Host: as in net/http, the target says that
 	length         string  // of the content, digits; empty where it is not said
 	closes         bool    // a Connection field is there, which may say so
-	odd            bool    // it has what is left to net/http: a coding, trailers, Pragma
+	host           string  // the value of the Host field
+	chunked        bool    // the content is in the chunked coding
 }
 
 // parse refuses a head that another reader might understand differently. It
@@ -59,6 +60,7 @@ func (h *requestHead) parse(head string, maxFields int) error {
 		switch meaningOf(f.Name) {
 		case fieldHost:
 			host++
+			h.host = f.Value
 			if strings.ContainsAny(f.Value, " \t\"#/<>?@\\^`{|}") {
 				return errors.New("the Host field holds no host (RFC 9112 section 3.2)")
 			}
@@ -77,15 +79,12 @@ func (h *requestHead) parse(head string, maxFields int) error {
 			}
 		case fieldEncoding:
 			encoding++
-			h.odd = true
+			h.chunked = true
 			if !strings.EqualFold(f.Value, "chunked") {
 				return &headError{http.StatusNotImplemented, "the coding in the Transfer-Encoding field is not known here; chunked is (RFC 9112 section 6.1)"}
 			}
-		case fieldOdd:
-			h.odd = true
-			if equalFold(f.Name[:1], "t") { // Trailer
-				trailers += strings.Count(f.Value, ",")
-			}
+		case fieldTrailer:
+			trailers += strings.Count(f.Value, ",")
 		}
 		h.fields = append(h.fields, f)
 	}
@@ -123,7 +122,7 @@ const (
 	fieldConnection
 	fieldLength   // Content-Length
 	fieldEncoding // Transfer-Encoding
-	fieldOdd      // Trailer, which net/http takes out, and Pragma, of which it makes a Cache-Control
+	fieldTrailer
 )
 
 func meaningOf(name string) meaning {
@@ -133,15 +132,12 @@ func meaningOf(name string) meaning {
 			return fieldHost
 		}
 	case len("Expect"):
-		switch {
-		case equalFold(name, "expect"):
+		if equalFold(name, "expect") {
 			return fieldExpect
-		case equalFold(name, "pragma"):
-			return fieldOdd
 		}
 	case len("Trailer"):
 		if equalFold(name, "trailer") {
-			return fieldOdd
+			return fieldTrailer
 		}
 	case len("Connection"):
 		if equalFold(name, "connection") {

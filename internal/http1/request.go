@@ -1,101 +1,162 @@
-// From a head to an *http.Request, without a copy of its parts. What is rare
-// or odd is left to net/http, and so is every error.
+// From a head to an *http.Request, without a copy of its parts.
 
 package http1
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httputil"
 	"net/textproto"
 	"net/url"
 	"strconv"
 	"strings"
 )
 
-// maxPlainLength is in digits: what fits an int64 for certain.
-const maxPlainLength = 18
+// maxLengthDigits bounds a Content-Length: what fits an int64 for certain.
+const maxLengthDigits = 18
 
-// plain makes of the head what http.ReadRequest would make of it, and reports
-// false where that is not for it to say. The request, its URL and its header
-// are the exchange's, for this one request.
-func (x *exchange) plain(br *bufio.Reader) bool {
+// makeRequest makes an *http.Request of the head, as http.ReadRequest would,
+// except that Pragma adds nothing to the header and that nothing of the URL is
+// decoded: Path and RawQuery are pieces of the request-target. The request,
+// its URL and its header are the exchange's, for this one request. The content
+// is read from br.
+func (x *exchange) makeRequest(br *bufio.Reader, maxFields, maxBytes int) (*http.Request, error) {
 	h := &x.head
-	if h.odd || h.minor != 1 || len(h.length) > maxPlainLength || len(h.fields)+1 > plainFields || !isToken(h.method) {
-		return false
+	if !isToken(h.method) {
+		return nil, errors.New("the method is no token (RFC 9110 section 9.1)")
 	}
-	if !x.plainURL() {
-		return false
+	if len(h.length) > maxLengthDigits {
+		return nil, errors.New("the Content-Length field is too large")
+	}
+	if err := x.makeURL(); err != nil {
+		return nil, err
 	}
 	r := x.request
 	*r = *x.blank
-	r.Method, r.RequestURI, r.URL, r.Host = h.method, h.target, &x.url, x.url.Host
+	r.Method, r.RequestURI, r.URL, r.Host = h.method, h.target, &x.url, cmp.Or(x.url.Host, h.host)
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
 	r.Header = x.header
 	x.values = fillHeader(x.header, h.fields, x.values)
 	if h.closes {
 		r.Close = namesClose(x.header["Connection"])
 	}
+	if h.minor == 0 {
+		r.Proto, r.ProtoMinor = "HTTP/1.0", 0
+		r.Close = r.Close || !isAnnounced(x.header["Connection"], "keep-alive")
+	}
 	r.Body = http.NoBody
-	if h.length != "" {
+	switch {
+	case h.chunked:
+		delete(x.header, "Transfer-Encoding")
+		if err := x.announceTrailer(); err != nil {
+			return nil, err
+		}
+		r.ContentLength, r.TransferEncoding = -1, chunkedCoding
+		r.Body = &chunkedContent{
+			br: br, chunks: httputil.NewChunkedReader(br), trailer: r.Trailer, fields: maxFields, bytes: maxBytes,
+		}
+	case h.length != "":
 		r.ContentLength, _ = strconv.ParseInt(h.length, 10, 64) // it is digits, and few
+		if r.ContentLength > 0 {
+			r.Body = &content{br: br, left: r.ContentLength}
+		}
 	}
-	if r.ContentLength > 0 {
-		r.Body = &content{br: br, left: r.ContentLength}
-	}
-	return true
+	return r, nil
 }
 
-// plainURL fills in the URL of authority-form or absolute-form (RFC 9112
-// section 3.2) where there is nothing to decode in it, and reports whether it
-// could.
-func (x *exchange) plainURL() bool {
+// chunkedCoding is the TransferEncoding of requests. It is not changed.
+var chunkedCoding = []string{"chunked"}
+
+// announceTrailer makes the keys of the request's Trailer of its Trailer
+// fields.
+func (x *exchange) announceTrailer() error {
+	for _, list := range x.header["Trailer"] {
+		for name := range strings.SplitSeq(list, ",") {
+			switch name = textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)); name {
+			case "":
+				continue
+			case "Transfer-Encoding", "Trailer", "Content-Length":
+				return errors.New("the Trailer field names a field that frames the content (RFC 9110 section 6.5.1)")
+			}
+			if x.request.Trailer == nil {
+				x.request.Trailer = make(http.Header)
+			}
+			x.request.Trailer[name] = nil
+		}
+	}
+	delete(x.header, "Trailer")
+	return nil
+}
+
+// makeURL takes the request-target apart (RFC 9112 section 3.2). What is no
+// absolute-form or authority-form becomes a Path alone. The parts are not
+// checked: who goes by them checks the parts that matter.
+func (x *exchange) makeURL() error {
 	x.url = url.URL{}
+	target := x.head.target
 	if x.head.method == http.MethodConnect {
-		x.url.Host = x.head.target
-		return isPlainAuthority(x.url.Host)
+		x.url.Host = target
+		if !endsWithPort(target) {
+			return errURL
+		}
+		return nil
 	}
-	rest, ok := strings.CutPrefix(x.head.target, "http://")
-	if !ok {
-		return false
+	scheme, rest, ok := strings.Cut(target, ":")
+	if !ok || !isScheme(scheme) {
+		x.url.Path, x.url.RawQuery, _ = strings.Cut(target, "?")
+		return nil
 	}
-	end := strings.IndexAny(rest, "/?")
+	x.url.Scheme = "http"
+	if scheme != "http" {
+		x.url.Scheme = strings.ToLower(scheme)
+	}
+	if rest, ok = strings.CutPrefix(rest, "//"); !ok {
+		x.url.Path = rest
+		return nil
+	}
+	end := strings.IndexAny(rest, "/?#")
 	if end < 0 {
 		end = len(rest)
 	}
-	path, query, asks := strings.Cut(rest[end:], "?")
-	if asks && query == "" || !isPlainAuthority(rest[:end]) {
-		return false
+	if end < len(rest) && rest[end] == '#' {
+		return errors.New("the URL in the request line has a fragment (RFC 9112 section 3.2)")
 	}
-	for i := range len(path) {
-		if !pathChars.has(path[i]) {
+	x.url.Host = rest[:end]
+	if i := strings.LastIndexByte(x.url.Host, '@'); i >= 0 {
+		x.url.User, x.url.Host = new(url.Userinfo), x.url.Host[i+1:] // not for anybody to read
+	}
+	if !endsWithPort(x.url.Host) {
+		return errURL
+	}
+	x.url.Path, x.url.RawQuery, x.url.ForceQuery = strings.Cut(rest[end:], "?")
+	x.url.ForceQuery = x.url.ForceQuery && x.url.RawQuery == ""
+	return nil
+}
+
+// errURL does not quote the URL, which may hold a password.
+var errURL = errors.New("the URL in the request line cannot be parsed")
+
+// endsWithPort reports whether what follows the host in an authority, if
+// anything does, is a port. It leaves what is no authority at all to others.
+func endsWithPort(authority string) bool {
+	i := strings.LastIndexByte(authority, ':')
+	return i < 0 || strings.ContainsAny(authority[i:], "@?/#") || strings.IndexByte(authority[i:], ']') >= 0 || i == len(authority)-1 || digits(authority[i+1:])
+}
+
+// isScheme reports whether s is the scheme of a URL (RFC 3986 section 3.1).
+func isScheme(s string) bool {
+	for i := range len(s) {
+		if !schemeChars.has(s[i]) {
 			return false
 		}
 	}
-	x.url.Scheme, x.url.Host, x.url.Path, x.url.RawQuery = "http", rest[:end], path, query
-	return true
+	return s != "" && 'a' <= s[0]|0x20 && s[0]|0x20 <= 'z'
 }
 
-// pathChars are those of a path that net/url neither decodes nor encodes.
-var pathChars = chars(alphanumeric + "-_.~$&+,/:;=@")
-
-var hostChars = chars(alphanumeric + "-_.")
-
-// isPlainAuthority reports whether s is a name or an IPv4 address, with or
-// without a port.
-func isPlainAuthority(s string) bool {
-	host, port, hasPort := strings.Cut(s, ":")
-	if host == "" || hasPort && !digits(port) {
-		return false
-	}
-	for i := range len(host) {
-		if !hostChars.has(host[i]) {
-			return false
-		}
-	}
-	return true
-}
+var schemeChars = chars(alphanumeric + "+-.")
 
 // fillHeader makes a header of fields. The values stand one behind the other
 // in a slice: that of the header before, if it has room for them. It returns

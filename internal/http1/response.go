@@ -25,11 +25,12 @@ type response struct {
 
 	status  int // of the final answer; 0 before
 	framing framing
-	left    int64 // of a Content-Length, what is still to be written
-	close   bool  // the connection ends with this answer, perhaps because the client asked for it
-	failed  error // of a write: nothing more goes out
-	ended   bool  // the handler has returned, or has given the whole response: it reads no more content
-	large   bool  // the header has had more fields than most; a map does not shrink
+	left    int64   // of a Content-Length, what is still to be written
+	close   bool    // the connection ends with this answer, perhaps because the client asked for it
+	failed  error   // of a write: nothing more goes out
+	trailer []Field // of RelayTrailer
+	ended   bool    // the handler has returned, or has given the whole response: it reads no more content
+	large   bool    // the header has had more fields than most; a map does not shrink
 
 	mu      sync.Mutex // guards what a read of the request may write
 	sent100 bool
@@ -370,6 +371,9 @@ func (w *response) note(err error) {
 func (w *response) writeTrailers() {
 	w.noteSize()
 	bw := w.conn.bw
+	for _, f := range w.trailer {
+		writeField(bw, f)
+	}
 	for name, values := range w.header {
 		if plain, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
 			writeValues(bw, plain, values)

@@ -11,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/textproto"
 	"net/url"
 	"os"
@@ -202,24 +201,8 @@ func (k *conn) next(x *exchange) (*http.Request, error) {
 		return nil, err
 	}
 	x.large = len(head) > bufferSize || len(x.head.fields)+1 > plainFields // and Host
-	if x.plain(k.br) {
-		k.br.Discard(len(head))
-		return x.request, nil
-	}
-	r, err := http.ReadRequest(k.br)
-	if err != nil {
-		return nil, Unquoted(err)
-	}
-	if len(r.TransferEncoding) > 0 {
-		r.Body = &chunkedContent{
-			br:      k.br,
-			chunks:  httputil.NewChunkedReader(k.br),
-			trailer: r.Trailer,
-			fields:  k.server.maxHeaderFields(),
-			bytes:   k.server.maxHeaderBytes(),
-		}
-	}
-	return r.WithContext(&x.ctx), nil
+	k.br.Discard(len(head))
+	return x.makeRequest(k.br, k.server.maxHeaderFields(), limit)
 }
 
 func (s *Server) maxHeaderBytes() int  { return cmp.Or(s.MaxHeaderBytes, 64<<10) }

@@ -4,24 +4,25 @@ package http1
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Transport makes HTTP/1.1 requests to http:// URLs. It is an
-// http.RoundTripper that adds nothing to a request, follows nothing and
-// decodes nothing. Set its fields before its first use. Safe for concurrent
-// use; it must not be copied.
+// Transport sends HTTP/1.1 requests. It adds nothing to a request but the
+// framing of its content, follows nothing and decodes nothing. Set its fields
+// before its first use. Safe for concurrent use; it must not be copied.
 type Transport struct {
-	// Dial connects to the host and port of a request's URL. Its context is
-	// the request's, hint what Carry was given.
+	// Dial connects to the Addr of a request. Its context is the request's,
+	// hint what Send was given.
 	Dial func(ctx context.Context, addr string, hint any) (net.Conn, error)
 
 	// Acquire is called with a connection, new or pooled, just before a
@@ -35,15 +36,19 @@ type Transport struct {
 	// nothing.
 	Release func(conn net.Conn, hint any)
 
-	// Interim is told of interim answers (RFC 9110 section 15.2), on the
-	// goroutine of the round trip. nil drops them.
-	Interim func(status int, header http.Header, hint any)
+	// Interim is called with each interim response (RFC 9110 section 15.2), on
+	// the goroutine of the round trip. The response is valid during the call.
+	// nil drops them. There may be any number, within MaxHeaderBytes for the
+	// headers of all responses to one request.
+	Interim func(r *Response, hint any)
 
 	IdleTimeout     time.Duration // how long an unused connection is kept; 0 means 90 s
 	MaxIdlePerAddr  int           // how many are kept for one address; 0 means 256, less means none
 	MaxIdle         int           // how many are kept in all, the oldest making room; 0 means 512
 	ContinueTimeout time.Duration // how long a request that expects 100 waits for it; 0 means 1 s
-	MaxHeaderBytes  int           // of an answer's head; 0 means 1 MiB
+	MaxHeaderBytes  int           // of the heads of all responses to a request, and of a trailer section; 0 means 1 MiB
+	MaxHeaderFields int           // of each response, and of its trailer section; 0 means 256
+	HeaderTimeout   time.Duration // from the first byte of a response to the end of its head; 0 means none
 
 	pool pool
 
@@ -64,21 +69,18 @@ func (e *unansweredError) Error() string {
 
 func (e *unansweredError) Unwrap() error { return e.err }
 
-// RoundTrip is Carry without a hint.
-func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) { return t.Carry(r, nil) }
+func (t *Transport) maxHeaderBytes() int  { return cmp.Or(t.MaxHeaderBytes, 1<<20) }
+func (t *Transport) maxHeaderFields() int { return cmp.Or(t.MaxHeaderFields, 256) }
 
-// Carry sends one request and returns the origin's final answer. The answer's
+// Send sends a request and returns the origin's final response. The response's
 // Body must be read to its end or closed. Dial and Interim are given the hint.
 //
-// Where the request's context is that of a request which a [Server] serves,
-// the answer is the handler's until it returns or makes a further request.
-//
 // A request without content that meets a pooled connection which the origin
-// has just closed is sent again, on another, where its method is idempotent.
-func (t *Transport) Carry(r *http.Request, hint any) (*http.Response, error) {
-	addr := r.URL.Host
+// has just closed is sent again, on another, if its method is idempotent.
+func (t *Transport) Send(r *Request, hint any) (*Response, error) {
+	addr := r.Addr
 	var side *originSide // nil: none, the request is not a server's
-	if serving, ok := r.Context().(*requestContext); ok {
+	if serving, ok := r.Context.(*requestContext); ok {
 		side = serving.originSide()
 	}
 	for {
@@ -93,7 +95,7 @@ func (t *Transport) Carry(r *http.Request, hint any) (*http.Response, error) {
 		fresh := c == nil
 		if fresh {
 			var err error
-			if c, err = t.dial(r.Context(), addr, hint); err != nil {
+			if c, err = t.dial(r.Context, addr, hint); err != nil {
 				return nil, err
 			}
 		}
@@ -110,10 +112,10 @@ func (t *Transport) Carry(r *http.Request, hint any) (*http.Response, error) {
 		}
 		c.discard()
 		c.done(hint)
-		if !fresh && errors.As(err, new(*unansweredError)) && repeatable(r) && r.Context().Err() == nil {
+		if !fresh && errors.As(err, new(*unansweredError)) && repeatable(r) && r.Context.Err() == nil {
 			continue
 		}
-		if cause := r.Context().Err(); cause != nil {
+		if cause := r.Context.Err(); cause != nil {
 			err = fmt.Errorf("%w (%w)", cause, err)
 		}
 		return nil, err
@@ -141,12 +143,12 @@ func (c *upstream) done(hint any) {
 // repeatable reports whether a request can be sent again though the origin may
 // have processed it. A proxy must not do that with others (RFC 9110 section
 // 9.2.2).
-func repeatable(r *http.Request) bool {
-	if r.Body != nil && r.Body != http.NoBody {
+func repeatable(r *Request) bool {
+	if r.hasContent() {
 		return false
 	}
 	switch r.Method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
 		return true
 	}
 	return false
@@ -161,12 +163,12 @@ func (t *Transport) dial(ctx context.Context, addr string, hint any) (*upstream,
 	if err != nil {
 		return nil, err
 	}
-	c := &upstream{transport: t, addr: addr, Conn: conn, limited: io.LimitedReader{R: conn}, epoch: t.pool.epoch()}
+	c := &upstream{transport: t, addr: addr, Conn: conn, epoch: t.pool.epoch()}
 	if br, ok := t.readers.Get().(*bufio.Reader); ok {
 		c.br = br
-		c.br.Reset(&c.limited)
+		c.br.Reset(conn)
 	} else {
-		c.br = bufio.NewReaderSize(&c.limited, bufferSize)
+		c.br = bufio.NewReaderSize(conn, bufferSize)
 	}
 	if bw, ok := t.writers.Get().(*bufio.Writer); ok {
 		c.bw = bw
@@ -184,7 +186,6 @@ type upstream struct {
 	addr      string
 	epoch     uint64 // of the pool it was made under
 	net.Conn
-	limited io.LimitedReader // bounds an answer's head
 	br      *bufio.Reader
 	bw      *bufio.Writer
 	closing sync.Once
@@ -202,16 +203,18 @@ func (c *upstream) discard() {
 	c.transport.pool.forget(c)
 }
 
-// roundTrip sends a request and reads its answer's head.
-func (c *upstream) roundTrip(r *http.Request, side *originSide, hint any) (*http.Response, error) {
+// roundTrip sends a request and reads the head of its response.
+func (c *upstream) roundTrip(r *Request, side *originSide, hint any) (*Response, error) {
 	body := side.newBody(c, r)
 	body.hint = hint
 	side.yield()
-	c.bindIf(r.Header)
 	sendErr := body.upload.begin()
-	// Even where sending failed the origin may have answered, and closed
-	// without reading on.
+	// Even if sending failed the origin may have responded, and closed without
+	// reading on.
 	answer, err := c.answer(r, side, &body.upload, hint)
+	if err == nil && answer.Status == http.StatusSwitchingProtocols {
+		err = errors.New("the origin switched protocols, which the client had not asked for")
+	}
 	if err != nil {
 		body.stop()
 		c.close()
@@ -220,65 +223,70 @@ func (c *upstream) roundTrip(r *http.Request, side *originSide, hint any) (*http
 		}
 		return nil, body.upload.cause(err)
 	}
-	body.body, body.last = answer.Body, answer.Close || sendErr != nil
+	body.upload.mayGoOn(answer.Status)
+	body.body, body.last = answer.Body, answer.closes || sendErr != nil
 	answer.Body = body
 	return answer, nil
 }
 
-// bindIf binds the connection to its client if a header says so.
-func (c *upstream) bindIf(header http.Header) {
-	for _, name := range [...]string{"Authorization", "Www-Authenticate", "Proxy-Authenticate", "Proxy-Authorization"} {
-		for _, value := range header[name] {
-			c.bound = c.bound || bindsConnection(Field{name, value})
-		}
-	}
-}
-
-// answer reads heads until the final one.
-func (c *upstream) answer(r *http.Request, side *originSide, upload *upload, hint any) (*http.Response, error) {
-	for interim := 0; ; interim++ {
-		limit := c.transport.MaxHeaderBytes
-		if limit == 0 {
-			limit = 1 << 20
-		}
-		c.limited.N = int64(limit)
+// answer reads heads up to the final one, or that of a switch of protocols.
+func (c *upstream) answer(r *Request, side *originSide, upload *upload, hint any) (*Response, error) {
+	t := c.transport
+	left := t.maxHeaderBytes()
+	for first := true; ; first = false {
 		side.yield()
 		if _, err := c.br.Peek(1); err != nil {
-			if interim == 0 {
+			if first {
 				err = &unansweredError{err}
 			}
 			return nil, err
 		}
-		answer := side.plain(c.br, r)
-		if answer == nil {
-			var err error
-			if answer, err = http.ReadResponse(c.br, r); err != nil {
-				if c.limited.N <= 0 {
-					return nil, fmt.Errorf("the origin's header is over %d bytes", limit)
-				}
-				return nil, Unquoted(err)
-			}
+		head, err := c.head(&left)
+		if err != nil {
+			return nil, err
 		}
-		if answer.StatusCode < 100 {
-			return nil, fmt.Errorf("the origin answered with the status %d", answer.StatusCode)
+		answer := side.newAnswer(len(head))
+		if err := answer.parse(head, r.Method, t.maxHeaderFields()); err != nil {
+			return nil, err
 		}
-		if answer.StatusCode == http.StatusSwitchingProtocols {
-			return nil, errors.New("the origin switched protocols without being asked to")
-		}
-		c.bindIf(answer.Header)
-		if answer.StatusCode >= 200 {
-			c.limited.N = 1<<63 - 1
-			upload.mayGoOn(answer.StatusCode)
+		side.keepFields(answer)
+		c.bindIf(answer.Fields)
+		switch {
+		case answer.Status >= 200:
+			c.setBody(answer)
 			return answer, nil
-		}
-		if interim == 10 {
-			return nil, errors.New("the origin sends interim answers without end")
-		}
-		if answer.StatusCode == http.StatusContinue {
+		case answer.Status == http.StatusSwitchingProtocols:
+			return answer, nil
+		case answer.Status == http.StatusContinue && upload != nil:
 			upload.mayGoOn(http.StatusContinue)
 		}
-		if c.transport.Interim != nil {
-			c.transport.Interim(answer.StatusCode, answer.Header, hint)
+		if t.Interim != nil {
+			t.Interim(answer, hint)
+		}
+	}
+}
+
+// setBody makes the body of a response that has content.
+func (c *upstream) setBody(a *Response) {
+	switch {
+	case a.Body != nil:
+	case a.chunked:
+		a.Body = &chunkedAnswer{
+			br: c.br, chunks: httputil.NewChunkedReader(c.br), answer: a,
+			fields: c.transport.maxHeaderFields(), bytes: c.transport.maxHeaderBytes(),
+		}
+	case a.ContentLength > 0:
+		a.Body = &content{br: c.br, left: a.ContentLength}
+	default:
+		a.Body = untilClose{c.br}
+	}
+}
+
+// bindIf binds the connection to its client if a header says so.
+func (c *upstream) bindIf(fields []Field) {
+	for i := range fields {
+		if bindsConnection(fields[i]) {
+			c.bound = true
 		}
 	}
 }
@@ -356,4 +364,25 @@ func (c *upstream) release() {
 	c.transport.readers.Put(c.br)
 	c.transport.writers.Put(c.bw)
 	c.br, c.bw = nil, nil
+}
+
+// Exchange sends a request on a connection that is not pooled, with its
+// content, and returns the final response, or one of 101 that switches
+// protocols. rest has what the origin sent beyond the header. Deadlines are the
+// caller's to set.
+func (t *Transport) Exchange(conn net.Conn, r *Request) (answer *Response, rest *bufio.Reader, err error) {
+	c := &upstream{transport: t, Conn: conn, br: bufio.NewReaderSize(conn, bufferSize), bw: bufio.NewWriterSize(conn, bufferSize)}
+	u := &upload{c: c, r: r}
+	writeRequestHead(c.bw, r)
+	if r.hasContent() {
+		defer r.Body.Close()
+		if err := u.send(); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := c.bw.Flush(); err != nil {
+		return nil, nil, err
+	}
+	answer, err = c.answer(r, nil, nil, nil)
+	return answer, c.br, err
 }

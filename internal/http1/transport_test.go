@@ -174,7 +174,7 @@ func TestMisbehavingOrigins(t *testing.T) {
 		"a bad length":            "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
 		"an unknown coding":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
 		"unasked switch":          "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
-		"endless interim answers": strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 50) + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+		"endless interim answers": strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 50_000) + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 		"an endless header":       "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", 2<<20),
 		"cut in the content":      "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
 		"cut in a chunk":          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
@@ -318,7 +318,7 @@ func TestExpectContinue(t *testing.T) {
 		r.Header.Set("Expect", "100-continue")
 		var interim []int
 		d := transport(t)
-		d.Interim = func(status int, _ http.Header, _ any) { interim = append(interim, status) }
+		d.Interim = func(r *Response, _ any) { interim = append(interim, r.Status) }
 		if _, got, err := fetch(d, r); err != nil || got != "ok" {
 			t.Errorf("%s: %q, %v", test.name, got, err)
 		}

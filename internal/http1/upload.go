@@ -8,8 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -22,7 +20,7 @@ import (
 // once the handler has returned.
 type upload struct {
 	c       *upstream
-	r       *http.Request
+	r       *Request
 	content bool
 	expects bool
 
@@ -32,10 +30,9 @@ type upload struct {
 	refused error       // the client's content could not be read; set before done is closed
 }
 
-func (u *upload) init(c *upstream, r *http.Request) {
-	u.c, u.r, u.content = c, r, r.Body != nil && r.Body != http.NoBody
+func (u *upload) init(c *upstream, r *Request) {
+	u.c, u.r, u.content = c, r, r.hasContent()
 	if u.content {
-		u.expects = expectsContinue(r)
 		u.goOn = make(chan int, 1)
 		u.done = make(chan struct{})
 	}
@@ -43,7 +40,11 @@ func (u *upload) init(c *upstream, r *http.Request) {
 
 // begin sends the head, and starts sending the content, if there is any.
 func (u *upload) begin() error {
-	writeRequestHead(u.c.bw, u.r)
+	expects, binds := writeRequestHead(u.c.bw, u.r)
+	if binds {
+		u.c.bound = true
+	}
+	u.expects = expects && u.content
 	if !u.content {
 		if err := u.c.bw.Flush(); err != nil {
 			return err
@@ -231,65 +232,62 @@ func copyFlushing(dst flusher, src io.Reader) (written int64, err error) {
 	}
 }
 
-// writeRequestHead writes a request in origin-form (RFC 9112 section 3.2.1).
-// Host comes first (RFC 9110 section 7.2).
-func writeRequestHead(bw *bufio.Writer, r *http.Request) {
+// writeRequestHead writes the head of a request. Host comes first (RFC 9110
+// section 7.2), and the other fields follow in their order. It reports whether
+// the request waits for a 100 response before its content, and whether it
+// authenticates the connection.
+func writeRequestHead(bw *bufio.Writer, r *Request) (expects, binds bool) {
 	bw.WriteString(r.Method)
 	bw.WriteByte(' ')
-	writeTarget(bw, r.URL, r.Method)
+	bw.WriteString(r.Target)
 	bw.WriteString(" HTTP/1.1\r\nHost: ")
 	bw.WriteString(r.Host)
 	bw.WriteString("\r\n")
-	writeFields(bw, r.Header, requestSkips)
-	switch {
-	case r.Body == nil || r.Body == http.NoBody:
-		if r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
-			bw.WriteString("Content-Length: 0\r\n")
+	content := r.hasContent()
+	chunked := content && r.ContentLength <= 0
+	lengthWritten := chunked
+	lengthIsDue := (content || r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch)
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		switch meaningOf(f.Name) {
+		case fieldHost, fieldEncoding:
+			continue
+		case fieldLength:
+			if !lengthWritten {
+				writeLength(bw, f.Name, r)
+				lengthWritten = true
+			}
+			continue
+		case fieldExpect:
+			expects = true
 		}
-	case r.ContentLength > 0:
-		bw.WriteString("Content-Length: ")
-		bw.WriteString(strconv.FormatInt(r.ContentLength, 10))
-		bw.WriteString("\r\n")
-	default:
+		if bindsConnection(*f) {
+			binds = true
+		}
+		writeField(bw, *f)
+	}
+	if lengthIsDue && !lengthWritten {
+		writeLength(bw, "Content-Length", r)
+	}
+	if chunked {
 		bw.WriteString("Transfer-Encoding: chunked\r\n")
 		if len(r.Trailer) > 0 {
 			names := make([]string, 0, len(r.Trailer))
 			for name := range r.Trailer {
 				names = append(names, name)
 			}
-			bw.WriteString("Trailer: ")
-			bw.WriteString(strings.Join(names, ", "))
-			bw.WriteString("\r\n")
+			writeField(bw, Field{"Trailer", strings.Join(names, ", ")})
 		}
 	}
 	bw.WriteString("\r\n")
+	return expects, binds
 }
 
-// writeTarget writes the path and query; "*" where OPTIONS has no path (RFC
-// 9112 section 3.2.4).
-func writeTarget(bw *bufio.Writer, u *url.URL, method string) {
-	switch {
-	case method == http.MethodOptions && u.Path == "" && u.RawQuery == "" && !u.ForceQuery:
-		bw.WriteByte('*')
-	case u.Opaque != "" && !strings.HasPrefix(u.Opaque, "//"): // as RequestURI has it
-		bw.WriteString(u.Opaque)
-		if u.ForceQuery || u.RawQuery != "" {
-			bw.WriteByte('?')
-			bw.WriteString(u.RawQuery)
-		}
-	default:
-		bw.WriteString(u.RequestURI())
+// writeLength writes the length of the content as a field of that name.
+func writeLength(bw *bufio.Writer, name string, r *Request) {
+	n := int64(0)
+	if r.hasContent() {
+		n = r.ContentLength
 	}
-}
-
-// requestSkips leaves out what writeRequestHead says itself, and an empty
-// User-Agent, which net/http's clients use to say "none".
-func requestSkips(name string, header http.Header) bool {
-	switch name {
-	case "Host", "Content-Length", "Transfer-Encoding", "Trailer":
-		return true
-	case "User-Agent":
-		return header.Get(name) == ""
-	}
-	return false
+	writeInt(bw, name, n)
 }

@@ -1,0 +1,143 @@
+// The response of an origin on its way to a client, with its reason phrase and
+// its fields as they came.
+
+package http1
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"strconv"
+)
+
+// Relayer is implemented by the ResponseWriter of a [Server]. Its methods
+// write what http.ResponseWriter cannot express, and cost no map. What Header
+// holds is not written.
+type Relayer interface {
+	// RelayHead writes the head of the final response: the reason phrase as it
+	// is, and the fields in their order and spelling. Fields must not concern
+	// the connection (RFC 9110 section 7.6.1). length is that of the content
+	// which Write then gets, or -1 if only its end tells; where the response
+	// has no content it is ignored. A Content-Length field is written only if
+	// it is true, and with that value. RelayHead does nothing after a response
+	// has begun, or the connection was taken over.
+	RelayHead(status int, reason string, fields []Field, length int64)
+
+	// RelayInterim writes an interim response (RFC 9110 section 15.2) at once.
+	RelayInterim(status int, reason string, fields []Field)
+
+	// RelayTrailer sets the trailer section, which follows chunked content. It
+	// is called before the handler returns, and fields must remain as they are
+	// until then.
+	RelayTrailer(fields []Field)
+}
+
+// RelayHead implements Relayer.
+func (w *response) RelayHead(status int, reason string, fields []Field, length int64) {
+	if w.hijacked || w.status != 0 {
+		return
+	}
+	w.status = status
+	switch {
+	case w.req.Method == http.MethodHead, status == http.StatusNoContent, status == http.StatusNotModified:
+		w.framing = framedNot
+	case length >= 0:
+		w.framing, w.left = framedLength, length
+	case w.req.ProtoAtLeast(1, 1):
+		w.framing = framedChunked
+	default:
+		w.framing, w.close = framedClose, true
+	}
+	w.decideClose(false)
+	if !w.noContinue() {
+		return
+	}
+	bw := w.conn.bw
+	writeStatus(bw, status, reason)
+	said := false
+	for i := range fields {
+		f := &fields[i]
+		switch meaningOf(f.Name) {
+		case fieldConnection, fieldEncoding:
+			continue // the server's own to say
+		case fieldLength:
+			switch {
+			case w.framing == framedLength && !said:
+				writeInt(bw, f.Name, w.left)
+				said = true
+			case w.framing == framedNot && status != http.StatusNoContent: // RFC 9110 section 8.6
+				writeField(bw, *f)
+			}
+			continue
+		}
+		writeField(bw, *f)
+	}
+	switch {
+	case w.framing == framedChunked:
+		bw.WriteString("Transfer-Encoding: chunked\r\n")
+	case w.framing == framedLength && !said:
+		writeInt(bw, "Content-Length", w.left)
+	}
+	w.endHead()
+}
+
+// RelayInterim implements Relayer.
+func (w *response) RelayInterim(status int, reason string, fields []Field) {
+	if w.hijacked || !w.req.ProtoAtLeast(1, 1) {
+		return // HTTP/1.0 has no interim responses
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.begun {
+		return
+	}
+	if status == http.StatusContinue {
+		if w.sent100 {
+			return
+		}
+		w.sent100 = true
+	}
+	bw := w.conn.bw
+	writeStatus(bw, status, reason)
+	for i := range fields {
+		switch meaningOf(fields[i].Name) {
+		case fieldConnection, fieldEncoding, fieldLength, fieldTrailer:
+			continue // RFC 9110 section 8.6
+		}
+		writeField(bw, fields[i])
+	}
+	bw.WriteString("\r\n")
+	w.note(bw.Flush())
+}
+
+// RelayTrailer implements Relayer.
+func (w *response) RelayTrailer(fields []Field) { w.trailer = fields }
+
+// writeStatus writes a status line. The space is due even before an empty
+// reason phrase (RFC 9112 section 4).
+func writeStatus(bw *bufio.Writer, status int, reason string) {
+	bw.WriteString("HTTP/1.1 ")
+	bw.Write(strconv.AppendInt(bw.AvailableBuffer(), int64(status), 10))
+	bw.WriteByte(' ')
+	bw.WriteString(reason)
+	bw.WriteString("\r\n")
+}
+
+// writeInt writes a field whose value is a number.
+func writeInt(bw *bufio.Writer, name string, n int64) {
+	bw.WriteString(name)
+	bw.WriteString(": ")
+	bw.Write(strconv.AppendInt(bw.AvailableBuffer(), n, 10))
+	bw.WriteString("\r\n")
+}
+
+// WriteHead writes the head of a response without content to w, in one piece.
+func WriteHead(w io.Writer, status int, reason string, fields []Field) error {
+	bw := bufio.NewWriter(w)
+	writeStatus(bw, status, reason)
+	for _, f := range fields {
+		writeField(bw, f)
+	}
+	bw.WriteString("\r\n")
+	return bw.Flush()
+}
