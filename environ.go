@@ -22,11 +22,15 @@ import (
 //     for every scheme, with or without a tool's prefix (npm_config_no_proxy,
 //     YARN_HTTP_PROXY); the proxy settings of npm, pnpm, yarn, pip, cargo and
 //     gcloud; SOCKS_SERVER; GIT_PROXY_COMMAND, GIT_SSH, GIT_SSH_COMMAND and
-//     what GIT_CONFIG_* says of proxies and of ssh; RSYNC_CONNECT_PROG; and
-//     REQUEST_METHOD and GATEWAY_INTERFACE, at which clients take themselves
-//     for CGI programs and do not trust HTTP_PROXY.
-//   - Left out of NODE_OPTIONS, JAVA_TOOL_OPTIONS and its like: the options
-//     about proxies alone.
+//     what GIT_CONFIG_* says of proxies and of ssh; RSYNC_CONNECT_PROG,
+//     RSYNC_RSH, CVS_RSH, SVN_SSH and their like; the settings of proxychains,
+//     tsocks and other wrappers; and REQUEST_METHOD and GATEWAY_INTERFACE, at
+//     which clients take themselves for CGI programs and do not trust
+//     HTTP_PROXY.
+//   - Left out of NODE_OPTIONS, JAVA_TOOL_OPTIONS, CHROMIUM_FLAGS, and all
+//     others whose names end in OPTS, OPTIONS, ARGS, ARGUMENTS or FLAGS: the
+//     options of Java, Node.js and Chromium about proxies alone. Left out of
+//     LD_PRELOAD and DYLD_INSERT_LIBRARIES: the wrappers alone.
 //   - NO_PROXY is empty, so that local targets are judged too. Only while
 //     allow_local_binding is on it is "localhost,127.0.0.1,::1": what listens
 //     beside the command may not be in reach of the proxy.
@@ -93,11 +97,11 @@ func (c *childEnviron) over(base []string) []string {
 		case leadsElsewhere(upper):
 		case git.take(name, value):
 		case upper == "JAVA_TOOL_OPTIONS":
-			java = withoutWords(value, isJavaProxyOption)
-		case slices.Contains(javaOptions[:], upper):
-			kept = appendWithout(kept, name, value, isJavaProxyOption)
-		case upper == "NODE_OPTIONS", upper == "NPM_CONFIG_NODE_OPTIONS":
-			kept = appendWithout(kept, name, value, isNodeProxyOption)
+			java, _ = withoutProxyOptions(value)
+		case upper == "LD_PRELOAD", upper == "DYLD_INSERT_LIBRARIES":
+			kept = appendWithoutWrappers(kept, name, value)
+		case holdsOptions(upper):
+			kept = appendWithout(kept, name, value)
 		default:
 			kept = append(kept, entry)
 		}

@@ -17,8 +17,26 @@ func leadsElsewhere(upper string) bool {
 	if slices.Contains(routeVariables[:], upper) || upper == "NOPROXY" || strings.HasSuffix(upper, "_NOPROXY") {
 		return true
 	}
+	for _, prefix := range routePrefixes {
+		if strings.HasPrefix(upper, prefix) {
+			return true
+		}
+	}
+	for _, part := range proxyParts { // HTTP_PROXY_USER is for HTTP_PROXY
+		upper = strings.TrimSuffix(upper, part)
+	}
 	before, ok := strings.CutSuffix(upper, "_PROXY")
 	return ok && slices.Contains(proxySchemes[:], before[strings.LastIndexByte(before, '_')+1:])
+}
+
+// proxyParts follow the name of a proxy variable and hold a part of its URL:
+// Ruby reads http_proxy_user and http_proxy_pass.
+var proxyParts = [...]string{"_USER", "_USERNAME", "_PASS", "_PASSWORD", "_HOST", "_PORT"}
+
+// routePrefixes begin the names of variables for programs and libraries that
+// redirect connections, and for proxy settings with several parts.
+var routePrefixes = [...]string{
+	"PROXYCHAINS_", "PROXYBOUND_", "TSOCKS_", "TORSOCKS_", "CLOUDSDK_PROXY_", "CONDA_PROXY_SERVERS",
 }
 
 // proxySchemes are what stands before _PROXY, alone or behind the prefix of a
@@ -34,20 +52,53 @@ var proxySchemes = [...]string{
 // routeVariables are the others that say which way to go.
 var routeVariables = [...]string{
 	"NPM_CONFIG_PROXY", "PNPM_CONFIG_PROXY", "YARN_PROXY", "PIP_PROXY",
-	"CLOUDSDK_PROXY_TYPE", "CLOUDSDK_PROXY_ADDRESS", "CLOUDSDK_PROXY_PORT",
-	"CLOUDSDK_PROXY_USERNAME", "CLOUDSDK_PROXY_PASSWORD", "CLOUDSDK_PROXY_RDNS",
 	"GLOBAL_AGENT_ENVIRONMENT_VARIABLE_NAMESPACE", // renames the variables that we set
 	"NODE_USE_ENV_PROXY", "ELECTRON_GET_USE_PROXY", "PERL_LWP_ENV_PROXY",
 	"SOCKS_SERVER", "SOCKS_VERSION", "SOCKS4_SERVER", "SOCKS5_SERVER", // Chromium, SOCKS libraries
+	"SOCKS_CONF", "SOCKS_USERNAME", "SOCKS_PASSWORD", "SOCKS5_USER", "SOCKS5_PASSWORD", "SOCKS5_PASSWD", "HTTP_CONNECT_PROXY", "UPNP_IGD", // Dante and others
 	"GIT_PROXY_COMMAND", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSH_VARIANT", "GIT_HTTP_PROXY_AUTHMETHOD",
-	"RSYNC_CONNECT_PROG",
+	"RSYNC_CONNECT_PROG", "RSYNC_RSH", "CVS_RSH", "SVN_SSH", "BZR_SSH", "BORG_RSH",
 	"REQUEST_METHOD", "GATEWAY_INTERFACE", // clients that take themselves for CGI programs distrust HTTP_PROXY
 }
 
-// javaOptions hold options for a JVM: its own variables, and those of the
-// programs that start one. They come after JAVA_TOOL_OPTIONS and win over it.
-var javaOptions = [...]string{
-	"_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "JAVA_OPTS", "ANT_OPTS", "GRADLE_OPTS", "MAVEN_OPTS", "SBT_OPTS",
+// holdsOptions reports whether a variable, its name in upper case, holds
+// options on a command line of some program: JDK_JAVA_OPTIONS, MAVEN_ARGS,
+// CHROMIUM_FLAGS. Such options come after JAVA_TOOL_OPTIONS and win over it.
+func holdsOptions(upper string) bool {
+	for _, suffix := range [...]string{"OPTS", "OPTIONS", "ARGS", "ARGUMENTS", "FLAGS"} {
+		if strings.HasSuffix(upper, suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+// isProxyOption reports whether an option chooses proxies. more reports
+// whether the word behind it is a part of it.
+func isProxyOption(word, next string) (drop, more bool) {
+	switch word {
+	case "-D", "--define", "--system-prop": // Maven, Gradle
+		more = isJavaProxyOption("-D" + next)
+		return more, more
+	}
+	for _, long := range [...]string{"--define=", "--system-prop="} {
+		if property, ok := strings.CutPrefix(word, long); ok {
+			return isJavaProxyOption("-D" + property), false
+		}
+	}
+	// JRuby and the tools of the JDK hand what follows -J to the JVM.
+	return isJavaProxyOption(strings.TrimPrefix(word, "-J")) || isChromiumProxyOption(word) || isNodeProxyOption(word), false
+}
+
+// isChromiumProxyOption reports whether an option of Chromium, Electron and
+// what embeds them chooses proxies.
+func isChromiumProxyOption(word string) bool {
+	name, _, _ := strings.Cut(word, "=")
+	switch strings.TrimLeft(name, "-") {
+	case "no-proxy-server", "proxy-server", "proxy-bypass-list", "proxy-pac-url", "proxy-auto-detect":
+		return strings.HasPrefix(name, "-")
+	}
+	return false
 }
 
 // isJavaProxyOption reports whether an option sets a system property by which
@@ -73,34 +124,84 @@ var javaProxyProperties = [...]string{
 }
 
 // isNodeProxyOption reports whether an option turns off what
-// NODE_USE_ENV_PROXY turns on, or says the same again.
+// NODE_USE_ENV_PROXY turns on, or says the same again. Node.js takes "_" for
+// "-" in the names of options.
 func isNodeProxyOption(word string) bool {
-	return word == "--no-use-env-proxy" || word == "--use-env-proxy"
+	name, _, _ := strings.Cut(word, "=")
+	name = strings.ReplaceAll(name, "_", "-")
+	return name == "--no-use-env-proxy" || name == "--use-env-proxy"
 }
 
-// appendWithout appends a variable less some words; not one that is left
-// with nothing to say.
-func appendWithout(entries []string, name, value string, drop func(word string) bool) []string {
-	if value = withoutWords(value, drop); value == "" {
+// appendWithout appends a variable without its options about proxies; not one
+// that is left with nothing to say. A value without such options stays as it
+// is.
+func appendWithout(entries []string, name, value string) []string {
+	rest, changed := withoutProxyOptions(value)
+	switch {
+	case !changed:
+		return append(entries, name+"="+value)
+	case rest == "":
 		return entries
 	}
-	return append(entries, name+"="+value)
+	return append(entries, name+"="+rest)
 }
 
-// withoutWords leaves out some of the words of a command line. The others
-// stay as they are written. What a word says is what is left without its
-// quotes.
-func withoutWords(line string, drop func(word string) bool) string {
-	var kept []string
-	unquote := strings.NewReplacer(`"`, "", `'`, "")
+// withoutProxyOptions leaves out the options about proxies in a command line.
+// The others stay as they are written. What a word says is what is left
+// without its quotes and backslashes.
+func withoutProxyOptions(line string) (rest string, changed bool) {
+	var words []string
 	for line = strings.TrimLeft(line, " \t\r\n"); line != ""; line = strings.TrimLeft(line, " \t\r\n") {
 		end := wordEnd(line)
-		if word := line[:end]; !drop(unquote.Replace(word)) {
-			kept = append(kept, word)
-		}
+		words = append(words, line[:end])
 		line = line[end:]
 	}
-	return strings.Join(kept, " ")
+	unquote := strings.NewReplacer(`"`, "", `'`, "", `\`, "")
+	var kept []string
+	for i := 0; i < len(words); i++ {
+		next := ""
+		if i+1 < len(words) {
+			next = unquote.Replace(words[i+1])
+		}
+		drop, more := isProxyOption(unquote.Replace(words[i]), next)
+		if !drop {
+			kept = append(kept, words[i])
+			continue
+		}
+		changed = true
+		if more {
+			i++
+		}
+	}
+	return strings.Join(kept, " "), changed
+}
+
+// appendWithoutWrappers appends a variable that lists libraries to preload,
+// without those that redirect connections.
+func appendWithoutWrappers(entries []string, name, value string) []string {
+	separator := func(r rune) bool { return r == ':' || r == ' ' }
+	libraries := strings.FieldsFunc(value, separator)
+	n := len(libraries)
+	libraries = slices.DeleteFunc(libraries, isProxyWrapper)
+	switch {
+	case len(libraries) == n:
+		return append(entries, name+"="+value)
+	case len(libraries) == 0:
+		return entries
+	}
+	return append(entries, name+"="+strings.Join(libraries, ":"))
+}
+
+// isProxyWrapper reports whether a library redirects the connections of the
+// program that it is preloaded into.
+func isProxyWrapper(path string) bool {
+	base := strings.ToLower(path[strings.LastIndexByte(path, '/')+1:])
+	for _, part := range [...]string{"proxychains", "proxybound", "proxyresolv", "tsocks", "torsocks", "dsocks", "libsocks", "socksify"} {
+		if strings.Contains(base, part) {
+			return true
+		}
+	}
+	return false
 }
 
 // wordEnd is the length of a line's first word: to a space outside quotes.

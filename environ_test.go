@@ -114,6 +114,59 @@ func TestEnviron(t *testing.T) {
 			want: slices.Concat([]string{"NODE_OPTIONS=--max-old-space-size=4096 --require \"./a b.js\""}, standard),
 		},
 		{
+			name: "Java, by other variables",
+			base: []string{
+				"IBM_JAVA_OPTIONS=-Dhttp.proxyHost=x", "OPENJ9_JAVA_OPTIONS=-Xmx1g -Dhttps.nonProxyHosts=*", "JVM_OPTS=-DsocksProxyHost=x",
+				"JAVA_OPTIONS=-Dhttp.nonProxyHosts=*", "JRUBY_OPTS=-J-Dhttp.proxyHost=x --dev", "MAVEN_ARGS=-B -D http.nonProxyHosts=* -D user=x",
+				"LEIN_JVM_OPTS=-Dhttp.proxyHost=x", "CATALINA_OPTS=-Dhttp.proxyHost=x", "ES_JAVA_OPTS=-Djava.net.useSystemProxies=true",
+				"ANT_ARGS=--define=http.proxyHost=x", "GRADLE_ARGS=--system-prop https.proxyPort=1 --offline", `SBT_OPTS="-Dhttp.proxyHost=x" '-Dhttps.proxyHost=x'`,
+				"java_opts=-Dhttp.proxyHost=x",
+			},
+			want: slices.Concat([]string{"OPENJ9_JAVA_OPTIONS=-Xmx1g", "JRUBY_OPTS=--dev", "MAVEN_ARGS=-B -D user=x", "GRADLE_ARGS=--offline"}, standard),
+		},
+		{
+			name: "Node.js, spelled in other ways",
+			base: []string{"NODE_OPTIONS=--no_use_env_proxy", "npm_config_node_options=--no-use_env-proxy --inspect", `PNPM_CONFIG_NODE_OPTIONS="--no\-use-env-proxy"`,
+				"npm_config_node-options=--use_env_proxy=false"},
+			want: slices.Concat([]string{"npm_config_node_options=--inspect"}, standard),
+		},
+		{
+			name: "Chromium",
+			base: []string{"CHROMIUM_FLAGS=--no-proxy-server", "CHROMIUM_USER_FLAGS=--headless --proxy-server=direct:// --proxy-bypass-list=*",
+				"QTWEBENGINE_CHROMIUM_FLAGS=--proxy-pac-url=http://x/", "WEBVIEW2_ADDITIONAL_BROWSER_ARGUMENTS=--proxy-auto-detect", "ELECTRON_EXTRA_LAUNCH_ARGS=-no-proxy-server"},
+			want: slices.Concat([]string{"CHROMIUM_USER_FLAGS=--headless"}, standard),
+		},
+		{
+			name: "remote shells",
+			base: []string{"RSYNC_RSH=ssh -o ProxyCommand=none", "CVS_RSH=ssh", "SVN_SSH=ssh", "BZR_SSH=paramiko", "BORG_RSH=ssh"},
+			want: standard,
+		},
+		{
+			name: "parts of a proxy's URL",
+			base: strings.Fields(`http_proxy_user=u http_proxy_pass=p HTTPS_PROXY_USERNAME=u https_proxy_password=p FTP_PROXY_HOST=x all_proxy_port=1
+				YARN_HTTP_PROXY_USER=u SOCKS_PROXY_HOST=x CLOUDSDK_PROXY_RDNS=true CONDA_PROXY_SERVERS__HTTP=x`),
+			want: standard,
+		},
+		{
+			name: "wrappers",
+			base: strings.Fields(`LD_PRELOAD=/usr/lib/libproxychains4.so PROXYCHAINS_CONF_FILE=/etc/p PROXYCHAINS_QUIET_MODE=1 TSOCKS_CONF_FILE=/t TSOCKS_USERNAME=u
+				TORSOCKS_CONF_FILE=/t TORSOCKS_ISOLATE_PID=1 PROXYBOUND_CONF_FILE=/b SOCKS_CONF=/s SOCKS_USERNAME=u SOCKS5_USER=u SOCKS5_PASSWORD=p HTTP_CONNECT_PROXY=x
+				DYLD_INSERT_LIBRARIES=/opt/libtsocks.dylib:/opt/libtorsocks.dylib`),
+			want: standard,
+		},
+		{
+			name: "wrappers beside others",
+			base: []string{"LD_PRELOAD=libjemalloc.so.2 libdsocks.so:/x/libfaketime.so", "DYLD_INSERT_LIBRARIES=/a.dylib"},
+			want: slices.Concat([]string{"LD_PRELOAD=libjemalloc.so.2:/x/libfaketime.so", "DYLD_INSERT_LIBRARIES=/a.dylib"}, standard),
+		},
+		{
+			name: "options that say nothing of proxies",
+			base: []string{"CFLAGS=-O2  -DNDEBUG -D  X", "LDFLAGS=-Wl,-rpath=/x", "FZF_DEFAULT_OPTS=--prompt='a  b'", "MAKEFLAGS=-j2 --no-print-directory", "EMPTY_OPTS=",
+				"LD_PRELOAD=a b", "DOCKER_OPTS=--dns 1.1.1.1"},
+			want: slices.Concat([]string{"CFLAGS=-O2  -DNDEBUG -D  X", "LDFLAGS=-Wl,-rpath=/x", "FZF_DEFAULT_OPTS=--prompt='a  b'", "MAKEFLAGS=-j2 --no-print-directory", "EMPTY_OPTS=",
+				"LD_PRELOAD=a b", "DOCKER_OPTS=--dns 1.1.1.1"}, standard),
+		},
+		{
 			name: "git",
 			base: slices.Concat([]string{"GIT_SSH_COMMAND=ssh -o ProxyJump=corp", "GIT_SSH=/bin/ssh", "GIT_SSH_VARIANT=plink", "GIT_PROXY_COMMAND=x",
 				"GIT_CONFIG_PARAMETERS='http.proxy'=''", "GIT_AUTHOR_NAME=a"},
