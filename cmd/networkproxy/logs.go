@@ -91,12 +91,16 @@ func (l *lineWriter) flush() {
 
 // heldLog keeps back the warnings and errors of a log while the program is
 // about to print the same in words of its own, so that nobody reads them
-// twice. The zero value keeps nothing back. Safe for concurrent use.
+// twice. The library logs through a queue, so a record may also come after the
+// program has printed what it says: each text that was printed stands for one
+// such record. The zero value keeps nothing back. Safe for concurrent use.
 type heldLog struct {
-	holding atomic.Bool
+	active atomic.Bool // holding, or some texts are printed
 
 	mu      sync.Mutex
+	holding bool
 	records []heldRecord
+	printed []string // of which no record has come yet
 }
 
 type heldRecord struct {
@@ -109,25 +113,36 @@ type heldRecord struct {
 func (l *heldLog) handler(h slog.Handler) slog.Handler { return heldHandler{h, l} }
 
 // hold begins to keep back.
-func (l *heldLog) hold() { l.holding.Store(true) }
+func (l *heldLog) hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.holding = true
+	l.active.Store(true)
+}
 
 // release logs what was kept back, except what printed says already: records
 // whose message or error is a part of it.
 func (l *heldLog) release(printed ...string) {
 	l.mu.Lock()
-	l.holding.Store(false)
-	records := l.records
-	l.records = nil
-	l.mu.Unlock()
-	for _, r := range records {
-		if !r.in(printed) {
-			r.to.Handle(context.Background(), r.Record) // there is nowhere to tell of an error
+	l.holding = false
+	l.printed = append(l.printed, printed...)
+	var unsaid []heldRecord
+	for _, r := range l.records {
+		if !l.says(r.Record) {
+			unsaid = append(unsaid, r)
 		}
+	}
+	l.records = nil
+	l.active.Store(len(l.printed) > 0)
+	l.mu.Unlock()
+	for _, r := range unsaid {
+		r.to.Handle(context.Background(), r.Record) // there is nowhere to tell of an error
 	}
 }
 
-// in reports whether one of the texts has the record's message or error.
-func (r heldRecord) in(texts []string) bool {
+// says reports whether a text that was printed has the record's message or
+// error, and takes it for said. The caller holds the lock.
+func (l *heldLog) says(r slog.Record) bool {
 	said := []string{r.Message}
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key == "error" {
@@ -135,23 +150,30 @@ func (r heldRecord) in(texts []string) bool {
 		}
 		return true
 	})
-	return slices.ContainsFunc(texts, func(text string) bool {
+	i := slices.IndexFunc(l.printed, func(text string) bool {
 		return slices.ContainsFunc(said, func(s string) bool { return s != "" && strings.Contains(text, s) })
 	})
+	if i < 0 {
+		return false
+	}
+	l.printed = slices.Delete(l.printed, i, i+1)
+	return true
 }
 
 // keep keeps a record back if it is to be.
 func (l *heldLog) keep(to slog.Handler, r slog.Record) bool {
-	if r.Level < slog.LevelWarn || !l.holding.Load() {
+	if r.Level < slog.LevelWarn || !l.active.Load() {
 		return false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.holding.Load() {
-		return false // released meanwhile
+	if l.holding {
+		l.records = append(l.records, heldRecord{to, r.Clone()})
+		return true
 	}
-	l.records = append(l.records, heldRecord{to, r.Clone()})
-	return true
+	said := l.says(r)
+	l.active.Store(len(l.printed) > 0)
+	return said
 }
 
 type heldHandler struct {
