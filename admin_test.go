@@ -450,7 +450,10 @@ func TestAdminMakesRoom(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := start(t, allow(), func(b *networkproxy.Builder) { b.AdminToken(token) })
+			l := start(t, allow(), func(b *networkproxy.Builder) {
+				// Longer than the test waits: no time-out is to end what stalls.
+				b.AdminToken(token).Limits(networkproxy.Limits{HeaderTime: time.Minute, KeepAlive: time.Minute})
+			})
 			for range 200 {
 				io.WriteString(wireTo(t, l.AdminAddr()), stall)
 			}
