@@ -82,6 +82,18 @@ func hostFunctions() []hostFunction {
 				return h.do.Load() == nil
 			})
 		}},
+		{"ConfigSource", "the ConfigSource", func(*testing.T, *networkproxy.Builder, *hook) {}, func(t *testing.T, l *lab, _ *hook) {
+			ctx, cancel := context.WithCancel(context.Background())
+			reloaded := make(chan struct{})
+			go func() {
+				defer close(reloaded)
+				l.Reload(ctx)
+			}()
+			t.Cleanup(func() {
+				cancel()
+				wait(t, reloaded, "the end of the reload")
+			})
+		}},
 		{"listener's Accept", "a listener that was handed in", func(t *testing.T, b *networkproxy.Builder, h *hook) {
 			b.HTTPAddr("").HTTPListener(hookedListener{Listener: listen(t, "127.0.0.1:0"), accept: h})
 		}, send("http://denied.example/")},
