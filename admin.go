@@ -323,21 +323,27 @@ func readJSON(r *http.Request, v any) error {
 func (a *adminServer) health(*http.Request) (any, error) {
 	e := a.h.enforcer
 	p := e.current.Load()
-	status, detail := "ok", ""
+	// The gravest state names the status and comes first in the detail.
+	status, details := "ok", []string(nil)
 	a.h.mu.Lock()
 	if a.h.fault != nil {
-		status, detail = "degraded", "the last reload failed, the configuration before it is in force: "+a.h.fault.Error()
+		status = "degraded"
+		details = append(details, "the last reload failed, the configuration before it is in force: "+a.h.fault.Error())
 	}
-	for _, w := range a.h.loaded.cutBack {
-		status, detail = "degraded", strings.TrimPrefix(detail+"\n"+w, "\n")
+	if cutBack := a.h.loaded.cutBack; len(cutBack) > 0 {
+		status = "degraded"
+		details = append(details, cutBack...)
 	}
 	a.h.mu.Unlock()
 	if e.observed != nil {
-		status, detail = "observing", observingWarning
+		status = "observing"
+		details = slices.Insert(details, 0, observingWarning)
 	}
 	if !p.enabled {
-		status, detail = "disabled", "network_proxy.enabled is false: every request is refused"
+		status = "disabled"
+		details = slices.Insert(details, 0, "network_proxy.enabled is false: every request is refused")
 	}
+	detail := strings.Join(details, "\n")
 	return struct {
 		Status      string `json:"status"` // "ok", "degraded", "observing" or "disabled"
 		Detail      string `json:"detail,omitempty"`

@@ -317,7 +317,8 @@ func (r *reloading) lacks(readings []fileReading, was *filesRead) bool {
 		}
 		var errs errorList
 		l := parseTOML(reading.path, reading.data, &errs)
-		if errs.len() == 0 && factsOf(l).lacks(before) {
+		checkWhole(l, before, &errs)
+		if errs.len() == 0 && factsOf(l).lacks(before) { // else it is refused anyway
 			return true
 		}
 	}

@@ -1,0 +1,350 @@
+// Managed limits that are tightened while the proxy runs: they take force at
+// once, whatever the configuration says.
+
+package networkproxy_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+	"example.com/networkproxy/internal/testnet"
+)
+
+// managedLab is a proxy with managed limits that a test changes.
+type managedLab struct {
+	*lab
+	config, limits string // the paths
+}
+
+// startManaged runs a proxy over a configuration and managed limits.
+func startManaged(t testing.TB, config, limits string, change func(*networkproxy.Builder)) *managedLab {
+	t.Helper()
+	dir := t.TempDir()
+	l := &managedLab{config: filepath.Join(dir, "config.toml"), limits: filepath.Join(dir, "limits.toml")}
+	l.write(t, l.config, config)
+	l.write(t, l.limits, limits)
+	l.lab = startFile(t, func(b *networkproxy.Builder) {
+		networkproxy.SetQuiet(b, 10*time.Millisecond)
+		b.Requirements(l.limits)
+		if change != nil {
+			change(b)
+		}
+	}, l.config)
+	return l
+}
+
+func (l *managedLab) write(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte("[network_proxy]\n"+content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTightenedLimitsCutBack(t *testing.T) {
+	t.Parallel()
+	const open = "enabled = true\nenable_socks5 = true\nenable_socks5_udp = true\nsni_check = \"off\"\nallow_upstream_proxy = true\n" +
+		"[network_proxy.policy]\nallowed_domains = [\"in.corp.example\", \"out.example\", \"10.0.0.1\"]\ndenied_domains = [\"own.example\"]\n" +
+		"allow_local_binding = true\nallow_unix_sockets = [\"/run/a.sock\", \"/run/b.sock\"]\n"
+	for name, test := range map[string]struct {
+		limits string
+		key    string
+		check  func(t *testing.T, l *managedLab)
+	}{
+		"allowed_domains": {"policy.allowed_domains = [\"**.corp.example\"]\n", "allowed_domains[1]", func(t *testing.T, l *managedLab) {
+			for url, want := range map[string]networkproxy.Reason{
+				"http://in.corp.example/": "", "http://out.example/": networkproxy.ReasonNotAllowed, "http://10.0.0.1/": networkproxy.ReasonNotAllowed,
+			} {
+				if got := l.reason(url); got != want {
+					t.Errorf("%s: %q, want %q", url, got, want)
+				}
+			}
+			if got := l.Config().Policy.AllowedDomains; !slices.Equal(got, []string{"in.corp.example"}) {
+				t.Errorf("Config: %q", got)
+			}
+			if l.AllowDomain("other.example") == nil {
+				t.Error("AllowDomain follows the old limits")
+			}
+		}},
+		"allowed_domains, none": {"policy.allowed_domains = []\n", "allowed_domains[0]", func(t *testing.T, l *managedLab) {
+			if got := l.reason("http://in.corp.example/"); got != networkproxy.ReasonNotAllowed {
+				t.Errorf("%q", got)
+			}
+		}},
+		"denied_domains": {"policy.denied_domains = [\"own.example\", \"out.example\"]\n", "denied_domains", func(t *testing.T, l *managedLab) {
+			x, err := l.ExplainURL(context.Background(), "http://out.example/", "", false)
+			if err != nil || x.Reason != networkproxy.ReasonDenied || x.Rule.Origin.File != l.limits || x.Rule.Origin.Line != 2 {
+				t.Errorf("%+v, %v", x, err)
+			}
+			x, err = l.ExplainURL(context.Background(), "http://own.example/", "", false)
+			if err != nil || x.Reason != networkproxy.ReasonDenied || x.Rule.Origin.File != l.config {
+				t.Errorf("the configuration's own: %+v, %v", x, err)
+			}
+		}},
+		"mode": {"mode = \"limited\"\n", "network_proxy.mode", func(t *testing.T, l *managedLab) {
+			if l.Mode() != networkproxy.ModeLimited || l.Config().Mode != networkproxy.ModeLimited {
+				t.Errorf("%s, %s", l.Mode(), l.Config().Mode)
+			}
+			if l.SetMode(networkproxy.ModeFull) == nil {
+				t.Error("SetMode follows the old limits")
+			}
+		}},
+		"sni_check": {"sni_check = \"enforce\"\n", "network_proxy.sni_check", func(t *testing.T, l *managedLab) {
+			if got := l.Config().SNICheck; got != networkproxy.SNIEnforce {
+				t.Error(got)
+			}
+		}},
+		"allow_local_binding": {"policy.allow_local_binding = false\n", "allow_local_binding", func(t *testing.T, l *managedLab) {
+			if l.Config().Policy.AllowLocalBinding {
+				t.Error("it is on")
+			}
+		}},
+		"allow_upstream_proxy": {"allow_upstream_proxy = false\n", "allow_upstream_proxy", func(t *testing.T, l *managedLab) {
+			if l.Config().AllowUpstreamProxy {
+				t.Error("it is on")
+			}
+		}},
+		"allow_unix_sockets": {"policy.allow_unix_sockets = [\"/run/b.sock\"]\n", "allow_unix_sockets[0]", func(t *testing.T, l *managedLab) {
+			if got := l.Config().Policy.AllowUnixSockets; !slices.Equal(got, []string{"/run/b.sock"}) {
+				t.Errorf("%q", got)
+			}
+			if got := l.admin("GET", "/patterns", "").body; strings.Contains(got, "/run/a.sock") {
+				t.Errorf("in force: %s", got)
+			}
+		}},
+		"admin_read_only": {"admin_read_only = true\n", "admin_read_only", func(t *testing.T, l *managedLab) {
+			if got := l.admin("POST", "/reload", ""); got.status != 403 {
+				t.Errorf("%d", got.status)
+			}
+		}},
+		"enabled": {"enabled = false\n", "network_proxy.enabled", func(t *testing.T, l *managedLab) {
+			if got := l.reason("http://in.corp.example/"); got != networkproxy.ReasonProxyDisabled {
+				t.Errorf("%q", got)
+			}
+		}},
+		"enable_socks5": {"enable_socks5 = false\n", "enable_socks5", func(t *testing.T, l *managedLab) {
+			for url, want := range map[string]networkproxy.Reason{
+				"socks5://in.corp.example:80": networkproxy.ReasonProxyDisabled, "udp://in.corp.example:80": networkproxy.ReasonProxyDisabled, "http://in.corp.example/": "",
+			} {
+				if got := l.reason(url); got != want {
+					t.Errorf("%s: %q, want %q", url, got, want)
+				}
+			}
+		}},
+		"enable_socks5_udp": {"enable_socks5_udp = false\n", "enable_socks5_udp", func(t *testing.T, l *managedLab) {
+			for url, want := range map[string]networkproxy.Reason{
+				"socks5://in.corp.example:80": "", "udp://in.corp.example:80": networkproxy.ReasonProxyDisabled,
+			} {
+				if got := l.reason(url); got != want {
+					t.Errorf("%s: %q, want %q", url, got, want)
+				}
+			}
+		}},
+	} {
+		for _, broken := range []bool{false, true} {
+			t.Run(name+map[bool]string{false: "", true: ", and the configuration is broken"}[broken], func(t *testing.T) {
+				t.Parallel()
+				l := startManaged(t, open, "", func(b *networkproxy.Builder) { b.UpstreamEnviron(nil) })
+				l.write(t, l.limits, test.limits)
+				if broken {
+					l.write(t, l.config, "mode = ")
+				}
+				err := l.Reload(context.Background())
+				if (err != nil) != broken {
+					t.Errorf("Reload: %v", err)
+				}
+				test.check(t, l)
+				health := l.admin("GET", "/health", "").body
+				warnings := strings.Join(l.Warnings(), "\n")
+				for _, told := range []struct{ where, text string }{{"/health", health}, {"Warnings", warnings}} {
+					if !strings.Contains(told.text, test.key) || !strings.Contains(told.text, "limits.toml:2") {
+						t.Errorf("%s does not tell of %s: %s", told.where, test.key, told.text)
+					}
+				}
+				if !strings.Contains(health, `"degraded"`) && name != "enabled" {
+					t.Errorf("/health: %s", health)
+				}
+				l.logged(t, test.key)
+
+				// Limits that are loosened again give back what was cut.
+				l.write(t, l.limits, "mode = \"full\"\n")
+				if broken {
+					l.write(t, l.config, open)
+				}
+				if err := l.Reload(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				if got := l.Config().Policy; len(got.AllowedDomains) != 3 || len(got.DeniedDomains) != 1 || len(got.AllowUnixSockets) != 2 || !got.AllowLocalBinding {
+					t.Errorf("after the limits were loosened: %+v", got)
+				}
+				if got := l.Mode(); got != networkproxy.ModeFull {
+					t.Errorf("after the limits were loosened: mode %s", got)
+				}
+			})
+		}
+	}
+}
+
+// What was set at run time is dropped where it exceeds the new limits.
+func TestTightenedLimitsDropWhatWasSetAtRunTime(t *testing.T) {
+	t.Parallel()
+	l := startManaged(t, "enabled = true\nmode = \"limited\"\npolicy.allowed_domains = [\"base.example\"]\n", "", nil)
+	if err := errors.Join(l.SetMode(networkproxy.ModeFull), l.AllowDomain("added.example")); err != nil {
+		t.Fatal(err)
+	}
+	session := l.open(networkproxy.SessionConfig{AllowedDomains: []string{"overlay.example"}})
+	l.write(t, l.limits, "mode = \"limited\"\npolicy.allowed_domains = [\"base.example\"]\n")
+	l.write(t, l.config, "this is broken")
+	if err := l.Reload(context.Background()); err == nil {
+		t.Error("a broken configuration was loaded")
+	}
+	if l.Mode() != networkproxy.ModeLimited {
+		t.Error("the mode set at run time exceeds the limits")
+	}
+	for host, want := range map[string]networkproxy.Reason{"base.example": "", "added.example": networkproxy.ReasonNotAllowed} {
+		if got := l.reason("http://" + host + "/"); got != want {
+			t.Errorf("%s: %q, want %q", host, got, want)
+		}
+	}
+	if got := do(t, through(t, session.ProxyURL()), "GET", "http://overlay.example/", ""); got.status != 403 {
+		t.Errorf("the session's own rule: %d", got.status)
+	}
+	l.logged(t, "added.example")
+	l.logged(t, "the mode set at run time")
+}
+
+// A configuration that is changed to exceed the limits is refused as ever, and
+// the last good one stays cut back.
+func TestTightenedLimitsRefuseANewExcess(t *testing.T) {
+	t.Parallel()
+	l := startManaged(t, "enabled = true\npolicy.allowed_domains = [\"a.example\", \"b.example\"]\n", "", nil)
+	l.write(t, l.limits, "policy.allowed_domains = [\"a.example\"]\n")
+	l.write(t, l.config, "enabled = true\npolicy.allowed_domains = [\"a.example\", \"c.example\"]\n")
+	err := l.Reload(context.Background())
+	var limit *networkproxy.LimitError
+	if !errors.As(err, &limit) || !strings.Contains(err.Error(), "c.example") {
+		t.Errorf("Reload: %v", err)
+	}
+	for host, want := range map[string]networkproxy.Reason{
+		"a.example": "", "b.example": networkproxy.ReasonNotAllowed, "c.example": networkproxy.ReasonNotAllowed,
+	} {
+		if got := l.reason("http://" + host + "/"); got != want {
+			t.Errorf("%s: %q, want %q", host, got, want)
+		}
+	}
+}
+
+// A broken limits file keeps the last good limits.
+func TestBrokenLimitsKeepTheLastGood(t *testing.T) {
+	t.Parallel()
+	l := startManaged(t, "enabled = true\npolicy.allowed_domains = [\"a.example\"]\n", "policy.allowed_domains = [\"a.example\"]\n", nil)
+	for name, content := range map[string]string{
+		"no TOML": "mode = ", "an unknown key": "modus = 1\n", "a bad pattern": "policy.allowed_domains = [\"https://x/\"]\n",
+	} {
+		l.write(t, l.limits, content)
+		if err := l.Reload(context.Background()); err == nil || !strings.Contains(err.Error(), l.limits) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if l.AllowDomain("b.example") == nil {
+			t.Errorf("%s: the last good limits are not in force", name)
+		}
+	}
+}
+
+// The source of the configuration hangs: limits that are tightened take force
+// all the same, by the watcher, more than once.
+func TestTightenedLimitsDoNotWaitForTheSource(t *testing.T) {
+	t.Parallel()
+	config := allow("a.example", "b.example")
+	config.Enabled = true
+	limits := filepath.Join(t.TempDir(), "limits.toml")
+	write := func(content string) {
+		t.Helper()
+		if err := os.WriteFile(limits, []byte("[network_proxy]\n"+content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("")
+	release := make(chan struct{})
+	first := true
+	l := startSource(t, func(b *networkproxy.Builder) {
+		b.Requirements(limits).ConfigSource(func(context.Context) (networkproxy.Config, error) {
+			if !first {
+				<-release
+			}
+			first = false
+			return config, nil
+		})
+	}, nil)
+	t.Cleanup(func() { close(release) })
+	for _, entry := range []string{"a.example", "b.example"} {
+		write("policy.allowed_domains = [\"" + entry + "\"]\n")
+		eventually(t, "the limits are in force", func() bool {
+			return l.reason("http://"+entry+"/") == "" && len(l.Config().Policy.AllowedDomains) == 1
+		})
+	}
+}
+
+// The managed allowed_domains bound the decider, what it granted, and the
+// observer.
+func TestLimitsBoundTheDeciderAndTheObserver(t *testing.T) {
+	t.Parallel()
+	const limits = "policy.allowed_domains = [\"**.corp.example\", \"localhost:7\"]\n"
+	asked := make(chan string, 64)
+	decide := func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			asked <- req.Host
+			return networkproxy.Allow().ForSession(), nil
+		})
+	}
+	observe := func(b *networkproxy.Builder) { b.Observe() }
+	for name, change := range map[string]func(*networkproxy.Builder){"decider": decide, "observer": observe} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := startManaged(t, "enabled = true\n", limits, change)
+			echo := testnet.Echo(t).Addr()
+			for _, host := range []string{"x.corp.example", "elsewhere.example"} {
+				l.host(host, 7, echo)
+			}
+			conn := l.connect("x.corp.example:7")
+			if err := echoes(conn); err != nil {
+				t.Fatal(err)
+			}
+			if name == "decider" {
+				<-asked
+			}
+			for target, want := range map[string]int{"elsewhere.example:7": 403, "93.184.216.34:7": 403} {
+				if got, _ := l.tryConnect(target); got != want {
+					t.Errorf("%s: %d, want %d", target, got, want)
+				}
+			}
+			select {
+			case host := <-asked:
+				t.Errorf("the decider was asked about %s", host)
+			default:
+			}
+			x, err := l.ExplainURL(context.Background(), "https://elsewhere.example:7/", "", false)
+			if err != nil || x.Allowed || x.Decider || x.Reason != networkproxy.ReasonNotAllowed || !strings.Contains(x.Message, "managed limits") {
+				t.Errorf("%+v, %v", x, err)
+			}
+			// Tightened, they cut what was let through before.
+			l.write(t, l.limits, "policy.allowed_domains = []\n")
+			if err := l.Reload(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+			if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("the tunnel is open: %v", err)
+			}
+		})
+	}
+}

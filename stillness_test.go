@@ -1,0 +1,298 @@
+// Files that are written in place while the proxy runs: what comes into force
+// is always one of the complete contents.
+
+package networkproxy_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+)
+
+// The file allows everything but one host, and the denylist comes last: cut
+// short at the end of nearly any line it is valid, and open.
+func openButDenied() string {
+	var b strings.Builder
+	b.WriteString("[network_proxy]\nenabled = true\n[network_proxy.policy]\nallowed_domains = [\"*\"]\n")
+	for i := range 20 {
+		fmt.Fprintf(&b, "# comment %d\n", i)
+	}
+	b.WriteString("denied_domains = [\"bad.example\"]\n")
+	return b.String()
+}
+
+// inPlace truncates a file and writes it again line by line, with a pause
+// after every line. Between lines it calls look.
+func inPlace(t testing.TB, path, content string, pause time.Duration, look func()) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for line := range strings.Lines(content) {
+		<-tick.C
+		if _, err := f.WriteString(line); err != nil {
+			t.Fatal(err)
+		}
+		look()
+	}
+}
+
+func TestWatcherIgnoresHalfWrittenFiles(t *testing.T) {
+	t.Parallel()
+	padding := strings.Repeat("# comment\n", 20)
+	limits := "[network_proxy]\nmode = \"full\"\n" + padding + "[network_proxy.policy]\nallowed_domains = [\"**.example\"]\n"
+	narrow := "[network_proxy]\nenabled = true\npolicy.allowed_domains = [\"good.example\"]\n"
+	denied := func(l *lab) bool { return l.reason("http://bad.example/") == networkproxy.ReasonDenied }
+	for name, test := range map[string]struct {
+		files  []string // of the configuration
+		limits string
+		file   string // that is written
+		holds  func(l *lab) bool
+	}{
+		"the configuration": {[]string{openButDenied()}, "", "0.toml", denied},
+		"the second layer": {
+			[]string{"[network_proxy]\nenabled = true\npolicy.allowed_domains = [\"*\"]\n", openButDenied()}, "", "1.toml", denied,
+		},
+		"the mode": {
+			[]string{"[network_proxy]\nenabled = true\n" + padding + "mode = \"limited\"\n"}, "", "0.toml",
+			func(l *lab) bool { return l.Mode() == networkproxy.ModeLimited },
+		},
+		"the managed limits": {
+			[]string{narrow}, limits, "limits.toml",
+			func(l *lab) bool { return l.AllowDomain("elsewhere.test") != nil },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, dir := startDir(t, test.files, test.limits)
+			if !test.holds(l) {
+				t.Fatal("it does not hold before")
+			}
+			path := filepath.Join(dir, test.file)
+			whole, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			inPlace(t, path, string(whole), 150*time.Millisecond, func() {
+				if !test.holds(l) {
+					t.Error("a half-written file is in force")
+				}
+			})
+			// Neither does an error remain.
+			eventually(t, "/health is ok", func() bool {
+				return strings.Contains(l.admin("GET", "/health", "").body, `"ok"`)
+			})
+		})
+	}
+}
+
+// startDir runs a proxy over configuration files 0.toml, 1.toml and so on in a
+// directory, and limits.toml where there are limits.
+func startDir(t testing.TB, files []string, limits string) (*lab, string) {
+	t.Helper()
+	dir := t.TempDir()
+	var paths []string
+	for i, content := range files {
+		paths = append(paths, filepath.Join(dir, fmt.Sprintf("%d.toml", i)))
+		if err := os.WriteFile(paths[i], []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return startFile(t, func(b *networkproxy.Builder) {
+		networkproxy.SetQuiet(b, 20*time.Millisecond)
+		if limits != "" {
+			path := filepath.Join(dir, "limits.toml")
+			if err := os.WriteFile(path, []byte(limits), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b.Requirements(path)
+		}
+	}, paths...), dir
+}
+
+// What a half-written file looks like, however long it stays that way, is an
+// error that keeps the last good policy: by the watcher, by hand and by the
+// admin API, in every file.
+func TestReloadRefusesWhatIsCutShort(t *testing.T) {
+	t.Parallel()
+	const (
+		base   = "[network_proxy]\nenabled = true\n[network_proxy.policy]\nallowed_domains = [\"*\"]\n"
+		over   = "[network_proxy]\nmode = \"full\"\n[network_proxy.policy]\ndenied_domains = [\"bad.example\"]\n"
+		limits = "[network_proxy]\nmode = \"full\"\n[network_proxy.policy]\ndenied_domains = [\"bad.example\"]\n"
+	)
+	ways := map[string]func(l *lab) string{
+		"Reload": func(l *lab) string {
+			if err := l.Reload(context.Background()); err != nil {
+				return err.Error()
+			}
+			return ""
+		},
+		"POST /reload": func(l *lab) string {
+			if got := l.admin("POST", "/reload", ""); got.status != 200 {
+				return got.body
+			}
+			return ""
+		},
+		"the watcher": func(l *lab) string {
+			var health string
+			eventually(l.t, "/health tells what is wrong", func() bool {
+				health = l.admin("GET", "/health", "").body
+				return strings.Contains(health, "degraded")
+			})
+			return health
+		},
+	}
+	for name, test := range map[string]struct{ file, content, want string }{
+		"the second layer, empty":                   {"1.toml", "", "had a [network_proxy] table"},
+		"the second layer, blank":                   {"1.toml", "\n\n", "had a [network_proxy] table"},
+		"the second layer, a comment":               {"1.toml", "# configuration\n", "had a [network_proxy] table"},
+		"the second layer, other tables":            {"1.toml", "[other]\nx = 1\n", "had a [network_proxy] table"},
+		"the second layer, first header":            {"1.toml", "[network_proxy]\n", "ends in the header [network_proxy]"},
+		"the second layer, last header":             {"1.toml", "[network_proxy]\nmode = \"full\"\n[network_proxy.policy]\n", "ends in the header [network_proxy.policy]"},
+		"the second layer, a header and no newline": {"1.toml", "[network_proxy]\nmode = \"full\"\n[network_proxy.policy]", "ends in the header [network_proxy.policy]"},
+		"the second layer, a header and a comment":  {"1.toml", "[network_proxy]\nmode = \"full\"\n[network_proxy.policy]\n# the hosts\n", "ends in the header [network_proxy.policy]"},
+		"the second layer, no TOML":                 {"1.toml", "[network_proxy]\nmode = \"fu", "1.toml:2"},
+		"the first layer, empty":                    {"0.toml", "", "had a [network_proxy] table"},
+		"the first layer, last header":              {"0.toml", "[network_proxy]\nenabled = true\n[network_proxy.policy]\n", "ends in the header [network_proxy.policy]"},
+		"the managed limits, empty":                 {"limits.toml", "", "limits.toml"},
+		"the managed limits, first header":          {"limits.toml", "[network_proxy]\n", "ends in the header [network_proxy]"},
+		"the managed limits, last header":           {"limits.toml", "[network_proxy]\nmode = \"full\"\n[network_proxy.policy]\n", "ends in the header [network_proxy.policy]"},
+	} {
+		for way, reload := range ways {
+			if way == "the watcher" && !strings.HasSuffix(name, "empty") && !strings.HasSuffix(name, "last header") {
+				continue // it takes its time, and reads in the same way
+			}
+			t.Run(name+", "+way, func(t *testing.T) {
+				t.Parallel()
+				l, dir := startDir(t, []string{base, over}, limits)
+				path := filepath.Join(dir, test.file)
+				whole, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, []byte(test.content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if got := reload(l); !strings.Contains(got, test.want) || !strings.Contains(got, test.file) {
+					t.Errorf("the error is %q; want %s and %q in it", got, test.file, test.want)
+				}
+				for url, want := range map[string]networkproxy.Reason{"http://bad.example/": networkproxy.ReasonDenied, "http://good.example/": ""} {
+					if got := l.reason(url); got != want {
+						t.Errorf("%s: %q, want %q: the last good policy is not in force", url, got, want)
+					}
+				}
+				if err := os.WriteFile(path, whole, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if err := l.Reload(context.Background()); err != nil {
+					t.Errorf("the whole file again: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// Taking a line out on purpose is an edit like any other.
+func TestReloadTakesDeletedKeys(t *testing.T) {
+	t.Parallel()
+	const whole = "[network_proxy]\nenabled = true\nmode = \"limited\"\n[network_proxy.policy]\nallowed_domains = [\"*\"]\ndenied_domains = [\"bad.example\"]\n"
+	for name, content := range map[string]string{
+		"the denylist":     strings.Replace(whole, "denied_domains = [\"bad.example\"]\n", "", 1),
+		"the mode":         strings.Replace(whole, "mode = \"limited\"\n", "", 1),
+		"the last newline": strings.TrimSuffix(whole, "\n"),
+		"the policy":       "[network_proxy]\nenabled = true\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, dir := startDir(t, []string{whole}, "")
+			if err := os.WriteFile(filepath.Join(dir, "0.toml"), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Reload(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A reload that is asked for in the middle of a write waits for its end.
+func TestReloadWaitsForTheWriter(t *testing.T) {
+	t.Parallel()
+	l, dir := startDir(t, []string{openButDenied()}, "")
+	path := filepath.Join(dir, "0.toml")
+	content := strings.Replace(openButDenied(), "bad.example", "worse.example", 1)
+	lines := strings.SplitAfterN(content, "\n", 5) // the last part begins behind allowed_domains
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(strings.Join(lines[:4], "")); err != nil {
+		t.Fatal(err)
+	}
+	reloaded := make(chan error, 1)
+	go func() { reloaded <- l.Reload(context.Background()) }()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for line := range strings.Lines(lines[4]) {
+		<-tick.C
+		if _, err := f.WriteString(line); err != nil {
+			t.Fatal(err)
+		}
+		if got := l.reason("http://bad.example/"); got != networkproxy.ReasonDenied {
+			t.Fatalf("half of the file is in force: %q", got)
+		}
+	}
+	if err := <-reloaded; err != nil {
+		t.Fatal(err)
+	}
+	if got := l.reason("http://worse.example/"); got != networkproxy.ReasonDenied {
+		t.Errorf("the complete file is not in force: %q", got)
+	}
+}
+
+// A file that does not come to rest is an error that says so, in a bounded
+// time.
+func TestReloadOfAFileThatIsBeingWritten(t *testing.T) {
+	t.Parallel()
+	f := newFile(t, `policy.allowed_domains = ["a.example"]`)
+	l := startFile(t, func(b *networkproxy.Builder) { networkproxy.SetQuiet(b, 50*time.Millisecond) }, f.path)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		content := text(`policy.allowed_domains = ["b.example"]` + "\n")
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			content = append(content, '#', '\n')
+			if err := os.WriteFile(f.path, content[:min(len(content), 1<<16)], 0o600); err != nil {
+				t.Error(err)
+				return
+			}
+			content = bytes.Clone(content[:min(len(content), 1<<16)])
+		}
+	}()
+	err := l.Reload(context.Background())
+	close(stop)
+	<-stopped
+	if err == nil || !strings.Contains(err.Error(), "being written") || !strings.Contains(err.Error(), f.path) {
+		t.Errorf("reloaded: %v", err)
+	}
+	if got := l.reason("http://a.example/"); got != "" {
+		t.Errorf("the last good policy is not in force: %q", got)
+	}
+}
