@@ -78,7 +78,7 @@ func (h *Handle) SetMode(m Mode) error {
 // Reload waits until the files have been still for a moment, so that it never
 // takes a file that is half written: 200 ms, or a second where a key is gone
 // that was there before. The error says so when a file is still being written
-// after eight such waits. Reloads of files take turns.
+// after eight times that. Reloads of files take turns.
 //
 // Where the configuration comes from a [Builder.ConfigSource], Reload returns
 // [ErrReloading] at once while that function runs for another reload. Reload

@@ -33,8 +33,12 @@ const (
 	// the start and for a reload that was asked for.
 	askedQuiet = 200 * time.Millisecond
 
-	// quietRounds bounds the wait: a file that has changed in each of so many
-	// looks is being written.
+	// quietSteps is how many looks make up the time that a file must be still.
+	// Several, so that a change just behind a look does not double the wait.
+	quietSteps = 4
+
+	// quietRounds bounds the wait, in multiples of the time that a file must be
+	// still: one that does not come to rest within it is being written.
 	quietRounds = 8
 
 	// coarseClock is the coarsest step of the times that file systems keep
@@ -186,22 +190,25 @@ func (f *fileReader) read(ctx context.Context, quiet time.Duration) ([]fileReadi
 		// Whoever asked is told at once. An error puts nothing in force.
 		return last, nil
 	}
-	timer := time.NewTimer(quiet)
-	defer timer.Stop()
+	tick := time.NewTicker(max(quiet/quietSteps, 1))
+	defer tick.Stop()
 	var changed []string
-	for range quietRounds {
+	// A file that has just come to rest gets the time to stay so.
+	for still, step := 0, 0; step < quietRounds*quietSteps || still > 0; step++ {
 		select {
-		case <-timer.C:
+		case <-tick.C:
 		case <-ctx.Done():
 			return last, context.Cause(ctx)
 		}
 		next := f.look()
-		changed = unsettled(last, next)
+		still++
+		if c := unsettled(last, next); len(c) > 0 {
+			changed, still = c, 0
+		}
 		last = next
-		if len(changed) == 0 {
+		if still == quietSteps {
 			return last, nil
 		}
-		timer.Reset(quiet)
 	}
 	var errs errorList
 	for _, path := range changed {

@@ -6,6 +6,7 @@ package networkproxy
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"slices"
@@ -118,5 +119,12 @@ func (w *watcher) look(ctx context.Context) {
 	r.wait(r.calling)
 	if readings := r.readings.Load(); readings != nil {
 		w.seen = w.stampsOf(*readings)
+	}
+	select {
+	case <-r.decided:
+		if errors.Is(r.err, errBeingWritten) {
+			w.seen = nil // the last look was not acted on
+		}
+	default:
 	}
 }
