@@ -9,11 +9,13 @@
 package soak
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -34,7 +36,7 @@ import (
 
 var (
 	duration = flag.Duration("for", time.Minute, "how long to soak")
-	every    = flag.Duration("every", 20*time.Second, "time between two samples")
+	every    = flag.Duration("every", 5*time.Second, "time between two samples")
 	workers  = flag.Int("workers", 64, "requests at a time")
 )
 
@@ -81,6 +83,12 @@ var actions = []action{
 	{"client that never reads", 10, (*soak).neverReads},
 	{"client that leaves early", 10, (*soak).leavesEarly},
 	{"session", 10, (*soak).session},
+	{"session on the shared port, with grants", 30, (*soak).sharedSession},
+	{"content that comes slowly", 20, (*soak).slowContent},
+	{"content that never comes", 10, (*soak).noContent},
+	{"content that breaks off", 10, (*soak).partOfContent},
+	{"half-closed client that waits for a slow answer", 10, (*soak).waitsHalfClosed},
+	{"look-up that hangs", 2, (*soak).hangingLookup},
 }
 
 func TestSoak(t *testing.T) {
@@ -119,8 +127,11 @@ func newSoak(t *testing.T) *soak {
 	proxy, err := networkproxy.NewBuilder().
 		ConfigSource(func(context.Context) (networkproxy.Config, error) { return s.config(), nil }).
 		Resolver(names{}).
+		Limits(networkproxy.Limits{LookupTime: lookupTime}).
 		PolicyDecider(decide).
-		OnBlocked(func(networkproxy.BlockedRequest) {}).
+		DeciderTimeout(time.Second).
+		OnBlocked(func(networkproxy.BlockedRequest) { hangs(2000) }).
+		Logger(slog.New(hangingLog{})).
 		Build()
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +161,13 @@ func (s *soak) config() networkproxy.Config {
 // names resolves everything to loopback, but what says that it does not exist.
 type names struct{}
 
+// lookupTime is the time that a look-up has. Under "hang." it takes longer.
+const lookupTime = 2 * time.Second
+
 func (names) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	if strings.HasPrefix(host, "hang.") {
+		<-time.After(lookupTime + time.Second)
+	}
 	if strings.HasPrefix(host, "nowhere.") {
 		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 	}
@@ -159,6 +176,12 @@ func (names) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error
 
 // decide answers as hosts do: in every way, sometimes late.
 func decide(ctx context.Context, r networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+	if strings.HasPrefix(r.Host, "granted.") {
+		return networkproxy.Allow().ForSession(), nil
+	}
+	if rand.IntN(200) == 0 {
+		<-time.After(1500 * time.Millisecond) // longer than it has, whatever its context says
+	}
 	switch rand.IntN(6) {
 	case 0:
 		select {
@@ -178,6 +201,21 @@ func decide(ctx context.Context, r networkproxy.PolicyRequest) (networkproxy.Dec
 	panic("the decider panics")
 }
 
+// hangs takes a while once in n calls, as functions of a host do.
+func hangs(n int) {
+	if rand.IntN(n) == 0 {
+		<-time.After(200 * time.Millisecond)
+	}
+}
+
+// hangingLog is a log handler that discards, and hangs now and then.
+type hangingLog struct{}
+
+func (hangingLog) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
+func (hangingLog) Handle(context.Context, slog.Record) error    { hangs(1000); return nil }
+func (l hangingLog) WithAttrs([]slog.Attr) slog.Handler         { return l }
+func (l hangingLog) WithGroup(string) slog.Handler              { return l }
+
 // origin is a web server with faults.
 func origin(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
@@ -191,6 +229,9 @@ func origin(w http.ResponseWriter, r *http.Request) {
 		}
 	case "/big":
 		io.CopyN(w, zeros{}, 1<<20)
+	case "/slow":
+		<-time.After(50 * time.Millisecond)
+		io.WriteString(w, "hello")
 	case "/upload":
 		n, _ := io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, n)
@@ -239,6 +280,17 @@ func (s *soak) reload(ctx context.Context) {
 		case <-tick.C:
 		}
 		s.flip.Store(!s.flip.Load())
+		if err := s.proxy.SetMode(networkproxy.ModeFull); err != nil {
+			s.t.Errorf("mode: %v", err)
+		}
+		if rand.IntN(10) == 0 { // a mode that refuses much, while nothing is under way
+			s.quiet.Lock()
+			err := errors.Join(s.proxy.SetMode(networkproxy.ModeLimited), s.proxy.SetMode(networkproxy.ModeFull))
+			s.quiet.Unlock()
+			if err != nil {
+				s.t.Errorf("mode: %v", err)
+			}
+		}
 		if err := s.proxy.Reload(ctx); err != nil && ctx.Err() == nil {
 			s.t.Errorf("reload: %v", err)
 		}
@@ -566,6 +618,101 @@ func (s *soak) session() error {
 	return session.Close()
 }
 
+// sharedSession makes requests under a grant in a session without ports of its
+// own, and closes it, sometimes after the grant was revoked.
+func (s *soak) sharedSession() error {
+	session, err := s.proxy.OpenSessionWith(context.Background(), networkproxy.SessionConfig{SharedPort: true})
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	proxy, err := url.Parse(session.ProxyURL())
+	if err != nil {
+		return err
+	}
+	c := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{Proxy: http.ProxyURL(proxy)}}
+	defer c.CloseIdleConnections()
+	for range 3 {
+		a, err := c.Get("http://granted.asked.test:" + s.web + "/")
+		if err != nil {
+			return err
+		}
+		io.Copy(io.Discard, a.Body)
+		a.Body.Close()
+		if a.StatusCode != 200 && a.StatusCode != 403 { // refused, if others have revoked it
+			return errors.New(a.Status)
+		}
+	}
+	if grants := s.proxy.Grants(); len(grants) > 0 && rand.IntN(2) == 0 {
+		s.proxy.Revoke(grants[rand.IntN(len(grants))].ID) // which may have ended by now
+	}
+	return nil
+}
+
+// slowContent sends content in pieces.
+func (s *soak) slowContent() error {
+	c, err := raw(s.proxy.HTTPAddr(), "POST http://h1.allowed.test:"+s.web+"/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nConnection: close\r\n\r\n")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for range 3 {
+		<-time.After(10 * time.Millisecond)
+		io.WriteString(c, "abc")
+	}
+	return status(c, 200)
+}
+
+// noContent announces content to a refused host and never sends it.
+func (s *soak) noContent() error {
+	c, err := raw(s.proxy.HTTPAddr(), "POST http://denied.allowed.test:"+s.web+"/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return status(c, 403)
+}
+
+// partOfContent sends a part and leaves a moment later.
+func (s *soak) partOfContent() error {
+	c, err := raw(s.proxy.HTTPAddr(), "POST http://h1.allowed.test:"+s.web+"/upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5\r\nab")
+	if err != nil {
+		return err
+	}
+	<-time.After(20 * time.Millisecond)
+	return c.Close()
+}
+
+func (s *soak) waitsHalfClosed() error {
+	c, err := raw(s.proxy.HTTPAddr(), "GET http://h1.allowed.test:"+s.web+"/slow HTTP/1.1\r\nHost: x\r\n\r\n")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.CloseWrite()
+	return status(c, 200)
+}
+
+func (s *soak) hangingLookup() error {
+	return s.status("GET", "http://hang.allowed.test:"+s.web+"/", nil, 502, 504)
+}
+
+// status reads a response and checks its status.
+func status(c net.Conn, want int) error {
+	a, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return err
+	}
+	defer a.Body.Close()
+	if _, err := io.Copy(io.Discard, a.Body); err != nil {
+		return err
+	}
+	if a.StatusCode != want {
+		return fmt.Errorf("%s, want %d", a.Status, want)
+	}
+	return nil
+}
+
 // sample is the state of the process while nothing is under way.
 type sample struct {
 	at                time.Duration
@@ -643,9 +790,16 @@ func (s *soak) report(samples []sample, took time.Duration) {
 // very first, which warms up.
 func verdict(t *testing.T, samples []sample) {
 	if len(samples) < 7 {
-		t.Logf("%d samples are too few for a verdict", len(samples))
+		t.Errorf("%d samples are too few for a verdict; soak longer, or sample more often", len(samples))
 		return
 	}
+	for _, name := range growing(t, samples) {
+		t.Errorf("%s is not flat", name)
+	}
+}
+
+// growing names what is not flat.
+func growing(t *testing.T, samples []sample) (names []string) {
 	samples = samples[1:]
 	third := len(samples) / 3
 	early, late := samples[:third], samples[len(samples)-third:]
@@ -670,8 +824,35 @@ func verdict(t *testing.T, samples []sample) {
 		flat := b <= a*1.1+m.slack
 		t.Logf("%s: median %.1f in the first third, %.1f in the last: flat %t", m.name, a, b, flat)
 		if !flat {
-			t.Errorf("%s is not flat", m.name)
+			names = append(names, m.name)
 		}
+	}
+	return names
+}
+
+// TestVerdict shows that the verdict can be that something grows.
+func TestVerdict(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		leak func(s *sample, i int)
+		want []string
+	}{
+		{"nothing", func(*sample, int) {}, nil},
+		{"noise", func(s *sample, i int) { s.heap += uint64(i%2) << 20; s.goroutines += i % 7 }, nil},
+		{"heap", func(s *sample, i int) { s.heap += uint64(i) << 20 }, []string{"heap (MiB)"}},
+		{"goroutines", func(s *sample, i int) { s.goroutines += 10 * i }, []string{"goroutines"}},
+		{"descriptors", func(s *sample, i int) { s.files += 10 * i }, []string{"descriptors"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			samples := make([]sample, 20)
+			for i := range samples {
+				samples[i] = sample{heap: 20 << 20, goroutines: 100, files: 100}
+				tt.leak(&samples[i], i)
+			}
+			if got := growing(t, samples); !slices.Equal(got, tt.want) {
+				t.Errorf("growing: %q, want %q", got, tt.want)
+			}
+		})
 	}
 }
 
