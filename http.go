@@ -257,10 +257,7 @@ func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request
 		h.fail(w, r, req, err)
 		return
 	}
-	client, err := takeOver(w, r)
-	if err == nil {
-		_, err = client.conn.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n"))
-	}
+	client, err := takeOver(w, []byte("HTTP/1.1 200 Connection established\r\n\r\n"))
 	if err != nil {
 		x.live.end()
 		target.Close()
@@ -341,9 +338,10 @@ type clientConn struct {
 	early []byte   // what the client has sent beyond its request
 }
 
-// takeOver takes the connection of a request from the server.
-func takeOver(w http.ResponseWriter, r *http.Request) (*clientConn, error) {
-	conn, early, err := w.(http1.Detacher).Detach()
+// takeOver takes the connection of a request from the server, behind the head
+// of a response.
+func takeOver(w http.ResponseWriter, head []byte) (*clientConn, error) {
+	conn, early, err := w.(http1.Detacher).Detach(head)
 	if err != nil {
 		return nil, err
 	}

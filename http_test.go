@@ -600,21 +600,6 @@ func TestClientLeaves(t *testing.T) {
 	}
 }
 
-// TestHalfClosedClient sends a request and a FIN, as "nc -N" does. net/http
-// takes that for a client that has gone; what it must not get is an answer
-// that nobody gave.
-func TestHalfClosedClient(t *testing.T) {
-	t.Parallel()
-	l := start(t, allow("o.example"), nil)
-	l.serve("o.example", 80, func(c *net.TCPConn) { io.Copy(io.Discard, c) }) // never answers
-	w := l.wire(t)
-	w.get("http://o.example/")
-	w.CloseWrite()
-	if rest := w.rest(); rest != "" {
-		t.Errorf("the client was told %q", rest)
-	}
-}
-
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	silent := func(b *networkproxy.Builder) {

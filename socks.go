@@ -19,6 +19,7 @@ import (
 	"github.com/things-go/go-socks5"
 	"github.com/things-go/go-socks5/statute"
 
+	"example.com/networkproxy/internal/hangup"
 	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/pindial"
 	"example.com/networkproxy/internal/track"
@@ -111,6 +112,7 @@ type socksConn struct {
 	began  bool // the client has sent something
 	moves  bool // its credentials said whose it is
 	over   bool // one connection too many: its request is refused
+	probed bool // the first byte of the reply has been sent: see staysHalfClosed
 }
 
 func (c *socksConn) Read(b []byte) (int, error) {
@@ -122,14 +124,14 @@ func (c *socksConn) Read(b []byte) (int, error) {
 // accept answers the request with success; bound is the near end of what was
 // opened for it (RFC 1928 section 6).
 func (c *socksConn) accept(bound net.Addr) error {
-	return socks5.SendReply(c.Conn, statute.RepSuccess, bound)
+	return socks5.SendReply(replyWriter{c}, statute.RepSuccess, bound)
 }
 
 // refuse answers the request with a failure. What the client has sent beyond
 // its request is read away for a moment: a connection that is closed over
 // unread bytes is reset, which may cost the client the answer.
 func (c *socksConn) refuse(code byte) {
-	if err := socks5.SendReply(c.Conn, code, nil); err != nil {
+	if err := socks5.SendReply(replyWriter{c}, code, nil); err != nil {
 		return // the client has gone
 	}
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
@@ -145,24 +147,71 @@ func (c *socksConn) request(protocol Protocol, target hostname.Target) *request 
 }
 
 // watch returns a context that ends when the client goes away while it waits
-// for its answer, or with its entrance. stop ends the watch; only then may
-// anybody read from the connection. Bytes that came with the request end it
-// too: their sender may have said all that it will.
+// for its reply, or with its entrance. stop ends the watch; only then may
+// anybody read from the connection or write to it. What the client has sent
+// beyond its request does not matter.
 func (c *socksConn) watch(r *bufio.Reader) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(c.from.ends)
-	watched := make(chan struct{})
+	stopped, watched := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watched)
-		if _, err := r.Peek(1); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			cancel()
+		err := hangup.Wait(c.Conn, r)
+		switch {
+		case err == nil, errors.Is(err, os.ErrDeadlineExceeded):
+			return
+		case err == io.EOF && c.staysHalfClosed(stopped):
+			return
 		}
+		cancel()
 	}()
 	return ctx, func() {
+		close(stopped)
 		c.SetReadDeadline(time.Unix(1, 0))
 		<-watched
 		c.SetReadDeadline(time.Time{})
 		cancel()
 	}
+}
+
+// socksProbe is how long after the end of a client's stream it is found out
+// whether it still waits for its reply, and how often it is looked at.
+const socksProbe = 100 * time.Millisecond
+
+// staysHalfClosed waits at the side of a client that has ended its stream. It
+// reports false when the client has gone, and true when stopped is closed. To
+// find out it sends the first byte of the reply, which is always the same: a
+// client that has closed answers with a reset (see package hangup).
+func (c *socksConn) staysHalfClosed(stopped <-chan struct{}) bool {
+	tick := time.NewTicker(socksProbe)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stopped:
+			return true
+		case <-tick.C:
+		}
+		if hangup.Gone(c.Conn) {
+			return false
+		}
+		if !c.probed {
+			if _, err := c.Conn.Write([]byte{statute.VersionSocks5}); err != nil {
+				return false
+			}
+			c.probed = true
+		}
+	}
+}
+
+// replyWriter writes a reply, without the byte that was sent ahead.
+type replyWriter struct{ c *socksConn }
+
+func (w replyWriter) Write(p []byte) (int, error) {
+	if !w.c.probed || len(p) == 0 {
+		return w.c.Conn.Write(p)
+	}
+	w.c.probed = false
+	n, err := w.c.Conn.Write(p[1:])
+	return n + 1, err
 }
 
 // socksRequest is a request as it came (RFC 1928 section 4).

@@ -15,7 +15,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/textproto"
 	"strings"
@@ -108,12 +107,8 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	}
 
 	leave()
-	client, err := takeOver(w, r)
+	client, err := takeOver(w, switchHead(answer))
 	if err != nil {
-		h.failure(req, err)
-		return
-	}
-	if err := writeSwitch(client.conn, answer); err != nil {
 		h.failure(req, err)
 		return
 	}
@@ -141,10 +136,12 @@ func switchedTo(fields []http1.Field) string {
 	return strings.Join(http1.Values(fields, "upgrade"), ", ") // RFC 9110 section 5.3
 }
 
-// writeSwitch passes the origin's 101 on.
-func writeSwitch(client net.Conn, answer *http1.Response) error {
+// switchHead returns the origin's 101 as it is passed on.
+func switchHead(answer *http1.Response) []byte {
 	protocol := switchedTo(answer.Fields)
 	fields := answerFields(nil, answer.Fields, namedByConnection(answer.Fields))
 	fields = append(fields, http1.Field{Name: "Connection", Value: "Upgrade"}, http1.Field{Name: "Upgrade", Value: protocol})
-	return http1.WriteHead(client, answer.Status, answer.Reason, fields)
+	var b bytes.Buffer
+	http1.WriteHead(&b, answer.Status, answer.Reason, fields) // a buffer does not fail
+	return b.Bytes()
 }

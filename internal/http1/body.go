@@ -13,7 +13,8 @@ import (
 )
 
 // requestBody is a request's Body. Its first read sends the 100 that a client
-// waits for, and its end lets the watch for the client's leaving begin.
+// waits for. While a read is under way, the client is not watched: the read
+// notices that it leaves.
 type requestBody struct {
 	w       *response
 	body    io.ReadCloser // of http.ReadRequest
@@ -36,6 +37,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if b.closed {
 		return 0, errBodyClosed
 	}
+	watch := &b.w.conn.watch
+	watch.pause()
+	defer watch.arm()
 	if b.expects && !b.ended {
 		b.w.sendContinue()
 	}
@@ -46,9 +50,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	if err != nil && !b.ended {
 		b.ended = true
-		if err == io.EOF {
-			b.w.conn.watch.arm()
-		} else {
+		if err != io.EOF {
 			b.broken.Store(true)
 		}
 	}
@@ -94,9 +96,13 @@ func (b *requestBody) endsConnection(returned bool) bool {
 		return true // it is being read, and nobody knows how long that takes
 	}
 	defer b.mu.Unlock()
-	switch {
-	case b.ended:
+	if b.ended {
 		return b.broken.Load()
+	}
+	watch := &b.w.conn.watch
+	watch.pause()
+	defer watch.arm()
+	switch {
 	case b.expects && !b.w.continued():
 		return true // the client may send it or not: there is no telling
 	case b.hasCome():
@@ -155,7 +161,7 @@ func (b *requestBody) stop() {
 		return
 	}
 	if !b.mu.TryLock() {
-		b.w.conn.SetReadDeadline(time.Unix(1, 0))
+		b.w.conn.watch.cutReads()
 		b.mu.Lock()
 	}
 	b.closed = true

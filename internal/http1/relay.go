@@ -53,7 +53,7 @@ func (w *response) RelayHead(status int, reason string, fields []Field, length i
 		return
 	}
 	bw := w.conn.bw
-	writeStatus(bw, status, reason)
+	w.startLine(status, reason)
 	said := false
 	for i := range fields {
 		f := &fields[i]
@@ -98,7 +98,7 @@ func (w *response) RelayInterim(status int, reason string, fields []Field) {
 		w.sent100 = true
 	}
 	bw := w.conn.bw
-	writeStatus(bw, status, reason)
+	w.startLine(status, reason)
 	for i := range fields {
 		switch meaningOf(fields[i].Name) {
 		case fieldConnection, fieldEncoding, fieldLength, fieldTrailer:
@@ -116,7 +116,12 @@ func (w *response) RelayTrailer(fields []Field) { w.trailer = fields }
 // writeStatus writes a status line. The space is due even before an empty
 // reason phrase (RFC 9112 section 4).
 func writeStatus(bw *bufio.Writer, status int, reason string) {
-	bw.WriteString("HTTP/1.1 ")
+	bw.WriteString(statusPrefix)
+	writeStatusRest(bw, status, reason)
+}
+
+// writeStatusRest writes what follows the version in a status line.
+func writeStatusRest(bw *bufio.Writer, status int, reason string) {
 	bw.Write(strconv.AppendInt(bw.AvailableBuffer(), int64(status), 10))
 	bw.WriteByte(' ')
 	bw.WriteString(reason)

@@ -6,12 +6,15 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/textproto"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // response is the http.ResponseWriter of one request. Like net/http's it is
@@ -32,9 +35,45 @@ type response struct {
 	ended   bool    // the handler has returned, or has given the whole response: it reads no more content
 	large   bool    // the header has had more fields than most; a map does not shrink
 
-	mu      sync.Mutex // guards what a read of the request may write
+	mu      sync.Mutex // guards what others than the handler may write
 	sent100 bool
 	begun   bool // the final head is being written: too late for a 100
+	probed  int  // how much of statusPrefix has been sent ahead
+
+	writes atomic.Uint32 // counts the begins and ends of writes: odd while one is under way
+}
+
+// statusPrefix begins every response.
+const statusPrefix = "HTTP/1.1 "
+
+// probe sends a byte of the response that is to come, if it is time for one:
+// the client has ended its stream so long ago. It reports whether the final
+// response has begun; it has no byte to send then.
+func (w *response) probe(ago time.Duration) (begun bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.begun || w.probed == len(probeTimes) || ago < probeTimes[w.probed] {
+		return w.begun, nil
+	}
+	if _, err = io.WriteString(w.conn.Conn, statusPrefix[w.probed:w.probed+1]); err == nil {
+		w.probed++
+	}
+	return false, err
+}
+
+// startLine writes a status line, without what has been sent of it. w.mu is
+// held, or the response has begun.
+func (w *response) startLine(status int, reason string) {
+	w.conn.bw.WriteString(statusPrefix[w.probed:])
+	w.probed = 0
+	writeStatusRest(w.conn.bw, status, reason)
+}
+
+// flush sends what has been written.
+func (w *response) flush() {
+	w.writes.Add(1)
+	w.note(w.conn.bw.Flush())
+	w.writes.Add(1)
 }
 
 // init makes w the answer to r. What the last answer leaves of a header is
@@ -91,7 +130,7 @@ func (w *response) interim(status int) {
 	}
 	w.noteSize()
 	bw := w.conn.bw
-	writeStatusLine(bw, status)
+	w.startLine(status, reasonOf(status))
 	writeFields(bw, w.header, interimSkips)
 	bw.WriteString("\r\n")
 	w.note(bw.Flush())
@@ -106,7 +145,8 @@ func (w *response) sendContinue() {
 	}
 	w.sent100 = true
 	bw := w.conn.bw
-	bw.WriteString("HTTP/1.1 100 Continue\r\n\r\n")
+	w.startLine(http.StatusContinue, "Continue")
+	bw.WriteString("\r\n")
 	bw.Flush() // an error shows in the answer as well
 }
 
@@ -163,7 +203,7 @@ func (w *response) begin() {
 	}
 	w.noteSize()
 	bw := w.conn.bw
-	writeStatusLine(bw, w.status)
+	w.startLine(w.status, reasonOf(w.status))
 	writeFields(bw, w.header, answerSkips)
 	if date, set := w.header["Date"]; !set || date != nil && len(date) == 0 {
 		bw.WriteString(w.conn.server.date.now())
@@ -210,7 +250,7 @@ func (w *response) Respond(status int, fields []Field, content []byte) {
 	}
 	w.ended = true
 	bw := w.conn.bw
-	writeStatusLine(bw, status)
+	w.startLine(status, reasonOf(status))
 	asked := false
 	for i := range fields {
 		if fields[i].Name == "Connection" {
@@ -253,10 +293,12 @@ func (w *response) Write(p []byte) (int, error) {
 		bw.WriteString(strconv.FormatInt(int64(len(p)), 16))
 		bw.WriteString("\r\n")
 	}
+	w.writes.Add(1)
 	n, err := bw.Write(p)
 	if w.framing == framedChunked {
 		bw.WriteString("\r\n")
 	}
+	w.writes.Add(1)
 	w.left -= int64(n)
 	w.note(err)
 	return n, err
@@ -271,7 +313,7 @@ func (w *response) FlushError() error {
 		w.WriteHeader(http.StatusOK)
 	}
 	if w.failed == nil {
-		w.note(w.conn.bw.Flush())
+		w.flush()
 	}
 	return w.failed
 }
@@ -291,6 +333,9 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	k := w.conn
 	k.watch.end()
 	k.noDeadline()
+	if w.probed > 0 {
+		return nil, nil, errors.New("http1: a client that has ended its stream was sent the begin of a response; take the connection over with Detach")
+	}
 	w.hijacked = true
 	rw := bufio.NewReadWriter(k.br, k.bw)
 	k.br, k.bw = nil, nil // a tunnel outlives its need of them
@@ -300,14 +345,21 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // Detacher is what the ResponseWriter of a [Server] can do beyond those of
 // net/http.
 type Detacher interface {
-	// Detach is Hijack for who needs no buffers: early is what the client has
-	// sent beyond its request's head. A request with content keeps its buffers
+	// Detach is Hijack without buffers: early is what the client has sent
+	// beyond the head of its request. It first sends head, the head of a
+	// response, which must begin with "HTTP/1.1 " unless it is empty. After an
+	// error the connection is closed. A request with content keeps its buffers
 	// from being used again.
-	Detach() (c net.Conn, early []byte, err error)
+	Detach(head []byte) (c net.Conn, early []byte, err error)
 }
 
 // Detach implements Detacher.
-func (w *response) Detach() (net.Conn, []byte, error) {
+func (w *response) Detach(head []byte) (net.Conn, []byte, error) {
+	var probed int
+	if len(head) > 0 && !w.hijacked && !w.begun {
+		w.conn.watch.end() // which sends no more
+		probed, w.probed = w.probed, 0
+	}
 	c, rw, err := w.Hijack()
 	if err != nil {
 		return nil, nil, err
@@ -324,6 +376,12 @@ func (w *response) Detach() (net.Conn, []byte, error) {
 		k.release()
 	}
 	k.server.turns.yield() // what follows is a write
+	if len(head) > 0 {
+		if _, err := c.Write(head[probed:]); err != nil {
+			c.Close()
+			return nil, nil, err
+		}
+	}
 	return c, early, nil
 }
 
@@ -343,7 +401,7 @@ func (w *response) finish() (again bool) {
 	}
 	if w.failed == nil {
 		w.conn.server.turns.yield()
-		w.note(bw.Flush())
+		w.flush()
 	}
 	if w.failed != nil || w.framing == framedLength && w.left > 0 {
 		return false // only a cut connection tells that content is missing
@@ -425,17 +483,12 @@ func isAnnounced(lists []string, name string) bool {
 
 func namesClose(fields []string) bool { return isAnnounced(fields, "close") }
 
-func writeStatusLine(bw *bufio.Writer, status int) {
-	bw.WriteString("HTTP/1.1 ")
-	bw.Write(strconv.AppendInt(bw.AvailableBuffer(), int64(status), 10))
-	bw.WriteByte(' ')
+// reasonOf returns the usual reason phrase of a status.
+func reasonOf(status int) string {
 	if text := http.StatusText(status); text != "" {
-		bw.WriteString(text)
-	} else {
-		bw.WriteString("status code ")
-		bw.WriteString(strconv.Itoa(status))
+		return text
 	}
-	bw.WriteString("\r\n")
+	return "status code " + strconv.Itoa(status)
 }
 
 // writeFields writes a header; skip may leave fields out.

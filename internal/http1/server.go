@@ -347,12 +347,11 @@ func (k *conn) serve(x *exchange, r *http.Request) (again bool) {
 	defer x.ctx.end()
 	w := &x.response
 	w.init(k, r)
-	whole := r.Body == http.NoBody
-	if !whole {
+	if r.Body != http.NoBody {
 		r.Body = &w.body
 		k.noDeadline()
 	}
-	k.watch.begin(x, whole)
+	k.watch.begin(x)
 
 	defer func() {
 		v := recover()

@@ -54,8 +54,20 @@ func client(t testing.TB) *http.Client {
 	return &http.Client{Transport: tr}
 }
 
-// raw sends bytes and returns all that comes back until the server closes.
+// raw sends bytes and the end of the stream, and returns all that comes back
+// until the server closes.
 func raw(t testing.TB, addr, text string) string {
+	t.Helper()
+	return exchangeBytes(t, addr, text, true)
+}
+
+// rawOpen is raw without the end of the stream.
+func rawOpen(t testing.TB, addr, text string) string {
+	t.Helper()
+	return exchangeBytes(t, addr, text, false)
+}
+
+func exchangeBytes(t testing.TB, addr, text string, ends bool) string {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -66,7 +78,9 @@ func raw(t testing.TB, addr, text string) string {
 	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
 	}
-	c.(*net.TCPConn).CloseWrite()
+	if ends {
+		c.(*net.TCPConn).CloseWrite()
+	}
 	got, err := io.ReadAll(c)
 	if err != nil {
 		t.Fatalf("%.60q: %v after %q", text, err, got)
@@ -336,7 +350,7 @@ func TestHijack(t *testing.T) {
 		line, err := rw.ReadString('\n')
 		fmt.Fprintf(c, "raw %s %v", line, err)
 	})
-	if got := raw(t, addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\nearly\n"); got != "raw early\n <nil>" {
+	if got := rawOpen(t, addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\nearly\n"); got != "raw early\n <nil>" {
 		t.Errorf("%q", got)
 	}
 }
@@ -585,7 +599,7 @@ func TestDetach(t *testing.T) {
 			t.Parallel()
 			addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
 				content, _ := io.ReadAll(r.Body)
-				c, early, err := w.(Detacher).Detach()
+				c, early, err := w.(Detacher).Detach(nil)
 				if err != nil {
 					t.Error(err)
 					return
@@ -594,7 +608,7 @@ func TestDetach(t *testing.T) {
 				if _, ok := c.(*net.TCPConn); !ok {
 					t.Errorf("detached a %T", c)
 				}
-				if _, _, err := w.(Detacher).Detach(); err != http.ErrHijacked {
+				if _, _, err := w.(Detacher).Detach(nil); err != http.ErrHijacked {
 					t.Errorf("a second time: %v, want %v", err, http.ErrHijacked)
 				}
 				if _, err := w.Write([]byte("x")); err != http.ErrHijacked {
@@ -602,7 +616,7 @@ func TestDetach(t *testing.T) {
 				}
 				fmt.Fprintf(c, "%q %s", early, content)
 			})
-			if got := strings.TrimSpace(raw(t, addr, tt.request)); got != tt.want {
+			if got := strings.TrimSpace(rawOpen(t, addr, tt.request)); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})
@@ -636,7 +650,7 @@ func TestDetachedBuffers(t *testing.T) {
 			br := k.br
 			w := &x.response
 			w.init(k, r)
-			_, early, err := w.Detach()
+			_, early, err := w.Detach(nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -20,7 +20,7 @@ func TestBusyConnections(t *testing.T) {
 			case "/think":
 				<-think
 			case "/tunnel":
-				c, _, err := w.(Detacher).Detach()
+				c, _, err := w.(Detacher).Detach(nil)
 				if err != nil {
 					t.Error(err)
 				}

@@ -1,19 +1,44 @@
-// Noticing that a client leaves while it waits for its answer.
+// Noticing that a client leaves while it waits for its response.
 
 package http1
 
 import (
+	"errors"
+	"io"
+	"os"
 	"sync"
 	"time"
+
+	"example.com/networkproxy/internal/hangup"
 )
 
-// watchDelay is how long an answer may take before its client is watched:
+// watchDelay is how long a response may take before its client is watched:
 // most come earlier, and cost no goroutine.
 const watchDelay = 20 * time.Millisecond
 
-// watcher reads from a connection whose request has been read whole, for the
-// one thing that may come: its end. Bytes of a next request end the watch and
-// stay in the buffer. It serves one request after the other.
+// A client that ends its stream behind its request may wait for the response
+// (RFC 9112 section 9.6), or be gone: see package hangup. To find out, the
+// status line is begun, one byte at a time; every response begins with the
+// same ones. probeTimes says how long after the end of the stream each byte is
+// sent. The later ones are for a client that goes later.
+var probeTimes = [len(statusPrefix)]time.Duration{
+	100 * time.Millisecond, 200 * time.Millisecond, time.Second, 5 * time.Second, 15 * time.Second,
+	time.Minute, 3 * time.Minute, 10 * time.Minute, 30 * time.Minute,
+}
+
+const (
+	// halfClosedTick is how often a client that has ended its stream is looked
+	// at.
+	halfClosedTick = 100 * time.Millisecond
+
+	// halfClosedSilence is how long a response that has begun may have nothing
+	// to send to such a client. There is no other byte to find out with.
+	halfClosedSilence = 10 * time.Second
+)
+
+// watcher waits for the client of a request to leave. It watches while nobody
+// reads from the connection: before and after the content is read. It serves
+// one request after the other.
 //
 // Its timer is not set for each request: it goes on ticking while there are
 // requests, and a request that it finds twice is watched. While it ticks, the
@@ -24,25 +49,32 @@ type watcher struct {
 
 	mu       sync.Mutex
 	x        *exchange // of the request; nil between requests
-	armed    bool
-	requests uint64        // that were armed
-	seen     uint64        // of them, at the last tick
-	ticking  bool          // the timer runs, and the connection counts as busy
-	running  chan struct{} // closed when run has ended; nil when it has not begun
+	armed    bool      // nobody reads
+	cut      bool      // reads were ended for good; the deadline stays
+	ran      bool      // since the request began, and has cleared the read deadline
+	requests uint64    // that were armed
+	seen     uint64    // of them, at the last tick
+	ticking  bool      // the timer runs, and the connection counts as busy
+	running  *watch    // nil when nothing runs
+}
+
+// watch is one run of a watcher.
+type watch struct {
+	stop chan struct{} // closed to end it
+	done chan struct{} // closed when it has ended
+	once sync.Once
 }
 
 func (w *watcher) init(k *conn) {
 	w.conn = k
 }
 
-// begin starts a request. whole says that there is no content to come.
-func (w *watcher) begin(x *exchange, whole bool) {
+// begin starts a request.
+func (w *watcher) begin(x *exchange) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.x = x
-	if whole {
-		w.armNow()
-	}
+	w.armNow()
 }
 
 // arm starts the delay: from here on nothing else reads from the connection.
@@ -87,7 +119,7 @@ func (w *watcher) tick() {
 	case w.requests != w.seen:
 		w.seen = w.requests
 		w.timer.Reset(watchDelay)
-	case w.armed:
+	case w.armed && !w.cut:
 		w.rest()
 		w.run()
 		return
@@ -97,40 +129,111 @@ func (w *watcher) tick() {
 	w.mu.Unlock()
 }
 
-// run waits for the client to leave or to send more. It is called with w.mu
-// held, and gives it up.
+// run waits for the client to leave, and then ends the request. It is called
+// with w.mu held, and gives it up.
 func (w *watcher) run() {
-	done := make(chan struct{})
-	defer close(done)
-	w.running = done
-	// Before end can set a deadline of its own, which ends the watch.
+	this := &watch{stop: make(chan struct{}), done: make(chan struct{})}
+	defer close(this.done)
+	w.running, w.ran = this, true
+	x := w.x
+	// Before pause can set a deadline of its own, which ends the watch.
 	w.conn.SetReadDeadline(time.Time{})
 	w.mu.Unlock()
 
-	if _, err := w.conn.br.Peek(1); err != nil {
-		w.mu.Lock()
-		x := w.x
-		w.mu.Unlock()
-		if x != nil { // or it is end that interrupted the read
-			x.ctx.end()
+	err := hangup.Wait(w.conn.Conn, w.conn.br)
+	switch {
+	case err == nil, errors.Is(err, os.ErrDeadlineExceeded):
+		return
+	case err == io.EOF && w.staysHalfClosed(this, &x.response):
+		return
+	}
+	w.mu.Lock()
+	over := w.x == nil // it is end that interrupted the wait
+	w.mu.Unlock()
+	if !over {
+		x.ctx.end()
+	}
+}
+
+// staysHalfClosed waits at the side of a client that has ended its stream. It
+// reports false when the client has gone, and true when the watch is to end.
+func (w *watcher) staysHalfClosed(this *watch, response *response) bool {
+	tick := time.NewTicker(halfClosedTick)
+	defer tick.Stop()
+	began := time.Now()
+	moved, written := began, response.writes.Load() // when the response last moved
+	for {
+		select {
+		case <-this.stop:
+			return true
+		case <-tick.C:
+		}
+		if hangup.Gone(w.conn.Conn) {
+			return false
+		}
+		now := time.Now()
+		begun, err := response.probe(now.Sub(began))
+		if err != nil {
+			return false
+		}
+		if n := response.writes.Load(); n != written || n%2 != 0 || !begun {
+			moved, written = now, n
+		}
+		if now.Sub(moved) > halfClosedSilence {
+			return false
 		}
 	}
 }
 
-// end ends the watch, and returns when nothing reads from the connection.
+// pause ends the watch until arm is called, and returns when nothing reads
+// from the connection.
+func (w *watcher) pause() {
+	w.mu.Lock()
+	w.armed = false
+	this := w.running
+	w.mu.Unlock()
+	w.interrupt(this)
+}
+
+// end ends the watch of a request, and returns when nothing reads from the
+// connection. Only the goroutine of the connection calls it.
 func (w *watcher) end() {
 	w.mu.Lock()
 	w.x, w.armed = nil, false
-	running := w.running
-	w.running = nil
+	this, ran := w.running, w.ran
+	w.ran = false
 	w.mu.Unlock()
-	if running == nil {
+	w.interrupt(this)
+	if ran {
+		w.conn.limited, w.conn.idleAt = false, time.Time{}
+	}
+}
+
+// interrupt ends a run, if there is one, and waits for its end.
+func (w *watcher) interrupt(this *watch) {
+	if this == nil {
 		return
 	}
+	this.once.Do(func() {
+		close(this.stop)
+		w.conn.SetReadDeadline(time.Unix(1, 0))
+		<-this.done
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.running = nil
+		if !w.cut {
+			w.conn.SetReadDeadline(time.Time{})
+		}
+	})
+}
+
+// cutReads ends whatever reads from the connection. The deadline for that
+// stays until the connection sets another.
+func (w *watcher) cutReads() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = true
 	w.conn.SetReadDeadline(time.Unix(1, 0))
-	<-running
-	w.conn.limited = true
-	w.conn.noDeadline()
 }
 
 // stop is for a connection that will have no further request.

@@ -1,0 +1,28 @@
+//go:build unix && !linux
+
+// Asking a socket on other Unix systems: for its error alone.
+
+package hangup
+
+import (
+	"net"
+	"syscall"
+)
+
+func waitSocket(net.Conn) (err error, ok bool) { return nil, false }
+
+func gone(c net.Conn) (gone bool) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	err = raw.Control(func(fd uintptr) {
+		code, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR)
+		gone = err == nil && code != 0
+	})
+	return gone || err != nil
+}

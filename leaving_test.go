@@ -1,0 +1,260 @@
+// Clients that leave while they wait, and those that only end their stream.
+
+package networkproxy_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+)
+
+// waiting is a request that is under way until release is called. Its context
+// ends, or its origin's connection does, when the proxy gives it up.
+type waiting struct {
+	name    string
+	request string // to the HTTP proxy, or, where it begins with 5, to the SOCKS5 proxy
+	content string // which the proxy has not read
+	wants   string // in what comes back
+}
+
+func socksTo(name string) string {
+	return string(append([]byte{5, 1, 0, 5, 1, 0}, wireName(name, 80)...))
+}
+
+var waitings = []waiting{
+	{"an origin that thinks", "GET http://origin.example/ HTTP/1.1\r\nHost: x\r\n\r\n", "", "HTTP/1.1 200 OK"},
+	{"an origin that thinks about content", "POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", "", "HTTP/1.1 200 OK"},
+	{"an origin that thinks about an upgrade", "GET http://origin.example/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", "", "HTTP/1.1 200 OK"},
+	{"HTTP/1.0", "GET http://origin.example/ HTTP/1.0\r\n\r\n", "", "HTTP/1.1 200 OK"},
+	{"a decider that thinks", "GET http://asked.example/ HTTP/1.1\r\nHost: x\r\n\r\n", "", "HTTP/1.1 403 Forbidden"},
+	{"a decider that thinks about CONNECT", "CONNECT asked.example:80 HTTP/1.1\r\nHost: x\r\n\r\n", "", "HTTP/1.1 403 Forbidden"},
+	{"a decider that thinks, content unread", "POST http://asked.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n", strings.Repeat("x", 5000), "HTTP/1.1 403 Forbidden"},
+	{"a dial that takes its time", "CONNECT dial.example:80 HTTP/1.1\r\nHost: x\r\n\r\n", "", "HTTP/1.1 200 Connection established"},
+	{"SOCKS5: a decider that thinks", socksTo("asked.example"), "", "\x05\x02\x00\x01"},
+	{"SOCKS5: a dial that takes its time", socksTo("dial.example"), "", "\x05\x00\x00\x01"},
+}
+
+// begin sends the request with extra behind it, and returns when it is under way. gone is
+// sent to when the proxy gives it up.
+func (w waiting) begin(t *testing.T, extra string) (c *net.TCPConn, release func(), gone <-chan struct{}) {
+	t.Helper()
+	began, released, given := make(chan struct{}, 8), make(chan struct{}), make(chan struct{}, 8)
+	target := make(chan netip.AddrPort, 1)
+	l := start(t, withSOCKS(allow("origin.example", "dial.example")), func(b *networkproxy.Builder) {
+		b.PolicyDecider(func(ctx context.Context, _ networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			began <- struct{}{}
+			select {
+			case <-ctx.Done():
+				given <- struct{}{}
+			case <-released:
+			}
+			return networkproxy.Deny("no"), nil
+		})
+		networkproxy.SetConnect(b, func(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
+			to := <-target
+			target <- to
+			if addr.Addr() == netip.MustParseAddr("1.1.1.2") {
+				began <- struct{}{}
+				select {
+				case <-ctx.Done():
+					given <- struct{}{}
+					return nil, ctx.Err()
+				case <-released:
+				}
+			}
+			var d net.Dialer
+			c, err := d.DialContext(ctx, "tcp", to.String())
+			if err != nil {
+				return nil, err
+			}
+			return c.(*net.TCPConn), nil
+		})
+	})
+	l.dns.Set("origin.example", addrs("1.1.1.1"))
+	l.dns.Set("dial.example", addrs("1.1.1.2"))
+	origin := l.serve("any.example", 80, func(c *net.TCPConn) {
+		r := bufio.NewReader(c)
+		request, err := http.ReadRequest(r)
+		if err != nil {
+			return // of a tunnel
+		}
+		io.Copy(io.Discard, request.Body)
+		began <- struct{}{}
+		ended := make(chan struct{})
+		go func() { r.Peek(1); close(ended) }()
+		select {
+		case <-released:
+			io.WriteString(c, emptyAnswer)
+		case <-ended:
+			given <- struct{}{}
+		}
+		c.Close()
+		<-ended
+	})
+	target <- origin.AddrPort()
+	addr := l.HTTPAddr()
+	if w.request[0] == 5 {
+		addr = l.SOCKSAddr()
+	}
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(noLaterThan())
+	c = conn.(*net.TCPConn)
+	if w.request[0] == 5 { // the methods are answered first
+		io.WriteString(c, w.request[:3])
+		io.ReadFull(c, make([]byte, 2))
+		io.WriteString(c, w.request[3:]+extra)
+	} else {
+		io.WriteString(c, w.request+w.content+extra)
+	}
+	wait(t, began, "the request is under way")
+	return c, func() { close(released) }, given
+}
+
+// A client that closes ends its request, whatever it has sent behind it.
+func TestClientLeavesBehindBytes(t *testing.T) {
+	t.Parallel()
+	for _, w := range waitings {
+		for name, extra := range map[string]string{"nothing": "", "a byte": "x", "more than the buffer holds": strings.Repeat("x", 9000)} {
+			t.Run(w.name+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				c, _, gone := w.begin(t, extra)
+				c.Close()
+				wait(t, gone, "the request is given up")
+			})
+		}
+	}
+}
+
+// A client that ends its stream behind its request is served, however long
+// that takes, and gets the response in one piece, though it was begun while
+// the proxy found out whether the client was still there.
+func TestHalfClosedClientIsServed(t *testing.T) {
+	t.Parallel()
+	for _, w := range waitings {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			c, release, gone := w.begin(t, "")
+			c.CloseWrite()
+			ahead := make([]byte, 2)
+			if w.request[0] == 5 {
+				ahead = ahead[:1] // more of a reply depends on its outcome
+			}
+			if _, err := io.ReadFull(c, ahead); err != nil {
+				t.Fatal(err)
+			}
+			release()
+			rest, err := io.ReadAll(c)
+			got := string(ahead) + string(rest)
+			if err != nil || !strings.HasPrefix(got, w.wants) || strings.Count(got, "HTTP/1.1") > 1 {
+				t.Errorf("%q, %v", got, err)
+			}
+			if w.request[0] == 5 && len(got) != 10 {
+				t.Errorf("a reply of %d bytes", len(got))
+			}
+			if len(gone) > 0 {
+				t.Error("the request was given up")
+			}
+		})
+	}
+}
+
+// A client that has ended its stream, and goes later, is noticed, too.
+func TestHalfClosedClientLeaves(t *testing.T) {
+	t.Parallel()
+	for _, w := range waitings {
+		for _, resets := range []bool{false, true} {
+			if !resets && w.request[0] == 5 {
+				continue // there is one byte to find out with, and it is out
+			}
+			name := "closes"
+			if resets {
+				name = "resets"
+			}
+			t.Run(w.name+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				c, _, gone := w.begin(t, "x")
+				c.CloseWrite()
+				if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
+				if resets {
+					c.SetLinger(0)
+				}
+				c.Close()
+				wait(t, gone, "the request is given up")
+			})
+		}
+	}
+}
+
+// A response that has begun goes on behind the end of the client's stream, and
+// so do the requests that were sent before it.
+func TestHalfClosedClientGetsAllOfIt(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "first;")
+		http.NewResponseController(w).Flush()
+		timer := time.NewTimer(300 * time.Millisecond) // the proxy notices the end of the stream
+		<-timer.C
+		io.WriteString(w, r.URL.Path)
+	})
+	w := l.wire(t)
+	w.get("http://o.example/1")
+	w.get("http://o.example/2")
+	w.CloseWrite()
+	for _, want := range []string{"first;/1", "first;/2"} {
+		if a := w.answer("GET"); a.body != want {
+			t.Errorf("%q, want %q", a.body, want)
+		}
+	}
+	if rest := w.rest(); rest != "" {
+		t.Errorf("then %q", rest)
+	}
+}
+
+// What is sent ahead of a response fits an interim one, too, and the next
+// response has its own.
+func TestHalfClosedClientGetsInterimResponses(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), nil)
+	interim, final := make(chan struct{}), make(chan struct{})
+	l.serve("o.example", 80, func(c *net.TCPConn) {
+		r := bufio.NewReader(c)
+		readHead(r)
+		<-interim
+		io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n")
+		<-final
+		io.WriteString(c, emptyAnswer)
+		io.Copy(io.Discard, r)
+	})
+	w := l.wire(t)
+	w.get("http://o.example/")
+	w.CloseWrite()
+	var got bytes.Buffer
+	take := func(n int) { got.WriteString(w.read(n)) }
+	take(1)
+	close(interim)
+	for !strings.HasSuffix(got.String(), "\r\n\r\n") {
+		take(1)
+	}
+	take(1)
+	close(final)
+	got.WriteString(w.rest())
+	if text := got.String(); !strings.HasPrefix(text, "HTTP/1.1 103 Early Hints\r\n") || strings.Count(text, "HTTP/1.1 200 OK\r\n") != 1 || strings.Count(text, "HTTP") != 2 {
+		t.Errorf("%q", text)
+	}
+}
