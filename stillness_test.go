@@ -84,7 +84,7 @@ func TestWatcherIgnoresHalfWrittenFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			inPlace(t, path, string(whole), 150*time.Millisecond, func() {
+			inPlace(t, path, string(whole), 100*time.Millisecond, func() {
 				if !test.holds(l) {
 					t.Error("a half-written file is in force")
 				}
@@ -267,7 +267,7 @@ func TestReloadWaitsForTheWriter(t *testing.T) {
 func TestReloadOfAFileThatIsBeingWritten(t *testing.T) {
 	t.Parallel()
 	f := newFile(t, `policy.allowed_domains = ["a.example"]`)
-	l := startFile(t, func(b *networkproxy.Builder) { networkproxy.SetQuiet(b, 50*time.Millisecond) }, f.path)
+	l := startFile(t, func(b *networkproxy.Builder) { networkproxy.SetQuiet(b, 400*time.Millisecond) }, f.path)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
