@@ -53,7 +53,9 @@ type Limits struct {
 
 	// HeaderFields bounds the number of fields in the header of a client's
 	// request, and in the trailers behind its content. Beyond it: 431, or 400
-	// for trailers. Each field takes memory whatever its length. Default 256.
+	// for trailers. It also bounds those of an origin's response and of its
+	// trailers. Beyond it: 502, or a cut connection for trailers. Each field
+	// takes memory whatever its length. Default 256.
 	HeaderFields int
 
 	// AnswerHeaderBytes bounds the header of an origin's answer. Beyond it:
@@ -61,7 +63,8 @@ type Limits struct {
 	AnswerHeaderBytes int
 
 	// HeaderTime bounds the time from the first byte of a request to the end
-	// of its header. Beyond it: 408. Default 10 s.
+	// of its header. Beyond it: 408. The header of an origin's response has the
+	// same time from its first byte on. Beyond it: 504. Default 10 s.
 	HeaderTime time.Duration
 
 	// HandshakeTime bounds the time from a SOCKS5 client's connection to its

@@ -1,0 +1,226 @@
+// Heads of requests and responses on their way: as they came, but for what
+// concerns one connection.
+
+package networkproxy_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+)
+
+// The ways that a forwarded request can take.
+const (
+	wayDirect  = "direct"
+	wayProxy   = "through an upstream proxy"
+	wayUpgrade = "with an upgrade"
+)
+
+// startWay runs a proxy whose requests to o.example go one way, to an origin, or
+// an upstream proxy, that sends answer. It returns the heads that arrive there.
+func startWay(t *testing.T, way, answer string) (*lab, <-chan string) {
+	t.Helper()
+	config := allow("o.example")
+	config.AllowUpstreamProxy = way == wayProxy
+	l := start(t, config, func(b *networkproxy.Builder) { b.UpstreamEnviron([]string{"ALL_PROXY=proxy.example:80"}) })
+	name := "o.example"
+	if way == wayProxy {
+		name = "proxy.example"
+	}
+	return l, l.scripted(name, answer)
+}
+
+func TestRequestTargetsPassAsTheyCame(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{
+		"/100%", "/%", "/%zz", "/%2", "/a%2Fb%2fc", "//", "//x.example/a", "///x|y^`{}\"<>\\", "/é\xff", "/a;b,c=d'(!*)~[1]",
+		"/%00%0d%0a", "/../a/./b", "/?", "/??", "/?%", "/?a=%zz&b=\"|{}", "/:80", "/a:b@c", "/x?http://y/?z", "/http://y/%", "/+%20+",
+	} {
+		for _, way := range []string{wayDirect, wayProxy, wayUpgrade} {
+			for _, content := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%q, %s, content %t", path, way, content), func(t *testing.T) {
+					t.Parallel()
+					l, heads := startWay(t, way, emptyAnswer)
+					w := l.wire(t)
+					send := "GET http://o.example" + path + " HTTP/1.1\r\nHost: o.example\r\n"
+					if content {
+						send = "POST" + send[len("GET"):] + "Transfer-Encoding: chunked\r\n"
+					}
+					if way == wayUpgrade {
+						send += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+					}
+					if send += "\r\n"; content {
+						send += "0\r\n\r\n"
+					}
+					w.send(send)
+					if got := w.answer("GET"); got.StatusCode != 200 {
+						t.Fatalf("%s: %s", got.Status, got.body)
+					}
+					want := path
+					if way == wayProxy {
+						want = "http://o.example" + path
+					}
+					line, _, _ := strings.Cut(wait(t, heads, "the request"), "\r\n")
+					if got := strings.Split(line, " "); len(got) != 3 || got[1] != want {
+						t.Errorf("the request line is %q, want the target %q", line, want)
+					}
+				})
+			}
+		}
+	}
+}
+
+// Field names keep their case and order, values their inner spaces, and the
+// reason phrase is the origin's.
+func TestHeadsPassAsTheyCame(t *testing.T) {
+	t.Parallel()
+	const fields = "soapaction: x\r\nX-B: 2\r\nx-a: 1\r\nX-B: 3\r\nETag: W/\"1\"\r\nContent-MD5: \r\nPragma: no-cache\r\nx-A: a,  b\tc\r\nWWW-X: é\r\n"
+	for _, way := range []string{wayDirect, wayProxy, wayUpgrade} {
+		for _, test := range []struct {
+			name, send, sent string // of the request, behind its Host
+			answer, relayed  string
+		}{
+			{name: "fields", send: fields, sent: fields, answer: "HTTP/1.1 404 No Such  Widget\r\ncontent-length: 0\r\n" + fields},
+			{name: "no reason", answer: "HTTP/1.1 200 \r\nContent-Length: 0\r\n"},
+			{name: "no space", answer: "HTTP/1.1 299\r\nContent-Length: 0\r\n", relayed: "HTTP/1.1 299 \r\nContent-Length: 0\r\n"},
+			{name: "a reason with a control character", answer: "HTTP/1.1 404 a\x1b[2J\r\nContent-Length: 0\r\n", relayed: "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n"},
+			{name: "Pragma", send: "PRAGMA: no-cache\r\n", sent: "PRAGMA: no-cache\r\n", answer: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\npragma: no-cache\r\n"},
+			{
+				name: "folded", answer: "HTTP/1.1 200 OK\r\nX-A: a\r\n\t b\r\n  c\r\nContent-Length: 0\r\n",
+				relayed: "HTTP/1.1 200 OK\r\nX-A: a b c\r\nContent-Length: 0\r\n",
+			},
+			{
+				name: "white space before a colon", answer: "HTTP/1.1 200 OK\r\nX-Legacy : yes\r\nContent-Length\t : 0\r\nX-Proxy-Error : x\r\nKeep-Alive : x\r\n",
+				relayed: "HTTP/1.1 200 OK\r\nX-Legacy: yes\r\nContent-Length: 0\r\n",
+			},
+			{
+				name: "lines that end with LF", answer: "HTTP/1.1 200 OK\nx-a: 1\nContent-Length: 0\r\n",
+				relayed: "HTTP/1.1 200 OK\r\nx-a: 1\r\nContent-Length: 0\r\n",
+			},
+			{
+				name: "for one connection", send: "cOnnection: close, x-HOP , Te\r\nx-Hop: 1\r\nKEEP-alive: 1\r\nproxy-x: 1\r\nX-Unix-Socket-Not: 1\r\nPROXY-authorization: x\r\ntrailer: a\r\n",
+				sent:    "X-Unix-Socket-Not: 1\r\n",
+				answer:  "HTTP/1.1 200 OK\r\nCONNECTION: x-hop, content-length\r\nX-HOP: 1\r\ncontent-LENGTH: 0\r\nproxy-x: 1\r\nUPGRADE: h2c\r\nx-PROXY-error: x\r\nhttp2-settings: x\r\n",
+				relayed: "HTTP/1.1 200 OK\r\ncontent-LENGTH: 0\r\n",
+			},
+			{name: "no length of no content", send: "content-length: 0\r\n", sent: "content-length: 0\r\n", answer: "HTTP/1.1 204 Nothing\r\nX-A: 1\r\n"},
+		} {
+			t.Run(test.name+", "+way, func(t *testing.T) {
+				t.Parallel()
+				l, heads := startWay(t, way, test.answer+"\r\n")
+				w := l.wire(t)
+				upgrade, host := "", "http://o.example"
+				switch way {
+				case wayUpgrade:
+					upgrade, host = "Connection: Upgrade\r\nUpgrade: websocket\r\n", ""
+				case wayDirect:
+					host = ""
+				}
+				w.send("GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n" + test.send + upgrade + "\r\n")
+				want := "GET " + host + "/ HTTP/1.1\r\nHost: o.example\r\n" + test.sent + upgrade + "\r\n"
+				if got := wait(t, heads, "the request"); got != want {
+					t.Errorf("the origin got\n%q, want\n%q", got, want)
+				}
+				if want = test.relayed; want == "" {
+					want = test.answer
+				}
+				if strings.Contains(strings.ToLower(test.send), "close") {
+					want += "Connection: close\r\n"
+				}
+				if got := readHead(w.r); got != want+"\r\n" {
+					t.Errorf("the client got\n%q, want\n%q", got, want)
+				}
+			})
+		}
+	}
+}
+
+// White space before a colon has two readings in a request, and is refused.
+func TestSpaceBeforeTheColonOfARequest(t *testing.T) {
+	t.Parallel()
+	l, _ := startWay(t, wayDirect, emptyAnswer)
+	w := l.wire(t)
+	w.get("http://o.example/", "X-A : 1")
+	if got := w.answer("GET"); got.StatusCode != 400 {
+		t.Errorf("%s", got.Status)
+	}
+}
+
+// Every interim response is forwarded, however many there are.
+func TestManyInterimResponses(t *testing.T) {
+	t.Parallel()
+	const many = 300
+	l, _ := startWay(t, wayDirect, strings.Repeat("HTTP/1.1 102 Still At It\r\nx-step: 1\r\n\r\n", many)+emptyAnswer)
+	w := l.wire(t)
+	w.get("http://o.example/")
+	for i := range many {
+		if got := readHead(w.r); got != "HTTP/1.1 102 Still At It\r\nx-step: 1\r\n\r\n" {
+			t.Fatalf("response %d: %q", i, got)
+		}
+	}
+	if got := w.answer("GET"); got.StatusCode != 200 {
+		t.Errorf("at last: %s", got.Status)
+	}
+}
+
+// A response has a number of fields, whatever their length: each takes memory.
+func TestResponseFieldsAreBounded(t *testing.T) {
+	t.Parallel()
+	const limit = 256
+	fields := func(n int) string { return strings.Repeat("0:\r\n", n) }
+	for _, test := range []struct {
+		name, answer string
+		cut          bool // the response has begun
+		ok           bool
+	}{
+		{"as many as may come", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + fields(limit-1) + "\r\n", false, true},
+		{"one more", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + fields(limit) + "\r\n", false, false},
+		{"without an end", "HTTP/1.1 200 OK\r\n" + fields(100_000) + "\r\n", false, false},
+		{"folded lines", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nA: b\r\n" + strings.Repeat(" c\r\n", limit) + "\r\n", false, false},
+		{"nameless lines", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + strings.Repeat(":\r\n", limit) + "\r\n", false, false},
+		{"an interim response", "HTTP/1.1 103 Early Hints\r\n" + fields(limit+1) + "\r\n" + emptyAnswer, false, false},
+		{"trailers", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + fields(limit+1) + "\r\n", true, false},
+		{"as many trailers as may come", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + fields(limit) + "\r\n", true, true},
+	} {
+		for _, way := range []string{wayDirect, wayProxy, wayUpgrade} {
+			t.Run(test.name+", "+way, func(t *testing.T) {
+				t.Parallel()
+				l, _ := startWay(t, way, test.answer)
+				w := l.wire(t)
+				if way == wayUpgrade {
+					w.get("http://o.example/", "Connection: Upgrade", "Upgrade: websocket")
+				} else {
+					w.get("http://o.example/")
+				}
+				a := w.head("GET")
+				_, err := io.ReadAll(a.Body)
+				switch {
+				case test.cut && (a.StatusCode != 200 || (err == nil) != test.ok):
+					t.Errorf("%s, %v", a.Status, err)
+				case !test.cut && test.ok && a.StatusCode != 200, !test.cut && !test.ok && a.StatusCode != 502:
+					t.Errorf("%s", a.Status)
+				}
+			})
+		}
+	}
+}
+
+// The rest of a response's header has a time, once it has begun.
+func TestResponseHeaderTime(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow("o.example"), func(b *networkproxy.Builder) { b.Limits(networkproxy.Limits{HeaderTime: 50 * time.Millisecond}) })
+	l.serve("o.example", 80, func(c *net.TCPConn) {
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nX-A")
+		io.Copy(io.Discard, c)
+	})
+	w := l.wire(t)
+	w.get("http://o.example/")
+	if got := w.answer("GET"); got.StatusCode != 504 || !strings.Contains(got.body, `"reason":"timeout"`) {
+		t.Errorf("%s %s", got.Status, got.body)
+	}
+}
