@@ -139,8 +139,11 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 	defer x.live.end()
 	route := f.route(f.current.Load(), &req.query)
 	route.forwards = true
-	out, err := outgoing(r, req, x.target.words(), route.proxy, x.fields)
-	if err != nil {
+	out := &x.out
+	if r.ContentLength != 0 {
+		out = new(http1.Request) // the content may be on its way for longer
+	}
+	if err := outgoing(out, r, req, x.target.words(), route.proxy, x.fields); err != nil {
 		f.fail(w, r, req, err)
 		return
 	}
@@ -148,7 +151,7 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 	x.carriage = carriage{req, *v, route, &x.live, w, r.Context()}
 	answer, err := req.from.pools.of(req, route).Send(out, &x.carriage)
 	// A client that says nothing keeps nothing of its last request.
-	defer func() { x.carriage = carriage{} }()
+	defer func() { x.carriage, x.out = carriage{}, http1.Request{} }()
 	if err != nil {
 		f.fail(w, r, req, x.live.because(err))
 		return
@@ -207,12 +210,12 @@ func (f *forwarder) stream(w io.Writer, rc *http.ResponseController, body io.Rea
 	}
 }
 
-// outgoing returns the request as it leaves: the one place where its head is
+// outgoing makes out the request as it leaves: the one place where its head is
 // written anew. hostport is that of the target that was judged, via the upstream
 // proxy that forwards the request, if one does, and fields the memory for the
 // fields. The error is that of a request that via must not get.
-func outgoing(r *http.Request, req *request, hostport string, via *upstream.Proxy, fields []http1.Field) (*http1.Request, error) {
-	out := &http1.Request{
+func outgoing(out *http1.Request, r *http.Request, req *request, hostport string, via *upstream.Proxy, fields []http1.Field) error {
+	*out = http1.Request{
 		Context:       r.Context(),
 		Addr:          hostport,
 		Method:        r.Method,
@@ -232,12 +235,12 @@ func outgoing(r *http.Request, req *request, hostport string, via *upstream.Prox
 	if via != nil {
 		if credentials := via.Authorization(); credentials != "" {
 			if isTrace(r.Method) {
-				return nil, errTraceShowsCredentials
+				return errTraceShowsCredentials
 			}
 			out.Fields = append(out.Fields, http1.Field{Name: "Proxy-Authorization", Value: credentials})
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // requestTarget returns the request-target to send: path and query byte for

@@ -66,6 +66,7 @@ type exchange struct {
 	// What one request after the other uses for being forwarded.
 	carriage carriage
 	target   lastTarget
+	out      http1.Request
 	fields   []http1.Field // the memory of those of a request on its way out
 }
 

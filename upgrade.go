@@ -83,8 +83,8 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	defer leave()
 
 	offer := upgradeOffer(r.Header)
-	out, err := outgoing(r, req, req.target.String(), nil, nil)
-	if err != nil {
+	out := new(http1.Request)
+	if err := outgoing(out, r, req, req.target.String(), nil, nil); err != nil {
 		h.fail(w, r, req, err)
 		return
 	}

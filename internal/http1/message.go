@@ -105,7 +105,7 @@ func (a *Response) parse(head string, method string, most int) error {
 		return err
 	}
 	fields := a.Fields
-	length, encodings, keeps, dropped := "", 0, false, false
+	length, encodings, keeps := "", 0, false
 	for n := 0; ; n++ {
 		if line, rest = cutAnyLine(rest); line == "" {
 			break
@@ -114,24 +114,19 @@ func (a *Response) parse(head string, method string, most int) error {
 			return errManyFields(most)
 		}
 		if line[0] == ' ' || line[0] == '\t' {
-			if len(fields) == 0 && !dropped {
+			if len(fields) == 0 {
 				return errors.New("the origin's header begins with a folded line (RFC 9112 section 5.2)")
 			}
 			if hasControl(line, true) {
 				return errControl
 			}
-			if !dropped {
-				last := &fields[len(fields)-1]
-				last.Value = strings.Trim(last.Value+" "+strings.Trim(line, " \t"), " ")
-			}
+			last := &fields[len(fields)-1]
+			last.Value = strings.Trim(last.Value+" "+strings.Trim(line, " \t"), " ")
 			continue
 		}
 		f, err := answerField(line)
 		if err != nil {
 			return err
-		}
-		if dropped = f.Name == ""; dropped {
-			continue // as net/http does
 		}
 		fields = append(fields, f)
 	}
@@ -227,8 +222,7 @@ func (a *Response) parseStatusLine(line string) error {
 	return nil
 }
 
-// answerField reads a field line of a response or of its trailer section. The
-// name is empty if the line has none.
+// answerField reads a field line of a response or of its trailer section.
 func answerField(line string) (Field, error) {
 	name, value, ok := strings.Cut(line, ":")
 	if !ok {
@@ -239,7 +233,7 @@ func answerField(line string) (Field, error) {
 			name = strings.TrimRight(name, " \t")
 		}
 	}
-	if name != "" && !isToken(name) {
+	if !isToken(name) {
 		return Field{}, errors.New("the origin's header has a name that is no token (RFC 9110 section 5.1)")
 	}
 	if hasControl(value, true) {
@@ -406,7 +400,7 @@ func (c *chunkedAnswer) readTrailer() error {
 			c.answer.Trailer = c.answer.Trailer[:max(0, len(c.answer.Trailer)-1)] // what it belongs to is not known whole
 			continue
 		}
-		if f, err = answerField(line); err == nil && f.Name != "" {
+		if f, err = answerField(line); err == nil {
 			c.answer.Trailer = append(c.answer.Trailer, f)
 		}
 	}
