@@ -212,11 +212,12 @@ func (s *Server) maxHeaderFields() int { return cmp.Or(s.MaxHeaderFields, 256) }
 // which is whatever the peer wrote: URLs, cookies and the values of framing
 // fields. Errors of other packages are returned as they are.
 func Unquoted(err error) error {
+	if err == nil || err == io.EOF {
+		return err // the end of every content comes here; the variables below cost memory
+	}
 	var inURL *url.Error
 	var inHeader textproto.ProtocolError
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &inURL):
 		return errors.New("the URL in the request line cannot be parsed")
 	case errors.As(err, &inHeader):
