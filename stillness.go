@@ -83,7 +83,13 @@ func (r *fileReading) read(start bool) ([]byte, error) {
 	if path == "" {
 		return nil, &ConfigError{Problem: "the path of a configuration file is empty"}
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|openNonblock, 0)
+	// A FIFO is opened once and with blocking: an open without it would take the
+	// place of the reader, let the writer come and go, and read nothing.
+	flag := os.O_RDONLY | openNonblock
+	if info, err := os.Stat(path); start && err == nil && info.Mode().Type() == fs.ModeNamedPipe {
+		flag = os.O_RDONLY
+	}
+	f, err := os.OpenFile(path, flag, 0)
 	if err != nil {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -93,7 +99,7 @@ func (r *fileReading) read(start bool) ([]byte, error) {
 		}
 		return nil, fail("cannot be read", err)
 	}
-	defer func() { f.Close() }()
+	defer f.Close()
 
 	info, err := f.Stat()
 	if err != nil {
@@ -104,13 +110,7 @@ func (r *fileReading) read(start bool) ([]byte, error) {
 	case info.IsDir():
 		return nil, fail("is a directory: name the file in it", nil)
 	case kind == fs.ModeNamedPipe && start:
-		// Without O_NONBLOCK, because a FIFO without a writer reads as empty.
-		blocking, err := os.Open(path)
-		if err != nil {
-			return nil, fail("cannot be read", err)
-		}
-		f.Close()
-		f, r.pipe = blocking, true
+		r.pipe = true
 	case kind == fs.ModeNamedPipe:
 		return nil, fail("is a pipe, which is read only at the start: put a regular file there", nil)
 	default:
