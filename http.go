@@ -59,22 +59,14 @@ type exchange struct {
 	from   *entrance
 	entry  *track.Entry // its place among the live connections
 
-	// live is the request under way. The server serves one at a time.
-	live     liveRequest
-	tunneled bool // live is a tunnel's, which ends it
+	// live is the forwarded request under way. The server serves one at a time.
+	live liveRequest
 
 	// What one request after the other uses for being forwarded.
 	carriage carriage
 	target   lastTarget
 	out      http1.Request
 	fields   []http1.Field // the memory of those of a request on its way out
-}
-
-// left says that the client's connection is served no more.
-func (x *exchange) left() {
-	if !x.tunneled {
-		x.live.leave()
-	}
 }
 
 // exchangeKey finds the exchange in a request's context.
@@ -88,7 +80,7 @@ func (h *httpProxy) serve(l *entranceListener) error {
 	return l.Serve(func(c net.Conn, entry *track.Entry) {
 		x := &exchange{client: addrPortOf(c.RemoteAddr()), from: l.from, entry: entry}
 		x.live.lasting = true
-		defer x.left()
+		defer x.live.leave()
 		h.server.ServeConn(context.WithValue(l.from.ends, exchangeKey{}, x), c)
 	})
 }
@@ -252,44 +244,42 @@ func namedScheme(scheme string) string {
 // connect dials, and only then answers 200: a client must be able to tell a
 // target that is out of reach from one that closes.
 func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request, v *Verdict) {
-	x := exchangeOf(r)
-	target, err := h.dial(r.Context(), req, v, &x.live)
+	live := new(liveRequest) // not the exchange's, which a tunnel would keep alive
+	target, err := h.dial(r.Context(), req, v, live)
 	if err != nil {
 		h.fail(w, r, req, err)
 		return
 	}
 	client, err := takeOver(w, []byte("HTTP/1.1 200 Connection established\r\n\r\n"))
 	if err != nil {
-		x.live.end()
+		live.end()
 		target.Close()
 		h.failure(req, err)
 		return
 	}
-	h.tunnel(x, client, target, req, nil)
+	h.tunnel(exchangeOf(r).entry, client, target, req, live, nil)
 }
 
 // tunnel makes a tunnel of a client's connection: until either side ends it,
 // the idle time passes, the policy turns against it, or the proxy stops. The
-// request is under way as x.live. back is what the target has already sent
+// request is under way as live. back is what the target has already sent
 // beyond its answer.
-func (h *httpProxy) tunnel(x *exchange, client *clientConn, target net.Conn, req *request, back []byte) {
-	if !x.entry.Replace(tunnel.Pair{A: client.conn, B: transportOf(target)}) {
-		x.live.end()
+func (h *httpProxy) tunnel(entry *track.Entry, client *clientConn, target net.Conn, req *request, live *liveRequest, back []byte) {
+	if !entry.Replace(tunnel.Pair{A: client.conn, B: transportOf(target)}) {
+		live.end()
 		target.Close() // the proxy is stopping
 		h.failure(req, ErrClosed)
 		return
 	}
-	x.tunneled = true
 	// Not here in the handler, so that a tunnel does not hold its request.
-	x.entry.Then(func() {
-		defer x.endTunnel(target)
+	entry.Then(func() {
+		defer endTunnel(live, target)
 		h.relay(client.conn, target, req, tunnel.Options{Early: client.early, EarlyBack: back})
 	})
 }
 
-func (x *exchange) endTunnel(target net.Conn) {
-	x.live.end()
-	x.live.leave()
+func endTunnel(live *liveRequest, target net.Conn) {
+	live.end()
 	target.Close()
 }
 

@@ -26,8 +26,8 @@ import (
 // Whoever decides about a request owns its liveRequest and calls begin,
 // attach, detach and end, in this order. attach and detach may be repeated,
 // and detach may be left out where the connection ends with the request. A
-// client's connection uses one liveRequest for its requests, one after the
-// other. Anybody may call the other methods at any time.
+// client's connection uses one liveRequest for the requests that are
+// forwarded, one after the other. Anybody may call the other methods at any time.
 type liveRequest struct {
 	lasting  bool          // it stays in the set between requests, until leave
 	requests *liveRequests // the set that it is in; nil while it is in none

@@ -65,8 +65,8 @@ func carriesRequests(protocol string) bool {
 
 // upgrade carries an allowed request that asks to switch protocols.
 func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request, v *Verdict) {
-	x := exchangeOf(r)
-	conn, err := h.dial(r.Context(), req, v, &x.live)
+	live := new(liveRequest)
+	conn, err := h.dial(r.Context(), req, v, live)
 	if err != nil {
 		h.fail(w, r, req, err)
 		return
@@ -74,7 +74,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	switched := false
 	defer func() {
 		if !switched {
-			x.live.end()
+			live.end()
 			conn.Close()
 		}
 	}()
@@ -92,7 +92,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	conn.SetDeadline(time.Now().Add(upgradeAnswerTimeout))
 	answer, back, err := h.upgrades.Exchange(conn, out)
 	if err != nil {
-		h.fail(w, r, req, x.live.because(err))
+		h.fail(w, r, req, live.because(err))
 		return
 	}
 	conn.SetDeadline(time.Time{})
@@ -114,7 +114,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	}
 	switched = true
 	early, _ := back.Peek(back.Buffered()) // what is buffered can be peeked at
-	h.tunnel(x, client, conn, req, bytes.Clone(early))
+	h.tunnel(exchangeOf(r).entry, client, conn, req, live, bytes.Clone(early))
 }
 
 // offered reports whether got is one of the protocols in the list offer.
