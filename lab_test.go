@@ -7,6 +7,7 @@ package networkproxy_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +16,9 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,6 +28,18 @@ import (
 	"example.com/networkproxy"
 	"example.com/networkproxy/internal/testnet"
 )
+
+// TestMain runs more tests at once than there are processors, unless the
+// command says how many, because most of them wait for something.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		flag.Set("test.parallel", strconv.Itoa(max(8, runtime.GOMAXPROCS(0))))
+	}
+	os.Exit(m.Run())
+}
 
 // lab is one proxy under test.
 type lab struct {
@@ -71,6 +87,7 @@ func (l *lab) run(b *networkproxy.Builder, change func(*networkproxy.Builder)) {
 		SOCKSAddr("127.0.0.1:0").
 		Resolver(l.dns).
 		Logger(slog.New(slog.NewTextHandler(l.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	networkproxy.SetQuiet(b, 10*time.Millisecond) // tests of half-written files set another
 	networkproxy.SetConnect(b, l.net.Connect)
 	networkproxy.SetConnectUDP(b, l.net.ConnectUDP)
 	if change != nil {
