@@ -56,8 +56,8 @@ type nameCheck struct {
 	hellos  clienthello.Scanner
 	settled bool // the request is counted
 
-	answer     clienthello.Answer
-	negotiated atomic.Bool // the server has sent its ServerHello
+	answer     *clienthello.Answer // nil before the server's first byte, and once it has told all
+	negotiated atomic.Bool         // the server has sent its ServerHello
 }
 
 // applies reports whether there may be a name to check.
@@ -67,9 +67,15 @@ func (c *nameCheck) applies() bool {
 
 // Observe implements [tunnel.Inspector].
 func (c *nameCheck) Observe(sent []byte) bool {
+	if c.answer == nil {
+		c.answer = new(clienthello.Answer)
+	}
 	more := c.answer.Scan(sent)
 	if c.answer.Negotiated() {
 		c.negotiated.Store(true)
+	}
+	if !more {
+		c.answer = nil // it is not called again, and a tunnel may last
 	}
 	return more
 }

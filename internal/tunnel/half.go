@@ -26,7 +26,8 @@ type half struct {
 	from, to syscall.RawConn // of src and dst, where they are stream sockets; else nil
 	sockets  sockets         // for copying between those
 	early    []byte
-	moved    int64 // bytes written to dst; others read it after the goroutine's end
+	observer Inspector // is to see what src sends; nil: it has seen enough, or there is none
+	moved    int64     // bytes written to dst; others read it after the goroutine's end
 
 	// Guarded by t.mu.
 	done     bool // nothing more will be written to dst
@@ -67,12 +68,17 @@ func (h *half) watch() {
 }
 
 func (h *half) carry() (stop, error) {
-	if h.t.inspect != nil {
+	switch {
+	case h.t.inspect == nil:
+	case h == &h.t.forward:
 		if goesOn, why, err := h.inspected(); !goesOn {
 			return why, err
 		}
+	default:
+		h.observer = h.t.inspect
 	}
 	if len(h.early) > 0 {
+		h.observe(h.early)
 		n, err := h.dst.Write(h.early)
 		h.progress(n)
 		h.early = nil
@@ -87,6 +93,13 @@ func (h *half) carry() (stop, error) {
 	return h.copy()
 }
 
+// observe shows what src has sent to the observer, before dst gets it.
+func (h *half) observe(sent []byte) {
+	if h.observer != nil && !h.observer.Observe(sent) {
+		h.observer = nil
+	}
+}
+
 // copy carries the stream between connections of any kind. It holds a buffer
 // from beginning to end.
 func (h *half) copy() (stop, error) {
@@ -95,6 +108,7 @@ func (h *half) copy() (stop, error) {
 	for {
 		n, rerr := h.src.Read(buf[:])
 		if n > 0 {
+			h.observe(buf[:n])
 			w, werr := h.dst.Write(buf[:n])
 			h.progress(w)
 			if werr != nil {

@@ -80,7 +80,7 @@ func (h *half) inspected() (goesOn bool, why stop, err error) {
 	passed := false // there is nothing more to inspect
 	for {
 		if len(held) > 0 {
-			answer := h.judge(held, rest)
+			answer := h.t.inspect.Inspect(held, rest)
 			switch {
 			case answer.Decision == Next, answer.Decision == Pass:
 				if inTime {
@@ -135,18 +135,6 @@ func (h *half) inspected() (goesOn bool, why stop, err error) {
 			rest, end = Late, nil
 		}
 	}
-}
-
-// judge asks the inspector about the bytes that src has sent. Those of b pass in
-// any case.
-func (h *half) judge(held []byte, rest Rest) Inspection {
-	switch {
-	case h == &h.t.forward:
-		return h.t.inspect.Inspect(held, rest)
-	case h.t.inspect.Observe(held):
-		return Inspection{Decision: Next}
-	}
-	return Inspection{Decision: Pass}
 }
 
 // readWaiting reads from src into a buffer of the pool. While it waits for a

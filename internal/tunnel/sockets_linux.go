@@ -113,6 +113,9 @@ func (s *sockets) copy() (stop, error) {
 // closed, and the end of a stream, with more room on the stack.
 func (s *sockets) move(fd int, push func(fd uintptr)) bool {
 	s.read(fd)
+	if s.off < s.end {
+		s.half.observe(s.buf[s.off:s.end])
+	}
 	if s.holds() && !s.eof {
 		s.half.to.Control(push)
 	}
@@ -126,8 +129,11 @@ func (s *sockets) move(fd int, push func(fd uintptr)) bool {
 // holds reports whether something is still to be written.
 func (s *sockets) holds() bool { return s.inPipe > 0 || s.off < s.end }
 
-// large reports whether the stream is to be spliced from here on.
-func (s *sockets) large() bool { return s.copied >= spliceAfter && !s.noSplice && !s.pipe.open() }
+// large reports whether the stream is to be spliced from here on. Nobody sees
+// bytes that are spliced.
+func (s *sockets) large() bool {
+	return s.copied >= spliceAfter && !s.noSplice && !s.pipe.open() && s.half.observer == nil
+}
 
 // read reads what there is into the pipe or the buffer.
 func (s *sockets) read(fd int) {
