@@ -48,19 +48,18 @@ type liveRequest struct {
 
 // subject is what a request under way is judged by.
 type subject struct {
-	query    query
+	req      *request        // does not change while it is under way
 	approval Source          // who let an allowlist miss through; empty when none did
 	addrs    []netip.Addr    // all that its target resolved to, because a new request would be judged by all
 	via      *upstream.Proxy // the upstream proxy that carries it; nil when none does
-	from     *entrance
-	grant    *grant // nil when none let it through
+	grant    *grant          // nil when none let it through
 }
 
 // judge applies a policy to a request under way.
 func (s *subject) judge(p *policy) Verdict {
-	v, _ := p.judge(&s.query, s.approval, nil)
+	v, _ := p.judge(&s.req.query, s.approval, nil)
 	if v.Allowed {
-		v = p.judgeAddrs(&s.query, v, s.addrs, nil)
+		v = p.judgeAddrs(&s.req.query, v, s.addrs, nil)
 	}
 	if v.Allowed && s.via != nil {
 		v = p.judgeUpstream(v)
@@ -91,8 +90,7 @@ func (e *enforcer) begin(lr *liveRequest, req *request, v *Verdict) error {
 	lr.mu.Lock()
 	lr.number++
 	lr.active = true
-	lr.subject.query, lr.subject.approval = req.query, approvalOf(v)
-	lr.subject.from, lr.subject.grant = req.from, v.grant
+	lr.subject.req, lr.subject.approval, lr.subject.grant = req, approvalOf(v), v.grant
 	lr.release = release
 	lr.mu.Unlock()
 	lr.judged.Store(v.Generation)
@@ -110,7 +108,7 @@ func (e *enforcer) attach(lr *liveRequest, carrier io.Closer, to destination) er
 	lr.mu.Lock()
 	lr.carrier, lr.subject.addrs, lr.subject.via = carrier, to.addrs, to.via
 	refused, number := lr.refusal != nil, lr.number
-	from, grant := lr.subject.from, lr.subject.grant
+	req, grant := lr.subject.req, lr.subject.grant
 	lr.mu.Unlock()
 
 	// Each of these may have happened before the lines above, and then has not
@@ -122,8 +120,8 @@ func (e *enforcer) attach(lr *liveRequest, carrier io.Closer, to destination) er
 		err = errCut
 	case e.live.closed.Load():
 		err = ErrClosed
-	case from.ends.Err() != nil:
-		err = context.Cause(from.ends)
+	case req.from.ends.Err() != nil:
+		err = context.Cause(req.from.ends)
 	case grant.wasRevoked():
 		lr.cut(revocation(lr.judged.Load()), number)
 		err = errRevoked
@@ -136,8 +134,8 @@ func (e *enforcer) attach(lr *liveRequest, carrier io.Closer, to destination) er
 		carrier.Close()
 		return lr.because(err)
 	}
-	if q := &lr.subject.query; q.socket.isZero() {
-		e.observed.add(q.target)
+	if req.socket.isZero() {
+		e.observed.add(req.target)
 	}
 	return nil
 }
@@ -216,8 +214,7 @@ func (lr *liveRequest) cut(v Verdict, number uint64) bool {
 	if !lr.active || lr.number != number || lr.refusal != nil {
 		return false
 	}
-	t := lr.subject.query.target
-	lr.refusal = &RefusedError{Host: t.Host.String(), Port: t.Port, Verdict: v}
+	lr.refusal = newRefusedError(lr.subject.req, v)
 	if lr.carrier != nil {
 		lr.carrier.Close()
 	}
@@ -245,8 +242,7 @@ func (lr *liveRequest) because(err error) error {
 	case lr.refusal != nil:
 		return lr.refusal
 	case lr.subject.grant.wasRevoked():
-		t := lr.subject.query.target
-		return &RefusedError{Host: t.Host.String(), Port: t.Port, Verdict: revocation(lr.judged.Load())}
+		return newRefusedError(lr.subject.req, revocation(lr.judged.Load()))
 	}
 	return err
 }
@@ -323,7 +319,7 @@ func (l *liveRequests) cutGrant(g *grant, v Verdict) int {
 func (l *liveRequests) closeFrom(from *entrance) {
 	for _, lr := range l.list() {
 		lr.mu.Lock()
-		if lr.active && lr.subject.from == from && lr.carrier != nil {
+		if lr.active && lr.subject.req.from == from && lr.carrier != nil {
 			lr.carrier.Close()
 		}
 		lr.mu.Unlock()
