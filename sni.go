@@ -53,11 +53,14 @@ type nameCheck struct {
 	*enforcer
 	req     *request
 	policy  *policy // in force when the tunnel was opened
-	hellos  clienthello.Scanner
-	settled bool // the request is counted
+	settled bool    // the request is counted
 
-	answer     *clienthello.Answer // nil before the server's first byte, and once it has told all
-	negotiated atomic.Bool         // the server has sent its ServerHello
+	// A silent tunnel has neither of these, and one that goes on has let go of
+	// them again.
+	hellos *clienthello.Scanner // nil before the client's first byte, and once it has passed
+	answer *clienthello.Answer  // nil before the server's first byte, and once it has told all
+
+	negotiated atomic.Bool // the server has sent its ServerHello
 }
 
 // applies reports whether there may be a name to check.
@@ -82,6 +85,17 @@ func (c *nameCheck) Observe(sent []byte) bool {
 
 // Inspect implements [tunnel.Inspector].
 func (c *nameCheck) Inspect(held []byte, rest tunnel.Rest) tunnel.Inspection {
+	if c.hellos == nil {
+		c.hellos = new(clienthello.Scanner)
+	}
+	in := c.inspect(held, rest)
+	if in.Decision == tunnel.Pass {
+		c.hellos = nil
+	}
+	return in
+}
+
+func (c *nameCheck) inspect(held []byte, rest tunnel.Rest) tunnel.Inspection {
 	c.hellos.Negotiated = c.negotiated.Load()
 	for {
 		event, err := c.hellos.Scan(held)
