@@ -17,7 +17,7 @@ import (
 // notices that it leaves.
 type requestBody struct {
 	w       *response
-	body    io.ReadCloser // of http.ReadRequest
+	body    io.ReadCloser // decodes the transfer coding
 	expects bool          // the client waits for 100 (RFC 9110 section 10.1.1)
 
 	mu     sync.Mutex

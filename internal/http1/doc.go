@@ -1,18 +1,19 @@
-// Package http1 serves and makes HTTP/1.1 requests on raw connections, one
-// goroutine a connection: what a forwarding proxy needs of net/http's Server
-// and Transport, at half of their cost and less, behind the same interfaces
-// (http.Handler, http.ResponseWriter, http.RoundTripper).
+// Package http1 serves HTTP/1.1 requests and sends them to origins, on raw
+// connections with one goroutine each. It does what a forwarding proxy needs of
+// net/http's Server and Transport at about half the cost.
 //
-// A request's head is read whole and held to the letter of RFC 9112 where two
-// readers of one message could disagree: line ends, folding, white space, Host,
-// Content-Length and Transfer-Encoding. What is plain is then parsed in place;
-// the rest, all codings and every doubt are left to net/http
-// ([http.ReadRequest], [http.ReadResponse]). Fuzz targets hold the two to the
-// same result.
+// A [Server] calls an http.Handler, whose http.ResponseWriter is also a
+// [Relayer]. A [Transport] sends a [Request] and returns a [Response] with the
+// header fields as they came, in their order and spelling.
 //
-// One request of a connection is served in the memory of the one before, and
-// so a handler must not hold on to its request, or its header or URL, when it
-// has returned. Contexts are excepted: see requestContext.
+// A head is read whole and must keep to RFC 9112 where two readers of a message
+// could disagree: line ends, folding, white space, Host, Content-Length and
+// Transfer-Encoding. Chunked content is decoded by net/http/httputil. Fuzz
+// targets compare the parsers with net/http's.
+//
+// A connection serves one request after the other in the same memory. So a
+// handler must not keep its request, its header or its URL after it has
+// returned. It may keep the context.
 //
 // The package knows nothing of policy.
 package http1
