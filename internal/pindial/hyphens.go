@@ -18,18 +18,37 @@ const questionName = 12
 // standIn is a name that Go's resolver does ask for, and what makes it another one on the wire.
 type standIn struct {
 	name  string
-	bytes []int // of a message, which are underscores in name and hyphens in what is asked for
+	bytes []int // of a message, which are fill in name and hyphens in what is asked for
+	fill  byte
+}
+
+// fills are the characters that stand for hyphens. There are no digits among them, which could make a number of a name.
+const fills = "_abcdefghijklmnopqrstuvwxyz"
+
+// freeStandIn returns a stand-in for a rooted name that is not in the hosts file: Go's resolver would return what the
+// file says of that other name. It returns false if name needs no stand-in, or the file has all of them.
+func freeStandIn(name string, inFile func(name string) bool) (standIn, bool) {
+	for i := range len(fills) {
+		s := newStandIn(name, fills[i])
+		if len(s.bytes) == 0 {
+			break
+		}
+		if !inFile(s.name) {
+			return s, true
+		}
+	}
+	return standIn{}, false
 }
 
 // newStandIn returns the stand-in for a rooted name, whose bytes are none if it needs no stand-in.
-func newStandIn(name string) standIn {
+func newStandIn(name string, fill byte) standIn {
 	text := []byte(name)
-	var s standIn
+	s := standIn{fill: fill}
 	for i, c := range text {
 		first := i == 0 || name[i-1] == '.'
 		last := i == len(name)-1 || name[i+1] == '.'
 		if c == '-' && (first || last) {
-			text[i] = '_'
+			text[i] = fill
 			s.bytes = append(s.bytes, questionName+1+i)
 		}
 	}
@@ -64,17 +83,17 @@ func (s standIn) dial(connect func(ctx context.Context, network, address string)
 			return nil, err
 		}
 		if _, ok := conn.(net.PacketConn); ok { // as net.Resolver tells datagrams from a stream
-			return renamedDatagrams{&renamedConn{Conn: conn, bytes: s.bytes}}, nil
+			return renamedDatagrams{&renamedConn{Conn: conn, standIn: s}}, nil
 		}
-		return &renamedConn{Conn: conn, bytes: s.bytes, stream: true}, nil
+		return &renamedConn{Conn: conn, standIn: s, stream: true}, nil
 	}
 }
 
-// renamedConn is a connection to a name server for one question. It puts hyphens for the underscores of a stand-in in
-// what is sent, and underscores for the hyphens in what is received.
+// renamedConn is a connection to a name server for one question. It replaces the characters of a stand-in by hyphens in
+// what is sent, and the hyphens by those characters in what is received.
 type renamedConn struct {
 	net.Conn
-	bytes         []int
+	standIn       standIn
 	stream        bool
 	sent, arrived int // bytes of the stream
 }
@@ -82,7 +101,7 @@ type renamedConn struct {
 // Write implements net.Conn.
 func (c *renamedConn) Write(b []byte) (int, error) {
 	b = bytes.Clone(b)
-	c.replace(b, c.sent, '_', '-')
+	c.replace(b, c.sent, c.standIn.fill, '-')
 	n, err := c.Conn.Write(b)
 	c.sent += n
 	return n, err
@@ -91,7 +110,7 @@ func (c *renamedConn) Write(b []byte) (int, error) {
 // Read implements net.Conn.
 func (c *renamedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	c.replace(b[:n], c.arrived, '-', '_')
+	c.replace(b[:n], c.arrived, '-', c.standIn.fill)
 	c.arrived += n
 	return n, err
 }
@@ -99,7 +118,7 @@ func (c *renamedConn) Read(b []byte) (int, error) {
 // replace changes the bytes of a question's name in b, which begins at offset of the stream. Every datagram is a message
 // of its own; in a stream two bytes of length come first (RFC 1035 section 4.2.2).
 func (c *renamedConn) replace(b []byte, offset int, from, to byte) {
-	for _, i := range c.bytes {
+	for _, i := range c.standIn.bytes {
 		if c.stream {
 			i += 2 - offset
 		}

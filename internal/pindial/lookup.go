@@ -42,7 +42,7 @@ func (d *Dialer) lookup(ctx context.Context, name string) ([]netip.Addr, error) 
 	}
 	addrs, err := bothFamilies(ctx, system.LookupNetIP, query)
 	if err != nil && hasNone(err) {
-		if s := newStandIn(query); len(s.bytes) > 0 {
+		if s, ok := freeStandIn(query, func(name string) bool { return len(hostsFile(ctx, name)) > 0 }); ok {
 			return s.lookup(ctx, system, query)
 		}
 	}
