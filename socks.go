@@ -115,9 +115,16 @@ type socksConn struct {
 	probed bool // the first byte of the reply has been sent: see staysHalfClosed
 }
 
+// Read implements net.Conn. It fails on a first byte that is no version of SOCKS5, because go-socks5 would take the
+// second one for a number of bytes to wait for: those of a short HTTP request may never come.
 func (c *socksConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	c.began = c.began || n > 0
+	if n > 0 && !c.began {
+		c.began = true
+		if b[0] != statute.VersionSocks5 {
+			return 0, statute.ErrNotSupportVersion
+		}
+	}
 	return n, err
 }
 

@@ -231,6 +231,26 @@ func TestSOCKSHandshakeDeadline(t *testing.T) {
 	}
 }
 
+// TestOtherProtocolsOnSOCKS: who does not speak SOCKS5 is hung up on at its first byte, and the log says why. In an HTTP
+// request the second byte would be a number of methods greater than what follows.
+func TestOtherProtocolsOnSOCKS(t *testing.T) {
+	t.Parallel()
+	for name, said := range map[string]string{
+		"HTTP": "GET / HTTP/1.1\r\n\r\n", "one byte": "G", "SOCKS4": "\x04\x01\x00\x50\x7f\x00\x00\x01\x00", "TLS": "\x16\x03\x01\x02\x00\x01",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := start(t, withSOCKS(allow()), nil)
+			conn := l.socks()
+			io.WriteString(conn, said)
+			if got, err := io.ReadAll(conn); len(got) > 0 || err != nil && !isReset(err) {
+				t.Errorf("answered % x, %v", got, err)
+			}
+			l.logged(t, "not SOCKS5; HTTP is spoken at the address of the HTTP proxy")
+		})
+	}
+}
+
 // Whatever a client says, it gets the replies of RFC 1928 and nothing else;
 // what the policy does not allow is neither looked up nor reached.
 func FuzzSOCKSConnection(f *testing.F) {
