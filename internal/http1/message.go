@@ -387,6 +387,9 @@ func (c *chunkedAnswer) readTrailer() error {
 	if errors.Is(err, errTooLong) {
 		return errors.New("the origin's trailer section is too large")
 	}
+	if strings.Count(text, "\n") != strings.Count(text, "\r\n") {
+		return fmt.Errorf("the origin's trailer section: %w", errBareLF)
+	}
 	for n := 0; err == nil; n++ {
 		var line string
 		if line, text = cutAnyLine(text); line == "" {
