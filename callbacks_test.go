@@ -448,6 +448,7 @@ func TestRefusalsBeyondTheMailbox(t *testing.T) {
 	const beyond = 5
 	w := l.wire(t)
 	for range 1 + networkproxy.MailboxLimit + beyond {
+		w.SetDeadline(time.Now().Add(patience)) // for each request: there are many
 		w.get("http://other.example/")
 		if a := w.answer("GET"); a.StatusCode != 403 {
 			t.Fatalf("%s", a.Status)
