@@ -31,7 +31,7 @@ func (p *program) check(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	proxy, err := b.Build()
+	proxy, err := build(ctx, b)
 	if err != nil {
 		return err
 	}

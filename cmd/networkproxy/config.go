@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -74,6 +75,26 @@ func (p *program) builder(f *flag.FlagSet, c *configFlags) (*networkproxy.Builde
 		b.AdminToken(strings.TrimSpace(string(token)))
 	}
 	return b, nil
+}
+
+// build is b.Build until ctx ends. Build has no end of its own where a
+// configuration file is a pipe that nobody writes to, and it is left behind then.
+func build(ctx context.Context, b *networkproxy.Builder) (*networkproxy.NetworkProxy, error) {
+	type built struct {
+		proxy *networkproxy.NetworkProxy
+		err   error
+	}
+	done := make(chan built, 1)
+	go func() {
+		proxy, err := b.Build()
+		done <- built{proxy, err}
+	}()
+	select {
+	case r := <-done:
+		return r.proxy, r.err
+	case <-ctx.Done():
+		return nil, errors.New("stopped while the configuration was being read: does anybody write to the pipe?")
+	}
 }
 
 // usageError tells what is wrong with the arguments, with the usage.

@@ -85,7 +85,7 @@ func (p *program) openSession(ctx context.Context, config *configFlags, argv []s
 	if self, err := os.Executable(); err == nil {
 		b.ConnectHelper(self, "connect")
 	}
-	proxy, err := b.Build()
+	proxy, err := build(ctx, b)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -28,7 +28,7 @@ func (p *program) selftest(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	proxy, err := b.HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").SOCKSAddr("127.0.0.1:0").Build()
+	proxy, err := build(ctx, b.HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").SOCKSAddr("127.0.0.1:0"))
 	if err != nil {
 		return err
 	}

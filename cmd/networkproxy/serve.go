@@ -32,7 +32,7 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	proxy, err := b.HTTPAddr(*http).AdminAddr(*admin).SOCKSAddr(*socks).Build()
+	proxy, err := build(ctx, b.HTTPAddr(*http).AdminAddr(*admin).SOCKSAddr(*socks))
 	if err != nil {
 		return err
 	}
