@@ -34,12 +34,14 @@ type BlockedRequest struct {
 
 // blockedRecord keeps the newest refusals, up to its limit, and counts them
 // all. The limit is shared fairly: a session with many refusals does not
-// displace the few of another. Safe for concurrent use.
+// displace the few of another. The sessions that have ended count as one, or
+// those of a long-lived proxy would leave one place to each new session. Safe
+// for concurrent use.
 type blockedRecord struct {
 	limit int // Limits.Record; does not change
 
 	mu    sync.Mutex
-	kept  share.List[*entrance, blocked]
+	kept  share.List[*entrance, blocked] // nil: of sessions that have ended
 	total uint64
 }
 
@@ -52,6 +54,9 @@ type blocked struct {
 func (b *blockedRecord) add(from *entrance, r *BlockedRequest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if from.ends.Err() != nil {
+		from = nil // also where forget has been here already
+	}
 	b.total++
 	b.kept.Limit = b.limit
 	item := b.kept.Victim(from)
@@ -62,6 +67,17 @@ func (b *blockedRecord) add(from *entrance, r *BlockedRequest) {
 	}
 	item.Value.BlockedRequest, item.Value.n = *r, b.total
 	b.kept.Push(from, item)
+}
+
+// forget counts the refusals of a session that has ended among those of all
+// such sessions.
+func (b *blockedRecord) forget(from *entrance) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for item := range b.kept.Of(from) {
+		b.kept.Remove(item)
+		b.kept.Push(nil, item)
+	}
 }
 
 // list returns what is kept, oldest first, and the count of all refusals.

@@ -76,6 +76,7 @@ func (e *enforcer) revoke(id uint64) (cut int, err error) {
 func (e *enforcer) forget(from *entrance) {
 	e.asking.forget(from)
 	e.grants.forget(from)
+	e.blocked.forget(from)
 }
 
 // unlimited is the number of uses of a grant that has none.

@@ -109,6 +109,30 @@ func TestFairShares(t *testing.T) {
 			},
 		},
 		{
+			// Each of them has a refusal that nobody displaces.
+			name: "the record, after many sessions", decider: answer(Deny("no")), limits: Limits{Record: 4},
+			run: func(t *testing.T, a *asked, _, modest *entrance, _ *testnet.Buffer) {
+				for i := range 8 {
+					ended, end := a.entrance(Attribution{})
+					if i%2 == 0 {
+						a.refused(a.by(ended, "old.example:80"), Verdict{Reason: ReasonDenied})
+					}
+					end()
+					a.forget(ended)
+					if i%2 != 0 { // late
+						a.refused(a.by(ended, "old.example:80"), Verdict{Reason: ReasonDenied})
+					}
+				}
+				for i := range 3 {
+					a.refused(a.by(modest, fmt.Sprintf("m%d.example:80", i)), Verdict{Reason: ReasonDenied})
+				}
+				list, total := a.blocked.list()
+				if len(list) != 4 || total != 11 || list[1].Host != "old.example" || list[2].Host != "m1.example" {
+					t.Errorf("%d kept of %d: %+v", len(list), total, list)
+				}
+			},
+		},
+		{
 			name: "log lines", decider: answer(Deny("no")), limits: Limits{LogLines: 8},
 			run: func(t *testing.T, a *asked, greedy, modest *entrance, log *testnet.Buffer) {
 				for i := range 100 {
