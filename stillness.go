@@ -179,56 +179,50 @@ func (f *fileReader) look() []fileReading {
 }
 
 // read returns readings of all files after they have been still for quiet. A
-// file that does not become still in a bounded time is an error. A file that
-// cannot be read at all is an error of its reading.
+// file that does not become still in a bounded time, or that cannot be read at
+// all, is an error of its reading; the others count.
 func (f *fileReader) read(ctx context.Context, quiet time.Duration) ([]fileReading, error) {
 	last := f.look()
 	if !slices.ContainsFunc(last, func(r fileReading) bool { return !r.rested(quiet) }) {
 		return last, nil
 	}
-	if quiet < watchQuiet && slices.ContainsFunc(last, func(r fileReading) bool { return r.err != nil }) {
+	if quiet < watchQuiet && slices.ContainsFunc(last, func(r fileReading) bool { return r.err != nil }) &&
+		!slices.ContainsFunc(last, func(r fileReading) bool { return r.err == nil && !r.rested(quiet) }) {
 		// Whoever asked is told at once. An error puts nothing in force.
 		return last, nil
 	}
 	tick := time.NewTicker(max(quiet/quietSteps, 1))
 	defer tick.Stop()
-	var changed []string
+	still := make([]int, len(last)) // looks since each file changed
 	// A file that has just come to rest gets the time to stay so.
-	for still, step := 0, 0; step < quietRounds*quietSteps || still > 0; step++ {
+	for step := 0; step < quietRounds*quietSteps || !slices.Contains(still, 0); step++ {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return last, context.Cause(ctx)
 		}
 		next := f.look()
-		still++
-		if c := unsettled(last, next); len(c) > 0 {
-			changed, still = c, 0
+		for i := range next {
+			still[i]++
+			if !last[i].same(&next[i]) {
+				still[i] = 0
+			}
 		}
 		last = next
-		if still == quietSteps {
+		if slices.Min(still) >= quietSteps {
 			return last, nil
 		}
 	}
-	var errs errorList
-	for _, path := range changed {
-		errs.add(&ConfigError{Origin: Origin{File: path}, Err: errBeingWritten})
+	for i := range last {
+		if still[i] < quietSteps {
+			last[i].data, last[i].err = nil, &ConfigError{Origin: Origin{File: last[i].path}, Err: errBeingWritten}
+		}
 	}
-	return last, errs.join()
+	return last, nil
 }
 
 // errBeingWritten says that a file does not come to rest.
 var errBeingWritten = errors.New("the file is being written: it kept changing while it was read; reload when it is complete, or rename a complete file over it")
-
-// unsettled are the paths that changed from one look to the next.
-func unsettled(last, next []fileReading) (changed []string) {
-	for i := range next {
-		if !last[i].same(&next[i]) {
-			changed = append(changed, next[i].path)
-		}
-	}
-	return changed
-}
 
 // fileFacts is what is remembered of a file that was put in force, to tell a
 // file that was cut short from an edited one.
