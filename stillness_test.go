@@ -323,7 +323,7 @@ func TestLimitsWhileTheConfigurationIsBeingWritten(t *testing.T) {
 				return
 			default:
 			}
-			content := append(content[:len(content):len(content)], bytes.Repeat([]byte("#\n"), i%1000)...)
+			content := append(content[:len(content):len(content)], strings.Repeat("#\n", i%1000)...)
 			if err := os.WriteFile(l.config, content, 0o600); err != nil {
 				t.Error(err)
 				return
