@@ -183,6 +183,11 @@ func TestResponseFieldsAreBounded(t *testing.T) {
 		{"without an end", "HTTP/1.1 200 OK\r\n" + fields(100_000) + "\r\n", false, false},
 		{"folded lines", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nA: b\r\n" + strings.Repeat(" c\r\n", limit) + "\r\n", false, false},
 		{"nameless lines", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + strings.Repeat(":\r\n", limit) + "\r\n", false, false},
+		{"as many names in Connection as may come", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: a" + strings.Repeat(",a", limit-2) + "\r\n\r\n", false, true},
+		{"one name more", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: a" + strings.Repeat(",a", limit-1) + "\r\n\r\n", false, false},
+		{"names in Connection and Trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: a" + strings.Repeat(",a", limit/2) +
+			"\r\nTrailer: b" + strings.Repeat(",b", limit/2) + "\r\n\r\n0\r\n\r\n", false, false},
+		{"names in Connection of an interim response", "HTTP/1.1 103 Early Hints\r\nConnection: a" + strings.Repeat(",a", limit) + "\r\n\r\n" + emptyAnswer, false, false},
 		{"an interim response", "HTTP/1.1 103 Early Hints\r\n" + fields(limit+1) + "\r\n" + emptyAnswer, false, false},
 		{"trailers", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + fields(limit+1) + "\r\n", true, false},
 		{"as many trailers as may come", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + fields(limit) + "\r\n", true, true},

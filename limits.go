@@ -55,7 +55,8 @@ type Limits struct {
 	// request, and in the trailers behind its content. Beyond it: 431, or 400
 	// for trailers. It also bounds those of an origin's response and of its
 	// trailers. Beyond it: 502, or a cut connection for trailers. Each field
-	// takes memory whatever its length. Default 256.
+	// takes memory whatever its length. The names that Connection and Trailer
+	// list count as fields. Default 256.
 	HeaderFields int
 
 	// AnswerHeaderBytes bounds the header of an origin's answer. Beyond it:

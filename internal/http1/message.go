@@ -98,7 +98,8 @@ func errManyFields(most int) error {
 //     alone, and means nothing in HTTP/1.0
 //   - Content-Length fields are digits, and equal
 //
-// Fields are appended to a.Fields, most of them at most.
+// Fields are appended to a.Fields, most of them at most. As in a request, the
+// names that Connection and Trailer list count as fields.
 func (a *Response) parse(head string, method string, most int) error {
 	line, rest := cutAnyLine(head)
 	if err := a.parseStatusLine(line); err != nil {
@@ -131,10 +132,14 @@ func (a *Response) parse(head string, method string, most int) error {
 		fields = append(fields, f)
 	}
 	a.Fields = fields
+	listed := 0
 	for i := range fields {
 		f := &fields[i]
 		switch meaningOf(f.Name) {
+		case fieldTrailer:
+			listed += strings.Count(f.Value, ",")
 		case fieldConnection:
+			listed += strings.Count(f.Value, ",")
 			a.closes = a.closes || namesToken(f.Value, "close")
 			keeps = keeps || namesToken(f.Value, "keep-alive")
 		case fieldLength:
@@ -150,6 +155,9 @@ func (a *Response) parse(head string, method string, most int) error {
 				return errors.New("the origin sent a Transfer-Encoding other than chunked (RFC 9112 section 6.1)")
 			}
 		}
+	}
+	if len(fields)+listed > most {
+		return errManyFields(most)
 	}
 	a.closes = a.closes || a.minor == 0 && !keeps
 	if err := a.frame(method, length, encodings > 0 && a.minor > 0); err != nil || !a.chunked {

@@ -40,16 +40,17 @@ type requestHead struct {
 //     (sections 6.1 and 6.3)
 //
 // It also refuses a head with more than maxFields fields. The names that
-// Trailer announces count as fields, because each takes as much memory.
+// Connection and Trailer list count as fields, because each takes as much
+// memory, and is looked for among the others.
 func (h *requestHead) parse(head string, maxFields int) error {
 	*h = requestHead{fields: h.fields[:0]}
 	line, rest := cutLine(head)
 	if err := h.parseRequestLine(line); err != nil {
 		return err
 	}
-	var host, length, encoding, trailers int
+	var host, length, encoding, listed int
 	for len(rest) > 2 {
-		if len(h.fields)+host+trailers >= maxFields {
+		if len(h.fields)+host+listed >= maxFields {
 			return tooManyFields(maxFields)
 		}
 		line, rest = cutLine(rest)
@@ -71,6 +72,7 @@ func (h *requestHead) parse(head string, maxFields int) error {
 			}
 		case fieldConnection:
 			h.closes = true
+			listed += strings.Count(f.Value, ",")
 		case fieldLength:
 			length++
 			h.length = f.Value
@@ -84,11 +86,11 @@ func (h *requestHead) parse(head string, maxFields int) error {
 				return &headError{http.StatusNotImplemented, "the coding in the Transfer-Encoding field is not known here; chunked is (RFC 9112 section 6.1)"}
 			}
 		case fieldTrailer:
-			trailers += strings.Count(f.Value, ",")
+			listed += strings.Count(f.Value, ",")
 		}
 		h.fields = append(h.fields, f)
 	}
-	if len(h.fields)+host+trailers > maxFields {
+	if len(h.fields)+host+listed > maxFields {
 		return tooManyFields(maxFields)
 	}
 	switch {

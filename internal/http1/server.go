@@ -36,7 +36,8 @@ type Server struct {
 
 	// MaxHeaderFields bounds the fields of a request's head, and those of its
 	// trailer section. 0 means 256. A bound on bytes is not enough: a field of
-	// two bytes takes as much memory as one of fifty.
+	// two bytes takes as much memory as one of fifty. The names that Connection
+	// and Trailer list count as fields.
 	MaxHeaderFields int
 
 	// Malformed is told of what a client sent that is no request. It is

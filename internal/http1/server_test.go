@@ -544,6 +544,8 @@ func TestFieldBounds(t *testing.T) {
 	for _, tt := range []struct{ name, request, want string }{
 		{"as many fields as may be", "GET / HTTP/1.1\r\nHost: x\r\n" + fields(255) + "\r\n", "255  <nil>"},
 		{"one more", "GET / HTTP/1.1\r\nHost: x\r\n" + fields(256) + "\r\n", "431"},
+		{"as many names in Connection as may be", "GET / HTTP/1.1\r\nHost: x\r\nConnection: a" + strings.Repeat(",a", 254) + "\r\n\r\n", "1  <nil>"},
+		{"one name more", "GET / HTTP/1.1\r\nHost: x\r\nConnection: a" + strings.Repeat(",a", 255) + "\r\n\r\n", "431"},
 		{"as many trailers as may be", chunked + "\r\n1\r\nx\r\n0\r\n" + fields(255) + "a: 1\r\n\r\n", `0 x <nil> ["1"]`},
 		{"one trailer more", chunked + "\r\n1\r\nx\r\n0\r\n" + fields(256) + "a: 1\r\n\r\n", "the trailer section is too large"},
 		{"trailers up to the bound in bytes", chunked + "\r\n1\r\nx\r\n0\r\n" + strings.Repeat("A: "+strings.Repeat("a", 1000)+"\r\n", 16) + "\r\n", "0 x <nil>"},
