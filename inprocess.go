@@ -125,6 +125,13 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		x.end()
 		return nil, t.failedWith(req, err)
 	}
+	if answer.StatusCode == http.StatusSwitchingProtocols {
+		if err := x.takeConn(); err != nil {
+			answer.Body.Close()
+			x.end()
+			return nil, t.failedWith(req, err)
+		}
+	}
 	t.count.allow(req.protocol)
 	answer.Body = x.body(answer.Body)
 	return answer, nil
@@ -214,6 +221,21 @@ func (x *hostExchange) acquire(conn *pooledConn) {
 	x.conn = conn
 }
 
+// takeConn makes the policy close the connection where it ends the request.
+// After a switch of protocols the connection carries nothing else, and no
+// longer ends with the request's context. The error says why the request may
+// not go on; the connection is then closed, or about to be.
+func (x *hostExchange) takeConn() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.conn == nil {
+		return x.live.because(errCut)
+	}
+	to := x.conn.to
+	to.generation = x.conn.idle.judged.Load()
+	return x.enforcer.attach(&x.live, transportOf(x.conn.Conn), to)
+}
+
 // end says that the request and its response are over. It may be called more
 // than once.
 func (x *hostExchange) end() {
@@ -238,10 +260,7 @@ func (x *hostExchange) body(body io.ReadCloser) io.ReadCloser {
 	}
 	b := &hostBody{body, x}
 	if w, ok := body.(io.Writer); ok { // the response switched protocols
-		return struct {
-			switchedBody
-			io.Writer
-		}{switchedBody{b}, w}
+		return switchedBody{b, w}
 	}
 	return b
 }
@@ -269,8 +288,17 @@ func (b *hostBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// switchedBody goes on after the end of what the other side sends.
-type switchedBody struct{ *hostBody }
+// switchedBody is a connection after a switch of protocols. It goes on after
+// the end of what the other side sends.
+type switchedBody struct {
+	*hostBody
+	w io.Writer
+}
+
+func (b switchedBody) Write(p []byte) (int, error) {
+	n, err := b.w.Write(p)
+	return n, b.x.live.because(err)
+}
 
 func (b switchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)

@@ -272,6 +272,66 @@ func TestInProcessConnectionsFollowThePolicy(t *testing.T) {
 	}
 }
 
+// After a switch of protocols the policy still ends the connection.
+func TestSwitchedConnectionsFollowThePolicy(t *testing.T) {
+	t.Parallel()
+	const name = "example.com" // which the certificate of httptest is for
+	for _, scheme := range []string{"http", "https"} {
+		for how, change := range map[string]func(*lab) error{
+			"deny":    func(l *lab) error { return l.DenyDomain(name) },
+			"limited": func(l *lab) error { return l.SetMode(networkproxy.ModeLimited) },
+			"end":     func(l *lab) error { return l.Close() },
+		} {
+			t.Run(scheme+", "+how, func(t *testing.T) {
+				t.Parallel()
+				l := start(t, allow(name), nil)
+				handler := func(w http.ResponseWriter, _ *http.Request) {
+					c, rw, err := http.NewResponseController(w).Hijack()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer c.Close()
+					io.WriteString(c, upgradeAnswer)
+					io.Copy(c, rw)
+				}
+				l.origin(name, 80, handler)
+				client := l.inProcess(networkproxy.Attribution{}, l.secure(name, handler))
+				r, err := http.NewRequestWithContext(t.Context(), "GET", scheme+"://"+name+"/", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header.Set("Connection", "Upgrade")
+				r.Header.Set("Upgrade", "websocket")
+				answer, err := client.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer answer.Body.Close()
+				conn := answer.Body.(io.ReadWriter)
+				say := func() error {
+					if _, err := io.WriteString(conn, "said"); err != nil {
+						return err
+					}
+					_, err := io.ReadFull(conn, make([]byte, len("said")))
+					return err
+				}
+				if err := say(); err != nil {
+					t.Fatal(err)
+				}
+				if err := change(l); err != nil {
+					t.Fatal(err)
+				}
+				err = say()
+				var refusal *networkproxy.RefusedError
+				if err == nil || how != "end" && !errors.As(err, &refusal) {
+					t.Errorf("afterwards: %v", err)
+				}
+			})
+		}
+	}
+}
+
 func TestDialContext(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("echo.example"), nil)
