@@ -168,6 +168,34 @@ func TestManyInterimResponses(t *testing.T) {
 	}
 }
 
+// A Content-Length beside Transfer-Encoding means nothing. It is not passed on,
+// not even where a response has no content and it frames none.
+func TestContentLengthBesideTransferEncoding(t *testing.T) {
+	t.Parallel()
+	const framing = "\r\nTransfer-Encoding: chunked\r\nContent-Length: -5, abc\r\n\r\n"
+	for _, test := range []struct{ method, answer, want string }{
+		{"HEAD", "HTTP/1.1 200 OK" + framing, "HTTP/1.1 200 OK\r\n\r\n"},
+		{"GET", "HTTP/1.1 304 Not Modified" + framing, "HTTP/1.1 304 Not Modified\r\n\r\n"},
+		{"GET", "HTTP/1.1 200 OK" + framing + "0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"},
+	} {
+		for _, way := range []string{wayDirect, wayProxy, wayUpgrade} {
+			t.Run(test.method+", "+test.answer[:len("HTTP/1.1 200")]+", "+way, func(t *testing.T) {
+				t.Parallel()
+				l, _ := startWay(t, way, test.answer)
+				w := l.wire(t)
+				if way == wayUpgrade {
+					w.request(test.method, "http://o.example/", "Connection: Upgrade", "Upgrade: websocket")
+				} else {
+					w.request(test.method, "http://o.example/")
+				}
+				if got := readHead(w.r); got != test.want {
+					t.Errorf("got %q, want %q", got, test.want)
+				}
+			})
+		}
+	}
+}
+
 // A response has a number of fields, whatever their length: each takes memory.
 func TestResponseFieldsAreBounded(t *testing.T) {
 	t.Parallel()

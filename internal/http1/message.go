@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -158,6 +159,11 @@ func (a *Response) parse(head string, method string, most int) error {
 	}
 	if len(fields)+listed > most {
 		return errManyFields(most)
+	}
+	if length != "" && encodings > 0 && a.minor > 0 {
+		// It means nothing, and must not be passed on, not even where there is
+		// no content (RFC 9112 section 6.3).
+		a.Fields = slices.DeleteFunc(fields, func(f Field) bool { return f.Is("content-length") })
 	}
 	a.closes = a.closes || a.minor == 0 && !keeps
 	if err := a.frame(method, length, encodings > 0 && a.minor > 0); err != nil || !a.chunked {
