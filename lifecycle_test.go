@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -104,7 +105,11 @@ func TestPortInUse(t *testing.T) {
 	// And with both on ports of the proxy's own choice of address.
 	t.Run("nothing stays bound", func(t *testing.T) {
 		t.Parallel()
-		taken, free := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+		host := "127.0.0.1"
+		if runtime.GOOS == "linux" {
+			host = "127.83.17.9" // where no other program takes the port meanwhile
+		}
+		taken, free := listen(t, "127.0.0.1:0"), listen(t, host+":0")
 		addr := free.Addr().String()
 		free.Close()
 		p := build(t, func(b *networkproxy.Builder) { b.HTTPAddr(addr).AdminAddr(taken.Addr().String()) })

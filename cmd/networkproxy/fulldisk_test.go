@@ -5,9 +5,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -21,30 +24,16 @@ func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 // TestFullDisk: the program serves on when its log cannot be written.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := free.Addr().String() // the log, which tells the address elsewhere, is lost
-	free.Close()
-	path := configText(t, fmt.Sprintf("[network_proxy]\nenabled = true\nproxy_url = \"http://%s\"\nadmin_url = \"http://127.0.0.1:0\"\n", addr))
+	// The log tells the addresses, and is lost. The admin API tells them, too.
+	admin := filepath.Join(t.TempDir(), "a")
+	path := configText(t, fmt.Sprintf("[network_proxy]\nenabled = true\nproxy_url = \"http://127.0.0.1:0\"\nadmin_url = %q\n", "unix://"+admin))
 	ctx, cancel := context.WithCancel(t.Context())
 	exited := make(chan int, 1)
 	go func() {
 		run := program{stdout: new(bytes.Buffer), stderr: fullDisk{}, hangup: make(chan os.Signal)}
 		exited <- run.main(ctx, []string{"-config", path})
 	}()
-	for deadline := time.Now().Add(patience); ; {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		<-time.After(5 * time.Millisecond)
-	}
+	addr := httpAddress(t, admin)
 	for range 3 {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -66,5 +55,34 @@ func TestFullDisk(t *testing.T) {
 		}
 	case <-time.After(patience):
 		t.Error("it does not end")
+	}
+}
+
+// httpAddress asks the admin API on a unix socket where the HTTP proxy listens.
+// It waits until the program serves.
+func httpAddress(t *testing.T, socket string) string {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}
+	for deadline := time.Now().Add(patience); ; {
+		answer, err := client.Get("http://localhost/config")
+		if err == nil {
+			defer answer.Body.Close()
+			var config struct {
+				HTTP string `json:"http_address"`
+			}
+			if err := json.NewDecoder(answer.Body).Decode(&config); err != nil || config.HTTP == "" {
+				t.Fatalf("GET /config: %s, %v", answer.Status, err)
+			}
+			return config.HTTP
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		<-time.After(5 * time.Millisecond)
 	}
 }
