@@ -135,6 +135,7 @@ func FuzzAnswer(f *testing.F) {
 		"HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\nabc", "HTTP/1.1 103 Early Hints\r\nContent-Length: 3\r\n\r\nabc",
 		"HTTP/1.1 200 OK\r\nA : b\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\n\r\n",
+		"HTTP/1.1 200 OK\r\nA: b\r\n \r\nContent-Length: 0\r\n\r\n",
 	} {
 		f.Add("GET", []byte(s))
 		f.Add("HEAD", []byte(s))
@@ -183,6 +184,9 @@ func FuzzAnswer(f *testing.F) {
 			switch name {
 			case "Connection", "Transfer-Encoding", "Trailer", "Content-Length", "Cache-Control":
 				continue
+			}
+			for i := range values {
+				values[i] = strings.TrimRight(values[i], " ") // net/http keeps the space of a folded line that is empty
 			}
 			if !strings.Contains(name, " ") && !slices.Equal(header[name], values) && !strings.Contains(string(data), " :") {
 				t.Errorf("%q: %s is %q, where net/http has %q", data, name, header[name], values)
