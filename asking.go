@@ -35,10 +35,6 @@ const (
 	// maxDenials bounds the denials remembered: a client may go through
 	// names faster than they are forgotten.
 	maxDenials = 1024
-
-	// deciderPatience is how long the end of the proxy waits for calls whose
-	// contexts have ended. A decider that heeds its context needs none of it.
-	deciderPatience = time.Second
 )
 
 var (
