@@ -15,8 +15,8 @@ import (
 //
 // What base says of proxies is left out, as is what would lead a client round
 // them; the rest keeps its order, without what a later entry of the same name
-// replaces; then come the settings, in a fixed order. README lists them by
-// the client that reads them.
+// replaces; then come the settings, in a fixed order. docs/clients.md lists
+// them by the client that reads them.
 //
 //   - Left out, in any mixture of case: http_proxy, no_proxy and their like
 //     for every scheme, with or without a tool's prefix (npm_config_no_proxy,

@@ -150,8 +150,8 @@ func (b *Builder) Limits(l Limits) *Builder {
 	return b
 }
 
-// Set sets one limit by its name, as the program's -limit and README.md have
-// it: "connections" to a number, "tunnel_idle" to a time like "5m" (see
+// Set sets one limit by its name, as the program's -limit and docs/limits.md
+// have it: "connections" to a number, "tunnel_idle" to a time like "5m" (see
 // [time.ParseDuration]). It is for a host that has its users set limits.
 func (l *Limits) Set(name, value string) error {
 	var names []string

@@ -51,15 +51,15 @@ func TestLimitDefaults(t *testing.T) {
 
 func TestLimitSet(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("README.md")
+	page, err := os.ReadFile("docs/limits.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	// README has a row for each, with its default.
-	rows := regexp.MustCompile("(?m)^\\| `(\\w+)` \\| `(\\w+)` \\| `Limits.(\\w+)` ").FindAllStringSubmatch(string(readme), -1)
+	// docs/limits.md has a row for each, with its default.
+	rows := regexp.MustCompile("(?m)^\\| `(\\w+)` \\| `(\\w+)` \\| `Limits.(\\w+)` ").FindAllStringSubmatch(string(page), -1)
 	defaults := reflect.ValueOf(networkproxy.DefaultLimits())
 	if len(rows) != defaults.NumField() {
-		t.Errorf("README has %d limits, there are %d", len(rows), defaults.NumField())
+		t.Errorf("docs/limits.md has %d limits, there are %d", len(rows), defaults.NumField())
 	}
 	for _, row := range rows {
 		var l networkproxy.Limits
@@ -68,7 +68,7 @@ func TestLimitSet(t *testing.T) {
 			continue
 		}
 		if got, want := reflect.ValueOf(l).FieldByName(row[3]), defaults.FieldByName(row[3]); !got.IsValid() || !got.Equal(want) {
-			t.Errorf("%s is %s in README and %v in fact", row[3], row[2], want)
+			t.Errorf("%s is %s in docs/limits.md and %v in fact", row[3], row[2], want)
 		}
 	}
 	for name, value := range map[string]string{
@@ -104,12 +104,12 @@ func TestLimitUpperBounds(t *testing.T) {
 	t.Parallel()
 	var most networkproxy.Limits
 	fields := reflect.ValueOf(&most).Elem()
-	readme, err := os.ReadFile("README.md")
+	page, err := os.ReadFile("docs/limits.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	names := make(map[string]string)
-	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| `\\w+` \\| `Limits.(\\w+)` ").FindAllStringSubmatch(string(readme), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| `\\w+` \\| `Limits.(\\w+)` ").FindAllStringSubmatch(string(page), -1) {
 		names[row[2]] = row[1]
 	}
 	for i := range fields.NumField() {

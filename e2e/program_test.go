@@ -299,7 +299,7 @@ func (r result) mustSucceed(t *testing.T) result {
 }
 
 // command is a client that is set up for this proxy by its environment, as
-// README tells users to do it.
+// docs/clients.md tells users to do it.
 func (p *program) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	proxy := "http://" + p.proxy
 	cmd := exec.CommandContext(ctx, name, args...)

@@ -93,7 +93,7 @@ func TestCurlThroughSOCKSByAddress(t *testing.T) {
 	}
 }
 
-// TestCurlAllProxy is what README tells users to set.
+// TestCurlAllProxy is what docs/socks-and-ssh.md tells users to set.
 func TestCurlAllProxy(t *testing.T) {
 	t.Parallel()
 	_, socks := startSOCKS(t, config{Allowed: []string{"allowed.example"}})

@@ -41,7 +41,7 @@ func addConfigFlags(f *flag.FlagSet) *configFlags {
 	c.requirements = f.String("requirements", "", "TOML `file` with managed limits, which no configuration may exceed")
 	c.observe = f.Bool("observe", false, "let allowlist misses pass and record them: GET /suggest, and run at its end, tell the allowlist that would do")
 	c.tokenFile = f.String("admin-token-file", "", "`file` with the bearer token that the admin API demands")
-	f.Func("limit", "`name=value` of one of the limits in README, such as tunnel_idle=5m; may be given again", func(s string) error {
+	f.Func("limit", "`name=value` of one of the limits in docs/limits.md, such as tunnel_idle=5m; may be given again", func(s string) error {
 		name, value, _ := strings.Cut(s, "=")
 		return trimmed(c.limits.Set(name, value))
 	})

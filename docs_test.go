@@ -1,0 +1,117 @@
+// Tests of the pages: links that lead somewhere, and limits that are described.
+
+package networkproxy
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+var (
+	pageLink    = regexp.MustCompile(`\]\(([^()\s]+)\)`)
+	pageHeading = regexp.MustCompile(`(?m)^#{1,6} +(.+?) *$`)
+	pageFence   = regexp.MustCompile("(?ms)^```.*?^```$")
+)
+
+// pages returns the text of every page, without its fenced blocks, by its path.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	texts := make(map[string]string)
+	for _, pattern := range []string{"*.md", "docs/*.md"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[filepath.ToSlash(path)] = pageFence.ReplaceAllString(string(text), "")
+		}
+	}
+	return texts
+}
+
+// anchor returns the anchor that GitHub gives to a heading: lower case, "-" for
+// a space, and without punctuation.
+func anchor(heading string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == ' ':
+			return '-'
+		case r == '-', r == '_', unicode.IsLetter(r), unicode.IsDigit(r):
+			return unicode.ToLower(r)
+		}
+		return -1
+	}, heading)
+}
+
+// anchors returns the anchors of a page. Only the first of several equal
+// headings counts.
+func anchors(text string) []string {
+	var all []string
+	for _, m := range pageHeading.FindAllStringSubmatch(text, -1) {
+		all = append(all, anchor(m[1]))
+	}
+	return all
+}
+
+func TestLinksOfPages(t *testing.T) {
+	t.Parallel()
+	texts := pages(t)
+	links := 0
+	for page, text := range texts {
+		for _, m := range pageLink.FindAllStringSubmatch(text, -1) {
+			link := m[1]
+			if strings.Contains(link, "://") || strings.HasPrefix(link, "mailto:") {
+				continue
+			}
+			links++
+			path, fragment, hasFragment := strings.Cut(link, "#")
+			target := page
+			if path != "" {
+				target = filepath.ToSlash(filepath.Join(filepath.Dir(page), path))
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s: %v", page, link, err)
+				continue
+			}
+			if hasFragment && !slices.Contains(anchors(texts[target]), fragment) {
+				t.Errorf("%s links to %s: %s has no such heading", page, link, target)
+			}
+		}
+	}
+	if links < 30 {
+		t.Errorf("found %d links in %d pages; the test does not see them", links, len(texts))
+	}
+}
+
+func TestEveryLimitIsDescribed(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("docs/limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range new(Limits).fields() {
+		if !strings.Contains(string(page), "| `"+f.name+"` |") {
+			t.Errorf("docs/limits.md has no row for %s", f.name)
+		}
+	}
+}
+
+func TestReadmeIsShort(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), "\n"); n > 200 {
+		t.Errorf("README.md has %d lines, at most 200 are wanted: move details to docs/", n)
+	}
+}
