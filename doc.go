@@ -24,7 +24,7 @@
 //	if err != nil {
 //		return err
 //	}
-//	defer session.Close() // with all that the command still has under way
+//	defer session.Close() // ends what the command still has under way
 //
 //	cmd := exec.CommandContext(ctx, "curl", "https://docs.example.com/")
 //	cmd.Env = session.Environ(os.Environ())
@@ -32,39 +32,50 @@
 // # What it decides
 //
 // Every request, by whatever protocol, passes the same checks in the same
-// order: the proxy's own listeners are never a target; the denylist wins over
-// every allow; local and private addresses need to be allowed by exact entry;
-// then the allowlist; then, for a miss only, a grant or the decider; then the
-// mode; and then, once the name has been looked up, every address that it
-// has; in a tunnel, at last, TLS must ask for the name that was allowed. The
-// result is one [Verdict], from which the client's answer, the log line and
-// the record of refusals are all made.
+// order:
+//
+//  1. The proxy's own listeners are never a target.
+//  2. The denylist wins over every allow.
+//  3. A local or private address needs an entry without a wildcard, unless
+//     allow_local_binding is on.
+//  4. The allowlist must have an entry for the host. For a miss, and for
+//     nothing else, a grant or the decider can stand in.
+//  5. The mode must permit the request.
+//  6. Every address that the name resolves to is judged.
+//  7. In a tunnel, TLS must ask for the name that was allowed.
+//
+// The result is one [Verdict]. The client's answer, the log line and the
+// record of refusals are all made from it.
 //
 // # Sessions
 //
-// A [Session] is one command's own way in. A request belongs to the session
-// whose port accepted it, or whose secret token it carries in the proxy's URL,
-// and never to whom its header names. On a loopback network that commands
-// share, any process can find a session's port: only the token identifies a
-// client there, and [SessionConfig] RequireToken demands it. The decider is told the
-// session's command, what it grants holds for that session, and closing the
-// session ends everything that the command has under way. [Session.Environ]
-// leads the usual clients through it; [Handle.Transport] and
-// [Handle.DialContext] put the host's own requests under the same policy.
+// A [Session] is one command's own way through the proxy. A request belongs to
+// the session whose port accepted it, or whose secret token it carries in the
+// proxy's URL. What its headers claim does not matter. On a loopback network
+// that commands share, any process can find a session's port. Only the token
+// identifies a client there, and [SessionConfig] RequireToken demands it.
+//
+// The decider is told the session's command, and what it grants holds for that
+// session. Closing the session ends everything that the command has under way.
+// [Session.Environ] leads the usual clients through the session.
+// [Handle.Transport] and [Handle.DialContext] put the host's own requests under
+// the same policy.
 //
 // # Security model
 //
 // The client is not trusted: not its target, its headers, its framing or its
 // timing. The configuration, the decider and the programs that can reach the
-// admin API are. The proxy is a gate, not a fence: something else (a sandbox,
-// a network namespace, a firewall rule) has to make it the only way out, or a
-// command that ignores HTTP_PROXY goes round it. TLS is not opened, so what
-// is allowed is a host and a port, never a path. SECURITY.md has the
-// promises, one by one, each with the test that holds it.
+// admin API are trusted.
+//
+// The proxy is a gate, not a fence. A command that ignores HTTP_PROXY goes
+// round it, unless something else makes it the only way out: a sandbox, a
+// network namespace, a firewall rule. TLS is not opened, so what is allowed is
+// a host and a port, never a path. SECURITY.md lists the promises, each with
+// the tests that hold it.
 //
 // # Compatibility
 //
 // The package has no global state, installs no signal handler and never
-// exits the process; several proxies can run in one process. Reasons,
+// exits the process. Several proxies can run in one process. Reasons,
 // sources, protocols, header values and JSON keys are stable.
 package networkproxy
