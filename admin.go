@@ -65,10 +65,10 @@ func newAdminServer(h *Handle) *adminServer {
 	a.conns.SetLimit(adminConnections)
 	a.server = &http.Server{
 		Handler:           a.handler(),
-		ReadHeaderTimeout: h.enforcer.limits.HeaderTime,
+		ReadHeaderTimeout: h.enforcer.limits.HeaderTimeout,
 		ReadTimeout:       adminTimeout,
 		WriteTimeout:      adminTimeout,
-		IdleTimeout:       h.enforcer.limits.KeepAlive,
+		IdleTimeout:       h.enforcer.limits.IdleTimeout,
 		MaxHeaderBytes:    h.enforcer.limits.HeaderBytes,
 		ErrorLog:          slog.NewLogLogger(h.enforcer.bounded.Handler(), slog.LevelWarn),
 		BaseContext:       func(net.Listener) context.Context { return h.drain },
@@ -393,7 +393,7 @@ func (a *adminServer) blocked(*http.Request) (any, error) {
 		Total   uint64           `json:"total"`   // since the start
 		Limit   int              `json:"limit"`   // how many are kept
 		Blocked []BlockedRequest `json:"blocked"` // newest first
-	}{total, a.h.enforcer.limits.Record, list}, nil
+	}{total, a.h.enforcer.limits.BlockedKept, list}, nil
 }
 
 func (a *adminServer) explain(r *http.Request) (any, error) {

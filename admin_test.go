@@ -452,7 +452,7 @@ func TestAdminMakesRoom(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow(), func(b *networkproxy.Builder) {
 				// Longer than the test waits: no time-out is to end what stalls.
-				b.AdminToken(token).Limits(networkproxy.Limits{HeaderTime: time.Minute, KeepAlive: time.Minute})
+				b.AdminToken(token).Limits(networkproxy.Limits{HeaderTimeout: time.Minute, IdleTimeout: time.Minute})
 			})
 			for range 200 {
 				io.WriteString(wireTo(t, l.AdminAddr()), stall)

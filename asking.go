@@ -23,9 +23,9 @@ const (
 	// still shorter than the time-outs of common clients.
 	defaultDeciderTimeout = 60 * time.Second
 
-	// defaultMaxQuestions is more than any person answers, room for a decider
+	// defaultQuestions is more than any person answers, room for a decider
 	// that is itself a slow service, and little memory.
-	defaultMaxQuestions = 256
+	defaultQuestions = 256
 
 	// denialMemory outlasts the tries that clients make on their own, a
 	// second or so apart, and ends before a user who has changed their mind

@@ -477,14 +477,14 @@ func TestDenialsAreBounded(t *testing.T) {
 	}
 }
 
-func TestMaxQuestions(t *testing.T) {
+func TestLimitQuestions(t *testing.T) {
 	t.Parallel()
 	for _, heedful := range []bool{true, false} {
 		t.Run(fmt.Sprintf("heedful=%t", heedful), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				p := newPanel(heedful)
-				a := newAsked(t, p.decide, func(b *Builder) { b.MaxQuestions(2).DeciderTimeout(time.Second) })
+				a := newAsked(t, p.decide, func(b *Builder) { b.Limits(Limits{Questions: 2}).DeciderTimeout(time.Second) })
 				each := func(i int) *request { return a.get(fmt.Sprintf("miss%d.example:80", i%2)) }
 				_, refused := a.decideAll(20, each, func() {
 					v := a.decideGet("one-more.example:80")
@@ -511,9 +511,6 @@ func TestMaxQuestions(t *testing.T) {
 				}
 			})
 		})
-	}
-	if _, err := NewBuilder().Config(DefaultConfig()).MaxQuestions(0).Build(); err == nil {
-		t.Error("MaxQuestions(0) was accepted")
 	}
 }
 

@@ -38,7 +38,7 @@ type BlockedRequest struct {
 // those of a long-lived proxy would leave one place to each new session. Safe
 // for concurrent use.
 type blockedRecord struct {
-	limit int // Limits.Record; does not change
+	limit int // Limits.BlockedKept; does not change
 
 	mu    sync.Mutex
 	kept  share.List[*entrance, blocked] // nil: of sessions that have ended

@@ -26,7 +26,7 @@ type Resolver interface {
 	// LookupNetIP returns the addresses of host; network is "ip", or "ip4"
 	// and "ip6" for a *net.Resolver. It is called from many goroutines at
 	// once. It should return when ctx ends, which it does after
-	// [Limits.LookupTime] at the latest: the request goes on without it, and
+	// [Limits.LookupTimeout] at the latest: the request goes on without it, and
 	// what it returns later is thrown away.
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
@@ -269,20 +269,6 @@ func (b *Builder) DeciderTimeout(d time.Duration) *Builder {
 		return b.fail("DeciderTimeout: %v is over the %v that are possible", d, maxTime)
 	}
 	b.settings.deciderTimeout = d
-	return b
-}
-
-// MaxQuestions sets [Limits.Questions] alone: how many questions the decider
-// has before it at a time. A call that does not return when its context ends
-// keeps its place.
-func (b *Builder) MaxQuestions(n int) *Builder {
-	if n < 1 {
-		return b.fail("MaxQuestions: %d leaves room for no question; use at least 1, or leave out the decider", n)
-	}
-	if n > maxCount {
-		return b.fail("MaxQuestions: %d is over the %d that are possible", n, maxCount)
-	}
-	b.settings.limits.Questions = n
 	return b
 }
 

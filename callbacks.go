@@ -23,7 +23,7 @@ const (
 	callbackLimit    = 5 * time.Second
 
 	// mailboxLimit bounds the refusals, and the log lines, that wait for the
-	// host's function. It is two seconds of the default log_lines.
+	// host's function. It is two seconds of the default log_lines_per_second.
 	mailboxLimit = 1024
 
 	// mailboxBacklog is the number of waiting items from which on new ones

@@ -68,7 +68,7 @@ func hostFunctions() []hostFunction {
 			})
 		}, send("http://miss.example/")},
 		{"Resolver", "the Resolver", func(_ *testing.T, b *networkproxy.Builder, h *hook) {
-			b.Limits(networkproxy.Limits{LookupTime: time.Second}).Resolver(hookedResolver{h})
+			b.Limits(networkproxy.Limits{LookupTimeout: time.Second}).Resolver(hookedResolver{h})
 		}, send("http://allowed.example/")},
 		{"log handler", "the log handler", func(_ *testing.T, b *networkproxy.Builder, h *hook) {
 			b.Logger(slog.New(hookedLog{handle: h}))
@@ -212,14 +212,13 @@ var handleCalls = map[string]func(h *networkproxy.Handle){
 	"HTTPAddr": func(h *networkproxy.Handle) { h.HTTPAddr() },
 	"Mode":     func(h *networkproxy.Handle) { h.Mode() },
 	"OpenSession": func(h *networkproxy.Handle) {
-		if s, err := h.OpenSession(context.Background(), networkproxy.Attribution{}); err == nil {
-			s.Close()
-		}
-	},
-	"OpenSessionWith": func(h *networkproxy.Handle) {
-		c := networkproxy.SessionConfig{SharedPort: true, AllowedDomains: []string{"new.example"}}
-		if s, err := h.OpenSessionWith(context.Background(), c); err == nil {
-			s.Close()
+		for _, c := range []networkproxy.SessionConfig{
+			{},
+			{SharedPort: true, AllowedDomains: []string{"new.example"}},
+		} {
+			if s, err := h.OpenSession(context.Background(), c); err == nil {
+				s.Close()
+			}
 		}
 	},
 	"Reload":       func(h *networkproxy.Handle) { h.Reload(context.Background()) },
@@ -298,7 +297,7 @@ func TestCallbacksMayCallEverything(t *testing.T) {
 					t.Parallel()
 					h := new(hook)
 					l := f.start(t, h)
-					s, err := l.OpenSession(t.Context(), networkproxy.Attribution{})
+					s, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{})
 					if err != nil {
 						t.Fatal(err)
 					}

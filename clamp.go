@@ -82,7 +82,7 @@ type listenAddr struct {
 
 // parseListener is parseListenAddr for a listener that may be a unix socket:
 // that of the admin API, written "unix:///path".
-func parseListener(key, raw string, o Origin) (listenAddr, error) {
+func parseListener(key, raw string, o Position) (listenAddr, error) {
 	const scheme = "unix://"
 	if kindOf(key) != adminListener || len(raw) < len(scheme) || !strings.EqualFold(raw[:len(scheme)], scheme) {
 		addr, err := parseListenAddr(key, raw, o)
@@ -94,7 +94,7 @@ func parseListener(key, raw string, o Origin) (listenAddr, error) {
 		problem = fmt.Sprintf("the path is %d bytes long; clients can use at most %d", len(path), maxSocketPath)
 	}
 	if problem != "" {
-		return listenAddr{}, &ConfigError{Origin: o, Key: key, Value: raw, Problem: problem}
+		return listenAddr{}, &ConfigError{Position: o, Key: key, Value: raw, Problem: problem}
 	}
 	return listenAddr{path: path}, nil
 }
@@ -106,10 +106,10 @@ func parseListener(key, raw string, o Origin) (listenAddr, error) {
 // other name resolves to can change, and whether it is loopback is not for a
 // name server to decide. A missing port is the default of the listener, and 0
 // is any free one. Errors are [*ConfigError] values.
-func parseListenAddr(key, raw string, o Origin) (netip.AddrPort, error) {
+func parseListenAddr(key, raw string, o Position) (netip.AddrPort, error) {
 	addr, err := parseListenText(kindOf(key), raw)
 	if err != nil {
-		return netip.AddrPort{}, &ConfigError{Origin: o, Key: key, Value: raw, Err: err}
+		return netip.AddrPort{}, &ConfigError{Position: o, Key: key, Value: raw, Err: err}
 	}
 	return addr, nil
 }
@@ -236,10 +236,10 @@ func (s *sourced) checkListeners(overrides map[string]string, handed ...string) 
 			continue
 		}
 		l := listener{key: key, raw: s.addr(key), from: s.whence(key)}
-		origin := s.origin(key)
+		origin := s.position(key)
 		overridden := overrides[key] != ""
 		if overridden {
-			l.raw, l.from, origin = overrides[key], setFromGo, Origin{}
+			l.raw, l.from, origin = overrides[key], setFromGo, Position{}
 		}
 		asked, err := parseListener(key, l.raw, origin)
 		if err != nil {
@@ -259,9 +259,9 @@ func (s *sourced) checkListeners(overrides map[string]string, handed ...string) 
 				continue
 			}
 			errs.add(&ConfigError{
-				Origin: origin,
-				Key:    key,
-				Value:  l.raw,
+				Position: origin,
+				Key:      key,
+				Value:    l.raw,
 				Problem: fmt.Sprintf("the %s would listen on %s, and so would the %s on %s by %s = %s (%s): give one of them another port",
 					kindOf(key), l.addr, kindOf(other.key), other.addr, other.key, quote(other.raw), other.from),
 			})

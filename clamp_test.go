@@ -69,7 +69,7 @@ func TestParseListenAddr(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.key+" "+test.raw, func(t *testing.T) {
 			t.Parallel()
-			at := Origin{"c.toml", 2, 3}
+			at := Position{"c.toml", 2, 3}
 			addr, err := parseListenAddr(test.key, test.raw, at)
 			if err == nil {
 				if addr.String() != test.want {
@@ -78,7 +78,7 @@ func TestParseListenAddr(t *testing.T) {
 				return
 			}
 			var cerr *ConfigError
-			if !errors.As(err, &cerr) || cerr.Origin != at || cerr.Key != test.key || cerr.Value != test.raw {
+			if !errors.As(err, &cerr) || cerr.Position != at || cerr.Key != test.key || cerr.Value != test.raw {
 				t.Fatalf("got %#v", err)
 			}
 			if got := cerr.Err.Error(); got != test.want {
@@ -94,7 +94,7 @@ func FuzzParseListenAddr(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
 		for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
-			addr, err := parseListenAddr(key, raw, Origin{})
+			addr, err := parseListenAddr(key, raw, Position{})
 			if err != nil {
 				if err.Error() == "" || strings.Contains(err.Error(), "\n") {
 					t.Errorf("%q: error %q", raw, err)
@@ -104,7 +104,7 @@ func FuzzParseListenAddr(f *testing.F) {
 			if !addr.IsValid() || addr.Addr().Is4In6() {
 				t.Errorf("%q gives %s", raw, addr)
 			}
-			if again, err := parseListenAddr(key, addr.String(), Origin{}); err != nil || again != addr {
+			if again, err := parseListenAddr(key, addr.String(), Position{}); err != nil || again != addr {
 				t.Errorf("%q gives %s, which gives %s, %v", raw, addr, again, err)
 			}
 		}

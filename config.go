@@ -238,13 +238,13 @@ func (s *sourced) validate() error {
 func (s *sourced) checkValues(errs *errorList) {
 	c := &s.Config
 	if _, err := ParseMode(string(c.Mode)); err != nil {
-		errs.add(&ConfigError{Origin: s.origin(keyMode), Key: keyMode, Err: err})
+		errs.add(&ConfigError{Position: s.position(keyMode), Key: keyMode, Err: err})
 	}
 	if _, err := ParseSNICheck(string(c.SNICheck)); err != nil {
-		errs.add(&ConfigError{Origin: s.origin(keySNICheck), Key: keySNICheck, Err: err})
+		errs.add(&ConfigError{Position: s.position(keySNICheck), Key: keySNICheck, Err: err})
 	}
 	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
-		if _, err := parseListener(key, s.addr(key), s.origin(key)); err != nil {
+		if _, err := parseListener(key, s.addr(key), s.position(key)); err != nil {
 			errs.add(err)
 		}
 	}
@@ -259,11 +259,11 @@ func (s *sourced) checkValues(errs *errorList) {
 // err says it.
 func (s *sourced) itemError(key string, i int, value, problem string, err error) *ConfigError {
 	return &ConfigError{
-		Origin:  s.itemOrigin(key, i),
-		Key:     itemKey(key, i),
-		Value:   value,
-		Problem: problem,
-		Err:     err,
+		Position: s.itemPosition(key, i),
+		Key:      itemKey(key, i),
+		Value:    value,
+		Problem:  problem,
+		Err:      err,
 	}
 }
 

@@ -46,7 +46,7 @@ func parseTOML(file string, data []byte, errs *errorList) *layer {
 	l := &layer{file: file, values: make(map[string]layerValue)}
 	data = bytes.TrimPrefix(data, []byte("\uFEFF")) // a byte order mark
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
-		errs.add(&ConfigError{Origin: Origin{File: file, Line: 1, Column: 1}, Problem: "the text is UTF-16: save the file as UTF-8"})
+		errs.add(&ConfigError{Position: Position{File: file, Line: 1, Column: 1}, Problem: "the text is UTF-16: save the file as UTF-8"})
 		return l
 	}
 
@@ -64,7 +64,7 @@ func parseTOML(file string, data []byte, errs *errorList) *layer {
 	w.walk()
 	if err := w.parser.Error(); err != nil {
 		// Unmarshal accepted the same bytes with the same parser.
-		errs.add(&ConfigError{Origin: Origin{File: file}, Err: err})
+		errs.add(&ConfigError{Position: Position{File: file}, Err: err})
 	}
 	w.finish()
 	return l
@@ -73,15 +73,15 @@ func parseTOML(file string, data []byte, errs *errorList) *layer {
 // syntaxError places an error of go-toml.
 func syntaxError(file string, err error) *ConfigError {
 	e := &ConfigError{
-		Origin:  Origin{File: file},
-		Problem: strings.TrimPrefix(err.Error(), "toml: "),
+		Position: Position{File: file},
+		Problem:  strings.TrimPrefix(err.Error(), "toml: "),
 	}
 	if strings.HasPrefix(e.Problem, "expected keyword") {
 		e.Problem += ", or a string in quotes"
 	}
 	var at *toml.DecodeError
 	if errors.As(err, &at) {
-		e.Origin.Line, e.Origin.Column = at.Position()
+		e.Position.Line, e.Position.Column = at.Position()
 	}
 	return e
 }
@@ -260,9 +260,9 @@ func (w *tomlWalker) strings(key []tomlKey, array *unstable.Node, out *layerValu
 				start = skip(w.lines.data, from, " \t\r\n,")
 			}
 			w.errs.add(&ConfigError{
-				Origin:  w.lines.position(start).in(w.layer.file),
-				Key:     itemKey(dotted(key), len(out.list)),
-				Problem: "must be a string, not " + kindName(v.Kind),
+				Position: w.lines.position(start).in(w.layer.file),
+				Key:      itemKey(dotted(key), len(out.list)),
+				Problem:  "must be a string, not " + kindName(v.Kind),
 			})
 			return false
 		}
@@ -285,7 +285,7 @@ func (w *tomlWalker) finish() {
 			continue
 		}
 		refused = true
-		w.errs.add(&ConfigError{Origin: w.keyPosition(k).in(l.file), Key: showKey(k.name), Problem: problem})
+		w.errs.add(&ConfigError{Position: w.keyPosition(k).in(l.file), Key: showKey(k.name), Problem: problem})
 	}
 	if !l.present && !refused {
 		l.warnings = append(l.warnings, fmt.Sprintf("%s: no [%s] table: nothing in this file configures the proxy, which is off by default", l.file, keyRoot))
@@ -297,7 +297,7 @@ func (w *tomlWalker) finish() {
 func (w *tomlWalker) refuse(key []tomlKey, at position, problem string) {
 	name := dotted(key)
 	w.reported[name] = true
-	w.errs.add(&ConfigError{Origin: at.in(w.layer.file), Key: name, Problem: problem})
+	w.errs.add(&ConfigError{Position: at.in(w.layer.file), Key: name, Problem: problem})
 }
 
 // wrongType reports a value of another type than its key asks for, with what

@@ -190,7 +190,7 @@ func TestParseTOMLErrors(t *testing.T) {
 				t.Fatalf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
 			}
 			var cerr *ConfigError
-			if !errors.As(err, &cerr) || cerr.Origin.File != "c.toml" || cerr.Origin.Line == 0 {
+			if !errors.As(err, &cerr) || cerr.Position.File != "c.toml" || cerr.Position.Line == 0 {
 				t.Errorf("the first error carries no position: %#v", cerr)
 			}
 		})
@@ -343,19 +343,19 @@ func TestItemOrigins(t *testing.T) {
 		t.Fatalf("patterns: %q", got)
 	}
 	for i, w := range want {
-		if got := s.itemOrigin(keyAllowedDomains, i).String(); got != w {
+		if got := s.itemPosition(keyAllowedDomains, i).String(); got != w {
 			t.Errorf("element %d stands at %s, want %s", i, got, w)
 		}
 	}
 	for _, i := range []int{-1, len(want)} {
-		if got := s.itemOrigin(keyAllowedDomains, i); got != (Origin{}) {
+		if got := s.itemPosition(keyAllowedDomains, i); got != (Position{}) {
 			t.Errorf("element %d stands at %s", i, got)
 		}
 	}
-	if got := s.origin(keyAllowedDomains).String(); got != "c.toml:2:19" {
+	if got := s.position(keyAllowedDomains).String(); got != "c.toml:2:19" {
 		t.Errorf("the array stands at %s", got)
 	}
-	if got := s.itemOrigin(keyMode, 0); got != (Origin{}) {
+	if got := s.itemPosition(keyMode, 0); got != (Position{}) {
 		t.Errorf("an element of no array stands at %s", got)
 	}
 }
@@ -412,7 +412,7 @@ func FuzzParseTOML(f *testing.F) {
 		l := parseTOML("f.toml", data, &errs)
 		for _, err := range errs.list {
 			var cerr *ConfigError
-			if !errors.As(err, &cerr) || cerr.Origin.File != "f.toml" || cerr.Error() == "" {
+			if !errors.As(err, &cerr) || cerr.Position.File != "f.toml" || cerr.Error() == "" {
 				t.Fatalf("an error without a place: %#v", err)
 			}
 		}

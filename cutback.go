@@ -52,7 +52,7 @@ func (l *loaded) within(r *requirements) *loaded {
 	under.deny = compileList(under.sourced, keyDeniedDomains, under.Config.Policy.DeniedDomains, &errs)
 	under.sockets = socketList{
 		entries: under.Config.Policy.AllowUnixSockets,
-		origin:  under.itemOrigins(keyAllowUnixSockets),
+		origin:  under.itemPositions(keyAllowUnixSockets),
 	}
 	under.cutBack = nil
 	for _, line := range strings.Split(excess.Error(), "\n") {
@@ -129,7 +129,7 @@ func (r *requirements) require(s *sourced) {
 	for i, required := range r.denied {
 		if !denied.covers(required) {
 			*list = append(*list, r.limits.Config.Policy.DeniedDomains[i])
-			p.added = append(p.added, r.limits.itemOrigin(keyDeniedDomains, i))
+			p.added = append(p.added, r.limits.itemPosition(keyDeniedDomains, i))
 		}
 	}
 	s.places[keyDeniedDomains] = p

@@ -82,11 +82,11 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 		}},
 		"denied_domains": {"policy.denied_domains = [\"own.example\", \"out.example\"]\n", "denied_domains", func(t *testing.T, l *managedLab) {
 			x, err := l.ExplainURL(context.Background(), "http://out.example/", "", false)
-			if err != nil || x.Reason != networkproxy.ReasonDenied || x.Rule.Origin.File != l.limits || x.Rule.Origin.Line != 2 {
+			if err != nil || x.Reason != networkproxy.ReasonDenied || x.Rule.Position.File != l.limits || x.Rule.Position.Line != 2 {
 				t.Errorf("%+v, %v", x, err)
 			}
 			x, err = l.ExplainURL(context.Background(), "http://own.example/", "", false)
-			if err != nil || x.Reason != networkproxy.ReasonDenied || x.Rule.Origin.File != l.config {
+			if err != nil || x.Reason != networkproxy.ReasonDenied || x.Rule.Position.File != l.config {
 				t.Errorf("the configuration's own: %+v, %v", x, err)
 			}
 		}},

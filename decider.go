@@ -40,7 +40,7 @@ type PolicyRequest struct {
 // shuts down; a decider must return then. What it answers later counts for
 // nothing. One that does not return holds up no request and no shutdown; it
 // keeps its goroutine, and its place among the questions that may be open at
-// a time (see [Builder.MaxQuestions]).
+// a time (see [Limits.Questions]).
 //
 // An error, a panic and a missed deadline deny, and concern the waiting
 // requests alone. A Deny also stands for identical requests of the next two
@@ -123,8 +123,8 @@ func (d Decision) ForSession() Decision {
 	return d
 }
 
-// Host covers every port of the host.
-func (d Decision) Host() Decision {
+// AnyPort covers every port of the host.
+func (d Decision) AnyPort() Decision {
 	d.anyPort = d.allow
 	return d
 }

@@ -20,7 +20,9 @@
 //	}
 //	defer handle.Close()
 //
-//	session, err := handle.OpenSession(ctx, networkproxy.Attribution{Command: "curl https://docs.example.com/"})
+//	session, err := handle.OpenSession(ctx, networkproxy.SessionConfig{
+//		Attribution: networkproxy.Attribution{Command: "curl https://docs.example.com/"},
+//	})
 //	if err != nil {
 //		return err
 //	}

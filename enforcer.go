@@ -51,16 +51,16 @@ func newEnforcer(s *settings, log *slog.Logger, calls *hostCalls) *enforcer {
 		grants: grants,
 		dialer: pindial.Dialer{
 			Resolver: calls.resolver(s.resolver), Lookups: new(pindial.Lookups), Connect: s.connect, ConnectUDP: s.connectUDP,
-			ResolveTimeout: s.limits.LookupTime, ConnectTimeout: s.limits.DialTime,
+			ResolveTimeout: s.limits.LookupTimeout, ConnectTimeout: s.limits.DialTimeout,
 		},
-		blocked:   blockedRecord{limit: s.limits.Record},
+		blocked:   blockedRecord{limit: s.limits.BlockedKept},
 		limits:    s.limits,
 		upstreams: s.upstreams,
-		sockets:   socketDialer{supported: s.unixSockets, timeout: s.limits.DialTime, connect: s.connectUnix},
+		sockets:   socketDialer{supported: s.unixSockets, timeout: s.limits.DialTimeout, connect: s.connectUnix},
 		calls:     calls,
 		log:       log,
-		lines:     lineBound{limit: s.limits.LogLines, log: log},
-		debug:     lineBound{limit: s.limits.LogLines, log: log},
+		lines:     lineBound{limit: s.limits.LogLinesPerSecond, log: log},
+		debug:     lineBound{limit: s.limits.LogLinesPerSecond, log: log},
 		observed:  s.observed(),
 	}
 	e.sockets.own = &e.own

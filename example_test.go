@@ -194,7 +194,7 @@ func ExampleConfigError() {
 	_, err = networkproxy.NewBuilder().ConfigFile(path).Build()
 	var wrong *networkproxy.ConfigError
 	if errors.As(err, &wrong) {
-		fmt.Println("line", wrong.Origin.Line, "column", wrong.Origin.Column)
+		fmt.Println("line", wrong.Position.Line, "column", wrong.Position.Column)
 		fmt.Println(wrong.Key)
 		fmt.Println(wrong.Problem)
 	}

@@ -49,7 +49,7 @@ func TestExplainNamesTheRuleAndItsPlace(t *testing.T) {
 		}
 		last := x.Checks[len(x.Checks)-1]
 		if x.Allowed != test.allowed || x.Reason != test.reason || x.Rule.Pattern != test.pattern ||
-			x.Rule.Origin.Line != test.line || last.Name != test.last || last.Passed != test.allowed {
+			x.Rule.Position.Line != test.line || last.Name != test.last || last.Passed != test.allowed {
 			t.Errorf("%s: %+v", test.url, x)
 		}
 		if x.Message == "" {

@@ -233,7 +233,7 @@ func TestFaults(t *testing.T) {
 			w.Close()
 		}},
 		{"a half-closed tunnel whose session ends", func(t *testing.T, f *faulty) {
-			s, err := f.OpenSession(t.Context(), networkproxy.Attribution{})
+			s, err := f.OpenSession(t.Context(), networkproxy.SessionConfig{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -259,7 +259,7 @@ func TestFaults(t *testing.T) {
 			s.Close()
 		}},
 		{"a dial into a black hole whose session ends", func(t *testing.T, f *faulty) {
-			s, err := f.OpenSession(t.Context(), networkproxy.Attribution{})
+			s, err := f.OpenSession(t.Context(), networkproxy.SessionConfig{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -357,7 +357,7 @@ func TestPanics(t *testing.T) {
 			testnet.Leaks(t)
 			f := newFaulty(t, tt.change)
 			testnet.Settles(t, func() {
-				s, err := f.OpenSession(t.Context(), networkproxy.Attribution{})
+				s, err := f.OpenSession(t.Context(), networkproxy.SessionConfig{})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -106,9 +106,9 @@ func newPool(e *enforcer) *http1.Transport {
 		MaxIdle:         e.limits.IdleUpstream,
 		MaxIdlePerAddr:  upstreamIdlePerHost,
 		IdleTimeout:     upstreamIdle,
-		MaxHeaderBytes:  e.limits.AnswerHeaderBytes,
+		MaxHeaderBytes:  e.limits.ResponseHeaderBytes,
 		MaxHeaderFields: e.limits.HeaderFields,
-		HeaderTimeout:   e.limits.HeaderTime,
+		HeaderTimeout:   e.limits.HeaderTimeout,
 	}
 }
 

@@ -53,7 +53,7 @@ func isCut(c net.Conn) bool {
 func TestRevokeCutsWhatTheGrantOpened(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow(), decides(map[string]networkproxy.Decision{
-		"granted.example": networkproxy.Allow().ForSession().Host(),
+		"granted.example": networkproxy.Allow().ForSession().AnyPort(),
 		"kept.example":    networkproxy.Allow().ForSession(),
 		"once.example":    networkproxy.Allow(),
 	}))

@@ -41,14 +41,14 @@ func TestDecisionTerms(t *testing.T) {
 		{Allow().Times(3).Times(5), "allow(times 5)"},
 		{Allow().Times(0), "deny()"},
 		{Allow().Times(-1), "deny()"},
-		{Allow().Times(0).Times(5).For(time.Hour).ForSession().Host().Subdomains(), "deny()"},
+		{Allow().Times(0).Times(5).For(time.Hour).ForSession().AnyPort().Subdomains(), "deny()"},
 		{Allow().For(time.Minute), "allow(for 1m0s)"},
 		{Allow().For(0), "deny()"},
 		{Allow().For(-time.Second), "deny()"},
-		{Allow().ForSession().Host().Subdomains(), "allow(for the session, any port, subdomains)"},
+		{Allow().ForSession().AnyPort().Subdomains(), "allow(for the session, any port, subdomains)"},
 		{Allow().Times(2).For(time.Second).Subdomains(), "allow(times 2, for 1s, subdomains)"},
-		{Deny("no").Times(5).For(time.Hour).ForSession().Host().Subdomains(), "deny(no)"},
-		{Ask("please").Times(0).For(0).ForSession().Host().Subdomains(), "ask(please)"},
+		{Deny("no").Times(5).For(time.Hour).ForSession().AnyPort().Subdomains(), "deny(no)"},
+		{Ask("please").Times(0).For(0).ForSession().AnyPort().Subdomains(), "ask(please)"},
 	} {
 		if got := test.decision.String(); got != test.want {
 			t.Errorf("got %s, want %s", got, test.want)
@@ -70,22 +70,22 @@ func TestHowFarAGrantGoes(t *testing.T) {
 		{Allow().ForSession(), "a.example:443",
 			[]string{"a.example:443"},
 			[]string{"a.example:80", "www.a.example:443", "example:443", "xa.example:443", "a.example.com:443"}},
-		{Allow().ForSession().Host(), "a.example:443",
+		{Allow().ForSession().AnyPort(), "a.example:443",
 			[]string{"a.example:443", "a.example:80", "a.example:65535"},
 			[]string{"www.a.example:443", "b.example:443"}},
 		{Allow().ForSession().Subdomains(), "a.example:443",
 			[]string{"a.example:443", "www.a.example:443", "x.y.z.a.example:443"},
 			[]string{"a.example:80", "www.a.example:80", "example:443", "b.example:443", "xa.example:443"}},
-		{Allow().ForSession().Host().Subdomains(), "a.example:443",
+		{Allow().ForSession().AnyPort().Subdomains(), "a.example:443",
 			[]string{"a.example:443", "www.a.example:80"},
 			[]string{"example:443", "xa.example:443"}},
 		{Allow().ForSession(), "8.8.8.8:53",
 			[]string{"8.8.8.8:53"},
 			[]string{"8.8.8.8:54", "8.8.4.4:53"}},
-		{Allow().ForSession().Host().Subdomains(), "8.8.8.8:53",
+		{Allow().ForSession().AnyPort().Subdomains(), "8.8.8.8:53",
 			[]string{"8.8.8.8:53", "8.8.8.8:80"},
 			[]string{"8.8.4.4:53", "1.8.8.8:53"}},
-		{Allow().ForSession().Host().Subdomains(), "[2606:4700::1111]:53",
+		{Allow().ForSession().AnyPort().Subdomains(), "[2606:4700::1111]:53",
 			[]string{"[2606:4700::1111]:80", "[2606:4700:0:0::1111]:80"},
 			[]string{"[2606:4700::1112]:53"}},
 	} {
@@ -127,7 +127,7 @@ func TestHowLongAGrantLasts(t *testing.T) {
 		after    time.Duration // from when it is refused; 0: never
 	}{
 		{Allow(), 1, 1},
-		{Allow().Host().Subdomains(), 1, 1},
+		{Allow().AnyPort().Subdomains(), 1, 1},
 		{Allow().Times(1), 1, 1},
 		{Allow().Times(3), 3, 0},
 		{Allow().Times(3).ForSession(), 3, 0},
@@ -201,7 +201,7 @@ func TestTimesIsExact(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			decider, _ := answerOnce(Allow().Times(5))
-			a := newAsked(t, decider, func(b *Builder) { b.MaxQuestions(10_000) })
+			a := newAsked(t, decider, func(b *Builder) { b.Limits(Limits{Questions: 10_000}) })
 			for range test.early {
 				if !a.decideGet("miss.example:80").Allowed {
 					t.Fatal("the first was refused")
@@ -260,7 +260,7 @@ func TestGrantOverridesNothing(t *testing.T) {
 					req.method = "POST"
 					return req
 				}
-				decider, _ := answerOnce(Allow().Times(10).Host().Subdomains())
+				decider, _ := answerOnce(Allow().Times(10).AnyPort().Subdomains())
 				a := newAsked(t, decider, nil)
 				a.decide(context.Background(), post(a))
 				a.install(test.change)
@@ -291,7 +291,7 @@ func TestGrantOverridesNothing(t *testing.T) {
 
 	t.Run("local network", func(t *testing.T) {
 		t.Parallel()
-		decider, _ := answerOnce(Allow().ForSession().Host().Subdomains())
+		decider, _ := answerOnce(Allow().ForSession().AnyPort().Subdomains())
 		a := newAsked(t, decider, nil)
 		a.decideGet("miss.example:80")
 		for _, local := range []string{"127.0.0.1:80", "localhost:80", "miss.localhost:80", "10.0.0.1:80", "[::1]:80"} {
@@ -413,7 +413,7 @@ func TestGrantAsJSON(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPanel(true)
 		a := newAsked(t, p.decide, nil)
-		for _, d := range []Decision{Allow().Times(3).For(time.Hour).Subdomains(), Allow().ForSession().Host(), Allow().ForSession().Subdomains()} {
+		for _, d := range []Decision{Allow().Times(3).For(time.Hour).Subdomains(), Allow().ForSession().AnyPort(), Allow().ForSession().Subdomains()} {
 			target := []string{"a.example:443", "a.example:444", "8.8.8.8:53"}[p.calls.Load()]
 			a.decideAll(1, func(int) *request { return a.get(target) }, func() { p.answers <- d })
 		}
@@ -525,7 +525,7 @@ func grantsOracle(t *testing.T, r *rand.Rand) {
 				made.left, made.expires = -1, now.Add(d)
 			}
 			if r.IntN(3) == 0 {
-				answer = answer.Host()
+				answer = answer.AnyPort()
 				made.anyPort = true
 			}
 			if r.IntN(3) == 0 {

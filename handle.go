@@ -214,7 +214,7 @@ func (h *Handle) Warnings() []string {
 }
 
 // Blocked returns the newest refusals, oldest first, as many as
-// [Limits.Record] says.
+// [Limits.BlockedKept] says.
 func (h *Handle) Blocked() []BlockedRequest {
 	list, _ := h.enforcer.blocked.list()
 	return list

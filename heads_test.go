@@ -246,7 +246,7 @@ func TestResponseFieldsAreBounded(t *testing.T) {
 // The rest of a response's header has a time, once it has begun.
 func TestResponseHeaderTime(t *testing.T) {
 	t.Parallel()
-	l := start(t, allow("o.example"), func(b *networkproxy.Builder) { b.Limits(networkproxy.Limits{HeaderTime: 50 * time.Millisecond}) })
+	l := start(t, allow("o.example"), func(b *networkproxy.Builder) { b.Limits(networkproxy.Limits{HeaderTimeout: 50 * time.Millisecond}) })
 	l.serve("o.example", 80, func(c *net.TCPConn) {
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nX-A")
 		io.Copy(io.Discard, c)

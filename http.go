@@ -36,8 +36,8 @@ func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {
 	h := &httpProxy{enforcer: e, sessions: sessions, forward: newForwarder(e)}
 	h.server = &http1.Server{
 		Handler:         h,
-		HeaderTimeout:   e.limits.HeaderTime,
-		IdleTimeout:     e.limits.KeepAlive,
+		HeaderTimeout:   e.limits.HeaderTimeout,
+		IdleTimeout:     e.limits.IdleTimeout,
 		MaxHeaderBytes:  e.limits.HeaderBytes,
 		MaxHeaderFields: e.limits.HeaderFields,
 		Malformed: func(c net.Conn, err error) {
@@ -48,7 +48,7 @@ func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {
 		},
 	}
 	h.server.Activity = func(ctx context.Context) http1.Activity { return ctx.Value(exchangeKey{}).(*exchange).entry }
-	h.upgrades = &http1.Transport{MaxHeaderBytes: e.limits.AnswerHeaderBytes, MaxHeaderFields: e.limits.HeaderFields}
+	h.upgrades = &http1.Transport{MaxHeaderBytes: e.limits.ResponseHeaderBytes, MaxHeaderFields: e.limits.HeaderFields}
 	h.over = h.newOverServer(&e.limits)
 	return h
 }
@@ -289,7 +289,7 @@ func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Opti
 	check := &nameCheck{enforcer: e, req: req, policy: req.under}
 	defer check.allowed() // whatever ended it, if not a refusal
 	if check.applies() {
-		opts.Inspect, opts.HoldTime = check, e.limits.HandshakeTime
+		opts.Inspect, opts.HoldTime = check, e.limits.HandshakeTimeout
 	} else {
 		check.allowed()
 	}

@@ -60,7 +60,7 @@ func newHostPool(e *enforcer) *http.Transport {
 		MaxIdleConns:           e.limits.IdleUpstream,
 		MaxIdleConnsPerHost:    upstreamIdlePerHost,
 		IdleConnTimeout:        upstreamIdle,
-		MaxResponseHeaderBytes: int64(e.limits.AnswerHeaderBytes),
+		MaxResponseHeaderBytes: int64(e.limits.ResponseHeaderBytes),
 	}
 }
 

@@ -29,7 +29,7 @@ type place struct {
 	// added are the elements behind the first own ones, which the managed
 	// limits require and the configuration lacks.
 	own   int
-	added []Origin
+	added []Position
 }
 
 // position is a place in a file, small enough for one to be kept for every
@@ -38,8 +38,8 @@ type position struct {
 	line, column uint32
 }
 
-func (p position) in(file string) Origin {
-	return Origin{File: file, Line: int(p.line), Column: int(p.column)}
+func (p position) in(file string) Position {
+	return Position{File: file, Line: int(p.line), Column: int(p.column)}
 }
 
 // newSourced returns the defaults.
@@ -122,28 +122,28 @@ func (s *sourced) apply(l *layer) {
 	s.warnings = append(s.warnings, l.warnings...)
 }
 
-// origin returns where the value of key stands; zero for a default and for a
+// position returns where the value of key stands; zero for a default and for a
 // value set from Go.
-func (s *sourced) origin(key string) Origin {
+func (s *sourced) position(key string) Position {
 	p, ok := s.places[key]
 	if !ok || p.file == "" {
-		return Origin{}
+		return Position{}
 	}
 	return p.at.in(p.file)
 }
 
-// itemOrigin returns where element i of the array key stands.
-func (s *sourced) itemOrigin(key string, i int) Origin { return s.itemOrigins(key)(i) }
+// itemPosition returns where element i of the array key stands.
+func (s *sourced) itemPosition(key string, i int) Position { return s.itemPositions(key)(i) }
 
-// itemOrigins is itemOrigin for one array.
-func (s *sourced) itemOrigins(key string) func(i int) Origin {
+// itemPositions is itemOrigin for one array.
+func (s *sourced) itemPositions(key string) func(i int) Position {
 	p := s.places[key]
-	return func(i int) Origin {
+	return func(i int) Position {
 		if n := i - p.own; n >= 0 && n < len(p.added) {
 			return p.added[n]
 		}
 		if p.file == "" || i < 0 || i >= len(p.items) {
-			return Origin{}
+			return Position{}
 		}
 		return p.items[i].in(p.file)
 	}

@@ -104,7 +104,7 @@ allow_local_binding = false
 				if o, ok := test.origins[f.key]; ok {
 					want[f.key] = o
 				}
-				if got, o := s.origin(f.key).String(), test.origins[f.key]; got != o {
+				if got, o := s.position(f.key).String(), test.origins[f.key]; got != o {
 					t.Errorf("%s stands at %q, want %q", f.key, got, o)
 				}
 			}
@@ -122,13 +122,13 @@ allow_local_binding = false
 		t.Fatal(err)
 	}
 	// Elements are found in the file that their array came from.
-	if got, want := s.itemOrigin(keyAllowedDomains, 0), (Origin{over, 6, 3}); got != want {
+	if got, want := s.itemPosition(keyAllowedDomains, 0), (Position{over, 6, 3}); got != want {
 		t.Errorf("an element of the later file: %v, want %v", got, want)
 	}
-	if got, want := s.itemOrigin(keyDeniedDomains, 0), (Origin{base, 8, 19}); got != want {
+	if got, want := s.itemPosition(keyDeniedDomains, 0), (Position{base, 8, 19}); got != want {
 		t.Errorf("an element of the earlier file: %v, want %v", got, want)
 	}
-	if got := s.itemOrigin(keyAllowedDomains, 1); got != (Origin{}) {
+	if got := s.itemPosition(keyAllowedDomains, 1); got != (Position{}) {
 		t.Errorf("an element that only the replaced array had: %v", got)
 	}
 }
@@ -247,11 +247,11 @@ func TestSourcedFromConfig(t *testing.T) {
 		if want := map[bool]string{true: "set from Go", false: "default"}[set[key]]; got != want {
 			t.Errorf("%s: %s, want %s", key, got, want)
 		}
-		if s.origin(key) != (Origin{}) {
-			t.Errorf("%s stands in a file: %v", key, s.origin(key))
+		if s.position(key) != (Position{}) {
+			t.Errorf("%s stands in a file: %v", key, s.position(key))
 		}
 	}
-	if got := s.itemOrigin(keyAllowedDomains, 0); got != (Origin{}) {
+	if got := s.itemPosition(keyAllowedDomains, 0); got != (Position{}) {
 		t.Errorf("the element stands in a file: %v", got)
 	}
 

@@ -23,8 +23,8 @@ import (
 // value.
 //
 // Each has an upper bound, which keeps sums and deadlines from overflowing:
-// 1,048,576 for counts, but 100,000 for Record and 65,536 for HeaderFields; 16
-// MiB for the bytes of a header and 64 KiB for LogText; 8760 hours for times.
+// 1,048,576 for counts, but 100,000 for BlockedKept and 65,536 for HeaderFields; 16
+// MiB for the bytes of a header and 64 KiB for LogValueBytes; 8760 hours for times.
 //
 // Content has no limit of size or time: downloads, uploads and streams of
 // events are legitimate.
@@ -59,32 +59,32 @@ type Limits struct {
 	// list count as fields. Default 256.
 	HeaderFields int
 
-	// AnswerHeaderBytes bounds the header of an origin's answer. Beyond it:
+	// ResponseHeaderBytes bounds the header of an origin's answer. Beyond it:
 	// 502. Default 1 MiB.
-	AnswerHeaderBytes int
+	ResponseHeaderBytes int
 
-	// HeaderTime bounds the time from the first byte of a request to the end
+	// HeaderTimeout bounds the time from the first byte of a request to the end
 	// of its header. Beyond it: 408. The header of an origin's response has the
 	// same time from its first byte on. Beyond it: 504. Default 10 s.
-	HeaderTime time.Duration
+	HeaderTimeout time.Duration
 
-	// HandshakeTime bounds the time from a SOCKS5 client's connection to its
+	// HandshakeTimeout bounds the time from a SOCKS5 client's connection to its
 	// request. Beyond it the connection is closed. It also bounds how long the
 	// beginning of a TLS handshake in a tunnel is held back until its ClientHello
 	// is complete. Beyond it the tunnel is cut with [ReasonSNIMismatch]. Default
 	// 10 s.
-	HandshakeTime time.Duration
+	HandshakeTimeout time.Duration
 
-	// KeepAlive is how long a client's connection may wait for its first or
+	// IdleTimeout is how long a client's connection may wait for its first or
 	// next request. Beyond it the connection is closed. Default 90 s.
-	KeepAlive time.Duration
+	IdleTimeout time.Duration
 
-	// LookupTime bounds the look-up of a name. Beyond it: 502. Default 10 s.
-	LookupTime time.Duration
+	// LookupTimeout bounds the look-up of a name. Beyond it: 502. Default 10 s.
+	LookupTimeout time.Duration
 
-	// DialTime bounds the connecting to a target, all its addresses together.
+	// DialTimeout bounds the connecting to a target, all its addresses together.
 	// Beyond it: 504. Default 30 s.
-	DialTime time.Duration
+	DialTimeout time.Duration
 
 	// TunnelIdle ends a tunnel in which no byte has moved, in either
 	// direction, for so long, and a UDP association likewise. Default 10 min.
@@ -114,27 +114,26 @@ type Limits struct {
 	// 60 s.
 	UDPIdle time.Duration
 
-	// Record is how many refusals are kept, the newest: by the proxy, and by
+	// BlockedKept is how many refusals are kept, the newest: by the proxy, and by
 	// each session. The proxy forgets the oldest of the session that has the
 	// most. Default 200.
-	Record int
+	BlockedKept int
 
-	// LogText bounds, in bytes, one text from outside in a log line: the
+	// LogValueBytes bounds, in bytes, one text from outside in a log line: the
 	// error of a malformed or failed request. Default 300.
-	LogText int
+	LogValueBytes int
 
-	// LogLines is how many lines that clients cause (refused, failed,
+	// LogLinesPerSecond is how many lines that clients cause (refused, failed,
 	// malformed, cut, not decided, granted, panics) the log gets in a second,
 	// and as many more at the level debug. What goes beyond is left out, and a
 	// line behind that second tells how many they were. One session has at most
 	// three times as many as are free, as with Questions.
 	// Records, counters and [Builder.OnBlocked] have all of them. Default 500.
-	LogLines int
+	LogLinesPerSecond int
 }
 
-// Limits sets the limits. It replaces what an earlier call, or
-// [Builder.MaxQuestions], has set. A value that is negative, or over the
-// limit's upper bound, is an error.
+// Limits sets the limits and replaces those of an earlier call. A value that
+// is negative, or over the limit's upper bound, is an error.
 func (b *Builder) Limits(l Limits) *Builder {
 	for _, f := range l.fields() {
 		switch {
@@ -170,25 +169,25 @@ func DefaultLimits() Limits { return Limits{}.withDefaults() }
 // withDefaults fills in what is zero.
 func (l Limits) withDefaults() Limits {
 	defaults := Limits{
-		Connections:        4096,
-		SessionConnections: 1024,
-		IdleUpstream:       512,
-		HeaderBytes:        64 << 10,
-		HeaderFields:       256,
-		AnswerHeaderBytes:  1 << 20,
-		HeaderTime:         10 * time.Second,
-		HandshakeTime:      10 * time.Second,
-		KeepAlive:          90 * time.Second,
-		LookupTime:         10 * time.Second,
-		DialTime:           30 * time.Second,
-		TunnelIdle:         10 * time.Minute,
-		Questions:          defaultMaxQuestions,
-		UDPFlows:           udpFlows,
-		UDPTotalFlows:      udpAllFlows,
-		UDPIdle:            udpFlowIdle,
-		Record:             200,
-		LogText:            300,
-		LogLines:           500,
+		Connections:         4096,
+		SessionConnections:  1024,
+		IdleUpstream:        512,
+		HeaderBytes:         64 << 10,
+		HeaderFields:        256,
+		ResponseHeaderBytes: 1 << 20,
+		HeaderTimeout:       10 * time.Second,
+		HandshakeTimeout:    10 * time.Second,
+		IdleTimeout:         90 * time.Second,
+		LookupTimeout:       10 * time.Second,
+		DialTimeout:         30 * time.Second,
+		TunnelIdle:          10 * time.Minute,
+		Questions:           defaultQuestions,
+		UDPFlows:            udpFlows,
+		UDPTotalFlows:       udpAllFlows,
+		UDPIdle:             udpFlowIdle,
+		BlockedKept:         200,
+		LogValueBytes:       300,
+		LogLinesPerSecond:   500,
 	}
 	from := defaults.fields()
 	for i, f := range l.fields() {
@@ -214,21 +213,21 @@ func (l *Limits) fields() []limitField {
 		number("idle_upstream", &l.IdleUpstream),
 		number("header_bytes", &l.HeaderBytes),
 		number("header_fields", &l.HeaderFields),
-		number("answer_header_bytes", &l.AnswerHeaderBytes),
-		within("header_time", &l.HeaderTime),
-		within("handshake_time", &l.HandshakeTime),
-		within("keep_alive", &l.KeepAlive),
-		within("lookup_time", &l.LookupTime),
-		within("dial_time", &l.DialTime),
+		number("response_header_bytes", &l.ResponseHeaderBytes),
+		within("header_timeout", &l.HeaderTimeout),
+		within("handshake_timeout", &l.HandshakeTimeout),
+		within("idle_timeout", &l.IdleTimeout),
+		within("lookup_timeout", &l.LookupTimeout),
+		within("dial_timeout", &l.DialTimeout),
 		within("tunnel_idle", &l.TunnelIdle),
 		within("tunnel_lifetime", &l.TunnelLifetime),
 		number("questions", &l.Questions),
 		number("udp_flows", &l.UDPFlows),
 		number("udp_total_flows", &l.UDPTotalFlows),
 		within("udp_idle", &l.UDPIdle),
-		number("record", &l.Record),
-		number("log_text", &l.LogText),
-		number("log_lines", &l.LogLines),
+		number("blocked_kept", &l.BlockedKept),
+		number("log_value_bytes", &l.LogValueBytes),
+		number("log_lines_per_second", &l.LogLinesPerSecond),
 	}
 }
 
@@ -238,25 +237,25 @@ func (f limitField) negative() bool {
 
 // Upper bounds. Header sizes are what one connection may take in memory.
 const (
-	maxCount        = 1 << 20
-	maxRecord       = 100_000
-	maxHeaderFields = 1 << 16
-	maxHeaderBytes  = 16 << 20
-	maxLogText      = 64 << 10
-	maxTime         = 8760 * time.Hour
+	maxCount         = 1 << 20
+	maxBlockedKept   = 100_000
+	maxHeaderFields  = 1 << 16
+	maxHeaderBytes   = 16 << 20
+	maxLogValueBytes = 64 << 10
+	maxTime          = 8760 * time.Hour
 )
 
 // most returns the upper bound of a number.
 func (f limitField) most() int {
 	switch f.name {
-	case "header_bytes", "answer_header_bytes":
+	case "header_bytes", "response_header_bytes":
 		return maxHeaderBytes
 	case "header_fields":
 		return maxHeaderFields
-	case "record":
-		return maxRecord
-	case "log_text":
-		return maxLogText
+	case "blocked_kept":
+		return maxBlockedKept
+	case "log_value_bytes":
+		return maxLogValueBytes
 	}
 	return maxCount
 }
@@ -312,7 +311,7 @@ func (e *enforcer) overLimit() Verdict {
 func (h *httpProxy) newOverServer(l *Limits) *http1.Server {
 	return &http1.Server{
 		Handler:         http.HandlerFunc(h.serveOver),
-		HeaderTimeout:   min(overTime, l.HeaderTime),
+		HeaderTimeout:   min(overTime, l.HeaderTimeout),
 		IdleTimeout:     overTime,
 		MaxHeaderBytes:  l.HeaderBytes,
 		MaxHeaderFields: l.HeaderFields,
@@ -387,7 +386,7 @@ func (s *socksProxy) overLimitConn(from *entrance) func(net.Conn) {
 // logText returns the text of an error for the log: without secrets, bounded,
 // and without control bytes.
 func (e *enforcer) logText(err error) string {
-	return cleanText(withoutSecrets(err).Error(), e.limits.LogText)
+	return cleanText(withoutSecrets(err).Error(), e.limits.LogValueBytes)
 }
 
 // withoutSecrets returns err without the text of a target that is none, where

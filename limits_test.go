@@ -72,7 +72,7 @@ func TestLimitSet(t *testing.T) {
 		}
 	}
 	for name, value := range map[string]string{
-		"connections": "-1", "record": "many", "header_bytes": "64k", "tunnel_idle": "5", "dial_time": "-1s", "Connections": "1", "": "1",
+		"connections": "-1", "blocked_kept": "many", "header_bytes": "64k", "tunnel_idle": "5", "dial_timeout": "-1s", "Connections": "1", "": "1",
 	} {
 		var l networkproxy.Limits
 		if err := l.Set(name, value); err == nil || l != (networkproxy.Limits{}) {
@@ -90,9 +90,9 @@ func upperBound(name string, kind reflect.Type) int64 {
 		return 16 << 20
 	case name == "HeaderFields":
 		return 65536
-	case name == "Record":
+	case name == "BlockedKept":
 		return 100_000
-	case name == "LogText":
+	case name == "LogValueBytes":
 		return 64 << 10
 	}
 	return 1 << 20
@@ -152,7 +152,7 @@ func TestLimitUpperBounds(t *testing.T) {
 		}
 	}
 	for name, change := range map[string]func(*networkproxy.Builder){
-		"MaxQuestions":   func(b *networkproxy.Builder) { b.MaxQuestions(math.MaxInt32) },
+		"questions":      func(b *networkproxy.Builder) { b.Limits(networkproxy.Limits{Questions: math.MaxInt32}) },
 		"DeciderTimeout": func(b *networkproxy.Builder) { b.DeciderTimeout(math.MaxInt64) },
 	} {
 		b := networkproxy.NewBuilder().Config(networkproxy.Config{})
@@ -285,7 +285,7 @@ func TestLimitSessionConnections(t *testing.T) {
 	t.Parallel()
 	l := limited(t, allow("o.example"), networkproxy.Limits{SessionConnections: 1})
 	l.host("o.example", 80, testnet.Echo(t).Addr())
-	s, err := l.OpenSession(t.Context(), networkproxy.Attribution{Command: "wget"})
+	s, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: "wget"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +302,7 @@ func TestLimitSessionConnections(t *testing.T) {
 	if list := s.Blocked(); len(list) != 1 || list[0].Command != "wget" {
 		t.Errorf("the session's record: %+v", list)
 	}
-	other, err := l.OpenSession(t.Context(), networkproxy.Attribution{})
+	other, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -466,7 +466,7 @@ func TestConnectionsLeaveRoomForSessions(t *testing.T) {
 func TestLimitHeader(t *testing.T) {
 	t.Parallel()
 	l := limited(t, allow("o.example"), networkproxy.Limits{
-		HeaderBytes: 6 << 10, KeepAlive: 500 * time.Millisecond,
+		HeaderBytes: 6 << 10, IdleTimeout: 500 * time.Millisecond,
 	})
 	l.scripted("o.example", emptyAnswer)
 
@@ -499,7 +499,7 @@ func TestLimitHeader(t *testing.T) {
 		t.Errorf("too many trailers: %s %s", a.Status, a.body)
 	}
 
-	l = limited(t, allow("o.example"), networkproxy.Limits{HeaderTime: 300 * time.Millisecond})
+	l = limited(t, allow("o.example"), networkproxy.Limits{HeaderTimeout: 300 * time.Millisecond})
 	w = l.wire(t)
 	w.send("GET http://o.example/ HTTP/1.1\r\nHost:")
 	if a := w.answer("GET"); a.StatusCode != 408 {
@@ -509,7 +509,7 @@ func TestLimitHeader(t *testing.T) {
 
 func TestLimitAnswerHeader(t *testing.T) {
 	t.Parallel()
-	l := limited(t, allow("o.example"), networkproxy.Limits{AnswerHeaderBytes: 8 << 10})
+	l := limited(t, allow("o.example"), networkproxy.Limits{ResponseHeaderBytes: 8 << 10})
 	l.scripted("o.example", "HTTP/1.1 200 OK\r\nX-Long: "+strings.Repeat("x", 64<<10)+"\r\nContent-Length: 0\r\n\r\n")
 	for _, fields := range [][]string{nil, {"Connection: Upgrade", "Upgrade: other"}} {
 		w := l.wire(t)
@@ -523,7 +523,7 @@ func TestLimitAnswerHeader(t *testing.T) {
 func TestLimitLookupAndDial(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("*")), func(b *networkproxy.Builder) {
-		b.Limits(networkproxy.Limits{LookupTime: 50 * time.Millisecond, DialTime: 50 * time.Millisecond})
+		b.Limits(networkproxy.Limits{LookupTimeout: 50 * time.Millisecond, DialTimeout: 50 * time.Millisecond})
 		networkproxy.SetConnect(b, func(ctx context.Context, _ netip.AddrPort) (*net.TCPConn, error) {
 			<-ctx.Done() // a black hole
 			return nil, ctx.Err()
@@ -562,9 +562,9 @@ func TestResolverThatDoesNotReturn(t *testing.T) {
 	t.Parallel()
 	r := deafResolver{make(chan struct{})}
 	l := start(t, withSOCKS(allow("*")), func(b *networkproxy.Builder) {
-		b.Resolver(r).Limits(networkproxy.Limits{LookupTime: 20 * time.Millisecond})
+		b.Resolver(r).Limits(networkproxy.Limits{LookupTimeout: 20 * time.Millisecond})
 	})
-	s, err := l.OpenSession(t.Context(), networkproxy.Attribution{})
+	s, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -609,7 +609,7 @@ func TestResolverThatDoesNotReturn(t *testing.T) {
 
 func TestLimitHandshake(t *testing.T) {
 	t.Parallel()
-	l := limited(t, withSOCKS(allow()), networkproxy.Limits{HandshakeTime: 100 * time.Millisecond})
+	l := limited(t, withSOCKS(allow()), networkproxy.Limits{HandshakeTimeout: 100 * time.Millisecond})
 	for _, text := range []string{"", "\x05\x01\x00", "\x05\x01\x00\x05\x01\x00\x03\x09o.exa"} {
 		c := l.socks()
 		c.SetDeadline(time.Now().Add(5 * time.Second)) // less than the default
@@ -710,8 +710,8 @@ func TestLimitUDPFlows(t *testing.T) {
 
 func TestLimitRecord(t *testing.T) {
 	t.Parallel()
-	l := limited(t, allow(), networkproxy.Limits{Record: 3})
-	s, err := l.OpenSession(t.Context(), networkproxy.Attribution{})
+	l := limited(t, allow(), networkproxy.Limits{BlockedKept: 3})
+	s, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -734,7 +734,7 @@ func TestLimitRecord(t *testing.T) {
 // What comes from outside into a line of the log is bounded.
 func TestLimitLogText(t *testing.T) {
 	t.Parallel()
-	l := limited(t, allow("o.example"), networkproxy.Limits{LogText: 20})
+	l := limited(t, allow("o.example"), networkproxy.Limits{LogValueBytes: 20})
 	w := l.wire(t)
 	w.send("GET http://" + strings.Repeat("a.", 2000) + "/ HTTP/1.1\r\nHost: x\r\n\r\n")
 	if a := w.answer("GET"); a.StatusCode != 400 {
@@ -753,7 +753,7 @@ func TestLimitLogText(t *testing.T) {
 func TestLimitLogLines(t *testing.T) {
 	t.Parallel()
 	const limit, each = 5, 20
-	l := limited(t, withSOCKS(allow("gone.example")), networkproxy.Limits{LogLines: limit, Record: 10 * each})
+	l := limited(t, withSOCKS(allow("gone.example")), networkproxy.Limits{LogLinesPerSecond: limit, BlockedKept: 10 * each})
 	l.dns.Set("gone.example") // no address
 	began := time.Now()
 	for range each {
@@ -776,7 +776,7 @@ func TestLimitLogLines(t *testing.T) {
 	}
 	l.Close() // which tells of the rest
 	about := regexp.MustCompile(`msg=(refused|failed|"malformed request") `)
-	left := regexp.MustCompile(`msg="lines about requests were left out[^"]*" lines=(\d+) log_lines=5\n`)
+	left := regexp.MustCompile(`msg="lines about requests were left out[^"]*" lines=(\d+) log_lines_per_second=5\n`)
 	lines := len(about.FindAllString(l.log.String(), -1))
 	sum := lines
 	tellings := left.FindAllStringSubmatch(l.log.String(), -1)
@@ -840,7 +840,7 @@ func TestLimitLogLinesOfEveryKind(t *testing.T) {
 			t.Parallel()
 			var l *lab
 			l = start(t, withSOCKS(allow("*.example")), func(b *networkproxy.Builder) {
-				b.Limits(networkproxy.Limits{LogLines: limit})
+				b.Limits(networkproxy.Limits{LogLinesPerSecond: limit})
 				b.PolicyDecider(func(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) { panic("decider") })
 				networkproxy.SetConnect(b, func(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
 					if addr.Port() == 54 {

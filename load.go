@@ -123,7 +123,7 @@ func (s *settings) check(src *sourced) (*loaded, error) {
 	l.deny = compileList(src, keyDeniedDomains, src.Config.Policy.DeniedDomains, &errs)
 	l.sockets = socketList{
 		entries: src.Config.Policy.AllowUnixSockets,
-		origin:  src.itemOrigins(keyAllowUnixSockets),
+		origin:  src.itemPositions(keyAllowUnixSockets),
 	}
 	errs.add(src.checkListeners(s.overrides(), s.handedIn()...))
 	errs.add(s.checkUpstreams(src))
@@ -159,7 +159,7 @@ func compileList(src *sourced, key string, entries []string, errs *errorList) *r
 		list:    lastKey(key),
 		set:     domain.Compile(src.patterns(key, errs)),
 		entries: entries,
-		origin:  src.itemOrigins(key),
+		origin:  src.itemPositions(key),
 	}
 }
 

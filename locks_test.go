@@ -81,7 +81,7 @@ func newLockStress(t *testing.T) *lockStress {
 				case 0:
 					return networkproxy.Allow().Times(3), nil
 				case 1:
-					return networkproxy.Allow().For(time.Millisecond).Host(), nil
+					return networkproxy.Allow().For(time.Millisecond).AnyPort(), nil
 				case 2:
 					return networkproxy.Allow().ForSession().Subdomains(), nil
 				}
@@ -169,7 +169,7 @@ func (s *lockStress) rules(r *rand.Rand) {
 // session opens a session, makes requests in it, and closes it while they are
 // under way. Few have listeners of their own, because no port is used twice.
 func (s *lockStress) session(r *rand.Rand) {
-	session, err := s.OpenSessionWith(context.Background(), networkproxy.SessionConfig{SharedPort: r.IntN(20) > 0})
+	session, err := s.OpenSession(context.Background(), networkproxy.SessionConfig{SharedPort: r.IntN(20) > 0})
 	if err != nil {
 		s.t.Errorf("OpenSession: %v", err)
 		return

@@ -58,7 +58,7 @@ func (b *lineBound) tell() {
 	b.left = 0
 	b.mu.Unlock()
 	if n > 0 {
-		b.log.Warn("lines about requests were left out of the log: there were more than log_lines in a second", "lines", n, "log_lines", b.limit)
+		b.log.Warn("lines about requests were left out of the log: there were more than log_lines_per_second in a second", "lines", n, "log_lines_per_second", b.limit)
 	}
 }
 

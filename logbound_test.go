@@ -48,7 +48,7 @@ func TestLineBound(t *testing.T) {
 			t.Errorf("told before the second was over: %s", s)
 		}
 		time.Sleep(100 * time.Millisecond)
-		if s := told(); !strings.Contains(s, " lines=9 log_lines=3\n") || strings.Count(s, "\n") != 1 {
+		if s := told(); !strings.Contains(s, " lines=9 log_lines_per_second=3\n") || strings.Count(s, "\n") != 1 {
 			t.Errorf("after a second: %q", s)
 		}
 		if n := passed(1); n != 1 {

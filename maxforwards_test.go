@@ -108,7 +108,7 @@ func TestMaxForwards(t *testing.T) {
 func TestTraceShowsNoCredentials(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
-	session, err := l.OpenSessionWith(t.Context(), networkproxy.SessionConfig{SharedPort: true})
+	session, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{SharedPort: true})
 	if err != nil {
 		t.Fatal(err)
 	}

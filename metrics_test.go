@@ -266,7 +266,7 @@ func TestMetricsGauges(t *testing.T) {
 	})
 	l.host("tunnel.example", 443, testnet.Echo(t).Addr())
 	l.host("granted.test", 443, testnet.Echo(t).Addr())
-	session, err := l.OpenSession(t.Context(), networkproxy.Attribution{})
+	session, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

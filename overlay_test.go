@@ -122,7 +122,7 @@ func TestOverlayErrors(t *testing.T) {
 		{"deny all", networkproxy.SessionConfig{DeniedDomains: []string{"*"}}, "refused already", false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s, err := l.OpenSessionWith(context.Background(), test.config)
+			s, err := l.OpenSession(context.Background(), test.config)
 			if test.want == "" {
 				if err != nil {
 					t.Fatal(err)

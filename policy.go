@@ -66,9 +66,9 @@ const (
 // Rule is the configured entry that decided a request. The zero value means
 // that no entry did.
 type Rule struct {
-	List    string `json:"list,omitempty"`    // the configuration key it stands under: "allowed_domains", "denied_domains"
-	Pattern string `json:"pattern,omitempty"` // the entry as written
-	Origin  Origin `json:"origin,omitzero"`   // where it stands; zero when it was set from Go
+	List     string   `json:"list,omitempty"`    // the configuration key it stands under: "allowed_domains", "denied_domains"
+	Pattern  string   `json:"pattern,omitempty"` // the entry as written
+	Position Position `json:"origin,omitzero"`   // where it stands; zero when it was set from Go
 }
 
 // Verdict is what the policy says of one request. The zero value refuses.
@@ -106,11 +106,11 @@ type ruleSet struct {
 	list    string // the last part of it
 	set     *domain.Set
 	entries []string
-	origin  func(i int) Origin
+	origin  func(i int) Position
 }
 
 func (s *ruleSet) rule(i int) Rule {
-	return Rule{List: s.list, Pattern: s.entries[i], Origin: s.origin(i)}
+	return Rule{List: s.list, Pattern: s.entries[i], Position: s.origin(i)}
 }
 
 // ruleSets are several lists that count as one: the configuration's, and what

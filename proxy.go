@@ -50,7 +50,7 @@ func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
 	} else {
 		p.settings.closeHandedIn()
 		h.log.Warn("the proxy is disabled and binds nothing", "key", "network_proxy.enabled",
-			"origin", p.first.origin("network_proxy.enabled").String())
+			"origin", p.first.position("network_proxy.enabled").String())
 	}
 	h.attach(ctx)
 	return h, nil
@@ -75,7 +75,7 @@ func (s *settings) plannedAddrs(l *loaded) []netip.AddrPort {
 			continue
 		}
 		raw := cmp.Or(s.overrides()[key], l.addr(key))
-		if asked, err := parseListener(key, raw, Origin{}); err == nil && asked.addr.Port() != 0 {
+		if asked, err := parseListener(key, raw, Position{}); err == nil && asked.addr.Port() != 0 {
 			addr, _ := clampAddr(asked.addr, kindOf(key), &l.Config)
 			addrs = append(addrs, addr)
 		}
@@ -105,9 +105,9 @@ func (h *Handle) listenOn(ctx context.Context, ep endpoint) (net.Listener, error
 		ep.handed.Close()
 		return bind(ctx, ep.key, clamped)
 	}
-	raw, origin := ep.override, Origin{}
+	raw, origin := ep.override, Position{}
 	if raw == "" {
-		raw, origin = h.loaded.addr(ep.key), h.loaded.origin(ep.key)
+		raw, origin = h.loaded.addr(ep.key), h.loaded.position(ep.key)
 	}
 	asked, err := parseListener(ep.key, raw, origin)
 	if err != nil {

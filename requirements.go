@@ -72,15 +72,15 @@ func parseChangedRequirements(file string, data []byte, was fileFacts) (*require
 	}
 	if !l.present && len(errs.list) == 0 {
 		errs.add(&ConfigError{
-			Origin:  Origin{File: file},
-			Problem: fmt.Sprintf("no [%s] table: these requirements limit nothing; add the table, or do not name the file", keyRoot),
+			Position: Position{File: file},
+			Problem:  fmt.Sprintf("no [%s] table: these requirements limit nothing; add the table, or do not name the file", keyRoot),
 		})
 	}
 	s := newSourced()
 	s.apply(l)
 	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
 		if s.has(key) {
-			errs.add(&ConfigError{Origin: s.origin(key), Key: key, Value: s.addr(key),
+			errs.add(&ConfigError{Position: s.position(key), Key: key, Value: s.addr(key),
 				Problem: "an address cannot be limited: remove it, and use " + kindOf(key).exposeKey() + " = false"})
 		}
 	}
@@ -210,8 +210,8 @@ func (r *requirements) checkDeniedDomains(s *sourced, errs *errorList) {
 	for i, p := range r.denied {
 		if !denied.covers(p) {
 			errs.add(s.exceeds(keyDeniedDomains, "", &LimitError{
-				Limit:  "must hold " + quote(p.String()),
-				Origin: r.limits.itemOrigin(keyDeniedDomains, i),
+				Limit:    "must hold " + quote(p.String()),
+				Position: r.limits.itemPosition(keyDeniedDomains, i),
 			}))
 		}
 	}
@@ -227,13 +227,13 @@ func (r *requirements) checkUnixSockets(s *sourced, errs *errorList) {
 
 // limit is a LimitError about a key of the requirements file.
 func (r *requirements) limit(key, text string) *LimitError {
-	return &LimitError{Limit: text, Origin: r.limits.origin(key)}
+	return &LimitError{Limit: text, Position: r.limits.position(key)}
 }
 
 // exceeds is the error about a value that exceeds a limit. Where no file can be
 // named for the value, it says where that came from instead.
 func (s *sourced) exceeds(key, value string, limit *LimitError) *ConfigError {
-	return s.withSource(key, &ConfigError{Origin: s.origin(key), Key: key, Value: value, Err: limit})
+	return s.withSource(key, &ConfigError{Position: s.position(key), Key: key, Value: value, Err: limit})
 }
 
 // exceedsItem is exceeds for element i of an array.
@@ -242,7 +242,7 @@ func (s *sourced) exceedsItem(key string, i int, value string, limit *LimitError
 }
 
 func (s *sourced) withSource(key string, e *ConfigError) *ConfigError {
-	if e.Origin == (Origin{}) {
+	if e.Position == (Position{}) {
 		e.Problem = fmt.Sprintf("%v; source of the value: %s", e.Err, s.whence(key))
 	}
 	return e

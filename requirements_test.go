@@ -172,7 +172,7 @@ func TestRequirementsOnConfigFromGo(t *testing.T) {
 		t.Errorf("%d booleans, errors:\n%s", n, strings.Join(got, "\n"))
 	}
 	var limit *LimitError
-	if !errors.As(err, &limit) || limit.Limit != "must be false" || limit.Origin != (Origin{"r.toml", 1, 25}) {
+	if !errors.As(err, &limit) || limit.Limit != "must be false" || limit.Position != (Position{"r.toml", 1, 25}) {
 		t.Errorf("got %+v", limit)
 	}
 	if want := "network_proxy.enabled = true: exceeds a managed limit: must be false (r.toml:1:25); source of the value: set from Go"; lines(err)[0] != want {

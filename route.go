@@ -27,11 +27,11 @@ func (s *settings) checkUpstreams(src *sourced) error {
 		return nil
 	}
 	return &ConfigError{
-		Origin:  src.origin(keyAllowUpstreamProxy),
-		Key:     keyAllowUpstreamProxy,
-		Value:   "true",
-		Problem: "the environment variable " + s.upstreamFault.Error(),
-		Err:     s.upstreamFault,
+		Position: src.position(keyAllowUpstreamProxy),
+		Key:      keyAllowUpstreamProxy,
+		Value:    "true",
+		Problem:  "the environment variable " + s.upstreamFault.Error(),
+		Err:      s.upstreamFault,
 	}
 }
 

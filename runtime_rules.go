@@ -56,7 +56,7 @@ func (l runtimeList) over(base *ruleSet) ruleSets {
 		list:    base.list,
 		set:     domain.Compile(l.patterns),
 		entries: l.entries,
-		origin:  func(int) Origin { return Origin{File: originRuntime} },
+		origin:  func(int) Position { return Position{File: originRuntime} },
 	}}
 }
 

@@ -63,7 +63,7 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 			io.Copy(io.Discard, c)
 		})
 	}
-	session, err := l.OpenSession(t.Context(), networkproxy.Attribution{Command: "curl"})
+	session, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: "curl"}})
 	if err != nil {
 		t.Fatal(err)
 	}

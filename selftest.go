@@ -89,7 +89,7 @@ func (h *Handle) SelfTest(ctx context.Context) ([]SelfTestResult, error) {
 	way := selfTestWay{http: h.httpAddr, socks: h.socksAddr}
 	if h.settings.requireSession {
 		// The shared listeners take nobody without one.
-		s, err := h.OpenSession(ctx, Attribution{Command: "selftest"})
+		s, err := h.OpenSession(ctx, SessionConfig{Attribution: Attribution{Command: "selftest"}})
 		if err != nil {
 			return nil, err
 		}
@@ -172,7 +172,7 @@ func waiver(x Explanation) string {
 	if x.Rule.Pattern == "" {
 		return "no list did"
 	}
-	return fmt.Sprintf("%s in %s (%s)", x.Rule.Pattern, x.Rule.List, x.Rule.Origin)
+	return fmt.Sprintf("%s in %s (%s)", x.Rule.Pattern, x.Rule.List, x.Rule.Position)
 }
 
 // askHTTP makes one request of a proxy over its listener and returns how it

@@ -88,19 +88,13 @@ type sessionListener struct {
 // errSessionClosed is why what is under way for a session ends with it.
 var errSessionClosed = errors.New("networkproxy: the session is closed")
 
-// OpenSession opens a session for a command: see [SessionConfig] for more
-// than the attribution. It lasts until its Close, the end of ctx, or the end
-// of the proxy, whichever is first, and costs little: a listener and a
-// goroutine that sleeps.
+// OpenSession opens a session for a command. The session lasts until its
+// Close, the end of ctx, or the end of the proxy, whichever comes first. It
+// costs little: a listener and a sleeping goroutine.
 //
-// The error is [ErrClosed] once the proxy stops and [ErrDisabled] where it
-// was started with enabled = false.
-func (h *Handle) OpenSession(ctx context.Context, a Attribution) (*Session, error) {
-	return h.OpenSessionWith(ctx, SessionConfig{Attribution: a})
-}
-
-// OpenSessionWith is OpenSession with everything that a session can have.
-func (h *Handle) OpenSessionWith(ctx context.Context, c SessionConfig) (*Session, error) {
+// The error is [ErrClosed] once the proxy stops, and [ErrDisabled] if the
+// proxy was started with enabled = false.
+func (h *Handle) OpenSession(ctx context.Context, c SessionConfig) (*Session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -119,7 +113,7 @@ func (h *Handle) OpenSessionWith(ctx context.Context, c SessionConfig) (*Session
 	from := newEntrance(ends, h.enforcer, c.Attribution)
 	from.overlay = rules
 	from.requireToken = c.RequireToken
-	from.blocked = &blockedRecord{limit: h.enforcer.limits.Record}
+	from.blocked = &blockedRecord{limit: h.enforcer.limits.BlockedKept}
 	s := &Session{
 		handle:   h,
 		entrance: from,
@@ -271,7 +265,7 @@ func (s *Session) SharedProxyURL() string {
 }
 
 // Blocked returns the newest refusals of this session, oldest first, as
-// many as [Limits.Record] says. It works after the end, too.
+// many as [Limits.BlockedKept] says. It works after the end, too.
 func (s *Session) Blocked() []BlockedRequest {
 	list, _ := s.entrance.blocked.list()
 	return list

@@ -169,7 +169,7 @@ func TestSessionSOCKSIsReleased(t *testing.T) {
 	if err := echoes(conn); err != nil {
 		t.Errorf("during the drain: %v", err)
 	}
-	if _, err := l.OpenSession(context.Background(), networkproxy.Attribution{}); !errors.Is(err, networkproxy.ErrClosed) {
+	if _, err := l.OpenSession(context.Background(), networkproxy.SessionConfig{}); !errors.Is(err, networkproxy.ErrClosed) {
 		t.Errorf("a session during the drain: %v", err)
 	}
 	cancel()

@@ -30,7 +30,7 @@ import (
 // open opens a session that ends with the test.
 func (l *lab) open(c networkproxy.SessionConfig) *networkproxy.Session {
 	l.t.Helper()
-	s, err := l.OpenSessionWith(context.Background(), c)
+	s, err := l.OpenSession(context.Background(), c)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -236,14 +236,14 @@ func TestASessionEndsWithItsContextAndItsProxy(t *testing.T) {
 	testnet.Leaks(t)
 	l := start(t, networkproxy.DefaultConfig(), nil)
 	ctx, cancel := context.WithCancel(context.Background())
-	s, err := l.OpenSession(ctx, networkproxy.Attribution{})
+	s, err := l.OpenSession(ctx, networkproxy.SessionConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	other := l.command("")
 	cancel()
 	<-s.Done()
-	if _, err := l.OpenSession(ctx, networkproxy.Attribution{}); !errors.Is(err, context.Canceled) {
+	if _, err := l.OpenSession(ctx, networkproxy.SessionConfig{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("a context that has ended: %v", err)
 	}
 	select {
@@ -255,7 +255,7 @@ func TestASessionEndsWithItsContextAndItsProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-other.Done()
-	if _, err := l.OpenSession(context.Background(), networkproxy.Attribution{}); !errors.Is(err, networkproxy.ErrClosed) {
+	if _, err := l.OpenSession(context.Background(), networkproxy.SessionConfig{}); !errors.Is(err, networkproxy.ErrClosed) {
 		t.Errorf("after the end: %v", err)
 	}
 	other.Close()
@@ -272,7 +272,7 @@ func TestNoSessionsOnADisabledProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	if _, err := h.OpenSession(context.Background(), networkproxy.Attribution{}); !errors.Is(err, networkproxy.ErrDisabled) {
+	if _, err := h.OpenSession(context.Background(), networkproxy.SessionConfig{}); !errors.Is(err, networkproxy.ErrDisabled) {
 		t.Errorf("error %v, want ErrDisabled", err)
 	}
 }
@@ -391,7 +391,7 @@ func TestClosedSessionsPortStaysClosed(t *testing.T) {
 	l := start(t, withSOCKS(allow()), nil)
 	seen := make(map[string]int)
 	for i := range 1000 {
-		s, err := l.OpenSession(t.Context(), networkproxy.Attribution{})
+		s, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -545,7 +545,7 @@ func TestSessionUnixSocket(t *testing.T) {
 	if command := <-asked; command != "boxed" {
 		t.Errorf("asked about command %q", command)
 	}
-	if _, err := l.OpenSessionWith(context.Background(), networkproxy.SessionConfig{UnixSocket: path}); err == nil || !strings.Contains(err.Error(), "another process listens") {
+	if _, err := l.OpenSession(context.Background(), networkproxy.SessionConfig{UnixSocket: path}); err == nil || !strings.Contains(err.Error(), "another process listens") {
 		t.Errorf("a socket in use: %v", err)
 	}
 	s.Close()
@@ -583,7 +583,7 @@ func TestSessionUnixSocket(t *testing.T) {
 		"a relative path":     "proxy.sock",
 		"too long":            filepath.Join(dir, strings.Repeat("x", 200)),
 	} {
-		if s, err := l.OpenSessionWith(context.Background(), networkproxy.SessionConfig{UnixSocket: path}); err == nil {
+		if s, err := l.OpenSession(context.Background(), networkproxy.SessionConfig{UnixSocket: path}); err == nil {
 			s.Close()
 			t.Errorf("%s: no error", name)
 		} else if !strings.Contains(err.Error(), path) {
@@ -602,7 +602,7 @@ func TestManySessions(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 200 {
 		wg.Go(func() {
-			s, err := l.OpenSession(context.Background(), networkproxy.Attribution{})
+			s, err := l.OpenSession(context.Background(), networkproxy.SessionConfig{})
 			if err != nil {
 				t.Error(err)
 				return
@@ -625,7 +625,7 @@ func TestManySessions(t *testing.T) {
 	opened := make(chan struct{}, 1)
 	wg.Go(func() {
 		for {
-			if _, err := l.OpenSession(context.Background(), networkproxy.Attribution{}); err != nil {
+			if _, err := l.OpenSession(context.Background(), networkproxy.SessionConfig{}); err != nil {
 				if !errors.Is(err, networkproxy.ErrClosed) {
 					t.Error(err)
 				}
@@ -685,7 +685,7 @@ func BenchmarkOpenSession(b *testing.B) {
 	l := start(b, networkproxy.DefaultConfig(), nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		s, err := l.OpenSession(context.Background(), networkproxy.Attribution{})
+		s, err := l.OpenSession(context.Background(), networkproxy.SessionConfig{})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -697,7 +697,7 @@ func BenchmarkOpenSession(b *testing.B) {
 	open := make([]*networkproxy.Session, n)
 	for i := range open {
 		var err error
-		if open[i], err = l.OpenSession(context.Background(), networkproxy.Attribution{}); err != nil {
+		if open[i], err = l.OpenSession(context.Background(), networkproxy.SessionConfig{}); err != nil {
 			b.Fatal(err)
 		}
 	}

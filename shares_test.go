@@ -96,7 +96,7 @@ func TestFairShares(t *testing.T) {
 			},
 		},
 		{
-			name: "the record", decider: answer(Deny("no")), limits: Limits{Record: 10},
+			name: "the record", decider: answer(Deny("no")), limits: Limits{BlockedKept: 10},
 			run: func(t *testing.T, a *asked, greedy, modest *entrance, _ *testnet.Buffer) {
 				a.refused(a.by(modest, "m.example:80"), Verdict{Reason: ReasonDenied})
 				for i := range 100 {
@@ -110,7 +110,7 @@ func TestFairShares(t *testing.T) {
 		},
 		{
 			// Each of them has a refusal that nobody displaces.
-			name: "the record, after many sessions", decider: answer(Deny("no")), limits: Limits{Record: 4},
+			name: "the record, after many sessions", decider: answer(Deny("no")), limits: Limits{BlockedKept: 4},
 			run: func(t *testing.T, a *asked, _, modest *entrance, _ *testnet.Buffer) {
 				for i := range 8 {
 					ended, end := a.entrance(Attribution{})
@@ -133,7 +133,7 @@ func TestFairShares(t *testing.T) {
 			},
 		},
 		{
-			name: "log lines", decider: answer(Deny("no")), limits: Limits{LogLines: 8},
+			name: "log lines", decider: answer(Deny("no")), limits: Limits{LogLinesPerSecond: 8},
 			run: func(t *testing.T, a *asked, greedy, modest *entrance, log *testnet.Buffer) {
 				for i := range 100 {
 					a.refused(a.by(greedy, fmt.Sprintf("h%d.example:80", i)), Verdict{Reason: ReasonDenied})
@@ -146,7 +146,7 @@ func TestFairShares(t *testing.T) {
 		},
 		{
 			// Which host the grants are for cannot be told from the log then.
-			name: "log lines about grants", decider: answer(Allow().ForSession()), limits: Limits{LogLines: 8},
+			name: "log lines about grants", decider: answer(Allow().ForSession()), limits: Limits{LogLinesPerSecond: 8},
 			run: func(t *testing.T, a *asked, greedy, _ *entrance, log *testnet.Buffer) {
 				for i := range maxGrants + 100 {
 					a.decide(t.Context(), a.by(greedy, fmt.Sprintf("h%d.example:80", i)))

@@ -18,7 +18,7 @@
 //	                                RFC 6066 forbids and some clients send
 //	a name, target is an address    cut: the address was allowed, the name was not
 //	a hello in several segments     the same as in one: it is held back until it is
-//	or records                      complete, for Limits.HandshakeTime at most. What may
+//	or records                      complete, for Limits.HandshakeTimeout at most. What may
 //	                                be of SSL 2.0 goes on until 11 bytes tell
 //	GREASE (RFC 8701)               skipped
 //	Encrypted Client Hello          judged by its outer name. The inner one is out of
@@ -115,7 +115,7 @@ func (c *nameCheck) inspect(held []byte, rest tunnel.Rest) tunnel.Inspection {
 		case clienthello.Undecided, clienthello.Partial:
 			switch {
 			case rest == tunnel.Late:
-				return c.refuse(Verdict{unreadable: "does not end within " + c.limits.HandshakeTime.String()})
+				return c.refuse(Verdict{unreadable: "does not end within " + c.limits.HandshakeTimeout.String()})
 			case rest == tunnel.None && event == clienthello.Undecided: // too little to be TLS
 				return tunnel.Inspection{Decision: tunnel.Pass}
 			case rest == tunnel.None || len(held) >= tunnel.MaxHeld:

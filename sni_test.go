@@ -362,7 +362,7 @@ func TestSecondServerName(t *testing.T) {
 	}
 }
 
-// TestHelloWithheld: a hello has to end within Limits.HandshakeTime, however slowly
+// TestHelloWithheld: a hello has to end within Limits.HandshakeTimeout, however slowly
 // it goes on.
 func TestHelloWithheld(t *testing.T) {
 	t.Parallel()
@@ -373,7 +373,7 @@ func TestHelloWithheld(t *testing.T) {
 				t.Parallel()
 				// The same time bounds the SOCKS handshake, which a loaded machine may take long for.
 				l := start(t, withSOCKS(allow("allowed.example")), func(b *networkproxy.Builder) {
-					b.Limits(networkproxy.Limits{HandshakeTime: 2 * time.Second, TunnelIdle: time.Hour})
+					b.Limits(networkproxy.Limits{HandshakeTimeout: 2 * time.Second, TunnelIdle: time.Hour})
 				})
 				got := way.record(l, "allowed.example", 443, 1<<20)
 				w := way.open(l, t, "allowed.example", 443)

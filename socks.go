@@ -86,7 +86,7 @@ func (s *socksProxy) serve(l *entranceListener) error {
 
 // serveConn serves one connection to its end.
 func (s *socksProxy) serveConn(c *socksConn) {
-	patience := s.limits.HandshakeTime
+	patience := s.limits.HandshakeTimeout
 	if c.over {
 		patience = min(patience, overTime)
 	}

@@ -175,7 +175,7 @@ func TestSOCKSHandshakeDeadline(t *testing.T) {
 	t.Parallel()
 	asked, answer := make(chan struct{}), make(chan struct{})
 	l := start(t, withSOCKS(allow()), func(b *networkproxy.Builder) {
-		b.Limits(networkproxy.Limits{HandshakeTime: time.Second})
+		b.Limits(networkproxy.Limits{HandshakeTimeout: time.Second})
 		b.PolicyDecider(func(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) {
 			close(asked)
 			<-answer

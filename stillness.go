@@ -77,7 +77,7 @@ func (r *fileReading) read(start bool) ([]byte, error) {
 			}
 			problem += ": " + cause.Error()
 		}
-		return &ConfigError{Origin: Origin{File: path}, Problem: problem, Err: err}
+		return &ConfigError{Position: Position{File: path}, Problem: problem, Err: err}
 	}
 
 	if path == "" {
@@ -215,7 +215,7 @@ func (f *fileReader) read(ctx context.Context, quiet time.Duration) ([]fileReadi
 	}
 	for i := range last {
 		if still[i] < quietSteps {
-			last[i].data, last[i].err = nil, &ConfigError{Origin: Origin{File: last[i].path}, Err: errBeingWritten}
+			last[i].data, last[i].err = nil, &ConfigError{Position: Position{File: last[i].path}, Err: errBeingWritten}
 		}
 	}
 	return last, nil
@@ -258,11 +258,11 @@ func (f fileFacts) lacks(was fileFacts) bool {
 func checkWhole(l *layer, was fileFacts, errs *errorList) {
 	switch {
 	case was.present && !l.present:
-		errs.add(&ConfigError{Origin: Origin{File: l.file}, Problem: fmt.Sprintf(
+		errs.add(&ConfigError{Position: Position{File: l.file}, Problem: fmt.Sprintf(
 			"had a [%[1]s] table and has none now, as a file that is being written; "+
 				"put the table back, or write [%[1]s] with enabled = false to turn the proxy off", keyRoot)})
 	case l.openHeader != "" && was.hadKeysOf(l.openHeader):
-		errs.add(&ConfigError{Origin: Origin{File: l.file}, Key: l.openHeader, Problem: fmt.Sprintf(
+		errs.add(&ConfigError{Position: Position{File: l.file}, Key: l.openHeader, Problem: fmt.Sprintf(
 			"the file ends in the header [%s], and the keys that were below it are gone, as in a file that is being written; "+
 				"put them back, or remove the header", l.openHeader)})
 	}

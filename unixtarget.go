@@ -134,11 +134,11 @@ func (s socketPath) isZero() bool { return s == socketPath{} }
 // socketList is allow_unix_sockets. The zero value allows none.
 type socketList struct {
 	entries []string
-	origin  func(i int) Origin
+	origin  func(i int) Position
 }
 
 func (l socketList) rule(i int) Rule {
-	return Rule{List: lastKey(keyAllowUnixSockets), Pattern: l.entries[i], Origin: l.origin(i)}
+	return Rule{List: lastKey(keyAllowUnixSockets), Pattern: l.entries[i], Position: l.origin(i)}
 }
 
 // rules lists every rule, in the order of the list.

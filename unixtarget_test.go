@@ -419,7 +419,7 @@ func TestUnixSocketDialTime(t *testing.T) {
 	config := allow()
 	config.Policy.AllowUnixSockets = []string{path}
 	l := start(t, config, func(b *networkproxy.Builder) {
-		b.Limits(networkproxy.Limits{DialTime: 50 * time.Millisecond})
+		b.Limits(networkproxy.Limits{DialTimeout: 50 * time.Millisecond})
 		networkproxy.SetUnixSockets(b, true)
 		networkproxy.SetConnectUnix(b, func(ctx context.Context, _ string) (*net.UnixConn, error) {
 			select {

@@ -195,7 +195,7 @@ func TestUpstreamCredentialsStayOnTheirHop(t *testing.T) {
 	with := func(l *lab, url, password string) {
 		t.Helper()
 		if password == "" {
-			session, err := l.OpenSessionWith(t.Context(), networkproxy.SessionConfig{SharedPort: true})
+			session, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{SharedPort: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -539,7 +539,7 @@ func TestUpstreamNamesNeverLeadToThisProxy(t *testing.T) {
 	t.Parallel()
 	c := newCorporate(t, nil)
 	l := startBehind(t, c, withSOCKS(allow("*")), "ALL_PROXY="+corporateName+":3128", "NO_PROXY=exempt.example")
-	session, err := l.OpenSession(t.Context(), networkproxy.Attribution{})
+	session, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

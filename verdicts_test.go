@@ -146,7 +146,7 @@ func (l *verdictLab) session(t *testing.T) *networkproxy.Session {
 	t.Helper()
 	if l.opened == nil {
 		var err error
-		if l.opened, err = l.OpenSession(t.Context(), networkproxy.Attribution{Command: "make"}); err != nil {
+		if l.opened, err = l.OpenSession(t.Context(), networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: "make"}}); err != nil {
 			t.Fatal(err)
 		}
 	}

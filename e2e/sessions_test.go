@@ -186,7 +186,7 @@ func TestClientsInSessions(t *testing.T) {
 				t.Run(way.name+" "+c.name+" "+scheme, func(t *testing.T) {
 					t.Parallel()
 					name := strings.ReplaceAll(way.name, " ", "-") + "-" + c.name + "-" + scheme
-					s, err := h.OpenSessionWith(t.Context(), networkproxy.SessionConfig{
+					s, err := h.OpenSession(t.Context(), networkproxy.SessionConfig{
 						Attribution: networkproxy.Attribution{Command: name}, SharedPort: way.shared,
 					})
 					if err != nil {
@@ -247,7 +247,7 @@ func TestCommandsSideBySide(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			s, err := h.OpenSession(t.Context(), networkproxy.Attribution{Command: "curl " + strconv.Itoa(i)})
+			s, err := h.OpenSession(t.Context(), networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: "curl " + strconv.Itoa(i)}})
 			if err != nil {
 				t.Error(err)
 				return
@@ -271,7 +271,7 @@ func TestClosedSessionCutsCurl(t *testing.T) {
 	for _, scheme := range []string{"http", "https"} {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
-			s, err := h.OpenSession(t.Context(), networkproxy.Attribution{})
+			s, err := h.OpenSession(t.Context(), networkproxy.SessionConfig{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -308,7 +308,7 @@ func TestSessionOnAUnixSocket(t *testing.T) {
 	var decider refuseAll
 	h := runHost(t, decider.decide, nil)
 	path := filepath.Join(t.TempDir(), "s")
-	s, err := h.OpenSessionWith(t.Context(), networkproxy.SessionConfig{
+	s, err := h.OpenSession(t.Context(), networkproxy.SessionConfig{
 		Attribution: networkproxy.Attribution{Command: "boxed"}, UnixSocket: path,
 	})
 	if err != nil {

@@ -85,7 +85,7 @@ func TestGitOverSSH(t *testing.T) {
 	h := runHost(t, decider.decide, nil)
 	for _, shared := range []bool{false, true} {
 		name := fmt.Sprintf("ssh-%t", shared)
-		s, err := h.OpenSessionWith(context.Background(), networkproxy.SessionConfig{
+		s, err := h.OpenSession(context.Background(), networkproxy.SessionConfig{
 			Attribution: networkproxy.Attribution{Command: name}, SharedPort: shared,
 		})
 		if err != nil {

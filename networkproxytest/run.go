@@ -101,7 +101,7 @@ func run(t testing.TB, start Start, policy networkproxy.PolicyConfig, mode netwo
 
 func openSession(t testing.TB, h *networkproxy.Handle) *networkproxy.Session {
 	t.Helper()
-	s, err := h.OpenSession(context.Background(), networkproxy.Attribution{Command: "networkproxytest"})
+	s, err := h.OpenSession(context.Background(), networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: "networkproxytest"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,7 +127,7 @@ func newSoak(t *testing.T) *soak {
 	proxy, err := networkproxy.NewBuilder().
 		ConfigSource(func(context.Context) (networkproxy.Config, error) { return s.config(), nil }).
 		Resolver(names{}).
-		Limits(networkproxy.Limits{LookupTime: lookupTime}).
+		Limits(networkproxy.Limits{LookupTimeout: lookupTime}).
 		PolicyDecider(decide).
 		DeciderTimeout(time.Second).
 		OnBlocked(func(networkproxy.BlockedRequest) { hangs(2000) }).
@@ -599,7 +599,7 @@ func (s *soak) halfClosed() error {
 }
 
 func (s *soak) session() error {
-	session, err := s.proxy.OpenSession(context.Background(), networkproxy.Attribution{Command: "soak"})
+	session, err := s.proxy.OpenSession(context.Background(), networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: "soak"}})
 	if err != nil {
 		return err
 	}
@@ -621,7 +621,7 @@ func (s *soak) session() error {
 // sharedSession makes requests under a grant in a session without ports of its
 // own, and closes it, sometimes after the grant was revoked.
 func (s *soak) sharedSession() error {
-	session, err := s.proxy.OpenSessionWith(context.Background(), networkproxy.SessionConfig{SharedPort: true})
+	session, err := s.proxy.OpenSession(context.Background(), networkproxy.SessionConfig{SharedPort: true})
 	if err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ func printExplanation(w io.Writer, target string, x networkproxy.Explanation) er
 func settledBy(c networkproxy.Check) string {
 	switch {
 	case c.Rule.Pattern != "":
-		return fmt.Sprintf("%q in %s (%s)", c.Rule.Pattern, c.Rule.List, c.Rule.Origin)
+		return fmt.Sprintf("%q in %s (%s)", c.Rule.Pattern, c.Rule.List, c.Rule.Position)
 	case c.Address.IsValid():
 		return c.Address.String()
 	}

@@ -192,7 +192,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"-config", path, "-drain", "soon"}, 2, "-drain"},
 		{[]string{"-config", path, "-limit", "conections=5"}, 2, "there are connections, "},
 		{[]string{"-config", path, "-limit", "tunnel_idle=5"}, 2, "not a time"},
-		{[]string{"-config", path, "-limit", "record"}, 2, "not a number"},
+		{[]string{"-config", path, "-limit", "blocked_kept"}, 2, "not a number"},
 		{[]string{"-config", path + ".none"}, 1, "config.toml.none"},
 		{[]string{"-config", path, "-admin-token-file", path + ".none"}, 1, "-admin-token-file"},
 		{[]string{"-config", path, "-admin-token-file", os.DevNull}, 1, "AdminToken"},
@@ -423,7 +423,7 @@ func TestAdminTokenFile(t *testing.T) {
 
 func TestLimitFlag(t *testing.T) {
 	t.Parallel()
-	p := start(t, "-config", configText(t, ""), "-limit", "record=2", "-limit", "record=1")
+	p := start(t, "-config", configText(t, ""), "-limit", "blocked_kept=2", "-limit", "blocked_kept=1")
 	proxy := p.stderr.await(t, `HTTP proxy on http://(\S+)`)
 	for range 2 {
 		get(t, proxy, "http://no.example/", "")

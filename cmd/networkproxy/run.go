@@ -95,7 +95,7 @@ func (p *program) openSession(ctx context.Context, config *configFlags, argv []s
 	if err != nil {
 		return nil, nil, err
 	}
-	session, err := handle.OpenSession(context.WithoutCancel(ctx), networkproxy.Attribution{Command: strings.Join(argv, " ")})
+	session, err := handle.OpenSession(context.WithoutCancel(ctx), networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: strings.Join(argv, " ")}})
 	if err != nil {
 		return nil, nil, errors.Join(err, handle.Close())
 	}

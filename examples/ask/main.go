@@ -72,7 +72,7 @@ func run(ctx context.Context, b *networkproxy.Builder, argv []string, terminal i
 
 	// The host vouches for who asks. What the command itself says of that
 	// would be worth nothing.
-	session, err := handle.OpenSession(ctx, networkproxy.Attribution{Command: strings.Join(argv, " ")})
+	session, err := handle.OpenSession(ctx, networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: strings.Join(argv, " ")}})
 	if err != nil {
 		return err
 	}

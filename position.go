@@ -11,9 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// Origin says where a configuration value stands. The zero value means that
+// Position says where a configuration value stands. The zero value means that
 // it stands in no file: it is a default, or was set from Go.
-type Origin struct {
+type Position struct {
 	// File is the path as it was given.
 	File string `json:"file"`
 
@@ -24,8 +24,8 @@ type Origin struct {
 }
 
 // String returns "file:line:column", "file" when the whole file is meant, and
-// "" for the zero Origin.
-func (o Origin) String() string {
+// "" for the zero Position.
+func (o Position) String() string {
 	if o.Line == 0 {
 		return o.File
 	}
@@ -35,8 +35,8 @@ func (o Origin) String() string {
 // ConfigError is one thing that is wrong with a configuration. Loading reports
 // all that it finds, joined as by [errors.Join]; errors.As finds the first.
 type ConfigError struct {
-	// Origin is where it stands; zero for a value set from Go.
-	Origin Origin
+	// Position is where it stands; zero for a value set from Go.
+	Position Position
 
 	// Key is the dotted key, with an index for an element of an array:
 	// "network_proxy.policy.denied_domains[3]". Empty when the file as a
@@ -60,8 +60,8 @@ type ConfigError struct {
 // that are empty.
 func (e *ConfigError) Error() string {
 	var parts []string
-	if e.Origin != (Origin{}) {
-		parts = append(parts, e.Origin.String())
+	if e.Position != (Position{}) {
+		parts = append(parts, e.Position.String())
 	}
 	switch {
 	case e.Key != "" && e.Value != "":
@@ -87,12 +87,12 @@ type LimitError struct {
 	// Limit is what the limit asks for, as a sentence.
 	Limit string
 
-	// Origin is where the limit stands.
-	Origin Origin
+	// Position is where the limit stands.
+	Position Position
 }
 
 func (e *LimitError) Error() string {
-	return fmt.Sprintf("exceeds a managed limit: %s (%s)", e.Limit, e.Origin)
+	return fmt.Sprintf("exceeds a managed limit: %s (%s)", e.Limit, e.Position)
 }
 
 // showValue quotes a value for an error, so that nothing in it can pass for

@@ -12,13 +12,13 @@ import (
 func TestOriginString(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		origin Origin
+		origin Position
 		text   string
 		json   string
 	}{
-		{Origin{}, "", `{"file":""}`},
-		{Origin{File: "a.toml"}, "a.toml", `{"file":"a.toml"}`},
-		{Origin{"a.toml", 12, 3}, "a.toml:12:3", `{"file":"a.toml","line":12,"column":3}`},
+		{Position{}, "", `{"file":""}`},
+		{Position{File: "a.toml"}, "a.toml", `{"file":"a.toml"}`},
+		{Position{"a.toml", 12, 3}, "a.toml:12:3", `{"file":"a.toml","line":12,"column":3}`},
 	}
 	for _, test := range tests {
 		if got := test.origin.String(); got != test.text {
@@ -32,7 +32,7 @@ func TestOriginString(t *testing.T) {
 
 func TestConfigErrorText(t *testing.T) {
 	t.Parallel()
-	at := Origin{"a.toml", 1, 2}
+	at := Position{"a.toml", 1, 2}
 	cause := errors.New("cause")
 	tests := []struct {
 		name string
@@ -42,7 +42,7 @@ func TestConfigErrorText(t *testing.T) {
 		{"everything", ConfigError{at, "k", "v", "problem", cause}, `a.toml:1:2: k = "v": problem`},
 		{"cause alone", ConfigError{at, "k", "", "", cause}, `a.toml:1:2: k: cause`},
 		{"from Go", ConfigError{Key: "k", Value: "v", Problem: "problem"}, `k = "v": problem`},
-		{"whole file", ConfigError{Origin: Origin{File: "a.toml"}, Problem: "problem"}, `a.toml: problem`},
+		{"whole file", ConfigError{Position: Position{File: "a.toml"}, Problem: "problem"}, `a.toml: problem`},
 		{"boolean", ConfigError{Key: "k", Value: "true", Problem: "problem"}, `k = true: problem`},
 		{"no line of its own", ConfigError{Key: "k", Value: "v\nlevel=INFO", Problem: "problem"}, `k = "v\nlevel=INFO": problem`},
 		{"long value", ConfigError{Key: "k", Value: strings.Repeat("é", 100), Problem: "p"}, `k = "` + strings.Repeat("é", 60) + `"...: p`},
