@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"example.com/networkproxy/internal/domain"
 	"example.com/networkproxy/internal/hostname"
 )
 
@@ -119,15 +120,15 @@ func (s *sourced) keep(key string, list *[]string, keep func(i int) bool) {
 // require adds the denied domains of the limits that s does not cover.
 func (r *requirements) require(s *sourced) {
 	var errs errorList
-	var denied coverIndex
+	var denied domain.Index
 	for _, p := range s.patterns(keyDeniedDomains, &errs) {
-		denied.add(p)
+		denied.Add(p)
 	}
 	list := &s.Config.Policy.DeniedDomains
 	p := s.places[keyDeniedDomains]
 	p.own, p.added = len(*list), nil
 	for i, required := range r.denied {
-		if !denied.covers(required) {
+		if !denied.Covers(required) {
 			*list = append(*list, r.limits.Config.Policy.DeniedDomains[i])
 			p.added = append(p.added, r.limits.itemPosition(keyDeniedDomains, i))
 		}

@@ -46,9 +46,9 @@ import (
 // A nil *requirements bounds nothing. It never changes once loaded, and may be
 // used concurrently.
 type requirements struct {
-	limits   *sourced   // the keys that are set, and where
-	allowed  coverIndex // of allowed_domains
-	explicit coverIndex // of its entries without a wildcard
+	limits   *sourced     // the keys that are set, and where
+	allowed  domain.Index // of allowed_domains
+	explicit domain.Index // of its entries without a wildcard
 	denied   []domain.Pattern
 	hosts    *domain.Set // of allowed_domains, for the targets that a decider may allow
 	text     []byte      // of the file
@@ -90,9 +90,9 @@ func parseChangedRequirements(file string, data []byte, was fileFacts) (*require
 	allowed := s.patterns(keyAllowedDomains, &errs)
 	r.hosts = domain.Compile(allowed)
 	for _, p := range allowed {
-		r.allowed.add(p)
+		r.allowed.Add(p)
 		if p.Explicit() {
-			r.explicit.add(p)
+			r.explicit.Add(p)
 		}
 	}
 	r.denied = s.patterns(keyDeniedDomains, &errs)
@@ -173,7 +173,7 @@ func (r *requirements) allowedLimit(p domain.Pattern) *LimitError {
 	if opensLocal(p) {
 		index = &r.explicit
 	}
-	if index.covers(p) {
+	if index.Covers(p) {
 		return nil
 	}
 	return r.limit(keyAllowedDomains, "must lie within an entry of the allowed_domains there")
@@ -203,12 +203,12 @@ func (r *requirements) checkAllowedDomains(s *sourced, errs *errorList) {
 }
 
 func (r *requirements) checkDeniedDomains(s *sourced, errs *errorList) {
-	var denied coverIndex
+	var denied domain.Index
 	for _, p := range s.patterns(keyDeniedDomains, errs) {
-		denied.add(p)
+		denied.Add(p)
 	}
 	for i, p := range r.denied {
-		if !denied.covers(p) {
+		if !denied.Covers(p) {
 			errs.add(s.exceeds(keyDeniedDomains, "", &LimitError{
 				Limit:    "must hold " + quote(p.String()),
 				Position: r.limits.itemPosition(keyDeniedDomains, i),

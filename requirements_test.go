@@ -2,6 +2,7 @@ package networkproxy
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -269,4 +270,26 @@ func loadRequirements(path string) (*requirements, error) {
 		return nil, r.err
 	}
 	return parseRequirements(path, r.data)
+}
+
+func BenchmarkRequirementsCheck(b *testing.B) {
+	const n = 100_000
+	limits, config := newSourced(), DefaultConfig()
+	for i := range n {
+		limits.Config.Policy.AllowedDomains = append(limits.Config.Policy.AllowedDomains, fmt.Sprintf("*.host-%d.example", i))
+		config.Policy.AllowedDomains = append(config.Policy.AllowedDomains, fmt.Sprintf("www.host-%d.example", i))
+	}
+	limits.override(keyAllowedDomains)
+	var errs errorList
+	r := &requirements{limits: limits}
+	for _, p := range limits.patterns(keyAllowedDomains, &errs) {
+		r.allowed.Add(p)
+	}
+	s := sourcedFromConfig(config)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := r.check(s); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
