@@ -42,7 +42,7 @@ func denied(rule string) outcome {
 }
 
 // verdictCase is one row. A target may have the placeholders of
-// networkproxytest.Expand.
+// networkproxytest.ExpandTarget.
 type verdictCase struct {
 	target string
 	want   outcome
@@ -178,7 +178,7 @@ func newVerdictLab(t *testing.T, table verdictTable) *verdictLab {
 	return l
 }
 
-func (l *verdictLab) fill(target string) string { return networkproxytest.Expand(target, l.Handle) }
+func (l *verdictLab) fill(target string) string { return networkproxytest.ExpandTarget(target, l.Handle) }
 
 // recorded takes what was refused since the last call.
 func (l *verdictLab) recorded() []networkproxy.BlockedRequest {
@@ -561,8 +561,8 @@ var verdictTables = []verdictTable{
 // malformedCases and localCases are the corpus of the conformance kit, which
 // hosts run over their own embeddings, with the same verdicts.
 var (
-	malformedCases = refusedAs(malformed, networkproxytest.Malformed()...)
-	localCases     = refusedAs(local, networkproxytest.Local()...)
+	malformedCases = refusedAs(malformed, networkproxytest.MalformedTargets()...)
+	localCases     = refusedAs(local, networkproxytest.LocalTargets()...)
 )
 
 // listedCases depend on the lists of the table "listed".

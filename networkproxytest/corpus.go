@@ -11,23 +11,23 @@ import (
 	"example.com/networkproxy"
 )
 
-// Table is one policy and targets that it refuses, whatever way they are sent.
-type Table struct {
+// TargetTable is one policy and targets that it refuses, whatever way they are sent.
+type TargetTable struct {
 	Promise string                    // what the table puts to the test
 	Policy  networkproxy.PolicyConfig // under which the targets are refused
 	Reason  networkproxy.Reason       // why they are
-	Targets []string                  // host:port, with the placeholders of Expand
+	Targets []string                  // host:port, with the placeholders of ExpandTarget
 }
 
-// Tables returns the corpus. The caller may change what it gets.
-func Tables() []Table {
+// TargetTables returns the corpus. The caller may change what it gets.
+func TargetTables() []TargetTable {
 	everything := networkproxy.PolicyConfig{AllowedDomains: []string{"*", "*.wild.example", "allowed.example"}}
 	local := everything
 	local.AllowLocalBinding = true
 	denied := everything
 	denied.DeniedDomains = []string{"denied.invalid", "**.tracker.invalid", "ip*.v2.invalid", "port.invalid:25",
 		"8.8.4.0/24", "1.1.1.1:25", "2001:4860::/32", "127.0.0.9"}
-	return []Table{
+	return []TargetTable{
 		{
 			Promise: "an empty allowlist allows nothing",
 			Reason:  networkproxy.ReasonNotAllowed,
@@ -55,13 +55,13 @@ func Tables() []Table {
 			Promise: "a target that is none is refused",
 			Policy:  local,
 			Reason:  networkproxy.ReasonInvalidTarget,
-			Targets: Malformed(),
+			Targets: MalformedTargets(),
 		},
 		{
 			Promise: "local and private networks are out of reach of a wildcard",
 			Policy:  everything,
 			Reason:  networkproxy.ReasonNotAllowedLocal,
-			Targets: Local(),
+			Targets: LocalTargets(),
 		},
 		{
 			Promise: "an entry that names one local target opens no other",
@@ -82,11 +82,11 @@ func Tables() []Table {
 	}
 }
 
-// Expand fills in the placeholders of a target: {http}, {admin} and {socks}
+// ExpandTarget fills in the placeholders of a target: {http}, {admin} and {socks}
 // are the ports of the proxy's listeners, and {self} is an address of this
 // machine that is not loopback, if it has one. It returns "" for a target on
 // a listener that the proxy does not have.
-func Expand(target string, h *networkproxy.Handle) string {
+func ExpandTarget(target string, h *networkproxy.Handle) string {
 	for placeholder, addr := range map[string]string{"{http}": h.HTTPAddr(), "{admin}": h.AdminAddr(), "{socks}": h.SOCKSAddr()} {
 		if !strings.Contains(target, placeholder) {
 			continue
@@ -141,9 +141,9 @@ func misses() []string {
 	}
 }
 
-// Malformed returns what is no target, whatever the configuration: the name of
+// MalformedTargets returns what is no target, whatever the configuration: the name of
 // 254 bytes, one too many, stands among the labels.
-func Malformed() []string {
+func MalformedTargets() []string {
 	return []string{
 		// Brackets, colons and ports.
 		":80", "[]:80", "[:80", "]:80", "[::1:80", "[::1]80", "::1:80", "[::1]:80:80", "[127.0.0.1]:80", "[allowed.example]:80",
@@ -177,9 +177,9 @@ func Malformed() []string {
 	}
 }
 
-// Local returns what names this machine, or is not public, in every spelling
-// that is a target. It has the placeholders of Expand.
-func Local() []string {
+// LocalTargets returns what names this machine, or is not public, in every spelling
+// that is a target. It has the placeholders of ExpandTarget.
+func LocalTargets() []string {
 	return []string{
 		"localhost:80", "LOCALHOST:80", "LocalHost.:80", "a.localhost:80", "a.b.LOCALHOST.:80", "ｌｏｃａｌｈｏｓｔ:80", "localhost。:80", "_x.localhost:443",
 		// IPv4

@@ -9,20 +9,20 @@ import (
 	"strings"
 )
 
-// Framing is what a client sends on one connection, and what must come of it.
+// FramingCase is what a client sends on one connection, and what must come of it.
 // In its texts {origin} is the host:port of an origin that is allowed.
-type Framing struct {
-	Name string
-	Send string
-	Half bool // the client then ends its side of the connection
+type FramingCase struct {
+	Name      string
+	Send      string
+	HalfClose bool // the client then ends its side of the connection
 
-	// Answers are the statuses that the client gets, in order; the
+	// Statuses are the statuses that the client gets, in order; the
 	// connection ends behind them.
-	Answers []int
+	Statuses []int
 
-	// Origin is what the origin gets, whole and well-formed, in order:
+	// Forwarded is what the origin gets, whole and well-formed, in order:
 	// request line and content, as "POST /1 HTTP/1.1 content".
-	Origin []string
+	Forwarded []string
 }
 
 // smuggled is the request that must not get through: its host is not allowed.
@@ -42,118 +42,118 @@ func head(method, path string, fields ...string) string {
 	return text + "\r\n"
 }
 
-// Framings returns the corpus. The caller may change what it gets.
-func Framings() []Framing {
+// FramingCases returns the corpus. The caller may change what it gets.
+func FramingCases() []FramingCase {
 	length := fmt.Sprintf("Content-Length: %d", len(smuggled))
-	list := []Framing{
+	list := []FramingCase{
 		{
 			Name: "a second request behind the first",
-			Send: head("GET", "/1") + smuggled, Answers: []int{200, 403}, Origin: []string{"GET /1 HTTP/1.1"},
+			Send: head("GET", "/1") + smuggled, Statuses: []int{200, 403}, Forwarded: []string{"GET /1 HTTP/1.1"},
 		},
 		{
-			Name:    "a request behind a refused one",
-			Send:    strings.Replace(smuggled, "Connection: close\r\n", "", 1) + head("GET", "/2", "Connection: close"),
-			Answers: []int{403, 200}, Origin: []string{"GET /2 HTTP/1.1"},
+			Name:     "a request behind a refused one",
+			Send:     strings.Replace(smuggled, "Connection: close\r\n", "", 1) + head("GET", "/2", "Connection: close"),
+			Statuses: []int{403, 200}, Forwarded: []string{"GET /2 HTTP/1.1"},
 		},
 		{
-			Name:    "content of a refused request that is a request",
-			Send:    "POST http://" + smuggledHost + "/ HTTP/1.1\r\nHost: {origin}\r\n" + length + "\r\n\r\n" + smuggled + head("GET", "/2", "Connection: close"),
-			Answers: []int{403, 200}, Origin: []string{"GET /2 HTTP/1.1"},
+			Name:     "content of a refused request that is a request",
+			Send:     "POST http://" + smuggledHost + "/ HTTP/1.1\r\nHost: {origin}\r\n" + length + "\r\n\r\n" + smuggled + head("GET", "/2", "Connection: close"),
+			Statuses: []int{403, 200}, Forwarded: []string{"GET /2 HTTP/1.1"},
 		},
 		{
-			Name:    "content that is a request",
-			Send:    head("POST", "/1", length) + smuggled + head("GET", "/2", "Connection: close"),
-			Answers: []int{200, 200},
-			Origin:  []string{"POST /1 HTTP/1.1 " + smuggled, "GET /2 HTTP/1.1"},
+			Name:      "content that is a request",
+			Send:      head("POST", "/1", length) + smuggled + head("GET", "/2", "Connection: close"),
+			Statuses:  []int{200, 200},
+			Forwarded: []string{"POST /1 HTTP/1.1 " + smuggled, "GET /2 HTTP/1.1"},
 		},
 		{
-			Name:    "a GET with content that is a request",
-			Send:    head("GET", "/1", length) + smuggled + smuggled,
-			Answers: []int{200, 403}, Origin: []string{"GET /1 HTTP/1.1 " + smuggled},
+			Name:     "a GET with content that is a request",
+			Send:     head("GET", "/1", length) + smuggled + smuggled,
+			Statuses: []int{200, 403}, Forwarded: []string{"GET /1 HTTP/1.1 " + smuggled},
 		},
 		{
 			Name: "a request behind a length of 0",
-			Send: head("POST", "/1", "Content-Length: 0") + smuggled, Answers: []int{200, 403}, Origin: []string{"POST /1 HTTP/1.1"},
+			Send: head("POST", "/1", "Content-Length: 0") + smuggled, Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1"},
 		},
 		{
 			Name: "a request behind the last chunk",
-			Send: head("POST", "/1", chunked) + "5\r\nhello\r\n0\r\n\r\n" + smuggled, Answers: []int{200, 403}, Origin: []string{"POST /1 HTTP/1.1 hello"},
+			Send: head("POST", "/1", chunked) + "5\r\nhello\r\n0\r\n\r\n" + smuggled, Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1 hello"},
 		},
 		{
-			Name:    "chunk extensions, sizes in capitals and with zeros",
-			Send:    head("POST", "/1", chunked) + "005;a=\"b c\"\r\nhello\r\nA\r\n0123456789\r\n000\r\n\r\n" + smuggled,
-			Answers: []int{200, 403}, Origin: []string{"POST /1 HTTP/1.1 hello0123456789"},
+			Name:     "chunk extensions, sizes in capitals and with zeros",
+			Send:     head("POST", "/1", chunked) + "005;a=\"b c\"\r\nhello\r\nA\r\n0123456789\r\n000\r\n\r\n" + smuggled,
+			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1 hello0123456789"},
 		},
 		{
-			Name:    "a coding in capitals",
-			Send:    head("POST", "/1", "TRANSFER-ENCODING: CHUNKED") + "5\r\nhello\r\n0\r\n\r\n" + smuggled,
-			Answers: []int{200, 403}, Origin: []string{"POST /1 HTTP/1.1 hello"},
+			Name:     "a coding in capitals",
+			Send:     head("POST", "/1", "TRANSFER-ENCODING: CHUNKED") + "5\r\nhello\r\n0\r\n\r\n" + smuggled,
+			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1 hello"},
 		},
 		{
-			Name:    "trailers that would frame",
-			Send:    head("POST", "/1", chunked, "Trailer: X-T") + "0\r\nContent-Length: 50\r\nHost: " + smuggledHost + "\r\nTransfer-Encoding: chunked\r\nX-T: 1\r\n\r\n" + smuggled,
-			Answers: []int{200, 403}, Origin: []string{"POST /1 HTTP/1.1"},
+			Name:     "trailers that would frame",
+			Send:     head("POST", "/1", chunked, "Trailer: X-T") + "0\r\nContent-Length: 50\r\nHost: " + smuggledHost + "\r\nTransfer-Encoding: chunked\r\nX-T: 1\r\n\r\n" + smuggled,
+			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1"},
 		},
 		{
-			Name:    "trailers that nobody announced, and odd ones",
-			Send:    head("POST", "/1", chunked) + "5\r\nhello\r\n0\r\nX-A : b\r\nX-B: c\r\n d\r\n\r\n" + smuggled,
-			Answers: []int{200, 403}, Origin: []string{"POST /1 HTTP/1.1 hello"},
+			Name:     "trailers that nobody announced, and odd ones",
+			Send:     head("POST", "/1", chunked) + "5\r\nhello\r\n0\r\nX-A : b\r\nX-B: c\r\n d\r\n\r\n" + smuggled,
+			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1 hello"},
 		},
 		{
-			Name:    "Connection names what frames",
-			Send:    head("POST", "/1", "Connection: host, content-length", "Content-Length: 5") + "hello" + smuggled,
-			Answers: []int{200, 403}, Origin: []string{"POST /1 HTTP/1.1 hello"},
+			Name:     "Connection names what frames",
+			Send:     head("POST", "/1", "Connection: host, content-length", "Content-Length: 5") + "hello" + smuggled,
+			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1 hello"},
 		},
 		{
-			Name:    "Connection names the coding",
-			Send:    head("POST", "/1", "Connection: transfer-encoding", chunked) + "5\r\nhello\r\n0\r\n\r\n" + smuggled,
-			Answers: []int{200, 403}, Origin: []string{"POST /1 HTTP/1.1 hello"},
+			Name:     "Connection names the coding",
+			Send:     head("POST", "/1", "Connection: transfer-encoding", chunked) + "5\r\nhello\r\n0\r\n\r\n" + smuggled,
+			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1 hello"},
 		},
 		{
-			Name:    "the Host of another", // RFC 9112 section 3.2.2: the target counts
-			Send:    "GET http://{origin}/1 HTTP/1.1\r\nHost: " + smuggledHost + "\r\nX-Forwarded-Host: " + smuggledHost + "\r\n\r\n" + smuggled,
-			Answers: []int{200, 403}, Origin: []string{"GET /1 HTTP/1.1"},
+			Name:     "the Host of another", // RFC 9112 section 3.2.2: the target counts
+			Send:     "GET http://{origin}/1 HTTP/1.1\r\nHost: " + smuggledHost + "\r\nX-Forwarded-Host: " + smuggledHost + "\r\n\r\n" + smuggled,
+			Statuses: []int{200, 403}, Forwarded: []string{"GET /1 HTTP/1.1"},
 		},
 		{
-			Name:    "100-continue with the content at once",
-			Send:    head("POST", "/1", "Expect: 100-continue", "Content-Length: 5") + "hello" + smuggled,
-			Answers: []int{200, 403}, Origin: []string{"POST /1 HTTP/1.1 hello"},
+			Name:     "100-continue with the content at once",
+			Send:     head("POST", "/1", "Expect: 100-continue", "Content-Length: 5") + "hello" + smuggled,
+			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1 hello"},
 		},
 		{
-			Name:    "HTTP/1.0 that is kept alive",
-			Send:    "GET http://{origin}/1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + smuggled,
-			Answers: []int{200, 403}, Origin: []string{"GET /1 HTTP/1.1"},
+			Name:     "HTTP/1.0 that is kept alive",
+			Send:     "GET http://{origin}/1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + smuggled,
+			Statuses: []int{200, 403}, Forwarded: []string{"GET /1 HTTP/1.1"},
 		},
 		{
 			Name: "HTTP/1.0 that is not",
-			Send: "GET http://{origin}/1 HTTP/1.0\r\n\r\n" + smuggled, Answers: []int{200}, Origin: []string{"GET /1 HTTP/1.1"},
+			Send: "GET http://{origin}/1 HTTP/1.0\r\n\r\n" + smuggled, Statuses: []int{200}, Forwarded: []string{"GET /1 HTTP/1.1"},
 		},
 		{
 			Name: "a request behind the last one",
-			Send: head("GET", "/1", "Connection: close") + smuggled, Answers: []int{200}, Origin: []string{"GET /1 HTTP/1.1"},
+			Send: head("GET", "/1", "Connection: close") + smuggled, Statuses: []int{200}, Forwarded: []string{"GET /1 HTTP/1.1"},
 		},
 		{
 			Name: "a request behind a refused CONNECT",
-			Send: "CONNECT " + smuggledHost + ":443 HTTP/1.1\r\nHost: {origin}\r\n\r\n" + head("GET", "/1"), Answers: []int{403},
+			Send: "CONNECT " + smuggledHost + ":443 HTTP/1.1\r\nHost: {origin}\r\n\r\n" + head("GET", "/1"), Statuses: []int{403},
 		},
 		{
-			Name:    "a request inside of a tunnel", // which is nobody's but the origin's
-			Send:    "CONNECT {origin} HTTP/1.1\r\nHost: {origin}\r\n\r\nGET /1 HTTP/1.1\r\nHost: {origin}\r\nConnection: close\r\n\r\n",
-			Answers: []int{200, 200}, Origin: []string{"GET /1 HTTP/1.1"},
+			Name:     "a request inside of a tunnel", // which is nobody's but the origin's
+			Send:     "CONNECT {origin} HTTP/1.1\r\nHost: {origin}\r\n\r\nGET /1 HTTP/1.1\r\nHost: {origin}\r\nConnection: close\r\n\r\n",
+			Statuses: []int{200, 200}, Forwarded: []string{"GET /1 HTTP/1.1"},
 		},
 		{
-			Name:    "an upgrade that the origin does not make",
-			Send:    head("GET", "/1", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__") + smuggled,
-			Answers: []int{200, 403}, Origin: []string{"GET /1 HTTP/1.1"},
+			Name:     "an upgrade that the origin does not make",
+			Send:     head("GET", "/1", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__") + smuggled,
+			Statuses: []int{200, 403}, Forwarded: []string{"GET /1 HTTP/1.1"},
 		},
 		{
 			Name: "empty lines before a request", // RFC 9112 section 2.2
-			Send: "\r\n\r\n" + head("GET", "/1") + "\r\n" + smuggled, Answers: []int{200, 403}, Origin: []string{"GET /1 HTTP/1.1"},
+			Send: "\r\n\r\n" + head("GET", "/1") + "\r\n" + smuggled, Statuses: []int{200, 403}, Forwarded: []string{"GET /1 HTTP/1.1"},
 		},
 		{
-			Name:    "a field that is framing but for its name", // to whom _ is -, there would be content
-			Send:    head("POST", "/1", "Content_Length: 5", "Transfer_Encoding: chunked") + smuggled,
-			Answers: []int{200, 403}, Origin: []string{"POST /1 HTTP/1.1"},
+			Name:     "a field that is framing but for its name", // to whom _ is -, there would be content
+			Send:     head("POST", "/1", "Content_Length: 5", "Transfer_Encoding: chunked") + smuggled,
+			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1"},
 		},
 	}
 	list = append(list, brokenHeads()...)
@@ -163,9 +163,9 @@ func Framings() []Framing {
 
 // brokenHeads are no requests: each is answered once, and the connection
 // ends, whatever stands behind it.
-func brokenHeads() []Framing {
+func brokenHeads() []FramingCase {
 	const five = "5\r\nhello\r\n0\r\n\r\n"
-	var list []Framing
+	var list []FramingCase
 	for _, f := range []struct {
 		name, send string
 		status     int
@@ -233,7 +233,7 @@ func brokenHeads() []Framing {
 		{"an expectation that nobody knows", head("POST", "/1", "Expect: 100-maybe", "Content-Length: 5") + "hello", 417},
 		{"a head without end", "GET http://{origin}/1 HTTP/1.1\r\nHost: {origin}\r\n" + strings.Repeat("X-A: b\r\n", 20<<10), 431},
 	} {
-		list = append(list, Framing{Name: f.name, Send: f.send + smuggled, Answers: []int{f.status}})
+		list = append(list, FramingCase{Name: f.name, Send: f.send + smuggled, Statuses: []int{f.status}})
 	}
 	return list
 }
@@ -241,8 +241,8 @@ func brokenHeads() []Framing {
 // brokenContent begins as a request that is allowed, and its content turns
 // out to be none. What the origin has of it by then is cut short, so that it
 // cannot be taken for whole.
-func brokenContent() []Framing {
-	var list []Framing
+func brokenContent() []FramingCase {
+	var list []FramingCase
 	for name, content := range map[string]string{
 		"a size with 0x":                 "0x5\r\nhello\r\n0\r\n\r\n",
 		"a size with a sign":             "+5\r\nhello\r\n0\r\n\r\n",
@@ -260,12 +260,12 @@ func brokenContent() []Framing {
 		"a last chunk that ends with LF": "5\r\nhello\r\n0\n\n",
 		"trailers that are not fields":   "5\r\nhello\r\n0\r\nX-A\r\n\r\n",
 	} {
-		list = append(list, Framing{Name: name, Send: head("POST", "/1", chunked) + content + smuggled, Answers: []int{400}})
+		list = append(list, FramingCase{Name: name, Send: head("POST", "/1", chunked) + content + smuggled, Statuses: []int{400}})
 	}
-	slices.SortFunc(list, func(a, b Framing) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(list, func(a, b FramingCase) int { return strings.Compare(a.Name, b.Name) })
 	return append(list,
-		Framing{Name: "chunks without an end", Send: head("POST", "/1", chunked) + "5\r\nhello\r\n", Half: true, Answers: []int{400}},
-		Framing{Name: "a chunk cut short", Send: head("POST", "/1", chunked) + "40\r\n" + smuggled[:20], Half: true, Answers: []int{400}},
-		Framing{Name: "content cut short", Send: head("POST", "/1", "Content-Length: 200") + smuggled, Half: true, Answers: []int{400}},
+		FramingCase{Name: "chunks without an end", Send: head("POST", "/1", chunked) + "5\r\nhello\r\n", HalfClose: true, Statuses: []int{400}},
+		FramingCase{Name: "a chunk cut short", Send: head("POST", "/1", chunked) + "40\r\n" + smuggled[:20], HalfClose: true, Statuses: []int{400}},
+		FramingCase{Name: "content cut short", Send: head("POST", "/1", "Content-Length: 200") + smuggled, HalfClose: true, Statuses: []int{400}},
 	)
 }

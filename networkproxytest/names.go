@@ -78,7 +78,7 @@ func answers() map[string][]string {
 
 // namesTables are tables of names that are allowed, and lead to where they may
 // not.
-func namesTables() []Table {
+func namesTables() []TargetTable {
 	allowed := networkproxy.PolicyConfig{AllowedDomains: []string{"*"}}
 	denied := allowed
 	denied.DeniedDomains = []string{"8.8.4.0/24", "2001:4860::/32"}
@@ -88,7 +88,7 @@ func namesTables() []Table {
 	for _, port := range []string{"{http}", "{admin}", "{socks}"} {
 		own = append(own, named("self", port)...)
 	}
-	return []Table{
+	return []TargetTable{
 		{
 			Promise: "a name that leads to a local network is refused, whatever else it leads to",
 			Policy:  allowed,
@@ -122,7 +122,7 @@ func named(kind, port string) []string {
 }
 
 // checkNames is check where the proxy looks names up by the kit's Resolver.
-func (table Table) checkNames(t testing.TB, start Start) {
+func (table TargetTable) checkNames(t testing.TB, start Start) {
 	t.Helper()
 	r := run(t, start, table.Policy, networkproxy.ModeFull)
 	if err := r.asksUs(); err != nil {

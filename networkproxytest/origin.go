@@ -37,7 +37,7 @@ type received struct {
 	content string
 }
 
-// String is a request as Framing.Origin has it.
+// String is a request as FramingCase.Forwarded has it.
 func (r received) String() string { return strings.TrimSuffix(r.line+" "+r.content, " ") }
 
 func newOrigin(t testing.TB) *origin {

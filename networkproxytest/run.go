@@ -49,7 +49,7 @@ type promise struct {
 
 func promises() []promise {
 	var list []promise
-	for _, table := range Tables() {
+	for _, table := range TargetTables() {
 		list = append(list, promise{table.Promise, table.check})
 	}
 	for _, table := range namesTables() {
@@ -190,16 +190,16 @@ func reasonIn(body []byte) networkproxy.Reason {
 	return told.Reason
 }
 
-func (table Table) check(t testing.TB, start Start) {
+func (table TargetTable) check(t testing.TB, start Start) {
 	t.Helper()
 	table.over(run(t, start, table.Policy, networkproxy.ModeFull))
 }
 
 // over sends the targets by every way.
-func (table Table) over(r *running) {
+func (table TargetTable) over(r *running) {
 	r.t.Helper()
 	for _, target := range table.Targets {
-		target = Expand(target, r.Handle)
+		target = ExpandTarget(target, r.Handle)
 		if target == "" {
 			continue
 		}
@@ -249,29 +249,29 @@ func framings(t testing.TB, start Start) {
 	if !requiresSession(t, r.Handle) {
 		addrs = append(addrs, r.HTTPAddr())
 	}
-	for _, f := range Framings() {
+	for _, f := range FramingCases() {
 		for _, addr := range addrs {
 			f.check(t, addr)
 		}
 	}
 }
 
-func (f Framing) check(t testing.TB, addr string) {
+func (f FramingCase) check(t testing.TB, addr string) {
 	t.Helper()
 	o := newOrigin(t)
 	fill := func(text string) string { return strings.ReplaceAll(text, "{origin}", o.addr) }
 	c := dial(t, addr)
 	defer c.Close()
 	send(c, fill(f.Send))
-	if f.Half {
+	if f.HalfClose {
 		c.CloseWrite()
 	}
 	answers, err := statuses(c, f.Send)
 	if err != nil {
 		t.Errorf("%s: behind the answers %v: %v", f.Name, answers, err)
 	}
-	if !slices.Equal(answers, f.Answers) {
-		t.Errorf("%s: answered %v, want %v", f.Name, answers, f.Answers)
+	if !slices.Equal(answers, f.Statuses) {
+		t.Errorf("%s: answered %v, want %v", f.Name, answers, f.Statuses)
 	}
 	requests, faults := o.taken()
 	if len(faults) > 0 {
@@ -281,7 +281,7 @@ func (f Framing) check(t testing.TB, addr string) {
 	for _, r := range requests {
 		got = append(got, r.String())
 	}
-	for _, r := range f.Origin {
+	for _, r := range f.Forwarded {
 		want = append(want, fill(r))
 	}
 	if !slices.Equal(got, want) {
