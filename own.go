@@ -185,7 +185,7 @@ func (o *ownListeners) has(port uint16, by Protocol) bool {
 // interface list that cannot be read counts as a yes: refusing is safe.
 func isThisMachine(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
-	if carried := ipclass.Carried(a); carried.IsValid() && isThisMachine(carried) {
+	if carried := ipclass.EmbeddedIPv4(a); carried.IsValid() && isThisMachine(carried) {
 		return true // by a translator or a tunnel of this machine's own
 	}
 	if a.IsLoopback() || a.IsUnspecified() {

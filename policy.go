@@ -157,7 +157,7 @@ func (l ruleSets) matchExplicit(t hostname.Target) entry {
 // is dialed. An IPv6 address that carries an IPv4 address is a second
 // spelling of the same place, and matches what that one does.
 func (l ruleSets) matchAddr(a netip.Addr, port uint16) entry {
-	for _, a := range [...]netip.Addr{a, ipclass.Carried(a)} {
+	for _, a := range [...]netip.Addr{a, ipclass.EmbeddedIPv4(a)} {
 		for _, s := range l {
 			if i, ok := s.set.MatchAddr(a, port); ok {
 				return entry{s, i}
@@ -365,7 +365,7 @@ func (p *policy) denies(q *query) entry {
 		denied = q.overlay.denied().match(q.target)
 	}
 	if !denied.found() {
-		if holds := ipclass.Carried(q.target.Host.Addr()); holds.IsValid() {
+		if holds := ipclass.EmbeddedIPv4(q.target.Host.Addr()); holds.IsValid() {
 			denied = p.deniesAddr(q, holds)
 		}
 	}

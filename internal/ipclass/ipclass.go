@@ -72,11 +72,11 @@ func of6(hi, lo uint64) Class {
 	return c
 }
 
-// Carried returns the IPv4 address that an IPv6 address carries, of which it is a second spelling: that of an
+// EmbeddedIPv4 returns the IPv4 address that an IPv6 address carries, of which it is a second spelling: that of an
 // IPv4-compatible, IPv4-translated, NAT64 (RFC 6052) or 6to4 address, of a Teredo client, or of an ISATAP interface. It
-// returns the zero Addr for every other address. An IPv4-mapped address carries nothing: unmapped, it is IPv4. Carried
+// returns the zero Addr for every other address. An IPv4-mapped address carries nothing: unmapped, it is IPv4. EmbeddedIPv4
 // does not allocate.
-func Carried(a netip.Addr) netip.Addr {
+func EmbeddedIPv4(a netip.Addr) netip.Addr {
 	if !a.Is6() || a.Is4In6() {
 		return netip.Addr{}
 	}

@@ -139,7 +139,7 @@ func low32(prefix string) func([4]byte) netip.Addr {
 	}
 }
 
-func TestCarried(t *testing.T) {
+func TestEmbeddedIPv4(t *testing.T) {
 	t.Parallel()
 	v4 := netip.AddrFrom4([4]byte{8, 8, 4, 4})
 	for _, tt := range carriers {
@@ -150,13 +150,13 @@ func TestCarried(t *testing.T) {
 		case "ISATAP in 6to4", "Teredo server":
 			continue // two addresses; the one that is reached counts
 		}
-		if got := ipclass.Carried(tt.wrap(v4.As4())); got != want {
-			t.Errorf("%s: Carried(%v) = %v, want %v", tt.name, tt.wrap(v4.As4()), got, want)
+		if got := ipclass.EmbeddedIPv4(tt.wrap(v4.As4())); got != want {
+			t.Errorf("%s: EmbeddedIPv4(%v) = %v, want %v", tt.name, tt.wrap(v4.As4()), got, want)
 		}
 	}
 	for _, none := range []string{"8.8.4.4", "::", "::1", "2606:4700::1", "64:ff9b:1::808:404", "fe80::1"} {
-		if got := ipclass.Carried(netip.MustParseAddr(none)); got.IsValid() {
-			t.Errorf("Carried(%s) = %v, want none", none, got)
+		if got := ipclass.EmbeddedIPv4(netip.MustParseAddr(none)); got.IsValid() {
+			t.Errorf("EmbeddedIPv4(%s) = %v, want none", none, got)
 		}
 	}
 }
