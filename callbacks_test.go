@@ -511,7 +511,7 @@ func TestListenerPanics(t *testing.T) {
 // TestCallbacksThatExit: a function of the host that ends its goroutine costs
 // one call.
 func TestCallbacksThatExit(t *testing.T) {
-	testnet.Leaks(t)
+	testnet.CheckLeaks(t)
 	var told, logged atomic.Int64
 	l := start(t, allow(), func(b *networkproxy.Builder) {
 		b.OnBlocked(func(networkproxy.BlockedRequest) {

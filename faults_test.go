@@ -305,10 +305,10 @@ func TestFaults(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			testnet.Leaks(t)
+			testnet.CheckLeaks(t)
 			f := newFaulty(t, nil)
 			f.works(t)
-			testnet.Settles(t, func() { tt.fault(t, f) })
+			testnet.CheckLeaksOf(t, func() { tt.fault(t, f) })
 			eventually(t, "no connection is left", func() bool { return f.LiveClients()+f.LiveTargets() == 0 })
 			f.works(t)
 		})
@@ -354,9 +354,9 @@ func TestPanics(t *testing.T) {
 		}, networkproxy.ReasonDeciderFailed, 502, 4},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			testnet.Leaks(t)
+			testnet.CheckLeaks(t)
 			f := newFaulty(t, tt.change)
-			testnet.Settles(t, func() {
+			testnet.CheckLeaksOf(t, func() {
 				s, err := f.OpenSession(t.Context(), networkproxy.SessionConfig{})
 				if err != nil {
 					t.Fatal(err)
@@ -424,11 +424,11 @@ func (fullDisk) Handle(context.Context, slog.Record) error { return syscall.ENOS
 
 // TestFullDisk: a log that is lost loses nothing else.
 func TestFullDisk(t *testing.T) {
-	testnet.Leaks(t)
+	testnet.CheckLeaks(t)
 	f := newFaulty(t, func(b *networkproxy.Builder) {
 		b.Logger(slog.New(fullDisk{slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug})}))
 	})
-	testnet.Settles(t, func() {
+	testnet.CheckLeaksOf(t, func() {
 		f.works(t)
 		w := f.wire(t)
 		defer w.Close()

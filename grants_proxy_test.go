@@ -308,7 +308,7 @@ func TestQuestionEndsWhenTheClientGoes(t *testing.T) {
 func TestCloseEndsQuestions(t *testing.T) {
 	for _, heedful := range []bool{true, false} {
 		t.Run(fmt.Sprintf("heedful=%t", heedful), func(t *testing.T) {
-			testnet.Leaks(t)
+			testnet.CheckLeaks(t)
 			asked, release := make(chan struct{}), make(chan struct{})
 			l := start(t, allow(), func(b *networkproxy.Builder) {
 				b.PolicyDecider(func(ctx context.Context, _ networkproxy.PolicyRequest) (networkproxy.Decision, error) {

@@ -209,7 +209,7 @@ func TestTransportKeepsTheContract(t *testing.T) {
 }
 
 func TestInProcessConnectionsFollowThePolicy(t *testing.T) {
-	testnet.Leaks(t)
+	testnet.CheckLeaks(t)
 	l := start(t, allow("example.com", "echo.example"), nil)
 	release := make(chan struct{})
 	roots := l.secure("example.com", func(w http.ResponseWriter, r *http.Request) {

@@ -46,7 +46,7 @@ type lab struct {
 	*networkproxy.Handle
 	t   testing.TB
 	dns *testnet.Resolver
-	net *testnet.Rewrite
+	net *testnet.Dialer
 	log *testnet.Buffer
 }
 
@@ -76,7 +76,7 @@ func start(t testing.TB, config networkproxy.Config, change func(*networkproxy.B
 }
 
 func newLab(t testing.TB) *lab {
-	return &lab{t: t, dns: new(testnet.Resolver), net: new(testnet.Rewrite), log: new(testnet.Buffer)}
+	return &lab{t: t, dns: new(testnet.Resolver), net: new(testnet.Dialer), log: new(testnet.Buffer)}
 }
 
 // run builds and runs the proxy, on ports of its own.

@@ -373,7 +373,7 @@ func TestCutIsNoAnswer(t *testing.T) {
 func TestShutdownAndCloseTogether(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
-	l.host("o.example", 443, testnet.Hold(t).Addr())
+	l.host("o.example", 443, testnet.Hang(t).Addr())
 	l.connectTo(t, "o.example:443") // an idle tunnel, which would not end by itself
 	var together sync.WaitGroup
 	for i := range 20 {
@@ -554,7 +554,7 @@ func TestConfigIsCopied(t *testing.T) {
 func TestNothingIsLeft(t *testing.T) {
 	for _, how := range []string{"Close", "Shutdown", "a port in use", "not enabled"} {
 		t.Run(how, func(t *testing.T) {
-			testnet.Leaks(t)
+			testnet.CheckLeaks(t)
 			switch how {
 			case "a port in use":
 				taken := listen(t, "127.0.0.1:0")
@@ -583,7 +583,7 @@ func TestNothingIsLeft(t *testing.T) {
 			}))
 			l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
 			l.host("o.example", 443, testnet.Echo(t).Addr())
-			hold := testnet.Hold(t).Addr()
+			hold := testnet.Hang(t).Addr()
 			l.host("hold.example", 81, hold)
 			l.dns.Set("silent.example", testnet.Silence())
 

@@ -40,7 +40,7 @@ func TestForwardAllowedAndRefused(t *testing.T) {
 }
 
 func TestShutdownLeavesNothing(t *testing.T) {
-	testnet.Leaks(t)
+	testnet.CheckLeaks(t)
 	l := start(t, allow("allowed.example"), nil)
 	l.origin("allowed.example", 80, func(w http.ResponseWriter, r *http.Request) {})
 	c := l.client()

@@ -141,7 +141,7 @@ func TestSessionsBySOCKS(t *testing.T) {
 
 // TestSessionSOCKSIsReleased has sessions with SOCKS end with the proxy.
 func TestSessionSOCKSIsReleased(t *testing.T) {
-	testnet.Leaks(t)
+	testnet.CheckLeaks(t)
 	config := allow("echo.example")
 	config.EnableSOCKS5, config.EnableSOCKS5UDP = true, true
 	l := start(t, config, func(b *networkproxy.Builder) { b.SOCKSAddr("127.0.0.1:0") })

@@ -163,7 +163,7 @@ func TestSessionsTellCommandsApart(t *testing.T) {
 }
 
 func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
-	testnet.Leaks(t)
+	testnet.CheckLeaks(t)
 	asked := make(chan string, 1)
 	withdrawn := make(chan error, 1)
 	l := start(t, allow("echo.example", "web.example"), func(b *networkproxy.Builder) {
@@ -233,7 +233,7 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 }
 
 func TestASessionEndsWithItsContextAndItsProxy(t *testing.T) {
-	testnet.Leaks(t)
+	testnet.CheckLeaks(t)
 	l := start(t, networkproxy.DefaultConfig(), nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	s, err := l.OpenSession(ctx, networkproxy.SessionConfig{})
@@ -596,7 +596,7 @@ func TestSessionUnixSocket(t *testing.T) {
 }
 
 func TestManySessions(t *testing.T) {
-	testnet.Leaks(t)
+	testnet.CheckLeaks(t)
 	l := start(t, allow("web.example"), nil)
 	l.origin("web.example", 80, func(w http.ResponseWriter, r *http.Request) {})
 	var wg sync.WaitGroup

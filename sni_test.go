@@ -673,7 +673,7 @@ func TestSNICheckReload(t *testing.T) {
 }
 
 func TestSNICheckLeavesNothing(t *testing.T) {
-	testnet.Leaks(t)
+	testnet.CheckLeaks(t)
 	l := start(t, withSOCKS(allow("allowed.example")), nil)
 	l.serve("allowed.example", 443, func(c *net.TCPConn) { io.Copy(io.Discard, c) })
 	hello, evil := helloFor(t, "allowed.example"), helloFor(t, "evil.example")

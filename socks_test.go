@@ -449,7 +449,7 @@ func TestSOCKSListener(t *testing.T) {
 // When Shutdown has returned, nothing of what was under way is left: no
 // handshake, no tunnel, no association.
 func TestSOCKSShutdownLeavesNothing(t *testing.T) {
-	testnet.Leaks(t)
+	testnet.CheckLeaks(t)
 	asked := make(chan struct{})
 	l := start(t, withSOCKS(allow("allowed.example")), func(b *networkproxy.Builder) {
 		b.PolicyDecider(func(ctx context.Context, _ networkproxy.PolicyRequest) (networkproxy.Decision, error) {

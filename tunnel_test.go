@@ -84,7 +84,7 @@ func TestConnectHalfClose(t *testing.T) {
 func TestConnectReset(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
-	l.host("o.example", 443, testnet.RST(t).Addr())
+	l.host("o.example", 443, testnet.Reset(t).Addr())
 	w := l.connectTo(t, "o.example:443")
 	w.send("x")
 	if _, err := w.Read(make([]byte, 1)); !isReset(err) {

@@ -706,7 +706,7 @@ func TestUnixSocketsOfAReload(t *testing.T) {
 }
 
 func TestUnixSocketLeavesNothing(t *testing.T) {
-	testnet.Leaks(t)
+	testnet.CheckLeaks(t)
 	path := filepath.Join(socketDir(t), "s")
 	service(t, path, "service", nil)
 	l := startSockets(t, []string{path}, nil)

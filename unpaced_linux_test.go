@@ -21,7 +21,7 @@ func TestUnpaced(t *testing.T) {
 		t.Fatalf("%d listeners, want HTTP, admin and SOCKS, and HTTP and SOCKS of the session", len(listeners))
 	}
 	for _, l := range listeners {
-		if got := testnet.Congestion(t, l.(syscall.Conn)); got != "reno" {
+		if got := testnet.CongestionControl(t, l.(syscall.Conn)); got != "reno" {
 			t.Errorf("%v uses %s, want reno", l.Addr(), got)
 		}
 	}

@@ -921,7 +921,7 @@ func TestUpstreamExplained(t *testing.T) {
 }
 
 func TestUpstreamLeavesNothing(t *testing.T) {
-	testnet.Leaks(t)
+	testnet.CheckLeaks(t)
 	c := newCorporate(t, nil)
 	l := startBehind(t, c, allow("*"))
 	client := l.client()

@@ -121,7 +121,7 @@ func newSoak(t *testing.T) *soak {
 	go web.Serve(l)
 	t.Cleanup(func() { web.Close() })
 	s.web = port(l.Addr())
-	s.echo, s.rst = port(testnet.Echo(t).Addr()), port(testnet.RST(t).Addr())
+	s.echo, s.rst = port(testnet.Echo(t).Addr()), port(testnet.Reset(t).Addr())
 	s.echoUDP = testnet.EchoUDP(t, "127.0.0.1").Port()
 
 	proxy, err := networkproxy.NewBuilder().

@@ -25,7 +25,7 @@ http://192\.168\.0\.1/
   403 Forbidden
   \{.*"reason":"not_allowed_local".*\}
 $`
-	if got := testnet.Printed(t, run); !regexp.MustCompile(want).MatchString(got) {
+	if got := testnet.CaptureStdout(t, run); !regexp.MustCompile(want).MatchString(got) {
 		t.Errorf("it prints\n%s", got)
 	}
 }

@@ -19,7 +19,7 @@ refused:
   elsewhere\.example:80 \(not_allowed\)
   10\.0\.0\.1:80 \(not_allowed_local\)
 $`
-	if got := testnet.Printed(t, run); !regexp.MustCompile(want).MatchString(got) {
+	if got := testnet.CaptureStdout(t, run); !regexp.MustCompile(want).MatchString(got) {
 		t.Errorf("it prints\n%s", got)
 	}
 }

@@ -73,10 +73,10 @@ func TestControl(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer accepted.Close()
-			if got := testnet.Congestion(t, dialed.(syscall.Conn)); got != tt.want {
+			if got := testnet.CongestionControl(t, dialed.(syscall.Conn)); got != tt.want {
 				t.Errorf("the connection that was dialed uses %s, want %s", got, tt.want)
 			}
-			if got := testnet.Congestion(t, accepted.(syscall.Conn)); got != tt.want {
+			if got := testnet.CongestionControl(t, accepted.(syscall.Conn)); got != tt.want {
 				t.Errorf("the connection that was accepted uses %s, want %s", got, tt.want)
 			}
 		})

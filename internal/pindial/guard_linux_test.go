@@ -19,13 +19,13 @@ import (
 // (on a system whose default is Reno this shows nothing), and not probed.
 func TestLoopbackIsSparedWork(t *testing.T) {
 	t.Parallel()
-	to := testnet.Hold(t).AddrPort()
+	to := testnet.Hang(t).AddrPort()
 	c, err := newGuard([]netip.AddrPort{to}).connect(t.Context(), to)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if got := testnet.Congestion(t, c); got != "reno" {
+	if got := testnet.CongestionControl(t, c); got != "reno" {
 		t.Errorf("the connection uses %s, want reno", got)
 	}
 	raw, err := c.SyscallConn()

@@ -65,7 +65,7 @@ func TestGuardDoesNotBind(t *testing.T) {
 
 func TestGuardAllows(t *testing.T) {
 	t.Parallel()
-	origin := testnet.Hold(t)
+	origin := testnet.Hang(t)
 	to := origin.AddrPort()
 	c, err := new(Dialer).connectTo([]netip.AddrPort{to})(t.Context(), to)
 	if err != nil {

@@ -308,8 +308,8 @@ func TestHyphens(t *testing.T) {
 func TestRebinding(t *testing.T) {
 	t.Parallel()
 	public, local := netip.MustParseAddrPort("93.184.215.14:80"), netip.MustParseAddrPort("127.0.0.1:80")
-	site, secret := testnet.Hold(t), testnet.Hold(t)
-	var network testnet.Rewrite
+	site, secret := testnet.Hang(t), testnet.Hang(t)
+	var network testnet.Dialer
 	network.Map(public, site.Addr())
 	network.Map(local, secret.Addr())
 	var r testnet.Resolver
@@ -348,7 +348,7 @@ func TestOneBadAddressRefusesAll(t *testing.T) {
 	} {
 		var r testnet.Resolver
 		r.Set("mixed.test", testnet.Addrs(answer...))
-		var network testnet.Rewrite
+		var network testnet.Dialer
 		d := pindial.Dialer{Resolver: &r, Connect: network.Connect}
 		if _, err := d.DialName(t.Context(), "mixed.test", 80, onlyPublic); !errors.Is(err, errNotPublic) {
 			t.Errorf("%v: DialName = %v, want the vet's error", answer, err)
@@ -364,7 +364,7 @@ func TestVetCannotChangeTheList(t *testing.T) {
 	t.Parallel()
 	var r testnet.Resolver
 	r.Set("a.test", testnet.Addrs("93.184.215.14"))
-	var network testnet.Rewrite
+	var network testnet.Dialer
 	d := pindial.Dialer{Resolver: &r, Connect: network.Connect}
 	d.DialName(t.Context(), "a.test", 80, func(list []netip.Addr) error {
 		list[0] = netip.MustParseAddr("127.0.0.1")
@@ -380,7 +380,7 @@ func TestZoneIsDialed(t *testing.T) {
 	t.Parallel()
 	var r testnet.Resolver
 	r.Set("a.test", testnet.Addrs("fe80::1%eth0"))
-	var network testnet.Rewrite
+	var network testnet.Dialer
 	d := pindial.Dialer{Resolver: &r, Connect: network.Connect}
 	d.DialName(t.Context(), "a.test", 80, func(list []netip.Addr) error {
 		if !slices.Equal(list, addrs("fe80::1")) {
@@ -397,7 +397,7 @@ func TestNilVet(t *testing.T) {
 	t.Parallel()
 	var r testnet.Resolver
 	r.Set("a.test", testnet.Addrs("93.184.215.14"))
-	var network testnet.Rewrite
+	var network testnet.Dialer
 	d := pindial.Dialer{Resolver: &r, Connect: network.Connect}
 	if _, err := d.DialName(t.Context(), "a.test", 80, nil); err == nil || len(r.Queries())+len(network.Dialed()) != 0 {
 		t.Errorf("DialName = %v after queries %q and connections %v", err, r.Queries(), network.Dialed())
@@ -406,7 +406,7 @@ func TestNilVet(t *testing.T) {
 
 // TestLoopback goes through the kernel, and leaves nothing behind. It is not parallel because of Leaks.
 func TestLoopback(t *testing.T) {
-	testnet.Leaks(t)
+	testnet.CheckLeaks(t)
 	origin := testnet.Echo(t)
 	to := origin.AddrPort()
 	var r testnet.Resolver

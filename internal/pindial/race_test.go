@@ -291,7 +291,7 @@ func TestAttemptsAreBounded(t *testing.T) {
 		list = append(list, netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}))
 	}
 	list = append(list, addrs("2001:db8::1", "2001:db8::2")...)
-	var network testnet.Rewrite // refuses everything
+	var network testnet.Dialer // refuses everything
 	d := pindial.Dialer{Connect: network.Connect}
 	if _, err := d.DialAddr(t.Context(), list, 443); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("DialAddr = %v, want refused", err)
@@ -305,7 +305,7 @@ func TestAttemptsAreBounded(t *testing.T) {
 // TestLateWinnerIsClosed: an attempt that succeeds after another has won is closed before DialAddr returns.
 func TestLateWinnerIsClosed(t *testing.T) {
 	t.Parallel()
-	origin := testnet.Hold(t)
+	origin := testnet.Hang(t)
 	dial := func() *net.TCPConn {
 		c, err := net.Dial("tcp", origin.Addr().String())
 		if err != nil {

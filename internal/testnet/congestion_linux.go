@@ -9,9 +9,9 @@ import (
 	"unsafe"
 )
 
-// Congestion returns the name of the congestion control of a TCP connection, or
+// CongestionControl returns the name of the congestion control of a TCP connection, or
 // of a listener: that of the connections that it accepts.
-func Congestion(t testing.TB, c syscall.Conn) string {
+func CongestionControl(t testing.TB, c syscall.Conn) string {
 	t.Helper()
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -17,19 +17,19 @@ import (
 // leakPatience is how long things that are ending may take to be gone.
 const leakPatience = 5 * time.Second
 
-// Leaks fails the test if, at its end, the process has a goroutine or an open descriptor that it did not have now. What
+// CheckLeaks fails the test if, at its end, the process has a goroutine or an open descriptor that it did not have now. What
 // is on its way out gets up to 5 seconds. Call it first, so that the test's own clean-ups run before the check, and only
 // in a test that does not run in parallel: other tests' goroutines would count. Descriptors are counted where
 // /proc/self/fd exists.
-func Leaks(tb testing.TB) {
+func CheckLeaks(tb testing.TB) {
 	tb.Helper()
 	goroutines, files := goroutineStacks(), openFiles()
 	tb.Cleanup(func() { awaitGone(tb, goroutines, files) })
 }
 
-// Settles runs f and fails the test if what f began, goroutines and descriptors, is not gone within 5 seconds. Like Leaks
+// CheckLeaksOf runs f and fails the test if what f began, goroutines and descriptors, is not gone within 5 seconds. Like CheckLeaks
 // it is for a test that does not run in parallel.
-func Settles(tb testing.TB, f func()) {
+func CheckLeaksOf(tb testing.TB, f func()) {
 	tb.Helper()
 	goroutines, files := goroutineStacks(), openFiles()
 	f()

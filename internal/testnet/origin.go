@@ -39,8 +39,8 @@ func Echo(tb testing.TB) *Origin {
 	return Serve(tb, func(c *net.TCPConn) { io.Copy(c, c) })
 }
 
-// Hold starts an origin that accepts and then neither reads nor writes, as a server that hangs.
-func Hold(tb testing.TB) *Origin {
+// Hang starts an origin that accepts and then neither reads nor writes, as a server that hangs.
+func Hang(tb testing.TB) *Origin {
 	tb.Helper()
 	hold := make(chan struct{})
 	o := Serve(tb, func(*net.TCPConn) { <-hold })
@@ -48,9 +48,9 @@ func Hold(tb testing.TB) *Origin {
 	return o
 }
 
-// RST starts an origin that accepts and resets the connection at the first byte it receives. It waits for that byte
+// Reset starts an origin that accepts and resets the connection at the first byte it receives. It waits for that byte
 // because a reset at once may reach the peer while it is still connecting.
-func RST(tb testing.TB) *Origin {
+func Reset(tb testing.TB) *Origin {
 	tb.Helper()
 	return Serve(tb, func(c *net.TCPConn) {
 		c.Read(make([]byte, 1))

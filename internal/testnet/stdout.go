@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// Printed runs a program's body and returns what it prints. Not for parallel
+// CaptureStdout runs a program's body and returns what it prints. Not for parallel
 // tests: it takes the process's standard output.
-func Printed(t testing.TB, run func(context.Context) error) string {
+func CaptureStdout(t testing.TB, run func(context.Context) error) string {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {

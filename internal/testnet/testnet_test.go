@@ -139,18 +139,18 @@ func TestOrigins(t *testing.T) {
 			t.Errorf("Accepted = %d, want 1", o.Accepted())
 		}
 	})
-	t.Run("Hold", func(t *testing.T) {
+	t.Run("Hang", func(t *testing.T) {
 		t.Parallel()
-		c := dial(t, testnet.Hold(t))
+		c := dial(t, testnet.Hang(t))
 		io.WriteString(c, "hello")
 		c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		if n, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("read %d bytes, %v; want none before the deadline", n, err)
 		}
 	})
-	t.Run("RST", func(t *testing.T) {
+	t.Run("Reset", func(t *testing.T) {
 		t.Parallel()
-		c := dial(t, testnet.RST(t))
+		c := dial(t, testnet.Reset(t))
 		io.WriteString(c, "hello")
 		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("read: %v, want a reset", err)
@@ -162,7 +162,7 @@ func TestRewrite(t *testing.T) {
 	t.Parallel()
 	o := testnet.Echo(t)
 	public, other := netip.MustParseAddrPort("93.184.215.14:443"), netip.MustParseAddrPort("93.184.215.14:80")
-	var r testnet.Rewrite
+	var r testnet.Dialer
 	r.Map(public, o.Addr())
 	c, err := r.Connect(t.Context(), public)
 	if err != nil {
@@ -220,11 +220,11 @@ func (r *recorder) finish() string {
 	return strings.Join(r.errors, "\n")
 }
 
-// TestLeaks is not parallel, as no test with Leaks is. In the bubble, the patience of Leaks costs no time.
-func TestLeaks(t *testing.T) {
+// TestCheckLeaks is not parallel, as no test with CheckLeaks is. In the bubble, the patience of CheckLeaks costs no time.
+func TestCheckLeaks(t *testing.T) {
 	t.Run("nothing", func(t *testing.T) {
 		r := &recorder{TB: t}
-		testnet.Leaks(r)
+		testnet.CheckLeaks(r)
 		o := testnet.Echo(r)
 		c, err := net.Dial("tcp", o.Addr().String())
 		if err != nil {
@@ -239,11 +239,11 @@ func TestLeaks(t *testing.T) {
 	t.Run("goroutine", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := &recorder{TB: t}
-			testnet.Leaks(r)
+			testnet.CheckLeaks(r)
 			stop := make(chan struct{})
 			defer close(stop)
 			go func() { <-stop }()
-			if report := r.finish(); !strings.Contains(report, "leaked goroutine") || !strings.Contains(report, "TestLeaks") {
+			if report := r.finish(); !strings.Contains(report, "leaked goroutine") || !strings.Contains(report, "TestCheckLeaks") {
 				t.Errorf("report %q names no goroutine of this test", report)
 			}
 		})
@@ -254,7 +254,7 @@ func TestLeaks(t *testing.T) {
 		}
 		synctest.Test(t, func(t *testing.T) {
 			r := &recorder{TB: t}
-			testnet.Leaks(r)
+			testnet.CheckLeaks(r)
 			f, err := os.Open(os.DevNull)
 			if err != nil {
 				t.Fatal(err)

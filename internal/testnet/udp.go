@@ -46,27 +46,27 @@ func EchoUDP(tb testing.TB, addr string) netip.AddrPort {
 }
 
 // MapUDP makes datagrams to from arrive at to.
-func (r *Rewrite) MapUDP(from, to netip.AddrPort) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.udp == nil {
-		r.udp = make(map[netip.AddrPort]netip.AddrPort)
+func (d *Dialer) MapUDP(from, to netip.AddrPort) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.udp == nil {
+		d.udp = make(map[netip.AddrPort]netip.AddrPort)
 	}
-	r.udp[from] = to
+	d.udp[from] = to
 }
 
 // ConnectUDP records addr and returns a socket connected to what it is mapped to. There is no way to an address without
 // a mapping (syscall.ENETUNREACH).
-func (r *Rewrite) ConnectUDP(ctx context.Context, addr netip.AddrPort) (*net.UDPConn, error) {
-	r.mu.Lock()
-	r.dialed = append(r.dialed, addr)
-	to, ok := r.udp[addr]
-	r.mu.Unlock()
+func (d *Dialer) ConnectUDP(ctx context.Context, addr netip.AddrPort) (*net.UDPConn, error) {
+	d.mu.Lock()
+	d.dialed = append(d.dialed, addr)
+	to, ok := d.udp[addr]
+	d.mu.Unlock()
 	if !ok {
 		return nil, &net.OpError{
 			Op: "dial", Net: "udp", Addr: net.UDPAddrFromAddrPort(addr), Err: os.NewSyscallError("connect", syscall.ENETUNREACH),
 		}
 	}
-	var d net.Dialer
-	return d.DialUDP(ctx, "udp", netip.AddrPort{}, to)
+	var dialer net.Dialer
+	return dialer.DialUDP(ctx, "udp", netip.AddrPort{}, to)
 }
