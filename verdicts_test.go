@@ -178,7 +178,9 @@ func newVerdictLab(t *testing.T, table verdictTable) *verdictLab {
 	return l
 }
 
-func (l *verdictLab) fill(target string) string { return networkproxytest.ExpandTarget(target, l.Handle) }
+func (l *verdictLab) fill(target string) string {
+	return networkproxytest.ExpandTarget(target, l.Handle)
+}
 
 // recorded takes what was refused since the last call.
 func (l *verdictLab) recorded() []networkproxy.BlockedRequest {
