@@ -106,8 +106,8 @@ const (
 	jsonOther        // it needs more
 )
 
-// ownAnswer is an answer of the proxy's own, in place of an origin's.
-type ownAnswer struct {
+// proxyResponse is an answer of the proxy's own, in place of an origin's.
+type proxyResponse struct {
 	status int
 	body   refusalBody
 	token  string      // of the X-Proxy-Error field; empty for none
@@ -119,17 +119,17 @@ type ownAnswer struct {
 	fields               [5]http1.Field
 }
 
-var answers = sync.Pool{New: func() any { return new(ownAnswer) }}
+var answers = sync.Pool{New: func() any { return new(proxyResponse) }}
 
-func newAnswer(status int) *ownAnswer {
-	a := answers.Get().(*ownAnswer)
+func newProxyResponse(status int) *proxyResponse {
+	a := answers.Get().(*proxyResponse)
 	a.status = status
 	return a
 }
 
 // write writes the answer: the body as JSON, or as text to a CONNECT, whose
 // clients print it as it comes. It is the last that is done with the answer.
-func (a *ownAnswer) write(w http.ResponseWriter) {
+func (a *proxyResponse) write(w http.ResponseWriter) {
 	n := 0
 	add := func(name, value string) {
 		a.fields[n] = http1.Field{Name: name, Value: value}
@@ -160,6 +160,6 @@ func (a *ownAnswer) write(w http.ResponseWriter) {
 		add("Connection", "close")
 	}
 	w.(http1.Responder).Respond(a.status, a.fields[:n], text) // a client that has gone is no concern of the answer
-	*a = ownAnswer{explanation: a.explanation, content: text}
+	*a = proxyResponse{explanation: a.explanation, content: text}
 	answers.Put(a)
 }

@@ -44,53 +44,53 @@ var (
 	errDeciderBusy     = errors.New("too many questions wait for the decider")
 )
 
-// asking puts allowlist misses to the decider. Safe for concurrent use.
+// asker puts allowlist misses to the decider. Safe for concurrent use.
 //
 // x/sync/singleflight would share the calls, but not end one when the last of
 // those who wait for it has gone.
-type asking struct {
+type asker struct {
 	decider PolicyDecider // nil: nobody is asked
 	timeout time.Duration // of one question
 	limit   int           // calls of the decider at a time, of all sessions together
 	grants  *grants
-	lines   *lineBound // on those of the log that follow from requests
+	lines   *logLimiter // on those of the log that follow from requests
 	log     *slog.Logger
 	host    *hostCalls // counts the calls; may be nil
 
 	mu      sync.Mutex
-	open    map[inquiryKey]*inquiry
-	calls   share.Counter[*entrance] // of the decider that have not returned
+	open    map[questionKey]*question
+	calls   share.Counter[*principal] // of the decider that have not returned
 	running int                      // goroutines of calls
 	idle    chan struct{}            // closed when running gets to 0; nil until somebody waits for that
 	denials denials
 }
 
-// inquiryKey is what makes requests identical to the decider: all that it is
+// questionKey is what makes requests identical to the decider: all that it is
 // told but the client's port. The command, its hint and the labels are the
 // entrance's.
-type inquiryKey struct {
-	from     *entrance
+type questionKey struct {
+	principal     *principal
 	protocol Protocol
 	target   hostname.Target
 	method   string
 	client   netip.Addr
 }
 
-func inquiryKeyOf(req *request) inquiryKey {
-	return inquiryKey{req.from, req.protocol, req.target, req.method, req.client.Addr()}
+func questionKeyOf(req *request) questionKey {
+	return questionKey{req.principal, req.protocol, req.target, req.method, req.client.Addr()}
 }
 
-// inquiry is one question to the decider, and the requests that wait for the
+// question is one question to the decider, and the requests that wait for the
 // answer. Its fields are guarded by asking.mu, but ctx and done.
-type inquiry struct {
-	key        inquiryKey
+type question struct {
+	key        questionKey
 	generation uint64          // of the policy that the first request missed
 	ctx        context.Context // of the call: ends at the deadline, with the entrance, and when nobody waits
 	cancel     context.CancelFunc
 	waiting    int
 	done       chan struct{} // closed with the answer
 	answer     *answer       // nil until then
-	passes     int           // of the waiting, how many the answer's grant still lets through
+	admitted     int           // of the waiting, how many the answer's grant still lets through
 }
 
 // answer is what came of asking: a grant, or else a refusal.
@@ -103,7 +103,7 @@ type answer struct {
 // ask returns the answer to a request: from a grant, from a denial just
 // given, or from the decider. again says that there is none, since others
 // have used up what the decider granted.
-func (a *asking) ask(ctx context.Context, req *request, generation uint64) (result answer, again bool) {
+func (a *asker) ask(ctx context.Context, req *request, generation uint64) (result answer, again bool) {
 	q, known := a.join(ctx, req, generation)
 	if q == nil {
 		return known, false
@@ -121,13 +121,13 @@ func (a *asking) ask(ctx context.Context, req *request, generation uint64) (resu
 //
 // All in one step: between looking for a grant and asking for one, the answer
 // to an identical question could come and be missed.
-func (a *asking) join(ctx context.Context, req *request, generation uint64) (*inquiry, answer) {
+func (a *asker) join(ctx context.Context, req *request, generation uint64) (*question, answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if g := a.grants.use(req.from, req.target); g != nil {
+	if g := a.grants.use(req.principal, req.target); g != nil {
 		return nil, answer{grant: g}
 	}
-	key := inquiryKeyOf(req)
+	key := questionKeyOf(req)
 	if d, ok := a.denials.get(key, generation); ok {
 		return nil, answer{decision: d}
 	}
@@ -136,11 +136,11 @@ func (a *asking) join(ctx context.Context, req *request, generation uint64) (*in
 		switch {
 		case ctx.Err() != nil:
 			return nil, answer{err: canceledBy(ctx)}
-		case req.from.ends.Err() != nil:
-			return nil, answer{err: canceledBy(req.from.ends)}
+		case req.principal.ctx.Err() != nil:
+			return nil, answer{err: canceledBy(req.principal.ctx)}
 		}
 		a.calls.Limit = a.limit
-		if !a.calls.Take(req.from) {
+		if !a.calls.Take(req.principal) {
 			return nil, answer{err: errDeciderBusy}
 		}
 		q = a.begin(key, req, generation)
@@ -151,11 +151,11 @@ func (a *asking) join(ctx context.Context, req *request, generation uint64) (*in
 
 // begin calls the decider, on a goroutine of its own. a.mu is held, and the
 // place among a.calls is taken.
-func (a *asking) begin(key inquiryKey, req *request, generation uint64) *inquiry {
-	q := &inquiry{key: key, generation: generation, done: make(chan struct{})}
-	q.ctx, q.cancel = context.WithTimeoutCause(req.from.ends, a.timeout, errDeciderTimeout)
+func (a *asker) begin(key questionKey, req *request, generation uint64) *question {
+	q := &question{key: key, generation: generation, done: make(chan struct{})}
+	q.ctx, q.cancel = context.WithTimeoutCause(req.principal.ctx, a.timeout, errDeciderTimeout)
 	if a.open == nil {
-		a.open = make(map[inquiryKey]*inquiry)
+		a.open = make(map[questionKey]*question)
 	}
 	a.open[key] = q
 	a.running++
@@ -165,7 +165,7 @@ func (a *asking) begin(key inquiryKey, req *request, generation uint64) *inquiry
 }
 
 // call is one call of the decider. What goes wrong in there stays there.
-func (a *asking) call(q *inquiry, req PolicyRequest) {
+func (a *asker) call(q *question, req PolicyRequest) {
 	defer a.host.leave(callbackDecider)
 	defer a.ended()
 	var decision Decision
@@ -173,7 +173,7 @@ func (a *asking) call(q *inquiry, req PolicyRequest) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the decider panicked: %v", p)
-			if a.lines.admits(q.key.from) {
+			if a.lines.allow(q.key.principal) {
 				a.log.Error("decider panicked", "panic", p, "host", req.Host, "stack", string(debug.Stack()))
 			}
 		}
@@ -189,11 +189,11 @@ func (a *asking) call(q *inquiry, req PolicyRequest) {
 
 // returned takes the decider's answer, unless it comes too late, and returns
 // what it grants, and the grant that had to make room for that, if any.
-func (a *asking) returned(q *inquiry, decision Decision, err error) (g, displaced *grant) {
+func (a *asker) returned(q *question, decision Decision, err error) (g, displaced *grant) {
 	defer q.cancel()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.calls.Give(q.key.from)
+	a.calls.Give(q.key.principal)
 	if q.ctx.Err() != nil {
 		return nil, nil
 	}
@@ -202,7 +202,7 @@ func (a *asking) returned(q *inquiry, decision Decision, err error) (g, displace
 	switch {
 	case err != nil:
 	case decision.allow:
-		q.answer.grant, q.passes, displaced = a.grants.issue(q.key.from, q.key.target, decision, q.waiting)
+		q.answer.grant, q.admitted, displaced = a.grants.issue(q.key.principal, q.key.target, decision, q.waiting)
 	case !decision.ask:
 		a.denials.add(q.key, denial{decision, q.generation, time.Now().Add(denialMemory)})
 	}
@@ -211,14 +211,14 @@ func (a *asking) returned(q *inquiry, decision Decision, err error) (g, displace
 }
 
 // len is how many questions the decider has before it.
-func (a *asking) len() int {
+func (a *asker) len() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.calls.Len()
 }
 
 // ended takes note of the end of a call's goroutine.
-func (a *asking) ended() {
+func (a *asker) ended() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.running--
@@ -231,14 +231,14 @@ func (a *asking) ended() {
 // leave takes a request away from a question that was answered, that has
 // ended, or that the request's own end makes it turn from. An answer that is
 // there counts, whatever else has happened meanwhile.
-func (a *asking) leave(ctx context.Context, q *inquiry) (result answer, again bool) {
+func (a *asker) leave(ctx context.Context, q *question) (result answer, again bool) {
 	a.mu.Lock()
 	q.waiting--
 	if q.answer != nil {
 		defer a.mu.Unlock()
 		if q.answer.grant != nil {
-			q.passes--
-			again = q.passes < 0
+			q.admitted--
+			again = q.admitted < 0
 		}
 		return *q.answer, again
 	}
@@ -262,37 +262,37 @@ func (a *asking) leave(ctx context.Context, q *inquiry) (result answer, again bo
 }
 
 // unanswered tells the log of a question that remains without an answer.
-func (a *asking) unanswered(q *inquiry, err error) {
-	if !a.lines.admits(q.key.from) {
+func (a *asker) unanswered(q *question, err error) {
+	if !a.lines.allow(q.key.principal) {
 		return
 	}
 	a.log.Warn("decider gave no answer", "host", q.key.target.Host.String(), "port", q.key.target.Port,
-		"command", q.key.from.attribution.Command, "error", err)
+		"command", q.key.principal.attribution.Command, "error", err)
 }
 
 // granted logs a new grant, and the one that it displaced, if any.
-func (a *asking) granted(g *grant, decision Decision, displaced *grant) {
-	if old := displaced; old != nil && a.lines.admits(g.from) {
+func (a *asker) granted(g *grant, decision Decision, displaced *grant) {
+	if old := displaced; old != nil && a.lines.allow(g.principal) {
 		a.log.Warn("too many grants; the one unused for longest is over", "grant", old.id, "host", old.target.Host.String(),
-			"command", old.from.attribution.Command, "limit", maxGrants)
+			"command", old.principal.attribution.Command, "limit", maxGrants)
 	}
-	if !a.lines.admits(g.from) {
+	if !a.lines.allow(g.principal) {
 		return
 	}
 	a.log.Info("granted", "grant", g.id, "host", g.target.Host.String(), "port", g.target.Port,
-		"command", g.from.attribution.Command, "decision", decision.String())
+		"command", g.principal.attribution.Command, "decision", decision.String())
 }
 
-// forget drops what an entrance that has ended leaves behind.
-func (a *asking) forget(from *entrance) {
+// drop drops what an entrance that has ended leaves behind.
+func (a *asker) drop(from *principal) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.denials.forget(from)
+	a.denials.dropAll(from)
 }
 
 // wait waits for the calls of the decider to return, but not longer than
 // patience, and returns how many are left.
-func (a *asking) wait(patience time.Duration) int {
+func (a *asker) wait(patience time.Duration) int {
 	a.mu.Lock()
 	if a.running == 0 {
 		a.mu.Unlock()
@@ -331,17 +331,17 @@ type denial struct {
 // denials are the newest denials, at most maxDenials, shared fairly among the
 // sessions. The zero value is empty.
 type denials struct {
-	by   map[inquiryKey]*remembered
-	list share.List[*entrance, inquiryKey]
+	by   map[questionKey]*remembered
+	list share.List[*principal, questionKey]
 }
 
 // remembered is a denial with its place in the list.
 type remembered struct {
 	denial
-	place share.Item[*entrance, inquiryKey]
+	place share.Item[*principal, questionKey]
 }
 
-func (d *denials) get(key inquiryKey, generation uint64) (Decision, bool) {
+func (d *denials) get(key questionKey, generation uint64) (Decision, bool) {
 	n := d.by[key]
 	if n == nil || n.generation != generation || !time.Now().Before(n.until) {
 		return Decision{}, false
@@ -351,13 +351,13 @@ func (d *denials) get(key inquiryKey, generation uint64) (Decision, bool) {
 
 // add remembers a denial. It forgets those of the same entrance that are over,
 // and another one where there are too many.
-func (d *denials) add(key inquiryKey, n denial) {
+func (d *denials) add(key questionKey, n denial) {
 	if d.by == nil {
-		d.by = make(map[inquiryKey]*remembered)
+		d.by = make(map[questionKey]*remembered)
 		d.list.Limit = maxDenials
 	}
 	now := time.Now()
-	for item := range d.list.Of(key.from) { // all stand equally long: the oldest is the first to be over
+	for item := range d.list.Of(key.principal) { // all stand equally long: the oldest is the first to be over
 		if now.Before(d.by[item.Value].until) {
 			break
 		}
@@ -366,22 +366,22 @@ func (d *denials) add(key inquiryKey, n denial) {
 	if old := d.by[key]; old != nil {
 		d.drop(&old.place)
 	}
-	if old := d.list.Victim(key.from); old != nil {
+	if old := d.list.Victim(key.principal); old != nil {
 		d.drop(old)
 	}
 	r := &remembered{denial: n}
 	r.place.Value = key
 	d.by[key] = r
-	d.list.Push(key.from, &r.place)
+	d.list.Push(key.principal, &r.place)
 }
 
-func (d *denials) drop(item *share.Item[*entrance, inquiryKey]) {
+func (d *denials) drop(item *share.Item[*principal, questionKey]) {
 	delete(d.by, item.Value)
 	d.list.Remove(item)
 }
 
-// forget forgets the denials of an entrance.
-func (d *denials) forget(from *entrance) {
+// dropAll forgets the denials of an entrance.
+func (d *denials) dropAll(from *principal) {
 	for item := range d.list.Of(from) {
 		d.drop(item)
 	}

@@ -21,7 +21,7 @@ import (
 type asked struct {
 	*enforcer
 	t      testing.TB
-	from   *entrance
+	from   *principal
 	close  context.CancelFunc // ends from
 	config Config
 }
@@ -45,10 +45,10 @@ func newAsked(t testing.TB, decider PolicyDecider, change func(*Builder)) *asked
 	return a
 }
 
-func (a *asked) entrance(by Attribution) (*entrance, context.CancelFunc) {
+func (a *asked) entrance(by Attribution) (*principal, context.CancelFunc) {
 	ends, end := context.WithCancel(context.Background())
 	a.t.Cleanup(end)
-	return newEntrance(ends, a.enforcer, by), end
+	return newPrincipal(ends, a.enforcer, by), end
 }
 
 // install puts another configuration in force, under the next generation.
@@ -60,7 +60,7 @@ func (a *asked) install(change func(*Config)) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	next := p.first.compile(a.current.Load().generation+1, config.Mode, runtimeRules{}, &a.own)
+	next := p.first.compile(a.current.Load().generation+1, config.Mode, runtimeRules{}, &a.self)
 	next.enabled = config.Enabled
 	a.current.Store(next)
 	a.rejudge()
@@ -80,7 +80,7 @@ func (a *asked) get(hostport string) *request {
 	return &request{
 		query:  query{protocol: ProtocolHTTP, target: testTarget(a.t, hostport), method: "GET"},
 		client: netip.MustParseAddrPort("127.0.0.1:40000"),
-		from:   a.from,
+		principal:   a.from,
 	}
 }
 
@@ -90,9 +90,9 @@ func (a *asked) decideGet(hostport string) Verdict {
 
 // left is what asking still holds: questions, calls and their goroutines.
 func (a *asked) left() (open, calls, running int) {
-	a.asking.mu.Lock()
-	defer a.asking.mu.Unlock()
-	return len(a.asking.open), a.asking.calls.Len(), a.asking.running
+	a.asker.mu.Lock()
+	defer a.asker.mu.Unlock()
+	return len(a.asker.open), a.asker.calls.Len(), a.asker.running
 }
 
 func (a *asked) nothingLeft() {
@@ -204,7 +204,7 @@ func TestDifferentMissesAreQuestionsOfTheirOwn(t *testing.T) {
 		{"method", func(_ *asked, req *request) { req.method = "POST" }, 2},
 		{"host", func(a *asked, req *request) { req.target = testTarget(a.t, "other.example:80") }, 2},
 		{"port", func(a *asked, req *request) { req.target = testTarget(a.t, "miss.example:81") }, 2},
-		{"entrance", func(a *asked, req *request) { req.from, _ = a.entrance(req.from.attribution) }, 2},
+		{"entrance", func(a *asked, req *request) { req.principal, _ = a.entrance(req.principal.attribution) }, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -330,7 +330,7 @@ func TestQuestionEndsWithItsSession(t *testing.T) {
 				began := time.Now()
 				allowed, refused := a.decideAll(10, func(int) *request { return a.get("miss.example:80") }, func() {
 					a.close()
-					a.forget(a.from)
+					a.drop(a.from)
 				})
 				if allowed != 0 || refused[ReasonCanceled] != 10 {
 					t.Errorf("%d allowed, refused: %v", allowed, refused)
@@ -350,7 +350,7 @@ func TestQuestionEndsWithItsSession(t *testing.T) {
 				// Another session is not concerned.
 				allowed, _ = a.decideAll(1, func(int) *request {
 					req := a.get("miss.example:80")
-					req.from = other
+					req.principal = other
 					return req
 				}, func() { p.answers <- Allow() })
 				if allowed != 1 {
@@ -366,8 +366,8 @@ func TestOverQuestionIsNotJoined(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAsked(t, newPanel(true).decide, nil)
-		join := func() *inquiry {
-			q, _ := a.asking.join(context.Background(), a.get("miss.example:80"), 1)
+		join := func() *question {
+			q, _ := a.asker.join(context.Background(), a.get("miss.example:80"), 1)
 			return q
 		}
 		first := join()
@@ -380,8 +380,8 @@ func TestOverQuestionIsNotJoined(t *testing.T) {
 		if second == first {
 			t.Error("joined after the deadline")
 		}
-		a.asking.leave(context.Background(), first)
-		if a.asking.open[second.key] != second {
+		a.asker.leave(context.Background(), first)
+		if a.asker.open[second.key] != second {
 			t.Error("leaving the old question removed the new one")
 		}
 		a.close()
@@ -403,11 +403,11 @@ func TestWhatIsRemembered(t *testing.T) {
 		{name: "a deny, just not over", answer: Deny("no"), then: func(*asked) { time.Sleep(denialMemory - 1) }, calls: 1},
 		{name: "a deny, over", answer: Deny("no"), then: func(*asked) { time.Sleep(denialMemory) }, calls: 2},
 		{name: "a deny under another policy", answer: Deny("no"), then: func(a *asked) { a.install(func(*Config) {}) }, calls: 2},
-		{name: "a deny of a forgotten session", answer: Deny("no"), then: func(a *asked) { a.forget(a.from) }, calls: 2},
+		{name: "a deny of a forgotten session", answer: Deny("no"), then: func(a *asked) { a.drop(a.from) }, calls: 2},
 		{name: "a deny of another host", answer: Deny("no"), again: func(a *asked) *request { return a.get("www.miss.example:80") }, calls: 2},
 		{name: "a deny of another session", answer: Deny("no"), again: func(a *asked) *request {
 			req := a.get("miss.example:80")
-			req.from, _ = a.entrance(Attribution{Command: "curl"})
+			req.principal, _ = a.entrance(Attribution{Command: "curl"})
 			return req
 		}, calls: 2},
 		{name: "an ask", answer: Ask("please"), calls: 2},
@@ -467,11 +467,11 @@ func TestDenialsAreBounded(t *testing.T) {
 	for i := range 3 * maxDenials {
 		a.decideGet(fmt.Sprintf("h%d.example:80", i))
 	}
-	d := &a.asking.denials
+	d := &a.asker.denials
 	if len(d.by) > maxDenials || len(d.by) != d.list.Len() {
 		t.Errorf("%d denials, %d in the list; the bound is %d", len(d.by), d.list.Len(), maxDenials)
 	}
-	a.forget(a.from)
+	a.drop(a.from)
 	if len(d.by) != 0 || d.list.Len() != 0 {
 		t.Errorf("%d denials, %d in the list after they were forgotten", len(d.by), d.list.Len())
 	}
@@ -544,12 +544,12 @@ func TestWaitingForTheDecider(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPanel(false)
 		a := newAsked(t, p.decide, nil)
-		if n := a.asking.wait(time.Hour); n != 0 {
+		if n := a.asker.wait(time.Hour); n != 0 {
 			t.Errorf("%d calls before there was any", n)
 		}
 		a.decideAll(1, func(int) *request { return a.get("miss.example:80") }, a.close)
 		began := time.Now()
-		if n := a.asking.wait(time.Second); n != 1 || time.Since(began) != time.Second {
+		if n := a.asker.wait(time.Second); n != 1 || time.Since(began) != time.Second {
 			t.Errorf("%d calls are out after %v", n, time.Since(began))
 		}
 		go func() {
@@ -557,7 +557,7 @@ func TestWaitingForTheDecider(t *testing.T) {
 			p.answers <- Deny("")
 		}()
 		began = time.Now()
-		if n := a.asking.wait(time.Hour); n != 0 || time.Since(began) != time.Minute {
+		if n := a.asker.wait(time.Hour); n != 0 || time.Since(began) != time.Minute {
 			t.Errorf("%d calls are out after %v", n, time.Since(began))
 		}
 	})
@@ -570,9 +570,9 @@ func TestAllowedTakesNoLock(t *testing.T) {
 	if v := a.decideGet("miss.example:80"); !v.Allowed {
 		t.Fatal(v)
 	}
-	a.asking.mu.Lock()
+	a.asker.mu.Lock()
 	a.grants.mu.Lock()
-	defer a.asking.mu.Unlock()
+	defer a.asker.mu.Unlock()
 	defer a.grants.mu.Unlock()
 	if v := a.decideGet("allowed.example:80"); !v.Allowed {
 		t.Errorf("allowed: %+v", v)

@@ -109,9 +109,9 @@ func BenchmarkParallel(b *testing.B) {
 	})
 }
 
-// exchange sends a request on a kept connection and reads the answer's header
+// clientState sends a request on a kept connection and reads the answer's header
 // and length bytes of content.
-func exchange(b *testing.B, c net.Conn, r *bufio.Reader, request []byte, want string) {
+func clientState(b *testing.B, c net.Conn, r *bufio.Reader, request []byte, want string) {
 	if _, err := c.Write(request); err != nil {
 		b.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func BenchmarkForward(b *testing.B) {
 		r := bufio.NewReader(c)
 		b.ReportAllocs()
 		for b.Loop() {
-			exchange(b, c, r, request, "200")
+			clientState(b, c, r, request, "200")
 		}
 	})
 	b.Run("parallel", func(b *testing.B) {
@@ -153,7 +153,7 @@ func BenchmarkForward(b *testing.B) {
 			c := dialBench(b, l.HTTPAddr())
 			r := bufio.NewReader(c)
 			for pb.Next() {
-				exchange(b, c, r, request, "200")
+				clientState(b, c, r, request, "200")
 			}
 		})
 	})
@@ -213,7 +213,7 @@ func BenchmarkRefuse(b *testing.B) {
 	request := []byte("GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n")
 	b.ReportAllocs()
 	for b.Loop() {
-		exchange(b, c, r, request, "403")
+		clientState(b, c, r, request, "403")
 	}
 }
 

@@ -41,7 +41,7 @@ type blockedRecord struct {
 	limit int // Limits.BlockedKept; does not change
 
 	mu    sync.Mutex
-	kept  share.List[*entrance, blocked] // nil: of sessions that have ended
+	kept  share.List[*principal, blocked] // nil: of sessions that have ended
 	total uint64
 }
 
@@ -51,17 +51,17 @@ type blocked struct {
 	n uint64
 }
 
-func (b *blockedRecord) add(from *entrance, r *BlockedRequest) {
+func (b *blockedRecord) add(from *principal, r *BlockedRequest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if from.ends.Err() != nil {
+	if from.ctx.Err() != nil {
 		from = nil // also where forget has been here already
 	}
 	b.total++
 	b.kept.Limit = b.limit
 	item := b.kept.Victim(from)
 	if item == nil {
-		item = new(share.Item[*entrance, blocked])
+		item = new(share.Item[*principal, blocked])
 	} else {
 		b.kept.Remove(item)
 	}
@@ -69,9 +69,9 @@ func (b *blockedRecord) add(from *entrance, r *BlockedRequest) {
 	b.kept.Push(from, item)
 }
 
-// forget counts the refusals of a session that has ended among those of all
+// drop counts the refusals of a session that has ended among those of all
 // such sessions.
-func (b *blockedRecord) forget(from *entrance) {
+func (b *blockedRecord) drop(from *principal) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for item := range b.kept.Of(from) {
@@ -84,7 +84,7 @@ func (b *blockedRecord) forget(from *entrance) {
 func (b *blockedRecord) list() ([]BlockedRequest, uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	items := slices.SortedFunc(b.kept.All(), func(x, y *share.Item[*entrance, blocked]) int {
+	items := slices.SortedFunc(b.kept.All(), func(x, y *share.Item[*principal, blocked]) int {
 		return cmp.Compare(x.Value.n, y.Value.n)
 	})
 	list := make([]BlockedRequest, 0, len(items)) // never nil: it is [] in JSON

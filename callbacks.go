@@ -277,7 +277,7 @@ func (e *enforcer) newObserver(f func(BlockedRequest)) *mailbox[BlockedRequest] 
 		limit: mailboxLimit, calls: e.calls, kind: callbackOnBlocked,
 		deliver: func(b BlockedRequest) {
 			defer func() {
-				if p := recover(); p != nil && e.lines.admits(nil) {
+				if p := recover(); p != nil && e.lines.allow(nil) {
 					e.log.Error("OnBlocked panicked", "panic", p, "stack", string(debug.Stack()))
 				}
 			}()

@@ -20,8 +20,8 @@ import (
 // enforcer is shared by every listener of one proxy. Safe for concurrent use.
 type enforcer struct {
 	current   atomic.Pointer[policy]
-	own       ownListeners
-	asking    asking
+	self       selfListeners
+	asker    asker
 	grants    *grants
 	dialer    pindial.Dialer
 	upstreams *upstream.Proxies
@@ -31,8 +31,8 @@ type enforcer struct {
 	observer  *mailbox[BlockedRequest] // of OnBlocked; nil: there is none
 	calls     *hostCalls               // of the host's functions
 	log       *slog.Logger
-	lines     lineBound    // on those of log that are about single requests
-	debug     lineBound    // the same for the level debug
+	lines     logLimiter    // on those of log that are about single requests
+	debug     logLimiter    // the same for the level debug
 	bounded   *slog.Logger // log for lines that clients cause, within lines and debug
 	count     counters
 	observed  *observations // nil: allowlist misses are not let pass
@@ -44,7 +44,7 @@ type enforcer struct {
 func newEnforcer(s *settings, log *slog.Logger, calls *hostCalls) *enforcer {
 	grants := newGrants()
 	e := &enforcer{
-		asking: asking{
+		asker: asker{
 			decider: s.decider, timeout: s.deciderTimeout, limit: s.limits.Questions,
 			grants: grants, log: log, host: calls,
 		},
@@ -59,14 +59,14 @@ func newEnforcer(s *settings, log *slog.Logger, calls *hostCalls) *enforcer {
 		sockets:   socketDialer{supported: s.unixSockets, timeout: s.limits.DialTimeout, connect: s.connectUnix},
 		calls:     calls,
 		log:       log,
-		lines:     lineBound{limit: s.limits.LogLinesPerSecond, log: log},
-		debug:     lineBound{limit: s.limits.LogLinesPerSecond, log: log},
+		lines:     logLimiter{limit: s.limits.LogLinesPerSecond, log: log},
+		debug:     logLimiter{limit: s.limits.LogLinesPerSecond, log: log},
 		observed:  s.observed(),
 	}
-	e.sockets.own = &e.own
-	e.own.upstreams = s.upstreams
-	e.asking.lines = &e.lines
-	e.bounded = slog.New(boundHandler{log.Handler(), &e.lines, &e.debug})
+	e.sockets.own = &e.self
+	e.self.upstreams = s.upstreams
+	e.asker.lines = &e.lines
+	e.bounded = slog.New(limitedHandler{log.Handler(), &e.lines, &e.debug})
 	e.observer = e.newObserver(s.onBlocked)
 	return e
 }
@@ -75,20 +75,20 @@ func newEnforcer(s *settings, log *slog.Logger, calls *hostCalls) *enforcer {
 // Where only the allowlist stands in the way, it looks for a grant and asks
 // the decider. What an allowlist lets through takes no lock.
 func (e *enforcer) decide(ctx context.Context, req *request) (v Verdict) {
-	req.overlay = req.from.overlay // of whichever listener made the request
+	req.overlay = req.principal.overlay // of whichever listener made the request
 	for {
 		p := e.current.Load()
-		req.under = p
+		req.policy = p
 		v = Verdict{}
 		miss := p.judgeInto(&v, &req.query, e.standingApproval(), nil)
-		if !miss || e.asking.decider == nil {
+		if !miss || e.asker.decider == nil {
 			return v
 		}
 		if by, ok := p.permits(&req.query); !ok {
 			// Whatever the answer, the mode would refuse: nobody is bothered.
 			return p.modeRefusal(by)
 		}
-		a, again := e.asking.ask(ctx, req, p.generation)
+		a, again := e.asker.ask(ctx, req, p.generation)
 		switch {
 		case again:
 		case a.grant != nil:
@@ -172,29 +172,29 @@ func dialLive[C net.Conn](ctx context.Context, e *enforcer, req *request, v *Ver
 	if err := e.begin(lr, req, v); err != nil {
 		return none, err
 	}
-	conn, to, err := withinEntrance(ctx, req, v, connect)
+	conn, to, err := withPrincipal(ctx, req, v, connect)
 	if err == nil {
 		err = e.attach(lr, transportOf(conn), to)
 	}
 	if err != nil {
-		err = lr.because(err)
+		err = lr.cause(err)
 		lr.end()
 		return none, err
 	}
 	return conn, nil
 }
 
-// withinEntrance calls connect with a context that ends with the entrance
+// withPrincipal calls connect with a context that ends with the entrance
 // that the request came in by, and with the grant that let it through.
-func withinEntrance[C net.Conn](ctx context.Context, req *request, v *Verdict,
+func withPrincipal[C net.Conn](ctx context.Context, req *request, v *Verdict,
 	connect func(context.Context) (C, destination, error)) (C, destination, error) {
-	if !req.from.covers(ctx) {
+	if !req.principal.owns(ctx) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
-		defer context.AfterFunc(req.from.ends, cancel)()
+		defer context.AfterFunc(req.principal.ctx, cancel)()
 	}
-	ctx, done := v.grant.during(ctx)
+	ctx, done := v.grant.withContext(ctx)
 	defer done()
 	return connect(ctx)
 }
@@ -244,12 +244,12 @@ func (e *enforcer) refused(req *request, v Verdict) {
 		Rule:       v.Rule,
 		Address:    v.Address,
 		ServerName: v.ServerName,
-		Command:    req.from.attribution.Command,
+		Command:    req.principal.attribution.Command,
 		Generation: v.Generation,
 	}
-	e.blocked.add(req.from, &b)
-	if req.from.blocked != nil {
-		req.from.blocked.add(req.from, &b)
+	e.blocked.add(req.principal, &b)
+	if req.principal.blocked != nil {
+		req.principal.blocked.add(req.principal, &b)
 	}
 	e.logRefusal(req, &b)
 	if e.observer != nil {
@@ -261,7 +261,7 @@ func (e *enforcer) refused(req *request, v Verdict) {
 // the line of the source that logs costs as much as the rest.
 func (e *enforcer) logRefusal(req *request, b *BlockedRequest) {
 	handler := req.logger(e.log).Handler()
-	if !handler.Enabled(context.Background(), slog.LevelInfo) || !e.lines.admits(req.from) {
+	if !handler.Enabled(context.Background(), slog.LevelInfo) || !e.lines.allow(req.principal) {
 		return
 	}
 	r := slog.NewRecord(b.Time, slog.LevelInfo, "refused", 0)
@@ -271,7 +271,7 @@ func (e *enforcer) logRefusal(req *request, b *BlockedRequest) {
 		slog.String("client", b.Client.String()),
 	}
 	n := 7
-	for _, a := range [...]slog.Attr{slog.String("rule", b.Rule.Pattern), slog.String("session", req.from.id)} {
+	for _, a := range [...]slog.Attr{slog.String("rule", b.Rule.Pattern), slog.String("session", req.principal.id)} {
 		if a.Value.String() != "" {
 			attrs[n] = a
 			n++
@@ -284,7 +284,7 @@ func (e *enforcer) logRefusal(req *request, b *BlockedRequest) {
 // malformed keeps account of a request that names no target at all.
 func (e *enforcer) malformed(client netip.AddrPort, protocol Protocol, err error) {
 	e.count.add(outcomeRefused, protocol, ReasonInvalidTarget)
-	if e.lines.admits(nil) {
+	if e.lines.allow(nil) {
 		e.log.Warn("malformed request", "protocol", string(protocol), "client", client, "error", e.logText(err))
 	}
 }
@@ -292,16 +292,16 @@ func (e *enforcer) malformed(client netip.AddrPort, protocol Protocol, err error
 // failure keeps account of an allowed request whose target was out of reach.
 func (e *enforcer) failure(req *request, err error) {
 	e.count.fail(req.protocol, err)
-	if e.lines.admits(req.from) {
+	if e.lines.allow(req.principal) {
 		req.logger(e.log).Info("failed", "host", req.target.Host.String(), "port", req.target.Port,
 			"protocol", string(req.protocol), "method", req.method, "client", req.client, "error", e.logText(err))
 	}
 }
 
-// stands reports whether the policy in force allows what is open, and cuts it
+// stillAllowed reports whether the policy in force allows what is open, and cuts it
 // if not. It is for what consists of single messages: none of them may pass in
 // the moment between a swap and the cut.
-func (e *enforcer) stands(lr *liveRequest) bool {
+func (e *enforcer) stillAllowed(lr *liveRequest) bool {
 	p := e.current.Load()
 	if lr.judged.Load() == p.generation {
 		return true
@@ -320,9 +320,9 @@ func (e *enforcer) stands(lr *liveRequest) bool {
 // asks reports whether decide would put a request to the decider, and so may
 // take its time. It decides nothing.
 func (e *enforcer) asks(req *request) bool {
-	req.overlay = req.from.overlay
+	req.overlay = req.principal.overlay
 	p := e.current.Load()
-	if _, miss := p.judge(&req.query, e.standingApproval(), nil); !miss || e.asking.decider == nil {
+	if _, miss := p.judge(&req.query, e.standingApproval(), nil); !miss || e.asker.decider == nil {
 		return false
 	}
 	_, permitted := p.permits(&req.query)

@@ -20,8 +20,8 @@ type Attribution struct {
 	Labels         map[string]string // anything else that the host wants back; not to be changed afterwards
 }
 
-// entrance is one way in: the shared listeners, or a session's own.
-type entrance struct {
+// principal is one way in: the shared listeners, or a session's own.
+type principal struct {
 	id          string // of the session; empty where there is none
 	attribution Attribution
 
@@ -29,33 +29,33 @@ type entrance struct {
 	requireToken bool            // its own listeners serve only requests with its token
 	overlay      *overlay        // the session's own rules; nil: none
 	pools        *pools          // its connections for forwarding
-	ends         context.Context // what is under way for it ends with this
+	ctx         context.Context // what is under way for it ends with this
 	blocked      *blockedRecord  // the session's own; nil: only the proxy's is kept
 }
 
-func newEntrance(ends context.Context, e *enforcer, a Attribution) *entrance {
-	return &entrance{attribution: a, pools: newPools(e), ends: ends}
+func newPrincipal(ends context.Context, e *enforcer, a Attribution) *principal {
+	return &principal{attribution: a, pools: newPools(e), ctx: ends}
 }
 
-// covers reports whether a context ends with what is under way for the
+// owns reports whether a context ends with what is under way for the
 // entrance, as that of a request by one of its own listeners does.
-func (f *entrance) covers(ctx context.Context) bool {
-	x, ok := ctx.Value(exchangeKey{}).(*exchange)
-	return ok && x.from == f
+func (f *principal) owns(ctx context.Context) bool {
+	x, ok := ctx.Value(clientStateKey{}).(*clientState)
+	return ok && x.principal == f
 }
 
-// entranceListener is a listener of one entrance.
-type entranceListener struct {
+// principalListener is a listener of one entrance.
+type principalListener struct {
 	*track.Listener
-	from *entrance
+	principal *principal
 }
 
 // request is one request on its way through the checks.
 type request struct {
 	query
 	client netip.AddrPort
-	from   *entrance
-	under  *policy // that it was decided under; nil before
+	principal   *principal
+	policy  *policy // that it was decided under; nil before
 }
 
 // public is the request as a decider sees it.
@@ -66,9 +66,9 @@ func (r *request) public() PolicyRequest {
 		Port:           r.target.Port,
 		Method:         r.method,
 		Client:         r.client,
-		Command:        r.from.attribution.Command,
-		ExecPolicyHint: r.from.attribution.ExecPolicyHint,
-		Labels:         r.from.attribution.Labels,
+		Command:        r.principal.attribution.Command,
+		ExecPolicyHint: r.principal.attribution.ExecPolicyHint,
+		Labels:         r.principal.attribution.Labels,
 	}
 }
 

@@ -69,21 +69,21 @@ func (p *NetworkProxy) ExplainURL(ctx context.Context, url, method string, resol
 func (p *NetworkProxy) planned() *enforcer {
 	e := newEnforcer(&p.settings, p.settings.log, newHostCalls(&p.settings))
 	for _, addr := range p.settings.plannedAddrs(p.first) {
-		e.own.add(net.TCPAddrFromAddrPort(addr))
+		e.self.add(net.TCPAddrFromAddrPort(addr))
 	}
-	e.current.Store(p.first.compile(1, p.first.Config.Mode, runtimeRules{}, &e.own))
+	e.current.Store(p.first.compile(1, p.first.Config.Mode, runtimeRules{}, &e.self))
 	return e
 }
 
-// question is a request whose target may turn out to be malformed.
-type question struct {
+// target is a request whose target may turn out to be malformed.
+type target struct {
 	query
 	text  string // the target as it was given
 	wrong error  // what is malformed about it
 }
 
 func (e *enforcer) explainRequest(ctx context.Context, req PolicyRequest) (Explanation, error) {
-	q := question{query: query{protocol: req.Protocol, method: req.Method}, text: req.Host}
+	q := target{query: query{protocol: req.Protocol, method: req.Method}, text: req.Host}
 	switch req.Protocol {
 	case "":
 		q.protocol = ProtocolHTTP
@@ -101,7 +101,7 @@ func (e *enforcer) explainRequest(ctx context.Context, req PolicyRequest) (Expla
 }
 
 func (e *enforcer) explainURL(ctx context.Context, text, method string, resolve bool) (Explanation, error) {
-	q, err := parseQuestion(text)
+	q, err := parseTarget(text)
 	if err != nil {
 		return Explanation{}, err
 	}
@@ -109,9 +109,9 @@ func (e *enforcer) explainURL(ctx context.Context, text, method string, resolve 
 	return e.explain(ctx, q, resolve)
 }
 
-// parseQuestion reads a target by the very parsers that the listeners use.
-func parseQuestion(text string) (question, error) {
-	q := question{text: text, query: query{protocol: ProtocolHTTPSConnect}}
+// parseTarget reads a target by the very parsers that the listeners use.
+func parseTarget(text string) (target, error) {
+	q := target{text: text, query: query{protocol: ProtocolHTTPSConnect}}
 	scheme, rest, isURL := strings.Cut(text, "://")
 	if !isURL {
 		q.target, q.wrong = hostname.ParseTarget(text)
@@ -147,7 +147,7 @@ func urlAuthority(rest string) string {
 }
 
 // explain takes a question through the checks and keeps the account.
-func (e *enforcer) explain(ctx context.Context, q question, resolve bool) (Explanation, error) {
+func (e *enforcer) explain(ctx context.Context, q target, resolve bool) (Explanation, error) {
 	if err := ctx.Err(); err != nil {
 		return Explanation{}, err
 	}
@@ -165,11 +165,11 @@ func (e *enforcer) explain(ctx context.Context, q question, resolve bool) (Expla
 		}, nil
 	}
 
-	req := &request{query: q.query, from: &entrance{}}
+	req := &request{query: q.query, principal: &principal{}}
 	tr := trace{{Name: checkTarget, Passed: true}}
 	v, miss := p.judge(&req.query, e.standingApproval(), &tr)
 	decider := false
-	if miss && e.asking.decider != nil {
+	if miss && e.asker.decider != nil {
 		var by Mode
 		if by, decider = p.permits(&req.query); !decider {
 			v = p.modeRefusal(by)

@@ -28,14 +28,14 @@ func (h *Handle) Decide(protocol Protocol, method, target string) (func(context.
 	if err != nil {
 		return nil, err
 	}
-	req := &request{query: query{protocol: protocol, target: t, method: method}, from: h.shared}
+	req := &request{query: query{protocol: protocol, target: t, method: method}, principal: h.shared}
 	return func(ctx context.Context) Verdict { return h.enforcer.decide(ctx, req) }, nil
 }
 
 // ServeHTTPConn serves a connection as one that the HTTP listener has accepted.
 func (h *Handle) ServeHTTPConn(c net.Conn) {
-	x := &exchange{client: addrPortOf(c.RemoteAddr()), from: h.shared}
-	h.http.server.ServeConn(context.WithValue(h.shared.ends, exchangeKey{}, x), c)
+	x := &clientState{client: addrPortOf(c.RemoteAddr()), principal: h.shared}
+	h.http.server.ServeConn(context.WithValue(h.shared.ctx, clientStateKey{}, x), c)
 }
 
 // SetConnectUDP is SetConnect for datagrams.
@@ -112,11 +112,11 @@ func (h *Handle) Dropped() map[string]uint64 {
 // known by their passwords. Each comes in by an entrance of its own, whose
 // command is the user's name.
 func (h *Handle) ServeSOCKSPasswords(l net.Listener, passwords map[string]string) {
-	proxy := newSOCKSProxy(h.enforcer, h.settings.refusalStands, true, func(_ *entrance, c credentials) (*entrance, error) {
+	proxy := newSOCKSProxy(h.enforcer, h.settings.refusalStands, true, func(_ *principal, c credentials) (*principal, error) {
 		if want, ok := passwords[c.user]; !ok || want != c.password {
 			return nil, errSessionUnknown
 		}
-		return newEntrance(h.drain, h.enforcer, Attribution{Command: c.user}), nil
+		return newPrincipal(h.drain, h.enforcer, Attribution{Command: c.user}), nil
 	})
 	h.serving.Go(func() { proxy.serve(h.track(l, h.shared)) })
 }

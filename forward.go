@@ -43,10 +43,10 @@ func newForwarder(e *enforcer) *forwarder {
 	}
 }
 
-// carriage is what a transport's hooks are told of the round trip that they
+// dialInfo is what a transport's hooks are told of the round trip that they
 // are called for, so that a new connection is made to what was judged and to
 // nothing else.
-type carriage struct {
+type dialInfo struct {
 	req     *request
 	verdict Verdict
 	route   route
@@ -93,16 +93,16 @@ func (p *pools) CloseIdleConnections() {
 func newPool(e *enforcer) *http1.Transport {
 	return &http1.Transport{
 		Dial: func(_ context.Context, _ string, hint any) (net.Conn, error) {
-			return e.dialPooled(hint.(*carriage))
+			return e.dialPooled(hint.(*dialInfo))
 		},
 		Acquire: func(conn net.Conn, hint any) error {
 			c := conn.(*pooledConn)
-			return c.acquire(hint.(*carriage).live, transportOf(c.Conn))
+			return c.acquire(hint.(*dialInfo).live, transportOf(c.Conn))
 		},
 		Release: func(conn net.Conn, hint any) {
-			conn.(*pooledConn).release(hint.(*carriage).live)
+			conn.(*pooledConn).release(hint.(*dialInfo).live)
 		},
-		Interim:         relayInterim,
+		Interim:         relayInformational,
 		MaxIdle:         e.limits.IdleUpstream,
 		MaxIdlePerAddr:  upstreamIdlePerHost,
 		IdleTimeout:     upstreamIdle,
@@ -113,10 +113,10 @@ func newPool(e *enforcer) *http1.Transport {
 }
 
 // dialPooled connects for the request of a round trip.
-func (e *enforcer) dialPooled(c *carriage) (net.Conn, error) {
+func (e *enforcer) dialPooled(c *dialInfo) (net.Conn, error) {
 	req := *c.req
 	req.method = http.MethodGet // the connection outlives the request
-	conn, to, err := withinEntrance(c.ends, &req, &c.verdict, func(ctx context.Context) (net.Conn, destination, error) {
+	conn, to, err := withPrincipal(c.ends, &req, &c.verdict, func(ctx context.Context) (net.Conn, destination, error) {
 		return e.connect(ctx, &req, &c.verdict, c.route)
 	})
 	if err != nil {
@@ -131,7 +131,7 @@ func (e *enforcer) dialPooled(c *carriage) (net.Conn, error) {
 
 // serve carries one allowed request.
 func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, v *Verdict) {
-	x := exchangeOf(r)
+	x := clientStateOf(r)
 	if err := f.begin(&x.live, req, v); err != nil {
 		f.fail(w, r, req, err)
 		return
@@ -143,17 +143,17 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 	if r.ContentLength != 0 {
 		out = new(http1.Request) // the content may be on its way for longer
 	}
-	if err := outgoing(out, r, req, x.target.words(), route.proxy, x.fields); err != nil {
+	if err := outgoing(out, r, req, x.target.hostport(), route.proxy, x.fields); err != nil {
 		f.fail(w, r, req, err)
 		return
 	}
 	defer x.keepFields(out.Fields)
-	x.carriage = carriage{req, *v, route, &x.live, w, r.Context()}
-	answer, err := req.from.pools.of(req, route).Send(out, &x.carriage)
+	x.dial = dialInfo{req, *v, route, &x.live, w, r.Context()}
+	answer, err := req.principal.pools.of(req, route).Send(out, &x.dial)
 	// A client that says nothing keeps nothing of its last request.
-	defer func() { x.carriage, x.out = carriage{}, http1.Request{} }()
+	defer func() { x.dial, x.out = dialInfo{}, http1.Request{} }()
 	if err != nil {
-		f.fail(w, r, req, x.live.because(err))
+		f.fail(w, r, req, x.live.cause(err))
 		return
 	}
 	defer answer.Body.Close()
@@ -265,28 +265,28 @@ func requestTarget(r *http.Request, host string, absolute bool) string {
 	return path
 }
 
-// lastTarget is a target, and the same in words, kept for the next request to
-// it.
+// lastTarget caches the target of a connection's last request, because the
+// next one mostly has the same.
 type lastTarget struct {
-	target   hostname.Target
-	hostport string // made when it is first asked for
+	target hostname.Target
+	text   string // "host:port"; made on first use
 }
 
-// own is t without the head of a request, of which the name in t is a part: a
-// tunnel or a record of it would keep all of that.
-func (l *lastTarget) own(t hostname.Target) hostname.Target {
+// intern returns t with its own copy of the host name. The parsed name is a
+// substring of the whole header, which it would keep alive.
+func (l *lastTarget) intern(t hostname.Target) hostname.Target {
 	if l.target != t {
-		l.target, l.hostport = t.Clone(), ""
+		l.target, l.text = t.Clone(), ""
 	}
 	return l.target
 }
 
-// words is the host and port of what own was last given.
-func (l *lastTarget) words() string {
-	if l.hostport == "" {
-		l.hostport = l.target.String()
+// hostport returns the cached "host:port" of the last target.
+func (l *lastTarget) hostport() string {
+	if l.text == "" {
+		l.text = l.target.String()
 	}
-	return l.hostport
+	return l.text
 }
 
 // authority is the Host field for a target: without the default port, and
@@ -303,7 +303,7 @@ func authority(req *request, hostport string) string {
 
 // keepFields keeps the memory of a request's fields for the next one, unless
 // there are many. It keeps nothing of what they say.
-func (x *exchange) keepFields(fields []http1.Field) {
+func (x *clientState) keepFields(fields []http1.Field) {
 	if cap(fields) <= mostKeptFields {
 		clear(fields)
 		x.fields = fields

@@ -71,12 +71,12 @@ func (e *enforcer) revoke(id uint64) (cut int, err error) {
 	return cut, nil
 }
 
-// forget drops what was granted and denied to an entrance. Its ends must have
+// drop drops what was granted and denied to an entrance. Its ends must have
 // ended before, so that no answer that is still to come adds to it.
-func (e *enforcer) forget(from *entrance) {
-	e.asking.forget(from)
-	e.grants.forget(from)
-	e.blocked.forget(from)
+func (e *enforcer) drop(from *principal) {
+	e.asker.drop(from)
+	e.grants.drop(from)
+	e.blocked.drop(from)
 }
 
 // unlimited is the number of uses of a grant that has none.
@@ -87,7 +87,7 @@ const unlimited = -1
 type grant struct {
 	of         *grants
 	id         uint64
-	from       *entrance
+	principal       *principal
 	target     hostname.Target // as it was asked about
 	anyPort    bool
 	subdomains bool
@@ -97,10 +97,10 @@ type grant struct {
 	revoke     context.CancelCauseFunc
 
 	// Guarded by of.mu.
-	left   int // uses, or unlimited; while it is not 0 the grant is among of.usable
+	usesLeft   int // uses, or unlimited; while it is not 0 the grant is among of.usable
 	active int // what is under way; while either is not 0, among of.all
 	ended  bool
-	place  share.Item[*entrance, *grant] // in of.recent, while left is not 0
+	place  share.Item[*principal, *grant] // in of.recent, while left is not 0
 }
 
 // grants are those of one proxy. Looking for one costs a single atomic load
@@ -114,30 +114,30 @@ type grants struct {
 	last   uint64
 	all    map[uint64]*grant
 	usable map[grantKey][]*grant
-	recent share.List[*entrance, *grant] // the usable ones
+	recent share.List[*principal, *grant] // the usable ones
 }
 
 func newGrants() *grants {
 	return &grants{
 		all: make(map[uint64]*grant), usable: make(map[grantKey][]*grant),
-		recent: share.List[*entrance, *grant]{Limit: maxGrants},
+		recent: share.List[*principal, *grant]{Limit: maxGrants},
 	}
 }
 
 // grantKey is where a grant is looked for.
 type grantKey struct {
-	from *entrance
+	principal *principal
 	host string
 }
 
-func (g *grant) key() grantKey { return grantKey{g.from, g.target.Host.String()} }
+func (g *grant) key() grantKey { return grantKey{g.principal, g.target.Host.String()} }
 
 // issue makes a grant of a decider's allow. passes is how many of the waiting
 // requests it lets through at once; the uses that are left after those are
 // for requests to come. displaced is the grant that had to make room, if any.
-func (t *grants) issue(from *entrance, target hostname.Target, d Decision, waiting int) (g *grant, passes int, displaced *grant) {
+func (t *grants) issue(from *principal, target hostname.Target, d Decision, waiting int) (g *grant, passes int, displaced *grant) {
 	g = &grant{
-		of: t, from: from, target: target, created: time.Now(),
+		of: t, principal: from, target: target, created: time.Now(),
 		anyPort: d.anyPort, subdomains: d.subdomains && !target.Host.IsIP(),
 	}
 	g.revoked, g.revoke = context.WithCancelCause(context.Background())
@@ -158,7 +158,7 @@ func (t *grants) issue(from *entrance, target hostname.Target, d Decision, waiti
 	defer t.mu.Unlock()
 	t.last++
 	g.id = t.last
-	if left != 0 && from.ends.Err() == nil {
+	if left != 0 && from.ctx.Err() == nil {
 		displaced = t.makeRoom(from, g.created)
 		t.add(g, left)
 	}
@@ -167,7 +167,7 @@ func (t *grants) issue(from *entrance, target hostname.Target, d Decision, waiti
 
 // makeRoom makes sure that one more usable grant fits in, and returns the one
 // that had to go, if any. What it let in stays open. t.mu is held.
-func (t *grants) makeRoom(from *entrance, now time.Time) (gone *grant) {
+func (t *grants) makeRoom(from *principal, now time.Time) (gone *grant) {
 	if t.recent.Victim(from) == nil {
 		return nil
 	}
@@ -182,17 +182,17 @@ func (t *grants) makeRoom(from *entrance, now time.Time) (gone *grant) {
 
 // add lists a grant as usable. t.mu is held.
 func (t *grants) add(g *grant, left int) {
-	g.left = left
+	g.usesLeft = left
 	t.all[g.id] = g
 	t.usable[g.key()] = append(t.usable[g.key()], g)
 	g.place.Value = g
-	t.recent.Push(g.from, &g.place)
+	t.recent.Push(g.principal, &g.place)
 	t.n.Add(1)
 }
 
 // use finds a grant for a target and takes one use of it; nil when there is
 // none. Among several the narrowest name comes first, then the oldest.
-func (t *grants) use(from *entrance, target hostname.Target) *grant {
+func (t *grants) use(from *principal, target hostname.Target) *grant {
 	if t.n.Load() == 0 {
 		return nil
 	}
@@ -203,10 +203,10 @@ func (t *grants) use(from *entrance, target hostname.Target) *grant {
 	for {
 		if g := t.find(grantKey{from, host}, target, now); g != nil {
 			switch {
-			case g.left == 1:
+			case g.usesLeft == 1:
 				t.retire(g)
-			case g.left > 1:
-				g.left--
+			case g.usesLeft > 1:
+				g.usesLeft--
 			}
 			t.recent.Touch(&g.place)
 			return g
@@ -224,9 +224,9 @@ func (t *grants) find(key grantKey, target hostname.Target, now time.Time) *gran
 	for i := 0; i < len(t.usable[key]); {
 		g := t.usable[key][i]
 		switch {
-		case g.over(now):
+		case g.expired(now):
 			t.retire(g) // which takes it out of the list
-		case g.covers(target):
+		case g.matches(target):
 			return g
 		default:
 			i++
@@ -235,18 +235,18 @@ func (t *grants) find(key grantKey, target hostname.Target, now time.Time) *gran
 	return nil
 }
 
-// covers reports whether a target that is found under the grant's name, or
+// matches reports whether a target that is found under the grant's name, or
 // under that of a domain above it, is the grant's to let through.
-func (g *grant) covers(target hostname.Target) bool {
+func (g *grant) matches(target hostname.Target) bool {
 	return (g.anyPort || g.target.Port == target.Port) && (g.subdomains || g.target.Host == target.Host)
 }
 
 // retire lets a grant do no more. t.mu is held.
 func (t *grants) retire(g *grant) {
-	if g.left == 0 {
+	if g.usesLeft == 0 {
 		return
 	}
-	g.left = 0
+	g.usesLeft = 0
 	t.n.Add(-1)
 	t.recent.Remove(&g.place)
 	key := g.key()
@@ -254,13 +254,13 @@ func (t *grants) retire(g *grant) {
 	if len(t.usable[key]) == 0 {
 		delete(t.usable, key)
 	}
-	t.tidy(g)
+	t.remove(g)
 }
 
-// tidy drops a grant that can do no more and has nothing under way. t.mu is
+// remove drops a grant that can do no more and has nothing under way. t.mu is
 // held.
-func (t *grants) tidy(g *grant) {
-	if g.left == 0 && g.active == 0 || g.ended {
+func (t *grants) remove(g *grant) {
+	if g.usesLeft == 0 && g.active == 0 || g.ended {
 		delete(t.all, g.id)
 	}
 }
@@ -268,16 +268,16 @@ func (t *grants) tidy(g *grant) {
 // sweep retires what has expired. t.mu is held.
 func (t *grants) sweep(now time.Time) {
 	for _, g := range t.all {
-		if g.over(now) {
+		if g.expired(now) {
 			t.retire(g)
 		}
 	}
 }
 
-// over reports whether a grant's time has passed. Both clocks count: the
+// expired reports whether a grant's time has passed. Both clocks count: the
 // monotonic one may stand still while the machine sleeps, and the wall clock
 // may be set back.
-func (g *grant) over(now time.Time) bool {
+func (g *grant) expired(now time.Time) bool {
 	return !g.expires.IsZero() && (!now.Before(g.expires) || !now.Round(0).Before(g.expires.Round(0)))
 }
 
@@ -285,7 +285,7 @@ func (g *grant) over(now time.Time) bool {
 func (t *grants) end(g *grant) {
 	g.ended = true
 	t.retire(g)
-	t.tidy(g)
+	t.remove(g)
 }
 
 // take takes a grant out of the list, so that it lets nothing more through.
@@ -302,11 +302,11 @@ func (t *grants) take(id uint64) *grant {
 	return g
 }
 
-func (t *grants) forget(from *entrance) {
+func (t *grants) drop(from *principal) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, g := range t.all {
-		if g.from == from {
+		if g.principal == from {
 			t.end(g)
 		}
 	}
@@ -330,8 +330,8 @@ func (g *grant) public() Grant {
 		ID:       g.id,
 		Host:     g.pattern(),
 		Port:     g.target.Port,
-		Command:  g.from.attribution.Command,
-		UsesLeft: g.left,
+		Command:  g.principal.attribution.Command,
+		UsesLeft: g.usesLeft,
 		Active:   g.active,
 		Created:  g.created.Round(0),
 		Expires:  g.expires.Round(0),
@@ -349,9 +349,9 @@ func (g *grant) pattern() string {
 	return g.target.Host.String()
 }
 
-// hold counts something among what a grant has under way, until done is
+// acquire counts something among what a grant has under way, until done is
 // called. done may be called more than once.
-func (g *grant) hold() (done func()) {
+func (g *grant) acquire() (done func()) {
 	if g == nil {
 		return func() {}
 	}
@@ -365,7 +365,7 @@ func (g *grant) hold() (done func()) {
 		g.of.mu.Lock()
 		defer g.of.mu.Unlock()
 		g.active--
-		g.of.tidy(g)
+		g.of.remove(g)
 	})
 }
 
@@ -377,9 +377,9 @@ func revocation(generation uint64) Verdict {
 	return Verdict{Reason: ReasonGrantRevoked, Source: SourceDecider, Generation: generation, check: checkAllowlist}
 }
 
-// during returns a context that ends when the grant is revoked. done must be
+// withContext returns a context that ends when the grant is revoked. done must be
 // called when it is no longer used.
-func (g *grant) during(ctx context.Context) (_ context.Context, done func()) {
+func (g *grant) withContext(ctx context.Context) (_ context.Context, done func()) {
 	if g == nil {
 		return ctx, func() {}
 	}

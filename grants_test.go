@@ -111,7 +111,7 @@ func TestHowFarAGrantGoes(t *testing.T) {
 				}
 			}
 			other := a.get(test.asked)
-			other.from, _ = a.entrance(other.from.attribution)
+			other.principal, _ = a.entrance(other.principal.attribution)
 			if v := a.decide(context.Background(), other); v.Allowed {
 				t.Error("it covers another session")
 			}
@@ -161,7 +161,7 @@ func TestHowLongAGrantLasts(t *testing.T) {
 						t.Error("refused after a long time")
 					}
 					a.close()
-					a.forget(a.from)
+					a.drop(a.from)
 					if len(a.grants.list()) != 0 {
 						t.Errorf("left by the session: %+v", a.grants.list())
 					}
@@ -370,10 +370,10 @@ func TestGrantInUseIsListed(t *testing.T) {
 	if list := a.grants.list(); len(list) != 0 {
 		t.Errorf("before: %v", list)
 	}
-	ctx, stop := v.grant.during(context.Background())
+	ctx, stop := v.grant.withContext(context.Background())
 	defer stop()
-	first := v.grant.hold()
-	second := v.grant.hold()
+	first := v.grant.acquire()
+	second := v.grant.acquire()
 	if list := a.grants.list(); len(list) != 1 || list[0].Active != 2 || list[0].UsesLeft != 0 {
 		t.Errorf("during: %+v", list)
 	}
@@ -390,7 +390,7 @@ func TestGrantInUseIsListed(t *testing.T) {
 		t.Errorf("revoked: %+v", list)
 	}
 	first()
-	late := v.grant.hold()
+	late := v.grant.acquire()
 	if list := a.grants.list(); len(list) != 0 {
 		t.Errorf("after: %+v", list)
 	}
@@ -479,7 +479,7 @@ func grantsOracle(t *testing.T, r *rand.Rand) {
 	hosts := []string{"example", "a.example", "b.a.example", "c.b.a.example", "b.example", "aa.example"}
 	var answer Decision
 	a := newAsked(t, func(context.Context, PolicyRequest) (Decision, error) { return answer, nil }, nil)
-	sessions := make([]*entrance, 3)
+	sessions := make([]*principal, 3)
 	for i := range sessions {
 		sessions[i], _ = a.entrance(Attribution{})
 	}
@@ -501,7 +501,7 @@ func grantsOracle(t *testing.T, r *rand.Rand) {
 			}
 		case 2:
 			s := r.IntN(len(sessions))
-			a.forget(sessions[s])
+			a.drop(sessions[s])
 			for _, m := range model {
 				if m.session == s {
 					m.left = 0
@@ -533,7 +533,7 @@ func grantsOracle(t *testing.T, r *rand.Rand) {
 				made.subdomains = true
 			}
 			req := a.get(fmt.Sprintf("%s:%d", host, port))
-			req.from = sessions[s]
+			req.principal = sessions[s]
 			v := a.decide(context.Background(), req)
 			if !v.Allowed || v.grant == nil {
 				t.Fatalf("step %d: %+v", step, v)
@@ -587,7 +587,7 @@ func checkGrants(t *testing.T, step int, g *grants, model []*modelGrant) {
 	for key, list := range g.usable {
 		for _, one := range list {
 			indexed++
-			if one.left == 0 || one.key() != key || g.all[one.id] != one {
+			if one.usesLeft == 0 || one.key() != key || g.all[one.id] != one {
 				t.Fatalf("step %d: misplaced under %v: %+v", step, key, one)
 			}
 		}

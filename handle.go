@@ -23,7 +23,7 @@ type Handle struct {
 	logQueue *logQueue  // behind log; nil where nothing is logged
 	calls    *hostCalls // of the host's functions
 	enforcer *enforcer
-	shared   *entrance // of the listeners that belong to no session
+	shared   *principal // of the listeners that belong to no session
 	sessions *sessions
 	http     *httpProxy
 	socks    *socksProxy
@@ -83,8 +83,8 @@ func newHandle(s *settings, first *loaded, files *filesRead) *Handle {
 	h.drain, h.cut = context.WithCancelCause(context.Background())
 	h.live.SetLimit(s.limits.Connections)
 	h.enforcer = newEnforcer(s, h.log, h.calls)
-	h.enforcer.current.Store(first.compile(1, first.Config.Mode, runtimeRules{}, &h.enforcer.own))
-	h.shared = newEntrance(h.drain, h.enforcer, Attribution{})
+	h.enforcer.current.Store(first.compile(1, first.Config.Mode, runtimeRules{}, &h.enforcer.self))
+	h.shared = newPrincipal(h.drain, h.enforcer, Attribution{})
 	h.shared.group = track.NewGroup(h.live)
 	h.sessions = newSessions(s.requireSession)
 	h.http = newHTTPProxy(h.enforcer, h.sessions)
@@ -106,7 +106,7 @@ func (h *Handle) listen(ctx context.Context) error {
 			return "", err
 		}
 		h.listeners = append(h.listeners, l)
-		h.enforcer.own.add(l.Addr())
+		h.enforcer.self.add(l.Addr())
 		return l.Addr().String(), nil
 	}
 	s := h.settings
@@ -163,10 +163,10 @@ func (h *Handle) serve() {
 }
 
 // track makes a listener one of an entrance.
-func (h *Handle) track(l net.Listener, from *entrance) *entranceListener {
-	return &entranceListener{
+func (h *Handle) track(l net.Listener, from *principal) *principalListener {
+	return &principalListener{
 		Listener: &track.Listener{Inner: l, Group: h.shared.group, Reclaim: true, Logger: h.enforcer.bounded},
-		from:     from,
+		principal:     from,
 	}
 }
 
@@ -332,7 +332,7 @@ func (h *Handle) windDown() {
 	h.admin.server.Close()
 	h.shared.pools.CloseIdleConnections()
 	h.enforcer.live.closeAll()
-	h.enforcer.forget(h.shared)
+	h.enforcer.drop(h.shared)
 
 	h.serving.Wait()
 	h.live.Wait(context.Background())
@@ -383,8 +383,8 @@ func (h *Handle) tellEnd() {
 	if n := h.reloads.jobs.wait(patience); n > 0 {
 		h.log.Warn("a reload has not ended although its context has: the configuration source or the file system does not return; its goroutines are left behind", "calls", n)
 	}
-	h.enforcer.lines.end()
-	h.enforcer.debug.end()
+	h.enforcer.lines.close()
+	h.enforcer.debug.close()
 	h.log.Info("networkproxy has ended")
 	h.logQueue.flush()
 	h.endMu.Lock()

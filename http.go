@@ -47,41 +47,41 @@ func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {
 			h.bounded.Error("panic while serving a request", "client", c.RemoteAddr().String(), "panic", v, "stack", string(stack))
 		},
 	}
-	h.server.Activity = func(ctx context.Context) http1.Activity { return ctx.Value(exchangeKey{}).(*exchange).entry }
+	h.server.Activity = func(ctx context.Context) http1.Activity { return ctx.Value(clientStateKey{}).(*clientState).entry }
 	h.upgrades = &http1.Transport{MaxHeaderBytes: e.limits.ResponseHeaderBytes, MaxHeaderFields: e.limits.HeaderFields}
 	h.over = h.newOverServer(&e.limits)
 	return h
 }
 
-// exchange is a client's connection, as its requests find it.
-type exchange struct {
+// clientState is a client's connection, as its requests find it.
+type clientState struct {
 	client netip.AddrPort
-	from   *entrance
+	principal   *principal
 	entry  *track.Entry // its place among the live connections
 
 	// live is the forwarded request under way. The server serves one at a time.
 	live liveRequest
 
 	// What one request after the other uses for being forwarded.
-	carriage carriage
+	dial dialInfo
 	target   lastTarget
 	out      http1.Request
 	fields   []http1.Field // the memory of those of a request on its way out
 }
 
-// exchangeKey finds the exchange in a request's context.
-type exchangeKey struct{}
+// clientStateKey finds the exchange in a request's context.
+type clientStateKey struct{}
 
-func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKey{}).(*exchange) }
+func clientStateOf(r *http.Request) *clientState { return r.Context().Value(clientStateKey{}).(*clientState) }
 
 // serve accepts connections until l is closed.
-func (h *httpProxy) serve(l *entranceListener) error {
-	l.Over = h.overLimitConn(l.from)
+func (h *httpProxy) serve(l *principalListener) error {
+	l.Over = h.overLimitConn(l.principal)
 	return l.Serve(func(c net.Conn, entry *track.Entry) {
-		x := &exchange{client: addrPortOf(c.RemoteAddr()), from: l.from, entry: entry}
+		x := &clientState{client: addrPortOf(c.RemoteAddr()), principal: l.principal, entry: entry}
 		x.live.lasting = true
 		defer x.live.leave()
-		h.server.ServeConn(context.WithValue(l.from.ends, exchangeKey{}, x), c)
+		h.server.ServeConn(context.WithValue(l.principal.ctx, clientStateKey{}, x), c)
 	})
 }
 
@@ -108,7 +108,7 @@ func (h *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // admit reads what a request asks for, and on whose behalf. It answers one that
 // asks for nothing that can be decided about, and returns nil.
 func (h *httpProxy) admit(w http.ResponseWriter, r *http.Request) *request {
-	x := exchangeOf(r)
+	x := clientStateOf(r)
 	protocol, target, err := targetOf(r)
 	if err != nil {
 		err = withoutSecrets(err)
@@ -119,18 +119,18 @@ func (h *httpProxy) admit(w http.ResponseWriter, r *http.Request) *request {
 	req := &request{
 		query: query{
 			protocol: protocol,
-			target:   x.target.own(target),
-			method:   ownMethod(r.Method),
+			target:   x.target.intern(target),
+			method:   internMethod(r.Method),
 			upgrade:  protocol == ProtocolHTTP && r.ProtoAtLeast(1, 1) && upgradeOffer(r.Header) != "",
 		},
 		client: x.client,
-		from:   x.from,
+		principal:   x.principal,
 	}
-	if req.from, err = h.sessions.identify(x.from, r.Header); err != nil {
+	if req.principal, err = h.sessions.identify(x.principal, r.Header); err != nil {
 		h.refuse(w, req, h.unidentified(err))
 		return nil
 	}
-	if !x.entry.Move(req.from.group) { // it counts for the session of its last request
+	if !x.entry.Move(req.principal.group) { // it counts for the session of its last request
 		h.refuse(w, req, h.overLimit())
 		return nil
 	}
@@ -140,8 +140,8 @@ func (h *httpProxy) admit(w http.ResponseWriter, r *http.Request) *request {
 	return req
 }
 
-// ownMethod is a method without the head of a request: see lastTarget.own.
-func ownMethod(method string) string {
+// internMethod is a method without the head of a request: see lastTarget.own.
+func internMethod(method string) string {
 	for _, known := range [...]string{http.MethodGet, http.MethodConnect, http.MethodPost, http.MethodHead, http.MethodPut, http.MethodOptions} {
 		if method == known {
 			return known
@@ -257,7 +257,7 @@ func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request
 		h.failure(req, err)
 		return
 	}
-	h.tunnel(exchangeOf(r).entry, client, target, req, live, nil)
+	h.tunnel(clientStateOf(r).entry, client, target, req, live, nil)
 }
 
 // tunnel makes a tunnel of a client's connection: until either side ends it,
@@ -286,7 +286,7 @@ func endTunnel(live *liveRequest, target net.Conn) {
 // relay is the one place where bytes of a tunnel flow, whatever protocol
 // opened it.
 func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Options) {
-	check := &nameCheck{enforcer: e, req: req, policy: req.under}
+	check := &nameCheck{enforcer: e, req: req, policy: req.policy}
 	defer check.allowed() // whatever ended it, if not a refusal
 	if check.applies() {
 		opts.Inspect, opts.HoldTime = check, e.limits.HandshakeTimeout

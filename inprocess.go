@@ -43,7 +43,7 @@ const tlsTimeout = 10 * time.Second
 // It uses the system's roots and TLS defaults. For other TLS settings, put
 // [Handle.DialContext] into an http.Transport of your own.
 func (h *Handle) Transport(a Attribution) http.RoundTripper {
-	t := &transport{enforcer: h.enforcer, from: newEntrance(h.drain, h.enforcer, a)}
+	t := &transport{enforcer: h.enforcer, from: newPrincipal(h.drain, h.enforcer, a)}
 	t.direct, t.proxied = newHostPool(h.enforcer), newHostPool(h.enforcer)
 	return t
 }
@@ -53,7 +53,7 @@ func newHostPool(e *enforcer) *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			// Under the client's context: the transport would dial on without it.
-			return e.dialPooled(ctx.Value(carriageKey{}).(*carriage))
+			return e.dialPooled(ctx.Value(carriageKey{}).(*dialInfo))
 		},
 		ForceAttemptHTTP2:      true,
 		TLSHandshakeTimeout:    tlsTimeout,
@@ -73,14 +73,14 @@ func newHostPool(e *enforcer) *http.Transport {
 // The caller closes the connections; a change of the policy that refuses one,
 // and the end of the proxy, cut it.
 func (h *Handle) DialContext(a Attribution) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	t := &transport{enforcer: h.enforcer, from: newEntrance(h.drain, h.enforcer, a)}
+	t := &transport{enforcer: h.enforcer, from: newPrincipal(h.drain, h.enforcer, a)}
 	return t.dialContext
 }
 
 // transport carries the host's own requests. Safe for concurrent use.
 type transport struct {
 	*enforcer
-	from *entrance
+	from *principal
 
 	// These speak TLS and HTTP/2 too. They dial like any entrance's, but that
 	// what goes through a proxy is in a tunnel, plain HTTP as well.
@@ -121,7 +121,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	answer, err := pool.RoundTrip(x.addressed(r, route))
 	if err != nil {
-		err = x.live.because(err)
+		err = x.live.cause(err)
 		x.end()
 		return nil, t.failedWith(req, err)
 	}
@@ -229,7 +229,7 @@ func (x *hostExchange) takeConn() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.conn == nil {
-		return x.live.because(errCut)
+		return x.live.cause(errCut)
 	}
 	to := x.conn.to
 	to.generation = x.conn.idle.judged.Load()
@@ -277,7 +277,7 @@ func (b *hostBody) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	if err != io.EOF {
-		err = b.x.live.because(err)
+		err = b.x.live.cause(err)
 	}
 	b.x.end()
 	return n, err
@@ -297,13 +297,13 @@ type switchedBody struct {
 
 func (b switchedBody) Write(p []byte) (int, error) {
 	n, err := b.w.Write(p)
-	return n, b.x.live.because(err)
+	return n, b.x.live.cause(err)
 }
 
 func (b switchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF {
-		err = b.x.live.because(err)
+		err = b.x.live.cause(err)
 	}
 	return n, err
 }
@@ -341,12 +341,12 @@ func (t *transport) request(protocol Protocol, target hostname.Target, method st
 	if protocol == ProtocolHTTPSConnect {
 		method = http.MethodConnect // as a proxy would see it
 	}
-	return &request{query: query{protocol: protocol, target: target, method: method}, from: t.from}
+	return &request{query: query{protocol: protocol, target: target, method: method}, principal: t.from}
 }
 
 // admit decides about a request; the error is the refusal, which is recorded.
 func (t *transport) admit(ctx context.Context, req *request) (Verdict, error) {
-	if t.from.ends.Err() != nil {
+	if t.from.ctx.Err() != nil {
 		return Verdict{}, ErrClosed
 	}
 	v := t.decide(ctx, req)
@@ -366,7 +366,7 @@ func (t *transport) failedWith(req *request, err error) error {
 		return refused
 	}
 	t.failure(req, err)
-	if t.from.ends.Err() != nil {
+	if t.from.ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", ErrClosed, err)
 	}
 	return err
@@ -406,7 +406,7 @@ func (x *hostExchange) addressed(r *http.Request, by route) *http.Request {
 	ctx := httptrace.WithClientTrace(x.ctx, &httptrace.ClientTrace{
 		GotConn: func(i httptrace.GotConnInfo) { x.gotConn(i.Conn) },
 	})
-	ctx = context.WithValue(ctx, carriageKey{}, &carriage{req: req, verdict: x.verdict, route: by, ends: x.ctx})
+	ctx = context.WithValue(ctx, carriageKey{}, &dialInfo{req: req, verdict: x.verdict, route: by, ends: x.ctx})
 	out := r.WithContext(ctx)
 	u := *r.URL
 	// As net/url has it: with the zone of an address as it is, not escaped.

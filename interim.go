@@ -5,9 +5,9 @@ package networkproxy
 
 import "example.com/networkproxy/internal/http1"
 
-// relayInterim passes an interim response on to the client of a round trip.
-func relayInterim(r *http1.Response, hint any) {
-	relay := hint.(*carriage).client.(http1.Relayer)
+// relayInformational passes an interim response on to the client of a round trip.
+func relayInformational(r *http1.Response, hint any) {
+	relay := hint.(*dialInfo).client.(http1.Relayer)
 	fields := answerFields(r.Fields[:0], r.Fields, namedByConnection(r.Fields))
 	relay.RelayInterim(r.Status, r.Reason, fields)
 }

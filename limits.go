@@ -321,7 +321,7 @@ func (h *httpProxy) newOverServer(l *Limits) *http1.Server {
 }
 
 func (h *httpProxy) serveOver(w http.ResponseWriter, r *http.Request) {
-	x := exchangeOf(r)
+	x := clientStateOf(r)
 	protocol, target, err := targetOf(r)
 	if err != nil {
 		err = withoutSecrets(err)
@@ -329,7 +329,7 @@ func (h *httpProxy) serveOver(w http.ResponseWriter, r *http.Request) {
 		writeMalformed(w, protocol, r.Method, err)
 		return
 	}
-	req := &request{query: query{protocol: protocol, target: target, method: r.Method}, client: x.client, from: x.from}
+	req := &request{query: query{protocol: protocol, target: target, method: r.Method}, client: x.client, principal: x.principal}
 	h.refuse(w, req, h.overLimit())
 }
 
@@ -368,16 +368,16 @@ func (c *overConn) CloseWrite() error {
 }
 
 // overLimitConn serves a connection that the limit refuses.
-func (h *httpProxy) overLimitConn(from *entrance) func(net.Conn) {
+func (h *httpProxy) overLimitConn(from *principal) func(net.Conn) {
 	return func(c net.Conn) {
-		x := &exchange{client: addrPortOf(c.RemoteAddr()), from: from}
-		h.over.ServeConn(context.WithValue(from.ends, exchangeKey{}, x), newOverConn(c))
+		x := &clientState{client: addrPortOf(c.RemoteAddr()), principal: from}
+		h.over.ServeConn(context.WithValue(from.ctx, clientStateKey{}, x), newOverConn(c))
 	}
 }
 
 // overLimitConn serves a connection that the limit refuses: up to its request,
 // for there is no refusal in SOCKS5 before one.
-func (s *socksProxy) overLimitConn(from *entrance) func(net.Conn) {
+func (s *socksProxy) overLimitConn(from *principal) func(net.Conn) {
 	return func(c net.Conn) {
 		s.serveConn(&socksConn{Conn: newOverConn(c), client: addrPortOf(c.RemoteAddr()), from: from, over: true})
 	}

@@ -86,7 +86,7 @@ type destination struct {
 // begin puts an allowed request under way. The error is ErrClosed once the
 // proxy has ended.
 func (e *enforcer) begin(lr *liveRequest, req *request, v *Verdict) error {
-	release := v.grant.hold()
+	release := v.grant.acquire()
 	lr.mu.Lock()
 	lr.number++
 	lr.active = true
@@ -120,8 +120,8 @@ func (e *enforcer) attach(lr *liveRequest, carrier io.Closer, to destination) er
 		err = errCut
 	case e.live.closed.Load():
 		err = ErrClosed
-	case req.from.ends.Err() != nil:
-		err = context.Cause(req.from.ends)
+	case req.principal.ctx.Err() != nil:
+		err = context.Cause(req.principal.ctx)
 	case grant.wasRevoked():
 		lr.cut(revocation(lr.judged.Load()), number)
 		err = errRevoked
@@ -132,7 +132,7 @@ func (e *enforcer) attach(lr *liveRequest, carrier io.Closer, to destination) er
 	}
 	if err != nil {
 		carrier.Close()
-		return lr.because(err)
+		return lr.cause(err)
 	}
 	if req.socket.isZero() {
 		e.observed.add(req.target)
@@ -230,9 +230,9 @@ func (lr *liveRequest) close() {
 	}
 }
 
-// because replaces an error that the request met by the refusal that caused
+// cause replaces an error that the request met by the refusal that caused
 // it, if one did. It is for the owner.
-func (lr *liveRequest) because(err error) error {
+func (lr *liveRequest) cause(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -316,10 +316,10 @@ func (l *liveRequests) cutGrant(g *grant, v Verdict) int {
 
 // closeFrom ends every request of one entrance, whose context has ended. A
 // request that has no connection yet ends when it gets one: see attach.
-func (l *liveRequests) closeFrom(from *entrance) {
+func (l *liveRequests) closeFrom(from *principal) {
 	for _, lr := range l.list() {
 		lr.mu.Lock()
-		if lr.active && lr.subject.req.from == from && lr.carrier != nil {
+		if lr.active && lr.subject.req.principal == from && lr.carrier != nil {
 			lr.carrier.Close()
 		}
 		lr.mu.Unlock()

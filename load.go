@@ -165,7 +165,7 @@ func compileList(src *sourced, key string, entries []string, errs *errorList) *r
 
 // compile is the policy of a configuration, with what was changed at run time
 // laid over it.
-func (l *loaded) compile(generation uint64, mode Mode, rules runtimeRules, own *ownListeners) *policy {
+func (l *loaded) compile(generation uint64, mode Mode, rules runtimeRules, own *selfListeners) *policy {
 	return &policy{
 		generation: generation,
 		enabled:    l.Config.Enabled,
@@ -174,7 +174,7 @@ func (l *loaded) compile(generation uint64, mode Mode, rules runtimeRules, own *
 		allowLocal: l.Config.Policy.AllowLocalBinding,
 		allow:      rules.allow.over(l.allow),
 		deny:       rules.deny.over(l.deny),
-		own:        own,
+		self:        own,
 		limits:     l.limits,
 		socksOff:   l.limits.forbidsSOCKS(),
 		udpOff:     l.limits.forbidsUDP(),

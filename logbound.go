@@ -12,24 +12,24 @@ import (
 	"example.com/networkproxy/internal/share"
 )
 
-// lineBound admits a number of lines a second, shared fairly among the
+// logLimiter admits a number of lines a second, shared fairly among the
 // sessions, and reports how many it dropped. Safe for concurrent use.
-type lineBound struct {
+type logLimiter struct {
 	limit int // a second; does not change
 	log   *slog.Logger
 
 	mu      sync.Mutex
 	since   time.Time                // when the present second began
-	lines   share.Counter[*entrance] // that passed in it
+	lines   share.Counter[*principal] // that passed in it
 	left    int                      // that did not, and are not told of yet
 	ended   bool                     // there is no timer any more
 	timer   *time.Timer
 	telling sync.WaitGroup // of the timer, while it runs
 }
 
-// admits reports whether a line about a request of from may be written now.
+// allow reports whether a line about a request of from may be written now.
 // from is nil where it is not known.
-func (b *lineBound) admits(from *entrance) bool {
+func (b *logLimiter) allow(from *principal) bool {
 	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -44,15 +44,15 @@ func (b *lineBound) admits(from *entrance) bool {
 		b.telling.Add(1)
 		b.timer = time.AfterFunc(time.Second-now.Sub(b.since), func() {
 			defer b.telling.Done()
-			b.tell()
+			b.report()
 		})
 	}
 	b.left++
 	return false
 }
 
-// tell tells how many lines were left out since it last did.
-func (b *lineBound) tell() {
+// report tells how many lines were left out since it last did.
+func (b *logLimiter) report() {
 	b.mu.Lock()
 	n := b.left
 	b.left = 0
@@ -62,45 +62,45 @@ func (b *lineBound) tell() {
 	}
 }
 
-// end tells what is still to be told, and returns when nothing of the bound runs.
+// close tells what is still to be told, and returns when nothing of the bound runs.
 // What is left out after that, of a decider that has been left behind, is not
 // told.
-func (b *lineBound) end() {
+func (b *logLimiter) close() {
 	b.mu.Lock()
 	b.ended = true
 	timer := b.timer
 	b.mu.Unlock()
 	if timer != nil && timer.Stop() {
 		b.telling.Done()
-		b.tell()
+		b.report()
 	}
 	b.telling.Wait()
 }
 
-// boundHandler is a log handler for lines that clients can cause and that
+// limitedHandler is a log handler for lines that clients can cause and that
 // belong to no session: panics, failed accepts, and all that is logged at the
 // level debug. It passes those that its bounds admit. Debug lines have a bound
 // of their own, so that they do not displace what is logged anyway.
-type boundHandler struct {
+type limitedHandler struct {
 	slog.Handler
-	lines, debug *lineBound
+	lines, debug *logLimiter
 }
 
-func (h boundHandler) Handle(ctx context.Context, r slog.Record) error {
+func (h limitedHandler) Handle(ctx context.Context, r slog.Record) error {
 	bound := h.lines
 	if r.Level < slog.LevelInfo {
 		bound = h.debug
 	}
-	if !bound.admits(nil) {
+	if !bound.allow(nil) {
 		return nil
 	}
 	return h.Handler.Handle(ctx, r)
 }
 
-func (h boundHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return boundHandler{h.Handler.WithAttrs(attrs), h.lines, h.debug}
+func (h limitedHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return limitedHandler{h.Handler.WithAttrs(attrs), h.lines, h.debug}
 }
 
-func (h boundHandler) WithGroup(name string) slog.Handler {
-	return boundHandler{h.Handler.WithGroup(name), h.lines, h.debug}
+func (h limitedHandler) WithGroup(name string) slog.Handler {
+	return limitedHandler{h.Handler.WithGroup(name), h.lines, h.debug}
 }

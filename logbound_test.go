@@ -15,10 +15,10 @@ import (
 func TestLineBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log testnet.Buffer
-		b := &lineBound{limit: 3, log: slog.New(slog.NewTextHandler(&log, nil))}
+		b := &logLimiter{limit: 3, log: slog.New(slog.NewTextHandler(&log, nil))}
 		passed := func(n int) (passed int) {
 			for range n {
-				if b.admits(nil) {
+				if b.allow(nil) {
 					passed++
 				}
 			}
@@ -56,7 +56,7 @@ func TestLineBound(t *testing.T) {
 		}
 
 		passed(6)
-		b.end() // before the second is over
+		b.close() // before the second is over
 		if s := told(); !strings.Contains(s, " lines=4 ") {
 			t.Errorf("at the end: %q", s)
 		}
@@ -72,11 +72,11 @@ func TestLineBound(t *testing.T) {
 func TestLineBoundEndsWhileItTells(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log slowLog
-		b := &lineBound{limit: 1, log: slog.New(slog.NewTextHandler(&log, nil))}
-		b.admits(nil)
-		b.admits(nil)
+		b := &logLimiter{limit: 1, log: slog.New(slog.NewTextHandler(&log, nil))}
+		b.allow(nil)
+		b.allow(nil)
 		time.Sleep(time.Second + time.Millisecond)
-		b.end()
+		b.close()
 		if log.lines != 1 {
 			t.Errorf("%d lines are written when the end returns", log.lines)
 		}

@@ -99,7 +99,7 @@ func (h *Handle) metrics() string {
 
 	x.metric("networkproxy_sessions", gauge, "Sessions that are open.", h.sessions.len())
 	x.metric("networkproxy_grants", gauge, "Grants of the decider that are valid, or have connections open.", len(h.Grants()))
-	x.metric("networkproxy_questions", gauge, "Questions that the decider has before it.", e.asking.len())
+	x.metric("networkproxy_questions", gauge, "Questions that the decider has before it.", e.asker.len())
 
 	x.family("networkproxy_reloads_total", counter, "Reloads of the configuration.")
 	for i, result := range [...]string{"ok", "failed"} {

@@ -16,15 +16,15 @@ import (
 	"example.com/networkproxy/internal/upstream"
 )
 
-// ownListeners is the set of ports that the proxy listens on. Reading it
+// selfListeners is the set of ports that the proxy listens on. Reading it
 // takes no lock. The zero value is empty; safe for concurrent use.
-type ownListeners struct {
+type selfListeners struct {
 	tcp, udp portSet
 
 	upstreams *upstream.Proxies // those of the environment; set before the first use
 
 	mu    sync.Mutex
-	paths map[string]ownSocket
+	paths map[string]selfSocket
 }
 
 // portSet is the ports of one transport: TCP and UDP have each their own.
@@ -57,20 +57,20 @@ func (s *portSet) remove(port uint16) {
 }
 
 // ports is the set that an address belongs into.
-func (o *ownListeners) ports(addr net.Addr) *portSet {
+func (o *selfListeners) ports(addr net.Addr) *portSet {
 	if addr.Network() == "udp" {
 		return &o.udp
 	}
 	return &o.tcp
 }
 
-// ownSocket is a unix socket that the proxy listens on.
-type ownSocket struct {
+// selfSocket is a unix socket that the proxy listens on.
+type selfSocket struct {
 	listeners int
 	file      fs.FileInfo // by which it is known under other names; nil: it has none
 }
 
-func (o *ownListeners) add(addr net.Addr) {
+func (o *selfListeners) add(addr net.Addr) {
 	if addr.Network() == "unix" {
 		o.addPath(addr.String())
 		return
@@ -82,7 +82,7 @@ func (o *ownListeners) add(addr net.Addr) {
 	o.ports(addr).add(port)
 }
 
-func (o *ownListeners) remove(addr net.Addr) {
+func (o *selfListeners) remove(addr net.Addr) {
 	if addr.Network() == "unix" {
 		o.removePath(addr.String())
 		return
@@ -94,11 +94,11 @@ func (o *ownListeners) remove(addr net.Addr) {
 	o.ports(addr).remove(port)
 }
 
-func (o *ownListeners) addPath(path string) {
+func (o *selfListeners) addPath(path string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.paths == nil {
-		o.paths = make(map[string]ownSocket)
+		o.paths = make(map[string]selfSocket)
 	}
 	socket := o.paths[path]
 	socket.listeners++
@@ -106,7 +106,7 @@ func (o *ownListeners) addPath(path string) {
 	o.paths[path] = socket
 }
 
-func (o *ownListeners) removePath(path string) {
+func (o *selfListeners) removePath(path string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	socket := o.paths[path]
@@ -117,13 +117,13 @@ func (o *ownListeners) removePath(path string) {
 	o.paths[path] = socket
 }
 
-// coversSocket reports whether a path, as it was asked for or where it leads,
+// containsSocket reports whether a path, as it was asked for or where it leads,
 // is a unix socket of ours.
-func (o *ownListeners) coversSocket(s socketPath) bool {
+func (o *selfListeners) containsSocket(s socketPath) bool {
 	if o == nil {
 		return false
 	}
-	if file, err := os.Stat(s.real); err == nil && o.coversFile(file) {
+	if file, err := os.Stat(s.real); err == nil && o.containsFile(file) {
 		return true
 	}
 	o.mu.Lock()
@@ -133,9 +133,9 @@ func (o *ownListeners) coversSocket(s socketPath) bool {
 	return asked || real
 }
 
-// coversFile reports whether a file is a unix socket of ours, whatever it is
+// containsFile reports whether a file is a unix socket of ours, whatever it is
 // called: it may have been renamed, or have a second name.
-func (o *ownListeners) coversFile(file fs.FileInfo) bool {
+func (o *selfListeners) containsFile(file fs.FileInfo) bool {
 	if o == nil {
 		return false
 	}
@@ -149,8 +149,8 @@ func (o *ownListeners) coversFile(file fs.FileInfo) bool {
 	return false
 }
 
-// covers reports whether a target, as the client names it, is one of ours.
-func (o *ownListeners) covers(t hostname.Target, by Protocol) bool {
+// contains reports whether a target, as the client names it, is one of ours.
+func (o *selfListeners) contains(t hostname.Target, by Protocol) bool {
 	if !o.has(t.Port, by) {
 		return false
 	}
@@ -160,22 +160,22 @@ func (o *ownListeners) covers(t hostname.Target, by Protocol) bool {
 	return t.Host.IsLocalhost()
 }
 
-// mayCoverBehind reports whether a target could turn out to be one of the
+// mayContainBehindProxy reports whether a target could turn out to be one of the
 // proxy's own listeners once the upstream proxy of its route has resolved the
 // name. That proxy may run on this machine, or resolve the name to it.
-func (o *ownListeners) mayCoverBehind(p *policy, q *query) bool {
+func (o *selfListeners) mayContainBehindProxy(p *policy, q *query) bool {
 	return o.has(q.target.Port, q.protocol) && !q.target.Host.IsIP() && routeOf(o.upstreams, p, q).proxy != nil
 }
 
-// coversAddr is covers for an address that a name resolved to.
-func (o *ownListeners) coversAddr(a netip.Addr, port uint16, by Protocol) bool {
+// containsAddr is covers for an address that a name resolved to.
+func (o *selfListeners) containsAddr(a netip.Addr, port uint16, by Protocol) bool {
 	return o.has(port, by) && isThisMachine(a)
 }
 
 // has reports whether a port is one of ours to who comes by a protocol. To
 // datagrams those of TCP are, too: that costs nobody anything, for the
 // listeners are few, where every association has a port of its own.
-func (o *ownListeners) has(port uint16, by Protocol) bool {
+func (o *selfListeners) has(port uint16, by Protocol) bool {
 	return o != nil && (o.tcp.has(port) || by == ProtocolSOCKS5UDP && o.udp.has(port))
 }
 

@@ -188,7 +188,7 @@ type policy struct {
 	allowLocal bool // allow_local_binding
 	allow      ruleSets
 	deny       ruleSets
-	own        *ownListeners
+	self        *selfListeners
 	upstream   bool // allow_upstream_proxy
 	sockets    socketList
 	limits     *requirements // what an overlay and a decider may not exceed
@@ -219,7 +219,7 @@ func (p *policy) judgeInto(v *Verdict, q *query, approval Source, tr *trace) (mi
 		return false
 	}
 
-	if p.own.covers(q.target, q.protocol) || p.upstream && p.own.mayCoverBehind(p, q) {
+	if p.self.contains(q.target, q.protocol) || p.upstream && p.self.mayContainBehindProxy(p, q) {
 		p.refuse(v, checkOwnListener, ReasonNotAllowedLocal, SourceBaselinePolicy, entry{}, tr)
 		return false
 	}
@@ -340,7 +340,7 @@ func (p *policy) judgeAddrs(q *query, v Verdict, addrs []netip.Addr, tr *trace) 
 	// allowed; a name never makes a local address reachable.
 	name := !isLocal(q.target.Host)
 	for _, a := range addrs {
-		if p.own.coversAddr(a, q.target.Port, q.protocol) {
+		if p.self.containsAddr(a, q.target.Port, q.protocol) {
 			return refuse(checkOwnListener, ReasonNotAllowedLocal, a, Rule{})
 		}
 		if name && !p.allowLocal && !ipclass.Of(a).Public() {

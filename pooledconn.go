@@ -41,12 +41,12 @@ type dialedConn struct {
 
 func (c *dialedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	return n, c.live.because(err)
+	return n, c.live.cause(err)
 }
 
 func (c *dialedConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
-	return n, c.live.because(err)
+	return n, c.live.cause(err)
 }
 
 func (c *dialedConn) Close() error {

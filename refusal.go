@@ -21,7 +21,7 @@ const errorHeader = "X-Proxy-Error"
 
 // writeRefusal answers a refused HTTP request.
 func writeRefusal(w http.ResponseWriter, req *request, v Verdict) {
-	a := newAnswer(http.StatusForbidden)
+	a := newProxyResponse(http.StatusForbidden)
 	switch {
 	case v.check == checkLimit:
 		a.status, a.extra = http.StatusServiceUnavailable, http1.Field{Name: "Retry-After", Value: retryAfter}
@@ -57,7 +57,7 @@ func writeRefusal(w http.ResponseWriter, req *request, v Verdict) {
 // writeMalformed answers a request that is not one for a proxy, and ends the
 // connection.
 func writeMalformed(w http.ResponseWriter, protocol Protocol, method string, err error) {
-	a := newAnswer(http.StatusBadRequest)
+	a := newProxyResponse(http.StatusBadRequest)
 	a.close = true
 	a.body = refusalBody{
 		Status:   "error",
@@ -72,7 +72,7 @@ func writeMalformed(w http.ResponseWriter, protocol Protocol, method string, err
 // writeFailure answers an allowed request whose target was out of reach.
 func writeFailure(w http.ResponseWriter, req *request, err error) {
 	status, reason := failureStatus(err)
-	a := newAnswer(status)
+	a := newProxyResponse(status)
 	a.body = refusalBody{
 		Status:   "error",
 		Host:     req.target.Host.String(),

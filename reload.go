@@ -459,7 +459,7 @@ func (h *Handle) install(l *loaded) *policy {
 	if l.Config.Mode != h.mode.over {
 		h.mode = runtimeMode{}
 	}
-	next := l.compile(h.enforcer.current.Load().generation+1, h.mode.effective(l.Config.Mode), h.rules, &h.enforcer.own)
+	next := l.compile(h.enforcer.current.Load().generation+1, h.mode.effective(l.Config.Mode), h.rules, &h.enforcer.self)
 	if h.socketsWithheld(l) != "" {
 		next.sockets = socketList{}
 	}

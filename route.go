@@ -75,7 +75,7 @@ func (e *enforcer) dialProxy(ctx context.Context, addr hostname.Target) (net.Con
 			return nil, err
 		}
 	}
-	if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return e.own.coversAddr(a, addr.Port, ProtocolHTTPSConnect) }) {
+	if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return e.self.containsAddr(a, addr.Port, ProtocolHTTPSConnect) }) {
 		return nil, errUpstreamIsSelf
 	}
 	return e.dialer.DialAddr(ctx, addrs, addr.Port)

@@ -65,7 +65,7 @@ type SessionConfig struct {
 type Session struct {
 	id       string
 	handle   *Handle
-	entrance *entrance
+	principal *principal
 	token    token
 	group    *track.Group // its client connections, also those by its token
 
@@ -82,7 +82,7 @@ type Session struct {
 // sessionListener is a listener of a session's own, and who serves it.
 type sessionListener struct {
 	net.Listener
-	serve func(*entranceListener) error
+	serve func(*principalListener) error
 }
 
 // errSessionClosed is why what is under way for a session ends with it.
@@ -110,13 +110,13 @@ func (h *Handle) OpenSession(ctx context.Context, c SessionConfig) (*Session, er
 	}
 
 	ends, cancel := context.WithCancelCause(h.drain)
-	from := newEntrance(ends, h.enforcer, c.Attribution)
+	from := newPrincipal(ends, h.enforcer, c.Attribution)
 	from.overlay = rules
 	from.requireToken = c.RequireToken
 	from.blocked = &blockedRecord{limit: h.enforcer.limits.BlockedKept}
 	s := &Session{
 		handle:   h,
-		entrance: from,
+		principal: from,
 		token:    newToken(),
 		group:    h.sessionGroup(),
 		cancel:   cancel,
@@ -150,12 +150,12 @@ func (h *Handle) sessionGroup() *track.Group {
 // opened when one fails.
 func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 	h := s.handle
-	opened := func(l net.Listener, err error, serve func(*entranceListener) error) (string, error) {
+	opened := func(l net.Listener, err error, serve func(*principalListener) error) (string, error) {
 		if err != nil {
 			return "", err
 		}
 		s.listeners = append(s.listeners, sessionListener{l, serve})
-		h.enforcer.own.add(l.Addr())
+		h.enforcer.self.add(l.Addr())
 		return l.Addr().String(), nil
 	}
 	var err error
@@ -183,9 +183,9 @@ func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 // serve serves one of the session's listeners until it is closed.
 func (s *Session) serve(l sessionListener) {
 	h := s.handle
-	err := l.serve(&entranceListener{
+	err := l.serve(&principalListener{
 		Listener: &track.Listener{Inner: l.Listener, Group: s.group, Reclaim: true, Logger: h.enforcer.bounded},
-		from:     s.entrance,
+		principal:     s.principal,
 	})
 	if err == nil {
 		return
@@ -202,9 +202,9 @@ func (s *Session) end() {
 	s.detach()
 	s.handle.sessions.remove(s)
 	s.release()
-	s.handle.enforcer.forget(s.entrance)
-	s.handle.enforcer.live.closeFrom(s.entrance)
-	s.entrance.pools.CloseIdleConnections()
+	s.handle.enforcer.drop(s.principal)
+	s.handle.enforcer.live.closeFrom(s.principal)
+	s.principal.pools.CloseIdleConnections()
 	s.handle.log.Debug("session closed", "session", s.id)
 }
 
@@ -212,7 +212,7 @@ func (s *Session) end() {
 func (s *Session) release() {
 	for _, l := range s.listeners {
 		l.Close()
-		s.handle.enforcer.own.remove(l.Addr())
+		s.handle.enforcer.self.remove(l.Addr())
 	}
 	s.group.CloseAll()
 }
@@ -252,7 +252,7 @@ func (s *Session) ProxyURL() string {
 		return s.SharedProxyURL()
 	}
 	u := url.URL{Scheme: "http", Host: s.httpAddr}
-	if s.entrance.requireToken {
+	if s.principal.requireToken {
 		u.User = s.token.userinfo()
 	}
 	return u.String()
@@ -267,7 +267,7 @@ func (s *Session) SharedProxyURL() string {
 // Blocked returns the newest refusals of this session, oldest first, as
 // many as [Limits.BlockedKept] says. It works after the end, too.
 func (s *Session) Blocked() []BlockedRequest {
-	list, _ := s.entrance.blocked.list()
+	list, _ := s.principal.blocked.list()
 	return list
 }
 
@@ -304,9 +304,9 @@ func (t *sessions) add(s *Session) error {
 	}
 	t.last++
 	s.id = sessionID(t.last)
-	s.entrance.id = s.id
+	s.principal.id = s.id
 	t.open[s] = struct{}{}
-	t.byToken.Store(s.token.digest(), s.entrance)
+	t.byToken.Store(s.token.digest(), s.principal)
 	for _, l := range s.listeners {
 		s.handle.serving.Go(func() { s.serve(l) })
 	}

@@ -15,9 +15,9 @@ import (
 )
 
 // by is a GET of an entrance's.
-func (a *asked) by(from *entrance, hostport string) *request {
+func (a *asked) by(from *principal, hostport string) *request {
 	r := a.get(hostport)
-	r.from = from
+	r.principal = from
 	return r
 }
 
@@ -31,7 +31,7 @@ func TestFairShares(t *testing.T) {
 		name    string
 		decider PolicyDecider
 		limits  Limits
-		run     func(t *testing.T, a *asked, greedy, modest *entrance, log *testnet.Buffer)
+		run     func(t *testing.T, a *asked, greedy, modest *principal, log *testnet.Buffer)
 	}{
 		{
 			name: "questions", limits: Limits{Questions: 8},
@@ -42,7 +42,7 @@ func TestFairShares(t *testing.T) {
 				<-ctx.Done()
 				return Decision{}, ctx.Err()
 			},
-			run: func(t *testing.T, a *asked, greedy, modest *entrance, _ *testnet.Buffer) {
+			run: func(t *testing.T, a *asked, greedy, modest *principal, _ *testnet.Buffer) {
 				each := func(i int) *request { return a.by(greedy, fmt.Sprintf("h%d.example:80", i)) }
 				_, refused := a.decideAll(20, each, func() {
 					if v := a.decide(t.Context(), a.by(modest, "m.example:80")); !v.Allowed {
@@ -56,10 +56,10 @@ func TestFairShares(t *testing.T) {
 		},
 		{
 			name: "denials that are remembered", decider: answer(Deny("no")),
-			run: func(t *testing.T, a *asked, greedy, modest *entrance, _ *testnet.Buffer) {
+			run: func(t *testing.T, a *asked, greedy, modest *principal, _ *testnet.Buffer) {
 				asked := 0
-				deny := a.asking.decider
-				a.asking.decider = func(ctx context.Context, r PolicyRequest) (Decision, error) {
+				deny := a.asker.decider
+				a.asker.decider = func(ctx context.Context, r PolicyRequest) (Decision, error) {
 					if r.Command == "modest" {
 						asked++
 					}
@@ -79,7 +79,7 @@ func TestFairShares(t *testing.T) {
 		},
 		{
 			name: "grants", decider: answer(Allow().ForSession()),
-			run: func(t *testing.T, a *asked, greedy, modest *entrance, _ *testnet.Buffer) {
+			run: func(t *testing.T, a *asked, greedy, modest *principal, _ *testnet.Buffer) {
 				for i := range maxGrants + 10 {
 					a.decide(t.Context(), a.by(greedy, fmt.Sprintf("h%d.example:80", i)))
 				}
@@ -97,7 +97,7 @@ func TestFairShares(t *testing.T) {
 		},
 		{
 			name: "the record", decider: answer(Deny("no")), limits: Limits{BlockedKept: 10},
-			run: func(t *testing.T, a *asked, greedy, modest *entrance, _ *testnet.Buffer) {
+			run: func(t *testing.T, a *asked, greedy, modest *principal, _ *testnet.Buffer) {
 				a.refused(a.by(modest, "m.example:80"), Verdict{Reason: ReasonDenied})
 				for i := range 100 {
 					a.refused(a.by(greedy, fmt.Sprintf("h%d.example:80", i)), Verdict{Reason: ReasonDenied})
@@ -111,14 +111,14 @@ func TestFairShares(t *testing.T) {
 		{
 			// Each of them has a refusal that nobody displaces.
 			name: "the record, after many sessions", decider: answer(Deny("no")), limits: Limits{BlockedKept: 4},
-			run: func(t *testing.T, a *asked, _, modest *entrance, _ *testnet.Buffer) {
+			run: func(t *testing.T, a *asked, _, modest *principal, _ *testnet.Buffer) {
 				for i := range 8 {
 					ended, end := a.entrance(Attribution{})
 					if i%2 == 0 {
 						a.refused(a.by(ended, "old.example:80"), Verdict{Reason: ReasonDenied})
 					}
 					end()
-					a.forget(ended)
+					a.drop(ended)
 					if i%2 != 0 { // late
 						a.refused(a.by(ended, "old.example:80"), Verdict{Reason: ReasonDenied})
 					}
@@ -134,7 +134,7 @@ func TestFairShares(t *testing.T) {
 		},
 		{
 			name: "log lines", decider: answer(Deny("no")), limits: Limits{LogLinesPerSecond: 8},
-			run: func(t *testing.T, a *asked, greedy, modest *entrance, log *testnet.Buffer) {
+			run: func(t *testing.T, a *asked, greedy, modest *principal, log *testnet.Buffer) {
 				for i := range 100 {
 					a.refused(a.by(greedy, fmt.Sprintf("h%d.example:80", i)), Verdict{Reason: ReasonDenied})
 				}
@@ -147,7 +147,7 @@ func TestFairShares(t *testing.T) {
 		{
 			// Which host the grants are for cannot be told from the log then.
 			name: "log lines about grants", decider: answer(Allow().ForSession()), limits: Limits{LogLinesPerSecond: 8},
-			run: func(t *testing.T, a *asked, greedy, _ *entrance, log *testnet.Buffer) {
+			run: func(t *testing.T, a *asked, greedy, _ *principal, log *testnet.Buffer) {
 				for i := range maxGrants + 100 {
 					a.decide(t.Context(), a.by(greedy, fmt.Sprintf("h%d.example:80", i)))
 				}
@@ -169,7 +169,7 @@ func TestFairShares(t *testing.T) {
 				greedy, _ := a.entrance(Attribution{Command: "greedy"})
 				modest, _ := a.entrance(Attribution{Command: "modest"})
 				test.run(t, a, greedy, modest, &log)
-				a.lines.end()
+				a.lines.close()
 			})
 		})
 	}

@@ -166,7 +166,7 @@ func (c *nameCheck) refuse(v Verdict) tunnel.Inspection {
 	v.Reason, v.Source, v.Generation, v.check = ReasonSNIMismatch, SourceBaselinePolicy, c.policy.generation, checkServerName
 	c.settled = true
 	c.refused(c.req, v)
-	if c.lines.admits(c.req.from) {
+	if c.lines.allow(c.req.principal) {
 		message, hint := v.explain(c.req)
 		c.log.Warn("tunnel cut", "message", message, "hint", hint, "client", c.req.client)
 	}

@@ -77,10 +77,10 @@ func (noLookup) Resolve(ctx context.Context, _ string) (context.Context, net.IP,
 }
 
 // serve accepts connections until l is closed.
-func (s *socksProxy) serve(l *entranceListener) error {
-	l.Over = s.overLimitConn(l.from)
+func (s *socksProxy) serve(l *principalListener) error {
+	l.Over = s.overLimitConn(l.principal)
 	return l.Serve(func(c net.Conn, entry *track.Entry) {
-		s.serveConn(&socksConn{Conn: c, client: addrPortOf(c.RemoteAddr()), entry: entry, from: l.from})
+		s.serveConn(&socksConn{Conn: c, client: addrPortOf(c.RemoteAddr()), entry: entry, from: l.principal})
 	})
 }
 
@@ -108,7 +108,7 @@ type socksConn struct {
 	net.Conn
 	client netip.AddrPort
 	entry  *track.Entry
-	from   *entrance
+	from   *principal
 	began  bool // the client has sent something
 	moves  bool // its credentials said whose it is
 	over   bool // one connection too many: its request is refused
@@ -150,7 +150,7 @@ func (c *socksConn) refuse(code byte) {
 
 // request is a request of this client's.
 func (c *socksConn) request(protocol Protocol, target hostname.Target) *request {
-	return &request{query: query{protocol: protocol, target: target, overlay: c.from.overlay}, client: c.client, from: c.from}
+	return &request{query: query{protocol: protocol, target: target, overlay: c.from.overlay}, client: c.client, principal: c.from}
 }
 
 // watch returns a context that ends when the client goes away while it waits
@@ -158,7 +158,7 @@ func (c *socksConn) request(protocol Protocol, target hostname.Target) *request 
 // anybody read from the connection or write to it. What the client has sent
 // beyond its request does not matter.
 func (c *socksConn) watch(r *bufio.Reader) (ctx context.Context, stop func()) {
-	ctx, cancel := context.WithCancel(c.from.ends)
+	ctx, cancel := context.WithCancel(c.from.ctx)
 	stopped, watched := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -372,7 +372,7 @@ func replyCode(err error) byte {
 
 // authenticateFunc returns the entrance of a client that has sent credentials
 // to a listener whose entrance is at, or an error if it is to be turned away.
-type authenticateFunc func(at *entrance, c credentials) (*entrance, error)
+type authenticateFunc func(at *principal, c credentials) (*principal, error)
 
 // passwordMethod is user name and password (RFC 1929). It is chosen whenever a
 // client offers it, because that is the only way to learn of a session's

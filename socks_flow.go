@@ -29,7 +29,7 @@ type flow struct {
 	ctx     context.Context
 	end     context.CancelFunc
 	moved   lastMoved
-	place   share.Item[*entrance, *flow] // the budget's
+	place   share.Item[*principal, *flow] // the budget's
 
 	// Guarded by of.mu.
 	state   flowState
@@ -78,11 +78,11 @@ func (e *enforcer) dialUDP(ctx context.Context, req *request, v *Verdict, lr *li
 // fairly among the sessions. Safe for concurrent use.
 type flowBudget struct {
 	mu    sync.Mutex
-	flows share.List[*entrance, *flow]
+	flows share.List[*principal, *flow]
 }
 
 func newFlowBudget(limit int) flowBudget {
-	return flowBudget{flows: share.List[*entrance, *flow]{Limit: limit}}
+	return flowBudget{flows: share.List[*principal, *flow]{Limit: limit}}
 }
 
 // take gives f a place. It returns the flow that has to end for that, if any:
@@ -91,7 +91,7 @@ func newFlowBudget(limit int) flowBudget {
 func (b *flowBudget) take(f *flow) (displaced *flow) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if victim := b.flows.Victim(f.req.from); victim != nil {
+	if victim := b.flows.Victim(f.req.principal); victim != nil {
 		for other := range b.flows.Of(b.flows.UserOf(victim)) {
 			if other.Value.moved.ago() > victim.Value.moved.ago() {
 				victim = other
@@ -101,7 +101,7 @@ func (b *flowBudget) take(f *flow) (displaced *flow) {
 		displaced = victim.Value
 	}
 	f.place.Value = f
-	b.flows.Push(f.req.from, &f.place)
+	b.flows.Push(f.req.principal, &f.place)
 	return displaced
 }
 
@@ -337,7 +337,7 @@ func (f *flow) sendWaiting(conn datagramConn, live *liveRequest, out *udpbatch.S
 // send sends datagrams, if the policy in force lets them. scratch is memory
 // to put them together in, if there is any.
 func (f *flow) send(datagrams [][]byte, scratch []byte) {
-	if !f.of.stands(f.live) {
+	if !f.of.stillAllowed(f.live) {
 		f.of.count.drop(dropRefused, len(datagrams))
 		return
 	}
@@ -380,7 +380,7 @@ func (f *flow) receive() {
 					a.count.drop(dropOversize, 1)
 				}
 			}
-			if !a.stands(f.live) {
+			if !a.stillAllowed(f.live) {
 				a.count.drop(dropRefused, len(fit))
 				continue // the socket is closed now
 			}

@@ -101,8 +101,8 @@ func (s *socksProxy) associate(c *socksConn, r *socksRequest) {
 		return
 	}
 	defer relay.Close()
-	s.own.add(relay.LocalAddr())
-	defer s.own.remove(relay.LocalAddr())
+	s.self.add(relay.LocalAddr())
+	defer s.self.remove(relay.LocalAddr())
 	if c.accept(relay.LocalAddr()) != nil {
 		return // the client has gone
 	}
@@ -184,7 +184,7 @@ func widen(conn *net.UDPConn) {
 // the proxy stops. rest is what the client still sends on that connection:
 // nothing that means anything.
 func (a *association) run(rest io.Reader) {
-	a.ctx, a.end = context.WithCancel(a.conn.from.ends)
+	a.ctx, a.end = context.WithCancel(a.conn.from.ctx)
 	if life := a.limits.TunnelLifetime; life > 0 {
 		defer time.AfterFunc(life, a.end).Stop()
 	}
@@ -314,7 +314,7 @@ func (a *association) drop(why dropCause, key string, value any) {
 		return
 	}
 	a.told[why] = true
-	if !a.lines.admits(a.conn.from) {
+	if !a.lines.allow(a.conn.from) {
 		return
 	}
 	a.log.Warn("datagrams are dropped", "client", a.conn.client, "cause", why.String(), key, value)

@@ -68,7 +68,7 @@ func isToken(s string) bool {
 // entrance of its listener. Credentials are looked at only for a token:
 // clients send those of other proxies, from their configuration files, without
 // being asked. Where a session is required, nothing but its token will do.
-func (t *sessions) identify(at *entrance, header http.Header) (*entrance, error) {
+func (t *sessions) identify(at *principal, header http.Header) (*principal, error) {
 	fields := header["Proxy-Authorization"]
 	if len(fields) == 0 {
 		if t.demandsToken(at) {
@@ -92,7 +92,7 @@ func (t *sessions) identify(at *entrance, header http.Header) (*entrance, error)
 
 // demandsToken reports whether the listeners of an entrance serve only
 // requests with a session's token.
-func (t *sessions) demandsToken(at *entrance) bool {
+func (t *sessions) demandsToken(at *principal) bool {
 	return t.required && at.id == "" || at.requireToken
 }
 
@@ -100,7 +100,7 @@ func (t *sessions) demandsToken(at *entrance) bool {
 // whose entrance is at. Credentials without a token lead to at itself, unless
 // a token is required there. A listener of a session's own has said already
 // whose its clients are: the token of another session is refused there.
-func (t *sessions) authenticate(at *entrance, c credentials) (*entrance, error) {
+func (t *sessions) authenticate(at *principal, c credentials) (*principal, error) {
 	if !c.ours() {
 		if t.demandsToken(at) {
 			return at, errSessionUnknown
@@ -111,7 +111,7 @@ func (t *sessions) authenticate(at *entrance, c credentials) (*entrance, error) 
 	if !ok || at.id != "" && from != at {
 		return at, errSessionUnknown
 	}
-	return from.(*entrance), nil
+	return from.(*principal), nil
 }
 
 // credentials are a user name and a password as a client sent them. The zero

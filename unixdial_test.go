@@ -50,7 +50,7 @@ func TestUnixSocketDialerLeavesOutItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	var own ownListeners
+	var own selfListeners
 	own.add(l.Addr())
 	judged := filepath.Join(dir, "judged")
 	if err := os.Rename(filepath.Join(dir, "admin"), judged); err != nil {

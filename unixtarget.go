@@ -55,7 +55,7 @@ func (h *httpProxy) toSocket(w http.ResponseWriter, req *request, paths []string
 	if !h.sockets.supported {
 		err := errors.New("the x-unix-socket header is supported on macOS only")
 		h.malformed(req.client, req.protocol, err)
-		a := newAnswer(http.StatusNotImplemented)
+		a := newProxyResponse(http.StatusNotImplemented)
 		a.body = refusalBody{
 			Status: "error", Protocol: req.protocol, Method: req.method, Reason: "unix_socket_unsupported",
 			Message: prose("networkproxy cannot carry this request: " + err.Error() + "."),
@@ -171,7 +171,7 @@ func (l socketList) match(s socketPath) (Rule, bool) {
 // No decider may be asked: it knows hosts, and a socket can be worth more than
 // any of them.
 func (p *policy) judgeSocket(q *query, tr *trace) (v Verdict) {
-	if p.own.coversSocket(q.socket) {
+	if p.self.containsSocket(q.socket) {
 		p.refuse(&v, checkOwnListener, ReasonNotAllowedLocal, SourceBaselinePolicy, entry{}, tr)
 		return v
 	}
@@ -199,7 +199,7 @@ type socketDialer struct {
 	supported bool
 	timeout   time.Duration
 	connect   connectUnixFunc // nil: the kernel's
-	own       *ownListeners   // what is never connected to; nil: nothing
+	own       *selfListeners   // what is never connected to; nil: nothing
 }
 
 // socketError says why a socket that is allowed cannot be connected to.
@@ -230,7 +230,7 @@ func (d socketDialer) dial(ctx context.Context, s socketPath) (*net.UnixConn, er
 		return fail(fs.ErrNotExist)
 	}
 	before, err := socketAt(s.real)
-	if err == nil && d.own.coversFile(before) {
+	if err == nil && d.own.containsFile(before) {
 		err = errSocketSwapped // or it would not have been allowed
 	}
 	if err != nil {

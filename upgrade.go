@@ -92,7 +92,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	conn.SetDeadline(time.Now().Add(upgradeAnswerTimeout))
 	answer, back, err := h.upgrades.Exchange(conn, out)
 	if err != nil {
-		h.fail(w, r, req, live.because(err))
+		h.fail(w, r, req, live.cause(err))
 		return
 	}
 	conn.SetDeadline(time.Time{})
@@ -114,7 +114,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	}
 	switched = true
 	early, _ := back.Peek(back.Buffered()) // what is buffered can be peeked at
-	h.tunnel(exchangeOf(r).entry, client, conn, req, live, bytes.Clone(early))
+	h.tunnel(clientStateOf(r).entry, client, conn, req, live, bytes.Clone(early))
 }
 
 // offered reports whether got is one of the protocols in the list offer.
