@@ -60,20 +60,20 @@ type asker struct {
 	mu      sync.Mutex
 	open    map[questionKey]*question
 	calls   share.Counter[*principal] // of the decider that have not returned
-	running int                      // goroutines of calls
-	idle    chan struct{}            // closed when running gets to 0; nil until somebody waits for that
+	running int                       // goroutines of calls
+	idle    chan struct{}             // closed when running gets to 0; nil until somebody waits for that
 	denials denials
 }
 
 // questionKey is what makes requests identical to the decider: all that it is
 // told but the client's port. The command, its hint and the labels are the
-// entrance's.
+// principal's.
 type questionKey struct {
-	principal     *principal
-	protocol Protocol
-	target   hostname.Target
-	method   string
-	client   netip.Addr
+	principal *principal
+	protocol  Protocol
+	target    hostname.Target
+	method    string
+	client    netip.Addr
 }
 
 func questionKeyOf(req *request) questionKey {
@@ -85,12 +85,12 @@ func questionKeyOf(req *request) questionKey {
 type question struct {
 	key        questionKey
 	generation uint64          // of the policy that the first request missed
-	ctx        context.Context // of the call: ends at the deadline, with the entrance, and when nobody waits
+	ctx        context.Context // of the call: ends at the deadline, with the principal, and when nobody waits
 	cancel     context.CancelFunc
 	waiting    int
 	done       chan struct{} // closed with the answer
 	answer     *answer       // nil until then
-	admitted     int           // of the waiting, how many the answer's grant still lets through
+	admitted   int           // of the waiting, how many the answer's grant still lets through
 }
 
 // answer is what came of asking: a grant, or else a refusal.
@@ -283,7 +283,7 @@ func (a *asker) granted(g *grant, decision Decision, displaced *grant) {
 		"command", g.principal.attribution.Command, "decision", decision.String())
 }
 
-// drop drops what an entrance that has ended leaves behind.
+// drop drops what a principal that has ended leaves behind.
 func (a *asker) drop(from *principal) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -349,7 +349,7 @@ func (d *denials) get(key questionKey, generation uint64) (Decision, bool) {
 	return n.decision, true
 }
 
-// add remembers a denial. It forgets those of the same entrance that are over,
+// add remembers a denial. It forgets those of the same principal that are over,
 // and another one where there are too many.
 func (d *denials) add(key questionKey, n denial) {
 	if d.by == nil {
@@ -380,7 +380,7 @@ func (d *denials) drop(item *share.Item[*principal, questionKey]) {
 	d.list.Remove(item)
 }
 
-// dropAll forgets the denials of an entrance.
+// dropAll forgets the denials of a principal.
 func (d *denials) dropAll(from *principal) {
 	for item := range d.list.Of(from) {
 		d.drop(item)

@@ -19,7 +19,7 @@ import (
 
 // asked is an enforcer with a decider, without listeners.
 type asked struct {
-	*enforcer
+	gate   *enforcer
 	t      testing.TB
 	from   *principal
 	close  context.CancelFunc // ends from
@@ -40,15 +40,15 @@ func newAsked(t testing.TB, decider PolicyDecider, change func(*Builder)) *asked
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &asked{enforcer: p.planned(), t: t, config: config}
-	a.from, a.close = a.entrance(Attribution{Command: "curl"})
+	a := &asked{gate: p.planned(), t: t, config: config}
+	a.from, a.close = a.principal(Attribution{Command: "curl"})
 	return a
 }
 
-func (a *asked) entrance(by Attribution) (*principal, context.CancelFunc) {
+func (a *asked) principal(by Attribution) (*principal, context.CancelFunc) {
 	ends, end := context.WithCancel(context.Background())
 	a.t.Cleanup(end)
-	return newPrincipal(ends, a.enforcer, by), end
+	return newPrincipal(ends, a.gate, by), end
 }
 
 // install puts another configuration in force, under the next generation.
@@ -60,10 +60,10 @@ func (a *asked) install(change func(*Config)) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	next := p.first.compile(a.current.Load().generation+1, config.Mode, runtimeRules{}, &a.self)
+	next := p.first.compile(a.gate.current.Load().generation+1, config.Mode, runtimeRules{}, &a.gate.self)
 	next.enabled = config.Enabled
-	a.current.Store(next)
-	a.rejudge()
+	a.gate.current.Store(next)
+	a.gate.rejudge()
 }
 
 func testTarget(t testing.TB, hostport string) hostname.Target {
@@ -75,24 +75,24 @@ func testTarget(t testing.TB, hostport string) hostname.Target {
 	return target
 }
 
-// get is a forwarded GET from the entrance that every asked has.
+// get is a forwarded GET from the principal that every asked has.
 func (a *asked) get(hostport string) *request {
 	return &request{
-		query:  query{protocol: ProtocolHTTP, target: testTarget(a.t, hostport), method: "GET"},
-		client: netip.MustParseAddrPort("127.0.0.1:40000"),
-		principal:   a.from,
+		query:     query{protocol: ProtocolHTTP, target: testTarget(a.t, hostport), method: "GET"},
+		client:    netip.MustParseAddrPort("127.0.0.1:40000"),
+		principal: a.from,
 	}
 }
 
 func (a *asked) decideGet(hostport string) Verdict {
-	return a.decide(context.Background(), a.get(hostport))
+	return a.gate.decide(context.Background(), a.get(hostport))
 }
 
 // left is what asking still holds: questions, calls and their goroutines.
 func (a *asked) left() (open, calls, running int) {
-	a.asker.mu.Lock()
-	defer a.asker.mu.Unlock()
-	return len(a.asker.open), a.asker.calls.Len(), a.asker.running
+	a.gate.asker.mu.Lock()
+	defer a.gate.asker.mu.Unlock()
+	return len(a.gate.asker.open), a.gate.asker.calls.Len(), a.gate.asker.running
 }
 
 func (a *asked) nothingLeft() {
@@ -136,7 +136,7 @@ func (a *asked) decideAll(n int, each func(i int) *request, answer func()) (allo
 	var all sync.WaitGroup
 	for i := range n {
 		all.Go(func() {
-			v := a.decide(context.Background(), each(i))
+			v := a.gate.decide(context.Background(), each(i))
 			mu.Lock()
 			defer mu.Unlock()
 			if v.Allowed {
@@ -204,7 +204,7 @@ func TestDifferentMissesAreQuestionsOfTheirOwn(t *testing.T) {
 		{"method", func(_ *asked, req *request) { req.method = "POST" }, 2},
 		{"host", func(a *asked, req *request) { req.target = testTarget(a.t, "other.example:80") }, 2},
 		{"port", func(a *asked, req *request) { req.target = testTarget(a.t, "miss.example:81") }, 2},
-		{"entrance", func(a *asked, req *request) { req.principal, _ = a.entrance(req.principal.attribution) }, 2},
+		{"principal", func(a *asked, req *request) { req.principal, _ = a.principal(req.principal.attribution) }, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -253,7 +253,7 @@ func TestDeciderThatNeverAnswers(t *testing.T) {
 				}
 				synctest.Wait()
 				a.nothingLeft()
-				if grants := a.grants.list(); len(grants) != 0 {
+				if grants := a.gate.grants.list(); len(grants) != 0 {
 					t.Errorf("a late answer granted %v", grants)
 				}
 			})
@@ -272,7 +272,7 @@ func TestQuestionEndsWithItsLastClient(t *testing.T) {
 		for i := range verdicts {
 			var ctx context.Context
 			ctx, leave[i] = context.WithCancel(context.Background())
-			all.Go(func() { verdicts[i] = a.decide(ctx, a.get("miss.example:80")) })
+			all.Go(func() { verdicts[i] = a.gate.decide(ctx, a.get("miss.example:80")) })
 		}
 		synctest.Wait()
 		leave[0]()
@@ -309,12 +309,12 @@ func TestGoneClientIsNotAskedAbout(t *testing.T) {
 	}, nil)
 	gone, leave := context.WithCancel(context.Background())
 	leave()
-	if v := a.decide(gone, a.get("miss.example:80")); v.Allowed || v.Reason != ReasonCanceled {
+	if v := a.gate.decide(gone, a.get("miss.example:80")); v.Allowed || v.Reason != ReasonCanceled {
 		t.Errorf("client gone: %+v", v)
 	}
 	a.close()
 	if v := a.decideGet("miss.example:80"); v.Allowed || v.Reason != ReasonCanceled {
-		t.Errorf("entrance closed: %+v", v)
+		t.Errorf("principal closed: %+v", v)
 	}
 }
 
@@ -326,11 +326,11 @@ func TestQuestionEndsWithItsSession(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPanel(heedful)
 				a := newAsked(t, p.decide, nil)
-				other, _ := a.entrance(Attribution{})
+				other, _ := a.principal(Attribution{})
 				began := time.Now()
 				allowed, refused := a.decideAll(10, func(int) *request { return a.get("miss.example:80") }, func() {
 					a.close()
-					a.drop(a.from)
+					a.gate.drop(a.from)
 				})
 				if allowed != 0 || refused[ReasonCanceled] != 10 {
 					t.Errorf("%d allowed, refused: %v", allowed, refused)
@@ -343,8 +343,8 @@ func TestQuestionEndsWithItsSession(t *testing.T) {
 				}
 				synctest.Wait()
 				a.nothingLeft()
-				if len(a.grants.list()) != 0 {
-					t.Errorf("grants after the end: %v", a.grants.list())
+				if len(a.gate.grants.list()) != 0 {
+					t.Errorf("grants after the end: %v", a.gate.grants.list())
 				}
 
 				// Another session is not concerned.
@@ -367,7 +367,7 @@ func TestOverQuestionIsNotJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAsked(t, newPanel(true).decide, nil)
 		join := func() *question {
-			q, _ := a.asker.join(context.Background(), a.get("miss.example:80"), 1)
+			q, _ := a.gate.asker.join(context.Background(), a.get("miss.example:80"), 1)
 			return q
 		}
 		first := join()
@@ -380,8 +380,8 @@ func TestOverQuestionIsNotJoined(t *testing.T) {
 		if second == first {
 			t.Error("joined after the deadline")
 		}
-		a.asker.leave(context.Background(), first)
-		if a.asker.open[second.key] != second {
+		a.gate.asker.leave(context.Background(), first)
+		if a.gate.asker.open[second.key] != second {
 			t.Error("leaving the old question removed the new one")
 		}
 		a.close()
@@ -403,11 +403,11 @@ func TestWhatIsRemembered(t *testing.T) {
 		{name: "a deny, just not over", answer: Deny("no"), then: func(*asked) { time.Sleep(denialMemory - 1) }, calls: 1},
 		{name: "a deny, over", answer: Deny("no"), then: func(*asked) { time.Sleep(denialMemory) }, calls: 2},
 		{name: "a deny under another policy", answer: Deny("no"), then: func(a *asked) { a.install(func(*Config) {}) }, calls: 2},
-		{name: "a deny of a forgotten session", answer: Deny("no"), then: func(a *asked) { a.drop(a.from) }, calls: 2},
+		{name: "a deny of a forgotten session", answer: Deny("no"), then: func(a *asked) { a.gate.drop(a.from) }, calls: 2},
 		{name: "a deny of another host", answer: Deny("no"), again: func(a *asked) *request { return a.get("www.miss.example:80") }, calls: 2},
 		{name: "a deny of another session", answer: Deny("no"), again: func(a *asked) *request {
 			req := a.get("miss.example:80")
-			req.principal, _ = a.entrance(Attribution{Command: "curl"})
+			req.principal, _ = a.principal(Attribution{Command: "curl"})
 			return req
 		}, calls: 2},
 		{name: "an ask", answer: Ask("please"), calls: 2},
@@ -430,7 +430,7 @@ func TestWhatIsRemembered(t *testing.T) {
 				if test.again != nil {
 					req = test.again(a)
 				}
-				second := a.decide(context.Background(), req)
+				second := a.gate.decide(context.Background(), req)
 				if calls != test.calls {
 					t.Errorf("the decider was called %d times, want %d", calls, test.calls)
 				}
@@ -467,11 +467,11 @@ func TestDenialsAreBounded(t *testing.T) {
 	for i := range 3 * maxDenials {
 		a.decideGet(fmt.Sprintf("h%d.example:80", i))
 	}
-	d := &a.asker.denials
+	d := &a.gate.asker.denials
 	if len(d.by) > maxDenials || len(d.by) != d.list.Len() {
 		t.Errorf("%d denials, %d in the list; the bound is %d", len(d.by), d.list.Len(), maxDenials)
 	}
-	a.drop(a.from)
+	a.gate.drop(a.from)
 	if len(d.by) != 0 || d.list.Len() != 0 {
 		t.Errorf("%d denials, %d in the list after they were forgotten", len(d.by), d.list.Len())
 	}
@@ -544,12 +544,12 @@ func TestWaitingForTheDecider(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPanel(false)
 		a := newAsked(t, p.decide, nil)
-		if n := a.asker.wait(time.Hour); n != 0 {
+		if n := a.gate.asker.wait(time.Hour); n != 0 {
 			t.Errorf("%d calls before there was any", n)
 		}
 		a.decideAll(1, func(int) *request { return a.get("miss.example:80") }, a.close)
 		began := time.Now()
-		if n := a.asker.wait(time.Second); n != 1 || time.Since(began) != time.Second {
+		if n := a.gate.asker.wait(time.Second); n != 1 || time.Since(began) != time.Second {
 			t.Errorf("%d calls are out after %v", n, time.Since(began))
 		}
 		go func() {
@@ -557,7 +557,7 @@ func TestWaitingForTheDecider(t *testing.T) {
 			p.answers <- Deny("")
 		}()
 		began = time.Now()
-		if n := a.asker.wait(time.Hour); n != 0 || time.Since(began) != time.Minute {
+		if n := a.gate.asker.wait(time.Hour); n != 0 || time.Since(began) != time.Minute {
 			t.Errorf("%d calls are out after %v", n, time.Since(began))
 		}
 	})
@@ -570,10 +570,10 @@ func TestAllowedTakesNoLock(t *testing.T) {
 	if v := a.decideGet("miss.example:80"); !v.Allowed {
 		t.Fatal(v)
 	}
-	a.asker.mu.Lock()
-	a.grants.mu.Lock()
-	defer a.asker.mu.Unlock()
-	defer a.grants.mu.Unlock()
+	a.gate.asker.mu.Lock()
+	a.gate.grants.mu.Lock()
+	defer a.gate.asker.mu.Unlock()
+	defer a.gate.grants.mu.Unlock()
 	if v := a.decideGet("allowed.example:80"); !v.Allowed {
 		t.Errorf("allowed: %+v", v)
 	}
@@ -586,8 +586,8 @@ func TestAllowedTakesNoLock(t *testing.T) {
 func TestNoGrantTakesNoLock(t *testing.T) {
 	t.Parallel()
 	a := newAsked(t, func(context.Context, PolicyRequest) (Decision, error) { return Deny("no"), nil }, nil)
-	a.grants.mu.Lock()
-	defer a.grants.mu.Unlock()
+	a.gate.grants.mu.Lock()
+	defer a.gate.grants.mu.Unlock()
 	if v := a.decideGet("miss.example:80"); v.Allowed {
 		t.Errorf("%+v", v)
 	}
@@ -610,7 +610,7 @@ func BenchmarkDecide(b *testing.B) {
 			ctx := context.Background()
 			b.ReportAllocs()
 			for b.Loop() {
-				if v := a.decide(ctx, req); !v.Allowed {
+				if v := a.gate.decide(ctx, req); !v.Allowed {
 					b.Fatal(v)
 				}
 			}

@@ -20,8 +20,8 @@ import (
 // enforcer is shared by every listener of one proxy. Safe for concurrent use.
 type enforcer struct {
 	current   atomic.Pointer[policy]
-	self       selfListeners
-	asker    asker
+	self      selfListeners
+	asker     asker
 	grants    *grants
 	dialer    pindial.Dialer
 	upstreams *upstream.Proxies
@@ -31,8 +31,8 @@ type enforcer struct {
 	observer  *mailbox[BlockedRequest] // of OnBlocked; nil: there is none
 	calls     *hostCalls               // of the host's functions
 	log       *slog.Logger
-	lines     logLimiter    // on those of log that are about single requests
-	debug     logLimiter    // the same for the level debug
+	lines     logLimiter   // on those of log that are about single requests
+	debug     logLimiter   // the same for the level debug
 	bounded   *slog.Logger // log for lines that clients cause, within lines and debug
 	count     counters
 	observed  *observations // nil: allowlist misses are not let pass
@@ -184,7 +184,7 @@ func dialLive[C net.Conn](ctx context.Context, e *enforcer, req *request, v *Ver
 	return conn, nil
 }
 
-// withPrincipal calls connect with a context that ends with the entrance
+// withPrincipal calls connect with a context that ends with the principal
 // that the request came in by, and with the grant that let it through.
 func withPrincipal[C net.Conn](ctx context.Context, req *request, v *Verdict,
 	connect func(context.Context) (C, destination, error)) (C, destination, error) {

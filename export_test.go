@@ -109,7 +109,7 @@ func (h *Handle) Dropped() map[string]uint64 {
 }
 
 // ServeSOCKSPasswords serves SOCKS5 on l, until l is closed, to users who are
-// known by their passwords. Each comes in by an entrance of its own, whose
+// known by their passwords. Each comes in by a principal of its own, whose
 // command is the user's name.
 func (h *Handle) ServeSOCKSPasswords(l net.Listener, passwords map[string]string) {
 	proxy := newSOCKSProxy(h.enforcer, h.settings.refusalStands, true, func(_ *principal, c credentials) (*principal, error) {

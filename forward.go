@@ -29,13 +29,13 @@ const (
 
 // forwarder carries plain HTTP for one proxy. Safe for concurrent use.
 type forwarder struct {
-	*enforcer
+	gate    *enforcer
 	buffers sync.Pool // of *[]byte
 }
 
 func newForwarder(e *enforcer) *forwarder {
 	return &forwarder{
-		enforcer: e,
+		gate: e,
 		buffers: sync.Pool{New: func() any {
 			b := make([]byte, copyBufferSize)
 			return &b
@@ -55,7 +55,7 @@ type dialInfo struct {
 	ends    context.Context     // the client's
 }
 
-// pools are the connections of one entrance that further requests may use. A
+// pools are the connections of one principal that further requests may use. A
 // connection serves only the host and port that it was made for, its address
 // was judged when it was made, and it is judged again at every change of the
 // policy: its reuse needs no lookup and cannot lead elsewhere.
@@ -132,19 +132,19 @@ func (e *enforcer) dialPooled(c *dialInfo) (net.Conn, error) {
 // serve carries one allowed request.
 func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, v *Verdict) {
 	x := clientStateOf(r)
-	if err := f.begin(&x.live, req, v); err != nil {
-		f.fail(w, r, req, err)
+	if err := f.gate.begin(&x.live, req, v); err != nil {
+		f.gate.fail(w, r, req, err)
 		return
 	}
 	defer x.live.end()
-	route := f.route(f.current.Load(), &req.query)
+	route := f.gate.route(f.gate.current.Load(), &req.query)
 	route.forwards = true
 	out := &x.out
 	if r.ContentLength != 0 {
 		out = new(http1.Request) // the content may be on its way for longer
 	}
 	if err := outgoing(out, r, req, x.target.hostport(), route.proxy, x.fields); err != nil {
-		f.fail(w, r, req, err)
+		f.gate.fail(w, r, req, err)
 		return
 	}
 	defer x.keepFields(out.Fields)
@@ -153,15 +153,15 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 	// A client that says nothing keeps nothing of its last request.
 	defer func() { x.dial, x.out = dialInfo{}, http1.Request{} }()
 	if err != nil {
-		f.fail(w, r, req, x.live.cause(err))
+		f.gate.fail(w, r, req, x.live.cause(err))
 		return
 	}
 	defer answer.Body.Close()
 	if err := refusedByProxy(answer, route.proxy); err != nil {
-		f.fail(w, r, req, err)
+		f.gate.fail(w, r, req, err)
 		return
 	}
-	f.count.allow(req.protocol)
+	f.gate.count.allow(req.protocol)
 	f.answer(w, http.NewResponseController(w), answer)
 }
 

@@ -71,7 +71,7 @@ func (e *enforcer) revoke(id uint64) (cut int, err error) {
 	return cut, nil
 }
 
-// drop drops what was granted and denied to an entrance. Its ends must have
+// drop drops what was granted and denied to a principal. Its ends must have
 // ended before, so that no answer that is still to come adds to it.
 func (e *enforcer) drop(from *principal) {
 	e.asker.drop(from)
@@ -87,20 +87,20 @@ const unlimited = -1
 type grant struct {
 	of         *grants
 	id         uint64
-	principal       *principal
+	principal  *principal
 	target     hostname.Target // as it was asked about
 	anyPort    bool
 	subdomains bool
 	created    time.Time
-	expires    time.Time // zero: with the entrance
+	expires    time.Time // zero: with the principal
 	revoked    context.Context
 	revoke     context.CancelCauseFunc
 
 	// Guarded by of.mu.
-	usesLeft   int // uses, or unlimited; while it is not 0 the grant is among of.usable
-	active int // what is under way; while either is not 0, among of.all
-	ended  bool
-	place  share.Item[*principal, *grant] // in of.recent, while left is not 0
+	usesLeft int // uses, or unlimited; while it is not 0 the grant is among of.usable
+	active   int // what is under way; while either is not 0, among of.all
+	ended    bool
+	place    share.Item[*principal, *grant] // in of.recent, while left is not 0
 }
 
 // grants are those of one proxy. Looking for one costs a single atomic load
@@ -127,7 +127,7 @@ func newGrants() *grants {
 // grantKey is where a grant is looked for.
 type grantKey struct {
 	principal *principal
-	host string
+	host      string
 }
 
 func (g *grant) key() grantKey { return grantKey{g.principal, g.target.Host.String()} }

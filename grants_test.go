@@ -100,7 +100,7 @@ func TestHowFarAGrantGoes(t *testing.T) {
 				for _, protocol := range []Protocol{ProtocolHTTP, ProtocolHTTPSConnect, ProtocolSOCKS5TCP, ProtocolSOCKS5UDP} {
 					req := a.get(target)
 					req.protocol = protocol
-					if v := a.decide(context.Background(), req); !v.Allowed || v.Source != SourceDecider {
+					if v := a.gate.decide(context.Background(), req); !v.Allowed || v.Source != SourceDecider {
 						t.Errorf("%s by %s: %+v, want it covered", target, protocol, v)
 					}
 				}
@@ -111,8 +111,8 @@ func TestHowFarAGrantGoes(t *testing.T) {
 				}
 			}
 			other := a.get(test.asked)
-			other.principal, _ = a.entrance(other.principal.attribution)
-			if v := a.decide(context.Background(), other); v.Allowed {
+			other.principal, _ = a.principal(other.principal.attribution)
+			if v := a.gate.decide(context.Background(), other); v.Allowed {
 				t.Error("it covers another session")
 			}
 		})
@@ -148,8 +148,8 @@ func TestHowLongAGrantLasts(t *testing.T) {
 				if want := test.uses; uses != want && (want != -1 || uses != 100) {
 					t.Errorf("%d passed, want %d", uses, want)
 				}
-				if test.uses >= 0 && len(a.grants.list()) != 0 {
-					t.Errorf("used up and still there: %+v", a.grants.list())
+				if test.uses >= 0 && len(a.gate.grants.list()) != 0 {
+					t.Errorf("used up and still there: %+v", a.gate.grants.list())
 				}
 
 				decider, _ = answerOnce(test.decision)
@@ -161,9 +161,9 @@ func TestHowLongAGrantLasts(t *testing.T) {
 						t.Error("refused after a long time")
 					}
 					a.close()
-					a.drop(a.from)
-					if len(a.grants.list()) != 0 {
-						t.Errorf("left by the session: %+v", a.grants.list())
+					a.gate.drop(a.from)
+					if len(a.gate.grants.list()) != 0 {
+						t.Errorf("left by the session: %+v", a.gate.grants.list())
 					}
 					return
 				}
@@ -175,8 +175,8 @@ func TestHowLongAGrantLasts(t *testing.T) {
 				if a.decideGet("miss.example:80").Allowed {
 					t.Error("allowed after its end")
 				}
-				if len(a.grants.list()) != 0 {
-					t.Errorf("over and still there: %+v", a.grants.list())
+				if len(a.gate.grants.list()) != 0 {
+					t.Errorf("over and still there: %+v", a.gate.grants.list())
 				}
 			})
 		})
@@ -235,7 +235,7 @@ func TestTimesServesTheWaitingFirst(t *testing.T) {
 		}
 		time.Sleep(denialMemory)
 		allowed, _ = a.decideAll(2, get, func() { p.answers <- Allow().Times(5) })
-		if list := a.grants.list(); allowed != 2 || len(list) != 1 || list[0].UsesLeft != 3 {
+		if list := a.gate.grants.list(); allowed != 2 || len(list) != 1 || list[0].UsesLeft != 3 {
 			t.Errorf("%d allowed, then %+v", allowed, list)
 		}
 	})
@@ -262,16 +262,16 @@ func TestGrantOverridesNothing(t *testing.T) {
 				}
 				decider, _ := answerOnce(Allow().Times(10).AnyPort().Subdomains())
 				a := newAsked(t, decider, nil)
-				a.decide(context.Background(), post(a))
+				a.gate.decide(context.Background(), post(a))
 				a.install(test.change)
-				if v := a.decide(context.Background(), post(a)); v.Allowed || v.Reason != test.reason {
+				if v := a.gate.decide(context.Background(), post(a)); v.Allowed || v.Reason != test.reason {
 					t.Errorf("%+v", v)
 				}
-				if left := a.grants.list()[0].UsesLeft; left != 9 {
+				if left := a.gate.grants.list()[0].UsesLeft; left != 9 {
 					t.Errorf("%d uses left; a refusal took one", left)
 				}
 				a.install(func(*Config) {})
-				if v := a.decide(context.Background(), post(a)); !v.Allowed {
+				if v := a.gate.decide(context.Background(), post(a)); !v.Allowed {
 					t.Errorf("after the policy was restored: %+v", v)
 				}
 
@@ -333,7 +333,7 @@ func TestAllowlistedUsesNoGrant(t *testing.T) {
 			t.Fatalf("%+v", v)
 		}
 	}
-	if left := a.grants.list()[0].UsesLeft; left != 2 || calls.Load() != 1 {
+	if left := a.gate.grants.list()[0].UsesLeft; left != 2 || calls.Load() != 1 {
 		t.Errorf("%d uses left, %d calls", left, calls.Load())
 	}
 }
@@ -343,18 +343,18 @@ func TestRevoke(t *testing.T) {
 	decider, calls := answerOnce(Allow().ForSession())
 	a := newAsked(t, decider, nil)
 	v := a.decideGet("miss.example:80")
-	id := a.grants.list()[0].ID
-	if _, err := a.revoke(id); err != nil {
+	id := a.gate.grants.list()[0].ID
+	if _, err := a.gate.revoke(id); err != nil {
 		t.Fatal(err)
 	}
-	if !v.grant.wasRevoked() || len(a.grants.list()) != 0 {
-		t.Errorf("revoked: %t; left: %v", v.grant.wasRevoked(), a.grants.list())
+	if !v.grant.wasRevoked() || len(a.gate.grants.list()) != 0 {
+		t.Errorf("revoked: %t; left: %v", v.grant.wasRevoked(), a.gate.grants.list())
 	}
 	if v := a.decideGet("miss.example:80"); v.Allowed || calls.Load() != 2 {
 		t.Errorf("after it was revoked: %+v, %d calls", v, calls.Load())
 	}
 	for _, id := range []uint64{id, 0, 99} {
-		if _, err := a.revoke(id); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("grant %d: ", id)) {
+		if _, err := a.gate.revoke(id); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("grant %d: ", id)) {
 			t.Errorf("revoking %d: %v", id, err)
 		}
 	}
@@ -367,31 +367,31 @@ func TestGrantInUseIsListed(t *testing.T) {
 	decider, _ := answerOnce(Allow())
 	a := newAsked(t, decider, nil)
 	v := a.decideGet("miss.example:80")
-	if list := a.grants.list(); len(list) != 0 {
+	if list := a.gate.grants.list(); len(list) != 0 {
 		t.Errorf("before: %v", list)
 	}
 	ctx, stop := v.grant.withContext(context.Background())
 	defer stop()
 	first := v.grant.acquire()
 	second := v.grant.acquire()
-	if list := a.grants.list(); len(list) != 1 || list[0].Active != 2 || list[0].UsesLeft != 0 {
+	if list := a.gate.grants.list(); len(list) != 1 || list[0].Active != 2 || list[0].UsesLeft != 0 {
 		t.Errorf("during: %+v", list)
 	}
 	second()
 	second()
-	if list := a.grants.list(); len(list) != 1 || list[0].Active != 1 {
+	if list := a.gate.grants.list(); len(list) != 1 || list[0].Active != 1 {
 		t.Errorf("during: %+v", list)
 	}
-	if _, err := a.revoke(v.grant.id); err != nil {
+	if _, err := a.gate.revoke(v.grant.id); err != nil {
 		t.Error(err)
 	}
 	<-ctx.Done()
-	if list := a.grants.list(); len(list) != 0 {
+	if list := a.gate.grants.list(); len(list) != 0 {
 		t.Errorf("revoked: %+v", list)
 	}
 	first()
 	late := v.grant.acquire()
-	if list := a.grants.list(); len(list) != 0 {
+	if list := a.gate.grants.list(); len(list) != 0 {
 		t.Errorf("after: %+v", list)
 	}
 	late()
@@ -402,8 +402,8 @@ func TestClosedSessionIsGrantedNothing(t *testing.T) {
 	t.Parallel()
 	a := newAsked(t, nil, nil)
 	a.close()
-	a.grants.issue(a.from, testTarget(t, "miss.example:80"), Allow().ForSession(), 1)
-	if list := a.grants.list(); len(list) != 0 {
+	a.gate.grants.issue(a.from, testTarget(t, "miss.example:80"), Allow().ForSession(), 1)
+	if list := a.gate.grants.list(); len(list) != 0 {
 		t.Errorf("%+v", list)
 	}
 }
@@ -417,7 +417,7 @@ func TestGrantAsJSON(t *testing.T) {
 			target := []string{"a.example:443", "a.example:444", "8.8.8.8:53"}[p.calls.Load()]
 			a.decideAll(1, func(int) *request { return a.get(target) }, func() { p.answers <- d })
 		}
-		got, err := json.Marshal(a.grants.list())
+		got, err := json.Marshal(a.gate.grants.list())
 		created, expires := time.Now().Format(time.RFC3339Nano), time.Now().Add(time.Hour).Format(time.RFC3339Nano)
 		want := `[{"id":1,"host":"**.a.example","port":443,"command":"curl","uses_left":2,"active":0,` +
 			`"created":"` + created + `","expires":"` + expires + `"},` +
@@ -438,12 +438,12 @@ func TestGrantsAreBounded(t *testing.T) {
 				t.Fatalf("request %d was refused", i)
 			}
 		}
-		if n := len(a.grants.list()); n != maxGrants {
+		if n := len(a.gate.grants.list()); n != maxGrants {
 			t.Errorf("%d grants, want %d", n, maxGrants)
 		}
 		time.Sleep(time.Minute)
 		a.decideGet("fresh.example:80")
-		if n := len(a.grants.all); n != 1 {
+		if n := len(a.gate.grants.all); n != 1 {
 			t.Errorf("%d grants after those had expired and one was made", n)
 		}
 	})
@@ -481,7 +481,7 @@ func grantsOracle(t *testing.T, r *rand.Rand) {
 	a := newAsked(t, func(context.Context, PolicyRequest) (Decision, error) { return answer, nil }, nil)
 	sessions := make([]*principal, 3)
 	for i := range sessions {
-		sessions[i], _ = a.entrance(Attribution{})
+		sessions[i], _ = a.principal(Attribution{})
 	}
 	var model []*modelGrant
 	last := uint64(0)
@@ -494,14 +494,14 @@ func grantsOracle(t *testing.T, r *rand.Rand) {
 			if len(model) > 0 {
 				m := model[r.IntN(len(model))]
 				alive := m.left != 0 && (m.expires.IsZero() || now.Before(m.expires))
-				if _, err := a.revoke(m.id); (err == nil) != alive {
+				if _, err := a.gate.revoke(m.id); (err == nil) != alive {
 					t.Fatalf("step %d: revoking %+v: %v", step, m, err)
 				}
 				m.left = 0
 			}
 		case 2:
 			s := r.IntN(len(sessions))
-			a.drop(sessions[s])
+			a.gate.drop(sessions[s])
 			for _, m := range model {
 				if m.session == s {
 					m.left = 0
@@ -534,7 +534,7 @@ func grantsOracle(t *testing.T, r *rand.Rand) {
 			}
 			req := a.get(fmt.Sprintf("%s:%d", host, port))
 			req.principal = sessions[s]
-			v := a.decide(context.Background(), req)
+			v := a.gate.decide(context.Background(), req)
 			if !v.Allowed || v.grant == nil {
 				t.Fatalf("step %d: %+v", step, v)
 			}
@@ -562,7 +562,7 @@ func grantsOracle(t *testing.T, r *rand.Rand) {
 				best.left--
 			}
 		}
-		checkGrants(t, step, a.grants, model)
+		checkGrants(t, step, a.gate.grants, model)
 	}
 }
 

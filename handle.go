@@ -162,11 +162,11 @@ func (h *Handle) serve() {
 	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "socks", h.socksAddr, "mode", string(h.Mode()))
 }
 
-// track makes a listener one of an entrance.
+// track makes a listener one of a principal.
 func (h *Handle) track(l net.Listener, from *principal) *principalListener {
 	return &principalListener{
-		Listener: &track.Listener{Inner: l, Group: h.shared.group, Reclaim: true, Logger: h.enforcer.bounded},
-		principal:     from,
+		Listener:  &track.Listener{Inner: l, Group: h.shared.group, Reclaim: true, Logger: h.enforcer.bounded},
+		principal: from,
 	}
 }
 

@@ -24,7 +24,7 @@ import (
 
 // httpProxy serves HTTP on every listener of one proxy.
 type httpProxy struct {
-	*enforcer
+	gate     *enforcer
 	sessions *sessions
 	server   *http1.Server
 	upgrades *http1.Transport // for connections that are not pooled
@@ -33,7 +33,7 @@ type httpProxy struct {
 }
 
 func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {
-	h := &httpProxy{enforcer: e, sessions: sessions, forward: newForwarder(e)}
+	h := &httpProxy{gate: e, sessions: sessions, forward: newForwarder(e)}
 	h.server = &http1.Server{
 		Handler:         h,
 		HeaderTimeout:   e.limits.HeaderTimeout,
@@ -41,10 +41,10 @@ func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {
 		MaxHeaderBytes:  e.limits.HeaderBytes,
 		MaxHeaderFields: e.limits.HeaderFields,
 		Malformed: func(c net.Conn, err error) {
-			h.malformed(addrPortOf(c.RemoteAddr()), ProtocolHTTP, err)
+			h.gate.malformed(addrPortOf(c.RemoteAddr()), ProtocolHTTP, err)
 		},
 		Panicked: func(c net.Conn, v any, stack []byte) {
-			h.bounded.Error("panic while serving a request", "client", c.RemoteAddr().String(), "panic", v, "stack", string(stack))
+			h.gate.bounded.Error("panic while serving a request", "client", c.RemoteAddr().String(), "panic", v, "stack", string(stack))
 		},
 	}
 	h.server.Activity = func(ctx context.Context) http1.Activity { return ctx.Value(clientStateKey{}).(*clientState).entry }
@@ -55,24 +55,26 @@ func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {
 
 // clientState is a client's connection, as its requests find it.
 type clientState struct {
-	client netip.AddrPort
-	principal   *principal
-	entry  *track.Entry // its place among the live connections
+	client    netip.AddrPort
+	principal *principal
+	entry     *track.Entry // its place among the live connections
 
 	// live is the forwarded request under way. The server serves one at a time.
 	live liveRequest
 
 	// What one request after the other uses for being forwarded.
-	dial dialInfo
-	target   lastTarget
-	out      http1.Request
-	fields   []http1.Field // the memory of those of a request on its way out
+	dial   dialInfo
+	target lastTarget
+	out    http1.Request
+	fields []http1.Field // the memory of those of a request on its way out
 }
 
 // clientStateKey finds the exchange in a request's context.
 type clientStateKey struct{}
 
-func clientStateOf(r *http.Request) *clientState { return r.Context().Value(clientStateKey{}).(*clientState) }
+func clientStateOf(r *http.Request) *clientState {
+	return r.Context().Value(clientStateKey{}).(*clientState)
+}
 
 // serve accepts connections until l is closed.
 func (h *httpProxy) serve(l *principalListener) error {
@@ -91,7 +93,7 @@ func (h *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if req == nil {
 		return
 	}
-	v := h.decide(r.Context(), req)
+	v := h.gate.decide(r.Context(), req)
 	switch {
 	case !v.Allowed:
 		h.refuse(w, req, v)
@@ -112,7 +114,7 @@ func (h *httpProxy) admit(w http.ResponseWriter, r *http.Request) *request {
 	protocol, target, err := targetOf(r)
 	if err != nil {
 		err = withoutSecrets(err)
-		h.malformed(x.client, protocol, err)
+		h.gate.malformed(x.client, protocol, err)
 		writeMalformed(w, protocol, r.Method, err)
 		return nil
 	}
@@ -123,15 +125,15 @@ func (h *httpProxy) admit(w http.ResponseWriter, r *http.Request) *request {
 			method:   internMethod(r.Method),
 			upgrade:  protocol == ProtocolHTTP && r.ProtoAtLeast(1, 1) && upgradeOffer(r.Header) != "",
 		},
-		client: x.client,
-		principal:   x.principal,
+		client:    x.client,
+		principal: x.principal,
 	}
 	if req.principal, err = h.sessions.identify(x.principal, r.Header); err != nil {
-		h.refuse(w, req, h.unidentified(err))
+		h.refuse(w, req, h.gate.unidentified(err))
 		return nil
 	}
 	if !x.entry.Move(req.principal.group) { // it counts for the session of its last request
-		h.refuse(w, req, h.overLimit())
+		h.refuse(w, req, h.gate.overLimit())
 		return nil
 	}
 	if paths := r.Header[socketHeader]; len(paths) > 0 && !h.toSocket(w, req, paths) {
@@ -152,7 +154,7 @@ func internMethod(method string) string {
 
 // refuse answers and records one refusal.
 func (h *httpProxy) refuse(w http.ResponseWriter, req *request, v Verdict) {
-	h.refused(req, v)
+	h.gate.refused(req, v)
 	writeRefusal(w, req, v)
 }
 
@@ -245,16 +247,16 @@ func namedScheme(scheme string) string {
 // target that is out of reach from one that closes.
 func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request, v *Verdict) {
 	live := new(liveRequest) // not the exchange's, which a tunnel would keep alive
-	target, err := h.dial(r.Context(), req, v, live)
+	target, err := h.gate.dial(r.Context(), req, v, live)
 	if err != nil {
-		h.fail(w, r, req, err)
+		h.gate.fail(w, r, req, err)
 		return
 	}
 	client, err := takeOver(w, []byte("HTTP/1.1 200 Connection established\r\n\r\n"))
 	if err != nil {
 		live.end()
 		target.Close()
-		h.failure(req, err)
+		h.gate.failure(req, err)
 		return
 	}
 	h.tunnel(clientStateOf(r).entry, client, target, req, live, nil)
@@ -268,13 +270,13 @@ func (h *httpProxy) tunnel(entry *track.Entry, client *clientConn, target net.Co
 	if !entry.Replace(tunnel.Pair{A: client.conn, B: transportOf(target)}) {
 		live.end()
 		target.Close() // the proxy is stopping
-		h.failure(req, ErrClosed)
+		h.gate.failure(req, ErrClosed)
 		return
 	}
 	// Not here in the handler, so that a tunnel does not hold its request.
 	entry.Then(func() {
 		defer endTunnel(live, target)
-		h.relay(client.conn, target, req, tunnel.Options{Early: client.early, EarlyBack: back})
+		h.gate.relay(client.conn, target, req, tunnel.Options{Early: client.early, EarlyBack: back})
 	})
 }
 
@@ -286,7 +288,7 @@ func endTunnel(live *liveRequest, target net.Conn) {
 // relay is the one place where bytes of a tunnel flow, whatever protocol
 // opened it.
 func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Options) {
-	check := &nameCheck{enforcer: e, req: req, policy: req.policy}
+	check := &nameCheck{gate: e, req: req, policy: req.policy}
 	defer check.allowed() // whatever ended it, if not a refusal
 	if check.applies() {
 		opts.Inspect, opts.HoldTime = check, e.limits.HandshakeTimeout

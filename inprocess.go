@@ -43,7 +43,7 @@ const tlsTimeout = 10 * time.Second
 // It uses the system's roots and TLS defaults. For other TLS settings, put
 // [Handle.DialContext] into an http.Transport of your own.
 func (h *Handle) Transport(a Attribution) http.RoundTripper {
-	t := &transport{enforcer: h.enforcer, from: newPrincipal(h.drain, h.enforcer, a)}
+	t := &transport{gate: h.enforcer, from: newPrincipal(h.drain, h.enforcer, a)}
 	t.direct, t.proxied = newHostPool(h.enforcer), newHostPool(h.enforcer)
 	return t
 }
@@ -73,16 +73,16 @@ func newHostPool(e *enforcer) *http.Transport {
 // The caller closes the connections; a change of the policy that refuses one,
 // and the end of the proxy, cut it.
 func (h *Handle) DialContext(a Attribution) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	t := &transport{enforcer: h.enforcer, from: newPrincipal(h.drain, h.enforcer, a)}
+	t := &transport{gate: h.enforcer, from: newPrincipal(h.drain, h.enforcer, a)}
 	return t.dialContext
 }
 
 // transport carries the host's own requests. Safe for concurrent use.
 type transport struct {
-	*enforcer
+	gate *enforcer
 	from *principal
 
-	// These speak TLS and HTTP/2 too. They dial like any entrance's, but that
+	// These speak TLS and HTTP/2 too. They dial like any principal's, but that
 	// what goes through a proxy is in a tunnel, plain HTTP as well.
 	direct, proxied *http.Transport
 }
@@ -97,7 +97,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	protocol, target, err := targetOfURL(r.URL)
 	if err != nil {
 		closeBody()
-		t.malformed(netip.AddrPort{}, protocol, err)
+		t.gate.malformed(netip.AddrPort{}, protocol, err)
 		return nil, fmt.Errorf("networkproxy: %w", err)
 	}
 	req := t.request(protocol, target, r.Method)
@@ -114,7 +114,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody()
 		return nil, t.failedWith(req, err)
 	}
-	route := t.route(t.current.Load(), &req.query)
+	route := t.gate.route(t.gate.current.Load(), &req.query)
 	pool := t.direct
 	if route.proxy != nil {
 		pool = t.proxied
@@ -132,7 +132,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, t.failedWith(req, err)
 		}
 	}
-	t.count.allow(req.protocol)
+	t.gate.count.allow(req.protocol)
 	answer.Body = x.body(answer.Body)
 	return answer, nil
 }
@@ -173,7 +173,7 @@ type hostExchange struct {
 // begin puts the request under way.
 func (x *hostExchange) begin(ctx context.Context) error {
 	x.ctx, x.cancel = context.WithCancel(ctx)
-	if err := x.enforcer.begin(&x.live, x.req, &x.verdict); err != nil {
+	if err := x.gate.begin(&x.live, x.req, &x.verdict); err != nil {
 		x.cancel()
 		return err
 	}
@@ -233,7 +233,7 @@ func (x *hostExchange) takeConn() error {
 	}
 	to := x.conn.to
 	to.generation = x.conn.idle.judged.Load()
-	return x.enforcer.attach(&x.live, transportOf(x.conn.Conn), to)
+	return x.gate.attach(&x.live, transportOf(x.conn.Conn), to)
 }
 
 // end says that the request and its response are over. It may be called more
@@ -320,7 +320,7 @@ func (t *transport) dialContext(ctx context.Context, network, addr string) (net.
 	}
 	target, err := hostname.ParseTarget(addr)
 	if err != nil {
-		t.malformed(netip.AddrPort{}, ProtocolHTTPSConnect, err)
+		t.gate.malformed(netip.AddrPort{}, ProtocolHTTPSConnect, err)
 		return nil, fmt.Errorf("networkproxy: %w", err)
 	}
 	req := t.request(ProtocolHTTPSConnect, target, http.MethodConnect)
@@ -329,11 +329,11 @@ func (t *transport) dialContext(ctx context.Context, network, addr string) (net.
 		return nil, err
 	}
 	live := new(liveRequest)
-	conn, err := t.dial(ctx, req, &v, live)
+	conn, err := t.gate.dial(ctx, req, &v, live)
 	if err != nil {
 		return nil, t.failedWith(req, err)
 	}
-	t.count.allow(req.protocol)
+	t.gate.count.allow(req.protocol)
 	return &dialedConn{targetConn{conn}, live}, nil
 }
 
@@ -349,9 +349,9 @@ func (t *transport) admit(ctx context.Context, req *request) (Verdict, error) {
 	if t.from.ctx.Err() != nil {
 		return Verdict{}, ErrClosed
 	}
-	v := t.decide(ctx, req)
+	v := t.gate.decide(ctx, req)
 	if !v.Allowed {
-		t.refused(req, v)
+		t.gate.refused(req, v)
 		return v, &RefusedError{Host: req.target.Host.String(), Port: req.target.Port, Verdict: v}
 	}
 	return v, nil
@@ -362,10 +362,10 @@ func (t *transport) admit(ctx context.Context, req *request) (Verdict, error) {
 func (t *transport) failedWith(req *request, err error) error {
 	var refused *RefusedError
 	if errors.As(err, &refused) { // for the addresses, or by a later policy
-		t.refused(req, refused.Verdict)
+		t.gate.refused(req, refused.Verdict)
 		return refused
 	}
-	t.failure(req, err)
+	t.gate.failure(req, err)
 	if t.from.ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", ErrClosed, err)
 	}

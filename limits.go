@@ -325,12 +325,12 @@ func (h *httpProxy) serveOver(w http.ResponseWriter, r *http.Request) {
 	protocol, target, err := targetOf(r)
 	if err != nil {
 		err = withoutSecrets(err)
-		h.malformed(x.client, protocol, err)
+		h.gate.malformed(x.client, protocol, err)
 		writeMalformed(w, protocol, r.Method, err)
 		return
 	}
 	req := &request{query: query{protocol: protocol, target: target, method: r.Method}, client: x.client, principal: x.principal}
-	h.refuse(w, req, h.overLimit())
+	h.refuse(w, req, h.gate.overLimit())
 }
 
 // overConn is a connection that the limit refuses. Its deadlines can be moved

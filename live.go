@@ -314,7 +314,7 @@ func (l *liveRequests) cutGrant(g *grant, v Verdict) int {
 	return n
 }
 
-// closeFrom ends every request of one entrance, whose context has ended. A
+// closeFrom ends every request of one principal, whose context has ended. A
 // request that has no connection yet ends when it gets one: see attach.
 func (l *liveRequests) closeFrom(from *principal) {
 	for _, lr := range l.list() {

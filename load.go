@@ -174,7 +174,7 @@ func (l *loaded) compile(generation uint64, mode Mode, rules runtimeRules, own *
 		allowLocal: l.Config.Policy.AllowLocalBinding,
 		allow:      rules.allow.over(l.allow),
 		deny:       rules.deny.over(l.deny),
-		self:        own,
+		self:       own,
 		limits:     l.limits,
 		socksOff:   l.limits.forbidsSOCKS(),
 		udpOff:     l.limits.forbidsUDP(),

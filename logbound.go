@@ -19,10 +19,10 @@ type logLimiter struct {
 	log   *slog.Logger
 
 	mu      sync.Mutex
-	since   time.Time                // when the present second began
+	since   time.Time                 // when the present second began
 	lines   share.Counter[*principal] // that passed in it
-	left    int                      // that did not, and are not told of yet
-	ended   bool                     // there is no timer any more
+	left    int                       // that did not, and are not told of yet
+	ended   bool                      // there is no timer any more
 	timer   *time.Timer
 	telling sync.WaitGroup // of the timer, while it runs
 }

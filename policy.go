@@ -188,7 +188,7 @@ type policy struct {
 	allowLocal bool // allow_local_binding
 	allow      ruleSets
 	deny       ruleSets
-	self        *selfListeners
+	self       *selfListeners
 	upstream   bool // allow_upstream_proxy
 	sockets    socketList
 	limits     *requirements // what an overlay and a decider may not exceed

@@ -63,11 +63,11 @@ type SessionConfig struct {
 // process left behind by a closed session does not reach a later one. Safe for
 // concurrent use.
 type Session struct {
-	id       string
-	handle   *Handle
+	id        string
+	handle    *Handle
 	principal *principal
-	token    token
-	group    *track.Group // its client connections, also those by its token
+	token     token
+	group     *track.Group // its client connections, also those by its token
 
 	listeners  []sessionListener
 	httpAddr   string
@@ -115,12 +115,12 @@ func (h *Handle) OpenSession(ctx context.Context, c SessionConfig) (*Session, er
 	from.requireToken = c.RequireToken
 	from.blocked = &blockedRecord{limit: h.enforcer.limits.BlockedKept}
 	s := &Session{
-		handle:   h,
+		handle:    h,
 		principal: from,
-		token:    newToken(),
-		group:    h.sessionGroup(),
-		cancel:   cancel,
-		done:     make(chan struct{}),
+		token:     newToken(),
+		group:     h.sessionGroup(),
+		cancel:    cancel,
+		done:      make(chan struct{}),
 	}
 	from.group = s.group
 	if err := s.listen(ctx, &c); err != nil {
@@ -184,8 +184,8 @@ func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 func (s *Session) serve(l sessionListener) {
 	h := s.handle
 	err := l.serve(&principalListener{
-		Listener: &track.Listener{Inner: l.Listener, Group: s.group, Reclaim: true, Logger: h.enforcer.bounded},
-		principal:     s.principal,
+		Listener:  &track.Listener{Inner: l.Listener, Group: s.group, Reclaim: true, Logger: h.enforcer.bounded},
+		principal: s.principal,
 	})
 	if err == nil {
 		return
@@ -287,7 +287,7 @@ func (s *Session) Close() error {
 // sessions are the open ones of one proxy. Safe for concurrent use.
 type sessions struct {
 	required bool     // on the shared listeners
-	byToken  sync.Map // of digest to *entrance
+	byToken  sync.Map // of digest to *principal
 
 	mu     sync.Mutex
 	open   map[*Session]struct{}

@@ -14,7 +14,7 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// by is a GET of an entrance's.
+// by is a GET of a principal's.
 func (a *asked) by(from *principal, hostport string) *request {
 	r := a.get(hostport)
 	r.principal = from
@@ -45,7 +45,7 @@ func TestFairShares(t *testing.T) {
 			run: func(t *testing.T, a *asked, greedy, modest *principal, _ *testnet.Buffer) {
 				each := func(i int) *request { return a.by(greedy, fmt.Sprintf("h%d.example:80", i)) }
 				_, refused := a.decideAll(20, each, func() {
-					if v := a.decide(t.Context(), a.by(modest, "m.example:80")); !v.Allowed {
+					if v := a.gate.decide(t.Context(), a.by(modest, "m.example:80")); !v.Allowed {
 						t.Errorf("a modest session's question: %+v", v)
 					}
 				})
@@ -58,8 +58,8 @@ func TestFairShares(t *testing.T) {
 			name: "denials that are remembered", decider: answer(Deny("no")),
 			run: func(t *testing.T, a *asked, greedy, modest *principal, _ *testnet.Buffer) {
 				asked := 0
-				deny := a.asker.decider
-				a.asker.decider = func(ctx context.Context, r PolicyRequest) (Decision, error) {
+				deny := a.gate.asker.decider
+				a.gate.asker.decider = func(ctx context.Context, r PolicyRequest) (Decision, error) {
 					if r.Command == "modest" {
 						asked++
 					}
@@ -67,11 +67,11 @@ func TestFairShares(t *testing.T) {
 				}
 				for i := range 2 * maxDenials {
 					if i%maxDenials == 0 {
-						a.decide(t.Context(), a.by(modest, "m.example:80"))
+						a.gate.decide(t.Context(), a.by(modest, "m.example:80"))
 					}
-					a.decide(t.Context(), a.by(greedy, fmt.Sprintf("h%d.example:80", i)))
+					a.gate.decide(t.Context(), a.by(greedy, fmt.Sprintf("h%d.example:80", i)))
 				}
-				a.decide(t.Context(), a.by(modest, "m.example:80"))
+				a.gate.decide(t.Context(), a.by(modest, "m.example:80"))
 				if asked != 1 {
 					t.Errorf("the modest session's denial was forgotten: asked %d times", asked)
 				}
@@ -81,16 +81,16 @@ func TestFairShares(t *testing.T) {
 			name: "grants", decider: answer(Allow().ForSession()),
 			run: func(t *testing.T, a *asked, greedy, modest *principal, _ *testnet.Buffer) {
 				for i := range maxGrants + 10 {
-					a.decide(t.Context(), a.by(greedy, fmt.Sprintf("h%d.example:80", i)))
+					a.gate.decide(t.Context(), a.by(greedy, fmt.Sprintf("h%d.example:80", i)))
 				}
-				a.decide(t.Context(), a.by(modest, "m.example:80"))
+				a.gate.decide(t.Context(), a.by(modest, "m.example:80"))
 				for i := range 10 {
-					a.decide(t.Context(), a.by(greedy, fmt.Sprintf("i%d.example:80", i)))
+					a.gate.decide(t.Context(), a.by(greedy, fmt.Sprintf("i%d.example:80", i)))
 				}
-				if a.grants.use(modest, testTarget(t, "m.example:80")) == nil {
+				if a.gate.grants.use(modest, testTarget(t, "m.example:80")) == nil {
 					t.Error("the modest session has no grant that lasts")
 				}
-				if n := len(a.grants.list()); n != maxGrants {
+				if n := len(a.gate.grants.list()); n != maxGrants {
 					t.Errorf("%d grants, want %d", n, maxGrants)
 				}
 			},
@@ -98,11 +98,11 @@ func TestFairShares(t *testing.T) {
 		{
 			name: "the record", decider: answer(Deny("no")), limits: Limits{BlockedKept: 10},
 			run: func(t *testing.T, a *asked, greedy, modest *principal, _ *testnet.Buffer) {
-				a.refused(a.by(modest, "m.example:80"), Verdict{Reason: ReasonDenied})
+				a.gate.refused(a.by(modest, "m.example:80"), Verdict{Reason: ReasonDenied})
 				for i := range 100 {
-					a.refused(a.by(greedy, fmt.Sprintf("h%d.example:80", i)), Verdict{Reason: ReasonDenied})
+					a.gate.refused(a.by(greedy, fmt.Sprintf("h%d.example:80", i)), Verdict{Reason: ReasonDenied})
 				}
-				list, total := a.blocked.list()
+				list, total := a.gate.blocked.list()
 				if len(list) != 10 || total != 101 || list[0].Host != "m.example" || list[9].Host != "h99.example" || list[1].Host != "h91.example" {
 					t.Errorf("%d kept of %d: %+v", len(list), total, list)
 				}
@@ -113,20 +113,20 @@ func TestFairShares(t *testing.T) {
 			name: "the record, after many sessions", decider: answer(Deny("no")), limits: Limits{BlockedKept: 4},
 			run: func(t *testing.T, a *asked, _, modest *principal, _ *testnet.Buffer) {
 				for i := range 8 {
-					ended, end := a.entrance(Attribution{})
+					ended, end := a.principal(Attribution{})
 					if i%2 == 0 {
-						a.refused(a.by(ended, "old.example:80"), Verdict{Reason: ReasonDenied})
+						a.gate.refused(a.by(ended, "old.example:80"), Verdict{Reason: ReasonDenied})
 					}
 					end()
-					a.drop(ended)
+					a.gate.drop(ended)
 					if i%2 != 0 { // late
-						a.refused(a.by(ended, "old.example:80"), Verdict{Reason: ReasonDenied})
+						a.gate.refused(a.by(ended, "old.example:80"), Verdict{Reason: ReasonDenied})
 					}
 				}
 				for i := range 3 {
-					a.refused(a.by(modest, fmt.Sprintf("m%d.example:80", i)), Verdict{Reason: ReasonDenied})
+					a.gate.refused(a.by(modest, fmt.Sprintf("m%d.example:80", i)), Verdict{Reason: ReasonDenied})
 				}
-				list, total := a.blocked.list()
+				list, total := a.gate.blocked.list()
 				if len(list) != 4 || total != 11 || list[1].Host != "old.example" || list[2].Host != "m1.example" {
 					t.Errorf("%d kept of %d: %+v", len(list), total, list)
 				}
@@ -136,9 +136,9 @@ func TestFairShares(t *testing.T) {
 			name: "log lines", decider: answer(Deny("no")), limits: Limits{LogLinesPerSecond: 8},
 			run: func(t *testing.T, a *asked, greedy, modest *principal, log *testnet.Buffer) {
 				for i := range 100 {
-					a.refused(a.by(greedy, fmt.Sprintf("h%d.example:80", i)), Verdict{Reason: ReasonDenied})
+					a.gate.refused(a.by(greedy, fmt.Sprintf("h%d.example:80", i)), Verdict{Reason: ReasonDenied})
 				}
-				a.refused(a.by(modest, "m.example:80"), Verdict{Reason: ReasonDenied})
+				a.gate.refused(a.by(modest, "m.example:80"), Verdict{Reason: ReasonDenied})
 				if s := log.String(); !strings.Contains(s, "host=m.example") {
 					t.Errorf("no line about the modest session's request: %s", s)
 				}
@@ -149,7 +149,7 @@ func TestFairShares(t *testing.T) {
 			name: "log lines about grants", decider: answer(Allow().ForSession()), limits: Limits{LogLinesPerSecond: 8},
 			run: func(t *testing.T, a *asked, greedy, _ *principal, log *testnet.Buffer) {
 				for i := range maxGrants + 100 {
-					a.decide(t.Context(), a.by(greedy, fmt.Sprintf("h%d.example:80", i)))
+					a.gate.decide(t.Context(), a.by(greedy, fmt.Sprintf("h%d.example:80", i)))
 				}
 				synctest.Wait()
 				if n := strings.Count(log.String(), "level="); n > 8 {
@@ -166,10 +166,10 @@ func TestFairShares(t *testing.T) {
 					b.DeciderTimeout(time.Second).Limits(test.limits).
 						Logger(slog.New(slog.NewTextHandler(&log, nil)))
 				})
-				greedy, _ := a.entrance(Attribution{Command: "greedy"})
-				modest, _ := a.entrance(Attribution{Command: "modest"})
+				greedy, _ := a.principal(Attribution{Command: "greedy"})
+				modest, _ := a.principal(Attribution{Command: "modest"})
 				test.run(t, a, greedy, modest, &log)
-				a.lines.close()
+				a.gate.lines.close()
 			})
 		})
 	}

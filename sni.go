@@ -50,7 +50,7 @@ import (
 // known how it ended. It is the tunnel's inspector: answer is for the goroutine
 // that calls Observe, and all else for the one that relays.
 type nameCheck struct {
-	*enforcer
+	gate    *enforcer
 	req     *request
 	policy  *policy // in force when the tunnel was opened
 	settled bool    // the request is counted
@@ -105,7 +105,7 @@ func (c *nameCheck) inspect(held []byte, rest tunnel.Rest) tunnel.Inspection {
 		switch event {
 		case clienthello.Found:
 			hello := c.hellos.Hello()
-			c.bounded.Debug("client hello", "host", c.req.target.Host.String(), "port", c.req.target.Port,
+			c.gate.bounded.Debug("client hello", "host", c.req.target.Host.String(), "port", c.req.target.Port,
 				"server_name", hello.ServerName, "ech", hello.ECH, "client", c.req.client)
 			if !names(hello.ServerName, c.req.target.Host) {
 				return c.refuse(Verdict{ServerName: hello.ServerName})
@@ -115,7 +115,7 @@ func (c *nameCheck) inspect(held []byte, rest tunnel.Rest) tunnel.Inspection {
 		case clienthello.Undecided, clienthello.Partial:
 			switch {
 			case rest == tunnel.Late:
-				return c.refuse(Verdict{unreadable: "does not end within " + c.limits.HandshakeTimeout.String()})
+				return c.refuse(Verdict{unreadable: "does not end within " + c.gate.limits.HandshakeTimeout.String()})
 			case rest == tunnel.None && event == clienthello.Undecided: // too little to be TLS
 				return tunnel.Inspection{Decision: tunnel.Pass}
 			case rest == tunnel.None || len(held) >= tunnel.MaxHeld:
@@ -148,7 +148,7 @@ func names(serverName string, host hostname.Host) bool {
 func (c *nameCheck) allowed() {
 	if !c.settled {
 		c.settled = true
-		c.count.allow(c.req.protocol)
+		c.gate.count.allow(c.req.protocol)
 	}
 }
 
@@ -165,10 +165,10 @@ func (c *nameCheck) unreadable(err error) tunnel.Inspection {
 func (c *nameCheck) refuse(v Verdict) tunnel.Inspection {
 	v.Reason, v.Source, v.Generation, v.check = ReasonSNIMismatch, SourceBaselinePolicy, c.policy.generation, checkServerName
 	c.settled = true
-	c.refused(c.req, v)
-	if c.lines.allow(c.req.principal) {
+	c.gate.refused(c.req, v)
+	if c.gate.lines.allow(c.req.principal) {
 		message, hint := v.explain(c.req)
-		c.log.Warn("tunnel cut", "message", message, "hint", hint, "client", c.req.client)
+		c.gate.log.Warn("tunnel cut", "message", message, "hint", hint, "client", c.req.client)
 	}
 	return tunnel.Inspection{Decision: tunnel.Refuse, Farewell: accessDenied(c.hellos.Hello().Version)}
 }

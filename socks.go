@@ -34,7 +34,7 @@ const socksLinger = 500 * time.Millisecond
 
 // socksProxy serves SOCKS5 on every listener of one proxy.
 type socksProxy struct {
-	*enforcer
+	gate          *enforcer
 	refusalStands time.Duration // a target that was refused to datagrams, or out of reach, is not tried again so long
 	relays        bool          // UDP ASSOCIATE is on
 	procNet       string        // where the system lists its sockets
@@ -45,11 +45,11 @@ type socksProxy struct {
 	requireSession bool // clients of the shared listener must name one
 }
 
-// newSOCKSProxy returns a proxy that serves clients for the entrance of their
+// newSOCKSProxy returns a proxy that serves clients for the principal of their
 // listener. If authenticate is not nil, it is asked about the clients that
 // offer a user name and a password (RFC 1929).
 func newSOCKSProxy(e *enforcer, refusalStands time.Duration, relays bool, authenticate authenticateFunc) *socksProxy {
-	s := &socksProxy{enforcer: e, refusalStands: refusalStands, relays: relays, procNet: procNet, budget: newFlowBudget(e.limits.UDPTotalFlows)}
+	s := &socksProxy{gate: e, refusalStands: refusalStands, relays: relays, procNet: procNet, budget: newFlowBudget(e.limits.UDPTotalFlows)}
 	var methods []socks5.Authenticator
 	if authenticate != nil {
 		methods = append(methods, passwordMethod(authenticate))
@@ -86,7 +86,7 @@ func (s *socksProxy) serve(l *principalListener) error {
 
 // serveConn serves one connection to its end.
 func (s *socksProxy) serveConn(c *socksConn) {
-	patience := s.limits.HandshakeTimeout
+	patience := s.gate.limits.HandshakeTimeout
 	if c.over {
 		patience = min(patience, overTime)
 	}
@@ -98,7 +98,7 @@ func (s *socksProxy) serveConn(c *socksConn) {
 	if errors.Is(err, statute.ErrNotSupportVersion) {
 		err = errors.New("not SOCKS5; HTTP is spoken at the address of the HTTP proxy")
 	}
-	s.malformed(c.client, ProtocolSOCKS5TCP, err)
+	s.gate.malformed(c.client, ProtocolSOCKS5TCP, err)
 }
 
 // socksConn is a client's connection while SOCKS5 is spoken on it. go-socks5
@@ -154,7 +154,7 @@ func (c *socksConn) request(protocol Protocol, target hostname.Target) *request 
 }
 
 // watch returns a context that ends when the client goes away while it waits
-// for its reply, or with its entrance. stop ends the watch; only then may
+// for its reply, or with its principal. stop ends the watch; only then may
 // anybody read from the connection or write to it. What the client has sent
 // beyond its request does not matter.
 func (c *socksConn) watch(r *bufio.Reader) (ctx context.Context, stop func()) {
@@ -254,9 +254,9 @@ func (s *socksProxy) handler(serve func(*socksConn, *socksRequest)) func(context
 func (s *socksProxy) refuseOver(c *socksConn, r *socksRequest) {
 	target, err := socksTarget(r.addr, r.name, r.port)
 	if err != nil {
-		s.malformed(c.client, ProtocolSOCKS5TCP, err)
+		s.gate.malformed(c.client, ProtocolSOCKS5TCP, err)
 	} else {
-		s.refused(c.request(ProtocolSOCKS5TCP, target), s.overLimit())
+		s.gate.refused(c.request(ProtocolSOCKS5TCP, target), s.gate.overLimit())
 	}
 	c.refuse(socksFailure)
 }
@@ -266,7 +266,7 @@ func (s *socksProxy) refuseOver(c *socksConn, r *socksRequest) {
 func (s *socksProxy) connect(c *socksConn, r *socksRequest) {
 	target, err := socksTarget(r.addr, r.name, r.port)
 	if err != nil {
-		s.malformed(c.client, ProtocolSOCKS5TCP, err)
+		s.gate.malformed(c.client, ProtocolSOCKS5TCP, err)
 		c.refuse(socksNotAllowed)
 		return
 	}
@@ -283,25 +283,25 @@ func (s *socksProxy) connect(c *socksConn, r *socksRequest) {
 	defer live.end()
 	if err := c.accept(conn.LocalAddr()); err != nil {
 		conn.Close()
-		s.failure(req, err)
+		s.gate.failure(req, err)
 		return
 	}
 	if !c.entry.Replace(tunnel.Pair{A: c.Conn, B: transportOf(conn)}) {
 		conn.Close() // the proxy is stopping
-		s.failure(req, ErrClosed)
+		s.gate.failure(req, ErrClosed)
 		return
 	}
 	early, _ := r.rest.Peek(r.rest.Buffered()) // what is buffered can be peeked at
-	s.relay(c.Conn, conn, req, tunnel.Options{Early: early})
+	s.gate.relay(c.Conn, conn, req, tunnel.Options{Early: early})
 }
 
 // admit decides about a request, and dials if the answer is yes.
 func (s *socksProxy) admit(ctx context.Context, req *request, lr *liveRequest) (net.Conn, error) {
-	v := s.decide(ctx, req)
+	v := s.gate.decide(ctx, req)
 	if !v.Allowed {
 		return nil, newRefusedError(req, v)
 	}
-	return s.dial(ctx, req, &v, lr)
+	return s.gate.dial(ctx, req, &v, lr)
 }
 
 // notAdmitted keeps account of a request that was refused, or whose target
@@ -309,16 +309,16 @@ func (s *socksProxy) admit(ctx context.Context, req *request, lr *liveRequest) (
 func (s *socksProxy) notAdmitted(req *request, err error) {
 	var refused *RefusedError
 	if errors.As(err, &refused) {
-		s.refused(req, refused.Verdict)
+		s.gate.refused(req, refused.Verdict)
 		return
 	}
-	s.failure(req, err)
+	s.gate.failure(req, err)
 }
 
 // bind refuses BIND (RFC 1928 section 4), by which a client would have a
 // third party connect to this machine.
 func (s *socksProxy) bind(c *socksConn, _ *socksRequest) {
-	s.malformed(c.client, ProtocolSOCKS5TCP, errors.New("BIND is not supported"))
+	s.gate.malformed(c.client, ProtocolSOCKS5TCP, errors.New("BIND is not supported"))
 	c.refuse(socksCommandUnsupported)
 }
 
@@ -370,8 +370,8 @@ func replyCode(err error) byte {
 	return socksFailure
 }
 
-// authenticateFunc returns the entrance of a client that has sent credentials
-// to a listener whose entrance is at, or an error if it is to be turned away.
+// authenticateFunc returns the principal of a client that has sent credentials
+// to a listener whose principal is at, or an error if it is to be turned away.
 type authenticateFunc func(at *principal, c credentials) (*principal, error)
 
 // passwordMethod is user name and password (RFC 1929). It is chosen whenever a
@@ -387,7 +387,7 @@ func (find passwordMethod) Authenticate(r io.Reader, w io.Writer, client string)
 }
 
 // credentialStore checks the credentials of one connection, and moves it to
-// its entrance.
+// its principal.
 type credentialStore struct {
 	find passwordMethod
 	conn *socksConn

@@ -166,9 +166,9 @@ func (a *association) flowOrWait(d socksudp.Datagram, from netip.AddrPort) (_, d
 	case f.state == flowOpen:
 		return f, displaced
 	case f.state == flowShut:
-		a.count.drop(dropRefused, 1)
+		a.front.gate.count.drop(dropRefused, 1)
 	case len(f.waiting) == udpWaiting:
-		a.count.drop(dropOverflow, 1)
+		a.front.gate.count.drop(dropOverflow, 1)
 	default:
 		f.waiting = append(f.waiting, slices.Clone(d.Data))
 	}
@@ -180,16 +180,16 @@ func (a *association) flowOrWait(d socksudp.Datagram, from netip.AddrPort) (_, d
 func (a *association) begin(d socksudp.Datagram, from netip.AddrPort) (f, displaced *flow) {
 	target, err := socksTarget(d.Addr, string(d.Name), d.Port)
 	if err != nil {
-		a.drop(dropMalformed, "error", a.logText(err))
+		a.drop(dropMalformed, "error", a.front.gate.logText(err))
 		return nil, nil
 	}
 	req := a.conn.request(ProtocolSOCKS5UDP, target)
-	asks := a.asks(req)
+	asks := a.front.gate.asks(req)
 	if asks && a.asking == udpQuestions {
 		a.drop(dropOverflow, "questions", a.asking)
 		return nil, nil
 	}
-	if len(a.flows) == a.limits.UDPFlows {
+	if len(a.flows) == a.front.gate.limits.UDPFlows {
 		a.remove(a.oldest())
 	}
 	f = &flow{of: a, address: string(d.Address), from: from, req: req, asks: asks}
@@ -199,7 +199,7 @@ func (a *association) begin(d socksudp.Datagram, from netip.AddrPort) (f, displa
 	}
 	f.ctx, f.end = context.WithCancel(a.ctx)
 	f.moved.start()
-	displaced = a.budget.take(f)
+	displaced = a.front.budget.take(f)
 	if asks {
 		a.asking++
 	}
@@ -211,7 +211,7 @@ func (a *association) begin(d socksudp.Datagram, from netip.AddrPort) (f, displa
 // over reports whether the target may be tried again: a decider may think
 // otherwise by now, a name may resolve, and another policy is another matter.
 func (s shutFlow) over(a *association) bool {
-	return time.Since(s.at) >= a.refusalStands || s.generation != a.current.Load().generation
+	return time.Since(s.at) >= a.front.refusalStands || s.generation != a.front.gate.current.Load().generation
 }
 
 // oldest returns the flow to make way for another: one that is shut, if there
@@ -244,16 +244,16 @@ func (a *association) remove(f *flow) {
 // run is the flow's task.
 func (f *flow) run() {
 	a := f.of
-	defer a.budget.give(f)
+	defer a.front.budget.give(f)
 	defer a.guard()
-	generation := a.current.Load().generation
+	generation := a.front.gate.current.Load().generation
 	conn, live, err := f.open()
 	if err != nil {
 		// In this order: who acts on the record finds the flow shut, and who
 		// waits for the count finds the record.
 		waited := f.stayShut(generation)
-		a.notAdmitted(f.req, err)
-		a.count.drop(dropRefused, waited)
+		a.front.notAdmitted(f.req, err)
+		a.front.gate.count.drop(dropRefused, waited)
 		return
 	}
 	defer live.end()
@@ -261,13 +261,13 @@ func (f *flow) run() {
 	if !a.settle(f) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.count.drop(dropSource, len(f.waiting))
+		a.front.gate.count.drop(dropSource, len(f.waiting))
 		f.waiting = nil
 		a.remove(f)
 		return
 	}
-	a.count.allow(f.req.protocol)
-	a.bounded.Debug("flow open", "host", f.req.target.Host.String(), "port", f.req.target.Port, "client", f.req.client)
+	a.front.gate.count.allow(f.req.protocol)
+	a.front.gate.bounded.Debug("flow open", "host", f.req.target.Host.String(), "port", f.req.target.Port, "client", f.req.client)
 	out, err := udpbatch.NewSender(conn.UDPConn, netip.AddrPort{}, nil)
 	if err == nil && f.sendWaiting(conn, live, out) {
 		f.receive()
@@ -280,7 +280,7 @@ func (f *flow) run() {
 // open decides about the flow and opens its socket.
 func (f *flow) open() (datagramConn, *liveRequest, error) {
 	a := f.of
-	v := a.decide(f.ctx, f.req)
+	v := a.front.gate.decide(f.ctx, f.req)
 	a.mu.Lock()
 	if f.asks {
 		a.asking--
@@ -290,7 +290,7 @@ func (f *flow) open() (datagramConn, *liveRequest, error) {
 		return datagramConn{}, nil, newRefusedError(f.req, v)
 	}
 	live := new(liveRequest)
-	conn, err := a.dialUDP(f.ctx, f.req, &v, live)
+	conn, err := a.front.gate.dialUDP(f.ctx, f.req, &v, live)
 	if err == nil {
 		widen(conn.UDPConn)
 	}
@@ -337,11 +337,11 @@ func (f *flow) sendWaiting(conn datagramConn, live *liveRequest, out *udpbatch.S
 // send sends datagrams, if the policy in force lets them. scratch is memory
 // to put them together in, if there is any.
 func (f *flow) send(datagrams [][]byte, scratch []byte) {
-	if !f.of.stillAllowed(f.live) {
-		f.of.count.drop(dropRefused, len(datagrams))
+	if !f.of.front.gate.stillAllowed(f.live) {
+		f.of.front.gate.count.drop(dropRefused, len(datagrams))
 		return
 	}
-	f.of.count.drop(dropLost, f.out.Send(datagrams, scratch))
+	f.of.front.gate.count.drop(dropLost, f.out.Send(datagrams, scratch))
 }
 
 // receive passes on what the target sends, until the flow ends. The header
@@ -353,7 +353,7 @@ func (f *flow) receive() {
 	if client.Addr().Unmap().Is4() {
 		longest = maxPayload4
 	}
-	in, err := udpbatch.NewReader(f.conn.UDPConn, &a.buffers)
+	in, err := udpbatch.NewReader(f.conn.UDPConn, &a.front.buffers)
 	if err != nil {
 		return // it is closed
 	}
@@ -364,7 +364,7 @@ func (f *flow) receive() {
 		return // likewise
 	}
 	var replies [udpbatch.Most][]byte
-	pump(f.conn.UDPConn, &f.moved, a.limits.UDPIdle, func() error {
+	pump(f.conn.UDPConn, &f.moved, a.front.gate.limits.UDPIdle, func() error {
 		n, err := in.Read()
 		if err != nil {
 			return err
@@ -377,14 +377,14 @@ func (f *flow) receive() {
 				if data := in.Data(i); len(header)+len(data) <= longest {
 					fit = append(fit, data)
 				} else {
-					a.count.drop(dropOversize, 1)
+					a.front.gate.count.drop(dropOversize, 1)
 				}
 			}
-			if !a.stillAllowed(f.live) {
-				a.count.drop(dropRefused, len(fit))
+			if !a.front.gate.stillAllowed(f.live) {
+				a.front.gate.count.drop(dropRefused, len(fit))
 				continue // the socket is closed now
 			}
-			a.count.drop(dropLost, out.Send(fit, in.Scratch()))
+			a.front.gate.count.drop(dropLost, out.Send(fit, in.Scratch()))
 		}
 		return nil
 	})

@@ -348,7 +348,7 @@ func TestSOCKSPolicyChangeCutsTunnels(t *testing.T) {
 	}
 }
 
-// Users with a password come in by an entrance of their own (RFC 1929).
+// Users with a password come in by a principal of their own (RFC 1929).
 func TestSOCKSPasswords(t *testing.T) {
 	t.Parallel()
 	commands := make(chan string, 1)

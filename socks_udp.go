@@ -47,7 +47,7 @@ const (
 
 // association relays for one client.
 type association struct {
-	*socksProxy
+	front *socksProxy
 	conn  *socksConn   // the TCP connection that it ends with
 	relay *net.UDPConn // faces the client
 	ctx   context.Context
@@ -79,34 +79,34 @@ type association struct {
 func (s *socksProxy) associate(c *socksConn, r *socksRequest) {
 	req := c.request(ProtocolSOCKS5UDP, hostname.Target{})
 	if !s.relays {
-		s.malformed(c.client, req.protocol, errors.New("UDP ASSOCIATE is off; enable_socks5_udp = true turns it on"))
+		s.gate.malformed(c.client, req.protocol, errors.New("UDP ASSOCIATE is off; enable_socks5_udp = true turns it on"))
 		c.refuse(socksCommandUnsupported)
 		return
 	}
-	if v := s.current.Load().judgeProtocol(&req.query); !v.Allowed {
-		s.refused(req, v)
+	if v := s.gate.current.Load().judgeProtocol(&req.query); !v.Allowed {
+		s.gate.refused(req, v)
 		c.refuse(socksNotAllowed)
 		return
 	}
 	said, err := saidSender(c, r)
 	if err != nil {
-		s.malformed(c.client, req.protocol, err)
+		s.gate.malformed(c.client, req.protocol, err)
 		c.refuse(socksNotAllowed)
 		return
 	}
 	relay, err := listenRelay(c.LocalAddr())
 	if err != nil {
-		s.failure(req, err)
+		s.gate.failure(req, err)
 		c.refuse(socksFailure)
 		return
 	}
 	defer relay.Close()
-	s.self.add(relay.LocalAddr())
-	defer s.self.remove(relay.LocalAddr())
+	s.gate.self.add(relay.LocalAddr())
+	defer s.gate.self.remove(relay.LocalAddr())
 	if c.accept(relay.LocalAddr()) != nil {
 		return // the client has gone
 	}
-	a := &association{socksProxy: s, conn: c, relay: relay, said: said, flows: make(map[string]*flow)}
+	a := &association{front: s, conn: c, relay: relay, said: said, flows: make(map[string]*flow)}
 	a.sender = senderCheck{dir: s.procNet, client: c.client, proxy: addrPortOf(c.LocalAddr()), relay: addrPortOf(relay.LocalAddr())}
 	a.run(r.rest)
 }
@@ -152,7 +152,7 @@ func (a *association) settle(f *flow) bool {
 			a.flows[other.key] = other
 			continue
 		}
-		a.count.drop(dropSource, len(other.waiting))
+		a.front.gate.count.drop(dropSource, len(other.waiting))
 		other.waiting = nil
 		other.end()
 	}
@@ -185,10 +185,10 @@ func widen(conn *net.UDPConn) {
 // nothing that means anything.
 func (a *association) run(rest io.Reader) {
 	a.ctx, a.end = context.WithCancel(a.conn.from.ctx)
-	if life := a.limits.TunnelLifetime; life > 0 {
+	if life := a.front.gate.limits.TunnelLifetime; life > 0 {
 		defer time.AfterFunc(life, a.end).Stop()
 	}
-	a.bounded.Debug("association open", "client", a.conn.client, "relay", a.relay.LocalAddr().String())
+	a.front.gate.bounded.Debug("association open", "client", a.conn.client, "relay", a.relay.LocalAddr().String())
 	a.moved.start()
 	a.tasks.Go(func() {
 		defer a.end()
@@ -218,19 +218,19 @@ func (a *association) close() {
 // others sent: a panic costs one association.
 func (a *association) guard() {
 	if p := recover(); p != nil {
-		a.bounded.Error("panic in a UDP association", "client", a.conn.client, "panic", p, "stack", string(debug.Stack()))
+		a.front.gate.bounded.Error("panic in a UDP association", "client", a.conn.client, "panic", p, "stack", string(debug.Stack()))
 		a.end()
 	}
 }
 
 // receive takes in what comes to the relay's socket.
 func (a *association) receive() {
-	r, err := udpbatch.NewReader(a.relay, &a.buffers)
+	r, err := udpbatch.NewReader(a.relay, &a.front.buffers)
 	if err != nil {
 		return // it is closed
 	}
 	defer r.Close()
-	pump(a.relay, &a.moved, a.limits.TunnelIdle, func() error {
+	pump(a.relay, &a.moved, a.front.gate.limits.TunnelIdle, func() error {
 		n, err := r.Read()
 		if err != nil {
 			return err
@@ -254,10 +254,10 @@ func (a *association) datagram(b []byte, from netip.AddrPort, scratch []byte) {
 	d, err := socksudp.Parse(b)
 	switch {
 	case errors.Is(err, socksudp.ErrFragment):
-		a.drop(dropFragment, "error", a.logText(err))
+		a.drop(dropFragment, "error", a.front.gate.logText(err))
 		return
 	case err != nil:
-		a.drop(dropMalformed, "error", a.logText(err))
+		a.drop(dropMalformed, "error", a.front.gate.logText(err))
 		return
 	}
 	if client == nil && !a.sender.owns(from) {
@@ -309,13 +309,13 @@ func (r *run) send(scratch []byte) {
 // drop keeps account of a datagram that goes nowhere. The log gets one line
 // of each cause: a client that can fill it must not.
 func (a *association) drop(why dropCause, key string, value any) {
-	a.count.drop(why, 1)
+	a.front.gate.count.drop(why, 1)
 	if a.told[why] {
 		return
 	}
 	a.told[why] = true
-	if !a.lines.allow(a.conn.from) {
+	if !a.front.gate.lines.allow(a.conn.from) {
 		return
 	}
-	a.log.Warn("datagrams are dropped", "client", a.conn.client, "cause", why.String(), key, value)
+	a.front.gate.log.Warn("datagrams are dropped", "client", a.conn.client, "cause", why.String(), key, value)
 }

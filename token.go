@@ -64,8 +64,8 @@ func isToken(s string) bool {
 	return true
 }
 
-// identify returns the entrance that an HTTP request belongs to, given the
-// entrance of its listener. Credentials are looked at only for a token:
+// identify returns the principal that an HTTP request belongs to, given the
+// principal of its listener. Credentials are looked at only for a token:
 // clients send those of other proxies, from their configuration files, without
 // being asked. Where a session is required, nothing but its token will do.
 func (t *sessions) identify(at *principal, header http.Header) (*principal, error) {
@@ -90,14 +90,14 @@ func (t *sessions) identify(at *principal, header http.Header) (*principal, erro
 	return t.authenticate(at, found)
 }
 
-// demandsToken reports whether the listeners of an entrance serve only
+// demandsToken reports whether the listeners of a principal serve only
 // requests with a session's token.
 func (t *sessions) demandsToken(at *principal) bool {
 	return t.required && at.id == "" || at.requireToken
 }
 
-// authenticate returns the entrance that credentials lead to at a listener
-// whose entrance is at. Credentials without a token lead to at itself, unless
+// authenticate returns the principal that credentials lead to at a listener
+// whose principal is at. Credentials without a token lead to at itself, unless
 // a token is required there. A listener of a session's own has said already
 // whose its clients are: the token of another session is refused there.
 func (t *sessions) authenticate(at *principal, c credentials) (*principal, error) {

@@ -48,13 +48,13 @@ func (h *httpProxy) toSocket(w http.ResponseWriter, req *request, paths []string
 	if len(paths) == 1 && paths[0] == "" {
 		// An empty field asks for a socket all the same. Falling back to the
 		// host would send the request where the client did not mean it to go.
-		h.malformed(req.client, req.protocol, errSocketUnnamed)
+		h.gate.malformed(req.client, req.protocol, errSocketUnnamed)
 		writeMalformed(w, req.protocol, req.method, errSocketUnnamed)
 		return false
 	}
-	if !h.sockets.supported {
+	if !h.gate.sockets.supported {
 		err := errors.New("the x-unix-socket header is supported on macOS only")
-		h.malformed(req.client, req.protocol, err)
+		h.gate.malformed(req.client, req.protocol, err)
 		a := newProxyResponse(http.StatusNotImplemented)
 		a.body = refusalBody{
 			Status: "error", Protocol: req.protocol, Method: req.method, Reason: "unix_socket_unsupported",
@@ -65,12 +65,12 @@ func (h *httpProxy) toSocket(w http.ResponseWriter, req *request, paths []string
 	}
 	path, err := parseSocketPath(req.protocol, paths)
 	if err != nil {
-		h.malformed(req.client, req.protocol, err)
+		h.gate.malformed(req.client, req.protocol, err)
 		writeMalformed(w, req.protocol, req.method, err)
 		return false
 	}
 	req.socket = socketPath{asked: strings.Clone(path)} // see lastTarget.own
-	if p := h.current.Load(); p.enabled && len(p.sockets.entries) > 0 {
+	if p := h.gate.current.Load(); p.enabled && len(p.sockets.entries) > 0 {
 		// The path is a client's, and to look at one can have effects of its
 		// own (an automounter's): not where nothing is allowed anyway.
 		req.socket = resolveSocket(path)
@@ -199,7 +199,7 @@ type socketDialer struct {
 	supported bool
 	timeout   time.Duration
 	connect   connectUnixFunc // nil: the kernel's
-	own       *selfListeners   // what is never connected to; nil: nothing
+	own       *selfListeners  // what is never connected to; nil: nothing
 }
 
 // socketError says why a socket that is allowed cannot be connected to.

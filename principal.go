@@ -29,7 +29,7 @@ type principal struct {
 	requireToken bool            // its own listeners serve only requests with its token
 	overlay      *overlay        // the session's own rules; nil: none
 	pools        *pools          // its connections for forwarding
-	ctx         context.Context // what is under way for it ends with this
+	ctx          context.Context // what is under way for it ends with this
 	blocked      *blockedRecord  // the session's own; nil: only the proxy's is kept
 }
 
@@ -38,13 +38,13 @@ func newPrincipal(ends context.Context, e *enforcer, a Attribution) *principal {
 }
 
 // owns reports whether a context ends with what is under way for the
-// entrance, as that of a request by one of its own listeners does.
+// principal, as that of a request by one of its own listeners does.
 func (f *principal) owns(ctx context.Context) bool {
 	x, ok := ctx.Value(clientStateKey{}).(*clientState)
 	return ok && x.principal == f
 }
 
-// principalListener is a listener of one entrance.
+// principalListener is a listener of one principal.
 type principalListener struct {
 	*track.Listener
 	principal *principal
@@ -53,9 +53,9 @@ type principalListener struct {
 // request is one request on its way through the checks.
 type request struct {
 	query
-	client netip.AddrPort
-	principal   *principal
-	policy  *policy // that it was decided under; nil before
+	client    netip.AddrPort
+	principal *principal
+	policy    *policy // that it was decided under; nil before
 }
 
 // public is the request as a decider sees it.
