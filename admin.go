@@ -80,7 +80,7 @@ func newAdminServer(h *Handle) *adminServer {
 
 // serve serves the API on l until the server is shut down.
 func (a *adminServer) serve(l net.Listener) error {
-	tracked := &track.Listener{Inner: l, Group: a.conns, Reclaim: true, Logger: a.h.enforcer.bounded}
+	tracked := &track.Listener{Inner: l, Group: a.conns, StartIdle: true, Logger: a.h.enforcer.bounded}
 	a.server.ConnState = tracked.ConnState
 	a.server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		return context.WithValue(ctx, adminConnKey{}, tracked.Entry(c))

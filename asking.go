@@ -140,7 +140,7 @@ func (a *asker) join(ctx context.Context, req *request, generation uint64) (*que
 			return nil, answer{err: canceledBy(req.principal.ctx)}
 		}
 		a.calls.Limit = a.limit
-		if !a.calls.Take(req.principal) {
+		if !a.calls.Acquire(req.principal) {
 			return nil, answer{err: errDeciderBusy}
 		}
 		q = a.begin(key, req, generation)
@@ -193,7 +193,7 @@ func (a *asker) returned(q *question, decision Decision, err error) (g, displace
 	defer q.cancel()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.calls.Give(q.key.principal)
+	a.calls.Release(q.key.principal)
 	if q.ctx.Err() != nil {
 		return nil, nil
 	}

@@ -165,7 +165,7 @@ func (h *Handle) serve() {
 // track makes a listener one of a principal.
 func (h *Handle) track(l net.Listener, from *principal) *principalListener {
 	return &principalListener{
-		Listener:  &track.Listener{Inner: l, Group: h.shared.group, Reclaim: true, Logger: h.enforcer.bounded},
+		Listener:  &track.Listener{Inner: l, Group: h.shared.group, StartIdle: true, Logger: h.enforcer.bounded},
 		principal: from,
 	}
 }

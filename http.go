@@ -78,7 +78,7 @@ func clientStateOf(r *http.Request) *clientState {
 
 // serve accepts connections until l is closed.
 func (h *httpProxy) serve(l *principalListener) error {
-	l.Over = h.overLimitConn(l.principal)
+	l.OverLimit = h.overLimitConn(l.principal)
 	return l.Serve(func(c net.Conn, entry *track.Entry) {
 		x := &clientState{client: addrPortOf(c.RemoteAddr()), principal: l.principal, entry: entry}
 		x.live.lasting = true
@@ -267,14 +267,14 @@ func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request
 // request is under way as live. back is what the target has already sent
 // beyond its answer.
 func (h *httpProxy) tunnel(entry *track.Entry, client *clientConn, target net.Conn, req *request, live *liveRequest, back []byte) {
-	if !entry.Replace(tunnel.Pair{A: client.conn, B: transportOf(target)}) {
+	if !entry.SetCloser(tunnel.Pair{A: client.conn, B: transportOf(target)}) {
 		live.end()
 		target.Close() // the proxy is stopping
 		h.gate.failure(req, ErrClosed)
 		return
 	}
 	// Not here in the handler, so that a tunnel does not hold its request.
-	entry.Then(func() {
+	entry.AfterHandler(func() {
 		defer endTunnel(live, target)
 		h.gate.relay(client.conn, target, req, tunnel.Options{Early: client.early, EarlyBack: back})
 	})
@@ -291,7 +291,7 @@ func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Opti
 	check := &nameCheck{gate: e, req: req, policy: req.policy}
 	defer check.allowed() // whatever ended it, if not a refusal
 	if check.applies() {
-		opts.Inspect, opts.HoldTime = check, e.limits.HandshakeTimeout
+		opts.Inspect, opts.HoldTimeout = check, e.limits.HandshakeTimeout
 	} else {
 		check.allowed()
 	}
@@ -300,7 +300,7 @@ func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Opti
 	if e.logsTunnels() {
 		e.logOpened(req)
 	}
-	opts.Idle, opts.Lifetime = e.limits.TunnelIdle, e.limits.TunnelLifetime
+	opts.IdleTimeout, opts.Lifetime = e.limits.TunnelIdle, e.limits.TunnelLifetime
 	result := tunnel.Relay(client, target, opts)
 	e.count.bytes[0].Add(uint64(result.Sent))
 	e.count.bytes[1].Add(uint64(result.Received))

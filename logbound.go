@@ -37,7 +37,7 @@ func (b *logLimiter) allow(from *principal) bool {
 		b.since, b.lines.Limit = now, b.limit
 		b.lines.Reset()
 	}
-	if b.lines.Take(from) {
+	if b.lines.Acquire(from) {
 		return true
 	}
 	if b.left == 0 && !b.ended {

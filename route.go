@@ -51,9 +51,9 @@ func routeOf(upstreams *upstream.Proxies, p *policy, q *query) route {
 	case !p.upstream, !q.socket.isZero(), q.protocol == ProtocolSOCKS5UDP:
 		return route{}
 	case q.protocol == ProtocolHTTP:
-		return route{proxy: upstreams.HTTP(q.target)}
+		return route{proxy: upstreams.ForHTTP(q.target)}
 	}
-	return route{proxy: upstreams.Tunnel(q.target)}
+	return route{proxy: upstreams.ForTunnel(q.target)}
 }
 
 // dial connects to the proxy, and through it to a target if it is to open a

@@ -184,7 +184,7 @@ func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 func (s *Session) serve(l sessionListener) {
 	h := s.handle
 	err := l.serve(&principalListener{
-		Listener:  &track.Listener{Inner: l.Listener, Group: s.group, Reclaim: true, Logger: h.enforcer.bounded},
+		Listener:  &track.Listener{Inner: l.Listener, Group: s.group, StartIdle: true, Logger: h.enforcer.bounded},
 		principal: s.principal,
 	})
 	if err == nil {

@@ -57,8 +57,8 @@ type nameCheck struct {
 
 	// A silent tunnel has neither of these, and one that goes on has let go of
 	// them again.
-	hellos *clienthello.Scanner // nil before the client's first byte, and once it has passed
-	answer *clienthello.Answer  // nil before the server's first byte, and once it has told all
+	hellos *clienthello.Scanner       // nil before the client's first byte, and once it has passed
+	answer *clienthello.ServerScanner // nil before the server's first byte, and once it has told all
 
 	negotiated atomic.Bool // the server has sent its ServerHello
 }
@@ -71,7 +71,7 @@ func (c *nameCheck) applies() bool {
 // Observe implements [tunnel.Inspector].
 func (c *nameCheck) Observe(sent []byte) bool {
 	if c.answer == nil {
-		c.answer = new(clienthello.Answer)
+		c.answer = new(clienthello.ServerScanner)
 	}
 	more := c.answer.Scan(sent)
 	if c.answer.Negotiated() {
@@ -84,18 +84,18 @@ func (c *nameCheck) Observe(sent []byte) bool {
 }
 
 // Inspect implements [tunnel.Inspector].
-func (c *nameCheck) Inspect(held []byte, rest tunnel.Rest) tunnel.Inspection {
+func (c *nameCheck) Inspect(held []byte, rest tunnel.SourceState) tunnel.Inspection {
 	if c.hellos == nil {
 		c.hellos = new(clienthello.Scanner)
 	}
 	in := c.inspect(held, rest)
-	if in.Decision == tunnel.Pass {
+	if in.Decision == tunnel.PassAll {
 		c.hellos = nil
 	}
 	return in
 }
 
-func (c *nameCheck) inspect(held []byte, rest tunnel.Rest) tunnel.Inspection {
+func (c *nameCheck) inspect(held []byte, rest tunnel.SourceState) tunnel.Inspection {
 	c.hellos.Negotiated = c.negotiated.Load()
 	for {
 		event, err := c.hellos.Scan(held)
@@ -110,21 +110,21 @@ func (c *nameCheck) inspect(held []byte, rest tunnel.Rest) tunnel.Inspection {
 			if !names(hello.ServerName, c.req.target.Host) {
 				return c.refuse(Verdict{ServerName: hello.ServerName})
 			}
-		case clienthello.Between:
-			return tunnel.Inspection{Decision: tunnel.Next}
+		case clienthello.Consumed:
+			return tunnel.Inspection{Decision: tunnel.PassHeld}
 		case clienthello.Undecided, clienthello.Partial:
 			switch {
-			case rest == tunnel.Late:
+			case rest == tunnel.HoldExpired:
 				return c.refuse(Verdict{unreadable: "does not end within " + c.gate.limits.HandshakeTimeout.String()})
-			case rest == tunnel.None && event == clienthello.Undecided: // too little to be TLS
-				return tunnel.Inspection{Decision: tunnel.Pass}
-			case rest == tunnel.None || len(held) >= tunnel.MaxHeld:
+			case rest == tunnel.SourceEOF && event == clienthello.Undecided: // too little to be TLS
+				return tunnel.Inspection{Decision: tunnel.PassAll}
+			case rest == tunnel.SourceEOF || len(held) >= tunnel.MaxHeld:
 				return c.refuse(Verdict{unreadable: "is not complete"})
 			}
 			return tunnel.Inspection{}
-		case clienthello.Over:
+		case clienthello.Done:
 			c.allowed()
-			return tunnel.Inspection{Decision: tunnel.Pass}
+			return tunnel.Inspection{Decision: tunnel.PassAll}
 		}
 	}
 }
@@ -170,7 +170,7 @@ func (c *nameCheck) refuse(v Verdict) tunnel.Inspection {
 		message, hint := v.explain(c.req)
 		c.gate.log.Warn("tunnel cut", "message", message, "hint", hint, "client", c.req.client)
 	}
-	return tunnel.Inspection{Decision: tunnel.Refuse, Farewell: accessDenied(c.hellos.Hello().Version)}
+	return tunnel.Inspection{Decision: tunnel.Refuse, Reply: accessDenied(c.hellos.Hello().Version)}
 }
 
 // accessDenied is the alert by which a TLS client of some version learns that its

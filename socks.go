@@ -78,7 +78,7 @@ func (noLookup) Resolve(ctx context.Context, _ string) (context.Context, net.IP,
 
 // serve accepts connections until l is closed.
 func (s *socksProxy) serve(l *principalListener) error {
-	l.Over = s.overLimitConn(l.principal)
+	l.OverLimit = s.overLimitConn(l.principal)
 	return l.Serve(func(c net.Conn, entry *track.Entry) {
 		s.serveConn(&socksConn{Conn: c, client: addrPortOf(c.RemoteAddr()), entry: entry, from: l.principal})
 	})
@@ -286,7 +286,7 @@ func (s *socksProxy) connect(c *socksConn, r *socksRequest) {
 		s.gate.failure(req, err)
 		return
 	}
-	if !c.entry.Replace(tunnel.Pair{A: c.Conn, B: transportOf(conn)}) {
+	if !c.entry.SetCloser(tunnel.Pair{A: c.Conn, B: transportOf(conn)}) {
 		conn.Close() // the proxy is stopping
 		s.gate.failure(req, ErrClosed)
 		return

@@ -363,7 +363,7 @@ func (f *flow) receive() {
 	if err != nil {
 		return // likewise
 	}
-	var replies [udpbatch.Most][]byte
+	var replies [udpbatch.MaxBatch][]byte
 	pump(f.conn.UDPConn, &f.moved, a.front.gate.limits.UDPIdle, func() error {
 		n, err := in.Read()
 		if err != nil {

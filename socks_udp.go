@@ -275,7 +275,7 @@ func (a *association) datagram(b []byte, from netip.AddrPort, scratch []byte) {
 type run struct {
 	flow    *flow // nil: there is none
 	address []byte
-	data    [udpbatch.Most][]byte
+	data    [udpbatch.MaxBatch][]byte
 	n       int
 }
 

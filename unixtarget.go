@@ -242,7 +242,7 @@ func (d socketDialer) dial(ctx context.Context, s socketPath) (*net.UnixConn, er
 	if connect == nil {
 		connect = connectUnix
 	}
-	conn, err := pindial.Patiently(ctx, func(ctx context.Context) (*net.UnixConn, error) { return connect(ctx, s.real) })
+	conn, err := pindial.RetryTooManyFiles(ctx, func(ctx context.Context) (*net.UnixConn, error) { return connect(ctx, s.real) })
 	if err != nil {
 		return fail(err)
 	}

@@ -62,7 +62,7 @@ func (e *echoer) serve() {
 	}
 	defer in.Close()
 	out := make(map[netip.AddrPort]*udpbatch.Sender)
-	var back [udpbatch.Most][]byte
+	var back [udpbatch.MaxBatch][]byte
 	for {
 		n, err := in.Read()
 		if errors.Is(err, net.ErrClosed) {

@@ -16,12 +16,12 @@ const (
 const retryRandom = "\xcf\x21\xad\x74\xe5\x9a\x61\x11\xbe\x1d\x8c\x02\x1e\x65\xb8\x91" +
 	"\xc2\xa2\x11\x16\x7a\xbb\x8c\x5e\x07\x9e\x09\xe2\xc8\xa8\x33\x9c"
 
-// Answer follows the stream of a server up to its ServerHello. It tells only one
+// ServerScanner follows the stream of a server up to its ServerHello. It tells only one
 // thing: whether the server has gone past the point where it could ask for
 // another ClientHello. A stream that it cannot read is one that has not.
 //
 // The zero value is at the beginning of the stream. It is for one goroutine.
-type Answer struct {
+type ServerScanner struct {
 	negotiated bool
 	over       bool
 
@@ -36,11 +36,11 @@ type Answer struct {
 
 // Negotiated reports whether the server has sent a ServerHello that is not a
 // HelloRetryRequest.
-func (a *Answer) Negotiated() bool { return a.negotiated }
+func (a *ServerScanner) Negotiated() bool { return a.negotiated }
 
 // Scan looks at the next bytes of the stream. It reports whether it needs to see
 // those behind them.
-func (a *Answer) Scan(data []byte) (more bool) {
+func (a *ServerScanner) Scan(data []byte) (more bool) {
 	for len(data) > 0 && !a.over {
 		switch {
 		case a.left == 0:
@@ -74,7 +74,7 @@ func (a *Answer) Scan(data []byte) (more bool) {
 
 // record looks at the header of a record. Nothing but alerts and a
 // change_cipher_spec comes before a ServerHello.
-func (a *Answer) record() {
+func (a *ServerScanner) record() {
 	if a.header[0] < typeChangeCipherSpec || a.header[0] > typeHandshake || a.header[1] != sslMajor {
 		a.over = true
 	}
@@ -82,7 +82,7 @@ func (a *Answer) record() {
 }
 
 // message looks at what is there of a handshake message.
-func (a *Answer) message() {
+func (a *ServerScanner) message() {
 	if a.read < messageHeader {
 		return
 	}

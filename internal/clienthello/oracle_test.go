@@ -295,7 +295,7 @@ func FuzzScan(f *testing.F) {
 		if !slices.Equal(whole.names, pieces.names) || (whole.err == nil) != (pieces.err == nil) || whole.err == nil && whole.last != pieces.last {
 			t.Fatalf("whole: %+v, in pieces of %d: %+v", whole, int(n)+1, pieces)
 		}
-		if last := whole.last; last == Found || last > Over {
+		if last := whole.last; last == Found || last > Done {
 			t.Fatalf("ended with event %d", last)
 		}
 	})

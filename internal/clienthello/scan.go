@@ -68,12 +68,12 @@ const (
 	// Found: there is a ClientHello; see [Scanner.Hello]. Scan the same data again
 	// for what follows.
 	Found
-	// Between: everything was looked at, and a ClientHello, or another one, may
+	// Consumed: everything was looked at, and a ClientHello, or another one, may
 	// follow. What was looked at may go to the server. The next scan is of what
 	// comes then, and of that alone.
-	Between
-	// Over: this is not TLS, or no ClientHello can follow.
-	Over
+	Consumed
+	// Done: this is not TLS, or no ClientHello can follow.
+	Done
 )
 
 // Error says why bytes that a server might take for a ClientHello, or for the way
@@ -120,9 +120,9 @@ func (s *Scanner) Scan(data []byte) (Event, error) {
 		event, on, err := s.step(data)
 		switch {
 		case err != nil:
-			return Over, err
+			return Done, err
 		case s.left > 0 && s.off-s.begin > MaxPending:
-			return Over, problemf("does not end within %d bytes", MaxPending)
+			return Done, problemf("does not end within %d bytes", MaxPending)
 		case !on:
 			return event, nil
 		}
@@ -132,7 +132,7 @@ func (s *Scanner) Scan(data []byte) (Event, error) {
 // step looks at one thing, and reports whether to go on to the next.
 func (s *Scanner) step(data []byte) (e Event, on bool, err error) {
 	if s.over {
-		return Over, false, nil
+		return Done, false, nil
 	}
 	rest := data[s.off:]
 	switch {
@@ -141,7 +141,7 @@ func (s *Scanner) step(data []byte) (e Event, on bool, err error) {
 		if !s.found && len(s.lead) == 0 {
 			return Undecided, false, nil
 		}
-		return Between, false, nil
+		return Consumed, false, nil
 	case s.pass > 0:
 		n := min(s.pass, len(rest))
 		s.pass -= n
@@ -170,7 +170,7 @@ func (s *Scanner) step(data []byte) (e Event, on bool, err error) {
 func (s *Scanner) end() (Event, bool, error) {
 	s.over = true
 	s.msg = nil
-	return Over, false, nil
+	return Done, false, nil
 }
 
 // enter begins a handshake record of n bytes.

@@ -67,7 +67,7 @@ type outcome struct {
 // server's answer arrives as soon as there is a hello to answer.
 func scanAll(data []byte, n int, answer []byte) (o outcome) {
 	var s Scanner
-	var a Answer
+	var a ServerScanner
 	var pending []byte
 	for piece := range slices.Chunk(data, n) {
 		pending = append(pending, piece...)
@@ -79,9 +79,9 @@ func scanAll(data []byte, n int, answer []byte) (o outcome) {
 			s.Negotiated = a.Negotiated()
 		}
 		switch {
-		case o.err != nil || o.last == Over:
+		case o.err != nil || o.last == Done:
 			return o
-		case o.last == Between:
+		case o.last == Consumed:
 			pending = nil
 		}
 	}
@@ -101,75 +101,75 @@ func TestScan(t *testing.T) {
 		err   string // a part of it
 	}{
 		{"nothing", nil, "", Undecided, ""},
-		{"a hello", one, "a.example", Between, ""},
+		{"a hello", one, "a.example", Consumed, ""},
 		{"a hello cut short", one[:len(one)-1], "", Partial, ""},
 		{"the first byte", one[:1], "", Undecided, ""},
 		{"the first record header", one[:5], "", Undecided, ""},
 		{"the first byte of the message", one[:6], "", Partial, ""},
-		{"in records of one byte", fragmented(one, 1), "a.example", Between, ""},
-		{"in records of seven bytes", fragmented(one, 7), "a.example", Between, ""},
-		{"without a name", named(""), "", Between, ""},
+		{"in records of one byte", fragmented(one, 1), "a.example", Consumed, ""},
+		{"in records of seven bytes", fragmented(one, 7), "a.example", Consumed, ""},
+		{"without a name", named(""), "", Consumed, ""},
 
 		// What may follow a hello.
-		{"then an alert", slices.Concat(one, record(typeAlert, []byte{2, 48})), "a.example", Between, ""},
-		{"then another hello", slices.Concat(one, two), "a.example b.example", Between, ""},
-		{"then another hello, behind a change_cipher_spec", slices.Concat(one, changeCipherSpec, two), "a.example b.example", Between, ""},
-		{"then another hello, behind several and alerts", slices.Concat(one, changeCipherSpec, warning, changeCipherSpec, two), "a.example b.example", Between, ""},
-		{"then another hello, in records of one byte", slices.Concat(one, fragmented(two, 1)), "a.example b.example", Between, ""},
+		{"then an alert", slices.Concat(one, record(typeAlert, []byte{2, 48})), "a.example", Consumed, ""},
+		{"then another hello", slices.Concat(one, two), "a.example b.example", Consumed, ""},
+		{"then another hello, behind a change_cipher_spec", slices.Concat(one, changeCipherSpec, two), "a.example b.example", Consumed, ""},
+		{"then another hello, behind several and alerts", slices.Concat(one, changeCipherSpec, warning, changeCipherSpec, two), "a.example b.example", Consumed, ""},
+		{"then another hello, in records of one byte", slices.Concat(one, fragmented(two, 1)), "a.example b.example", Consumed, ""},
 		{"then another hello, cut short", slices.Concat(one, two[:50]), "a.example", Partial, ""},
-		{"then another hello, malformed", slices.Concat(one, mutated(two, headerSize+messageHeader+2+32, 33)), "a.example", Over, "cut short"},
-		{"then an empty record", slices.Concat(one, record(typeHandshake, nil), two), "a.example", Over, "empty record"},
-		{"early data, then another hello", slices.Concat(one, record(typeApplicationData, make([]byte, 9000)), two), "a.example b.example", Between, ""},
-		{"much early data, then another hello", slices.Concat(one, bytes.Repeat(record(typeApplicationData, make([]byte, 1<<14)), 100), two), "a.example b.example", Between, ""},
-		{"then the key exchange of TLS 1.2, before the server has answered", slices.Concat(one, record(typeHandshake, []byte{16, 0, 0, 33})), "a.example", Over, "handshake message of type 16"},
+		{"then another hello, malformed", slices.Concat(one, mutated(two, headerSize+messageHeader+2+32, 33)), "a.example", Done, "cut short"},
+		{"then an empty record", slices.Concat(one, record(typeHandshake, nil), two), "a.example", Done, "empty record"},
+		{"early data, then another hello", slices.Concat(one, record(typeApplicationData, make([]byte, 9000)), two), "a.example b.example", Consumed, ""},
+		{"much early data, then another hello", slices.Concat(one, bytes.Repeat(record(typeApplicationData, make([]byte, 1<<14)), 100), two), "a.example b.example", Consumed, ""},
+		{"then the key exchange of TLS 1.2, before the server has answered", slices.Concat(one, record(typeHandshake, []byte{16, 0, 0, 33})), "a.example", Done, "handshake message of type 16"},
 
 		// What servers accept, and hides a name or has none.
-		{"after an alert", slices.Concat(warning, one), "", Over, "after a record of content type 21"},
-		{"after half an alert", slices.Concat(record(typeAlert, []byte{1}), one), "", Over, "after a record of content type 21"},
-		{"after an alert of another version", slices.Concat(mutated(warning, 1, 0x0f), one), "", Over, "after a record of content type 21"},
-		{"after a change_cipher_spec", slices.Concat(changeCipherSpec, one), "", Over, "after a record of content type 20"},
-		{"after an empty record of application data", slices.Concat(record(typeApplicationData, nil), one), "", Over, "after a record of content type 23"},
-		{"after an empty handshake record", slices.Concat(record(typeHandshake, nil), one), "", Over, "empty record"},
-		{"in a record of another version", mutated(one, 1, 2), "", Over, "record of version 2.1"},
-		{"in a record of the last version that crypto/tls reads", mutated(one, 1, 0x0f), "", Over, "record of version 15.1"},
-		{"after a long alert", slices.Concat(record(typeAlert, []byte{1, 90, 0}), one), "", Over, "after a record of content type 21"},
-		{"after application data", slices.Concat(record(typeApplicationData, make([]byte, 40)), one), "", Over, "after a record of content type 23"},
-		{"of SSL 2.0", ssl2Hello(), "", Over, "SSL 2.0"},
-		{"of SSL 2.0, for version 4.3", mutated(ssl2Hello(), 3, 4), "", Over, "SSL 2.0"},
-		{"of SSL 2.0, with a byte behind it", mutated(append(ssl2Hello(), 0), 1, byte(len(ssl2Hello())-1)), "", Over, "SSL 2.0"},
-		{"of SSL 2.0, with lengths that leave something over", mutated(ssl2Hello(), 6, 0), "", Over, "SSL 2.0"},
-		{"of SSL 2.0, with a session", mutated(mutated(ssl2Hello(), 8, 16), 10, 0), "", Over, "SSL 2.0"},
+		{"after an alert", slices.Concat(warning, one), "", Done, "after a record of content type 21"},
+		{"after half an alert", slices.Concat(record(typeAlert, []byte{1}), one), "", Done, "after a record of content type 21"},
+		{"after an alert of another version", slices.Concat(mutated(warning, 1, 0x0f), one), "", Done, "after a record of content type 21"},
+		{"after a change_cipher_spec", slices.Concat(changeCipherSpec, one), "", Done, "after a record of content type 20"},
+		{"after an empty record of application data", slices.Concat(record(typeApplicationData, nil), one), "", Done, "after a record of content type 23"},
+		{"after an empty handshake record", slices.Concat(record(typeHandshake, nil), one), "", Done, "empty record"},
+		{"in a record of another version", mutated(one, 1, 2), "", Done, "record of version 2.1"},
+		{"in a record of the last version that crypto/tls reads", mutated(one, 1, 0x0f), "", Done, "record of version 15.1"},
+		{"after a long alert", slices.Concat(record(typeAlert, []byte{1, 90, 0}), one), "", Done, "after a record of content type 21"},
+		{"after application data", slices.Concat(record(typeApplicationData, make([]byte, 40)), one), "", Done, "after a record of content type 23"},
+		{"of SSL 2.0", ssl2Hello(), "", Done, "SSL 2.0"},
+		{"of SSL 2.0, for version 4.3", mutated(ssl2Hello(), 3, 4), "", Done, "SSL 2.0"},
+		{"of SSL 2.0, with a byte behind it", mutated(append(ssl2Hello(), 0), 1, byte(len(ssl2Hello())-1)), "", Done, "SSL 2.0"},
+		{"of SSL 2.0, with lengths that leave something over", mutated(ssl2Hello(), 6, 0), "", Done, "SSL 2.0"},
+		{"of SSL 2.0, with a session", mutated(mutated(ssl2Hello(), 8, 16), 10, 0), "", Done, "SSL 2.0"},
 
 		// What no server accepts, and is not let through to see.
-		{"with an empty record inside", slices.Concat(fragmented(one, 9)[:14], record(typeHandshake, nil)), "", Over, "empty record"},
-		{"with an alert inside", slices.Concat(fragmented(one, 9)[:14], warning), "", Over, "interrupted by a record of content type 21"},
-		{"with a record of another version inside", slices.Concat(fragmented(one, 9)[:14], []byte{22, 2, 1, 0, 9}), "", Over, "version 2.1"},
-		{"with another message in its record", record(typeHandshake, slices.Concat(one[5:], one[5:])), "", Over, "shares a record"},
-		{"in a record that is too long", append([]byte{22, 3, 1, 0x40, 1}, one[5:]...), "", Over, "record of 16385 bytes"},
-		{"that is as long as it may be", fragmented(padded(MaxHello), 9000), "a.example", Between, ""},
-		{"that is too long", fragmented(padded(MaxHello+1), 9000)[:100], "", Over, "no more than 16384 are read"},
-		{"of too many records", fragmented(padded(MaxHello), 9), "", Over, "within 24576 bytes"},
-		{"of no length", []byte{22, 3, 1, 0, 4, 1, 0, 0, 0}, "", Over, "cut short"},
+		{"with an empty record inside", slices.Concat(fragmented(one, 9)[:14], record(typeHandshake, nil)), "", Done, "empty record"},
+		{"with an alert inside", slices.Concat(fragmented(one, 9)[:14], warning), "", Done, "interrupted by a record of content type 21"},
+		{"with a record of another version inside", slices.Concat(fragmented(one, 9)[:14], []byte{22, 2, 1, 0, 9}), "", Done, "version 2.1"},
+		{"with another message in its record", record(typeHandshake, slices.Concat(one[5:], one[5:])), "", Done, "shares a record"},
+		{"in a record that is too long", append([]byte{22, 3, 1, 0x40, 1}, one[5:]...), "", Done, "record of 16385 bytes"},
+		{"that is as long as it may be", fragmented(padded(MaxHello), 9000), "a.example", Consumed, ""},
+		{"that is too long", fragmented(padded(MaxHello+1), 9000)[:100], "", Done, "no more than 16384 are read"},
+		{"of too many records", fragmented(padded(MaxHello), 9), "", Done, "within 24576 bytes"},
+		{"of no length", []byte{22, 3, 1, 0, 4, 1, 0, 0, 0}, "", Done, "cut short"},
 
 		// Other protocols: no byte more than needed is waited for.
-		{"HTTP", []byte("G"), "", Over, ""},
-		{"SSH", []byte("S"), "", Over, ""},
-		{"PostgreSQL", []byte{0}, "", Over, ""},
-		{"a Ctrl-V and a letter", []byte{0x16, 'a'}, "", Over, ""},
-		{"a Ctrl-U and a letter", []byte{0x15, 'a'}, "", Over, ""},
-		{"telnet: IAC DO ECHO", []byte{0xff, 0xfd, 1}, "", Over, ""},
-		{"Thrift's compact protocol", []byte{0x82, 0x21, 1, 4, 'e', 'c'}, "", Over, ""},
-		{"Thrift's compact protocol, its first bytes", []byte{0x82, 0x21, 1, 4}, "", Between, ""}, // not held back
-		{"a pong of WebSocket", []byte{0x8a, 0x80, 1, 3, 3, 3}, "", Between, ""},                  // not held back
-		{"a message of WebSocket", []byte{0x81, 0x85, 1, 3, 3, 0, 'h', 'e', 'l', 'l', 'o'}, "", Over, ""},
-		{"a high bit, and no message type", []byte{0x82, 0x21, 7}, "", Over, ""},
-		{"a high bit, and lengths that do not add up", mutated(ssl2Hello(), 1, 0), "", Over, ""},
-		{"MySQL: 22 bytes of packet 1", []byte{22, 0, 0, 1, 0x85, 0xa6}, "", Over, ""},
-		{"a record that begins with another message", record(typeHandshake, []byte{2}), "", Over, ""},
-		{"an empty record of another version", []byte{22, 0, 0, 0, 0}, "", Over, ""},
-		{"a long alert of another version", []byte{21, 4, 1, 0, 3}, "", Over, ""},
-		{"a longer alert of another version", []byte{21, 0, 0, 1}, "", Over, ""},
-		{"heartbeat", []byte{24}, "", Over, ""},
+		{"HTTP", []byte("G"), "", Done, ""},
+		{"SSH", []byte("S"), "", Done, ""},
+		{"PostgreSQL", []byte{0}, "", Done, ""},
+		{"a Ctrl-V and a letter", []byte{0x16, 'a'}, "", Done, ""},
+		{"a Ctrl-U and a letter", []byte{0x15, 'a'}, "", Done, ""},
+		{"telnet: IAC DO ECHO", []byte{0xff, 0xfd, 1}, "", Done, ""},
+		{"Thrift's compact protocol", []byte{0x82, 0x21, 1, 4, 'e', 'c'}, "", Done, ""},
+		{"Thrift's compact protocol, its first bytes", []byte{0x82, 0x21, 1, 4}, "", Consumed, ""}, // not held back
+		{"a pong of WebSocket", []byte{0x8a, 0x80, 1, 3, 3, 3}, "", Consumed, ""},                  // not held back
+		{"a message of WebSocket", []byte{0x81, 0x85, 1, 3, 3, 0, 'h', 'e', 'l', 'l', 'o'}, "", Done, ""},
+		{"a high bit, and no message type", []byte{0x82, 0x21, 7}, "", Done, ""},
+		{"a high bit, and lengths that do not add up", mutated(ssl2Hello(), 1, 0), "", Done, ""},
+		{"MySQL: 22 bytes of packet 1", []byte{22, 0, 0, 1, 0x85, 0xa6}, "", Done, ""},
+		{"a record that begins with another message", record(typeHandshake, []byte{2}), "", Done, ""},
+		{"an empty record of another version", []byte{22, 0, 0, 0, 0}, "", Done, ""},
+		{"a long alert of another version", []byte{21, 4, 1, 0, 3}, "", Done, ""},
+		{"a longer alert of another version", []byte{21, 0, 0, 1}, "", Done, ""},
+		{"heartbeat", []byte{24}, "", Done, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -212,26 +212,26 @@ func TestScanAfterTheAnswer(t *testing.T) {
 		last   Event
 		err    string
 	}{
-		{"a ServerHello, then the finish of TLS 1.3", serverHello12, slices.Concat(changeCipherSpec, record(typeApplicationData, make([]byte, 69))), "a.example", Over, ""},
-		{"a ServerHello, then the finish of TLS 1.3 alone", serverHello12, record(typeApplicationData, make([]byte, 69)), "a.example", Over, ""},
-		{"a ServerHello, then the key exchange of TLS 1.2", serverHello12, record(typeHandshake, []byte{16, 0, 0, 33}), "a.example", Over, ""},
-		{"a ServerHello, then the finish of a resumed session of TLS 1.2", serverHello12, slices.Concat(changeCipherSpec, finished), "a.example", Over, ""},
-		{"a ServerHello, then another hello in the clear", serverHello12, slices.Concat(warning, two), "a.example b.example", Between, ""},
-		{"a ServerHello behind alerts and a HelloRequest", slices.Concat(warning, record(typeHandshake, make([]byte, 4)), serverHello12), changeCipherSpec, "a.example", Over, ""},
-		{"a ServerHello in records of one byte", fragmented(serverHello12, 1), changeCipherSpec, "a.example", Over, ""},
-		{"a ServerHello behind a HelloRetryRequest", slices.Concat(fragmented(helloRetryRequest, 7), changeCipherSpec, serverHello12), changeCipherSpec, "a.example", Over, ""},
-		{"a ServerHello behind a HelloRetryRequest in one record", record(typeHandshake, append(serverHello(retryRandom), serverHello12[headerSize:]...)), changeCipherSpec, "a.example", Over, ""},
+		{"a ServerHello, then the finish of TLS 1.3", serverHello12, slices.Concat(changeCipherSpec, record(typeApplicationData, make([]byte, 69))), "a.example", Done, ""},
+		{"a ServerHello, then the finish of TLS 1.3 alone", serverHello12, record(typeApplicationData, make([]byte, 69)), "a.example", Done, ""},
+		{"a ServerHello, then the key exchange of TLS 1.2", serverHello12, record(typeHandshake, []byte{16, 0, 0, 33}), "a.example", Done, ""},
+		{"a ServerHello, then the finish of a resumed session of TLS 1.2", serverHello12, slices.Concat(changeCipherSpec, finished), "a.example", Done, ""},
+		{"a ServerHello, then another hello in the clear", serverHello12, slices.Concat(warning, two), "a.example b.example", Consumed, ""},
+		{"a ServerHello behind alerts and a HelloRequest", slices.Concat(warning, record(typeHandshake, make([]byte, 4)), serverHello12), changeCipherSpec, "a.example", Done, ""},
+		{"a ServerHello in records of one byte", fragmented(serverHello12, 1), changeCipherSpec, "a.example", Done, ""},
+		{"a ServerHello behind a HelloRetryRequest", slices.Concat(fragmented(helloRetryRequest, 7), changeCipherSpec, serverHello12), changeCipherSpec, "a.example", Done, ""},
+		{"a ServerHello behind a HelloRetryRequest in one record", record(typeHandshake, append(serverHello(retryRandom), serverHello12[headerSize:]...)), changeCipherSpec, "a.example", Done, ""},
 
-		{"a HelloRetryRequest, then another hello", helloRetryRequest, slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
+		{"a HelloRetryRequest, then another hello", helloRetryRequest, slices.Concat(changeCipherSpec, two), "a.example b.example", Consumed, ""},
 		{"a HelloRetryRequest, then something like a hello", helloRetryRequest, slices.Concat(changeCipherSpec, finished), "a.example", Partial, ""},
-		{"a HelloRetryRequest in records of one byte", fragmented(helloRetryRequest, 1), slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
-		{"a HelloRetryRequest, then another message", helloRetryRequest, record(typeHandshake, []byte{16, 0, 0, 33}), "a.example", Over, "handshake message of type 16"},
-		{"half a ServerHello", serverHello12[:40], slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
-		{"a ServerHello of no version of TLS", mutated(serverHello12, headerSize+messageHeader, 2), slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
-		{"a ServerHello that is too short", record(typeHandshake, []byte{typeServerHello, 0, 0, 33}), slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
-		{"another message", record(typeHandshake, []byte{11, 0, 0, 0}), slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
-		{"text", []byte("220 ready\r\n"), slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
-		{"a ServerHello behind text", slices.Concat([]byte("220 ready\r\n"), serverHello12), slices.Concat(changeCipherSpec, two), "a.example b.example", Between, ""},
+		{"a HelloRetryRequest in records of one byte", fragmented(helloRetryRequest, 1), slices.Concat(changeCipherSpec, two), "a.example b.example", Consumed, ""},
+		{"a HelloRetryRequest, then another message", helloRetryRequest, record(typeHandshake, []byte{16, 0, 0, 33}), "a.example", Done, "handshake message of type 16"},
+		{"half a ServerHello", serverHello12[:40], slices.Concat(changeCipherSpec, two), "a.example b.example", Consumed, ""},
+		{"a ServerHello of no version of TLS", mutated(serverHello12, headerSize+messageHeader, 2), slices.Concat(changeCipherSpec, two), "a.example b.example", Consumed, ""},
+		{"a ServerHello that is too short", record(typeHandshake, []byte{typeServerHello, 0, 0, 33}), slices.Concat(changeCipherSpec, two), "a.example b.example", Consumed, ""},
+		{"another message", record(typeHandshake, []byte{11, 0, 0, 0}), slices.Concat(changeCipherSpec, two), "a.example b.example", Consumed, ""},
+		{"text", []byte("220 ready\r\n"), slices.Concat(changeCipherSpec, two), "a.example b.example", Consumed, ""},
+		{"a ServerHello behind text", slices.Concat([]byte("220 ready\r\n"), serverHello12), slices.Concat(changeCipherSpec, two), "a.example b.example", Consumed, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -253,7 +253,7 @@ func TestAnswerInPieces(t *testing.T) {
 	stream := slices.Concat(warning, helloRetryRequest, changeCipherSpec, serverHello12)
 	end := len(stream) - 6 // of the random
 	for n := 1; n <= len(stream); n++ {
-		var a Answer
+		var a ServerScanner
 		done := 0
 		for piece := range slices.Chunk(stream, n) {
 			more := a.Scan(piece)

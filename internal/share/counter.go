@@ -16,8 +16,8 @@ type Counter[U comparable] struct {
 	users map[U]int // without zeros
 }
 
-// Take gives u a place and reports whether it could.
-func (c *Counter[U]) Take(u U) bool {
+// Acquire gives u a place and reports whether it could.
+func (c *Counter[U]) Acquire(u U) bool {
 	if !Allows(c.users[u], c.Limit-c.used) {
 		return false
 	}
@@ -29,8 +29,8 @@ func (c *Counter[U]) Take(u U) bool {
 	return true
 }
 
-// Give takes back a place that [Counter.Take] gave to u.
-func (c *Counter[U]) Give(u U) {
+// Release takes back a place that [Counter.Acquire] gave to u.
+func (c *Counter[U]) Release(u U) {
 	c.used--
 	if c.users[u]--; c.users[u] == 0 {
 		delete(c.users, u)

@@ -34,7 +34,7 @@ func TestCounterParts(t *testing.T) {
 				for more := true; more; {
 					more = false
 					for u := range greedy {
-						more = c.Take(u) || more
+						more = c.Acquire(u) || more
 					}
 				}
 				if c.Len() > limit {
@@ -51,21 +51,21 @@ func TestCounterParts(t *testing.T) {
 				if want := limit / (3*greedy + 1); free < want {
 					t.Errorf("%d places are free, want %d", free, want)
 				}
-				if got := c.Take(-1); got != (free > 0) {
+				if got := c.Acquire(-1); got != (free > 0) {
 					t.Errorf("a newcomer got a place: %t, with %d free", got, free)
 				}
 				// Nothing is left behind.
 				for u, n := range c.users {
 					for range n {
-						c.Give(u)
+						c.Release(u)
 					}
 				}
 				if c.Len() != 0 || len(c.users) != 0 {
 					t.Errorf("%d places, %d users are left", c.Len(), len(c.users))
 				}
-				c.Take(1)
+				c.Acquire(1)
 				c.Reset()
-				if c.Len() != 0 || !c.Take(1) {
+				if c.Len() != 0 || !c.Acquire(1) {
 					t.Error("Reset left something behind")
 				}
 			})

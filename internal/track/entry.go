@@ -94,11 +94,11 @@ func (e *Entry) Release() {
 	g.give(nil, counted)
 }
 
-// Replace makes c what [Group.CloseAll] closes for this entry, for instance
+// SetCloser makes c what [Group.CloseAll] closes for this entry, for instance
 // both ends of a tunnel in place of its client's end. It reports false, and
 // changes nothing, when the group is closed or the entry released: the caller
 // then closes c.
-func (e *Entry) Replace(c io.Closer) bool {
+func (e *Entry) SetCloser(c io.Closer) bool {
 	if e == nil {
 		return false
 	}
@@ -111,12 +111,12 @@ func (e *Entry) Replace(c io.Closer) bool {
 	return true
 }
 
-// Then has [Listener.Serve] call f once the handler of the connection has
+// AfterHandler has [Listener.Serve] call f once the handler of the connection has
 // returned: for what is to last, such as a tunnel, and should not keep alive what
 // the handler was called with. The connection stays open, and a member, until f
-// returns; f may itself call Then. Only the handler may call it. A handler that
+// returns; f may itself call AfterHandler. Only the handler may call it. A handler that
 // panics has nothing after it.
-func (e *Entry) Then(f func()) {
+func (e *Entry) AfterHandler(f func()) {
 	if e != nil {
 		e.then = f
 	}

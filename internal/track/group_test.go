@@ -57,7 +57,7 @@ func TestNilEntry(t *testing.T) {
 	t.Parallel()
 	var e *Entry
 	e.Release()
-	if e.Replace(new(closer)) {
+	if e.SetCloser(new(closer)) {
 		t.Error("a nil entry took a closer")
 	}
 }
@@ -95,7 +95,7 @@ func TestCloseAll(t *testing.T) {
 		t.Errorf("%d members before their release, want 4", got)
 	}
 	for _, e := range entries {
-		if e.Replace(new(closer)) {
+		if e.SetCloser(new(closer)) {
 			t.Error("an entry of a closed group took a closer")
 		}
 		e.Release()
@@ -131,12 +131,12 @@ func TestReplace(t *testing.T) {
 	var g Group
 	e, first := mustAdd(t, &g)
 	second := new(closer)
-	if !e.Replace(second) {
+	if !e.SetCloser(second) {
 		t.Fatal("an open entry did not take a closer")
 	}
 	gone, _ := mustAdd(t, &g)
 	gone.Release()
-	if gone.Replace(first) {
+	if gone.SetCloser(first) {
 		t.Error("a released entry took a closer")
 	}
 	g.CloseAll()
@@ -237,7 +237,7 @@ func TestAddAgainstCloseAll(t *testing.T) {
 				if err != nil {
 					return
 				}
-				e.Replace(c)
+				e.SetCloser(c)
 				<-c.closed // hangs if CloseAll misses it
 				e.Release()
 			})

@@ -39,15 +39,15 @@ type Listener struct {
 	// and of all others that share the group or one above it. Required.
 	Group *Group
 
-	// Reclaim makes the connections idle, so that they can be closed to make room
+	// StartIdle makes the connections idle, so that they can be closed to make room
 	// for others, until their handlers call [Entry.Begin]. False leaves them busy.
-	Reclaim bool
+	StartIdle bool
 
-	// Over is called, in a goroutine of its own, with a connection that the
+	// OverLimit is called, in a goroutine of its own, with a connection that the
 	// limit refuses: it may answer and may read to let the answer arrive. It has
 	// two seconds (a deadline is set), and the connection is closed when it
 	// returns. nil closes without an answer.
-	Over func(net.Conn)
+	OverLimit func(net.Conn)
 
 	// Logger receives accept errors and panics. nil discards.
 	Logger *slog.Logger
@@ -160,7 +160,7 @@ func (l *Listener) accept() (net.Conn, *Entry, error) {
 		e, err := l.Group.Add(c)
 		switch {
 		case err == nil:
-			if l.Reclaim {
+			if l.StartIdle {
 				e.Idle(time.Now())
 			}
 			l.accepted.Add(1)
@@ -177,7 +177,7 @@ func (l *Listener) accept() (net.Conn, *Entry, error) {
 
 // refuse answers a connection over the limit without holding up the caller.
 func (l *Listener) refuse(c net.Conn) {
-	if l.Over == nil {
+	if l.OverLimit == nil {
 		c.Close()
 		return
 	}
@@ -198,7 +198,7 @@ func (l *Listener) refuse(c net.Conn) {
 	go func() {
 		defer e.Release()
 		defer l.answering.Add(-1)
-		l.guard(c, func() bool { l.Over(c); return false })
+		l.guard(c, func() bool { l.OverLimit(c); return false })
 	}()
 }
 

@@ -256,7 +256,7 @@ func TestLimitOverSeveralListeners(t *testing.T) {
 	g.SetLimit(2)
 	l1, l2 := listen(t, g), listen(t, g)
 	for _, l := range []*Listener{l1, l2} {
-		l.Over = func(c net.Conn) { io.WriteString(c, "busy") }
+		l.OverLimit = func(c net.Conn) { io.WriteString(c, "busy") }
 		defer serve(l, echo)()
 		defer l.Close()
 	}
@@ -317,7 +317,7 @@ func TestOverIsBounded(t *testing.T) {
 		})
 		var ends []error
 		var mu sync.Mutex
-		l.Over = func(c net.Conn) {
+		l.OverLimit = func(c net.Conn) {
 			_, err := c.Read(make([]byte, 1))
 			mu.Lock()
 			ends = append(ends, err)
@@ -362,7 +362,7 @@ func TestShutdownCutsAnswers(t *testing.T) {
 	l := listen(t, g)
 	answering := make(chan struct{})
 	var end error
-	l.Over = func(c net.Conn) {
+	l.OverLimit = func(c net.Conn) {
 		close(answering)
 		_, end = c.Read(make([]byte, 1))
 	}
@@ -535,12 +535,12 @@ func TestThen(t *testing.T) {
 	var steps []string // in the order that run keeps
 	release := make(chan struct{})
 	defer serve(l, func(c net.Conn, e *Entry) {
-		e.Then(func() {
+		e.AfterHandler(func() {
 			echo := make([]byte, 1)
 			io.ReadFull(c, echo)
 			c.Write(echo)
 			steps = append(steps, "second")
-			e.Then(func() {
+			e.AfterHandler(func() {
 				<-release
 				steps = append(steps, "third")
 			})
@@ -573,12 +573,12 @@ func TestPanicBeforeThen(t *testing.T) {
 	t.Parallel()
 	for name, handle := range map[string]func(net.Conn, *Entry){
 		"handler": func(_ net.Conn, e *Entry) {
-			e.Then(func() { t.Error("ran after a panic") })
+			e.AfterHandler(func() { t.Error("ran after a panic") })
 			panic("in the handler")
 		},
-		"what follows": func(_ net.Conn, e *Entry) { e.Then(func() { panic("after the handler") }) },
+		"what follows": func(_ net.Conn, e *Entry) { e.AfterHandler(func() { panic("after the handler") }) },
 		"goexit": func(_ net.Conn, e *Entry) {
-			e.Then(func() { t.Error("ran after the goroutine's end") })
+			e.AfterHandler(func() { t.Error("ran after the goroutine's end") })
 			runtime.Goexit()
 		},
 	} {

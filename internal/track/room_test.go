@@ -165,12 +165,12 @@ func TestMove(t *testing.T) {
 	// The end of the session does not end connections of the shared listeners.
 	_, own := idle(t, home, 1)
 	var c3 = new(closer)
-	e3.Replace(c3)
+	e3.SetCloser(c3)
 	session.CloseAll()
 	if c3.n.Load() != 0 || session.Len() != 1 || session.counted.Load() != 0 {
 		t.Errorf("closed %d times; %d members left, %d counted", c3.n.Load(), session.Len(), session.counted.Load())
 	}
-	if !e3.Replace(c3) {
+	if !e3.SetCloser(c3) {
 		t.Error("an entry that went home cannot be replaced")
 	}
 	if e2.Move(session); e2.group.Load() != home {

@@ -14,7 +14,7 @@ import (
 // panics: a panic is counted, logged with its stack, and costs that connection
 // only.
 //
-// handle may put the entry to use with [Entry.Replace] and [Entry.Then]; it need
+// handle may put the entry to use with [Entry.SetCloser] and [Entry.AfterHandler]; it need
 // not release it.
 //
 // Serve returns nil after a close, else the error of Inner. Handlers may still

@@ -155,7 +155,7 @@ func (e *bench) tunnel(n int, mode string) {
 	}
 }
 
-func relay(a, b *net.TCPConn) { Relay(a, b, Options{Idle: time.Hour}) }
+func relay(a, b *net.TCPConn) { Relay(a, b, Options{IdleTimeout: time.Hour}) }
 
 // naive is the relay one writes first: it splices, and holds two pipes for that.
 func naive(a, b *net.TCPConn) {
@@ -174,7 +174,7 @@ func naive(a, b *net.TCPConn) {
 
 // buffered never splices.
 func buffered(a, b *net.TCPConn) {
-	Relay(struct{ conn }{a}, struct{ conn }{b}, Options{Idle: time.Hour})
+	Relay(struct{ conn }{a}, struct{ conn }{b}, Options{IdleTimeout: time.Hour})
 }
 
 var relays = []struct {

@@ -20,7 +20,7 @@ type Inspector interface {
 	// yet. It is called whenever there are more of them, never with an empty
 	// slice, and with Options.Early first. Relay calls it on its own goroutine,
 	// and not again once it has answered Pass or Refuse.
-	Inspect(held []byte, rest Rest) Inspection
+	Inspect(held []byte, rest SourceState) Inspection
 
 	// Observe is shown what b sends, Options.EarlyBack first, before a gets it. It
 	// reports whether it wants to see more. These bytes are relayed in any case.
@@ -35,18 +35,18 @@ type Inspection struct {
 	// Decision is what becomes of the bytes.
 	Decision Decision
 
-	// Farewell is written to a if Decision is Refuse and b has sent nothing: a
+	// Reply is written to a if Decision is Refuse and b has sent nothing: a
 	// would take it for a part of that.
-	Farewell []byte
+	Reply []byte
 }
 
-// Rest tells an [Inspector] what is still to come from a. The zero value is More.
-type Rest uint8
+// SourceState tells an [Inspector] what is still to come from a. The zero value is More.
+type SourceState uint8
 
 const (
-	More Rest = iota // more may come
-	None             // a has sent all it will
-	Late             // more may come, but Options.HoldTime is over
+	SourceOpen  SourceState = iota // more may come
+	SourceEOF                      // a has sent all it will
+	HoldExpired                    // more may come, but Options.HoldTime is over
 )
 
 // Decision is what becomes of the bytes that Inspect was shown. The zero value is
@@ -54,10 +54,10 @@ const (
 type Decision uint8
 
 const (
-	Hold   Decision = iota // they stay back until there are more; with None and Late, and beyond MaxHeld, this is Refuse
-	Next                   // they go to b, and Inspect is shown what comes next
-	Pass                   // they go to b, and so does all that follows: there is no more to inspect
-	Refuse                 // the tunnel ends, and they do not go to b
+	Hold     Decision = iota // they stay back until there are more; with None and Late, and beyond MaxHeld, this is Refuse
+	PassHeld                 // they go to b, and Inspect is shown what comes next
+	PassAll                  // they go to b, and so does all that follows: there is no more to inspect
+	Refuse                   // the tunnel ends, and they do not go to b
 )
 
 // inspected carries the beginning of the stream, as far as the inspector wants to
@@ -73,7 +73,7 @@ func (h *half) inspected() (goesOn bool, why stop, err error) {
 		}
 	}
 	defer release()
-	held, rest := h.early, More
+	held, rest := h.early, SourceOpen
 	h.early = nil
 	var end error   // of src
 	inTime := false // src has a deadline, because bytes are held back
@@ -82,7 +82,7 @@ func (h *half) inspected() (goesOn bool, why stop, err error) {
 		if len(held) > 0 {
 			answer := h.t.inspect.Inspect(held, rest)
 			switch {
-			case answer.Decision == Next, answer.Decision == Pass:
+			case answer.Decision == PassHeld, answer.Decision == PassAll:
 				if inTime {
 					h.src.SetReadDeadline(time.Time{})
 					inTime = false
@@ -94,16 +94,16 @@ func (h *half) inspected() (goesOn bool, why stop, err error) {
 				}
 				held = nil
 				release()
-			case answer.Decision == Refuse, rest != More, len(held) >= MaxHeld:
-				h.t.farewell = answer.Farewell
+			case answer.Decision == Refuse, rest != SourceOpen, len(held) >= MaxHeld:
+				h.t.farewell = answer.Reply
 				return false, refused, nil
 			case !inTime && h.t.holdTime > 0:
 				h.src.SetReadDeadline(time.Now().Add(h.t.holdTime))
 				inTime = true
 			}
-			passed = answer.Decision == Pass
-			if rest == Late { // which is over, now that these bytes are decided about
-				rest = More
+			passed = answer.Decision == PassAll
+			if rest == HoldExpired { // which is over, now that these bytes are decided about
+				rest = SourceOpen
 			}
 		}
 		switch {
@@ -130,9 +130,9 @@ func (h *half) inspected() (goesOn bool, why stop, err error) {
 		}
 		switch {
 		case end == io.EOF:
-			rest = None
+			rest = SourceEOF
 		case inTime && errors.Is(end, os.ErrDeadlineExceeded):
-			rest, end = Late, nil
+			rest, end = HoldExpired, nil
 		}
 	}
 }

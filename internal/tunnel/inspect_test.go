@@ -17,7 +17,7 @@ import (
 
 // heldUntil holds everything back until it ends in a word, and then decides.
 func heldUntil(word string, then Inspection) Inspector {
-	return inspectFunc(func(held []byte, _ Rest) Inspection {
+	return inspectFunc(func(held []byte, _ SourceState) Inspection {
 		if strings.HasSuffix(string(held), word) {
 			return then
 		}
@@ -25,10 +25,10 @@ func heldUntil(word string, then Inspection) Inspector {
 	})
 }
 
-var pass = Inspection{Decision: Pass}
+var pass = Inspection{Decision: PassAll}
 
 func refuse(farewell string) Inspection {
-	return Inspection{Decision: Refuse, Farewell: []byte(farewell)}
+	return Inspection{Decision: Refuse, Reply: []byte(farewell)}
 }
 
 // nothingYet reports what has come to c although nothing should have, after a
@@ -82,8 +82,8 @@ func TestHeldBackBothWaysOfCopying(t *testing.T) {
 func TestInspectIsShownEachByteUntilItPasses(t *testing.T) {
 	t.Parallel()
 	var shown []string
-	answers := []Inspection{{Decision: Next}, {}, {Decision: Next}, pass}
-	r := newRig(t, Options{Early: []byte("1"), Inspect: inspectFunc(func(held []byte, _ Rest) Inspection {
+	answers := []Inspection{{Decision: PassHeld}, {}, {Decision: PassHeld}, pass}
+	r := newRig(t, Options{Early: []byte("1"), Inspect: inspectFunc(func(held []byte, _ SourceState) Inspection {
 		shown = append(shown, string(held))
 		answer := answers[0]
 		answers = answers[1:]
@@ -116,14 +116,14 @@ func TestRefuse(t *testing.T) {
 		{"early bytes", Options{Early: []byte("bad."), Inspect: heldUntil(".", refuse("no"))}, ""},
 		{"what comes", Options{Inspect: heldUntil(".", refuse("no"))}, "bad."},
 		{"what was held back", Options{Early: []byte("b"), Inspect: heldUntil(".", refuse("no"))}, "ad."},
-		{"after something passed", Options{Early: []byte("1"), Inspect: inspectFunc(func(held []byte, _ Rest) Inspection {
+		{"after something passed", Options{Early: []byte("1"), Inspect: inspectFunc(func(held []byte, _ SourceState) Inspection {
 			if string(held) == "1" {
-				return Inspection{Decision: Next}
+				return Inspection{Decision: PassHeld}
 			}
 			return refuse("no")
 		})}, "bad."},
-		{"more than is read", Options{Inspect: inspectFunc(func([]byte, Rest) Inspection { return refuse("no") })}, strings.Repeat("bad", 1<<20)},
-		{"more than can be held", Options{Inspect: inspectFunc(func([]byte, Rest) Inspection { return Inspection{Farewell: []byte("no")} })}, strings.Repeat("bad", 1<<20)},
+		{"more than is read", Options{Inspect: inspectFunc(func([]byte, SourceState) Inspection { return refuse("no") })}, strings.Repeat("bad", 1<<20)},
+		{"more than can be held", Options{Inspect: inspectFunc(func([]byte, SourceState) Inspection { return Inspection{Reply: []byte("no")} })}, strings.Repeat("bad", 1<<20)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -208,7 +208,7 @@ func TestRefusedClientStays(t *testing.T) {
 			b, server := net.Pipe()
 			result := make(chan Result, 1)
 			go func() {
-				result <- Relay(halfCloser{a}, b, Options{Idle: time.Hour, Inspect: heldUntil(".", refuse("no"))})
+				result <- Relay(halfCloser{a}, b, Options{IdleTimeout: time.Hour, Inspect: heldUntil(".", refuse("no"))})
 			}()
 			send(t, server, "nobody reads this")
 			synctest.Wait()
@@ -232,15 +232,15 @@ func TestHeldBackAtTheEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var ends atomic.Int32
-			r := newRig(t, Options{Inspect: inspectFunc(func(_ []byte, rest Rest) Inspection {
-				if rest != None {
+			r := newRig(t, Options{Inspect: inspectFunc(func(_ []byte, rest SourceState) Inspection {
+				if rest != SourceEOF {
 					return Inspection{}
 				}
 				ends.Add(1)
 				if name == "pass" {
 					return pass
 				}
-				return Inspection{Farewell: []byte("no")}
+				return Inspection{Reply: []byte("no")}
 			})})
 			send(t, r.client, "half")
 			r.client.CloseWrite()
@@ -271,7 +271,7 @@ func TestHeldBackIsIdle(t *testing.T) {
 		b, _ := net.Pipe()
 		start := time.Now()
 		result := make(chan Result, 1)
-		go func() { result <- Relay(a, b, Options{Idle: idle, Inspect: heldUntil(".", pass)}) }()
+		go func() { result <- Relay(a, b, Options{IdleTimeout: idle, Inspect: heldUntil(".", pass)}) }()
 		for range 10 {
 			if _, err := client.Write([]byte("x")); err != nil {
 				break
@@ -293,7 +293,7 @@ func TestOutsideCloseWhileInspecting(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			shown := make(chan struct{}, 9)
-			r := newRig(t, Options{Inspect: inspectFunc(func([]byte, Rest) Inspection {
+			r := newRig(t, Options{Inspect: inspectFunc(func([]byte, SourceState) Inspection {
 				shown <- struct{}{}
 				return Inspection{}
 			})})
@@ -321,13 +321,13 @@ func TestInspectedStreams(t *testing.T) {
 		parts := 0
 		result := make(chan Result, 1)
 		go func() {
-			result <- Relay(a, b, Options{Inspect: inspectFunc(func(held []byte, _ Rest) Inspection {
+			result <- Relay(a, b, Options{Inspect: inspectFunc(func(held []byte, _ SourceState) Inspection {
 				switch {
 				case len(held) < first:
 					return Inspection{}
 				case parts < 3:
 					parts++
-					return Inspection{Decision: Next}
+					return Inspection{Decision: PassHeld}
 				}
 				return pass
 			})})
@@ -354,7 +354,7 @@ func TestHoldTime(t *testing.T) {
 		{"early bytes", "early", Inspection{}, CauseRefused},
 		{"refused", "", refuse("no"), CauseRefused},
 		{"passed", "", pass, CauseEnded},
-		{"goes on", "", Inspection{Decision: Next}, CauseEnded},
+		{"goes on", "", Inspection{Decision: PassHeld}, CauseEnded},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -365,9 +365,9 @@ func TestHoldTime(t *testing.T) {
 				var began, late time.Time
 				result := make(chan Result, 1)
 				go func() {
-					result <- Relay(a, b, Options{Idle: time.Hour, HoldTime: hold, Early: []byte(tt.early), Inspect: inspectFunc(func(held []byte, rest Rest) Inspection {
+					result <- Relay(a, b, Options{IdleTimeout: time.Hour, HoldTimeout: hold, Early: []byte(tt.early), Inspect: inspectFunc(func(held []byte, rest SourceState) Inspection {
 						switch {
-						case rest == Late:
+						case rest == HoldExpired:
 							late = time.Now()
 							return tt.last
 						case began.IsZero():
@@ -417,11 +417,11 @@ type watching struct {
 	seen []string
 }
 
-func (w *watching) Inspect(held []byte, _ Rest) Inspection {
+func (w *watching) Inspect(held []byte, _ SourceState) Inspection {
 	if w.told.Load() {
 		return pass
 	}
-	return Inspection{Decision: Next}
+	return Inspection{Decision: PassHeld}
 }
 
 func (w *watching) Observe(sent []byte) bool {

@@ -94,7 +94,7 @@ func TestIdleTunnelHoldsTwoDescriptors(t *testing.T) {
 // TestIdleTunnelHoldsLittle: two stacks and no buffers, also where what the client
 // says first is waited for.
 func TestIdleTunnelHoldsLittle(t *testing.T) {
-	next := inspectFunc(func([]byte, Rest) Inspection { return Inspection{Decision: Next} })
+	next := inspectFunc(func([]byte, SourceState) Inspection { return Inspection{Decision: PassHeld} })
 	alone(t, func(t *testing.T) {
 		for _, tt := range []struct {
 			name    string
@@ -116,7 +116,7 @@ func TestIdleTunnelHoldsLittle(t *testing.T) {
 			settle()
 			before := held()
 			for _, r := range rigs {
-				go func() { r.result <- Relay(r.a, r.b, Options{Idle: time.Hour, Inspect: tt.inspect}) }()
+				go func() { r.result <- Relay(r.a, r.b, Options{IdleTimeout: time.Hour, Inspect: tt.inspect}) }()
 				if !tt.silent {
 					send(t, r.client, "x")
 					expect(t, r.server, "x")
@@ -186,7 +186,7 @@ func TestNothingIsLeft(t *testing.T) {
 		dialed(t)
 		fds, goroutines := descriptors(t), runtime.NumGoroutine()
 		for i := range 40 {
-			r := newRig(t, Options{Idle: time.Minute, Early: []byte("early")})
+			r := newRig(t, Options{IdleTimeout: time.Minute, Early: []byte("early")})
 			if err := useAndEnd(i, r.client, r.server, Pair{r.a, r.b}); err != nil {
 				t.Fatal(err)
 			}

@@ -146,7 +146,7 @@ func TestStreams(t *testing.T) {
 				t.Parallel()
 				client, a, b, server := dial(t)
 				result := make(chan Result, 1)
-				go func() { result <- Relay(a, b, Options{Idle: time.Minute}) }()
+				go func() { result <- Relay(a, b, Options{IdleTimeout: time.Minute}) }()
 				bothWays(t, client, server, uint64(i), pace.n, pace.next)
 				if got, want := await(t, result), (Result{Sent: pace.n, Received: pace.n}); got != want {
 					t.Errorf("got %+v, want %+v", got, want)
@@ -164,7 +164,7 @@ func TestManyTunnels(t *testing.T) {
 		client, a := dialed(t)
 		b, server := dialed(t)
 		result := make(chan Result, 1)
-		go func() { result <- Relay(a, b, Options{Idle: time.Minute, Early: []byte("early")}) }()
+		go func() { result <- Relay(a, b, Options{IdleTimeout: time.Minute, Early: []byte("early")}) }()
 		wg.Go(func() {
 			if err := useAndEnd(i, client, server, Pair{a, b}); err != nil {
 				t.Errorf("tunnel %d: %v", i, err)

@@ -105,7 +105,7 @@ func expectEOF(t testing.TB, c io.Reader) {
 }
 
 // inspectFunc is an Inspector that does not look at what the server sends.
-type inspectFunc func(held []byte, rest Rest) Inspection
+type inspectFunc func(held []byte, rest SourceState) Inspection
 
-func (f inspectFunc) Inspect(held []byte, rest Rest) Inspection { return f(held, rest) }
-func (inspectFunc) Observe([]byte) bool                         { return false }
+func (f inspectFunc) Inspect(held []byte, rest SourceState) Inspection { return f(held, rest) }
+func (inspectFunc) Observe([]byte) bool                                { return false }

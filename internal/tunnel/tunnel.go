@@ -23,10 +23,10 @@ import (
 // Options are the limits of one tunnel and what was read before it began. The
 // zero value has no limits and no early bytes.
 type Options struct {
-	// Idle ends the tunnel when no byte was written to a or b for so long; a long
+	// IdleTimeout ends the tunnel when no byte was written to a or b for so long; a long
 	// transfer one way is not idle, one whose receiver has stopped reading is. 0
 	// means no limit. The kernel may still be sending what was written earlier.
-	Idle time.Duration
+	IdleTimeout time.Duration
 
 	// Lifetime ends the tunnel so long after it began. 0 means no limit.
 	Lifetime time.Duration
@@ -42,9 +42,9 @@ type Options struct {
 	// If it is nil, everything may.
 	Inspect Inspector
 
-	// HoldTime bounds how long Inspect may hold bytes back, from the first of them
+	// HoldTimeout bounds how long Inspect may hold bytes back, from the first of them
 	// on. After that it has to decide. 0 means no limit.
-	HoldTime time.Duration
+	HoldTimeout time.Duration
 }
 
 // Cause says why a tunnel ended. The zero value is CauseEnded.
@@ -133,12 +133,12 @@ func Relay(a, b net.Conn, opts Options) Result {
 		forward:  half{src: a, dst: b, from: rawA, to: rawB, early: opts.Early},
 		back:     half{src: b, dst: a, from: rawB, to: rawA, early: opts.EarlyBack},
 		inspect:  opts.Inspect,
-		holdTime: opts.HoldTime,
+		holdTime: opts.HoldTimeout,
 	}
 	t.forward.t, t.back.t = t, t
 	a.SetDeadline(time.Time{})
 	b.SetDeadline(time.Time{})
-	t.watch(opts.Idle, opts.Lifetime)
+	t.watch(opts.IdleTimeout, opts.Lifetime)
 
 	t.running.Go(t.back.run)
 	t.forward.run()

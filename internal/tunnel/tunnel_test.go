@@ -241,7 +241,7 @@ func TestLifetimeCutsAStalledTunnel(t *testing.T) {
 
 func TestIdleClosesInTheOrdinaryWay(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Options{Idle: 100 * time.Millisecond})
+	r := newRig(t, Options{IdleTimeout: 100 * time.Millisecond})
 	if got := r.wait(t); got.Cause != CauseIdle || got.Err != nil {
 		t.Errorf("got %+v, want %v", got, CauseIdle)
 	}
@@ -266,7 +266,7 @@ func TestIdleIsJoint(t *testing.T) {
 				}
 				start := time.Now()
 				result := make(chan Result, 1)
-				go func() { result <- Relay(a, halfCloser{b}, Options{Idle: idle}) }()
+				go func() { result <- Relay(a, halfCloser{b}, Options{IdleTimeout: idle}) }()
 				for range 10 {
 					time.Sleep(idle - time.Second)
 					go from.Write([]byte("x"))
@@ -294,7 +294,7 @@ func TestIdleAfterHalfClose(t *testing.T) {
 		server.Close()
 		start := time.Now()
 		result := make(chan Result, 1)
-		go func() { result <- Relay(halfCloser{a}, accepting{b}, Options{Idle: idle}) }()
+		go func() { result <- Relay(halfCloser{a}, accepting{b}, Options{IdleTimeout: idle}) }()
 		for range 3 {
 			time.Sleep(idle - time.Second)
 			client.Write([]byte("x"))
@@ -317,7 +317,7 @@ func TestIdleStartsWhenBytesAreWritten(t *testing.T) {
 		b, server := net.Pipe()
 		start := time.Now()
 		result := make(chan Result, 1)
-		go func() { result <- Relay(a, b, Options{Idle: idle, Lifetime: time.Hour}) }()
+		go func() { result <- Relay(a, b, Options{IdleTimeout: idle, Lifetime: time.Hour}) }()
 		send(t, client, "x")
 		time.Sleep(idle / 2)
 		expect(t, server, "x")
@@ -336,7 +336,7 @@ func TestBusySocketsAreNotIdle(t *testing.T) {
 	t.Parallel()
 	const idle = 800 * time.Millisecond
 	for _, message := range []string{"x", strings.Repeat("x", 200_000)} { // copied; spliced
-		r := newRig(t, Options{Idle: idle})
+		r := newRig(t, Options{IdleTimeout: idle})
 		for start := time.Now(); time.Since(start) < idle+idle/2; {
 			go io.WriteString(r.server, message)
 			expect(t, r.client, message)
@@ -388,7 +388,7 @@ func TestLifetimeIsNotExtended(t *testing.T) {
 		var took time.Duration
 		result := make(chan Result, 1)
 		go func() {
-			res := Relay(a, b, Options{Idle: time.Minute, Lifetime: time.Hour})
+			res := Relay(a, b, Options{IdleTimeout: time.Minute, Lifetime: time.Hour})
 			took = time.Since(start)
 			result <- res
 		}()

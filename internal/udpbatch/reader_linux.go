@@ -21,10 +21,10 @@ type message struct {
 // batch is the memory that one call reads into. Its parts point to each other:
 // it is not copied.
 type batch struct {
-	messages [Most]message
-	vectors  [Most]syscall.Iovec
-	names    [Most][syscall.SizeofSockaddrInet6]byte
-	controls [Most][controlSize]byte
+	messages [MaxBatch]message
+	vectors  [MaxBatch]syscall.Iovec
+	names    [MaxBatch][syscall.SizeofSockaddrInet6]byte
+	controls [MaxBatch][controlSize]byte
 	slots    []byte
 	scratch  []byte
 	parts    []part // the datagrams

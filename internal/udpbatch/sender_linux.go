@@ -84,7 +84,7 @@ func (s *Sender) run(datagrams [][]byte, room int) int {
 		return 1
 	}
 	n, sum := 1, size
-	for _, data := range datagrams[1:min(len(datagrams), Most)] {
+	for _, data := range datagrams[1:min(len(datagrams), MaxBatch)] {
 		length := len(s.header) + len(data)
 		sum += length
 		if length == 0 || length > size || sum > min(room, mostJoined) {

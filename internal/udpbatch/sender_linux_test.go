@@ -25,7 +25,7 @@ func TestSendWithoutJoining(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := s.joined
-	sent, scratch, buf := datagrams(repeat(100, Most)...), make([]byte, longest), make([]byte, longest)
+	sent, scratch, buf := datagrams(repeat(100, MaxBatch)...), make([]byte, longest), make([]byte, longest)
 	for range 2 {
 		if lost := s.Send(sent, scratch); lost != 0 {
 			t.Errorf("%d lost", lost)

@@ -16,9 +16,9 @@ import (
 	"sync/atomic"
 )
 
-// Most is how many messages are read at once, and how many datagrams go as
+// MaxBatch is how many messages are read at once, and how many datagrams go as
 // one: the system takes 64.
-const Most = 16
+const MaxBatch = 16
 
 // longest is more than the longest datagram has (RFC 768: a length of 16 bits
 // that includes the header of UDP), so that nothing is ever cut off.
@@ -43,7 +43,7 @@ type Buffers struct {
 func (b *Buffers) get() *batch {
 	// Nobody waits for a full one: who has it may be waiting for a socket to be
 	// closed, which waits for those that read from it.
-	pool, most := &b.full, Most
+	pool, most := &b.full, MaxBatch
 	if b.taken.Add(1) > fullBatches {
 		b.taken.Add(-1)
 		pool, most = &b.single, 1

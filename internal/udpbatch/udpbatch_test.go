@@ -79,7 +79,7 @@ var bursts = []struct {
 	{"an empty one", []int{0}},
 	{"empty ones", []int{0, 0, 0}},
 	{"of one length", repeat(100, 16)},
-	{"more than a batch", repeat(100, 3*Most+1)},
+	{"more than a batch", repeat(100, 3*MaxBatch+1)},
 	{"the last is shorter", []int{100, 100, 99}},
 	{"a shorter one in between", []int{100, 100, 99, 100, 100}},
 	{"a longer one in between", []int{100, 100, 101, 100, 100}},
@@ -253,7 +253,7 @@ func TestSendCountsWhatIsLost(t *testing.T) {
 }
 
 func BenchmarkRelay(b *testing.B) {
-	for _, burst := range []int{1, Most} {
+	for _, burst := range []int{1, MaxBatch} {
 		b.Run(fmt.Sprint(burst), func(b *testing.B) {
 			var buffers Buffers
 			near, far := listen(b, "127.0.0.1"), listen(b, "127.0.0.1")
@@ -317,7 +317,7 @@ func TestBuffersAreBounded(t *testing.T) {
 		if !slices.EqualFunc(got, sent, bytes.Equal) {
 			t.Fatalf("reader %d has read something else than was sent", len(readers))
 		}
-		if r.batch.most == Most {
+		if r.batch.most == MaxBatch {
 			full++
 		}
 	}
@@ -327,7 +327,7 @@ func TestBuffersAreBounded(t *testing.T) {
 	for _, r := range readers {
 		r.Close()
 	}
-	if b := buffers.get(); b.most != Most || buffers.taken.Load() != 1 {
+	if b := buffers.get(); b.most != MaxBatch || buffers.taken.Load() != 1 {
 		t.Errorf("after all have ended: room for %d messages, %d batches taken", b.most, buffers.taken.Load())
 	}
 }

@@ -151,17 +151,17 @@ func hasControl(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
-// HTTP returns the proxy for plain HTTP to t; nil where it is reached directly.
-func (p *Proxies) HTTP(t hostname.Target) *Proxy {
+// ForHTTP returns the proxy for plain ForHTTP to t; nil where it is reached directly.
+func (p *Proxies) ForHTTP(t hostname.Target) *Proxy {
 	if p == nil || p.http == nil || !p.use("http", t) {
 		return nil
 	}
 	return p.http
 }
 
-// Tunnel returns the proxy for everything else to t; nil where it is reached
+// ForTunnel returns the proxy for everything else to t; nil where it is reached
 // directly.
-func (p *Proxies) Tunnel(t hostname.Target) *Proxy {
+func (p *Proxies) ForTunnel(t hostname.Target) *Proxy {
 	if p == nil || p.https == nil || !p.use("https", t) {
 		return nil
 	}

@@ -64,10 +64,10 @@ func TestVariables(t *testing.T) {
 			t.Parallel()
 			p := mustEnviron(t, test.env...)
 			target := mustTarget(t, "origin.example:8080")
-			if got := show(p.HTTP(target)); got != test.http {
+			if got := show(p.ForHTTP(target)); got != test.http {
 				t.Errorf("plain HTTP: %q, want %q", got, test.http)
 			}
-			if got := show(p.Tunnel(target)); got != test.https {
+			if got := show(p.ForTunnel(target)); got != test.https {
 				t.Errorf("tunnels: %q, want %q", got, test.https)
 			}
 		})
@@ -93,7 +93,7 @@ func TestValues(t *testing.T) {
 		t.Run(value, func(t *testing.T) {
 			t.Parallel()
 			p := mustEnviron(t, "HTTP_PROXY="+value)
-			if got := show(p.HTTP(mustTarget(t, "origin.example:80"))); got != "HTTP_PROXY "+want {
+			if got := show(p.ForHTTP(mustTarget(t, "origin.example:80"))); got != "HTTP_PROXY "+want {
 				t.Errorf("%q, want %q", got, want)
 			}
 		})
@@ -163,12 +163,12 @@ func TestNeverThroughAProxy(t *testing.T) {
 		"localhost:80", "LOCALHOST:80", "app.localhost:80", "127.0.0.1:80", "127.1.2.3:80", "[::1]:80", "[::ffff:127.0.0.1]:80",
 		"0.0.0.0:80", "[::]:80", "169.254.169.254:80", "[fe80::1]:80",
 	} {
-		if p.HTTP(mustTarget(t, target)) != nil || p.Tunnel(mustTarget(t, target)) != nil {
+		if p.ForHTTP(mustTarget(t, target)) != nil || p.ForTunnel(mustTarget(t, target)) != nil {
 			t.Errorf("%s would go through the proxy", target)
 		}
 	}
 	for _, target := range []string{"localhost.example:80", "10.0.0.1:80", "8.8.8.8:80", "[fd00::1]:80"} {
-		if p.HTTP(mustTarget(t, target)) == nil || p.Tunnel(mustTarget(t, target)) == nil {
+		if p.ForHTTP(mustTarget(t, target)) == nil || p.ForTunnel(mustTarget(t, target)) == nil {
 			t.Errorf("%s would not go through the proxy", target)
 		}
 	}
@@ -178,7 +178,7 @@ func TestNilNamesNone(t *testing.T) {
 	t.Parallel()
 	target := mustTarget(t, "origin.example:80")
 	for _, p := range []*Proxies{nil, new(Proxies)} {
-		if p.HTTP(target) != nil || p.Tunnel(target) != nil || len(p.List()) != 0 {
+		if p.ForHTTP(target) != nil || p.ForTunnel(target) != nil || len(p.List()) != 0 {
 			t.Errorf("%v names a proxy", p)
 		}
 	}
@@ -212,10 +212,10 @@ func TestNoProxy(t *testing.T) {
 			t.Parallel()
 			for _, name := range []string{"NO_PROXY", "no_proxy"} {
 				p := mustEnviron(t, "ALL_PROXY=proxy.example:3128", name+"="+test.noProxy)
-				if direct := p.HTTP(mustTarget(t, test.target)) == nil; direct != test.direct {
+				if direct := p.ForHTTP(mustTarget(t, test.target)) == nil; direct != test.direct {
 					t.Errorf("plain HTTP: direct is %t, want %t", direct, test.direct)
 				}
-				if direct := p.Tunnel(mustTarget(t, test.target)) == nil; direct != test.direct {
+				if direct := p.ForTunnel(mustTarget(t, test.target)) == nil; direct != test.direct {
 					t.Errorf("tunnels: direct is %t, want %t", direct, test.direct)
 				}
 			}
@@ -264,7 +264,7 @@ func TestNoProxyOracle(t *testing.T) {
 		host, port := pick(hosts), pick([]string{"80", "443"})
 		p := mustEnviron(t, "ALL_PROXY=proxy.example:3128", "NO_PROXY="+strings.Join(list, ","))
 		want := direct(list, host, port)
-		if got := p.Tunnel(mustTarget(t, host+":"+port)) == nil; got != want {
+		if got := p.ForTunnel(mustTarget(t, host+":"+port)) == nil; got != want {
 			t.Fatalf("NO_PROXY=%q, %s:%s: direct is %t, want %t", list, host, port, got, want)
 		}
 	}
@@ -295,7 +295,7 @@ func FuzzFromEnviron(f *testing.F) {
 			}
 			t.Fatalf("an error of unknown words: %q", err)
 		}
-		proxy := p.HTTP(mustTarget(t, "target.test:80"))
+		proxy := p.ForHTTP(mustTarget(t, "target.test:80"))
 		if proxy == nil {
 			return
 		}
