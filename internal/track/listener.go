@@ -52,33 +52,12 @@ type Listener struct {
 	// Logger receives accept errors and panics. nil discards.
 	Logger *slog.Logger
 
-	accepted, refused, failures, panics atomic.Uint64
-
 	answering atomic.Int64 // calls of Over under way
 
 	mu      sync.Mutex
 	entries map[net.Conn]*Entry // what Accept returned, until released or taken
 	closing chan struct{}       // made by closed
 	shut    bool
-}
-
-// Counts are a listener's counters since it was made.
-type Counts struct {
-	Accepted uint64 // connections that became members of the group
-	Refused  uint64 // connections over the limit
-	Failures uint64 // accept calls that failed and were tried again
-	Panics   uint64 // handlers of Serve and Over that panicked
-}
-
-// Counts returns the counters. It takes no lock; the values may be a moment
-// apart from each other.
-func (l *Listener) Counts() Counts {
-	return Counts{
-		Accepted: l.accepted.Load(),
-		Refused:  l.refused.Load(),
-		Failures: l.failures.Load(),
-		Panics:   l.panics.Load(),
-	}
 }
 
 // Addr returns the address of Inner.
@@ -148,7 +127,6 @@ func (l *Listener) accept() (net.Conn, *Entry, error) {
 			if !passing(err) {
 				return nil, nil, err
 			}
-			l.failures.Add(1)
 			delay = min(max(2*delay, backoffMin), backoffMax)
 			l.logger().Warn("accept failed; trying again", "addr", l.Addr().String(), "error", err, "after", delay)
 			if !wait(delay, closing) {
@@ -163,10 +141,8 @@ func (l *Listener) accept() (net.Conn, *Entry, error) {
 			if l.StartIdle {
 				e.Idle(time.Now())
 			}
-			l.accepted.Add(1)
 			return c, e, nil
 		case errors.Is(err, ErrFull):
-			l.refused.Add(1)
 			l.refuse(c)
 		default:
 			c.Close()

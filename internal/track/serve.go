@@ -11,8 +11,7 @@ import (
 // Serve accepts until the listener or its group is closed, or Inner fails for
 // good, and calls handle for each connection in a goroutine of its own. The
 // connection is closed and its entry released when handle returns, and when it
-// panics: a panic is counted, logged with its stack, and costs that connection
-// only.
+// panics: a panic is logged with its stack, and costs that connection only.
 //
 // handle may put the entry to use with [Entry.SetCloser] and [Entry.AfterHandler]; it need
 // not release it.
@@ -64,7 +63,6 @@ func (l *Listener) guard(c net.Conn, f func() (goesOn bool)) (goesOn bool) {
 		if v == nil {
 			return
 		}
-		l.panics.Add(1)
 		l.logger().Error("panic while serving a connection",
 			"addr", l.Addr().String(), "client", c.RemoteAddr(),
 			"panic", v, "stack", string(debug.Stack()))
