@@ -678,7 +678,7 @@ func TestUpstreamRefuses(t *testing.T) {
 			c := newCorporate(t, func(*http.Request) int { return status })
 			l := startBehind(t, c, allow("origin.example"))
 			got, text := l.tryConnect("origin.example:443")
-			want := fmt.Sprintf("the upstream proxy http://%s:3128 (ALL_PROXY): it answered %d %s", corporateName, status, http.StatusText(status))
+			want := fmt.Sprintf("upstream proxy http://%s:3128 (ALL_PROXY): response status %d %s", corporateName, status, http.StatusText(status))
 			if got != 502 || !strings.Contains(text, want) {
 				t.Errorf("CONNECT: %d %q, want %q", got, text, want)
 			}
@@ -712,7 +712,7 @@ func TestUpstreamOutOfReach(t *testing.T) {
 			c := newCorporate(t, nil)
 			l := startBehind(t, c, allow("origin.example"), "ALL_PROXY="+env)
 			status, text := l.tryConnect("origin.example:443")
-			if status != 502 || !strings.Contains(text, "the upstream proxy http") || strings.Contains(text, "secret") {
+			if status != 502 || !strings.Contains(text, "upstream proxy http") || strings.Contains(text, "secret") {
 				t.Errorf("CONNECT: %d %s", status, text)
 			}
 			got := l.get("http://origin.example/")

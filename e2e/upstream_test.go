@@ -105,6 +105,6 @@ func TestUpstreamProxyRefuses(t *testing.T) {
 		}
 	}
 	eventually(t, "the log says why", func() bool {
-		return strings.Contains(p.log.String(), "it answered 407 Proxy Authentication Required")
+		return strings.Contains(p.log.String(), "response status 407 Proxy Authentication Required")
 	})
 }

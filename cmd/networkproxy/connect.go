@@ -48,12 +48,12 @@ func (p *program) connect(ctx context.Context, args []string) error {
 		case <-ctx.Done():
 		}
 	}()
-	conn, received, err := through.open(ctx, target.String())
+	conn, err := through.open(ctx, target)
 	if err != nil {
 		return fmt.Errorf("connect %s: %w", target, err)
 	}
 	defer conn.Close()
-	return p.carry(ctx, conn, received)
+	return p.carry(ctx, conn)
 }
 
 // carry copies standard input to conn, whose end it passes on as such, and
@@ -62,13 +62,13 @@ func (p *program) connect(ctx context.Context, args []string) error {
 //
 // A read from standard input cannot be interrupted. The goroutine that waits
 // in one is left to the end of the process.
-func (p *program) carry(ctx context.Context, conn *net.TCPConn, received io.Reader) error {
+func (p *program) carry(ctx context.Context, conn *net.TCPConn) error {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	go func() {
 		io.Copy(conn, p.stdin) // what goes wrong with conn, the other direction meets too
 		conn.CloseWrite()
 	}()
-	_, err := io.Copy(p.stdout, received)
+	_, err := io.Copy(p.stdout, conn)
 	if errors.Is(err, net.ErrClosed) {
 		return nil // by ctx
 	}

@@ -5,28 +5,25 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"golang.org/x/net/proxy"
-)
 
-// maxAnswer bounds the header of a proxy's answer, and the text of a refusal.
-const maxAnswer = 64 << 10
+	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/upstream"
+)
 
 // tunnelProxy is a proxy that opens tunnels.
 type tunnelProxy struct {
 	url  *url.URL
-	open func(ctx context.Context, target string) (conn *net.TCPConn, received io.Reader, err error)
+	open func(ctx context.Context, target hostname.Target) (*net.TCPConn, error)
 }
 
 // chooseProxy is the proxy that a flag names, or else the environment.
@@ -76,68 +73,59 @@ func (t *tunnelProxy) dial(ctx context.Context) (*net.TCPConn, error) {
 }
 
 // openHTTP opens a tunnel with CONNECT.
-func (t *tunnelProxy) openHTTP(ctx context.Context, target string) (*net.TCPConn, io.Reader, error) {
+func (t *tunnelProxy) openHTTP(ctx context.Context, target hostname.Target) (*net.TCPConn, error) {
 	conn, err := t.dial(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	received, err := t.askHTTP(conn, target)
+	err = t.requestHTTP(conn, target)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
 		conn.Close()
-		return nil, nil, err
-	}
-	return conn, received, nil
-}
-
-// askHTTP sends the request and reads the answer. What it returns reads on
-// where a successful answer ends.
-func (t *tunnelProxy) askHTTP(conn net.Conn, target string) (io.Reader, error) {
-	request := "CONNECT " + target + " HTTP/1.1\r\nHost: " + target + "\r\n"
-	if user := t.url.User; user != nil {
-		password, _ := user.Password()
-		credentials := base64.StdEncoding.EncodeToString([]byte(user.Username() + ":" + password))
-		request += "Proxy-Authorization: Basic " + credentials + "\r\n"
-	}
-	if _, err := io.WriteString(conn, request+"\r\n"); err != nil {
 		return nil, err
 	}
-	limited := &io.LimitedReader{R: conn, N: maxAnswer}
-	received := bufio.NewReader(limited)
-	// No request is given: a refused CONNECT has content like any other answer.
-	answer, err := http.ReadResponse(received, nil)
-	if err != nil {
-		return nil, fmt.Errorf("the proxy's answer is not HTTP: %w", err)
-	}
-	if answer.StatusCode/100 != 2 {
-		return nil, errors.New(refusal(answer))
-	}
-	limited.N = math.MaxInt64
-	return received, nil
+	return conn, nil
 }
 
-// refusal is what a proxy says of a CONNECT that it refuses, without what
-// would do something to a terminal.
-func refusal(answer *http.Response) string {
-	defer answer.Body.Close()
-	text, _ := io.ReadAll(answer.Body) // what there is of it
-	said := strings.TrimSpace(strings.Map(func(r rune) rune {
+// requestHTTP sends CONNECT on conn and returns an error if that opens no tunnel.
+func (t *tunnelProxy) requestHTTP(conn net.Conn, target hostname.Target) error {
+	var authorization string
+	if user := t.url.User; user != nil {
+		password, _ := user.Password()
+		authorization = upstream.BasicAuth(user.Username(), password)
+	}
+	resp, err := upstream.Connect(conn, target, authorization)
+	switch {
+	case err != nil:
+		return fmt.Errorf("proxy: %w", err)
+	case resp.StatusCode/100 != 2:
+		return refusal(resp)
+	}
+	return nil
+}
+
+// refusal returns the text of the proxy's refusal as an error. It leaves out
+// control characters, because the text goes to a terminal.
+func refusal(resp *http.Response) error {
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body) // after an error, the part that was read
+	text := strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 {
 			return -1
 		}
 		return r
-	}, strings.ToValidUTF8(string(text), "")))
-	if said == "" {
-		return "the proxy answered " + answer.Status
+	}, strings.ToValidUTF8(string(body), "")))
+	if text == "" {
+		return fmt.Errorf("proxy: %w", &upstream.StatusError{Status: resp.StatusCode})
 	}
-	return said
+	return errors.New(text)
 }
 
 // openSOCKS opens a tunnel with SOCKS5.
-func (t *tunnelProxy) openSOCKS(ctx context.Context, target string) (*net.TCPConn, io.Reader, error) {
+func (t *tunnelProxy) openSOCKS(ctx context.Context, target hostname.Target) (*net.TCPConn, error) {
 	var auth *proxy.Auth
 	if user := t.url.User; user != nil {
 		auth = &proxy.Auth{User: user.Username()}
@@ -147,12 +135,12 @@ func (t *tunnelProxy) openSOCKS(ctx context.Context, target string) (*net.TCPCon
 	own := &ownDialer{tunnelProxy: t}
 	dialer, err := proxy.SOCKS5("tcp", t.url.Host, auth, own)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if _, err := dialer.(proxy.ContextDialer).DialContext(ctx, "tcp", target); err != nil {
-		return nil, nil, socksError(err)
+	if _, err := dialer.(proxy.ContextDialer).DialContext(ctx, "tcp", target.String()); err != nil {
+		return nil, socksError(err)
 	}
-	return own.conn, own.conn, nil
+	return own.conn, nil
 }
 
 // ownDialer connects to the proxy and keeps the connection.

@@ -3,15 +3,10 @@
 package upstream
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
-	"strings"
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
@@ -19,8 +14,7 @@ import (
 
 const (
 	handshakeTimeout = 10 * time.Second
-	answerTimeout    = 60 * time.Second // to a CONNECT: the proxy itself dials meanwhile
-	maxAnswerBytes   = 64 << 10         // of its header
+	responseTimeout  = 60 * time.Second // for the response to CONNECT; the proxy dials before it responds
 )
 
 // DialFunc makes a connection to the address of a proxy. It bounds its own
@@ -38,7 +32,7 @@ func (p *Proxy) Dial(ctx context.Context, dial DialFunc) (net.Conn, error) {
 		return conn, nil
 	}
 	secure := tls.Client(conn, p.tls)
-	ctx, cancel := within(ctx, handshakeTimeout, "complete the TLS handshake")
+	ctx, cancel := withTimeout(ctx, handshakeTimeout, "TLS handshake")
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {
 		conn.Close()
@@ -59,10 +53,13 @@ func (p *Proxy) DialTunnel(ctx context.Context, dial DialFunc, target hostname.T
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := within(ctx, answerTimeout, "answer CONNECT")
+	ctx, cancel := withTimeout(ctx, responseTimeout, "CONNECT")
 	defer cancel()
 	interrupt := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	err = p.connect(conn, target)
+	resp, err := Connect(conn, target, p.authorization)
+	if err == nil && !isSuccess(resp.StatusCode) {
+		err = &StatusError{Status: resp.StatusCode}
+	}
 	if !interrupt() {
 		err = context.Cause(ctx) // whatever the deadline made of it
 	}
@@ -73,50 +70,7 @@ func (p *Proxy) DialTunnel(ctx context.Context, dial DialFunc, target hostname.T
 	return conn, nil
 }
 
-// within is context.WithTimeout with a cause that says what was not done.
-func within(ctx context.Context, d time.Duration, what string) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, d, fmt.Errorf("it did not %s in %v: %w", what, d, context.DeadlineExceeded))
-}
-
-// connect asks for a tunnel and reads the answer, to the last byte of its
-// header and not one further: what follows is the target's.
-func (p *Proxy) connect(conn net.Conn, target hostname.Target) error {
-	var b strings.Builder
-	b.WriteString("CONNECT " + target.String() + " HTTP/1.1\r\nHost: " + target.String() + "\r\n")
-	if p.authorization != "" {
-		b.WriteString("Proxy-Authorization: " + p.authorization + "\r\n")
-	}
-	b.WriteString("\r\n")
-	if _, err := io.WriteString(conn, b.String()); err != nil {
-		return err
-	}
-
-	answer := bufio.NewReader(&singly{&io.LimitedReader{R: conn, N: maxAnswerBytes}})
-	for {
-		// Interim answers (RFC 9110 section 15.2) come before the final one.
-		// Any success opens the tunnel, and its framing fields mean nothing
-		// (section 9.3.6).
-		resp, err := http.ReadResponse(answer, &http.Request{Method: http.MethodConnect})
-		switch {
-		case errors.As(err, new(net.Error)):
-			return err
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return errors.New("it closed the connection, or did not end its answer")
-		case err != nil:
-			return errors.New("its answer is not HTTP/1.1") // whatever it is, it is not for logs
-		case resp.StatusCode >= 200 && resp.StatusCode <= 299:
-			return nil
-		case resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols:
-			return &StatusError{Status: resp.StatusCode}
-		}
-	}
-}
-
-// singly hands on one byte at a time, so that a bufio.Reader above it holds
-// none that nobody asked for. An answer has a few hundred bytes, and the
-// connection stays what it is: no wrapper comes between it and splice.
-type singly struct{ r io.Reader }
-
-func (s *singly) Read(b []byte) (int, error) {
-	return s.r.Read(b[:min(len(b), 1)])
+// withTimeout is context.WithTimeout with a cause that names the operation.
+func withTimeout(ctx context.Context, d time.Duration, operation string) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, d, fmt.Errorf("%s timed out after %v: %w", operation, d, context.DeadlineExceeded))
 }

@@ -85,7 +85,7 @@ func TestTunnelKeepsWhatTheTargetSays(t *testing.T) {
 		"chunked, ignored":   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
 		"interim answers":    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
 		"closing, or not":    "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
-		"nearly too large":   "HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", maxAnswerBytes-40) + "\r\n\r\n",
+		"nearly too large":   "HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", maxResponseBytes-40) + "\r\n\r\n",
 		"a continuation too": "HTTP/1.1 200 OK\r\nX-A: b\r\n c\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,17 +110,17 @@ func TestTunnelRefused(t *testing.T) {
 		status int
 		text   string
 	}{
-		"403":                {"HTTP/1.1 403 No\x1b[31m\r\n\r\n<html>", 403, "it answered 403 Forbidden"},
-		"407":                {"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n", 407, "it answered 407 Proxy Authentication Required; the variable takes"},
-		"502":                {"HTTP/1.1 502 Bad Gateway\r\n\r\n", 502, "it answered 502 Bad Gateway"},
-		"301":                {"HTTP/1.1 301 x\r\nLocation: http://elsewhere.example/\r\n\r\n", 301, "it answered 301 Moved Permanently"},
-		"101":                {"HTTP/1.1 101 x\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 101, "it answered 101"},
-		"a status of no one": {"HTTP/1.1 599 x\r\n\r\n", 599, "it answered 599"},
-		"nothing":            {"", 0, "it closed the connection"},
-		"half a header":      {"HTTP/1.1 200 OK\r\nVia: 1", 0, "it closed the connection"},
-		"another protocol":   {"\x15\x03\x01secret\r\n\r\n", 0, "its answer is not HTTP/1.1"},
-		"too large":          {"HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", maxAnswerBytes) + "\r\n\r\n", 0, "or did not end its answer"},
-		"interim for ever":   {strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", maxAnswerBytes/20), 0, "it"},
+		"403":                {"HTTP/1.1 403 No\x1b[31m\r\n\r\n<html>", 403, "response status 403 Forbidden"},
+		"407":                {"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n", 407, "response status 407 Proxy Authentication Required; give the credentials"},
+		"502":                {"HTTP/1.1 502 Bad Gateway\r\n\r\n", 502, "response status 502 Bad Gateway"},
+		"301":                {"HTTP/1.1 301 x\r\nLocation: http://elsewhere.example/\r\n\r\n", 301, "response status 301 Moved Permanently"},
+		"101":                {"HTTP/1.1 101 x\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 101, "response status 101"},
+		"a status of no one": {"HTTP/1.1 599 x\r\n\r\n", 599, "response status 599"},
+		"nothing":            {"", 0, "connection closed before the end of the response header"},
+		"half a header":      {"HTTP/1.1 200 OK\r\nVia: 1", 0, "connection closed before the end of the response header"},
+		"another protocol":   {"\x15\x03\x01secret\r\n\r\n", 0, "response is not HTTP/1.1"},
+		"too large":          {"HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", maxResponseBytes) + "\r\n\r\n", 0, "response header larger than 65536 bytes"},
+		"interim for ever":   {strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", maxResponseBytes/20), 0, "response header larger"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -133,7 +133,7 @@ func TestTunnelRefused(t *testing.T) {
 			if errors.As(err, &status) != (test.status != 0) || status != nil && status.Status != test.status {
 				t.Errorf("status of %v, want %d", err, test.status)
 			}
-			const proxy = "the upstream proxy http://proxy.example:3128 (HTTP_PROXY): "
+			const proxy = "upstream proxy http://proxy.example:3128 (HTTP_PROXY): "
 			if !strings.HasPrefix(err.Error(), proxy) || !strings.Contains(err.Error(), test.text) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "\x1b") {
 				t.Errorf("error %q, want %q", err, proxy+test.text)
 			}
@@ -162,8 +162,8 @@ func TestSilence(t *testing.T) {
 		want time.Duration
 		text string
 	}{
-		"no answer to CONNECT": {"http://proxy.example:3128", answerTimeout, "did not answer CONNECT in 1m0s"},
-		"no TLS handshake":     {"https://proxy.example:3128", handshakeTimeout, "did not complete the TLS handshake in 10s"},
+		"no answer to CONNECT": {"http://proxy.example:3128", responseTimeout, "CONNECT timed out after 1m0s"},
+		"no TLS handshake":     {"https://proxy.example:3128", handshakeTimeout, "TLS handshake timed out after 10s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -202,7 +202,7 @@ func TestTunnelHasNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, err := plainProxy(t).DialTunnel(t.Context(), pipe(t, func(c net.Conn) {
 			answers("HTTP/1.1 200 OK\r\n\r\n")(late{c})
-			time.Sleep(2 * answerTimeout)
+			time.Sleep(2 * responseTimeout)
 			io.WriteString(c, "late")
 			c.Close()
 		}), mustTarget(t, "origin.example:443"))

@@ -142,9 +142,15 @@ func parse(value string, roots *x509.CertPool) (p *Proxy, problem string) {
 		return nil, "has a user name with a colon, or control characters in it, which Basic credentials cannot carry (RFC 7617 section 2)"
 	}
 	if user != "" || password != "" {
-		p.authorization = "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+		p.authorization = BasicAuth(user, password)
 	}
 	return p, ""
+}
+
+// BasicAuth returns the value of an Authorization or Proxy-Authorization field
+// (RFC 7617 section 2). The user must not contain a colon.
+func BasicAuth(user, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
 
 func hasControl(s string) bool {

@@ -52,24 +52,24 @@ type Error struct {
 
 // Error names the proxy and the variable it comes from.
 func (e *Error) Error() string {
-	return fmt.Sprintf("the upstream proxy %s (%s): %v", e.Proxy, e.Proxy.variable, e.Err)
+	return fmt.Sprintf("upstream proxy %s (%s): %v", e.Proxy, e.Proxy.variable, e.Err)
 }
 
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// StatusError is a proxy's refusal: its answer was this status. What else it
-// said is not kept.
+// StatusError reports a response to CONNECT whose status opens no tunnel.
 type StatusError struct{ Status int }
 
+// Error names the status. The text comes from net/http, not from the proxy,
+// because it ends up in logs and on terminals.
 func (e *StatusError) Error() string {
-	text := fmt.Sprintf("it answered %d", e.Status)
-	// Not the proxy's own words: they end up in logs and on terminals.
+	text := fmt.Sprintf("response status %d", e.Status)
 	if known := http.StatusText(e.Status); known != "" {
 		text += " " + known
 	}
 	if e.Status == http.StatusProxyAuthRequired {
-		text += "; the variable takes the credentials as user:password@ before the host"
+		text += "; give the credentials as user:password@ before the host"
 	}
 	return text
 }
