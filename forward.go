@@ -102,7 +102,7 @@ func newPool(e *enforcer) *http1.Transport {
 		Release: func(conn net.Conn, hint any) {
 			conn.(*pooledConn).release(hint.(*dialInfo).live)
 		},
-		Interim:         relayInformational,
+		Informational:   relayInformational,
 		MaxIdle:         e.limits.IdleUpstream,
 		MaxIdlePerAddr:  upstreamIdlePerHost,
 		IdleTimeout:     upstreamIdle,
@@ -174,7 +174,7 @@ func (f *forwarder) answer(w http.ResponseWriter, rc *http.ResponseController, a
 	if announced != "" {
 		fields = append(fields, http1.Field{Name: "Trailer", Value: announced})
 	}
-	relay.RelayHead(answer.Status, answer.Reason, fields, answer.ContentLength)
+	relay.RelayHeader(answer.Status, answer.Reason, fields, answer.ContentLength)
 	if b, ok := answer.Body.(interface{ Buffered() bool }); answer.ContentLength != 0 && !(ok && b.Buffered()) {
 		rc.Flush() // the content may take its time, and the client may wait for the header alone
 	}

@@ -9,5 +9,5 @@ import "example.com/networkproxy/internal/http1"
 func relayInformational(r *http1.Response, hint any) {
 	relay := hint.(*dialInfo).client.(http1.Relayer)
 	fields := answerFields(r.Fields[:0], r.Fields, namedByConnection(r.Fields))
-	relay.RelayInterim(r.Status, r.Reason, fields)
+	relay.RelayInformational(r.Status, r.Reason, fields)
 }

@@ -100,7 +100,7 @@ const (
 func failureStatus(err error) (int, Reason) {
 	var resolve *pindial.ResolveError
 	var connect *pindial.ConnectError
-	var content *http1.ContentError
+	var content *http1.BodyError
 	var proxy *upstream.Error
 	var socket *socketError
 	timeout := errors.Is(err, os.ErrDeadlineExceeded) || isTimeout(err)

@@ -90,7 +90,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	}
 	out.Fields = append(out.Fields, http1.Field{Name: "Connection", Value: "Upgrade"}, http1.Field{Name: "Upgrade", Value: offer})
 	conn.SetDeadline(time.Now().Add(upgradeAnswerTimeout))
-	answer, back, err := h.upgrades.Exchange(conn, out)
+	answer, back, err := h.upgrades.SendOn(conn, out)
 	if err != nil {
 		h.gate.fail(w, r, req, live.cause(err))
 		return
@@ -142,6 +142,6 @@ func switchHead(answer *http1.Response) []byte {
 	fields := answerFields(nil, answer.Fields, namedByConnection(answer.Fields))
 	fields = append(fields, http1.Field{Name: "Connection", Value: "Upgrade"}, http1.Field{Name: "Upgrade", Value: protocol})
 	var b bytes.Buffer
-	http1.WriteHead(&b, answer.Status, answer.Reason, fields) // a buffer does not fail
+	http1.WriteResponseHeader(&b, answer.Status, answer.Reason, fields) // a buffer does not fail
 	return b.Bytes()
 }

@@ -46,7 +46,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	b.note(n)
 	if err != nil && err != io.EOF {
-		err = Unquoted(err)
+		err = withoutQuotes(err)
 	}
 	if err != nil && !b.ended {
 		b.ended = true

@@ -14,17 +14,17 @@ import (
 // write what http.ResponseWriter cannot express, and cost no map. What Header
 // holds is not written.
 type Relayer interface {
-	// RelayHead writes the head of the final response: the reason phrase as it
+	// RelayHeader writes the head of the final response: the reason phrase as it
 	// is, and the fields in their order and spelling. Fields must not concern
 	// the connection (RFC 9110 section 7.6.1). length is that of the content
 	// which Write then gets, or -1 if only its end tells; where the response
 	// has no content it is ignored. A Content-Length field is written only if
-	// it is true, and with that value. RelayHead does nothing after a response
+	// it is true, and with that value. RelayHeader does nothing after a response
 	// has begun, or the connection was taken over.
-	RelayHead(status int, reason string, fields []Field, length int64)
+	RelayHeader(status int, reason string, fields []Field, length int64)
 
-	// RelayInterim writes an interim response (RFC 9110 section 15.2) at once.
-	RelayInterim(status int, reason string, fields []Field)
+	// RelayInformational writes an interim response (RFC 9110 section 15.2) at once.
+	RelayInformational(status int, reason string, fields []Field)
 
 	// RelayTrailer sets the trailer section, which follows chunked content. It
 	// is called before the handler returns, and fields must remain as they are
@@ -32,8 +32,8 @@ type Relayer interface {
 	RelayTrailer(fields []Field)
 }
 
-// RelayHead implements Relayer.
-func (w *response) RelayHead(status int, reason string, fields []Field, length int64) {
+// RelayHeader implements Relayer.
+func (w *response) RelayHeader(status int, reason string, fields []Field, length int64) {
 	if w.hijacked || w.status != 0 {
 		return
 	}
@@ -81,8 +81,8 @@ func (w *response) RelayHead(status int, reason string, fields []Field, length i
 	w.endHead()
 }
 
-// RelayInterim implements Relayer.
-func (w *response) RelayInterim(status int, reason string, fields []Field) {
+// RelayInformational implements Relayer.
+func (w *response) RelayInformational(status int, reason string, fields []Field) {
 	if w.hijacked || !w.req.ProtoAtLeast(1, 1) {
 		return // HTTP/1.0 has no interim responses
 	}
@@ -136,8 +136,8 @@ func writeInt(bw *bufio.Writer, name string, n int64) {
 	bw.WriteString("\r\n")
 }
 
-// WriteHead writes the head of a response without content to w, in one piece.
-func WriteHead(w io.Writer, status int, reason string, fields []Field) error {
+// WriteResponseHeader writes the head of a response without content to w, in one piece.
+func WriteResponseHeader(w io.Writer, status int, reason string, fields []Field) error {
 	bw := bufio.NewWriter(w)
 	writeStatus(bw, status, reason)
 	for _, f := range fields {

@@ -209,10 +209,10 @@ func (k *conn) next(x *exchange) (*http.Request, error) {
 func (s *Server) maxHeaderBytes() int  { return cmp.Or(s.MaxHeaderBytes, 64<<10) }
 func (s *Server) maxHeaderFields() int { return cmp.Or(s.MaxHeaderFields, 256) }
 
-// Unquoted returns an error of net/http's parsers without what it quotes,
+// withoutQuotes returns an error of net/http's parsers without what it quotes,
 // which is whatever the peer wrote: URLs, cookies and the values of framing
 // fields. Errors of other packages are returned as they are.
-func Unquoted(err error) error {
+func withoutQuotes(err error) error {
 	if err == nil || err == io.EOF {
 		return err // the end of every content comes here; the variables below cost memory
 	}

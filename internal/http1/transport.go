@@ -36,11 +36,11 @@ type Transport struct {
 	// nothing.
 	Release func(conn net.Conn, hint any)
 
-	// Interim is called with each interim response (RFC 9110 section 15.2), on
+	// Informational is called with each interim response (RFC 9110 section 15.2), on
 	// the goroutine of the round trip. The response is valid during the call.
 	// nil drops them. There may be any number, within MaxHeaderBytes for the
 	// headers of all responses to one request.
-	Interim func(r *Response, hint any)
+	Informational func(r *Response, hint any)
 
 	IdleTimeout     time.Duration // how long an unused connection is kept; 0 means 90 s
 	MaxIdlePerAddr  int           // how many are kept for one address; 0 means 256, less means none
@@ -73,7 +73,7 @@ func (t *Transport) maxHeaderBytes() int  { return cmp.Or(t.MaxHeaderBytes, 1<<2
 func (t *Transport) maxHeaderFields() int { return cmp.Or(t.MaxHeaderFields, 256) }
 
 // Send sends a request and returns the origin's final response. The response's
-// Body must be read to its end or closed. Dial and Interim are given the hint.
+// Body must be read to its end or closed. Dial and Informational are given the hint.
 //
 // A request without content that meets a pooled connection which the origin
 // has just closed is sent again, on another, if its method is idempotent.
@@ -260,8 +260,8 @@ func (c *upstream) answer(r *Request, side *originSide, upload *upload, hint any
 		case answer.Status == http.StatusContinue && upload != nil:
 			upload.mayGoOn(http.StatusContinue)
 		}
-		if t.Interim != nil {
-			t.Interim(answer, hint)
+		if t.Informational != nil {
+			t.Informational(answer, hint)
 		}
 	}
 }
@@ -319,7 +319,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	if err != nil {
 		b.finish(err == io.EOF)
-		err = Unquoted(err)
+		err = withoutQuotes(err)
 	}
 	return n, err
 }
@@ -366,11 +366,11 @@ func (c *upstream) release() {
 	c.br, c.bw = nil, nil
 }
 
-// Exchange sends a request on a connection that is not pooled, with its
+// SendOn sends a request on a connection that is not pooled, with its
 // content, and returns the final response, or one of 101 that switches
 // protocols. rest has what the origin sent beyond the header. Deadlines are the
 // caller's to set.
-func (t *Transport) Exchange(conn net.Conn, r *Request) (answer *Response, rest *bufio.Reader, err error) {
+func (t *Transport) SendOn(conn net.Conn, r *Request) (answer *Response, rest *bufio.Reader, err error) {
 	c := &upstream{transport: t, Conn: conn, br: bufio.NewReaderSize(conn, bufferSize), bw: bufio.NewWriterSize(conn, bufferSize)}
 	u := &upload{c: c, r: r}
 	writeRequestHead(c.bw, r)

@@ -318,7 +318,7 @@ func TestExpectContinue(t *testing.T) {
 		r.Header.Set("Expect", "100-continue")
 		var interim []int
 		d := transport(t)
-		d.Interim = func(r *Response, _ any) { interim = append(interim, r.Status) }
+		d.Informational = func(r *Response, _ any) { interim = append(interim, r.Status) }
 		if _, got, err := fetch(d, r); err != nil || got != "ok" {
 			t.Errorf("%s: %q, %v", test.name, got, err)
 		}

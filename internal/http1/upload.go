@@ -87,16 +87,16 @@ func (u *upload) sendAll() error {
 // errNotPermitted ends a request whose content the origin did not want.
 var errNotPermitted = errors.New("http1: the origin has refused the content")
 
-// ContentError is what is wrong with the content of a request, as its Body
+// BodyError is what is wrong with the content of a request, as its Body
 // tells it: it broke off, or is not framed as it says.
-type ContentError struct{ Err error }
+type BodyError struct{ Err error }
 
-func (e *ContentError) Error() string {
+func (e *BodyError) Error() string {
 	return "the client's content could not be read: " + e.Err.Error()
 }
 
 // Unwrap returns Err.
-func (e *ContentError) Unwrap() error { return e.Err }
+func (e *BodyError) Unwrap() error { return e.Err }
 
 // permitted waits for the 100 that was asked for. An answer in its place
 // refuses the content; silence permits it (RFC 9110 section 10.1.1).
@@ -176,7 +176,7 @@ func (u *upload) cause(err error) error {
 		return err
 	}
 	if _, ended := u.ended(); ended && u.refused != nil {
-		return &ContentError{u.refused}
+		return &BodyError{u.refused}
 	}
 	return err
 }
