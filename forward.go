@@ -43,15 +43,15 @@ func newForwarder(e *enforcer) *forwarder {
 	}
 }
 
-// dialInfo is what a transport's hooks are told of the round trip that they
-// are called for, so that a new connection is made to what was judged and to
-// nothing else.
+// dialInfo implements http1.RoundTripHooks for one round trip, so that a new
+// connection goes to the target that was judged and to nothing else.
 type dialInfo struct {
+	gate    *enforcer
 	req     *request
 	verdict Verdict
 	route   route
 	live    *liveRequest
-	client  http.ResponseWriter // for interim answers
+	client  http.ResponseWriter // for informational responses
 	ends    context.Context     // the client's
 }
 
@@ -92,17 +92,6 @@ func (p *pools) CloseIdleConnections() {
 
 func newPool(e *enforcer) *http1.Transport {
 	return &http1.Transport{
-		Dial: func(_ context.Context, _ string, hint any) (net.Conn, error) {
-			return e.dialPooled(hint.(*dialInfo))
-		},
-		Acquire: func(conn net.Conn, hint any) error {
-			c := conn.(*pooledConn)
-			return c.acquire(hint.(*dialInfo).live, transportOf(c.Conn))
-		},
-		Release: func(conn net.Conn, hint any) {
-			conn.(*pooledConn).release(hint.(*dialInfo).live)
-		},
-		Informational:   relayInformational,
 		MaxIdle:         e.limits.IdleUpstream,
 		MaxIdlePerAddr:  upstreamIdlePerHost,
 		IdleTimeout:     upstreamIdle,
@@ -110,6 +99,26 @@ func newPool(e *enforcer) *http1.Transport {
 		MaxHeaderFields: e.limits.HeaderFields,
 		HeaderTimeout:   e.limits.HeaderTimeout,
 	}
+}
+
+// Dial implements http1.RoundTripHooks. It connects to the target that was
+// judged; addr only names the pool.
+func (d *dialInfo) Dial(context.Context, string) (net.Conn, error) { return d.gate.dialPooled(d) }
+
+// Acquire implements http1.RoundTripHooks.
+func (d *dialInfo) Acquire(conn net.Conn) error {
+	c := conn.(*pooledConn)
+	return c.acquire(d.live, transportOf(c.Conn))
+}
+
+// Release implements http1.RoundTripHooks.
+func (d *dialInfo) Release(conn net.Conn) { conn.(*pooledConn).release(d.live) }
+
+// Informational implements http1.RoundTripHooks. It passes an informational
+// response on to the client.
+func (d *dialInfo) Informational(r *http1.Response) {
+	fields := answerFields(r.Fields[:0], r.Fields, namedByConnection(r.Fields))
+	d.client.(http1.Relayer).RelayInformational(r.Status, r.Reason, fields)
 }
 
 // dialPooled connects for the request of a round trip.
@@ -148,8 +157,9 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 		return
 	}
 	defer x.keepFields(out.Fields)
-	x.dial = dialInfo{req, *v, route, &x.live, w, r.Context()}
-	answer, err := req.principal.pools.of(req, route).Send(out, &x.dial)
+	x.dial = dialInfo{f.gate, req, *v, route, &x.live, w, r.Context()}
+	out.Hooks = &x.dial
+	answer, err := req.principal.pools.of(req, route).Send(out)
 	// A client that says nothing keeps nothing of its last request.
 	defer func() { x.dial, x.out = dialInfo{}, http1.Request{} }()
 	if err != nil {

@@ -46,6 +46,9 @@ type Request struct {
 	// Trailer has the names of the fields that follow chunked content, and
 	// their values once Body has returned io.EOF.
 	Trailer http.Header
+
+	// Hooks makes and watches the connection of this round trip.
+	Hooks RoundTripHooks
 }
 
 func (r *Request) hasContent() bool { return r.Body != nil && r.Body != http.NoBody }

@@ -3,16 +3,45 @@
 package http1
 
 import (
+	"cmp"
+	"context"
 	"io"
+	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 )
 
-// RoundTrip implements http.RoundTripper, for the tests.
-func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+// testTransport is a Transport with net/http's types. It implements
+// http.RoundTripper and RoundTripHooks, and counts its connections.
+type testTransport struct {
+	*Transport
+	dialAddr      string          // where all connections go; empty means to the address of the request
+	informational func(*Response) // nil ignores them
+	dials         atomic.Int32
+}
+
+func (t *testTransport) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	t.dials.Add(1)
+	var dialer net.Dialer
+	return dialer.DialContext(ctx, "tcp", cmp.Or(t.dialAddr, addr))
+}
+
+func (t *testTransport) Acquire(net.Conn) error { return nil }
+
+func (t *testTransport) Release(net.Conn) {}
+
+func (t *testTransport) Informational(r *Response) {
+	if t.informational != nil {
+		t.informational(r)
+	}
+}
+
+func (t *testTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	out := &Request{
 		Context: r.Context(), Addr: r.URL.Host, Method: r.Method, Target: r.URL.RequestURI(), Host: r.Host,
 		Body: r.Body, ContentLength: r.ContentLength, Trailer: r.Trailer,
+		Hooks: t,
 	}
 	for name, values := range r.Header {
 		for _, value := range values {
@@ -20,7 +49,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	slices.SortStableFunc(out.Fields, func(a, b Field) int { return compareNames(a.Name, b.Name) })
-	answer, err := t.Send(out, nil)
+	answer, err := t.Send(out)
 	if err != nil {
 		return nil, err
 	}

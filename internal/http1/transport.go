@@ -17,31 +17,34 @@ import (
 	"time"
 )
 
+// RoundTripHooks connects one round trip to its caller. Its methods are called
+// on the goroutine of [Transport.Send] and on the one that ends the response's
+// Body.
+type RoundTripHooks interface {
+	// Dial connects to the Addr of the request when no pooled connection can be
+	// used. The context is the request's.
+	Dial(ctx context.Context, addr string) (net.Conn, error)
+
+	// Acquire is called with a connection, new or pooled, just before the
+	// request is sent on it. An error closes the connection and ends the round
+	// trip. After ErrStale another connection is tried instead.
+	Acquire(conn net.Conn) error
+
+	// Release is called after each successful Acquire, when the request is
+	// done with the connection and before another request can get it.
+	Release(conn net.Conn)
+
+	// Informational is called with each informational response (RFC 9110
+	// section 15.2). The response is valid during the call. Their number is
+	// bounded only by MaxHeaderBytes, which covers the headers of all responses
+	// to one request.
+	Informational(r *Response)
+}
+
 // Transport sends HTTP/1.1 requests. It adds nothing to a request but the
 // framing of its content, follows nothing and decodes nothing. Set its fields
 // before its first use. Safe for concurrent use; it must not be copied.
 type Transport struct {
-	// Dial connects to the Addr of a request. Its context is the request's,
-	// hint what Send was given.
-	Dial func(ctx context.Context, addr string, hint any) (net.Conn, error)
-
-	// Acquire is called with a connection, new or pooled, just before a
-	// request is sent on it. An error closes the connection and ends the round
-	// trip, except ErrStale: then another connection is taken. nil lets every
-	// connection pass.
-	Acquire func(conn net.Conn, hint any) error
-
-	// Release is called after each successful Acquire, when the request is
-	// done with the connection and before any other request gets it. nil does
-	// nothing.
-	Release func(conn net.Conn, hint any)
-
-	// Informational is called with each interim response (RFC 9110 section 15.2), on
-	// the goroutine of the round trip. The response is valid during the call.
-	// nil drops them. There may be any number, within MaxHeaderBytes for the
-	// headers of all responses to one request.
-	Informational func(r *Response, hint any)
-
 	IdleTimeout     time.Duration // how long an unused connection is kept; 0 means 90 s
 	MaxIdlePerAddr  int           // how many are kept for one address; 0 means 256, less means none
 	MaxIdle         int           // how many are kept in all, the oldest making room; 0 means 512
@@ -73,11 +76,11 @@ func (t *Transport) maxHeaderBytes() int  { return cmp.Or(t.MaxHeaderBytes, 1<<2
 func (t *Transport) maxHeaderFields() int { return cmp.Or(t.MaxHeaderFields, 256) }
 
 // Send sends a request and returns the origin's final response. The response's
-// Body must be read to its end or closed. Dial and Informational are given the hint.
+// Body must be read to its end or closed.
 //
 // A request without content that meets a pooled connection which the origin
 // has just closed is sent again, on another, if its method is idempotent.
-func (t *Transport) Send(r *Request, hint any) (*Response, error) {
+func (t *Transport) Send(r *Request) (*Response, error) {
 	addr := r.Addr
 	var side *originSide // nil: none, the request is not a server's
 	if serving, ok := r.Context.(*requestContext); ok {
@@ -95,23 +98,23 @@ func (t *Transport) Send(r *Request, hint any) (*Response, error) {
 		fresh := c == nil
 		if fresh {
 			var err error
-			if c, err = t.dial(r.Context, addr, hint); err != nil {
+			if c, err = t.dial(r); err != nil {
 				return nil, err
 			}
 		}
-		if err := c.acquire(hint); err != nil {
+		if err := r.Hooks.Acquire(c.Conn); err != nil {
 			c.discard()
 			if errors.Is(err, ErrStale) {
 				continue
 			}
 			return nil, err
 		}
-		answer, err := c.roundTrip(r, side, hint)
+		answer, err := c.roundTrip(r, side)
 		if err == nil {
 			return answer, nil
 		}
 		c.discard()
-		c.done(hint)
+		r.Hooks.Release(c.Conn)
 		if !fresh && errors.As(err, new(*unansweredError)) && repeatable(r) && r.Context.Err() == nil {
 			continue
 		}
@@ -125,20 +128,6 @@ func (t *Transport) Send(r *Request, hint any) (*Response, error) {
 // ErrStale is returned by Acquire for a connection that must not be used,
 // though another one to the same address may be.
 var ErrStale = errors.New("http1: the connection must not be used")
-
-func (c *upstream) acquire(hint any) error {
-	if c.transport.Acquire == nil {
-		return nil
-	}
-	return c.transport.Acquire(c.Conn, hint)
-}
-
-// done ends what acquire began.
-func (c *upstream) done(hint any) {
-	if c.transport.Release != nil {
-		c.transport.Release(c.Conn, hint)
-	}
-}
 
 // repeatable reports whether a request can be sent again though the origin may
 // have processed it. A proxy must not do that with others (RFC 9110 section
@@ -158,12 +147,12 @@ func repeatable(r *Request) bool {
 // when its request has ended.
 func (t *Transport) CloseIdleConnections() { t.pool.closeAll() }
 
-func (t *Transport) dial(ctx context.Context, addr string, hint any) (*upstream, error) {
-	conn, err := t.Dial(ctx, addr, hint)
+func (t *Transport) dial(r *Request) (*upstream, error) {
+	conn, err := r.Hooks.Dial(r.Context, r.Addr)
 	if err != nil {
 		return nil, err
 	}
-	c := &upstream{transport: t, addr: addr, Conn: conn, epoch: t.pool.epoch()}
+	c := &upstream{transport: t, addr: r.Addr, Conn: conn, epoch: t.pool.epoch()}
 	if br, ok := t.readers.Get().(*bufio.Reader); ok {
 		c.br = br
 		c.br.Reset(conn)
@@ -204,14 +193,13 @@ func (c *upstream) discard() {
 }
 
 // roundTrip sends a request and reads the head of its response.
-func (c *upstream) roundTrip(r *Request, side *originSide, hint any) (*Response, error) {
+func (c *upstream) roundTrip(r *Request, side *originSide) (*Response, error) {
 	body := side.newBody(c, r)
-	body.hint = hint
 	side.yield()
 	sendErr := body.upload.begin()
 	// Even if sending failed the origin may have responded, and closed without
 	// reading on.
-	answer, err := c.answer(r, side, &body.upload, hint)
+	answer, err := c.answer(r, side, &body.upload)
 	if err == nil && answer.Status == http.StatusSwitchingProtocols {
 		err = errors.New("the origin switched protocols, which the client had not asked for")
 	}
@@ -230,7 +218,7 @@ func (c *upstream) roundTrip(r *Request, side *originSide, hint any) (*Response,
 }
 
 // answer reads heads up to the final one, or that of a switch of protocols.
-func (c *upstream) answer(r *Request, side *originSide, upload *upload, hint any) (*Response, error) {
+func (c *upstream) answer(r *Request, side *originSide, upload *upload) (*Response, error) {
 	t := c.transport
 	left := t.maxHeaderBytes()
 	for first := true; ; first = false {
@@ -260,8 +248,8 @@ func (c *upstream) answer(r *Request, side *originSide, upload *upload, hint any
 		case answer.Status == http.StatusContinue && upload != nil:
 			upload.mayGoOn(http.StatusContinue)
 		}
-		if t.Informational != nil {
-			t.Informational(answer, hint)
+		if r.Hooks != nil {
+			r.Hooks.Informational(answer)
 		}
 	}
 }
@@ -295,7 +283,6 @@ func (c *upstream) bindIf(fields []Field) {
 type answerBody struct {
 	c      *upstream
 	side   *originSide
-	hint   any
 	body   io.ReadCloser
 	last   bool // the connection ends with this answer
 	upload upload
@@ -340,7 +327,7 @@ func (b *answerBody) finish(whole bool) {
 	b.done = true
 	b.body = http.NoBody
 	sent, ended := b.upload.ended()
-	b.c.done(b.hint)
+	b.upload.r.Hooks.Release(b.c.Conn)
 	if b.stop() && whole && sent && !b.last && b.c.br.Buffered() == 0 {
 		if !b.c.bound {
 			b.c.transport.pool.put(b.c, b.side)
@@ -369,7 +356,7 @@ func (c *upstream) release() {
 // SendOn sends a request on a connection that is not pooled, with its
 // content, and returns the final response, or one of 101 that switches
 // protocols. rest has what the origin sent beyond the header. Deadlines are the
-// caller's to set.
+// caller's to set. Hooks may be nil; only Informational is called.
 func (t *Transport) SendOn(conn net.Conn, r *Request) (answer *Response, rest *bufio.Reader, err error) {
 	c := &upstream{transport: t, Conn: conn, br: bufio.NewReaderSize(conn, bufferSize), bw: bufio.NewWriterSize(conn, bufferSize)}
 	u := &upload{c: c, r: r}
@@ -383,6 +370,6 @@ func (t *Transport) SendOn(conn net.Conn, r *Request) (answer *Response, rest *b
 	if err := c.bw.Flush(); err != nil {
 		return nil, nil, err
 	}
-	answer, err = c.answer(r, nil, nil, nil)
+	answer, err = c.answer(r, nil, nil)
 	return answer, c.br, err
 }

@@ -19,21 +19,10 @@ import (
 	"time"
 )
 
-// dialing is a transport that counts its connections.
-type dialing struct {
-	*Transport
-	dials atomic.Int32
-}
-
-func transport(t testing.TB) *dialing {
-	d := &dialing{Transport: &Transport{ContinueTimeout: time.Minute}}
-	d.Dial = func(ctx context.Context, addr string, _ any) (net.Conn, error) {
-		d.dials.Add(1)
-		var dialer net.Dialer
-		return dialer.DialContext(ctx, "tcp", addr)
-	}
-	t.Cleanup(d.CloseIdleConnections)
-	return d
+func transport(t testing.TB) *testTransport {
+	tr := &testTransport{Transport: &Transport{ContinueTimeout: time.Minute}}
+	t.Cleanup(tr.CloseIdleConnections)
+	return tr
 }
 
 // origin serves each connection with a function over raw bytes.
@@ -318,7 +307,7 @@ func TestExpectContinue(t *testing.T) {
 		r.Header.Set("Expect", "100-continue")
 		var interim []int
 		d := transport(t)
-		d.Informational = func(r *Response, _ any) { interim = append(interim, r.Status) }
+		d.informational = func(r *Response) { interim = append(interim, r.Status) }
 		if _, got, err := fetch(d, r); err != nil || got != "ok" {
 			t.Errorf("%s: %q, %v", test.name, got, err)
 		}
@@ -456,10 +445,7 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 	}
 	s.Start()
 	defer s.Close()
-	tr := &Transport{MaxIdle: most, Dial: func(ctx context.Context, _ string, _ any) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "tcp", s.Listener.Addr().String())
-	}}
+	tr := &testTransport{Transport: &Transport{MaxIdle: most}, dialAddr: s.Listener.Addr().String()}
 	defer tr.CloseIdleConnections()
 	dialed := func() int {
 		tr.pool.mu.Lock()
