@@ -87,7 +87,7 @@ func (ts *tables) wildcard(name string) rule {
 		return r
 	}
 	for i := range len(name) {
-		if name[i] != '.' || !ts.mayHave(name[i+1:]) {
+		if name[i] != '.' || !ts.mayContain(name[i+1:]) {
 			continue
 		}
 		if r := ts.below(name[:i], name[i+1:]); r != 0 {
@@ -97,9 +97,9 @@ func (ts *tables) wildcard(name string) rule {
 	return 0
 }
 
-// mayHave reports whether there may be patterns that end in a domain.
-func (ts *tables) mayHave(domain string) bool {
-	return ts[1].domains.mayHave(domain) || ts[0] != nil && ts[0].domains.mayHave(domain)
+// mayContain reports whether there may be patterns that end in a domain.
+func (ts *tables) mayContain(domain string) bool {
+	return ts[1].domains.mayContain(domain) || ts[0] != nil && ts[0].domains.mayContain(domain)
 }
 
 // below looks up the name head "." domain among the patterns that end in domain.

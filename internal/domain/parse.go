@@ -36,8 +36,8 @@ func Parse(text string) (Pattern, error) {
 	if problem == "" {
 		return p, nil
 	}
-	if intent := likelyIntent(text); intent != "" {
-		problem = intent
+	if h := hint(text); h != "" {
+		problem = h
 	}
 	return Pattern{}, &Error{Text: text, Problem: problem}
 }

@@ -47,20 +47,20 @@ type zonedRule struct {
 // parent domains, none in the map has the shape: to see that is cheaper than to
 // compute a hash.
 type names[V any] struct {
-	of     map[string]V
-	shapes [64]uint64 // a set: a word for each length, a bit for what characters are where
+	byName map[string]V
+	filter [64]uint64 // a set: a word for each length, a bit for what characters are where
 }
 
 func (n *names[V]) set(name string, v V) {
-	n.of[name] = v
-	n.shapes[len(name)%64] |= shape(name)
+	n.byName[name] = v
+	n.filter[len(name)%64] |= filterBit(name)
 }
 
-// mayHave is false for most names that the map has not.
-func (n *names[V]) mayHave(name string) bool { return n.shapes[len(name)%64]&shape(name) != 0 }
+// mayContain is false for most names that the map has not.
+func (n *names[V]) mayContain(name string) bool { return n.filter[len(name)%64]&filterBit(name) != 0 }
 
 // shape is a bit for the first character of a name and the one in its middle.
-func shape(name string) uint64 {
+func filterBit(name string) uint64 {
 	if name == "" {
 		return 0
 	}
@@ -69,8 +69,8 @@ func shape(name string) uint64 {
 
 // get returns the value of a name, or the zero value.
 func (n *names[V]) get(name string) (v V) {
-	if n.mayHave(name) {
-		v = n.of[name]
+	if n.mayContain(name) {
+		v = n.byName[name]
 	}
 	return v
 }
@@ -139,8 +139,8 @@ func (s *Set) makeTables(patterns []Pattern) {
 			s.byPort[port] = new(table)
 		}
 		*s.table(port) = table{
-			exact:    names[rule]{of: make(map[string]rule, c.exact)},
-			domains:  names[domainRules]{of: make(map[string]domainRules, c.domains)},
+			exact:    names[rule]{byName: make(map[string]rule, c.exact)},
+			domains:  names[domainRules]{byName: make(map[string]domainRules, c.domains)},
 			prefixes: make(map[netip.Prefix]rule, c.prefixes),
 		}
 	}

@@ -12,9 +12,9 @@ import (
 	"example.com/networkproxy/internal/hostname"
 )
 
-// likelyIntent returns the problem with text in terms of what was likely meant,
+// hint returns the problem with text in terms of what was likely meant,
 // or the empty string if the grammar's own words are as good.
-func likelyIntent(text string) string {
+func hint(text string) string {
 	trimmed := strings.TrimSpace(text)
 	switch {
 	case trimmed == "":
@@ -36,14 +36,14 @@ func likelyIntent(text string) string {
 	case strings.ContainsAny(text, " \t"):
 		return "it has a space; write one pattern for each entry"
 	}
-	if intent := portIntent(text); intent != "" {
-		return intent
+	if h := portHint(text); h != "" {
+		return h
 	}
 	if strings.Contains(text, ",") {
 		return "it has a comma; write one pattern for each entry"
 	}
-	if intent := octetsIntent(text); intent != "" {
-		return intent
+	if h := addrWildcardHint(text); h != "" {
+		return h
 	}
 	if host, _, ok := strings.Cut(text, "/"); ok && !numeric(host) {
 		return "it has a path, and patterns are hosts" + advice(authority(text))
@@ -77,8 +77,8 @@ func numeric(host string) bool {
 	return host != "" && (strings.Count(host, ":") > 1 || strings.Trim(host, "0123456789.*") == "")
 }
 
-// portIntent words the errors for what some lists take for a port.
-func portIntent(text string) string {
+// portHint words the errors for what some lists take for a port.
+func portHint(text string) string {
 	host, port, ok, problem := splitPort(text)
 	if !ok || problem != "" || port == "" {
 		return ""
@@ -92,9 +92,9 @@ func portIntent(text string) string {
 	return ""
 }
 
-// octetsIntent words the errors for wildcards in an address, as in 10.* or
+// addrWildcardHint words the errors for wildcards in an address, as in 10.* or
 // 192.168.*.*.
-func octetsIntent(text string) string {
+func addrWildcardHint(text string) string {
 	host, port, hasPort, _ := splitPort(text)
 	if !strings.Contains(host, "*") {
 		return ""
