@@ -202,7 +202,7 @@ func ExampleConfigError() {
 	// Output:
 	// line 5 column 20
 	// network_proxy.policy.allowed_domains[0]
-	// it is a URL, and patterns are hosts; write "api.example.com"
+	// it is a URL, but patterns are hosts; write "api.example.com"
 }
 
 // The policy can be asked before anything runs.

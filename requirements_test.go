@@ -109,7 +109,7 @@ func TestRequirementsCheck(t *testing.T) {
 			`c.toml:5:2: network_proxy.policy.allowed_domains[2] = "c.example": exceeds a managed limit: must lie within an entry of the allowed_domains there (r.toml:2:19)`,
 		}},
 		{"allowed: no pattern", list(`"*"`), list(`"https://a.example/"`),
-			[]string{`c.toml:2:20: network_proxy.policy.allowed_domains[0] = "https://a.example/": it is a URL, and patterns are hosts; write "a.example"`}},
+			[]string{`c.toml:2:20: network_proxy.policy.allowed_domains[0] = "https://a.example/": it is a URL, but patterns are hosts; write "a.example"`}},
 
 		{"denied: equal", pol + `denied_domains = ["a.example"]`, pol + `denied_domains = ["x.example", "a.example"]`, nil},
 		{"denied: within a wider one", pol + `denied_domains = ["*.a.example", "10.1.0.0/16"]`, pol + `denied_domains = ["**.a.example", "10.0.0.0/8"]`, nil},
@@ -248,7 +248,7 @@ func TestLoadRequirements(t *testing.T) {
 			`r.toml:4:13: network_proxy.socks_url = "127.0.0.1:3": an address cannot be limited: remove it, and use network_proxy.dangerously_allow_non_loopback_proxy = false`,
 		}},
 		{"patterns", "[network_proxy.policy]\nallowed_domains = [\"a.example/\"]\ndenied_domains = [\"x.example\", \"*\"]\n", []string{
-			`r.toml:2:20: network_proxy.policy.allowed_domains[0] = "a.example/": it has a path, and patterns are hosts; write "a.example"`,
+			`r.toml:2:20: network_proxy.policy.allowed_domains[0] = "a.example/": it has a path, but patterns are hosts; write "a.example"`,
 			`r.toml:3:32: network_proxy.policy.denied_domains[1] = "*": what allowed_domains does not name is refused already: remove this entry`,
 		}},
 	}

@@ -1,6 +1,7 @@
 package domain
 
-// Benchmarks of matching and compiling, and the test that matching does not allocate.
+// Benchmarks of parsing, compiling and matching, and a test that matching does not
+// allocate.
 
 import (
 	"fmt"
@@ -10,8 +11,8 @@ import (
 	"example.com/networkproxy/internal/hostname"
 )
 
-// benchPatterns returns n texts: mostly exact names, with wildcards, ports and addresses
-// among them.
+// benchPatterns returns n patterns: mostly exact names, with some wildcards, ports
+// and addresses.
 func benchPatterns(n int) []string {
 	texts := make([]string, n)
 	for i := range texts {
@@ -41,7 +42,8 @@ var benchTargets = []struct {
 	{"addrmiss", "192.0.2.1:443", false},
 }
 
-// AllocsPerRun must not run beside parallel tests, so this one is not parallel.
+// TestMatchDoesNotAllocate is not parallel because AllocsPerRun counts the
+// allocations of other tests, too.
 func TestMatchDoesNotAllocate(t *testing.T) {
 	texts := append(benchPatterns(1000), "a*b.example.edu", "2001:db8::/32")
 	set := Compile(patterns(t, texts...))
@@ -83,8 +85,8 @@ func BenchmarkMatch(b *testing.B) {
 	}
 }
 
-// BenchmarkMatchSpread matches a different exact name each time, so that the
-// tables are not in the processor's caches.
+// BenchmarkMatchSpread matches a different exact name each time, to miss the
+// processor's caches.
 func BenchmarkMatchSpread(b *testing.B) {
 	const n = 100_000
 	set := Compile(patterns(b, benchPatterns(n)...))
@@ -104,8 +106,8 @@ func BenchmarkMatchSpread(b *testing.B) {
 	}
 }
 
-// BenchmarkLoad parses and compiles a million patterns, and reports the memory
-// that the patterns and the set occupy (MB), without the text they came from.
+// BenchmarkLoad parses and compiles a million patterns. It reports the memory of
+// the patterns and the set in MB, without the text.
 func BenchmarkLoad(b *testing.B) {
 	for _, bb := range []struct {
 		name string

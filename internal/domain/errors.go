@@ -1,6 +1,6 @@
 package domain
 
-// This file holds the error of this package.
+// This file holds Error.
 
 import (
 	"fmt"
@@ -8,17 +8,16 @@ import (
 	"example.com/networkproxy/internal/hostname"
 )
 
-// Error says that a text is not a pattern.
+// Error is the error for text that is not a pattern.
 type Error struct {
-	// Text is what was given, whole and untouched: quote it before it is shown.
+	// Text is the whole input, unchanged. Quote it before showing it.
 	Text string
-	// Problem says what is wrong and what was likely meant, in a form that is
-	// safe to show.
+	// Problem describes the mistake and suggests a fix. It is safe to show.
 	Problem string
 }
 
-// Error returns the text, quoted and cut, and the problem: one line of ASCII
-// whose length does not grow with the text.
+// Error returns the problem with the text quoted and truncated: one line of
+// ASCII of bounded length.
 func (e *Error) Error() string {
 	return fmt.Sprintf("invalid pattern %s: %s", hostname.Quote(e.Text), e.Problem)
 }

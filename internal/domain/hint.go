@@ -1,7 +1,7 @@
 package domain
 
-// This file guesses what was meant by text that is no pattern, so that the error
-// can say what to write.
+// This file recognises common mistakes, so that an error can suggest the
+// intended pattern.
 
 import (
 	"net"
@@ -12,8 +12,8 @@ import (
 	"example.com/networkproxy/internal/hostname"
 )
 
-// hint returns the problem with text in terms of what was likely meant,
-// or the empty string if the grammar's own words are as good.
+// hint describes a common mistake in text and suggests a fix. It returns the
+// empty string if it recognises none. The parser's own problem is then used.
 func hint(text string) string {
 	trimmed := strings.TrimSpace(text)
 	switch {
@@ -23,14 +23,14 @@ func hint(text string) string {
 		return "it has spaces around it" + advice(trimmed)
 	case strings.Contains(text, "://"):
 		_, rest, _ := strings.Cut(text, "://")
-		return "it is a URL, and patterns are hosts" + advice(authority(rest))
+		return "it is a URL, but patterns are hosts" + advice(authority(rest))
 	case strings.Contains(text, "@"):
-		return "it has a user, and patterns are hosts" + advice(authority(text))
+		return "it has a user, but patterns are hosts" + advice(authority(text))
 	case strings.HasPrefix(text, "!"):
-		return "it has an exclamation mark; exceptions are entries of the denylist" + advice(text[1:])
+		return "it has an exclamation mark; exceptions belong in the denylist" + advice(text[1:])
 	case strings.HasPrefix(text, ".") && strings.Trim(text, ".") != "":
 		name := strings.TrimLeft(text, ".")
-		return `it begins with a dot` + advice("**."+name) + ` for the domain and all below it, or "*." for those below it alone`
+		return `it begins with a dot` + advice("**."+name) + ` for the domain and all its subdomains, or "*." for the subdomains only`
 	case len(text) > 2 && strings.HasPrefix(text, "**") && !strings.ContainsRune(".*:", rune(text[2])):
 		return `it has "**" other than as the whole first label` + advice("**."+text[2:])
 	case strings.ContainsAny(text, " \t"):
@@ -46,15 +46,16 @@ func hint(text string) string {
 		return h
 	}
 	if host, _, ok := strings.Cut(text, "/"); ok && !numeric(host) {
-		return "it has a path, and patterns are hosts" + advice(authority(text))
+		return "it has a path, but patterns are hosts" + advice(authority(text))
 	}
 	if strings.Contains(text, "?") {
-		return `it has a question mark, which is no wildcard; "*" stands for any run of characters inside a label`
+		return `it has a question mark, which is no wildcard; "*" matches any characters inside a label`
 	}
 	return ""
 }
 
-// advice returns words that recommend pattern, if it is one.
+// advice returns a clause that recommends pattern, or a general one if pattern
+// is invalid.
 func advice(pattern string) string {
 	if _, problem := parse(pattern); problem != "" {
 		return "; write the host, as in example.com"
@@ -62,7 +63,7 @@ func advice(pattern string) string {
 	return "; write " + hostname.Quote(pattern)
 }
 
-// authority returns the host and port of what follows the scheme of a URL.
+// authority returns the host and port of a URL without its scheme.
 func authority(s string) string {
 	if i := strings.IndexAny(s, "/?#"); i >= 0 {
 		s = s[:i]
@@ -70,14 +71,15 @@ func authority(s string) string {
 	return s[strings.LastIndexByte(s, '@')+1:]
 }
 
-// numeric reports whether a host with a slash behind it was meant for an address
-// rather than for a name with a path.
+// numeric reports whether host, which a slash follows, looks like an address
+// with a prefix length rather than a name with a path.
 func numeric(host string) bool {
 	host = strings.Trim(host, "[]")
 	return host != "" && (strings.Count(host, ":") > 1 || strings.Trim(host, "0123456789.*") == "")
 }
 
-// portHint words the errors for what some lists take for a port.
+// portHint returns the hint for port notations of other tools, such as "*" and
+// ranges.
 func portHint(text string) string {
 	host, port, ok, problem := splitPort(text)
 	if !ok || problem != "" || port == "" {
@@ -92,7 +94,7 @@ func portHint(text string) string {
 	return ""
 }
 
-// addrWildcardHint words the errors for wildcards in an address, as in 10.* or
+// addrWildcardHint returns the hint for a wildcard in an address, as in 10.* or
 // 192.168.*.*.
 func addrWildcardHint(text string) string {
 	host, port, hasPort, _ := splitPort(text)
@@ -113,14 +115,14 @@ func addrWildcardHint(text string) string {
 	if hasPort {
 		block += ":" + port
 	}
-	return "it has a wildcard in an address, which is written as a block" + advice(block)
+	return "it has a wildcard in an address; a range of addresses is written as a block" + advice(block)
 }
 
-// cidrProblem says what is wrong with text of the form x/y that is no block.
+// cidrProblem describes the problem with an invalid block of the form x/y.
 func cidrProblem(text string) string {
 	addrText, lengthText, _ := strings.Cut(text, "/")
 	if strings.Contains(addrText, "%") {
-		return "it has a zone, which no block has; leave the zone out"
+		return "it has a zone, but blocks have none; leave the zone out"
 	}
 	addr, err := netip.ParseAddr(addrText)
 	if err != nil {
@@ -134,7 +136,7 @@ func cidrProblem(text string) string {
 	return "its prefix length is not a number from 0 to " + strconv.Itoa(addr.BitLen()) + " without leading zeros"
 }
 
-// shortBlockAdvice recommends the whole form of a block such as 10/8.
+// shortBlockAdvice recommends the full form of a block such as 10/8.
 func shortBlockAdvice(addr, length string) string {
 	if n := strings.Count(addr, "."); n < 3 {
 		block := addr + strings.Repeat(".0", 3-n) + "/" + length

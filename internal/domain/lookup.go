@@ -1,6 +1,6 @@
 package domain
 
-// This file asks a Set which of its patterns matches.
+// This file holds the lookups in a Set.
 
 import (
 	"net/netip"
@@ -8,13 +8,15 @@ import (
 	"example.com/networkproxy/internal/hostname"
 )
 
-// Match returns the index of a pattern that matches t, and whether there is one.
-// Of several it returns the most specific: an exact name; then the pattern with
-// the longest run of labels behind its wildcard, among those of equal length a
-// glob before "*.x" and "**.x"; for an address the one for its zone, and then the
-// one with the longest prefix; "*" last. Of equally specific ones it returns one for the port before one for
-// all ports, and then the first. Without one it returns -1 and false. It does not
-// allocate.
+// Match returns the index of the most specific pattern that matches t, or -1 and
+// false if none does. It does not allocate. The order is, most specific first:
+//
+//   - for a name: the exact name; then the pattern with the most labels after its
+//     last wildcard, a glob before "*.x" and "**.x" of the same length; then "*"
+//   - for an address: the address in its zone; then the longest prefix; then "*"
+//
+// Among equally specific patterns, one for t's port comes before one for all
+// ports, and then the lower index wins.
 func (s *Set) Match(t hostname.Target) (i int, ok bool) {
 	if s == nil || t.Host.IsZero() {
 		return -1, false
@@ -32,8 +34,8 @@ func (s *Set) Match(t hostname.Target) (i int, ok bool) {
 	return r.index()
 }
 
-// MatchExplicit is Match among the patterns without a wildcard: exact names,
-// addresses and CIDR blocks.
+// MatchExplicit is like Match but considers only patterns without a wildcard:
+// exact names, addresses and CIDR blocks.
 func (s *Set) MatchExplicit(t hostname.Target) (i int, ok bool) {
 	if s == nil || t.Host.IsZero() {
 		return -1, false
@@ -45,8 +47,8 @@ func (s *Set) MatchExplicit(t hostname.Target) (i int, ok bool) {
 	return tables.exact(t.Host.Name()).index()
 }
 
-// MatchAddr is Match among the addresses and CIDR blocks, for an address that a
-// name was resolved to. The address is unmapped.
+// MatchAddr is like Match but considers only addresses and CIDR blocks. It is for
+// addresses that a name resolved to. It unmaps a first.
 func (s *Set) MatchAddr(a netip.Addr, port uint16) (i int, ok bool) {
 	if s == nil || !a.IsValid() {
 		return -1, false
@@ -55,12 +57,12 @@ func (s *Set) MatchAddr(a netip.Addr, port uint16) (i int, ok bool) {
 	return s.matchAddr(&tables, a.Unmap().WithZone(""), a.Zone()).index()
 }
 
-// tables are the tables that can match at one port: first the one for the port,
-// or nil, then the one for all ports.
+// tables are the tables that can match at one port: the one for that port, which
+// may be nil, and the one for all ports.
 type tables [2]*table
 
 func (s *Set) tables(port uint16) tables {
-	if len(s.byPort) == 0 { // the usual case: not worth a hash
+	if len(s.byPort) == 0 { // the usual case; saves hashing the port
 		return tables{nil, &s.allPorts}
 	}
 	return tables{s.byPort[port], &s.allPorts}
@@ -75,8 +77,8 @@ func (ts *tables) exact(name string) rule {
 	return ts[1].exact.get(name)
 }
 
-// wildcard looks a name up among the patterns that end in it, and then in each
-// of its parent domains.
+// wildcard looks up name among the wildcard patterns: first "**."+name, then the
+// patterns that end in each of its parent domains.
 func (ts *tables) wildcard(name string) rule {
 	if t := ts[0]; t != nil {
 		if r := t.domains.get(name).apex; r != 0 {
@@ -97,12 +99,12 @@ func (ts *tables) wildcard(name string) rule {
 	return 0
 }
 
-// mayContain reports whether there may be patterns that end in a domain.
+// mayContain reports whether patterns may end in domain. It has false positives.
 func (ts *tables) mayContain(domain string) bool {
 	return ts[1].domains.mayContain(domain) || ts[0] != nil && ts[0].domains.mayContain(domain)
 }
 
-// below looks up the name head "." domain among the patterns that end in domain.
+// below looks up the name head+"."+domain among the patterns that end in domain.
 func (ts *tables) below(head, domain string) rule {
 	var atPort domainRules
 	if t := ts[0]; t != nil {
@@ -121,7 +123,8 @@ func (ts *tables) below(head, domain string) rule {
 	return atAll.below
 }
 
-// glob looks among the globs of a domain for one that matches what is before it.
+// glob returns the first glob of a domain that matches head, the part of the name
+// before that domain.
 func (t *table) glob(d domainRules, head string) rule {
 	if d.globs == 0 {
 		return 0
@@ -134,8 +137,8 @@ func (t *table) glob(d domainRules, head string) rule {
 	return 0
 }
 
-// matchAddr looks up an unmapped address, given without its zone, as no prefix
-// has one.
+// matchAddr looks up an unmapped address. The zone is a parameter of its own
+// because prefixes have none.
 func (s *Set) matchAddr(ts *tables, a netip.Addr, zone string) rule {
 	if zone != "" {
 		if r := ts.zoned(a, zone); r != 0 {
@@ -149,7 +152,7 @@ func (s *Set) matchAddr(ts *tables, a netip.Addr, zone string) rule {
 	for _, bits := range lengths {
 		prefix, err := a.Prefix(int(bits))
 		if err != nil {
-			continue // the lengths are those of the address's own family
+			continue // unreachable: the lengths are those of the address family
 		}
 		for _, t := range ts {
 			if t == nil {
@@ -163,7 +166,7 @@ func (s *Set) matchAddr(ts *tables, a netip.Addr, zone string) rule {
 	return 0
 }
 
-// zoned looks an address up among the patterns for a zone.
+// zoned looks up an address among the patterns with a zone.
 func (ts *tables) zoned(a netip.Addr, zone string) rule {
 	for _, t := range ts {
 		if t == nil {

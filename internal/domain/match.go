@@ -1,6 +1,7 @@
 package domain
 
-// This file says what one pattern matches, and when one takes in another.
+// This file defines the meaning of one pattern: which targets it matches, and
+// which patterns it covers.
 
 import (
 	"strings"
@@ -8,8 +9,8 @@ import (
 	"example.com/networkproxy/internal/hostname"
 )
 
-// Matches reports whether p matches t. It is the meaning of the pattern; [Set]
-// is the fast way to ask it of many. The zero Target is matched by nothing.
+// Matches reports whether p matches t. Use a [Set] to match many patterns fast.
+// No pattern matches the zero Target.
 func (p Pattern) Matches(t hostname.Target) bool {
 	if t.Host.IsZero() || p.port != 0 && p.port != t.Port {
 		return false
@@ -23,7 +24,7 @@ func (p Pattern) Matches(t hostname.Target) bool {
 	return !t.Host.IsIP() && p.matchesName(t.Host.Name())
 }
 
-// matchesName is Matches for a canonical name and a kind that is about names.
+// matchesName is Matches for a canonical name. p's kind is one for names.
 func (p Pattern) matchesName(name string) bool {
 	switch p.kind {
 	case Exact:
@@ -38,15 +39,14 @@ func (p Pattern) matchesName(name string) bool {
 	return false
 }
 
-// Covers reports whether p matches every target that q matches, by what the
-// patterns mean: "*.a.com" covers "x.a.com:443" and "*.b.a.com", but not "a.com".
-// Everything covers the zero Pattern. A true answer is always right. A false one
-// may be wrong only where the limits on the length of labels and names leave a
-// wildcard fewer names than it seems to match.
+// Covers reports whether p matches every target that q matches: "*.a.com" covers
+// "x.a.com:443" and "*.b.a.com", but not "a.com". Every pattern covers the zero
+// Pattern. True is always correct. False may be wrong only where the length limits
+// of labels and names leave a wildcard fewer names than it seems to match.
 //
-// As in [Pattern.Matches], "*" covers loopback addresses and localhost. Where
-// only explicit entries open a local target, an entry for one needs an explicit
-// entry to cover it.
+// As in [Pattern.Matches], "*" covers loopback addresses and localhost. A caller
+// that lets only explicit entries open local targets must also compare with those
+// entries only.
 func (p Pattern) Covers(q Pattern) bool {
 	if q.kind == 0 {
 		return true
@@ -65,7 +65,8 @@ func (p Pattern) Covers(q Pattern) bool {
 	case ApexAndSubdomains:
 		return p.kind == q.kind && p.host == q.host || p.spansBelow(q.host)
 	case Glob:
-		// The wildcards of q are characters that only a wildcard of p matches.
+		// matchGlob reads the wildcards in q as plain characters. Only a wildcard
+		// of p matches them.
 		return p.spansBelow(q.host) || p.kind == Glob && matchGlob(p.host, q.host)
 	case Addr, CIDR:
 		outer, inner := p.Prefix(), q.Prefix()
@@ -74,29 +75,29 @@ func (p Pattern) Covers(q Pattern) bool {
 	return false
 }
 
-// inZone reports whether a pattern for a zone, or for every zone if it is empty,
-// covers another zone.
+// inZone reports whether a pattern's zone covers zone. An empty one covers all.
 func inZone(pattern, zone string) bool { return pattern == "" || hostname.SameZone(pattern, zone) }
 
-// spansBelow reports whether p matches all names below a domain, and name is one
+// spansBelow reports whether p matches all names below a domain and name is one
 // of them. The name may be a glob.
 func (p Pattern) spansBelow(name string) bool {
 	return (p.kind == Subdomains || p.kind == ApexAndSubdomains) && isBelow(name, p.host)
 }
 
-// isBelow reports whether name is a subdomain of domain, and not domain itself.
+// isBelow reports whether name is a subdomain of domain. A domain is not below
+// itself.
 func isBelow(name, domain string) bool {
 	n := len(name) - len(domain)
 	return n > 0 && name[n-1] == '.' && name[n:] == domain
 }
 
-// matchGlob reports whether the glob matches all of name. A "*" matches any run
-// of characters but dots, an empty one included; labels are never empty, so that
-// a label "*" matches exactly one. The work is at most the product of the
-// lengths of a glob's label and the name's.
+// matchGlob reports whether glob matches all of name. A "*" matches zero or more
+// characters other than dots. Labels are never empty, so a label "*" matches
+// exactly one label. The cost of a label is at most the product of its length and
+// the length of the glob's label.
 func matchGlob(glob, name string) bool {
 	g, n := 0, 0
-	star, resume := -1, 0 // the last wildcard passed, and where to go on in name if it is to match more
+	star, resume := -1, 0 // the last wildcard, and the position in name to retry from if it must match more
 	for n < len(name) {
 		switch {
 		case g < len(glob) && glob[g] == '*':
@@ -106,8 +107,9 @@ func matchGlob(glob, name string) bool {
 			g++
 			n++
 		case star >= 0 && name[resume] != '.':
-			// A wildcard before this one need not match more: the text between
-			// the two was found at its earliest place, or in an earlier label.
+			// Only the last wildcard needs to match more: the text between it and
+			// the one before was found at its earliest position, or that one is in
+			// an earlier label.
 			resume++
 			g, n = star+1, resume
 		default:

@@ -1,6 +1,6 @@
 package domain
 
-// Tests of what one pattern matches and covers, and of Set, against tables.
+// Table tests of Pattern.Matches, Pattern.Covers and Set.
 
 import (
 	"net"
@@ -143,7 +143,7 @@ func TestMatches(t *testing.T) {
 				check(hostport, false)
 			}
 			if p.Matches(hostname.Target{}) || p.Matches(hostname.Target{Port: 443}) {
-				t.Errorf("%s matches no host", p)
+				t.Errorf("%s matches the zero host", p)
 			}
 		})
 	}
@@ -193,8 +193,8 @@ func TestCovers(t *testing.T) {
 	}
 }
 
-// The more specific pattern is the one that is reported, then the one for the
-// port, then the first.
+// TestSetMatchPrefers checks the order of preference: the more specific pattern,
+// then the one for the port, then the first.
 func TestSetMatchPrefers(t *testing.T) {
 	t.Parallel()
 	set := Compile(patterns(t, []string{
@@ -305,8 +305,9 @@ func TestSetEmpty(t *testing.T) {
 	}
 }
 
-// TestZones asks patterns with and without a zone about targets with and without
-// one. The loopback interface has a name and a number, which are the same zone.
+// TestZones matches patterns with and without a zone against targets with and
+// without one. The name and the number of the loopback interface are the same
+// zone.
 func TestZones(t *testing.T) {
 	t.Parallel()
 	all, err := net.Interfaces()

@@ -1,7 +1,7 @@
 package domain
 
-// Tests against a model: an independent, naive matcher, asked about every target
-// of a small universe.
+// Tests against an independent, naive matcher over all targets of a small
+// universe.
 
 import (
 	"fmt"
@@ -16,11 +16,11 @@ import (
 	"example.com/networkproxy/internal/hostname"
 )
 
-// naive is a pattern's meaning, made from its canonical text with regular
-// expressions and strings of bits.
+// naive matches like the pattern of a canonical text. It uses regular expressions
+// and strings of bits.
 type naive struct {
 	name *regexp.Regexp // for patterns of names
-	bits string         // for patterns of addresses: the family and the bits that are given
+	bits string         // for patterns of addresses: the family and the bits of the prefix
 	addr bool
 	any  bool
 	port string
@@ -31,7 +31,7 @@ var patternForm = regexp.MustCompile(`^(?:\[(?P<v6>[0-9a-f:/]+)\]|(?P<bare>[0-9a
 func newNaive(text string) naive {
 	m := patternForm.FindStringSubmatch(text)
 	if m == nil {
-		panic("no pattern: " + text)
+		panic("not a pattern: " + text)
 	}
 	host, n := m[1]+m[2]+m[3], naive{port: m[4]}
 	addr, length, hasLength := strings.Cut(host, "/")
@@ -57,7 +57,7 @@ func newNaive(text string) naive {
 	return n
 }
 
-// bitString returns the family and every bit of an address.
+// bitString returns the family of an address and all its bits.
 func bitString(a netip.Addr) string {
 	var b strings.Builder
 	b.WriteString(map[bool]string{true: "4", false: "6"}[a.Is4()])
@@ -82,8 +82,8 @@ func (n naive) matches(t hostname.Target) bool {
 	return err != nil && n.name.MatchString(host)
 }
 
-// universe returns every target with a name of up to four labels out of three,
-// or one of some dozen addresses, at one of three ports.
+// universe returns every target that has a name of one to four labels out of
+// three, or one of a few dozen addresses, and one of three ports.
 func universe(t *testing.T) []hostname.Target {
 	names := []string{""}
 	var hosts []string
@@ -109,8 +109,8 @@ func universe(t *testing.T) []hostname.Target {
 	return targets
 }
 
-// vocabulary returns patterns about the universe: all kinds, with and without
-// ports. Each matches something in it.
+// vocabulary returns patterns of all kinds, with and without ports. Each matches
+// a target in the universe.
 func vocabulary(t *testing.T) []Pattern {
 	var hosts []string
 	for _, name := range []string{"a", "b", "a.a", "b.a", "ab.a", "a.b", "ab.b", "a.b.a", "b.a.b"} {
@@ -144,7 +144,7 @@ func TestOracleMatches(t *testing.T) {
 			}
 		}
 		if !some {
-			t.Errorf("%s matches nothing in the universe and is of no use there", p)
+			t.Errorf("%s matches no target in the universe: remove it from the vocabulary", p)
 		}
 	}
 }
@@ -162,15 +162,15 @@ func TestOracleCovers(t *testing.T) {
 	for i, p := range vocabulary {
 		for j, q := range vocabulary {
 			inAll := !slices.ContainsFunc(indices(matched[j]), func(k int) bool { return !matched[i][k] })
-			// What the universe refutes is never covered. What it does not
-			// refute is covered, unless a glob is involved: a name with other
-			// characters might refute it.
+			// Covers is false if a target in the universe is a counterexample, and
+			// true otherwise. Globs are excepted because a name with other
+			// characters may be a counterexample.
 			covers := p.Covers(q)
 			if covers && !inAll {
-				t.Errorf("%s covers %s, but does not match all that it matches", p, q)
+				t.Errorf("Covers = true, but some target matches %[2]s and not %[1]s", p, q)
 			}
 			if !covers && inAll && p.kind != Glob && q.kind != Glob {
-				t.Errorf("%s does not cover %s, but matches all that it matches", p, q)
+				t.Errorf("Covers = false, but every target that matches %[2]s matches %[1]s", p, q)
 			}
 		}
 	}
@@ -186,7 +186,7 @@ func indices(set []bool) []int {
 	return list
 }
 
-// rank orders the patterns that match a target by how specific they are.
+// rank returns how specific p is among the patterns that match t.
 func rank(p Pattern, t hostname.Target) int {
 	switch p.kind {
 	case Any:
@@ -210,7 +210,7 @@ func rank(p Pattern, t hostname.Target) int {
 	return 2 * n
 }
 
-// model is a list of patterns and what each means.
+// model is a list of patterns with their naive matchers.
 type model struct {
 	list  []Pattern
 	naive []naive
@@ -226,7 +226,7 @@ func newModel(list []Pattern) model {
 	return m
 }
 
-// best returns the index of the pattern that a set should report, or -1.
+// best returns the index that a Set must return, or -1.
 func (m model) best(t hostname.Target, eligible func(Pattern) bool) int {
 	best := -1
 	for i, p := range m.list {

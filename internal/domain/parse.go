@@ -1,7 +1,6 @@
 package domain
 
-// This file turns text into patterns. intent.go words the errors for the common
-// mistakes.
+// This file parses patterns. hint.go words the errors for common mistakes.
 
 import (
 	"errors"
@@ -16,21 +15,27 @@ const (
 	maxLabel = 63  // bytes of a label
 )
 
-// Parse parses one entry of a list, as listed in the package comment. Names and
-// addresses are normalised as by [hostname.Parse], so that "EXAMPLE.com." is
-// example.com, a U-label becomes its A-label, and an IPv4-mapped address or
-// block becomes the IPv4 one. A block of one address is that address. An IPv6
-// address may stand without brackets if no port follows it; with a port, an
-// address or a block of them is written [2001:db8::1]:443, [2001:db8::]/32:443
-// or [2001:db8::/32]:443, and an IPv4 block 10.0.0.0/8:443.
+// Parse parses one entry of a list. The package comment lists the forms. Names
+// and addresses are normalised by [hostname.Parse]: "EXAMPLE.com." becomes
+// example.com, a U-label becomes its A-label, and an IPv4-mapped address or block
+// becomes the IPv4 one. A block of one address becomes that address.
 //
-// Errors are of type *[Error]. Among them: a URL, a path, a user; a wildcard in
-// the last label; "**" other than as the first label; a first label "*" or "**"
-// before further wildcards; a label with a wildcard and characters beyond ASCII
-// (what the wildcard stands for would be part of one encoding with them); a
-// block with bits set beyond its length; a zone of a block, or of an address
-// that is the same in every zone; a range of ports; a pattern that no host can
-// match.
+// An IPv6 address needs brackets only before a port. With a port, an IPv6 address
+// or block is written [2001:db8::1]:443, [2001:db8::]/32:443 or
+// [2001:db8::/32]:443, and an IPv4 block 10.0.0.0/8:443.
+//
+// Errors are of type *[Error]. Parse refuses, among others:
+//
+//   - URLs, paths and users
+//   - a wildcard in the last label
+//   - "**" other than as the first label
+//   - further wildcards after a first label "*" or "**"
+//   - a label with a wildcard and non-ASCII characters, because the A-label
+//     encodes all characters of a label together
+//   - a block with bits set beyond its prefix length
+//   - a zone of a block, or of an address that is the same in every zone
+//   - a range of ports
+//   - a pattern that no host can match
 func Parse(text string) (Pattern, error) {
 	p, problem := parse(text)
 	if problem == "" {
@@ -42,7 +47,7 @@ func Parse(text string) (Pattern, error) {
 	return Pattern{}, &Error{Text: text, Problem: problem}
 }
 
-// parse is Parse, with the problem as this grammar sees it.
+// parse is Parse without hints. The problem is empty if there is none.
 func parse(text string) (Pattern, string) {
 	host, portText, hasPort, problem := splitPort(text)
 	if problem != "" {
@@ -62,10 +67,10 @@ func parse(text string) (Pattern, string) {
 	return p, ""
 }
 
-// splitPort separates the host, which keeps its brackets and its prefix length,
-// from the port.
+// splitPort splits text into host and port. The host keeps its brackets and its
+// prefix length.
 func splitPort(text string) (host, port string, hasPort bool, problem string) {
-	after := 0 // where the colon before the port can be
+	after := 0 // the port's colon is not before this position
 	if strings.HasPrefix(text, "[") {
 		end := strings.IndexByte(text, ']')
 		if end < 0 {
@@ -99,7 +104,7 @@ func parseHost(host string) (Pattern, string) {
 	}
 	if h.IsIP() {
 		if h.Zone() == "" && strings.Contains(host, "%") {
-			return Pattern{}, "it has a zone, and only link-local addresses have one; leave the zone out"
+			return Pattern{}, "it has a zone, but only link-local addresses have one; leave the zone out"
 		}
 		return Pattern{host: h.String(), kind: Addr}, ""
 	}
@@ -107,7 +112,7 @@ func parseHost(host string) (Pattern, string) {
 }
 
 // parseCIDR parses an address block (RFC 4632 section 3.1, RFC 4291 section
-// 2.3), with brackets around the address, around the whole, or without.
+// 2.3). Brackets may enclose the address or the whole block.
 func parseCIDR(text string) (Pattern, string) {
 	bare, bracketed := text, strings.HasPrefix(text, "[")
 	if bracketed {
@@ -161,9 +166,9 @@ func parseWildcard(text string) (Pattern, string) {
 	return Pattern{host: h.Name(), kind: kind}, ""
 }
 
-// parseGlob parses a name with wildcards inside labels. The labels without one
-// are normalised as the labels of a name in which a letter stands for each of
-// the others.
+// parseGlob parses a name with wildcards inside labels. It normalises the labels
+// without a wildcard as part of a name, with the letter x in place of each label
+// that has one.
 func parseGlob(text string) (Pattern, string) {
 	labels := strings.Split(strings.TrimSuffix(text, "."), ".")
 	if problem := placementProblem(labels); problem != "" {
@@ -186,8 +191,9 @@ func parseGlob(text string) (Pattern, string) {
 	}
 	normal := strings.Split(h.Name(), ".")
 	if len(normal) != len(labels) {
-		// Unicode's present tables map no other character to a dot.
-		return Pattern{}, "it has a character that stands for a dot; write a dot"
+		// Unreachable with the present Unicode tables: asciiStops replaced all
+		// characters that they map to a dot.
+		return Pattern{}, "it has a character that is equivalent to a dot; write a dot"
 	}
 	shortest := len(labels) - 1
 	for i := range labels {
@@ -203,40 +209,40 @@ func parseGlob(text string) (Pattern, string) {
 	return Pattern{host: strings.Join(labels, "."), kind: Glob}, ""
 }
 
-// placementProblem says whether a wildcard stands where none can, in a pattern
-// that is not "*", "*.name" or "**.name".
+// placementProblem describes the problem with a misplaced wildcard, or returns the
+// empty string. The pattern is not "*", "*.name" or "**.name".
 func placementProblem(labels []string) string {
 	first, last := labels[0], labels[len(labels)-1]
 	switch {
 	case first == "**" && len(labels) == 1:
-		return `it has no name after the wildcard; write "*" for every host, or "**.example.com" for a domain and all below it`
+		return `it has no name after the wildcard; write "*" for every host, or "**.example.com" for a domain and its subdomains`
 	case first == "*" && len(labels) == 1: // "*."
-		return `it has no name after the wildcard; write "*" for every host, or "*.example.com" for all below a domain`
+		return `it has no name after the wildcard; write "*" for every host, or "*.example.com" for the subdomains of a domain`
 	case strings.Contains(last, "*"):
 		return lastLabelProblem(labels)
 	case first == "*" || first == "**":
-		return `it has wildcards after the first label "` + first + `", which stands for any depth already; write ` +
+		return `it has wildcards after the first label "` + first + `", which already matches any depth; write ` +
 			hostname.Quote(first+"."+literalSuffix(labels)) + " or leave the first label out"
 	}
 	return ""
 }
 
-// lastLabelProblem words the error for a wildcard in the last label, which would
-// match names of any number of owners.
+// lastLabelProblem describes the problem with a wildcard in the last label. It
+// would match domains of many owners.
 func lastLabelProblem(labels []string) string {
-	const problem = "it has a wildcard in the last label, where it would match domains of any owner; "
+	const problem = "it has a wildcard in the last label, which would match domains of any owner; "
 	last := labels[len(labels)-1]
 	name := strings.TrimLeft(last, "*")
 	switch {
 	case strings.Trim(strings.Join(labels, ""), "*") == "":
 		return problem + `write "*" for every host`
 	case len(labels) == 1 && name != "" && !strings.Contains(name, "*"):
-		return problem + "write " + hostname.Quote("*."+name) + " for all names below " + hostname.Quote(name)
+		return problem + "write " + hostname.Quote("*."+name) + " for all subdomains of " + hostname.Quote(name)
 	}
-	return problem + "write each domain as an entry of its own"
+	return problem + "write one entry for each domain"
 }
 
-// literalSuffix returns the labels behind the last one with a wildcard.
+// literalSuffix returns the labels after the last one with a wildcard.
 func literalSuffix(labels []string) string {
 	i := len(labels)
 	for i > 0 && !strings.Contains(labels[i-1], "*") {
@@ -245,8 +251,8 @@ func literalSuffix(labels []string) string {
 	return strings.Join(labels[i:], ".")
 }
 
-// globLabelProblem says what keeps a lower-case label with a wildcard from
-// matching labels of a canonical name.
+// globLabelProblem describes why a lower-case label with a wildcard cannot match
+// any label of a canonical name, or returns the empty string.
 func globLabelProblem(label string) string {
 	if strings.Contains(label, "**") {
 		return `it has "**" other than as the whole first label; write one "*" inside a label, or "**.example.com"`
@@ -255,9 +261,9 @@ func globLabelProblem(label string) string {
 		switch {
 		case 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-' || r == '_' || r == '*':
 		case r >= 0x80:
-			return "it has a wildcard in a label with characters beyond ASCII, whose encoding it would cut; write the names out"
+			return "it has a wildcard in a label with characters beyond ASCII, which are encoded together; write the names out"
 		default:
-			return "it has a character in the label of a wildcard that no name has"
+			return "it has a wildcard in a label with a character that no name has"
 		}
 	}
 	if len(label)-strings.Count(label, "*") > maxLabel {
@@ -266,10 +272,10 @@ func globLabelProblem(label string) string {
 	return ""
 }
 
-// asciiStops replaces what UTS #46 section 4 takes for full stops by dots.
+// asciiStops replaces the other full stops of UTS #46 section 4 with dots.
 func asciiStops(s string) string {
 	if !strings.ContainsAny(s, "\u3002\uff0e\uff61") {
-		return s // almost always, and a Replacer is costly to make
+		return s // the usual case; making a Replacer is expensive
 	}
 	return strings.NewReplacer("\u3002", ".", "\uff0e", ".", "\uff61", ".").Replace(s)
 }

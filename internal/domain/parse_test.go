@@ -1,6 +1,6 @@
 package domain
 
-// Tests of Parse: what becomes which pattern, and what is refused with which advice.
+// Tests of Parse: canonical forms, and errors with their hints.
 
 import (
 	"errors"
@@ -118,7 +118,7 @@ func TestParseRefuses(t *testing.T) {
 	long := strings.Repeat("a.", 125) + "a" // 251 bytes
 	tests := []struct {
 		in       string
-		mentions string // what the message must say
+		mentions string // required part of the message
 	}{
 		{"", "empty"},
 		{"  ", "empty"},
@@ -295,7 +295,7 @@ func TestKindString(t *testing.T) {
 		seen[k.String()] = true
 	}
 	if len(seen) != int(CIDR)+1 {
-		t.Errorf("kinds share their words: %v", seen)
+		t.Errorf("String returns the same text for two kinds: %v", seen)
 	}
 }
 

@@ -1,25 +1,26 @@
-// Package domain parses the patterns of allow- and denylists and compiles lists
-// of them into sets that answer at a cost which grows with the labels of a host
-// and not with the number of patterns.
+// Package domain parses the host patterns of allowlists and denylists and matches
+// targets against lists of them. A lookup in a [Set] costs time by the number of
+// labels in the host, not by the number of patterns.
+//
+// The package knows no policy. "*" matches a loopback address like any other host,
+// and localhost is an ordinary name. The policy decides what a match means.
 //
 // A pattern is one of
 //
 //	example.com                that host
-//	*.example.com              any depth below it, not itself
-//	**.example.com             itself and any depth below it
+//	*.example.com              its subdomains at any depth, not itself
+//	**.example.com             itself and its subdomains at any depth
 //	*                          every host, name or address
 //	region*.v2.example.com     * stays inside its label
 //	203.0.113.7, [2001:db8::1] that address
 //	fe80::1, fe80::1%eth0      that address in every zone, or in that one only
 //	10.0.0.0/8, 2001:db8::/32  the addresses of that block
 //
-// and each may end in a port, "example.com:8443" or "[2001:db8::/32]:443", which
-// confines it to that port. The package knows nothing of policy: "*" matches a
-// loopback address as it does any other host, and localhost is a name like any
-// other.
+// and may end in a port, as in "example.com:8443" or "[2001:db8::/32]:443", to
+// match that port only.
 package domain
 
-// This file holds Pattern and its parts; parse.go makes one from text.
+// This file holds Pattern and its accessors. parse.go parses one.
 
 import (
 	"net"
@@ -28,7 +29,7 @@ import (
 	"strings"
 )
 
-// Kind says which hosts a pattern can match. The zero value is no kind.
+// Kind is the form of a pattern. The zero value is the kind of the zero Pattern.
 type Kind uint8
 
 const (
@@ -40,8 +41,8 @@ const (
 	ApexAndSubdomains
 	// Any is "*": every name and every address.
 	Any
-	// Glob is a name with "*" inside labels or for one whole label, but the
-	// last. It matches names with as many labels as it has.
+	// Glob is a name with "*" inside labels or as a whole label, except in the
+	// last label. It matches names with the same number of labels.
 	Glob
 	// Addr is one IP address.
 	Addr
@@ -71,13 +72,13 @@ func (k Kind) String() string {
 }
 
 // Pattern is one entry of a list, in canonical form. The zero value matches
-// nothing. Patterns are comparable with ==, which tells whether they are the
-// same entry, and safe for concurrent use.
+// nothing. Two patterns are equal (==) if they are the same entry. Patterns are
+// safe for concurrent use.
 //
-// A Pattern is small, as lists of a million entries are in use: addresses are
-// kept as text and parsed again where they are needed.
+// A Pattern is small because lists can have a million entries. It keeps addresses
+// as text and parses them when needed.
 type Pattern struct {
-	host string // what the kind leaves open: the name, the suffix, the glob, the address or the block
+	host string // by kind: the name, the name after the wildcard, the glob, the address or the block
 	port uint16
 	kind Kind
 }
@@ -85,7 +86,7 @@ type Pattern struct {
 // Kind returns the kind of p.
 func (p Pattern) Kind() Kind { return p.kind }
 
-// Port returns the port to which p is confined, or 0 if it is to none.
+// Port returns the only port that p matches, or 0 for all ports.
 func (p Pattern) Port() uint16 { return p.port }
 
 // Explicit reports whether p has no wildcard: it is an exact name, an address or
@@ -94,9 +95,9 @@ func (p Pattern) Explicit() bool {
 	return p.kind == Exact || p.kind == Addr || p.kind == CIDR
 }
 
-// Prefix returns the addresses that p matches: the block of a CIDR, or the block
-// of one address of an Addr, in whatever zone. It is the zero netip.Prefix for
-// the other kinds.
+// Prefix returns the addresses that p matches, without a zone: the block of a
+// CIDR, or the single-address block of an Addr. It returns the zero netip.Prefix
+// for other kinds.
 func (p Pattern) Prefix() netip.Prefix {
 	var prefix netip.Prefix
 	switch p.kind {
@@ -109,8 +110,8 @@ func (p Pattern) Prefix() netip.Prefix {
 	return prefix
 }
 
-// Zone returns the zone to which an Addr is confined, or the empty string if it
-// is to none.
+// Zone returns the only zone that an Addr matches, or the empty string for all
+// zones. It returns the empty string for other kinds.
 func (p Pattern) Zone() string {
 	if p.kind != Addr {
 		return ""
@@ -119,8 +120,8 @@ func (p Pattern) Zone() string {
 	return zone
 }
 
-// String returns the canonical text of p, which Parse takes for p again. It is
-// empty for the zero Pattern.
+// String returns the canonical text of p, which Parse parses to p. It returns the
+// empty string for the zero Pattern.
 func (p Pattern) String() string {
 	var host string
 	switch p.kind {
@@ -142,5 +143,6 @@ func (p Pattern) String() string {
 	return host
 }
 
-// escapeZone introduces the zone of an address as it is in brackets.
+// escapeZone escapes the percent sign before a zone, as brackets require (RFC
+// 6874 section 2).
 func escapeZone(host string) string { return strings.Replace(host, "%", "%25", 1) }

@@ -1,6 +1,6 @@
 package domain
 
-// This file holds Set and how it is compiled; lookup.go asks it.
+// This file holds Set and its compilation. lookup.go holds the lookups.
 
 import (
 	"maps"
@@ -12,22 +12,21 @@ import (
 // Set is a compiled list of patterns. It is immutable and safe for concurrent
 // use. The zero value and nil match nothing.
 //
-// A name costs one look-up in a hash table for itself and one for each of its
-// parent domains; an address costs one for each distinct prefix length among
-// the patterns of its family. Where patterns for the port asked for exist, each
-// look-up is made twice. The number of patterns plays no part but in one case:
-// globs that share the labels behind their last wildcard are tried one after
-// the other.
+// A name costs one hash lookup for itself and one for each of its parent domains.
+// An address costs one for each distinct prefix length among the patterns of its
+// family. Each lookup is made twice if there are patterns for the target's port.
+// The number of patterns does not matter, except that globs with the same labels
+// after their last wildcard are tried one by one.
 type Set struct {
 	size     int
 	allPorts table
 	byPort   map[uint16]*table
 
-	// The prefix lengths that occur, longest first.
+	// The distinct prefix lengths, longest first.
 	lengths4, lengths6 []uint8
 }
 
-// table holds the patterns for one port, or those for all ports.
+// table holds the patterns for one port, or the ones for all ports.
 type table struct {
 	exact    names[rule]
 	domains  names[domainRules]
@@ -43,12 +42,11 @@ type zonedRule struct {
 	rule rule
 }
 
-// names is a map by name. Of most names that are looked up, and most of their
-// parent domains, none in the map has the shape: to see that is cheaper than to
-// compute a hash.
+// names is a map by name with a small filter in front. The filter rejects most
+// absent names, which is cheaper than hashing them.
 type names[V any] struct {
 	byName map[string]V
-	filter [64]uint64 // a set: a word for each length, a bit for what characters are where
+	filter [64]uint64 // one word for each length modulo 64, with the filterBits of its names
 }
 
 func (n *names[V]) set(name string, v V) {
@@ -56,10 +54,11 @@ func (n *names[V]) set(name string, v V) {
 	n.filter[len(name)%64] |= filterBit(name)
 }
 
-// mayContain is false for most names that the map has not.
+// mayContain reports whether the map may have name. It has false positives but no
+// false negatives.
 func (n *names[V]) mayContain(name string) bool { return n.filter[len(name)%64]&filterBit(name) != 0 }
 
-// shape is a bit for the first character of a name and the one in its middle.
+// filterBit returns a bit chosen by the first and the middle character of name.
 func filterBit(name string) uint64 {
 	if name == "" {
 		return 0
@@ -67,7 +66,7 @@ func filterBit(name string) uint64 {
 	return 1 << ((name[0] ^ name[len(name)/2]<<1) % 64)
 }
 
-// get returns the value of a name, or the zero value.
+// get returns the value for name, or the zero value.
 func (n *names[V]) get(name string) (v V) {
 	if n.mayContain(name) {
 		v = n.byName[name]
@@ -75,29 +74,29 @@ func (n *names[V]) get(name string) (v V) {
 	return v
 }
 
-// domainRules are the patterns with wildcards that end in one domain.
+// domainRules are the wildcard patterns that end in one domain x.
 type domainRules struct {
-	apex  rule   // "**.x", which matches x
-	below rule   // "*.x" or "**.x", which match what is below x
-	globs uint32 // 1 + the index of the list in table.globs, or 0 for none
+	apex  rule   // "**.x", for x itself
+	below rule   // "*.x" or "**.x", for the subdomains of x
+	globs uint32 // 1 + index in table.globs, or 0 for none
 }
 
-// globRule is a glob without the domain that it ends in.
+// globRule is a glob without the literal domain at its end.
 type globRule struct {
 	head string
 	rule rule
 }
 
-// rule is 1 + the index of a pattern, or 0 for none. Of equal patterns the first
-// is the rule.
+// rule is 1 + the index of a pattern, or 0 for none. Among equal patterns it is
+// the first.
 type rule uint32
 
-// index returns the index of the rule's pattern and whether there is one.
+// index returns the index of the pattern and true, or -1 and false for none.
 func (r rule) index() (int, bool) { return int(r) - 1, r != 0 }
 
-// Compile returns the set of the patterns, whose indices its methods return. The
-// slice is not retained. Zero patterns are counted but match nothing. Compile
-// panics if there are 2^32 patterns or more.
+// Compile returns the set of the patterns. The set's methods return indices into
+// patterns. Compile does not retain the slice. Zero patterns count but match
+// nothing. Compile panics on 2^32 patterns or more.
 func Compile(patterns []Pattern) *Set {
 	if uint64(len(patterns)) > 1<<32-1 {
 		panic("domain: too many patterns")
@@ -113,8 +112,8 @@ func Compile(patterns []Pattern) *Set {
 	return s
 }
 
-// makeTables makes the tables at the size they will have: growing them would
-// take most of the time and twice the memory.
+// makeTables allocates the tables at their final size. Growing them would take
+// most of the time and twice the memory.
 func (s *Set) makeTables(patterns []Pattern) {
 	type count struct{ exact, domains, prefixes int }
 	counts := make(map[uint16]*count)
@@ -146,7 +145,7 @@ func (s *Set) makeTables(patterns []Pattern) {
 	}
 }
 
-// table returns the table for the patterns of a port, 0 being all ports.
+// table returns the table for one port, or the one for all ports if port is 0.
 func (s *Set) table(port uint16) *table {
 	if port == 0 {
 		return &s.allPorts
@@ -218,7 +217,7 @@ func (s *Set) collectLengths() {
 	s.lengths4, s.lengths6 = descending(seen4[:]), descending(seen6[:])
 }
 
-// descending returns the indices that are set, the greatest first.
+// descending returns the indices of the true elements in descending order.
 func descending(seen []bool) []uint8 {
 	var lengths []uint8
 	for n, ok := range slices.Backward(seen) {
@@ -229,7 +228,7 @@ func descending(seen []bool) []uint8 {
 	return lengths
 }
 
-// Len returns the number of patterns that the set was compiled from.
+// Len returns the number of patterns passed to Compile.
 func (s *Set) Len() int {
 	if s == nil {
 		return 0
