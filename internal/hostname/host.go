@@ -69,7 +69,7 @@ func FromAddr(a netip.Addr) Host {
 // parse is Parse with the problem as text, empty if there is none, so that
 // callers can name the whole of what they were given in the error.
 func parse(s string) (Host, string) {
-	if nameProblem(s) == "" && !hasACE(s) {
+	if nameProblem(s) == "" && !mayHaveACE(s) {
 		return Host{name: s}, ""
 	}
 	if s == "" {

@@ -392,7 +392,7 @@ func TestIsLocalhost(t *testing.T) {
 }
 
 // AllocsPerRun must not run beside parallel tests, so this one is not parallel.
-func TestParseAllocates(t *testing.T) {
+func TestParseDoesNotAllocate(t *testing.T) {
 	for _, in := range []string{"api.example.com", "_x.r3---sn-x.example.com", "192.0.2.1", "2001:db8::1", "[::1]"} {
 		if n := testing.AllocsPerRun(100, func() {
 			if _, err := Parse(in); err != nil {

@@ -20,11 +20,11 @@ const (
 	maxText = 4 * maxName
 )
 
-// lookup is the lookup profile of package idna (UTS #46, non-transitional, with
+// lookupProfile is the lookup profile of package idna (UTS #46, non-transitional, with
 // the Bidi rule of RFC 5893), but for the ASCII rules and the hyphen rules,
 // which nameProblem applies in this package's own form, and the lengths, which
 // it checks as well. A Profile is never written to after New.
-var lookup = idna.New(
+var lookupProfile = idna.New(
 	idna.MapForLookup(),
 	idna.BidiRule(),
 	idna.Transitional(false),
@@ -35,13 +35,13 @@ var lookup = idna.New(
 // normalise returns the canonical form of the name s, which has passed textProblem.
 func normalise(s string) (name, problem string) {
 	name = strings.ToLower(s)
-	if !isASCII(s) || hasACE(name) {
+	if !isASCII(s) || mayHaveACE(name) {
 		var err error
-		if name, err = lookup.ToASCII(s); err != nil {
+		if name, err = lookupProfile.ToASCII(s); err != nil {
 			return "", "it is not a valid internationalised name (UTS #46)"
 		}
 		// What the mapping leaves must be what every later reader makes of it.
-		if again, err := lookup.ToASCII(name); err != nil || again != name {
+		if again, err := lookupProfile.ToASCII(name); err != nil || again != name {
 			return "", "it is an internationalised name without a stable form (UTS #46)"
 		}
 	}
@@ -163,9 +163,9 @@ func isNameByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-'
 }
 
-// hasACE reports whether the lower-case text s may have a label in ASCII
+// mayHaveACE reports whether the lower-case text s may have a label in ASCII
 // compatible encoding (RFC 5890 section 2.3.2.5). It may err on the side of yes.
-func hasACE(s string) bool { return strings.Contains(s, "xn--") }
+func mayHaveACE(s string) bool { return strings.Contains(s, "xn--") }
 
 func isASCII(s string) bool {
 	for i := range len(s) {

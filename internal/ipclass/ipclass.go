@@ -23,9 +23,9 @@ import (
 // Class says which non-public block an address belongs to. The zero value means a public address. Classes are small,
 // immutable values: compare them with ==, and use them from any number of goroutines.
 type Class struct {
-	block  *block // the block the address stands in; nil: public
-	inner  *block // the block of the IPv4 address it carries; nil: none, or a public one
-	server *block // the block of a Teredo address's server; nil likewise
+	block    *block // the block the address stands in; nil: public
+	embedded *block // the block of the IPv4 address it carries; nil: none, or a public one
+	server   *block // the block of a Teredo address's server; nil likewise
 }
 
 // Of classifies a. An IPv4-mapped address is classified as the IPv4 address it stands for, and a zone is ignored. The
@@ -49,24 +49,24 @@ func of6(hi, lo uint64) Class {
 	c := Class{block: find6(hi, lo)}
 	if c.block == nil {
 		// Any unicast prefix can hold an ISATAP interface, so this is the one embedding that no block announces.
-		if inner, ok := isatap(lo); ok && inner != nil {
-			return Class{block: &isatapBlock, inner: inner}
+		if embedded, ok := isatap(lo); ok && embedded != nil {
+			return Class{block: &isatapBlock, embedded: embedded}
 		}
 		return Class{}
 	}
 	switch c.block.embeds {
 	case embedsLow32: // the last 32 bits: RFC 4291 section 2.5.5.1, RFC 6052 section 2.2 for a /96
-		c.inner = find4(uint32(lo))
+		c.embedded = find4(uint32(lo))
 	case embeds6to4: // the 32 bits after 2002::/16: RFC 3056 section 2
-		c.inner = find4(uint32(hi >> 16))
-		if c.inner == nil { // the address behind the 6to4 router may be ISATAP all the same
-			c.inner, _ = isatap(lo)
+		c.embedded = find4(uint32(hi >> 16))
+		if c.embedded == nil { // the address behind the 6to4 router may be ISATAP all the same
+			c.embedded, _ = isatap(lo)
 		}
 	case embedsTeredo: // server, then flags and port, then the client's address inverted: RFC 4380 section 4
 		c.server = find4(uint32(hi))
-		c.inner = find4(^uint32(lo))
+		c.embedded = find4(^uint32(lo))
 	}
-	if c.block.publicIfInner && c.inner == nil {
+	if c.block.publicIfEmbedded && c.embedded == nil {
 		return Class{}
 	}
 	return c
@@ -82,32 +82,32 @@ func EmbeddedIPv4(a netip.Addr) netip.Addr {
 	}
 	b := a.As16()
 	hi, lo := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
-	embeds := embedsNothing
+	embeds := embedsNone
 	if block := find6(hi, lo); block != nil {
 		embeds = block.embeds
 	}
-	var inner uint32
+	var embedded uint32
 	switch embeds {
 	case embedsLow32:
-		inner = uint32(lo)
+		embedded = uint32(lo)
 	case embeds6to4:
-		inner = uint32(hi >> 16)
+		embedded = uint32(hi >> 16)
 	case embedsTeredo:
-		inner = ^uint32(lo)
+		embedded = ^uint32(lo)
 	default:
 		if _, ok := isatap(lo); !ok {
 			return netip.Addr{}
 		}
-		inner = uint32(lo)
+		embedded = uint32(lo)
 	}
 	var v4 [4]byte
-	binary.BigEndian.PutUint32(v4[:], inner)
+	binary.BigEndian.PutUint32(v4[:], embedded)
 	return netip.AddrFrom4(v4)
 }
 
 // isatap reports whether lo is the interface identifier of RFC 5214 section 6.1 (00-00-5E-FE or, with the universal
 // bit, 02-00-5E-FE, then an IPv4 address), and the block of that IPv4 address.
-func isatap(lo uint64) (inner *block, ok bool) {
+func isatap(lo uint64) (embedded *block, ok bool) {
 	const universal = 0x02000000
 	if uint32(lo>>32)&^universal != 0x00005efe {
 		return nil, false
@@ -124,14 +124,14 @@ func (c Class) Name() string {
 	if c.block == nil {
 		return ""
 	}
-	if c.inner == nil && c.server == nil {
+	if c.embedded == nil && c.server == nil {
 		return c.block.name
 	}
 	var s strings.Builder
 	s.WriteString(c.block.name)
-	if c.inner != nil {
+	if c.embedded != nil {
 		s.WriteString(" of ")
-		s.WriteString(c.inner.name)
+		s.WriteString(c.embedded.name)
 	}
 	if c.server != nil {
 		s.WriteString(" by way of ")
@@ -146,22 +146,4 @@ func (c Class) Reference() string {
 		return ""
 	}
 	return c.block.reference
-}
-
-// Prefix returns the block itself. For an address that carries an IPv4 address this is the block that carries, such as
-// 2002::/16. It is the zero Prefix for a public address, for the zero Addr, and for an ISATAP address, whose mark is
-// not in its prefix.
-func (c Class) Prefix() netip.Prefix {
-	if c.block == nil {
-		return netip.Prefix{}
-	}
-	return c.block.prefix
-}
-
-// String returns Name, or "public".
-func (c Class) String() string {
-	if c.block == nil {
-		return "public"
-	}
-	return c.Name()
 }

@@ -78,7 +78,7 @@ func (o *oracle) public(ip net.IP) bool {
 		}
 		return false
 	}
-	carried := func(from int) bool { return o.public(net.IPv4(ip[from], ip[from+1], ip[from+2], ip[from+3])) }
+	embedded := func(from int) bool { return o.public(net.IPv4(ip[from], ip[from+1], ip[from+2], ip[from+3])) }
 	if ip.To4() != nil {
 		return !in(o.v4)
 	}
@@ -86,13 +86,13 @@ func (o *oracle) public(ip net.IP) bool {
 		return false
 	}
 	if ip[0] == 0 { // what is left there is 64:ff9b::/96
-		return carried(12)
+		return embedded(12)
 	}
-	if ip[0] == 0x20 && ip[1] == 0x02 && !carried(2) {
+	if ip[0] == 0x20 && ip[1] == 0x02 && !embedded(2) {
 		return false
 	}
 	iid := string(ip[8:12])
-	if (iid == "\x00\x00\x5e\xfe" || iid == "\x02\x00\x5e\xfe") && !carried(12) {
+	if (iid == "\x00\x00\x5e\xfe" || iid == "\x02\x00\x5e\xfe") && !embedded(12) {
 		return false
 	}
 	return true
@@ -103,10 +103,10 @@ func (o *oracle) check(tb testing.TB, a netip.Addr) {
 	raw := a.As16()
 	want := o.public(raw[:])
 	if got := ipclass.Of(a); got.Public() != want {
-		tb.Fatalf("Of(%v).Public() = %v (%v), the model says %v", a, got.Public(), got, want)
+		tb.Fatalf("Of(%v).Public() = %v (%q), want %v", a, got.Public(), got.Name(), want)
 	}
 	if mapped := netip.AddrFrom16(raw); ipclass.Of(mapped) != ipclass.Of(a) {
-		tb.Fatalf("Of(%v) = %v, but Of(%v) = %v", mapped, ipclass.Of(mapped), a, ipclass.Of(a))
+		tb.Fatalf("Of(%v) = %q, but Of(%v) = %q", mapped, ipclass.Of(mapped).Name(), a, ipclass.Of(a).Name())
 	}
 }
 
@@ -180,12 +180,12 @@ func TestRandom(t *testing.T) {
 		beside, _ := netip.AddrFromSlice(a)
 		o.check(t, beside)
 
-		// An IPv4 address, special half of the time, in each of the carriers.
+		// An IPv4 address, special half of the time, in each of the embeddings.
 		if prefix.Addr().Is4() {
 			v4 = inside.As4()
 		}
-		for _, carrier := range carriers {
-			o.check(t, carrier.wrap(v4))
+		for _, e := range embeddings {
+			o.check(t, e.wrap(v4))
 		}
 	}
 }

@@ -15,15 +15,15 @@ type block struct {
 	name      string // as the registry writes it
 	reference string
 
-	embeds        embedding
-	publicIfInner bool // the carried IPv4 address alone decides
+	embeds           embedding
+	publicIfEmbedded bool // the carried IPv4 address alone decides
 }
 
 // embedding says where a block's addresses carry an IPv4 address.
 type embedding uint8
 
 const (
-	embedsNothing embedding = iota
+	embedsNone embedding = iota
 	embedsLow32
 	embeds6to4
 	embedsTeredo
@@ -85,7 +85,7 @@ var ipv6Blocks = [...]block{
 	{prefix: p("::/96"), name: "IPv4-Compatible Address", reference: "RFC 4291", embeds: embedsLow32},
 	{prefix: p("::ffff:0:0:0/96"), name: "IPv4-Translated Address", reference: "RFC 2765", embeds: embedsLow32},
 	// A translator sends it to the IPv4 address it carries, so that address decides.
-	{prefix: p("64:ff9b::/96"), name: "IPv4-IPv6 Translat.", reference: "RFC 6052", embeds: embedsLow32, publicIfInner: true},
+	{prefix: p("64:ff9b::/96"), name: "IPv4-IPv6 Translat.", reference: "RFC 6052", embeds: embedsLow32, publicIfEmbedded: true},
 	// Local translators, at any of the six positions of RFC 6052 section 2.2: never public, whatever it carries.
 	{prefix: p("64:ff9b:1::/48"), name: "IPv4-IPv6 Translat.", reference: "RFC 8215"},
 	{prefix: p("100::/64"), name: "Discard-Only Address Block", reference: "RFC 6666"},
@@ -107,7 +107,7 @@ var ipv6Blocks = [...]block{
 	{prefix: p("2001:30::/28"), name: "Drone Remote ID Protocol Entity Tags (DETs) Prefix", reference: "RFC 9374"},
 	{prefix: p("2001:db8::/32"), name: "Documentation", reference: "RFC 3849"},
 	// A relay sends it to the IPv4 address it carries, so that address decides.
-	{prefix: p("2002::/16"), name: "6to4", reference: "RFC 3056", embeds: embeds6to4, publicIfInner: true},
+	{prefix: p("2002::/16"), name: "6to4", reference: "RFC 3056", embeds: embeds6to4, publicIfEmbedded: true},
 	// As 192.175.48.0/24.
 	{prefix: p("2620:4f:8000::/48"), name: "Direct Delegation AS112 Service", reference: "RFC 7534"},
 	{prefix: p("3fff::/20"), name: "Documentation", reference: "RFC 9637"},
