@@ -1,31 +1,31 @@
 package hostname
 
-// This file holds the error of this package.
+// This file holds Error and the quoting of untrusted text.
 
 import (
 	"fmt"
 	"strconv"
 )
 
-// maxQuoted bounds the bytes of foreign text in an error message.
+// maxQuoted is the most bytes of untrusted text in an error message.
 const maxQuoted = 80
 
-// Error says that a text is not a host, a host and port, or a port.
+// Error is the error for text that is not a host, a host and port, or a port.
 type Error struct {
-	// Text is what was given, whole and untouched: quote it before it is shown.
+	// Text is the whole input, unchanged. Quote it before showing it.
 	Text string
-	// Problem says what is wrong and what to do, in a form that is safe to show.
+	// Problem describes the mistake and the fix. It is safe to show.
 	Problem string
 }
 
-// Error returns the text, quoted and cut, and the problem: one line of ASCII
-// whose length does not grow with the text.
+// Error returns the problem with the text quoted and truncated: one line of
+// ASCII of bounded length.
 func (e *Error) Error() string {
 	return fmt.Sprintf("invalid host %s: %s", Quote(e.Text), e.Problem)
 }
 
-// Quote returns text as a Go string literal in ASCII, cut after 80 bytes of
-// text, so that it can stand in a log line or a message whoever wrote it.
+// Quote returns text as a Go string literal in ASCII, truncated after 80 bytes of
+// text. The result is safe in logs and messages even if text is untrusted.
 func Quote(text string) string {
 	if len(text) <= maxQuoted {
 		return strconv.QuoteToASCII(text)

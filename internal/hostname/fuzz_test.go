@@ -1,6 +1,6 @@
 package hostname
 
-// Fuzz targets, with the properties that must hold of any host at all.
+// Fuzz targets. They check properties of every host.
 
 import (
 	"net/netip"
@@ -13,12 +13,12 @@ import (
 
 var canonicalForm = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
 
-// atonPart is a number as strtoul reads it with base 0, in C23.
+// atonPart matches a number that strtoul of C23 reads with base 0.
 var atonPart = regexp.MustCompile(`^([0-9]+|0[xX][0-9a-fA-F]*|0[bB][01]*)$`)
 
-// atonReadable is a model of inet_aton(3): one to four parts, each a number, the
-// last filling the remaining bytes. It is more generous than the real ones: it
-// looks neither at the size of the numbers nor at the digits of octal ones.
+// atonReadable is a model of inet_aton(3): one to four parts, each a number, where
+// the last fills the remaining bytes. It accepts more than real implementations,
+// because it checks neither the size of numbers nor the digits of octal ones.
 func atonReadable(s string) bool {
 	parts := strings.Split(strings.TrimSuffix(s, "."), ".")
 	return len(parts) <= 4 && !slices.ContainsFunc(parts, func(p string) bool { return !atonPart.MatchString(p) })
@@ -36,7 +36,7 @@ func TestAtonReadable(t *testing.T) {
 	}
 }
 
-// checkHost fails the test unless h, got by parsing in, is canonical.
+// checkHost fails the test unless h, the result of parsing in, is canonical.
 func checkHost(t *testing.T, in string, h Host) {
 	t.Helper()
 	again, err := Parse(h.String())
@@ -49,11 +49,11 @@ func checkHost(t *testing.T, in string, h Host) {
 			t.Fatalf("Parse(%q) = %#v is not a canonical address", in, h)
 		}
 		if scoped := h.ScopedAddr(); scoped.WithZone("") != a || scoped.Zone() != h.Zone() || h.IsLocalhost() {
-			t.Fatalf("Parse(%q) = %v, to be dialed as %v", in, h, scoped)
+			t.Fatalf("Parse(%q) = %v, but ScopedAddr = %v", in, h, scoped)
 		}
 		inBrackets := strings.Replace(h.String(), "%", "%25", 1)
 		if bracketed, err := Parse("[" + inBrackets + "]"); a.Is6() && (err != nil || bracketed != h) {
-			t.Fatalf("Parse(%q) = %v, in brackets %v, %v", in, h, bracketed, err)
+			t.Fatalf("Parse(%q) = %v, but Parse of that in brackets = %v, %v", in, h, bracketed, err)
 		}
 		return
 	}
@@ -67,7 +67,7 @@ func checkHost(t *testing.T, in string, h Host) {
 		}
 	}
 	if _, err := netip.ParseAddr(name); err == nil || atonReadable(name) {
-		t.Fatalf("Parse(%q) = %q is a name that reads as an address", in, name)
+		t.Fatalf("Parse(%q) = %q, a name that some resolvers read as an address", in, name)
 	}
 	for _, same := range []string{name + ".", strings.ToUpper(name)} {
 		if other, err := Parse(same); err != nil || other != h {

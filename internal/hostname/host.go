@@ -1,13 +1,14 @@
-// Package hostname parses and normalises a host, or a host and a port, once, so
-// that every later check compares one canonical form.
+// Package hostname parses a host, or a host and a port, into one canonical form.
+// Text is parsed once, and all later checks compare the result. The package does
+// not resolve names.
 //
-// A host is either an IP address or a name. What a resolver could read in more
-// than one way (an IPv4 address in hexadecimal, octal or shortened form, an
-// escape, an embedded NUL) is an error and never a name: two readers that
-// disagree about a host are how a filter is passed by.
+// A host is either an IP address or a name. Text that resolvers could read in more
+// than one way is an error, never a name: an IPv4 address in hexadecimal, octal or
+// short form, an escape, an embedded NUL. If two readers disagree about a host, an
+// attacker can pass a filter.
 package hostname
 
-// This file holds Host and the way from text to it.
+// This file holds Host and its parser.
 
 import (
 	"net/netip"
@@ -16,42 +17,40 @@ import (
 
 // Host is a normalised host: an IP address or a name.
 //
-// An address is unmapped (::ffff:192.0.2.1 is 192.0.2.1). It has a zone only if
-// it means another host in every zone, and the zone was given: see [Parse]. A
-// name is in lower-case A-labels (RFC 5890 section 2.3.2.1) without a trailing
-// dot. The zero value is no host. Hosts are comparable with == and safe for
-// concurrent use.
+// An address is unmapped (::ffff:192.0.2.1 is 192.0.2.1). It has a zone only if a
+// zone was given and the address depends on it: see [Parse]. A name consists of
+// lower-case A-labels (RFC 5890 section 2.3.2.1) without a trailing dot. The zero
+// value is no host. Hosts are comparable with == and safe for concurrent use.
 type Host struct {
-	name string     // or the zone, if there is an address
+	name string     // the name, or the zone of addr
 	addr netip.Addr // without a zone
 }
 
-// Parse returns the host that s spells: a name ("EXAMPLE.com.", "bücher.example"),
-// an IPv4 address in dotted-decimal form, or an IPv6 address with or without
-// brackets and with or without a zone (RFC 4007 section 11). In brackets, "%25"
-// introduces a zone, as in a URI (RFC 6874 section 2), and so does "%" alone.
+// Parse parses a name ("EXAMPLE.com.", "bücher.example"), an IPv4 address in
+// dotted-decimal form, or an IPv6 address with or without brackets and with or
+// without a zone (RFC 4007 section 11). In brackets, both "%25" (RFC 6874 section
+// 2) and "%" introduce a zone.
 //
-// A zone is an interface's name or number: up to 15 unreserved characters, a
-// number without leading zeros; what begins with a digit must be a number,
-// because some readers take the digits alone. A zone is kept with addresses of
-// link-local scope (fe80::/10, and multicast of that scope or of the
-// interface's), which every link has anew. Other addresses are the same in
-// every zone, and it is dropped.
+// A zone is the name or the number of an interface: at most 15 unreserved
+// characters. A zone that begins with a digit must be a number without leading
+// zeros, because some readers use only the digits. Parse keeps the zone of
+// addresses with link-local scope (fe80::/10, link-local and interface-local
+// multicast), because each link has its own host for such an address. It drops the
+// zone of other addresses, because they are the same in every zone.
 //
-// Names follow the lookup profile of UTS #46 with three exceptions taken from
-// the names in use: underscores are letters, a label may have hyphens anywhere,
-// and a name may end with one dot, which is dropped. A host name has no hyphen
-// at the beginning or the end of a label (RFC 1123 section 2.1), but names with
-// one are in use, and the DNS carries them (RFC 2181 section 11).
+// Names follow the lookup profile of UTS #46 with three exceptions for names in
+// use: underscores are letters, a label may have hyphens anywhere, and a name may
+// end with one dot, which is dropped. RFC 1123 section 2.1 allows no hyphen at the
+// start or end of a label, but such names exist, and the DNS carries them (RFC 2181
+// section 11).
 //
-// A name whose last label is a number, decimal or with 0x, is refused unless
-// the whole of s is a dotted-decimal IPv4 address: the resolver of an operating
-// system might read it as an address. That holds for digits that only come
-// about by normalisation (full-width ones, say) and for an address with a
-// trailing dot.
+// Parse refuses a name whose last label is a number (decimal, 0x or 0b), because
+// the resolver of an operating system might read it as an address. This includes
+// digits that result from normalisation, such as full-width ones, and an IPv4
+// address with a trailing dot.
 //
-// The error is an *[Error]. Parse of a canonical name or an IPv4 address does
-// not allocate, and Parse(h.String()) is h.
+// The error is an *[Error]. Parse does not allocate for a canonical name or an
+// address. Parse(h.String()) returns h.
 func Parse(s string) (Host, error) {
 	h, problem := parse(s)
 	if problem != "" {
@@ -60,14 +59,14 @@ func Parse(s string) (Host, error) {
 	return h, nil
 }
 
-// FromAddr returns the host for a, unmapped and without its zone. The zero
-// netip.Addr gives the zero Host.
+// FromAddr returns the host for a, unmapped and without its zone. It returns the
+// zero Host for the zero netip.Addr.
 func FromAddr(a netip.Addr) Host {
 	return Host{addr: a.Unmap().WithZone("")}
 }
 
 // parse is Parse with the problem as text, empty if there is none, so that
-// callers can name the whole of what they were given in the error.
+// callers can put their whole input into the error.
 func parse(s string) (Host, string) {
 	if nameProblem(s) == "" && !mayHaveACE(s) {
 		return Host{name: s}, ""
@@ -106,7 +105,7 @@ func parseIPv6(s string) (Host, string) {
 		if strings.HasPrefix(s, "[") {
 			var asInURI bool
 			if zone, asInURI = strings.CutPrefix(zone, "25"); asInURI && zone == "" {
-				return Host{}, `it has an IPv6 zone that is empty, or else 25; in brackets write 25 as "%2525"`
+				return Host{}, `it has an IPv6 zone that is empty or 25; for zone 25 in brackets, write "%2525"`
 			}
 		}
 		if problem := zoneProblem(zone); problem != "" {
@@ -124,7 +123,7 @@ func parseIPv6(s string) (Host, string) {
 	case text != s && err == nil:
 		return Host{}, "brackets are for IPv6 addresses; leave them out"
 	case strings.Count(s, ":") == 1 && text == s:
-		return Host{}, "it has a port, or a stray colon, where only a host can stand"
+		return Host{}, "it has a port or a stray colon; write the host only"
 	}
 	return Host{}, "it is not an IPv6 address, and a name has neither colons nor brackets"
 }
@@ -136,7 +135,7 @@ func (h Host) IsZero() bool { return h.name == "" && !h.addr.IsValid() }
 func (h Host) IsIP() bool { return h.addr.IsValid() }
 
 // Addr returns h's address, unmapped and without a zone, or the zero netip.Addr
-// if h is a name or no host. It is what h is classified by.
+// if h is a name or no host. Use it to classify h.
 func (h Host) Addr() netip.Addr { return h.addr }
 
 // Zone returns the zone of h's address, or the empty string if it has none.
@@ -147,8 +146,8 @@ func (h Host) Zone() string {
 	return h.name
 }
 
-// ScopedAddr returns h's address with its zone, to connect to, or the zero
-// netip.Addr if h is a name or no host.
+// ScopedAddr returns h's address with its zone, or the zero netip.Addr if h is a
+// name or no host. Use it to connect.
 func (h Host) ScopedAddr() netip.Addr { return h.addr.WithZone(h.Zone()) }
 
 // Name returns h's name, or the empty string if h is an address or no host.
@@ -159,8 +158,8 @@ func (h Host) Name() string {
 	return h.name
 }
 
-// String returns the canonical text: the name, or the address without brackets,
-// with "%" and its zone if it has one. It is empty for the zero Host.
+// String returns the canonical text: the name, or the address without brackets
+// and with its zone after "%". It returns the empty string for the zero Host.
 func (h Host) String() string {
 	switch {
 	case !h.IsIP():
@@ -171,9 +170,9 @@ func (h Host) String() string {
 	return h.addr.String()
 }
 
-// IsLocalhost reports whether h is the name localhost or one below it, which
-// always mean the machine itself (RFC 6761 section 6.3). It is false for
-// addresses, loopback ones included.
+// IsLocalhost reports whether h is the name localhost or a subdomain of it. These
+// names always mean the local machine (RFC 6761 section 6.3). It returns false for
+// all addresses, including loopback addresses.
 func (h Host) IsLocalhost() bool {
 	return !h.IsIP() && (h.name == "localhost" || strings.HasSuffix(h.name, ".localhost"))
 }

@@ -1,6 +1,6 @@
 package hostname
 
-// Tests of Parse: what becomes which host, and what is refused with which advice.
+// Tests of Parse, of zones, and of the methods of Host.
 
 import (
 	"errors"
@@ -118,7 +118,7 @@ func TestParseRefuses(t *testing.T) {
 	tests := []struct {
 		name    string
 		in      string
-		problem string // part of what the error says
+		problem string // part of the error
 	}{
 		{"empty", "", "empty"},
 		{"dot", ".", "empty name"},
@@ -290,11 +290,11 @@ func TestFromAddr(t *testing.T) {
 		t.Errorf("FromAddr(zero) = %v, want the zero Host", h)
 	}
 	if h := FromAddr(netip.MustParseAddr("::ffff:192.0.2.1").WithZone("x")); h.Addr() != netip.MustParseAddr("192.0.2.1") {
-		t.Errorf("mapped address with a zone: %v", h)
+		t.Errorf("FromAddr of a mapped address with a zone = %v, want 192.0.2.1", h)
 	}
 }
 
-// TestZone: a zone is kept to connect to, and is no part of what is classified.
+// TestZone checks that ScopedAddr has the zone and Addr does not.
 func TestZone(t *testing.T) {
 	t.Parallel()
 	h, err := Parse("[fe80::1%25localhost]")
@@ -303,14 +303,14 @@ func TestZone(t *testing.T) {
 	}
 	bare := netip.MustParseAddr("fe80::1")
 	if h.Addr() != bare || h.Zone() != "localhost" || h.ScopedAddr() != bare.WithZone("localhost") {
-		t.Errorf("%v, %q, %v", h.Addr(), h.Zone(), h.ScopedAddr())
+		t.Errorf("Addr = %v, Zone = %q, ScopedAddr = %v", h.Addr(), h.Zone(), h.ScopedAddr())
 	}
 	if h.Name() != "" || h.IsLocalhost() || h == FromAddr(bare) {
-		t.Errorf("the zone is taken for a name: %#v", h)
+		t.Errorf("the zone is treated as a name: %#v", h)
 	}
 	clone := Target{Host: h, Port: 1}.Clone()
 	if clone.Host != h {
-		t.Errorf("cloned: %v", clone)
+		t.Errorf("Clone = %v, want %v", clone.Host, h)
 	}
 	for in, want := range map[string]string{
 		"fe80::1%a": "fe80::1%a", "::1%a": "::1", "::ffff:192.0.2.1": "192.0.2.1", "2606:4700::1%a": "2606:4700::1", "ff02::1%a": "ff02::1%a",
@@ -320,11 +320,11 @@ func TestZone(t *testing.T) {
 		}
 	}
 	if got := Canonical(netip.Addr{}); got.IsValid() {
-		t.Errorf("Canonical of no address: %v", got)
+		t.Errorf("Canonical(zero) = %v, want the zero Addr", got)
 	}
 }
 
-// TestSameZone uses the loopback interface, which every machine has.
+// TestSameZone uses the loopback interface because every machine has it.
 func TestSameZone(t *testing.T) {
 	t.Parallel()
 	all, err := net.Interfaces()
@@ -355,7 +355,7 @@ func TestSameZone(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			if SameZone(tt.a, tt.b) != tt.want || SameZone(tt.b, tt.a) != tt.want {
-				t.Errorf("SameZone(%q, %q) is %v, the other way round %v", tt.a, tt.b, SameZone(tt.a, tt.b), SameZone(tt.b, tt.a))
+				t.Errorf("SameZone(%q, %q) = %v, and %v with the arguments swapped; want %v", tt.a, tt.b, SameZone(tt.a, tt.b), SameZone(tt.b, tt.a), tt.want)
 			}
 		})
 	}
@@ -365,7 +365,7 @@ func TestHostZero(t *testing.T) {
 	t.Parallel()
 	var h Host
 	if !h.IsZero() || h.IsIP() || h.IsLocalhost() || h.Name() != "" || h.String() != "" || h.Addr().IsValid() {
-		t.Errorf("the zero Host is not no host: %#v", h)
+		t.Errorf("the zero Host is not empty: %#v", h)
 	}
 }
 
@@ -391,7 +391,8 @@ func TestIsLocalhost(t *testing.T) {
 	}
 }
 
-// AllocsPerRun must not run beside parallel tests, so this one is not parallel.
+// TestParseDoesNotAllocate is not parallel because AllocsPerRun counts the
+// allocations of other tests, too.
 func TestParseDoesNotAllocate(t *testing.T) {
 	for _, in := range []string{"api.example.com", "_x.r3---sn-x.example.com", "192.0.2.1", "2001:db8::1", "[::1]"} {
 		if n := testing.AllocsPerRun(100, func() {

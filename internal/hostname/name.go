@@ -1,7 +1,7 @@
 package hostname
 
-// This file holds the rules for names: which text may become one, how it is
-// normalised, and what the canonical form is.
+// This file holds the rules for names: allowed text, normalisation, and the
+// canonical form.
 
 import (
 	"strings"
@@ -14,16 +14,16 @@ const (
 	maxName  = 253 // bytes of a name without its trailing dot: RFC 1035 section 3.1 in text form
 	maxLabel = 63  // bytes of a label: RFC 1035 section 2.3.4
 
-	// maxText bounds what is given to normalisation, whose cost is not linear.
-	// No name needs more: 253 bytes of A-labels stand for fewer characters than
-	// that, of four bytes at most.
+	// maxText limits the input of normalisation, because its cost is not linear.
+	// It is enough for every name: 253 bytes of A-labels encode fewer than 253
+	// characters of at most four bytes each.
 	maxText = 4 * maxName
 )
 
-// lookupProfile is the lookup profile of package idna (UTS #46, non-transitional, with
-// the Bidi rule of RFC 5893), but for the ASCII rules and the hyphen rules,
-// which nameProblem applies in this package's own form, and the lengths, which
-// it checks as well. A Profile is never written to after New.
+// lookupProfile is the lookup profile of package idna (UTS #46, non-transitional,
+// with the Bidi rule of RFC 5893) without its rules for ASCII characters, hyphens
+// and lengths. nameProblem has this package's rules for those. A Profile is
+// immutable after New.
 var lookupProfile = idna.New(
 	idna.MapForLookup(),
 	idna.BidiRule(),
@@ -40,13 +40,13 @@ func normalise(s string) (name, problem string) {
 		if name, err = lookupProfile.ToASCII(s); err != nil {
 			return "", "it is not a valid internationalised name (UTS #46)"
 		}
-		// What the mapping leaves must be what every later reader makes of it.
+		// The result must be stable: a later reader may map it again.
 		if again, err := lookupProfile.ToASCII(name); err != nil || again != name {
 			return "", "it is an internationalised name without a stable form (UTS #46)"
 		}
 	}
-	// Only a dot that was written is the root's. A last label that vanished in the
-	// mapping ("a.xn--") must not pass for it.
+	// Only a dot in the input may be dropped as the root's. A last label that the
+	// mapping removed ("a.xn--") also leaves a dot at the end.
 	if endsInStop(s) {
 		name = strings.TrimSuffix(name, ".")
 	}
@@ -56,16 +56,16 @@ func normalise(s string) (name, problem string) {
 	return name, ""
 }
 
-// endsInStop reports whether s ends in one of the characters that UTS #46
-// section 4 takes for a full stop.
+// endsInStop reports whether s ends in one of the full stops of UTS #46 section
+// 4.
 func endsInStop(s string) bool {
 	last, _ := utf8.DecodeLastRuneInString(s)
 	return strings.ContainsRune(".\u3002\uff0e\uff61", last)
 }
 
-// textProblem says what is wrong with text that no kind of host could have, or
-// returns the empty string. It sees the text as given, before any mapping, so
-// that its answer can name the character.
+// textProblem describes the problem with text that neither an address nor a name
+// can contain, or returns the empty string. It sees the input before any mapping,
+// so that it can name the character.
 func textProblem(s string) string {
 	if len(s) > maxText {
 		return "it is too long; a name has at most 253 bytes"
@@ -84,9 +84,9 @@ func textProblem(s string) string {
 		case c == '@':
 			return "it has an @; leave user and password out"
 		case c == '/' || c == '\\' || c == '?' || c == '#':
-			return "it has a " + string(rune(c)) + "; give the host alone, not a URL or a path"
+			return "it has a " + string(rune(c)) + "; write the host only, not a URL or a path"
 		case c == '*':
-			return "it has a wildcard; give one host"
+			return "it has a wildcard; write one host"
 		case strings.IndexByte("!\"$&'()+,;<=>^`{|}", c) >= 0:
 			return "it has the character " + string(rune(c)) + ", which no host has"
 		}
@@ -94,9 +94,9 @@ func textProblem(s string) string {
 	return ""
 }
 
-// nameProblem says what keeps s from being a canonical name, or returns the
-// empty string. It does not allocate. It leaves the inner form of labels that
-// begin with xn-- to normalise.
+// nameProblem describes why s is not a canonical name, or returns the empty
+// string. It does not allocate. It does not check the encoding in labels that
+// begin with xn--; normalise does.
 func nameProblem(s string) string {
 	if s == "" {
 		return "it is an empty name"
@@ -129,7 +129,8 @@ func nameProblem(s string) string {
 	return ""
 }
 
-// labelProblem says what keeps the bytes of a label from being one.
+// labelProblem describes the problem with the length of a label, or returns the
+// empty string.
 func labelProblem(label string) string {
 	switch {
 	case label == "":
@@ -140,11 +141,11 @@ func labelProblem(label string) string {
 	return ""
 }
 
-// isNumber reports whether a last label makes the name one that "ends in a
-// number" in the sense of the WHATWG URL standard: decimal or octal digits, or
-// 0x and hexadecimal digits, none included. Binary digits behind 0b count too,
-// since C23 gave them to strtoul. The resolver of an operating system
-// (inet_aton) reads no name as IPv4 whose last label is not one of these.
+// isNumber reports whether a name with this last label "ends in a number" in the
+// sense of the WHATWG URL standard: decimal or octal digits, or 0x and zero or more
+// hexadecimal digits. It also accepts 0b and binary digits, which strtoul reads
+// since C23. If it returns false, inet_aton in an operating system's resolver does
+// not read the name as IPv4.
 func isNumber(label string) bool {
 	if label[0] < '0' || label[0] > '9' {
 		return false
@@ -164,7 +165,7 @@ func isNameByte(c byte) bool {
 }
 
 // mayHaveACE reports whether the lower-case text s may have a label in ASCII
-// compatible encoding (RFC 5890 section 2.3.2.5). It may err on the side of yes.
+// compatible encoding (RFC 5890 section 2.3.2.5). It has false positives.
 func mayHaveACE(s string) bool { return strings.Contains(s, "xn--") }
 
 func isASCII(s string) bool {

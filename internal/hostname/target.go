@@ -1,6 +1,6 @@
 package hostname
 
-// This file holds Target, a host and a port, and the way from text to it.
+// This file holds Target, a host and a port, and its parser.
 
 import (
 	"strconv"
@@ -16,24 +16,24 @@ type Target struct {
 	Port uint16
 }
 
-// Clone returns a target that is equal to t and keeps nothing of the text that t
-// was parsed from: a name is a part of that text.
+// Clone returns a copy of t that does not share memory with the text that t was
+// parsed from. The name of a parsed target is a substring of that text.
 func (t Target) Clone() Target {
 	t.Host.name = strings.Clone(t.Host.name)
 	return t
 }
 
-// ParseTarget parses the authority form of a request target, host ":" port (RFC
-// 9112 section 3.2.3). The port is required, and an IPv6 address stands in
-// brackets. The error is an *[Error].
+// ParseTarget parses the authority-form of a request target, host ":" port (RFC
+// 9112 section 3.2.3). The port is required. An IPv6 address must be in brackets.
+// The error is an *[Error].
 func ParseTarget(hostport string) (Target, error) {
 	return ParseTargetDefault(hostport, 0)
 }
 
-// ParseTargetDefault is ParseTarget with a port that may be missing, as in the
-// authority of a URI (RFC 3986 section 3.2); port then takes its place. A colon
-// with nothing behind it means the same as none (RFC 3986 section 6.2.3). If
-// port is 0, the text must have one.
+// ParseTargetDefault is like ParseTarget but uses port if the text has none, as
+// in the authority of a URI (RFC 3986 section 3.2). A colon without a port is the
+// same as no colon (RFC 3986 section 6.2.3). If port is 0, the text must have a
+// port.
 func ParseTargetDefault(hostport string, port uint16) (Target, error) {
 	t, problem := parseTarget(hostport, port)
 	if problem != "" {
@@ -62,7 +62,7 @@ func parseTarget(hostport string, port uint16) (Target, string) {
 	return Target{Host: h, Port: port}, ""
 }
 
-// splitPort separates the host, which keeps its brackets, from the port.
+// splitPort splits s into host and port. The host keeps its brackets.
 func splitPort(s string) (host, port string, hasPort bool, problem string) {
 	if strings.HasPrefix(s, "[") {
 		end := strings.IndexByte(s, ']')
@@ -88,10 +88,9 @@ func splitPort(s string) (host, port string, hasPort bool, problem string) {
 	return host, port, hasPort, ""
 }
 
-// ParsePort parses a port number: decimal digits that say 1 to 65535, without
-// sign, spaces or leading zeros. RFC 3986 section 3.2.3 would allow leading
-// zeros; no client sends them, and readers differ on them.
-// The error is an *[Error].
+// ParsePort parses a port number from 1 to 65535 in decimal digits, without sign,
+// spaces or leading zeros. RFC 3986 section 3.2.3 allows leading zeros, but no
+// client sends them and readers disagree about them. The error is an *[Error].
 func ParsePort(s string) (uint16, error) {
 	port, problem := parsePort(s)
 	if problem != "" {
@@ -120,14 +119,14 @@ func parsePort(s string) (uint16, string) {
 	return uint16(n), ""
 }
 
-// String returns host:port, an IPv6 address in brackets, with "%25" before its
-// zone. It is empty for the zero Target.
+// String returns host:port, with an IPv6 address in brackets and "%25" before its
+// zone. It returns the empty string for the zero Target.
 func (t Target) String() string {
-	var space [64]byte // most fit
+	var space [64]byte // long enough for most
 	return string(t.AppendTo(space[:0]))
 }
 
-// AppendTo appends what String returns.
+// AppendTo appends the text of String to b.
 func (t Target) AppendTo(b []byte) []byte {
 	switch {
 	case t == (Target{}):

@@ -1,6 +1,6 @@
 package hostname
 
-// Tests of targets and ports.
+// Tests of Target, ParsePort and Quote.
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ func TestParseTarget(t *testing.T) {
 	tests := []struct {
 		name string
 		in   string
-		port uint16 // the default; 0 where the text must have one
+		port uint16 // the default; 0 if the text must have one
 		want string
 	}{
 		{"name", "example.com:443", 0, "example.com:443"},
@@ -34,7 +34,7 @@ func TestParseTarget(t *testing.T) {
 		{"default", "example.com", 80, "example.com:80"},
 		{"default, IPv4", "192.0.2.1", 80, "192.0.2.1:80"},
 		{"default, IPv6", "[::1]", 80, "[::1]:80"},
-		{"own port before the default", "example.com:8080", 80, "example.com:8080"},
+		{"explicit port overrides the default", "example.com:8080", 80, "example.com:8080"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -106,7 +106,8 @@ func TestParseTargetRefuses(t *testing.T) {
 	}
 }
 
-// A default port replaces a missing one only, never a malformed one.
+// TestParseTargetDefaultRefuses checks that a default port does not replace a
+// malformed one.
 func TestParseTargetDefaultRefuses(t *testing.T) {
 	t.Parallel()
 	for _, in := range []string{"", ":", "example.com::", "[::1]::", "example.com: ", "example.com:0", "::1", "[::1", "[::1]x", ":80"} {
@@ -131,7 +132,7 @@ func TestParsePort(t *testing.T) {
 func TestTargetZero(t *testing.T) {
 	t.Parallel()
 	if s := (Target{}).String(); s != "" {
-		t.Errorf("the zero Target is %q, want nothing", s)
+		t.Errorf("the zero Target prints as %q, want nothing", s)
 	}
 }
 
@@ -168,10 +169,10 @@ func TestClone(t *testing.T) {
 		}
 		clone := target.Clone()
 		if clone != target {
-			t.Errorf("%s: the clone is %v", text, clone)
+			t.Errorf("Clone of %s = %v", text, clone)
 		}
 		if name := target.Host.name; name != "" && unsafe.StringData(name) == unsafe.StringData(clone.Host.name) {
-			t.Errorf("%s: the clone has the name where it was", text)
+			t.Errorf("Clone of %s shares memory with the original", text)
 		}
 	}
 }

@@ -1,7 +1,7 @@
 package hostname
 
 // This file holds the rules for the zones of IPv6 addresses (RFC 4007 section
-// 11): what may be one, which addresses have one, and when two are the same.
+// 11): their syntax, the addresses that have one, and their equality.
 
 import (
 	"net"
@@ -10,18 +10,18 @@ import (
 	"strings"
 )
 
-// maxZone is the length of the longest interface name of Linux, the BSDs and
-// macOS: IFNAMSIZ less the NUL. Elsewhere the interface's number is shorter.
+// maxZone is the length of the longest interface name on Linux, the BSDs and
+// macOS: IFNAMSIZ without the NUL. Elsewhere a zone can be the interface's number.
 const maxZone = 15
 
-// zoneProblem says what keeps text from being a zone, or returns the empty
-// string. The characters are the unreserved ones of RFC 6874 section 2.
+// zoneProblem describes why zone is not a valid zone, or returns the empty string.
+// The characters are the unreserved ones of RFC 6874 section 2.
 func zoneProblem(zone string) string {
 	if zone == "" {
 		return "it has an empty IPv6 zone; write the interface's name or number, or leave the percent sign out"
 	}
 	if len(zone) > maxZone {
-		return "it has an IPv6 zone of more than 15 bytes, which no interface is called; write the interface's number"
+		return "it has an IPv6 zone of more than 15 bytes; write the interface's number"
 	}
 	for i := range len(zone) {
 		c := zone[i]
@@ -34,7 +34,7 @@ func zoneProblem(zone string) string {
 		return ""
 	}
 	if strings.Trim(zone, "0123456789") != "" {
-		return "it has an IPv6 zone that begins with a digit and is no number; write the interface's number"
+		return "it has an IPv6 zone that begins with a digit but is no number; write the interface's number"
 	}
 	if zone[0] == '0' {
 		return "it has an IPv6 zone that is 0 or has leading zeros; write the interface's number"
@@ -42,13 +42,13 @@ func zoneProblem(zone string) string {
 	return ""
 }
 
-// hasLinkScope reports whether an address means another host on every link.
+// hasLinkScope reports whether an address means a different host on each link.
 func hasLinkScope(a netip.Addr) bool {
 	return a.Is6() && (a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || a.IsInterfaceLocalMulticast())
 }
 
-// Canonical returns a unmapped, and without a zone unless the address means
-// another host in every zone. The zero netip.Addr stays what it is.
+// Canonical returns a unmapped. It removes the zone unless the address means a
+// different host in each zone. It returns the zero netip.Addr unchanged.
 func Canonical(a netip.Addr) netip.Addr {
 	a = a.Unmap()
 	if a.Zone() != "" && !hasLinkScope(a) {
@@ -57,9 +57,9 @@ func Canonical(a netip.Addr) netip.Addr {
 	return a
 }
 
-// SameZone reports whether two zones are the same: equal, or the name of an
-// interface of this machine and its number. Nothing is the same as the empty
-// zone but itself. It asks the operating system only about a number.
+// SameZone reports whether two zones are the same: equal, or the name and the
+// number of the same interface. The empty zone equals only itself. SameZone queries
+// the operating system only if one of the zones is a number.
 func SameZone(a, b string) bool {
 	if a == b {
 		return true
@@ -73,9 +73,8 @@ func SameZone(a, b string) bool {
 
 func isDecimal(s string) bool { return strings.Trim(s, "0123456789") == "" }
 
-// zoneIndex returns the number of the interface that a zone is: by its name, as
-// package net looks for it first, or else by its number. It returns 0 if zone is
-// neither.
+// zoneIndex returns the number of the interface with this name or number, or 0 if
+// zone is neither. It tries the name first, like package net.
 func zoneIndex(zone string) int {
 	if i, err := net.InterfaceByName(zone); err == nil {
 		return i.Index

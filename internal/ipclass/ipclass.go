@@ -1,17 +1,18 @@
-// Package ipclass tells public addresses from those that mean something only on this machine, this link, this site,
-// or in a book.
+// Package ipclass classifies IP addresses as public or non-public. Non-public addresses are those of this machine, a
+// link, a site, documentation, and other special purposes. The package decides from the address alone and knows no
+// policy.
 //
-// It knows every block of the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890, RFC 8190), multicast,
-// the site-local block of RFC 3879, and the IPv6 space that IANA has not opened for global unicast. An IPv6 address
-// that carries an IPv4 address is judged by what it carries: it is a second spelling of the same place.
+// It has every block of the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890, RFC 8190), multicast, the
+// site-local block of RFC 3879, and the IPv6 space that IANA has not opened for global unicast. An IPv6 address that
+// embeds an IPv4 address is classified by the embedded address, because both lead to the same host.
 //
-// The package judges strictly. An address is public when somebody on the Internet can serve something useful from it;
-// what the registry calls globally reachable but reaches infrastructure of the nearest network (anycast for port
-// control, AS112 sinks, multicast relays) or nobody at all (cryptographic identifiers) is not public here. The reason
-// stands beside each such row in table.go.
+// The classification is strict: an address is public only if a host on the Internet can serve something useful from it.
+// Some blocks are globally reachable by the registry but lead to infrastructure of the nearest network (anycast for port
+// control, AS112 sinks, multicast relays) or nowhere (cryptographic identifiers). They are not public here. table.go has
+// the reason beside each such row.
 //
-// What cannot be known from the address alone is not judged: a translator on the path may use a prefix of its own
-// network's for NAT64 (RFC 6052 section 2.2), and a network may route public addresses to itself.
+// The package cannot see translation or routing in the network: a NAT64 translator may use a prefix of its own network
+// (RFC 6052 section 2.2), and a network may route public addresses to itself.
 package ipclass
 
 import (
@@ -20,16 +21,16 @@ import (
 	"strings"
 )
 
-// Class says which non-public block an address belongs to. The zero value means a public address. Classes are small,
-// immutable values: compare them with ==, and use them from any number of goroutines.
+// Class is the non-public block of an address. The zero value means a public address. Classes are comparable with ==
+// and safe for concurrent use.
 type Class struct {
-	block    *block // the block the address stands in; nil: public
-	embedded *block // the block of the IPv4 address it carries; nil: none, or a public one
-	server   *block // the block of a Teredo address's server; nil likewise
+	block    *block // the block of the address; nil if public
+	embedded *block // the block of the embedded IPv4 address; nil if there is none or it is public
+	server   *block // the block of a Teredo address's server; nil if there is none or it is public
 }
 
-// Of classifies a. An IPv4-mapped address is classified as the IPv4 address it stands for, and a zone is ignored. The
-// zero Addr is not public. Of does not allocate.
+// Of returns the class of a. It unmaps an IPv4-mapped address and ignores a zone. The zero Addr is not public. Of does
+// not allocate.
 func Of(a netip.Addr) Class {
 	a = a.Unmap()
 	switch {
@@ -44,11 +45,11 @@ func Of(a netip.Addr) Class {
 	}
 }
 
-// of6 classifies an IPv6 address given as two halves.
+// of6 returns the class of the IPv6 address with the halves hi and lo.
 func of6(hi, lo uint64) Class {
 	c := Class{block: find6(hi, lo)}
 	if c.block == nil {
-		// Any unicast prefix can hold an ISATAP interface, so this is the one embedding that no block announces.
+		// ISATAP has no block: its interface identifiers can follow any unicast prefix.
 		if embedded, ok := isatap(lo); ok && embedded != nil {
 			return Class{block: &isatapBlock, embedded: embedded}
 		}
@@ -59,7 +60,7 @@ func of6(hi, lo uint64) Class {
 		c.embedded = find4(uint32(lo))
 	case embeds6to4: // the 32 bits after 2002::/16: RFC 3056 section 2
 		c.embedded = find4(uint32(hi >> 16))
-		if c.embedded == nil { // the address behind the 6to4 router may be ISATAP all the same
+		if c.embedded == nil { // the address behind the 6to4 router may still be ISATAP
 			c.embedded, _ = isatap(lo)
 		}
 	case embedsTeredo: // server, then flags and port, then the client's address inverted: RFC 4380 section 4
@@ -72,10 +73,9 @@ func of6(hi, lo uint64) Class {
 	return c
 }
 
-// EmbeddedIPv4 returns the IPv4 address that an IPv6 address carries, of which it is a second spelling: that of an
-// IPv4-compatible, IPv4-translated, NAT64 (RFC 6052) or 6to4 address, of a Teredo client, or of an ISATAP interface. It
-// returns the zero Addr for every other address. An IPv4-mapped address carries nothing: unmapped, it is IPv4. EmbeddedIPv4
-// does not allocate.
+// EmbeddedIPv4 returns the IPv4 address embedded in a. Embedding addresses are IPv4-compatible, IPv4-translated, NAT64
+// (RFC 6052), 6to4, Teredo (the client's address counts) and ISATAP addresses. EmbeddedIPv4 returns the zero Addr for
+// every other address. This includes IPv4-mapped addresses, because unmapped they are IPv4. It does not allocate.
 func EmbeddedIPv4(a netip.Addr) netip.Addr {
 	if !a.Is6() || a.Is4In6() {
 		return netip.Addr{}
@@ -105,8 +105,8 @@ func EmbeddedIPv4(a netip.Addr) netip.Addr {
 	return netip.AddrFrom4(v4)
 }
 
-// isatap reports whether lo is the interface identifier of RFC 5214 section 6.1 (00-00-5E-FE or, with the universal
-// bit, 02-00-5E-FE, then an IPv4 address), and the block of that IPv4 address.
+// isatap reports whether lo is the interface identifier of RFC 5214 section 6.1: 00-00-5E-FE or, with the universal
+// bit, 02-00-5E-FE, then an IPv4 address. It also returns the block of that IPv4 address.
 func isatap(lo uint64) (embedded *block, ok bool) {
 	const universal = 0x02000000
 	if uint32(lo>>32)&^universal != 0x00005efe {
@@ -115,11 +115,11 @@ func isatap(lo uint64) (embedded *block, ok bool) {
 	return find4(uint32(lo)), true
 }
 
-// Public reports whether the address is globally reachable unicast.
+// Public reports whether the address is public.
 func (c Class) Public() bool { return c.block == nil }
 
-// Name returns the registry's name of the block, such as "Private-Use". When the address carries an IPv4 address that
-// is not public, the name says so: "6to4 of Private-Use". It is empty for a public address.
+// Name returns the registry's name of the block, such as "Private-Use". It adds the block of an embedded IPv4 address
+// that is not public, as in "6to4 of Private-Use". It returns the empty string for a public address.
 func (c Class) Name() string {
 	if c.block == nil {
 		return ""
@@ -140,7 +140,8 @@ func (c Class) Name() string {
 	return s.String()
 }
 
-// Reference returns the document that sets the block apart, such as "RFC 1918". It is empty for a public address.
+// Reference returns the document that defines the block, such as "RFC 1918". It returns the empty string for a public
+// address.
 func (c Class) Reference() string {
 	if c.block == nil {
 		return ""

@@ -7,10 +7,10 @@ import (
 	"example.com/networkproxy/internal/ipclass"
 )
 
-// rowTests has every row of both registries, and the further blocks, under the name and document it must show.
+// rowTests has every row of both registries and the further blocks, with the expected name and reference.
 var rowTests = []struct {
 	prefix    string
-	addr      string // an address that this row, and no longer one, names
+	addr      string // an address in this block and in no longer one
 	name      string
 	reference string
 }{
@@ -98,7 +98,7 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// embeddings are the forms in which an IPv6 address holds an IPv4 one.
+// embeddings are the forms of IPv6 addresses that embed an IPv4 address.
 var embeddings = []struct {
 	name string
 	wrap func([4]byte) netip.Addr
@@ -148,7 +148,7 @@ func TestEmbeddedIPv4(t *testing.T) {
 		case "mapped", "NAT64 local":
 			want = netip.Addr{}
 		case "ISATAP in 6to4", "Teredo server":
-			continue // two addresses; the one that is reached counts
+			continue // two embedded addresses; EmbeddedIPv4 returns the other one
 		}
 		if got := ipclass.EmbeddedIPv4(tt.wrap(v4.As4())); got != want {
 			t.Errorf("%s: EmbeddedIPv4(%v) = %v, want %v", tt.name, tt.wrap(v4.As4()), got, want)
@@ -163,7 +163,7 @@ func TestEmbeddedIPv4(t *testing.T) {
 
 func TestEmbeddings(t *testing.T) {
 	t.Parallel()
-	// By carrier: what 8.8.8.8 and 127.0.0.1 inside it are; "" is public.
+	// The names of the classes with 8.8.8.8 and with 127.0.0.1 embedded; "" is public.
 	want := map[string][2]string{
 		"mapped":            {"", "Loopback"},
 		"compatible":        {"IPv4-Compatible Address", "IPv4-Compatible Address of Loopback"},
@@ -235,12 +235,12 @@ var benchAddrs = []struct{ name, addr string }{
 	{"6to4", "2002:a01:203::1"},
 }
 
-// Not parallel: AllocsPerRun counts the whole process.
+// TestOfDoesNotAllocate is not parallel because AllocsPerRun counts the whole process.
 func TestOfDoesNotAllocate(t *testing.T) {
 	for _, tt := range benchAddrs {
 		a := netip.MustParseAddr(tt.addr)
 		if n := testing.AllocsPerRun(100, func() { ipclass.Of(a) }); n != 0 {
-			t.Errorf("Of(%s) allocates %v times", tt.addr, n)
+			t.Errorf("Of(%s) allocates %v times, want 0", tt.addr, n)
 		}
 	}
 }

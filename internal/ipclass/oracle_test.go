@@ -1,5 +1,5 @@
-// The independent model: the same blocks written as first and last addresses, compared as byte strings, with the
-// embedded IPv4 addresses cut out of the bytes. It shares neither data nor method with the package.
+// Tests against an independent model. It has the same blocks as first and last addresses, compares byte strings, and
+// cuts embedded IPv4 addresses out of the bytes. It shares neither data nor method with the package.
 
 package ipclass_test
 
@@ -15,7 +15,7 @@ import (
 	"example.com/networkproxy/internal/ipclass"
 )
 
-// notPublic4 and notPublic6 list every range that is refused whatever the address carries, one "first last" a line.
+// notPublic4 and notPublic6 list the ranges that are never public, one "first last" per line.
 const notPublic4 = `
 0.0.0.0 0.255.255.255
 10.0.0.0 10.255.255.255
@@ -68,7 +68,7 @@ func spans(tb testing.TB, list string) []span {
 	return out
 }
 
-// public answers for an address in its 16-byte form, in which an IPv4 address is ::ffff:a.b.c.d.
+// public reports whether an address in its 16-byte form is public. An IPv4 address is ::ffff:a.b.c.d in this form.
 func (o *oracle) public(ip net.IP) bool {
 	in := func(list []span) bool {
 		for _, s := range list {
@@ -85,7 +85,7 @@ func (o *oracle) public(ip net.IP) bool {
 	if in(o.v6) {
 		return false
 	}
-	if ip[0] == 0 { // what is left there is 64:ff9b::/96
+	if ip[0] == 0 { // only 64:ff9b::/96 is left here
 		return embedded(12)
 	}
 	if ip[0] == 0x20 && ip[1] == 0x02 && !embedded(2) {
@@ -98,7 +98,7 @@ func (o *oracle) public(ip net.IP) bool {
 	return true
 }
 
-// check compares the package with the model on the IPv6 form and, for an IPv4 address, on the mapped form too.
+// check compares the package with the model, for an IPv4 address also in its mapped form.
 func (o *oracle) check(tb testing.TB, a netip.Addr) {
 	raw := a.As16()
 	want := o.public(raw[:])
@@ -110,7 +110,8 @@ func (o *oracle) check(tb testing.TB, a netip.Addr) {
 	}
 }
 
-// TestEdges visits both sides of both edges of every range of the model and of every row of the registries.
+// TestEdges checks the addresses on both sides of both edges of every range of the model and every row of the
+// registries.
 func TestEdges(t *testing.T) {
 	t.Parallel()
 	o := newOracle(t)
@@ -140,7 +141,7 @@ func TestEdges(t *testing.T) {
 	}
 }
 
-// TestRandom compares a million addresses and more with the model, half of them near or inside a special block.
+// TestRandom compares 1.7 million random addresses with the model, many of them near or inside a special block.
 func TestRandom(t *testing.T) {
 	t.Parallel()
 	o := newOracle(t)
@@ -154,7 +155,7 @@ func TestRandom(t *testing.T) {
 	for _, tt := range rowTests {
 		prefixes = append(prefixes, netip.MustParsePrefix(tt.prefix))
 	}
-	for range 100_000 { // seventeen addresses each
+	for range 100_000 { // 17 addresses each
 		var v4 [4]byte
 		var v6 [16]byte
 		fill(v4[:])
@@ -165,7 +166,7 @@ func TestRandom(t *testing.T) {
 		v6[0] = 0x20 | v6[0]&0x1f // global unicast
 		o.check(t, netip.AddrFrom16(v6))
 
-		// Inside a block, or next to it by one flipped bit of the prefix.
+		// Inside a block, and outside it by one flipped bit of the prefix.
 		prefix := prefixes[random.IntN(len(prefixes))]
 		a := prefix.Addr().AsSlice()
 		host := make([]byte, len(a))
@@ -180,7 +181,7 @@ func TestRandom(t *testing.T) {
 		beside, _ := netip.AddrFromSlice(a)
 		o.check(t, beside)
 
-		// An IPv4 address, special half of the time, in each of the embeddings.
+		// An IPv4 address in each of the embeddings, about half of the time a special one.
 		if prefix.Addr().Is4() {
 			v4 = inside.As4()
 		}
