@@ -102,7 +102,7 @@ func NewBuilder() *Builder {
 }
 
 func (b *Builder) fail(format string, args ...any) *Builder {
-	b.errs = append(b.errs, fmt.Errorf("networkproxy: "+format, args...))
+	b.errs = append(b.errs, fmt.Errorf(format, args...))
 	return b
 }
 
@@ -331,19 +331,19 @@ func (b *Builder) Build() (*NetworkProxy, error) {
 	case 1:
 	case 0:
 		if len(errs) == 0 {
-			errs = append(errs, errors.New("networkproxy: no configuration: call ConfigFile, Config or ConfigSource"))
+			errs = append(errs, errors.New("no configuration: call ConfigFile, Config or ConfigSource"))
 		}
 	default:
-		errs = append(errs, errors.New("networkproxy: the configuration has one source: call one of ConfigFile, ConfigFiles, Config and ConfigSource, once"))
+		errs = append(errs, errors.New("the configuration has one source: call one of ConfigFile, ConfigFiles, Config and ConfigSource, once"))
 	}
 	if b.settings.httpListener != nil && b.settings.httpAddr != "" {
-		errs = append(errs, errors.New("networkproxy: HTTPAddr and HTTPListener exclude each other"))
+		errs = append(errs, errors.New("HTTPAddr and HTTPListener exclude each other"))
 	}
 	if b.settings.adminListener != nil && b.settings.adminAddr != "" {
-		errs = append(errs, errors.New("networkproxy: AdminAddr and AdminListener exclude each other"))
+		errs = append(errs, errors.New("AdminAddr and AdminListener exclude each other"))
 	}
 	if b.settings.socksListener != nil && b.settings.socksAddr != "" {
-		errs = append(errs, errors.New("networkproxy: SOCKSAddr and SOCKSListener exclude each other"))
+		errs = append(errs, errors.New("SOCKSAddr and SOCKSListener exclude each other"))
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)

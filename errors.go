@@ -1,4 +1,6 @@
-// The errors that hosts may test for.
+// The errors that hosts may test for. Texts carry no package prefix, because
+// configuration errors begin with file:line:column and hosts add context of
+// their own.
 
 package networkproxy
 
@@ -12,30 +14,30 @@ import (
 var (
 	// ErrClosed is what a Handle's methods return once the proxy has been
 	// shut down or closed.
-	ErrClosed = errors.New("networkproxy: the proxy is closed")
+	ErrClosed = errors.New("the proxy is closed")
 
 	// ErrAlreadyRun is what Run returns when it is called again: a
 	// NetworkProxy is run once.
-	ErrAlreadyRun = errors.New("networkproxy: this proxy was already run; build another")
+	ErrAlreadyRun = errors.New("this proxy was already run; build another")
 
 	// ErrDisabled is what a change of a running policy returns when the
 	// proxy was started with enabled = false, so that nothing is running.
-	ErrDisabled = errors.New("networkproxy: the proxy is disabled (network_proxy.enabled = false); enable it and start it again")
+	ErrDisabled = errors.New("the proxy is disabled (network_proxy.enabled = false); enable it and start it again")
 
 	// ErrCallbackRunning is what Shutdown and Close return, wrapped in an
 	// error that names the function, when a function that the host handed in
 	// (OnBlocked, the log handler, a PolicyDecider, a Resolver, ...) has not
 	// returned although everything was cut. The proxy has ended then; the
 	// goroutine in that function is left behind.
-	ErrCallbackRunning = errors.New("networkproxy: the proxy has ended, but a function of the host has not returned")
+	ErrCallbackRunning = errors.New("the proxy has ended, but a function of the host has not returned")
 
 	// ErrReloading is what Reload returns while the configuration source runs
 	// for another reload: also to the source itself.
-	ErrReloading = errors.New("networkproxy: a reload is under way: its configuration source has not returned; reload again when it has")
+	ErrReloading = errors.New("a reload is under way: its configuration source has not returned; reload again when it has")
 
 	// ErrNoGrant is what Revoke returns when there is no such grant: there
 	// never was, or it is used up, over or revoked and has nothing open.
-	ErrNoGrant = errors.New("networkproxy: there is no such grant; it may have ended, GET /grants and Handle.Grants list those there are")
+	ErrNoGrant = errors.New("there is no such grant; it may have ended, GET /grants and Handle.Grants list those there are")
 )
 
 // RefusedError is a refusal by policy, where it reaches a host as an error.
@@ -50,6 +52,6 @@ func newRefusedError(req *request, v Verdict) *RefusedError {
 }
 
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("networkproxy: %s refused: %s",
+	return fmt.Sprintf("network proxy refused %s: %s",
 		net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))), e.Verdict.Reason)
 }

@@ -89,7 +89,7 @@ func (e *enforcer) explainRequest(ctx context.Context, req PolicyRequest) (Expla
 		q.protocol = ProtocolHTTP
 	case ProtocolHTTP, ProtocolHTTPSConnect, ProtocolSOCKS5TCP, ProtocolSOCKS5UDP:
 	default:
-		return Explanation{}, fmt.Errorf("networkproxy: unknown protocol %q: use %s, %s, %s or %s", req.Protocol,
+		return Explanation{}, fmt.Errorf("unknown protocol %q: use %s, %s, %s or %s", req.Protocol,
 			ProtocolHTTP, ProtocolHTTPSConnect, ProtocolSOCKS5TCP, ProtocolSOCKS5UDP)
 	}
 	q.target.Host, q.wrong = hostname.Parse(req.Host)
@@ -133,7 +133,7 @@ func parseTarget(text string) (target, error) {
 		q.protocol = ProtocolSOCKS5UDP
 		q.target, q.wrong = hostname.ParseTarget(urlAuthority(rest))
 	default:
-		return q, fmt.Errorf("networkproxy: the scheme %.20q is not carried: use http://, https://, socks5:// or udp://", scheme)
+		return q, fmt.Errorf("the scheme %.20q is not carried: use http://, https://, socks5:// or udp://", scheme)
 	}
 	return q, nil
 }

@@ -168,6 +168,6 @@ func (l *hostListener) Close() error {
 	case err := <-closed:
 		return err
 	case <-patience.C:
-		return errors.New("networkproxy: the listener that was handed in does not return from Close")
+		return errors.New("the listener that was handed in does not return from Close")
 	}
 }

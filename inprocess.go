@@ -98,7 +98,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		closeBody()
 		t.gate.malformed(netip.AddrPort{}, protocol, err)
-		return nil, fmt.Errorf("networkproxy: %w", err)
+		return nil, err
 	}
 	req := t.request(protocol, target, r.Method)
 	if protocol == ProtocolHTTP {
@@ -316,12 +316,12 @@ func (t *transport) CloseIdleConnections() {
 
 func (t *transport) dialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	if network != "tcp" {
-		return nil, fmt.Errorf("networkproxy: cannot dial network %q: only \"tcp\" is carried", network)
+		return nil, fmt.Errorf("cannot dial network %q: only \"tcp\" is carried", network)
 	}
 	target, err := hostname.ParseTarget(addr)
 	if err != nil {
 		t.gate.malformed(netip.AddrPort{}, ProtocolHTTPSConnect, err)
-		return nil, fmt.Errorf("networkproxy: %w", err)
+		return nil, err
 	}
 	req := t.request(ProtocolHTTPSConnect, target, http.MethodConnect)
 	v, err := t.admit(ctx, req)

@@ -160,7 +160,7 @@ func (l *Limits) Set(name, value string) error {
 		}
 		names = append(names, f.name)
 	}
-	return fmt.Errorf("networkproxy: no limit is named %.40q; there are %s", name, strings.Join(names, ", "))
+	return fmt.Errorf("no limit is named %.40q; there are %s", name, strings.Join(names, ", "))
 }
 
 // DefaultLimits returns the limits that the zero value stands for.
@@ -265,14 +265,14 @@ func (f limitField) parse(value string) error {
 	if f.number != nil {
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 0 || n > f.most() {
-			return fmt.Errorf("networkproxy: the limit %s = %.40q is not a number from 0 to %d", f.name, value, f.most())
+			return fmt.Errorf("the limit %s = %.40q is not a number from 0 to %d", f.name, value, f.most())
 		}
 		*f.number = n
 		return nil
 	}
 	d, err := time.ParseDuration(value)
 	if err != nil || d < 0 || d > maxTime {
-		return fmt.Errorf("networkproxy: the limit %s = %.40q is not a time from 0s to %v, such as 30s or 5m", f.name, value, maxTime)
+		return fmt.Errorf("the limit %s = %.40q is not a time from 0s to %v, such as 30s or 5m", f.name, value, maxTime)
 	}
 	*f.time = d
 	return nil

@@ -75,7 +75,7 @@ func (s *settings) sourceFrom(ctx context.Context, files, was *filesRead) (*sour
 	case s.source != nil:
 		c, err := guardedLoad(ctx, s.source)
 		if err != nil {
-			return nil, fmt.Errorf("networkproxy: the configuration source failed: %w", err)
+			return nil, fmt.Errorf("the configuration source failed: %w", err)
 		}
 		return sourcedFromConfig(c), nil
 	case len(s.files) == 0:

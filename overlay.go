@@ -46,10 +46,10 @@ func newOverlay(c *SessionConfig, limits *requirements) (*overlay, error) {
 	}
 	if c.Mode != "" {
 		if _, err := ParseMode(string(c.Mode)); err != nil {
-			return nil, fmt.Errorf("networkproxy: session: %w", err)
+			return nil, fmt.Errorf("session: %w", err)
 		}
 		if err := limits.checkMode(c.Mode); err != nil {
-			return nil, fmt.Errorf("networkproxy: session: %w", err)
+			return nil, fmt.Errorf("session: %w", err)
 		}
 	}
 	src := sourcedFromConfig(Config{Policy: PolicyConfig{
@@ -61,7 +61,7 @@ func newOverlay(c *SessionConfig, limits *requirements) (*overlay, error) {
 	deny := compileList(src, keyDeniedDomains, src.Config.Policy.DeniedDomains, &errs)
 	allow.list, deny.list = sessionAllowed, sessionDenied
 	if err := errs.join(); err != nil {
-		return nil, fmt.Errorf("networkproxy: session: %w", err)
+		return nil, fmt.Errorf("session: %w", err)
 	}
 	o := &overlay{
 		patterns: src.patterns(keyAllowedDomains, &errs),
@@ -75,7 +75,7 @@ func newOverlay(c *SessionConfig, limits *requirements) (*overlay, error) {
 		}
 	}
 	if err := errs.join(); err != nil {
-		return nil, fmt.Errorf("networkproxy: session: %w", err)
+		return nil, fmt.Errorf("session: %w", err)
 	}
 	return o, nil
 }

@@ -132,7 +132,7 @@ func (h *Handle) clamp(key string, asked netip.AddrPort) netip.AddrPort {
 func bind(ctx context.Context, key string, addr netip.AddrPort) (net.Listener, error) {
 	l, err := loopback.ListenConfig(addr.Addr()).Listen(ctx, "tcp", addr.String())
 	if err != nil {
-		return nil, fmt.Errorf("networkproxy: cannot listen on %s: %w; free the port or change %s", addr, unwrapOp(err), key)
+		return nil, fmt.Errorf("cannot listen on %s: %w; free the port or change %s", addr, unwrapOp(err), key)
 	}
 	return l, nil
 }

@@ -196,7 +196,7 @@ func (r *reloading) fail(cause error) bool {
 	if !r.ended.CompareAndSwap(false, true) {
 		return false
 	}
-	r.err = fmt.Errorf("networkproxy: reload failed, the last good configuration stays in force: %w", cause)
+	r.err = fmt.Errorf("reload failed, the last good configuration stays in force: %w", cause)
 	r.h.enforcer.count.reloads[1].Add(1)
 	r.h.mu.Lock()
 	r.h.fault = cause

@@ -72,7 +72,7 @@ func (h *Handle) AllowDomain(entry string) error {
 			return r, err
 		}
 		if err := h.loaded.limits.checkAllowed(p); err != nil {
-			return r, fmt.Errorf("networkproxy: %q cannot be allowed: %w", entry, err)
+			return r, fmt.Errorf("%q cannot be allowed: %w", entry, err)
 		}
 		r.allow = r.allow.with(entry, p)
 		return r, nil
@@ -112,11 +112,11 @@ func (h *Handle) RemoveDomain(entry string) error {
 		}
 		for _, list := range []*ruleSet{h.loaded.allow, h.loaded.deny} {
 			if i := slices.Index(list.entries, entry); i >= 0 {
-				return r, fmt.Errorf("networkproxy: %q was not added at run time: it is an entry of %s (%s); edit the configuration",
+				return r, fmt.Errorf("%q was not added at run time: it is an entry of %s (%s); edit the configuration",
 					entry, list.list, h.loaded.whence(list.key))
 			}
 		}
-		return r, fmt.Errorf("networkproxy: %q was not added at run time", entry)
+		return r, fmt.Errorf("%q was not added at run time", entry)
 	})
 }
 

@@ -86,7 +86,7 @@ type sessionListener struct {
 }
 
 // errSessionClosed is why what is under way for a session ends with it.
-var errSessionClosed = errors.New("networkproxy: the session is closed")
+var errSessionClosed = errors.New("the session is closed")
 
 // OpenSession opens a session for a command. The session lasts until its
 // Close, the end of ctx, or the end of the proxy, whichever comes first. It

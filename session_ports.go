@@ -32,7 +32,7 @@ const (
 )
 
 // errNoSessionPort is returned when every port was used by a session already.
-var errNoSessionPort = errors.New("networkproxy: no port is left for a session's own listener: each one is in use, or was used by an earlier session " +
+var errNoSessionPort = errors.New("no port is left for a session's own listener: each one is in use, or was used by an earlier session " +
 	"of this proxy and is not used again, because a process of that session could still connect to it; " +
 	"open the session with SharedPort, which needs no port of its own, or restart the proxy")
 
@@ -88,7 +88,7 @@ func (p *sessionPorts) try(ctx context.Context, port uint16) (net.Listener, erro
 	}
 	l, err := open(ctx, netip.AddrPortFrom(loopbackAddrs[0], port))
 	if err != nil {
-		return nil, fmt.Errorf("networkproxy: cannot open a session's own listener: %w", err)
+		return nil, fmt.Errorf("cannot open a session's own listener: %w", err)
 	}
 	if !p.use(addrPortOf(l.Addr()).Port()) {
 		l.Close()

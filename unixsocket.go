@@ -28,30 +28,30 @@ const maxSocketPath = 103
 // change.
 func listenUnix(ctx context.Context, path string) (*unixListener, error) {
 	if !filepath.IsAbs(path) {
-		return nil, fmt.Errorf("networkproxy: the unix socket %q needs an absolute path", path)
+		return nil, fmt.Errorf("the unix socket %q needs an absolute path", path)
 	}
 	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("networkproxy: the path of the unix socket %s is %d bytes long; clients can use at most %d", path, len(path), maxSocketPath)
+		return nil, fmt.Errorf("the path of the unix socket %s is %d bytes long; clients can use at most %d", path, len(path), maxSocketPath)
 	}
 	if err := vacant(ctx, path); err != nil {
 		return nil, err
 	}
 	private, err := os.MkdirTemp(filepath.Dir(path), ".np")
 	if err != nil {
-		return nil, fmt.Errorf("networkproxy: cannot make the unix socket %s: %w; its directory must exist and be writable", path, err)
+		return nil, fmt.Errorf("cannot make the unix socket %s: %w; its directory must exist and be writable", path, err)
 	}
 	defer os.RemoveAll(private)
 
 	made := filepath.Join(private, "s")
 	l, err := new(net.ListenConfig).Listen(ctx, "unix", made)
 	if err != nil {
-		return nil, fmt.Errorf("networkproxy: cannot make the unix socket %s: %w; a shorter path may help", path, unwrapOp(err))
+		return nil, fmt.Errorf("cannot make the unix socket %s: %w; a shorter path may help", path, unwrapOp(err))
 	}
 	u := &unixListener{UnixListener: l.(*net.UnixListener), path: path}
 	u.SetUnlinkOnClose(false)
 	if err := u.place(made); err != nil {
 		u.UnixListener.Close()
-		return nil, fmt.Errorf("networkproxy: cannot make the unix socket %s: %w", path, err)
+		return nil, fmt.Errorf("cannot make the unix socket %s: %w", path, err)
 	}
 	return u, nil
 }
@@ -63,19 +63,19 @@ func vacant(ctx context.Context, path string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return fmt.Errorf("networkproxy: the unix socket %s: %w", path, err)
+		return fmt.Errorf("the unix socket %s: %w", path, err)
 	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("networkproxy: %s exists and is not a socket; choose another path or remove it", path)
+		return fmt.Errorf("%s exists and is not a socket; choose another path or remove it", path)
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	switch {
 	case err == nil:
 		conn.Close()
-		return fmt.Errorf("networkproxy: another process listens on the unix socket %s; choose another path", path)
+		return fmt.Errorf("another process listens on the unix socket %s; choose another path", path)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return nil // nobody listens: left behind
 	}
-	return fmt.Errorf("networkproxy: the unix socket %s is there and may be in use: %w; remove it or choose another path", path, unwrapOp(err))
+	return fmt.Errorf("the unix socket %s is there and may be in use: %w; remove it or choose another path", path, unwrapOp(err))
 }
 
 // unixListener removes its socket when it is closed, unless another has taken

@@ -43,7 +43,7 @@ func addConfigFlags(f *flag.FlagSet) *configFlags {
 	c.tokenFile = f.String("admin-token-file", "", "`file` with the bearer token that the admin API demands")
 	f.Func("limit", "`name=value` of one of the limits in docs/limits.md, such as tunnel_idle=5m; may be given again", func(s string) error {
 		name, value, _ := strings.Cut(s, "=")
-		return trimmed(c.limits.Set(name, value))
+		return c.limits.Set(name, value)
 	})
 	c.logs = logFlags(f)
 	return c
@@ -102,13 +102,4 @@ func (p *program) usageError(f *flag.FlagSet, problem string) error {
 	fmt.Fprintf(p.stderr, "networkproxy: %s\n", problem)
 	f.Usage()
 	return errUsage
-}
-
-// trimmed is an error without the program's name, which what tells it has
-// told already.
-func trimmed(err error) error {
-	if err == nil {
-		return nil
-	}
-	return errors.New(trimPrefix(err))
 }

@@ -146,7 +146,7 @@ func (l *heldLog) says(r slog.Record) bool {
 	said := []string{r.Message}
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key == "error" {
-			said = append(said, strings.ReplaceAll(a.Value.String(), "networkproxy: ", ""))
+			said = append(said, a.Value.String())
 		}
 		return true
 	})

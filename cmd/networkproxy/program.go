@@ -74,7 +74,7 @@ func (p *program) main(ctx context.Context, args []string) int {
 	case errors.Is(err, errRefused):
 		return exitRefused
 	default:
-		fmt.Fprintf(p.stderr, "networkproxy: %v\n", trimPrefix(err))
+		fmt.Fprintf(p.stderr, "networkproxy: %v\n", err)
 		return exitError
 	}
 }

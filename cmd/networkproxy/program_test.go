@@ -384,7 +384,7 @@ func TestHeldLog(t *testing.T) {
 	log.Info("no warning")
 	log.Warn("printed")
 	log.WithGroup("g").Warn("not printed", "b", 2)
-	log.Error("it failed", "error", errors.New("networkproxy: because of this"))
+	log.Error("it failed", "error", errors.New("because of this"))
 	log.Error("it failed", "error", errors.New("because of that"))
 	held.release("as printed", "failed: because of this")
 	log.Warn("printed", "after", true)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"example.com/networkproxy"
@@ -96,9 +95,8 @@ func (p *program) until(ctx context.Context, h *networkproxy.Handle, drain time.
 				p.held.release()
 				continue
 			}
-			told := trimPrefix(err)
-			fmt.Fprintf(p.stderr, "networkproxy: %s\n", told)
-			p.held.release(told)
+			fmt.Fprintf(p.stderr, "networkproxy: %v\n", err)
+			p.held.release(err.Error())
 		case <-h.Done():
 			return h.Wait()
 		case <-ctx.Done():
@@ -113,9 +111,4 @@ func (p *program) until(ctx context.Context, h *networkproxy.Handle, drain time.
 			return nil
 		}
 	}
-}
-
-// trimPrefix keeps the program's name from being told twice.
-func trimPrefix(err error) string {
-	return strings.ReplaceAll(err.Error(), "networkproxy: ", "")
 }
