@@ -13,9 +13,9 @@ import (
 // Entry is one membership in a [Group]. All methods are safe for concurrent
 // use, save for Then, and do nothing on a nil Entry.
 type Entry struct {
-	home  *Group                // that accepted the connection
-	group atomic.Pointer[Group] // that it counts in; changes with both groups' mu held
-	then  func()                // for the handler's goroutine alone
+	home         *Group                // that accepted the connection
+	group        atomic.Pointer[Group] // that it counts in; changes with both groups' mu held
+	afterHandler func()                // for the handler's goroutine alone
 
 	// state is the time since which the connection is idle, in nanoseconds
 	// since 1970, or one of the values below.
@@ -91,7 +91,7 @@ func (e *Entry) Release() {
 	counted := e.counted
 	g.members.remove(e)
 	g.mu.Unlock()
-	g.give(nil, counted)
+	g.unreserve(nil, counted)
 }
 
 // SetCloser makes c what [Group.CloseAll] closes for this entry, for instance
@@ -118,7 +118,7 @@ func (e *Entry) SetCloser(c io.Closer) bool {
 // panics has nothing after it.
 func (e *Entry) AfterHandler(f func()) {
 	if e != nil {
-		e.then = f
+		e.afterHandler = f
 	}
 }
 
@@ -136,26 +136,26 @@ func (e *Entry) Move(to *Group) bool {
 	if from == to || from.parent != to.parent {
 		return true
 	}
-	if !to.admitMoved() {
+	if !to.admitFromSibling() {
 		return false
 	}
-	if from, _ = e.relink(to); from == nil {
-		to.give(to.parent, true) // its session, or this connection, has just ended
+	if from, _ = e.transfer(to); from == nil {
+		to.unreserve(to.parent, true) // its session, or this connection, has just ended
 		return true
 	}
-	from.give(from.parent, true)
+	from.unreserve(from.parent, true)
 	return true
 }
 
 // admitMoved is admit for a member that the parent counts already.
-func (g *Group) admitMoved() bool {
+func (g *Group) admitFromSibling() bool {
 	p := g.parent
 	for fair := true; ; fair = false {
-		full, below := g.take(p, true, true)
+		full, below := g.reserve(p, true, true)
 		if full == nil && fair && p != nil {
 			limit := p.limit.Load()
 			if limit > 0 && !share.Allows(int(g.counted.Load()-1), int(limit-(p.counted.Load()-1))) {
-				g.give(p, true)
+				g.unreserve(p, true)
 				full, below = p, g
 			}
 		}
@@ -174,7 +174,7 @@ func (g *Group) admitMoved() bool {
 // relink puts e from the members of its group among those of to. It returns the
 // group that e was in, and whether e counts against limits. It does nothing and
 // returns nil if to is closed or e released. The counts are the caller's.
-func (e *Entry) relink(to *Group) (from *Group, counted bool) {
+func (e *Entry) transfer(to *Group) (from *Group, counted bool) {
 	if p := to.parent; p != nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -197,17 +197,17 @@ func (e *Entry) relink(to *Group) (from *Group, counted bool) {
 
 // goHome puts e, which was moved to g, back into the group that accepted it. If
 // that is closed it returns what is to be closed.
-func (e *Entry) goHome(g *Group) io.Closer {
+func (e *Entry) returnHome(g *Group) io.Closer {
 	// Counted first: a count must not fall to 0 in between.
-	e.home.all.Add(1)
-	if from, counted := e.relink(e.home); from != nil {
+	e.home.total.Add(1)
+	if from, counted := e.transfer(e.home); from != nil {
 		if counted {
 			e.home.counted.Add(1)
 		}
-		from.give(from.parent, counted)
+		from.unreserve(from.parent, counted)
 		return nil
 	}
-	e.home.give(e.home.parent, false)
+	e.home.unreserve(e.home.parent, false)
 	at := e.lock()
 	defer at.mu.Unlock()
 	if e.released || at != g {

@@ -44,7 +44,7 @@ type Group struct {
 	// Counters include the groups below. all is what Wait waits for; counted
 	// is what the limit applies to, which leaves out connections that are only
 	// being told that the limit is reached.
-	all     atomic.Int64
+	total   atomic.Int64
 	counted atomic.Int64
 	refused atomic.Uint64 // members that a limit kept out, here or below
 
@@ -57,7 +57,7 @@ type Group struct {
 	//lint:ignore U1000 its method place is what list asks for
 	links[*Group] // place among parent.children; guarded by parent.mu
 
-	idlers idlers // the members that make room first
+	candidates idleCandidates // the members that make room first
 }
 
 // NewGroup returns an open group below parent, or one without a parent if
@@ -101,7 +101,7 @@ func (g *Group) add(c io.Closer, counted bool) (*Entry, error) {
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
-		g.give(nil, counted)
+		g.unreserve(nil, counted)
 		return nil, ErrClosed
 	}
 	g.members.push(e)
@@ -112,14 +112,14 @@ func (g *Group) add(c io.Closer, counted bool) (*Entry, error) {
 // admit counts one more member here and above, and makes room for it if need
 // be. It returns the limit that keeps it out, or 0.
 func (g *Group) admit(counted bool) (limit int64) {
-	full, below := g.take(nil, counted, true)
+	full, child := g.reserve(nil, counted, true)
 	for full != nil {
-		if !full.makeRoom(below) {
+		if !full.makeRoom(child) {
 			return full.limit.Load()
 		}
 		// The place that came free is for this member, whatever its group has
 		// already, unless another has been faster.
-		full, below = g.take(nil, counted, false)
+		full, child = g.reserve(nil, counted, false)
 	}
 	return 0
 }
@@ -128,33 +128,33 @@ func (g *Group) admit(counted bool) (limit int64) {
 // that is too many it counts nothing and returns the group whose limit is
 // reached, and the group below that on the way from g. fair says that groups
 // below a limit may have no more than their share.
-func (g *Group) take(end *Group, counted, fair bool) (full, below *Group) {
-	for p := g; p != end; below, p = p, p.parent {
-		p.all.Add(1)
+func (g *Group) reserve(end *Group, counted, fair bool) (full, child *Group) {
+	for p := g; p != end; child, p = p, p.parent {
+		p.total.Add(1)
 		if !counted {
 			continue
 		}
 		n := p.counted.Add(1)
 		limit := p.limit.Load()
-		if limit > 0 && (n > limit || fair && below != nil && !share.Allows(int(below.counted.Load()-1), int(limit-(n-1)))) {
-			g.give(p.parent, counted)
-			return p, below
+		if limit > 0 && (n > limit || fair && child != nil && !share.Allows(int(child.counted.Load()-1), int(limit-(n-1)))) {
+			g.unreserve(p.parent, counted)
+			return p, child
 		}
 	}
 	return nil, nil
 }
 
 // give undoes take from here up to, not including, end.
-func (g *Group) give(end *Group, counted bool) {
+func (g *Group) unreserve(end *Group, counted bool) {
 	if counted {
-		g.giveCounted(end)
+		g.unreserveCounted(end)
 	}
 	for p := g; p != end; p = p.parent {
-		if p.all.Add(-1) != 0 {
+		if p.total.Add(-1) != 0 {
 			continue
 		}
 		p.mu.Lock()
-		if p.empty != nil && p.all.Load() == 0 {
+		if p.empty != nil && p.total.Load() == 0 {
 			close(p.empty)
 			p.empty = nil
 		}
@@ -163,14 +163,14 @@ func (g *Group) give(end *Group, counted bool) {
 }
 
 // giveCounted is give for the limits alone: the member is still there.
-func (g *Group) giveCounted(end *Group) {
+func (g *Group) unreserveCounted(end *Group) {
 	for p := g; p != end; p = p.parent {
 		p.counted.Add(-1)
 	}
 }
 
 // Len returns the number of members here and below. It takes no lock.
-func (g *Group) Len() int { return int(g.all.Load()) }
+func (g *Group) Len() int { return int(g.total.Load()) }
 
 // Refused returns how many members a limit, of this group or of one above or
 // below it, has kept out of it since it was made. It takes no lock.
@@ -186,12 +186,12 @@ func (g *Group) CloseAll() {
 	g.mu.Lock()
 	g.closed = true
 	var closers []io.Closer
-	var guests []*Entry
+	var moved []*Entry
 	for e := range g.members.all() {
 		if e.home == g {
 			closers = append(closers, e.closer)
 		} else {
-			guests = append(guests, e)
+			moved = append(moved, e)
 		}
 	}
 	var children []*Group
@@ -200,8 +200,8 @@ func (g *Group) CloseAll() {
 	}
 	g.mu.Unlock()
 
-	for _, e := range guests {
-		if c := e.goHome(g); c != nil {
+	for _, e := range moved {
+		if c := e.returnHome(g); c != nil {
 			closers = append(closers, c)
 		}
 	}
@@ -223,7 +223,7 @@ func (g *Group) CloseAll() {
 // does not keep new members out.
 func (g *Group) Wait(ctx context.Context) error {
 	g.mu.Lock()
-	if g.all.Load() == 0 {
+	if g.total.Load() == 0 {
 		g.mu.Unlock()
 		return nil
 	}

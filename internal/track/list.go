@@ -11,12 +11,12 @@ type links[T any] struct {
 	linked     bool
 }
 
-func (l *links[T]) place() *links[T] { return l }
+func (l *links[T]) node() *links[T] { return l }
 
 // list is a set of elements. The zero value is empty. Its owner locks it.
 type list[T interface {
 	comparable
-	place() *links[T]
+	node() *links[T]
 }] struct {
 	head T
 }
@@ -24,10 +24,10 @@ type list[T interface {
 // push adds v, which is in no list.
 func (l *list[T]) push(v T) {
 	var none T
-	p := v.place()
+	p := v.node()
 	p.prev, p.next, p.linked = none, l.head, true
 	if l.head != none {
-		l.head.place().prev = v
+		l.head.node().prev = v
 	}
 	l.head = v
 }
@@ -35,17 +35,17 @@ func (l *list[T]) push(v T) {
 // remove takes v out; it does nothing if v is in no list.
 func (l *list[T]) remove(v T) {
 	var none T
-	p := v.place()
+	p := v.node()
 	if !p.linked {
 		return
 	}
 	if p.prev != none {
-		p.prev.place().next = p.next
+		p.prev.node().next = p.next
 	} else {
 		l.head = p.next
 	}
 	if p.next != none {
-		p.next.place().prev = p.prev
+		p.next.node().prev = p.prev
 	}
 	*p = links[T]{}
 }
@@ -54,7 +54,7 @@ func (l *list[T]) remove(v T) {
 func (l *list[T]) all() iter.Seq[T] {
 	return func(yield func(T) bool) {
 		var none T
-		for v := l.head; v != none && yield(v); v = v.place().next {
+		for v := l.head; v != none && yield(v); v = v.node().next {
 		}
 	}
 }

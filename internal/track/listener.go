@@ -20,8 +20,8 @@ const (
 	// A connection over the limit gets a goroutine for its answer, so that the
 	// answer cannot stall the accept loop. Both the number of these and the
 	// time each has are bounded; what comes on top is closed without an answer.
-	overMax  = 64
-	overTime = 2 * time.Second
+	maxOverLimit     = 64
+	overLimitTimeout = 2 * time.Second
 )
 
 // Listener accepts connections into a [Group]. It implements net.Listener for
@@ -52,12 +52,12 @@ type Listener struct {
 	// Logger receives accept errors and panics. nil discards.
 	Logger *slog.Logger
 
-	answering atomic.Int64 // calls of Over under way
+	overLimitCalls atomic.Int64 // calls of Over under way
 
 	mu      sync.Mutex
 	entries map[net.Conn]*Entry // what Accept returned, until released or taken
 	closing chan struct{}       // made by closed
-	shut    bool
+	closed  bool
 }
 
 // Addr returns the address of Inner.
@@ -68,11 +68,11 @@ func (l *Listener) Addr() net.Addr { return l.Inner.Addr() }
 // the first return nil.
 func (l *Listener) Close() error {
 	l.mu.Lock()
-	if l.shut {
+	if l.closed {
 		l.mu.Unlock()
 		return nil
 	}
-	l.shut = true
+	l.closed = true
 	if l.closing == nil {
 		l.closing = make(chan struct{})
 	}
@@ -82,7 +82,7 @@ func (l *Listener) Close() error {
 }
 
 // closed returns the channel that Close closes.
-func (l *Listener) closed() <-chan struct{} {
+func (l *Listener) done() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closing == nil {
@@ -113,7 +113,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 }
 
 func (l *Listener) accept() (net.Conn, *Entry, error) {
-	closing := l.closed()
+	closing := l.done()
 	var delay time.Duration
 	for {
 		c, err := l.Inner.Accept()
@@ -124,12 +124,12 @@ func (l *Listener) accept() (net.Conn, *Entry, error) {
 			return nil, nil, net.ErrClosed
 		}
 		if err != nil {
-			if !passing(err) {
+			if !isTransient(err) {
 				return nil, nil, err
 			}
 			delay = min(max(2*delay, backoffMin), backoffMax)
 			l.logger().Warn("accept failed; trying again", "addr", l.Addr().String(), "error", err, "after", delay)
-			if !wait(delay, closing) {
+			if !sleep(delay, closing) {
 				return nil, nil, net.ErrClosed
 			}
 			continue
@@ -157,8 +157,8 @@ func (l *Listener) refuse(c net.Conn) {
 		c.Close()
 		return
 	}
-	if l.answering.Add(1) > overMax {
-		l.answering.Add(-1)
+	if l.overLimitCalls.Add(1) > maxOverLimit {
+		l.overLimitCalls.Add(-1)
 		c.Close()
 		return
 	}
@@ -166,15 +166,15 @@ func (l *Listener) refuse(c net.Conn) {
 	// outside the limit, or refusals would cause further refusals.
 	e, err := l.Group.add(c, false)
 	if err != nil {
-		l.answering.Add(-1)
+		l.overLimitCalls.Add(-1)
 		c.Close()
 		return
 	}
-	c.SetDeadline(time.Now().Add(overTime))
+	c.SetDeadline(time.Now().Add(overLimitTimeout))
 	go func() {
 		defer e.Release()
-		defer l.answering.Add(-1)
-		l.guard(c, func() bool { l.OverLimit(c); return false })
+		defer l.overLimitCalls.Add(-1)
+		l.callSafely(c, func() bool { l.OverLimit(c); return false })
 	}()
 }
 
@@ -220,7 +220,7 @@ func (l *Listener) logger() *slog.Logger {
 
 // passing reports whether accept may succeed later on the same listener. On
 // Linux, accept(2) also reports errors of the connection it would have returned.
-func passing(err error) bool {
+func isTransient(err error) bool {
 	for _, e := range []syscall.Errno{
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
 		syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR, syscall.EPROTO,
@@ -234,7 +234,7 @@ func passing(err error) bool {
 }
 
 // wait waits for d and reports whether it did; false means closing came first.
-func wait(d time.Duration, closing <-chan struct{}) bool {
+func sleep(d time.Duration, closing <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -305,14 +305,14 @@ func TestOverWithoutHandlerCloses(t *testing.T) {
 func TestOverIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const arrivals = overMax + 10
+		const arrivals = maxOverLimit + 10
 		g := new(Group)
 		g.SetLimit(1)
 		var peers []net.Conn
 		l := &Listener{Group: g}
 		l.Inner = newScript(func() (net.Conn, error) {
 			if len(peers) > arrivals {
-				<-l.closed()
+				<-l.done()
 				return nil, net.ErrClosed
 			}
 			peer, c := net.Pipe()
@@ -329,23 +329,23 @@ func TestOverIsBounded(t *testing.T) {
 		}
 		wait := serve(l, echo)
 		synctest.Wait()
-		if got := g.Len(); got != 1+overMax {
-			t.Errorf("%d connections are held, want %d", got, 1+overMax)
+		if got := g.Len(); got != 1+maxOverLimit {
+			t.Errorf("%d connections are held, want %d", got, 1+maxOverLimit)
 		}
 		if got := g.Refused(); got != arrivals {
 			t.Errorf("%d refused, want %d", got, arrivals)
 		}
-		time.Sleep(overTime)
+		time.Sleep(overLimitTimeout)
 		synctest.Wait()
-		if got := g.Len(); got != 1 || len(ends) != overMax {
-			t.Errorf("%d connections are held after %v, %d answers ended", got, overTime, len(ends))
+		if got := g.Len(); got != 1 || len(ends) != maxOverLimit {
+			t.Errorf("%d connections are held after %v, %d answers ended", got, overLimitTimeout, len(ends))
 		}
 		for _, err := range ends {
 			if !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("an answer ended with %v", err)
 			}
 		}
-		if n := l.answering.Load(); n != 0 {
+		if n := l.overLimitCalls.Load(); n != 0 {
 			t.Errorf("%d places for answers are still taken", n)
 		}
 		l.Close()

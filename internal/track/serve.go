@@ -37,24 +37,24 @@ func (l *Listener) Serve(handle func(c net.Conn, e *Entry)) error {
 // run serves c with handle, and then with what is to come after that.
 func (l *Listener) run(c net.Conn, e *Entry, handle func(net.Conn, *Entry)) {
 	defer e.Release()
-	goesOn := l.guard(c, func() bool {
+	again := l.callSafely(c, func() bool {
 		handle(c, e)
-		return e.then != nil
+		return e.afterHandler != nil
 	})
-	for goesOn {
-		then := e.then
-		e.then = nil
-		goesOn = l.guard(c, func() bool {
+	for again {
+		then := e.afterHandler
+		e.afterHandler = nil
+		again = l.callSafely(c, func() bool {
 			then()
-			return e.then != nil
+			return e.afterHandler != nil
 		})
 	}
 }
 
 // guard runs f, which serves c, and closes c unless f returns true.
-func (l *Listener) guard(c net.Conn, f func() (goesOn bool)) (goesOn bool) {
+func (l *Listener) callSafely(c net.Conn, f func() (again bool)) (again bool) {
 	defer func() {
-		if !goesOn {
+		if !again {
 			c.Close()
 		}
 	}()

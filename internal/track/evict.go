@@ -11,23 +11,23 @@ import (
 )
 
 // maxIdlers bounds the idle members that one search remembers.
-const maxIdlers = 256
+const maxCandidates = 256
 
 // manyMembers is how many take so long to search that it must not be done for
 // every connection that is refused: about 20 µs.
-const manyMembers = 8192
+const expensiveSearch = 8192
 
 // idlers are the members of a group that were idle for longest when they were
 // last searched for, so that not every new connection looks at all members.
-type idlers struct {
-	mu      sync.Mutex
-	longest []idler   // in the order in which they are to go
-	next    time.Time // not to search before, after a long search that found none
+type idleCandidates struct {
+	mu         sync.Mutex
+	longest    []idleCandidate // in the order in which they are to go
+	nextSearch time.Time       // not to search before, after a long search that found none
 }
 
 // idler is a member that was idle. If it is idle since the same moment still,
 // it was idle for longer than any member that the search did not find.
-type idler struct {
+type idleCandidate struct {
 	e     *Entry
 	since int64
 }
@@ -35,30 +35,30 @@ type idler struct {
 // makeRoom closes a connection below g, which is at its limit, and reports
 // whether it found one that is idle. The room is for a member of below, or of g
 // itself if that is nil.
-func (g *Group) makeRoom(below *Group) bool {
-	if below == nil && g.evict() {
+func (g *Group) makeRoom(child *Group) bool {
+	if child == nil && g.evict() {
 		return true
 	}
-	type part struct {
-		of *Group
-		n  int64
+	type candidate struct {
+		group *Group
+		n     int64
 	}
 	var most int64 // groups with so many may keep theirs
-	var parts []part
-	if below != nil {
-		most = below.counted.Load()
-		parts = append(parts, part{below, most})
+	var candidates []candidate
+	if child != nil {
+		most = child.counted.Load()
+		candidates = append(candidates, candidate{child, most})
 	}
 	g.mu.Lock()
 	for c := range g.children.all() {
-		if n := c.counted.Load(); c != below && n > most {
-			parts = append(parts, part{c, n})
+		if n := c.counted.Load(); c != child && n > most {
+			candidates = append(candidates, candidate{c, n})
 		}
 	}
 	g.mu.Unlock()
-	slices.SortStableFunc(parts, func(a, b part) int { return cmp.Compare(b.n, a.n) })
-	for _, p := range parts {
-		if p.of.evict() {
+	slices.SortStableFunc(candidates, func(a, b candidate) int { return cmp.Compare(b.n, a.n) })
+	for _, p := range candidates {
+		if p.group.evict() {
 			return true
 		}
 	}
@@ -79,13 +79,13 @@ func (g *Group) evict() bool {
 // pickIdle takes the place of the member of g that was idle for longest and
 // returns what is to be closed, or nil if none is idle.
 func (g *Group) pickIdle() io.Closer {
-	g.idlers.mu.Lock()
-	defer g.idlers.mu.Unlock()
+	g.candidates.mu.Lock()
+	defer g.candidates.mu.Unlock()
 	for {
-		for len(g.idlers.longest) > 0 {
-			i := g.idlers.longest[0]
-			g.idlers.longest[0] = idler{}
-			g.idlers.longest = g.idlers.longest[1:]
+		for len(g.candidates.longest) > 0 {
+			i := g.candidates.longest[0]
+			g.candidates.longest[0] = idleCandidate{}
+			g.candidates.longest = g.candidates.longest[1:]
 			if closer := i.e.evict(i.since); closer != nil {
 				return closer
 			}
@@ -101,28 +101,28 @@ func (g *Group) pickIdle() io.Closer {
 // find none.
 func (g *Group) searchIdle() bool {
 	start := time.Now()
-	if start.Before(g.idlers.next) {
+	if start.Before(g.candidates.nextSearch) {
 		return false
 	}
-	var idle []idler
+	var idle []idleCandidate
 	looked := 0
 	g.mu.Lock()
 	for e := range g.members.all() {
 		looked++
 		if since := e.state.Load(); since > 0 {
-			idle = append(idle, idler{e, since})
+			idle = append(idle, idleCandidate{e, since})
 		}
 	}
 	g.mu.Unlock()
 	slices.Reverse(idle) // of several that are idle since the same moment, the oldest first
-	slices.SortStableFunc(idle, func(a, b idler) int { return cmp.Compare(a.since, b.since) })
-	if len(idle) > maxIdlers {
-		idle = slices.Clone(idle[:maxIdlers])
+	slices.SortStableFunc(idle, func(a, b idleCandidate) int { return cmp.Compare(a.since, b.since) })
+	if len(idle) > maxCandidates {
+		idle = slices.Clone(idle[:maxCandidates])
 	}
-	g.idlers.longest = idle
-	if len(idle) == 0 && looked > manyMembers {
+	g.candidates.longest = idle
+	if len(idle) == 0 && looked > expensiveSearch {
 		end := time.Now()
-		g.idlers.next = end.Add(end.Sub(start))
+		g.candidates.nextSearch = end.Add(end.Sub(start))
 	}
 	return len(idle) > 0
 }
@@ -143,6 +143,6 @@ func (e *Entry) evict(since int64) io.Closer {
 	closer := e.closer
 	g.members.remove(e)
 	g.mu.Unlock()
-	g.giveCounted(nil)
+	g.unreserveCounted(nil)
 	return closer
 }
