@@ -264,7 +264,7 @@ func BenchmarkIdle(b *testing.B) {
 
 // settle lets idle tunnels notice that they are idle, and frees what is free.
 func settle() {
-	<-time.After(3 * spliceTick)
+	<-time.After(3 * pipeCheckInterval)
 	runtime.GC()
 	debug.FreeOSMemory()
 }

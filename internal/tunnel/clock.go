@@ -13,63 +13,63 @@ const watchAfter = 250 * time.Millisecond
 
 // clock measures from the tunnel's beginning, on the monotonic clock.
 type clock struct {
-	start time.Time
-	idle  time.Duration // 0 = none
-	last  atomic.Int64  // when a byte last moved; kept only if idle is set
+	start     time.Time
+	idle      time.Duration // 0 = none
+	lastWrite atomic.Int64  // when a byte last moved; kept only if idle is set
 
 	// Guarded by tunnel.mu.
-	end   time.Duration // when the tunnel must be over; 0 = never
-	watch time.Duration // when ended is to be watched; 0 = never
-	ended *half         // that has carried its whole stream
-	timer *time.Timer   // nil until there is something to be done
+	deadline time.Duration // when the tunnel must be over; 0 = never
+	watchAt  time.Duration // when ended is to be watched; 0 = never
+	watched  *direction    // that has carried its whole stream
+	timer    *time.Timer   // nil until there is something to be done
 }
 
 // watch starts the limits.
-func (t *tunnel) watch(idle, lifetime time.Duration) {
+func (t *tunnel) startTimer(idle, lifetime time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.clock.start = time.Now()
 	t.clock.idle = max(idle, 0)
-	t.clock.end = max(lifetime, 0)
+	t.clock.deadline = max(lifetime, 0)
 	t.schedule()
 }
 
 // expireWithin brings the end forward to at most d from now. t.mu is held.
 func (t *tunnel) expireWithin(d time.Duration) {
 	end := time.Since(t.clock.start) + d
-	if t.clock.end == 0 || end < t.clock.end {
-		t.clock.end = end
+	if t.clock.deadline == 0 || end < t.clock.deadline {
+		t.clock.deadline = end
 	}
 	t.schedule()
 }
 
-// watchSoon has the source of h watched, after a while. t.mu is held.
-func (t *tunnel) watchSoon(h *half) {
-	if h.from == nil {
+// watchSoon has the source of d watched, after a while. t.mu is held.
+func (t *tunnel) scheduleWatch(d *direction) {
+	if d.rawSrc == nil {
 		return // only a socket tells that it breaks
 	}
-	t.clock.ended, t.clock.watch = h, time.Since(t.clock.start)+watchAfter
+	t.clock.watched, t.clock.watchAt = d, time.Since(t.clock.start)+watchAfter
 	t.schedule()
 }
 
 // schedule sets the timer to what comes next. t.mu is held.
 func (t *tunnel) schedule() {
 	c := &t.clock
-	next := c.end
+	next := c.deadline
 	if c.idle > 0 {
-		if due := time.Duration(c.last.Load()) + c.idle; next == 0 || due < next {
+		if due := time.Duration(c.lastWrite.Load()) + c.idle; next == 0 || due < next {
 			next = due
 		}
 	}
-	if c.watch > 0 && (next == 0 || c.watch < next) {
-		next = c.watch
+	if c.watchAt > 0 && (next == 0 || c.watchAt < next) {
+		next = c.watchAt
 	}
 	if next == 0 {
 		return
 	}
 	in := next - time.Since(c.start)
 	if c.timer == nil {
-		c.timer = time.AfterFunc(in, t.tick)
+		c.timer = time.AfterFunc(in, t.onTimer)
 	} else {
 		c.timer.Reset(in)
 	}
@@ -77,7 +77,7 @@ func (t *tunnel) schedule() {
 
 // tick closes the tunnel if a limit has passed, has a connection watched when it
 // is time for that, and waits for what comes next.
-func (t *tunnel) tick() {
+func (t *tunnel) onTimer() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -85,20 +85,20 @@ func (t *tunnel) tick() {
 	}
 	now := time.Since(t.clock.start)
 	switch {
-	case t.clock.end > 0 && now >= t.clock.end:
-		t.parting = false
-		t.decide(CauseLifetime, nil)
+	case t.clock.deadline > 0 && now >= t.clock.deadline:
+		t.replying = false
+		t.setCause(CauseLifetime, nil)
 		t.close()
-	case t.clock.idle > 0 && now-time.Duration(t.clock.last.Load()) >= t.clock.idle:
-		t.parting = false
-		t.decide(CauseIdle, nil)
+	case t.clock.idle > 0 && now-time.Duration(t.clock.lastWrite.Load()) >= t.clock.idle:
+		t.replying = false
+		t.setCause(CauseIdle, nil)
 		t.close()
 	default:
-		if t.clock.watch > 0 && now >= t.clock.watch {
-			t.clock.watch = 0
+		if t.clock.watchAt > 0 && now >= t.clock.watchAt {
+			t.clock.watchAt = 0
 			// While the opposite direction goes on, Relay is not done waiting.
-			if h := t.clock.ended; !t.opposite(h).done {
-				t.running.Go(h.watch)
+			if d := t.clock.watched; !t.opposite(d).done {
+				t.running.Go(d.watchSource)
 			}
 		}
 		t.schedule()
@@ -107,7 +107,7 @@ func (t *tunnel) tick() {
 
 // stopClock ends it all. t.mu is held, so that a tick under way finds the
 // tunnel closed.
-func (t *tunnel) stopClock() {
+func (t *tunnel) stopTimer() {
 	if t.clock.timer != nil {
 		t.clock.timer.Stop()
 	}

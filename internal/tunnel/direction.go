@@ -18,16 +18,16 @@ type buffer [bufferSize]byte
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
-// half carries the bytes from src to dst. Only its own goroutine uses it, save
+// direction carries the bytes from src to dst. Only its own goroutine uses it, save
 // for the fields that say otherwise.
-type half struct {
-	t        *tunnel
-	src, dst net.Conn
-	from, to syscall.RawConn // of src and dst, where they are stream sockets; else nil
-	sockets  sockets         // for copying between those
-	early    []byte
-	observer Inspector // is to see what src sends; nil: it has seen enough, or there is none
-	moved    int64     // bytes written to dst; others read it after the goroutine's end
+type direction struct {
+	tunnel         *tunnel
+	src, dst       net.Conn
+	rawSrc, rawDst syscall.RawConn // of src and dst, where they are stream sockets; else nil
+	copier         socketCopier    // for copying between those
+	early          []byte
+	observer       Inspector // is to see what src sends; nil: it has seen enough, or there is none
+	written        int64     // bytes written to dst; others read it after the goroutine's end
 
 	// Guarded by t.mu.
 	done     bool // nothing more will be written to dst
@@ -35,82 +35,82 @@ type half struct {
 }
 
 // stop says why copying stopped.
-type stop uint8
+type stopReason uint8
 
 const (
-	atEnd             stop = iota // src has sent its whole stream
-	sourceFailed                  // reading from src failed
-	destinationFailed             // writing to dst failed
-	refused                       // what src has sent may not go to dst
+	atEnd             stopReason = iota // src has sent its whole stream
+	sourceFailed                        // reading from src failed
+	destinationFailed                   // writing to dst failed
+	refused                             // what src has sent may not go to dst
 )
 
-func (h *half) run() {
-	why, err := h.carry()
-	switch why {
+func (d *direction) run() {
+	reason, err := d.transfer()
+	switch reason {
 	case sourceFailed:
-		h.t.sourceBroke(h, err)
+		d.tunnel.sourceBroke(d, err)
 	case destinationFailed:
-		h.t.destinationBroke(h, err)
+		d.tunnel.destinationBroke(d, err)
 	case refused:
-		h.t.refuse(h)
+		d.tunnel.refuse(d)
 	case atEnd:
-		h.t.ended(h)
+		d.tunnel.sourceEnded(d)
 	}
 }
 
 // watch ends the tunnel when src breaks, whose stream has ended. Otherwise nobody
 // would look at a client that half-closes and then resets, or that is closed from
 // outside, before there is something to write to it.
-func (h *half) watch() {
-	if err := h.waitBroken(); err != nil {
-		h.t.sourceBroke(h, err)
+func (d *direction) watchSource() {
+	if err := d.waitBroken(); err != nil {
+		d.tunnel.sourceBroke(d, err)
 	}
 }
 
-func (h *half) carry() (stop, error) {
+func (d *direction) transfer() (stopReason, error) {
 	switch {
-	case h.t.inspect == nil:
-	case h == &h.t.forward:
-		if goesOn, why, err := h.inspected(); !goesOn {
-			return why, err
+	case d.tunnel.inspect == nil:
+	case d == &d.tunnel.forward:
+		if passed, reason, err := d.copyInspected(); !passed {
+			return reason, err
 		}
 	default:
-		h.observer = h.t.inspect
+		d.observer = d.tunnel.inspect
 	}
-	if len(h.early) > 0 {
-		h.observe(h.early)
-		n, err := h.dst.Write(h.early)
-		h.progress(n)
-		h.early = nil
+	if len(d.early) > 0 {
+		d.observe(d.early)
+		n, err := d.dst.Write(d.early)
+		d.progress(n)
+		d.early = nil
 		if err != nil {
 			return destinationFailed, err
 		}
 	}
-	if h.from != nil && h.to != nil {
-		h.sockets.half = h
-		return h.sockets.copy()
+	if d.rawSrc != nil && d.rawDst != nil {
+		d.copier.dir = d
+		return d.copier.copy()
 	}
-	return h.copy()
+	return d.copy()
 }
 
 // observe shows what src has sent to the observer, before dst gets it.
-func (h *half) observe(sent []byte) {
-	if h.observer != nil && !h.observer.Observe(sent) {
-		h.observer = nil
+func (d *direction) observe(sent []byte) {
+	if d.observer != nil && !d.observer.Observe(sent) {
+		d.observer = nil
 	}
 }
 
 // copy carries the stream between connections of any kind. It holds a buffer
 // from beginning to end.
-func (h *half) copy() (stop, error) {
+func (d *direction) copy() (stopReason, error) {
 	buf := buffers.Get().(*buffer)
 	defer buffers.Put(buf)
 	for {
-		n, rerr := h.src.Read(buf[:])
+		n, rerr := d.src.Read(buf[:])
 		if n > 0 {
-			h.observe(buf[:n])
-			w, werr := h.dst.Write(buf[:n])
-			h.progress(w)
+			d.observe(buf[:n])
+			w, werr := d.dst.Write(buf[:n])
+			d.progress(w)
 			if werr != nil {
 				return destinationFailed, werr
 			}
@@ -128,9 +128,9 @@ func (h *half) copy() (stop, error) {
 // progress counts n bytes written to dst, and notes when. The timer of the idle
 // limit is not reset here, on the path of every byte: it reads the note when it
 // fires.
-func (h *half) progress(n int) {
-	h.moved += int64(n)
-	if c := &h.t.clock; c.idle > 0 {
-		c.last.Store(int64(time.Since(c.start)))
+func (d *direction) progress(n int) {
+	d.written += int64(n)
+	if c := &d.tunnel.clock; c.idle > 0 {
+		c.lastWrite.Store(int64(time.Since(c.start)))
 	}
 }

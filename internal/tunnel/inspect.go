@@ -64,7 +64,7 @@ const (
 // see it. goesOn reports that the rest is to be carried.
 //
 // It holds a buffer only while there are bytes in it.
-func (h *half) inspected() (goesOn bool, why stop, err error) {
+func (d *direction) copyInspected() (passed bool, reason stopReason, err error) {
 	var buf *buffer
 	release := func() {
 		if buf != nil {
@@ -73,50 +73,50 @@ func (h *half) inspected() (goesOn bool, why stop, err error) {
 		}
 	}
 	defer release()
-	held, rest := h.early, SourceOpen
-	h.early = nil
-	var end error   // of src
-	inTime := false // src has a deadline, because bytes are held back
-	passed := false // there is nothing more to inspect
+	held, state := d.early, SourceOpen
+	d.early = nil
+	var readErr error    // of src
+	deadlineSet := false // src has a deadline, because bytes are held back
+	passAll := false     // there is nothing more to inspect
 	for {
 		if len(held) > 0 {
-			answer := h.t.inspect.Inspect(held, rest)
+			decided := d.tunnel.inspect.Inspect(held, state)
 			switch {
-			case answer.Decision == PassHeld, answer.Decision == PassAll:
-				if inTime {
-					h.src.SetReadDeadline(time.Time{})
-					inTime = false
+			case decided.Decision == PassHeld, decided.Decision == PassAll:
+				if deadlineSet {
+					d.src.SetReadDeadline(time.Time{})
+					deadlineSet = false
 				}
-				n, err := h.dst.Write(held)
-				h.progress(n)
+				n, err := d.dst.Write(held)
+				d.progress(n)
 				if err != nil {
 					return false, destinationFailed, err
 				}
 				held = nil
 				release()
-			case answer.Decision == Refuse, rest != SourceOpen, len(held) >= MaxHeld:
-				h.t.farewell = answer.Reply
+			case decided.Decision == Refuse, state != SourceOpen, len(held) >= MaxHeld:
+				d.tunnel.reply = decided.Reply
 				return false, refused, nil
-			case !inTime && h.t.holdTime > 0:
-				h.src.SetReadDeadline(time.Now().Add(h.t.holdTime))
-				inTime = true
+			case !deadlineSet && d.tunnel.holdTime > 0:
+				d.src.SetReadDeadline(time.Now().Add(d.tunnel.holdTime))
+				deadlineSet = true
 			}
-			passed = answer.Decision == PassAll
-			if rest == HoldExpired { // which is over, now that these bytes are decided about
-				rest = SourceOpen
+			passAll = decided.Decision == PassAll
+			if state == HoldExpired { // which is over, now that these bytes are decided about
+				state = SourceOpen
 			}
 		}
 		switch {
-		case end == io.EOF:
+		case readErr == io.EOF:
 			return false, atEnd, nil
-		case end != nil:
-			return false, sourceFailed, end
-		case passed:
+		case readErr != nil:
+			return false, sourceFailed, readErr
+		case passAll:
 			return true, 0, nil
 		}
 		var n int
 		if len(held) == 0 {
-			buf, n, end = h.readWaiting()
+			buf, n, readErr = d.waitAndRead()
 			if buf != nil {
 				held = buf[:n]
 			}
@@ -125,62 +125,62 @@ func (h *half) inspected() (goesOn bool, why stop, err error) {
 				buf = buffers.Get().(*buffer)
 				copy(buf[:], held)
 			}
-			n, end = h.src.Read(buf[len(held):])
+			n, readErr = d.src.Read(buf[len(held):])
 			held = buf[:len(held)+n]
 		}
 		switch {
-		case end == io.EOF:
-			rest = SourceEOF
-		case inTime && errors.Is(end, os.ErrDeadlineExceeded):
-			rest, end = HoldExpired, nil
+		case readErr == io.EOF:
+			state = SourceEOF
+		case deadlineSet && errors.Is(readErr, os.ErrDeadlineExceeded):
+			state, readErr = HoldExpired, nil
 		}
 	}
 }
 
 // readWaiting reads from src into a buffer of the pool. While it waits for a
 // socket it holds none: a client's first word may be long in coming.
-func (h *half) readWaiting() (buf *buffer, n int, err error) {
-	if h.from != nil {
-		return h.readSocket()
+func (d *direction) waitAndRead() (buf *buffer, n int, err error) {
+	if d.rawSrc != nil {
+		return d.waitAndReadSocket()
 	}
 	buf = buffers.Get().(*buffer)
-	n, err = h.src.Read(buf[:])
+	n, err = d.src.Read(buf[:])
 	return buf, n, err
 }
 
-// refuse ends the tunnel because Inspect refused what h.src sent. h.dst is closed
-// at once, and h.src by part.
-func (t *tunnel) refuse(h *half) {
+// refuse ends the tunnel because Inspect refused what d.src sent. d.dst is closed
+// at once, and d.src by part.
+func (t *tunnel) refuse(d *direction) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	h.done = true
-	t.decide(CauseRefused, nil)
+	d.done = true
+	t.setCause(CauseRefused, nil)
 	if t.closed || t.cause != CauseRefused {
 		t.close()
 		return
 	}
-	t.parting = true
-	if h.moved > 0 {
-		abort(h.dst)
+	t.replying = true
+	if d.written > 0 {
+		abort(d.dst)
 	} else {
-		h.dst.Close() // nothing is cut short
+		d.dst.Close() // nothing is cut short
 	}
-	t.expireWithin(lastWords)
+	t.expireWithin(drainTimeout)
 }
 
 // part says farewell to the client of a tunnel that was refused, if nothing was
 // said to it before, and closes. Both directions have ended.
-func (t *tunnel) part() {
+func (t *tunnel) sendReply() {
 	t.mu.Lock()
-	parting := t.parting
+	replying := t.replying
 	t.mu.Unlock()
-	if !parting {
+	if !replying {
 		return
 	}
 	a := t.forward.src
-	if t.back.moved > 0 {
+	if t.back.written > 0 {
 		abort(a) // what it has got looks complete otherwise
-	} else if _, err := a.Write(t.farewell); err == nil {
+	} else if _, err := a.Write(t.reply); err == nil {
 		// With bytes from the client unread, a close would be a reset, which may
 		// overtake the farewell. The client has a moment to read it and hang up.
 		if w, ok := a.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
@@ -189,6 +189,6 @@ func (t *tunnel) part() {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.parting = false
+	t.replying = false
 	t.close()
 }

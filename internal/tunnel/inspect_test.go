@@ -196,8 +196,8 @@ func TestRefusedClientStays(t *testing.T) {
 			if got := <-result; got.Cause != CauseRefused {
 				t.Errorf("got %+v, want %v", got, CauseRefused)
 			}
-			if got := time.Since(start); got != lastWords {
-				t.Errorf("ended after %v, want %v", got, lastWords)
+			if got := time.Since(start); got != drainTimeout {
+				t.Errorf("ended after %v, want %v", got, drainTimeout)
 			}
 		})
 	})
@@ -217,8 +217,8 @@ func TestRefusedClientStays(t *testing.T) {
 			if got := <-result; got.Cause != CauseRefused {
 				t.Errorf("got %+v, want %v", got, CauseRefused)
 			}
-			if got := time.Since(start); got != lastWords {
-				t.Errorf("ended after %v, want %v", got, lastWords)
+			if got := time.Since(start); got != drainTimeout {
+				t.Errorf("ended after %v, want %v", got, drainTimeout)
 			}
 		})
 	})

@@ -8,14 +8,14 @@ const (
 	// pipeSize is the largest that an ordinary user may ask for, and halves the
 	// calls that a fast stream takes. All of a user's pipes share an allowance,
 	// of which 64 such pipes use up the default; then smallPipe is asked for.
-	pipeSize  = 1 << 20
-	smallPipe = 256 << 10
+	pipeSize      = 1 << 20
+	smallPipeSize = 256 << 10
 
 	// spliceMost is the most one call moves, and no more than pipeSize: a pipe
 	// counts fragments, not bytes, and may take more. On loopback, where a segment
 	// holds 65,463 bytes (a few more over IPv4), it fills 16 of them, and none is
 	// left that holds little.
-	spliceMost = 16 * 65463
+	maxSplice = 16 * 65463
 
 	spliceNonblock = 2 // SPLICE_F_NONBLOCK
 )
@@ -34,7 +34,7 @@ func newPipe() (pipe, error) {
 	p := pipe{fds[0], fds[1]}
 	err := p.resize(pipeSize)
 	if err != nil {
-		err = p.resize(smallPipe)
+		err = p.resize(smallPipeSize)
 	}
 	if err != nil {
 		p.close()
@@ -58,7 +58,7 @@ func (p pipe) close() {
 }
 
 // fill moves what socket has into p, which is empty. 0 means the stream's end.
-func (p pipe) fill(socket int) (int, error) { return splice(socket, p.w, spliceMost) }
+func (p pipe) fill(socket int) (int, error) { return splice(socket, p.w, maxSplice) }
 
 // drain moves up to n bytes from p, which holds them, to socket.
 func (p pipe) drain(socket, n int) (int, error) { return splice(p.r, socket, n) }

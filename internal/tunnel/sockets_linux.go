@@ -20,7 +20,7 @@ const (
 	// less than spliceAfter since the last look gives its pipe back. Idle tunnels
 	// must hold none: an ordinary user's pipes share 64 MiB (pipe(7),
 	// pipe-user-pages-soft), and past that new ones are too small to be of use.
-	spliceTick = 100 * time.Millisecond
+	pipeCheckInterval = 100 * time.Millisecond
 
 	// spliceRetry is how many bytes a stream copies after it was refused a pipe.
 	spliceRetry = 1 << 20
@@ -32,17 +32,17 @@ const (
 // and leaves the waiting to the runtime's poller. What has been read is in buf
 // or in pipe between calls, so that a wait that is interrupted, by a deadline or
 // otherwise, neither loses nor repeats a byte.
-type sockets struct {
-	half *half
+type socketCopier struct {
+	dir *direction
 
 	buf      *buffer // nil while there is nothing in it
 	off, end int     // buf[off:end] is still to be written
 
-	pipe     pipe  // open while the stream splices
-	inPipe   int   // bytes in it, still to be written
-	spliced  int64 // bytes since the last tick
-	copied   int64 // bytes since the stream last gave its pipe back
-	noSplice bool  // these sockets cannot be spliced
+	pipe         pipe  // open while the stream splices
+	inPipe       int   // bytes in it, still to be written
+	spliced      int64 // bytes since the last tick
+	copied       int64 // bytes since the stream last gave its pipe back
+	unspliceable bool  // these sockets cannot be spliced
 
 	// What the callbacks found.
 	drained  bool // there is no more to read for now
@@ -74,32 +74,32 @@ func rawStream(c net.Conn) syscall.RawConn {
 	return raw
 }
 
-func (s *sockets) copy() (stop, error) {
+func (s *socketCopier) copy() (stopReason, error) {
 	defer s.release()
 	write := func(fd uintptr) bool { return s.write(int(fd)) }
 	push := func(fd uintptr) { s.write(int(fd)) }
 	move := func(fd uintptr) bool { return s.move(int(fd), push) }
 	for {
-		if err := s.half.from.Read(move); err != nil {
+		if err := s.dir.rawSrc.Read(move); err != nil {
 			if s.pipe.open() && errors.Is(err, os.ErrDeadlineExceeded) {
-				s.tick()
+				s.checkPipe()
 				continue
 			}
 			return sourceFailed, err
 		}
-		if s.holds() && s.writeErr == nil {
-			if err := s.half.to.Write(write); err != nil {
+		if s.pending() && s.writeErr == nil {
+			if err := s.dir.rawDst.Write(write); err != nil {
 				return destinationFailed, err
 			}
 		}
 		switch {
 		case s.writeErr != nil:
-			return destinationFailed, opError("write", s.half.dst, s.writeErr)
+			return destinationFailed, opError("write", s.dir.dst, s.writeErr)
 		case s.readErr != nil:
-			return sourceFailed, opError("read", s.half.src, s.readErr)
+			return sourceFailed, opError("read", s.dir.src, s.readErr)
 		case s.eof:
 			return atEnd, nil
-		case s.large():
+		case s.shouldSplice():
 			s.beginSplice()
 		}
 	}
@@ -111,40 +111,40 @@ func (s *sockets) copy() (stop, error) {
 // What cannot be written at once is left to the caller: to wait here, inside a
 // read, would keep src from being closed. So is the error of a push to what is
 // closed, and the end of a stream, with more room on the stack.
-func (s *sockets) move(fd int, push func(fd uintptr)) bool {
+func (s *socketCopier) move(fd int, push func(fd uintptr)) bool {
 	s.read(fd)
 	if s.off < s.end {
-		s.half.observe(s.buf[s.off:s.end])
+		s.dir.observe(s.buf[s.off:s.end])
 	}
-	if s.holds() && !s.eof {
-		s.half.to.Control(push)
+	if s.pending() && !s.eof {
+		s.dir.rawDst.Control(push)
 	}
-	if !s.drained || s.holds() || s.writeErr != nil || s.large() {
+	if !s.drained || s.pending() || s.writeErr != nil || s.shouldSplice() {
 		return true
 	}
-	s.freeBuffer()
+	s.releaseBuffer()
 	return false
 }
 
 // holds reports whether something is still to be written.
-func (s *sockets) holds() bool { return s.inPipe > 0 || s.off < s.end }
+func (s *socketCopier) pending() bool { return s.inPipe > 0 || s.off < s.end }
 
 // large reports whether the stream is to be spliced from here on. Nobody sees
 // bytes that are spliced.
-func (s *sockets) large() bool {
-	return s.copied >= spliceAfter && !s.noSplice && !s.pipe.open() && s.half.observer == nil
+func (s *socketCopier) shouldSplice() bool {
+	return s.copied >= spliceAfter && !s.unspliceable && !s.pipe.open() && s.dir.observer == nil
 }
 
 // read reads what there is into the pipe or the buffer.
-func (s *sockets) read(fd int) {
+func (s *socketCopier) read(fd int) {
 	s.drained = false
 	if s.pipe.open() {
-		n, err := retry(func() (int, error) { return s.pipe.fill(fd) })
-		if s.found(n, err); !unspliceable(err) {
+		n, err := retryEINTR(func() (int, error) { return s.pipe.fill(fd) })
+		if s.noteRead(n, err); !isUnspliceable(err) {
 			s.inPipe = max(n, 0)
 			return
 		}
-		s.readErr, s.noSplice = nil, true
+		s.readErr, s.unspliceable = nil, true
 		s.endSplice()
 	}
 	if s.buf == nil {
@@ -154,8 +154,8 @@ func (s *sockets) read(fd int) {
 	// A second look tells whether to wait for more or to end, and that the end
 	// can go out with the last bytes.
 	for range 2 {
-		n, err := retry(func() (int, error) { return syscall.Read(fd, s.buf[s.end:]) })
-		if s.found(n, err); n <= 0 {
+		n, err := retryEINTR(func() (int, error) { return syscall.Read(fd, s.buf[s.end:]) })
+		if s.noteRead(n, err); n <= 0 {
 			return
 		}
 		if s.end += n; s.end == len(s.buf) {
@@ -165,7 +165,7 @@ func (s *sockets) read(fd int) {
 }
 
 // found takes note of the result of a read.
-func (s *sockets) found(n int, err error) {
+func (s *socketCopier) noteRead(n int, err error) {
 	switch {
 	case err == syscall.EAGAIN:
 		s.drained = true
@@ -177,8 +177,8 @@ func (s *sockets) found(n int, err error) {
 }
 
 // write writes what read has read. It reports false while some of it is left.
-func (s *sockets) write(fd int) bool {
-	for s.holds() {
+func (s *socketCopier) write(fd int) bool {
+	for s.pending() {
 		var n int
 		var err error
 		switch {
@@ -191,7 +191,7 @@ func (s *sockets) write(fd int) bool {
 		}
 		switch err {
 		case nil:
-			s.wrote(n)
+			s.noteWritten(n)
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			return false
@@ -203,7 +203,7 @@ func (s *sockets) write(fd int) bool {
 	return true
 }
 
-func (s *sockets) wrote(n int) {
+func (s *socketCopier) noteWritten(n int) {
 	if s.inPipe > 0 {
 		s.inPipe -= n
 		s.spliced += int64(n)
@@ -211,65 +211,65 @@ func (s *sockets) wrote(n int) {
 		s.off += n
 		s.copied += int64(n)
 	}
-	s.half.progress(n)
+	s.dir.progress(n)
 }
 
 // writeLast writes the last bytes of a stream. They wait for its end (MSG_MORE),
 // to share a segment with it: see ended.
 //
 //go:noinline
-func (s *sockets) writeLast(fd int) (int, error) {
+func (s *socketCopier) writeLast(fd int) (int, error) {
 	s.corked = true
 	return syscall.SendmsgN(fd, s.buf[s.off:s.end], nil, nil, syscall.MSG_MORE|syscall.MSG_NOSIGNAL)
 }
 
 // uncork has the kernel send what waits for the end of the stream.
-func (h *half) uncork() {
-	if c, ok := h.dst.(*net.TCPConn); ok && h.sockets.corked {
+func (d *direction) uncork() {
+	if c, ok := d.dst.(*net.TCPConn); ok && d.copier.corked {
 		c.SetNoDelay(true) // which it is; but the kernel sends all that there is when it is set
 	}
 }
 
-func (s *sockets) beginSplice() {
+func (s *socketCopier) beginSplice() {
 	p, err := newPipe()
 	if err != nil {
 		s.copied = spliceAfter - spliceRetry
 		return
 	}
-	s.freeBuffer()
+	s.releaseBuffer()
 	s.pipe = p
 	s.spliced = 0
-	s.half.src.SetReadDeadline(time.Now().Add(spliceTick))
+	s.dir.src.SetReadDeadline(time.Now().Add(pipeCheckInterval))
 }
 
 // endSplice goes back to copying. The pipe is empty, or the stream has failed.
-func (s *sockets) endSplice() {
+func (s *socketCopier) endSplice() {
 	s.pipe.close()
 	s.pipe = pipe{}
 	s.inPipe = 0
 	s.copied = 0
-	s.half.src.SetReadDeadline(time.Time{})
+	s.dir.src.SetReadDeadline(time.Time{})
 }
 
 // tick keeps the pipe of a stream that is busy, and takes that of one that is not.
-func (s *sockets) tick() {
+func (s *socketCopier) checkPipe() {
 	if s.spliced < spliceAfter {
 		s.endSplice()
 		return
 	}
 	s.spliced = 0
-	s.half.src.SetReadDeadline(time.Now().Add(spliceTick))
+	s.dir.src.SetReadDeadline(time.Now().Add(pipeCheckInterval))
 }
 
-func (s *sockets) freeBuffer() {
+func (s *socketCopier) releaseBuffer() {
 	if s.buf != nil {
 		buffers.Put(s.buf)
 		s.buf = nil
 	}
 }
 
-func (s *sockets) release() {
-	s.freeBuffer()
+func (s *socketCopier) release() {
+	s.releaseBuffer()
 	if s.pipe.open() {
 		s.endSplice()
 	}
@@ -283,7 +283,7 @@ func opError(op string, c net.Conn, err error) error {
 
 // unspliceable reports whether err says that the kernel cannot, or a sandbox
 // does not let us, splice from this socket. No byte has moved then.
-func unspliceable(err error) bool {
+func isUnspliceable(err error) bool {
 	switch err {
 	case syscall.EINVAL, syscall.ENOSYS, syscall.EOPNOTSUPP, syscall.EPERM:
 		return true
@@ -292,7 +292,7 @@ func unspliceable(err error) bool {
 }
 
 // retry repeats a system call that a signal interrupts.
-func retry(call func() (int, error)) (int, error) {
+func retryEINTR(call func() (int, error)) (int, error) {
 	for {
 		n, err := call()
 		if err != syscall.EINTR {
@@ -303,11 +303,11 @@ func retry(call func() (int, error)) (int, error) {
 
 // waitBroken waits, after the stream of src has ended, until src is closed or
 // breaks, and returns why. It is for stream sockets.
-func (h *half) waitBroken() error {
+func (d *direction) waitBroken() error {
 	var broken error
-	err := h.from.Read(func(fd uintptr) bool {
+	err := d.rawSrc.Read(func(fd uintptr) bool {
 		if e, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR); err == nil && e != 0 {
-			broken = opError("read", h.src, syscall.Errno(e))
+			broken = opError("read", d.src, syscall.Errno(e))
 		}
 		return broken != nil
 	})
@@ -319,11 +319,11 @@ func (h *half) waitBroken() error {
 
 // readSocket is readWaiting for a stream socket. It takes the buffer when there
 // is something to read.
-func (h *half) readSocket() (buf *buffer, n int, err error) {
+func (d *direction) waitAndReadSocket() (buf *buffer, n int, err error) {
 	var failed error // of the system call
-	err = h.from.Read(func(fd uintptr) bool {
+	err = d.rawSrc.Read(func(fd uintptr) bool {
 		buf = buffers.Get().(*buffer)
-		n, failed = retry(func() (int, error) { return syscall.Read(int(fd), buf[:]) })
+		n, failed = retryEINTR(func() (int, error) { return syscall.Read(int(fd), buf[:]) })
 		if failed == syscall.EAGAIN {
 			buffers.Put(buf)
 			buf = nil
@@ -334,7 +334,7 @@ func (h *half) readSocket() (buf *buffer, n int, err error) {
 	case err != nil: // closed, or a deadline
 		return buf, 0, err
 	case failed != nil:
-		return buf, 0, opError("read", h.src, failed)
+		return buf, 0, opError("read", d.src, failed)
 	case n == 0:
 		return buf, 0, io.EOF
 	}

@@ -257,11 +257,11 @@ func TestLastWordsWithTheEnd(t *testing.T) {
 	eventually(t, "state of b", func() int { return tcpState(t, b) }, closeWait)
 
 	// As a failed write to b leaves it.
-	tun := &tunnel{broken: true, cause: CauseResetByB}
-	tun.forward = half{t: tun, src: a, dst: b, done: true}
-	tun.back = half{t: tun, src: b, dst: a, from: rawStream(b), to: rawStream(a)}
+	tun := &tunnel{decided: true, cause: CauseResetByB}
+	tun.forward = direction{tunnel: tun, src: a, dst: b, done: true}
+	tun.back = direction{tunnel: tun, src: b, dst: a, rawSrc: rawStream(b), rawDst: rawStream(a)}
 	tun.back.run()
-	if !tun.back.sockets.corked {
+	if !tun.back.copier.corked {
 		t.Fatal("the bytes did not wait: this test shows nothing")
 	}
 	expect(t, client, "this is why")

@@ -9,16 +9,18 @@ import (
 	"syscall"
 )
 
-type sockets struct{ half *half }
+type socketCopier struct{ dir *direction }
 
 func rawStream(net.Conn) syscall.RawConn { return nil }
 
-func (*sockets) copy() (stop, error) { panic("unreachable: rawStream returns nil") }
+func (*socketCopier) copy() (stopReason, error) { panic("unreachable: rawStream returns nil") }
 
 // waitBroken is never called: there is no portable way to wait for a connection to
 // break after its stream has ended.
-func (*half) waitBroken() error { panic("unreachable: rawStream returns nil") }
+func (*direction) waitBroken() error { panic("unreachable: rawStream returns nil") }
 
-func (*half) uncork() {}
+func (*direction) uncork() {}
 
-func (*half) readSocket() (*buffer, int, error) { panic("unreachable: rawStream returns nil") }
+func (*direction) waitAndReadSocket() (*buffer, int, error) {
+	panic("unreachable: rawStream returns nil")
+}

@@ -99,7 +99,7 @@ func (p Pair) Close() error { return errors.Join(p.A.Close(), p.B.Close()) }
 // lastWords is how long the direction from a broken destination may go on: the
 // destination may have said why (an early HTTP response, a TLS alert) before it
 // stopped reading, and that is still in its receive queue.
-const lastWords = time.Second
+const drainTimeout = time.Second
 
 // Relay copies from a to b and from b to a until both directions have ended,
 // and closes both connections. It uses the caller's goroutine and up to two
@@ -130,104 +130,104 @@ const lastWords = time.Second
 func Relay(a, b net.Conn, opts Options) Result {
 	rawA, rawB := rawStream(a), rawStream(b)
 	t := &tunnel{
-		forward:  half{src: a, dst: b, from: rawA, to: rawB, early: opts.Early},
-		back:     half{src: b, dst: a, from: rawB, to: rawA, early: opts.EarlyBack},
+		forward:  direction{src: a, dst: b, rawSrc: rawA, rawDst: rawB, early: opts.Early},
+		back:     direction{src: b, dst: a, rawSrc: rawB, rawDst: rawA, early: opts.EarlyBack},
 		inspect:  opts.Inspect,
 		holdTime: opts.HoldTimeout,
 	}
-	t.forward.t, t.back.t = t, t
+	t.forward.tunnel, t.back.tunnel = t, t
 	a.SetDeadline(time.Time{})
 	b.SetDeadline(time.Time{})
-	t.watch(opts.IdleTimeout, opts.Lifetime)
+	t.startTimer(opts.IdleTimeout, opts.Lifetime)
 
 	t.running.Go(t.back.run)
 	t.forward.run()
 	t.running.Wait()
-	t.part()
+	t.sendReply()
 
-	return Result{Sent: t.forward.moved, Received: t.back.moved, Cause: t.cause, Err: t.err}
+	return Result{Sent: t.forward.written, Received: t.back.written, Cause: t.cause, Err: t.err}
 }
 
 // tunnel is the state that the two directions and the timer share.
 type tunnel struct {
-	forward, back half           // a to b, b to a
+	forward, back direction      // a to b, b to a
 	running       sync.WaitGroup // the goroutines but for the caller's
 	clock         clock
 	inspect       Inspector     // Options.Inspect
 	holdTime      time.Duration // Options.HoldTime
 
-	farewell []byte // to a, if the tunnel was refused
+	reply []byte // to a, if the tunnel was refused
 
-	mu      sync.Mutex
-	broken  bool // cause is decided; a direction may be delivering last words
-	parting bool // b is closed, and a stays open for the farewell
-	closed  bool // both connections are closed
-	cause   Cause
-	err     error
+	mu       sync.Mutex
+	decided  bool // cause is decided; a direction may be delivering last words
+	replying bool // b is closed, and a stays open for the farewell
+	closed   bool // both connections are closed
+	cause    Cause
+	err      error
 }
 
-func (t *tunnel) opposite(h *half) *half {
-	if h == &t.forward {
+func (t *tunnel) opposite(d *direction) *direction {
+	if d == &t.forward {
 		return &t.back
 	}
 	return &t.forward
 }
 
-// ended records that h has carried its whole stream, and passes the end on.
-func (t *tunnel) ended(h *half) {
-	w, canHalfClose := h.dst.(interface{ CloseWrite() error })
+// ended records that d has carried its whole stream, and passes the end on.
+func (t *tunnel) sourceEnded(d *direction) {
+	w, canHalfClose := d.dst.(interface{ CloseWrite() error })
 
 	t.mu.Lock()
-	h.complete, h.done = true, true
-	// The opposite direction may be done because its write to h.src failed: the
+	d.complete, d.done = true, true
+	// The opposite direction may be done because its write to d.src failed: the
 	// kernel, having reported that reset once, reports an ordinary end here.
-	if t.opposite(h).done || !canHalfClose {
-		if t.broken {
-			h.uncork() // a reset would drop it
+	if t.opposite(d).done || !canHalfClose {
+		if t.decided {
+			d.uncork() // a reset would drop it
 		}
 		t.close()
 	}
-	goesOn := !t.closed
-	if goesOn {
-		t.watchSoon(h)
+	open := !t.closed
+	if open {
+		t.scheduleWatch(d)
 	}
 	t.mu.Unlock()
 
-	if goesOn {
+	if open {
 		w.CloseWrite() // an error here means that dst broke: the opposite direction meets it
 	}
 }
 
-// sourceBroke ends the tunnel because reading from h.src failed.
-func (t *tunnel) sourceBroke(h *half, err error) {
+// sourceBroke ends the tunnel because reading from d.src failed.
+func (t *tunnel) sourceBroke(d *direction, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	h.done = true
-	t.decide(t.causeOf(err, h), err)
+	d.done = true
+	t.setCause(t.causeOf(err, d), err)
 	t.close()
 }
 
-// destinationBroke ends h because writing to h.dst failed, and the tunnel with
-// it once h.dst's last words are delivered.
-func (t *tunnel) destinationBroke(h *half, err error) {
+// destinationBroke ends d because writing to d.dst failed, and the tunnel with
+// it once d.dst's last words are delivered.
+func (t *tunnel) destinationBroke(d *direction, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	h.done = true
-	cause := t.causeOf(err, t.opposite(h))
-	t.decide(cause, err)
-	if cause == CauseClosed || t.opposite(h).done {
+	d.done = true
+	cause := t.causeOf(err, t.opposite(d))
+	t.setCause(cause, err)
+	if cause == CauseClosed || t.opposite(d).done {
 		t.close()
 		return
 	}
-	t.expireWithin(lastWords)
+	t.expireWithin(drainTimeout)
 }
 
-// causeOf names the cause of an error of h.src.
-func (t *tunnel) causeOf(err error, h *half) Cause {
+// causeOf names the cause of an error of d.src.
+func (t *tunnel) causeOf(err error, d *direction) Cause {
 	switch {
 	case errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe), errors.Is(err, os.ErrDeadlineExceeded):
 		return CauseClosed
-	case h == &t.forward:
+	case d == &t.forward:
 		return CauseResetByA
 	default:
 		return CauseResetByB
@@ -235,32 +235,32 @@ func (t *tunnel) causeOf(err error, h *half) Cause {
 }
 
 // decide records the first cause; later ones are its consequences. t.mu is held.
-func (t *tunnel) decide(c Cause, err error) {
-	if t.broken || t.closed {
+func (t *tunnel) setCause(c Cause, err error) {
+	if t.decided || t.closed {
 		return
 	}
-	t.broken, t.cause, t.err = true, c, err
+	t.decided, t.cause, t.err = true, c, err
 }
 
 // close closes both connections, which ends both directions. t.mu is held.
 func (t *tunnel) close() {
-	if t.closed || t.parting {
+	if t.closed || t.replying {
 		return
 	}
 	t.closed = true
-	t.stopClock()
-	for _, h := range []*half{&t.forward, &t.back} {
+	t.stopTimer()
+	for _, d := range []*direction{&t.forward, &t.back} {
 		reset := false
 		switch t.cause {
 		case CauseResetByA, CauseResetByB:
 			reset = true
 		case CauseLifetime, CauseClosed:
-			reset = !h.complete
+			reset = !d.complete
 		}
 		if reset {
-			abort(h.dst)
+			abort(d.dst)
 		} else {
-			h.dst.Close()
+			d.dst.Close()
 		}
 	}
 }

@@ -458,8 +458,8 @@ func TestWriteErrorEndsASilentTunnel(t *testing.T) {
 		if got := <-result; got.Cause != CauseResetByB || got.Err != broken {
 			t.Errorf("got %+v, want %v with %v", got, CauseResetByB, broken)
 		}
-		if got := time.Since(start); got != lastWords {
-			t.Errorf("ended after %v, want %v", got, lastWords)
+		if got := time.Since(start); got != drainTimeout {
+			t.Errorf("ended after %v, want %v", got, drainTimeout)
 		}
 	})
 }
@@ -477,7 +477,7 @@ func TestLastWords(t *testing.T) {
 		}()
 		send(t, client, "x")
 		synctest.Wait()
-		time.Sleep(lastWords / 2)
+		time.Sleep(drainTimeout / 2)
 		go func() {
 			io.WriteString(server, "this is why")
 			server.Close()
