@@ -17,10 +17,10 @@ import "iter"
 type List[U comparable, T any] struct {
 	Limit int // items in all
 
-	n     int
-	users map[U]*user[U, T]
-	most  int           // items of the user that has the most
-	with  []*user[U, T] // with[n] heads a ring of the users that have n items; nil: there are none
+	len      int
+	users    map[U]*user[U, T]
+	maxCount int           // items of the user that has the most
+	byCount  []*user[U, T] // with[n] heads a ring of the users that have n items; nil: there are none
 }
 
 // Item is a place in a [List], with what it holds. An Item must not be copied
@@ -35,65 +35,65 @@ type Item[U comparable, T any] struct {
 // user is one user's items.
 type user[U comparable, T any] struct {
 	key        U
-	n          int
+	count      int
 	oldest     *Item[U, T] // heads a ring: the one unused for longest
 	prev, next *user[U, T] // a ring of the users with as many
 }
 
 // Len returns the number of items.
-func (l *List[U, T]) Len() int { return l.n }
+func (l *List[U, T]) Len() int { return l.len }
 
 // Victim returns the item that has to make room for one more of u, or nil
 // while there is room: of the user that has the most items, the item that was
 // unused for longest. A user that has as many as any other makes room among
 // its own. The item stays in the list.
 func (l *List[U, T]) Victim(u U) *Item[U, T] {
-	if l.n < l.Limit || l.n == 0 {
+	if l.len < l.Limit || l.len == 0 {
 		return nil
 	}
-	if of := l.users[u]; of != nil && of.n == l.most {
-		return of.oldest
+	if owner := l.users[u]; owner != nil && owner.count == l.maxCount {
+		return owner.oldest
 	}
-	return l.with[l.most].oldest
+	return l.byCount[l.maxCount].oldest
 }
 
 // Push adds an item of u as the one used last. The item must be in no list.
 func (l *List[U, T]) Push(u U, item *Item[U, T]) {
-	of := l.users[u]
-	if of == nil {
+	owner := l.users[u]
+	if owner == nil {
 		if l.users == nil {
 			l.users = make(map[U]*user[U, T])
 		}
-		of = &user[U, T]{key: u}
-		l.users[u] = of
+		owner = &user[U, T]{key: u}
+		l.users[u] = owner
 	}
-	item.user = of
-	item.link(of)
-	l.n++
-	l.count(of, of.n+1)
+	item.user = owner
+	item.link(owner)
+	l.len++
+	l.setCount(owner, owner.count+1)
 }
 
 // Remove takes an item out. It does nothing for one that is in no list.
 func (l *List[U, T]) Remove(item *Item[U, T]) {
-	of := item.user
-	if of == nil {
+	owner := item.user
+	if owner == nil {
 		return
 	}
-	item.unlink(of)
+	item.unlink(owner)
 	item.user = nil
-	l.n--
-	l.count(of, of.n-1)
-	if of.n == 0 {
-		delete(l.users, of.key)
+	l.len--
+	l.setCount(owner, owner.count-1)
+	if owner.count == 0 {
+		delete(l.users, owner.key)
 	}
 }
 
 // Touch makes an item the one of its user that was used last. It does nothing
 // for one that is in no list.
 func (l *List[U, T]) Touch(item *Item[U, T]) {
-	if of := item.user; of != nil {
-		item.unlink(of)
-		item.link(of)
+	if owner := item.user; owner != nil {
+		item.unlink(owner)
+		item.link(owner)
 	}
 }
 
@@ -104,12 +104,12 @@ func (item *Item[U, T]) Listed() bool { return item.user != nil }
 // remove the item it was given.
 func (l *List[U, T]) Of(u U) iter.Seq[*Item[U, T]] {
 	return func(yield func(*Item[U, T]) bool) {
-		of := l.users[u]
-		if of == nil {
+		owner := l.users[u]
+		if owner == nil {
 			return
 		}
-		item := of.oldest
-		for range of.n {
+		item := owner.oldest
+		for range owner.count {
 			next := item.next
 			if !yield(item) {
 				return
@@ -136,23 +136,23 @@ func (l *List[U, T]) All() iter.Seq[*Item[U, T]] {
 // UserOf returns the user of an item that is in a list.
 func (l *List[U, T]) UserOf(item *Item[U, T]) U { return item.user.key }
 
-func (item *Item[U, T]) link(of *user[U, T]) {
-	if of.oldest == nil {
+func (item *Item[U, T]) link(owner *user[U, T]) {
+	if owner.oldest == nil {
 		item.prev, item.next = item, item
-		of.oldest = item
+		owner.oldest = item
 		return
 	}
-	first := of.oldest
+	first := owner.oldest
 	item.prev, item.next = first.prev, first
 	first.prev.next, first.prev = item, item
 }
 
-func (item *Item[U, T]) unlink(of *user[U, T]) {
-	if of.oldest == item {
-		of.oldest = item.next
+func (item *Item[U, T]) unlink(owner *user[U, T]) {
+	if owner.oldest == item {
+		owner.oldest = item.next
 	}
 	if item.next == item {
-		of.oldest = nil
+		owner.oldest = nil
 	}
 	item.prev.next, item.next.prev = item.next, item.prev
 	item.prev, item.next = nil, nil
@@ -160,35 +160,35 @@ func (item *Item[U, T]) unlink(of *user[U, T]) {
 
 // count moves a user to those that have n items: one more or one fewer than
 // before.
-func (l *List[U, T]) count(of *user[U, T], n int) {
-	if of.n > 0 {
-		if l.with[of.n] == of {
-			l.with[of.n] = of.next
+func (l *List[U, T]) setCount(owner *user[U, T], n int) {
+	if owner.count > 0 {
+		if l.byCount[owner.count] == owner {
+			l.byCount[owner.count] = owner.next
 		}
-		if of.next == of {
-			l.with[of.n] = nil
+		if owner.next == owner {
+			l.byCount[owner.count] = nil
 		}
-		of.prev.next, of.next.prev = of.next, of.prev
-		of.prev, of.next = nil, nil
+		owner.prev.next, owner.next.prev = owner.next, owner.prev
+		owner.prev, owner.next = nil, nil
 	}
-	was := of.n
-	of.n = n
-	for len(l.with) <= n {
-		l.with = append(l.with, nil)
+	was := owner.count
+	owner.count = n
+	for len(l.byCount) <= n {
+		l.byCount = append(l.byCount, nil)
 	}
 	if n > 0 {
-		if first := l.with[n]; first == nil {
-			of.prev, of.next = of, of
-			l.with[n] = of
+		if first := l.byCount[n]; first == nil {
+			owner.prev, owner.next = owner, owner
+			l.byCount[n] = owner
 		} else {
-			of.prev, of.next = first.prev, first
-			first.prev.next, first.prev = of, of
+			owner.prev, owner.next = first.prev, first
+			first.prev.next, first.prev = owner, owner
 		}
 	}
 	switch {
-	case n > l.most:
-		l.most = n
-	case was == l.most && l.with[was] == nil:
-		l.most = n
+	case n > l.maxCount:
+		l.maxCount = n
+	case was == l.maxCount && l.byCount[was] == nil:
+		l.maxCount = n
 	}
 }
