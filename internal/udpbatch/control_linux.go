@@ -19,9 +19,9 @@ const (
 // A control message is struct cmsghdr, the length of all of it, a level and a
 // type, and then its value. That of udpSegment has 2 bytes, that of udpGRO 4.
 const (
-	levelAt     = strconv.IntSize / 8
-	valueAt     = levelAt + 4 + 4
-	controlSize = valueAt + 8 // a value of 4 bytes, and what aligns the next one
+	levelOffset = strconv.IntSize / 8
+	valueOffset = levelOffset + 4 + 4
+	controlSize = valueOffset + 8 // a value of 4 bytes, and what aligns the next one
 )
 
 // segmentMessage makes a control message that has what is sent cut into
@@ -29,23 +29,23 @@ const (
 func segmentMessage() []byte {
 	b := make([]byte, syscall.CmsgSpace(2))
 	if strconv.IntSize == 64 {
-		binary.NativeEndian.PutUint64(b, valueAt+2)
+		binary.NativeEndian.PutUint64(b, valueOffset+2)
 	} else {
-		binary.NativeEndian.PutUint32(b, valueAt+2)
+		binary.NativeEndian.PutUint32(b, valueOffset+2)
 	}
-	binary.NativeEndian.PutUint32(b[levelAt:], solUDP)
-	binary.NativeEndian.PutUint32(b[levelAt+4:], udpSegment)
+	binary.NativeEndian.PutUint32(b[levelOffset:], solUDP)
+	binary.NativeEndian.PutUint32(b[levelOffset+4:], udpSegment)
 	return b
 }
 
-func setSegment(b []byte, length int) { binary.NativeEndian.PutUint16(b[valueAt:], uint16(length)) }
+func setSegment(b []byte, length int) { binary.NativeEndian.PutUint16(b[valueOffset:], uint16(length)) }
 
 // joinedSize is the length of each of the datagrams but the last that came as
 // one, by what came with them. It is 0 where one came alone.
-func joinedSize(b []byte) int {
-	if len(b) < valueAt+4 ||
-		binary.NativeEndian.Uint32(b[levelAt:]) != solUDP || binary.NativeEndian.Uint32(b[levelAt+4:]) != udpGRO {
+func segmentSize(b []byte) int {
+	if len(b) < valueOffset+4 ||
+		binary.NativeEndian.Uint32(b[levelOffset:]) != solUDP || binary.NativeEndian.Uint32(b[levelOffset+4:]) != udpGRO {
 		return 0
 	}
-	return int(int32(binary.NativeEndian.Uint32(b[valueAt:])))
+	return int(int32(binary.NativeEndian.Uint32(b[valueOffset:])))
 }

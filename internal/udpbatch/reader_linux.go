@@ -21,31 +21,31 @@ type message struct {
 // batch is the memory that one call reads into. Its parts point to each other:
 // it is not copied.
 type batch struct {
-	messages [MaxBatch]message
-	vectors  [MaxBatch]syscall.Iovec
-	names    [MaxBatch][syscall.SizeofSockaddrInet6]byte
-	controls [MaxBatch][controlSize]byte
-	slots    []byte
-	scratch  []byte
-	parts    []part // the datagrams
-	most     int    // messages that it has slots for
+	messages  [MaxBatch]message
+	vectors   [MaxBatch]syscall.Iovec
+	names     [MaxBatch][syscall.SizeofSockaddrInet6]byte
+	controls  [MaxBatch][controlSize]byte
+	slots     []byte
+	scratch   []byte
+	datagrams []datagram // the datagrams
+	size      int        // messages that it has slots for
 }
 
 // part is where a datagram is: one of several that one message holds, perhaps.
-type part struct {
+type datagram struct {
 	message, length int32
-	at              int // in the slots
+	offset          int // in the slots
 }
 
 // stride is from slot to slot. A datagram begins at another place in its page
 // and in the processor's cache than its neighbours do.
-const stride = 128 + longest
+const stride = 128 + maxDatagram
 
-func newBatch(most int) *batch {
-	b := &batch{slots: make([]byte, most*stride), scratch: make([]byte, longest), most: most}
-	for i := range most {
+func newBatch(size int) *batch {
+	b := &batch{slots: make([]byte, size*stride), scratch: make([]byte, maxDatagram), size: size}
+	for i := range size {
 		b.vectors[i].Base = &b.slots[i*stride]
-		b.vectors[i].SetLen(longest)
+		b.vectors[i].SetLen(maxDatagram)
 		b.messages[i].header.Iov = &b.vectors[i]
 		b.messages[i].header.Iovlen = 1
 		b.messages[i].header.Name = &b.names[i][0]
@@ -97,7 +97,7 @@ func (r *Reader) Read() (n int, err error) {
 		r.Close()
 		return 0, err
 	}
-	return len(r.batch.parts), nil
+	return len(r.batch.datagrams), nil
 }
 
 // Close gives the buffers back. It does not close the socket.
@@ -113,14 +113,14 @@ func (r *Reader) receive(fd uintptr) bool {
 	if r.batch == nil {
 		r.batch = r.buffers.get()
 	}
-	for i := range r.batch.most {
+	for i := range r.batch.size {
 		header := &r.batch.messages[i].header
 		header.Namelen = syscall.SizeofSockaddrInet6
 		header.SetControllen(controlSize)
 	}
 	for {
 		n, _, errno := syscall.Syscall6(syscall.SYS_RECVMMSG, fd,
-			uintptr(unsafe.Pointer(&r.batch.messages)), uintptr(r.batch.most), syscall.MSG_DONTWAIT, 0, 0)
+			uintptr(unsafe.Pointer(&r.batch.messages)), uintptr(r.batch.size), syscall.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			r.batch.split(int(n))
@@ -138,17 +138,17 @@ func (r *Reader) receive(fd uintptr) bool {
 
 // split finds the datagrams in n messages.
 func (b *batch) split(n int) {
-	b.parts = b.parts[:0]
+	b.datagrams = b.datagrams[:0]
 	for i := range n {
 		left := int(b.messages[i].length)
 		size := left
-		if joined := joinedSize(b.controls[i][:b.messages[i].header.Controllen]); joined > 0 {
+		if joined := segmentSize(b.controls[i][:b.messages[i].header.Controllen]); joined > 0 {
 			size = joined
 		}
 		at := i * stride
 		for {
 			length := min(size, left)
-			b.parts = append(b.parts, part{int32(i), int32(length), at})
+			b.datagrams = append(b.datagrams, datagram{int32(i), int32(length), at})
 			at += length
 			if left -= length; left == 0 {
 				break
@@ -159,8 +159,8 @@ func (b *batch) split(n int) {
 
 // Data is the i-th datagram.
 func (r *Reader) Data(i int) []byte {
-	p := &r.batch.parts[i]
-	return r.batch.slots[p.at:][:p.length:p.length]
+	p := &r.batch.datagrams[i]
+	return r.batch.slots[p.offset:][:p.length:p.length]
 }
 
 // Scratch is memory for [Sender.Send], good as long as the batch.
@@ -169,7 +169,7 @@ func (r *Reader) Scratch() []byte { return r.batch.scratch }
 // From is who sent the i-th datagram, as
 // [net.UDPConn.ReadFromUDPAddrPort] has it.
 func (r *Reader) From(i int) netip.AddrPort {
-	if name := &r.batch.names[r.batch.parts[i].message]; *name != r.name {
+	if name := &r.batch.names[r.batch.datagrams[i].message]; *name != r.name {
 		r.name, r.from = *name, parseName(name)
 	}
 	return r.from

@@ -13,7 +13,7 @@ import (
 
 // mostJoined is how many bytes go as one: what one datagram of the longest
 // kind has, less than the least the system takes.
-const mostJoined = 65000
+const maxJoined = 65000
 
 // Sender sends from one socket to one address. It is for one goroutine; a
 // socket may have several.
@@ -28,8 +28,8 @@ type Sender struct {
 
 	// joined is the length from which on datagrams are not joined: the system
 	// did not take them. It is 1 where it takes none.
-	joined  int
-	segment []byte // the control message that has them cut apart
+	joinLimit int
+	segment   []byte // the control message that has them cut apart
 }
 
 // NewSender returns a sender to an address; it is zero for a socket that is
@@ -39,13 +39,13 @@ func NewSender(conn *net.UDPConn, to netip.AddrPort, header []byte) (*Sender, er
 	if err != nil {
 		return nil, err
 	}
-	s := &Sender{conn: raw, to: sockaddr(to), header: header, joined: 1, segment: segmentMessage()}
+	s := &Sender{conn: raw, to: sockaddr(to), header: header, joinLimit: 1, segment: segmentMessage()}
 	s.try = s.send
 	// A system that does not know the control message would pass over it, and
 	// send one datagram where many are meant.
 	err = raw.Control(func(fd uintptr) {
 		if _, err := syscall.GetsockoptInt(int(fd), solUDP, udpSegment); err == nil {
-			s.joined = mostJoined
+			s.joinLimit = maxJoined
 		}
 	})
 	return s, err
@@ -59,13 +59,13 @@ func NewSender(conn *net.UDPConn, to netip.AddrPort, header []byte) (*Sender, er
 // together as have room.
 func (s *Sender) Send(datagrams [][]byte, scratch []byte) (lost int) {
 	for len(datagrams) > 0 {
-		n := s.run(datagrams, len(scratch))
+		n := s.joinable(datagrams, len(scratch))
 		if n == 1 || !s.sendJoined(datagrams[:n], scratch) {
 			for _, data := range datagrams[:n] {
 				if len(s.header) > 0 {
 					data = append(append(scratch[:0], s.header...), data...)
 				}
-				if s.sendTwice(data, nil) != nil {
+				if s.sendRetrying(data, nil) != nil {
 					lost++
 				}
 			}
@@ -78,16 +78,16 @@ func (s *Sender) Send(datagrams [][]byte, scratch []byte) (lost int) {
 // run returns how many of the datagrams, at least one, can go as one of at
 // most room bytes: all must be as long as the first, but the last may be
 // shorter. An empty one would be nothing.
-func (s *Sender) run(datagrams [][]byte, room int) int {
+func (s *Sender) joinable(datagrams [][]byte, room int) int {
 	size := len(s.header) + len(datagrams[0])
-	if size == 0 || size >= s.joined {
+	if size == 0 || size >= s.joinLimit {
 		return 1
 	}
 	n, sum := 1, size
 	for _, data := range datagrams[1:min(len(datagrams), MaxBatch)] {
 		length := len(s.header) + len(data)
 		sum += length
-		if length == 0 || length > size || sum > min(room, mostJoined) {
+		if length == 0 || length > size || sum > min(room, maxJoined) {
 			break
 		}
 		n++
@@ -99,33 +99,33 @@ func (s *Sender) run(datagrams [][]byte, room int) int {
 }
 
 // sendJoined sends a run. It reports false if none of it was sent.
-func (s *Sender) sendJoined(run [][]byte, scratch []byte) bool {
+func (s *Sender) sendJoined(datagrams [][]byte, scratch []byte) bool {
 	joined := scratch[:0]
-	for _, data := range run {
+	for _, data := range datagrams {
 		joined = append(append(joined, s.header...), data...)
 	}
-	size := len(s.header) + len(run[0])
+	size := len(s.header) + len(datagrams[0])
 	setSegment(s.segment, size)
-	err := s.sendTwice(joined, s.segment)
+	err := s.sendRetrying(joined, s.segment)
 	switch {
 	case errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.EMSGSIZE):
-		s.joined = size // longer than fits the way at once: it goes in fragments
+		s.joinLimit = size // longer than fits the way at once: it goes in fragments
 	case errors.Is(err, syscall.EIO):
-		s.joined = 1 // a network card that does not compute checksums
+		s.joinLimit = 1 // a network card that does not compute checksums
 	}
 	return err == nil
 }
 
-func (s *Sender) sendTwice(data, control []byte) error {
+func (s *Sender) sendRetrying(data, control []byte) error {
 	s.data, s.control = data, control
 	defer func() { s.data, s.control = nil, nil }()
-	for chance := 0; ; chance++ {
+	for attempt := 0; ; attempt++ {
 		s.err = nil
 		err := s.conn.Write(s.try)
 		if err == nil {
 			err = s.err
 		}
-		if err == nil || chance == 1 {
+		if err == nil || attempt == 1 {
 			return err
 		}
 	}

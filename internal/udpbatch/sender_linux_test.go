@@ -24,8 +24,8 @@ func TestSendWithoutJoining(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := s.joined
-	sent, scratch, buf := datagrams(repeat(100, MaxBatch)...), make([]byte, longest), make([]byte, longest)
+	before := s.joinLimit
+	sent, scratch, buf := datagrams(repeat(100, MaxBatch)...), make([]byte, maxDatagram), make([]byte, maxDatagram)
 	for range 2 {
 		if lost := s.Send(sent, scratch); lost != 0 {
 			t.Errorf("%d lost", lost)
@@ -37,8 +37,8 @@ func TestSendWithoutJoining(t *testing.T) {
 			}
 		}
 	}
-	if before != mostJoined || s.joined != len("head")+100 {
-		t.Errorf("datagrams of %d bytes and more went alone, and do of %d now", before, s.joined)
+	if before != maxJoined || s.joinLimit != len("head")+100 {
+		t.Errorf("datagrams of %d bytes and more went alone, and do of %d now", before, s.joinLimit)
 	}
 }
 
@@ -46,8 +46,8 @@ func TestSendWithoutJoining(t *testing.T) {
 func TestJoinedSize(t *testing.T) {
 	t.Parallel()
 	gro := segmentMessage()
-	binary.NativeEndian.PutUint32(gro[levelAt+4:], udpGRO)
-	gro = binary.NativeEndian.AppendUint32(gro[:valueAt], 1200)
+	binary.NativeEndian.PutUint32(gro[levelOffset+4:], udpGRO)
+	gro = binary.NativeEndian.AppendUint32(gro[:valueOffset], 1200)
 	for _, test := range []struct {
 		name string
 		in   []byte
@@ -58,7 +58,7 @@ func TestJoinedSize(t *testing.T) {
 		{"cut short", gro[:len(gro)-1], 0},
 		{"another message", segmentMessage(), 0},
 	} {
-		if got := joinedSize(test.in); got != test.want {
+		if got := segmentSize(test.in); got != test.want {
 			t.Errorf("%s: %d, want %d", test.name, got, test.want)
 		}
 	}

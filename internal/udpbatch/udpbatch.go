@@ -22,11 +22,11 @@ const MaxBatch = 16
 
 // longest is more than the longest datagram has (RFC 768: a length of 16 bits
 // that includes the header of UDP), so that nothing is ever cut off.
-const longest = 64 << 10
+const maxDatagram = 64 << 10
 
 // fullBatches is how many Readers that share Buffers may take in Most messages
 // at once.
-const fullBatches = 16
+const maxFullBatches = 16
 
 // Buffers holds what Readers read into and is shared by any number of them. On
 // Linux one takes what it needs, about a megabyte of addresses of which
@@ -37,28 +37,28 @@ const fullBatches = 16
 // ready. Safe for concurrent use.
 type Buffers struct {
 	full, single sync.Pool
-	taken        atomic.Int64 // how many of the full ones are in use
+	fullInUse    atomic.Int64 // how many of the full ones are in use
 }
 
 func (b *Buffers) get() *batch {
 	// Nobody waits for a full one: who has it may be waiting for a socket to be
 	// closed, which waits for those that read from it.
-	pool, most := &b.full, MaxBatch
-	if b.taken.Add(1) > fullBatches {
-		b.taken.Add(-1)
-		pool, most = &b.single, 1
+	pool, size := &b.full, MaxBatch
+	if b.fullInUse.Add(1) > maxFullBatches {
+		b.fullInUse.Add(-1)
+		pool, size = &b.single, 1
 	}
 	if batch, ok := pool.Get().(*batch); ok {
 		return batch
 	}
-	return newBatch(most)
+	return newBatch(size)
 }
 
 func (b *Buffers) put(batch *batch) {
-	if batch.most == 1 {
+	if batch.size == 1 {
 		b.single.Put(batch)
 		return
 	}
-	b.taken.Add(-1)
+	b.fullInUse.Add(-1)
 	b.full.Put(batch)
 }

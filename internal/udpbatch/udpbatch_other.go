@@ -11,11 +11,11 @@ import (
 
 type batch struct {
 	slot, scratch []byte
-	most          int // messages it is for, as on Linux; it takes one
+	size          int // messages it is for, as on Linux; it takes one
 }
 
-func newBatch(most int) *batch {
-	return &batch{make([]byte, longest), make([]byte, longest), most}
+func newBatch(size int) *batch {
+	return &batch{make([]byte, maxDatagram), make([]byte, maxDatagram), size}
 }
 
 // Reader reads from one socket. It is for one goroutine.

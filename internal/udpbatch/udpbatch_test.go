@@ -106,7 +106,7 @@ func TestSend(t *testing.T) {
 					if connected {
 						s = newSender(t, connect(t, to), netip.AddrPort{}, header)
 					}
-					scratch, buf := make([]byte, longest), make([]byte, longest)
+					scratch, buf := make([]byte, maxDatagram), make([]byte, maxDatagram)
 					for _, burst := range bursts {
 						sent := datagrams(burst.lengths...)
 						if lost := s.Send(sent, scratch); lost != 0 {
@@ -132,7 +132,7 @@ func TestSend(t *testing.T) {
 func TestRead(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"127.0.0.1", "::1"} {
-		for _, scratch := range []int{0, longest} {
+		for _, scratch := range []int{0, maxDatagram} {
 			t.Run(fmt.Sprintf("%s %d", network, scratch), func(t *testing.T) {
 				t.Parallel()
 				var buffers Buffers
@@ -176,7 +176,7 @@ func TestReadTellsSendersApart(t *testing.T) {
 		senders[i], addrs[i] = newSender(t, from, netip.AddrPort{}, "head"), addrOf(from)
 	}
 	random := rand.New(rand.NewPCG(7, 68))
-	scratch := make([]byte, longest)
+	scratch := make([]byte, maxDatagram)
 	left := 0
 	for round := range 300 {
 		for range 1 + random.IntN(4) {
@@ -261,7 +261,7 @@ func BenchmarkRelay(b *testing.B) {
 			in := newReader(b, near, &buffers)
 			out := newSender(b, connect(b, far), netip.AddrPort{}, "0123456789")
 			end := newReader(b, far, &buffers)
-			sent, scratch := datagrams(repeat(100, burst)...), make([]byte, longest)
+			sent, scratch := datagrams(repeat(100, burst)...), make([]byte, maxDatagram)
 			data := make([][]byte, 0, burst)
 			b.ReportAllocs()
 			for b.Loop() {
@@ -299,7 +299,7 @@ func TestBuffersAreBounded(t *testing.T) {
 	sent := datagrams(bursts[len(bursts)-2].lengths...)
 	var readers []*Reader
 	full := 0
-	for range 3 * fullBatches {
+	for range 3 * maxFullBatches {
 		conn := listen(t, "127.0.0.1")
 		r := newReader(t, conn, &buffers)
 		readers = append(readers, r)
@@ -317,17 +317,17 @@ func TestBuffersAreBounded(t *testing.T) {
 		if !slices.EqualFunc(got, sent, bytes.Equal) {
 			t.Fatalf("reader %d has read something else than was sent", len(readers))
 		}
-		if r.batch.most == MaxBatch {
+		if r.batch.size == MaxBatch {
 			full++
 		}
 	}
-	if full != fullBatches {
-		t.Errorf("%d of %d readers have a full batch, want %d", full, len(readers), fullBatches)
+	if full != maxFullBatches {
+		t.Errorf("%d of %d readers have a full batch, want %d", full, len(readers), maxFullBatches)
 	}
 	for _, r := range readers {
 		r.Close()
 	}
-	if b := buffers.get(); b.most != MaxBatch || buffers.taken.Load() != 1 {
-		t.Errorf("after all have ended: room for %d messages, %d batches taken", b.most, buffers.taken.Load())
+	if b := buffers.get(); b.size != MaxBatch || buffers.fullInUse.Load() != 1 {
+		t.Errorf("after all have ended: room for %d messages, %d batches taken", b.size, buffers.fullInUse.Load())
 	}
 }
