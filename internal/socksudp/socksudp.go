@@ -18,7 +18,7 @@ import (
 
 // MaxHeader is the length of the longest header: the one with a name of 255
 // bytes.
-const MaxHeader = addressAt + 1 + 1 + 255 + 2
+const MaxHeader = addressOffset + 1 + 1 + 255 + 2
 
 // Errors of Parse. They do not name what was found: a sender can make any
 // number of such datagrams, and they are counted rather than told.
@@ -40,7 +40,7 @@ const (
 )
 
 // addressAt is where the address begins, with its type.
-const addressAt = 3
+const addressOffset = 3
 
 // Datagram is what a datagram says. Its slices are parts of what was parsed.
 type Datagram struct {
@@ -63,11 +63,11 @@ type Datagram struct {
 
 // Parse reads one datagram. The error is ErrFragment or ErrMalformed.
 func Parse(b []byte) (Datagram, error) {
-	if len(b) <= addressAt || b[0] != 0 || b[1] != 0 {
+	if len(b) <= addressOffset || b[0] != 0 || b[1] != 0 {
 		return Datagram{}, ErrMalformed
 	}
 	fragment := b[2] != 0
-	address := b[addressAt:]
+	address := b[addressOffset:]
 	var d Datagram
 	var host []byte
 	rest := address[1:]
