@@ -23,7 +23,7 @@ import (
 func Control(network, address string, c syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err == nil && addr.Addr().Unmap().IsLoopback() && strings.HasPrefix(network, "tcp") {
-		c.Control(unpace)
+		c.Control(disablePacing)
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 // which every kernel has and every user may choose. It has to come before the
 // connection is made: BBR leaves its pacing behind on a socket that it has once
 // controlled.
-func unpace(fd uintptr) {
+func disablePacing(fd uintptr) {
 	syscall.SetsockoptString(int(fd), syscall.IPPROTO_TCP, syscall.TCP_CONGESTION, "reno")
 }
 

@@ -7,6 +7,6 @@ package loopback
 
 import "net/netip"
 
-func unpace(uintptr) {}
+func disablePacing(uintptr) {}
 
 func connect(uintptr, netip.AddrPort) bool { return false }
