@@ -40,10 +40,10 @@ func (e *ResolveError) Unwrap() error { return e.Err }
 func (e *ResolveError) Is(target error) bool { return e.Timeout && target == os.ErrDeadlineExceeded }
 
 // newResolveError wraps err; ended is the error of the lookup's context.
-func newResolveError(name string, err, ended error) *ResolveError {
+func newResolveError(name string, err, ctxErr error) *ResolveError {
 	e := &ResolveError{Name: name, Err: err}
-	if ended != nil && !errors.Is(err, ended) { // a resolver may drop the cause
-		e.Err = fmt.Errorf("%w: %w", ended, err)
+	if ctxErr != nil && !errors.Is(err, ctxErr) { // a resolver may drop the cause
+		e.Err = fmt.Errorf("%w: %w", ctxErr, err)
 	}
 	var dnsErr *net.DNSError
 	if errors.As(err, &dnsErr) {
@@ -82,14 +82,14 @@ func (e *ConnectError) Is(target error) bool {
 }
 
 // newConnectError picks the error that tells most; ended is the error of the caller's context.
-func newConnectError(targets []netip.AddrPort, errs []error, ended error) *ConnectError {
+func newConnectError(targets []netip.AddrPort, errs []error, ctxErr error) *ConnectError {
 	e := &ConnectError{Addrs: targets}
-	if errors.Is(ended, context.Canceled) {
-		e.Err = ended
+	if errors.Is(ctxErr, context.Canceled) {
+		e.Err = ctxErr
 		return e
 	}
 	for _, err := range errs {
-		if e.Err == nil || tells(err) > tells(e.Err) {
+		if e.Err == nil || specificity(err) > specificity(e.Err) {
 			e.Err = err
 		}
 	}
@@ -102,7 +102,7 @@ func newConnectError(targets []netip.AddrPort, errs []error, ended error) *Conne
 
 // tells ranks the errors of attempts by how much they say about the host, rather than about the way there: a machine
 // without IPv6 fails every such address with ENETUNREACH, whatever the host does.
-func tells(err error) int {
+func specificity(err error) int {
 	switch {
 	case errors.Is(err, ErrNotVetted):
 		return 5 // a mistake in the program, not to be hidden

@@ -13,13 +13,13 @@ import (
 // questionName is where the name of the question begins in a message: behind the header, and a length before each label
 // (RFC 1035 sections 4.1.1 and 4.1.2). A byte of the name stands one byte later than in the text, where dots are in the
 // places of the lengths.
-const questionName = 12
+const questionNameOffset = 12
 
 // standIn is a name that Go's resolver does ask for, and what makes it another one on the wire.
 type standIn struct {
-	name  string
-	bytes []int // of a message, which are fill in name and hyphens in what is asked for
-	fill  byte
+	name    string
+	offsets []int // of a message, which are fill in name and hyphens in what is asked for
+	fill    byte
 }
 
 // fills are the characters that stand for hyphens. There are no digits among them, which could make a number of a name.
@@ -27,10 +27,10 @@ const fills = "_abcdefghijklmnopqrstuvwxyz"
 
 // freeStandIn returns a stand-in for a rooted name that is not in the hosts file: Go's resolver would return what the
 // file says of that other name. It returns false if name needs no stand-in, or the file has all of them.
-func freeStandIn(name string, inFile func(name string) bool) (standIn, bool) {
+func unusedStandIn(name string, inFile func(name string) bool) (standIn, bool) {
 	for i := range len(fills) {
 		s := newStandIn(name, fills[i])
-		if len(s.bytes) == 0 {
+		if len(s.offsets) == 0 {
 			break
 		}
 		if !inFile(s.name) {
@@ -49,7 +49,7 @@ func newStandIn(name string, fill byte) standIn {
 		last := i == len(name)-1 || name[i+1] == '.'
 		if c == '-' && (first || last) {
 			text[i] = fill
-			s.bytes = append(s.bytes, questionName+1+i)
+			s.offsets = append(s.offsets, questionNameOffset+1+i)
 		}
 	}
 	s.name = string(text)
@@ -83,23 +83,23 @@ func (s standIn) dial(connect func(ctx context.Context, network, address string)
 			return nil, err
 		}
 		if _, ok := conn.(net.PacketConn); ok { // as net.Resolver tells datagrams from a stream
-			return renamedDatagrams{&renamedConn{Conn: conn, standIn: s}}, nil
+			return renamingPacketConn{&renamingConn{Conn: conn, standIn: s}}, nil
 		}
-		return &renamedConn{Conn: conn, standIn: s, stream: true}, nil
+		return &renamingConn{Conn: conn, standIn: s, stream: true}, nil
 	}
 }
 
 // renamedConn is a connection to a name server for one question. It replaces the characters of a stand-in by hyphens in
 // what is sent, and the hyphens by those characters in what is received.
-type renamedConn struct {
+type renamingConn struct {
 	net.Conn
-	standIn       standIn
-	stream        bool
-	sent, arrived int // bytes of the stream
+	standIn        standIn
+	stream         bool
+	sent, received int // bytes of the stream
 }
 
 // Write implements net.Conn.
-func (c *renamedConn) Write(b []byte) (int, error) {
+func (c *renamingConn) Write(b []byte) (int, error) {
 	b = bytes.Clone(b)
 	c.replace(b, c.sent, c.standIn.fill, '-')
 	n, err := c.Conn.Write(b)
@@ -108,17 +108,17 @@ func (c *renamedConn) Write(b []byte) (int, error) {
 }
 
 // Read implements net.Conn.
-func (c *renamedConn) Read(b []byte) (int, error) {
+func (c *renamingConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	c.replace(b[:n], c.arrived, '-', c.standIn.fill)
-	c.arrived += n
+	c.replace(b[:n], c.received, '-', c.standIn.fill)
+	c.received += n
 	return n, err
 }
 
 // replace changes the bytes of a question's name in b, which begins at offset of the stream. Every datagram is a message
 // of its own; in a stream two bytes of length come first (RFC 1035 section 4.2.2).
-func (c *renamedConn) replace(b []byte, offset int, from, to byte) {
-	for _, i := range c.standIn.bytes {
+func (c *renamingConn) replace(b []byte, offset int, from, to byte) {
+	for _, i := range c.standIn.offsets {
 		if c.stream {
 			i += 2 - offset
 		}
@@ -129,13 +129,13 @@ func (c *renamedConn) replace(b []byte, offset int, from, to byte) {
 }
 
 // renamedDatagrams is renamedConn for datagrams.
-type renamedDatagrams struct{ *renamedConn }
+type renamingPacketConn struct{ *renamingConn }
 
 // ReadFrom implements net.PacketConn.
-func (c renamedDatagrams) ReadFrom(b []byte) (int, net.Addr, error) {
+func (c renamingPacketConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	n, err := c.Read(b)
 	return n, c.RemoteAddr(), err
 }
 
 // WriteTo implements net.PacketConn. There is one address to write to.
-func (c renamedDatagrams) WriteTo(b []byte, _ net.Addr) (int, error) { return c.Write(b) }
+func (c renamingPacketConn) WriteTo(b []byte, _ net.Addr) (int, error) { return c.Write(b) }

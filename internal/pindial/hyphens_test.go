@@ -34,7 +34,7 @@ func TestStandInIsNoOtherHost(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s, ok := freeStandIn(tt.of, func(name string) bool { return slices.Contains(tt.file, name) })
+			s, ok := unusedStandIn(tt.of, func(name string) bool { return slices.Contains(tt.file, name) })
 			if ok != (tt.want != "") || s.name != tt.want {
 				t.Fatalf("freeStandIn = %q, %v, want %q", s.name, ok, tt.want)
 			}

@@ -32,7 +32,7 @@ func (d *Dialer) lookup(ctx context.Context, name string) ([]netip.Addr, error) 
 	}
 	system, ok := r.(*net.Resolver)
 	if !ok {
-		return d.Lookups.ask(ctx, r, name)
+		return d.Lookups.call(ctx, r, name)
 	}
 	query := rooted(name)
 	if query != name && (system == nil || !system.PreferGo) {
@@ -41,8 +41,8 @@ func (d *Dialer) lookup(ctx context.Context, name string) ([]netip.Addr, error) 
 		}
 	}
 	addrs, err := bothFamilies(ctx, system.LookupNetIP, query)
-	if err != nil && hasNone(err) {
-		if s, ok := freeStandIn(query, func(name string) bool { return len(hostsFile(ctx, name)) > 0 }); ok {
+	if err != nil && isNoAddress(err) {
+		if s, ok := unusedStandIn(query, func(name string) bool { return len(hostsFile(ctx, name)) > 0 }); ok {
 			return s.lookup(ctx, system, query)
 		}
 	}
@@ -55,27 +55,27 @@ func (d *Dialer) lookup(ctx context.Context, name string) ([]netip.Addr, error) 
 // other, whatever its answer was: some name servers answer an AAAA question with an error or with NXDOMAIN although the
 // name has an A record (RFC 4074 section 4). Both calls of look have ended when bothFamilies returns, so look must
 // return once its context ends.
-func bothFamilies(ctx context.Context, look lookupFunc, name string) ([]netip.Addr, error) {
+func bothFamilies(ctx context.Context, lookup lookupFunc, name string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	type answer struct {
+	type result struct {
 		six   bool
 		addrs []netip.Addr
 		err   error
 	}
-	answers := make(chan answer, 2)
-	ask := func(network string) {
-		addrs, err := look(ctx, network, name)
-		answers <- answer{network == "ip6", addrs, err}
+	results := make(chan result, 2)
+	query := func(network string) {
+		addrs, err := lookup(ctx, network, name)
+		results <- result{network == "ip6", addrs, err}
 	}
-	go ask("ip6")
-	go ask("ip4")
+	go query("ip6")
+	go query("ip4")
 
-	var six, four answer
+	var six, four result
 	var delay <-chan time.Time
 	for waiting := 2; waiting > 0; {
 		select {
-		case a := <-answers:
+		case a := <-results:
 			waiting--
 			if a.six {
 				six = a
@@ -92,9 +92,9 @@ func bothFamilies(ctx context.Context, look lookupFunc, name string) ([]netip.Ad
 		}
 	}
 	if len(six.addrs)+len(four.addrs) == 0 {
-		return nil, moreTelling(four.err, six.err)
+		return nil, moreSpecific(four.err, six.err)
 	}
-	return inOrder(six.addrs, four.addrs, sourceFor), nil
+	return preferredFirst(six.addrs, four.addrs, sourceFor), nil
 }
 
 // lookupFunc is the method of a Resolver.
@@ -102,8 +102,8 @@ type lookupFunc = func(ctx context.Context, network, host string) ([]netip.Addr,
 
 // moreTelling returns the error that tells more about a name of whose two families none has an address: one that says
 // so is only true of the name if the other one does, too.
-func moreTelling(four, six error) error {
-	if four == nil || hasNone(four) && six != nil && !hasNone(six) {
+func moreSpecific(four, six error) error {
+	if four == nil || isNoAddress(four) && six != nil && !isNoAddress(six) {
 		return six
 	}
 	return four
@@ -111,7 +111,7 @@ func moreTelling(four, six error) error {
 
 // hasNone reports whether err says that a name has no address of the family that was asked for: NXDOMAIN, an answer
 // without records, or addresses of the other family alone.
-func hasNone(err error) bool {
+func isNoAddress(err error) bool {
 	var dnsErr *net.DNSError
 	var addrErr *net.AddrError
 	return errors.As(err, &dnsErr) && dnsErr.IsNotFound || errors.As(err, &addrErr)

@@ -156,7 +156,7 @@ func TestOrderOfFamilies(t *testing.T) {
 			if tt.source != "" {
 				source = netip.MustParseAddr(tt.source)
 			}
-			got := inOrder(slices.Clone(six), slices.Clone(four), func(to netip.Addr) netip.Addr {
+			got := preferredFirst(slices.Clone(six), slices.Clone(four), func(to netip.Addr) netip.Addr {
 				if to != six[0] {
 					t.Errorf("the way to %v was asked for", to)
 				}

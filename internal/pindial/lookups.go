@@ -21,7 +21,7 @@ type Lookups struct {
 	mu      sync.Mutex
 	running int
 	overdue int           // of those, the ones that nobody waits for any more
-	none    chan struct{} // closed when running becomes 0; nil: nobody waits for that
+	idle    chan struct{} // closed when running becomes 0; nil: nobody waits for that
 }
 
 // Wait waits until no call is under way or ctx ends. It returns the number of calls that are still under way.
@@ -31,10 +31,10 @@ func (l *Lookups) Wait(ctx context.Context) int {
 		l.mu.Unlock()
 		return 0
 	}
-	if l.none == nil {
-		l.none = make(chan struct{})
+	if l.idle == nil {
+		l.idle = make(chan struct{})
 	}
-	none := l.none
+	none := l.idle
 	l.mu.Unlock()
 	select {
 	case <-none:
@@ -46,74 +46,74 @@ func (l *Lookups) Wait(ctx context.Context) int {
 }
 
 // ask calls r, and gives up waiting for it when ctx ends. Without l it waits for as long as the call takes.
-func (l *Lookups) ask(ctx context.Context, r Resolver, name string) ([]netip.Addr, error) {
+func (l *Lookups) call(ctx context.Context, r Resolver, name string) ([]netip.Addr, error) {
 	if l == nil {
 		return r.LookupNetIP(ctx, "ip", name)
 	}
-	c, err := l.begin()
+	c, err := l.start()
 	if err != nil {
 		return nil, err
 	}
-	go c.call(ctx, r, name)
+	go c.run(ctx, r, name)
 	select {
 	case <-c.done:
 		return c.addrs, c.err
 	case <-ctx.Done():
-		return c.leave(ctx)
+		return c.abandon(ctx)
 	}
 }
 
 // lookupCall is one call of a Resolver.
 type lookupCall struct {
-	of    *Lookups
-	left  bool          // nobody waits for it any more; guarded by of.mu
-	done  chan struct{} // closed when addrs and err are set
-	addrs []netip.Addr
-	err   error
+	lookups   *Lookups
+	abandoned bool          // nobody waits for it any more; guarded by of.mu
+	done      chan struct{} // closed when addrs and err are set
+	addrs     []netip.Addr
+	err       error
 }
 
-func (l *Lookups) begin() (*lookupCall, error) {
+func (l *Lookups) start() (*lookupCall, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.overdue >= maxOverdue {
 		return nil, fmt.Errorf("the resolver has not returned from %d look-ups whose time is up; it must return once its context ends", l.overdue)
 	}
 	l.running++
-	return &lookupCall{of: l, done: make(chan struct{})}, nil
+	return &lookupCall{lookups: l, done: make(chan struct{})}, nil
 }
 
 // call makes the call, in a goroutine of its own.
-func (c *lookupCall) call(ctx context.Context, r Resolver, name string) {
-	defer c.end()
+func (c *lookupCall) run(ctx context.Context, r Resolver, name string) {
+	defer c.finish()
 	c.err = errNoReturn // unless it returns
 	c.addrs, c.err = r.LookupNetIP(ctx, "ip", name)
 }
 
-func (c *lookupCall) end() {
-	l := c.of
+func (c *lookupCall) finish() {
+	l := c.lookups
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	close(c.done)
-	if c.left {
+	if c.abandoned {
 		l.overdue--
 	}
-	if l.running--; l.running == 0 && l.none != nil {
-		close(l.none)
-		l.none = nil
+	if l.running--; l.running == 0 && l.idle != nil {
+		close(l.idle)
+		l.idle = nil
 	}
 }
 
 // leave stops waiting for the call. It returns the answer if there is one by now, and ctx's error if not.
-func (c *lookupCall) leave(ctx context.Context) ([]netip.Addr, error) {
-	c.of.mu.Lock()
-	defer c.of.mu.Unlock()
+func (c *lookupCall) abandon(ctx context.Context) ([]netip.Addr, error) {
+	c.lookups.mu.Lock()
+	defer c.lookups.mu.Unlock()
 	select {
 	case <-c.done:
 		return c.addrs, c.err
 	default:
 	}
-	c.left = true
-	c.of.overdue++
+	c.abandoned = true
+	c.lookups.overdue++
 	return nil, ctx.Err()
 }
 

@@ -12,11 +12,11 @@ import (
 // preferred, unless RFC 6724 section 6 sorts the first IPv6 address behind every public IPv4 address: because this
 // machine has no address to send to it from (rule 1), has one with another label (rule 5), or the address has a lower
 // precedence (rule 6). source returns the address that this machine would send from.
-func inOrder(six, four []netip.Addr, source func(to netip.Addr) netip.Addr) []netip.Addr {
+func preferredFirst(six, four []netip.Addr, source func(to netip.Addr) netip.Addr) []netip.Addr {
 	if len(six) == 0 || len(four) == 0 {
 		return append(six, four...)
 	}
-	if to := six[0]; isOrdinary(to) && isOrdinary(source(to)) {
+	if to := six[0]; ranksAboveIPv4(to) && ranksAboveIPv4(source(to)) {
 		return slices.Concat(six, four)
 	}
 	return slices.Concat(four, six)
@@ -24,7 +24,7 @@ func inOrder(six, four []netip.Addr, source func(to netip.Addr) netip.Addr) []ne
 
 // isOrdinary reports whether an IPv6 address stands in none of the blocks that the policy table of RFC 6724 section 2.1
 // ranks below IPv4: 6to4, Teredo and unique local addresses. The zero Addr is not ordinary.
-func isOrdinary(a netip.Addr) bool {
+func ranksAboveIPv4(a netip.Addr) bool {
 	return a.IsValid() && !slices.ContainsFunc(belowIPv4[:], func(p netip.Prefix) bool { return p.Contains(a) })
 }
 

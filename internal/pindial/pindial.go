@@ -76,11 +76,11 @@ func (d *Dialer) Resolve(ctx context.Context, name string) ([]netip.Addr, error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, orDefault(d.ResolveTimeout, defaultResolveTimeout))
 	defer cancel()
-	answer, err := d.lookup(ctx, name)
+	found, err := d.lookup(ctx, name)
 	if err != nil {
 		return nil, newResolveError(name, err, ctx.Err())
 	}
-	addrs := canonical(answer)
+	addrs := canonical(found)
 	if len(addrs) == 0 {
 		return nil, &ResolveError{Name: name, NotFound: true, Err: errNoAddress}
 	}
@@ -111,7 +111,7 @@ func (d *Dialer) DialAddr(ctx context.Context, addrs []netip.Addr, port uint16) 
 		return nil, &ConnectError{Err: errNoAddress}
 	}
 	timeout := orDefault(d.ConnectTimeout, defaultConnectTimeout)
-	raceCtx, cancel := context.Context(within{ctx, time.Now().Add(timeout)}), func() {}
+	raceCtx, cancel := context.Context(deadlineContext{ctx, time.Now().Add(timeout)}), func() {}
 	if d.Connect != nil || len(targets) > 1 {
 		raceCtx, cancel = context.WithTimeout(ctx, timeout)
 	}
@@ -121,7 +121,7 @@ func (d *Dialer) DialAddr(ctx context.Context, addrs []netip.Addr, port uint16) 
 	}
 	connect := d.connectTo(targets)
 	if len(targets) == 1 { // the usual case needs no goroutine
-		conn, err := patiently(raceCtx, connect, targets[0])
+		conn, err := retryTooManyFiles(raceCtx, connect, targets[0])
 		if err != nil {
 			return nil, newConnectError(targets, []error{err}, ctx.Err())
 		}
@@ -136,13 +136,13 @@ func (d *Dialer) DialAddr(ctx context.Context, addrs []netip.Addr, port uint16) 
 
 // within is a context with a deadline for net.Dialer, which hands the deadline to the poller as long as the context can
 // end otherwise: no timer is needed. The context itself does not end at the deadline.
-type within struct {
+type deadlineContext struct {
 	context.Context
 	deadline time.Time
 }
 
 // Done implements context.Context. It is never nil.
-func (w within) Done() <-chan struct{} {
+func (w deadlineContext) Done() <-chan struct{} {
 	if done := w.Context.Done(); done != nil {
 		return done
 	}
@@ -152,7 +152,7 @@ func (w within) Done() <-chan struct{} {
 var never = make(chan struct{})
 
 // Deadline implements context.Context.
-func (w within) Deadline() (time.Time, bool) {
+func (w deadlineContext) Deadline() (time.Time, bool) {
 	if d, ok := w.Context.Deadline(); ok && d.Before(w.deadline) {
 		return d, true
 	}
@@ -164,7 +164,7 @@ func (d *Dialer) connectTo(vetted []netip.AddrPort) connectFunc {
 	if d.Connect != nil {
 		return d.Connect
 	}
-	return newGuard(vetted).connect
+	return newVettedDialer(vetted).connect
 }
 
 // canonical returns addrs unmapped, without zones where those mean nothing, and each once.

@@ -64,7 +64,7 @@ func race(ctx context.Context, targets []netip.AddrPort, connect connectFunc, de
 		targets = targets[1:]
 		running++
 		go func() {
-			conn, err := patiently(ctx, connect, target)
+			conn, err := retryTooManyFiles(ctx, connect, target)
 			results <- result{conn, err}
 		}()
 	}

@@ -30,6 +30,6 @@ func RetryTooManyFiles[C any](ctx context.Context, connect func(context.Context)
 }
 
 // patiently is Patiently for one address.
-func patiently[C any](ctx context.Context, connect func(context.Context, netip.AddrPort) (C, error), to netip.AddrPort) (C, error) {
+func retryTooManyFiles[C any](ctx context.Context, connect func(context.Context, netip.AddrPort) (C, error), to netip.AddrPort) (C, error) {
 	return RetryTooManyFiles(ctx, func(ctx context.Context) (C, error) { return connect(ctx, to) })
 }

@@ -23,11 +23,11 @@ func (d *Dialer) DialUDPAddr(ctx context.Context, addrs []netip.Addr, port uint1
 	}
 	connect := d.ConnectUDP
 	if connect == nil {
-		connect = newGuard(targets).connectUDP
+		connect = newVettedDialer(targets).connectUDP
 	}
 	var errs []error
 	for _, target := range targets {
-		conn, err := patiently(ctx, connect, target)
+		conn, err := retryTooManyFiles(ctx, connect, target)
 		if err == nil {
 			return conn, target, nil
 		}
@@ -37,9 +37,9 @@ func (d *Dialer) DialUDPAddr(ctx context.Context, addrs []netip.Addr, port uint1
 }
 
 // connectUDP is connect for datagrams.
-func (g guard) connectUDP(ctx context.Context, addr netip.AddrPort) (*net.UDPConn, error) {
-	d := net.Dialer{ControlContext: g.control}
-	conn, err := d.DialContext(ctx, "udp", addr.String()) // not DialUDP, which binds: see connect
+func (d vettedDialer) connectUDP(ctx context.Context, addr netip.AddrPort) (*net.UDPConn, error) {
+	dialer := net.Dialer{ControlContext: d.control}
+	conn, err := dialer.DialContext(ctx, "udp", addr.String()) // not DialUDP, which binds: see connect
 	if err != nil {
 		return nil, err
 	}

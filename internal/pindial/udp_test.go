@@ -73,7 +73,7 @@ func TestDialUDPAddrTakesTheFirstWithAWay(t *testing.T) {
 // Whatever goes wrong above it, the guard connects to vetted addresses only.
 func TestGuardUDP(t *testing.T) {
 	t.Parallel()
-	g := newGuard([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:53")})
+	g := newVettedDialer([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:53")})
 	for _, addr := range []string{"127.0.0.1:54", "127.0.0.2:53", "[::1]:53"} {
 		conn, err := g.connectUDP(context.Background(), netip.MustParseAddrPort(addr))
 		if err == nil {

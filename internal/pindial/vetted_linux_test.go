@@ -20,7 +20,7 @@ import (
 func TestLoopbackIsSparedWork(t *testing.T) {
 	t.Parallel()
 	to := testnet.Hang(t).AddrPort()
-	c, err := newGuard([]netip.AddrPort{to}).connect(t.Context(), to)
+	c, err := newVettedDialer([]netip.AddrPort{to}).connect(t.Context(), to)
 	if err != nil {
 		t.Fatal(err)
 	}

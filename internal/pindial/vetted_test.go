@@ -53,7 +53,7 @@ func TestGuardRefuses(t *testing.T) {
 // stops, names the address it would have been bound to.
 func TestGuardDoesNotBind(t *testing.T) {
 	t.Parallel()
-	_, err := newGuard(nil).connect(t.Context(), netip.MustParseAddrPort("127.0.0.1:9"))
+	_, err := newVettedDialer(nil).connect(t.Context(), netip.MustParseAddrPort("127.0.0.1:9"))
 	var op *net.OpError
 	if !errors.As(err, &op) {
 		t.Fatalf("got %v, want a net.OpError", err)
@@ -76,7 +76,7 @@ func TestGuardAllows(t *testing.T) {
 
 func TestGuardControl(t *testing.T) {
 	t.Parallel()
-	g := newGuard([]netip.AddrPort{
+	g := newVettedDialer([]netip.AddrPort{
 		netip.MustParseAddrPort("93.184.215.14:443"),
 		netip.MustParseAddrPort("[2606:4700::1]:443"),
 		netip.MustParseAddrPort("[fe80::1%eth0]:443"),
@@ -112,7 +112,7 @@ func TestGuardControl(t *testing.T) {
 func TestGuardKeepsItsList(t *testing.T) {
 	t.Parallel()
 	list := []netip.AddrPort{netip.MustParseAddrPort("93.184.215.14:443")}
-	g := newGuard(list)
+	g := newVettedDialer(list)
 	list[0] = netip.MustParseAddrPort("127.0.0.1:443")
 	if err := g.control(t.Context(), "tcp", "127.0.0.1:443", nil); !errors.Is(err, ErrNotVetted) {
 		t.Errorf("control = %v, want ErrNotVetted", err)
