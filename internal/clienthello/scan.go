@@ -98,14 +98,14 @@ type Scanner struct {
 
 	hello Hello
 	found bool // a hello has been found
-	over  bool
+	done  bool
 
-	off   int    // of the data, how much was looked at
-	begin int    // of the data, where the hello begins
-	left  int    // bytes to come of a handshake record
-	msg   []byte // what is there of a hello
-	pass  int    // bytes to come of a record that does not matter
-	lead  []byte // what is there of a hello of SSL 2.0
+	offset     int    // of the data, how much was looked at
+	start      int    // of the data, where the hello begins
+	recordLeft int    // bytes to come of a handshake record
+	message    []byte // what is there of a hello
+	skip       int    // bytes to come of a record that does not matter
+	ssl2Prefix []byte // what is there of a hello of SSL 2.0
 }
 
 // Hello is the ClientHello that was found last.
@@ -117,120 +117,120 @@ func (s *Scanner) Hello() Hello { return s.hello }
 // The error is an *[Error].
 func (s *Scanner) Scan(data []byte) (Event, error) {
 	for {
-		event, on, err := s.step(data)
+		event, again, err := s.step(data)
 		switch {
 		case err != nil:
 			return Done, err
-		case s.left > 0 && s.off-s.begin > MaxPending:
+		case s.recordLeft > 0 && s.offset-s.start > MaxPending:
 			return Done, problemf("does not end within %d bytes", MaxPending)
-		case !on:
+		case !again:
 			return event, nil
 		}
 	}
 }
 
 // step looks at one thing, and reports whether to go on to the next.
-func (s *Scanner) step(data []byte) (e Event, on bool, err error) {
-	if s.over {
+func (s *Scanner) step(data []byte) (e Event, again bool, err error) {
+	if s.done {
 		return Done, false, nil
 	}
-	rest := data[s.off:]
+	rest := data[s.offset:]
 	switch {
-	case len(rest) == 0 && s.left == 0 && len(s.msg) == 0:
-		s.off = 0
-		if !s.found && len(s.lead) == 0 {
+	case len(rest) == 0 && s.recordLeft == 0 && len(s.message) == 0:
+		s.offset = 0
+		if !s.found && len(s.ssl2Prefix) == 0 {
 			return Undecided, false, nil
 		}
 		return Consumed, false, nil
-	case s.pass > 0:
-		n := min(s.pass, len(rest))
-		s.pass -= n
-		s.off += n
+	case s.skip > 0:
+		n := min(s.skip, len(rest))
+		s.skip -= n
+		s.offset += n
 		return 0, true, nil
-	case s.left > 0:
+	case s.recordLeft > 0:
 		if len(rest) == 0 {
 			return Partial, false, nil
 		}
-		n := min(s.left, len(rest))
-		s.msg = append(s.msg, rest[:n]...)
-		s.left -= n
-		s.off += n
-		return s.message()
-	case len(s.msg) > 0:
-		return s.continuation(rest)
-	case len(s.lead) > 0:
+		n := min(s.recordLeft, len(rest))
+		s.message = append(s.message, rest[:n]...)
+		s.recordLeft -= n
+		s.offset += n
+		return s.handshakeMessage()
+	case len(s.message) > 0:
+		return s.continuationRecord(rest)
+	case len(s.ssl2Prefix) > 0:
 		return s.ssl2(rest)
 	case !s.found:
-		return s.beginning(rest)
+		return s.firstRecord(rest)
 	}
-	return s.following(rest)
+	return s.nextRecord(rest)
 }
 
 // end ends the scan.
-func (s *Scanner) end() (Event, bool, error) {
-	s.over = true
-	s.msg = nil
+func (s *Scanner) finish() (Event, bool, error) {
+	s.done = true
+	s.message = nil
 	return Done, false, nil
 }
 
 // enter begins a handshake record of n bytes.
-func (s *Scanner) enter(n int) (Event, bool, error) {
+func (s *Scanner) enterRecord(n int) (Event, bool, error) {
 	switch {
 	case n == 0:
 		return 0, false, problemf("has an empty record")
 	case n > maxFragment:
 		return 0, false, problemf("has a record of %d bytes", n)
 	}
-	if len(s.msg) == 0 {
-		s.begin = s.off
+	if len(s.message) == 0 {
+		s.start = s.offset
 	}
-	s.left = n
-	s.off += headerSize
+	s.recordLeft = n
+	s.offset += headerSize
 	return 0, true, nil
 }
 
 // beginning looks at the first bytes of the stream. It waits for no more of them
 // than are needed to tell whether they are TLS: a client of another protocol may
 // be waiting for an answer.
-func (s *Scanner) beginning(b []byte) (Event, bool, error) {
+func (s *Scanner) firstRecord(b []byte) (Event, bool, error) {
 	if b[0] >= 0x80 {
 		return s.ssl2(b)
 	}
 	if b[0] < typeChangeCipherSpec || b[0] > typeApplicationData || len(b) > 1 && b[1] >= impossibleMajor {
-		return s.end()
+		return s.finish()
 	}
 	if b[0] != typeHandshake {
-		return s.prelude(b)
+		return s.leadingRecord(b)
 	}
 	if len(b) < headerSize {
 		return Undecided, false, nil
 	}
 	n := int(b[3])<<8 | int(b[4])
 	if n == 0 && b[1] != sslMajor {
-		return s.end() // not a record that anybody passes over
+		return s.finish() // not a record that anybody passes over
 	}
 	if n > 0 {
 		if len(b) == headerSize {
 			return Undecided, false, nil
 		}
 		if b[headerSize] != typeClientHello {
-			return s.end() // no server begins with another message
+			return s.finish() // no server begins with another message
 		}
 	}
 	if b[1] != sslMajor {
 		return 0, false, problemf("is in a record of version %d.%d", b[1], b[2])
 	}
-	return s.enter(n)
+	return s.enterRecord(n)
 }
 
 // prelude looks at a first record that is no handshake record. A server might pass
 // over it. If its version is none of TLS, it is short in order to be passed over:
 // an alert of two bytes (one, where it is in pieces), a change_cipher_spec of one,
 // an empty one of application data.
-func (s *Scanner) prelude(b []byte) (Event, bool, error) {
+func (s *Scanner) leadingRecord(b []byte) (Event, bool, error) {
 	ofTLS := len(b) > 1 && b[1] == sslMajor
-	if !ofTLS && (len(b) > 3 && b[3] != 0 || len(b) >= headerSize && b[4] > shortest(b[0])) {
-		return s.end()
+	if !ofTLS && (len(b) > 3 && b[3] != 0 || len(b) >= headerSize && b[4] > maxPaddingLength(b[0])) {
+		return s.finish()
 	}
 	if len(b) < headerSize {
 		return Undecided, false, nil
@@ -238,7 +238,7 @@ func (s *Scanner) prelude(b []byte) (Event, bool, error) {
 	return 0, false, problemf("comes after a record of content type %d", b[0])
 }
 
-func shortest(contentType byte) byte {
+func maxPaddingLength(contentType byte) byte {
 	switch contentType {
 	case typeAlert:
 		return 2
@@ -252,9 +252,9 @@ func shortest(contentType byte) byte {
 // not matter: RFC 8446 section 5.1 has servers ignore it. Nor does its length,
 // unless it holds a hello: some servers pass over records of kinds and lengths
 // that others refuse.
-func (s *Scanner) following(b []byte) (Event, bool, error) {
+func (s *Scanner) nextRecord(b []byte) (Event, bool, error) {
 	if s.Negotiated && (b[0] == typeChangeCipherSpec || b[0] == typeApplicationData) {
-		return s.end() // encrypted from here on
+		return s.finish() // encrypted from here on
 	}
 	if b[0] >= 0x80 {
 		return 0, false, problemf("is followed by what may have the form of SSL 2.0")
@@ -264,15 +264,15 @@ func (s *Scanner) following(b []byte) (Event, bool, error) {
 	}
 	n := int(b[3])<<8 | int(b[4])
 	if b[0] == typeHandshake {
-		return s.enter(n)
+		return s.enterRecord(n)
 	}
-	s.pass = n
-	s.off += headerSize
+	s.skip = n
+	s.offset += headerSize
 	return 0, true, nil
 }
 
 // continuation looks at the record that has the next fragment of a hello.
-func (s *Scanner) continuation(b []byte) (Event, bool, error) {
+func (s *Scanner) continuationRecord(b []byte) (Event, bool, error) {
 	switch {
 	case len(b) > 0 && b[0] != typeHandshake:
 		// RFC 8446 section 5.1: other records do not come in between.
@@ -282,35 +282,35 @@ func (s *Scanner) continuation(b []byte) (Event, bool, error) {
 	case b[1] != sslMajor:
 		return 0, false, problemf("goes on in a record of version %d.%d", b[1], b[2])
 	}
-	return s.enter(int(b[3])<<8 | int(b[4]))
+	return s.enterRecord(int(b[3])<<8 | int(b[4]))
 }
 
 // message looks at what is there of a handshake message.
-func (s *Scanner) message() (Event, bool, error) {
+func (s *Scanner) handshakeMessage() (Event, bool, error) {
 	switch {
-	case s.msg[0] == typeClientHello:
+	case s.message[0] == typeClientHello:
 	case s.Negotiated:
-		return s.end() // in the clear, and the way of every handshake of TLS 1.2
+		return s.finish() // in the clear, and the way of every handshake of TLS 1.2
 	default:
-		return 0, false, problemf("is followed by a handshake message of type %d, before the server has answered it", s.msg[0])
+		return 0, false, problemf("is followed by a handshake message of type %d, before the server has answered it", s.message[0])
 	}
-	if len(s.msg) < messageHeader {
+	if len(s.message) < messageHeader {
 		return 0, true, nil
 	}
-	size := messageHeader + int(s.msg[1])<<16 + int(s.msg[2])<<8 + int(s.msg[3])
+	size := messageHeader + int(s.message[1])<<16 + int(s.message[2])<<8 + int(s.message[3])
 	switch {
 	case size > MaxHello:
 		return 0, false, problemf("has %d bytes, and no more than %d are read", size, MaxHello)
-	case len(s.msg)+s.left > size:
+	case len(s.message)+s.recordLeft > size:
 		return 0, false, problemf("shares a record with something else")
-	case len(s.msg) < size:
+	case len(s.message) < size:
 		return 0, true, nil
 	}
-	hello, err := parse(s.msg[messageHeader:])
+	hello, err := parse(s.message[messageHeader:])
 	if err != nil {
 		return 0, false, err
 	}
 	s.hello, s.found = hello, true
-	s.msg = nil
+	s.message = nil
 	return Found, false, nil
 }

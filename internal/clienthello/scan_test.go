@@ -353,8 +353,8 @@ func TestScanHoldsLittle(t *testing.T) {
 			}
 			return
 		}
-		if cap(s.msg) > MaxHello {
-			t.Fatalf("%d bytes are kept", cap(s.msg))
+		if cap(s.message) > MaxHello {
+			t.Fatalf("%d bytes are kept", cap(s.message))
 		}
 	}
 }

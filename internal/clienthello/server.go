@@ -8,7 +8,7 @@ const (
 
 	// answerHead is how much of a ServerHello tells whether it is a
 	// HelloRetryRequest: the message's header, legacy_version and random.
-	answerHead = messageHeader + 2 + 32
+	serverHelloPrefix = messageHeader + 2 + 32
 )
 
 // retryRandom is the random by which a HelloRetryRequest differs from another
@@ -23,79 +23,79 @@ const retryRandom = "\xcf\x21\xad\x74\xe5\x9a\x61\x11\xbe\x1d\x8c\x02\x1e\x65\xb
 // The zero value is at the beginning of the stream. It is for one goroutine.
 type ServerScanner struct {
 	negotiated bool
-	over       bool
+	done       bool
 
-	header [headerSize]byte // of the record, as far as it is there
-	have   int              // bytes in header
-	left   int              // bytes to come of the record
+	header     [headerSize]byte // of the record, as far as it is there
+	headerLen  int              // bytes in header
+	recordLeft int              // bytes to come of the record
 
-	head [answerHead]byte // of the message, as far as it is there
-	read int              // bytes in head
-	skip int              // bytes to come of a HelloRetryRequest
+	message    [serverHelloPrefix]byte // of the message, as far as it is there
+	messageLen int                     // bytes in head
+	skip       int                     // bytes to come of a HelloRetryRequest
 }
 
 // Negotiated reports whether the server has sent a ServerHello that is not a
 // HelloRetryRequest.
-func (a *ServerScanner) Negotiated() bool { return a.negotiated }
+func (s *ServerScanner) Negotiated() bool { return s.negotiated }
 
 // Scan looks at the next bytes of the stream. It reports whether it needs to see
 // those behind them.
-func (a *ServerScanner) Scan(data []byte) (more bool) {
-	for len(data) > 0 && !a.over {
+func (s *ServerScanner) Scan(data []byte) (more bool) {
+	for len(data) > 0 && !s.done {
 		switch {
-		case a.left == 0:
-			n := copy(a.header[a.have:], data)
-			a.have += n
+		case s.recordLeft == 0:
+			n := copy(s.header[s.headerLen:], data)
+			s.headerLen += n
 			data = data[n:]
-			if a.have == headerSize {
-				a.have = 0
-				a.record()
+			if s.headerLen == headerSize {
+				s.headerLen = 0
+				s.record()
 			}
-		case a.header[0] != typeHandshake:
-			n := min(a.left, len(data))
-			a.left -= n
+		case s.header[0] != typeHandshake:
+			n := min(s.recordLeft, len(data))
+			s.recordLeft -= n
 			data = data[n:]
-		case a.skip > 0:
-			n := min(a.skip, a.left, len(data))
-			a.skip -= n
-			a.left -= n
+		case s.skip > 0:
+			n := min(s.skip, s.recordLeft, len(data))
+			s.skip -= n
+			s.recordLeft -= n
 			data = data[n:]
 		default:
 			// Byte by byte: where a message ends is known only after its header.
-			a.head[a.read] = data[0]
-			a.read++
-			a.left--
+			s.message[s.messageLen] = data[0]
+			s.messageLen++
+			s.recordLeft--
 			data = data[1:]
-			a.message()
+			s.handshakeMessage()
 		}
 	}
-	return !a.over
+	return !s.done
 }
 
 // record looks at the header of a record. Nothing but alerts and a
 // change_cipher_spec comes before a ServerHello.
-func (a *ServerScanner) record() {
-	if a.header[0] < typeChangeCipherSpec || a.header[0] > typeHandshake || a.header[1] != sslMajor {
-		a.over = true
+func (s *ServerScanner) record() {
+	if s.header[0] < typeChangeCipherSpec || s.header[0] > typeHandshake || s.header[1] != sslMajor {
+		s.done = true
 	}
-	a.left = int(a.header[3])<<8 | int(a.header[4])
+	s.recordLeft = int(s.header[3])<<8 | int(s.header[4])
 }
 
 // message looks at what is there of a handshake message.
-func (a *ServerScanner) message() {
-	if a.read < messageHeader {
+func (s *ServerScanner) handshakeMessage() {
+	if s.messageLen < messageHeader {
 		return
 	}
-	size := messageHeader + int(a.head[1])<<16 + int(a.head[2])<<8 + int(a.head[3])
+	size := messageHeader + int(s.message[1])<<16 + int(s.message[2])<<8 + int(s.message[3])
 	switch {
-	case a.head[0] == typeHelloRequest && size == messageHeader:
-		a.read = 0
-	case a.head[0] != typeServerHello || size < answerHead:
-		a.over = true
-	case a.read < answerHead:
-	case string(a.head[messageHeader+2:]) == retryRandom:
-		a.read, a.skip = 0, size-answerHead
+	case s.message[0] == typeHelloRequest && size == messageHeader:
+		s.messageLen = 0
+	case s.message[0] != typeServerHello || size < serverHelloPrefix:
+		s.done = true
+	case s.messageLen < serverHelloPrefix:
+	case string(s.message[messageHeader+2:]) == retryRandom:
+		s.messageLen, s.skip = 0, size-serverHelloPrefix
 	default:
-		a.negotiated, a.over = a.head[messageHeader] == sslMajor, true
+		s.negotiated, s.done = s.message[messageHeader] == sslMajor, true
 	}
 }

@@ -14,7 +14,7 @@ const (
 
 // likeSSL2 reports whether b may be the beginning of one. It goes by what GnuTLS
 // accepts: any version from 3.0, and bytes behind the last field.
-func likeSSL2(b []byte) bool {
+func maybeSSL2(b []byte) bool {
 	at := func(i, missing int) int {
 		if i < len(b) {
 			return int(b[i])
@@ -32,13 +32,13 @@ func likeSSL2(b []byte) bool {
 // ssl2 looks at the next bytes of what may be one. They need not be held back while
 // it is undecided: a server does nothing before it has the whole.
 func (s *Scanner) ssl2(b []byte) (Event, bool, error) {
-	n := min(len(b), ssl2Header+ssl2Fixed-len(s.lead))
-	s.lead = append(s.lead, b[:n]...)
-	s.off += n
+	n := min(len(b), ssl2Header+ssl2Fixed-len(s.ssl2Prefix))
+	s.ssl2Prefix = append(s.ssl2Prefix, b[:n]...)
+	s.offset += n
 	switch {
-	case !likeSSL2(s.lead):
-		return s.end()
-	case len(s.lead) < ssl2Header+ssl2Fixed:
+	case !maybeSSL2(s.ssl2Prefix):
+		return s.finish()
+	case len(s.ssl2Prefix) < ssl2Header+ssl2Fixed:
 		return 0, true, nil
 	}
 	return 0, false, problemf("has the form of SSL 2.0, which RFC 6176 forbids")
