@@ -26,7 +26,7 @@ type DialFunc func(ctx context.Context, addr hostname.Target) (net.Conn, error)
 func (p *Proxy) Dial(ctx context.Context, dial DialFunc) (net.Conn, error) {
 	conn, err := dial(ctx, p.addr)
 	if err != nil {
-		return nil, p.fail(err)
+		return nil, p.wrapError(err)
 	}
 	if p.tls == nil {
 		return conn, nil
@@ -39,7 +39,7 @@ func (p *Proxy) Dial(ctx context.Context, dial DialFunc) (net.Conn, error) {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return nil, p.fail(err)
+		return nil, p.wrapError(err)
 	}
 	return secure, nil
 }
@@ -65,7 +65,7 @@ func (p *Proxy) DialTunnel(ctx context.Context, dial DialFunc, target hostname.T
 	}
 	if err != nil {
 		conn.Close()
-		return nil, p.fail(err)
+		return nil, p.wrapError(err)
 	}
 	return conn, nil
 }

@@ -20,7 +20,7 @@ import (
 // none. They do not change; safe for concurrent use.
 type Proxies struct {
 	http, https *Proxy // nil: none
-	uses        func(*url.URL) (*url.URL, error)
+	proxyFunc   func(*url.URL) (*url.URL, error)
 }
 
 // FromEnviron reads an environment in the form of os.Environ. HTTP_PROXY is
@@ -56,7 +56,7 @@ func FromEnviron(env []string, roots *x509.CertPool) (*Proxies, error) {
 		if name == "" {
 			return nil
 		}
-		p, problem := parse(value, roots)
+		p, problem := parseProxy(value, roots)
 		if problem == "" && name == "HTTP_PROXY" && vars["REQUEST_METHOD"] != "" {
 			// A CGI program's HTTP_PROXY is the Proxy header of whoever asks.
 			problem = "may come from a client, as this is a CGI program (REQUEST_METHOD is set): use http_proxy in lower case"
@@ -89,14 +89,14 @@ func FromEnviron(env []string, roots *x509.CertPool) (*Proxies, error) {
 	if proxies.https != nil {
 		config.HTTPSProxy = proxies.https.String()
 	}
-	proxies.uses = config.ProxyFunc()
+	proxies.proxyFunc = config.ProxyFunc()
 	return proxies, nil
 }
 
 // parse reads the value of a variable, and says what is wrong with it without
 // showing any of it: what looks like a host or a port may be part of a
 // password with an unescaped character.
-func parse(value string, roots *x509.CertPool) (p *Proxy, problem string) {
+func parseProxy(value string, roots *x509.CertPool) (p *Proxy, problem string) {
 	scheme, _, hasScheme := strings.Cut(value, "://")
 	if !hasScheme {
 		scheme, value = "http", "http://"+value
@@ -159,7 +159,7 @@ func hasControl(s string) bool {
 
 // ForHTTP returns the proxy for plain ForHTTP to t; nil where it is reached directly.
 func (p *Proxies) ForHTTP(t hostname.Target) *Proxy {
-	if p == nil || p.http == nil || !p.use("http", t) {
+	if p == nil || p.http == nil || !p.useProxy("http", t) {
 		return nil
 	}
 	return p.http
@@ -168,7 +168,7 @@ func (p *Proxies) ForHTTP(t hostname.Target) *Proxy {
 // ForTunnel returns the proxy for everything else to t; nil where it is reached
 // directly.
 func (p *Proxies) ForTunnel(t hostname.Target) *Proxy {
-	if p == nil || p.https == nil || !p.use("https", t) {
+	if p == nil || p.https == nil || !p.useProxy("https", t) {
 		return nil
 	}
 	return p.https
@@ -179,12 +179,12 @@ func (p *Proxies) ForTunnel(t hostname.Target) *Proxy {
 // (RFC 6761 section 6.3, RFC 1122 section 3.2.1.3), the unspecified address
 // (the same section) and link-local ones (RFC 3927 section 7, RFC 4291 section
 // 2.5.6).
-func (p *Proxies) use(scheme string, t hostname.Target) bool {
+func (p *Proxies) useProxy(scheme string, t hostname.Target) bool {
 	a := t.Host.Addr()
 	if t.Host.IsLocalhost() || t.Host.Zone() != "" || a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() {
 		return false
 	}
-	u, err := p.uses(&url.URL{Scheme: scheme, Host: t.String()})
+	u, err := p.proxyFunc(&url.URL{Scheme: scheme, Host: t.String()})
 	return err == nil && u != nil
 }
 

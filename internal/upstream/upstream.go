@@ -74,4 +74,4 @@ func (e *StatusError) Error() string {
 	return text
 }
 
-func (p *Proxy) fail(err error) *Error { return &Error{Proxy: p, Err: err} }
+func (p *Proxy) wrapError(err error) *Error { return &Error{Proxy: p, Err: err} }
