@@ -10,10 +10,13 @@ import "sync/atomic"
 type counters struct {
 	requests [outcomes][len(countedProtocols)][len(countedReasons)]atomic.Uint64
 
-	cut     atomic.Uint64    // connections ended because a later policy refuses them, or their grant was revoked
-	tunnels atomic.Int64     // open now
-	bytes   [2]atomic.Uint64 // of tunnels that have ended: sent to targets, received from them
-	reloads [2]atomic.Uint64 // that succeeded, that failed
+	cut     atomic.Uint64 // connections ended because a later policy refuses them, or their grant was revoked
+	tunnels atomic.Int64  // open now
+
+	// Bytes of the tunnels that have ended, by direction as seen from here.
+	bytesSent, bytesReceived atomic.Uint64
+
+	reloadsOK, reloadsFailed atomic.Uint64
 
 	// A datagram is part of a flow, which is the request. Those that came to
 	// nothing beside that are counted by cause, and are no requests.

@@ -302,8 +302,8 @@ func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Opti
 	}
 	opts.IdleTimeout, opts.Lifetime = e.limits.TunnelIdle, e.limits.TunnelLifetime
 	result := tunnel.Relay(client, target, opts)
-	e.count.bytes[0].Add(uint64(result.Sent))
-	e.count.bytes[1].Add(uint64(result.Received))
+	e.count.bytesSent.Add(uint64(result.Sent))
+	e.count.bytesReceived.Add(uint64(result.Received))
 	if e.logsTunnels() {
 		e.logClosed(req, &result)
 	}

@@ -77,9 +77,8 @@ func (h *Handle) metrics() string {
 		"Connections to targets that were cut because a later policy refuses them, or their grant was revoked.", c.cut.Load())
 	x.metric("networkproxy_tunnels", gauge, "Tunnels that are open.", c.tunnels.Load())
 	x.family("networkproxy_tunnel_bytes_total", counter, "Bytes that tunnels carried, counted when they end.")
-	for i, direction := range [...]string{"sent", "received"} {
-		x.sample("networkproxy_tunnel_bytes_total", c.bytes[i].Load(), "direction", direction)
-	}
+	x.sample("networkproxy_tunnel_bytes_total", c.bytesSent.Load(), "direction", "sent")
+	x.sample("networkproxy_tunnel_bytes_total", c.bytesReceived.Load(), "direction", "received")
 	x.family("networkproxy_datagrams_dropped_total", counter, "Datagrams of SOCKS5 clients, or to them, that were not passed on.")
 	for cause := range dropCauses {
 		x.sample("networkproxy_datagrams_dropped_total", c.dropped[cause].Load(), "cause", cause.String())
@@ -102,9 +101,8 @@ func (h *Handle) metrics() string {
 	x.metric("networkproxy_questions", gauge, "Questions that the decider has before it.", e.asker.len())
 
 	x.family("networkproxy_reloads_total", counter, "Reloads of the configuration.")
-	for i, result := range [...]string{"ok", "failed"} {
-		x.sample("networkproxy_reloads_total", c.reloads[i].Load(), "result", result)
-	}
+	x.sample("networkproxy_reloads_total", c.reloadsOK.Load(), "result", "ok")
+	x.sample("networkproxy_reloads_total", c.reloadsFailed.Load(), "result", "failed")
 	x.metric("networkproxy_policy_generation", gauge, "Generation of the policy in force: grows with every change.", e.current.Load().generation)
 	x.family("networkproxy_build_info", gauge, "1, with what the proxy was built of.")
 	x.sample("networkproxy_build_info", 1, "version", moduleVersion(), "goversion", runtime.Version())

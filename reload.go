@@ -197,7 +197,7 @@ func (r *reloading) fail(cause error) bool {
 		return false
 	}
 	r.err = fmt.Errorf("reload failed, the last good configuration stays in force: %w", cause)
-	r.h.enforcer.count.reloads[1].Add(1)
+	r.h.enforcer.count.reloadsFailed.Add(1)
 	r.h.mu.Lock()
 	r.h.fault = cause
 	r.h.mu.Unlock()
@@ -373,7 +373,7 @@ func (r *reloading) put(next *loaded, limits *requirements, files *filesRead) er
 		withheld := h.socketsWithheld(under)
 		h.mu.Unlock()
 
-		h.enforcer.count.reloads[0].Add(1)
+		h.enforcer.count.reloadsOK.Add(1)
 		r.result = reloaded{
 			Generation: change.policy.generation, Cut: h.enforcer.rejudge(), Restart: restart, Warnings: slices.Clone(under.cutBack),
 		}
