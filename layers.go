@@ -194,39 +194,3 @@ func (s *sourced) notices() []string {
 	}
 	return out
 }
-
-// mergeFiles lays configuration files over each other, later over earlier, and
-// validates the outcome. Without files it returns the defaults. Every problem
-// in every file is reported, each a [*ConfigError]. was holds what the files
-// were like when they were last put in force; it is nil at the start.
-func mergeFiles(readings []fileReading, was map[string]fileFacts) (*sourced, map[string]fileFacts, error) {
-	var errs errorList
-	s := newSourced()
-	facts := make(map[string]fileFacts)
-	for _, r := range readings {
-		if r.err != nil {
-			errs.add(r.err)
-			continue
-		}
-		before := errs.len()
-		l := parseTOML(r.path, r.data, &errs)
-		if errs.len() == before {
-			checkWhole(l, was[r.path], &errs)
-		}
-		facts[r.path] = factsOf(l)
-		s.apply(l)
-	}
-	s.checkValues(&errs)
-	if errs.join() != nil {
-		// The caller will not get to the patterns: what is wrong with them
-		// is told as well.
-		s.patterns(keyAllowedDomains, &errs)
-		s.patterns(keyDeniedDomains, &errs)
-		return nil, facts, errs.join()
-	}
-	return s, facts, nil
-}
-
-// maxConfigSize bounds a configuration file. A million patterns are about
-// 30 MB.
-const maxConfigSize = 64 << 20

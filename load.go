@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"example.com/networkproxy/internal/domain"
 )
@@ -107,6 +108,92 @@ func (s *settings) limitsFrom(files, was *filesRead) (*requirements, error) {
 	limits, facts, err := parseChangedRequirements(r.path, r.data, before)
 	files.limits = facts
 	return limits, err
+}
+
+// mergeFiles lays configuration files over each other, later over earlier, and
+// validates the outcome. Without files it returns the defaults. Every problem
+// in every file is reported, each a [*ConfigError]. was holds what the files
+// were like when they were last put in force; it is nil at the start.
+func mergeFiles(readings []fileReading, was map[string]fileFacts) (*sourced, map[string]fileFacts, error) {
+	var errs errorList
+	s := newSourced()
+	facts := make(map[string]fileFacts)
+	for _, r := range readings {
+		if r.err != nil {
+			errs.add(r.err)
+			continue
+		}
+		before := errs.len()
+		l := parseTOML(r.path, r.data, &errs)
+		if errs.len() == before {
+			checkWhole(l, was[r.path], &errs)
+		}
+		facts[r.path] = factsOf(l)
+		s.apply(l)
+	}
+	s.checkValues(&errs)
+	if errs.join() != nil {
+		// The caller will not get to the patterns: what is wrong with them
+		// is told as well.
+		s.patterns(keyAllowedDomains, &errs)
+		s.patterns(keyDeniedDomains, &errs)
+		return nil, facts, errs.join()
+	}
+	return s, facts, nil
+}
+
+// fileFacts is what is remembered of a file that was put in force, to tell a
+// file that was cut short from an edited one.
+type fileFacts struct {
+	present bool            // it had our table
+	keys    map[string]bool // that it set
+}
+
+func factsOf(l *layer) fileFacts {
+	f := fileFacts{present: l.present, keys: make(map[string]bool)}
+	for key := range l.values {
+		f.keys[key] = true
+	}
+	return f
+}
+
+// lacks reports whether a key is gone that the file had. That can be an edit,
+// or the file is not complete yet. A newline at the end tells nothing, because
+// many editors write none, and a line that is cut short is no valid TOML.
+func (f fileFacts) lacks(was fileFacts) bool {
+	for key := range was.keys {
+		if !f.keys[key] {
+			return true
+		}
+	}
+	return false
+}
+
+// checkWhole refuses, in a reload, what a half-written file looks like and an
+// edited one does not: our table is gone, or the file ends in the header of a
+// table of ours whose keys are gone. Every other key may be taken out on
+// purpose.
+func checkWhole(l *layer, was fileFacts, errs *errorList) {
+	switch {
+	case was.present && !l.present:
+		errs.add(&ConfigError{Position: Position{File: l.file}, Problem: fmt.Sprintf(
+			"had a [%[1]s] table and has none now, as a file that is being written; "+
+				"put the table back, or write [%[1]s] with enabled = false to turn the proxy off", keyRoot)})
+	case l.openHeader != "" && was.hadKeysOf(l.openHeader):
+		errs.add(&ConfigError{Position: Position{File: l.file}, Key: l.openHeader, Problem: fmt.Sprintf(
+			"the file ends in the header [%s], and the keys that were below it are gone, as in a file that is being written; "+
+				"put them back, or remove the header", l.openHeader)})
+	}
+}
+
+// hadKeysOf reports whether the file set keys of a table.
+func (f fileFacts) hadKeysOf(table string) bool {
+	for key := range f.keys {
+		if rest, ok := strings.CutPrefix(key, table+"."); ok && !strings.Contains(rest, ".") {
+			return true
+		}
+	}
+	return false
 }
 
 // check validates a configuration and compiles its lists. It reports

@@ -19,7 +19,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -45,6 +44,10 @@ const (
 	// (FAT: two seconds).
 	coarseClock = 2 * time.Second
 )
+
+// maxConfigSize bounds a configuration file. A million patterns are about
+// 30 MB.
+const maxConfigSize = 64 << 20
 
 // fileReading is what one look at a configuration file found.
 type fileReading struct {
@@ -223,60 +226,6 @@ func (f *fileReader) read(ctx context.Context, quiet time.Duration) ([]fileReadi
 
 // errBeingWritten says that a file does not come to rest.
 var errBeingWritten = errors.New("the file is being written: it kept changing while it was read; reload when it is complete, or rename a complete file over it")
-
-// fileFacts is what is remembered of a file that was put in force, to tell a
-// file that was cut short from an edited one.
-type fileFacts struct {
-	present bool            // it had our table
-	keys    map[string]bool // that it set
-}
-
-func factsOf(l *layer) fileFacts {
-	f := fileFacts{present: l.present, keys: make(map[string]bool)}
-	for key := range l.values {
-		f.keys[key] = true
-	}
-	return f
-}
-
-// lacks reports whether a key is gone that the file had. That can be an edit,
-// or the file is not complete yet. A newline at the end tells nothing, because
-// many editors write none, and a line that is cut short is no valid TOML.
-func (f fileFacts) lacks(was fileFacts) bool {
-	for key := range was.keys {
-		if !f.keys[key] {
-			return true
-		}
-	}
-	return false
-}
-
-// checkWhole refuses, in a reload, what a half-written file looks like and an
-// edited one does not: our table is gone, or the file ends in the header of a
-// table of ours whose keys are gone. Every other key may be taken out on
-// purpose.
-func checkWhole(l *layer, was fileFacts, errs *errorList) {
-	switch {
-	case was.present && !l.present:
-		errs.add(&ConfigError{Position: Position{File: l.file}, Problem: fmt.Sprintf(
-			"had a [%[1]s] table and has none now, as a file that is being written; "+
-				"put the table back, or write [%[1]s] with enabled = false to turn the proxy off", keyRoot)})
-	case l.openHeader != "" && was.hadKeysOf(l.openHeader):
-		errs.add(&ConfigError{Position: Position{File: l.file}, Key: l.openHeader, Problem: fmt.Sprintf(
-			"the file ends in the header [%s], and the keys that were below it are gone, as in a file that is being written; "+
-				"put them back, or remove the header", l.openHeader)})
-	}
-}
-
-// hadKeysOf reports whether the file set keys of a table.
-func (f fileFacts) hadKeysOf(table string) bool {
-	for key := range f.keys {
-		if rest, ok := strings.CutPrefix(key, table+"."); ok && !strings.Contains(rest, ".") {
-			return true
-		}
-	}
-	return false
-}
 
 // readAtMost reads r to its end, if that comes within limit bytes. A pipe, a
 // device and a file that grows say nothing true of their size beforehand.
