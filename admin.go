@@ -374,7 +374,7 @@ func (a *adminServer) config(*http.Request) (any, error) {
 		SOCKS        string            `json:"socks_address,omitempty"`
 		Origins      map[string]string `json:"origins"` // where each key's value stands
 		Warnings     []string          `json:"warnings,omitempty"`
-	}{l.Config, a.h.Mode(), a.h.httpAddr, a.h.adminAddr, a.h.socksAddr, l.origins(), a.h.Warnings()}, nil
+	}{l.Config, a.h.Mode(), a.h.httpAddr, a.h.adminAddr, a.h.socksAddr, l.sources(), a.h.Warnings()}, nil
 }
 
 func (a *adminServer) patterns(*http.Request) (any, error) {

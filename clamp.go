@@ -38,7 +38,7 @@ func kindOf(key string) listenerKind {
 }
 
 // addr is the configured address under one of the three URL keys.
-func (s *sourced) addr(key string) string {
+func (s *sourcedConfig) addr(key string) string {
 	return [...]string{s.Config.ProxyURL, s.Config.AdminURL, s.Config.SOCKSURL}[kindOf(key)]
 }
 
@@ -222,9 +222,9 @@ func clampAddr(a netip.AddrPort, kind listenerKind, c *Config) (netip.AddrPort, 
 
 // checkListeners reports two listeners that would share an address and port.
 // overrides holds, by URL key, the addresses that a builder sets in place of
-// the configured ones; empty ones are ignored. handed are the keys of the
+// the configured ones; empty ones are ignored. provided are the keys of the
 // listeners that a host opened itself, which the configuration does not place.
-func (s *sourced) checkListeners(overrides map[string]string, handed ...string) error {
+func (s *sourcedConfig) checkListeners(overrides map[string]string, provided ...string) error {
 	type listener struct {
 		key, raw, from string
 		addr           netip.AddrPort
@@ -232,10 +232,10 @@ func (s *sourced) checkListeners(overrides map[string]string, handed ...string) 
 	var errs errorList
 	var known []listener
 	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
-		if slices.Contains(handed, key) || key == keySOCKSURL && !s.Config.EnableSOCKS5 {
+		if slices.Contains(provided, key) || key == keySOCKSURL && !s.Config.EnableSOCKS5 {
 			continue
 		}
-		l := listener{key: key, raw: s.addr(key), from: s.whence(key)}
+		l := listener{key: key, raw: s.addr(key), from: s.describe(key)}
 		origin := s.position(key)
 		overridden := overrides[key] != ""
 		if overridden {

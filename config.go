@@ -229,13 +229,13 @@ func (c *Config) fields() []field {
 // validate reports every value that cannot be used. It leaves two things to
 // others: the patterns, which patterns parses, and listeners that collide,
 // which checkListeners finds once the builder's addresses are known.
-func (s *sourced) validate() error {
+func (s *sourcedConfig) validate() error {
 	var errs errorList
 	s.checkValues(&errs)
 	return errs.join()
 }
 
-func (s *sourced) checkValues(errs *errorList) {
+func (s *sourcedConfig) checkValues(errs *errorList) {
 	c := &s.Config
 	if _, err := ParseMode(string(c.Mode)); err != nil {
 		errs.add(&ConfigError{Position: s.position(keyMode), Key: keyMode, Err: err})
@@ -257,7 +257,7 @@ func (s *sourced) checkValues(errs *errorList) {
 
 // itemError is a problem with element i of an array. Where problem is empty,
 // err says it.
-func (s *sourced) itemError(key string, i int, value, problem string, err error) *ConfigError {
+func (s *sourcedConfig) itemError(key string, i int, value, problem string, err error) *ConfigError {
 	return &ConfigError{
 		Position: s.itemPosition(key, i),
 		Key:      itemKey(key, i),

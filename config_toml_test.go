@@ -13,10 +13,10 @@ import (
 )
 
 // loadText loads one file with the given text, under the name c.toml.
-func loadText(t testing.TB, text string) (*sourced, error) {
+func loadText(t testing.TB, text string) (*sourcedConfig, error) {
 	t.Helper()
 	var errs errorList
-	s := newSourced()
+	s := newSourcedConfig()
 	s.apply(parseTOML("c.toml", []byte(text), &errs))
 	s.checkValues(&errs)
 	return s, errs.join()
@@ -419,7 +419,7 @@ func FuzzParseTOML(f *testing.F) {
 		if len(errs.list) > 0 {
 			return
 		}
-		s := newSourced()
+		s := newSourcedConfig()
 		s.apply(l)
 
 		// go-toml's own decoding, which knows no positions, reads the same
@@ -439,7 +439,7 @@ func FuzzParseTOML(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again := newSourced()
+		again := newSourcedConfig()
 		again.apply(parseTOML("again.toml", text, &errs))
 		if err := errs.join(); err != nil {
 			t.Fatalf("%v\nin\n%s", err, text)

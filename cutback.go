@@ -39,18 +39,18 @@ func (r *requirements) forbidsUDP() bool {
 
 // within returns l under the limits r: itself where it exceeds none, or else a
 // copy in which what exceeds them is cut back. l is not changed.
-func (l *loaded) within(r *requirements) *loaded {
+func (l *loadedConfig) within(r *requirements) *loadedConfig {
 	under := *l
 	under.limits = r
-	excess := r.check(l.sourced)
+	excess := r.check(l.sourcedConfig)
 	if excess == nil {
 		return &under
 	}
-	under.sourced = &sourced{Config: l.Config.clone(), warnings: l.warnings, places: maps.Clone(l.places)}
-	r.cut(under.sourced)
+	under.sourcedConfig = &sourcedConfig{Config: l.Config.clone(), warnings: l.warnings, places: maps.Clone(l.places)}
+	r.cut(under.sourcedConfig)
 	var errs errorList // the patterns have been parsed before
-	under.allow = compileList(under.sourced, keyAllowedDomains, under.Config.Policy.AllowedDomains, &errs)
-	under.deny = compileList(under.sourced, keyDeniedDomains, under.Config.Policy.DeniedDomains, &errs)
+	under.allow = compileList(under.sourcedConfig, keyAllowedDomains, under.Config.Policy.AllowedDomains, &errs)
+	under.deny = compileList(under.sourcedConfig, keyDeniedDomains, under.Config.Policy.DeniedDomains, &errs)
 	under.sockets = socketList{
 		entries: under.Config.Policy.AllowUnixSockets,
 		origin:  under.itemPositions(keyAllowUnixSockets),
@@ -65,7 +65,7 @@ func (l *loaded) within(r *requirements) *loaded {
 // cut lowers every value of s that exceeds a limit, and adds the denied
 // domains that the limits require. A value that was cut has its place in the
 // file of the limits.
-func (r *requirements) cut(s *sourced) {
+func (r *requirements) cut(s *sourcedConfig) {
 	limits := r.limits.Config.fields()
 	for i, f := range s.Config.fields() {
 		if !r.limits.has(f.key) {
@@ -89,9 +89,9 @@ func (r *requirements) cut(s *sourced) {
 			case keyAllowedDomains:
 				var errs errorList
 				patterns := s.patterns(f.key, &errs)
-				s.keep(f.key, v, func(i int) bool { return i < len(patterns) && r.allowedLimit(patterns[i]) == nil })
+				s.retain(f.key, v, func(i int) bool { return i < len(patterns) && r.allowedLimit(patterns[i]) == nil })
 			case keyAllowUnixSockets:
-				s.keep(f.key, v, func(i int) bool { return slices.Contains(r.limits.Config.Policy.AllowUnixSockets, (*v)[i]) })
+				s.retain(f.key, v, func(i int) bool { return slices.Contains(r.limits.Config.Policy.AllowUnixSockets, (*v)[i]) })
 			case keyDeniedDomains:
 				r.require(s)
 			}
@@ -99,9 +99,9 @@ func (r *requirements) cut(s *sourced) {
 	}
 }
 
-// keep drops the elements of an array that are not to be kept, and their
+// retain drops the elements of an array that are not to be kept, and their
 // places.
-func (s *sourced) keep(key string, list *[]string, keep func(i int) bool) {
+func (s *sourcedConfig) retain(key string, list *[]string, keep func(i int) bool) {
 	p := s.places[key]
 	kept, items := []string{}, []position(nil)
 	for i, entry := range *list {
@@ -118,7 +118,7 @@ func (s *sourced) keep(key string, list *[]string, keep func(i int) bool) {
 }
 
 // require adds the denied domains of the limits that s does not cover.
-func (r *requirements) require(s *sourced) {
+func (r *requirements) require(s *sourcedConfig) {
 	var errs errorList
 	var denied domain.Index
 	for _, p := range s.patterns(keyDeniedDomains, &errs) {

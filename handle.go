@@ -42,10 +42,10 @@ type Handle struct {
 	// mu guards the policy in force, from here to fault. Nothing foreign runs
 	// under it: no function of the host's, no file, no log.
 	mu      sync.Mutex
-	base    *loaded    // the last good configuration
-	loaded  *loaded    // the same, cut back to the managed limits
-	files   *filesRead // that it was made of
-	started Config     // what Run opened the listeners by
+	base    *loadedConfig // the last good configuration
+	loaded  *loadedConfig // the same, cut back to the managed limits
+	files   *filesRead    // that it was made of
+	started Config        // what Run opened the listeners by
 	mode    runtimeMode
 	rules   runtimeRules
 	fault   error // of the last reload, if it failed
@@ -63,13 +63,13 @@ type Handle struct {
 	left     error       // names the host's functions that had not returned at the end
 }
 
-func newHandle(s *settings, first *loaded, files *filesRead) *Handle {
+func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	h := &Handle{
 		settings: s,
 		calls:    newHostCalls(s),
 		base:     first,
 		loaded:   first,
-		files:    files.forget(),
+		files:    files.withoutData(),
 		reloads:  newReloads(),
 		stopping: make(chan struct{}),
 		started:  first.Config,
@@ -111,11 +111,11 @@ func (h *Handle) listen(ctx context.Context) error {
 	}
 	s := h.settings
 	var err error
-	h.httpAddr, err = open(endpoint{key: keyProxyURL, override: s.httpAddr, handed: s.httpListener})
+	h.httpAddr, err = open(endpoint{key: keyProxyURL, override: s.httpAddr, provided: s.httpListener})
 	if err != nil {
 		return err
 	}
-	h.adminAddr, err = open(endpoint{key: keyAdminURL, override: s.adminAddr, handed: s.adminListener})
+	h.adminAddr, err = open(endpoint{key: keyAdminURL, override: s.adminAddr, provided: s.adminListener})
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (h *Handle) listen(ctx context.Context) error {
 		}
 		return nil
 	}
-	h.socksAddr, err = open(endpoint{key: keySOCKSURL, override: s.socksAddr, handed: s.socksListener})
+	h.socksAddr, err = open(endpoint{key: keySOCKSURL, override: s.socksAddr, provided: s.socksListener})
 	return err
 }
 
@@ -134,7 +134,7 @@ func (h *Handle) closeListeners() {
 	for _, l := range h.listeners {
 		l.Close()
 	}
-	h.settings.closeHandedIn()
+	h.settings.closeProvided()
 }
 
 // serve starts a goroutine for every listener.
@@ -395,5 +395,5 @@ func (h *Handle) tellEnd() {
 // offWarning says that the proxy is off, and what follows from that.
 func (h *Handle) offWarning() string {
 	return fmt.Sprintf("the proxy is off: %s is false (%s); nothing listens, and the environment that Environ makes lets no client connect",
-		keyEnabled, h.loaded.whence(keyEnabled))
+		keyEnabled, h.loaded.describe(keyEnabled))
 }

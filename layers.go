@@ -8,9 +8,9 @@ import (
 	"slices"
 )
 
-// sourced is a configuration and where each of its values came from. It does
+// sourcedConfig is a configuration and where each of its values came from. It does
 // not change once it is built, except through override before it is used.
-type sourced struct {
+type sourcedConfig struct {
 	Config Config
 
 	// warnings is what loading found odd, in the order it was found.
@@ -42,15 +42,15 @@ func (p position) in(file string) Position {
 	return Position{File: file, Line: int(p.line), Column: int(p.column)}
 }
 
-// newSourced returns the defaults.
-func newSourced() *sourced {
-	return &sourced{Config: DefaultConfig(), places: make(map[string]place)}
+// newSourcedConfig returns the defaults.
+func newSourcedConfig() *sourcedConfig {
+	return &sourcedConfig{Config: DefaultConfig(), places: make(map[string]place)}
 }
 
-// sourcedFromConfig returns a configuration that was set from Go. An empty text
+// sourcedFromGo returns a configuration that was set from Go. An empty text
 // stands for its default.
-func sourcedFromConfig(c Config) *sourced {
-	s := newSourced()
+func sourcedFromGo(c Config) *sourcedConfig {
+	s := newSourcedConfig()
 	from := c.clone()
 	given := from.fields()
 	for i, f := range s.Config.fields() {
@@ -91,7 +91,7 @@ func assign[T any](dst *T, v T, same bool) bool {
 }
 
 // override notes that Go code replaced the values of keys in s.Config.
-func (s *sourced) override(keys ...string) {
+func (s *sourcedConfig) override(keys ...string) {
 	for _, k := range keys {
 		s.places[k] = place{}
 	}
@@ -99,7 +99,7 @@ func (s *sourced) override(keys ...string) {
 
 // apply lays l over s: every value that l sets replaces the one that s had,
 // arrays whole.
-func (s *sourced) apply(l *layer) {
+func (s *sourcedConfig) apply(l *layer) {
 	for _, f := range s.Config.fields() {
 		v, ok := l.values[f.key]
 		if !ok {
@@ -124,7 +124,7 @@ func (s *sourced) apply(l *layer) {
 
 // position returns where the value of key stands; zero for a default and for a
 // value set from Go.
-func (s *sourced) position(key string) Position {
+func (s *sourcedConfig) position(key string) Position {
 	p, ok := s.places[key]
 	if !ok || p.file == "" {
 		return Position{}
@@ -133,10 +133,10 @@ func (s *sourced) position(key string) Position {
 }
 
 // itemPosition returns where element i of the array key stands.
-func (s *sourced) itemPosition(key string, i int) Position { return s.itemPositions(key)(i) }
+func (s *sourcedConfig) itemPosition(key string, i int) Position { return s.itemPositions(key)(i) }
 
 // itemPositions is itemOrigin for one array.
-func (s *sourced) itemPositions(key string) func(i int) Position {
+func (s *sourcedConfig) itemPositions(key string) func(i int) Position {
 	p := s.places[key]
 	return func(i int) Position {
 		if n := i - p.own; n >= 0 && n < len(p.added) {
@@ -155,9 +155,9 @@ const (
 	byDefault = "default"
 )
 
-// whence names the source of a value for people: "file:line:column",
+// describe names the source of a value for people: "file:line:column",
 // "set from Go" or "default".
-func (s *sourced) whence(key string) string {
+func (s *sourcedConfig) describe(key string) string {
 	switch p, ok := s.places[key]; {
 	case !ok:
 		return byDefault
@@ -169,28 +169,28 @@ func (s *sourced) whence(key string) string {
 }
 
 // has reports whether key was set, by a file or from Go.
-func (s *sourced) has(key string) bool {
+func (s *sourcedConfig) has(key string) bool {
 	_, ok := s.places[key]
 	return ok
 }
 
-// origins returns the source of every value by its dotted key, as whence names
+// sources returns the source of every value by its dotted key, as describe names
 // it.
-func (s *sourced) origins() map[string]string {
+func (s *sourcedConfig) sources() map[string]string {
 	m := make(map[string]string)
 	for _, f := range s.Config.fields() {
-		m[f.key] = s.whence(f.key)
+		m[f.key] = s.describe(f.key)
 	}
 	return m
 }
 
 // notices returns the warnings of loading, and those that depend on how the
 // values came out in the end.
-func (s *sourced) notices() []string {
+func (s *sourcedConfig) notices() []string {
 	out := slices.Clone(s.warnings)
 	if s.Config.EnableSOCKS5UDP && !s.Config.EnableSOCKS5 {
 		out = append(out, fmt.Sprintf("%s (%s) has no effect while enable_socks5 is false: nothing listens for SOCKS5",
-			keyEnableSOCKS5UDP, s.whence(keyEnableSOCKS5UDP)))
+			keyEnableSOCKS5UDP, s.describe(keyEnableSOCKS5UDP)))
 	}
 	return out
 }

@@ -108,7 +108,7 @@ allow_local_binding = false
 					t.Errorf("%s stands at %q, want %q", f.key, got, o)
 				}
 			}
-			if got := s.origins(); !reflect.DeepEqual(got, want) {
+			if got := s.sources(); !reflect.DeepEqual(got, want) {
 				t.Errorf("got  %v\nwant %v", got, want)
 			}
 			if got := s.notices(); len(got) != test.warnings {
@@ -217,12 +217,12 @@ func TestReadConfigFromPipe(t *testing.T) {
 
 func TestSourcedFromConfig(t *testing.T) {
 	t.Parallel()
-	if s := sourcedFromConfig(Config{}); !reflect.DeepEqual(s.Config, DefaultConfig()) {
+	if s := sourcedFromGo(Config{}); !reflect.DeepEqual(s.Config, DefaultConfig()) {
 		t.Errorf("the zero Config is not the default: %+v", s.Config)
 	} else if err := s.validate(); err != nil {
 		t.Errorf("the zero Config is not valid: %v", err)
-	} else if s.whence(keyMode) != "default" {
-		t.Errorf("the mode of the zero Config is %s", s.whence(keyMode))
+	} else if s.describe(keyMode) != "default" {
+		t.Errorf("the mode of the zero Config is %s", s.describe(keyMode))
 	}
 
 	given := Config{
@@ -232,7 +232,7 @@ func TestSourcedFromConfig(t *testing.T) {
 		SNICheck: SNIOff,
 		Policy:   PolicyConfig{AllowedDomains: []string{"a.example"}},
 	}
-	s := sourcedFromConfig(given)
+	s := sourcedFromGo(given)
 	want := DefaultConfig()
 	want.Enabled = true
 	want.AdminURL = "localhost:0"
@@ -243,7 +243,7 @@ func TestSourcedFromConfig(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", s.Config, want)
 	}
 	set := map[string]bool{keyEnabled: true, keyAdminURL: true, keyMode: true, keySNICheck: true, keyAllowedDomains: true}
-	for key, got := range s.origins() {
+	for key, got := range s.sources() {
 		if want := map[bool]string{true: "set from Go", false: "default"}[set[key]]; got != want {
 			t.Errorf("%s: %s, want %s", key, got, want)
 		}
@@ -264,7 +264,7 @@ func TestSourcedFromConfig(t *testing.T) {
 
 func TestValidateConfigFromGo(t *testing.T) {
 	t.Parallel()
-	s := sourcedFromConfig(Config{
+	s := sourcedFromGo(Config{
 		ProxyURL: "ftp://127.0.0.1",
 		Mode:     "Full",
 		Policy:   PolicyConfig{AllowUnixSockets: []string{"/ok", "run/x"}},
@@ -291,7 +291,7 @@ func TestOverride(t *testing.T) {
 	}
 	s.Config.ProxyURL = "127.0.0.1:2"
 	s.override(keyProxyURL)
-	if got := s.whence(keyProxyURL); got != "set from Go" {
+	if got := s.describe(keyProxyURL); got != "set from Go" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -319,7 +319,7 @@ func TestExampleConfig(t *testing.T) {
 		t.Errorf("warnings: %q", got)
 	}
 	// It shows every key.
-	for key, from := range s.origins() {
+	for key, from := range s.sources() {
 		if from == "default" {
 			t.Errorf("%s is missing", key)
 		}
@@ -327,7 +327,7 @@ func TestExampleConfig(t *testing.T) {
 }
 
 // loadFiles reads and merges files as a start does.
-func loadFiles(paths []string) (*sourced, error) {
+func loadFiles(paths []string) (*sourcedConfig, error) {
 	var readings []fileReading
 	for _, path := range paths {
 		readings = append(readings, lookAt(path, true))

@@ -12,10 +12,10 @@ import (
 	"example.com/networkproxy/internal/domain"
 )
 
-// loaded is a configuration that has passed every check, with its lists
+// loadedConfig is a configuration that has passed every check, with its lists
 // compiled. It does not change.
-type loaded struct {
-	*sourced
+type loadedConfig struct {
+	*sourcedConfig
 	limits      *requirements // that it is within; nil: none
 	allow, deny *ruleSet
 	sockets     socketList
@@ -24,7 +24,7 @@ type loaded struct {
 
 // loadFirst reads the configuration for the start. It reports everything that
 // is wrong with it, what exceeds the managed limits included.
-func (s *settings) loadFirst(ctx context.Context) (*loaded, *filesRead, error) {
+func (s *settings) loadFirst(ctx context.Context) (*loadedConfig, *filesRead, error) {
 	reader := &fileReader{paths: s.watched(), start: true}
 	readings, err := reader.read(ctx, s.quiet)
 	if err != nil {
@@ -58,8 +58,8 @@ type filesRead struct {
 	limits   fileFacts
 }
 
-// forget drops the content of the files, which is of no more use.
-func (f *filesRead) forget() *filesRead {
+// withoutData drops the content of the files, which is of no more use.
+func (f *filesRead) withoutData() *filesRead {
 	g := *f
 	g.readings = slices.Clone(f.readings)
 	for i := range g.readings {
@@ -71,16 +71,16 @@ func (f *filesRead) forget() *filesRead {
 // sourceFrom makes the configuration of the files that were read, of the
 // host's value, or of what the host's function returns. was is what the files
 // held when they were last put in force; nil at the start.
-func (s *settings) sourceFrom(ctx context.Context, files, was *filesRead) (*sourced, error) {
+func (s *settings) sourceFrom(ctx context.Context, files, was *filesRead) (*sourcedConfig, error) {
 	switch {
 	case s.source != nil:
 		c, err := guardedLoad(ctx, s.source)
 		if err != nil {
 			return nil, fmt.Errorf("the configuration source failed: %w", err)
 		}
-		return sourcedFromConfig(c), nil
+		return sourcedFromGo(c), nil
 	case len(s.files) == 0:
-		return sourcedFromConfig(s.config), nil
+		return sourcedFromGo(s.config), nil
 	}
 	var before map[string]fileFacts
 	if was != nil {
@@ -114,9 +114,9 @@ func (s *settings) limitsFrom(files, was *filesRead) (*requirements, error) {
 // validates the outcome. Without files it returns the defaults. Every problem
 // in every file is reported, each a [*ConfigError]. was holds what the files
 // were like when they were last put in force; it is nil at the start.
-func mergeFiles(readings []fileReading, was map[string]fileFacts) (*sourced, map[string]fileFacts, error) {
+func mergeFiles(readings []fileReading, was map[string]fileFacts) (*sourcedConfig, map[string]fileFacts, error) {
 	var errs errorList
-	s := newSourced()
+	s := newSourcedConfig()
 	facts := make(map[string]fileFacts)
 	for _, r := range readings {
 		if r.err != nil {
@@ -198,12 +198,12 @@ func (f fileFacts) hadKeysOf(table string) bool {
 
 // check validates a configuration and compiles its lists. It reports
 // everything that is wrong, but for what exceeds the managed limits.
-func (s *settings) check(src *sourced) (*loaded, error) {
+func (s *settings) check(src *sourcedConfig) (*loadedConfig, error) {
 	if s.adminReadOnly && !src.Config.AdminReadOnly {
 		src.Config.AdminReadOnly = true
 		src.override(keyAdminReadOnly)
 	}
-	l := &loaded{sourced: src}
+	l := &loadedConfig{sourcedConfig: src}
 	var errs errorList
 	errs.add(src.validate())
 	l.allow = compileList(src, keyAllowedDomains, src.Config.Policy.AllowedDomains, &errs)
@@ -212,7 +212,7 @@ func (s *settings) check(src *sourced) (*loaded, error) {
 		entries: src.Config.Policy.AllowUnixSockets,
 		origin:  src.itemPositions(keyAllowUnixSockets),
 	}
-	errs.add(src.checkListeners(s.overrides(), s.handedIn()...))
+	errs.add(src.checkListeners(s.overrides(), s.provided()...))
 	errs.add(s.checkUpstreams(src))
 	if err := errs.join(); err != nil {
 		return nil, err
@@ -225,8 +225,8 @@ func (s *settings) overrides() map[string]string {
 	return map[string]string{keyProxyURL: s.httpAddr, keyAdminURL: s.adminAddr, keySOCKSURL: s.socksAddr}
 }
 
-// handedIn are the keys of the listeners that the host opened itself.
-func (s *settings) handedIn() (keys []string) {
+// provided are the keys of the listeners that the host opened itself.
+func (s *settings) provided() (keys []string) {
 	if s.httpListener != nil {
 		keys = append(keys, keyProxyURL)
 	}
@@ -240,7 +240,7 @@ func (s *settings) handedIn() (keys []string) {
 }
 
 // compileList parses and compiles one list.
-func compileList(src *sourced, key string, entries []string, errs *errorList) *ruleSet {
+func compileList(src *sourcedConfig, key string, entries []string, errs *errorList) *ruleSet {
 	return &ruleSet{
 		key:     key,
 		list:    lastKey(key),
@@ -252,7 +252,7 @@ func compileList(src *sourced, key string, entries []string, errs *errorList) *r
 
 // compile is the policy of a configuration, with what was changed at run time
 // laid over it.
-func (l *loaded) compile(generation uint64, mode Mode, rules runtimeRules, own *selfListeners) *policy {
+func (l *loadedConfig) compile(generation uint64, mode Mode, rules runtimeRules, own *selfListeners) *policy {
 	return &policy{
 		generation: generation,
 		enabled:    l.Config.Enabled,

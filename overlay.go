@@ -52,7 +52,7 @@ func newOverlay(c *SessionConfig, limits *requirements) (*overlay, error) {
 			return nil, fmt.Errorf("session: %w", err)
 		}
 	}
-	src := sourcedFromConfig(Config{Policy: PolicyConfig{
+	src := sourcedFromGo(Config{Policy: PolicyConfig{
 		AllowedDomains: c.AllowedDomains,
 		DeniedDomains:  c.DeniedDomains,
 	}})

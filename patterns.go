@@ -12,7 +12,7 @@ import (
 // patterns parses the list under one of the two pattern keys and reports the
 // entries that are no patterns. Those leave a zero Pattern in their place,
 // which matches nothing.
-func (s *sourced) patterns(key string, errs *errorList) []domain.Pattern {
+func (s *sourcedConfig) patterns(key string, errs *errorList) []domain.Pattern {
 	list, parse := s.Config.Policy.AllowedDomains, parseAllowed
 	if key == keyDeniedDomains {
 		list, parse = s.Config.Policy.DeniedDomains, parseDenied

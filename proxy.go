@@ -18,8 +18,8 @@ import (
 // yet. Safe for concurrent use.
 type NetworkProxy struct {
 	settings settings
-	first    *loaded    // what Build loaded
-	files    *filesRead // and what it read for that
+	first    *loadedConfig // what Build loaded
+	files    *filesRead    // and what it read for that
 	ran      atomic.Bool
 }
 
@@ -48,7 +48,7 @@ func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
 		}
 		h.serve()
 	} else {
-		p.settings.closeHandedIn()
+		p.settings.closeProvided()
 		h.log.Warn("the proxy is disabled and binds nothing", "key", "network_proxy.enabled",
 			"origin", p.first.position("network_proxy.enabled").String())
 	}
@@ -56,9 +56,9 @@ func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
 	return h, nil
 }
 
-// closeHandedIn closes the listeners that the host handed in and that nothing
+// closeProvided closes the listeners that the host handed in and that nothing
 // will serve.
-func (s *settings) closeHandedIn() {
+func (s *settings) closeProvided() {
 	for _, l := range []net.Listener{s.httpListener, s.adminListener, s.socksListener} {
 		if l != nil {
 			l.Close()
@@ -68,7 +68,7 @@ func (s *settings) closeHandedIn() {
 
 // plannedAddrs are the addresses that Run would listen on. One of port 0 is
 // not known yet, and left out.
-func (s *settings) plannedAddrs(l *loaded) []netip.AddrPort {
+func (s *settings) plannedAddrs(l *loadedConfig) []netip.AddrPort {
 	var addrs []netip.AddrPort
 	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
 		if key == keySOCKSURL && !l.Config.EnableSOCKS5 {
@@ -88,21 +88,21 @@ func (s *settings) plannedAddrs(l *loaded) []netip.AddrPort {
 type endpoint struct {
 	key      string
 	override string
-	handed   net.Listener
+	provided net.Listener
 }
 
 // listenOn opens one endpoint within the clamp.
 func (h *Handle) listenOn(ctx context.Context, ep endpoint) (net.Listener, error) {
-	if ep.handed != nil {
-		asked := addrPortOf(ep.handed.Addr())
+	if ep.provided != nil {
+		asked := addrPortOf(ep.provided.Addr())
 		if !asked.IsValid() {
-			return ep.handed, nil // not of the network: nothing to clamp
+			return ep.provided, nil // not of the network: nothing to clamp
 		}
 		clamped := h.clamp(ep.key, asked)
 		if clamped == asked {
-			return ep.handed, nil
+			return ep.provided, nil
 		}
-		ep.handed.Close()
+		ep.provided.Close()
 		return bind(ctx, ep.key, clamped)
 	}
 	raw, origin := ep.override, Position{}

@@ -327,7 +327,7 @@ func (r *reloading) lacks(readings []fileReading, was *filesRead) bool {
 
 // configuration loads and checks the configuration, but not against the
 // limits.
-func (r *reloading) configuration(files, was *filesRead) (*loaded, error) {
+func (r *reloading) configuration(files, was *filesRead) (*loadedConfig, error) {
 	src, err := r.h.settings.sourceFrom(r.ctx, files, was)
 	if err != nil {
 		return nil, err
@@ -337,7 +337,7 @@ func (r *reloading) configuration(files, was *filesRead) (*loaded, error) {
 
 // put puts a configuration in force. One that exceeds the limits is refused,
 // unless it is the last good one, which tightened limits have cut back.
-func (r *reloading) put(next *loaded, limits *requirements, files *filesRead) error {
+func (r *reloading) put(next *loadedConfig, limits *requirements, files *filesRead) error {
 	h := r.h
 	for {
 		h.mu.Lock()
@@ -347,7 +347,7 @@ func (r *reloading) put(next *loaded, limits *requirements, files *filesRead) er
 		if h.settings.source != nil {
 			limits = before.limits // they may have changed while the function ran
 		}
-		if err := limits.check(next.sourced); err != nil && !same {
+		if err := limits.check(next.sourcedConfig); err != nil && !same {
 			return err
 		}
 		under := next.within(limits)
@@ -366,7 +366,7 @@ func (r *reloading) put(next *loaded, limits *requirements, files *filesRead) er
 		}
 		h.base, h.fault = next, nil
 		if h.settings.source == nil {
-			h.files = files.forget()
+			h.files = files.withoutData()
 		}
 		change := h.change(under)
 		restart := restartKeys(&h.started, &under.Config)
@@ -436,7 +436,7 @@ type change struct {
 
 // change puts a configuration in force, with the limits that it is within.
 // What was set at run time is dropped where it exceeds them. h.mu is held.
-func (h *Handle) change(under *loaded) change {
+func (h *Handle) change(under *loadedConfig) change {
 	c := change{before: h.enforcer.current.Load(), warnings: h.bounded(under.limits)}
 	c.policy = h.install(under)
 	c.warnings = append(c.warnings, under.cutBack...)
@@ -454,7 +454,7 @@ func (r *reloading) noteChange(c change) {
 
 // install compiles a configuration and puts it in force. h.mu is held. Once it
 // is released, the caller has the open connections judged again.
-func (h *Handle) install(l *loaded) *policy {
+func (h *Handle) install(l *loadedConfig) *policy {
 	h.loaded = l
 	if l.Config.Mode != h.mode.over {
 		h.mode = runtimeMode{}

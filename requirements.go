@@ -46,9 +46,9 @@ import (
 // A nil *requirements bounds nothing. It never changes once loaded, and may be
 // used concurrently.
 type requirements struct {
-	limits   *sourced     // the keys that are set, and where
-	allowed  domain.Index // of allowed_domains
-	explicit domain.Index // of its entries without a wildcard
+	limits   *sourcedConfig // the keys that are set, and where
+	allowed  domain.Index   // of allowed_domains
+	explicit domain.Index   // of its entries without a wildcard
 	denied   []domain.Pattern
 	hosts    *domain.Set // of allowed_domains, for the targets that a decider may allow
 	text     []byte      // of the file
@@ -76,7 +76,7 @@ func parseChangedRequirements(file string, data []byte, was fileFacts) (*require
 			Problem:  fmt.Sprintf("no [%s] table: these requirements limit nothing; add the table, or do not name the file", keyRoot),
 		})
 	}
-	s := newSourced()
+	s := newSourcedConfig()
 	s.apply(l)
 	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
 		if s.has(key) {
@@ -103,7 +103,7 @@ func parseChangedRequirements(file string, data []byte, was fileFacts) (*require
 }
 
 // check reports every value of s that exceeds a limit.
-func (r *requirements) check(s *sourced) error {
+func (r *requirements) check(s *sourcedConfig) error {
 	if r == nil {
 		return nil
 	}
@@ -194,7 +194,7 @@ func opensLocal(p domain.Pattern) bool {
 	return false
 }
 
-func (r *requirements) checkAllowedDomains(s *sourced, errs *errorList) {
+func (r *requirements) checkAllowedDomains(s *sourcedConfig, errs *errorList) {
 	for i, p := range s.patterns(keyAllowedDomains, errs) {
 		if limit := r.allowedLimit(p); limit != nil {
 			errs.add(s.exceedsItem(keyAllowedDomains, i, s.Config.Policy.AllowedDomains[i], limit))
@@ -202,7 +202,7 @@ func (r *requirements) checkAllowedDomains(s *sourced, errs *errorList) {
 	}
 }
 
-func (r *requirements) checkDeniedDomains(s *sourced, errs *errorList) {
+func (r *requirements) checkDeniedDomains(s *sourcedConfig, errs *errorList) {
 	var denied domain.Index
 	for _, p := range s.patterns(keyDeniedDomains, errs) {
 		denied.Add(p)
@@ -217,7 +217,7 @@ func (r *requirements) checkDeniedDomains(s *sourced, errs *errorList) {
 	}
 }
 
-func (r *requirements) checkUnixSockets(s *sourced, errs *errorList) {
+func (r *requirements) checkUnixSockets(s *sourcedConfig, errs *errorList) {
 	for i, path := range s.Config.Policy.AllowUnixSockets {
 		if !slices.Contains(r.limits.Config.Policy.AllowUnixSockets, path) {
 			errs.add(s.exceedsItem(keyAllowUnixSockets, i, path, r.limit(keyAllowUnixSockets, "must be in the allow_unix_sockets there")))
@@ -232,18 +232,18 @@ func (r *requirements) limit(key, text string) *LimitError {
 
 // exceeds is the error about a value that exceeds a limit. Where no file can be
 // named for the value, it says where that came from instead.
-func (s *sourced) exceeds(key, value string, limit *LimitError) *ConfigError {
+func (s *sourcedConfig) exceeds(key, value string, limit *LimitError) *ConfigError {
 	return s.withSource(key, &ConfigError{Position: s.position(key), Key: key, Value: value, Err: limit})
 }
 
 // exceedsItem is exceeds for element i of an array.
-func (s *sourced) exceedsItem(key string, i int, value string, limit *LimitError) *ConfigError {
+func (s *sourcedConfig) exceedsItem(key string, i int, value string, limit *LimitError) *ConfigError {
 	return s.withSource(key, s.itemError(key, i, value, "", limit))
 }
 
-func (s *sourced) withSource(key string, e *ConfigError) *ConfigError {
+func (s *sourcedConfig) withSource(key string, e *ConfigError) *ConfigError {
 	if e.Position == (Position{}) {
-		e.Problem = fmt.Sprintf("%v; source of the value: %s", e.Err, s.whence(key))
+		e.Problem = fmt.Sprintf("%v; source of the value: %s", e.Err, s.describe(key))
 	}
 	return e
 }

@@ -168,7 +168,7 @@ func TestRequirementsOnConfigFromGo(t *testing.T) {
 			n++
 		}
 	}
-	err := mustRequire(t, limits.String()).check(sourcedFromConfig(c))
+	err := mustRequire(t, limits.String()).check(sourcedFromGo(c))
 	if got := lines(err); len(got) != n || n != 7 {
 		t.Errorf("%d booleans, errors:\n%s", n, strings.Join(got, "\n"))
 	}
@@ -274,7 +274,7 @@ func loadRequirements(path string) (*requirements, error) {
 
 func BenchmarkRequirementsCheck(b *testing.B) {
 	const n = 100_000
-	limits, config := newSourced(), DefaultConfig()
+	limits, config := newSourcedConfig(), DefaultConfig()
 	for i := range n {
 		limits.Config.Policy.AllowedDomains = append(limits.Config.Policy.AllowedDomains, fmt.Sprintf("*.host-%d.example", i))
 		config.Policy.AllowedDomains = append(config.Policy.AllowedDomains, fmt.Sprintf("www.host-%d.example", i))
@@ -285,7 +285,7 @@ func BenchmarkRequirementsCheck(b *testing.B) {
 	for _, p := range limits.patterns(keyAllowedDomains, &errs) {
 		r.allowed.Add(p)
 	}
-	s := sourcedFromConfig(config)
+	s := sourcedFromGo(config)
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := r.check(s); err != nil {

@@ -22,7 +22,7 @@ var errUpstreamIsSelf = errors.New("it is this proxy itself: the variable must n
 
 // checkUpstreams reports an environment that cannot be used, to a
 // configuration that wants it used.
-func (s *settings) checkUpstreams(src *sourced) error {
+func (s *settings) checkUpstreams(src *sourcedConfig) error {
 	if s.upstreamFault == nil || !src.Config.AllowUpstreamProxy {
 		return nil
 	}

@@ -10,8 +10,8 @@ import (
 	"example.com/networkproxy/internal/domain"
 )
 
-// originRuntime stands for the file of a rule that was added at run time.
-const originRuntime = "(added at run time)"
+// addedAtRunTime stands for the file of a rule that was added at run time.
+const addedAtRunTime = "(added at run time)"
 
 // runtimeRules are the entries added at run time. The zero value has none.
 // It does not change: adding makes another.
@@ -56,7 +56,7 @@ func (l runtimeList) over(base *ruleSet) ruleSets {
 		list:    base.list,
 		set:     domain.Compile(l.patterns),
 		entries: l.entries,
-		origin:  func(int) Position { return Position{File: originRuntime} },
+		origin:  func(int) Position { return Position{File: addedAtRunTime} },
 	}}
 }
 
@@ -113,7 +113,7 @@ func (h *Handle) RemoveDomain(entry string) error {
 		for _, list := range []*ruleSet{h.loaded.allow, h.loaded.deny} {
 			if i := slices.Index(list.entries, entry); i >= 0 {
 				return r, fmt.Errorf("%q was not added at run time: it is an entry of %s (%s); edit the configuration",
-					entry, list.list, h.loaded.whence(list.key))
+					entry, list.list, h.loaded.describe(list.key))
 			}
 		}
 		return r, fmt.Errorf("%q was not added at run time", entry)

@@ -315,7 +315,7 @@ func (h *Handle) exposed() string {
 // socketsWithheld says why the unix sockets of a configuration are not
 // allowed all the same, or "". A start puts the listeners on loopback instead,
 // see clampAddr; a reload cannot.
-func (h *Handle) socketsWithheld(l *loaded) string {
+func (h *Handle) socketsWithheld(l *loadedConfig) string {
 	exposed := h.exposed()
 	if exposed == "" || len(l.Config.Policy.AllowUnixSockets) == 0 {
 		return ""
