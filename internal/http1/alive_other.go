@@ -4,7 +4,7 @@
 
 package http1
 
-type probe struct{}
+type livenessCheck struct{}
 
 // alive cannot be told here without reading.
-func (c *upstream) alive() bool { return true }
+func (c *originConn) alive() bool { return true }

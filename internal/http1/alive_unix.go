@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// probe looks into the socket of a connection. The zero value has not looked.
-type probe struct {
+// livenessCheck looks into the socket of a connection. The zero value has not looked.
+type livenessCheck struct {
 	raw  syscall.RawConn
-	look func(fd uintptr) bool // made once: it is called for every request
+	peek func(fd uintptr) bool // made once: it is called for every request
 	open bool                  // what it found
 }
 
@@ -20,9 +20,9 @@ type probe struct {
 // read, not even an end. It is worth a system call: a request with content
 // cannot be sent again, and what has come without a request must not be taken
 // for the answer to the next one (RFC 9112 section 9.2).
-func (c *upstream) alive() bool {
-	p := &c.probe
-	if p.look == nil {
+func (c *originConn) alive() bool {
+	p := &c.liveness
+	if p.peek == nil {
 		sc, ok := c.Conn.(syscall.Conn)
 		if !ok {
 			return true
@@ -31,14 +31,14 @@ func (c *upstream) alive() bool {
 		if p.raw, err = sc.SyscallConn(); err != nil {
 			return false
 		}
-		p.look = func(fd uintptr) bool {
+		p.peek = func(fd uintptr) bool {
 			var b [1]byte
 			_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 			p.open = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK
 			return true
 		}
 	}
-	return p.raw.Read(p.look) == nil && p.open
+	return p.raw.Read(p.peek) == nil && p.open
 }
 
 var _ syscall.Conn = (*net.TCPConn)(nil)

@@ -16,14 +16,14 @@ import (
 // waits for. While a read is under way, the client is not watched: the read
 // notices that it leaves.
 type requestBody struct {
-	w       *response
-	body    io.ReadCloser // decodes the transfer coding
-	expects bool          // the client waits for 100 (RFC 9110 section 10.1.1)
+	w               *responseWriter
+	body            io.ReadCloser // decodes the transfer coding
+	expectsContinue bool          // the client waits for 100 (RFC 9110 section 10.1.1)
 
-	mu     sync.Mutex
-	left   int64 // of the content, what has not been read; -1 where its length is not known
-	ended  bool  // EOF or an error was seen
-	closed bool
+	mu        sync.Mutex
+	remaining int64 // of the content, what has not been read; -1 where its length is not known
+	ended     bool  // EOF or an error was seen
+	closed    bool
 
 	broken atomic.Bool // an error other than EOF was seen: nobody knows where a next request would start
 }
@@ -37,14 +37,14 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if b.closed {
 		return 0, errBodyClosed
 	}
-	watch := &b.w.conn.watch
+	watch := &b.w.conn.watcher
 	watch.pause()
 	defer watch.arm()
-	if b.expects && !b.ended {
+	if b.expectsContinue && !b.ended {
 		b.w.sendContinue()
 	}
 	n, err := b.body.Read(p)
-	b.note(n)
+	b.count(n)
 	if err != nil && err != io.EOF {
 		err = withoutQuotes(err)
 	}
@@ -57,13 +57,13 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// none reports a request without content.
-func (b *requestBody) none() bool { return b.body == http.NoBody }
+// isEmpty reports a request without content.
+func (b *requestBody) isEmpty() bool { return b.body == http.NoBody }
 
-// note counts what was read. b.mu is held.
-func (b *requestBody) note(n int) {
-	if b.left >= 0 {
-		b.left -= int64(n)
+// recordErr counts what was read. b.mu is held.
+func (b *requestBody) count(n int) {
+	if b.remaining >= 0 {
+		b.remaining -= int64(n)
 	}
 }
 
@@ -79,17 +79,17 @@ func (b *requestBody) Close() error {
 // Content that a handler has not read is read away, within these bounds, so
 // that the connection can carry another request.
 const (
-	drainBytes = 256 << 10
-	drainTime  = 100 * time.Millisecond
+	drainBytes   = 256 << 10
+	drainTimeout = 100 * time.Millisecond
 )
 
-// endsConnection reports whether the connection cannot carry another request,
+// preventsReuse reports whether the connection cannot carry another request,
 // because of content that has not been read. It is asked before the head of
 // the final response is written, where the client must be told (RFC 9112
 // section 9.6). returned says that the handler reads no more: the content is
 // then drained here.
-func (b *requestBody) endsConnection(returned bool) bool {
-	if b.none() {
+func (b *requestBody) preventsReuse(handlerDone bool) bool {
+	if b.isEmpty() {
 		return false
 	}
 	if !b.mu.TryLock() {
@@ -99,49 +99,49 @@ func (b *requestBody) endsConnection(returned bool) bool {
 	if b.ended {
 		return b.broken.Load()
 	}
-	watch := &b.w.conn.watch
+	watch := &b.w.conn.watcher
 	watch.pause()
 	defer watch.arm()
 	switch {
-	case b.expects && !b.w.continued():
+	case b.expectsContinue && !b.w.sentContinue():
 		return true // the client may send it or not: there is no telling
-	case b.hasCome():
+	case b.isBuffered():
 		return false
 	}
-	return !returned || !b.drain()
+	return !handlerDone || !b.drain()
 }
 
-// hasCome reports whether all of the content is in the buffer. b.mu is held.
-func (b *requestBody) hasCome() bool {
-	return b.left >= 0 && b.left <= int64(b.w.conn.br.Buffered())
+// isBuffered reports whether all of the content is in the buffer. b.mu is held.
+func (b *requestBody) isBuffered() bool {
+	return b.remaining >= 0 && b.remaining <= int64(b.w.conn.br.Buffered())
 }
 
 // drain reads what the handler has left, within bounds, and reports whether
 // the next request starts behind it. b.mu is held.
 func (b *requestBody) drain() bool {
 	b.closed, b.ended = true, true
-	if b.left > drainBytes {
+	if b.remaining > drainBytes {
 		b.broken.Store(true)
 		return false
 	}
-	if !b.hasCome() {
-		k := b.w.conn
-		k.SetReadDeadline(time.Now().Add(drainTime))
-		k.limited = true
-		defer k.noDeadline()
+	if !b.isBuffered() {
+		c := b.w.conn
+		c.SetReadDeadline(time.Now().Add(drainTimeout))
+		c.hasDeadline = true
+		defer c.clearDeadline()
 	}
 	n, err := io.CopyN(io.Discard, b.body, drainBytes+1)
-	b.note(int(n))
+	b.count(int(n))
 	if err != io.EOF {
 		b.broken.Store(true)
 	}
 	return err == io.EOF
 }
 
-// skip is for the end of a response behind which the connection is to go on.
+// skipRest is for the end of a response behind which the connection is to go on.
 // It reports whether the next request starts here.
-func (b *requestBody) skip() bool {
-	if b.none() {
+func (b *requestBody) skipRest() bool {
+	if b.isEmpty() {
 		return true
 	}
 	if !b.mu.TryLock() {
@@ -152,16 +152,16 @@ func (b *requestBody) skip() bool {
 		b.closed = true
 		return !b.broken.Load()
 	}
-	return b.hasCome() && b.drain()
+	return b.isBuffered() && b.drain()
 }
 
-// stop ends all reading of the content.
-func (b *requestBody) stop() {
-	if b.none() {
+// stopReading ends all reading of the content.
+func (b *requestBody) stopReading() {
+	if b.isEmpty() {
 		return
 	}
 	if !b.mu.TryLock() {
-		b.w.conn.watch.cutReads()
+		b.w.conn.watcher.cutReads()
 		b.mu.Lock()
 	}
 	b.closed = true

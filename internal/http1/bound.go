@@ -4,9 +4,9 @@ package http1
 
 import "strings"
 
-// maxBound is how many idle connections stay with one client connection. A
+// maxBoundConns is how many idle connections stay with one client connection. A
 // client that logs in to more hosts in turn logs in again.
-const maxBound = 4
+const maxBoundConns = 4
 
 // boundConns are the idle connections to origins that belong to one client
 // connection, because NTLM, Negotiate or Kerberos authenticates a connection
@@ -15,11 +15,11 @@ const maxBound = 4
 // their pools, and close with the client connection. The zero value is empty;
 // it is for the goroutine that serves the client.
 type boundConns struct {
-	conns []*upstream // the one used last at the end
+	conns []*originConn // the one used last at the end
 }
 
-// take returns the connection to addr from a transport; nil if there is none.
-func (b *boundConns) take(t *Transport, addr string) *upstream {
+// takeSlot returns the connection to addr from a transport; nil if there is none.
+func (b *boundConns) take(t *Transport, addr string) *originConn {
 	for i := len(b.conns) - 1; i >= 0; i-- {
 		c := b.conns[i]
 		if c.transport != t || c.addr != addr {
@@ -35,12 +35,12 @@ func (b *boundConns) take(t *Transport, addr string) *upstream {
 }
 
 // put keeps a connection, or closes it if there is no room.
-func (b *boundConns) put(c *upstream) {
+func (b *boundConns) put(c *originConn) {
 	if c.transport.MaxIdlePerAddr < 0 || c.epoch != c.transport.pool.epoch() || !c.transport.pool.reserve(c.transport) {
 		c.discard()
 		return
 	}
-	if len(b.conns) == maxBound {
+	if len(b.conns) == maxBoundConns {
 		oldest := b.conns[0]
 		b.remove(0)
 		oldest.discard()
@@ -63,42 +63,42 @@ func (b *boundConns) close() {
 	}
 }
 
-// bindsConnection reports whether a field of a request or a response shows
+// authenticatesConn reports whether a field of a request or a response shows
 // that its connection is being authenticated, or may be from now on.
-func bindsConnection(f Field) bool {
+func authenticatesConn(f Field) bool {
 	switch len(f.Name) {
 	case len("Authorization"):
-		return equalFold(f.Name, "authorization") && connectionScheme(f.Value)
+		return equalsLower(f.Name, "authorization") && isConnScheme(f.Value)
 	case len("WWW-Authenticate"):
-		return equalFold(f.Name, "www-authenticate") && challengesConnection(f.Value)
+		return equalsLower(f.Name, "www-authenticate") && challengesConn(f.Value)
 	case len("Proxy-Authenticate"):
-		return equalFold(f.Name, "proxy-authenticate") && challengesConnection(f.Value)
+		return equalsLower(f.Name, "proxy-authenticate") && challengesConn(f.Value)
 	case len("Proxy-Authorization"):
-		return equalFold(f.Name, "proxy-authorization") && connectionScheme(f.Value)
+		return equalsLower(f.Name, "proxy-authorization") && isConnScheme(f.Value)
 	}
 	return false
 }
 
-// challengesConnection looks through the challenges of a field (RFC 9110
+// challengesConn looks through the challenges of a field (RFC 9110
 // section 11.6.1). A comma in a quoted string counts too: at worst a
 // connection is not shared.
-func challengesConnection(value string) bool {
+func challengesConn(value string) bool {
 	for challenge := range strings.SplitSeq(value, ",") {
-		if connectionScheme(strings.TrimLeft(challenge, " \t")) {
+		if isConnScheme(strings.TrimLeft(challenge, " \t")) {
 			return true
 		}
 	}
 	return false
 }
 
-// connectionScheme reports whether credentials or a challenge are of a scheme
+// isConnScheme reports whether credentials or a challenge are of a scheme
 // that authenticates connections.
-func connectionScheme(s string) bool {
+func isConnScheme(s string) bool {
 	if i := strings.IndexAny(s, " \t"); i >= 0 {
 		s = s[:i]
 	}
 	for _, scheme := range [...]string{"ntlm", "negotiate", "kerberos", "nego2"} {
-		if len(s) == len(scheme) && equalFold(s, scheme) {
+		if len(s) == len(scheme) && equalsLower(s, scheme) {
 			return true
 		}
 	}

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// dateField is the Date field line of the present second (RFC 9110 section
+// dateCache is the Date field line of the present second (RFC 9110 section
 // 6.6.1). The zero value is ready; safe for concurrent use.
-type dateField struct{ last atomic.Pointer[dateLine] }
+type dateCache struct{ last atomic.Pointer[dateLine] }
 
 type dateLine struct {
 	second int64 // since 1970
 	text   string
 }
 
-func (d *dateField) now() string {
+func (d *dateCache) fieldLine() string {
 	now := time.Now()
 	if last := d.last.Load(); last != nil && last.second == now.Unix() {
 		return last.text

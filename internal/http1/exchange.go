@@ -9,22 +9,22 @@ import (
 	"sync"
 )
 
-// plainFields is how many fields the header of a request or an answer may
+// usualFields is how many fields the header of a request or an answer may
 // have and still be parsed in place.
-const plainFields = 48
+const usualFields = 48
 
 // exchange is the memory of one request and its answer. The next request of
 // the connection has it too, unless somebody may still hold a part of it.
 type exchange struct {
-	ctx      requestContext
-	head     requestHead
-	blank    *http.Request // with the context, and nothing else
-	request  *http.Request
-	url      url.URL
-	header   http.Header
-	values   []string
-	large    bool // the request's head was: what is made of it is not kept while the client says nothing
-	response response
+	ctx         requestContext
+	header      requestHeader
+	template    *http.Request // with the context, and nothing else
+	request     *http.Request
+	url         url.URL
+	headerMap   http.Header
+	values      []string
+	largeHeader bool // the request's head was: what is made of it is not kept while the client says nothing
+	writer      responseWriter
 }
 
 // Fields returns the field lines of a request that a [Server] serves, but for
@@ -33,19 +33,19 @@ type exchange struct {
 // returns nil.
 func Fields(r *http.Request) []Field {
 	if ctx, ok := r.Context().(*requestContext); ok {
-		return ctx.head.fields
+		return ctx.header.fields
 	}
 	return nil
 }
 
-// noRequest is copied, and stays as it is.
-var noRequest = new(http.Request)
+// emptyRequest is copied, and stays as it is.
+var emptyRequest = new(http.Request)
 
-func newExchange(conn context.Context, turns *turns, bound *boundConns) *exchange {
-	x := &exchange{header: make(http.Header)}
+func newExchange(connCtx context.Context, fairness *fairness, bound *boundConns) *exchange {
+	x := &exchange{headerMap: make(http.Header)}
 	x.ctx.bound = bound
-	x.ctx.Context, x.ctx.turns, x.ctx.head = conn, turns, &x.head
-	x.blank = noRequest.WithContext(&x.ctx)
+	x.ctx.Context, x.ctx.fairness, x.ctx.header = connCtx, fairness, &x.header
+	x.template = emptyRequest.WithContext(&x.ctx)
 	x.request = new(http.Request)
 	return x
 }
@@ -53,34 +53,34 @@ func newExchange(conn context.Context, turns *turns, bound *boundConns) *exchang
 // reusable reports whether the exchange, its request being over, is nobody's,
 // and no larger than most: a connection has it for as long as it is open.
 func (x *exchange) reusable() bool {
-	return !x.large && !x.response.large && !x.response.hijacked && x.response.body.none() && !x.ctx.shared()
+	return !x.largeHeader && !x.writer.largeHeader && !x.writer.hijacked && x.writer.body.isEmpty() && !x.ctx.waitedOn()
 }
 
-// drop ends what the exchange holds on to.
-func (x *exchange) drop() { x.ctx.drop() }
+// close ends what the exchange holds on to.
+func (x *exchange) close() { x.ctx.close() }
 
 // requestContext is the context of one request after the other. Most of them
 // are over before anybody asks for more than a value: those cost nothing. The
 // first who waits for a request's end makes it a real one.
 type requestContext struct {
-	context.Context        // the connection's
-	turns           *turns // the server's
-	head            *requestHead
-	bound           *boundConns // those of the client's connection
-	origin          *originSide // what a Transport has for the request's answer; nil before the first
+	context.Context           // the connection's
+	fairness        *fairness // the server's
+	header          *requestHeader
+	bound           *boundConns  // those of the client's connection
+	origin          *originState // what a Transport has for the request's answer; nil before the first
 
-	mu     sync.Mutex
-	real   context.Context
-	cancel context.CancelFunc
-	ended  bool
-	held   *upstream   // to be closed when the request ends
-	unbind func() bool // ends the watch for the end of the connection's context; nil: there is none
+	mu            sync.Mutex
+	cancelCtx     context.Context
+	cancel        context.CancelFunc
+	ended         bool
+	conn          *originConn // to be closed when the request ends
+	stopAfterFunc func() bool // ends the watch for the end of the connection's context; nil: there is none
 }
 
-// originSide makes it. It is for the goroutine of the handler.
-func (c *requestContext) originSide() *originSide {
+// originState makes it. It is for the goroutine of the handler.
+func (c *requestContext) originState() *originState {
 	if c.origin == nil {
-		c.origin = &originSide{ctx: c, turns: c.turns}
+		c.origin = &originState{ctx: c, fairness: c.fairness}
 	}
 	return c.origin
 }
@@ -88,15 +88,15 @@ func (c *requestContext) originSide() *originSide {
 // Value finds a value, and for a child of the context the context above it.
 func (c *requestContext) Value(key any) any {
 	c.mu.Lock()
-	above := c.above()
+	parent := c.parent()
 	c.mu.Unlock()
-	return above.Value(key)
+	return parent.Value(key)
 }
 
-// above is the context that the request's is below, or stands for. c.mu is held.
-func (c *requestContext) above() context.Context {
-	if c.real != nil {
-		return c.real
+// parent is the context that the request's is below, or stands for. c.mu is held.
+func (c *requestContext) parent() context.Context {
+	if c.cancelCtx != nil {
+		return c.cancelCtx
 	}
 	return c.Context
 }
@@ -105,13 +105,13 @@ func (c *requestContext) above() context.Context {
 func (c *requestContext) Done() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.real == nil {
-		c.real, c.cancel = context.WithCancel(c.Context)
+	if c.cancelCtx == nil {
+		c.cancelCtx, c.cancel = context.WithCancel(c.Context)
 		if c.ended {
 			c.cancel()
 		}
 	}
-	return c.real.Done()
+	return c.cancelCtx.Done()
 }
 
 func (c *requestContext) Err() error {
@@ -120,69 +120,69 @@ func (c *requestContext) Err() error {
 	if c.ended {
 		return context.Canceled
 	}
-	return c.above().Err()
+	return c.parent().Err()
 }
 
-// shared reports whether somebody waits, or has waited, for the end.
-func (c *requestContext) shared() bool {
+// waitedOn reports whether somebody waits, or has waited, for the end.
+func (c *requestContext) waitedOn() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.real != nil
+	return c.cancelCtx != nil
 }
 
-// end ends the request.
+// remove ends the request.
 func (c *requestContext) end() {
 	c.mu.Lock()
 	c.ended = true
-	held, cancel := c.held, c.cancel
-	c.held = nil
+	conn, cancel := c.conn, c.cancel
+	c.conn = nil
 	c.mu.Unlock()
 	if cancel != nil {
 		cancel()
 	}
-	if held != nil {
-		held.close()
+	if conn != nil {
+		conn.close()
 	}
 }
 
-// begin starts the next request, of an exchange that can be used again.
+// start starts the next request, of an exchange that can be used again.
 func (c *requestContext) begin() {
 	c.mu.Lock()
 	c.ended = c.Context.Err() != nil
 	c.mu.Unlock()
 }
 
-// hold has a connection closed when the request ends before letGo.
-func (c *requestContext) hold(u *upstream) {
+// attach has a connection closed when the request ends before letGo.
+func (c *requestContext) attach(o *originConn) {
 	c.mu.Lock()
-	if c.unbind == nil {
-		c.unbind = context.AfterFunc(c.Context, c.end)
+	if c.stopAfterFunc == nil {
+		c.stopAfterFunc = context.AfterFunc(c.Context, c.end)
 	}
-	over := c.ended
-	if !over {
-		c.held = u
+	ended := c.ended
+	if !ended {
+		c.conn = o
 	}
 	c.mu.Unlock()
-	if over {
-		u.close()
+	if ended {
+		o.close()
 	}
 }
 
-// letGo reports whether what was held has not been closed, and will not be.
-func (c *requestContext) letGo() bool {
+// detach reports whether what was held has not been closed, and will not be.
+func (c *requestContext) detach() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	held := c.held
-	c.held = nil
-	return held != nil
+	conn := c.conn
+	c.conn = nil
+	return conn != nil
 }
 
-// drop is for a context that no further request will have.
-func (c *requestContext) drop() {
+// close is for a context that no further request will have.
+func (c *requestContext) close() {
 	c.end()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.unbind != nil {
-		c.unbind()
+	if c.stopAfterFunc != nil {
+		c.stopAfterFunc()
 	}
 }

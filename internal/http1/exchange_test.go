@@ -16,12 +16,12 @@ import (
 
 // A context that somebody waits on ends with its request and is nobody else's;
 // one that nobody waits on may serve again, and is not over then.
-func TestContextOfEachRequest(t *testing.T) {
+func TestRequestContexts(t *testing.T) {
 	t.Parallel()
 	type key struct{}
 	var before, child context.Context
 	ended := make(chan struct{}, 1)
-	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
 		if ctx.Err() != nil {
 			t.Errorf("%s: the context has ended before its request", r.URL.Path)
@@ -43,16 +43,16 @@ func TestContextOfEachRequest(t *testing.T) {
 	for _, path := range []string{"/", "/", "/waits", "/awaited", "/", "/waits", "/awaited"} {
 		b.WriteString("GET http://x" + path + " HTTP/1.1\r\nHost: x\r\n\r\n")
 	}
-	if got := raw(t, addr, b.String()); strings.Count(got, "HTTP/1.1 200 ") != 7 {
+	if got := sendHalfClosed(t, addr, b.String()); strings.Count(got, "HTTP/1.1 200 ") != 7 {
 		t.Errorf("%q", got)
 	}
 }
 
 // Nothing of a request is found in the next one.
-func TestNothingOfTheRequestBefore(t *testing.T) {
+func TestRequestsAreIndependent(t *testing.T) {
 	t.Parallel()
-	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
-		content, _ := io.ReadAll(r.Body)
+	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
 		if r.URL.Path == "/first" {
 			w.Header().Set("X-First", "1")
 			r.Header.Set("X-Own", "1")
@@ -60,8 +60,8 @@ func TestNothingOfTheRequestBefore(t *testing.T) {
 			return
 		}
 		if len(r.Header) != 0 || r.Close || r.URL.Opaque != "" || r.URL.RawQuery != "" || r.ContentLength != 0 ||
-			len(content) != 0 || r.Trailer != nil || r.TransferEncoding != nil {
-			t.Errorf("%v %v %q", r.URL, r.Header, content)
+			len(body) != 0 || r.Trailer != nil || r.TransferEncoding != nil {
+			t.Errorf("%v %v %q", r.URL, r.Header, body)
 		}
 	})
 	second := "GET http://x/second HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -70,41 +70,41 @@ func TestNothingOfTheRequestBefore(t *testing.T) {
 		"POST http://x/first HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
 		"POST http://x/first HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: B\r\n\r\n1\r\na\r\n0\r\nB: c\r\n\r\n",
 	} {
-		got := raw(t, addr, first+second)
+		got := sendHalfClosed(t, addr, first+second)
 		if _, after, _ := strings.Cut(got, "X-First"); strings.Count(got, "HTTP/1.1 200 ") != 2 || strings.Contains(after, "X-First") {
 			t.Errorf("%q", got)
 		}
 	}
 	// What the client asks for is done, whatever a handler makes of the request.
-	if got := raw(t, addr, "GET http://x/first HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"+second); strings.Count(got, "HTTP/1.1") != 1 || !strings.Contains(got, "Connection: close") {
+	if got := sendHalfClosed(t, addr, "GET http://x/first HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"+second); strings.Count(got, "HTTP/1.1") != 1 || !strings.Contains(got, "Connection: close") {
 		t.Errorf("%q", got)
 	}
 }
 
 // An answer is that of its request, on whichever connection to the origin.
-func TestAnswersOfOneClient(t *testing.T) {
+func TestResponsesMatchRequests(t *testing.T) {
 	t.Parallel()
-	from := origin(t, echoPaths)
-	tr := transport(t)
-	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+	from := startOrigin(t, echoPaths)
+	tr := newTestTransport(t)
+	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		out := r.Clone(r.Context())
 		out.URL.Host, out.RequestURI = from, ""
-		answer, err := tr.RoundTrip(out.WithContext(r.Context()))
+		resp, err := tr.RoundTrip(out.WithContext(r.Context()))
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		defer answer.Body.Close()
-		for name, values := range answer.Header {
+		defer resp.Body.Close()
+		for name, values := range resp.Header {
 			w.Header()[name] = values
 		}
-		io.Copy(w, answer.Body)
+		io.Copy(w, resp.Body)
 	})
 	var b strings.Builder
 	for _, path := range []string{"/a", "/bb", "/none", "/c", "/a"} {
 		b.WriteString("GET http://x" + path + " HTTP/1.1\r\nHost: x\r\n\r\n")
 	}
-	got := raw(t, addr, b.String())
+	got := sendHalfClosed(t, addr, b.String())
 	var bodies []string
 	for part := range strings.SplitSeq(got, "HTTP/1.1 200 OK\r\n") {
 		if _, body, ok := strings.Cut(part, "\r\n\r\n"); ok {
@@ -120,17 +120,17 @@ func TestAnswersOfOneClient(t *testing.T) {
 }
 
 // The client leaves while the origin thinks: what waits for the origin ends.
-func TestClientLeavesTheOriginThinking(t *testing.T) {
+func TestClientLeavesWhileOriginWorks(t *testing.T) {
 	t.Parallel()
 	began, closed, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	from := origin(t, func(_ int, c net.Conn, br *bufio.Reader) {
+	from := startOrigin(t, func(_ int, c net.Conn, br *bufio.Reader) {
 		http.ReadRequest(br)
 		close(began)
 		br.Peek(1)
 		close(closed)
 	})
-	tr := transport(t)
-	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+	tr := newTestTransport(t)
+	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		r.URL.Host = from
 		_, err := tr.RoundTrip(r)
 		ended <- err
@@ -168,14 +168,14 @@ func echoPaths(_ int, c net.Conn, br *bufio.Reader) {
 func TestLargeExchangesAreNotKept(t *testing.T) {
 	t.Parallel()
 	var before http.ResponseWriter
-	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		again := r.URL.Path == "/again"
 		if before != nil && (w == before) != again {
 			t.Errorf("%.40s: the memory of the request before: %t, want %t", r.URL, w == before, again)
 		}
 		before = w
 		if r.URL.RawQuery == "answer" {
-			for i := range plainFields + 1 {
+			for i := range usualFields + 1 {
 				w.Header().Set(fmt.Sprint("X-", i), "")
 			}
 		}
@@ -183,8 +183,8 @@ func TestLargeExchangesAreNotKept(t *testing.T) {
 	get := func(path string, fields string) string {
 		return "GET http://x" + path + " HTTP/1.1\r\nHost: x\r\n" + fields + "\r\n"
 	}
-	got := raw(t, addr, get("/", "")+get("/again", "")+
-		get("/again", strings.Repeat("X:\r\n", plainFields))+
+	got := sendHalfClosed(t, addr, get("/", "")+get("/again", "")+
+		get("/again", strings.Repeat("X:\r\n", usualFields))+
 		get("/", "")+get("/again", "X: "+strings.Repeat("x", bufferSize)+"\r\n")+
 		get("/", "")+get("/again?answer", "")+
 		get("/", "")+get("/again", ""))

@@ -11,28 +11,28 @@ import (
 	"net/http"
 )
 
-var crlf2 = []byte("\r\n\r\n")
+var doubleCRLF = []byte("\r\n\r\n")
 
-// headError is what is wrong with a head, where a status says more than 400.
-type headError struct {
+// statusError is what is wrong with a head, where a status says more than 400.
+type statusError struct {
 	status int
 	text   string
 }
 
-func (e *headError) Error() string { return e.text }
+func (e *statusError) Error() string { return e.text }
 
-var errHeadTooLarge = &headError{http.StatusRequestHeaderFieldsTooLarge, "the request's header is too large"}
+var errHeaderTooLarge = &statusError{http.StatusRequestHeaderFieldsTooLarge, "the request's header is too large"}
 
 // bufferSize is the read buffer of a connection. Most heads fit; a larger one
 // gets a larger buffer.
 const bufferSize = 4 << 10
 
-// readHead waits for a whole head and returns it, still in the buffer, with
+// readRequestHeader waits for a whole head and returns it, still in the buffer, with
 // its final empty line. It returns another reader where the head needed a
 // larger buffer. Empty lines before the request line are skipped (RFC 9112
 // section 2.2). io.EOF means that the client ended before a first byte. wait
 // is called before it waits for more than has come with the first byte.
-func readHead(br *bufio.Reader, conn io.Reader, limit int, wait func()) ([]byte, *bufio.Reader, error) {
+func readRequestHeader(br *bufio.Reader, conn io.Reader, limit int, wait func()) ([]byte, *bufio.Reader, error) {
 	if err := skipEmptyLines(br, wait); err != nil {
 		return nil, br, err
 	}
@@ -43,16 +43,16 @@ func readHead(br *bufio.Reader, conn io.Reader, limit int, wait func()) ([]byte,
 		}
 		// One more byte than there is waits for the next read.
 		data, err := br.Peek(min(max(seen+1, br.Buffered()), br.Size()))
-		from := max(0, seen-len(crlf2)+1)
-		if i := bytes.Index(data[from:], crlf2); i >= 0 {
-			return data[:from+i+len(crlf2)], br, nil
+		searchFrom := max(0, seen-len(doubleCRLF)+1)
+		if i := bytes.Index(data[searchFrom:], doubleCRLF); i >= 0 {
+			return data[:searchFrom+i+len(doubleCRLF)], br, nil
 		}
-		if err := tooOdd(data, seen); err != nil {
+		if err := checkPartialHeader(data, seen); err != nil {
 			return nil, br, err
 		}
 		switch {
 		case len(data) >= limit:
-			return nil, br, errHeadTooLarge
+			return nil, br, errHeaderTooLarge
 		case err == io.EOF:
 			return nil, br, io.ErrUnexpectedEOF
 		case err != nil:
@@ -68,9 +68,9 @@ func readHead(br *bufio.Reader, conn io.Reader, limit int, wait func()) ([]byte,
 	}
 }
 
-// tooOdd refuses early what will not become a head, so that a client which
+// checkPartialHeader refuses early what will not become a head, so that a client which
 // speaks something else, and waits for an answer, gets one: TLS, a bare LF.
-func tooOdd(data []byte, seen int) error {
+func checkPartialHeader(data []byte, seen int) error {
 	if data[0] == 0x16 {
 		return errors.New("a TLS handshake on the plain port: use http:// in the proxy's URL, not https://")
 	}

@@ -51,7 +51,7 @@ type Request struct {
 	Hooks RoundTripHooks
 }
 
-func (r *Request) hasContent() bool { return r.Body != nil && r.Body != http.NoBody }
+func (r *Request) hasBody() bool { return r.Body != nil && r.Body != http.NoBody }
 
 // Response is the response of an origin, or an interim one (RFC 9110 section
 // 15.2).
@@ -75,7 +75,7 @@ type Response struct {
 // Values returns the values of the fields of a name, which is in lower case.
 func Values(fields []Field, name string) (values []string) {
 	for i := range fields {
-		if len(fields[i].Name) == len(name) && equalFold(fields[i].Name, name) {
+		if len(fields[i].Name) == len(name) && equalsLower(fields[i].Name, name) {
 			values = append(values, fields[i].Value)
 		}
 	}
@@ -83,12 +83,12 @@ func Values(fields []Field, name string) (values []string) {
 }
 
 // Is reports whether the field has a name, which is in lower case.
-func (f *Field) Is(name string) bool { return len(f.Name) == len(name) && equalFold(f.Name, name) }
+func (f *Field) Is(name string) bool { return len(f.Name) == len(name) && equalsLower(f.Name, name) }
 
-// errManyFields refuses what has more fields than the limit: each takes memory
+// errTooManyResponseFields refuses what has more fields than the limit: each takes memory
 // whatever its length.
-func errManyFields(most int) error {
-	return fmt.Errorf("the origin sent more than %d fields", most)
+func errTooManyResponseFields(limit int) error {
+	return fmt.Errorf("the origin sent more than %d fields", limit)
 }
 
 // parse reads the head of a response. It takes what net/http's clients take,
@@ -104,19 +104,19 @@ func errManyFields(most int) error {
 //
 // Fields are appended to a.Fields, most of them at most. As in a request, the
 // names that Connection and Trailer list count as fields.
-func (a *Response) parse(head string, method string, most int) error {
-	line, rest := cutAnyLine(head)
-	if err := a.parseStatusLine(line); err != nil {
+func (r *Response) parse(text string, method string, maxFields int) error {
+	line, rest := cutLine(text)
+	if err := r.parseStatusLine(line); err != nil {
 		return err
 	}
-	fields := a.Fields
-	length, encodings, keeps := "", 0, false
+	fields := r.Fields
+	length, encodings, keepAlive := "", 0, false
 	for n := 0; ; n++ {
-		if line, rest = cutAnyLine(rest); line == "" {
+		if line, rest = cutLine(rest); line == "" {
 			break
 		}
-		if n == most {
-			return errManyFields(most)
+		if n == maxFields {
+			return errTooManyResponseFields(maxFields)
 		}
 		if line[0] == ' ' || line[0] == '\t' {
 			if len(fields) == 0 {
@@ -129,24 +129,24 @@ func (a *Response) parse(head string, method string, most int) error {
 			last.Value = strings.Trim(last.Value+" "+strings.Trim(line, " \t"), " ")
 			continue
 		}
-		f, err := answerField(line)
+		f, err := parseResponseField(line)
 		if err != nil {
 			return err
 		}
 		fields = append(fields, f)
 	}
-	a.Fields = fields
+	r.Fields = fields
 	listed := 0
 	for i := range fields {
 		f := &fields[i]
-		switch meaningOf(f.Name) {
+		switch kindOf(f.Name) {
 		case fieldTrailer:
 			listed += strings.Count(f.Value, ",")
 		case fieldConnection:
 			listed += strings.Count(f.Value, ",")
-			a.closes = a.closes || namesToken(f.Value, "close")
-			keeps = keeps || namesToken(f.Value, "keep-alive")
-		case fieldLength:
+			r.closes = r.closes || listContains(f.Value, "close")
+			keepAlive = keepAlive || listContains(f.Value, "keep-alive")
+		case fieldContentLength:
 			if length != "" && length != f.Value {
 				return errors.New("the origin sent several Content-Length fields (RFC 9112 section 6.3)")
 			}
@@ -154,27 +154,27 @@ func (a *Response) parse(head string, method string, most int) error {
 			if length == "" {
 				return errLength
 			}
-		case fieldEncoding:
-			if encodings++; a.minor > 0 && (encodings > 1 || !strings.EqualFold(f.Value, "chunked")) {
+		case fieldTransferEncoding:
+			if encodings++; r.minor > 0 && (encodings > 1 || !strings.EqualFold(f.Value, "chunked")) {
 				return errors.New("the origin sent a Transfer-Encoding other than chunked (RFC 9112 section 6.1)")
 			}
 		}
 	}
-	if len(fields)+listed > most {
-		return errManyFields(most)
+	if len(fields)+listed > maxFields {
+		return errTooManyResponseFields(maxFields)
 	}
-	if length != "" && encodings > 0 && a.minor > 0 {
+	if length != "" && encodings > 0 && r.minor > 0 {
 		// It means nothing, and must not be passed on, not even where there is
 		// no content (RFC 9112 section 6.3).
-		a.Fields = slices.DeleteFunc(fields, func(f Field) bool { return f.Is("content-length") })
+		r.Fields = slices.DeleteFunc(fields, func(f Field) bool { return f.Is("content-length") })
 	}
-	a.closes = a.closes || a.minor == 0 && !keeps
-	if err := a.frame(method, length, encodings > 0 && a.minor > 0); err != nil || !a.chunked {
+	r.closes = r.closes || r.minor == 0 && !keepAlive
+	if err := r.setFraming(method, length, encodings > 0 && r.minor > 0); err != nil || !r.chunked {
 		return err
 	}
 	for _, list := range Values(fields, "trailer") {
 		for _, name := range [...]string{"content-length", "transfer-encoding", "trailer"} {
-			if namesToken(list, name) {
+			if listContains(list, name) {
 				return errors.New("the origin's Trailer field names a field that frames the content (RFC 9110 section 6.5.1)")
 			}
 		}
@@ -187,32 +187,32 @@ var (
 	errLength  = errors.New("the origin's Content-Length is not a number (RFC 9112 section 6.3)")
 )
 
-// frame decides how the content ends (RFC 9112 section 6.3).
-func (a *Response) frame(method, length string, chunked bool) error {
+// setFraming decides how the content ends (RFC 9112 section 6.3).
+func (r *Response) setFraming(method, length string, chunked bool) error {
 	n := int64(-1)
 	if length != "" && !chunked {
 		var err error
-		if n, err = strconv.ParseInt(length, 10, 64); err != nil || !digits(length) {
+		if n, err = strconv.ParseInt(length, 10, 64); err != nil || !isDigits(length) {
 			return errLength
 		}
 	}
 	switch {
-	case method == http.MethodHead, a.Status < 200, a.Status == http.StatusNoContent, a.Status == http.StatusNotModified:
-		a.ContentLength, a.Body = 0, http.NoBody
+	case method == http.MethodHead, r.Status < 200, r.Status == http.StatusNoContent, r.Status == http.StatusNotModified:
+		r.ContentLength, r.Body = 0, http.NoBody
 	case chunked:
-		a.ContentLength, a.chunked = -1, true
+		r.ContentLength, r.chunked = -1, true
 	case n == 0:
-		a.ContentLength, a.Body = 0, http.NoBody
+		r.ContentLength, r.Body = 0, http.NoBody
 	default:
-		a.ContentLength = n
-		a.closes = a.closes || n < 0
+		r.ContentLength = n
+		r.closes = r.closes || n < 0
 	}
 	return nil
 }
 
 // parseStatusLine reads a status line (RFC 9112 section 4). Spaces before and
 // after the status may be missing or too many, as net/http takes them.
-func (a *Response) parseStatusLine(line string) error {
+func (r *Response) parseStatusLine(line string) error {
 	version, rest, ok := strings.Cut(line, " ")
 	if !ok || len(version) != len("HTTP/1.1") || !strings.HasPrefix(version, "HTTP/") {
 		return errors.New("the origin did not answer in HTTP")
@@ -221,26 +221,26 @@ func (a *Response) parseStatusLine(line string) error {
 		return errors.New("the origin answered in a version other than HTTP/1.1")
 	}
 	if version[7] > '0' {
-		a.minor = 1
+		r.minor = 1
 	}
 	rest = strings.TrimLeft(rest, " ")
 	status, reason, _ := strings.Cut(rest, " ")
-	if len(status) != 3 || !digits(status) {
+	if len(status) != 3 || !isDigits(status) {
 		return errors.New("the origin answered without a status of three digits (RFC 9112 section 4)")
 	}
-	a.Status = 100*int(status[0]-'0') + 10*int(status[1]-'0') + int(status[2]-'0')
-	if a.Status < 100 {
-		return fmt.Errorf("the origin answered with the status %d", a.Status)
+	r.Status = 100*int(status[0]-'0') + 10*int(status[1]-'0') + int(status[2]-'0')
+	if r.Status < 100 {
+		return fmt.Errorf("the origin answered with the status %d", r.Status)
 	}
 	if hasControl(reason, true) {
-		reason = http.StatusText(a.Status)
+		reason = http.StatusText(r.Status)
 	}
-	a.Reason = reason
+	r.Reason = reason
 	return nil
 }
 
-// answerField reads a field line of a response or of its trailer section.
-func answerField(line string) (Field, error) {
+// parseResponseField reads a field line of a response or of its trailer section.
+func parseResponseField(line string) (Field, error) {
 	name, value, ok := strings.Cut(line, ":")
 	if !ok {
 		return Field{}, errors.New("the origin's header has a line without a colon (RFC 9112 section 5)")
@@ -259,8 +259,8 @@ func answerField(line string) (Field, error) {
 	return Field{name, strings.Trim(value, " \t")}, nil
 }
 
-// namesToken reports whether a list has a token.
-func namesToken(list, token string) bool {
+// listContains reports whether a list has a token.
+func listContains(list, token string) bool {
 	if strings.IndexByte(list, ',') < 0 {
 		return strings.EqualFold(list, token)
 	}
@@ -272,22 +272,22 @@ func namesToken(list, token string) bool {
 	return false
 }
 
-// cutAnyLine cuts a line, which may end with LF alone, off a head.
-func cutAnyLine(head string) (line, rest string) {
-	i := strings.IndexByte(head, '\n')
+// cutCRLF cuts a line, which may end with LF alone, off a head.
+func cutLine(text string) (line, rest string) {
+	i := strings.IndexByte(text, '\n')
 	if i < 0 {
-		return head, ""
+		return text, ""
 	}
-	line, rest = head[:i], head[i+1:]
+	line, rest = text[:i], text[i+1:]
 	if i > 0 && line[i-1] == '\r' {
 		line = line[:i-1]
 	}
 	return line, rest
 }
 
-// headLength returns the length of the head at the beginning of data, with the
+// headerLength returns the length of the head at the beginning of data, with the
 // empty line at its end; 0 if it has not come whole.
-func headLength(data []byte) int {
+func headerLength(data []byte) int {
 	for i := 0; i < len(data); {
 		n := bytes.IndexByte(data[i:], '\n')
 		if n < 0 {
@@ -301,16 +301,16 @@ func headLength(data []byte) int {
 	return 0
 }
 
-// head reads the head of a response, of which a byte has come, and takes its
+// readHeader reads the head of a response, of which a byte has come, and takes its
 // length off *left.
 //
 // A head that does not come in one piece has HeaderTimeout from here on. An
 // origin may think before the first byte for as long as its client waits.
-func (c *upstream) head(left *int) (string, error) {
+func (c *originConn) readHeader(remaining *int) (string, error) {
 	data, _ := c.br.Peek(c.br.Buffered()) // what is buffered can be peeked at
-	if n := headLength(data); n > 0 {
-		if *left -= n; *left < 0 {
-			return "", c.headTooLarge()
+	if n := headerLength(data); n > 0 {
+		if *remaining -= n; *remaining < 0 {
+			return "", c.errHeaderTooLarge()
 		}
 		text := string(data[:n])
 		c.br.Discard(n)
@@ -320,17 +320,17 @@ func (c *upstream) head(left *int) (string, error) {
 		c.SetReadDeadline(time.Now().Add(timeout))
 		defer c.SetReadDeadline(time.Time{})
 	}
-	text, err := readLines(c.br, left, 1)
+	text, err := readLines(c.br, remaining, 1)
 	switch {
 	case errors.Is(err, errTooLong):
-		err = c.headTooLarge()
+		err = c.errHeaderTooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = fmt.Errorf("the origin's header did not arrive whole in time: %w", err)
 	}
 	return text, err
 }
 
-func (c *upstream) headTooLarge() error {
+func (c *originConn) errHeaderTooLarge() error {
 	return fmt.Errorf("the origin's header is over %d bytes", c.transport.maxHeaderBytes())
 }
 
@@ -338,27 +338,27 @@ var errTooLong = errors.New("http1: more bytes than the limit")
 
 // readLines reads lines up to an empty one, which is not among the first ones,
 // and takes their length off *left.
-func readLines(br *bufio.Reader, left *int, first int) (string, error) {
+func readLines(br *bufio.Reader, remaining *int, minLines int) (string, error) {
 	var text []byte
-	begun := false // the line is longer than the buffer
+	partial := false // the line is longer than the buffer
 	for lines := 0; ; {
 		line, err := br.ReadSlice('\n')
-		if *left -= len(line); *left < 0 {
+		if *remaining -= len(line); *remaining < 0 {
 			return "", errTooLong
 		}
 		text = append(text, line...)
 		switch {
 		case err == bufio.ErrBufferFull:
-			begun = true
+			partial = true
 			continue
 		case err == io.EOF:
 			return "", io.ErrUnexpectedEOF
 		case err != nil:
 			return "", err
-		case !begun && lines >= first && (len(line) == 1 || len(line) == 2 && line[0] == '\r'):
+		case !partial && lines >= minLines && (len(line) == 1 || len(line) == 2 && line[0] == '\r'):
 			return string(text), nil
 		}
-		begun = false
+		partial = false
 		lines++
 	}
 }
@@ -409,18 +409,18 @@ func (c *chunkedAnswer) readTrailer() error {
 	}
 	for n := 0; err == nil; n++ {
 		var line string
-		if line, text = cutAnyLine(text); line == "" {
+		if line, text = cutLine(text); line == "" {
 			return nil
 		}
 		if n == c.fields {
-			return errManyFields(c.fields)
+			return errTooManyResponseFields(c.fields)
 		}
 		var f Field
 		if line[0] == ' ' || line[0] == '\t' {
 			c.answer.Trailer = c.answer.Trailer[:max(0, len(c.answer.Trailer)-1)] // what it belongs to is not known whole
 			continue
 		}
-		if f, err = answerField(line); err == nil {
+		if f, err = parseResponseField(line); err == nil {
 			c.answer.Trailer = append(c.answer.Trailer, f)
 		}
 	}
@@ -429,8 +429,8 @@ func (c *chunkedAnswer) readTrailer() error {
 
 func (c *chunkedAnswer) Close() error { return nil }
 
-// untilClose is content that ends with the connection.
-type untilClose struct{ br *bufio.Reader }
+// closeDelimitedBody is content that ends with the connection.
+type closeDelimitedBody struct{ br *bufio.Reader }
 
-func (c untilClose) Read(p []byte) (int, error) { return c.br.Read(p) }
-func (c untilClose) Close() error               { return nil }
+func (c closeDelimitedBody) Read(p []byte) (int, error) { return c.br.Read(p) }
+func (c closeDelimitedBody) Close() error               { return nil }

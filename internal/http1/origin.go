@@ -5,35 +5,35 @@ package http1
 
 import "context"
 
-// originSide belongs to an exchange. nil is for a request that is not a
+// originState belongs to an exchange. nil is for a request that is not a
 // Server's: everything is made for it alone.
-type originSide struct {
-	ctx   *requestContext
-	turns *turns
-	near  *line // of the pool that the last request used
+type originState struct {
+	ctx      *requestContext
+	fairness *fairness
+	lastPool *addrPool // of the pool that the last request used
 
-	fields []Field // the memory of answer.Fields
-	answer Response
-	body   answerBody
+	fields   []Field // the memory of answer.Fields
+	response Response
+	body     responseBody
 }
 
-// nearLine is the line that was used last, if it is that of an address.
-func (o *originSide) nearLine(p *pool, addr string) *line {
-	if o == nil || o.near == nil || o.near.pool != p || o.near.addr != addr {
+// cachedPool is the line that was used last, if it is that of an address.
+func (o *originState) cachedPool(p *pool, addr string) *addrPool {
+	if o == nil || o.lastPool == nil || o.lastPool.pool != p || o.lastPool.addr != addr {
 		return nil
 	}
-	return o.near
+	return o.lastPool
 }
 
-func (o *originSide) setLine(l *line) {
+func (o *originState) setPool(a *addrPool) {
 	if o != nil {
-		o.near = l
+		o.lastPool = a
 	}
 }
 
 // takeBound returns a connection that belongs to the client; nil if there is
 // none.
-func (o *originSide) takeBound(t *Transport, addr string) *upstream {
+func (o *originState) takeBound(t *Transport, addr string) *originConn {
 	if o == nil || o.ctx.bound == nil || len(o.ctx.bound.conns) == 0 {
 		return nil
 	}
@@ -41,45 +41,45 @@ func (o *originSide) takeBound(t *Transport, addr string) *upstream {
 }
 
 // yield is that of the server's turns.
-func (o *originSide) yield() {
+func (o *originState) yield() {
 	if o != nil {
-		o.turns.yield()
+		o.fairness.yield()
 	}
 }
 
-// newBody is the body of the answer to a request on c. The request's end
+// newResponseBody is the body of the answer to a request on c. The request's end
 // closes c.
-func (o *originSide) newBody(c *upstream, r *Request) *answerBody {
+func (o *originState) newResponseBody(c *originConn, r *Request) *responseBody {
 	if o == nil {
-		b := &answerBody{c: c}
-		b.upload.init(c, r)
-		b.unbind = context.AfterFunc(r.Context, c.close)
+		b := &responseBody{c: c}
+		b.sender.init(c, r)
+		b.stopAfterFunc = context.AfterFunc(r.Context, c.close)
 		return b
 	}
-	o.body = answerBody{c: c, side: o}
-	o.body.upload.init(c, r)
-	o.ctx.hold(c)
+	o.body = responseBody{c: c, origin: o}
+	o.body.sender.init(c, r)
+	o.ctx.attach(c)
 	return &o.body
 }
 
-// newAnswer returns the memory of a response with a head of n bytes, which is
+// newResponse returns the memory of a response with a head of n bytes, which is
 // that of the one before. A large head is not kept while the client says
 // nothing.
-func (o *originSide) newAnswer(n int) *Response {
-	if o == nil || n > bufferSize {
+func (o *originState) newResponse(headerLen int) *Response {
+	if o == nil || headerLen > bufferSize {
 		return new(Response)
 	}
-	o.answer = Response{Fields: o.fields[:0]}
-	return &o.answer
+	o.response = Response{Fields: o.fields[:0]}
+	return &o.response
 }
 
 // keepFields keeps the memory of a response's fields for the next one, unless
 // there are many.
-func (o *originSide) keepFields(a *Response) {
+func (o *originState) keepFields(r *Response) {
 	if o == nil {
 		return
 	}
-	if a == &o.answer && cap(a.Fields) <= 2*plainFields {
-		o.fields = a.Fields
+	if r == &o.response && cap(r.Fields) <= 2*usualFields {
+		o.fields = r.Fields
 	}
 }

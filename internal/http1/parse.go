@@ -14,14 +14,14 @@ import (
 // (RFC 9112 section 5).
 type Field struct{ Name, Value string }
 
-// requestHead is the head of a request, part by part. What it holds are
+// requestHeader is the head of a request, part by part. What it holds are
 // pieces of the text that it was parsed from.
-type requestHead struct {
+type requestHeader struct {
 	method, target string
 	minor          int     // of HTTP/1.x
 	fields         []Field // all but Host: as in net/http, the target says that
-	length         string  // of the content, digits; empty where it is not said
-	closes         bool    // a Connection field is there, which may say so
+	contentLength  string  // of the content, digits; empty where it is not said
+	hasConnection  bool    // a Connection field is there, which may say so
 	host           string  // the value of the Host field
 	chunked        bool    // the content is in the chunked coding
 }
@@ -42,23 +42,23 @@ type requestHead struct {
 // It also refuses a head with more than maxFields fields. The names that
 // Connection and Trailer list count as fields, because each takes as much
 // memory, and is looked for among the others.
-func (h *requestHead) parse(head string, maxFields int) error {
-	*h = requestHead{fields: h.fields[:0]}
-	line, rest := cutLine(head)
+func (h *requestHeader) parse(text string, maxFields int) error {
+	*h = requestHeader{fields: h.fields[:0]}
+	line, rest := cutCRLF(text)
 	if err := h.parseRequestLine(line); err != nil {
 		return err
 	}
 	var host, length, encoding, listed int
 	for len(rest) > 2 {
 		if len(h.fields)+host+listed >= maxFields {
-			return tooManyFields(maxFields)
+			return errTooManyRequestFields(maxFields)
 		}
-		line, rest = cutLine(rest)
+		line, rest = cutCRLF(rest)
 		f, err := parseField(line)
 		if err != nil {
 			return err
 		}
-		switch meaningOf(f.Name) {
+		switch kindOf(f.Name) {
 		case fieldHost:
 			host++
 			h.host = f.Value
@@ -68,22 +68,22 @@ func (h *requestHead) parse(head string, maxFields int) error {
 			continue
 		case fieldExpect:
 			if !strings.EqualFold(f.Value, "100-continue") {
-				return &headError{http.StatusExpectationFailed, "the Expect field has an expectation other than 100-continue (RFC 9110 section 10.1.1)"}
+				return &statusError{http.StatusExpectationFailed, "the Expect field has an expectation other than 100-continue (RFC 9110 section 10.1.1)"}
 			}
 		case fieldConnection:
-			h.closes = true
+			h.hasConnection = true
 			listed += strings.Count(f.Value, ",")
-		case fieldLength:
+		case fieldContentLength:
 			length++
-			h.length = f.Value
-			if !digits(f.Value) {
+			h.contentLength = f.Value
+			if !isDigits(f.Value) {
 				return errors.New("the Content-Length field is not a number (RFC 9110 section 8.6)")
 			}
-		case fieldEncoding:
+		case fieldTransferEncoding:
 			encoding++
 			h.chunked = true
 			if !strings.EqualFold(f.Value, "chunked") {
-				return &headError{http.StatusNotImplemented, "the coding in the Transfer-Encoding field is not known here; chunked is (RFC 9112 section 6.1)"}
+				return &statusError{http.StatusNotImplemented, "the coding in the Transfer-Encoding field is not known here; chunked is (RFC 9112 section 6.1)"}
 			}
 		case fieldTrailer:
 			listed += strings.Count(f.Value, ",")
@@ -91,7 +91,7 @@ func (h *requestHead) parse(head string, maxFields int) error {
 		h.fields = append(h.fields, f)
 	}
 	if len(h.fields)+host+listed > maxFields {
-		return tooManyFields(maxFields)
+		return errTooManyRequestFields(maxFields)
 	}
 	switch {
 	case host > 1:
@@ -110,67 +110,67 @@ func (h *requestHead) parse(head string, maxFields int) error {
 	return nil
 }
 
-func tooManyFields(maxFields int) error {
-	return &headError{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request's header has more than %d fields", maxFields)}
+func errTooManyRequestFields(maxFields int) error {
+	return &statusError{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request's header has more than %d fields", maxFields)}
 }
 
-// meaning is what a field is to the framing of a message and to its parsers.
-type meaning uint8
+// fieldKind is what a field is to the framing of a message and to its parsers.
+type fieldKind uint8
 
 const (
-	fieldPlain meaning = iota
+	fieldOther fieldKind = iota
 	fieldHost
 	fieldExpect
 	fieldConnection
-	fieldLength   // Content-Length
-	fieldEncoding // Transfer-Encoding
+	fieldContentLength    // Content-Length
+	fieldTransferEncoding // Transfer-Encoding
 	fieldTrailer
 )
 
-func meaningOf(name string) meaning {
+func kindOf(name string) fieldKind {
 	switch len(name) {
 	case len("Host"):
-		if equalFold(name, "host") {
+		if equalsLower(name, "host") {
 			return fieldHost
 		}
 	case len("Expect"):
-		if equalFold(name, "expect") {
+		if equalsLower(name, "expect") {
 			return fieldExpect
 		}
 	case len("Trailer"):
-		if equalFold(name, "trailer") {
+		if equalsLower(name, "trailer") {
 			return fieldTrailer
 		}
 	case len("Connection"):
-		if equalFold(name, "connection") {
+		if equalsLower(name, "connection") {
 			return fieldConnection
 		}
 	case len("Content-Length"):
-		if equalFold(name, "content-length") {
-			return fieldLength
+		if equalsLower(name, "content-length") {
+			return fieldContentLength
 		}
 	case len("Transfer-Encoding"):
-		if equalFold(name, "transfer-encoding") {
-			return fieldEncoding
+		if equalsLower(name, "transfer-encoding") {
+			return fieldTransferEncoding
 		}
 	}
-	return fieldPlain
+	return fieldOther
 }
 
-// cutLine cuts a line that is known to end with CRLF off a head.
-func cutLine(head string) (line, rest string) {
-	i := strings.IndexByte(head, '\r')
-	for head[i+1] != '\n' { // a CR of its own; who reads the line refuses it
-		i += 1 + strings.IndexByte(head[i+1:], '\r')
+// cutCRLF cuts a line that is known to end with CRLF off a head.
+func cutCRLF(text string) (line, rest string) {
+	i := strings.IndexByte(text, '\r')
+	for text[i+1] != '\n' { // a CR of its own; who reads the line refuses it
+		i += 1 + strings.IndexByte(text[i+1:], '\r')
 	}
-	return head[:i], head[i+2:]
+	return text[:i], text[i+2:]
 }
 
-// maxMethod bounds a method, which goes into records and logs. The longest in
+// maxMethodBytes bounds a method, which goes into records and logs. The longest in
 // the registry of RFC 9110 section 16.1 has 17 bytes.
-const maxMethod = 64
+const maxMethodBytes = 64
 
-func (h *requestHead) parseRequestLine(line string) error {
+func (h *requestHeader) parseRequestLine(line string) error {
 	if hasControl(line, false) {
 		return errors.New("a control character in the request line")
 	}
@@ -179,8 +179,8 @@ func (h *requestHead) parseRequestLine(line string) error {
 	if !ok || !ok2 || method == "" || target == "" || strings.IndexByte(version, ' ') >= 0 {
 		return errors.New("the request line is not METHOD TARGET HTTP/1.1")
 	}
-	if len(method) > maxMethod {
-		return &headError{http.StatusNotImplemented, fmt.Sprintf("a method of %d bytes is not known here (RFC 9112 section 3)", len(method))}
+	if len(method) > maxMethodBytes {
+		return &statusError{http.StatusNotImplemented, fmt.Sprintf("a method of %d bytes is not known here (RFC 9112 section 3)", len(method))}
 	}
 	h.method, h.target = method, target
 	switch version {
@@ -193,10 +193,10 @@ func (h *requestHead) parseRequestLine(line string) error {
 	// What stands in place of a version may be a piece of a query with a space
 	// in it: only what has the form of a version is quoted.
 	if _, _, ok := http.ParseHTTPVersion(version); ok {
-		return &headError{http.StatusHTTPVersionNotSupported, "the version " + version + " is not supported; use HTTP/1.1"}
+		return &statusError{http.StatusHTTPVersionNotSupported, "the version " + version + " is not supported; use HTTP/1.1"}
 	}
 	if strings.HasPrefix(version, "HTTP/") {
-		return &headError{http.StatusHTTPVersionNotSupported, "the version of HTTP is not supported; use HTTP/1.1"}
+		return &statusError{http.StatusHTTPVersionNotSupported, "the version of HTTP is not supported; use HTTP/1.1"}
 	}
 	return errors.New("the request line does not end with a version; use HTTP/1.1")
 }
@@ -248,7 +248,7 @@ func isToken(s string) bool {
 // charSet is a set of ASCII characters.
 type charSet [2]uint64
 
-func chars(s string) (set charSet) {
+func newCharSet(s string) (set charSet) {
 	for _, c := range []byte(s) {
 		set[c/64] |= 1 << (c % 64)
 	}
@@ -259,10 +259,10 @@ func (set *charSet) has(c byte) bool { return c < 128 && set[c/64]&(1<<(c%64)) !
 
 const alphanumeric = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
-var tokenChars = chars(alphanumeric + "!#$%&'*+-.^_`|~")
+var tokenChars = newCharSet(alphanumeric + "!#$%&'*+-.^_`|~")
 
-// equalFold compares with a lower-case ASCII name of the same length.
-func equalFold(name, lower string) bool {
+// equalsLower compares with a lower-case ASCII name of the same length.
+func equalsLower(name, lower string) bool {
 	for i := range len(lower) {
 		c := name[i]
 		if 'A' <= c && c <= 'Z' {
@@ -275,7 +275,7 @@ func equalFold(name, lower string) bool {
 	return true
 }
 
-func digits(s string) bool {
+func isDigits(s string) bool {
 	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
 			return false

@@ -20,7 +20,7 @@ import (
 // FuzzHead holds the parsing of a request in place to that of net/http: what
 // both take for a request is the same one, with the same content, and has one
 // reading: the target, the host and the framing that the bytes say.
-func FuzzHead(f *testing.F) {
+func FuzzRequestHeader(f *testing.F) {
 	for _, s := range []string{
 		"GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n",
 		"GET http://x.example:8080/a/b;c=d,e:@f$&+?q=%zz&a=/?b HTTP/1.1\r\nHost: y\r\nA: b\r\nA:c\r\na: \t d \t\r\nEmpty:\r\n\r\n",
@@ -35,16 +35,16 @@ func FuzzHead(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		conn := bytes.NewReader(data)
-		head, br, err := readHead(bufio.NewReaderSize(conn, 16), conn, 1<<10, func() {})
+		header, br, err := readRequestHeader(bufio.NewReaderSize(conn, 16), conn, 1<<10, func() {})
 		if err != nil {
 			return
 		}
-		if !bytes.HasSuffix(head, crlf2) || bytes.Count(head, crlf2) != 1 || len(head) > 1<<10+bufferSize {
-			t.Fatalf("a head of %q", head)
+		if !bytes.HasSuffix(header, doubleCRLF) || bytes.Count(header, doubleCRLF) != 1 || len(header) > 1<<10+bufferSize {
+			t.Fatalf("a head of %q", header)
 		}
 		x := newExchange(context.Background(), nil, nil)
-		text := string(head)
-		if x.head.parse(text, 256) != nil {
+		text := string(header)
+		if x.header.parse(text, 256) != nil {
 			return
 		}
 		after, err := io.ReadAll(br)
@@ -67,15 +67,15 @@ func FuzzHead(f *testing.F) {
 			t.Fatalf("%q is taken for a request, where net/http says: %v", text, wantErr)
 		}
 		checkURL(t, got, want)
-		gotContent, gotErr := io.ReadAll(got.Body)
-		wantContent, wantErr := io.ReadAll(want.Body)
-		if stricter := gotErr != nil && x.head.chunked; !stricter &&
-			(!bytes.Equal(gotContent, wantContent) || (gotErr == nil) != (wantErr == nil) || (got.Body == http.NoBody) != (want.Body == http.NoBody)) {
-			t.Errorf("the content of %q: %q, %v; of net/http: %q, %v", message, gotContent, gotErr, wantContent, wantErr)
+		gotBody, gotErr := io.ReadAll(got.Body)
+		wantBody, wantErr := io.ReadAll(want.Body)
+		if stricter := gotErr != nil && x.header.chunked; !stricter &&
+			(!bytes.Equal(gotBody, wantBody) || (gotErr == nil) != (wantErr == nil) || (got.Body == http.NoBody) != (want.Body == http.NoBody)) {
+			t.Errorf("the content of %q: %q, %v; of net/http: %q, %v", message, gotBody, gotErr, wantBody, wantErr)
 		}
 		if gotErr == nil {
 			for name, values := range got.Trailer {
-				if !slices.Equal(values, want.Trailer[name]) && x.head.chunked && !strings.Contains(message, " :") && !strings.Contains(message, "\t:") {
+				if !slices.Equal(values, want.Trailer[name]) && x.header.chunked && !strings.Contains(message, " :") && !strings.Contains(message, "\t:") {
 					t.Errorf("the trailer %q of %q: %q; of net/http: %q", name, message, values, want.Trailer[name])
 				}
 			}
@@ -104,8 +104,8 @@ func checkURL(t *testing.T, got, want *http.Request) {
 }
 
 // checkOneReading compares a request with the lines that it was made of.
-func checkOneReading(t *testing.T, head string, r *http.Request) {
-	lines := strings.Split(head, "\r\n")
+func checkOneReading(t *testing.T, header string, r *http.Request) {
+	lines := strings.Split(header, "\r\n")
 	if want := r.Method + " " + r.RequestURI + " " + r.Proto; lines[0] != want {
 		t.Errorf("%q was read as %q", lines[0], want)
 	}
@@ -120,12 +120,12 @@ func checkOneReading(t *testing.T, head string, r *http.Request) {
 		}
 	}
 	if hosts > 1 || length > 1 || length == 1 && len(r.TransferEncoding) > 0 {
-		t.Errorf("two readings of %q", head)
+		t.Errorf("two readings of %q", header)
 	}
 }
 
 // FuzzAnswer holds the parsing of an answer in place to that of net/http.
-func FuzzAnswer(f *testing.F) {
+func FuzzResponse(f *testing.F) {
 	for _, s := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\nA: b\r\na: c\r\n\r\n",
 		"HTTP/1.1 200 OK\r\n\r\nuntil the end", "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n",
@@ -143,13 +143,13 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method string, data []byte) {
 		r := &http.Request{Method: method}
 		want, wantErr := http.ReadResponse(bufio.NewReader(bytes.NewReader(data)), r)
-		c := &upstream{transport: &Transport{}, br: bufio.NewReader(bytes.NewReader(data))}
+		c := &originConn{transport: &Transport{}, br: bufio.NewReader(bytes.NewReader(data))}
 		c.br.Peek(1)
 		got, err := new(Response), error(nil)
-		left := 1 << 20
-		head, err := c.head(&left)
+		remaining := 1 << 20
+		text, err := c.readHeader(&remaining)
 		if err == nil {
-			err = got.parse(head, method, 256)
+			err = got.parse(text, method, 256)
 		}
 		if err != nil {
 			return
@@ -162,11 +162,11 @@ func FuzzAnswer(f *testing.F) {
 		} else {
 			got.Body = http.NoBody
 		}
-		gotContent, gotErr := io.ReadAll(got.Body)
-		wantContent, wantErr := io.ReadAll(want.Body)
+		gotBody, gotErr := io.ReadAll(got.Body)
+		wantBody, wantErr := io.ReadAll(want.Body)
 		if stricter := gotErr != nil && got.chunked; !stricter &&
-			(!bytes.Equal(gotContent, wantContent) || (gotErr == nil) != (wantErr == nil) || (got.Body == http.NoBody) != (want.Body == http.NoBody)) {
-			t.Errorf("the content of %q: %q, %v; of net/http: %q, %v", data, gotContent, gotErr, wantContent, wantErr)
+			(!bytes.Equal(gotBody, wantBody) || (gotErr == nil) != (wantErr == nil) || (got.Body == http.NoBody) != (want.Body == http.NoBody)) {
+			t.Errorf("the content of %q: %q, %v; of net/http: %q, %v", data, gotBody, gotErr, wantBody, wantErr)
 		}
 		if got.Status != want.StatusCode || got.minor != min(want.ProtoMinor, 1) || want.ProtoMajor != 1 || got.closes != want.Close ||
 			method != http.MethodHead && got.Status >= 200 && got.ContentLength != want.ContentLength {

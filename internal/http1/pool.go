@@ -14,27 +14,27 @@ import (
 // again and again, taking one and putting it back takes no lock. The zero
 // value is empty; safe for concurrent use.
 type pool struct {
-	idle atomic.Int64  // how many there are
-	made atomic.Uint64 // counts closeAll: what was made before it is not kept
+	idle   atomic.Int64  // how many there are
+	closes atomic.Uint64 // counts closeAll: what was made before it is not kept
 
 	mu     sync.Mutex
-	lines  map[string]*line
-	byAge  lineHeap    // the same lines
+	byAddr map[string]*addrPool
+	byAge  addrHeap    // the same lines
 	expiry *time.Timer // runs while there are lines
 }
 
-// line is the connections to one address.
-type line struct {
-	pool  *pool
-	addr  string
-	slots [8]atomic.Pointer[upstream]
-	gone  atomic.Bool // it is in the pool no more, and nothing may stay in it
+// addrPool is the connections to one address.
+type addrPool struct {
+	pool    *pool
+	addr    string
+	slots   [8]atomic.Pointer[originConn]
+	removed atomic.Bool // it is in the pool no more, and nothing may stay in it
 
-	since int64 // no connection here has been idle for longer; the pool's mu is held
-	place int   // in the pool's byAge; the pool's mu is held
+	idleSince int64 // no connection here has been idle for longer; the pool's mu is held
+	heapIndex int   // in the pool's byAge; the pool's mu is held
 
-	beyond atomic.Int32 // len(more)
-	more   []*upstream  // those without a slot, the one used last on top; the pool's mu is held
+	overflowLen atomic.Int32  // len(more)
+	overflow    []*originConn // those without a slot, the one used last on top; the pool's mu is held
 }
 
 const (
@@ -51,29 +51,29 @@ func (t *Transport) maxIdle() int64 {
 	return int64(t.MaxIdle)
 }
 
-func (p *pool) epoch() uint64 { return p.made.Load() }
+func (p *pool) epoch() uint64 { return p.closes.Load() }
 
 // get takes a connection; nil where there is none. near remembers the line
 // for the next time.
-func (p *pool) get(addr string, near *originSide) *upstream {
-	l := near.nearLine(p, addr)
-	if l == nil || l.gone.Load() {
+func (p *pool) get(addr string, origin *originState) *originConn {
+	a := origin.cachedPool(p, addr)
+	if a == nil || a.removed.Load() {
 		p.mu.Lock()
-		l = p.lines[addr]
+		a = p.byAddr[addr]
 		p.mu.Unlock()
-		if l == nil {
+		if a == nil {
 			return nil
 		}
-		near.setLine(l)
+		origin.setPool(a)
 	}
-	c := l.take()
-	if c == nil && l.beyond.Load() > 0 {
+	c := a.takeSlot()
+	if c == nil && a.overflowLen.Load() > 0 {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if n := len(l.more); n > 0 {
-			c = l.more[n-1]
-			l.more[n-1] = nil
-			l.setMore(l.more[:n-1])
+		if n := len(a.overflow); n > 0 {
+			c = a.overflow[n-1]
+			a.overflow[n-1] = nil
+			a.setOverflow(a.overflow[:n-1])
 		}
 	}
 	if c != nil {
@@ -83,30 +83,30 @@ func (p *pool) get(addr string, near *originSide) *upstream {
 }
 
 // put keeps a connection, or closes it where there is no room.
-func (p *pool) put(c *upstream, near *originSide) {
-	most := c.transport.MaxIdlePerAddr
-	if most == 0 {
-		most = defaultIdlePerAddr
+func (p *pool) put(c *originConn, origin *originState) {
+	limit := c.transport.MaxIdlePerAddr
+	if limit == 0 {
+		limit = defaultIdlePerAddr
 	}
-	if most < 0 || c.epoch != p.epoch() {
+	if limit < 0 || c.epoch != p.epoch() {
 		c.close()
 		return
 	}
-	c.idle.Store(time.Now().UnixNano())
+	c.idleSince.Store(time.Now().UnixNano())
 	if !p.reserve(c.transport) {
 		c.close()
 		return
 	}
-	l := near.nearLine(p, c.addr)
-	if l == nil || l.gone.Load() {
-		if l = p.line(c); l != nil {
-			near.setLine(l)
+	a := origin.cachedPool(p, c.addr)
+	if a == nil || a.removed.Load() {
+		if a = p.addrPool(c); a != nil {
+			origin.setPool(a)
 		}
 	}
-	if l != nil {
-		c.line = l // before others can take it
+	if a != nil {
+		c.addrPool = a // before others can take it
 	}
-	if l == nil || !l.keep(c, most) && !p.keepMore(l, c, most) {
+	if a == nil || !a.putSlot(c, limit) && !p.putOverflow(a, c, limit) {
 		p.idle.Add(-1)
 		c.close()
 	}
@@ -119,32 +119,32 @@ func (p *pool) reserve(t *Transport) bool {
 		return true
 	}
 	p.mu.Lock()
-	dropped := p.dropOldest()
+	closed := p.closeOldest()
 	p.mu.Unlock()
-	if !dropped {
+	if !closed {
 		p.idle.Add(-1)
 	}
-	return dropped
+	return closed
 }
 
-// line is the one for c's address, made if it is not there. It is nil where a
+// addrPool is the one for c's address, made if it is not there. It is nil where a
 // closeAll has come since c was found to be good: it would have closed c.
-func (p *pool) line(c *upstream) *line {
+func (p *pool) addrPool(c *originConn) *addrPool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c.epoch != p.epoch() {
 		return nil
 	}
-	l := p.lines[c.addr]
-	if l != nil {
-		return l
+	a := p.byAddr[c.addr]
+	if a != nil {
+		return a
 	}
-	l = &line{pool: p, addr: c.addr, since: c.idle.Load()}
-	if p.lines == nil {
-		p.lines = make(map[string]*line)
+	a = &addrPool{pool: p, addr: c.addr, idleSince: c.idleSince.Load()}
+	if p.byAddr == nil {
+		p.byAddr = make(map[string]*addrPool)
 	}
-	p.lines[c.addr] = l
-	heap.Push(&p.byAge, l)
+	p.byAddr[c.addr] = a
+	heap.Push(&p.byAge, a)
 	if p.expiry == nil {
 		timeout := c.transport.IdleTimeout
 		if timeout == 0 {
@@ -152,70 +152,70 @@ func (p *pool) line(c *upstream) *line {
 		}
 		p.expiry = time.AfterFunc(timeout, func() { p.expire(timeout) })
 	}
-	return l
+	return a
 }
 
-// take empties a slot; nil where all are empty.
-func (l *line) take() *upstream {
-	for i := range l.slots {
-		if c := l.slots[i].Load(); c != nil && l.slots[i].CompareAndSwap(c, nil) {
+// takeSlot empties a slot; nil where all are empty.
+func (a *addrPool) takeSlot() *originConn {
+	for i := range a.slots {
+		if c := a.slots[i].Load(); c != nil && a.slots[i].CompareAndSwap(c, nil) {
 			return c
 		}
 	}
 	return nil
 }
 
-// keep puts c into one of the first slots and reports whether it stays there.
+// putSlot puts c into one of the first slots and reports whether it stays there.
 // Who takes a line out of the pool says so first and empties it then; who
 // fills a slot looks afterwards: one of them sees the other.
-func (l *line) keep(c *upstream, slots int) bool {
-	for i := range min(slots, len(l.slots)) {
-		if l.slots[i].CompareAndSwap(nil, c) {
-			return !l.gone.Load() || !l.slots[i].CompareAndSwap(c, nil)
+func (a *addrPool) putSlot(c *originConn, slots int) bool {
+	for i := range min(slots, len(a.slots)) {
+		if a.slots[i].CompareAndSwap(nil, c) {
+			return !a.removed.Load() || !a.slots[i].CompareAndSwap(c, nil)
 		}
 	}
 	return false
 }
 
-// keepMore is keep for a line whose slots are full.
-func (p *pool) keepMore(l *line, c *upstream, most int) bool {
+// putOverflow is keep for a line whose slots are full.
+func (p *pool) putOverflow(a *addrPool, c *originConn, limit int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if l.gone.Load() || len(l.more)+len(l.slots) >= most {
+	if a.removed.Load() || len(a.overflow)+len(a.slots) >= limit {
 		return false
 	}
-	l.setMore(append(l.more, c))
+	a.setOverflow(append(a.overflow, c))
 	return true
 }
 
-func (l *line) setMore(more []*upstream) {
-	l.more = more
-	l.beyond.Store(int32(len(more)))
+func (a *addrPool) setOverflow(conns []*originConn) {
+	a.overflow = conns
+	a.overflowLen.Store(int32(len(conns)))
 }
 
-// dropOldest closes the connection that has been idle for longest, because
+// closeOldest closes the connection that has been idle for longest, because
 // descriptors are few and a client may go through hosts faster than their
 // connections expire. It reports false if there is none. p.mu is held.
 //
 // Using a connection again moves no line in byAge, because that would take the
 // lock: the lines that have come to the top too early are moved here.
-func (p *pool) dropOldest() bool {
+func (p *pool) closeOldest() bool {
 	for len(p.byAge) > 0 {
-		l := p.byAge[0]
-		c, since := l.oldest()
+		a := p.byAge[0]
+		c, since := a.oldest()
 		switch {
 		case c == nil:
-			p.end(l)
-		case since > l.since:
-			l.since = since
+			p.remove(a)
+		case since > a.idleSince:
+			a.idleSince = since
 			heap.Fix(&p.byAge, 0)
 		default:
-			if l.remove(c) { // or it has been taken meanwhile
+			if a.remove(c) { // or it has been taken meanwhile
 				c.close()
 				p.idle.Add(-1)
 			}
-			if c, _ := l.oldest(); c == nil {
-				p.end(l)
+			if c, _ := a.oldest(); c == nil {
+				p.remove(a)
 			}
 			return true
 		}
@@ -223,62 +223,62 @@ func (p *pool) dropOldest() bool {
 	return false
 }
 
-// forget ends the line of a connection that is closed, if it was the last one
+// removeIfEmpty ends the line of a connection that is closed, if it was the last one
 // there.
-func (p *pool) forget(c *upstream) {
-	if c.line == nil || c.line.gone.Load() {
+func (p *pool) removeIfEmpty(c *originConn) {
+	if c.addrPool == nil || c.addrPool.removed.Load() {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if left, _ := c.line.oldest(); left == nil && !c.line.gone.Load() {
-		p.end(c.line)
+	if rest, _ := c.addrPool.oldest(); rest == nil && !c.addrPool.removed.Load() {
+		p.remove(c.addrPool)
 	}
 }
 
 // oldest returns the connection that has been idle for longest, and since
 // when; nil if the line is empty. The pool's mu is held.
-func (l *line) oldest() (oldest *upstream, since int64) {
-	for c := range l.all {
-		if idle := c.idle.Load(); oldest == nil || idle < since {
+func (a *addrPool) oldest() (oldest *originConn, since int64) {
+	for c := range a.all {
+		if idle := c.idleSince.Load(); oldest == nil || idle < since {
 			oldest, since = c, idle
 		}
 	}
 	return oldest, since
 }
 
-// lineHeap is a container/heap of lines by since.
-type lineHeap []*line
+// addrHeap is a container/heap of lines by since.
+type addrHeap []*addrPool
 
-func (h lineHeap) Len() int           { return len(h) }
-func (h lineHeap) Less(i, j int) bool { return h[i].since < h[j].since }
+func (h addrHeap) Len() int           { return len(h) }
+func (h addrHeap) Less(i, j int) bool { return h[i].idleSince < h[j].idleSince }
 
-func (h lineHeap) Swap(i, j int) {
+func (h addrHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].place, h[j].place = i, j
+	h[i].heapIndex, h[j].heapIndex = i, j
 }
 
-func (h *lineHeap) Push(l any) {
-	l.(*line).place = len(*h)
-	*h = append(*h, l.(*line))
+func (h *addrHeap) Push(a any) {
+	a.(*addrPool).heapIndex = len(*h)
+	*h = append(*h, a.(*addrPool))
 }
 
-func (h *lineHeap) Pop() any {
+func (h *addrHeap) Pop() any {
 	n := len(*h) - 1
-	l := (*h)[n]
+	a := (*h)[n]
 	(*h)[n] = nil
 	*h = (*h)[:n]
-	return l
+	return a
 }
 
 // all are the connections of a line. The pool's mu is held.
-func (l *line) all(yield func(*upstream) bool) {
-	for i := range l.slots {
-		if c := l.slots[i].Load(); c != nil && !yield(c) {
+func (a *addrPool) all(yield func(*originConn) bool) {
+	for i := range a.slots {
+		if c := a.slots[i].Load(); c != nil && !yield(c) {
 			return
 		}
 	}
-	for _, c := range l.more {
+	for _, c := range a.overflow {
 		if !yield(c) {
 			return
 		}
@@ -286,15 +286,15 @@ func (l *line) all(yield func(*upstream) bool) {
 }
 
 // remove takes c out of the line, if it is still there. The pool's mu is held.
-func (l *line) remove(c *upstream) bool {
-	for i := range l.slots {
-		if l.slots[i].CompareAndSwap(c, nil) {
+func (a *addrPool) remove(c *originConn) bool {
+	for i := range a.slots {
+		if a.slots[i].CompareAndSwap(c, nil) {
 			return true
 		}
 	}
-	i := slices.Index(l.more, c)
+	i := slices.Index(a.overflow, c)
 	if i >= 0 {
-		l.setMore(slices.Delete(l.more, i, i+1))
+		a.setOverflow(slices.Delete(a.overflow, i, i+1))
 	}
 	return i >= 0
 }
@@ -308,40 +308,40 @@ func (p *pool) expire(timeout time.Duration) {
 		return
 	}
 	old := time.Now().Add(-timeout).UnixNano()
-	for _, l := range p.lines {
-		left := false
-		for c := range l.clone() {
+	for _, a := range p.byAddr {
+		kept := false
+		for c := range a.snapshot() {
 			switch {
-			case c.idle.Load() > old:
-				left = true
-			case l.remove(c):
+			case c.idleSince.Load() > old:
+				kept = true
+			case a.remove(c):
 				c.close()
 				p.idle.Add(-1)
 			}
 		}
-		if !left {
-			p.end(l)
+		if !kept {
+			p.remove(a)
 		}
 	}
-	if len(p.lines) == 0 {
+	if len(p.byAddr) == 0 {
 		p.expiry = nil
 		return
 	}
 	p.expiry.Reset(timeout / 2)
 }
 
-// clone is all, for a loop that removes. The pool's mu is held.
-func (l *line) clone() func(yield func(*upstream) bool) {
-	return slices.Values(slices.Collect(l.all))
+// snapshot is all, for a loop that removes. The pool's mu is held.
+func (a *addrPool) snapshot() func(yield func(*originConn) bool) {
+	return slices.Values(slices.Collect(a.all))
 }
 
-// end takes a line out of the pool and closes what is in it. p.mu is held.
-func (p *pool) end(l *line) {
-	l.gone.Store(true)
-	delete(p.lines, l.addr)
-	heap.Remove(&p.byAge, l.place)
-	for c := range l.clone() {
-		if l.remove(c) {
+// remove takes a line out of the pool and closes what is in it. p.mu is held.
+func (p *pool) remove(a *addrPool) {
+	a.removed.Store(true)
+	delete(p.byAddr, a.addr)
+	heap.Remove(&p.byAge, a.heapIndex)
+	for c := range a.snapshot() {
+		if a.remove(c) {
 			c.close()
 			p.idle.Add(-1)
 		}
@@ -351,9 +351,9 @@ func (p *pool) end(l *line) {
 func (p *pool) closeAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.made.Add(1)
-	for _, l := range p.lines {
-		p.end(l)
+	p.closes.Add(1)
+	for _, a := range p.byAddr {
+		p.remove(a)
 	}
 	if p.expiry != nil {
 		p.expiry.Stop()

@@ -29,30 +29,30 @@ func (c *countedConn) Close() error {
 // connection has two users, none is lost, and the count is right at the end.
 func TestPoolUnderLoad(t *testing.T) {
 	t.Parallel()
-	const users, rounds, most = 8, 3000, 20
+	const users, rounds, limit = 8, 3000, 20
 	var open, dials atomic.Int64
-	tr := &Transport{MaxIdle: most, MaxIdlePerAddr: 12, IdleTimeout: time.Hour}
+	tr := &Transport{MaxIdle: limit, MaxIdlePerAddr: 12, IdleTimeout: time.Hour}
 	p := &tr.pool
 	var wg sync.WaitGroup
 	for user := range users {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(user), 3))
-			side := &originSide{}
-			var held []*upstream
+			origin := &originState{}
+			var held []*originConn
 			for range rounds {
 				if len(held) > 0 && r.IntN(2) == 0 {
 					c := held[len(held)-1]
 					held = held[:len(held)-1]
 					c.Conn.(*countedConn).used.Store(false)
-					p.put(c, side)
+					p.put(c, origin)
 					continue
 				}
 				addr := fmt.Sprint(r.IntN(4))
-				c := p.get(addr, side)
+				c := p.get(addr, origin)
 				if c == nil {
 					open.Add(1)
 					dials.Add(1)
-					c = &upstream{transport: tr, addr: addr, epoch: p.epoch(), Conn: &countedConn{open: &open}}
+					c = &originConn{transport: tr, addr: addr, epoch: p.epoch(), Conn: &countedConn{open: &open}}
 				}
 				if c.addr != addr || c.Conn.(*countedConn).used.Swap(true) {
 					t.Errorf("a connection to %s for %s, or one in use", c.addr, addr)
@@ -67,14 +67,14 @@ func TestPoolUnderLoad(t *testing.T) {
 			}
 			for _, c := range held {
 				c.Conn.(*countedConn).used.Store(false)
-				p.put(c, side)
+				p.put(c, origin)
 			}
 		})
 	}
 	wg.Wait()
 	inPool := 0
 	p.mu.Lock()
-	for _, l := range p.lines {
+	for _, l := range p.byAddr {
 		for c := range l.all {
 			inPool++
 			if c.epoch != p.epoch() {
@@ -83,8 +83,8 @@ func TestPoolUnderLoad(t *testing.T) {
 		}
 	}
 	p.mu.Unlock()
-	if n := open.Load(); n != int64(inPool) || p.idle.Load() != n || inPool > most {
-		t.Errorf("%d connections are open, %d in the pool, %d counted, and at most %d are to be kept", n, inPool, p.idle.Load(), most)
+	if n := open.Load(); n != int64(inPool) || p.idle.Load() != n || inPool > limit {
+		t.Errorf("%d connections are open, %d in the pool, %d counted, and at most %d are to be kept", n, inPool, p.idle.Load(), limit)
 	}
 	if n := dials.Load(); n > users*rounds/4 {
 		t.Errorf("%d dials: hardly anything was used again", n)
@@ -96,46 +96,46 @@ func TestPoolUnderLoad(t *testing.T) {
 }
 
 // Nothing stays in a line that is no longer in the pool.
-func TestPoolLineThatGoes(t *testing.T) {
+func TestPoolRemovedAddrPool(t *testing.T) {
 	t.Parallel()
 	tr := &Transport{}
 	var open atomic.Int64
-	conn := func() *upstream {
+	conn := func() *originConn {
 		open.Add(1)
-		return &upstream{transport: tr, addr: "a", epoch: tr.pool.epoch(), Conn: &countedConn{open: &open}}
+		return &originConn{transport: tr, addr: "a", epoch: tr.pool.epoch(), Conn: &countedConn{open: &open}}
 	}
-	side := &originSide{}
-	tr.pool.put(conn(), side)
-	l := side.nearLine(&tr.pool, "a")
+	origin := &originState{}
+	tr.pool.put(conn(), origin)
+	l := origin.cachedPool(&tr.pool, "a")
 	tr.pool.closeAll()
-	if l.keep(conn(), 8) || tr.pool.keepMore(l, conn(), 100) {
+	if l.putSlot(conn(), 8) || tr.pool.putOverflow(l, conn(), 100) {
 		t.Error("it was kept in a line that is gone")
 	}
-	if l.take() != nil {
+	if l.takeSlot() != nil {
 		t.Error("and found there")
 	}
-	tr.pool.put(conn(), side) // which remembers the line
+	tr.pool.put(conn(), origin) // which remembers the line
 	if tr.pool.get("a", nil) == nil {
 		t.Error("a connection that was put after closeAll is lost")
 	}
 }
 
 // A closeAll that comes while a connection is being put does not miss it.
-func TestPoolClosedMeanwhile(t *testing.T) {
+func TestPoolCloseAllDuringPut(t *testing.T) {
 	t.Parallel()
 	tr := &Transport{}
 	var open atomic.Int64
-	conn := func() *upstream {
+	conn := func() *originConn {
 		open.Add(1)
-		return &upstream{transport: tr, addr: "a", epoch: tr.pool.epoch(), Conn: &countedConn{open: &open}}
+		return &originConn{transport: tr, addr: "a", epoch: tr.pool.epoch(), Conn: &countedConn{open: &open}}
 	}
 	before := conn()
 	tr.pool.closeAll()
-	if tr.pool.line(before) != nil {
+	if tr.pool.addrPool(before) != nil {
 		t.Error("a line was made for it")
 	}
 	tr.pool.put(conn(), nil)
-	if tr.pool.line(before) != nil {
+	if tr.pool.addrPool(before) != nil {
 		t.Error("it gets the line of those that were made since")
 	}
 }
@@ -144,33 +144,33 @@ func TestPoolClosedMeanwhile(t *testing.T) {
 // requests cost the same however many hosts were asked before.
 func TestPoolForgetsHosts(t *testing.T) {
 	t.Parallel()
-	const most, hosts = 16, 5000
+	const limit, hosts = 16, 5000
 	var open atomic.Int64
-	tr := &Transport{MaxIdle: most}
+	tr := &Transport{MaxIdle: limit}
 	p := &tr.pool
 	held := func() int {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if len(p.lines) != len(p.byAge) {
-			t.Fatalf("%d hosts, %d of them by age", len(p.lines), len(p.byAge))
+		if len(p.byAddr) != len(p.byAge) {
+			t.Fatalf("%d hosts, %d of them by age", len(p.byAddr), len(p.byAge))
 		}
-		return len(p.lines)
+		return len(p.byAddr)
 	}
-	conn := func(addr string) *upstream {
+	conn := func(addr string) *originConn {
 		open.Add(1)
-		return &upstream{transport: tr, addr: addr, epoch: p.epoch(), Conn: &countedConn{open: &open}}
+		return &originConn{transport: tr, addr: addr, epoch: p.epoch(), Conn: &countedConn{open: &open}}
 	}
 	for i := range hosts {
 		p.put(conn(fmt.Sprint(i)), nil)
-		if n := held(); n > most {
+		if n := held(); n > limit {
 			t.Fatalf("after %d hosts the pool holds %d", i+1, n)
 		}
 	}
 	// A connection that is closed while it is used takes its host along.
-	for i := hosts - most; i < hosts; i++ {
+	for i := hosts - limit; i < hosts; i++ {
 		c := p.get(fmt.Sprint(i), nil)
 		if c == nil {
-			t.Fatalf("the connection to host %d, one of the last %d, is gone", i, most)
+			t.Fatalf("the connection to host %d, one of the last %d, is gone", i, limit)
 		}
 		c.discard()
 	}
@@ -190,40 +190,40 @@ func TestPoolForgetsHosts(t *testing.T) {
 // also where those of its host were used since.
 func TestPoolDropsTheOldest(t *testing.T) {
 	t.Parallel()
-	const most = 12
-	tr := &Transport{MaxIdle: most}
+	const limit = 12
+	tr := &Transport{MaxIdle: limit}
 	p := &tr.pool
 	var open atomic.Int64
 	r := rand.New(rand.NewPCG(1, 2))
-	side := &originSide{}
+	origin := &originState{}
 	for round := range 3000 {
 		addr := fmt.Sprint(r.IntN(20))
-		c := p.get(addr, side)
+		c := p.get(addr, origin)
 		if c == nil {
 			open.Add(1)
-			c = &upstream{transport: tr, addr: addr, epoch: p.epoch(), Conn: &countedConn{open: &open}}
+			c = &originConn{transport: tr, addr: addr, epoch: p.epoch(), Conn: &countedConn{open: &open}}
 		}
-		var oldest []*upstream // several, where the clock is coarse
+		var oldest []*originConn // several, where the clock is coarse
 		p.mu.Lock()
-		for _, l := range p.lines {
+		for _, l := range p.byAddr {
 			for c := range l.all {
 				switch {
-				case len(oldest) == 0 || c.idle.Load() < oldest[0].idle.Load():
-					oldest = []*upstream{c}
-				case c.idle.Load() == oldest[0].idle.Load():
+				case len(oldest) == 0 || c.idleSince.Load() < oldest[0].idleSince.Load():
+					oldest = []*originConn{c}
+				case c.idleSince.Load() == oldest[0].idleSince.Load():
 					oldest = append(oldest, c)
 				}
 			}
 		}
 		p.mu.Unlock()
-		full := p.idle.Load() == most
-		p.put(c, side)
+		full := p.idle.Load() == limit
+		p.put(c, origin)
 		if !full {
 			continue
 		}
 		kept := 0
 		p.mu.Lock()
-		for _, l := range p.lines {
+		for _, l := range p.byAddr {
 			for c := range l.all {
 				if slices.Contains(oldest, c) {
 					kept++
@@ -234,7 +234,7 @@ func TestPoolDropsTheOldest(t *testing.T) {
 		if kept != len(oldest)-1 {
 			t.Fatalf("round %d: the oldest connection was kept", round)
 		}
-		if n := p.idle.Load(); n != most || open.Load() != n {
+		if n := p.idle.Load(); n != limit || open.Load() != n {
 			t.Fatalf("round %d: %d idle, %d open", round, n, open.Load())
 		}
 	}

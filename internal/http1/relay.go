@@ -33,39 +33,39 @@ type Relayer interface {
 }
 
 // RelayHeader implements Relayer.
-func (w *response) RelayHeader(status int, reason string, fields []Field, length int64) {
+func (w *responseWriter) RelayHeader(status int, reason string, fields []Field, length int64) {
 	if w.hijacked || w.status != 0 {
 		return
 	}
 	w.status = status
 	switch {
 	case w.req.Method == http.MethodHead, status == http.StatusNoContent, status == http.StatusNotModified:
-		w.framing = framedNot
+		w.framing = framedNone
 	case length >= 0:
-		w.framing, w.left = framedLength, length
+		w.framing, w.remaining = framedLength, length
 	case w.req.ProtoAtLeast(1, 1):
 		w.framing = framedChunked
 	default:
 		w.framing, w.close = framedClose, true
 	}
 	w.decideClose(false)
-	if !w.noContinue() {
+	if !w.beginFinal() {
 		return
 	}
 	bw := w.conn.bw
-	w.startLine(status, reason)
-	said := false
+	w.writeStatusLine(status, reason)
+	lengthWritten := false
 	for i := range fields {
 		f := &fields[i]
-		switch meaningOf(f.Name) {
-		case fieldConnection, fieldEncoding:
+		switch kindOf(f.Name) {
+		case fieldConnection, fieldTransferEncoding:
 			continue // the server's own to say
-		case fieldLength:
+		case fieldContentLength:
 			switch {
-			case w.framing == framedLength && !said:
-				writeInt(bw, f.Name, w.left)
-				said = true
-			case w.framing == framedNot && status != http.StatusNoContent: // RFC 9110 section 8.6
+			case w.framing == framedLength && !lengthWritten:
+				writeIntField(bw, f.Name, w.remaining)
+				lengthWritten = true
+			case w.framing == framedNone && status != http.StatusNoContent: // RFC 9110 section 8.6
 				writeField(bw, *f)
 			}
 			continue
@@ -75,14 +75,14 @@ func (w *response) RelayHeader(status int, reason string, fields []Field, length
 	switch {
 	case w.framing == framedChunked:
 		bw.WriteString("Transfer-Encoding: chunked\r\n")
-	case w.framing == framedLength && !said:
-		writeInt(bw, "Content-Length", w.left)
+	case w.framing == framedLength && !lengthWritten:
+		writeIntField(bw, "Content-Length", w.remaining)
 	}
-	w.endHead()
+	w.endHeader()
 }
 
 // RelayInformational implements Relayer.
-func (w *response) RelayInformational(status int, reason string, fields []Field) {
+func (w *responseWriter) RelayInformational(status int, reason string, fields []Field) {
 	if w.hijacked || !w.req.ProtoAtLeast(1, 1) {
 		return // HTTP/1.0 has no interim responses
 	}
@@ -98,38 +98,38 @@ func (w *response) RelayInformational(status int, reason string, fields []Field)
 		w.sent100 = true
 	}
 	bw := w.conn.bw
-	w.startLine(status, reason)
+	w.writeStatusLine(status, reason)
 	for i := range fields {
-		switch meaningOf(fields[i].Name) {
-		case fieldConnection, fieldEncoding, fieldLength, fieldTrailer:
+		switch kindOf(fields[i].Name) {
+		case fieldConnection, fieldTransferEncoding, fieldContentLength, fieldTrailer:
 			continue // RFC 9110 section 8.6
 		}
 		writeField(bw, fields[i])
 	}
 	bw.WriteString("\r\n")
-	w.note(bw.Flush())
+	w.recordErr(bw.Flush())
 }
 
 // RelayTrailer implements Relayer.
-func (w *response) RelayTrailer(fields []Field) { w.trailer = fields }
+func (w *responseWriter) RelayTrailer(fields []Field) { w.trailer = fields }
 
 // writeStatus writes a status line. The space is due even before an empty
 // reason phrase (RFC 9112 section 4).
 func writeStatus(bw *bufio.Writer, status int, reason string) {
 	bw.WriteString(statusPrefix)
-	writeStatusRest(bw, status, reason)
+	writeStatusAfterVersion(bw, status, reason)
 }
 
-// writeStatusRest writes what follows the version in a status line.
-func writeStatusRest(bw *bufio.Writer, status int, reason string) {
+// writeStatusAfterVersion writes what follows the version in a status line.
+func writeStatusAfterVersion(bw *bufio.Writer, status int, reason string) {
 	bw.Write(strconv.AppendInt(bw.AvailableBuffer(), int64(status), 10))
 	bw.WriteByte(' ')
 	bw.WriteString(reason)
 	bw.WriteString("\r\n")
 }
 
-// writeInt writes a field whose value is a number.
-func writeInt(bw *bufio.Writer, name string, n int64) {
+// writeIntField writes a field whose value is a number.
+func writeIntField(bw *bufio.Writer, name string, n int64) {
 	bw.WriteString(name)
 	bw.WriteString(": ")
 	bw.Write(strconv.AppendInt(bw.AvailableBuffer(), n, 10))

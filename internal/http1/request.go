@@ -24,44 +24,44 @@ const maxLengthDigits = 18
 // its URL and its header are the exchange's, for this one request. The content
 // is read from br.
 func (x *exchange) makeRequest(br *bufio.Reader, maxFields, maxBytes int) (*http.Request, error) {
-	h := &x.head
+	h := &x.header
 	if !isToken(h.method) {
 		return nil, errors.New("the method is no token (RFC 9110 section 9.1)")
 	}
-	if len(h.length) > maxLengthDigits {
+	if len(h.contentLength) > maxLengthDigits {
 		return nil, errors.New("the Content-Length field is too large")
 	}
-	if err := x.makeURL(); err != nil {
+	if err := x.parseTarget(); err != nil {
 		return nil, err
 	}
 	r := x.request
-	*r = *x.blank
+	*r = *x.template
 	r.Method, r.RequestURI, r.URL, r.Host = h.method, h.target, &x.url, cmp.Or(x.url.Host, h.host)
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
-	r.Header = x.header
-	x.values = fillHeader(x.header, h.fields, x.values)
-	if h.closes {
-		r.Close = namesClose(x.header["Connection"])
+	r.Header = x.headerMap
+	x.values = fillHeader(x.headerMap, h.fields, x.values)
+	if h.hasConnection {
+		r.Close = listsClose(x.headerMap["Connection"])
 	}
 	if h.minor == 0 {
 		r.Proto, r.ProtoMinor = "HTTP/1.0", 0
-		r.Close = r.Close || !isAnnounced(x.header["Connection"], "keep-alive")
+		r.Close = r.Close || !listsContain(x.headerMap["Connection"], "keep-alive")
 	}
 	r.Body = http.NoBody
 	switch {
 	case h.chunked:
-		delete(x.header, "Transfer-Encoding")
-		if err := x.announceTrailer(); err != nil {
+		delete(x.headerMap, "Transfer-Encoding")
+		if err := x.declareTrailers(); err != nil {
 			return nil, err
 		}
 		r.ContentLength, r.TransferEncoding = -1, chunkedCoding
 		r.Body = &chunkedContent{
 			br: br, chunks: httputil.NewChunkedReader(br), trailer: r.Trailer, fields: maxFields, bytes: maxBytes,
 		}
-	case h.length != "":
-		r.ContentLength, _ = strconv.ParseInt(h.length, 10, 64) // it is digits, and few
+	case h.contentLength != "":
+		r.ContentLength, _ = strconv.ParseInt(h.contentLength, 10, 64) // it is digits, and few
 		if r.ContentLength > 0 {
-			r.Body = &content{br: br, left: r.ContentLength}
+			r.Body = &lengthBody{br: br, remaining: r.ContentLength}
 		}
 	}
 	return r, nil
@@ -70,10 +70,10 @@ func (x *exchange) makeRequest(br *bufio.Reader, maxFields, maxBytes int) (*http
 // chunkedCoding is the TransferEncoding of requests. It is not changed.
 var chunkedCoding = []string{"chunked"}
 
-// announceTrailer makes the keys of the request's Trailer of its Trailer
+// declareTrailers makes the keys of the request's Trailer of its Trailer
 // fields.
-func (x *exchange) announceTrailer() error {
-	for _, list := range x.header["Trailer"] {
+func (x *exchange) declareTrailers() error {
+	for _, list := range x.headerMap["Trailer"] {
 		for name := range strings.SplitSeq(list, ",") {
 			switch name = textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)); name {
 			case "":
@@ -87,19 +87,19 @@ func (x *exchange) announceTrailer() error {
 			x.request.Trailer[name] = nil
 		}
 	}
-	delete(x.header, "Trailer")
+	delete(x.headerMap, "Trailer")
 	return nil
 }
 
-// makeURL takes the request-target apart (RFC 9112 section 3.2). What is no
+// parseTarget takes the request-target apart (RFC 9112 section 3.2). What is no
 // absolute-form or authority-form becomes a Path alone. The parts are not
 // checked: who goes by them checks the parts that matter.
-func (x *exchange) makeURL() error {
+func (x *exchange) parseTarget() error {
 	x.url = url.URL{}
-	target := x.head.target
-	if x.head.method == http.MethodConnect {
+	target := x.header.target
+	if x.header.method == http.MethodConnect {
 		x.url.Host = target
-		if !endsWithPort(target) {
+		if !hasValidPort(target) {
 			return errURL
 		}
 		return nil
@@ -128,7 +128,7 @@ func (x *exchange) makeURL() error {
 	if i := strings.LastIndexByte(x.url.Host, '@'); i >= 0 {
 		x.url.User, x.url.Host = new(url.Userinfo), x.url.Host[i+1:] // not for anybody to read
 	}
-	if !endsWithPort(x.url.Host) {
+	if !hasValidPort(x.url.Host) {
 		return errURL
 	}
 	x.url.Path, x.url.RawQuery, x.url.ForceQuery = strings.Cut(rest[end:], "?")
@@ -139,11 +139,11 @@ func (x *exchange) makeURL() error {
 // errURL does not quote the URL, which may hold a password.
 var errURL = errors.New("the URL in the request line cannot be parsed")
 
-// endsWithPort reports whether what follows the host in an authority, if
+// hasValidPort reports whether what follows the host in an authority, if
 // anything does, is a port. It leaves what is no authority at all to others.
-func endsWithPort(authority string) bool {
+func hasValidPort(authority string) bool {
 	i := strings.LastIndexByte(authority, ':')
-	return i < 0 || strings.ContainsAny(authority[i:], "@?/#") || strings.IndexByte(authority[i:], ']') >= 0 || i == len(authority)-1 || digits(authority[i+1:])
+	return i < 0 || strings.ContainsAny(authority[i:], "@?/#") || strings.IndexByte(authority[i:], ']') >= 0 || i == len(authority)-1 || isDigits(authority[i+1:])
 }
 
 // isScheme reports whether s is the scheme of a URL (RFC 3986 section 3.1).
@@ -156,7 +156,7 @@ func isScheme(s string) bool {
 	return s != "" && 'a' <= s[0]|0x20 && s[0]|0x20 <= 'z'
 }
 
-var schemeChars = chars(alphanumeric + "+-.")
+var schemeChars = newCharSet(alphanumeric + "+-.")
 
 // fillHeader makes a header of fields. The values stand one behind the other
 // in a slice: that of the header before, if it has room for them. It returns
@@ -180,20 +180,20 @@ func fillHeader(header http.Header, fields []Field, values []string) []string {
 	return values
 }
 
-// content is the content of a message that says its length.
-type content struct {
-	br   *bufio.Reader
-	left int64
+// hasBody is the content of a message that says its length.
+type lengthBody struct {
+	br        *bufio.Reader
+	remaining int64
 }
 
 // Read reads up to the length, and says io.ErrUnexpectedEOF where less comes.
-func (c *content) Read(p []byte) (n int, err error) {
-	if c.left > 0 {
-		n, err = c.br.Read(p[:min(int64(len(p)), c.left)])
-		c.left -= int64(n)
+func (c *lengthBody) Read(p []byte) (n int, err error) {
+	if c.remaining > 0 {
+		n, err = c.br.Read(p[:min(int64(len(p)), c.remaining)])
+		c.remaining -= int64(n)
 	}
 	switch {
-	case c.left == 0:
+	case c.remaining == 0:
 		return n, io.EOF
 	case err == io.EOF:
 		err = io.ErrUnexpectedEOF
@@ -201,7 +201,7 @@ func (c *content) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-func (c *content) Close() error { return nil }
+func (c *lengthBody) Close() error { return nil }
 
 // chunkedContent is the content of a message in the chunked coding (RFC 9112
 // section 7.1). Its trailer section is held to the grammar of a head, and

@@ -17,23 +17,23 @@ import (
 	"time"
 )
 
-// response is the http.ResponseWriter of one request. Like net/http's it is
+// newWriter is the http.ResponseWriter of one request. Like net/http's it is
 // for one goroutine, except that reading the request may go on in another.
-type response struct {
+type responseWriter struct {
 	conn     *conn
 	req      *http.Request
 	body     requestBody
 	header   http.Header
 	hijacked bool
 
-	status  int // of the final answer; 0 before
-	framing framing
-	left    int64   // of a Content-Length, what is still to be written
-	close   bool    // the connection ends with this answer, perhaps because the client asked for it
-	failed  error   // of a write: nothing more goes out
-	trailer []Field // of RelayTrailer
-	ended   bool    // the handler has returned, or has given the whole response: it reads no more content
-	large   bool    // the header has had more fields than most; a map does not shrink
+	status      int // of the final answer; 0 before
+	framing     framing
+	remaining   int64   // of a Content-Length, what is still to be written
+	close       bool    // the connection ends with this answer, perhaps because the client asked for it
+	writeErr    error   // of a write: nothing more goes out
+	trailer     []Field // of RelayTrailer
+	handlerDone bool    // the handler has returned, or has given the whole response: it reads no more content
+	largeHeader bool    // the header has had more fields than most; a map does not shrink
 
 	mu      sync.Mutex // guards what others than the handler may write
 	sent100 bool
@@ -46,13 +46,13 @@ type response struct {
 // statusPrefix begins every response.
 const statusPrefix = "HTTP/1.1 "
 
-// probe sends a byte of the response that is to come, if it is time for one:
+// livenessCheck sends a byte of the response that is to come, if it is time for one:
 // the client has ended its stream so long ago. It reports whether the final
-// response has begun; it has no byte to send then.
-func (w *response) probe(ago time.Duration) (begun bool, err error) {
+// newWriter has begun; it has no byte to send then.
+func (w *responseWriter) sendProbe(since time.Duration) (begun bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.begun || w.probed == len(probeTimes) || ago < probeTimes[w.probed] {
+	if w.begun || w.probed == len(probeTimes) || since < probeTimes[w.probed] {
 		return w.begun, nil
 	}
 	if _, err = io.WriteString(w.conn.Conn, statusPrefix[w.probed:w.probed+1]); err == nil {
@@ -61,41 +61,41 @@ func (w *response) probe(ago time.Duration) (begun bool, err error) {
 	return false, err
 }
 
-// startLine writes a status line, without what has been sent of it. w.mu is
+// writeStatusLine writes a status line, without what has been sent of it. w.mu is
 // held, or the response has begun.
-func (w *response) startLine(status int, reason string) {
+func (w *responseWriter) writeStatusLine(status int, reason string) {
 	w.conn.bw.WriteString(statusPrefix[w.probed:])
 	w.probed = 0
-	writeStatusRest(w.conn.bw, status, reason)
+	writeStatusAfterVersion(w.conn.bw, status, reason)
 }
 
 // flush sends what has been written.
-func (w *response) flush() {
+func (w *responseWriter) flush() {
 	w.writes.Add(1)
-	w.note(w.conn.bw.Flush())
+	w.recordErr(w.conn.bw.Flush())
 	w.writes.Add(1)
 }
 
 // init makes w the answer to r. What the last answer leaves of a header is
 // used again.
-func (w *response) init(k *conn, r *http.Request) {
+func (w *responseWriter) init(c *conn, r *http.Request) {
 	header := w.header
 	clear(header)
-	*w = response{conn: k, req: r, header: header, close: r.Close} // a handler may change r
-	w.body = requestBody{w: w, body: r.Body, left: r.ContentLength, expects: r.ProtoAtLeast(1, 1) && expectsContinue(r)}
+	*w = responseWriter{conn: c, req: r, header: header, close: r.Close} // a handler may change r
+	w.body = requestBody{w: w, body: r.Body, remaining: r.ContentLength, expectsContinue: r.ProtoAtLeast(1, 1) && expectsContinue(r)}
 }
 
 // framing is how the end of an answer's content is told (RFC 9112 section 6).
 type framing uint8
 
 const (
-	framedNot     framing = iota // there is no content
+	framedNone    framing = iota // there is no content
 	framedLength                 // by Content-Length
 	framedChunked                // by the chunked coding
 	framedClose                  // by the end of the connection
 )
 
-func (w *response) Header() http.Header {
+func (w *responseWriter) Header() http.Header {
 	if w.header == nil {
 		w.header = make(http.Header)
 	}
@@ -104,19 +104,19 @@ func (w *response) Header() http.Header {
 
 // WriteHeader takes the status, and the header as it is now. An interim one
 // goes out at once, the final one with the first content.
-func (w *response) WriteHeader(status int) {
+func (w *responseWriter) WriteHeader(status int) {
 	switch {
 	case w.hijacked || w.status != 0:
 	case status >= 100 && status < 200 && status != http.StatusSwitchingProtocols:
-		w.interim(status)
+		w.writeInformational(status)
 	default:
 		w.status = status
 		w.decideFraming()
-		w.begin()
+		w.writeFinalHeader()
 	}
 }
 
-func (w *response) interim(status int) {
+func (w *responseWriter) writeInformational(status int) {
 	if !w.req.ProtoAtLeast(1, 1) {
 		return // HTTP/1.0 knows no interim answers (RFC 9110 section 15.2)
 	}
@@ -128,16 +128,16 @@ func (w *response) interim(status int) {
 		}
 		w.sent100 = true
 	}
-	w.noteSize()
+	w.noteHeaderSize()
 	bw := w.conn.bw
-	w.startLine(status, reasonOf(status))
-	writeFields(bw, w.header, interimSkips)
+	w.writeStatusLine(status, reasonPhrase(status))
+	writeFields(bw, w.header, skipsInInformational)
 	bw.WriteString("\r\n")
-	w.note(bw.Flush())
+	w.recordErr(bw.Flush())
 }
 
 // sendContinue asks the client for the content that it holds back.
-func (w *response) sendContinue() {
+func (w *responseWriter) sendContinue() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.sent100 || w.begun {
@@ -145,14 +145,14 @@ func (w *response) sendContinue() {
 	}
 	w.sent100 = true
 	bw := w.conn.bw
-	w.startLine(http.StatusContinue, "Continue")
+	w.writeStatusLine(http.StatusContinue, "Continue")
 	bw.WriteString("\r\n")
 	bw.Flush() // an error shows in the answer as well
 }
 
-// noContinue makes it too late for a 100. It reports whether it was the first
+// beginFinal makes it too late for a 100. It reports whether it was the first
 // to do so.
-func (w *response) noContinue() bool {
+func (w *responseWriter) beginFinal() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	first := !w.begun
@@ -160,24 +160,24 @@ func (w *response) noContinue() bool {
 	return first
 }
 
-func (w *response) continued() bool {
+func (w *responseWriter) sentContinue() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.sent100
 }
 
 // decideFraming says how the content will end, once the status is known.
-func (w *response) decideFraming() {
+func (w *responseWriter) decideFraming() {
 	h := w.Header()
 	length, err := int64(-1), error(nil)
-	if said := h["Content-Length"]; len(said) > 0 {
-		length, err = strconv.ParseInt(said[0], 10, 64)
+	if values := h["Content-Length"]; len(values) > 0 {
+		length, err = strconv.ParseInt(values[0], 10, 64)
 	}
 	switch {
 	case w.req.Method == http.MethodHead, w.status == http.StatusNoContent, w.status == http.StatusNotModified, w.status < 200:
-		w.framing = framedNot
+		w.framing = framedNone
 	case err == nil && length >= 0:
-		w.framing, w.left = framedLength, length
+		w.framing, w.remaining = framedLength, length
 	case w.req.ProtoAtLeast(1, 1):
 		w.framing = framedChunked
 	default:
@@ -186,36 +186,36 @@ func (w *response) decideFraming() {
 	if w.framing == framedChunked || w.framing == framedClose || w.status == http.StatusNoContent || w.status < 200 {
 		h.Del("Content-Length") // RFC 9110 section 8.6
 	}
-	w.decideClose(namesClose(h["Connection"]))
+	w.decideClose(listsClose(h["Connection"]))
 }
 
 // decideClose decides whether the connection ends with this response. It is
 // called before the head has been written, which must say so (RFC 9112 section
 // 9.6). asked says that the handler wants it closed.
-func (w *response) decideClose(asked bool) {
-	w.close = w.close || asked || w.conn.server.draining.Load() || w.body.endsConnection(w.ended)
+func (w *responseWriter) decideClose(asked bool) {
+	w.close = w.close || asked || w.conn.server.draining.Load() || w.body.preventsReuse(w.handlerDone)
 }
 
-// begin writes the final head, once.
-func (w *response) begin() {
-	if !w.noContinue() {
+// start writes the final head, once.
+func (w *responseWriter) writeFinalHeader() {
+	if !w.beginFinal() {
 		return
 	}
-	w.noteSize()
+	w.noteHeaderSize()
 	bw := w.conn.bw
-	w.startLine(w.status, reasonOf(w.status))
-	writeFields(bw, w.header, answerSkips)
+	w.writeStatusLine(w.status, reasonPhrase(w.status))
+	writeFields(bw, w.header, skipsInFinal)
 	if date, set := w.header["Date"]; !set || date != nil && len(date) == 0 {
-		bw.WriteString(w.conn.server.date.now())
+		bw.WriteString(w.conn.server.date.fieldLine())
 	}
 	if w.framing == framedChunked {
 		bw.WriteString("Transfer-Encoding: chunked\r\n")
 	}
-	w.endHead()
+	w.endHeader()
 }
 
-// endHead writes what the head says of the connection, and its end.
-func (w *response) endHead() {
+// endHeader writes what the head says of the connection, and its end.
+func (w *responseWriter) endHeader() {
 	bw := w.conn.bw
 	switch {
 	case w.close:
@@ -224,7 +224,7 @@ func (w *response) endHead() {
 		bw.WriteString("Connection: keep-alive\r\n")
 	}
 	_, err := bw.WriteString("\r\n")
-	w.note(err)
+	w.recordErr(err)
 }
 
 // Responder is what the ResponseWriter of a [Server] can do beyond those of
@@ -240,17 +240,17 @@ type Responder interface {
 }
 
 // Respond implements Responder.
-func (w *response) Respond(status int, fields []Field, content []byte) {
-	if w.hijacked || !w.noContinue() {
+func (w *responseWriter) Respond(status int, fields []Field, body []byte) {
+	if w.hijacked || !w.beginFinal() {
 		return
 	}
 	w.status, w.framing = status, framedLength
 	if w.req.Method == http.MethodHead {
-		w.framing = framedNot
+		w.framing = framedNone
 	}
-	w.ended = true
+	w.handlerDone = true
 	bw := w.conn.bw
-	w.startLine(status, reasonOf(status))
+	w.writeStatusLine(status, reasonPhrase(status))
 	asked := false
 	for i := range fields {
 		if fields[i].Name == "Connection" {
@@ -260,18 +260,18 @@ func (w *response) Respond(status int, fields []Field, content []byte) {
 		writeField(bw, fields[i])
 	}
 	w.decideClose(asked)
-	bw.WriteString(w.conn.server.date.now())
+	bw.WriteString(w.conn.server.date.fieldLine())
 	bw.WriteString("Content-Length: ")
-	bw.Write(strconv.AppendInt(bw.AvailableBuffer(), int64(len(content)), 10))
+	bw.Write(strconv.AppendInt(bw.AvailableBuffer(), int64(len(body)), 10))
 	bw.WriteString("\r\n")
-	w.endHead()
+	w.endHeader()
 	if w.framing == framedLength {
-		_, err := bw.Write(content)
-		w.note(err)
+		_, err := bw.Write(body)
+		w.recordErr(err)
 	}
 }
 
-func (w *response) Write(p []byte) (int, error) {
+func (w *responseWriter) Write(p []byte) (int, error) {
 	if w.hijacked {
 		return 0, http.ErrHijacked
 	}
@@ -279,13 +279,13 @@ func (w *response) Write(p []byte) (int, error) {
 		w.WriteHeader(http.StatusOK)
 	}
 	switch {
-	case w.failed != nil:
-		return 0, w.failed
+	case w.writeErr != nil:
+		return 0, w.writeErr
 	case len(p) == 0:
 		return 0, nil
-	case w.framing == framedNot:
+	case w.framing == framedNone:
 		return 0, http.ErrBodyNotAllowed
-	case w.framing == framedLength && int64(len(p)) > w.left:
+	case w.framing == framedLength && int64(len(p)) > w.remaining:
 		return 0, http.ErrContentLength
 	}
 	bw := w.conn.bw
@@ -299,47 +299,47 @@ func (w *response) Write(p []byte) (int, error) {
 		bw.WriteString("\r\n")
 	}
 	w.writes.Add(1)
-	w.left -= int64(n)
-	w.note(err)
+	w.remaining -= int64(n)
+	w.recordErr(err)
 	return n, err
 }
 
 // FlushError is http.ResponseController's Flush.
-func (w *response) FlushError() error {
+func (w *responseWriter) FlushError() error {
 	if w.hijacked {
 		return http.ErrHijacked
 	}
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.failed == nil {
+	if w.writeErr == nil {
 		w.flush()
 	}
-	return w.failed
+	return w.writeErr
 }
 
 // EnableFullDuplex is http.ResponseController's; it always is.
-func (w *response) EnableFullDuplex() error { return nil }
+func (w *responseWriter) EnableFullDuplex() error { return nil }
 
 // Hijack is http.Hijacker's. The connection then belongs to the handler, with
 // no deadline set.
-func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.hijacked {
 		return nil, nil, http.ErrHijacked
 	}
 	if w.begun {
 		return nil, nil, errors.New("http1: an answer has begun; the connection cannot be taken over")
 	}
-	k := w.conn
-	k.watch.end()
-	k.noDeadline()
+	c := w.conn
+	c.watcher.end()
+	c.clearDeadline()
 	if w.probed > 0 {
 		return nil, nil, errors.New("http1: a client that has ended its stream was sent the begin of a response; take the connection over with Detach")
 	}
 	w.hijacked = true
-	rw := bufio.NewReadWriter(k.br, k.bw)
-	k.br, k.bw = nil, nil // a tunnel outlives its need of them
-	return k.Conn, rw, nil
+	rw := bufio.NewReadWriter(c.br, c.bw)
+	c.br, c.bw = nil, nil // a tunnel outlives its need of them
+	return c.Conn, rw, nil
 }
 
 // Detacher is what the ResponseWriter of a [Server] can do beyond those of
@@ -354,41 +354,41 @@ type Detacher interface {
 }
 
 // Detach implements Detacher.
-func (w *response) Detach(head []byte) (net.Conn, []byte, error) {
+func (w *responseWriter) Detach(header []byte) (net.Conn, []byte, error) {
 	var probed int
-	if len(head) > 0 && !w.hijacked && !w.begun {
-		w.conn.watch.end() // which sends no more
+	if len(header) > 0 && !w.hijacked && !w.begun {
+		w.conn.watcher.end() // which sends no more
 		probed, w.probed = w.probed, 0
 	}
-	c, rw, err := w.Hijack()
+	netConn, rw, err := w.Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
 	early, err := rw.Peek(rw.Reader.Buffered()) // what is buffered can be peeked at
 	if err != nil {
-		c.Close()
+		netConn.Close()
 		return nil, nil, err
 	}
 	early = bytes.Clone(early)
-	k := w.conn
-	if w.body.none() {
-		k.br, k.bw = rw.Reader, rw.Writer
-		k.release()
+	c := w.conn
+	if w.body.isEmpty() {
+		c.br, c.bw = rw.Reader, rw.Writer
+		c.releaseBuffers()
 	}
-	k.server.turns.yield() // what follows is a write
-	if len(head) > 0 {
-		if _, err := c.Write(head[probed:]); err != nil {
-			c.Close()
+	c.server.fairness.yield() // what follows is a write
+	if len(header) > 0 {
+		if _, err := netConn.Write(header[probed:]); err != nil {
+			netConn.Close()
 			return nil, nil, err
 		}
 	}
-	return c, early, nil
+	return netConn, early, nil
 }
 
 // finish ends the answer and reports whether the connection can be used for
 // another request.
-func (w *response) finish() (again bool) {
-	w.ended = true
+func (w *responseWriter) finish() (reusable bool) {
+	w.handlerDone = true
 	if w.status == 0 {
 		w.Header().Set("Content-Length", "0")
 		w.WriteHeader(http.StatusOK)
@@ -396,38 +396,40 @@ func (w *response) finish() (again bool) {
 	bw := w.conn.bw
 	if w.framing == framedChunked {
 		bw.WriteString("0\r\n")
-		w.writeTrailers()
+		w.writeTrailer()
 		bw.WriteString("\r\n")
 	}
-	if w.failed == nil {
-		w.conn.server.turns.yield()
+	if w.writeErr == nil {
+		w.conn.server.fairness.yield()
 		w.flush()
 	}
-	if w.failed != nil || w.framing == framedLength && w.left > 0 {
+	if w.writeErr != nil || w.framing == framedLength && w.remaining > 0 {
 		return false // only a cut connection tells that content is missing
 	}
-	w.conn.watch.end() // from here on the connection is read for what comes next
-	if w.close || !w.body.skip() {
-		w.body.stop()
+	w.conn.watcher.end() // from here on the connection is read for what comes next
+	if w.close || !w.body.skipRest() {
+		w.body.stopReading()
 		w.conn.linger()
 		return false
 	}
 	return true
 }
 
-// noteSize looks at the header before it is written.
-func (w *response) noteSize() { w.large = w.large || len(w.header) > plainFields }
+// noteHeaderSize looks at the header before it is written.
+func (w *responseWriter) noteHeaderSize() {
+	w.largeHeader = w.largeHeader || len(w.header) > usualFields
+}
 
-func (w *response) note(err error) {
-	if w.failed == nil {
-		w.failed = err
+func (w *responseWriter) recordErr(err error) {
+	if w.writeErr == nil {
+		w.writeErr = err
 	}
 }
 
-// writeTrailers writes the fields that follow the content: those that Trailer
+// writeTrailer writes the fields that follow the content: those that Trailer
 // has announced, and those set with [http.TrailerPrefix].
-func (w *response) writeTrailers() {
-	w.noteSize()
+func (w *responseWriter) writeTrailer() {
+	w.noteHeaderSize()
 	bw := w.conn.bw
 	for _, f := range w.trailer {
 		writeField(bw, f)
@@ -445,9 +447,9 @@ func (w *response) writeTrailers() {
 	}
 }
 
-// answerSkips says which fields of a handler's header do not go out as they
+// skipsInFinal says which fields of a handler's header do not go out as they
 // stand.
-func answerSkips(name string, header http.Header) bool {
+func skipsInFinal(name string, header http.Header) bool {
 	switch name {
 	case "Connection", "Transfer-Encoding":
 		return true // the server's own to say
@@ -456,12 +458,12 @@ func answerSkips(name string, header http.Header) bool {
 		return true
 	}
 	announced := header["Trailer"]
-	return announced != nil && isAnnounced(announced, name)
+	return announced != nil && listsContain(announced, name)
 }
 
-// interimSkips is answerSkips for an interim answer, which has no content and
+// skipsInInformational is answerSkips for an interim answer, which has no content and
 // must not say how long that is (RFC 9110 section 8.6).
-func interimSkips(name string, _ http.Header) bool {
+func skipsInInformational(name string, _ http.Header) bool {
 	switch name {
 	case "Connection", "Transfer-Encoding", "Content-Length", "Trailer":
 		return true
@@ -469,11 +471,11 @@ func interimSkips(name string, _ http.Header) bool {
 	return false
 }
 
-// isAnnounced reports whether Trailer names a field.
-func isAnnounced(lists []string, name string) bool {
+// listsContain reports whether Trailer names a field.
+func listsContain(lists []string, want string) bool {
 	for _, list := range lists {
-		for announced := range strings.SplitSeq(list, ",") {
-			if strings.EqualFold(textproto.TrimString(announced), name) {
+		for token := range strings.SplitSeq(list, ",") {
+			if strings.EqualFold(textproto.TrimString(token), want) {
 				return true
 			}
 		}
@@ -481,10 +483,10 @@ func isAnnounced(lists []string, name string) bool {
 	return false
 }
 
-func namesClose(fields []string) bool { return isAnnounced(fields, "close") }
+func listsClose(fields []string) bool { return listsContain(fields, "close") }
 
-// reasonOf returns the usual reason phrase of a status.
-func reasonOf(status int) string {
+// reasonPhrase returns the usual reason phrase of a status.
+func reasonPhrase(status int) string {
 	if text := http.StatusText(status); text != "" {
 		return text
 	}
@@ -510,7 +512,7 @@ func writeValues(bw *bufio.Writer, name string, values []string) {
 // parser lets nobody send, would begin another field: it becomes a space.
 func writeField(bw *bufio.Writer, f Field) {
 	if strings.IndexByte(f.Value, '\n') >= 0 || strings.IndexByte(f.Value, '\r') >= 0 {
-		f.Value = lineBreaks.Replace(f.Value)
+		f.Value = lineBreakReplacer.Replace(f.Value)
 	}
 	bw.WriteString(f.Name)
 	bw.WriteString(": ")
@@ -518,4 +520,4 @@ func writeField(bw *bufio.Writer, f Field) {
 	bw.WriteString("\r\n")
 }
 
-var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ")
+var lineBreakReplacer = strings.NewReplacer("\r", " ", "\n", " ")

@@ -49,11 +49,11 @@ func (t *testTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	slices.SortStableFunc(out.Fields, func(a, b Field) int { return compareNames(a.Name, b.Name) })
-	answer, err := t.Send(out)
+	resp, err := t.Send(out)
 	if err != nil {
 		return nil, err
 	}
-	return toNetHTTP(answer, r), nil
+	return toNetHTTP(resp, r), nil
 }
 
 func compareNames(a, b string) int {

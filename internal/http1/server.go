@@ -58,8 +58,8 @@ type Server struct {
 	draining atomic.Bool // set with mu held; read without
 
 	readers, writers sync.Pool
-	date             dateField
-	turns            turns
+	date             dateCache
+	fairness         fairness
 }
 
 // Activity is told when a connection waits for a request and when it serves
@@ -86,59 +86,59 @@ const (
 type conn struct {
 	server *Server
 	net.Conn
-	br    *bufio.Reader
-	bw    *bufio.Writer
-	state atomic.Int32
-	watch watcher
+	br      *bufio.Reader
+	bw      *bufio.Writer
+	state   atomic.Int32
+	watcher watcher
 
 	activity Activity // nil: nobody is told
 	bound    boundConns
 
-	limited bool      // there is a read deadline
-	idleAt  time.Time // when it was set, if it is one for idleness
-	waiting bool      // for the rest of a head
+	hasDeadline     bool      // there is a read deadline
+	idleDeadlineSet time.Time // when it was set, if it is one for idleness
+	headerTimed     bool      // for the rest of a head
 }
 
 // ServeConn serves the requests of c in turn and returns when there will be
 // no more: c is closed then, unless a handler has hijacked it. The context of
 // every request is below ctx, and ends when the client goes away or the
 // handler returns.
-func (s *Server) ServeConn(ctx context.Context, c net.Conn) {
-	s.turns.look()
-	k := &conn{server: s, Conn: c, br: s.reader(c), bw: s.writer(c)}
-	k.watch.init(k)
-	if !s.join(k) {
-		c.Close()
+func (s *Server) ServeConn(ctx context.Context, netConn net.Conn) {
+	s.fairness.refresh()
+	c := &conn{server: s, Conn: netConn, br: s.newReader(netConn), bw: s.newWriter(netConn)}
+	c.watcher.init(c)
+	if !s.register(c) {
+		netConn.Close()
 		return
 	}
-	defer s.leave(k)
+	defer s.unregister(c)
 	if s.Activity != nil {
-		k.activity = s.Activity(ctx)
+		c.activity = s.Activity(ctx)
 	}
-	x := newExchange(ctx, &s.turns, &k.bound)
-	defer k.bound.close()
+	x := newExchange(ctx, &s.fairness, &c.bound)
+	defer c.bound.close()
 	defer func() {
-		x.drop()
-		if !x.response.hijacked {
-			k.watch.stop() // else it counts as busy for a moment more: it has just become a tunnel, and is
+		x.close()
+		if !x.writer.hijacked {
+			c.watcher.stop() // else it counts as busy for a moment more: it has just become a tunnel, and is
 		}
 	}()
 	for {
-		r, err := k.next(x)
-		if k.activity != nil && !k.activity.Begin() {
-			err = errIdle
+		r, err := c.readRequest(x)
+		if c.activity != nil && !c.activity.Begin() {
+			err = errClosedIdle
 		}
 		if err != nil {
-			k.refuse(err)
-			c.Close()
+			c.refuse(err)
+			netConn.Close()
 			return
 		}
-		if !k.serve(x, r) {
+		if !c.serveRequest(x, r) {
 			return
 		}
 		if !x.reusable() {
-			x.drop()
-			x = newExchange(ctx, &s.turns, &k.bound)
+			x.close()
+			x = newExchange(ctx, &s.fairness, &c.bound)
 		}
 	}
 }
@@ -149,14 +149,14 @@ func (s *Server) Shutdown() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.draining.Store(true)
-	for k := range s.conns {
-		if k.state.CompareAndSwap(stateIdle, stateClosed) {
-			k.Conn.Close()
+	for c := range s.conns {
+		if c.state.CompareAndSwap(stateIdle, stateClosed) {
+			c.Conn.Close()
 		}
 	}
 }
 
-func (s *Server) join(k *conn) bool {
+func (s *Server) register(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.draining.Load() {
@@ -165,45 +165,45 @@ func (s *Server) join(k *conn) bool {
 	if s.conns == nil {
 		s.conns = make(map[*conn]struct{})
 	}
-	s.conns[k] = struct{}{}
+	s.conns[c] = struct{}{}
 	return true
 }
 
-func (s *Server) leave(k *conn) {
+func (s *Server) unregister(c *conn) {
 	s.mu.Lock()
-	delete(s.conns, k)
+	delete(s.conns, c)
 	s.mu.Unlock()
 }
 
-// errIdle says that a connection ended between two requests: nothing was
+// errClosedIdle says that a connection ended between two requests: nothing was
 // refused, nobody is told.
-var errIdle = errors.New("the connection ended between requests")
+var errClosedIdle = errors.New("the connection ended between requests")
 
-// next waits for a request and reads its head.
-func (k *conn) next(x *exchange) (*http.Request, error) {
-	if k.br.Buffered() == 0 {
-		k.idleDeadline()
-		k.server.turns.yield()
-		if _, err := k.br.Peek(1); err != nil {
-			return nil, errIdle
+// readRequest waits for a request and reads its head.
+func (c *conn) readRequest(x *exchange) (*http.Request, error) {
+	if c.br.Buffered() == 0 {
+		c.setIdleDeadline()
+		c.server.fairness.yield()
+		if _, err := c.br.Peek(1); err != nil {
+			return nil, errClosedIdle
 		}
 	}
-	if !k.state.CompareAndSwap(stateIdle, stateBusy) {
-		return nil, errIdle
+	if !c.state.CompareAndSwap(stateIdle, stateBusy) {
+		return nil, errClosedIdle
 	}
-	limit := k.server.maxHeaderBytes()
-	k.waiting = false
-	head, br, err := readHead(k.br, k.Conn, limit, k.headerDeadline)
-	k.br = br
+	limit := c.server.maxHeaderBytes()
+	c.headerTimed = false
+	header, br, err := readRequestHeader(c.br, c.Conn, limit, c.setHeaderDeadline)
+	c.br = br
 	if err != nil {
 		return nil, err
 	}
-	if err := x.head.parse(string(head), k.server.maxHeaderFields()); err != nil {
+	if err := x.header.parse(string(header), c.server.maxHeaderFields()); err != nil {
 		return nil, err
 	}
-	x.large = len(head) > bufferSize || len(x.head.fields)+1 > plainFields // and Host
-	k.br.Discard(len(head))
-	return x.makeRequest(k.br, k.server.maxHeaderFields(), limit)
+	x.largeHeader = len(header) > bufferSize || len(x.header.fields)+1 > usualFields // and Host
+	c.br.Discard(len(header))
+	return x.makeRequest(c.br, c.server.maxHeaderFields(), limit)
 }
 
 func (s *Server) maxHeaderBytes() int  { return cmp.Or(s.MaxHeaderBytes, 64<<10) }
@@ -225,93 +225,93 @@ func withoutQuotes(err error) error {
 		return errors.New("the header cannot be parsed")
 	}
 	what, _, quotes := strings.Cut(err.Error(), "\"")
-	if quotes && ofParsers(err) {
+	if quotes && fromHTTPParser(err) {
 		return errors.New(strings.TrimRight(what, " :"))
 	}
 	return err
 }
 
-// ofParsers reports whether err may come from one of net/http's parsers, most
+// fromHTTPParser reports whether err may come from one of net/http's parsers, most
 // of which use types that are not exported.
-func ofParsers(err error) bool {
+func fromHTTPParser(err error) bool {
 	of, _, _ := strings.Cut(strings.TrimLeft(fmt.Sprintf("%T", err), "*"), ".")
 	return of == "errors" || of == "fmt" || of == "http"
 }
 
-// idleDeadline bounds the wait for the first byte of a request. A deadline
+// setIdleDeadline bounds the wait for the first byte of a request. A deadline
 // that was set a moment ago will do: setting one costs more than asking for
 // the time.
-func (k *conn) idleDeadline() {
+func (c *conn) setIdleDeadline() {
 	now := time.Now()
-	k.idle(now)
-	timeout := k.server.IdleTimeout
+	c.reportIdle(now)
+	timeout := c.server.IdleTimeout
 	if timeout <= 0 {
-		k.noDeadline()
+		c.clearDeadline()
 		return
 	}
-	if k.limited && now.Sub(k.idleAt) < timeout/64 {
+	if c.hasDeadline && now.Sub(c.idleDeadlineSet) < timeout/64 {
 		return
 	}
-	k.SetReadDeadline(now.Add(timeout))
-	k.limited, k.idleAt = true, now
+	c.SetReadDeadline(now.Add(timeout))
+	c.hasDeadline, c.idleDeadlineSet = true, now
 }
 
-// headerDeadline bounds the wait for the rest of a head, once.
-func (k *conn) headerDeadline() {
-	if k.waiting {
+// setHeaderDeadline bounds the wait for the rest of a head, once.
+func (c *conn) setHeaderDeadline() {
+	if c.headerTimed {
 		return
 	}
-	k.waiting = true
+	c.headerTimed = true
 	now := time.Now()
-	k.idle(now)
-	if k.server.HeaderTimeout > 0 {
-		k.SetReadDeadline(now.Add(k.server.HeaderTimeout))
-		k.limited, k.idleAt = true, time.Time{}
+	c.reportIdle(now)
+	if c.server.HeaderTimeout > 0 {
+		c.SetReadDeadline(now.Add(c.server.HeaderTimeout))
+		c.hasDeadline, c.idleDeadlineSet = true, time.Time{}
 	}
 }
 
-// idle reports that the connection waits for a client that has no request under
+// reportIdle reports that the connection waits for a client that has no request under
 // way.
-func (k *conn) idle(now time.Time) {
-	if k.activity != nil {
-		k.activity.Idle(now)
+func (c *conn) reportIdle(now time.Time) {
+	if c.activity != nil {
+		c.activity.Idle(now)
 	}
 }
 
-// noDeadline lets reads take their time. Between two requests the deadline
+// clearDeadline lets reads take their time. Between two requests the deadline
 // may stay: nothing reads while a request without content is served, but the
 // watch, which sees to it.
-func (k *conn) noDeadline() {
-	if k.limited {
-		k.SetReadDeadline(time.Time{})
-		k.limited, k.idleAt = false, time.Time{}
+func (c *conn) clearDeadline() {
+	if c.hasDeadline {
+		c.SetReadDeadline(time.Time{})
+		c.hasDeadline, c.idleDeadlineSet = false, time.Time{}
 	}
 }
 
 // refuse answers what is no request, and lets the answer arrive.
-func (k *conn) refuse(err error) {
-	if err == errIdle {
+func (c *conn) refuse(err error) {
+	if err == errClosedIdle {
 		return
 	}
 	status := http.StatusBadRequest
-	var odd *headError
+	var statusErr *statusError
 	switch {
-	case errors.As(err, &odd):
-		status = odd.status
+	case errors.As(err, &statusErr):
+		status = statusErr.status
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		status, err = http.StatusRequestTimeout, errors.New("the request's header did not arrive in time")
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		err = errors.New("the client left in the middle of a request's header")
 	}
-	if k.server.Malformed != nil {
-		k.server.Malformed(k.Conn, err)
+	if c.server.Malformed != nil {
+		c.server.Malformed(c.Conn, err)
 	}
 	text := "networkproxy cannot carry this request: " + err.Error() + "\n"
-	fmt.Fprintf(k.bw, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
+	fmt.Fprintf(c.bw, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
 		status, http.StatusText(status), len(text), text)
-	k.SetWriteDeadline(time.Now().Add(lingerQuiet))
-	if k.bw.Flush() == nil {
-		k.linger()
+	c.SetWriteDeadline(time.Now().Add(lingerQuietTimeout))
+	if c.bw.Flush() == nil {
+		c.linger()
 	}
 }
 
@@ -319,55 +319,55 @@ func (k *conn) refuse(err error) {
 // unread input resets the connection, and takes the response with it. Many
 // clients read nothing before they have sent all of their content.
 const (
-	lingerQuiet = 500 * time.Millisecond // without a byte from the client
-	lingerTime  = 5 * time.Second        // in all
+	lingerQuietTimeout = 500 * time.Millisecond // without a byte from the client
+	lingerTimeout      = 5 * time.Second        // in all
 )
 
 // linger ends the connection's side to the client, and reads away what the
 // client still sends.
-func (k *conn) linger() {
-	half, ok := k.Conn.(interface{ CloseWrite() error })
+func (c *conn) linger() {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	for now, end := time.Now(), time.Now().Add(lingerTime); now.Before(end); now = time.Now() {
-		quiet := now.Add(lingerQuiet)
+	for now, end := time.Now(), time.Now().Add(lingerTimeout); now.Before(end); now = time.Now() {
+		quiet := now.Add(lingerQuietTimeout)
 		if quiet.After(end) {
 			quiet = end
 		}
-		k.SetReadDeadline(quiet)
-		n, err := k.br.Discard(drainBytes)
+		c.SetReadDeadline(quiet)
+		n, err := c.br.Discard(drainBytes)
 		if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
 			return
 		}
 	}
 }
 
-// serve serves one request and reports whether another may follow.
-func (k *conn) serve(x *exchange, r *http.Request) (again bool) {
+// startServer serves one request and reports whether another may follow.
+func (c *conn) serveRequest(x *exchange, r *http.Request) (again bool) {
 	x.ctx.begin()
 	defer x.ctx.end()
-	w := &x.response
-	w.init(k, r)
+	w := &x.writer
+	w.init(c, r)
 	if r.Body != http.NoBody {
 		r.Body = &w.body
-		k.noDeadline()
+		c.clearDeadline()
 	}
-	k.watch.begin(x)
+	c.watcher.begin(x)
 
 	defer func() {
 		v := recover()
 		if w.hijacked {
 			if v != nil {
-				k.panicked(v)
+				c.reportPanic(v)
 			}
 			again = false
 			return
 		}
-		k.watch.end()
+		c.watcher.end()
 		if v != nil {
 			if v != http.ErrAbortHandler {
-				k.panicked(v)
+				c.reportPanic(v)
 			}
 			again = false
 		}
@@ -375,60 +375,60 @@ func (k *conn) serve(x *exchange, r *http.Request) (again bool) {
 			if v == http.ErrAbortHandler {
 				// What there is of the answer; that it is not whole, the
 				// end of the connection tells.
-				k.SetWriteDeadline(time.Now().Add(lingerQuiet))
-				w.noContinue()
-				k.bw.Flush()
+				c.SetWriteDeadline(time.Now().Add(lingerQuietTimeout))
+				w.beginFinal()
+				c.bw.Flush()
 			}
-			k.Conn.Close()
+			c.Conn.Close()
 			w.body.Close() // who still reads the content has the buffers
-			k.release()
+			c.releaseBuffers()
 			return
 		}
-		k.state.Store(stateIdle)
-		if k.server.draining.Load() && k.state.CompareAndSwap(stateIdle, stateClosed) {
+		c.state.Store(stateIdle)
+		if c.server.draining.Load() && c.state.CompareAndSwap(stateIdle, stateClosed) {
 			again = false
-			k.Conn.Close()
+			c.Conn.Close()
 		}
 	}()
 	if r.Method == http.MethodConnect {
-		k.server.turns.yield() // what follows is a dial, which wakes somebody like a write
+		c.server.fairness.yield() // what follows is a dial, which wakes somebody like a write
 	}
-	k.server.Handler.ServeHTTP(w, r)
+	c.server.Handler.ServeHTTP(w, r)
 	if w.hijacked {
 		return false
 	}
 	return w.finish()
 }
 
-func (k *conn) panicked(v any) {
-	if k.server.Panicked != nil {
-		k.server.Panicked(k.Conn, v, debug.Stack())
+func (c *conn) reportPanic(v any) {
+	if c.server.Panicked != nil {
+		c.server.Panicked(c.Conn, v, debug.Stack())
 	}
 }
 
-func (s *Server) reader(c net.Conn) *bufio.Reader {
+func (s *Server) newReader(netConn net.Conn) *bufio.Reader {
 	if br, ok := s.readers.Get().(*bufio.Reader); ok {
-		br.Reset(c)
+		br.Reset(netConn)
 		return br
 	}
-	return bufio.NewReaderSize(c, bufferSize)
+	return bufio.NewReaderSize(netConn, bufferSize)
 }
 
-func (s *Server) writer(c net.Conn) *bufio.Writer {
+func (s *Server) newWriter(netConn net.Conn) *bufio.Writer {
 	if bw, ok := s.writers.Get().(*bufio.Writer); ok {
-		bw.Reset(c)
+		bw.Reset(netConn)
 		return bw
 	}
-	return bufio.NewWriterSize(c, bufferSize)
+	return bufio.NewWriterSize(netConn, bufferSize)
 }
 
-// release gives the buffers back; the connection no longer uses them.
-func (k *conn) release() {
-	if k.br.Size() == bufferSize {
-		k.br.Reset(nil)
-		k.server.readers.Put(k.br)
+// releaseBuffers gives the buffers back; the connection no longer uses them.
+func (c *conn) releaseBuffers() {
+	if c.br.Size() == bufferSize {
+		c.br.Reset(nil)
+		c.server.readers.Put(c.br)
 	}
-	k.bw.Reset(nil)
-	k.server.writers.Put(k.bw)
-	k.br, k.bw = nil, nil
+	c.bw.Reset(nil)
+	c.server.writers.Put(c.bw)
+	c.br, c.bw = nil, nil
 }

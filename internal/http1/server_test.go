@@ -19,9 +19,9 @@ import (
 	"time"
 )
 
-// serve serves handler on a loopback port and returns its address. Every
+// startServer serves handler on a loopback port and returns its address. Every
 // connection is waited for at the end of the test.
-func serve(t testing.TB, s *Server) string {
+func startServer(t testing.TB, s *Server) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -45,24 +45,26 @@ func serve(t testing.TB, s *Server) string {
 	return l.Addr().String()
 }
 
-func serveFunc(t testing.TB, f http.HandlerFunc) string { return serve(t, &Server{Handler: f}) }
+func startServerFunc(t testing.TB, f http.HandlerFunc) string {
+	return startServer(t, &Server{Handler: f})
+}
 
-// client is a net/http client of its own.
-func client(t testing.TB) *http.Client {
+// newTestClient is a net/http client of its own.
+func newTestClient(t testing.TB) *http.Client {
 	tr := &http.Transport{DisableCompression: true, ExpectContinueTimeout: time.Minute}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
 }
 
-// raw sends bytes and the end of the stream, and returns all that comes back
+// sendHalfClosed sends bytes and the end of the stream, and returns all that comes back
 // until the server closes.
-func raw(t testing.TB, addr, text string) string {
+func sendHalfClosed(t testing.TB, addr, text string) string {
 	t.Helper()
 	return exchangeBytes(t, addr, text, true)
 }
 
-// rawOpen is raw without the end of the stream.
-func rawOpen(t testing.TB, addr, text string) string {
+// sendOpen is raw without the end of the stream.
+func sendOpen(t testing.TB, addr, text string) string {
 	t.Helper()
 	return exchangeBytes(t, addr, text, false)
 }
@@ -88,7 +90,7 @@ func exchangeBytes(t testing.TB, addr, text string, ends bool) string {
 	return string(got)
 }
 
-func TestMalformedHeads(t *testing.T) {
+func TestMalformedHeaders(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, text, want string }{
 		{"bare LF", "GET http://x/ HTTP/1.1\nHost: x\n\n", "LF alone"},
@@ -133,18 +135,18 @@ func TestMalformedHeads(t *testing.T) {
 		{"too many trailers announced in two fields", "POST http://x/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + strings.Repeat("Trailer: a"+strings.Repeat(",a", 128)+"\r\n", 2) + "\r\n0\r\n\r\n", "more than 256 fields"},
 	}
 	var mu sync.Mutex
-	told := make(map[string]bool)
-	addr := serve(t, &Server{
+	reported := make(map[string]bool)
+	addr := startServer(t, &Server{
 		Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it reached the handler") }),
 		Malformed: func(_ net.Conn, err error) {
 			mu.Lock()
 			defer mu.Unlock()
-			told[err.Error()] = true
+			reported[err.Error()] = true
 		},
 	})
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := raw(t, addr, test.text)
+			got := sendHalfClosed(t, addr, test.text)
 			want := "HTTP/1.1 400 "
 			for prefix, status := range map[string]string{"too": "431", "HTTP/1.2": "505", "HTTP/2": "505", "gzip": "501", "an unknown": "417", "an endless": "501"} {
 				if strings.HasPrefix(test.name, prefix) {
@@ -158,21 +160,21 @@ func TestMalformedHeads(t *testing.T) {
 			why := strings.TrimPrefix(strings.TrimSpace(text), "networkproxy cannot carry this request: ")
 			mu.Lock()
 			defer mu.Unlock()
-			if !told[why] {
+			if !reported[why] {
 				t.Errorf("Malformed was not told %q", why)
 			}
 		})
 	}
 }
 
-func TestHeadsOfEverySizeAndSegmentation(t *testing.T) {
+func TestHeaderSizesAndSegments(t *testing.T) {
 	t.Parallel()
-	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%d %s;", len(r.Header.Get("A")), r.Host)
 	})
 	for _, n := range []int{0, 1, bufferSize - 70, bufferSize - 40, bufferSize, bufferSize + 1, 20 << 10, 60 << 10} {
 		one := fmt.Sprintf("GET http://x/ HTTP/1.1\r\nHost: h\r\nA: %s\r\n\r\n", strings.Repeat("a", n))
-		got := raw(t, addr, "\r\n"+one+one+strings.Replace(one, "\r\nHost", "\r\nConnection: close\r\nHost", 1))
+		got := sendHalfClosed(t, addr, "\r\n"+one+one+strings.Replace(one, "\r\nHost", "\r\nConnection: close\r\nHost", 1))
 		if want := fmt.Sprintf("%d x;", n); strings.Count(got, want) != 3 {
 			t.Errorf("%d: %.300q", n, got)
 		}
@@ -189,18 +191,18 @@ func TestHeadsOfEverySizeAndSegmentation(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := io.ReadAll(answer.Body); string(got) != "1 slow;" {
+	if got, _ := io.ReadAll(resp.Body); string(got) != "1 slow;" {
 		t.Errorf("%q", got)
 	}
 }
 
 func TestFraming(t *testing.T) {
 	t.Parallel()
-	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/length":
 			w.Header().Set("Content-Length", "3")
@@ -227,21 +229,21 @@ func TestFraming(t *testing.T) {
 			w.Header().Set("X", "a\r\nInjected: yes")
 		}
 	})
-	const head11 = "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+	const header11 = "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 	tests := []struct{ name, request, want string }{
-		{"length", fmt.Sprintf(head11, "/length"), "Content-Length: 3\r\n*\r\n\r\nabc"},
-		{"chunked", fmt.Sprintf(head11, "/chunked"), "Transfer-Encoding: chunked\r\n*\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n"},
+		{"length", fmt.Sprintf(header11, "/length"), "Content-Length: 3\r\n*\r\n\r\nabc"},
+		{"chunked", fmt.Sprintf(header11, "/chunked"), "Transfer-Encoding: chunked\r\n*\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n"},
 		{"chunked for 1.0", "GET /chunked HTTP/1.0\r\n\r\n", "Connection: close\r\n\r\nabcdef"},
-		{"nothing", fmt.Sprintf(head11, "/empty"), "Content-Length: 0\r\n*\r\n\r\n"},
-		{"204", fmt.Sprintf(head11, "/204"), "HTTP/1.1 204 No Content\r\n*\r\n\r\n"},
-		{"304", fmt.Sprintf(head11, "/304"), "Content-Length: 7\r\n*\r\n\r\n"},
-		{"HEAD", strings.Replace(fmt.Sprintf(head11, "/length"), "GET", "HEAD", 1), "Content-Length: 3\r\n*\r\n\r\n"},
-		{"trailers", fmt.Sprintf(head11, "/trailers"), "\r\n\r\n1\r\nx\r\n0\r\nB: 2\r\nA: 1\r\n\r\n"},
-		{"short", fmt.Sprintf(head11, "/short"), "Content-Length: 10\r\n*\r\n\r\nabc"},
-		{"no second header", fmt.Sprintf(head11, "/split"), "X: a  Injected: yes\r\n*"},
+		{"nothing", fmt.Sprintf(header11, "/empty"), "Content-Length: 0\r\n*\r\n\r\n"},
+		{"204", fmt.Sprintf(header11, "/204"), "HTTP/1.1 204 No Content\r\n*\r\n\r\n"},
+		{"304", fmt.Sprintf(header11, "/304"), "Content-Length: 7\r\n*\r\n\r\n"},
+		{"HEAD", strings.Replace(fmt.Sprintf(header11, "/length"), "GET", "HEAD", 1), "Content-Length: 3\r\n*\r\n\r\n"},
+		{"trailers", fmt.Sprintf(header11, "/trailers"), "\r\n\r\n1\r\nx\r\n0\r\nB: 2\r\nA: 1\r\n\r\n"},
+		{"short", fmt.Sprintf(header11, "/short"), "Content-Length: 10\r\n*\r\n\r\nabc"},
+		{"no second header", fmt.Sprintf(header11, "/split"), "X: a  Injected: yes\r\n*"},
 	}
 	for _, test := range tests {
-		got := raw(t, addr, test.request)
+		got := sendHalfClosed(t, addr, test.request)
 		from, to, wild := strings.Cut(test.want, "*")
 		if !strings.Contains(got, from) || wild && !strings.HasSuffix(got, to) || !wild && !strings.HasSuffix(got, from) {
 			t.Errorf("%s: %q", test.name, got)
@@ -251,21 +253,21 @@ func TestFraming(t *testing.T) {
 
 func TestContinue(t *testing.T) {
 	t.Parallel()
-	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/refuse" {
 			w.WriteHeader(403)
 			return
 		}
 		io.Copy(w, r.Body)
 	})
-	const head = "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+	const header = "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
 	for path, want := range map[string]string{"/read": "HTTP/1.1 100 Continue\r\n\r\n", "/refuse": "HTTP/1.1 403 Forbidden\r\n"} {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		fmt.Fprintf(c, head, path)
+		fmt.Fprintf(c, header, path)
 		got := make([]byte, len(want))
 		if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v", path, got, err)
@@ -278,12 +280,12 @@ func TestContinue(t *testing.T) {
 	}
 }
 
-func TestClientLeaving(t *testing.T) {
+func TestClientLeaves(t *testing.T) {
 	t.Parallel()
-	for _, content := range []string{"", "content"} {
+	for _, body := range []string{"", "content"} {
 		left := make(chan error, 1)
 		began := make(chan struct{})
-		addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 			close(began)
 			<-r.Context().Done()
@@ -293,7 +295,7 @@ func TestClientLeaving(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(content), content)
+		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 		<-began
 		c.Close()
 		if err := <-left; !errors.Is(err, context.Canceled) {
@@ -307,7 +309,7 @@ func TestClientLeaving(t *testing.T) {
 func TestPipeliningWhileWatched(t *testing.T) {
 	t.Parallel()
 	second := make(chan struct{})
-	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/1" {
 			<-second
 		}
@@ -332,7 +334,7 @@ func TestPipeliningWhileWatched(t *testing.T) {
 
 func TestHijack(t *testing.T) {
 	t.Parallel()
-	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		timer := time.NewTimer(2 * watchDelay) // the watch is on
 		<-timer.C
 		c, rw, err := http.NewResponseController(w).Hijack()
@@ -350,14 +352,14 @@ func TestHijack(t *testing.T) {
 		line, err := rw.ReadString('\n')
 		fmt.Fprintf(c, "raw %s %v", line, err)
 	})
-	if got := rawOpen(t, addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\nearly\n"); got != "raw early\n <nil>" {
+	if got := sendOpen(t, addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\nearly\n"); got != "raw early\n <nil>" {
 		t.Errorf("%q", got)
 	}
 }
 
-func TestFullDuplexAndInterimAnswers(t *testing.T) {
+func TestFullDuplexAndInformational(t *testing.T) {
 	t.Parallel()
-	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "early")
 		w.WriteHeader(103)
 		w.Header().Del("Link")
@@ -377,41 +379,41 @@ func TestFullDuplexAndInterimAnswers(t *testing.T) {
 		}
 	})
 	pr, pw := io.Pipe()
-	var interim []string
+	var informational []string
 	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
 		Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
-			interim = append(interim, fmt.Sprint(code, h.Get("Link")))
+			informational = append(informational, fmt.Sprint(code, h.Get("Link")))
 			return nil
 		},
 	})
 	r, _ := http.NewRequestWithContext(ctx, "POST", "http://"+addr, pr)
-	answer, err := client(t).Do(r)
+	resp, err := newTestClient(t).Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer answer.Body.Close()
+	defer resp.Body.Close()
 	for _, word := range []string{"one", "two", "three"} {
 		io.WriteString(pw, word)
 		got := make([]byte, len(word))
-		if _, err := io.ReadFull(answer.Body, got); err != nil || string(got) != strings.ToUpper(word) {
+		if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != strings.ToUpper(word) {
 			t.Fatalf("%q, %v", got, err)
 		}
 	}
 	pw.Close()
-	if rest, err := io.ReadAll(answer.Body); err != nil || len(rest) > 0 {
+	if rest, err := io.ReadAll(resp.Body); err != nil || len(rest) > 0 {
 		t.Errorf("%q, %v", rest, err)
 	}
-	if fmt.Sprint(interim) != "[103early]" && fmt.Sprint(interim) != "[103 early]" {
-		t.Errorf("interim answers %q", interim)
+	if fmt.Sprint(informational) != "[103early]" && fmt.Sprint(informational) != "[103 early]" {
+		t.Errorf("interim answers %q", informational)
 	}
 }
 
 // An answer that has no content, by its status, must not say that it has: a
 // client that believes it takes the next answer, of another origin perhaps,
 // for the content (RFC 9110 section 8.6).
-func TestNoLengthWithoutContent(t *testing.T) {
+func TestNoLengthWithoutBody(t *testing.T) {
 	t.Parallel()
-	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Length", "44")
 		h.Set("Transfer-Encoding", "chunked")
@@ -420,7 +422,7 @@ func TestNoLengthWithoutContent(t *testing.T) {
 		w.WriteHeader(204)
 	})
 	want := "HTTP/1.1 103 Early Hints\r\nDate: now\r\n\r\nHTTP/1.1 204 No Content\r\nDate: now\r\nConnection: close\r\n\r\n"
-	if got := raw(t, addr, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); got != want {
+	if got := sendHalfClosed(t, addr, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); got != want {
 		t.Errorf("got\n%q, want\n%q", got, want)
 	}
 }
@@ -428,7 +430,7 @@ func TestNoLengthWithoutContent(t *testing.T) {
 func TestAbortAndPanic(t *testing.T) {
 	t.Parallel()
 	panicked := make(chan any, 1)
-	addr := serve(t, &Server{
+	addr := startServer(t, &Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "part")
 			http.NewResponseController(w).Flush()
@@ -440,21 +442,21 @@ func TestAbortAndPanic(t *testing.T) {
 		Panicked: func(_ net.Conn, v any, _ []byte) { panicked <- v },
 	})
 	for _, path := range []string{"/abort", "/panic"} {
-		answer, err := client(t).Get("http://" + addr + path)
+		resp, err := newTestClient(t).Get("http://" + addr + path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := io.ReadAll(answer.Body); err == nil {
+		if got, err := io.ReadAll(resp.Body); err == nil {
 			t.Errorf("%s: %q arrived as if it were whole", path, got)
 		}
-		answer.Body.Close()
+		resp.Body.Close()
 	}
 	if v := <-panicked; v != "oops" {
 		t.Errorf("told of %v", v)
 	}
 }
 
-func TestShutdownLetsTheAnswerFinish(t *testing.T) {
+func TestShutdownLetsResponseFinish(t *testing.T) {
 	t.Parallel()
 	began, finish := make(chan struct{}), make(chan struct{})
 	s := &Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -462,14 +464,14 @@ func TestShutdownLetsTheAnswerFinish(t *testing.T) {
 		<-finish
 		io.WriteString(w, "done")
 	})}
-	addr := serve(t, s)
+	addr := startServer(t, s)
 	idle, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer idle.Close()
 	got := make(chan string, 1)
-	go func() { got <- raw(t, addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\n") }()
+	go func() { got <- sendHalfClosed(t, addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\n") }()
 	<-began
 	s.Shutdown()
 	if _, err := io.ReadAll(idle); err != nil && !isReset(err) {
@@ -484,40 +486,40 @@ func TestShutdownLetsTheAnswerFinish(t *testing.T) {
 func isReset(err error) bool { return strings.Contains(err.Error(), "reset") }
 
 // Handlers that ignore content, read half of it, or answer before it has come.
-func TestUnreadContent(t *testing.T) {
+func TestUnreadBody(t *testing.T) {
 	t.Parallel()
-	addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/half" {
 			io.CopyN(io.Discard, r.Body, 500)
 		}
 		io.WriteString(w, r.URL.Path+";")
 	})
-	content := strings.Repeat("x", 1000)
+	body := strings.Repeat("x", 1000)
 	var b strings.Builder
 	for _, path := range []string{"/none", "/half", "/last"} {
-		fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n%s", path, content)
+		fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n%s", path, body)
 	}
-	if got := raw(t, addr, b.String()); strings.Count(got, "HTTP/1.1 200") != 3 {
+	if got := sendHalfClosed(t, addr, b.String()); strings.Count(got, "HTTP/1.1 200") != 3 {
 		t.Errorf("%q", got)
 	}
 	// Behind content that is not framed as it says, nobody knows where a next
 	// request would start.
-	addr = serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
+	addr = startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		_, err := io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, err)
 	})
 	next := "GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
-	for _, content := range []string{"five\r\n", "5\r\nhello you\r\n0\r\n\r\n", "0\r\nno field\r\n\r\n"} {
-		got := raw(t, addr, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"+content+next+next)
+	for _, body := range []string{"five\r\n", "5\r\nhello you\r\n0\r\n\r\n", "0\r\nno field\r\n\r\n"} {
+		got := sendHalfClosed(t, addr, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"+body+next+next)
 		if strings.Count(got, "HTTP/1.1") != 1 || !strings.Contains(got, "Connection: close") {
-			t.Errorf("%q: %q", content, got)
+			t.Errorf("%q: %q", body, got)
 		}
 	}
 	// Too much to read for nothing: the connection ends behind the answer, and
 	// what stands further on in the content is no request.
-	addr = serveFunc(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "unread") })
+	addr = startServerFunc(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "unread") })
 	long := strings.Repeat("x", drainBytes) + next + next
-	got := raw(t, addr, fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(long), long))
+	got := sendHalfClosed(t, addr, fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(long), long))
 	if strings.Count(got, "HTTP/1.1") != 1 || !strings.Contains(got, "unread") {
 		t.Errorf("long content: %q", got)
 	}
@@ -527,11 +529,11 @@ func TestUnreadContent(t *testing.T) {
 // the trailer section has the bounds in bytes and the grammar of a header.
 func TestFieldBounds(t *testing.T) {
 	t.Parallel()
-	addr := serve(t, &Server{
+	addr := startServer(t, &Server{
 		MaxHeaderBytes: 16 << 10,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			content, err := io.ReadAll(r.Body)
-			fmt.Fprintf(w, "%d %s %v %q", len(r.Header), content, err, r.Trailer["A"])
+			body, err := io.ReadAll(r.Body)
+			fmt.Fprintf(w, "%d %s %v %q", len(r.Header), body, err, r.Trailer["A"])
 		}),
 	})
 	fields := func(n int) (text string) {
@@ -564,7 +566,7 @@ func TestFieldBounds(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := raw(t, addr, tt.request); !strings.Contains(got, tt.want) {
+			if got := sendHalfClosed(t, addr, tt.request); !strings.Contains(got, tt.want) {
 				t.Errorf("%.300q, want %q", got, tt.want)
 			}
 		})
@@ -573,7 +575,7 @@ func TestFieldBounds(t *testing.T) {
 
 func TestHeaderTimeout(t *testing.T) {
 	t.Parallel()
-	addr := serve(t, &Server{
+	addr := startServer(t, &Server{
 		Handler:       http.NotFoundHandler(),
 		HeaderTimeout: 30 * time.Millisecond,
 	})
@@ -599,8 +601,8 @@ func TestDetach(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			addr := serveFunc(t, func(w http.ResponseWriter, r *http.Request) {
-				content, _ := io.ReadAll(r.Body)
+			addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
 				c, early, err := w.(Detacher).Detach(nil)
 				if err != nil {
 					t.Error(err)
@@ -616,9 +618,9 @@ func TestDetach(t *testing.T) {
 				if _, err := w.Write([]byte("x")); err != http.ErrHijacked {
 					t.Errorf("writing an answer: %v, want %v", err, http.ErrHijacked)
 				}
-				fmt.Fprintf(c, "%q %s", early, content)
+				fmt.Fprintf(c, "%q %s", early, body)
 			})
-			if got := strings.TrimSpace(rawOpen(t, addr, tt.request)); got != tt.want {
+			if got := strings.TrimSpace(sendOpen(t, addr, tt.request)); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})
@@ -641,17 +643,17 @@ func TestDetachedBuffers(t *testing.T) {
 			ours, theirs := net.Pipe()
 			defer ours.Close()
 			go io.WriteString(theirs, tt.request)
-			k := &conn{server: new(Server), Conn: ours, br: bufio.NewReaderSize(ours, bufferSize), bw: bufio.NewWriterSize(ours, bufferSize)}
-			k.watch.init(k)
+			c := &conn{server: new(Server), Conn: ours, br: bufio.NewReaderSize(ours, bufferSize), bw: bufio.NewWriterSize(ours, bufferSize)}
+			c.watcher.init(c)
 			x := newExchange(t.Context(), nil, nil)
-			r, err := k.next(x)
+			r, err := c.readRequest(x)
 			if err != nil {
 				t.Fatal(err)
 			}
 			io.ReadAll(r.Body)
-			br := k.br
-			w := &x.response
-			w.init(k, r)
+			br := c.br
+			w := &x.writer
+			w.init(c, r)
 			_, early, err := w.Detach(nil)
 			if err != nil {
 				t.Fatal(err)
@@ -660,11 +662,11 @@ func TestDetachedBuffers(t *testing.T) {
 			if br.Peek(bufferSize); string(early) != "early" {
 				t.Errorf("early is %q once the buffer is used again", early)
 			}
-			if k.br != nil || k.bw != nil {
+			if c.br != nil || c.bw != nil {
 				t.Error("the connection keeps its buffers")
 			}
 			// A pool may drop what it is given, so that only one way is certain.
-			if got := k.server.readers.Get(); got != nil && !tt.reused {
+			if got := c.server.readers.Get(); got != nil && !tt.reused {
 				t.Error("the buffers of a request with content are used again")
 			}
 		})

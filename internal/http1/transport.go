@@ -26,7 +26,7 @@ type RoundTripHooks interface {
 	Dial(ctx context.Context, addr string) (net.Conn, error)
 
 	// Acquire is called with a connection, new or pooled, just before the
-	// request is sent on it. An error closes the connection and ends the round
+	// newTestRequest is sent on it. An error closes the connection and ends the round
 	// trip. After ErrStale another connection is tried instead.
 	Acquire(conn net.Conn) error
 
@@ -58,19 +58,19 @@ type Transport struct {
 	readers, writers sync.Pool
 }
 
-// unansweredError is the end of a connection before the first byte of an
+// noResponseError is the end of a connection before the first byte of an
 // answer. On a pooled connection it probably means that the origin had closed
 // it before the request came.
-type unansweredError struct{ err error }
+type noResponseError struct{ err error }
 
-func (e *unansweredError) Error() string {
+func (e *noResponseError) Error() string {
 	if errors.Is(e.err, io.EOF) {
 		return "the origin closed the connection without an answer"
 	}
 	return e.err.Error()
 }
 
-func (e *unansweredError) Unwrap() error { return e.err }
+func (e *noResponseError) Unwrap() error { return e.err }
 
 func (t *Transport) maxHeaderBytes() int  { return cmp.Or(t.MaxHeaderBytes, 1<<20) }
 func (t *Transport) maxHeaderFields() int { return cmp.Or(t.MaxHeaderFields, 256) }
@@ -82,21 +82,21 @@ func (t *Transport) maxHeaderFields() int { return cmp.Or(t.MaxHeaderFields, 256
 // has just closed is sent again, on another, if its method is idempotent.
 func (t *Transport) Send(r *Request) (*Response, error) {
 	addr := r.Addr
-	var side *originSide // nil: none, the request is not a server's
+	var origin *originState // nil: none, the request is not a server's
 	if serving, ok := r.Context.(*requestContext); ok {
-		side = serving.originSide()
+		origin = serving.originState()
 	}
 	for {
-		c := side.takeBound(t, addr)
+		c := origin.takeBound(t, addr)
 		if c == nil {
-			c = t.pool.get(addr, side)
+			c = t.pool.get(addr, origin)
 		}
 		if c != nil && !c.alive() {
 			c.discard()
 			continue
 		}
-		fresh := c == nil
-		if fresh {
+		isNew := c == nil
+		if isNew {
 			var err error
 			if c, err = t.dial(r); err != nil {
 				return nil, err
@@ -109,13 +109,13 @@ func (t *Transport) Send(r *Request) (*Response, error) {
 			}
 			return nil, err
 		}
-		answer, err := c.roundTrip(r, side)
+		resp, err := c.roundTrip(r, origin)
 		if err == nil {
-			return answer, nil
+			return resp, nil
 		}
 		c.discard()
 		r.Hooks.Release(c.Conn)
-		if !fresh && errors.As(err, new(*unansweredError)) && repeatable(r) && r.Context.Err() == nil {
+		if !isNew && errors.As(err, new(*noResponseError)) && isRetryable(r) && r.Context.Err() == nil {
 			continue
 		}
 		if cause := r.Context.Err(); cause != nil {
@@ -129,11 +129,11 @@ func (t *Transport) Send(r *Request) (*Response, error) {
 // though another one to the same address may be.
 var ErrStale = errors.New("http1: the connection must not be used")
 
-// repeatable reports whether a request can be sent again though the origin may
+// isRetryable reports whether a request can be sent again though the origin may
 // have processed it. A proxy must not do that with others (RFC 9110 section
 // 9.2.2).
-func repeatable(r *Request) bool {
-	if r.hasContent() {
+func isRetryable(r *Request) bool {
+	if r.hasBody() {
 		return false
 	}
 	switch r.Method {
@@ -147,12 +147,12 @@ func repeatable(r *Request) bool {
 // when its request has ended.
 func (t *Transport) CloseIdleConnections() { t.pool.closeAll() }
 
-func (t *Transport) dial(r *Request) (*upstream, error) {
+func (t *Transport) dial(r *Request) (*originConn, error) {
 	conn, err := r.Hooks.Dial(r.Context, r.Addr)
 	if err != nil {
 		return nil, err
 	}
-	c := &upstream{transport: t, addr: r.Addr, Conn: conn, epoch: t.pool.epoch()}
+	c := &originConn{transport: t, addr: r.Addr, Conn: conn, epoch: t.pool.epoch()}
 	if br, ok := t.readers.Get().(*bufio.Reader); ok {
 		c.br = br
 		c.br.Reset(conn)
@@ -168,138 +168,138 @@ func (t *Transport) dial(r *Request) (*upstream, error) {
 	return c, nil
 }
 
-// upstream is one connection to an origin. It is used by one request at a
+// originConn is one connection to an origin. It is used by one request at a
 // time.
-type upstream struct {
+type originConn struct {
 	transport *Transport
 	addr      string
 	epoch     uint64 // of the pool it was made under
 	net.Conn
-	br      *bufio.Reader
-	bw      *bufio.Writer
-	closing sync.Once
-	bound   bool         // it belongs to the client connection whose request it carried
-	line    *line        // that it was last put into; nil: none
-	probe   probe        // for alive
-	idle    atomic.Int64 // since when, in nanoseconds since 1970, while it is pooled
+	br        *bufio.Reader
+	bw        *bufio.Writer
+	closeOnce sync.Once
+	bound     bool          // it belongs to the client connection whose request it carried
+	addrPool  *addrPool     // that it was last put into; nil: none
+	liveness  livenessCheck // for alive
+	idleSince atomic.Int64  // since when, in nanoseconds since 1970, while it is pooled
 }
 
-func (c *upstream) close() { c.closing.Do(func() { c.Conn.Close() }) }
+func (c *originConn) close() { c.closeOnce.Do(func() { c.Conn.Close() }) }
 
 // discard closes a connection that is not in the pool, for good.
-func (c *upstream) discard() {
+func (c *originConn) discard() {
 	c.close()
-	c.transport.pool.forget(c)
+	c.transport.pool.removeIfEmpty(c)
 }
 
 // roundTrip sends a request and reads the head of its response.
-func (c *upstream) roundTrip(r *Request, side *originSide) (*Response, error) {
-	body := side.newBody(c, r)
-	side.yield()
-	sendErr := body.upload.begin()
+func (c *originConn) roundTrip(r *Request, origin *originState) (*Response, error) {
+	body := origin.newResponseBody(c, r)
+	origin.yield()
+	sendErr := body.sender.start()
 	// Even if sending failed the origin may have responded, and closed without
 	// reading on.
-	answer, err := c.answer(r, side, &body.upload)
-	if err == nil && answer.Status == http.StatusSwitchingProtocols {
+	resp, err := c.readResponse(r, origin, &body.sender)
+	if err == nil && resp.Status == http.StatusSwitchingProtocols {
 		err = errors.New("the origin switched protocols, which the client had not asked for")
 	}
 	if err != nil {
-		body.stop()
+		body.detach()
 		c.close()
 		if sendErr != nil {
-			err = &unansweredError{sendErr}
+			err = &noResponseError{sendErr}
 		}
-		return nil, body.upload.cause(err)
+		return nil, body.sender.cause(err)
 	}
-	body.upload.mayGoOn(answer.Status)
-	body.body, body.last = answer.Body, answer.closes || sendErr != nil
-	answer.Body = body
-	return answer, nil
+	body.sender.reportStatus(resp.Status)
+	body.body, body.closesConn = resp.Body, resp.closes || sendErr != nil
+	resp.Body = body
+	return resp, nil
 }
 
-// answer reads heads up to the final one, or that of a switch of protocols.
-func (c *upstream) answer(r *Request, side *originSide, upload *upload) (*Response, error) {
+// response reads heads up to the final one, or that of a switch of protocols.
+func (c *originConn) readResponse(r *Request, origin *originState, sender *requestSender) (*Response, error) {
 	t := c.transport
-	left := t.maxHeaderBytes()
+	remaining := t.maxHeaderBytes()
 	for first := true; ; first = false {
-		side.yield()
+		origin.yield()
 		if _, err := c.br.Peek(1); err != nil {
 			if first {
-				err = &unansweredError{err}
+				err = &noResponseError{err}
 			}
 			return nil, err
 		}
-		head, err := c.head(&left)
+		header, err := c.readHeader(&remaining)
 		if err != nil {
 			return nil, err
 		}
-		answer := side.newAnswer(len(head))
-		if err := answer.parse(head, r.Method, t.maxHeaderFields()); err != nil {
+		resp := origin.newResponse(len(header))
+		if err := resp.parse(header, r.Method, t.maxHeaderFields()); err != nil {
 			return nil, err
 		}
-		side.keepFields(answer)
-		c.bindIf(answer.Fields)
+		origin.keepFields(resp)
+		c.bindIfAuthenticated(resp.Fields)
 		switch {
-		case answer.Status >= 200:
-			c.setBody(answer)
-			return answer, nil
-		case answer.Status == http.StatusSwitchingProtocols:
-			return answer, nil
-		case answer.Status == http.StatusContinue && upload != nil:
-			upload.mayGoOn(http.StatusContinue)
+		case resp.Status >= 200:
+			c.setBody(resp)
+			return resp, nil
+		case resp.Status == http.StatusSwitchingProtocols:
+			return resp, nil
+		case resp.Status == http.StatusContinue && sender != nil:
+			sender.reportStatus(http.StatusContinue)
 		}
 		if r.Hooks != nil {
-			r.Hooks.Informational(answer)
+			r.Hooks.Informational(resp)
 		}
 	}
 }
 
 // setBody makes the body of a response that has content.
-func (c *upstream) setBody(a *Response) {
+func (c *originConn) setBody(resp *Response) {
 	switch {
-	case a.Body != nil:
-	case a.chunked:
-		a.Body = &chunkedAnswer{
-			br: c.br, chunks: httputil.NewChunkedReader(c.br), answer: a,
+	case resp.Body != nil:
+	case resp.chunked:
+		resp.Body = &chunkedAnswer{
+			br: c.br, chunks: httputil.NewChunkedReader(c.br), answer: resp,
 			fields: c.transport.maxHeaderFields(), bytes: c.transport.maxHeaderBytes(),
 		}
-	case a.ContentLength > 0:
-		a.Body = &content{br: c.br, left: a.ContentLength}
+	case resp.ContentLength > 0:
+		resp.Body = &lengthBody{br: c.br, remaining: resp.ContentLength}
 	default:
-		a.Body = untilClose{c.br}
+		resp.Body = closeDelimitedBody{c.br}
 	}
 }
 
-// bindIf binds the connection to its client if a header says so.
-func (c *upstream) bindIf(fields []Field) {
+// bindIfAuthenticated binds the connection to its client if a header says so.
+func (c *originConn) bindIfAuthenticated(fields []Field) {
 	for i := range fields {
-		if bindsConnection(fields[i]) {
+		if authenticatesConn(fields[i]) {
 			c.bound = true
 		}
 	}
 }
 
-// answerBody is an answer's Body. Its end gives the connection back.
-type answerBody struct {
-	c      *upstream
-	side   *originSide
-	body   io.ReadCloser
-	last   bool // the connection ends with this answer
-	upload upload
-	unbind func() bool // from the request's context; nil where side is there for that
-	done   bool
+// responseBody is an answer's Body. Its end gives the connection back.
+type responseBody struct {
+	c             *originConn
+	origin        *originState
+	body          io.ReadCloser
+	closesConn    bool // the connection ends with this answer
+	sender        requestSender
+	stopAfterFunc func() bool // from the request's context; nil where side is there for that
+	done          bool
 }
 
-// stop reports whether the connection has not been closed because the request
+// stopReading reports whether the connection has not been closed because the request
 // ended, and will not be.
-func (b *answerBody) stop() bool {
-	if b.unbind != nil {
-		return b.unbind()
+func (b *responseBody) detach() bool {
+	if b.stopAfterFunc != nil {
+		return b.stopAfterFunc()
 	}
-	return b.side.ctx.letGo()
+	return b.origin.ctx.detach()
 }
 
-func (b *answerBody) Read(p []byte) (int, error) {
+func (b *responseBody) Read(p []byte) (int, error) {
 	if b.done {
 		return 0, io.EOF
 	}
@@ -313,7 +313,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 
 // Close ends the answer early: where its content has not been read to its
 // end, the connection can carry nothing more.
-func (b *answerBody) Close() error {
+func (b *responseBody) Close() error {
 	if !b.done {
 		b.finish(b.body == http.NoBody)
 	}
@@ -321,31 +321,31 @@ func (b *answerBody) Close() error {
 }
 
 // Buffered reports whether a Read returns at once.
-func (b *answerBody) Buffered() bool { return b.done || b.c.br.Buffered() > 0 }
+func (b *responseBody) Buffered() bool { return b.done || b.c.br.Buffered() > 0 }
 
-func (b *answerBody) finish(whole bool) {
+func (b *responseBody) finish(whole bool) {
 	b.done = true
 	b.body = http.NoBody
-	sent, ended := b.upload.ended()
-	b.upload.r.Hooks.Release(b.c.Conn)
-	if b.stop() && whole && sent && !b.last && b.c.br.Buffered() == 0 {
+	sent, finished := b.sender.result()
+	b.sender.r.Hooks.Release(b.c.Conn)
+	if b.detach() && whole && sent && !b.closesConn && b.c.br.Buffered() == 0 {
 		if !b.c.bound {
-			b.c.transport.pool.put(b.c, b.side)
+			b.c.transport.pool.put(b.c, b.origin)
 			return
 		}
-		if b.side != nil && b.side.ctx.bound != nil {
-			b.side.ctx.bound.put(b.c)
+		if b.origin != nil && b.origin.ctx.bound != nil {
+			b.origin.ctx.bound.put(b.c)
 			return
 		}
 	}
 	b.c.discard()
-	if ended { // or the upload still has the buffers
+	if finished { // or the upload still has the buffers
 		b.c.release()
 	}
 }
 
-// release gives the buffers of a closed connection back.
-func (c *upstream) release() {
+// releaseBuffers gives the buffers of a closed connection back.
+func (c *originConn) release() {
 	c.br.Reset(nil)
 	c.bw.Reset(nil)
 	c.transport.readers.Put(c.br)
@@ -357,19 +357,19 @@ func (c *upstream) release() {
 // content, and returns the final response, or one of 101 that switches
 // protocols. rest has what the origin sent beyond the header. Deadlines are the
 // caller's to set. Hooks may be nil; only Informational is called.
-func (t *Transport) SendOn(conn net.Conn, r *Request) (answer *Response, rest *bufio.Reader, err error) {
-	c := &upstream{transport: t, Conn: conn, br: bufio.NewReaderSize(conn, bufferSize), bw: bufio.NewWriterSize(conn, bufferSize)}
-	u := &upload{c: c, r: r}
-	writeRequestHead(c.bw, r)
-	if r.hasContent() {
+func (t *Transport) SendOn(conn net.Conn, r *Request) (resp *Response, rest *bufio.Reader, err error) {
+	c := &originConn{transport: t, Conn: conn, br: bufio.NewReaderSize(conn, bufferSize), bw: bufio.NewWriterSize(conn, bufferSize)}
+	u := &requestSender{c: c, r: r}
+	writeRequestHeader(c.bw, r)
+	if r.hasBody() {
 		defer r.Body.Close()
-		if err := u.send(); err != nil {
+		if err := u.sendBody(); err != nil {
 			return nil, nil, err
 		}
 	}
 	if err := c.bw.Flush(); err != nil {
 		return nil, nil, err
 	}
-	answer, err = c.answer(r, nil, nil)
-	return answer, c.br, err
+	resp, err = c.readResponse(r, nil, nil)
+	return resp, c.br, err
 }

@@ -19,14 +19,14 @@ import (
 	"time"
 )
 
-func transport(t testing.TB) *testTransport {
+func newTestTransport(t testing.TB) *testTransport {
 	tr := &testTransport{Transport: &Transport{ContinueTimeout: time.Minute}}
 	t.Cleanup(tr.CloseIdleConnections)
 	return tr
 }
 
-// origin serves each connection with a function over raw bytes.
-func origin(t testing.TB, f func(n int, c net.Conn, br *bufio.Reader)) string {
+// startOrigin serves each connection with a function over raw bytes.
+func startOrigin(t testing.TB, f func(n int, c net.Conn, br *bufio.Reader)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,16 +48,16 @@ func origin(t testing.TB, f func(n int, c net.Conn, br *bufio.Reader)) string {
 	return l.Addr().String()
 }
 
-// fixed answers one request of a connection with fixed bytes, and closes.
-func fixed(t testing.TB, text string) string {
-	return origin(t, func(_ int, c net.Conn, br *bufio.Reader) {
+// startFixedOrigin answers one request of a connection with fixed bytes, and closes.
+func startFixedOrigin(t testing.TB, text string) string {
+	return startOrigin(t, func(_ int, c net.Conn, br *bufio.Reader) {
 		if _, err := http.ReadRequest(br); err == nil {
 			io.WriteString(c, text)
 		}
 	})
 }
 
-func request(t testing.TB, method, url string, body io.Reader) *http.Request {
+func newTestRequest(t testing.TB, method, url string, body io.Reader) *http.Request {
 	t.Helper()
 	r, err := http.NewRequest(method, url, body)
 	if err != nil {
@@ -68,13 +68,13 @@ func request(t testing.TB, method, url string, body io.Reader) *http.Request {
 
 // fetch makes a request and reads the answer whole.
 func fetch(rt http.RoundTripper, r *http.Request) (status int, body string, err error) {
-	answer, err := rt.RoundTrip(r)
+	resp, err := rt.RoundTrip(r)
 	if err != nil {
 		return 0, "", err
 	}
-	defer answer.Body.Close()
-	b, err := io.ReadAll(answer.Body)
-	return answer.StatusCode, string(b), err
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b), err
 }
 
 func TestReuse(t *testing.T) {
@@ -91,7 +91,7 @@ func TestReuse(t *testing.T) {
 		io.WriteString(w, r.URL.RequestURI())
 	}))
 	defer s.Close()
-	d := transport(t)
+	d := newTestTransport(t)
 	for _, test := range []struct {
 		method, path, body, want string
 		dials                    int32
@@ -108,13 +108,13 @@ func TestReuse(t *testing.T) {
 		if test.body != "" {
 			body = strings.NewReader(test.body)
 		}
-		_, got, err := fetch(d, request(t, test.method, s.URL+test.path, body))
+		_, got, err := fetch(d, newTestRequest(t, test.method, s.URL+test.path, body))
 		if err != nil || got != test.want || d.dials.Load() != test.dials {
 			t.Errorf("%s %s: %q, %v over %d connections; want %q over %d", test.method, test.path, got, err, d.dials.Load(), test.want, test.dials)
 		}
 	}
 	d.CloseIdleConnections()
-	if _, _, err := fetch(d, request(t, "GET", s.URL, nil)); err != nil || d.dials.Load() != 3 {
+	if _, _, err := fetch(d, newTestRequest(t, "GET", s.URL, nil)); err != nil || d.dials.Load() != 3 {
 		t.Errorf("after CloseIdleConnections: %v over %d connections", err, d.dials.Load())
 	}
 }
@@ -122,7 +122,7 @@ func TestReuse(t *testing.T) {
 func TestStaleConnections(t *testing.T) {
 	t.Parallel()
 	closed := make(chan struct{})
-	addr := origin(t, func(_ int, c net.Conn, br *bufio.Reader) {
+	addr := startOrigin(t, func(_ int, c net.Conn, br *bufio.Reader) {
 		if r, err := http.ReadRequest(br); err == nil {
 			io.Copy(io.Discard, r.Body)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
@@ -130,14 +130,14 @@ func TestStaleConnections(t *testing.T) {
 			closed <- struct{}{}
 		}
 	})
-	d := transport(t)
+	d := newTestTransport(t)
 	for i := range 4 {
 		var body io.Reader
 		method := "GET"
 		if i%2 == 1 {
 			method, body = "POST", strings.NewReader("content")
 		}
-		if _, got, err := fetch(d, request(t, method, "http://"+addr, body)); err != nil || got != "ok" {
+		if _, got, err := fetch(d, newTestRequest(t, method, "http://"+addr, body)); err != nil || got != "ok" {
 			t.Fatalf("request %d: %q, %v", i, got, err)
 		}
 		<-closed
@@ -147,9 +147,9 @@ func TestStaleConnections(t *testing.T) {
 	}
 
 	// A fresh connection that ends unanswered is an error, not a loop.
-	addr = origin(t, func(int, net.Conn, *bufio.Reader) {})
-	d = transport(t)
-	if _, _, err := fetch(d, request(t, "GET", "http://"+addr, nil)); err == nil || d.dials.Load() != 1 {
+	addr = startOrigin(t, func(int, net.Conn, *bufio.Reader) {})
+	d = newTestTransport(t)
+	if _, _, err := fetch(d, newTestRequest(t, "GET", "http://"+addr, nil)); err == nil || d.dials.Load() != 1 {
 		t.Errorf("%v after %d connections", err, d.dials.Load())
 	}
 }
@@ -169,13 +169,13 @@ func TestMisbehavingOrigins(t *testing.T) {
 		"cut in a chunk":          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
 		"a bad chunk":             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nabc",
 	} {
-		if status, body, err := fetch(transport(t), request(t, "GET", "http://"+fixed(t, text), nil)); err == nil {
+		if status, body, err := fetch(newTestTransport(t), newTestRequest(t, "GET", "http://"+startFixedOrigin(t, text), nil)); err == nil {
 			t.Errorf("%s: %d %q", name, status, body)
 		}
 	}
 	// What follows an answer is not the answer to the next request.
-	d := transport(t)
-	addr := origin(t, func(n int, c net.Conn, br *bufio.Reader) {
+	d := newTestTransport(t)
+	addr := startOrigin(t, func(n int, c net.Conn, br *bufio.Reader) {
 		for {
 			if _, err := http.ReadRequest(br); err != nil {
 				return
@@ -188,18 +188,18 @@ func TestMisbehavingOrigins(t *testing.T) {
 		}
 	})
 	for range 2 {
-		if _, got, err := fetch(d, request(t, "GET", "http://"+addr, nil)); err != nil || got != "ok" {
+		if _, got, err := fetch(d, newTestRequest(t, "GET", "http://"+addr, nil)); err != nil || got != "ok" {
 			t.Errorf("%q, %v", got, err)
 		}
 	}
 }
 
-func TestAnswerBeforeTheContentHasEnded(t *testing.T) {
+func TestResponseBeforeBodyEnds(t *testing.T) {
 	t.Parallel()
-	addr := fixed(t, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+	addr := startFixedOrigin(t, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
 	pr, pw := io.Pipe()
 	defer pw.Close()
-	status, body, err := fetch(transport(t), request(t, "POST", "http://"+addr, pr))
+	status, body, err := fetch(newTestTransport(t), newTestRequest(t, "POST", "http://"+addr, pr))
 	if status != 413 || body != "no" || err != nil {
 		t.Errorf("%d %q, %v", status, body, err)
 	}
@@ -225,27 +225,27 @@ func TestStreamingUpload(t *testing.T) {
 	}))
 	defer s.Close()
 	pr, pw := io.Pipe()
-	r := request(t, "POST", s.URL, pr)
+	r := newTestRequest(t, "POST", s.URL, pr)
 	r.Trailer = http.Header{"Sum": nil}
-	answer, err := transport(t).RoundTrip(r)
+	resp, err := newTestTransport(t).RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, word := range []string{"one", "two"} {
 		io.WriteString(pw, word)
 		got := make([]byte, len(word))
-		if _, err := io.ReadFull(answer.Body, got); err != nil || string(got) != word {
+		if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != word {
 			t.Fatalf("%q, %v", got, err)
 		}
 	}
 	r.Trailer["Sum"] = []string{"6"}
 	pw.Close()
-	if got, err := io.ReadAll(answer.Body); err != nil || string(got) != "map[Sum:[6]]" {
+	if got, err := io.ReadAll(resp.Body); err != nil || string(got) != "map[Sum:[6]]" {
 		t.Errorf("%q, %v", got, err)
 	}
 }
 
-func TestClientContentBreaks(t *testing.T) {
+func TestClientBodyBreaks(t *testing.T) {
 	t.Parallel()
 	whole := make(chan error, 1)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -258,7 +258,7 @@ func TestClientContentBreaks(t *testing.T) {
 		io.WriteString(pw, "part")
 		pw.CloseWithError(errors.New("the client left"))
 	}()
-	if _, _, err := fetch(transport(t), request(t, "POST", s.URL, pr)); err == nil {
+	if _, _, err := fetch(newTestTransport(t), newTestRequest(t, "POST", s.URL, pr)); err == nil {
 		t.Error("no error")
 	}
 	if err := <-whole; err == nil {
@@ -266,9 +266,9 @@ func TestClientContentBreaks(t *testing.T) {
 	}
 
 	// Content that is shorter than it was said to be, without an error.
-	short := request(t, "POST", s.URL, io.NopCloser(strings.NewReader("part")))
+	short := newTestRequest(t, "POST", s.URL, io.NopCloser(strings.NewReader("part")))
 	short.ContentLength = 100
-	if _, _, err := fetch(transport(t), short); err == nil {
+	if _, _, err := fetch(newTestTransport(t), short); err == nil {
 		t.Error("no error for content that is too short")
 	}
 	if err := <-whole; err == nil {
@@ -287,7 +287,7 @@ func TestExpectContinue(t *testing.T) {
 		{"refused", "", false},
 	} {
 		read := make(chan string, 1)
-		addr := origin(t, func(_ int, c net.Conn, br *bufio.Reader) {
+		addr := startOrigin(t, func(_ int, c net.Conn, br *bufio.Reader) {
 			r, err := http.ReadRequest(br)
 			if err != nil {
 				return
@@ -303,11 +303,11 @@ func TestExpectContinue(t *testing.T) {
 				read <- string(rest)
 			}
 		})
-		r := request(t, "POST", "http://"+addr, strings.NewReader("content"))
+		r := newTestRequest(t, "POST", "http://"+addr, strings.NewReader("content"))
 		r.Header.Set("Expect", "100-continue")
-		var interim []int
-		d := transport(t)
-		d.informational = func(r *Response) { interim = append(interim, r.Status) }
+		var informational []int
+		d := newTestTransport(t)
+		d.informational = func(r *Response) { informational = append(informational, r.Status) }
 		if _, got, err := fetch(d, r); err != nil || got != "ok" {
 			t.Errorf("%s: %q, %v", test.name, got, err)
 		}
@@ -318,8 +318,8 @@ func TestExpectContinue(t *testing.T) {
 		if got := <-read; got != want {
 			t.Errorf("%s: the origin read %q", test.name, got)
 		}
-		if len(interim) != strings.Count(test.first, "HTTP/1.1") {
-			t.Errorf("%s: interim answers %v", test.name, interim)
+		if len(informational) != strings.Count(test.first, "HTTP/1.1") {
+			t.Errorf("%s: interim answers %v", test.name, informational)
 		}
 	}
 }
@@ -328,7 +328,7 @@ func TestCancel(t *testing.T) {
 	t.Parallel()
 	ended := make(chan struct{})
 	began := make(chan struct{})
-	addr := origin(t, func(_ int, c net.Conn, br *bufio.Reader) {
+	addr := startOrigin(t, func(_ int, c net.Conn, br *bufio.Reader) {
 		http.ReadRequest(br)
 		close(began)
 		io.Copy(io.Discard, br)
@@ -339,7 +339,7 @@ func TestCancel(t *testing.T) {
 		<-began
 		cancel()
 	}()
-	_, _, err := fetch(transport(t), request(t, "GET", "http://"+addr, nil).WithContext(ctx))
+	_, _, err := fetch(newTestTransport(t), newTestRequest(t, "GET", "http://"+addr, nil).WithContext(ctx))
 	if !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
@@ -348,13 +348,13 @@ func TestCancel(t *testing.T) {
 
 // A request whose connection ends unanswered, that was used before, is sent
 // again where that does no harm, and only there (RFC 9110 section 9.2.2).
-func TestSentAgain(t *testing.T) {
+func TestRetries(t *testing.T) {
 	t.Parallel()
 	for method, want := range map[string]int32{"GET": 2, "HEAD": 2, "OPTIONS": 2, "DELETE": 2, "PUT": 2, "POST": 1, "PATCH": 1, "X-PAY": 1} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
 			var taken atomic.Int32
-			addr := origin(t, func(n int, c net.Conn, br *bufio.Reader) {
+			addr := startOrigin(t, func(n int, c net.Conn, br *bufio.Reader) {
 				for {
 					r, err := http.ReadRequest(br)
 					if err != nil || r.URL.Path == "/it" && taken.Add(1) == 1 {
@@ -363,11 +363,11 @@ func TestSentAgain(t *testing.T) {
 					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 				}
 			})
-			d := transport(t)
-			if _, _, err := fetch(d, request(t, "GET", "http://"+addr+"/before", nil)); err != nil {
+			d := newTestTransport(t)
+			if _, _, err := fetch(d, newTestRequest(t, "GET", "http://"+addr+"/before", nil)); err != nil {
 				t.Fatal(err)
 			}
-			_, _, err := fetch(d, request(t, method, "http://"+addr+"/it", nil))
+			_, _, err := fetch(d, newTestRequest(t, method, "http://"+addr+"/it", nil))
 			if (err == nil) != (want == 2) || taken.Load() != want {
 				t.Errorf("taken %d times, want %d; %v", taken.Load(), want, err)
 			}
@@ -378,11 +378,11 @@ func TestSentAgain(t *testing.T) {
 // What an origin sends on a connection that no request uses is no answer to
 // the next one (RFC 9112 section 9.2): not the content of an answer to HEAD,
 // which whoever has stored it there has written.
-func TestUnaskedAnswer(t *testing.T) {
+func TestUnsolicitedResponse(t *testing.T) {
 	t.Parallel()
 	forged := make(chan struct{})
 	forge := make(chan struct{})
-	addr := origin(t, func(n int, c net.Conn, br *bufio.Reader) {
+	addr := startOrigin(t, func(n int, c net.Conn, br *bufio.Reader) {
 		for first := n == 1; ; first = false {
 			if _, err := http.ReadRequest(br); err != nil {
 				return
@@ -397,13 +397,13 @@ func TestUnaskedAnswer(t *testing.T) {
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue")
 		}
 	})
-	d := transport(t)
-	if _, _, err := fetch(d, request(t, "HEAD", "http://"+addr, nil)); err != nil {
+	d := newTestTransport(t)
+	if _, _, err := fetch(d, newTestRequest(t, "HEAD", "http://"+addr, nil)); err != nil {
 		t.Fatal(err)
 	}
 	close(forge)
 	<-forged // on this machine what was written has arrived
-	if _, got, err := fetch(d, request(t, "GET", "http://"+addr, nil)); err != nil || got != "true" || d.dials.Load() != 2 {
+	if _, got, err := fetch(d, newTestRequest(t, "GET", "http://"+addr, nil)); err != nil || got != "true" || d.dials.Load() != 2 {
 		t.Errorf("%q, %v over %d connections; want the answer of a second one", got, err, d.dials.Load())
 	}
 }
@@ -411,15 +411,15 @@ func TestUnaskedAnswer(t *testing.T) {
 func TestIdleConnectionsExpire(t *testing.T) {
 	t.Parallel()
 	ended := make(chan struct{})
-	addr := origin(t, func(_ int, c net.Conn, br *bufio.Reader) {
+	addr := startOrigin(t, func(_ int, c net.Conn, br *bufio.Reader) {
 		http.ReadRequest(br)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 		io.Copy(io.Discard, br)
 		close(ended)
 	})
-	d := transport(t)
+	d := newTestTransport(t)
 	d.IdleTimeout = 20 * time.Millisecond
-	if _, _, err := fetch(d, request(t, "GET", "http://"+addr, nil)); err != nil {
+	if _, _, err := fetch(d, newTestRequest(t, "GET", "http://"+addr, nil)); err != nil {
 		t.Fatal(err)
 	}
 	<-ended
@@ -429,7 +429,7 @@ func TestIdleConnectionsExpire(t *testing.T) {
 // their connections.
 func TestIdleConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
-	const most = 3
+	const limit = 3
 	var mu sync.Mutex
 	open := make(map[net.Conn]bool)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") }))
@@ -445,13 +445,13 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 	}
 	s.Start()
 	defer s.Close()
-	tr := &testTransport{Transport: &Transport{MaxIdle: most}, dialAddr: s.Listener.Addr().String()}
+	tr := &testTransport{Transport: &Transport{MaxIdle: limit}, dialAddr: s.Listener.Addr().String()}
 	defer tr.CloseIdleConnections()
 	dialed := func() int {
 		tr.pool.mu.Lock()
 		defer tr.pool.mu.Unlock()
 		n := 0
-		for _, l := range tr.pool.lines {
+		for _, l := range tr.pool.byAddr {
 			for range l.all {
 				n++
 			}
@@ -462,10 +462,10 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 		return n
 	}
 	for i := range 20 {
-		if _, _, err := fetch(tr, request(t, "GET", fmt.Sprintf("http://h%d.example/", i%7), nil)); err != nil {
+		if _, _, err := fetch(tr, newTestRequest(t, "GET", fmt.Sprintf("http://h%d.example/", i%7), nil)); err != nil {
 			t.Fatal(err)
 		}
-		if n := dialed(); n != min(i+1, most) {
+		if n := dialed(); n != min(i+1, limit) {
 			t.Errorf("after %d hosts: %d idle connections", i+1, n)
 		}
 	}
@@ -474,7 +474,7 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 		mu.Lock()
 		n := len(open)
 		mu.Unlock()
-		if n <= most {
+		if n <= limit {
 			break
 		}
 		if time.Now().After(deadline) {

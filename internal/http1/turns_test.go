@@ -45,7 +45,7 @@ func TestBusyConnections(t *testing.T) {
 		busy := func(want int32, when string) {
 			t.Helper()
 			synctest.Wait()
-			if got := s.turns.busy.Load(); got != want {
+			if got := s.fairness.busy.Load(); got != want {
 				t.Errorf("%s: %d connections are busy, want %d", when, got, want)
 			}
 		}

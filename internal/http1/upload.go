@@ -13,55 +13,55 @@ import (
 	"time"
 )
 
-// upload is one request on its way out. A request with content has a
+// requestSender is one request on its way out. A request with content has a
 // goroutine, since the answer may begin before the content has ended (RFC
 // 9112 section 9.3); one without has none. That goroutine ends with the
 // connection, or when the request's Body returns an error, as Server's does
 // once the handler has returned.
-type upload struct {
-	c       *upstream
-	r       *Request
-	content bool
-	expects bool
+type requestSender struct {
+	c               *originConn
+	r               *Request
+	hasBody         bool
+	expectsContinue bool
 
-	goOn    chan int // the status that decides whether content that waits for 100 is sent
-	done    chan struct{}
-	whole   atomic.Bool // everything was sent
-	refused error       // the client's content could not be read; set before done is closed
+	continueStatus chan int // the status that decides whether content that waits for 100 is sent
+	done           chan struct{}
+	sent           atomic.Bool // everything was sent
+	bodyErr        error       // the client's content could not be read; set before done is closed
 }
 
-func (u *upload) init(c *upstream, r *Request) {
-	u.c, u.r, u.content = c, r, r.hasContent()
-	if u.content {
-		u.goOn = make(chan int, 1)
+func (u *requestSender) init(c *originConn, r *Request) {
+	u.c, u.r, u.hasBody = c, r, r.hasBody()
+	if u.hasBody {
+		u.continueStatus = make(chan int, 1)
 		u.done = make(chan struct{})
 	}
 }
 
-// begin sends the head, and starts sending the content, if there is any.
-func (u *upload) begin() error {
-	expects, binds := writeRequestHead(u.c.bw, u.r)
-	if binds {
+// start sends the head, and starts sending the content, if there is any.
+func (u *requestSender) start() error {
+	expectsContinue, authenticates := writeRequestHeader(u.c.bw, u.r)
+	if authenticates {
 		u.c.bound = true
 	}
-	u.expects = expects && u.content
-	if !u.content {
+	u.expectsContinue = expectsContinue && u.hasBody
+	if !u.hasBody {
 		if err := u.c.bw.Flush(); err != nil {
 			return err
 		}
-		u.whole.Store(true)
+		u.sent.Store(true)
 		return nil
 	}
 	go u.run()
 	return nil
 }
 
-func (u *upload) run() {
+func (u *requestSender) run() {
 	err := u.sendAll()
 	u.r.Body.Close()
-	u.whole.Store(err == nil)
+	u.sent.Store(err == nil)
 	close(u.done)
-	if err != nil && u.refused != nil {
+	if err != nil && u.bodyErr != nil {
 		// The content ended wrongly: only a cut connection tells the origin.
 		// It comes last, so that who waits for the answer finds the cause.
 		u.c.close()
@@ -69,23 +69,23 @@ func (u *upload) run() {
 }
 
 // sendAll sends what the request has, as far as the origin lets it.
-func (u *upload) sendAll() error {
+func (u *requestSender) sendAll() error {
 	// The head goes out by itself: the origin may answer it while the client
 	// is still thinking about the content.
 	if err := u.c.bw.Flush(); err != nil {
 		return err
 	}
-	if u.expects && !u.permitted() {
-		return errNotPermitted
+	if u.expectsContinue && !u.awaitContinue() {
+		return errBodyRefused
 	}
-	if err := u.send(); err != nil {
+	if err := u.sendBody(); err != nil {
 		return err
 	}
 	return u.c.bw.Flush()
 }
 
-// errNotPermitted ends a request whose content the origin did not want.
-var errNotPermitted = errors.New("http1: the origin has refused the content")
+// errBodyRefused ends a request whose content the origin did not want.
+var errBodyRefused = errors.New("http1: the origin has refused the content")
 
 // BodyError is what is wrong with the content of a request, as its Body
 // tells it: it broke off, or is not framed as it says.
@@ -98,9 +98,9 @@ func (e *BodyError) Error() string {
 // Unwrap returns Err.
 func (e *BodyError) Unwrap() error { return e.Err }
 
-// permitted waits for the 100 that was asked for. An answer in its place
+// awaitContinue waits for the 100 that was asked for. An answer in its place
 // refuses the content; silence permits it (RFC 9110 section 10.1.1).
-func (u *upload) permitted() bool {
+func (u *requestSender) awaitContinue() bool {
 	timeout := u.c.transport.ContinueTimeout
 	if timeout == 0 {
 		timeout = time.Second
@@ -108,26 +108,26 @@ func (u *upload) permitted() bool {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
-	case status := <-u.goOn:
+	case status := <-u.continueStatus:
 		return status == http.StatusContinue
 	case <-timer.C:
 		return true
 	}
 }
 
-// mayGoOn tells a request that expects 100 how it was answered.
-func (u *upload) mayGoOn(status int) {
-	if u.expects {
+// reportStatus tells a request that expects 100 how it was answered.
+func (u *requestSender) reportStatus(status int) {
+	if u.expectsContinue {
 		select {
-		case u.goOn <- status:
+		case u.continueStatus <- status:
 		default:
 		}
 	}
 }
 
-// send copies the content in the framing that the head has announced.
-func (u *upload) send() error {
-	body := &sourceReader{r: u.r.Body}
+// sendBody copies the content in the framing that the head has announced.
+func (u *requestSender) sendBody() error {
+	body := &errorKeeper{r: u.r.Body}
 	var err error
 	if u.r.ContentLength > 0 {
 		var n int64
@@ -137,7 +137,7 @@ func (u *upload) send() error {
 		}
 	} else {
 		chunked := httputil.NewChunkedWriter(u.c.bw)
-		if _, err = copyFlushing(flushingChunks{chunked, u.c.bw}, body); err == nil {
+		if _, err = copyFlushing(chunkFlusher{chunked, u.c.bw}, body); err == nil {
 			chunked.Close()
 			for name, values := range u.r.Trailer {
 				writeValues(u.c.bw, name, values)
@@ -146,49 +146,49 @@ func (u *upload) send() error {
 		}
 	}
 	if body.err != nil && body.err != io.EOF {
-		u.refused = body.err
+		u.bodyErr = body.err
 	}
 	return err
 }
 
-// ended reports whether the request went out whole, and whether nothing of it
+// result reports whether the request went out whole, and whether nothing of it
 // is being sent any more.
-func (u *upload) ended() (sent, ended bool) {
-	if !u.content {
-		return u.whole.Load(), true
+func (u *requestSender) result() (sent, finished bool) {
+	if !u.hasBody {
+		return u.sent.Load(), true
 	}
 	select {
 	case <-u.done:
-		return u.whole.Load(), true
-	case <-time.After(uploadPatience):
+		return u.sent.Load(), true
+	case <-time.After(senderGrace):
 		return false, false
 	}
 }
 
-// uploadPatience lets the goroutine of an upload that has been sent whole, as
+// senderGrace lets the goroutine of an upload that has been sent whole, as
 // the answer shows, come to its end: its connection can be used again.
-const uploadPatience = 5 * time.Millisecond
+const senderGrace = 5 * time.Millisecond
 
 // cause replaces an error by that of reading the client's content, if it is
 // what broke the exchange.
-func (u *upload) cause(err error) error {
-	if !u.content {
+func (u *requestSender) cause(err error) error {
+	if !u.hasBody {
 		return err
 	}
-	if _, ended := u.ended(); ended && u.refused != nil {
-		return &BodyError{u.refused}
+	if _, finished := u.result(); finished && u.bodyErr != nil {
+		return &BodyError{u.bodyErr}
 	}
 	return err
 }
 
-// sourceReader keeps an error of the source, which a copy would mix up with
+// errorKeeper keeps an error of the source, which a copy would mix up with
 // one of the destination.
-type sourceReader struct {
+type errorKeeper struct {
 	r   io.Reader
 	err error
 }
 
-func (s *sourceReader) Read(p []byte) (int, error) {
+func (s *errorKeeper) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	if err != nil {
 		s.err = err
@@ -201,12 +201,12 @@ type flusher interface {
 	Flush() error
 }
 
-type flushingChunks struct {
+type chunkFlusher struct {
 	io.Writer
 	bw *bufio.Writer
 }
 
-func (f flushingChunks) Flush() error { return f.bw.Flush() }
+func (f chunkFlusher) Flush() error { return f.bw.Flush() }
 
 // copyFlushing copies and flushes after every read: a stream must not wait
 // for a buffer to fill.
@@ -232,41 +232,41 @@ func copyFlushing(dst flusher, src io.Reader) (written int64, err error) {
 	}
 }
 
-// writeRequestHead writes the head of a request. Host comes first (RFC 9110
+// writeRequestHeader writes the head of a request. Host comes first (RFC 9110
 // section 7.2), and the other fields follow in their order. It reports whether
 // the request waits for a 100 response before its content, and whether it
 // authenticates the connection.
-func writeRequestHead(bw *bufio.Writer, r *Request) (expects, binds bool) {
+func writeRequestHeader(bw *bufio.Writer, r *Request) (expectsContinue, authenticates bool) {
 	bw.WriteString(r.Method)
 	bw.WriteByte(' ')
 	bw.WriteString(r.Target)
 	bw.WriteString(" HTTP/1.1\r\nHost: ")
 	bw.WriteString(r.Host)
 	bw.WriteString("\r\n")
-	content := r.hasContent()
-	chunked := content && r.ContentLength <= 0
+	hasBody := r.hasBody()
+	chunked := hasBody && r.ContentLength <= 0
 	lengthWritten := chunked
-	lengthIsDue := (content || r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch)
+	needsLength := (hasBody || r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch)
 	for i := range r.Fields {
 		f := &r.Fields[i]
-		switch meaningOf(f.Name) {
-		case fieldHost, fieldEncoding:
+		switch kindOf(f.Name) {
+		case fieldHost, fieldTransferEncoding:
 			continue
-		case fieldLength:
+		case fieldContentLength:
 			if !lengthWritten {
 				writeLength(bw, f.Name, r)
 				lengthWritten = true
 			}
 			continue
 		case fieldExpect:
-			expects = true
+			expectsContinue = true
 		}
-		if bindsConnection(*f) {
-			binds = true
+		if authenticatesConn(*f) {
+			authenticates = true
 		}
 		writeField(bw, *f)
 	}
-	if lengthIsDue && !lengthWritten {
+	if needsLength && !lengthWritten {
 		writeLength(bw, "Content-Length", r)
 	}
 	if chunked {
@@ -280,14 +280,14 @@ func writeRequestHead(bw *bufio.Writer, r *Request) (expects, binds bool) {
 		}
 	}
 	bw.WriteString("\r\n")
-	return expects, binds
+	return expectsContinue, authenticates
 }
 
 // writeLength writes the length of the content as a field of that name.
 func writeLength(bw *bufio.Writer, name string, r *Request) {
 	n := int64(0)
-	if r.hasContent() {
+	if r.hasBody() {
 		n = r.ContentLength
 	}
-	writeInt(bw, name, n)
+	writeIntField(bw, name, n)
 }

@@ -27,9 +27,9 @@ var probeTimes = [len(statusPrefix)]time.Duration{
 }
 
 const (
-	// halfClosedTick is how often a client that has ended its stream is looked
+	// halfClosedPoll is how often a client that has ended its stream is looked
 	// at.
-	halfClosedTick = 100 * time.Millisecond
+	halfClosedPoll = 100 * time.Millisecond
 
 	// halfClosedSilence is how long a response that has begun may have nothing
 	// to send to such a client. There is no other byte to find out with.
@@ -47,49 +47,49 @@ type watcher struct {
 	conn  *conn
 	timer *time.Timer // calls tick; nil before the first request
 
-	mu       sync.Mutex
-	x        *exchange // of the request; nil between requests
-	armed    bool      // nobody reads
-	cut      bool      // reads were ended for good; the deadline stays
-	ran      bool      // since the request began, and has cleared the read deadline
-	requests uint64    // that were armed
-	seen     uint64    // of them, at the last tick
-	ticking  bool      // the timer runs, and the connection counts as busy
-	running  *watch    // nil when nothing runs
+	mu            sync.Mutex
+	exchange      *exchange // of the request; nil between requests
+	armed         bool      // nobody reads
+	readsCut      bool      // reads were ended for good; the deadline stays
+	hasRun        bool      // since the request began, and has cleared the read deadline
+	armings       uint64    // that were armed
+	armingsAtTick uint64    // of them, at the last tick
+	ticking       bool      // the timer runs, and the connection counts as busy
+	running       *watchRun // nil when nothing runs
 }
 
-// watch is one run of a watcher.
-type watch struct {
+// watchRun is one run of a watcher.
+type watchRun struct {
 	stop chan struct{} // closed to end it
 	done chan struct{} // closed when it has ended
 	once sync.Once
 }
 
-func (w *watcher) init(k *conn) {
-	w.conn = k
+func (w *watcher) init(c *conn) {
+	w.conn = c
 }
 
-// begin starts a request.
+// start starts a request.
 func (w *watcher) begin(x *exchange) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.x = x
-	w.armNow()
+	w.exchange = x
+	w.armLocked()
 }
 
 // arm starts the delay: from here on nothing else reads from the connection.
 func (w *watcher) arm() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.x != nil {
-		w.armNow()
+	if w.exchange != nil {
+		w.armLocked()
 	}
 }
 
-// armNow is arm. w.mu is held.
-func (w *watcher) armNow() {
+// armLocked is arm. w.mu is held.
+func (w *watcher) armLocked() {
 	w.armed = true
-	w.requests++
+	w.armings++
 	switch {
 	case w.ticking:
 		return
@@ -98,15 +98,15 @@ func (w *watcher) armNow() {
 	default:
 		w.timer.Reset(watchDelay)
 	}
-	w.ticking, w.seen = true, w.requests
-	w.conn.server.turns.begin()
+	w.ticking, w.armingsAtTick = true, w.armings
+	w.conn.server.fairness.begin()
 }
 
-// rest is for a timer that does not run any more. w.mu is held.
-func (w *watcher) rest() {
+// stopTicking is for a timer that does not run any more. w.mu is held.
+func (w *watcher) stopTicking() {
 	if w.ticking {
 		w.ticking = false
-		w.conn.server.turns.end()
+		w.conn.server.fairness.end()
 	}
 }
 
@@ -115,16 +115,16 @@ func (w *watcher) tick() {
 	w.mu.Lock()
 	switch {
 	case w.running != nil:
-		w.rest()
-	case w.requests != w.seen:
-		w.seen = w.requests
+		w.stopTicking()
+	case w.armings != w.armingsAtTick:
+		w.armingsAtTick = w.armings
 		w.timer.Reset(watchDelay)
-	case w.armed && !w.cut:
-		w.rest()
+	case w.armed && !w.readsCut:
+		w.stopTicking()
 		w.run()
 		return
 	default:
-		w.rest()
+		w.stopTicking()
 	}
 	w.mu.Unlock()
 }
@@ -132,10 +132,10 @@ func (w *watcher) tick() {
 // run waits for the client to leave, and then ends the request. It is called
 // with w.mu held, and gives it up.
 func (w *watcher) run() {
-	this := &watch{stop: make(chan struct{}), done: make(chan struct{})}
-	defer close(this.done)
-	w.running, w.ran = this, true
-	x := w.x
+	run := &watchRun{stop: make(chan struct{}), done: make(chan struct{})}
+	defer close(run.done)
+	w.running, w.hasRun = run, true
+	x := w.exchange
 	// Before pause can set a deadline of its own, which ends the watch.
 	w.conn.SetReadDeadline(time.Time{})
 	w.mu.Unlock()
@@ -144,11 +144,11 @@ func (w *watcher) run() {
 	switch {
 	case err == nil, errors.Is(err, os.ErrDeadlineExceeded):
 		return
-	case err == io.EOF && w.staysHalfClosed(this, &x.response):
+	case err == io.EOF && w.staysHalfClosed(run, &x.writer):
 		return
 	}
 	w.mu.Lock()
-	over := w.x == nil // it is end that interrupted the wait
+	over := w.exchange == nil // it is end that interrupted the wait
 	w.mu.Unlock()
 	if !over {
 		x.ctx.end()
@@ -157,14 +157,14 @@ func (w *watcher) run() {
 
 // staysHalfClosed waits at the side of a client that has ended its stream. It
 // reports false when the client has gone, and true when the watch is to end.
-func (w *watcher) staysHalfClosed(this *watch, response *response) bool {
-	tick := time.NewTicker(halfClosedTick)
+func (w *watcher) staysHalfClosed(run *watchRun, response *responseWriter) bool {
+	tick := time.NewTicker(halfClosedPoll)
 	defer tick.Stop()
 	began := time.Now()
 	moved, written := began, response.writes.Load() // when the response last moved
 	for {
 		select {
-		case <-this.stop:
+		case <-run.stop:
 			return true
 		case <-tick.C:
 		}
@@ -172,7 +172,7 @@ func (w *watcher) staysHalfClosed(this *watch, response *response) bool {
 			return false
 		}
 		now := time.Now()
-		begun, err := response.probe(now.Sub(began))
+		begun, err := response.sendProbe(now.Sub(began))
 		if err != nil {
 			return false
 		}
@@ -190,38 +190,38 @@ func (w *watcher) staysHalfClosed(this *watch, response *response) bool {
 func (w *watcher) pause() {
 	w.mu.Lock()
 	w.armed = false
-	this := w.running
+	run := w.running
 	w.mu.Unlock()
-	w.interrupt(this)
+	w.interrupt(run)
 }
 
-// end ends the watch of a request, and returns when nothing reads from the
+// remove ends the watch of a request, and returns when nothing reads from the
 // connection. Only the goroutine of the connection calls it.
 func (w *watcher) end() {
 	w.mu.Lock()
-	w.x, w.armed = nil, false
-	this, ran := w.running, w.ran
-	w.ran = false
+	w.exchange, w.armed = nil, false
+	run, hasRun := w.running, w.hasRun
+	w.hasRun = false
 	w.mu.Unlock()
-	w.interrupt(this)
-	if ran {
-		w.conn.limited, w.conn.idleAt = false, time.Time{}
+	w.interrupt(run)
+	if hasRun {
+		w.conn.hasDeadline, w.conn.idleDeadlineSet = false, time.Time{}
 	}
 }
 
 // interrupt ends a run, if there is one, and waits for its end.
-func (w *watcher) interrupt(this *watch) {
-	if this == nil {
+func (w *watcher) interrupt(run *watchRun) {
+	if run == nil {
 		return
 	}
-	this.once.Do(func() {
-		close(this.stop)
+	run.once.Do(func() {
+		close(run.stop)
 		w.conn.SetReadDeadline(time.Unix(1, 0))
-		<-this.done
+		<-run.done
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.running = nil
-		if !w.cut {
+		if !w.readsCut {
 			w.conn.SetReadDeadline(time.Time{})
 		}
 	})
@@ -232,17 +232,17 @@ func (w *watcher) interrupt(this *watch) {
 func (w *watcher) cutReads() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.cut = true
+	w.readsCut = true
 	w.conn.SetReadDeadline(time.Unix(1, 0))
 }
 
-// stop is for a connection that will have no further request.
+// stopReading is for a connection that will have no further request.
 func (w *watcher) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.timer != nil {
 		w.timer.Stop()
 	}
-	w.seen = w.requests
-	w.rest()
+	w.armingsAtTick = w.armings
+	w.stopTicking()
 }
