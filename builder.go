@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"example.com/networkproxy/internal/pindial"
+	"example.com/networkproxy/internal/unixsock"
 	"example.com/networkproxy/internal/upstream"
 )
 
@@ -77,7 +78,7 @@ type settings struct {
 	// refusalStands is another time there than udpRefusalStands.
 	connect       connectFunc
 	connectUDP    connectUDPFunc
-	connectUnix   connectUnixFunc
+	connectUnix   unixsock.ConnectFunc
 	refusalStands time.Duration
 
 	callbackPatience time.Duration // the constant, unless a test makes it shorter

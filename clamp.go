@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"example.com/networkproxy/internal/unixsock"
 )
 
 // listenerKind is one of the proxy's listeners.
@@ -90,8 +92,8 @@ func parseListener(key, raw string, o Position) (listenAddr, error) {
 	}
 	path := raw[len(scheme):]
 	problem := socketPathProblem(path)
-	if problem == "" && len(path) > maxSocketPath {
-		problem = fmt.Sprintf("the path is %d bytes long; clients can use at most %d", len(path), maxSocketPath)
+	if problem == "" && len(path) > unixsock.MaxPath {
+		problem = fmt.Sprintf("the path is %d bytes long; clients can use at most %d", len(path), unixsock.MaxPath)
 	}
 	if problem != "" {
 		return listenAddr{}, &ConfigError{Position: o, Key: key, Value: raw, Problem: problem}
@@ -282,4 +284,27 @@ func overlap(a, b netip.AddrPort) bool {
 		return all.IsUnspecified() && (all.Is6() || one.Is4())
 	}
 	return a.Addr() == b.Addr() || includes(a.Addr(), b.Addr()) || includes(b.Addr(), a.Addr())
+}
+
+// exposed returns the address of a listener that other machines can reach, or
+// "".
+func (h *Handle) exposed() string {
+	for _, l := range h.listeners {
+		if a := addrPortOf(l.Addr()); a.IsValid() && !a.Addr().IsLoopback() {
+			return a.String()
+		}
+	}
+	return ""
+}
+
+// socketsWithheld returns the reason why the Unix sockets of a configuration
+// stay off, or "". It applies to reloads only: a start moves the listeners to
+// loopback instead, see clampAddr.
+func (h *Handle) socketsWithheld(l *loadedConfig) string {
+	exposed := h.exposed()
+	if exposed == "" || len(l.Config.Policy.AllowUnixSockets) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s stays off: other machines can reach the listener on %s, and must not reach the sockets; "+
+		"the next start puts the listener on loopback, and the sockets are allowed then", keyAllowUnixSockets, exposed)
 }

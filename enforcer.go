@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/networkproxy/internal/pindial"
+	"example.com/networkproxy/internal/unixsock"
 	"example.com/networkproxy/internal/upstream"
 )
 
@@ -25,7 +26,7 @@ type enforcer struct {
 	grants    *grants
 	dialer    pindial.Dialer
 	upstreams *upstream.Proxies
-	sockets   socketDialer
+	sockets   unixsock.Dialer
 	live      liveRequests
 	blocked   blockedRecord
 	observer  *mailbox[BlockedRequest] // of OnBlocked; nil: there is none
@@ -56,14 +57,14 @@ func newEnforcer(s *settings, log *slog.Logger, calls *hostCalls) *enforcer {
 		blocked:   blockedRecord{limit: s.limits.BlockedKept},
 		limits:    s.limits,
 		upstreams: s.upstreams,
-		sockets:   socketDialer{supported: s.unixSockets, timeout: s.limits.DialTimeout, connect: s.connectUnix},
+		sockets:   unixsock.Dialer{Timeout: s.limits.DialTimeout, Connect: s.connectUnix},
 		calls:     calls,
 		log:       log,
 		lines:     logLimiter{limit: s.limits.LogLinesPerSecond, log: log},
 		debug:     logLimiter{limit: s.limits.LogLinesPerSecond, log: log},
 		observed:  s.observed(),
 	}
-	e.sockets.own = &e.self
+	e.sockets.Exclude = e.self.containsFile
 	e.self.upstreams = s.upstreams
 	e.asker.lines = &e.lines
 	e.bounded = slog.New(limitedHandler{log.Handler(), &e.lines, &e.debug})
@@ -149,7 +150,7 @@ func (e *enforcer) dial(ctx context.Context, req *request, v *Verdict, lr *liveR
 func (e *enforcer) connect(ctx context.Context, req *request, v *Verdict, r route) (net.Conn, destination, error) {
 	switch {
 	case !req.socket.isZero():
-		conn, err := e.sockets.dial(ctx, req.socket)
+		conn, err := e.sockets.Dial(ctx, req.socket.asked, req.socket.real)
 		return conn, destination{generation: v.Generation}, socketRefusal(req, v, err)
 	case r.proxy != nil:
 		// A target that is an address has been judged by that; those of a

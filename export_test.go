@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/unixsock"
 )
 
 // SetConnect replaces the kernel's connect, so that public addresses can be
@@ -146,7 +147,7 @@ func SetUpstreamRoots(b *Builder, roots *x509.CertPool) { b.settings.upstreamRoo
 func SetUnixSockets(b *Builder, supported bool) { b.settings.unixSockets = supported }
 
 // SetConnectUnix replaces the kernel's connect to unix sockets.
-func SetConnectUnix(b *Builder, connect connectUnixFunc) { b.settings.connectUnix = connect }
+func SetConnectUnix(b *Builder, connect unixsock.ConnectFunc) { b.settings.connectUnix = connect }
 
 // UnixSocketsSupported is what the product has on this platform.
 const UnixSocketsSupported = unixSocketsSupported

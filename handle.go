@@ -88,6 +88,7 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	h.shared.group = track.NewGroup(h.live)
 	h.sessions = newSessions(s.requireSession)
 	h.http = newHTTPProxy(h.enforcer, h.sessions)
+	h.http.unixSockets = s.unixSockets
 	h.socks = newSOCKSProxy(h.enforcer, s.refusalStands, first.Config.EnableSOCKS5UDP, h.sessions.authenticate)
 	h.socks.requireSession = s.requireSession
 	if s.procNet != "" {

@@ -30,6 +30,8 @@ type httpProxy struct {
 	upgrades *http1.Transport // for connections that are not pooled
 	over     *http1.Server    // of connections beyond the limit
 	forward  *forwarder
+
+	unixSockets bool // clients may name Unix sockets as targets on this system
 }
 
 func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {

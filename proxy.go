@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"example.com/networkproxy/internal/loopback"
+	"example.com/networkproxy/internal/unixsock"
 )
 
 // NetworkProxy is a proxy that has been built and checked but binds nothing
@@ -114,7 +115,7 @@ func (h *Handle) listenOn(ctx context.Context, ep endpoint) (net.Listener, error
 		return nil, err
 	}
 	if asked.path != "" {
-		return listenUnix(ctx, asked.path)
+		return unixsock.Listen(ctx, asked.path)
 	}
 	return bind(ctx, ep.key, h.clamp(ep.key, asked.addr))
 }

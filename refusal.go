@@ -13,6 +13,7 @@ import (
 	"example.com/networkproxy/internal/http1"
 	"example.com/networkproxy/internal/ipclass"
 	"example.com/networkproxy/internal/pindial"
+	"example.com/networkproxy/internal/unixsock"
 	"example.com/networkproxy/internal/upstream"
 )
 
@@ -102,7 +103,7 @@ func failureStatus(err error) (int, Reason) {
 	var connect *pindial.ConnectError
 	var content *http1.BodyError
 	var proxy *upstream.Error
-	var socket *socketError
+	var socket *unixsock.Error
 	timeout := errors.Is(err, os.ErrDeadlineExceeded) || isTimeout(err)
 	switch {
 	case errors.Is(err, errTraceShowsCredentials):

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"example.com/networkproxy/internal/track"
+	"example.com/networkproxy/internal/unixsock"
 )
 
 // SessionConfig is what a session is opened with. The zero value is a session
@@ -172,7 +173,7 @@ func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 		}
 	}
 	if c.UnixSocket != "" {
-		l, lerr := listenUnix(ctx, c.UnixSocket)
+		l, lerr := unixsock.Listen(ctx, c.UnixSocket)
 		if s.unixSocket, err = opened(l, lerr, h.http.serve); err != nil {
 			return err
 		}

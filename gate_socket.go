@@ -1,0 +1,30 @@
+// Requests to Unix sockets: the refusal of a socket that changed after the
+// decision, and the log attribute.
+
+package networkproxy
+
+import (
+	"errors"
+	"log/slog"
+
+	"example.com/networkproxy/internal/unixsock"
+)
+
+// socketRefusal returns a refusal in place of err if the socket is not the one
+// that was allowed, and err otherwise. v is the verdict that allowed it.
+func socketRefusal(req *request, v *Verdict, err error) error {
+	if !errors.Is(err, unixsock.ErrChanged) {
+		return err
+	}
+	return &RefusedError{Host: req.target.Host.String(), Port: req.target.Port, Verdict: Verdict{
+		Reason: ReasonNotAllowed, Source: SourceBaselinePolicy, Rule: v.Rule, Generation: v.Generation, check: checkUnixSocket,
+	}}
+}
+
+// logger returns log with the attributes that only some requests have.
+func (r *request) logger(log *slog.Logger) *slog.Logger {
+	if !r.socket.isZero() {
+		log = log.With("unix_socket", r.socket.asked)
+	}
+	return log
+}
