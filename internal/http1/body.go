@@ -1,173 +1,197 @@
-// The content of a request as a handler reads it.
-
 package http1
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"net/textproto"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
 )
 
-// requestBody is a request's Body. Its first read sends the 100 that a client
-// waits for. While a read is under way, the client is not watched: the read
-// notices that it leaves.
-type requestBody struct {
-	w               *responseWriter
-	body            io.ReadCloser // decodes the transfer coding
-	expectsContinue bool          // the client waits for 100 (RFC 9110 section 10.1.1)
-
-	mu        sync.Mutex
-	remaining int64 // of the content, what has not been read; -1 where its length is not known
-	ended     bool  // EOF or an error was seen
-	closed    bool
-
-	broken atomic.Bool // an error other than EOF was seen: nobody knows where a next request would start
+// hasBody is the content of a message that says its length.
+type lengthBody struct {
+	br        *bufio.Reader
+	remaining int64
 }
 
-// errBodyClosed is what a read returns once the response has ended.
-var errBodyClosed = errors.New("http1: the request's content was read after its answer had ended")
-
-func (b *requestBody) Read(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return 0, errBodyClosed
+// Read reads up to the length, and says io.ErrUnexpectedEOF where less comes.
+func (c *lengthBody) Read(p []byte) (n int, err error) {
+	if c.remaining > 0 {
+		n, err = c.br.Read(p[:min(int64(len(p)), c.remaining)])
+		c.remaining -= int64(n)
 	}
-	watch := &b.w.conn.watcher
-	watch.pause()
-	defer watch.arm()
-	if b.expectsContinue && !b.ended {
-		b.w.sendContinue()
-	}
-	n, err := b.body.Read(p)
-	b.count(n)
-	if err != nil && err != io.EOF {
-		err = withoutQuotes(err)
-	}
-	if err != nil && !b.ended {
-		b.ended = true
-		if err != io.EOF {
-			b.broken.Store(true)
-		}
+	switch {
+	case c.remaining == 0:
+		return n, io.EOF
+	case err == io.EOF:
+		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }
 
-// isEmpty reports a request without content.
-func (b *requestBody) isEmpty() bool { return b.body == http.NoBody }
+func (c *lengthBody) Close() error { return nil }
 
-// recordErr counts what was read. b.mu is held.
-func (b *requestBody) count(n int) {
-	if b.remaining >= 0 {
-		b.remaining -= int64(n)
+// chunkedContent is the content of a message in the chunked coding (RFC 9112
+// section 7.1). Its trailer section is held to the grammar of a head, and
+// bounded like one.
+type chunkedContent struct {
+	br      *bufio.Reader
+	chunks  io.Reader   // up to the last chunk, without the trailer section
+	trailer http.Header // takes the fields that are announced: its keys
+	fields  int         // how many more may come
+	bytes   int         // how long they may still be
+	last    bool        // the last chunk was read
+	name    string      // of the last trailer
+	err     error       // of an earlier read
+}
+
+// Read returns io.EOF behind the trailer section.
+func (c *chunkedContent) Read(p []byte) (n int, err error) {
+	if c.err != nil {
+		return 0, c.err
+	}
+	if !c.last {
+		n, err = c.chunks.Read(p)
+		if err != io.EOF {
+			c.err = err
+			return n, err
+		}
+		if c.last = true; n > 0 {
+			return n, nil // the trailer section may not have come yet
+		}
+	}
+	c.err = c.readTrailer()
+	if c.err == nil {
+		c.err = io.EOF
+	}
+	return n, c.err
+}
+
+func (c *chunkedContent) readTrailer() error {
+	for {
+		line, err := c.br.ReadSlice('\n')
+		switch {
+		case err == io.EOF:
+			return io.ErrUnexpectedEOF
+		case err == bufio.ErrBufferFull:
+			return errTrailerTooLarge
+		case err != nil:
+			return err
+		case len(line) < 2 || line[len(line)-2] != '\r':
+			return errBareLF
+		case len(line) == 2:
+			return nil
+		}
+		c.fields--
+		c.bytes -= len(line)
+		if c.fields < 0 || c.bytes < 0 {
+			return errTrailerTooLarge
+		}
+		if err := c.addTrailer(string(line[:len(line)-2])); err != nil {
+			return err
+		}
 	}
 }
 
-// Close forbids further reads. What is left of the content is dealt with when
-// the response ends.
-func (b *requestBody) Close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.closed = true
+// addTrailer takes one line. A folded line, or one with white space before
+// its colon, is unusual but cannot be read as anything else here: its field is
+// dropped.
+func (c *chunkedContent) addTrailer(line string) error {
+	if line[0] == ' ' || line[0] == '\t' {
+		if c.name == "" {
+			return errors.New("the trailer section begins with a folded line (RFC 9112 section 5.2)")
+		}
+		delete(c.trailer, c.name)
+		return nil
+	}
+	name, _, _ := strings.Cut(line, ":")
+	trimmed := strings.TrimRight(name, " \t")
+	f, err := parseField(trimmed + line[len(name):])
+	if err != nil {
+		return err
+	}
+	c.name = textproto.CanonicalMIMEHeaderKey(f.Name)
+	if values, announced := c.trailer[c.name]; announced && trimmed == name {
+		c.trailer[c.name] = append(values, f.Value)
+	}
 	return nil
 }
 
-// Content that a handler has not read is read away, within these bounds, so
-// that the connection can carry another request.
-const (
-	drainBytes   = 256 << 10
-	drainTimeout = 100 * time.Millisecond
-)
+var errTrailerTooLarge = errors.New("the trailer section is too large")
 
-// preventsReuse reports whether the connection cannot carry another request,
-// because of content that has not been read. It is asked before the head of
-// the final response is written, where the client must be told (RFC 9112
-// section 9.6). returned says that the handler reads no more: the content is
-// then drained here.
-func (b *requestBody) preventsReuse(handlerDone bool) bool {
-	if b.isEmpty() {
-		return false
-	}
-	if !b.mu.TryLock() {
-		return true // it is being read, and nobody knows how long that takes
-	}
-	defer b.mu.Unlock()
-	if b.ended {
-		return b.broken.Load()
-	}
-	watch := &b.w.conn.watcher
-	watch.pause()
-	defer watch.arm()
-	switch {
-	case b.expectsContinue && !b.w.sentContinue():
-		return true // the client may send it or not: there is no telling
-	case b.isBuffered():
-		return false
-	}
-	return !handlerDone || !b.drain()
+func (c *chunkedContent) Close() error { return nil }
+
+// chunkedAnswer is the content of a response in the chunked coding (RFC 9112
+// section 7.1), with its trailer section.
+type chunkedAnswer struct {
+	br     *bufio.Reader
+	chunks io.Reader // up to the last chunk, without the trailer section
+	answer *Response // gets the trailer fields
+	fields int       // how many may come
+	bytes  int       // how long they may be
+	last   bool      // the last chunk was read
+	err    error     // of an earlier read
 }
 
-// isBuffered reports whether all of the content is in the buffer. b.mu is held.
-func (b *requestBody) isBuffered() bool {
-	return b.remaining >= 0 && b.remaining <= int64(b.w.conn.br.Buffered())
+// Read returns io.EOF behind the trailer section.
+func (c *chunkedAnswer) Read(p []byte) (n int, err error) {
+	if c.err != nil {
+		return 0, c.err
+	}
+	if !c.last {
+		n, err = c.chunks.Read(p)
+		if err != io.EOF {
+			c.err = err
+			return n, err
+		}
+		c.last = true
+		if n > 0 {
+			if next, _ := c.br.Peek(min(2, c.br.Buffered())); string(next) != "\r\n" {
+				return n, nil // the trailer section may not have come yet
+			}
+		}
+	}
+	if c.err = c.readTrailer(); c.err == nil {
+		c.err = io.EOF
+	}
+	return n, c.err
 }
 
-// drain reads what the handler has left, within bounds, and reports whether
-// the next request starts behind it. b.mu is held.
-func (b *requestBody) drain() bool {
-	b.closed, b.ended = true, true
-	if b.remaining > drainBytes {
-		b.broken.Store(true)
-		return false
+func (c *chunkedAnswer) readTrailer() error {
+	text, err := readLines(c.br, &c.bytes, 0)
+	if errors.Is(err, errTooLong) {
+		return errors.New("the origin's trailer section is too large")
 	}
-	if !b.isBuffered() {
-		c := b.w.conn
-		c.SetReadDeadline(time.Now().Add(drainTimeout))
-		c.hasDeadline = true
-		defer c.clearDeadline()
+	if strings.Count(text, "\n") != strings.Count(text, "\r\n") {
+		return fmt.Errorf("the origin's trailer section: %w", errBareLF)
 	}
-	n, err := io.CopyN(io.Discard, b.body, drainBytes+1)
-	b.count(int(n))
-	if err != io.EOF {
-		b.broken.Store(true)
+	for n := 0; err == nil; n++ {
+		var line string
+		if line, text = cutLine(text); line == "" {
+			return nil
+		}
+		if n == c.fields {
+			return errTooManyResponseFields(c.fields)
+		}
+		var f Field
+		if line[0] == ' ' || line[0] == '\t' {
+			c.answer.Trailer = c.answer.Trailer[:max(0, len(c.answer.Trailer)-1)] // what it belongs to is not known whole
+			continue
+		}
+		if f, err = parseResponseField(line); err == nil {
+			c.answer.Trailer = append(c.answer.Trailer, f)
+		}
 	}
-	return err == io.EOF
+	return err
 }
 
-// skipRest is for the end of a response behind which the connection is to go on.
-// It reports whether the next request starts here.
-func (b *requestBody) skipRest() bool {
-	if b.isEmpty() {
-		return true
-	}
-	if !b.mu.TryLock() {
-		return false
-	}
-	defer b.mu.Unlock()
-	if b.ended {
-		b.closed = true
-		return !b.broken.Load()
-	}
-	return b.isBuffered() && b.drain()
-}
+func (c *chunkedAnswer) Close() error { return nil }
 
-// stopReading ends all reading of the content.
-func (b *requestBody) stopReading() {
-	if b.isEmpty() {
-		return
-	}
-	if !b.mu.TryLock() {
-		b.w.conn.watcher.cutReads()
-		b.mu.Lock()
-	}
-	b.closed = true
-	b.mu.Unlock()
-}
+// closeDelimitedBody is content that ends with the connection.
+type closeDelimitedBody struct{ br *bufio.Reader }
 
-func expectsContinue(r *http.Request) bool {
-	return strings.EqualFold(r.Header.Get("Expect"), "100-continue")
-}
+func (c closeDelimitedBody) Read(p []byte) (int, error) { return c.br.Read(p) }
+
+func (c closeDelimitedBody) Close() error { return nil }

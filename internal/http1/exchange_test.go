@@ -148,21 +148,6 @@ func TestClientLeavesWhileOriginWorks(t *testing.T) {
 	<-closed
 }
 
-// echoPaths answers each request with its path, and /none without content.
-func echoPaths(_ int, c net.Conn, br *bufio.Reader) {
-	for {
-		r, err := http.ReadRequest(br)
-		if err != nil {
-			return
-		}
-		path, extra := r.URL.Path, "X-Path: "+r.URL.Path+"\r\n"
-		if path == "/none" {
-			path, extra = "", ""
-		}
-		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n%s", len(path), extra, path)
-	}
-}
-
 // What was made for a large request or answer is not kept for the next one: a
 // client that says nothing any more would have it kept.
 func TestLargeExchangesAreNotKept(t *testing.T) {

@@ -4,10 +4,7 @@
 package http1
 
 import (
-	"bufio"
-	"io"
 	"net/http"
-	"strconv"
 )
 
 // Relayer is implemented by the ResponseWriter of a [Server]. Its methods
@@ -112,37 +109,3 @@ func (w *responseWriter) RelayInformational(status int, reason string, fields []
 
 // RelayTrailer implements Relayer.
 func (w *responseWriter) RelayTrailer(fields []Field) { w.trailer = fields }
-
-// writeStatus writes a status line. The space is due even before an empty
-// reason phrase (RFC 9112 section 4).
-func writeStatus(bw *bufio.Writer, status int, reason string) {
-	bw.WriteString(statusPrefix)
-	writeStatusAfterVersion(bw, status, reason)
-}
-
-// writeStatusAfterVersion writes what follows the version in a status line.
-func writeStatusAfterVersion(bw *bufio.Writer, status int, reason string) {
-	bw.Write(strconv.AppendInt(bw.AvailableBuffer(), int64(status), 10))
-	bw.WriteByte(' ')
-	bw.WriteString(reason)
-	bw.WriteString("\r\n")
-}
-
-// writeIntField writes a field whose value is a number.
-func writeIntField(bw *bufio.Writer, name string, n int64) {
-	bw.WriteString(name)
-	bw.WriteString(": ")
-	bw.Write(strconv.AppendInt(bw.AvailableBuffer(), n, 10))
-	bw.WriteString("\r\n")
-}
-
-// WriteResponseHeader writes the head of a response without content to w, in one piece.
-func WriteResponseHeader(w io.Writer, status int, reason string, fields []Field) error {
-	bw := bufio.NewWriter(w)
-	writeStatus(bw, status, reason)
-	for _, f := range fields {
-		writeField(bw, f)
-	}
-	bw.WriteString("\r\n")
-	return bw.Flush()
-}

@@ -19,64 +19,6 @@ import (
 	"time"
 )
 
-func newTestTransport(t testing.TB) *testTransport {
-	tr := &testTransport{Transport: &Transport{ContinueTimeout: time.Minute}}
-	t.Cleanup(tr.CloseIdleConnections)
-	return tr
-}
-
-// startOrigin serves each connection with a function over raw bytes.
-func startOrigin(t testing.TB, f func(n int, c net.Conn, br *bufio.Reader)) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for n := 1; ; n++ {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				f(n, c, bufio.NewReader(c))
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
-
-// startFixedOrigin answers one request of a connection with fixed bytes, and closes.
-func startFixedOrigin(t testing.TB, text string) string {
-	return startOrigin(t, func(_ int, c net.Conn, br *bufio.Reader) {
-		if _, err := http.ReadRequest(br); err == nil {
-			io.WriteString(c, text)
-		}
-	})
-}
-
-func newTestRequest(t testing.TB, method, url string, body io.Reader) *http.Request {
-	t.Helper()
-	r, err := http.NewRequest(method, url, body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-// fetch makes a request and reads the answer whole.
-func fetch(rt http.RoundTripper, r *http.Request) (status int, body string, err error) {
-	resp, err := rt.RoundTrip(r)
-	if err != nil {
-		return 0, "", err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	return resp.StatusCode, string(b), err
-}
-
 func TestReuse(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

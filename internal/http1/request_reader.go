@@ -13,14 +13,6 @@ import (
 
 var doubleCRLF = []byte("\r\n\r\n")
 
-// statusError is what is wrong with a head, where a status says more than 400.
-type statusError struct {
-	status int
-	text   string
-}
-
-func (e *statusError) Error() string { return e.text }
-
 var errHeaderTooLarge = &statusError{http.StatusRequestHeaderFieldsTooLarge, "the request's header is too large"}
 
 // bufferSize is the read buffer of a connection. Most heads fit; a larger one

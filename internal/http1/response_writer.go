@@ -3,15 +3,9 @@
 package http1
 
 import (
-	"bufio"
-	"bytes"
-	"errors"
 	"io"
-	"net"
 	"net/http"
-	"net/textproto"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -166,67 +160,6 @@ func (w *responseWriter) sentContinue() bool {
 	return w.sent100
 }
 
-// decideFraming says how the content will end, once the status is known.
-func (w *responseWriter) decideFraming() {
-	h := w.Header()
-	length, err := int64(-1), error(nil)
-	if values := h["Content-Length"]; len(values) > 0 {
-		length, err = strconv.ParseInt(values[0], 10, 64)
-	}
-	switch {
-	case w.req.Method == http.MethodHead, w.status == http.StatusNoContent, w.status == http.StatusNotModified, w.status < 200:
-		w.framing = framedNone
-	case err == nil && length >= 0:
-		w.framing, w.remaining = framedLength, length
-	case w.req.ProtoAtLeast(1, 1):
-		w.framing = framedChunked
-	default:
-		w.framing, w.close = framedClose, true
-	}
-	if w.framing == framedChunked || w.framing == framedClose || w.status == http.StatusNoContent || w.status < 200 {
-		h.Del("Content-Length") // RFC 9110 section 8.6
-	}
-	w.decideClose(listsClose(h["Connection"]))
-}
-
-// decideClose decides whether the connection ends with this response. It is
-// called before the head has been written, which must say so (RFC 9112 section
-// 9.6). asked says that the handler wants it closed.
-func (w *responseWriter) decideClose(asked bool) {
-	w.close = w.close || asked || w.conn.server.draining.Load() || w.body.preventsReuse(w.handlerDone)
-}
-
-// start writes the final head, once.
-func (w *responseWriter) writeFinalHeader() {
-	if !w.beginFinal() {
-		return
-	}
-	w.noteHeaderSize()
-	bw := w.conn.bw
-	w.writeStatusLine(w.status, reasonPhrase(w.status))
-	writeFields(bw, w.header, skipsInFinal)
-	if date, set := w.header["Date"]; !set || date != nil && len(date) == 0 {
-		bw.WriteString(w.conn.server.date.fieldLine())
-	}
-	if w.framing == framedChunked {
-		bw.WriteString("Transfer-Encoding: chunked\r\n")
-	}
-	w.endHeader()
-}
-
-// endHeader writes what the head says of the connection, and its end.
-func (w *responseWriter) endHeader() {
-	bw := w.conn.bw
-	switch {
-	case w.close:
-		bw.WriteString("Connection: close\r\n")
-	case !w.req.ProtoAtLeast(1, 1):
-		bw.WriteString("Connection: keep-alive\r\n")
-	}
-	_, err := bw.WriteString("\r\n")
-	w.recordErr(err)
-}
-
 // Responder is what the ResponseWriter of a [Server] can do beyond those of
 // net/http.
 type Responder interface {
@@ -321,70 +254,6 @@ func (w *responseWriter) FlushError() error {
 // EnableFullDuplex is http.ResponseController's; it always is.
 func (w *responseWriter) EnableFullDuplex() error { return nil }
 
-// Hijack is http.Hijacker's. The connection then belongs to the handler, with
-// no deadline set.
-func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	if w.hijacked {
-		return nil, nil, http.ErrHijacked
-	}
-	if w.begun {
-		return nil, nil, errors.New("http1: an answer has begun; the connection cannot be taken over")
-	}
-	c := w.conn
-	c.watcher.end()
-	c.clearDeadline()
-	if w.probed > 0 {
-		return nil, nil, errors.New("http1: a client that has ended its stream was sent the begin of a response; take the connection over with Detach")
-	}
-	w.hijacked = true
-	rw := bufio.NewReadWriter(c.br, c.bw)
-	c.br, c.bw = nil, nil // a tunnel outlives its need of them
-	return c.Conn, rw, nil
-}
-
-// Detacher is what the ResponseWriter of a [Server] can do beyond those of
-// net/http.
-type Detacher interface {
-	// Detach is Hijack without buffers: early is what the client has sent
-	// beyond the head of its request. It first sends head, the head of a
-	// response, which must begin with "HTTP/1.1 " unless it is empty. After an
-	// error the connection is closed. A request with content keeps its buffers
-	// from being used again.
-	Detach(head []byte) (c net.Conn, early []byte, err error)
-}
-
-// Detach implements Detacher.
-func (w *responseWriter) Detach(header []byte) (net.Conn, []byte, error) {
-	var probed int
-	if len(header) > 0 && !w.hijacked && !w.begun {
-		w.conn.watcher.end() // which sends no more
-		probed, w.probed = w.probed, 0
-	}
-	netConn, rw, err := w.Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	early, err := rw.Peek(rw.Reader.Buffered()) // what is buffered can be peeked at
-	if err != nil {
-		netConn.Close()
-		return nil, nil, err
-	}
-	early = bytes.Clone(early)
-	c := w.conn
-	if w.body.isEmpty() {
-		c.br, c.bw = rw.Reader, rw.Writer
-		c.releaseBuffers()
-	}
-	c.server.fairness.yield() // what follows is a write
-	if len(header) > 0 {
-		if _, err := netConn.Write(header[probed:]); err != nil {
-			netConn.Close()
-			return nil, nil, err
-		}
-	}
-	return netConn, early, nil
-}
-
 // finish ends the answer and reports whether the connection can be used for
 // another request.
 func (w *responseWriter) finish() (reusable bool) {
@@ -415,109 +284,8 @@ func (w *responseWriter) finish() (reusable bool) {
 	return true
 }
 
-// noteHeaderSize looks at the header before it is written.
-func (w *responseWriter) noteHeaderSize() {
-	w.largeHeader = w.largeHeader || len(w.header) > usualFields
-}
-
 func (w *responseWriter) recordErr(err error) {
 	if w.writeErr == nil {
 		w.writeErr = err
 	}
 }
-
-// writeTrailer writes the fields that follow the content: those that Trailer
-// has announced, and those set with [http.TrailerPrefix].
-func (w *responseWriter) writeTrailer() {
-	w.noteHeaderSize()
-	bw := w.conn.bw
-	for _, f := range w.trailer {
-		writeField(bw, f)
-	}
-	for name, values := range w.header {
-		if plain, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
-			writeValues(bw, plain, values)
-		}
-	}
-	for _, list := range w.header["Trailer"] {
-		for name := range strings.SplitSeq(list, ",") {
-			name = textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name))
-			writeValues(bw, name, w.header[name])
-		}
-	}
-}
-
-// skipsInFinal says which fields of a handler's header do not go out as they
-// stand.
-func skipsInFinal(name string, header http.Header) bool {
-	switch name {
-	case "Connection", "Transfer-Encoding":
-		return true // the server's own to say
-	}
-	if strings.HasPrefix(name, http.TrailerPrefix) {
-		return true
-	}
-	announced := header["Trailer"]
-	return announced != nil && listsContain(announced, name)
-}
-
-// skipsInInformational is answerSkips for an interim answer, which has no content and
-// must not say how long that is (RFC 9110 section 8.6).
-func skipsInInformational(name string, _ http.Header) bool {
-	switch name {
-	case "Connection", "Transfer-Encoding", "Content-Length", "Trailer":
-		return true
-	}
-	return false
-}
-
-// listsContain reports whether Trailer names a field.
-func listsContain(lists []string, want string) bool {
-	for _, list := range lists {
-		for token := range strings.SplitSeq(list, ",") {
-			if strings.EqualFold(textproto.TrimString(token), want) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func listsClose(fields []string) bool { return listsContain(fields, "close") }
-
-// reasonPhrase returns the usual reason phrase of a status.
-func reasonPhrase(status int) string {
-	if text := http.StatusText(status); text != "" {
-		return text
-	}
-	return "status code " + strconv.Itoa(status)
-}
-
-// writeFields writes a header; skip may leave fields out.
-func writeFields(bw *bufio.Writer, header http.Header, skip func(name string, header http.Header) bool) {
-	for name, values := range header {
-		if skip == nil || !skip(name, header) {
-			writeValues(bw, name, values)
-		}
-	}
-}
-
-func writeValues(bw *bufio.Writer, name string, values []string) {
-	for _, v := range values {
-		writeField(bw, Field{name, v})
-	}
-}
-
-// writeField writes one field line. A line break in a value, which net/http's
-// parser lets nobody send, would begin another field: it becomes a space.
-func writeField(bw *bufio.Writer, f Field) {
-	if strings.IndexByte(f.Value, '\n') >= 0 || strings.IndexByte(f.Value, '\r') >= 0 {
-		f.Value = lineBreakReplacer.Replace(f.Value)
-	}
-	bw.WriteString(f.Name)
-	bw.WriteString(": ")
-	bw.WriteString(f.Value)
-	bw.WriteString("\r\n")
-}
-
-var lineBreakReplacer = strings.NewReplacer("\r", " ", "\n", " ")

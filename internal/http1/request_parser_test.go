@@ -1,0 +1,188 @@
+package http1
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestMalformedHeaders(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, text, want string }{
+		{"bare LF", "GET http://x/ HTTP/1.1\nHost: x\n\n", "LF alone"},
+		{"bare LF in a header", "GET http://x/ HTTP/1.1\r\nHost: x\r\nA: b\nC: d\r\n\r\n", "LF alone"},
+		{"bare CR in a value", "GET http://x/ HTTP/1.1\r\nHost: x\r\nA: b\rC: d\r\n\r\n", "control character"},
+		{"NUL in a value", "GET http://x/ HTTP/1.1\r\nHost: x\r\nA: b\x00\r\n\r\n", "control character"},
+		{"NUL in the target", "GET http://x/\x00 HTTP/1.1\r\nHost: x\r\n\r\n", "control character"},
+		{"folded", "GET http://x/ HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n", "folded"},
+		{"folded first line", "GET http://x/ HTTP/1.1\r\n Host: x\r\n\r\n", "folded"},
+		{"space before colon", "GET http://x/ HTTP/1.1\r\nHost : x\r\n\r\n", "white space before the colon"},
+		{"no colon", "GET http://x/ HTTP/1.1\r\nHost: x\r\nabc\r\n\r\n", "no name"},
+		{"empty name", "GET http://x/ HTTP/1.1\r\nHost: x\r\n: v\r\n\r\n", "no name"},
+		{"odd name", "GET http://x/ HTTP/1.1\r\nHost: x\r\na b: v\r\n\r\n", ""},
+		{"two spaces", "GET  http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", "request line"},
+		{"trailing space", "GET http://x/ HTTP/1.1 \r\nHost: x\r\n\r\n", "request line"},
+		{"HTTP/0.9", "GET http://x/\r\n\r\n", "request line"},
+		{"HTTP/1.2", "GET http://x/ HTTP/1.2\r\nHost: x\r\n\r\n", "version"},
+		{"HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "version"},
+		{"lower-case version", "GET http://x/ http/1.1\r\nHost: x\r\n\r\n", "version"},
+		{"no Host", "GET http://x/ HTTP/1.1\r\n\r\n", "no Host"},
+		{"two Hosts", "GET http://x/ HTTP/1.1\r\nHost: x\r\nhost: x\r\n\r\n", "more than one Host"},
+		{"two lengths", "POST http://x/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na", "more than one Content-Length"},
+		{"signed length", "POST http://x/ HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\na", "not a number"},
+		{"list of lengths", "POST http://x/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 1\r\n\r\na", "not a number"},
+		{"huge length", "POST http://x/ HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\na", ""},
+		{"length and chunked", "POST http://x/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "both"},
+		{"gzip, chunked", "POST http://x/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "not known"},
+		{"chunked twice", "POST http://x/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "more than one Transfer-Encoding"},
+		{"chunked in 1.0", "POST http://x/ HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.0"},
+		{"vertical tab coding", "POST http://x/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", "control character"},
+		{"an unknown expectation", "GET http://x/ HTTP/1.1\r\nHost: x\r\nExpect: more\r\n\r\n", "expectation"},
+		{"a Host that is none", "GET http://x/ HTTP/1.1\r\nHost: a b\r\n\r\n", "holds no host"},
+		{"an endless method", strings.Repeat("A", 65) + " http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", "a method of 65 bytes"},
+		{"TLS", "\x16\x03\x01\x02\x00\x01\x00", "TLS handshake"},
+		{"cut short", "GET http://x/ HT", "left in the middle"},
+		{"only line ends", "\r\n\r\n\r\n\r\n\r\n\r\n", "empty lines"},
+		{"too large", "GET http://x/ HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("a", 70<<10) + "\r\n\r\n", "too large"},
+		{"too many", "GET http://x/ HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("A: b\r\n", 20<<10) + "\r\n", "too large"},
+		{"too many short fields", "GET http://x/ HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("A:\r\n", 256) + "\r\n", "more than 256 fields"},
+		{"too many fields of the same name", "GET http://x/ HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("Via: a\r\n", 256) + "\r\n", "more than 256 fields"},
+		{"too many trailers announced", "POST http://x/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: a" + strings.Repeat(",a", 300) + "\r\n\r\n0\r\n\r\n", "more than 256 fields"},
+		{"too many trailers announced in two fields", "POST http://x/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + strings.Repeat("Trailer: a"+strings.Repeat(",a", 128)+"\r\n", 2) + "\r\n0\r\n\r\n", "more than 256 fields"},
+	}
+	var mu sync.Mutex
+	reported := make(map[string]bool)
+	addr := startServer(t, &Server{
+		Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it reached the handler") }),
+		Malformed: func(_ net.Conn, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			reported[err.Error()] = true
+		},
+	})
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := sendHalfClosed(t, addr, test.text)
+			want := "HTTP/1.1 400 "
+			for prefix, status := range map[string]string{"too": "431", "HTTP/1.2": "505", "HTTP/2": "505", "gzip": "501", "an unknown": "417", "an endless": "501"} {
+				if strings.HasPrefix(test.name, prefix) {
+					want = "HTTP/1.1 " + status + " "
+				}
+			}
+			if !strings.HasPrefix(got, want) || !strings.Contains(got, test.want) || strings.Count(got, want) > 1 {
+				t.Errorf("%q", got)
+			}
+			_, text, _ := strings.Cut(got, "\r\n\r\n")
+			why := strings.TrimPrefix(strings.TrimSpace(text), "networkproxy cannot carry this request: ")
+			mu.Lock()
+			defer mu.Unlock()
+			if !reported[why] {
+				t.Errorf("Malformed was not told %q", why)
+			}
+		})
+	}
+}
+
+func TestHeaderSizesAndSegments(t *testing.T) {
+	t.Parallel()
+	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%d %s;", len(r.Header.Get("A")), r.Host)
+	})
+	for _, n := range []int{0, 1, bufferSize - 70, bufferSize - 40, bufferSize, bufferSize + 1, 20 << 10, 60 << 10} {
+		one := fmt.Sprintf("GET http://x/ HTTP/1.1\r\nHost: h\r\nA: %s\r\n\r\n", strings.Repeat("a", n))
+		got := sendHalfClosed(t, addr, "\r\n"+one+one+strings.Replace(one, "\r\nHost", "\r\nConnection: close\r\nHost", 1))
+		if want := fmt.Sprintf("%d x;", n); strings.Count(got, want) != 3 {
+			t.Errorf("%d: %.300q", n, got)
+		}
+	}
+
+	// One byte at a time.
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, b := range []byte("GET / HTTP/1.1\r\nHost: slow\r\nA: b\r\n\r\n") {
+		if _, err := c.Write([]byte{b}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := io.ReadAll(resp.Body); string(got) != "1 slow;" {
+		t.Errorf("%q", got)
+	}
+}
+
+// The bound on fields is exact, in the header and in the trailer section, and
+// the trailer section has the bounds in bytes and the grammar of a header.
+func TestFieldBounds(t *testing.T) {
+	t.Parallel()
+	addr := startServer(t, &Server{
+		MaxHeaderBytes: 16 << 10,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			fmt.Fprintf(w, "%d %s %v %q", len(r.Header), body, err, r.Trailer["A"])
+		}),
+	})
+	fields := func(n int) (text string) {
+		for i := range n {
+			text += fmt.Sprintf("F%d:\r\n", i)
+		}
+		return text
+	}
+	const chunked = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n"
+	for _, tt := range []struct{ name, request, want string }{
+		{"as many fields as may be", "GET / HTTP/1.1\r\nHost: x\r\n" + fields(255) + "\r\n", "255  <nil>"},
+		{"one more", "GET / HTTP/1.1\r\nHost: x\r\n" + fields(256) + "\r\n", "431"},
+		{"as many names in Connection as may be", "GET / HTTP/1.1\r\nHost: x\r\nConnection: a" + strings.Repeat(",a", 254) + "\r\n\r\n", "1  <nil>"},
+		{"one name more", "GET / HTTP/1.1\r\nHost: x\r\nConnection: a" + strings.Repeat(",a", 255) + "\r\n\r\n", "431"},
+		{"as many trailers as may be", chunked + "\r\n1\r\nx\r\n0\r\n" + fields(255) + "a: 1\r\n\r\n", `0 x <nil> ["1"]`},
+		{"one trailer more", chunked + "\r\n1\r\nx\r\n0\r\n" + fields(256) + "a: 1\r\n\r\n", "the trailer section is too large"},
+		{"trailers up to the bound in bytes", chunked + "\r\n1\r\nx\r\n0\r\n" + strings.Repeat("A: "+strings.Repeat("a", 1000)+"\r\n", 16) + "\r\n", "0 x <nil>"},
+		{"trailers beyond it", chunked + "\r\n1\r\nx\r\n0\r\n" + strings.Repeat("A: "+strings.Repeat("a", 1000)+"\r\n", 17) + "\r\n", "the trailer section is too large"},
+		{"an endless trailer", chunked + "\r\n1\r\nx\r\n0\r\nA: " + strings.Repeat("a", 20<<10) + "\r\n\r\n", "the trailer section is too large"},
+		{"a trailer that was not announced", chunked + "\r\n1\r\nx\r\n0\r\nB: 1\r\n\r\n", "0 x <nil> []"},
+		{"a bare LF in the trailers", chunked + "\r\n1\r\nx\r\n0\r\nA: 1\n\r\n", "LF alone"},
+		{"a folded trailer", chunked + "\r\n1\r\nx\r\n0\r\nA: 1\r\n 2\r\n\r\n", "0 x <nil> []"},
+		{"a folded first trailer", chunked + "\r\n1\r\nx\r\n0\r\n A: 1\r\n\r\n", "folded"},
+		{"a trailer with a space before its colon", chunked + "\r\n1\r\nx\r\n0\r\nA : 1\r\n\r\n", "0 x <nil> []"},
+		{"a trailer that is no field", chunked + "\r\n1\r\nx\r\n0\r\nA\r\n\r\n", "no name"},
+		{"trailers cut short", chunked + "\r\n1\r\nx\r\n0\r\nA: 1\r\n", "unexpected EOF"},
+		{"no end", chunked + "\r\n1\r\nx\r\n0\r\n", "unexpected EOF"},
+		{"a long chunk extension", chunked + "\r\n1;" + strings.Repeat("e", 5000) + "\r\nx\r\n0\r\n\r\n", "too long"},
+		{"long chunk extensions", chunked + "\r\n" + strings.Repeat("1;"+strings.Repeat("e", 3000)+"\r\nx\r\n", 10) + "0\r\n\r\n", "too much non-data"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := sendHalfClosed(t, addr, tt.request); !strings.Contains(got, tt.want) {
+				t.Errorf("%.300q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestHeaderTimeout(t *testing.T) {
+	t.Parallel()
+	addr := startServer(t, &Server{
+		Handler:       http.NotFoundHandler(),
+		HeaderTimeout: 30 * time.Millisecond,
+	})
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "GET / HTTP/1.1\r\nHos")
+	if got, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 408 ") {
+		t.Errorf("%q, %v", got, err)
+	}
+}
