@@ -13,7 +13,7 @@ import (
 )
 
 func (p *program) check(ctx context.Context, args []string) error {
-	f := p.flags("check", "networkproxy check -config FILE [flags] TARGET...\n\n"+
+	f := p.newFlagSet("check", "networkproxy check -config FILE [flags] TARGET...\n\n"+
 		"Says what the policy would do with each TARGET, and why, without contacting it.\n"+
 		"A TARGET is a URL or host:port; socks5://host:port and udp://host:port are SOCKS.\n"+
 		"The exit status is 0 when all would pass and 3 when one would not.")
@@ -21,7 +21,7 @@ func (p *program) check(ctx context.Context, args []string) error {
 	method := f.String("method", "", "HTTP `method` of the request (default GET; CONNECT for https)")
 	resolve := f.Bool("resolve", false, "look allowed names up, and judge their addresses too")
 	asJSON := f.Bool("json", false, "print JSON")
-	if err := parse(f, args); err != nil {
+	if err := parseFlags(f, args); err != nil {
 		return err
 	}
 	if f.NArg() == 0 {
@@ -84,13 +84,13 @@ func printExplanation(w io.Writer, target string, x networkproxy.Explanation) er
 		if c.Passed {
 			mark = "pass"
 		}
-		fmt.Fprintf(t, "  %s\t%s\t%s\n", mark, c.Name, settledBy(c))
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", mark, c.Name, decidedBy(c))
 	}
 	return t.Flush()
 }
 
-// settledBy says what settled a check.
-func settledBy(c networkproxy.Check) string {
+// decidedBy says what settled a check.
+func decidedBy(c networkproxy.Check) string {
 	switch {
 	case c.Rule.Pattern != "":
 		return fmt.Sprintf("%q in %s (%s)", c.Rule.Pattern, c.Rule.List, c.Rule.Position)

@@ -14,9 +14,9 @@ import (
 )
 
 func (p *program) connect(ctx context.Context, args []string) error {
-	f := p.flags("connect", "networkproxy connect [-proxy URL] host:port")
+	f := p.newFlagSet("connect", "networkproxy connect [-proxy URL] host:port")
 	proxy := f.String("proxy", "", "`URL` of the proxy, http:// or socks5h:// (default: $ALL_PROXY, then $HTTPS_PROXY)")
-	if err := parse(f, args); err != nil {
+	if err := parseFlags(f, args); err != nil {
 		return err
 	}
 	var hostport string
@@ -53,7 +53,7 @@ func (p *program) connect(ctx context.Context, args []string) error {
 		return fmt.Errorf("connect %s: %w", target, err)
 	}
 	defer conn.Close()
-	return p.carry(ctx, conn)
+	return p.relay(ctx, conn)
 }
 
 // carry copies standard input to conn, whose end it passes on as such, and
@@ -62,7 +62,7 @@ func (p *program) connect(ctx context.Context, args []string) error {
 //
 // A read from standard input cannot be interrupted. The goroutine that waits
 // in one is left to the end of the process.
-func (p *program) carry(ctx context.Context, conn *net.TCPConn) error {
+func (p *program) relay(ctx context.Context, conn *net.TCPConn) error {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	go func() {
 		io.Copy(conn, p.stdin) // what goes wrong with conn, the other direction meets too

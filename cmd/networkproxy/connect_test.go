@@ -74,15 +74,15 @@ func TestConnect(t *testing.T) {
 		fmt.Fprintf(c, "\n%d bytes", n)
 	}).AddrPort()
 	h := runProxy(t, target)
-	said := strings.Repeat("0123456789", 100_000)
-	want := "banner\n" + said + "\n1000000 bytes"
+	sent := strings.Repeat("0123456789", 100_000)
+	want := "banner\n" + sent + "\n1000000 bytes"
 	for _, proxy := range []string{
 		"http://" + h.HTTPAddr(), "http://" + h.HTTPAddr() + "/", h.HTTPAddr(),
 		"socks5h://" + h.SOCKSAddr(), "socks5://" + h.SOCKSAddr(),
 	} {
 		t.Run(proxy, func(t *testing.T) {
 			t.Parallel()
-			c := connection{stdin: strings.NewReader(said)}
+			c := connection{stdin: strings.NewReader(sent)}
 			if status := c.run(t, "-proxy", proxy, target.String()); status != exitOK || c.stdout.String() != want {
 				t.Errorf("status %d, %d bytes of output, %s", status, c.stdout.Len(), c.stderr.String())
 			}
@@ -114,7 +114,7 @@ func TestConnectTellsTheRefusal(t *testing.T) {
 		for target, want := range tests {
 			c := connection{}
 			if status := c.run(t, "-proxy", proxy, target); status != exitError || !strings.Contains(c.stderr.String(), want) || c.stdout.Len() > 0 {
-				t.Errorf("%s through %s: status %d, said %q and %q; want %q", target, proxy, status, c.stderr.String(), c.stdout.String(), want)
+				t.Errorf("%s through %s: status %d, stderr %q, stdout %q; want stderr with %q", target, proxy, status, c.stderr.String(), c.stdout.String(), want)
 			}
 		}
 	}
@@ -130,7 +130,7 @@ func TestConnectArguments(t *testing.T) {
 		args   []string
 		env    map[string]string
 		status int
-		said   string
+		stderr string
 	}{
 		{"ALL_PROXY", []string{target.String()}, map[string]string{"ALL_PROXY": good, "HTTPS_PROXY": bad}, exitOK, ""},
 		{"all_proxy", []string{target.String()}, map[string]string{"all_proxy": "socks5h://" + h.SOCKSAddr()}, exitOK, ""},
@@ -154,29 +154,29 @@ func TestConnectArguments(t *testing.T) {
 			t.Parallel()
 			c := connection{env: test.env}
 			status := c.run(t, test.args...)
-			if status != test.status || !strings.Contains(c.stderr.String(), test.said) {
-				t.Errorf("status %d, said %q; want %d, %q", status, c.stderr.String(), test.status, test.said)
+			if status != test.status || !strings.Contains(c.stderr.String(), test.stderr) {
+				t.Errorf("status %d, stderr %q; want %d, %q", status, c.stderr.String(), test.status, test.stderr)
 			}
 			if strings.Contains(c.stderr.String(), "secret") {
 				t.Errorf("a password was told: %q", c.stderr.String())
 			}
-			if hello := c.stdout.String() == "hello"; hello != (test.status == exitOK && test.said == "") {
+			if hello := c.stdout.String() == "hello"; hello != (test.status == exitOK && test.stderr == "") {
 				t.Errorf("output %q", c.stdout.String())
 			}
 		})
 	}
 }
 
-// falseProxy gives its answers to every connection, one after each request,
+// fakeProxy gives its answers to every connection, one after each request,
 // which ends as until says or with whatever comes at once. read says what came.
-func falseProxy(t *testing.T, until string, answers ...string) (addr string, read func() string) {
+func fakeProxy(t *testing.T, terminator string, responses ...string) (addr string, read func() string) {
 	t.Helper()
 	var mu sync.Mutex
 	var all []byte
 	o := testnet.Serve(t, func(c *net.TCPConn) {
-		for _, answer := range answers {
+		for _, response := range responses {
 			b := make([]byte, 4096)
-			for seen := []byte(nil); len(seen) == 0 || !bytes.HasSuffix(seen, []byte(until)); {
+			for seen := []byte(nil); len(seen) == 0 || !bytes.HasSuffix(seen, []byte(terminator)); {
 				n, err := c.Read(b)
 				if err != nil {
 					return
@@ -186,7 +186,7 @@ func falseProxy(t *testing.T, until string, answers ...string) (addr string, rea
 				all = append(all, b[:n]...)
 				mu.Unlock()
 			}
-			io.WriteString(c, answer)
+			io.WriteString(c, response)
 		}
 	})
 	return o.AddrPort().String(), func() string {
@@ -198,7 +198,7 @@ func falseProxy(t *testing.T, until string, answers ...string) (addr string, rea
 
 func TestConnectSendsCredentials(t *testing.T) {
 	t.Parallel()
-	addr, read := falseProxy(t, "\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nhello")
+	addr, read := fakeProxy(t, "\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nhello")
 	c := connection{}
 	if status := c.run(t, "-proxy", "http://session:a%20b@"+addr, "git.example:22"); status != exitOK || c.stdout.String() != "hello" {
 		t.Errorf("status %d, %q, %s", status, c.stdout.String(), c.stderr.String())
@@ -208,7 +208,7 @@ func TestConnectSendsCredentials(t *testing.T) {
 		t.Errorf("sent %q, want %q", got, want)
 	}
 
-	addr, read = falseProxy(t, "", "\x05\x02", "\x01\x00", "\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x01hello")
+	addr, read = fakeProxy(t, "", "\x05\x02", "\x01\x00", "\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x01hello")
 	c = connection{}
 	if status := c.run(t, "-proxy", "socks5h://session:ab@"+addr, "git.example:22"); status != exitOK || c.stdout.String() != "hello" {
 		t.Errorf("status %d, %q, %s", status, c.stdout.String(), c.stderr.String())
@@ -220,9 +220,9 @@ func TestConnectSendsCredentials(t *testing.T) {
 
 // What a proxy answers is not trusted to be short, to be HTTP, or to be fit
 // for a terminal.
-func TestConnectFalseProxy(t *testing.T) {
+func TestConnectFakeProxy(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct{ answer, said string }{
+	for name, test := range map[string]struct{ response, stderr string }{
 		"not HTTP":         {"SSH-2.0-test\r\n\r\n", "proxy: response is not HTTP/1.1"},
 		"nothing":          {"", "proxy: connection closed before the end of the response header"},
 		"an endless field": {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20), "proxy: response header larger than 65536 bytes"},
@@ -233,11 +233,11 @@ func TestConnectFalseProxy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			addr, _ := falseProxy(t, "\r\n\r\n", test.answer)
+			addr, _ := fakeProxy(t, "\r\n\r\n", test.response)
 			c := connection{}
 			status := c.run(t, "-proxy", "http://"+addr, "git.example:22")
-			if said := c.stderr.String(); status != exitError || !strings.Contains(said, test.said) || strings.ContainsAny(said, "\x1b\r") || len(said) > 64<<10+200 {
-				t.Errorf("status %d, said %.200q; want %q", status, said, test.said)
+			if got := c.stderr.String(); status != exitError || !strings.Contains(got, test.stderr) || strings.ContainsAny(got, "\x1b\r") || len(got) > 64<<10+200 {
+				t.Errorf("status %d, stderr %.200q; want %q", status, got, test.stderr)
 			}
 			if c.stdout.Len() > 0 {
 				t.Errorf("output %q", c.stdout.String())
@@ -278,7 +278,7 @@ func TestConnectHangup(t *testing.T) {
 // The names that a proxy is to look up are not looked up here.
 func TestConnectLooksNothingUp(t *testing.T) {
 	t.Parallel()
-	addr, read := falseProxy(t, "", "\x05\x00", "\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00")
+	addr, read := fakeProxy(t, "", "\x05\x00", "\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00")
 	c := connection{}
 	if status := c.run(t, "-proxy", "socks5://"+addr, "Git.Example.:22"); status != exitError {
 		t.Errorf("status %d", status)

@@ -69,14 +69,14 @@ func httpAddress(t *testing.T, socket string) string {
 		},
 	}}
 	for deadline := time.Now().Add(patience); ; {
-		answer, err := client.Get("http://localhost/config")
+		resp, err := client.Get("http://localhost/config")
 		if err == nil {
-			defer answer.Body.Close()
+			defer resp.Body.Close()
 			var config struct {
 				HTTP string `json:"http_address"`
 			}
-			if err := json.NewDecoder(answer.Body).Decode(&config); err != nil || config.HTTP == "" {
-				t.Fatalf("GET /config: %s, %v", answer.Status, err)
+			if err := json.NewDecoder(resp.Body).Decode(&config); err != nil || config.HTTP == "" {
+				t.Fatalf("GET /config: %s, %v", resp.Status, err)
 			}
 			return config.HTTP
 		}

@@ -80,7 +80,7 @@ func (p *program) main(ctx context.Context, args []string) int {
 }
 
 // flags is a flag set that tells its usage with the commands there are.
-func (p *program) flags(name, usage string) *flag.FlagSet {
+func (p *program) newFlagSet(name, usage string) *flag.FlagSet {
 	f := flag.NewFlagSet(name, flag.ContinueOnError)
 	f.SetOutput(p.stderr)
 	f.Usage = func() {
@@ -97,7 +97,7 @@ func (p *program) flags(name, usage string) *flag.FlagSet {
 }
 
 // parse parses flags; what is wrong has been told when it returns errUsage.
-func parse(f *flag.FlagSet, args []string) error {
+func parseFlags(f *flag.FlagSet, args []string) error {
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return err

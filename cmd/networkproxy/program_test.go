@@ -115,23 +115,23 @@ func get(t *testing.T, addr, target, token string) (int, string) {
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
-	answer, err := (&http.Client{Transport: tr, Timeout: patience}).Do(r)
+	resp, err := (&http.Client{Transport: tr, Timeout: patience}).Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer.StatusCode, string(body)
+	return resp.StatusCode, string(body)
 }
 
 func TestCheckFlag(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, text string
-		says       []string // on stderr, behind the path; none: it is fine
+		want       []string // on stderr, behind the path; none: it is fine
 	}{
 		{"fine", "mode = \"limited\"\n[network_proxy.policy]\nallowed_domains = [\"*.example.com\"]\n", nil},
 		{"not enabled", "[network_proxy]\n", nil},
@@ -153,7 +153,7 @@ func TestCheckFlag(t *testing.T) {
 			path := configText(t, tt.text)
 			p := start(t, "-config", path, "-check")
 			status := p.status(t)
-			if tt.says == nil {
+			if tt.want == nil {
 				if status != 0 || p.stdout.String() != path+": ok\n" || p.stderr.String() != "" {
 					t.Errorf("exit %d, %q, %q", status, &p.stdout, &p.stderr)
 				}
@@ -162,7 +162,7 @@ func TestCheckFlag(t *testing.T) {
 			if status != 1 || p.stdout.String() != "" {
 				t.Errorf("exit %d, %q", status, &p.stdout)
 			}
-			for _, part := range tt.says {
+			for _, part := range tt.want {
 				if strings.HasPrefix(part, ":") {
 					part = path + part
 				}
@@ -180,7 +180,7 @@ func TestUsage(t *testing.T) {
 	for _, tt := range []struct {
 		args   []string
 		status int
-		says   string
+		want   string
 	}{
 		{nil, 2, "-config is missing"},
 		{[]string{"serve"}, 2, "-config is missing"},
@@ -203,8 +203,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"check", "-h"}, 0, "exit status"},
 	} {
 		p := start(t, tt.args...)
-		if status := p.status(t); status != tt.status || !strings.Contains(p.stderr.String(), tt.says) {
-			t.Errorf("%q: exit %d, want %d and %q:\n%s", tt.args, status, tt.status, tt.says, &p.stderr)
+		if status := p.status(t); status != tt.status || !strings.Contains(p.stderr.String(), tt.want) {
+			t.Errorf("%q: exit %d, want %d and %q:\n%s", tt.args, status, tt.status, tt.want, &p.stderr)
 		}
 	}
 }
@@ -472,7 +472,7 @@ func TestCheckCommand(t *testing.T) {
 	for _, tt := range []struct {
 		target string
 		status int
-		says   []string
+		want   []string
 	}{
 		{"https://x.allowed.example/", 0, []string{"allowed", "*.allowed.example", path + ":6:20"}},
 		{"http://other.example/", 3, []string{"refused (not_allowed)"}},
@@ -483,7 +483,7 @@ func TestCheckCommand(t *testing.T) {
 		if status := p.status(t); status != tt.status {
 			t.Errorf("%s: exit %d, want %d\n%s", tt.target, status, tt.status, &p.stderr)
 		}
-		for _, part := range tt.says {
+		for _, part := range tt.want {
 			if !strings.Contains(p.stdout.String(), part) {
 				t.Errorf("%s: does not say %q:\n%s", tt.target, part, &p.stdout)
 			}

@@ -36,7 +36,7 @@ type exitStatus int
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 func (p *program) run(ctx context.Context, args []string) error {
-	f := p.flags("run", "networkproxy run -config FILE [flags] -- COMMAND [ARG...]\n\n"+
+	f := p.newFlagSet("run", "networkproxy run -config FILE [flags] -- COMMAND [ARG...]\n\n"+
 		"Runs COMMAND with an environment that leads it through a proxy of its own, and then\n"+
 		"says on standard error what was refused. The exit status is that of COMMAND; 126 and\n"+
 		"127 say that it cannot be run or was not found. It is not a sandbox: a COMMAND that\n"+
@@ -46,7 +46,7 @@ func (p *program) run(ctx context.Context, args []string) error {
 	level := f.Lookup("log-level")
 	level.DefValue = "warn" // standard error is the command's
 	level.Value.Set(level.DefValue)
-	if err := parse(f, args); err != nil {
+	if err := parseFlags(f, args); err != nil {
 		return err
 	}
 	argv := f.Args()
@@ -177,7 +177,7 @@ func printRefused(w io.Writer, blocked []networkproxy.BlockedRequest) {
 	slices.SortFunc(lines, func(a, b string) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
 	})
-	fmt.Fprintf(w, "networkproxy: refused %s of this command:\n", requests(len(blocked)))
+	fmt.Fprintf(w, "networkproxy: refused %s of this command:\n", requestCount(len(blocked)))
 	for _, line := range lines {
 		fmt.Fprintf(w, "  %5d  %s\n", counts[line], line)
 	}
@@ -208,7 +208,7 @@ func blockedLine(b networkproxy.BlockedRequest) string {
 	return line
 }
 
-func requests(n int) string {
+func requestCount(n int) string {
 	if n == 1 {
 		return "one request"
 	}

@@ -35,24 +35,24 @@ func child(what string) int {
 	what, arg, _ := strings.Cut(what, " ")
 	switch what {
 	case "get": // and tell the status
-		answer, err := http.Get(arg)
+		resp, err := http.Get(arg)
 		if err != nil {
 			fmt.Println(err)
 			return 1
 		}
-		answer.Body.Close()
-		fmt.Println(answer.StatusCode)
+		resp.Body.Close()
+		fmt.Println(resp.StatusCode)
 	case "get-by-proxy": // also what Go's default transport would get directly
 		proxy, err := url.Parse(os.Getenv("HTTP_PROXY"))
 		if err != nil {
 			return 1
 		}
-		answer, err := (&http.Transport{Proxy: http.ProxyURL(proxy)}).RoundTrip(httptest.NewRequest("GET", arg, nil))
+		resp, err := (&http.Transport{Proxy: http.ProxyURL(proxy)}).RoundTrip(httptest.NewRequest("GET", arg, nil))
 		if err != nil {
 			fmt.Println(err)
 			return 1
 		}
-		answer.Body.Close()
+		resp.Body.Close()
 	case "env":
 		fmt.Println(os.Getenv(arg))
 	case "cat":

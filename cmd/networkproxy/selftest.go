@@ -11,11 +11,11 @@ import (
 )
 
 func (p *program) selftest(ctx context.Context, args []string) error {
-	f := p.flags("selftest", "networkproxy selftest -config FILE [flags]\n\n"+
+	f := p.newFlagSet("selftest", "networkproxy selftest -config FILE [flags]\n\n"+
 		"Runs the proxy on free ports, sends requests through it that must be refused,\n"+
 		"and prints whether they were. Nothing leaves the machine.")
 	config := addConfigFlags(f)
-	if err := parse(f, args); err != nil {
+	if err := parseFlags(f, args); err != nil {
 		return err
 	}
 	if f.NArg() > 0 {
@@ -54,11 +54,11 @@ func (p *program) selftest(ctx context.Context, args []string) error {
 		case r.Note != "":
 			mark = "note"
 		}
-		answer := r.Got
+		result := r.Got
 		if r.Note != "" {
-			answer += ": " + r.Note
+			result += ": " + r.Note
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", mark, r.Promise, r.Protocol, r.Target, answer)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", mark, r.Promise, r.Protocol, r.Target, result)
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -14,14 +14,14 @@ import (
 )
 
 func (p *program) serve(ctx context.Context, args []string) error {
-	f := p.flags("serve", "networkproxy [serve] -config FILE [flags]")
+	f := p.newFlagSet("serve", "networkproxy [serve] -config FILE [flags]")
 	config := addConfigFlags(f)
 	check := f.Bool("check", false, "check the configuration and exit")
 	http := f.String("http", "", "listen `address` of the HTTP proxy, in place of proxy_url")
 	admin := f.String("admin", "", "listen `address` of the admin API, in place of admin_url")
 	socks := f.String("socks", "", "listen `address` of the SOCKS5 proxy, in place of socks_url (enable_socks5 = true turns it on)")
 	drain := f.Duration("drain", 5*time.Second, "how long requests and tunnels may finish after SIGINT or SIGTERM")
-	if err := parse(f, args); err != nil {
+	if err := parseFlags(f, args); err != nil {
 		return err
 	}
 	if f.NArg() > 0 {
@@ -52,7 +52,7 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	}
 	announce(p.stderr, handle)
 	p.held.release(handle.Warnings()...)
-	return p.until(ctx, handle, *drain)
+	return p.serveUntil(ctx, handle, *drain)
 }
 
 // announce says what listens where, in words that can be pasted.
@@ -85,7 +85,7 @@ func printWarnings(w io.Writer, h *networkproxy.Handle) {
 }
 
 // until serves until a signal or the proxy's own end, reloading at SIGHUP.
-func (p *program) until(ctx context.Context, h *networkproxy.Handle, drain time.Duration) error {
+func (p *program) serveUntil(ctx context.Context, h *networkproxy.Handle, drain time.Duration) error {
 	for {
 		select {
 		case <-p.hangup:

@@ -132,28 +132,28 @@ func (t *tunnelProxy) openSOCKS(ctx context.Context, target hostname.Target) (*n
 		auth.Password, _ = user.Password()
 	}
 	// The dialer hides the connection, which then cannot be half-closed.
-	own := &ownDialer{tunnelProxy: t}
-	dialer, err := proxy.SOCKS5("tcp", t.url.Host, auth, own)
+	forward := &capturingDialer{tunnelProxy: t}
+	dialer, err := proxy.SOCKS5("tcp", t.url.Host, auth, forward)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := dialer.(proxy.ContextDialer).DialContext(ctx, "tcp", target.String()); err != nil {
 		return nil, socksError(err)
 	}
-	return own.conn, nil
+	return forward.conn, nil
 }
 
-// ownDialer connects to the proxy and keeps the connection.
-type ownDialer struct {
+// capturingDialer connects to the proxy and keeps the connection.
+type capturingDialer struct {
 	*tunnelProxy
 	conn *net.TCPConn
 }
 
-func (d *ownDialer) Dial(network, addr string) (net.Conn, error) {
+func (d *capturingDialer) Dial(network, addr string) (net.Conn, error) {
 	return d.DialContext(context.Background(), network, addr)
 }
 
-func (d *ownDialer) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
+func (d *capturingDialer) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
 	var err error
 	d.conn, err = d.dial(ctx)
 	return d.conn, err
