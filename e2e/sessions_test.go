@@ -348,7 +348,7 @@ func TestRunCommand(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
 		got := run(t, "sh", "-c", "for i in 1 2; do curl -sSf https://other.example/hello; done; curl -sSf http://127.0.0.1/; exit 7")
-		want := "networkproxy: refused 3 requests of this command:\n" +
+		want := "networkproxy: refused 3 requests from this command:\n" +
 			"      2  other.example port 443  https_connect  not_allowed\n" +
 			"      1  127.0.0.1 port 80  http  not_allowed_local\n"
 		if got.exit != 7 || !strings.Contains(got.stderr, want) {

@@ -213,7 +213,7 @@ func TestSSH(t *testing.T) {
 	helper := lab.program() + " connect "
 	for _, way := range []struct{ name, allowing, refusing, says string }{
 		{"HTTP", "http://" + allowing.proxy, "http://" + refusing.proxy, "networkproxy blocked " + target + ": the host is not on the allowlist."},
-		{"SOCKS5", "socks5h://" + socksAllowing, "socks5h://" + socksRefusing, "the proxy refused it by policy"},
+		{"SOCKS5", "socks5h://" + socksAllowing, "socks5h://" + socksRefusing, "the proxy's policy refused the target"},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()

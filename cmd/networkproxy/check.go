@@ -1,4 +1,4 @@
-// The check command: what would the policy say of a target, and why?
+// The check command explains how the policy would treat a target.
 
 package main
 
@@ -14,12 +14,12 @@ import (
 
 func (p *program) check(ctx context.Context, args []string) error {
 	f := p.newFlagSet("check", "networkproxy check -config FILE [flags] TARGET...\n\n"+
-		"Says what the policy would do with each TARGET, and why, without contacting it.\n"+
-		"A TARGET is a URL or host:port; socks5://host:port and udp://host:port are SOCKS.\n"+
-		"The exit status is 0 when all would pass and 3 when one would not.")
+		"Explains whether the policy allows each TARGET, without contacting it.\n"+
+		"A TARGET is a URL or host:port. socks5://host:port and udp://host:port stand for\n"+
+		"SOCKS5 requests. The exit status is 0 if all targets are allowed, and 3 otherwise.")
 	config := addConfigFlags(f)
 	method := f.String("method", "", "HTTP `method` of the request (default GET; CONNECT for https)")
-	resolve := f.Bool("resolve", false, "look allowed names up, and judge their addresses too")
+	resolve := f.Bool("resolve", false, "look up allowed names and check their addresses as well")
 	asJSON := f.Bool("json", false, "print JSON")
 	if err := parseFlags(f, args); err != nil {
 		return err
@@ -61,14 +61,14 @@ func (p *program) check(ctx context.Context, args []string) error {
 	return nil
 }
 
-// printExplanation prints an explanation for people.
+// printExplanation prints an explanation as text.
 func printExplanation(w io.Writer, target string, x networkproxy.Explanation) error {
 	verdict := "refused"
 	switch {
 	case x.Allowed:
 		verdict = "allowed"
 	case x.Decider:
-		verdict = "put to the decider"
+		verdict = "left to the decider"
 	}
 	fmt.Fprintf(w, "%s: %s", target, verdict)
 	if x.Reason != "" && !x.Decider {
@@ -89,7 +89,7 @@ func printExplanation(w io.Writer, target string, x networkproxy.Explanation) er
 	return t.Flush()
 }
 
-// decidedBy says what settled a check.
+// decidedBy describes the rule, address or source that settled a check.
 func decidedBy(c networkproxy.Check) string {
 	switch {
 	case c.Rule.Pattern != "":

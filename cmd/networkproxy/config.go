@@ -1,5 +1,4 @@
-// What the commands that read a configuration have in common: its flags, and
-// the builder that they make.
+// Flags and builder shared by the commands that read a configuration.
 
 package main
 
@@ -15,7 +14,7 @@ import (
 	"example.com/networkproxy"
 )
 
-// configFlags are the flags about the configuration.
+// configFlags holds the flags of every command that reads a configuration.
 type configFlags struct {
 	files        fileList
 	requirements *string
@@ -37,11 +36,11 @@ func (l *fileList) Set(path string) error {
 
 func addConfigFlags(f *flag.FlagSet) *configFlags {
 	c := new(configFlags)
-	f.Var(&c.files, "config", "TOML `file` with the [network_proxy] table (required); given again, a later file goes over an earlier one")
+	f.Var(&c.files, "config", "TOML `file` with the [network_proxy] table (required); may be repeated, and later files override earlier ones")
 	c.requirements = f.String("requirements", "", "TOML `file` with managed limits, which no configuration may exceed")
-	c.observe = f.Bool("observe", false, "let allowlist misses pass and record them: GET /suggest, and run at its end, tell the allowlist that would do")
-	c.tokenFile = f.String("admin-token-file", "", "`file` with the bearer token that the admin API demands")
-	f.Func("limit", "`name=value` of one of the limits in docs/limits.md, such as tunnel_idle=5m; may be given again", func(s string) error {
+	c.observe = f.Bool("observe", false, "allow and record allowlist misses; GET /suggest, or run at its end, prints an allowlist that covers them")
+	c.tokenFile = f.String("admin-token-file", "", "`file` with the bearer token that the admin API requires")
+	f.Func("limit", "`name=value` of a limit in docs/limits.md, such as tunnel_idle=5m; may be repeated", func(s string) error {
 		name, value, _ := strings.Cut(s, "=")
 		return c.limits.Set(name, value)
 	})
@@ -49,8 +48,8 @@ func addConfigFlags(f *flag.FlagSet) *configFlags {
 	return c
 }
 
-// builder makes a builder of the flags. What is wrong with the flags
-// themselves has been told when it returns errUsage.
+// builder returns a builder configured from the flags. It returns errUsage after
+// printing what is wrong with the flags themselves.
 func (p *program) builder(f *flag.FlagSet, c *configFlags) (*networkproxy.Builder, error) {
 	if len(c.files) == 0 {
 		return nil, p.usageError(f, "-config is missing: name the TOML file with the [network_proxy] table")
@@ -77,8 +76,9 @@ func (p *program) builder(f *flag.FlagSet, c *configFlags) (*networkproxy.Builde
 	return b, nil
 }
 
-// build is b.Build until ctx ends. Build has no end of its own where a
-// configuration file is a pipe that nobody writes to, and it is left behind then.
+// build calls b.Build and returns early when ctx ends. Build takes no context and
+// blocks while a configuration file is a pipe without a writer, so its goroutine
+// may be left behind.
 func build(ctx context.Context, b *networkproxy.Builder) (*networkproxy.NetworkProxy, error) {
 	type built struct {
 		proxy *networkproxy.NetworkProxy
@@ -93,11 +93,12 @@ func build(ctx context.Context, b *networkproxy.Builder) (*networkproxy.NetworkP
 	case r := <-done:
 		return r.proxy, r.err
 	case <-ctx.Done():
-		return nil, errors.New("stopped while the configuration was being read: does anybody write to the pipe?")
+		return nil, errors.New("stopped while reading the configuration; if it is a pipe, check that something writes to it")
 	}
 }
 
-// usageError tells what is wrong with the arguments, with the usage.
+// usageError prints a problem with the arguments and the usage of f, and returns
+// errUsage.
 func (p *program) usageError(f *flag.FlagSet, problem string) error {
 	fmt.Fprintf(p.stderr, "networkproxy: %s\n", problem)
 	f.Usage()

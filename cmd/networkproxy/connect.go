@@ -1,5 +1,5 @@
-// The connect command: standard input and output become a tunnel through the
-// proxy, which is what ssh wants of a ProxyCommand.
+// The connect command opens a tunnel through a proxy and connects it to standard
+// input and output, as ssh expects of a ProxyCommand.
 
 package main
 
@@ -15,7 +15,7 @@ import (
 
 func (p *program) connect(ctx context.Context, args []string) error {
 	f := p.newFlagSet("connect", "networkproxy connect [-proxy URL] host:port")
-	proxy := f.String("proxy", "", "`URL` of the proxy, http:// or socks5h:// (default: $ALL_PROXY, then $HTTPS_PROXY)")
+	proxyURL := f.String("proxy", "", "`URL` of the proxy, http:// or socks5h:// (default: $ALL_PROXY, then $HTTPS_PROXY)")
 	if err := parseFlags(f, args); err != nil {
 		return err
 	}
@@ -23,32 +23,30 @@ func (p *program) connect(ctx context.Context, args []string) error {
 	switch f.NArg() {
 	case 1:
 		hostport = f.Arg(0)
-	case 2: // as nc takes them, which needs no brackets for IPv6: ssh gives %h %p
+	case 2: // as for nc; ssh's %h has no brackets around IPv6 addresses
 		hostport = net.JoinHostPort(f.Arg(0), f.Arg(1))
 	default:
-		fmt.Fprintln(p.stderr, "networkproxy: name one target, as host:port")
-		f.Usage()
-		return errUsage
+		return p.usageError(f, "name one target, as host:port")
 	}
 	target, err := hostname.ParseTarget(hostport)
 	if err != nil {
 		return err
 	}
-	through, err := p.chooseProxy(*proxy)
+	proxy, err := p.chooseProxy(*proxyURL)
 	if err != nil {
 		return err
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { // ssh ends its ProxyCommand with SIGHUP
+	go func() { // ssh sends SIGHUP to end its ProxyCommand
 		select {
 		case <-p.hangup:
 			cancel()
 		case <-ctx.Done():
 		}
 	}()
-	conn, err := through.open(ctx, target)
+	conn, err := proxy.open(ctx, target)
 	if err != nil {
 		return fmt.Errorf("connect %s: %w", target, err)
 	}
@@ -56,21 +54,21 @@ func (p *program) connect(ctx context.Context, args []string) error {
 	return p.relay(ctx, conn)
 }
 
-// carry copies standard input to conn, whose end it passes on as such, and
-// what is received to standard output. The tunnel ends with what is received,
-// or with ctx.
+// relay copies standard input to conn and conn to standard output. At the end of
+// standard input it closes conn for writing only. It returns when conn ends or ctx
+// is done.
 //
-// A read from standard input cannot be interrupted. The goroutine that waits
-// in one is left to the end of the process.
+// A read from standard input cannot be interrupted, so the goroutine that copies
+// it may run until the process exits.
 func (p *program) relay(ctx context.Context, conn *net.TCPConn) error {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	go func() {
-		io.Copy(conn, p.stdin) // what goes wrong with conn, the other direction meets too
+		io.Copy(conn, p.stdin) // the other direction reports errors of conn
 		conn.CloseWrite()
 	}()
 	_, err := io.Copy(p.stdout, conn)
 	if errors.Is(err, net.ErrClosed) {
-		return nil // by ctx
+		return nil // closed when ctx ended
 	}
 	return err
 }

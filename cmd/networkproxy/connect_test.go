@@ -1,5 +1,4 @@
-// The connect command, between a client that is the test and proxies that are
-// this project's own, or false.
+// Tests of the connect command, with this project's proxy and with fake ones.
 
 package main
 
@@ -20,7 +19,7 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// runProxy runs a proxy that allows one address and port of this machine.
+// runProxy runs a proxy that allows one local address and port.
 func runProxy(t *testing.T, allowed netip.AddrPort) *networkproxy.Handle {
 	t.Helper()
 	config := networkproxy.DefaultConfig()
@@ -67,7 +66,7 @@ func (c *connection) run(t *testing.T, args ...string) (status int) {
 
 func TestConnect(t *testing.T) {
 	t.Parallel()
-	// A server that speaks first, answers, and speaks last.
+	// A server that sends first, echoes, and sends last.
 	target := testnet.Serve(t, func(c *net.TCPConn) {
 		io.WriteString(c, "banner\n")
 		n, _ := io.Copy(c, c)
@@ -88,13 +87,13 @@ func TestConnect(t *testing.T) {
 			}
 			c = connection{}
 			if status := c.run(t, "-proxy", proxy, target.Addr().String(), fmt.Sprint(target.Port())); status != exitOK || c.stdout.String() != "banner\n\n0 bytes" {
-				t.Errorf("host and port apart: status %d, %q, %s", status, c.stdout.String(), c.stderr.String())
+				t.Errorf("separate host and port: status %d, %q, %s", status, c.stdout.String(), c.stderr.String())
 			}
 		})
 	}
 }
 
-func TestConnectTellsTheRefusal(t *testing.T) {
+func TestConnectReportsRefusal(t *testing.T) {
 	t.Parallel()
 	h := runProxy(t, netip.MustParseAddrPort("127.0.0.1:1"))
 	for proxy, tests := range map[string]map[string]string{
@@ -105,11 +104,11 @@ func TestConnectTellsTheRefusal(t *testing.T) {
 			"[2001:db8::1]:1": "[2001:db8::1]:1",
 		},
 		"socks5h://" + h.SOCKSAddr(): {
-			"git.example:22": "connect git.example:22: the proxy refused it by policy",
+			"git.example:22": "connect git.example:22: the proxy's policy refused the target",
 			"127.0.0.1:1":    "connection refused",
 		},
-		"http://127.0.0.1:1":    {"git.example:22": "the proxy is out of reach"},
-		"socks5h://127.0.0.1:1": {"git.example:22": "the proxy is out of reach"},
+		"http://127.0.0.1:1":    {"git.example:22": "cannot connect to the proxy"},
+		"socks5h://127.0.0.1:1": {"git.example:22": "cannot connect to the proxy"},
 	} {
 		for target, want := range tests {
 			c := connection{}
@@ -145,7 +144,7 @@ func TestConnectArguments(t *testing.T) {
 		{"a URL", []string{"https://git.example/"}, map[string]string{"ALL_PROXY": good}, exitError, "invalid host"},
 		{"an HTTPS proxy", []string{target.String()}, map[string]string{"ALL_PROXY": "https://u:secret@127.0.0.1:1"}, exitError, `scheme "https"`},
 		{"a proxy without a port", []string{target.String()}, map[string]string{"ALL_PROXY": "http://u:secret@127.0.0.1"}, exitError, "host:port"},
-		{"not a URL", []string{target.String()}, map[string]string{"ALL_PROXY": "http://u:secret@%zz:1"}, exitError, "ALL_PROXY is not the URL of a proxy"},
+		{"not a URL", []string{target.String()}, map[string]string{"ALL_PROXY": "http://u:secret@%zz:1"}, exitError, "ALL_PROXY is not a proxy URL"},
 		{"an unknown flag", []string{"-no"}, nil, exitUsage, "usage: networkproxy connect"},
 		{"help", []string{"-h"}, nil, exitOK, "usage: networkproxy connect"},
 	}
@@ -158,7 +157,7 @@ func TestConnectArguments(t *testing.T) {
 				t.Errorf("status %d, stderr %q; want %d, %q", status, c.stderr.String(), test.status, test.stderr)
 			}
 			if strings.Contains(c.stderr.String(), "secret") {
-				t.Errorf("a password was told: %q", c.stderr.String())
+				t.Errorf("stderr contains the password: %q", c.stderr.String())
 			}
 			if hello := c.stdout.String() == "hello"; hello != (test.status == exitOK && test.stderr == "") {
 				t.Errorf("output %q", c.stdout.String())
@@ -167,8 +166,9 @@ func TestConnectArguments(t *testing.T) {
 	}
 }
 
-// fakeProxy gives its answers to every connection, one after each request,
-// which ends as until says or with whatever comes at once. read says what came.
+// fakeProxy sends responses on every connection, one after each request. A request
+// ends with terminator or, if that is empty, with the first read. read returns
+// everything that was received.
 func fakeProxy(t *testing.T, terminator string, responses ...string) (addr string, read func() string) {
 	t.Helper()
 	var mu sync.Mutex
@@ -218,8 +218,8 @@ func TestConnectSendsCredentials(t *testing.T) {
 	}
 }
 
-// What a proxy answers is not trusted to be short, to be HTTP, or to be fit
-// for a terminal.
+// TestConnectFakeProxy sends responses that are no HTTP, endless, or unsafe to
+// print on a terminal.
 func TestConnectFakeProxy(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ response, stderr string }{
@@ -246,8 +246,8 @@ func TestConnectFakeProxy(t *testing.T) {
 	}
 }
 
-// ssh ends its ProxyCommand with SIGHUP, and that must end it, whatever it is
-// about.
+// TestConnectHangup sends SIGHUP, as ssh does to end its ProxyCommand, at
+// different stages of a connection.
 func TestConnectHangup(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, proxy string }{
@@ -258,7 +258,7 @@ func TestConnectHangup(t *testing.T) {
 			stdin, input := io.Pipe()
 			defer input.Close()
 			c := connection{stdin: stdin, hangup: make(chan os.Signal, 1)}
-			// It hears of the signal while somebody holds it in conversation.
+			// The signal arrives while the command waits for this server.
 			silent := testnet.Serve(t, func(conn *net.TCPConn) {
 				if test.proxy != "" {
 					conn.Read(make([]byte, 1))
@@ -270,13 +270,13 @@ func TestConnectHangup(t *testing.T) {
 			if test.proxy == "" {
 				proxy = "http://" + runProxy(t, silent).HTTPAddr()
 			}
-			c.run(t, "-proxy", proxy, silent.String()) // fails the test when it does not end
+			c.run(t, "-proxy", proxy, silent.String()) // fails the test if it does not end
 		})
 	}
 }
 
-// The names that a proxy is to look up are not looked up here.
-func TestConnectLooksNothingUp(t *testing.T) {
+// TestConnectDoesNotResolve checks that the proxy gets the host name itself.
+func TestConnectDoesNotResolve(t *testing.T) {
 	t.Parallel()
 	addr, read := fakeProxy(t, "", "\x05\x00", "\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00")
 	c := connection{}
@@ -284,6 +284,6 @@ func TestConnectLooksNothingUp(t *testing.T) {
 		t.Errorf("status %d", status)
 	}
 	if !strings.Contains(read(), "\x03\x0bgit.example\x00\x16") {
-		t.Errorf("the proxy was sent %q", read())
+		t.Errorf("the proxy received %q", read())
 	}
 }

@@ -1,4 +1,4 @@
-// The program with its standard error on a full disk.
+// Test of the program with its standard error on a full disk.
 
 package main
 
@@ -16,15 +16,16 @@ import (
 	"time"
 )
 
-// fullDisk is where nothing can be written.
+// fullDisk is a writer on a full disk.
 type fullDisk struct{}
 
 func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
-// TestFullDisk: the program serves on when its log cannot be written.
+// TestFullDisk checks that the program goes on serving when its log cannot be
+// written.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	// The log tells the addresses, and is lost. The admin API tells them, too.
+	// The log with the addresses is lost, so ask the admin API for them.
 	admin := filepath.Join(t.TempDir(), "a")
 	path := configText(t, fmt.Sprintf("[network_proxy]\nenabled = true\nproxy_url = \"http://127.0.0.1:0\"\nadmin_url = %q\n", "unix://"+admin))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -43,7 +44,7 @@ func TestFullDisk(t *testing.T) {
 		fmt.Fprint(c, "GET http://refused.invalid/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 		status := make([]byte, len("HTTP/1.1 403"))
 		if _, err := c.Read(status); err != nil || string(status) != "HTTP/1.1 403" {
-			t.Errorf("%q, %v", status, err)
+			t.Errorf("read %q, %v", status, err)
 		}
 		c.Close()
 	}
@@ -54,12 +55,12 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("exit status %d", status)
 		}
 	case <-time.After(patience):
-		t.Error("it does not end")
+		t.Error("the program does not end")
 	}
 }
 
-// httpAddress asks the admin API on a unix socket where the HTTP proxy listens.
-// It waits until the program serves.
+// httpAddress waits until the program serves, and returns the address of its HTTP
+// proxy from the admin API on a unix socket.
 func httpAddress(t *testing.T, socket string) string {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{

@@ -1,4 +1,4 @@
-// A log that holds back what the program prints itself.
+// A log handler that drops records of messages that the program prints itself.
 
 package main
 
@@ -11,18 +11,20 @@ import (
 	"sync/atomic"
 )
 
-// heldLog keeps back the warnings and errors of a log while the program is
-// about to print the same in words of its own, so that nobody reads them
-// twice. The library logs through a queue, so a record may also come after the
-// program has printed what it says: each text that was printed stands for one
-// such record. The zero value keeps nothing back. Safe for concurrent use.
+// heldLog keeps users from reading a warning or an error twice. Some of those
+// that the library logs are also printed by the program. Between hold and
+// release, heldLog keeps the records of warnings and errors. release takes the
+// printed texts, drops one record for each and logs the rest. The library logs
+// through a queue, so a record may arrive after its text was printed; it is
+// dropped then. The zero value passes everything on. A heldLog is safe for
+// concurrent use.
 type heldLog struct {
-	active atomic.Bool // holding, or some texts are printed
+	active atomic.Bool // holding or len(printed) > 0
 
 	mu      sync.Mutex
 	holding bool
 	records []heldRecord
-	printed []string // of which no record has come yet
+	printed []string // texts whose record has not arrived yet
 }
 
 type heldRecord struct {
@@ -30,11 +32,11 @@ type heldRecord struct {
 	slog.Record
 }
 
-// handler returns h with its warnings and errors kept back between hold and
-// release.
+// handler returns a handler that passes records to h unless they are held or
+// dropped.
 func (l *heldLog) handler(h slog.Handler) slog.Handler { return heldHandler{h, l} }
 
-// hold begins to keep back.
+// hold starts to keep warnings and errors.
 func (l *heldLog) hold() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -42,38 +44,38 @@ func (l *heldLog) hold() {
 	l.active.Store(true)
 }
 
-// release logs what was kept back, except what printed says already: records
-// whose message or error is a part of it.
+// release ends hold. It logs the records that were kept, except those whose
+// message or error is part of a printed text.
 func (l *heldLog) release(printed ...string) {
 	l.mu.Lock()
 	l.holding = false
 	l.printed = append(l.printed, printed...)
-	var unsaid []heldRecord
+	var rest []heldRecord
 	for _, r := range l.records {
 		if !l.consume(r.Record) {
-			unsaid = append(unsaid, r)
+			rest = append(rest, r)
 		}
 	}
 	l.records = nil
 	l.active.Store(len(l.printed) > 0)
 	l.mu.Unlock()
-	for _, r := range unsaid {
-		r.to.Handle(context.Background(), r.Record) // there is nowhere to tell of an error
+	for _, r := range rest {
+		r.to.Handle(context.Background(), r.Record) // an error cannot be reported anywhere
 	}
 }
 
-// says reports whether a text that was printed has the record's message or
-// error, and takes it for said. The caller holds the lock.
+// consume reports whether a printed text contains the message or error of r, and
+// removes that text. The caller holds l.mu.
 func (l *heldLog) consume(r slog.Record) bool {
-	said := []string{r.Message}
+	texts := []string{r.Message}
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key == "error" {
-			said = append(said, a.Value.String())
+			texts = append(texts, a.Value.String())
 		}
 		return true
 	})
-	i := slices.IndexFunc(l.printed, func(text string) bool {
-		return slices.ContainsFunc(said, func(s string) bool { return s != "" && strings.Contains(text, s) })
+	i := slices.IndexFunc(l.printed, func(printed string) bool {
+		return slices.ContainsFunc(texts, func(s string) bool { return s != "" && strings.Contains(printed, s) })
 	})
 	if i < 0 {
 		return false
@@ -82,7 +84,8 @@ func (l *heldLog) consume(r slog.Record) bool {
 	return true
 }
 
-// keep keeps a record back if it is to be.
+// intercept reports whether r must not be logged now, because it is held or was
+// printed.
 func (l *heldLog) intercept(to slog.Handler, r slog.Record) bool {
 	if r.Level < slog.LevelWarn || !l.active.Load() {
 		return false
@@ -93,9 +96,9 @@ func (l *heldLog) intercept(to slog.Handler, r slog.Record) bool {
 		l.records = append(l.records, heldRecord{to, r.Clone()})
 		return true
 	}
-	said := l.consume(r)
+	printed := l.consume(r)
 	l.active.Store(len(l.printed) > 0)
-	return said
+	return printed
 }
 
 type heldHandler struct {

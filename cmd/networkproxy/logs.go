@@ -1,4 +1,4 @@
-// The log flags that the commands share, and the log's way out.
+// Log flags shared by the commands, and the writer of the log.
 
 package main
 
@@ -38,22 +38,23 @@ func (o logOptions) logger(w io.Writer) (*slog.Logger, error) {
 	return nil, fmt.Errorf("-log-format %q: use text or json", *o.format)
 }
 
-// logDelay is how long a line may wait for others to be written with it. A
-// system call for every line would cost more than the refusal that it tells.
+// Log lines are written in batches, because a system call for each line would
+// cost more than the refusal that the line reports.
 const (
-	logDelay      = 50 * time.Millisecond
-	maxPendingLog = 32 << 10 // bytes that wait at most
+	logDelay      = 50 * time.Millisecond // longest delay of a line
+	maxPendingLog = 32 << 10              // bytes of pending lines
 )
 
-// lineWriter writes what comes within logDelay at once. A writer that fails or
-// blocks holds up whoever writes next; what it does not take is lost, as a log
-// line to a full disk is. Safe for concurrent use. Flush it at the end.
+// lineWriter collects the lines of logDelay and writes them to w together. Lines
+// are lost if w returns an error, for example because the disk is full. While w
+// blocks, so does Write. Call Flush at the end. A lineWriter is safe for
+// concurrent use.
 type lineWriter struct {
 	w io.Writer
 
 	mu    sync.Mutex
 	lines []byte
-	timer *time.Timer // runs while lines wait
+	timer *time.Timer // runs while lines are pending
 }
 
 func (l *lineWriter) Write(line []byte) (int, error) {
@@ -71,7 +72,7 @@ func (l *lineWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Flush writes what waits.
+// Flush writes the pending lines.
 func (l *lineWriter) Flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -80,8 +81,7 @@ func (l *lineWriter) Flush() {
 
 func (l *lineWriter) flush() {
 	if len(l.lines) > 0 {
-		l.w.Write(l.lines) // there is nowhere to tell of an error
+		l.w.Write(l.lines) // an error cannot be reported anywhere
 		l.lines = l.lines[:0]
 	}
 }
-

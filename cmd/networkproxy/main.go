@@ -1,11 +1,23 @@
-// Networkproxy is the stand-alone program around the library: it serves the
-// proxy that a configuration file describes until it is told to stop.
+// Networkproxy runs the proxy of package
+// example.com/networkproxy as a program. Without the name of a command it
+// serves the proxy that a configuration file describes, until SIGINT or
+// SIGTERM.
 //
 //	networkproxy -config config.toml
 //
-// Run it with -h for its flags. Its exit status is 0 after an orderly end, 1
-// when something was wrong (the configuration, a port in use), and 2 when
-// its flags were.
+// Run it with -h for its flags and commands, and a command with -h for its
+// own flags. The exit statuses are:
+//
+//	0      success
+//	1      error, such as an invalid configuration, a port in use or a failed
+//	       self-test
+//	2      usage error: an unknown flag, or a missing or unexpected argument
+//	3      check: the policy would refuse a target
+//	126    run: the command cannot be executed
+//	127    run: the command was not found
+//	128+n  run: signal n ended the command
+//
+// A command that run could start determines its exit status.
 package main
 
 import (
@@ -16,8 +28,8 @@ import (
 )
 
 func main() {
-	// The first signal asks for an orderly end; stop restores the default,
-	// so that a second one ends the program at once.
+	// The first signal begins an orderly shutdown. stop restores the default
+	// action, so that a second signal ends the program at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	hangup := make(chan os.Signal, 1)

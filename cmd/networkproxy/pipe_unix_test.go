@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// A signal ends the program while it waits for somebody to write to the pipe
-// that is its configuration.
-func TestSignalWhileAPipeIsRead(t *testing.T) {
+// TestSignalWhileReadingPipe ends the program while its configuration is a pipe
+// without a writer.
+func TestSignalWhileReadingPipe(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
 		"serve":    nil,
@@ -33,10 +33,10 @@ func TestSignalWhileAPipeIsRead(t *testing.T) {
 			if status := p.status(t); status != exitError {
 				t.Errorf("exit status %d:\n%s", status, &p.stderr)
 			}
-			p.stderr.await(t, "stopped while the configuration was being read")
-			// Let go of the reader that is left behind.
+			p.stderr.await(t, "stopped while reading the configuration")
+			// Release the reader that is left behind.
 			w, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_NONBLOCK, 0)
-			for err == syscall.ENXIO || err == syscall.EINTR { // it is not there yet
+			for err == syscall.ENXIO || err == syscall.EINTR { // no reader yet
 				w, err = syscall.Open(path, syscall.O_WRONLY|syscall.O_NONBLOCK, 0)
 			}
 			if err != nil {

@@ -1,5 +1,5 @@
-// The program without its process: arguments and streams in, exit status out,
-// so that tests can run it.
+// The program as a function of arguments and streams that returns an exit
+// status, so that tests can run it in-process.
 
 package main
 
@@ -15,8 +15,8 @@ import (
 // Exit statuses.
 const (
 	exitOK      = 0
-	exitError   = 1 // what was asked for could not be done
-	exitUsage   = 2 // it was not clear what was asked for
+	exitError   = 1
+	exitUsage   = 2 // invalid flags or arguments
 	exitRefused = 3 // check: the policy would refuse a target
 )
 
@@ -24,10 +24,10 @@ const (
 type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	log            lineWriter // to stderr
-	held           heldLog    // of the log: what is printed as well
+	log            lineWriter // writes to stderr
+	held           heldLog    // drops log records that the program prints itself
 	getenv         func(string) string
-	hangup         <-chan os.Signal // SIGHUP: reload, or for connect the end
+	hangup         <-chan os.Signal // SIGHUP: serve reloads, connect ends
 }
 
 // command is one of the program's commands.
@@ -39,20 +39,20 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"serve", "serve the proxy (the default)", (*program).serve},
-		{"run", "run a command that reaches the network through the policy alone", (*program).run},
-		{"check", "say what the policy would do with a target, and why", (*program).check},
-		{"selftest", "prove on this machine that the promises hold", (*program).selftest},
-		{"connect", "carry standard input and output through the proxy, as ssh's ProxyCommand", (*program).connect},
+		{"run", "run a command in a session of its own, and report refused requests", (*program).run},
+		{"check", "explain how the policy would treat a target", (*program).check},
+		{"selftest", "test on this machine that the promises hold", (*program).selftest},
+		{"connect", "open a tunnel from standard input and output, for ssh's ProxyCommand", (*program).connect},
 	}
 }
 
-// errUsage marks an error that was told already, with the usage.
+// errUsage is returned after a usage error was printed.
 var errUsage = errors.New("usage")
 
-// errRefused marks refusals that were printed already.
+// errRefused is returned after the explanation of a refusal was printed.
 var errRefused = errors.New("refused")
 
-// main runs the command that the arguments name and returns the exit status.
+// main runs the command named by args, or serve, and returns the exit status.
 func (p *program) main(ctx context.Context, args []string) int {
 	run := (*program).serve
 	for _, c := range commands() {
@@ -79,7 +79,8 @@ func (p *program) main(ctx context.Context, args []string) int {
 	}
 }
 
-// flags is a flag set that tells its usage with the commands there are.
+// newFlagSet returns a flag set that prints usage before its flags. The usage
+// of serve also lists the commands.
 func (p *program) newFlagSet(name, usage string) *flag.FlagSet {
 	f := flag.NewFlagSet(name, flag.ContinueOnError)
 	f.SetOutput(p.stderr)
@@ -96,7 +97,8 @@ func (p *program) newFlagSet(name, usage string) *flag.FlagSet {
 	return f
 }
 
-// parse parses flags; what is wrong has been told when it returns errUsage.
+// parseFlags parses args. It returns errUsage after printing what is wrong with
+// them.
 func parseFlags(f *flag.FlagSet, args []string) error {
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

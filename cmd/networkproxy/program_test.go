@@ -1,4 +1,4 @@
-// The program in-process: what it prints, how it exits, and that it serves.
+// Tests of the program in-process: its output, exit statuses and serving.
 
 package main
 
@@ -24,14 +24,14 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// patience bounds every wait; it is spent only when a test fails.
+// patience bounds every wait. Only a failing test waits that long.
 const patience = 20 * time.Second
 
-// output is a stream that may be read while it is written.
+// output is a buffer that can be read while it is written.
 type output struct{ testnet.Buffer }
 
-// await waits until the stream has what pattern matches, and returns its first
-// group.
+// await waits until the output matches pattern and returns the last group, or the
+// whole match if there is none.
 func (o *output) await(t *testing.T, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
@@ -45,7 +45,7 @@ func (o *output) await(t *testing.T, pattern string) string {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("no %q in\n%s", pattern, o)
+			t.Fatalf("no match for %q in\n%s", pattern, o)
 		}
 	}
 }
@@ -54,7 +54,7 @@ func (o *output) await(t *testing.T, pattern string) string {
 type process struct {
 	stdout, stderr output
 	hangup         chan os.Signal
-	stop           context.CancelFunc // as a signal would
+	stop           context.CancelFunc // as SIGINT does
 	exited         chan int
 }
 
@@ -81,8 +81,8 @@ func (p *process) status(t *testing.T) int {
 	}
 }
 
-// configText writes a configuration; enabled on free ports, unless it says
-// something else.
+// configText writes a configuration to a new file and returns its path. Without a
+// [network_proxy] table, text is preceded by one that is enabled on free ports.
 func configText(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.toml")
@@ -100,7 +100,7 @@ func writeConfig(t *testing.T, path, text string) {
 	}
 }
 
-// get makes a request through the proxy at addr, or of addr itself.
+// get requests target, through the proxy at addr unless that is empty.
 func get(t *testing.T, addr, target, token string) (int, string) {
 	t.Helper()
 	tr := &http.Transport{}
@@ -131,7 +131,7 @@ func TestCheckFlag(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, text string
-		want       []string // on stderr, behind the path; none: it is fine
+		want       []string // on stderr, after the path if it begins with ":"; nil for a valid file
 	}{
 		{"fine", "mode = \"limited\"\n[network_proxy.policy]\nallowed_domains = [\"*.example.com\"]\n", nil},
 		{"not enabled", "[network_proxy]\n", nil},
@@ -167,7 +167,7 @@ func TestCheckFlag(t *testing.T) {
 					part = path + part
 				}
 				if !strings.Contains(p.stderr.String(), part) {
-					t.Errorf("stderr does not say %q:\n%s", part, &p.stderr)
+					t.Errorf("no %q in stderr:\n%s", part, &p.stderr)
 				}
 			}
 		})
@@ -223,7 +223,7 @@ func TestPortInUse(t *testing.T) {
 			t.Errorf("exit %d:\n%s", status, &p.stderr)
 		}
 		if strings.Contains(p.stderr.String(), "HTTP proxy on") {
-			t.Errorf("it says that it listens:\n%s", &p.stderr)
+			t.Errorf("prints a listen address:\n%s", &p.stderr)
 		}
 	}
 }
@@ -254,7 +254,7 @@ func TestServe(t *testing.T) {
 		t.Errorf("admin API: %d %q", status, body)
 	}
 
-	// SIGHUP reloads, and what cannot be loaded changes nothing.
+	// SIGHUP reloads. A configuration that cannot be loaded changes nothing.
 	writeConfig(t, path, "[network_proxy.policy]\nallowed_domains = [\"https://x.example\"]\n")
 	p.hangup <- syscall.SIGHUP
 	p.stderr.await(t, `(?m)^networkproxy: reload failed, the last good configuration stays in force: `+regexp.QuoteMeta(path)+`:6:20: `)
@@ -263,7 +263,7 @@ func TestServe(t *testing.T) {
 	}
 	writeConfig(t, path, "[network_proxy.policy]\nallowed_domains = []\n")
 	p.hangup <- syscall.SIGHUP
-	p.hangup <- syscall.SIGHUP // taken when the first is done
+	p.hangup <- syscall.SIGHUP // received after the first reload has ended
 	if status, _ := get(t, proxy, target, ""); status != 403 {
 		t.Errorf("after a reload: %d", status)
 	}
@@ -281,8 +281,8 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestDrain ends the program with a tunnel open: it is given its time, and
-// then cut.
+// TestDrain stops the program while a tunnel is open. The tunnel is cut only if it
+// does not end within the drain time.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	origin, err := net.Listen("tcp", "127.0.0.1:0")
@@ -308,20 +308,20 @@ func TestDrain(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer target.Close()
-		head := make([]byte, len("HTTP/1.1 200"))
-		if _, err := io.ReadFull(client, head); err != nil || string(head) != "HTTP/1.1 200" {
-			t.Fatalf("%q, %v", head, err)
+		status := make([]byte, len("HTTP/1.1 200"))
+		if _, err := io.ReadFull(client, status); err != nil || string(status) != "HTTP/1.1 200" {
+			t.Fatalf("read %q, %v", status, err)
 		}
 		p.stop()
 		p.stderr.await(t, "stopping")
-		if !tt.cut { // the tunnel ends by itself, in time
+		if !tt.cut { // the tunnel ends in time
 			target.Close()
 			client.Close()
 		}
 		if status := p.status(t); status != 0 {
 			t.Errorf("exit %d", status)
 		}
-		if cut := strings.Contains(p.stderr.String(), "has been cut"); cut != tt.cut {
+		if cut := strings.Contains(p.stderr.String(), "networkproxy: cut the requests"); cut != tt.cut {
 			t.Errorf("drain %s: cut %t\n%s", tt.drain, cut, &p.stderr)
 		}
 	}
@@ -335,8 +335,9 @@ func TestNotEnabled(t *testing.T) {
 	}
 }
 
-// TestClampIsTold at the start, with the key that would lift it.
-func TestClampIsTold(t *testing.T) {
+// TestClampWarning checks that the warning about a listener that was moved to
+// loopback names the key that allows the address.
+func TestClampWarning(t *testing.T) {
 	t.Parallel()
 	p := start(t, "-config", configText(t, ""), "-admin", "0.0.0.0:0")
 	p.stderr.await(t, `admin API  on http://(127\.0\.0\.1:\d+)\n`)
@@ -345,9 +346,8 @@ func TestClampIsTold(t *testing.T) {
 	p.status(t)
 }
 
-// TestWarningsAreToldOnce counts what the log and the program have to say of
-// the same.
-func TestWarningsAreToldOnce(t *testing.T) {
+// TestWarningsPrintedOnce checks that a warning is not both logged and printed.
+func TestWarningsPrintedOnce(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"text", "json"} {
 		t.Run(format, func(t *testing.T) {
@@ -358,7 +358,7 @@ func TestWarningsAreToldOnce(t *testing.T) {
 			p.status(t)
 			for _, text := range []string{"OBSERVING", "dangerously_allow_non_loopback_admin", "dangerously_allow_non_loopback_proxy", "enable_socks5_udp ("} {
 				if n := strings.Count(p.stderr.String(), text); n != 1 {
-					t.Errorf("%s is told %d times:\n%s", text, n, &p.stderr)
+					t.Errorf("%s is printed %d times:\n%s", text, n, &p.stderr)
 				}
 			}
 		})
@@ -368,12 +368,12 @@ func TestWarningsAreToldOnce(t *testing.T) {
 		p := start(t, "-config", configText(t, "[network_proxy]\n"))
 		p.status(t)
 		if text := p.stderr.String(); !strings.Contains(text, "enabled is false") || strings.Contains(text, "level=WARN") {
-			t.Errorf("not told once:\n%s", text)
+			t.Errorf("not printed exactly once:\n%s", text)
 		}
 	})
 }
 
-// TestHeldLog keeps back what is printed and nothing else.
+// TestHeldLog checks that records of printed texts are dropped, and no others.
 func TestHeldLog(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -436,7 +436,7 @@ func TestLimitFlag(t *testing.T) {
 	p.status(t)
 }
 
-// TestAdminSocket is announced as what it is.
+// TestAdminSocket checks that a unix socket is announced as unix://.
 func TestAdminSocket(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "np") // a short path
@@ -485,7 +485,7 @@ func TestCheckCommand(t *testing.T) {
 		}
 		for _, part := range tt.want {
 			if !strings.Contains(p.stdout.String(), part) {
-				t.Errorf("%s: does not say %q:\n%s", tt.target, part, &p.stdout)
+				t.Errorf("%s: no %q in\n%s", tt.target, part, &p.stdout)
 			}
 		}
 	}

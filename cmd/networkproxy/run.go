@@ -1,5 +1,5 @@
-// The run command: one command in a session of its own, and then what the
-// policy refused it.
+// The run command runs a command in a session of its own and then prints the
+// requests that the policy refused.
 
 package main
 
@@ -22,29 +22,29 @@ import (
 	"example.com/networkproxy"
 )
 
-// Exit statuses of run where the command has none of its own: those of env(1)
-// and the shells.
+// Exit statuses of run when the command does not return one. Shells and env(1)
+// use the same.
 const (
 	exitCannotRun = 126
 	exitNotFound  = 127
-	exitSignal    = 128 // and the number of the signal that ended it
+	exitSignal    = 128 // plus the number of the signal that ended the command
 )
 
-// exitStatus is an error that says no more than how to exit.
+// exitStatus is an error that stands for an exit status and is not printed.
 type exitStatus int
 
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 func (p *program) run(ctx context.Context, args []string) error {
 	f := p.newFlagSet("run", "networkproxy run -config FILE [flags] -- COMMAND [ARG...]\n\n"+
-		"Runs COMMAND with an environment that leads it through a proxy of its own, and then\n"+
-		"says on standard error what was refused. The exit status is that of COMMAND; 126 and\n"+
-		"127 say that it cannot be run or was not found. It is not a sandbox: a COMMAND that\n"+
-		"does not heed its environment connects by itself.")
+		"Runs COMMAND with an environment that sends it through a proxy of its own, and then\n"+
+		"prints the refused requests on standard error. The exit status is that of COMMAND,\n"+
+		"126 if COMMAND cannot be executed, and 127 if it was not found. This is not a sandbox:\n"+
+		"a COMMAND that ignores the proxy variables connects directly.")
 	config := addConfigFlags(f)
-	quiet := f.Bool("quiet", false, "do not say what was refused")
+	quiet := f.Bool("quiet", false, "do not print the refused requests")
 	level := f.Lookup("log-level")
-	level.DefValue = "warn" // standard error is the command's
+	level.DefValue = "warn" // the command writes to standard error as well
 	level.Value.Set(level.DefValue)
 	if err := parseFlags(f, args); err != nil {
 		return err
@@ -70,9 +70,9 @@ func (p *program) run(ctx context.Context, args []string) error {
 	return err
 }
 
-// openSession starts a proxy for one command. Its ports are any free ones, so
-// that it gets along with others, and nothing but the session is of use to
-// the command.
+// openSession starts a proxy and opens a session for one command. It listens on
+// any free ports, so that several can run at once. The shared listeners refuse
+// requests without the session's token.
 func (p *program) openSession(ctx context.Context, config *configFlags, argv []string, f *flag.FlagSet) (*networkproxy.Handle, *networkproxy.Session, error) {
 	b, err := p.builder(f, config)
 	if err != nil {
@@ -80,7 +80,7 @@ func (p *program) openSession(ctx context.Context, config *configFlags, argv []s
 	}
 	b.HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").SOCKSAddr("127.0.0.1:0").RequireSession()
 	if *config.tokenFile == "" {
-		b.AdminToken(rand.Text()) // or the command could change its own policy
+		b.AdminToken(rand.Text()) // otherwise the command could change its own policy
 	}
 	if self, err := os.Executable(); err == nil {
 		b.ConnectHelper(self, "connect")
@@ -91,7 +91,7 @@ func (p *program) openSession(ctx context.Context, config *configFlags, argv []s
 	}
 	p.held.hold()
 	defer p.held.release()
-	handle, err := proxy.Run(context.WithoutCancel(ctx)) // the command ends first
+	handle, err := proxy.Run(context.WithoutCancel(ctx)) // a signal ends the command before the proxy
 	if err != nil {
 		return nil, nil, err
 	}
@@ -104,10 +104,11 @@ func (p *program) openSession(ctx context.Context, config *configFlags, argv []s
 	return handle, session, nil
 }
 
-// execute runs a command to its end. The error is its exit status.
+// execute runs a command until it ends. It returns the command's exit status as an
+// exitStatus.
 func (p *program) execute(ctx context.Context, argv, env []string) error {
 	if err := ctx.Err(); err != nil {
-		return err // told to stop before it began
+		return err // a signal arrived before the start
 	}
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = env
@@ -129,9 +130,9 @@ func (p *program) execute(ctx context.Context, argv, env []string) error {
 	for {
 		select {
 		case s := <-signals:
-			// What a terminal sends, it sends to the command as well.
+			// A terminal sends its signals to the command as well.
 			if !terminal || s != os.Interrupt && s != syscall.SIGQUIT {
-				cmd.Process.Signal(s) // it may have ended meanwhile
+				cmd.Process.Signal(s) // fails if the command has just ended
 			}
 		case err := <-ended:
 			return statusOf(err)
@@ -149,11 +150,11 @@ func hasTerminal() bool {
 	return true
 }
 
-// statusOf is the exit status of a command that has run.
+// statusOf converts the error of exec.Cmd.Wait to an exitStatus.
 func statusOf(err error) error {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
-		return err // nil, or its streams could not be copied
+		return err // nil, or a stream could not be copied
 	}
 	if w, ok := exit.Sys().(syscall.WaitStatus); ok && w.Signaled() {
 		return exitStatus(exitSignal + int(w.Signal()))
@@ -161,7 +162,7 @@ func statusOf(err error) error {
 	return exitStatus(exit.ExitCode())
 }
 
-// printRefused says what was refused, each target and reason once.
+// printRefused prints each refused target and reason once, with its count.
 func printRefused(w io.Writer, blocked []networkproxy.BlockedRequest) {
 	if len(blocked) == 0 {
 		return
@@ -177,21 +178,21 @@ func printRefused(w io.Writer, blocked []networkproxy.BlockedRequest) {
 	slices.SortFunc(lines, func(a, b string) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
 	})
-	fmt.Fprintf(w, "networkproxy: refused %s of this command:\n", requestCount(len(blocked)))
+	fmt.Fprintf(w, "networkproxy: refused %s from this command:\n", requestCount(len(blocked)))
 	for _, line := range lines {
 		fmt.Fprintf(w, "  %5d  %s\n", counts[line], line)
 	}
-	fmt.Fprintln(w, "networkproxy: \"networkproxy check -config FILE URL\" says why, and what could be changed")
+	fmt.Fprintln(w, "networkproxy: \"networkproxy check -config FILE URL\" explains a refusal and what would allow the request")
 }
 
-// printSuggestion prints the allowlist that would have let the command do what
-// it did while observing, as TOML to be pasted.
+// printSuggestion prints, as TOML, an allowlist that covers the hosts that the
+// command reached while observing.
 func printSuggestion(w io.Writer, allowed []string) {
 	if len(allowed) == 0 {
-		fmt.Fprintln(w, "networkproxy: observed nothing: the command reached no host through the proxy")
+		fmt.Fprintln(w, "networkproxy: nothing to suggest: the command reached no host through the proxy")
 		return
 	}
-	fmt.Fprintln(w, "networkproxy: this allowlist would have been enough. Read it before you use it, because a command that was tricked reaches out, too:")
+	fmt.Fprintln(w, "networkproxy: this allowlist covers the observed requests. Review it before use: a command that was tricked may have reached hosts it should not:")
 	fmt.Fprintln(w, "[network_proxy.policy]\nallowed_domains = [")
 	for _, entry := range allowed {
 		fmt.Fprintf(w, "  %q,\n", entry)
@@ -199,7 +200,7 @@ func printSuggestion(w io.Writer, allowed []string) {
 	fmt.Fprintln(w, "]")
 }
 
-// blockedLine is one line of the summary.
+// blockedLine returns a line of the summary, without its count.
 func blockedLine(b networkproxy.BlockedRequest) string {
 	line := fmt.Sprintf("%s port %d  %s  %s", b.Host, b.Port, b.Protocol, b.Reason)
 	if b.Rule.Pattern != "" {

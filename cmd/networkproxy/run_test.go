@@ -1,4 +1,4 @@
-// The run command, with this test binary as the command that it runs.
+// Tests of the run command, which runs this test binary as its command.
 
 //go:build unix
 
@@ -20,21 +20,22 @@ import (
 	"testing"
 )
 
-// childEnv tells this binary to be the command; its value is what to do.
+// childEnv makes this binary act as the command. Its value is an action and an
+// argument.
 const childEnv = "NETWORKPROXY_TEST_CHILD"
 
 func TestMain(m *testing.M) {
-	if what, ok := os.LookupEnv(childEnv); ok {
-		os.Exit(child(what))
+	if action, ok := os.LookupEnv(childEnv); ok {
+		os.Exit(child(action))
 	}
 	os.Exit(m.Run())
 }
 
-// child is a command.
-func child(what string) int {
-	what, arg, _ := strings.Cut(what, " ")
-	switch what {
-	case "get": // and tell the status
+// child acts as the command and returns its exit status.
+func child(action string) int {
+	action, arg, _ := strings.Cut(action, " ")
+	switch action {
+	case "get": // print the status
 		resp, err := http.Get(arg)
 		if err != nil {
 			fmt.Println(err)
@@ -42,7 +43,7 @@ func child(what string) int {
 		}
 		resp.Body.Close()
 		fmt.Println(resp.StatusCode)
-	case "get-by-proxy": // also what Go's default transport would get directly
+	case "get-by-proxy": // Go's default transport would reach loopback directly
 		proxy, err := url.Parse(os.Getenv("HTTP_PROXY"))
 		if err != nil {
 			return 1
@@ -65,7 +66,7 @@ func child(what string) int {
 	case "kill": // itself
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
-	case "wait": // for a signal, and tell it
+	case "wait": // exit with the number of a signal, plus 20
 		signals := make(chan os.Signal, 1)
 		signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP)
 		fmt.Println("ready")
@@ -75,7 +76,7 @@ func child(what string) int {
 	return 0
 }
 
-// configFile writes a configuration that allows some hosts.
+// configFile writes a configuration with an allowlist and returns its path.
 func configFile(t *testing.T, enabled bool, allowed string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.toml")
@@ -86,18 +87,18 @@ func configFile(t *testing.T, enabled bool, allowed string) string {
 	return file
 }
 
-// TestRunObserves runs a command while observing: the warning comes once, and
-// at the end the allowlist that would have been enough.
+// TestRunObserves checks that run -observe prints its warning once and ends with
+// the suggested allowlist.
 func TestRunObserves(t *testing.T) {
 	origin := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(origin.Close)
 	target := strings.TrimPrefix(origin.URL, "http://")
 	for _, test := range []struct{ name, child, flag, want string }{
-		{"something", "get-by-proxy " + origin.URL, "", "networkproxy: this allowlist would have been enough. Read it before you use it, because a command that was tricked reaches out, too:\n" +
+		{"something", "get-by-proxy " + origin.URL, "", "networkproxy: this allowlist covers the observed requests. Review it before use: a command that was tricked may have reached hosts it should not:\n" +
 			"[network_proxy.policy]\nallowed_domains = [\n  \"" + target + "\",\n]\n"},
 		{"something, quiet", "get-by-proxy " + origin.URL, "-quiet", "  \"" + target + "\",\n]\n"},
 		{"something, warnings are not logged", "get-by-proxy " + origin.URL, "-log-level=error", "  \"" + target + "\",\n]\n"},
-		{"nothing", "exit 0", "", "networkproxy: observed nothing: the command reached no host through the proxy\n"},
+		{"nothing", "exit 0", "", "networkproxy: nothing to suggest: the command reached no host through the proxy\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Setenv(childEnv, test.child)
@@ -112,7 +113,7 @@ func TestRunObserves(t *testing.T) {
 				t.Errorf("exit status %d: %s", got, &stderr)
 			}
 			if n := strings.Count(stderr.String(), "OBSERVING"); n != 1 {
-				t.Errorf("the warning is told %d times:\n%s", n, &stderr)
+				t.Errorf("the warning is printed %d times:\n%s", n, &stderr)
 			}
 			if !strings.HasSuffix(stderr.String(), test.want) {
 				t.Errorf("standard error:\n%s\nwant at its end:\n%s", &stderr, test.want)
@@ -131,7 +132,7 @@ func TestRun(t *testing.T) {
 		stdin       string
 		want        int
 		stdout      string // all of it
-		stderr      string // part of it; empty: nothing at all
+		stderr      string // part of it; empty means no output
 	}{
 		{"status 0", "exit 0", []string{"-config", config, "--", self}, "", 0, "", ""},
 		{"status 9", "exit 9", []string{"-config", config, "--", self, "-not", "-ours"}, "", 9, "", ""},
@@ -142,7 +143,7 @@ func TestRun(t *testing.T) {
 		{"helper", "env GIT_SSH_COMMAND", []string{"-config", config, "--", self}, "", 0,
 			"ssh -o 'ProxyCommand=" + self + " connect %h %p' -o ControlMaster=no -o ControlPath=none\n", ""},
 		{"refused", "get http://refused.example/?secret", []string{"-config", config, "--", self}, "", 0, "403\n",
-			"networkproxy: refused one request of this command:\n      1  refused.example port 80  http  not_allowed\n"},
+			"networkproxy: refused one request from this command:\n      1  refused.example port 80  http  not_allowed\n"},
 		{"refused, quiet", "get http://refused.example/", []string{"-config", config, "-quiet", "--", self}, "", 0, "403\n", ""},
 		{"no such command", "", []string{"-config", config, "--", "no-such-command-here"}, "", 127, "", "no-such-command-here"},
 		{"no command file", "", []string{"-config", config, "--", "/no/such/file"}, "", 127, "", "/no/such/file"},
@@ -169,14 +170,14 @@ func TestRun(t *testing.T) {
 				t.Errorf("standard error %q, want %q in it", got, test.stderr)
 			}
 			if strings.Contains(stderr.String(), "secret") {
-				t.Error("a query string is told")
+				t.Error("stderr contains the query string")
 			}
 		})
 	}
 }
 
 func TestRunForwardsSignals(t *testing.T) {
-	// Were the program not to take the signal, this process would end.
+	// Without this, a signal that the program does not handle would end the test.
 	guard := make(chan os.Signal, 1)
 	signal.Notify(guard, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(guard)
@@ -204,7 +205,7 @@ func TestRunForwardsSignals(t *testing.T) {
 	}
 }
 
-func TestRunDoesNotBeginWhenToldToStop(t *testing.T) {
+func TestRunAfterSignal(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	t.Setenv(childEnv, "env PATH")

@@ -1,5 +1,5 @@
-// The selftest command: do the promises hold, with this configuration, on
-// this machine?
+// The selftest command tests that the promises hold on this machine with a given
+// configuration.
 
 package main
 
@@ -12,8 +12,8 @@ import (
 
 func (p *program) selftest(ctx context.Context, args []string) error {
 	f := p.newFlagSet("selftest", "networkproxy selftest -config FILE [flags]\n\n"+
-		"Runs the proxy on free ports, sends requests through it that must be refused,\n"+
-		"and prints whether they were. Nothing leaves the machine.")
+		"Runs the proxy on free ports, sends it requests that it must refuse, and prints\n"+
+		"the results. Nothing leaves the machine.")
 	config := addConfigFlags(f)
 	if err := parseFlags(f, args); err != nil {
 		return err
@@ -22,7 +22,7 @@ func (p *program) selftest(ctx context.Context, args []string) error {
 		return p.usageError(f, fmt.Sprintf("unexpected argument %q", f.Arg(0)))
 	}
 	if *config.logs.level == "info" {
-		*config.logs.level = "warn" // the refusals are expected
+		*config.logs.level = "warn" // refusals are expected
 	}
 	b, err := p.builder(f, config)
 	if err != nil {
@@ -44,7 +44,7 @@ func (p *program) selftest(ctx context.Context, args []string) error {
 
 	failed := 0
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\tPROMISE\tBY\tTARGET\tANSWER")
+	fmt.Fprintln(t, "\tPROMISE\tPROTOCOL\tTARGET\tRESULT")
 	for _, r := range results {
 		mark := "ok"
 		switch {

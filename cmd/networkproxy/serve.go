@@ -1,4 +1,4 @@
-// The serve command: run the proxy until a signal.
+// The serve command runs the proxy until a signal.
 
 package main
 
@@ -17,10 +17,10 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	f := p.newFlagSet("serve", "networkproxy [serve] -config FILE [flags]")
 	config := addConfigFlags(f)
 	check := f.Bool("check", false, "check the configuration and exit")
-	http := f.String("http", "", "listen `address` of the HTTP proxy, in place of proxy_url")
-	admin := f.String("admin", "", "listen `address` of the admin API, in place of admin_url")
-	socks := f.String("socks", "", "listen `address` of the SOCKS5 proxy, in place of socks_url (enable_socks5 = true turns it on)")
-	drain := f.Duration("drain", 5*time.Second, "how long requests and tunnels may finish after SIGINT or SIGTERM")
+	http := f.String("http", "", "listen `address` of the HTTP proxy, instead of proxy_url")
+	admin := f.String("admin", "", "listen `address` of the admin API, instead of admin_url")
+	socks := f.String("socks", "", "listen `address` of the SOCKS5 proxy, instead of socks_url (needs enable_socks5 = true)")
+	drain := f.Duration("drain", 5*time.Second, "time for requests and tunnels to finish after SIGINT or SIGTERM")
 	if err := parseFlags(f, args); err != nil {
 		return err
 	}
@@ -41,12 +41,12 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	}
 	p.held.hold()
 	defer p.held.release()
-	handle, err := proxy.Run(context.WithoutCancel(ctx)) // the drain outlives the signal
+	handle, err := proxy.Run(context.WithoutCancel(ctx)) // the signal starts the drain
 	if err != nil {
 		return err
 	}
 	if handle.HTTPAddr() == "" {
-		fmt.Fprintf(p.stderr, "networkproxy: network_proxy.enabled is false in %s: nothing to serve\n", &config.files)
+		fmt.Fprintf(p.stderr, "networkproxy: network_proxy.enabled is false in %s, so there is nothing to serve\n", &config.files)
 		p.held.release("the proxy is disabled and binds nothing")
 		return handle.Close()
 	}
@@ -55,7 +55,8 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	return p.serveUntil(ctx, handle, *drain)
 }
 
-// announce says what listens where, in words that can be pasted.
+// announce prints the addresses of the listeners, and shell commands that point
+// clients at them.
 func announce(w io.Writer, h *networkproxy.Handle) {
 	fmt.Fprintf(w, "networkproxy: HTTP proxy on http://%s   mode %s\n", h.HTTPAddr(), h.Mode())
 	admin := "http://" + h.AdminAddr()
@@ -64,11 +65,11 @@ func announce(w io.Writer, h *networkproxy.Handle) {
 	}
 	fmt.Fprintf(w, "networkproxy: admin API  on %s\n", admin)
 	if h.SOCKSAddr() != "" {
-		carries := "TCP"
+		protocols := "TCP"
 		if h.Config().EnableSOCKS5UDP {
-			carries = "TCP and UDP"
+			protocols = "TCP and UDP"
 		}
-		fmt.Fprintf(w, "networkproxy: SOCKS5     on socks5h://%s   %s\n", h.SOCKSAddr(), carries)
+		fmt.Fprintf(w, "networkproxy: SOCKS5     on socks5h://%s   %s\n", h.SOCKSAddr(), protocols)
 	}
 	printWarnings(w, h)
 	fmt.Fprintf(w, "networkproxy: to use it: export HTTP_PROXY=http://%[1]s HTTPS_PROXY=http://%[1]s http_proxy=http://%[1]s https_proxy=http://%[1]s\n", h.HTTPAddr())
@@ -77,14 +78,15 @@ func announce(w io.Writer, h *networkproxy.Handle) {
 	}
 }
 
-// printWarnings prints what in the configuration is odd.
+// printWarnings prints the warnings about the configuration.
 func printWarnings(w io.Writer, h *networkproxy.Handle) {
 	for _, warning := range h.Warnings() {
 		fmt.Fprintf(w, "networkproxy: warning: %s\n", warning)
 	}
 }
 
-// until serves until a signal or the proxy's own end, reloading at SIGHUP.
+// serveUntil reloads on SIGHUP until the proxy ends or ctx is done. In the second
+// case it shuts the proxy down and gives requests and tunnels drain to finish.
 func (p *program) serveUntil(ctx context.Context, h *networkproxy.Handle, drain time.Duration) error {
 	for {
 		select {
@@ -100,11 +102,11 @@ func (p *program) serveUntil(ctx context.Context, h *networkproxy.Handle, drain 
 		case <-h.Done():
 			return h.Wait()
 		case <-ctx.Done():
-			fmt.Fprintf(p.stderr, "networkproxy: stopping; up to %v for what is open (again to stop at once)\n", drain)
+			fmt.Fprintf(p.stderr, "networkproxy: stopping: open requests and tunnels have up to %v to finish (signal again to stop now)\n", drain)
 			end, cancel := context.WithTimeout(context.Background(), drain)
 			defer cancel()
 			if err := h.Shutdown(end); errors.Is(err, context.DeadlineExceeded) {
-				fmt.Fprintln(p.stderr, "networkproxy: what was still open has been cut")
+				fmt.Fprintln(p.stderr, "networkproxy: cut the requests and tunnels that were still open")
 			} else if err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
-// Opening a tunnel through a proxy: HTTP CONNECT (RFC 9110 section 9.3.6) or
-// SOCKS5 (RFC 1928). The name goes to the proxy as it is: looking it up here
-// would tell it to a name server before the proxy has allowed it.
+// The client side of connect: a tunnel through a proxy by HTTP CONNECT (RFC 9110
+// section 9.3.6) or SOCKS5 (RFC 1928). Host names are sent to the proxy and not
+// looked up here, because a lookup would disclose the name to a name server before
+// the proxy has allowed it.
 
 package main
 
@@ -20,13 +21,14 @@ import (
 	"example.com/networkproxy/internal/upstream"
 )
 
-// tunnelProxy is a proxy that opens tunnels.
+// tunnelProxy opens tunnels through the proxy at url.
 type tunnelProxy struct {
 	url  *url.URL
 	open func(ctx context.Context, target hostname.Target) (*net.TCPConn, error)
 }
 
-// chooseProxy is the proxy that a flag names, or else the environment.
+// chooseProxy returns the proxy named by flag or, if flag is empty, by the
+// environment.
 func (p *program) chooseProxy(flag string) (*tunnelProxy, error) {
 	if flag != "" {
 		return newTunnelProxy("-proxy", flag)
@@ -36,19 +38,19 @@ func (p *program) chooseProxy(flag string) (*tunnelProxy, error) {
 			return newTunnelProxy(name, value)
 		}
 	}
-	return nil, errors.New("no proxy is named: give -proxy, or set ALL_PROXY or HTTPS_PROXY")
+	return nil, errors.New("no proxy: use -proxy, or set ALL_PROXY or HTTPS_PROXY")
 }
 
-// newTunnelProxy reads the URL of a proxy; a host:port alone stands for HTTP.
-// from says where it was found. Errors do not repeat the URL: it may hold a
-// password.
+// newTunnelProxy parses the URL of a proxy. A host:port without a scheme is an
+// HTTP proxy. Errors name the flag or variable from, and not the URL, because it
+// may contain a password.
 func newTunnelProxy(from, raw string) (*tunnelProxy, error) {
 	if !strings.Contains(raw, "://") {
 		raw = "http://" + raw
 	}
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" || u.Port() == "" {
-		return nil, fmt.Errorf("%s is not the URL of a proxy: write http://host:port or socks5h://host:port", from)
+		return nil, fmt.Errorf("%s is not a proxy URL: use http://host:port or socks5h://host:port", from)
 	}
 	t := &tunnelProxy{url: u}
 	switch u.Scheme {
@@ -57,7 +59,7 @@ func newTunnelProxy(from, raw string) (*tunnelProxy, error) {
 	case "socks5", "socks5h":
 		t.open = t.openSOCKS
 	default:
-		return nil, fmt.Errorf("%s: a proxy of the scheme %q is not spoken to here: use http:// or socks5h://", from, u.Scheme)
+		return nil, fmt.Errorf("%s: unsupported proxy scheme %q: use http:// or socks5h://", from, u.Scheme)
 	}
 	return t, nil
 }
@@ -67,7 +69,7 @@ func (t *tunnelProxy) dial(ctx context.Context) (*net.TCPConn, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", t.url.Host)
 	if err != nil {
-		return nil, fmt.Errorf("the proxy is out of reach: %w", err)
+		return nil, fmt.Errorf("cannot connect to the proxy: %w", err)
 	}
 	return conn.(*net.TCPConn), nil
 }
@@ -131,7 +133,8 @@ func (t *tunnelProxy) openSOCKS(ctx context.Context, target hostname.Target) (*n
 		auth = &proxy.Auth{User: user.Username()}
 		auth.Password, _ = user.Password()
 	}
-	// The dialer hides the connection, which then cannot be half-closed.
+	// The SOCKS5 dialer returns a connection that cannot be half-closed, so keep
+	// the TCP connection.
 	forward := &capturingDialer{tunnelProxy: t}
 	dialer, err := proxy.SOCKS5("tcp", t.url.Host, auth, forward)
 	if err != nil {
@@ -143,7 +146,7 @@ func (t *tunnelProxy) openSOCKS(ctx context.Context, target hostname.Target) (*n
 	return forward.conn, nil
 }
 
-// capturingDialer connects to the proxy and keeps the connection.
+// capturingDialer connects to the proxy and keeps the TCP connection in conn.
 type capturingDialer struct {
 	*tunnelProxy
 	conn *net.TCPConn
@@ -159,15 +162,15 @@ func (d *capturingDialer) DialContext(ctx context.Context, _, _ string) (net.Con
 	return d.conn, err
 }
 
-// socksError takes the addresses out of an error that is told with them, and
-// says what the proxy meant: SOCKS5 has a number where HTTP has words.
+// socksError removes the addresses from err, because connect names the target
+// itself. It explains a refusal, for which SOCKS5 has only a number.
 func socksError(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "socks connect" {
 		err = op.Err
 	}
 	if strings.HasSuffix(err.Error(), "connection not allowed by ruleset") {
-		return errors.New("the proxy refused it by policy; its log says why, and so does an answer over http://")
+		return errors.New("the proxy's policy refused the target; the proxy's log gives the reason, and so does an http:// proxy URL")
 	}
 	return err
 }
