@@ -1,15 +1,20 @@
-// Package track accepts connections and keeps account of the live ones.
+// Package track accepts connections, counts the open ones and closes them at
+// shutdown.
 //
-// A [Group] holds what is open on behalf of one owner: the whole proxy, or one
-// session below it. A [Listener] accepts into a Group, survives a shortage of
-// descriptors, and where the Group is at its limit makes room by closing the
-// connection that was idle for longest, or refuses the new one. An owner shuts down
-// in this order:
+// A [Group] is the set of open connections of one owner: the whole proxy, or
+// one session below it. A [Listener] accepts into a Group. It waits out a
+// shortage of file descriptors. If the Group is at its limit, the Listener
+// closes the connection that has been idle longest, or refuses the new one.
 //
-//	ln.Close()           // nothing new
-//	err := g.Wait(ctx)   // let what is open finish
-//	g.CloseAll()         // cut the rest, refuse what still comes
+// The package is no server: it parses nothing, and knows no HTTP, SOCKS or
+// policy. It never wraps a connection, so that splice keeps working.
+//
+// All types are safe for concurrent use. Every connection has one goroutine;
+// [Group.Wait] waits until all of them have returned. An owner shuts down in
+// this order:
+//
+//	ln.Close()                   // accept no new connections
+//	err := g.Wait(ctx)           // let open connections finish
+//	g.CloseAll()                 // close the rest, refuse later ones
 //	g.Wait(context.Background()) // every handler has returned
-//
-// The package knows nothing of HTTP, SOCKS or policy.
 package track

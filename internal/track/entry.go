@@ -1,4 +1,4 @@
-// One live connection.
+// Entries: the membership of one connection in a group.
 
 package track
 
@@ -10,34 +10,34 @@ import (
 	"example.com/networkproxy/internal/share"
 )
 
-// Entry is one membership in a [Group]. All methods are safe for concurrent
-// use, save for Then, and do nothing on a nil Entry.
+// Entry is the membership of one connection in a [Group]. All methods do
+// nothing on a nil Entry. All are safe for concurrent use, except AfterHandler.
 type Entry struct {
-	home         *Group                // that accepted the connection
-	group        atomic.Pointer[Group] // that it counts in; changes with both groups' mu held
-	afterHandler func()                // for the handler's goroutine alone
+	home         *Group                // the group that accepted the connection
+	group        atomic.Pointer[Group] // the group it counts in; changes under both groups' mu
+	afterHandler func()                // used by the handler's goroutine only
 
-	// state is the time since which the connection is idle, in nanoseconds
-	// since 1970, or one of the values below.
+	// state is the time since which the connection has been idle, in
+	// nanoseconds since 1970, or one of the constants below.
 	state atomic.Int64
 
-	// Guarded by the mu of group.
-	counted  bool // within limits
+	// The following fields are guarded by group.mu.
+	counted  bool // counts toward the limits
 	closer   io.Closer
 	released bool
-	//lint:ignore U1000 its method place is what list asks for
+	//lint:ignore U1000 list needs its method node
 	links[*Entry]
 }
 
-// Values of Entry.state that are no time.
+// Values of Entry.state that are not a time.
 const (
 	stateBusy    = 0
-	stateEvicted = -1 // closed to make room
+	stateEvicted = -1 // closed to make room for another connection
 )
 
-// Begin marks the connection as busy until the next Idle: it is not closed to
-// make room. It reports false if that has happened already; the caller then
-// serves nothing more.
+// Begin marks the connection as busy until the next Idle, so that it is not
+// closed to make room. It reports false if it was already closed for that
+// reason; the caller then stops serving it.
 func (e *Entry) Begin() bool {
 	if e == nil {
 		return true
@@ -53,16 +53,16 @@ func (e *Entry) Begin() bool {
 	}
 }
 
-// Idle marks the connection as idle since now: nothing is under way on it, and
-// it may be closed to make room for another. It does nothing if it is idle
-// already. A new Entry is busy.
+// Idle marks the connection as idle since now: no request is in progress, and
+// the connection may be closed to make room for another. Idle does nothing if
+// the connection is already idle. A new Entry is busy.
 func (e *Entry) Idle(now time.Time) {
 	if e != nil {
 		e.state.CompareAndSwap(stateBusy, now.UnixNano())
 	}
 }
 
-// lock locks the mu of the group that e counts in, and returns that.
+// lock locks the mu of the group that e counts in and returns that group.
 func (e *Entry) lock() *Group {
 	for {
 		g := e.group.Load()
@@ -74,9 +74,8 @@ func (e *Entry) lock() *Group {
 	}
 }
 
-// Release ends the membership. The owner calls it when it is done with the
-// connection, as the last thing its goroutine does; Release does not close it.
-// Calls after the first do nothing.
+// Release ends the membership and does not close the connection. The goroutine
+// that serves the connection calls it last. Calls after the first do nothing.
 func (e *Entry) Release() {
 	if e == nil {
 		return
@@ -94,10 +93,10 @@ func (e *Entry) Release() {
 	g.unreserve(nil, counted)
 }
 
-// SetCloser makes c what [Group.CloseAll] closes for this entry, for instance
-// both ends of a tunnel in place of its client's end. It reports false, and
-// changes nothing, when the group is closed or the entry released: the caller
-// then closes c.
+// SetCloser makes [Group.CloseAll] close c for this entry, for example both
+// ends of a tunnel instead of the client's connection. It reports false and
+// changes nothing if the group is closed or the entry released; the caller then
+// closes c.
 func (e *Entry) SetCloser(c io.Closer) bool {
 	if e == nil {
 		return false
@@ -111,23 +110,22 @@ func (e *Entry) SetCloser(c io.Closer) bool {
 	return true
 }
 
-// AfterHandler has [Listener.Serve] call f once the handler of the connection has
-// returned: for what is to last, such as a tunnel, and should not keep alive what
-// the handler was called with. The connection stays open, and a member, until f
-// returns; f may itself call AfterHandler. Only the handler may call it. A handler that
-// panics has nothing after it.
+// AfterHandler makes [Listener.Serve] call f when the handler has returned. A
+// long-lived activity such as a tunnel runs in f, so that the handler's stack
+// does not keep the request in memory meanwhile. The connection stays open and
+// a member until f returns. f may call AfterHandler again. Only the handler may
+// call it. f is not called if the handler panics.
 func (e *Entry) AfterHandler(f func()) {
 	if e != nil {
 		e.afterHandler = f
 	}
 }
 
-// Move counts the connection in another group, which has the same parent: that
-// of the session which its requests belong to. It reports false if that group
-// has no place for it; the connection then counts where it did. Closing the new
-// group does not close the connection, which ends with the group that accepted
-// it. Only a handler may call Move, between Begin and Idle. A nil group changes
-// nothing.
+// Move counts the connection in another group with the same parent, that of the
+// session that its requests belong to. It reports false if that group is full;
+// the connection then counts where it did. Closing the new group does not close
+// the connection: it ends with the group that accepted it. Only a handler may
+// call Move, between Begin and Idle. Moving to a nil group changes nothing.
 func (e *Entry) Move(to *Group) bool {
 	if e == nil || to == nil {
 		return true
@@ -140,14 +138,14 @@ func (e *Entry) Move(to *Group) bool {
 		return false
 	}
 	if from, _ = e.transfer(to); from == nil {
-		to.unreserve(to.parent, true) // its session, or this connection, has just ended
+		to.unreserve(to.parent, true) // the session or this connection has just ended
 		return true
 	}
 	from.unreserve(from.parent, true)
 	return true
 }
 
-// admitMoved is admit for a member that the parent counts already.
+// admitFromSibling is admit for a member that the parent counts already.
 func (g *Group) admitFromSibling() bool {
 	p := g.parent
 	for fair := true; ; fair = false {
@@ -171,9 +169,10 @@ func (g *Group) admitFromSibling() bool {
 	}
 }
 
-// relink puts e from the members of its group among those of to. It returns the
-// group that e was in, and whether e counts against limits. It does nothing and
-// returns nil if to is closed or e released. The counts are the caller's.
+// transfer moves e from its group's members to those of to. It returns the
+// group that e was in and whether e counts toward limits. It returns nil and
+// does nothing if to is closed or e is released. The caller updates the
+// counters.
 func (e *Entry) transfer(to *Group) (from *Group, counted bool) {
 	if p := to.parent; p != nil {
 		p.mu.Lock()
@@ -195,10 +194,10 @@ func (e *Entry) transfer(to *Group) (from *Group, counted bool) {
 	return from, e.counted
 }
 
-// goHome puts e, which was moved to g, back into the group that accepted it. If
-// that is closed it returns what is to be closed.
+// returnHome moves e, which was moved to g, back to the group that accepted it.
+// If that group is closed, it returns the closer of e for the caller to close.
 func (e *Entry) returnHome(g *Group) io.Closer {
-	// Counted first: a count must not fall to 0 in between.
+	// Count e at home first, because a counter must not fall to 0 in between.
 	e.home.total.Add(1)
 	if from, counted := e.transfer(e.home); from != nil {
 		if counted {

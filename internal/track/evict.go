@@ -1,4 +1,5 @@
-// Making room: which idle connection is closed for another.
+// Eviction: closing the connection that has been idle longest to make room for
+// another.
 
 package track
 
@@ -10,31 +11,32 @@ import (
 	"time"
 )
 
-// maxIdlers bounds the idle members that one search remembers.
+// maxCandidates bounds the idle members that one search remembers.
 const maxCandidates = 256
 
-// manyMembers is how many take so long to search that it must not be done for
-// every connection that is refused: about 20 µs.
+// expensiveSearch is the number of members (about 20 µs of search time) above
+// which not every refused connection may cause a search.
 const expensiveSearch = 8192
 
-// idlers are the members of a group that were idle for longest when they were
-// last searched for, so that not every new connection looks at all members.
+// idleCandidates are the members that had been idle longest at the last search,
+// so that a new connection does not have to look at all members.
 type idleCandidates struct {
 	mu         sync.Mutex
-	longest    []idleCandidate // in the order in which they are to go
-	nextSearch time.Time       // not to search before, after a long search that found none
+	longest    []idleCandidate // in the order of eviction
+	nextSearch time.Time       // the earliest next search, after a long one that found no idle member
 }
 
-// idler is a member that was idle. If it is idle since the same moment still,
-// it was idle for longer than any member that the search did not find.
+// idleCandidate is a member that was idle at the last search. If it has been
+// idle since the same time still, it has been idle longer than every member
+// that the search left out.
 type idleCandidate struct {
 	e     *Entry
 	since int64
 }
 
-// makeRoom closes a connection below g, which is at its limit, and reports
-// whether it found one that is idle. The room is for a member of below, or of g
-// itself if that is nil.
+// makeRoom closes an idle connection in or below g, which is at its limit, and
+// reports whether there was one. The room is for a member of child, or of g
+// itself if child is nil.
 func (g *Group) makeRoom(child *Group) bool {
 	if child == nil && g.evict() {
 		return true
@@ -43,7 +45,7 @@ func (g *Group) makeRoom(child *Group) bool {
 		group *Group
 		n     int64
 	}
-	var most int64 // groups with so many may keep theirs
+	var most int64 // children with at most this many members keep theirs
 	var candidates []candidate
 	if child != nil {
 		most = child.counted.Load()
@@ -65,8 +67,8 @@ func (g *Group) makeRoom(child *Group) bool {
 	return false
 }
 
-// evict closes the member of g that was idle for longest. It reports false if
-// none is idle.
+// evict closes the member of g that has been idle longest. It reports false if
+// no member is idle.
 func (g *Group) evict() bool {
 	closer := g.pickIdle()
 	if closer == nil {
@@ -76,8 +78,8 @@ func (g *Group) evict() bool {
 	return true
 }
 
-// pickIdle takes the place of the member of g that was idle for longest and
-// returns what is to be closed, or nil if none is idle.
+// pickIdle removes the member of g that has been idle longest and returns its
+// closer, or nil if no member is idle.
 func (g *Group) pickIdle() io.Closer {
 	g.candidates.mu.Lock()
 	defer g.candidates.mu.Unlock()
@@ -96,9 +98,9 @@ func (g *Group) pickIdle() io.Closer {
 	}
 }
 
-// searchIdle fills in g.idlers.longest, and reports whether there are any. In a
-// very large group it spends no more than half of the time on searches that
-// find none.
+// searchIdle refills g.candidates.longest and reports whether it found an idle
+// member. In a very large group, searches that find none take at most half of
+// the time.
 func (g *Group) searchIdle() bool {
 	start := time.Now()
 	if start.Before(g.candidates.nextSearch) {
@@ -114,7 +116,7 @@ func (g *Group) searchIdle() bool {
 		}
 	}
 	g.mu.Unlock()
-	slices.Reverse(idle) // of several that are idle since the same moment, the oldest first
+	slices.Reverse(idle) // oldest first among members idle since the same time
 	slices.SortStableFunc(idle, func(a, b idleCandidate) int { return cmp.Compare(a.since, b.since) })
 	if len(idle) > maxCandidates {
 		idle = slices.Clone(idle[:maxCandidates])
@@ -127,9 +129,9 @@ func (g *Group) searchIdle() bool {
 	return len(idle) > 0
 }
 
-// evict takes the place of a member that is idle since a moment, and returns
-// what is to be closed; nil if the member is not idle any more, or not there.
-// The place is free at once, while the handler may still have to return.
+// evict removes e if it has been idle since the given time, and returns its
+// closer. It returns nil if e is busy again or gone. The place is free at once,
+// even though the handler may not have returned yet.
 func (e *Entry) evict(since int64) io.Closer {
 	if !e.state.CompareAndSwap(since, stateEvicted) {
 		return nil

@@ -1,4 +1,4 @@
-// The live connections of one owner, and the owners below it.
+// Groups: the open connections of one owner, and the groups below it.
 
 package track
 
@@ -22,47 +22,48 @@ var (
 	ErrFull = errors.New("connection limit reached")
 )
 
-// Group is the set of live connections of one owner. The zero value is an
+// Group is the set of open connections of one owner. The zero value is an
 // empty, open group without a limit. A Group must not be copied. All methods
 // are safe for concurrent use.
 //
 // Groups form a tree: a member of a group counts in every group above it, and
 // closing a group closes everything below it.
 //
-// A group at its limit makes room by closing the member that was idle for
-// longest (see [Entry.Idle]). The groups directly below it share its limit: room
-// is made in the one with the most members that has an idle one, but never in
-// one with fewer members than the group of the new connection has, and one group
-// gets no more than three times as many places as are free (see package share).
+// A group at its limit makes room by closing the member that has been idle
+// longest (see [Entry.Idle]). The groups directly below it share the limit.
+// Room is made in the child group with the most members that has an idle one,
+// but never in a group with fewer members than the new connection's own group.
+// One child group gets at most three times as many places as are free (see
+// package share).
 //
-// Locks: mu of a group is held together with mu of another only by who moves an
-// entry, in the order parent, then two of its children.
+// Locks: a group's mu is held together with another group's mu only while an
+// entry moves, in the order parent, then two of its children.
 type Group struct {
 	parent *Group
 	limit  atomic.Int64 // 0 = none
 
-	// Counters include the groups below. all is what Wait waits for; counted
-	// is what the limit applies to, which leaves out connections that are only
-	// being told that the limit is reached.
+	// These counters include the groups below. Wait waits for total to become
+	// 0. The limit applies to counted, which leaves out connections that are
+	// over the limit and only receive a refusal.
 	total   atomic.Int64
 	counted atomic.Int64
-	refused atomic.Uint64 // members that a limit kept out, here or below
+	refused atomic.Uint64 // members refused because of a limit, here or below
 
 	mu       sync.Mutex
 	closed   bool
 	members  list[*Entry]
 	children list[*Group]
-	empty    chan struct{} // closed when all becomes 0; nil without a waiter
+	empty    chan struct{} // closed when total becomes 0; nil if nothing waits
 
-	//lint:ignore U1000 its method place is what list asks for
-	links[*Group] // place among parent.children; guarded by parent.mu
+	//lint:ignore U1000 list needs its method node
+	links[*Group] // position in parent.children; guarded by parent.mu
 
-	candidates idleCandidates // the members that make room first
+	candidates idleCandidates // the next members to close when the group is full
 }
 
-// NewGroup returns an open group below parent, or one without a parent if
-// parent is nil. A child of a closed group is closed from the start. A child
-// stays linked to its parent until its own [Group.CloseAll].
+// NewGroup returns an open group below parent, or a root group if parent is
+// nil. A child of a closed group is closed from the start. A child stays linked
+// to its parent until its own [Group.CloseAll].
 func NewGroup(parent *Group) *Group {
 	g := &Group{parent: parent}
 	if parent == nil {
@@ -78,15 +79,15 @@ func NewGroup(parent *Group) *Group {
 	return g
 }
 
-// SetLimit sets how many members the group, with the groups below it, may have
-// at a time; 0 or less means no limit. Members beyond a lowered limit stay.
+// SetLimit sets how many members the group and the groups below it may have at
+// a time; 0 or less means no limit. Lowering the limit closes no members.
 func (g *Group) SetLimit(n int) { g.limit.Store(int64(max(n, 0))) }
 
 // Add makes c a member until its [Entry.Release]. The error is [ErrClosed] or
-// [ErrFull] (test with errors.Is); c then belongs to the caller, who closes it.
+// [ErrFull] (test with errors.Is); the caller then closes c.
 //
-// Close may be called on c at any time and from any goroutine while it is a
-// member, also while its owner closes it: net.Conn permits both.
+// While c is a member, the group may call c.Close at any time and from any
+// goroutine, even while the owner closes c. net.Conn permits this.
 func (g *Group) Add(c io.Closer) (*Entry, error) { return g.add(c, true) }
 
 func (g *Group) add(c io.Closer, counted bool) (*Entry, error) {
@@ -109,25 +110,26 @@ func (g *Group) add(c io.Closer, counted bool) (*Entry, error) {
 	return e, nil
 }
 
-// admit counts one more member here and above, and makes room for it if need
-// be. It returns the limit that keeps it out, or 0.
+// admit counts one more member here and above, and makes room for it if
+// necessary. It returns the limit that was reached, or 0 if the member was
+// admitted.
 func (g *Group) admit(counted bool) (limit int64) {
 	full, child := g.reserve(nil, counted, true)
 	for full != nil {
 		if !full.makeRoom(child) {
 			return full.limit.Load()
 		}
-		// The place that came free is for this member, whatever its group has
-		// already, unless another has been faster.
+		// The freed place is for this member, whatever the share of its group
+		// is, unless another member was faster.
 		full, child = g.reserve(nil, counted, false)
 	}
 	return 0
 }
 
-// take counts one more member in g and above, up to, not including, end. If
-// that is too many it counts nothing and returns the group whose limit is
-// reached, and the group below that on the way from g. fair says that groups
-// below a limit may have no more than their share.
+// reserve counts one more member in g and the groups above, up to but not
+// including end. If a limit is reached, it counts nothing and returns the group
+// with that limit and that group's child on the path from g. With fair, a child
+// group may have no more than its share of the limit.
 func (g *Group) reserve(end *Group, counted, fair bool) (full, child *Group) {
 	for p := g; p != end; child, p = p, p.parent {
 		p.total.Add(1)
@@ -144,7 +146,7 @@ func (g *Group) reserve(end *Group, counted, fair bool) (full, child *Group) {
 	return nil, nil
 }
 
-// give undoes take from here up to, not including, end.
+// unreserve reverts reserve, from g up to but not including end.
 func (g *Group) unreserve(end *Group, counted bool) {
 	if counted {
 		g.unreserveCounted(end)
@@ -162,26 +164,29 @@ func (g *Group) unreserve(end *Group, counted bool) {
 	}
 }
 
-// giveCounted is give for the limits alone: the member is still there.
+// unreserveCounted is unreserve for the limits alone. The member still counts
+// in total.
 func (g *Group) unreserveCounted(end *Group) {
 	for p := g; p != end; p = p.parent {
 		p.counted.Add(-1)
 	}
 }
 
-// Len returns the number of members here and below. It takes no lock.
+// Len returns the number of members in this group and below. It takes no lock.
 func (g *Group) Len() int { return int(g.total.Load()) }
 
-// Refused returns how many members a limit, of this group or of one above or
-// below it, has kept out of it since it was made. It takes no lock.
+// Refused returns how many members were refused since the group was made
+// because of a limit, be it the group's own or one above or below it. It takes
+// no lock.
 func (g *Group) Refused() uint64 { return g.refused.Load() }
 
-// CloseAll closes every member here and below, and makes every later Add fail.
-// Members that [Entry.Move] has put here go back to the group that accepted
-// them.
-// Members stay counted until their owners release them. It may be called more
-// than once; it calls Close on the members one after the other, outside any
-// lock, so a closer that blocks delays the ones behind it.
+// CloseAll closes every member in this group and below, and makes every later
+// Add fail. Members that [Entry.Move] put here return to the group that
+// accepted them and stay open.
+//
+// Members stay counted until their owners release them. CloseAll may be called
+// more than once. It holds no lock while it closes the members one by one, so a
+// Close that blocks delays the following ones.
 func (g *Group) CloseAll() {
 	g.mu.Lock()
 	g.closed = true
@@ -218,9 +223,9 @@ func (g *Group) CloseAll() {
 	}
 }
 
-// Wait returns nil once the group and those below it have no members, or the
-// error of ctx with the number of members left. It does not close anything and
-// does not keep new members out.
+// Wait returns nil once the group and the groups below have no members. If ctx
+// ends first, it returns an error with the number of members left. Wait closes
+// nothing and does not prevent new members.
 func (g *Group) Wait(ctx context.Context) error {
 	g.mu.Lock()
 	if g.total.Load() == 0 {

@@ -1,5 +1,5 @@
-// A doubly linked list whose links live in its elements: joining and leaving
-// cost no allocation beyond the element itself, and there is no map to grow.
+// An intrusive doubly linked list: adding and removing an element allocates
+// nothing, and no map has to grow.
 
 package track
 
@@ -13,7 +13,8 @@ type links[T any] struct {
 
 func (l *links[T]) node() *links[T] { return l }
 
-// list is a set of elements. The zero value is empty. Its owner locks it.
+// list is a set of elements. The zero value is empty. The owner's lock guards
+// it.
 type list[T interface {
 	comparable
 	node() *links[T]
@@ -21,7 +22,7 @@ type list[T interface {
 	head T
 }
 
-// push adds v, which is in no list.
+// push adds v, which must not be in a list.
 func (l *list[T]) push(v T) {
 	var none T
 	p := v.node()
@@ -32,7 +33,7 @@ func (l *list[T]) push(v T) {
 	l.head = v
 }
 
-// remove takes v out; it does nothing if v is in no list.
+// remove removes v. It does nothing if v is in no list.
 func (l *list[T]) remove(v T) {
 	var none T
 	p := v.node()
@@ -50,7 +51,8 @@ func (l *list[T]) remove(v T) {
 	*p = links[T]{}
 }
 
-// all yields the elements, newest first. The list must not change meanwhile.
+// all yields the elements, newest first. The list must not change during the
+// loop.
 func (l *list[T]) all() iter.Seq[T] {
 	return func(yield func(T) bool) {
 		var none T

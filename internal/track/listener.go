@@ -1,4 +1,4 @@
-// Accepting connections into a group.
+// Listener: accepts connections into a group.
 
 package track
 
@@ -17,55 +17,58 @@ const (
 	backoffMin = 5 * time.Millisecond
 	backoffMax = time.Second
 
-	// A connection over the limit gets a goroutine for its answer, so that the
-	// answer cannot stall the accept loop. Both the number of these and the
-	// time each has are bounded; what comes on top is closed without an answer.
+	// A connection over the limit gets a goroutine to write its refusal, so
+	// that writing cannot stall the accept loop. The number of these goroutines
+	// and their time are bounded. Connections beyond that number are closed
+	// without a response.
 	maxOverLimit     = 64
 	overLimitTimeout = 2 * time.Second
 )
 
 // Listener accepts connections into a [Group]. It implements net.Listener for
-// use with [http.Server.Serve] or with its own [Listener.Serve].
+// use with [http.Server.Serve], and has its own [Listener.Serve].
 //
-// Set the exported fields before the first call of a method. All methods are
-// safe for concurrent use. A Listener must not be copied.
+// Set the exported fields before the first method call. All methods are safe
+// for concurrent use. A Listener must not be copied.
 type Listener struct {
-	// Inner is the listener that connections come from. Required. Accept
-	// returns Inner's connections themselves, never a wrapper: a wrapper would
-	// hide *net.TCPConn from splice.
+	// Inner is the listener to accept from. Required. Accept returns Inner's
+	// connections unwrapped, because a wrapper would hide *net.TCPConn from
+	// splice.
 	Inner net.Listener
 
-	// Group receives every connection; its limit is the limit of this listener
-	// and of all others that share the group or one above it. Required.
+	// Group receives every connection. Its limit applies to all listeners that
+	// share the group or one above it. Required.
 	Group *Group
 
-	// StartIdle makes the connections idle, so that they can be closed to make room
-	// for others, until their handlers call [Entry.Begin]. False leaves them busy.
+	// StartIdle marks new connections as idle, so that they can be closed to
+	// make room for others until their handlers call [Entry.Begin]. By default
+	// new connections are busy.
 	StartIdle bool
 
-	// OverLimit is called, in a goroutine of its own, with a connection that the
-	// limit refuses: it may answer and may read to let the answer arrive. It has
-	// two seconds (a deadline is set), and the connection is closed when it
-	// returns. nil closes without an answer.
+	// OverLimit is called in its own goroutine with a connection that the limit
+	// refuses. It may write a response, and may read to let the response
+	// arrive. A deadline of two seconds is set on the connection, which is
+	// closed when OverLimit returns. If nil, connections over the limit are
+	// closed without a response.
 	OverLimit func(net.Conn)
 
-	// Logger receives accept errors and panics. nil discards.
+	// Logger receives accept errors and panics. If nil, they are discarded.
 	Logger *slog.Logger
 
-	overLimitCalls atomic.Int64 // calls of Over under way
+	overLimitCalls atomic.Int64 // running calls of OverLimit
 
 	mu      sync.Mutex
-	entries map[net.Conn]*Entry // what Accept returned, until released or taken
-	closing chan struct{}       // made by closed
+	entries map[net.Conn]*Entry // connections returned by Accept, until released or taken
+	closing chan struct{}       // created by done
 	closed  bool
 }
 
 // Addr returns the address of Inner.
 func (l *Listener) Addr() net.Addr { return l.Inner.Addr() }
 
-// Close closes Inner and ends an Accept under way at once, even one that waits
-// for descriptors. Connections stay open: they belong to the Group. Calls after
-// the first return nil.
+// Close closes Inner and interrupts a running Accept at once, even during its
+// backoff. Connections stay open: they belong to the Group. Calls after the
+// first return nil.
 func (l *Listener) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -81,7 +84,7 @@ func (l *Listener) Close() error {
 	return l.Inner.Close()
 }
 
-// closed returns the channel that Close closes.
+// done returns the channel that Close closes.
 func (l *Listener) done() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,12 +95,13 @@ func (l *Listener) done() <-chan struct{} {
 }
 
 // Accept returns the next connection within the limit, already a member of the
-// group. Who accepts also releases: through [Listener.ConnState],
+// group. The caller must release the membership, by [Listener.ConnState],
 // [Listener.Release], or the entry that [Listener.Take] returns.
 //
-// A shortage of descriptors or memory, or a client that went away, is waited
-// out (5 ms, doubling to 1 s) and logged. After Close, or once the group is
-// closed, the error is net.ErrClosed; any other error is Inner's own and final.
+// If descriptors or memory run out, or a client disconnects early, Accept logs
+// the error and tries again after 5 ms, doubling to 1 s. After Close, or once
+// the group is closed, the error is net.ErrClosed. Any other error is Inner's
+// own and permanent.
 func (l *Listener) Accept() (net.Conn, error) {
 	c, e, err := l.accept()
 	if err != nil {
@@ -151,7 +155,7 @@ func (l *Listener) accept() (net.Conn, *Entry, error) {
 	}
 }
 
-// refuse answers a connection over the limit without holding up the caller.
+// refuse passes a connection over the limit to OverLimit. It does not block.
 func (l *Listener) refuse(c net.Conn) {
 	if l.OverLimit == nil {
 		c.Close()
@@ -162,8 +166,9 @@ func (l *Listener) refuse(c net.Conn) {
 		c.Close()
 		return
 	}
-	// A member like any other, so that shutdown cuts it and waits for it; but
-	// outside the limit, or refusals would cause further refusals.
+	// The connection is a member like any other, so that shutdown closes it and
+	// waits for it. It does not count toward the limit, because otherwise
+	// refusals would cause further refusals.
 	e, err := l.Group.add(c, false)
 	if err != nil {
 		l.overLimitCalls.Add(-1)
@@ -178,21 +183,21 @@ func (l *Listener) refuse(c net.Conn) {
 	}()
 }
 
-// Release ends the membership of a connection that Accept returned. It does not
-// close it. It does nothing for a connection that is not, or no longer, there.
+// Release ends the membership of a connection that Accept returned, without
+// closing it. It does nothing if c is unknown or already released.
 func (l *Listener) Release(c net.Conn) { l.Take(c).Release() }
 
-// Entry returns the entry of a connection that Accept returned, or nil if it is
-// not, or no longer, there.
+// Entry returns the entry of a connection that Accept returned, or nil if c is
+// unknown or already released.
 func (l *Listener) Entry(c net.Conn) *Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.entries[c]
 }
 
-// Take hands over a connection that Accept returned: the listener forgets it,
-// and the caller releases the entry when the connection has ended. It returns
-// nil for a connection that is not, or no longer, there.
+// Take removes a connection that Accept returned from the listener's records.
+// The caller releases the entry when the connection has ended. Take returns nil
+// if c is unknown or already released.
 func (l *Listener) Take(c net.Conn) *Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -201,10 +206,10 @@ func (l *Listener) Take(c net.Conn) *Entry {
 	return e
 }
 
-// ConnState is for [http.Server.ConnState]. It releases a connection that
-// net/http has closed. A hijacked one stays a member, and so within the limit
-// and within reach of CloseAll, until the handler that hijacked it has called
-// Release, or Take and the entry's Release.
+// ConnState is for [http.Server.ConnState]. It releases a connection when
+// net/http closes it. A hijacked connection stays a member, so it counts toward
+// the limit and CloseAll closes it, until its handler calls Release, or Take
+// and the entry's Release.
 func (l *Listener) ConnState(c net.Conn, state http.ConnState) {
 	if state == http.StateClosed {
 		l.Release(c)
@@ -218,8 +223,8 @@ func (l *Listener) logger() *slog.Logger {
 	return l.Logger
 }
 
-// passing reports whether accept may succeed later on the same listener. On
-// Linux, accept(2) also reports errors of the connection it would have returned.
+// isTransient reports whether a later accept on the same listener may succeed.
+// On Linux, accept(2) also reports pending errors of the new connection.
 func isTransient(err error) bool {
 	for _, e := range []syscall.Errno{
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
@@ -233,7 +238,7 @@ func isTransient(err error) bool {
 	return false
 }
 
-// wait waits for d and reports whether it did; false means closing came first.
+// sleep waits for d and reports true, or false if closing is closed first.
 func sleep(d time.Duration, closing <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -1,4 +1,5 @@
-// The accept loop for protocols that are served connection by connection.
+// Serve: the accept loop for protocols that are served one connection at a
+// time.
 
 package track
 
@@ -8,16 +9,16 @@ import (
 	"runtime/debug"
 )
 
-// Serve accepts until the listener or its group is closed, or Inner fails for
-// good, and calls handle for each connection in a goroutine of its own. The
-// connection is closed and its entry released when handle returns, and when it
-// panics: a panic is logged with its stack, and costs that connection only.
+// Serve accepts connections until the listener or its group is closed, or Inner
+// fails permanently. It calls handle for each connection in a new goroutine.
+// When handle returns or panics, the connection is closed and its entry
+// released. A panic is logged with its stack and affects that connection only.
 //
-// handle may put the entry to use with [Entry.SetCloser] and [Entry.AfterHandler]; it need
-// not release it.
+// handle may use [Entry.SetCloser] and [Entry.AfterHandler]; it need not
+// release the entry.
 //
-// Serve returns nil after a close, else the error of Inner. Handlers may still
-// run then: [Group.Wait] waits for them.
+// Serve returns nil after a close, otherwise the error of Inner. Handlers may
+// still be running then; [Group.Wait] waits for them.
 func (l *Listener) Serve(handle func(c net.Conn, e *Entry)) error {
 	for {
 		c, e, err := l.accept()
@@ -34,7 +35,7 @@ func (l *Listener) Serve(handle func(c net.Conn, e *Entry)) error {
 	}
 }
 
-// run serves c with handle, and then with what is to come after that.
+// run serves c with handle, then with the functions passed to AfterHandler.
 func (l *Listener) run(c net.Conn, e *Entry, handle func(net.Conn, *Entry)) {
 	defer e.Release()
 	again := l.callSafely(c, func() bool {
@@ -51,7 +52,8 @@ func (l *Listener) run(c net.Conn, e *Entry, handle func(net.Conn, *Entry)) {
 	}
 }
 
-// guard runs f, which serves c, and closes c unless f returns true.
+// callSafely runs f, which serves c, and recovers a panic. It closes c unless f
+// returns true.
 func (l *Listener) callSafely(c net.Conn, f func() (again bool)) (again bool) {
 	defer func() {
 		if !again {

@@ -1,19 +1,18 @@
-// Room on the stack for handlers.
+// The initial stack size of handlers.
 
 package track
 
-// handlerStack is how many bytes of stack a handler is given from the start.
-// With what is there anyway it makes the runtime choose 8 KiB, in which parsing a
-// request, judging it and connecting to its target have room: 6.2 KiB of the 7.1
-// that the runtime lets a stack of 8 have are in use when the system connects.
-// A tunnel goes on with that stack.
+// handlerStack is how much growStack grows a handler's stack. With the stack
+// already in use, it makes the runtime choose 8 KiB. That suffices to parse a
+// request, judge it and connect to its target: at the system call that
+// connects, 6.2 KiB of the 7.1 KiB that the runtime allows are in use. A tunnel
+// keeps this stack.
 const handlerStack = 4 << 10
 
-// growStack grows the goroutine's stack by handlerStack while there is next to
-// nothing on it. A stack that overflows under a handler is copied frame by
-// frame, twice until it is large enough, and that was an eighth of the work of
-// setting up a tunnel. i, which is to be 0, keeps the room from being optimised
-// away.
+// growStack grows the goroutine's stack while it is nearly empty. Otherwise the
+// stack overflows in the handler and is copied frame by frame, twice, which
+// took an eighth of the work of setting up a tunnel (BenchmarkConnect in the
+// root package). i must be 0; it prevents the compiler from removing the array.
 //
 //go:noinline
 func growStack(i int) byte {
