@@ -60,7 +60,7 @@ func TestRoomIsMadeByTheOneIdleForLongest(t *testing.T) {
 	}
 }
 
-func TestRoomIsMadeInTheBiggestGroup(t *testing.T) {
+func TestEvictionPicksTheLargestGroup(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name             string
@@ -191,9 +191,9 @@ func TestMove(t *testing.T) {
 	}
 }
 
-// TestCloseAllReachesWhatMoves: whatever the interleaving, the end of the whole
+// TestCloseAllClosesMovingConnections: whatever the interleaving, the end of the whole
 // closes a connection that is moving, and the counts end at 0.
-func TestCloseAllReachesWhatMoves(t *testing.T) {
+func TestCloseAllClosesMovingConnections(t *testing.T) {
 	t.Parallel()
 	for range 200 {
 		var top Group
@@ -204,7 +204,7 @@ func TestCloseAllReachesWhatMoves(t *testing.T) {
 		for range 4 {
 			wg.Go(func() {
 				<-start
-				c := signaller{make(chan struct{})}
+				c := closeSignal{make(chan struct{})}
 				e, err := home.Add(c)
 				if err != nil {
 					return
@@ -228,10 +228,10 @@ func TestCloseAllReachesWhatMoves(t *testing.T) {
 	}
 }
 
-// TestRoomUnderContention has connections of many sessions come, work, move and
+// TestEvictionUnderContention has connections of many sessions come, work, move and
 // be closed to make room at once: limits hold, nobody is closed while busy, and
 // nothing is left.
-func TestRoomUnderContention(t *testing.T) {
+func TestEvictionUnderContention(t *testing.T) {
 	t.Parallel()
 	const limit = 20
 	var top Group
@@ -288,9 +288,9 @@ func TestRoomUnderContention(t *testing.T) {
 	}
 }
 
-// TestRoomAgainstModel makes random calls and compares every connection that
+// TestEvictionAgainstModel makes random calls and compares every connection that
 // makes room with what a look at all of them would have chosen.
-func TestRoomAgainstModel(t *testing.T) {
+func TestEvictionAgainstModel(t *testing.T) {
 	t.Parallel()
 	type member struct {
 		e     *Entry

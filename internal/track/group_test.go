@@ -211,10 +211,10 @@ func TestWait(t *testing.T) {
 	})
 }
 
-// signaller tells when it is closed, and panics if that happens twice.
-type signaller struct{ closed chan struct{} }
+// closeSignal tells when it is closed, and panics if that happens twice.
+type closeSignal struct{ closed chan struct{} }
 
-func (s signaller) Close() error { close(s.closed); return nil }
+func (s closeSignal) Close() error { close(s.closed); return nil }
 
 // TestAddAgainstCloseAll: whatever the interleaving, a connection is refused or
 // closed, never left open in a closed group.
@@ -232,7 +232,7 @@ func TestAddAgainstCloseAll(t *testing.T) {
 			}
 			wg.Go(func() {
 				<-start
-				c := signaller{make(chan struct{})}
+				c := closeSignal{make(chan struct{})}
 				e, err := g.Add(c)
 				if err != nil {
 					return

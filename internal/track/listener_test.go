@@ -21,20 +21,20 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// script is a listener whose Accept returns what next says.
-type script struct {
+// scriptedListener is a listener whose Accept returns what next says.
+type scriptedListener struct {
 	next   func() (net.Conn, error)
 	closed chan struct{}
 	once   sync.Once
 }
 
-func newScript(next func() (net.Conn, error)) *script {
-	return &script{next: next, closed: make(chan struct{})}
+func newScriptedListener(next func() (net.Conn, error)) *scriptedListener {
+	return &scriptedListener{next: next, closed: make(chan struct{})}
 }
 
-func (s *script) Accept() (net.Conn, error) { return s.next() }
-func (s *script) Close() error              { s.once.Do(func() { close(s.closed) }); return nil }
-func (s *script) Addr() net.Addr            { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+func (s *scriptedListener) Accept() (net.Conn, error) { return s.next() }
+func (s *scriptedListener) Close() error              { s.once.Do(func() { close(s.closed) }); return nil }
+func (s *scriptedListener) Addr() net.Addr            { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
 
 func TestAcceptBacksOff(t *testing.T) {
 	t.Parallel()
@@ -47,7 +47,7 @@ func TestAcceptBacksOff(t *testing.T) {
 				start := time.Now()
 				var conns []net.Conn
 				var log testnet.Buffer
-				l := &Listener{Group: new(Group), Logger: slog.New(slog.NewTextHandler(&log, nil)), Inner: newScript(func() (net.Conn, error) {
+				l := &Listener{Group: new(Group), Logger: slog.New(slog.NewTextHandler(&log, nil)), Inner: newScriptedListener(func() (net.Conn, error) {
 					at = append(at, time.Since(start))
 					// ten failures, a success, a failure, a success
 					if n := len(at); n <= 10 || n == 12 {
@@ -89,8 +89,8 @@ func TestAcceptBacksOff(t *testing.T) {
 	}
 }
 
-// TestBackoffStartsAnew after any connection, one over the limit included.
-func TestBackoffStartsAnew(t *testing.T) {
+// TestBackoffResets after any connection, one over the limit included.
+func TestBackoffResets(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := new(Group)
@@ -98,7 +98,7 @@ func TestBackoffStartsAnew(t *testing.T) {
 		mustAdd(t, g)
 		n := 0
 		final := errors.New("final")
-		l := &Listener{Group: g, Inner: newScript(func() (net.Conn, error) {
+		l := &Listener{Group: g, Inner: newScriptedListener(func() (net.Conn, error) {
 			switch n++; n {
 			case 1, 2, 3, 5:
 				return nil, syscall.EMFILE
@@ -122,7 +122,7 @@ func TestBackoffStartsAnew(t *testing.T) {
 func TestCloseInterruptsBackoff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := &Listener{Group: new(Group), Inner: newScript(func() (net.Conn, error) {
+		l := &Listener{Group: new(Group), Inner: newScriptedListener(func() (net.Conn, error) {
 			return nil, syscall.EMFILE
 		})}
 		type outcome struct {
@@ -150,7 +150,7 @@ func TestCloseInterruptsBackoff(t *testing.T) {
 func TestOtherAcceptErrorsAreFinal(t *testing.T) {
 	t.Parallel()
 	final := errors.New("final")
-	l := &Listener{Group: new(Group), Inner: newScript(func() (net.Conn, error) { return nil, final })}
+	l := &Listener{Group: new(Group), Inner: newScriptedListener(func() (net.Conn, error) { return nil, final })}
 	if _, err := l.Accept(); err != final {
 		t.Errorf("Accept: %v, want %v", err, final)
 	}
@@ -164,7 +164,7 @@ func TestCloseDuringAccept(t *testing.T) {
 	t.Parallel()
 	client, server := net.Pipe()
 	var l *Listener
-	l = &Listener{Group: new(Group), Inner: newScript(func() (net.Conn, error) {
+	l = &Listener{Group: new(Group), Inner: newScriptedListener(func() (net.Conn, error) {
 		l.Close()
 		return server, nil
 	})}
@@ -183,7 +183,7 @@ func TestCloseDuringAccept(t *testing.T) {
 func TestClosedGroupEndsAccept(t *testing.T) {
 	t.Parallel()
 	client, server := net.Pipe()
-	l := &Listener{Group: new(Group), Inner: newScript(func() (net.Conn, error) { return server, nil })}
+	l := &Listener{Group: new(Group), Inner: newScriptedListener(func() (net.Conn, error) { return server, nil })}
 	l.Group.CloseAll()
 	if err := l.Serve(func(net.Conn, *Entry) { t.Error("served") }); err != nil {
 		t.Errorf("Serve: %v", err)
@@ -285,7 +285,7 @@ func TestLimitOverSeveralListeners(t *testing.T) {
 	}
 }
 
-func TestOverWithoutHandlerCloses(t *testing.T) {
+func TestOverLimitWithoutHandlerCloses(t *testing.T) {
 	t.Parallel()
 	g := new(Group)
 	g.SetLimit(1)
@@ -300,9 +300,9 @@ func TestOverWithoutHandlerCloses(t *testing.T) {
 	}
 }
 
-// TestOverIsBounded: answers that take their time neither stall the loop nor pile
+// TestOverLimitIsBounded: answers that take their time neither stall the loop nor pile
 // up, are given a deadline, and are cut by shutdown.
-func TestOverIsBounded(t *testing.T) {
+func TestOverLimitIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const arrivals = maxOverLimit + 10
@@ -310,7 +310,7 @@ func TestOverIsBounded(t *testing.T) {
 		g.SetLimit(1)
 		var peers []net.Conn
 		l := &Listener{Group: g}
-		l.Inner = newScript(func() (net.Conn, error) {
+		l.Inner = newScriptedListener(func() (net.Conn, error) {
 			if len(peers) > arrivals {
 				<-l.done()
 				return nil, net.ErrClosed
@@ -399,7 +399,7 @@ func TestPanicCostsOneConnection(t *testing.T) {
 		buf := make([]byte, 1)
 		c.Read(buf)
 		if buf[0] == 'p' {
-			explode()
+			panicInHandler()
 		}
 		c.Write(buf)
 		echo(c, e)
@@ -423,14 +423,14 @@ func TestPanicCostsOneConnection(t *testing.T) {
 	if got := strings.Count(log.String(), "level=ERROR"); got != 1 {
 		t.Errorf("%d panics logged, want 1:\n%s", got, log.String())
 	}
-	for _, want := range []string{"level=ERROR", "no more", "explode", victim.LocalAddr().String()} {
+	for _, want := range []string{"level=ERROR", "no more", "panicInHandler", victim.LocalAddr().String()} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("%q is not in the log:\n%s", want, log.String())
 		}
 	}
 }
 
-func explode() { panic("no more") }
+func panicInHandler() { panic("no more") }
 
 // TestShutdown drains what ends by itself, cuts what does not, and leaves nothing.
 func TestShutdown(t *testing.T) {
@@ -530,9 +530,9 @@ func TestWithHTTPServer(t *testing.T) {
 	}
 }
 
-// TestThen: what comes after the handler has the connection open, and counts as
+// TestAfterHandler: what comes after the handler has the connection open, and counts as
 // a member, until it returns in turn.
-func TestThen(t *testing.T) {
+func TestAfterHandler(t *testing.T) {
 	t.Parallel()
 	g := new(Group)
 	l := listen(t, g)
@@ -571,9 +571,9 @@ func TestThen(t *testing.T) {
 	}
 }
 
-// TestPanicBeforeThen: a handler that panics has nothing after it, and what comes
+// TestPanicBeforeAfterHandler: a handler that panics has nothing after it, and what comes
 // after one may panic too.
-func TestPanicBeforeThen(t *testing.T) {
+func TestPanicBeforeAfterHandler(t *testing.T) {
 	t.Parallel()
 	for name, handle := range map[string]func(net.Conn, *Entry){
 		"handler": func(_ net.Conn, e *Entry) {
