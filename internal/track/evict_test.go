@@ -1,4 +1,4 @@
-// Making room, and moving between groups.
+// Eviction, and moving between groups.
 
 package track
 
@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// at is a moment.
+// at returns the time n seconds after the epoch.
 func at(n int) time.Time { return time.Unix(int64(n), 0) }
 
-// idle adds a member that is idle since a moment.
+// idle adds a member that has been idle since the given time.
 func idle(t *testing.T, g *Group, since int) (*Entry, *closer) {
 	t.Helper()
 	e, c := mustAdd(t, g)
@@ -31,32 +31,32 @@ func TestRoomIsMadeByTheOneIdleForLongest(t *testing.T) {
 	_, c := idle(t, &g, 20)
 	_, d := mustAdd(t, &g) // busy
 	if !first.Begin() {
-		t.Error("an idle connection cannot begin")
+		t.Error("Begin on an idle connection reported false")
 	}
 	first.Idle(at(40))
 	for i := range 3 {
 		mustAdd(t, &g)
 		for j, x := range []*closer{c, b, a, d} {
 			if got := x.n.Load() == 1; got != (j <= i) {
-				t.Errorf("connection %d: connection %d is closed: %t", i, j, got)
+				t.Errorf("after adding connection %d: connection %d closed: %t", i, j, got)
 			}
 		}
 	}
 	if first.Begin() {
-		t.Error("a connection that was closed to make room begins a request")
+		t.Error("Begin on an evicted connection reported true")
 	}
 	if _, err := g.Add(new(closer)); !errors.Is(err, ErrFull) {
-		t.Errorf("with none idle: %v, want %v", err, ErrFull)
+		t.Errorf("Add without an idle member: %v, want %v", err, ErrFull)
 	}
 	if g.Len() != 7 || g.counted.Load() != 4 {
-		t.Errorf("%d members, %d counted; those closed are members until they are released", g.Len(), g.counted.Load())
+		t.Errorf("%d members, %d counted; evicted connections must stay members until released", g.Len(), g.counted.Load())
 	}
 	first.Release()
 	if g.Len() != 6 || g.counted.Load() != 4 {
 		t.Errorf("%d members, %d counted after a release", g.Len(), g.counted.Load())
 	}
 	if g.Refused() != 1 {
-		t.Errorf("%d refused", g.Refused())
+		t.Errorf("Refused() = %d", g.Refused())
 	}
 }
 
@@ -65,14 +65,14 @@ func TestEvictionPicksTheLargestGroup(t *testing.T) {
 	for _, test := range []struct {
 		name             string
 		big, small, mine []bool // members, oldest first: idle or busy
-		from             string // that makes room for one more of mine
+		from             string // the group that must make room for a member of mine
 	}{
-		{"the biggest", []bool{true, true, true, true}, []bool{true, true}, nil, "big"},
-		{"the next one, where the biggest is busy", []bool{false, false, false, false}, []bool{true, true}, nil, "small"},
-		{"its own, where it has as many", []bool{true, true, true}, nil, []bool{true, true, true}, "mine"},
-		{"never one that has fewer", nil, []bool{true, true}, []bool{false, false, false, false}, ""},
-		{"never one that has as many", []bool{true, true, true}, nil, []bool{false, false, false}, ""},
-		{"none where all are busy", []bool{false, false, false}, []bool{false, false, false}, nil, ""},
+		{"the largest group", []bool{true, true, true, true}, []bool{true, true}, nil, "big"},
+		{"the next largest if the largest is busy", []bool{false, false, false, false}, []bool{true, true}, nil, "small"},
+		{"its own group if none is larger", []bool{true, true, true}, nil, []bool{true, true, true}, "mine"},
+		{"never a smaller group", nil, []bool{true, true}, []bool{false, false, false, false}, ""},
+		{"never another group of the same size", []bool{true, true, true}, nil, []bool{false, false, false}, ""},
+		{"none if all are busy", []bool{false, false, false}, []bool{false, false, false}, nil, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -104,7 +104,8 @@ func TestEvictionPicksTheLargestGroup(t *testing.T) {
 	}
 }
 
-// A group that is busy all over leaves a part for others.
+// TestShareOfBusyConnections checks that a group whose members are all busy
+// leaves places for other groups.
 func TestShareOfBusyConnections(t *testing.T) {
 	t.Parallel()
 	var top Group
@@ -117,12 +118,12 @@ func TestShareOfBusyConnections(t *testing.T) {
 		}
 	}
 	if n != 30 {
-		t.Errorf("alone, a group has %d of 40 places, want 30", n)
+		t.Errorf("a single group got %d of 40 places, want 30", n)
 	}
 	for range 5 {
 		mustAdd(t, modest)
 	}
-	// One's own idle connection makes room, however many one has.
+	// A group's own idle connections make room, however many members it has.
 	idle(t, modest, 1)
 	for range 100 {
 		e, err := modest.Add(new(closer))
@@ -132,7 +133,7 @@ func TestShareOfBusyConnections(t *testing.T) {
 		e.Idle(at(2))
 	}
 	if m := modest.counted.Load(); m < 6 || top.counted.Load() > 40 {
-		t.Errorf("%d and %d of 40", m, top.counted.Load())
+		t.Errorf("modest has %d members, all groups have %d of 40", m, top.counted.Load())
 	}
 }
 
@@ -146,53 +147,53 @@ func TestMove(t *testing.T) {
 	e2, _ := mustAdd(t, home)
 	e3, _ := mustAdd(t, home)
 	if !e1.Move(session) || !e2.Move(session) || !e1.Move(session) {
-		t.Error("no place within the limit")
+		t.Error("Move refused a connection within the limit")
 	}
 	if e3.Move(session) {
-		t.Error("moved beyond the limit")
+		t.Error("Move exceeded the limit")
 	}
 	if top.Len() != 3 || home.Len() != 1 || session.Len() != 2 || top.counted.Load() != 3 || session.counted.Load() != 2 {
-		t.Errorf("members: %d, %d and %d", top.Len(), home.Len(), session.Len())
+		t.Errorf("members of top, home and session: %d, %d, %d", top.Len(), home.Len(), session.Len())
 	}
 	if session.Refused() != 1 {
-		t.Errorf("%d refused", session.Refused())
+		t.Errorf("Refused() = %d, want 1", session.Refused())
 	}
-	e1.Idle(at(1)) // now it can make room
+	e1.Idle(at(1)) // may be closed to make room from here on
 	if !e3.Move(session) || c1.n.Load() != 1 {
 		t.Errorf("the session's idle connection was closed %d times", c1.n.Load())
 	}
 
-	// The end of the session does not end connections of the shared listeners.
+	// Closing the session does not close connections of the shared listeners.
 	_, own := idle(t, home, 1)
 	var c3 = new(closer)
 	e3.SetCloser(c3)
 	session.CloseAll()
 	if c3.n.Load() != 0 || session.Len() != 1 || session.counted.Load() != 0 {
-		t.Errorf("closed %d times; %d members left, %d counted", c3.n.Load(), session.Len(), session.counted.Load())
+		t.Errorf("closed %d times; the session has %d members, %d counted", c3.n.Load(), session.Len(), session.counted.Load())
 	}
 	if !e3.SetCloser(c3) {
-		t.Error("an entry that went home cannot be replaced")
+		t.Error("SetCloser failed on an entry that returned home")
 	}
 	if e2.Move(session); e2.group.Load() != home {
-		t.Error("moved to a closed group")
+		t.Error("Move moved an entry to a closed group")
 	}
 	e1.Release()
 	home.CloseAll()
 	if c3.n.Load() != 1 || own.n.Load() != 1 {
-		t.Errorf("the end of the listeners closed %d and %d times", c3.n.Load(), own.n.Load())
+		t.Errorf("CloseAll closed the connections %d and %d times, want 1 and 1", c3.n.Load(), own.n.Load())
 	}
 	e2.Release()
 	e3.Release()
 	if home.Len() != 1 || top.counted.Load() != 1 {
-		t.Errorf("%d members, %d counted; want the one that is not released", home.Len(), top.counted.Load())
+		t.Errorf("%d members, %d counted; want the one unreleased member", home.Len(), top.counted.Load())
 	}
 	if (*Entry)(nil).Move(home) != true || (*Entry)(nil).Begin() != true || !e2.Move(nil) {
-		t.Error("a nil entry or group is refused")
+		t.Error("Move or Begin failed on a nil entry or group")
 	}
 }
 
-// TestCloseAllClosesMovingConnections: whatever the interleaving, the end of the whole
-// closes a connection that is moving, and the counts end at 0.
+// TestCloseAllClosesMovingConnections checks that CloseAll on the root closes a
+// connection that moves at the same time, and that the counters end at 0.
 func TestCloseAllClosesMovingConnections(t *testing.T) {
 	t.Parallel()
 	for range 200 {
@@ -212,7 +213,7 @@ func TestCloseAllClosesMovingConnections(t *testing.T) {
 				e.Move(session)
 				e.Move(home)
 				e.Move(session)
-				<-c.closed // hangs if CloseAll misses it
+				<-c.closed // blocks forever if CloseAll misses it
 				e.Release()
 			})
 		}
@@ -222,15 +223,15 @@ func TestCloseAllClosesMovingConnections(t *testing.T) {
 		wg.Wait()
 		for name, g := range map[string]*Group{"top": &top, "home": home, "session": session} {
 			if g.Len() != 0 || g.counted.Load() != 0 {
-				t.Fatalf("%s: %d members, %d counted are left", name, g.Len(), g.counted.Load())
+				t.Fatalf("%s: %d members, %d counted left", name, g.Len(), g.counted.Load())
 			}
 		}
 	}
 }
 
-// TestEvictionUnderContention has connections of many sessions come, work, move and
-// be closed to make room at once: limits hold, nobody is closed while busy, and
-// nothing is left.
+// TestEvictionUnderContention adds, uses, moves and evicts connections of many
+// sessions concurrently. Limits hold, no busy connection is closed, and no
+// member is left.
 func TestEvictionUnderContention(t *testing.T) {
 	t.Parallel()
 	const limit = 20
@@ -260,8 +261,8 @@ func TestEvictionUnderContention(t *testing.T) {
 						continue
 					}
 					held = append(held, e)
-					if n := top.counted.Load(); n > limit+8 { // each of us may count one for a moment
-						t.Errorf("%d at once, limit %d", n, limit)
+					if n := top.counted.Load(); n > limit+8 { // each goroutine may overcount by one for a moment
+						t.Errorf("%d members at the same time, limit %d", n, limit)
 					}
 					if e.home == shared {
 						e.Move(sessions[rng.IntN(len(sessions))])
@@ -269,7 +270,7 @@ func TestEvictionUnderContention(t *testing.T) {
 					e.Idle(time.Now())
 					if e.Begin() {
 						if c.n.Load() != 0 {
-							t.Error("closed while it is busy")
+							t.Error("a busy connection was closed")
 						}
 						e.Idle(time.Now())
 					}
@@ -288,15 +289,15 @@ func TestEvictionUnderContention(t *testing.T) {
 	}
 }
 
-// TestEvictionAgainstModel makes random calls and compares every connection that
-// makes room with what a look at all of them would have chosen.
+// TestEvictionAgainstModel makes random calls and compares every evicted
+// connection with the choice of a model that looks at all members.
 func TestEvictionAgainstModel(t *testing.T) {
 	t.Parallel()
 	type member struct {
 		e     *Entry
 		c     *closer
 		group int
-		since int // 0: busy
+		since int // 0 if busy
 	}
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -322,7 +323,7 @@ func TestEvictionAgainstModel(t *testing.T) {
 						members = append(members[:i], members[i+1:]...)
 					case 1:
 						if !m.e.Begin() {
-							t.Fatal("a connection that made no room is closed")
+							t.Fatal("a connection other than the evicted one was closed")
 						}
 						m.since = 0
 					default:
@@ -337,12 +338,12 @@ func TestEvictionAgainstModel(t *testing.T) {
 				before := counts()
 				c := new(closer)
 				e, err := groups[g].Add(c)
-				// Who has made room?
+				// Find the member that was evicted.
 				gone := -1
 				for i, m := range members {
 					if m.c.n.Load() > 0 {
 						if gone >= 0 {
-							t.Fatal("two connections made room for one")
+							t.Fatal("two connections were closed to make room for one")
 						}
 						gone = i
 					}
@@ -350,7 +351,7 @@ func TestEvictionAgainstModel(t *testing.T) {
 				free := limit - len(members)
 				room := free > 0 && before[g] < 3*free
 				if room != (err == nil && gone < 0) {
-					t.Fatalf("%d has %v of %d: error %v, made room: %t", g, before, limit, err, gone >= 0)
+					t.Fatalf("group %d, counts %v of %d: error %v, evicted: %t", g, before, limit, err, gone >= 0)
 				}
 				if !room {
 					want := -1
@@ -366,10 +367,10 @@ func TestEvictionAgainstModel(t *testing.T) {
 					}
 					switch {
 					case (want >= 0) != (err == nil):
-						t.Fatalf("error %v, member %d could make room", err, want)
+						t.Fatalf("error %v although member %d is idle", err, want)
 					case want >= 0 && before[members[want].group] != before[members[gone].group],
 						want >= 0 && members[want].group == members[gone].group && want != gone:
-						t.Fatalf("%d made room, want %d", gone, want)
+						t.Fatalf("member %d was evicted, want %d", gone, want)
 					}
 				}
 				if gone >= 0 {
@@ -387,7 +388,7 @@ func TestEvictionAgainstModel(t *testing.T) {
 	}
 }
 
-// BenchmarkAddFull is accepting while all places are taken by idle connections.
+// BenchmarkAddFull measures Add while idle connections hold all places.
 func BenchmarkAddFull(b *testing.B) {
 	var top Group
 	top.SetLimit(4096)
@@ -407,7 +408,7 @@ func BenchmarkAddFull(b *testing.B) {
 	}
 }
 
-// BenchmarkBeginIdle is what a request costs.
+// BenchmarkBeginIdle measures the cost for each request.
 func BenchmarkBeginIdle(b *testing.B) {
 	var g Group
 	e, _ := g.Add(new(closer))

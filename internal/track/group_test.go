@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// closer counts how often it is closed.
+// closer counts calls of Close.
 type closer struct{ n atomic.Int32 }
 
 func (c *closer) Close() error { c.n.Add(1); return nil }
@@ -58,7 +58,7 @@ func TestNilEntry(t *testing.T) {
 	var e *Entry
 	e.Release()
 	if e.SetCloser(new(closer)) {
-		t.Error("a nil entry took a closer")
+		t.Error("SetCloser on a nil entry reported true")
 	}
 }
 
@@ -96,12 +96,12 @@ func TestCloseAll(t *testing.T) {
 	}
 	for _, e := range entries {
 		if e.SetCloser(new(closer)) {
-			t.Error("an entry of a closed group took a closer")
+			t.Error("SetCloser in a closed group reported true")
 		}
 		e.Release()
 	}
 	if got := top.Len(); got != 0 {
-		t.Errorf("%d members at the end", got)
+		t.Errorf("%d members left at the end", got)
 	}
 	top.CloseAll()
 }
@@ -114,14 +114,14 @@ func TestClosingAChildLeavesTheRest(t *testing.T) {
 	_, inOther := mustAdd(t, other)
 	child.CloseAll()
 	if inChild.n.Load() != 1 || inOther.n.Load() != 0 {
-		t.Error("want the child's member closed, and no other")
+		t.Error("CloseAll must close the child's member and no other")
 	}
 	n := 0
 	for range top.children.all() {
 		n++
 	}
 	if n != 1 {
-		t.Errorf("the parent holds %d children, want 1: a closed one must not stay", n)
+		t.Errorf("the parent has %d children, want 1: closed children must be removed", n)
 	}
 	mustAdd(t, &top)
 }
@@ -132,16 +132,16 @@ func TestReplace(t *testing.T) {
 	e, first := mustAdd(t, &g)
 	second := new(closer)
 	if !e.SetCloser(second) {
-		t.Fatal("an open entry did not take a closer")
+		t.Fatal("SetCloser on an open entry reported false")
 	}
 	gone, _ := mustAdd(t, &g)
 	gone.Release()
 	if gone.SetCloser(first) {
-		t.Error("a released entry took a closer")
+		t.Error("SetCloser on a released entry reported true")
 	}
 	g.CloseAll()
 	if first.n.Load() != 0 || second.n.Load() != 1 {
-		t.Error("want the second closed, not the first")
+		t.Error("CloseAll must close the new closer, not the old one")
 	}
 }
 
@@ -161,12 +161,12 @@ func TestLimits(t *testing.T) {
 	mustAdd(t, a)
 	full(a) // its own limit
 	mustAdd(t, b)
-	full(b) // that of the group above
+	full(b) // the limit of its parent
 	e.Release()
-	mustAdd(t, b) // b has no limit of its own
+	mustAdd(t, b) // b itself has no limit
 	full(a)
 	if top.Len() != 3 || a.Len() != 1 || b.Len() != 2 {
-		t.Errorf("%d, %d and %d members; refused ones were counted", top.Len(), a.Len(), b.Len())
+		t.Errorf("%d, %d and %d members; refused connections must not count", top.Len(), a.Len(), b.Len())
 	}
 	top.SetLimit(0)
 	mustAdd(t, a)
@@ -181,7 +181,7 @@ func TestWait(t *testing.T) {
 		var top Group
 		child := NewGroup(&top)
 		if err := top.Wait(t.Context()); err != nil {
-			t.Errorf("an empty group: %v", err)
+			t.Errorf("Wait on an empty group: %v", err)
 		}
 		e1, _ := mustAdd(t, &top)
 		e2, _ := mustAdd(t, child)
@@ -189,7 +189,7 @@ func TestWait(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := top.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v, want a time-out", err)
+			t.Errorf("Wait: %v, want a timeout", err)
 		}
 
 		results := make(chan error, 2)
@@ -211,13 +211,13 @@ func TestWait(t *testing.T) {
 	})
 }
 
-// closeSignal tells when it is closed, and panics if that happens twice.
+// closeSignal closes a channel when it is closed, and panics the second time.
 type closeSignal struct{ closed chan struct{} }
 
 func (s closeSignal) Close() error { close(s.closed); return nil }
 
-// TestAddAgainstCloseAll: whatever the interleaving, a connection is refused or
-// closed, never left open in a closed group.
+// TestAddAgainstCloseAll checks that a concurrently added connection is refused
+// or closed, and never left open in a closed group.
 func TestAddAgainstCloseAll(t *testing.T) {
 	t.Parallel()
 	for range 200 {
@@ -238,7 +238,7 @@ func TestAddAgainstCloseAll(t *testing.T) {
 					return
 				}
 				e.SetCloser(c)
-				<-c.closed // hangs if CloseAll misses it
+				<-c.closed // blocks forever if CloseAll misses it
 				e.Release()
 			})
 		}
@@ -252,7 +252,7 @@ func TestAddAgainstCloseAll(t *testing.T) {
 	}
 }
 
-// TestLimitUnderContention never admits more than the limit.
+// TestLimitUnderContention checks that the limit holds under concurrent calls.
 func TestLimitUnderContention(t *testing.T) {
 	t.Parallel()
 	const limit = 5
@@ -269,7 +269,7 @@ func TestLimitUnderContention(t *testing.T) {
 					continue
 				}
 				if n := live.Add(1); n > limit {
-					t.Errorf("%d at once, limit %d", n, limit)
+					t.Errorf("%d members at the same time, limit %d", n, limit)
 				}
 				live.Add(-1)
 				e.Release()
@@ -278,11 +278,12 @@ func TestLimitUnderContention(t *testing.T) {
 	}
 	wg.Wait()
 	if top.Len() != 0 || top.counted.Load() != 0 {
-		t.Errorf("counters end at %d and %d, want 0", top.Len(), top.counted.Load())
+		t.Errorf("counters are %d and %d at the end, want 0", top.Len(), top.counted.Load())
 	}
 }
 
-// TestGroupAgainstModel makes random calls on a tree and compares with sets.
+// TestGroupAgainstModel makes random calls on a tree of groups and compares the
+// result with a model of sets.
 func TestGroupAgainstModel(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))

@@ -21,7 +21,7 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// scriptedListener is a listener whose Accept returns what next says.
+// scriptedListener is a listener whose Accept calls next.
 type scriptedListener struct {
 	next   func() (net.Conn, error)
 	closed chan struct{}
@@ -63,7 +63,7 @@ func TestAcceptBacksOff(t *testing.T) {
 						t.Fatal(err)
 					}
 					if c != conns[i] {
-						t.Error("Accept wraps the connection")
+						t.Error("Accept wrapped the connection")
 					}
 				}
 				want := []time.Duration{0, 5, 15, 35, 75, 155, 315, 635, 1275, 2275, 3275, 3275, 3280}
@@ -89,7 +89,8 @@ func TestAcceptBacksOff(t *testing.T) {
 	}
 }
 
-// TestBackoffResets after any connection, one over the limit included.
+// TestBackoffResets checks that every connection resets the backoff, even one
+// over the limit.
 func TestBackoffResets(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -142,7 +143,7 @@ func TestCloseInterruptsBackoff(t *testing.T) {
 			t.Errorf("got %v, want %v", got.err, net.ErrClosed)
 		}
 		if !got.at.Equal(closed) {
-			t.Errorf("Accept went on for %v after Close", got.at.Sub(closed))
+			t.Errorf("Accept returned %v after Close", got.at.Sub(closed))
 		}
 	})
 }
@@ -159,7 +160,8 @@ func TestOtherAcceptErrorsAreFinal(t *testing.T) {
 	}
 }
 
-// TestCloseDuringAccept: a connection that arrives with the close is closed.
+// TestCloseDuringAccept checks that a connection accepted during Close is
+// closed.
 func TestCloseDuringAccept(t *testing.T) {
 	t.Parallel()
 	client, server := net.Pipe()
@@ -172,24 +174,24 @@ func TestCloseDuringAccept(t *testing.T) {
 		t.Errorf("got %v, %v; want %v", c, err, net.ErrClosed)
 	}
 	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the connection was left open: %v", err)
+		t.Errorf("the connection is still open: %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Errorf("second Close: %v", err)
 	}
 }
 
-// TestClosedGroupEndsAccept: nothing is accepted into a closed group.
+// TestClosedGroupEndsAccept checks that a closed group accepts no connection.
 func TestClosedGroupEndsAccept(t *testing.T) {
 	t.Parallel()
 	client, server := net.Pipe()
 	l := &Listener{Group: new(Group), Inner: newScriptedListener(func() (net.Conn, error) { return server, nil })}
 	l.Group.CloseAll()
-	if err := l.Serve(func(net.Conn, *Entry) { t.Error("served") }); err != nil {
+	if err := l.Serve(func(net.Conn, *Entry) { t.Error("handler called")  }); err != nil {
 		t.Errorf("Serve: %v", err)
 	}
 	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the connection was left open: %v", err)
+		t.Errorf("the connection is still open: %v", err)
 	}
 }
 
@@ -224,7 +226,7 @@ func dial(t *testing.T, l *Listener) net.Conn {
 
 func echo(c net.Conn, _ *Entry) { io.Copy(c, c) }
 
-// alive reports whether the other end echoes.
+// alive reports whether the peer echoes.
 func alive(c net.Conn) bool {
 	buf := []byte("x")
 	if _, err := c.Write(buf); err != nil {
@@ -253,7 +255,8 @@ func TestAcceptReturnsTheConnectionItself(t *testing.T) {
 	}
 }
 
-// TestLimitOverSeveralListeners: two listeners, one limit, an answer over it.
+// TestLimitOverSeveralListeners checks that two listeners share one limit and
+// both send the refusal.
 func TestLimitOverSeveralListeners(t *testing.T) {
 	t.Parallel()
 	g := new(Group)
@@ -268,7 +271,7 @@ func TestLimitOverSeveralListeners(t *testing.T) {
 	if !alive(first) || !alive(second) {
 		t.Fatal("a connection within the limit does not work")
 	}
-	for range 3 { // answers do not use up the limit either
+	for range 3 { // refusals do not count toward the limit
 		if got, err := io.ReadAll(dial(t, l2)); err != nil || string(got) != "busy" {
 			t.Errorf("over the limit: %q, %v", got, err)
 		}
@@ -281,7 +284,7 @@ func TestLimitOverSeveralListeners(t *testing.T) {
 		runtime.Gosched()
 	}
 	if !alive(dial(t, l2)) {
-		t.Error("no connection after another has ended")
+		t.Error("no new connection is served after another one ended")
 	}
 }
 
@@ -300,8 +303,8 @@ func TestOverLimitWithoutHandlerCloses(t *testing.T) {
 	}
 }
 
-// TestOverLimitIsBounded: answers that take their time neither stall the loop nor pile
-// up, are given a deadline, and are cut by shutdown.
+// TestOverLimitIsBounded checks that slow refusals neither stall the accept
+// loop nor accumulate, that they have a deadline, and that shutdown ends them.
 func TestOverLimitIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -330,23 +333,23 @@ func TestOverLimitIsBounded(t *testing.T) {
 		wait := serve(l, echo)
 		synctest.Wait()
 		if got := g.Len(); got != 1+maxOverLimit {
-			t.Errorf("%d connections are held, want %d", got, 1+maxOverLimit)
+			t.Errorf("the group has %d members, want %d", got, 1+maxOverLimit)
 		}
 		if got := g.Refused(); got != arrivals {
-			t.Errorf("%d refused, want %d", got, arrivals)
+			t.Errorf("Refused() = %d, want %d", got, arrivals)
 		}
 		time.Sleep(overLimitTimeout)
 		synctest.Wait()
 		if got := g.Len(); got != 1 || len(ends) != maxOverLimit {
-			t.Errorf("%d connections are held after %v, %d answers ended", got, overLimitTimeout, len(ends))
+			t.Errorf("the group has %d members after %v, %d refusals ended", got, overLimitTimeout, len(ends))
 		}
 		for _, err := range ends {
 			if !errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("an answer ended with %v", err)
+				t.Errorf("a refusal ended with %v, want a timeout", err)
 			}
 		}
 		if n := l.overLimitCalls.Load(); n != 0 {
-			t.Errorf("%d places for answers are still taken", n)
+			t.Errorf("%d refusals are still counted", n)
 		}
 		l.Close()
 		g.CloseAll()
@@ -382,7 +385,7 @@ func TestShutdownCutsAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !errors.Is(end, net.ErrClosed) {
-		t.Errorf("the answer ended with %v, want %v", end, net.ErrClosed)
+		t.Errorf("the refusal ended with %v, want %v", end, net.ErrClosed)
 	}
 	if err := wait(); err != nil {
 		t.Error(err)
@@ -412,10 +415,10 @@ func TestPanicCostsOneConnection(t *testing.T) {
 	victim := dial(t, l)
 	io.WriteString(victim, "p")
 	if _, err := victim.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the connection whose handler panicked: %v, want EOF", err)
+		t.Errorf("read from the connection whose handler panicked: %v, want EOF", err)
 	}
 	if !alive(other) || !alive(dial(t, l)) {
-		t.Error("the panic cost another connection")
+		t.Error("the panic affected another connection")
 	}
 	for g.Len() != 2 {
 		runtime.Gosched()
@@ -432,7 +435,8 @@ func TestPanicCostsOneConnection(t *testing.T) {
 
 func panicInHandler() { panic("no more") }
 
-// TestShutdown drains what ends by itself, cuts what does not, and leaves nothing.
+// TestShutdown checks that Wait lets connections finish, that CloseAll closes
+// the others, and that none is left.
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	g := new(Group)
@@ -448,7 +452,7 @@ func TestShutdown(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := net.Dial("tcp", l.Addr().String()); err == nil {
-		t.Error("a connection to a closed listener")
+		t.Error("dialing a closed listener succeeded")
 	}
 	leaves.Close()
 	for g.Len() != 1 {
@@ -460,7 +464,7 @@ func TestShutdown(t *testing.T) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 	if !alive(stays) {
-		t.Error("Wait cut a connection")
+		t.Error("Wait closed a connection")
 	}
 	g.CloseAll()
 	if alive(stays) {
@@ -471,8 +475,9 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// TestWithHTTPServer: net/http releases what it closes; a hijacked connection
-// stays within the limit and within reach until its owner is done.
+// TestWithHTTPServer checks that connections closed by net/http are released,
+// and that a hijacked one counts toward the limit and is closed by CloseAll
+// until its owner releases it.
 func TestWithHTTPServer(t *testing.T) {
 	t.Parallel()
 	g := new(Group)
@@ -507,7 +512,7 @@ func TestWithHTTPServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if e := <-hijacked; e == nil {
-		t.Error("no entry for the hijacked connection")
+		t.Error("Take returned nil for the hijacked connection")
 	}
 	for g.Len() != 1 {
 		runtime.Gosched()
@@ -519,7 +524,7 @@ func TestWithHTTPServer(t *testing.T) {
 		t.Errorf("Serve: %v", err)
 	}
 	if g.Len() != 1 {
-		t.Error("Shutdown took the hijacked connection out of the group")
+		t.Error("Shutdown removed the hijacked connection from the group")
 	}
 	g.CloseAll()
 	if err := g.Wait(context.Background()); err != nil {
@@ -530,13 +535,13 @@ func TestWithHTTPServer(t *testing.T) {
 	}
 }
 
-// TestAfterHandler: what comes after the handler has the connection open, and counts as
-// a member, until it returns in turn.
+// TestAfterHandler checks that the connection is open and a member until the
+// functions passed to AfterHandler have returned.
 func TestAfterHandler(t *testing.T) {
 	t.Parallel()
 	g := new(Group)
 	l := listen(t, g)
-	var steps []string // in the order that run keeps
+	var steps []string // accessed by one goroutine at a time
 	release := make(chan struct{})
 	defer serve(l, func(c net.Conn, e *Entry) {
 		e.AfterHandler(func() {
@@ -557,22 +562,22 @@ func TestAfterHandler(t *testing.T) {
 		t.Fatal("the connection was closed when the handler returned")
 	}
 	if n := g.Len(); n != 1 {
-		t.Errorf("%d members while something is to come, want 1", n)
+		t.Errorf("%d members before the last function returned, want 1", n)
 	}
 	close(release)
 	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("%v, want the connection to be closed at the end", err)
+		t.Errorf("read: %v, want a closed connection at the end", err)
 	}
 	if err := g.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(steps, " "); got != "first second third" {
-		t.Errorf("ran %s", got)
+		t.Errorf("steps: %s", got)
 	}
 }
 
-// TestPanicBeforeAfterHandler: a handler that panics has nothing after it, and what comes
-// after one may panic too.
+// TestPanicBeforeAfterHandler checks that no function runs after a handler that
+// panics, and that such a function may panic itself.
 func TestPanicBeforeAfterHandler(t *testing.T) {
 	t.Parallel()
 	for name, handle := range map[string]func(net.Conn, *Entry){
@@ -582,7 +587,7 @@ func TestPanicBeforeAfterHandler(t *testing.T) {
 		},
 		"what follows": func(_ net.Conn, e *Entry) { e.AfterHandler(func() { panic("after the handler") }) },
 		"goexit": func(_ net.Conn, e *Entry) {
-			e.AfterHandler(func() { t.Error("ran after the goroutine's end") })
+			e.AfterHandler(func() { t.Error("ran after the goroutine ended") })
 			runtime.Goexit()
 		},
 	} {
@@ -595,7 +600,7 @@ func TestPanicBeforeAfterHandler(t *testing.T) {
 			defer l.Close()
 			c := dial(t, l)
 			if _, err := c.Read(make([]byte, 1)); err != io.EOF {
-				t.Errorf("%v, want the connection to be closed", err)
+				t.Errorf("read: %v, want a closed connection", err)
 			}
 			if err := g.Wait(t.Context()); err != nil {
 				t.Fatal(err)
