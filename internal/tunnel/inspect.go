@@ -20,7 +20,7 @@ type Inspector interface {
 	// yet. It is called whenever there are more of them, never with an empty
 	// slice, and with Options.Early first. Relay calls it on its own goroutine,
 	// and not again once it has answered Pass or Refuse.
-	Inspect(held []byte, rest SourceState) Inspection
+	Inspect(held []byte, source SourceState) Inspection
 
 	// Observe is shown what b sends, Options.EarlyBack first, before a gets it. It
 	// reports whether it wants to see more. These bytes are relayed in any case.
@@ -97,8 +97,8 @@ func (d *direction) copyInspected() (passed bool, reason stopReason, err error) 
 			case decided.Decision == Refuse, state != SourceOpen, len(held) >= MaxHeld:
 				d.tunnel.reply = decided.Reply
 				return false, refused, nil
-			case !deadlineSet && d.tunnel.holdTime > 0:
-				d.src.SetReadDeadline(time.Now().Add(d.tunnel.holdTime))
+			case !deadlineSet && d.tunnel.holdTimeout > 0:
+				d.src.SetReadDeadline(time.Now().Add(d.tunnel.holdTimeout))
 				deadlineSet = true
 			}
 			passAll = decided.Decision == PassAll

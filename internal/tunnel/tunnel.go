@@ -130,10 +130,10 @@ const drainTimeout = time.Second
 func Relay(a, b net.Conn, opts Options) Result {
 	rawA, rawB := rawStream(a), rawStream(b)
 	t := &tunnel{
-		forward:  direction{src: a, dst: b, rawSrc: rawA, rawDst: rawB, early: opts.Early},
-		back:     direction{src: b, dst: a, rawSrc: rawB, rawDst: rawA, early: opts.EarlyBack},
-		inspect:  opts.Inspect,
-		holdTime: opts.HoldTimeout,
+		forward:     direction{src: a, dst: b, rawSrc: rawA, rawDst: rawB, early: opts.Early},
+		back:        direction{src: b, dst: a, rawSrc: rawB, rawDst: rawA, early: opts.EarlyBack},
+		inspect:     opts.Inspect,
+		holdTimeout: opts.HoldTimeout,
 	}
 	t.forward.tunnel, t.back.tunnel = t, t
 	a.SetDeadline(time.Time{})
@@ -154,7 +154,7 @@ type tunnel struct {
 	running       sync.WaitGroup // the goroutines but for the caller's
 	clock         clock
 	inspect       Inspector     // Options.Inspect
-	holdTime      time.Duration // Options.HoldTime
+	holdTimeout   time.Duration // Options.HoldTime
 
 	reply []byte // to a, if the tunnel was refused
 
