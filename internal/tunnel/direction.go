@@ -10,38 +10,38 @@ import (
 	"time"
 )
 
-// bufferSize is a compromise: a stream that is small is done in one read, and
-// one that is large leaves the buffer for a pipe soon.
+// bufferSize is large enough that a small stream needs one read, and small
+// enough that a large stream soon switches from the buffer to a pipe.
 const bufferSize = 32 << 10
 
 type buffer [bufferSize]byte
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
-// direction carries the bytes from src to dst. Only its own goroutine uses it, save
-// for the fields that say otherwise.
+// direction copies the bytes from src to dst. Its own goroutine uses it
+// exclusively, except for the fields marked below.
 type direction struct {
 	tunnel         *tunnel
 	src, dst       net.Conn
-	rawSrc, rawDst syscall.RawConn // of src and dst, where they are stream sockets; else nil
-	copier         socketCopier    // for copying between those
+	rawSrc, rawDst syscall.RawConn // of src and dst; nil unless they are stream sockets
+	copier         socketCopier    // copies between two stream sockets
 	early          []byte
-	observer       Inspector // is to see what src sends; nil: it has seen enough, or there is none
-	written        int64     // bytes written to dst; others read it after the goroutine's end
+	observer       Inspector // sees what src sends; nil if none or no longer interested
+	written        int64     // bytes written to dst; others read it after the goroutine has ended
 
-	// Guarded by t.mu.
-	done     bool // nothing more will be written to dst
-	complete bool // done, and dst got the whole stream
+	// The following fields are guarded by tunnel.mu.
+	done     bool // nothing more is written to dst
+	complete bool // done, and dst received the whole stream
 }
 
-// stop says why copying stopped.
+// stopReason says why copying stopped.
 type stopReason uint8
 
 const (
 	atEnd             stopReason = iota // src has sent its whole stream
 	sourceFailed                        // reading from src failed
 	destinationFailed                   // writing to dst failed
-	refused                             // what src has sent may not go to dst
+	refused                             // the inspector refused what src sent
 )
 
 func (d *direction) run() {
@@ -58,9 +58,9 @@ func (d *direction) run() {
 	}
 }
 
-// watch ends the tunnel when src breaks, whose stream has ended. Otherwise nobody
-// would look at a client that half-closes and then resets, or that is closed from
-// outside, before there is something to write to it.
+// watchSource ends the tunnel when src breaks after the end of its stream.
+// Without it, a client that half-closes and then resets, or is closed from
+// outside, would go unnoticed until the next write to it.
 func (d *direction) watchSource() {
 	if err := d.waitBroken(); err != nil {
 		d.tunnel.sourceBroke(d, err)
@@ -93,15 +93,15 @@ func (d *direction) transfer() (stopReason, error) {
 	return d.copy()
 }
 
-// observe shows what src has sent to the observer, before dst gets it.
+// observe shows bytes from src to the observer before dst receives them.
 func (d *direction) observe(sent []byte) {
 	if d.observer != nil && !d.observer.Observe(sent) {
 		d.observer = nil
 	}
 }
 
-// copy carries the stream between connections of any kind. It holds a buffer
-// from beginning to end.
+// copy copies the stream between connections of any kind. It holds a buffer
+// until it returns.
 func (d *direction) copy() (stopReason, error) {
 	buf := buffers.Get().(*buffer)
 	defer buffers.Put(buf)
@@ -125,9 +125,9 @@ func (d *direction) copy() (stopReason, error) {
 	}
 }
 
-// progress counts n bytes written to dst, and notes when. The timer of the idle
-// limit is not reset here, on the path of every byte: it reads the note when it
-// fires.
+// progress counts n bytes written to dst and records the time. It does not
+// reset the idle timer, because it runs for every write; the timer reads the
+// recorded time when it fires.
 func (d *direction) progress(n int) {
 	d.written += int64(n)
 	if c := &d.tunnel.clock; c.idle > 0 {

@@ -1,5 +1,5 @@
-// Looking at what both sides send first, before the client's bytes go to the
-// server.
+// Inspection of the first bytes of both streams, before the client's bytes
+// reach the server.
 
 package tunnel
 
@@ -10,58 +10,60 @@ import (
 	"time"
 )
 
-// MaxHeld is the most bytes that an inspection can hold back.
+// MaxHeld is the largest number of bytes that an inspection can hold back.
 const MaxHeld = bufferSize
 
 // An Inspector looks at the beginning of both streams of a tunnel. It must not
-// retain the slices that it is given.
+// retain the slices passed to it.
 type Inspector interface {
-	// Inspect decides about the bytes that a has sent and b has not been given
-	// yet. It is called whenever there are more of them, never with an empty
+	// Inspect decides about the bytes that a has sent and b has not yet
+	// received. It is called whenever more of them arrive, never with an empty
 	// slice, and with Options.Early first. Relay calls it on its own goroutine,
-	// and not again once it has answered Pass or Refuse.
+	// and not again after PassAll or Refuse.
 	Inspect(held []byte, source SourceState) Inspection
 
-	// Observe is shown what b sends, Options.EarlyBack first, before a gets it. It
-	// reports whether it wants to see more. These bytes are relayed in any case.
-	// Observe is called on another goroutine than Inspect. Once a has received a
-	// byte from b, every call that was shown that byte has returned.
+	// Observe receives what b sends, Options.EarlyBack first, before a receives
+	// it. It reports whether it needs to see more. These bytes are relayed in
+	// any case. Observe is called on a different goroutine than Inspect. Once a
+	// has received a byte from b, every Observe call with that byte has
+	// returned.
 	Observe(sent []byte) bool
 }
 
-// Inspection is the answer of [Inspector]. The zero value holds everything back.
-// What b sends is relayed to a meanwhile, without waiting for a.
+// Inspection is the result of [Inspector.Inspect]. The zero value holds the
+// bytes back. Meanwhile b's bytes are relayed to a without delay.
 type Inspection struct {
-	// Decision is what becomes of the bytes.
+	// Decision says what happens to the bytes.
 	Decision Decision
 
-	// Reply is written to a if Decision is Refuse and b has sent nothing: a
-	// would take it for a part of that.
+	// Reply is written to a if Decision is Refuse, provided that b has sent
+	// nothing: a would take it for b's bytes otherwise.
 	Reply []byte
 }
 
-// SourceState tells an [Inspector] what is still to come from a. The zero value is More.
+// SourceState tells an [Inspector] whether a can send more. The zero value is
+// SourceOpen.
 type SourceState uint8
 
 const (
 	SourceOpen  SourceState = iota // more may come
-	SourceEOF                      // a has sent all it will
-	HoldExpired                    // more may come, but Options.HoldTime is over
+	SourceEOF                      // a has ended its stream
+	HoldExpired                    // more may come, but Options.HoldTimeout has passed
 )
 
-// Decision is what becomes of the bytes that Inspect was shown. The zero value is
+// Decision says what happens to the bytes passed to Inspect. The zero value is
 // Hold.
 type Decision uint8
 
 const (
-	Hold     Decision = iota // they stay back until there are more; with None and Late, and beyond MaxHeld, this is Refuse
-	PassHeld                 // they go to b, and Inspect is shown what comes next
-	PassAll                  // they go to b, and so does all that follows: there is no more to inspect
-	Refuse                   // the tunnel ends, and they do not go to b
+	Hold     Decision = iota // wait for more bytes; treated as Refuse after SourceEOF, HoldExpired or MaxHeld bytes
+	PassHeld                 // send these bytes to b and inspect the next ones
+	PassAll                  // send these bytes and all following ones to b; inspection is over
+	Refuse                   // end the tunnel without sending these bytes to b
 )
 
-// inspected carries the beginning of the stream, as far as the inspector wants to
-// see it. goesOn reports that the rest is to be carried.
+// copyInspected copies the beginning of the stream until the inspector has seen
+// enough. passed reports that the caller must copy the rest.
 //
 // It holds a buffer only while there are bytes in it.
 func (d *direction) copyInspected() (passed bool, reason stopReason, err error) {
@@ -75,9 +77,9 @@ func (d *direction) copyInspected() (passed bool, reason stopReason, err error) 
 	defer release()
 	held, state := d.early, SourceOpen
 	d.early = nil
-	var readErr error    // of src
-	deadlineSet := false // src has a deadline, because bytes are held back
-	passAll := false     // there is nothing more to inspect
+	var readErr error    // of reading from src
+	deadlineSet := false // src has a read deadline because bytes are held back
+	passAll := false     // inspection is over
 	for {
 		if len(held) > 0 {
 			decided := d.tunnel.inspect.Inspect(held, state)
@@ -102,7 +104,7 @@ func (d *direction) copyInspected() (passed bool, reason stopReason, err error) 
 				deadlineSet = true
 			}
 			passAll = decided.Decision == PassAll
-			if state == HoldExpired { // which is over, now that these bytes are decided about
+			if state == HoldExpired { // the timeout applied to the bytes decided on now
 				state = SourceOpen
 			}
 		}
@@ -137,8 +139,9 @@ func (d *direction) copyInspected() (passed bool, reason stopReason, err error) 
 	}
 }
 
-// readWaiting reads from src into a buffer of the pool. While it waits for a
-// socket it holds none: a client's first word may be long in coming.
+// waitAndRead reads from src into a pooled buffer. For a socket it takes the
+// buffer only once there is data, because a client may be silent for long
+// before its first byte.
 func (d *direction) waitAndRead() (buf *buffer, n int, err error) {
 	if d.rawSrc != nil {
 		return d.waitAndReadSocket()
@@ -148,8 +151,8 @@ func (d *direction) waitAndRead() (buf *buffer, n int, err error) {
 	return buf, n, err
 }
 
-// refuse ends the tunnel because Inspect refused what d.src sent. d.dst is closed
-// at once, and d.src by part.
+// refuse ends the tunnel because Inspect refused what d.src sent. It closes
+// d.dst at once; sendReply closes d.src.
 func (t *tunnel) refuse(d *direction) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -163,13 +166,14 @@ func (t *tunnel) refuse(d *direction) {
 	if d.written > 0 {
 		abort(d.dst)
 	} else {
-		d.dst.Close() // nothing is cut short
+		d.dst.Close() // b has received nothing that looks cut short
 	}
 	t.expireWithin(drainTimeout)
 }
 
-// part says farewell to the client of a tunnel that was refused, if nothing was
-// said to it before, and closes. Both directions have ended.
+// sendReply writes the inspector's reply to the client of a refused tunnel,
+// unless the client has received bytes from the server, and closes both
+// connections. Both directions have ended.
 func (t *tunnel) sendReply() {
 	t.mu.Lock()
 	replying := t.replying
@@ -179,10 +183,11 @@ func (t *tunnel) sendReply() {
 	}
 	a := t.forward.src
 	if t.back.written > 0 {
-		abort(a) // what it has got looks complete otherwise
+		abort(a) // a close would make the received part look complete
 	} else if _, err := a.Write(t.reply); err == nil {
-		// With bytes from the client unread, a close would be a reset, which may
-		// overtake the farewell. The client has a moment to read it and hang up.
+		// Closing with unread bytes from the client would send a reset, which
+		// may overtake the reply. So give the client a moment to read the reply
+		// and close.
 		if w, ok := a.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
 			io.Copy(io.Discard, a)
 		}

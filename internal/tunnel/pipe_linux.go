@@ -1,31 +1,32 @@
-// The pipe that splice(2) needs between two sockets.
+// The pipe between two sockets that splice(2) needs.
 
 package tunnel
 
 import "syscall"
 
 const (
-	// pipeSize is the largest that an ordinary user may ask for, and halves the
-	// calls that a fast stream takes. All of a user's pipes share an allowance,
-	// of which 64 such pipes use up the default; then smallPipe is asked for.
+	// pipeSize is the largest size for an unprivileged user. It halves the
+	// number of calls for a fast stream. All pipes of a user share an
+	// allowance; 64 pipes of this size use up the default. After that, pipes
+	// have smallPipeSize.
 	pipeSize      = 1 << 20
 	smallPipeSize = 256 << 10
 
-	// spliceMost is the most one call moves, and no more than pipeSize: a pipe
-	// counts fragments, not bytes, and may take more. On loopback, where a segment
-	// holds 65,463 bytes (a few more over IPv4), it fills 16 of them, and none is
-	// left that holds little.
+	// maxSplice is the most bytes to move in one call. It does not exceed
+	// pipeSize. A pipe counts fragments rather than bytes and may accept more.
+	// On loopback, a segment holds 65,463 bytes (a few more over IPv4), so this
+	// amount fills 16 fragments and leaves no small one.
 	maxSplice = 16 * 65463
 
 	spliceNonblock = 2 // SPLICE_F_NONBLOCK
 )
 
-// pipe is a pipe in non-blocking mode. The zero value is none: a pipe made here
-// never has the same descriptor twice.
+// pipe is a non-blocking pipe. The zero value means no pipe: a pipe made by
+// newPipe never has the same descriptor twice.
 type pipe struct{ r, w int }
 
-// newPipe makes a pipe of pipeSize, or of smallPipe, or fails: a smaller one
-// costs more than copying.
+// newPipe makes a pipe of pipeSize or smallPipeSize. Otherwise it fails,
+// because a smaller pipe is slower than copying.
 func newPipe() (pipe, error) {
 	var fds [2]int
 	if err := syscall.Pipe2(fds[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK); err != nil {
@@ -57,15 +58,16 @@ func (p pipe) close() {
 	syscall.Close(p.w)
 }
 
-// fill moves what socket has into p, which is empty. 0 means the stream's end.
+// fill moves bytes from socket into p, which is empty. 0 means the end of the
+// stream.
 func (p pipe) fill(socket int) (int, error) { return splice(socket, p.w, maxSplice) }
 
 // drain moves up to n bytes from p, which holds them, to socket.
 func (p pipe) drain(socket, n int) (int, error) { return splice(p.r, socket, n) }
 
-// splice is splice(2) as what it is: a call that works, some tens of microseconds
-// for a megabyte, and never blocks. If it were announced as one that may block,
-// as syscall.Splice does, the scheduler would have another thread take its place.
+// splice calls splice(2) as a raw system call. It never blocks, and takes some
+// tens of microseconds for a megabyte. syscall.Splice announces a call that may
+// block, so the scheduler would hand the processor to another thread.
 func splice(from, to, most int) (int, error) {
 	n, _, e := syscall.RawSyscall6(syscall.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(most), spliceNonblock)
 	if e != 0 {

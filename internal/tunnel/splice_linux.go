@@ -13,47 +13,49 @@ import (
 )
 
 const (
-	// spliceAfter is how many bytes a stream copies before it is worth a pipe.
+	// spliceAfter is how many bytes a stream copies before it gets a pipe.
 	spliceAfter = 64 << 10
 
-	// spliceTick is how often a stream that splices is looked at: one that moved
-	// less than spliceAfter since the last look gives its pipe back. Idle tunnels
-	// must hold none: an ordinary user's pipes share 64 MiB (pipe(7),
-	// pipe-user-pages-soft), and past that new ones are too small to be of use.
+	// pipeCheckInterval is how often a spliced stream is checked. If it moved
+	// less than spliceAfter since the last check, it loses its pipe. Idle
+	// tunnels must not hold pipes, because all pipes of an unprivileged user
+	// share 64 MiB (pipe(7), pipe-user-pages-soft). Beyond that, new pipes are
+	// too small to be useful.
 	pipeCheckInterval = 100 * time.Millisecond
 
-	// spliceRetry is how many bytes a stream copies after it was refused a pipe.
+	// spliceRetry is how many bytes a stream copies before it tries again after
+	// it could not get a pipe.
 	spliceRetry = 1 << 20
 )
 
-// sockets copies from one stream socket to another.
+// socketCopier copies from one stream socket to another.
 //
-// It reads and writes inside the callbacks of syscall.RawConn, without blocking,
-// and leaves the waiting to the runtime's poller. What has been read is in buf
-// or in pipe between calls, so that a wait that is interrupted, by a deadline or
-// otherwise, neither loses nor repeats a byte.
+// It reads and writes without blocking, inside the callbacks of
+// syscall.RawConn, and waits in the runtime's poller. Between calls, unwritten
+// bytes stay in buf or pipe, so that an interrupted wait (by a deadline, for
+// example) neither loses nor repeats a byte.
 type socketCopier struct {
 	dir *direction
 
-	buf      *buffer // nil while there is nothing in it
-	off, end int     // buf[off:end] is still to be written
+	buf      *buffer // nil while empty
+	off, end int     // buf[off:end] must still be written
 
-	pipe         pipe  // open while the stream splices
-	inPipe       int   // bytes in it, still to be written
-	spliced      int64 // bytes since the last tick
-	copied       int64 // bytes since the stream last gave its pipe back
+	pipe         pipe  // open while the stream is spliced
+	inPipe       int   // unwritten bytes in the pipe
+	spliced      int64 // bytes since the last check
+	copied       int64 // bytes since the stream last lost its pipe
 	unspliceable bool  // these sockets cannot be spliced
 
-	// What the callbacks found.
-	drained  bool // there is no more to read for now
-	eof      bool // there is no more to read ever
-	corked   bool // what was written last waits for the end of the stream
+	// Results of the callbacks.
+	drained  bool // no more to read for now
+	eof      bool // the stream has ended
+	corked   bool // the last write waits for the end of the stream (MSG_MORE)
 	readErr  error
 	writeErr error
 }
 
-// rawStream gives access to a stream socket of the net package. It returns nil
-// for every other connection.
+// rawStream returns the raw connection of a stream socket of package net, or
+// nil for any other connection.
 func rawStream(c net.Conn) syscall.RawConn {
 	var sc syscall.Conn
 	switch c := c.(type) {
@@ -105,12 +107,14 @@ func (s *socketCopier) copy() (stopReason, error) {
 	}
 }
 
-// move is the callback that moves what there is. It reports false, and holds no
-// buffer, when that is done and there is no more for now.
+// move is the callback that reads and writes without blocking. It reports
+// false, holding no buffer, once everything is written and there is no more to
+// read for now.
 //
-// What cannot be written at once is left to the caller: to wait here, inside a
-// read, would keep src from being closed. So is the error of a push to what is
-// closed, and the end of a stream, with more room on the stack.
+// The caller handles what would block here: waiting for dst inside a read would
+// prevent src from being closed. It also handles the error of a push to a
+// closed connection, and the end of the stream, because it has more stack
+// space.
 func (s *socketCopier) move(fd int, push func(fd uintptr)) bool {
 	s.read(fd)
 	if s.off < s.end {
@@ -126,16 +130,16 @@ func (s *socketCopier) move(fd int, push func(fd uintptr)) bool {
 	return false
 }
 
-// holds reports whether something is still to be written.
+// pending reports whether bytes must still be written.
 func (s *socketCopier) pending() bool { return s.inPipe > 0 || s.off < s.end }
 
-// large reports whether the stream is to be spliced from here on. Nobody sees
-// bytes that are spliced.
+// shouldSplice reports whether to splice the stream from here on. Spliced bytes
+// cannot be observed.
 func (s *socketCopier) shouldSplice() bool {
 	return s.copied >= spliceAfter && !s.unspliceable && !s.pipe.open() && s.dir.observer == nil
 }
 
-// read reads what there is into the pipe or the buffer.
+// read reads the available bytes into the pipe or the buffer.
 func (s *socketCopier) read(fd int) {
 	s.drained = false
 	if s.pipe.open() {
@@ -151,8 +155,8 @@ func (s *socketCopier) read(fd int) {
 		s.buf = buffers.Get().(*buffer)
 	}
 	s.off, s.end = 0, 0
-	// A second look tells whether to wait for more or to end, and that the end
-	// can go out with the last bytes.
+	// A second read tells whether to wait or to end, so that the end can go out
+	// with the last bytes.
 	for range 2 {
 		n, err := retryEINTR(func() (int, error) { return syscall.Read(fd, s.buf[s.end:]) })
 		if s.noteRead(n, err); n <= 0 {
@@ -164,7 +168,7 @@ func (s *socketCopier) read(fd int) {
 	}
 }
 
-// found takes note of the result of a read.
+// noteRead records the result of a read.
 func (s *socketCopier) noteRead(n int, err error) {
 	switch {
 	case err == syscall.EAGAIN:
@@ -176,7 +180,8 @@ func (s *socketCopier) noteRead(n int, err error) {
 	}
 }
 
-// write writes what read has read. It reports false while some of it is left.
+// write writes the bytes from read. It reports false while some of them are
+// left.
 func (s *socketCopier) write(fd int) bool {
 	for s.pending() {
 		var n int
@@ -214,8 +219,9 @@ func (s *socketCopier) noteWritten(n int) {
 	s.dir.progress(n)
 }
 
-// writeLast writes the last bytes of a stream. They wait for its end (MSG_MORE),
-// to share a segment with it: see ended.
+// writeLast writes the last bytes of a stream. The kernel keeps them until the
+// end of the stream follows (MSG_MORE), so that both share a segment: see
+// sourceEnded.
 //
 //go:noinline
 func (s *socketCopier) writeLast(fd int) (int, error) {
@@ -223,10 +229,10 @@ func (s *socketCopier) writeLast(fd int) (int, error) {
 	return syscall.SendmsgN(fd, s.buf[s.off:s.end], nil, nil, syscall.MSG_MORE|syscall.MSG_NOSIGNAL)
 }
 
-// uncork has the kernel send what waits for the end of the stream.
+// uncork makes the kernel send bytes that wait for the end of the stream.
 func (d *direction) uncork() {
 	if c, ok := d.dst.(*net.TCPConn); ok && d.copier.corked {
-		c.SetNoDelay(true) // which it is; but the kernel sends all that there is when it is set
+		c.SetNoDelay(true) // already set, but setting it again makes the kernel send what is queued
 	}
 }
 
@@ -251,7 +257,7 @@ func (s *socketCopier) endSplice() {
 	s.dir.src.SetReadDeadline(time.Time{})
 }
 
-// tick keeps the pipe of a stream that is busy, and takes that of one that is not.
+// checkPipe takes the pipe away from a stream that has become slow.
 func (s *socketCopier) checkPipe() {
 	if s.spliced < spliceAfter {
 		s.endSplice()
@@ -275,14 +281,14 @@ func (s *socketCopier) release() {
 	}
 }
 
-// opError dresses the error of a system call as the net package does.
+// opError wraps the error of a system call as package net does.
 func opError(op string, c net.Conn, err error) error {
 	local := c.LocalAddr()
 	return &net.OpError{Op: op, Net: local.Network(), Source: local, Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, err)}
 }
 
-// unspliceable reports whether err says that the kernel cannot, or a sandbox
-// does not let us, splice from this socket. No byte has moved then.
+// isUnspliceable reports whether err means that the kernel cannot splice this
+// socket or that a sandbox forbids it. No bytes have moved then.
 func isUnspliceable(err error) bool {
 	switch err {
 	case syscall.EINVAL, syscall.ENOSYS, syscall.EOPNOTSUPP, syscall.EPERM:
@@ -291,7 +297,7 @@ func isUnspliceable(err error) bool {
 	return false
 }
 
-// retry repeats a system call that a signal interrupts.
+// retryEINTR repeats a system call that a signal interrupts.
 func retryEINTR(call func() (int, error)) (int, error) {
 	for {
 		n, err := call()
@@ -302,7 +308,7 @@ func retryEINTR(call func() (int, error)) (int, error) {
 }
 
 // waitBroken waits, after the stream of src has ended, until src is closed or
-// breaks, and returns why. It is for stream sockets.
+// breaks, and returns the error. src must be a stream socket.
 func (d *direction) waitBroken() error {
 	var broken error
 	err := d.rawSrc.Read(func(fd uintptr) bool {
@@ -317,10 +323,10 @@ func (d *direction) waitBroken() error {
 	return err
 }
 
-// readSocket is readWaiting for a stream socket. It takes the buffer when there
-// is something to read.
+// waitAndReadSocket is waitAndRead for a stream socket. It takes the buffer
+// once there is something to read.
 func (d *direction) waitAndReadSocket() (buf *buffer, n int, err error) {
-	var failed error // of the system call
+	var failed error // from the system call
 	err = d.rawSrc.Read(func(fd uintptr) bool {
 		buf = buffers.Get().(*buffer)
 		n, failed = retryEINTR(func() (int, error) { return syscall.Read(int(fd), buf[:]) })
@@ -331,7 +337,7 @@ func (d *direction) waitAndReadSocket() (buf *buffer, n int, err error) {
 		return failed != syscall.EAGAIN
 	})
 	switch {
-	case err != nil: // closed, or a deadline
+	case err != nil: // closed, or past a deadline
 		return buf, 0, err
 	case failed != nil:
 		return buf, 0, opError("read", d.src, failed)

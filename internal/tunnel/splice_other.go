@@ -1,4 +1,4 @@
-// Where there is no splice, every connection is copied the plain way.
+// Systems without splice copy every connection through a buffer.
 
 //go:build !linux
 
@@ -15,8 +15,8 @@ func rawStream(net.Conn) syscall.RawConn { return nil }
 
 func (*socketCopier) copy() (stopReason, error) { panic("unreachable: rawStream returns nil") }
 
-// waitBroken is never called: there is no portable way to wait for a connection to
-// break after its stream has ended.
+// waitBroken is never called. There is no portable way to wait for a connection
+// to break after its stream has ended.
 func (*direction) waitBroken() error { panic("unreachable: rawStream returns nil") }
 
 func (*direction) uncork() {}

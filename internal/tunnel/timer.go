@@ -1,4 +1,4 @@
-// What a tunnel does after a time: one timer for all of it.
+// The timer of a tunnel: one for all its timeouts.
 
 package tunnel
 
@@ -7,24 +7,24 @@ import (
 	"time"
 )
 
-// watchAfter is how long after the end of one stream its connection begins to be
-// watched. Most tunnels are over by then, and spared a goroutine that waits.
+// watchAfter is how long after the end of one stream the tunnel starts to watch
+// its connection. Most tunnels are over by then and need no goroutine for it.
 const watchAfter = 250 * time.Millisecond
 
-// clock measures from the tunnel's beginning, on the monotonic clock.
+// clock holds times as durations since start, on the monotonic clock.
 type clock struct {
 	start     time.Time
-	idle      time.Duration // 0 = none
-	lastWrite atomic.Int64  // when a byte last moved; kept only if idle is set
+	idle      time.Duration // 0 means no limit
+	lastWrite atomic.Int64  // the last write to a or b; recorded only if idle is set
 
-	// Guarded by tunnel.mu.
-	deadline time.Duration // when the tunnel must be over; 0 = never
-	watchAt  time.Duration // when ended is to be watched; 0 = never
-	watched  *direction    // that has carried its whole stream
-	timer    *time.Timer   // nil until there is something to be done
+	// The following fields are guarded by tunnel.mu.
+	deadline time.Duration // when the tunnel must have ended; 0 means never
+	watchAt  time.Duration // when to start watching watched; 0 means never
+	watched  *direction    // the direction whose stream has ended
+	timer    *time.Timer   // nil until first needed
 }
 
-// watch starts the limits.
+// startTimer starts the idle and lifetime limits.
 func (t *tunnel) startTimer(idle, lifetime time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -34,7 +34,7 @@ func (t *tunnel) startTimer(idle, lifetime time.Duration) {
 	t.schedule()
 }
 
-// expireWithin brings the end forward to at most d from now. t.mu is held.
+// expireWithin moves the deadline to at most d from now. t.mu is held.
 func (t *tunnel) expireWithin(d time.Duration) {
 	end := time.Since(t.clock.start) + d
 	if t.clock.deadline == 0 || end < t.clock.deadline {
@@ -43,16 +43,17 @@ func (t *tunnel) expireWithin(d time.Duration) {
 	t.schedule()
 }
 
-// watchSoon has the source of d watched, after a while. t.mu is held.
+// scheduleWatch schedules watching the source of d after watchAfter. t.mu is
+// held.
 func (t *tunnel) scheduleWatch(d *direction) {
 	if d.rawSrc == nil {
-		return // only a socket tells that it breaks
+		return // only sockets report that they broke
 	}
 	t.clock.watched, t.clock.watchAt = d, time.Since(t.clock.start)+watchAfter
 	t.schedule()
 }
 
-// schedule sets the timer to what comes next. t.mu is held.
+// schedule sets the timer to the next event. t.mu is held.
 func (t *tunnel) schedule() {
 	c := &t.clock
 	next := c.deadline
@@ -75,8 +76,8 @@ func (t *tunnel) schedule() {
 	}
 }
 
-// tick closes the tunnel if a limit has passed, has a connection watched when it
-// is time for that, and waits for what comes next.
+// onTimer closes the tunnel if a limit has passed, starts watching a connection
+// if that is due, and schedules the next event.
 func (t *tunnel) onTimer() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -96,7 +97,8 @@ func (t *tunnel) onTimer() {
 	default:
 		if t.clock.watchAt > 0 && now >= t.clock.watchAt {
 			t.clock.watchAt = 0
-			// While the opposite direction goes on, Relay is not done waiting.
+			// The opposite direction is still running, so Relay is still
+			// waiting.
 			if d := t.clock.watched; !t.opposite(d).done {
 				t.running.Go(d.watchSource)
 			}
@@ -105,7 +107,7 @@ func (t *tunnel) onTimer() {
 	}
 }
 
-// stopClock ends it all. t.mu is held, so that a tick under way finds the
+// stopTimer stops the timer. t.mu is held, so a running onTimer finds the
 // tunnel closed.
 func (t *tunnel) stopTimer() {
 	if t.clock.timer != nil {

@@ -1,14 +1,19 @@
-// Package tunnel relays bytes both ways between two connections, as a proxy
-// does after CONNECT, SOCKS5 CONNECT or an upgrade (RFC 9110 sections 7.8 and
-// 9.3.6, RFC 1928 section 6).
+// Package tunnel relays bytes in both directions between two connections, as a
+// proxy does after CONNECT, SOCKS5 CONNECT or an upgrade (RFC 9110 sections 7.8
+// and 9.3.6, RFC 1928 section 6).
 //
-// On Linux a tunnel between TCP or Unix sockets holds no buffer and no pipe
-// while nothing moves: it waits until a socket is readable, copies through a
-// pooled buffer, and lets the kernel move the bytes (splice) while a stream is
-// large. Elsewhere, and for other connections, it copies through a buffer.
+// It opens no connections and knows no policy: the caller passes two
+// connections that may exchange data. An [Inspector] may still refuse a tunnel
+// by its first bytes.
 //
-// The package knows nothing of policy: it is given two connections that are
-// allowed to talk.
+// [Relay] is the whole API. It runs on the caller's goroutine and up to two
+// more, and returns when both directions have ended and both connections are
+// closed. Closing the connections from any goroutine ends it (see [Pair]).
+//
+// On Linux, a tunnel between TCP or Unix sockets holds no buffer and no pipe
+// while idle. It waits until a socket is readable, copies through a pooled
+// buffer, and uses splice(2) for large streams. Elsewhere, and for other
+// connections, it copies through a buffer.
 package tunnel
 
 import (
@@ -20,30 +25,31 @@ import (
 	"time"
 )
 
-// Options are the limits of one tunnel and what was read before it began. The
-// zero value has no limits and no early bytes.
+// Options are the limits of one tunnel and the bytes read before it began. The
+// zero value means no limits and no such bytes.
 type Options struct {
-	// IdleTimeout ends the tunnel when no byte was written to a or b for so long; a long
-	// transfer one way is not idle, one whose receiver has stopped reading is. 0
-	// means no limit. The kernel may still be sending what was written earlier.
+	// IdleTimeout ends the tunnel when no byte has been written to a or b for
+	// that long. A long transfer in one direction is not idle, but one whose
+	// receiver has stopped reading is. 0 means no limit. The kernel may still
+	// be sending bytes that were written earlier.
 	IdleTimeout time.Duration
 
-	// Lifetime ends the tunnel so long after it began. 0 means no limit.
+	// Lifetime ends the tunnel that long after it began. 0 means no limit.
 	Lifetime time.Duration
 
-	// Early holds bytes already read from a, to be written to b before all
-	// else. The tunnel keeps no reference once they are written.
+	// Early holds bytes already read from a. They are written to b first. The
+	// tunnel keeps no reference to them afterwards.
 	Early []byte
 
-	// EarlyBack holds bytes already read from b, to be written to a first.
+	// EarlyBack holds bytes already read from b. They are written to a first.
 	EarlyBack []byte
 
-	// Inspect decides whether what a sends may go to b, until it has seen enough.
-	// If it is nil, everything may.
+	// Inspect decides whether the first bytes from a may go to b. If nil, all
+	// bytes may.
 	Inspect Inspector
 
-	// HoldTimeout bounds how long Inspect may hold bytes back, from the first of them
-	// on. After that it has to decide. 0 means no limit.
+	// HoldTimeout bounds how long Inspect may hold bytes back, counted from the
+	// first of them. After that it must decide. 0 means no limit.
 	HoldTimeout time.Duration
 }
 
@@ -51,13 +57,13 @@ type Options struct {
 type Cause uint8
 
 const (
-	CauseEnded    Cause = iota // both directions reached their end
-	CauseIdle                  // Options.Idle passed
+	CauseEnded    Cause = iota // both streams ended
+	CauseIdle                  // Options.IdleTimeout passed
 	CauseLifetime              // Options.Lifetime passed
-	CauseResetByA              // a's connection broke: a reset, or another error
+	CauseResetByA              // a's connection broke: a reset or another error
 	CauseResetByB              // b's connection broke
 	CauseClosed                // a or b was closed from outside
-	CauseRefused               // Options.Inspect said so
+	CauseRefused               // Options.Inspect refused
 )
 
 // String returns a stable word for logs and metrics.
@@ -81,51 +87,53 @@ func (c Cause) String() string {
 	return "unknown"
 }
 
-// Result is what became of a tunnel.
+// Result describes a tunnel that has ended.
 type Result struct {
 	Sent     int64 // bytes written to b, early ones included
 	Received int64 // bytes written to a, early ones included
 	Cause    Cause
-	Err      error // the error behind CauseResetByA, CauseResetByB and CauseClosed; else nil
+	Err      error // the error behind CauseResetByA, CauseResetByB and CauseClosed; otherwise nil
 }
 
-// Pair closes both ends of a tunnel. It is what an owner keeps in order to cut
-// the tunnel from outside.
+// Pair closes both ends of a tunnel. An owner keeps it to end the tunnel from
+// outside.
 type Pair struct{ A, B net.Conn }
 
 // Close closes A and B and returns their errors.
 func (p Pair) Close() error { return errors.Join(p.A.Close(), p.B.Close()) }
 
-// lastWords is how long the direction from a broken destination may go on: the
-// destination may have said why (an early HTTP response, a TLS alert) before it
-// stopped reading, and that is still in its receive queue.
+// drainTimeout is how long bytes from a broken connection are still relayed.
+// The peer may have sent a reason (an early HTTP response, a TLS alert) before
+// it stopped reading, and that is still in the receive queue.
 const drainTimeout = time.Second
 
-// Relay copies from a to b and from b to a until both directions have ended,
-// and closes both connections. It uses the caller's goroutine and up to two
-// more, which have ended when Relay returns.
+// Relay copies from a to b and from b to a until both streams have ended, and
+// closes both connections. It uses the caller's goroutine and up to two more,
+// which have ended when Relay returns.
 //
-// The end of one stream is passed on with CloseWrite (a FIN), and the opposite
-// direction goes on. A connection without CloseWrite cannot be half-closed: the
-// end of the stream towards it ends the tunnel.
+// Relay passes the end of one stream on with CloseWrite (a FIN), and the other
+// direction continues. A connection without CloseWrite cannot be half-closed,
+// so the end of the stream towards it ends the tunnel.
 //
-// When a connection breaks, the tunnel ends at once, and the other connection
-// is reset (SetLinger(0)) rather than closed, so that a stream cut short does
-// not look complete. If it broke under a write, what it had sent before is
-// passed on first, for up to a second and, as on a direct connection, as far as
-// the other's receive window takes it before the reset. A tunnel that ends by Lifetime or by a
-// close from outside resets the streams it cuts short too; one that ends by
-// Idle closes in the ordinary way. When Inspect refuses, a connection is reset
-// that was sent something before, and otherwise closed; a has up to a second to
-// read the farewell.
+// When a connection breaks, the tunnel ends at once. The other connection is
+// reset (SetLinger(0)) rather than closed, so that a truncated stream does not
+// look complete. If the connection broke on a write, the bytes received from it
+// earlier are relayed first, for up to a second. As on a direct connection, the
+// reset may overtake those that exceed the peer's receive window.
+//
+// A tunnel that ends by Lifetime or by a close from outside also resets the
+// streams that it truncates. One that ends by IdleTimeout closes normally. When
+// Inspect refuses, a connection that has received bytes is reset and one that
+// has not is closed; a has up to a second to read the inspector's reply.
 //
 // Closing a and b from outside, at any time and from any goroutine, ends the
-// tunnel at once; see [Pair]. Closing only one of them is noticed when the tunnel
-// next touches it, which is at once unless a write to the other one is stalled,
-// or its own stream has ended before: then it takes up to a quarter of a second,
-// and, where it is no socket, until there is something to write to it.
+// tunnel at once; see [Pair]. Closing only one of them is noticed when the
+// tunnel next uses it: usually at once, but not while a write to the other
+// connection blocks. If the stream of the closed connection had already ended,
+// it takes up to a quarter of a second for a socket, and for any other
+// connection until there is something to write to it.
 //
-// Relay clears the deadlines of both connections and sets its own; nobody else
+// Relay clears the deadlines of both connections and sets its own. Nothing else
 // may set deadlines while it runs.
 func Relay(a, b net.Conn, opts Options) Result {
 	rawA, rawB := rawStream(a), rawStream(b)
@@ -148,19 +156,19 @@ func Relay(a, b net.Conn, opts Options) Result {
 	return Result{Sent: t.forward.written, Received: t.back.written, Cause: t.cause, Err: t.err}
 }
 
-// tunnel is the state that the two directions and the timer share.
+// tunnel is the state shared by the two directions and the timer.
 type tunnel struct {
-	forward, back direction      // a to b, b to a
-	running       sync.WaitGroup // the goroutines but for the caller's
+	forward, back direction      // a to b, and b to a
+	running       sync.WaitGroup // all goroutines except the caller's
 	clock         clock
 	inspect       Inspector     // Options.Inspect
-	holdTimeout   time.Duration // Options.HoldTime
+	holdTimeout   time.Duration // Options.HoldTimeout
 
-	reply []byte // to a, if the tunnel was refused
+	reply []byte // written to a if the tunnel was refused
 
 	mu       sync.Mutex
-	decided  bool // cause is decided; a direction may be delivering last words
-	replying bool // b is closed, and a stays open for the farewell
+	decided  bool // cause is set; a direction may still be draining
+	replying bool // b is closed, and a stays open for the reply
 	closed   bool // both connections are closed
 	cause    Cause
 	err      error
@@ -173,17 +181,19 @@ func (t *tunnel) opposite(d *direction) *direction {
 	return &t.forward
 }
 
-// ended records that d has carried its whole stream, and passes the end on.
+// sourceEnded records that d has copied its whole stream, and passes the end of
+// the stream on.
 func (t *tunnel) sourceEnded(d *direction) {
 	w, canHalfClose := d.dst.(interface{ CloseWrite() error })
 
 	t.mu.Lock()
 	d.complete, d.done = true, true
-	// The opposite direction may be done because its write to d.src failed: the
-	// kernel, having reported that reset once, reports an ordinary end here.
+	// The opposite direction may be done because its write to d.src failed. The
+	// kernel reports such a reset only once, so reading returns an ordinary end
+	// of stream here.
 	if t.opposite(d).done || !canHalfClose {
 		if t.decided {
-			d.uncork() // a reset would drop it
+			d.uncork() // the reset would discard the corked bytes
 		}
 		t.close()
 	}
@@ -194,7 +204,7 @@ func (t *tunnel) sourceEnded(d *direction) {
 	t.mu.Unlock()
 
 	if open {
-		w.CloseWrite() // an error here means that dst broke: the opposite direction meets it
+		w.CloseWrite() // ignore the error: it means that dst broke, and the opposite direction sees that too
 	}
 }
 
@@ -207,8 +217,8 @@ func (t *tunnel) sourceBroke(d *direction, err error) {
 	t.close()
 }
 
-// destinationBroke ends d because writing to d.dst failed, and the tunnel with
-// it once d.dst's last words are delivered.
+// destinationBroke ends d because writing to d.dst failed. It ends the tunnel
+// once the bytes received from d.dst have been relayed.
 func (t *tunnel) destinationBroke(d *direction, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -222,7 +232,7 @@ func (t *tunnel) destinationBroke(d *direction, err error) {
 	t.expireWithin(drainTimeout)
 }
 
-// causeOf names the cause of an error of d.src.
+// causeOf returns the cause for an error of d.src.
 func (t *tunnel) causeOf(err error, d *direction) Cause {
 	switch {
 	case errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe), errors.Is(err, os.ErrDeadlineExceeded):
@@ -234,7 +244,8 @@ func (t *tunnel) causeOf(err error, d *direction) Cause {
 	}
 }
 
-// decide records the first cause; later ones are its consequences. t.mu is held.
+// setCause records the first cause; later ones are consequences of it. t.mu is
+// held.
 func (t *tunnel) setCause(c Cause, err error) {
 	if t.decided || t.closed {
 		return
@@ -265,8 +276,9 @@ func (t *tunnel) close() {
 	}
 }
 
-// abort closes c so that its peer sees a reset, where c can do that. Under a TLS
-// connection it closes the transport: a close_notify would claim a proper end.
+// abort closes c so that its peer sees a reset, if c supports that. For a TLS
+// connection it closes the transport, because a close_notify would signal a
+// proper end.
 func abort(c net.Conn) {
 	switch c := c.(type) {
 	case interface{ SetLinger(int) error }:
