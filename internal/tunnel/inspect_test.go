@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// heldUntil holds everything back until it ends in a word, and then decides.
-func heldUntil(word string, then Inspection) Inspector {
+// holdUntil holds everything back until it ends in a word, and then decides.
+func holdUntil(word string, then Inspection) Inspector {
 	return inspectFunc(func(held []byte, _ SourceState) Inspection {
 		if strings.HasSuffix(string(held), word) {
 			return then
@@ -31,15 +31,15 @@ func refuse(farewell string) Inspection {
 	return Inspection{Decision: Refuse, Reply: []byte(farewell)}
 }
 
-// nothingYet reports what has come to c although nothing should have, after a
+// expectNothing reports what has come to c although nothing should have, after a
 // chance to come.
-func nothingYet(t *testing.T, c net.Conn) {
+func expectNothing(t *testing.T, c net.Conn) {
 	t.Helper()
 	c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
 		t.Fatalf("%d bytes came, %v", n, err)
 	}
-	c.SetReadDeadline(time.Now().Add(patience))
+	c.SetReadDeadline(time.Now().Add(testTimeout))
 }
 
 func TestHeldBackBothWaysOfCopying(t *testing.T) {
@@ -50,19 +50,19 @@ func TestHeldBackBothWaysOfCopying(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client, a := dialed(t)
-			b, server := dialed(t)
-			client.SetDeadline(time.Now().Add(patience))
-			server.SetDeadline(time.Now().Add(patience))
+			client, a := tcpPair(t)
+			b, server := tcpPair(t)
+			client.SetDeadline(time.Now().Add(testTimeout))
+			server.SetDeadline(time.Now().Add(testTimeout))
 			result := make(chan Result, 1)
 			go func() {
-				result <- Relay(wrap(a), wrap(b), Options{Early: []byte("hel"), EarlyBack: []byte("220 "), Inspect: heldUntil(".", pass)})
+				result <- Relay(wrap(a), wrap(b), Options{Early: []byte("hel"), EarlyBack: []byte("220 "), Inspect: holdUntil(".", pass)})
 			}()
 			expect(t, client, "220 ")
 			send(t, client, "lo")
 			send(t, server, "ready") // the server's bytes flow meanwhile
 			expect(t, client, "ready")
-			nothingYet(t, server)
+			expectNothing(t, server)
 			send(t, client, ".")
 			expect(t, server, "hello.")
 			send(t, client, "and so on")
@@ -77,9 +77,9 @@ func TestHeldBackBothWaysOfCopying(t *testing.T) {
 	}
 }
 
-// TestInspectIsShownEachByteUntilItPasses: what goes on is not shown again, and
+// TestInspectSeesEachByteOnce: what goes on is not shown again, and
 // after Pass nothing is.
-func TestInspectIsShownEachByteUntilItPasses(t *testing.T) {
+func TestInspectSeesEachByteOnce(t *testing.T) {
 	t.Parallel()
 	var shown []string
 	answers := []Inspection{{Decision: PassHeld}, {}, {Decision: PassHeld}, pass}
@@ -91,7 +91,7 @@ func TestInspectIsShownEachByteUntilItPasses(t *testing.T) {
 	})})
 	expect(t, r.server, "1")
 	send(t, r.client, "2")
-	nothingYet(t, r.server)
+	expectNothing(t, r.server)
 	send(t, r.client, "3")
 	expect(t, r.server, "23")
 	send(t, r.client, "4")
@@ -113,9 +113,9 @@ func TestRefuse(t *testing.T) {
 		opts Options
 		send string
 	}{
-		{"early bytes", Options{Early: []byte("bad."), Inspect: heldUntil(".", refuse("no"))}, ""},
-		{"what comes", Options{Inspect: heldUntil(".", refuse("no"))}, "bad."},
-		{"what was held back", Options{Early: []byte("b"), Inspect: heldUntil(".", refuse("no"))}, "ad."},
+		{"early bytes", Options{Early: []byte("bad."), Inspect: holdUntil(".", refuse("no"))}, ""},
+		{"what comes", Options{Inspect: holdUntil(".", refuse("no"))}, "bad."},
+		{"what was held back", Options{Early: []byte("b"), Inspect: holdUntil(".", refuse("no"))}, "ad."},
 		{"after something passed", Options{Early: []byte("1"), Inspect: inspectFunc(func(held []byte, _ SourceState) Inspection {
 			if string(held) == "1" {
 				return Inspection{Decision: PassHeld}
@@ -147,10 +147,10 @@ func TestRefuse(t *testing.T) {
 	}
 }
 
-// TestRefuseAfterTheServerSpoke: a farewell would be taken for the server's.
-func TestRefuseAfterTheServerSpoke(t *testing.T) {
+// TestRefuseAfterServerSent: a farewell would be taken for the server's.
+func TestRefuseAfterServerSent(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Options{Inspect: heldUntil(".", refuse("no"))})
+	r := newRig(t, Options{Inspect: holdUntil(".", refuse("no"))})
 	send(t, r.server, "220 ready")
 	expect(t, r.client, "220 ready")
 	send(t, r.client, "bad.")
@@ -163,11 +163,11 @@ func TestRefuseAfterTheServerSpoke(t *testing.T) {
 	}
 }
 
-// TestRefuseAfterTheServerHungUp: the client has got the end of the stream, and
+// TestRefuseAfterServerClosed: the client has got the end of the stream, and
 // nothing can be said after that.
-func TestRefuseAfterTheServerHungUp(t *testing.T) {
+func TestRefuseAfterServerClosed(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Options{Inspect: heldUntil(".", refuse("no"))})
+	r := newRig(t, Options{Inspect: holdUntil(".", refuse("no"))})
 	r.server.CloseWrite()
 	expectEOF(t, r.client)
 	send(t, r.client, "bad.")
@@ -190,7 +190,7 @@ func TestRefusedClientStays(t *testing.T) {
 			b, _ := net.Pipe()
 			result := make(chan Result, 1)
 			start := time.Now()
-			go func() { result <- Relay(halfCloser{a}, b, Options{Inspect: heldUntil(".", refuse("no"))}) }()
+			go func() { result <- Relay(halfCloser{a}, b, Options{Inspect: holdUntil(".", refuse("no"))}) }()
 			send(t, client, "bad.")
 			expect(t, client, "no")
 			if got := <-result; got.Cause != CauseRefused {
@@ -208,7 +208,7 @@ func TestRefusedClientStays(t *testing.T) {
 			b, server := net.Pipe()
 			result := make(chan Result, 1)
 			go func() {
-				result <- Relay(halfCloser{a}, b, Options{IdleTimeout: time.Hour, Inspect: heldUntil(".", refuse("no"))})
+				result <- Relay(halfCloser{a}, b, Options{IdleTimeout: time.Hour, Inspect: holdUntil(".", refuse("no"))})
 			}()
 			send(t, server, "nobody reads this")
 			synctest.Wait()
@@ -224,9 +224,9 @@ func TestRefusedClientStays(t *testing.T) {
 	})
 }
 
-// TestHeldBackAtTheEnd: what is undecided when the client has sent everything is
+// TestHeldBytesAtEOF: what is undecided when the client has sent everything is
 // decided then.
-func TestHeldBackAtTheEnd(t *testing.T) {
+func TestHeldBytesAtEOF(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]Cause{"pass": CauseEnded, "hold": CauseRefused} {
 		t.Run(name, func(t *testing.T) {
@@ -261,9 +261,9 @@ func TestHeldBackAtTheEnd(t *testing.T) {
 	}
 }
 
-// TestHeldBackIsIdle: bytes that are held back do not count, however they
+// TestHeldBytesAreIdle: bytes that are held back do not count, however they
 // trickle in.
-func TestHeldBackIsIdle(t *testing.T) {
+func TestHeldBytesAreIdle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const idle = time.Minute
@@ -271,7 +271,7 @@ func TestHeldBackIsIdle(t *testing.T) {
 		b, _ := net.Pipe()
 		start := time.Now()
 		result := make(chan Result, 1)
-		go func() { result <- Relay(a, b, Options{IdleTimeout: idle, Inspect: heldUntil(".", pass)}) }()
+		go func() { result <- Relay(a, b, Options{IdleTimeout: idle, Inspect: holdUntil(".", pass)}) }()
 		for range 10 {
 			if _, err := client.Write([]byte("x")); err != nil {
 				break
@@ -316,8 +316,8 @@ func TestOutsideCloseWhileInspecting(t *testing.T) {
 func TestInspectedStreams(t *testing.T) {
 	t.Parallel()
 	for i, first := range []int{1, 100, 20_000, MaxHeld - 1} {
-		client, a := dialed(t)
-		b, server := dialed(t)
+		client, a := tcpPair(t)
+		b, server := tcpPair(t)
 		parts := 0
 		result := make(chan Result, 1)
 		go func() {
@@ -332,16 +332,16 @@ func TestInspectedStreams(t *testing.T) {
 				return pass
 			})})
 		}()
-		bothWays(t, client, server, uint64(100+i), 4<<20, uneven)
+		exchange(t, client, server, uint64(100+i), 4<<20, mixedSizes)
 		if got, want := await(t, result), (Result{Sent: 4 << 20, Received: 4 << 20}); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
 }
 
-// TestHoldTime: an inspector that cannot decide in time gets one last call, and
+// TestHoldTimeout: an inspector that cannot decide in time gets one last call, and
 // the time begins with the first byte that is held back.
-func TestHoldTime(t *testing.T) {
+func TestHoldTimeout(t *testing.T) {
 	t.Parallel()
 	const hold = 10 * time.Second
 	tests := []struct {
@@ -410,21 +410,21 @@ func TestHoldTime(t *testing.T) {
 	}
 }
 
-// watching passes what the client sends as soon as the server has sent "go", and
+// watchInspector passes what the client sends as soon as the server has sent "go", and
 // looks at no more of that than it has to.
-type watching struct {
+type watchInspector struct {
 	told atomic.Bool
 	seen []string
 }
 
-func (w *watching) Inspect(held []byte, _ SourceState) Inspection {
+func (w *watchInspector) Inspect(held []byte, _ SourceState) Inspection {
 	if w.told.Load() {
 		return pass
 	}
 	return Inspection{Decision: PassHeld}
 }
 
-func (w *watching) Observe(sent []byte) bool {
+func (w *watchInspector) Observe(sent []byte) bool {
 	w.seen = append(w.seen, string(sent))
 	if strings.HasSuffix(string(sent), "go") {
 		w.told.Store(true)
@@ -435,7 +435,7 @@ func (w *watching) Observe(sent []byte) bool {
 // TestObserve: the inspector sees what the server sends before the client does.
 func TestObserve(t *testing.T) {
 	t.Parallel()
-	w := new(watching)
+	w := new(watchInspector)
 	r := newRig(t, Options{EarlyBack: []byte("1"), Inspect: w})
 	expect(t, r.client, "1")
 	send(t, r.server, "2")

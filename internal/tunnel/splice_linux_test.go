@@ -18,7 +18,7 @@ import (
 )
 
 // alone runs f in a process of its own, where nothing else opens descriptors.
-func alone(t *testing.T, f func(t *testing.T)) {
+func inOwnProcess(t *testing.T, f func(t *testing.T)) {
 	const key = "TUNNEL_TEST_ALONE"
 	if os.Getenv(key) == t.Name() {
 		f(t)
@@ -45,7 +45,7 @@ func descriptors(t testing.TB) int {
 // eventually waits for a condition that other goroutines bring about.
 func eventually(t *testing.T, what string, get func() int, want int) {
 	t.Helper()
-	end := time.Now().Add(patience)
+	end := time.Now().Add(testTimeout)
 	for got := get(); got != want; got = get() {
 		if time.Now().After(end) {
 			t.Fatalf("%s: %d, want %d", what, got, want)
@@ -56,10 +56,10 @@ func eventually(t *testing.T, what string, get func() int, want int) {
 
 // TestIdleTunnelHoldsTwoDescriptors moves enough to splice, then nothing.
 func TestIdleTunnelHoldsTwoDescriptors(t *testing.T) {
-	alone(t, func(t *testing.T) {
+	inOwnProcess(t, func(t *testing.T) {
 		const tunnels = 20
 		descriptors(t)
-		dialed(t) // the poller's own descriptors
+		tcpPair(t) // the poller's own descriptors
 		before := descriptors(t)
 		var rigs []*rig
 		for range tunnels {
@@ -95,7 +95,7 @@ func TestIdleTunnelHoldsTwoDescriptors(t *testing.T) {
 // says first is waited for.
 func TestIdleTunnelHoldsLittle(t *testing.T) {
 	next := inspectFunc(func([]byte, SourceState) Inspection { return Inspection{Decision: PassHeld} })
-	alone(t, func(t *testing.T) {
+	inOwnProcess(t, func(t *testing.T) {
 		for _, tt := range []struct {
 			name    string
 			inspect Inspector
@@ -109,8 +109,8 @@ func TestIdleTunnelHoldsLittle(t *testing.T) {
 			var rigs []*rig
 			for range tunnels {
 				r := &rig{result: make(chan Result, 1)}
-				r.client, r.a = dialed(t)
-				r.b, r.server = dialed(t)
+				r.client, r.a = tcpPair(t)
+				r.b, r.server = tcpPair(t)
 				rigs = append(rigs, r)
 			}
 			settle()
@@ -141,8 +141,8 @@ func TestIdleTunnelHoldsLittle(t *testing.T) {
 // TestEarlyBytesAreNotKept once they are written.
 func TestEarlyBytesAreNotKept(t *testing.T) {
 	t.Parallel()
-	client, a := dialed(t)
-	b, server := dialed(t)
+	client, a := tcpPair(t)
+	b, server := tcpPair(t)
 	defer client.Close()
 	result := make(chan Result, 1)
 	early := func() weak.Pointer[byte] {
@@ -174,16 +174,16 @@ func TestDatagramsAreNotAStream(t *testing.T) {
 	if rawStream(c) != nil {
 		t.Error("a datagram socket was taken for a stream")
 	}
-	stream, _ := dialedUnix(t)
+	stream, _ := unixPair(t)
 	if rawStream(stream) == nil {
 		t.Error("a stream socket was not")
 	}
 }
 
-// TestNothingIsLeft ends tunnels in every way and counts.
-func TestNothingIsLeft(t *testing.T) {
-	alone(t, func(t *testing.T) {
-		dialed(t)
+// TestNoLeaks ends tunnels in every way and counts.
+func TestNoLeaks(t *testing.T) {
+	inOwnProcess(t, func(t *testing.T) {
+		tcpPair(t)
 		fds, goroutines := descriptors(t), runtime.NumGoroutine()
 		for i := range 40 {
 			r := newRig(t, Options{IdleTimeout: time.Minute, Early: []byte("early")})
@@ -201,11 +201,11 @@ func TestNothingIsLeft(t *testing.T) {
 
 // TestWithoutPipes uses up the descriptors, so that no stream gets a pipe.
 func TestWithoutPipes(t *testing.T) {
-	alone(t, func(t *testing.T) {
+	inOwnProcess(t, func(t *testing.T) {
 		r := newRig(t, Options{})
 		expectEcho := func() {
 			t.Helper()
-			bothWays(t, r.client, r.server, 7, 8<<20, large)
+			exchange(t, r.client, r.server, 7, 8<<20, large)
 		}
 		limit := syscall.Rlimit{Cur: uint64(descriptors(t)), Max: 4096}
 		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -229,7 +229,7 @@ func TestPipeIsNonBlocking(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.close()
-	client, server := dialed(t)
+	client, server := tcpPair(t)
 	raw, err := server.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
@@ -245,12 +245,12 @@ func TestPipeIsNonBlocking(t *testing.T) {
 	client.Close()
 }
 
-// TestLastWordsWithTheEnd: the last bytes of a stream wait in the kernel for its
+// TestCorkedBytesAreSent: the last bytes of a stream wait in the kernel for its
 // end, which is not sent where the tunnel has broken, and get out all the same.
-func TestLastWordsWithTheEnd(t *testing.T) {
+func TestCorkedBytesAreSent(t *testing.T) {
 	t.Parallel()
-	client, a := dialed(t)
-	b, server := dialed(t)
+	client, a := tcpPair(t)
+	b, server := tcpPair(t)
 	send(t, server, "this is why")
 	server.Close()
 	const closeWait = 8 // TCP_CLOSE_WAIT: the end is here

@@ -22,7 +22,7 @@ type conn interface {
 }
 
 // transfer sends n random bytes, in chunks that next sizes, and half-closes.
-func transfer(c conn, seed uint64, n int64, next func(*rand.Rand) int) ([]byte, error) {
+func sendRandom(c conn, seed uint64, n int64, next func(*rand.Rand) int) ([]byte, error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	data := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
 	sum := sha256.New()
@@ -61,14 +61,14 @@ func collect(c conn, seed uint64, next func(*rand.Rand) int) (hash.Hash, int64, 
 	}
 }
 
-// bothWays sends n bytes each way at once and checks what arrives.
-func bothWays(t *testing.T, client, server conn, seed uint64, n int64, next func(*rand.Rand) int) {
+// exchange sends n bytes each way at once and checks what arrives.
+func exchange(t *testing.T, client, server conn, seed uint64, n int64, next func(*rand.Rand) int) {
 	t.Helper()
 	var wg sync.WaitGroup
 	way := func(name string, from, to conn, seed uint64) {
 		sent := make(chan []byte, 1)
 		wg.Go(func() {
-			sum, err := transfer(from, seed, n, next)
+			sum, err := sendRandom(from, seed, n, next)
 			if err != nil {
 				t.Errorf("%s: sending: %v", name, err)
 			}
@@ -93,12 +93,12 @@ func bothWays(t *testing.T, client, server conn, seed uint64, n int64, next func
 
 func large(*rand.Rand) int { return 256 << 10 }
 
-// uneven sizes are small, medium or large, like a stream that starts to splice,
+// mixedSizes sizes are small, medium or large, like a stream that starts to splice,
 // falls back and starts again.
-func uneven(rng *rand.Rand) int { return 1 + rng.IntN(1<<(1+rng.IntN(18))) }
+func mixedSizes(rng *rand.Rand) int { return 1 + rng.IntN(1<<(1+rng.IntN(18))) }
 
-// pausing also stops now and then for longer than a tunnel keeps its pipe.
-func pausing(rng *rand.Rand) int {
+// mixedSizesWithPauses also stops now and then for longer than a tunnel keeps its pipe.
+func mixedSizesWithPauses(rng *rand.Rand) int {
 	if rng.IntN(200) == 0 {
 		<-time.After(130 * time.Millisecond)
 	}
@@ -109,23 +109,23 @@ func TestStreams(t *testing.T) {
 	t.Parallel()
 	ends := map[string]func(t *testing.T) (client, a, b, server conn){
 		"tcp to tcp": func(t *testing.T) (client, a, b, server conn) {
-			client, a = dialed(t)
-			b, server = dialed(t)
+			client, a = tcpPair(t)
+			b, server = tcpPair(t)
 			return
 		},
 		"tcp to unix": func(t *testing.T) (client, a, b, server conn) {
-			client, a = dialed(t)
-			b, server = dialedUnix(t)
+			client, a = tcpPair(t)
+			b, server = unixPair(t)
 			return
 		},
 		"unix to unix": func(t *testing.T) (client, a, b, server conn) {
-			client, a = dialedUnix(t)
-			b, server = dialedUnix(t)
+			client, a = unixPair(t)
+			b, server = unixPair(t)
 			return
 		},
 		"tcp to something else": func(t *testing.T) (client, a, b, server conn) {
-			client, a = dialed(t)
-			b, server = dialed(t)
+			client, a = tcpPair(t)
+			b, server = tcpPair(t)
 			return client, a, struct{ conn }{b}, server
 		},
 	}
@@ -135,9 +135,9 @@ func TestStreams(t *testing.T) {
 		next func(*rand.Rand) int
 	}{
 		{"large chunks", 64 << 20, large},
-		{"uneven chunks", 8 << 20, uneven},
-		{"pauses", 16 << 20, pausing},
-		{"less than a splice", 50_000, uneven},
+		{"chunks of mixed sizes", 8 << 20, mixedSizes},
+		{"pauses", 16 << 20, mixedSizesWithPauses},
+		{"less than a splice", 50_000, mixedSizes},
 		{"nothing", 0, large},
 	}
 	for name, dial := range ends {
@@ -147,7 +147,7 @@ func TestStreams(t *testing.T) {
 				client, a, b, server := dial(t)
 				result := make(chan Result, 1)
 				go func() { result <- Relay(a, b, Options{IdleTimeout: time.Minute}) }()
-				bothWays(t, client, server, uint64(i), pace.n, pace.next)
+				exchange(t, client, server, uint64(i), pace.n, pace.next)
 				if got, want := await(t, result), (Result{Sent: pace.n, Received: pace.n}); got != want {
 					t.Errorf("got %+v, want %+v", got, want)
 				}
@@ -161,8 +161,8 @@ func TestManyTunnels(t *testing.T) {
 	t.Parallel()
 	var wg sync.WaitGroup
 	for i := range 200 {
-		client, a := dialed(t)
-		b, server := dialed(t)
+		client, a := tcpPair(t)
+		b, server := tcpPair(t)
 		result := make(chan Result, 1)
 		go func() { result <- Relay(a, b, Options{IdleTimeout: time.Minute, Early: []byte("early")}) }()
 		wg.Go(func() {
@@ -171,7 +171,7 @@ func TestManyTunnels(t *testing.T) {
 			}
 			select {
 			case <-result:
-			case <-time.After(patience):
+			case <-time.After(testTimeout):
 				t.Errorf("tunnel %d did not end", i)
 			}
 		})

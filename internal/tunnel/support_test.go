@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// patience bounds what must happen soon, so that a failure is not a hang.
-const patience = 20 * time.Second
+// testTimeout bounds what must happen soon, so that a failure is not a hang.
+const testTimeout = 20 * time.Second
 
-// dialed returns both ends of a TCP connection on loopback.
-func dialed(t testing.TB) (client, server *net.TCPConn) {
+// tcpPair returns both ends of a TCP connection on loopback.
+func tcpPair(t testing.TB) (client, server *net.TCPConn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -23,8 +23,8 @@ func dialed(t testing.TB) (client, server *net.TCPConn) {
 	return pairOf[*net.TCPConn](t, ln)
 }
 
-// dialedUnix returns both ends of a Unix stream connection.
-func dialedUnix(t testing.TB) (client, server *net.UnixConn) {
+// unixPair returns both ends of a Unix stream connection.
+func unixPair(t testing.TB) (client, server *net.UnixConn) {
 	t.Helper()
 	ln, err := net.Listen("unix", t.TempDir()+"/s")
 	if err != nil {
@@ -58,10 +58,10 @@ type rig struct {
 func newRig(t testing.TB, opts Options) *rig {
 	t.Helper()
 	r := &rig{result: make(chan Result, 1)}
-	r.client, r.a = dialed(t)
-	r.b, r.server = dialed(t)
-	r.client.SetDeadline(time.Now().Add(patience))
-	r.server.SetDeadline(time.Now().Add(patience))
+	r.client, r.a = tcpPair(t)
+	r.b, r.server = tcpPair(t)
+	r.client.SetDeadline(time.Now().Add(testTimeout))
+	r.server.SetDeadline(time.Now().Add(testTimeout))
 	go func() { r.result <- Relay(r.a, r.b, opts) }()
 	return r
 }
@@ -76,7 +76,7 @@ func await(t testing.TB, c <-chan Result) Result {
 	select {
 	case res := <-c:
 		return res
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("Relay did not return")
 		panic("unreachable")
 	}

@@ -64,8 +64,8 @@ func TestEarlyBytesComeFirst(t *testing.T) {
 
 func TestDeadlinesSetBeforeAreCleared(t *testing.T) {
 	t.Parallel()
-	client, a := dialed(t)
-	b, server := dialed(t)
+	client, a := tcpPair(t)
+	b, server := tcpPair(t)
 	a.SetDeadline(time.Unix(1, 0))
 	b.SetDeadline(time.Unix(1, 0))
 	result := make(chan Result, 1)
@@ -137,10 +137,10 @@ func sawReset(c *net.TCPConn) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
-// TestEarlyAnswer: a server answers an upload early and closes without reading
+// TestEarlyResponse: a server answers an upload early and closes without reading
 // the rest, which makes its kernel reset the connection. The answer must arrive,
 // and then the reset.
-func TestEarlyAnswer(t *testing.T) {
+func TestEarlyResponse(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Options{})
 	uploaded := make(chan error, 1)
@@ -190,7 +190,7 @@ func TestOutsideClose(t *testing.T) {
 			r.b.Close()
 		}},
 		{"pair, while the client does not read", func(t *testing.T, r *rig) {
-			fillUp(t, r.server)
+			fillBuffers(t, r.server)
 			Pair{r.a, r.b}.Close()
 		}},
 	}
@@ -211,8 +211,8 @@ func TestOutsideClose(t *testing.T) {
 	}
 }
 
-// fillUp writes until every buffer on the way is full.
-func fillUp(t *testing.T, c *net.TCPConn) {
+// fillBuffers writes until every buffer on the way is full.
+func fillBuffers(t *testing.T, c *net.TCPConn) {
 	t.Helper()
 	for {
 		c.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
@@ -224,9 +224,9 @@ func fillUp(t *testing.T, c *net.TCPConn) {
 	}
 }
 
-// TestLifetimeCutsAStalledTunnel also shows that a stream that is cut does not
+// TestLifetimeEndsAStalledTunnel also shows that a stream that is cut does not
 // look complete.
-func TestLifetimeCutsAStalledTunnel(t *testing.T) {
+func TestLifetimeEndsAStalledTunnel(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Options{Lifetime: 300 * time.Millisecond})
 	send(t, r.server, "the beginning of")
@@ -249,9 +249,9 @@ func TestIdleClosesInTheOrdinaryWay(t *testing.T) {
 	expectEOF(t, r.server)
 }
 
-// TestIdleIsJoint sends one way only, and at last after a half-close, with pauses
+// TestIdleCountsBothDirections sends one way only, and at last after a half-close, with pauses
 // just short of the limit.
-func TestIdleIsJoint(t *testing.T) {
+func TestIdleCountsBothDirections(t *testing.T) {
 	t.Parallel()
 	for _, direction := range []string{"from a", "from b"} {
 		t.Run(direction, func(t *testing.T) {
@@ -294,7 +294,7 @@ func TestIdleAfterHalfClose(t *testing.T) {
 		server.Close()
 		start := time.Now()
 		result := make(chan Result, 1)
-		go func() { result <- Relay(halfCloser{a}, accepting{b}, Options{IdleTimeout: idle}) }()
+		go func() { result <- Relay(halfCloser{a}, sinkConn{b}, Options{IdleTimeout: idle}) }()
 		for range 3 {
 			time.Sleep(idle - time.Second)
 			client.Write([]byte("x"))
@@ -348,15 +348,15 @@ func TestBusySocketsAreNotIdle(t *testing.T) {
 	}
 }
 
-// TestResetReachesUnderAWrapper: a TLS connection that ended with a close_notify
+// TestResetClosesTransportOfTLS: a TLS connection that ended with a close_notify
 // would look complete.
-func TestResetReachesUnderAWrapper(t *testing.T) {
+func TestResetClosesTransportOfTLS(t *testing.T) {
 	t.Parallel()
-	client, a := dialed(t)
-	b, _ := dialed(t)
-	client.SetDeadline(time.Now().Add(patience))
+	client, a := tcpPair(t)
+	b, _ := tcpPair(t)
+	client.SetDeadline(time.Now().Add(testTimeout))
 	result := make(chan Result, 1)
-	go func() { result <- Relay(wrapped{a}, b, Options{Lifetime: 50 * time.Millisecond}) }()
+	go func() { result <- Relay(tlsLike{a}, b, Options{Lifetime: 50 * time.Millisecond}) }()
 	if got := await(t, result); got.Cause != CauseLifetime {
 		t.Errorf("got %+v, want %v", got, CauseLifetime)
 	}
@@ -365,18 +365,18 @@ func TestResetReachesUnderAWrapper(t *testing.T) {
 	}
 }
 
-// wrapped offers what *tls.Conn does.
-type wrapped struct{ conn net.Conn }
+// tlsLike offers what *tls.Conn does.
+type tlsLike struct{ conn net.Conn }
 
-func (w wrapped) NetConn() net.Conn                  { return w.conn }
-func (w wrapped) Read(p []byte) (int, error)         { return w.conn.Read(p) }
-func (w wrapped) Write(p []byte) (int, error)        { return w.conn.Write(p) }
-func (w wrapped) Close() error                       { return w.conn.Close() }
-func (w wrapped) LocalAddr() net.Addr                { return w.conn.LocalAddr() }
-func (w wrapped) RemoteAddr() net.Addr               { return w.conn.RemoteAddr() }
-func (w wrapped) SetDeadline(t time.Time) error      { return w.conn.SetDeadline(t) }
-func (w wrapped) SetReadDeadline(t time.Time) error  { return w.conn.SetReadDeadline(t) }
-func (w wrapped) SetWriteDeadline(t time.Time) error { return w.conn.SetWriteDeadline(t) }
+func (w tlsLike) NetConn() net.Conn                  { return w.conn }
+func (w tlsLike) Read(p []byte) (int, error)         { return w.conn.Read(p) }
+func (w tlsLike) Write(p []byte) (int, error)        { return w.conn.Write(p) }
+func (w tlsLike) Close() error                       { return w.conn.Close() }
+func (w tlsLike) LocalAddr() net.Addr                { return w.conn.LocalAddr() }
+func (w tlsLike) RemoteAddr() net.Addr               { return w.conn.RemoteAddr() }
+func (w tlsLike) SetDeadline(t time.Time) error      { return w.conn.SetDeadline(t) }
+func (w tlsLike) SetReadDeadline(t time.Time) error  { return w.conn.SetReadDeadline(t) }
+func (w tlsLike) SetWriteDeadline(t time.Time) error { return w.conn.SetWriteDeadline(t) }
 
 func TestLifetimeIsNotExtended(t *testing.T) {
 	t.Parallel()
@@ -412,10 +412,10 @@ type halfCloser struct{ net.Conn }
 
 func (halfCloser) CloseWrite() error { return nil }
 
-// accepting is a connection that takes writes, also after its peer has closed.
-type accepting struct{ net.Conn }
+// sinkConn is a connection that takes writes, also after its peer has closed.
+type sinkConn struct{ net.Conn }
 
-func (accepting) Write(p []byte) (int, error) { return len(p), nil }
+func (sinkConn) Write(p []byte) (int, error) { return len(p), nil }
 
 // TestWithoutCloseWrite: the end of the stream towards a connection that cannot
 // be half-closed closes it.
@@ -434,15 +434,15 @@ func TestWithoutCloseWrite(t *testing.T) {
 	}
 }
 
-// failing breaks after what it still has to say.
-type failing struct {
+// brokenConn breaks after what it still has to say.
+type brokenConn struct {
 	net.Conn
 	said  io.Reader
 	write error
 }
 
-func (f *failing) Read(p []byte) (int, error)  { return f.said.Read(p) }
-func (f *failing) Write(p []byte) (int, error) { return 0, f.write }
+func (f *brokenConn) Read(p []byte) (int, error)  { return f.said.Read(p) }
+func (f *brokenConn) Write(p []byte) (int, error) { return 0, f.write }
 
 // TestWriteErrorEndsASilentTunnel: the last words have a limit.
 func TestWriteErrorEndsASilentTunnel(t *testing.T) {
@@ -453,7 +453,7 @@ func TestWriteErrorEndsASilentTunnel(t *testing.T) {
 		broken := errors.New("broken")
 		start := time.Now()
 		result := make(chan Result, 1)
-		go func() { result <- Relay(a, &failing{Conn: b, said: b, write: broken}, Options{}) }()
+		go func() { result <- Relay(a, &brokenConn{Conn: b, said: b, write: broken}, Options{}) }()
 		client.Write([]byte("x"))
 		if got := <-result; got.Cause != CauseResetByB || got.Err != broken {
 			t.Errorf("got %+v, want %v with %v", got, CauseResetByB, broken)
@@ -464,16 +464,16 @@ func TestWriteErrorEndsASilentTunnel(t *testing.T) {
 	})
 }
 
-// TestLastWords: what comes from a connection after a write to it has failed is
+// TestDrainAfterWriteError: what comes from a connection after a write to it has failed is
 // delivered.
-func TestLastWords(t *testing.T) {
+func TestDrainAfterWriteError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client, a := net.Pipe()
 		b, server := net.Pipe()
 		result := make(chan Result, 1)
 		go func() {
-			result <- Relay(halfCloser{a}, &failing{Conn: b, said: b, write: errors.New("broken")}, Options{})
+			result <- Relay(halfCloser{a}, &brokenConn{Conn: b, said: b, write: errors.New("broken")}, Options{})
 		}()
 		send(t, client, "x")
 		synctest.Wait()
@@ -496,7 +496,7 @@ func TestDataWithError(t *testing.T) {
 	b, _ := net.Pipe()
 	result := make(chan Result, 1)
 	go func() {
-		result <- Relay(halfCloser{a}, &failing{Conn: b, said: &atOnce{"all"}}, Options{})
+		result <- Relay(halfCloser{a}, &brokenConn{Conn: b, said: &atOnce{"all"}}, Options{})
 	}()
 	buf := make([]byte, 8)
 	n, _ := client.Read(buf)
