@@ -139,7 +139,7 @@ func newBench(b *testing.B, relay func(a, b *net.TCPConn)) *bench {
 }
 
 // tunnel opens one, fetches n bytes through it, and waits until they arrived.
-func (e *bench) tunnel(n int, mode string) {
+func (e *bench) fetch(n int, mode string) {
 	fmt.Fprintln(e.in, n, mode)
 	a, err := e.ln.Accept()
 	if err != nil {
@@ -203,13 +203,13 @@ func BenchmarkBulk(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/idle=%d", r.name, idle), func(b *testing.B) {
 				e := newBench(b, r.relay)
 				for range idle {
-					e.tunnel(1000, "hold")
+					e.fetch(1000, "hold")
 				}
 				b.SetBytes(size)
 				b.ReportAllocs()
 				before := cpu(b)
 				for b.Loop() {
-					e.tunnel(size, "")
+					e.fetch(size, "")
 				}
 				b.ReportMetric(float64((cpu(b)-before).Milliseconds())/(float64(b.N)*size/1e9), "CPU-ms/GB")
 			})
@@ -228,7 +228,7 @@ func BenchmarkSize(b *testing.B) {
 				b.ReportAllocs()
 				before := cpu(b)
 				for b.Loop() {
-					e.tunnel(size, "")
+					e.fetch(size, "")
 				}
 				b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(b.N), "CPU-µs/op")
 			})
@@ -246,11 +246,11 @@ func BenchmarkIdle(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					e := newBench(b, r.relay)
-					e.tunnel(size, "hold")
+					e.fetch(size, "hold")
 					settle()
 					fds, rss, heap := descriptors(b), resident(b), held()
 					for range tunnels {
-						e.tunnel(size, "hold")
+						e.fetch(size, "hold")
 					}
 					settle()
 					b.ReportMetric(float64(descriptors(b)-fds)/tunnels, "fds/tunnel")

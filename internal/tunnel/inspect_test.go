@@ -27,8 +27,8 @@ func holdUntil(word string, then Inspection) Inspector {
 
 var pass = Inspection{Decision: PassAll}
 
-func refuse(farewell string) Inspection {
-	return Inspection{Decision: Refuse, Reply: []byte(farewell)}
+func refuse(reply string) Inspection {
+	return Inspection{Decision: Refuse, Reply: []byte(reply)}
 }
 
 // expectNothing reports what has come to c although nothing should have, after a
@@ -255,7 +255,7 @@ func TestHeldBytesAtEOF(t *testing.T) {
 				t.Errorf("got %+v, want %v", got, want)
 			}
 			if n := ends.Load(); n != 1 {
-				t.Errorf("Inspect was told of the end %d times", n)
+				t.Errorf("Inspect was gotGo of the end %d times", n)
 			}
 		})
 	}
@@ -413,12 +413,12 @@ func TestHoldTimeout(t *testing.T) {
 // watchInspector passes what the client sends as soon as the server has sent "go", and
 // looks at no more of that than it has to.
 type watchInspector struct {
-	told atomic.Bool
-	seen []string
+	gotGo atomic.Bool
+	seen  []string
 }
 
 func (w *watchInspector) Inspect(held []byte, _ SourceState) Inspection {
-	if w.told.Load() {
+	if w.gotGo.Load() {
 		return pass
 	}
 	return Inspection{Decision: PassHeld}
@@ -427,9 +427,9 @@ func (w *watchInspector) Inspect(held []byte, _ SourceState) Inspection {
 func (w *watchInspector) Observe(sent []byte) bool {
 	w.seen = append(w.seen, string(sent))
 	if strings.HasSuffix(string(sent), "go") {
-		w.told.Store(true)
+		w.gotGo.Store(true)
 	}
-	return !w.told.Load()
+	return !w.gotGo.Load()
 }
 
 // TestObserve: the inspector sees what the server sends before the client does.
@@ -440,12 +440,12 @@ func TestObserve(t *testing.T) {
 	expect(t, r.client, "1")
 	send(t, r.server, "2")
 	expect(t, r.client, "2")
-	if w.told.Load() {
+	if w.gotGo.Load() {
 		t.Error("told too early")
 	}
 	send(t, r.server, "go")
 	expect(t, r.client, "go")
-	if !w.told.Load() {
+	if !w.gotGo.Load() {
 		t.Error("the client has what the inspector was not shown")
 	}
 	send(t, r.server, "on")

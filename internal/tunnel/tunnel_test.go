@@ -437,12 +437,12 @@ func TestWithoutCloseWrite(t *testing.T) {
 // brokenConn breaks after what it still has to say.
 type brokenConn struct {
 	net.Conn
-	said  io.Reader
+	r     io.Reader
 	write error
 }
 
-func (f *brokenConn) Read(p []byte) (int, error)  { return f.said.Read(p) }
-func (f *brokenConn) Write(p []byte) (int, error) { return 0, f.write }
+func (c *brokenConn) Read(p []byte) (int, error)  { return c.r.Read(p) }
+func (c *brokenConn) Write(p []byte) (int, error) { return 0, c.write }
 
 // TestWriteErrorEndsASilentTunnel: the last words have a limit.
 func TestWriteErrorEndsASilentTunnel(t *testing.T) {
@@ -453,7 +453,7 @@ func TestWriteErrorEndsASilentTunnel(t *testing.T) {
 		broken := errors.New("broken")
 		start := time.Now()
 		result := make(chan Result, 1)
-		go func() { result <- Relay(a, &brokenConn{Conn: b, said: b, write: broken}, Options{}) }()
+		go func() { result <- Relay(a, &brokenConn{Conn: b, r: b, write: broken}, Options{}) }()
 		client.Write([]byte("x"))
 		if got := <-result; got.Cause != CauseResetByB || got.Err != broken {
 			t.Errorf("got %+v, want %v with %v", got, CauseResetByB, broken)
@@ -473,7 +473,7 @@ func TestDrainAfterWriteError(t *testing.T) {
 		b, server := net.Pipe()
 		result := make(chan Result, 1)
 		go func() {
-			result <- Relay(halfCloser{a}, &brokenConn{Conn: b, said: b, write: errors.New("broken")}, Options{})
+			result <- Relay(halfCloser{a}, &brokenConn{Conn: b, r: b, write: errors.New("broken")}, Options{})
 		}()
 		send(t, client, "x")
 		synctest.Wait()
@@ -496,7 +496,7 @@ func TestDataWithError(t *testing.T) {
 	b, _ := net.Pipe()
 	result := make(chan Result, 1)
 	go func() {
-		result <- Relay(halfCloser{a}, &brokenConn{Conn: b, said: &atOnce{"all"}}, Options{})
+		result <- Relay(halfCloser{a}, &brokenConn{Conn: b, r: &atOnce{"all"}}, Options{})
 	}()
 	buf := make([]byte, 8)
 	n, _ := client.Read(buf)
