@@ -1,4 +1,4 @@
-// What a tunnel costs. The peers run in a process of their own, so that CPU time,
+// Benchmarks of tunnels. The peers run in a separate process, so that CPU time,
 // memory and descriptors of this process are those of the relay.
 
 package tunnel
@@ -32,10 +32,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// peer is the process with both ends: it listens as the origin, prints its
-// address, and as the client opens a connection to front for every line of its
-// input. The client says how many bytes it wants, and the origin sends them; for
-// "hold" it leaves the connection open instead of closing it.
+// peer runs the process of both ends. As the origin server it listens and
+// prints its address. As the client it opens a connection to front for every
+// input line. The client asks for a number of bytes, and the origin sends them.
+// With "hold" the client leaves the connection open.
 func peer(front string) error {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -93,7 +93,7 @@ func origin(c net.Conn) {
 	c.Read(chunk)
 }
 
-// bench relays between the peers with the given relay.
+// bench relays between the peers with the given function.
 type bench struct {
 	b      *testing.B
 	relay  func(a, b *net.TCPConn)
@@ -138,7 +138,7 @@ func newBench(b *testing.B, relay func(a, b *net.TCPConn)) *bench {
 	return e
 }
 
-// tunnel opens one, fetches n bytes through it, and waits until they arrived.
+// fetch opens a tunnel, fetches n bytes through it, and waits for them.
 func (e *bench) fetch(n int, mode string) {
 	fmt.Fprintln(e.in, n, mode)
 	a, err := e.ln.Accept()
@@ -157,7 +157,7 @@ func (e *bench) fetch(n int, mode string) {
 
 func relay(a, b *net.TCPConn) { Relay(a, b, Options{IdleTimeout: time.Hour}) }
 
-// naive is the relay one writes first: it splices, and holds two pipes for that.
+// naive is the simplest relay with splice. It holds two pipes.
 func naive(a, b *net.TCPConn) {
 	done := make(chan struct{})
 	go func() {
@@ -172,7 +172,7 @@ func naive(a, b *net.TCPConn) {
 	b.Close()
 }
 
-// buffered never splices.
+// buffered copies through buffers only.
 func buffered(a, b *net.TCPConn) {
 	Relay(struct{ conn }{a}, struct{ conn }{b}, Options{IdleTimeout: time.Hour})
 }
@@ -194,8 +194,9 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkBulk moves 256 MiB through one tunnel, alone and beside 1,200 idle
-// ones. Run it as an ordinary user: pipe limits do not bind root.
+// BenchmarkBulk moves 256 MiB through one tunnel, alone and next to 1,200 idle
+// tunnels. Run it as an unprivileged user, because pipe limits do not apply to
+// root.
 func BenchmarkBulk(b *testing.B) {
 	const size = 256 << 20
 	for _, r := range relays {
@@ -217,8 +218,8 @@ func BenchmarkBulk(b *testing.B) {
 	}
 }
 
-// BenchmarkSize fetches bodies of many sizes, each through a tunnel of its own:
-// what set-up costs, and where copying ends and splicing begins.
+// BenchmarkSize fetches bodies of many sizes, each through a new tunnel. It
+// shows the cost of setup and where splicing starts to pay.
 func BenchmarkSize(b *testing.B) {
 	for _, r := range relays {
 		for _, size := range []int{1 << 10, 32 << 10, 128 << 10, 512 << 10, 4 << 20} {
@@ -236,8 +237,8 @@ func BenchmarkSize(b *testing.B) {
 	}
 }
 
-// BenchmarkIdle measures what a tunnel holds while nothing moves, after a small
-// stream and after a large one.
+// BenchmarkIdle measures what an idle tunnel holds after a small stream and
+// after a large one.
 func BenchmarkIdle(b *testing.B) {
 	const tunnels = 1000
 	for _, r := range relays {
@@ -262,14 +263,14 @@ func BenchmarkIdle(b *testing.B) {
 	}
 }
 
-// settle lets idle tunnels notice that they are idle, and frees what is free.
+// settle waits until idle tunnels have released their pipes, and frees memory.
 func settle() {
 	<-time.After(3 * pipeCheckInterval)
 	runtime.GC()
 	debug.FreeOSMemory()
 }
 
-// held returns the bytes of live heap and of goroutine stacks.
+// held returns the bytes of live heap and goroutine stacks.
 func held() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

@@ -1,4 +1,4 @@
-// What is held back, what is let go, and how a refusal ends.
+// Inspection: holding bytes back, passing them, and refusing.
 
 package tunnel
 
@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// holdUntil holds everything back until it ends in a word, and then decides.
+// holdUntil returns an Inspector that holds bytes back until they end in word,
+// and then returns the given result.
 func holdUntil(word string, then Inspection) Inspector {
 	return inspectFunc(func(held []byte, _ SourceState) Inspection {
 		if strings.HasSuffix(string(held), word) {
@@ -31,13 +32,12 @@ func refuse(reply string) Inspection {
 	return Inspection{Decision: Refuse, Reply: []byte(reply)}
 }
 
-// expectNothing reports what has come to c although nothing should have, after a
-// chance to come.
+// expectNothing fails the test if c receives something within a short time.
 func expectNothing(t *testing.T, c net.Conn) {
 	t.Helper()
 	c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
-		t.Fatalf("%d bytes came, %v", n, err)
+		t.Fatalf("received %d bytes, %v; want nothing", n, err)
 	}
 	c.SetReadDeadline(time.Now().Add(testTimeout))
 }
@@ -60,7 +60,7 @@ func TestHeldBackBothWaysOfCopying(t *testing.T) {
 			}()
 			expect(t, client, "220 ")
 			send(t, client, "lo")
-			send(t, server, "ready") // the server's bytes flow meanwhile
+			send(t, server, "ready") // the server's bytes pass meanwhile
 			expect(t, client, "ready")
 			expectNothing(t, server)
 			send(t, client, ".")
@@ -77,8 +77,8 @@ func TestHeldBackBothWaysOfCopying(t *testing.T) {
 	}
 }
 
-// TestInspectSeesEachByteOnce: what goes on is not shown again, and
-// after Pass nothing is.
+// TestInspectSeesEachByteOnce checks that Inspect does not see passed bytes
+// again, and nothing after PassAll.
 func TestInspectSeesEachByteOnce(t *testing.T) {
 	t.Parallel()
 	var shown []string
@@ -102,7 +102,7 @@ func TestInspectSeesEachByteOnce(t *testing.T) {
 	r.server.Close()
 	r.wait(t)
 	if want := []string{"1", "2", "23", "4"}; !slices.Equal(shown, want) {
-		t.Errorf("Inspect was shown %q, want %q", shown, want)
+		t.Errorf("Inspect saw %q, want %q", shown, want)
 	}
 }
 
@@ -114,15 +114,15 @@ func TestRefuse(t *testing.T) {
 		send string
 	}{
 		{"early bytes", Options{Early: []byte("bad."), Inspect: holdUntil(".", refuse("no"))}, ""},
-		{"what comes", Options{Inspect: holdUntil(".", refuse("no"))}, "bad."},
-		{"what was held back", Options{Early: []byte("b"), Inspect: holdUntil(".", refuse("no"))}, "ad."},
-		{"after something passed", Options{Early: []byte("1"), Inspect: inspectFunc(func(held []byte, _ SourceState) Inspection {
+		{"bytes after the start", Options{Inspect: holdUntil(".", refuse("no"))}, "bad."},
+		{"held bytes", Options{Early: []byte("b"), Inspect: holdUntil(".", refuse("no"))}, "ad."},
+		{"after passed bytes", Options{Early: []byte("1"), Inspect: inspectFunc(func(held []byte, _ SourceState) Inspection {
 			if string(held) == "1" {
 				return Inspection{Decision: PassHeld}
 			}
 			return refuse("no")
 		})}, "bad."},
-		{"more than is read", Options{Inspect: inspectFunc(func([]byte, SourceState) Inspection { return refuse("no") })}, strings.Repeat("bad", 1<<20)},
+		{"more than one read", Options{Inspect: inspectFunc(func([]byte, SourceState) Inspection { return refuse("no") })}, strings.Repeat("bad", 1<<20)},
 		{"more than can be held", Options{Inspect: inspectFunc(func([]byte, SourceState) Inspection { return Inspection{Reply: []byte("no")} })}, strings.Repeat("bad", 1<<20)},
 	}
 	for _, tt := range tests {
@@ -141,13 +141,15 @@ func TestRefuse(t *testing.T) {
 				t.Errorf("got %+v, want %v", got, CauseRefused)
 			}
 			if err := r.a.Close(); !errors.Is(err, net.ErrClosed) {
-				t.Error("a was left open")
+				t.Error("a is still open")
 			}
 		})
 	}
 }
 
-// TestRefuseAfterServerSent: a farewell would be taken for the server's.
+// TestRefuseAfterServerSent checks that the client gets no reply once it has
+// received bytes from the server, because it would take the reply for the
+// server's.
 func TestRefuseAfterServerSent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Options{Inspect: holdUntil(".", refuse("no"))})
@@ -156,15 +158,15 @@ func TestRefuseAfterServerSent(t *testing.T) {
 	send(t, r.client, "bad.")
 	got, err := io.ReadAll(r.client)
 	if len(got) > 0 || !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the client got %q, %v; want a reset", got, err)
+		t.Errorf("the client received %q, %v; want a reset", got, err)
 	}
 	if got := r.wait(t); got.Cause != CauseRefused {
 		t.Errorf("got %+v, want %v", got, CauseRefused)
 	}
 }
 
-// TestRefuseAfterServerClosed: the client has got the end of the stream, and
-// nothing can be said after that.
+// TestRefuseAfterServerClosed checks that the client gets no reply after the
+// end of the server's stream.
 func TestRefuseAfterServerClosed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Options{Inspect: holdUntil(".", refuse("no"))})
@@ -179,8 +181,8 @@ func TestRefuseAfterServerClosed(t *testing.T) {
 	}
 }
 
-// TestRefusedClientStays: one that does not hang up does not hold the tunnel, nor
-// does one that does not read what the server sent before.
+// TestRefusedClientStays checks that a refused client that does not hang up, or
+// does not read, cannot keep the tunnel open.
 func TestRefusedClientStays(t *testing.T) {
 	t.Parallel()
 	t.Run("silent", func(t *testing.T) {
@@ -224,8 +226,8 @@ func TestRefusedClientStays(t *testing.T) {
 	})
 }
 
-// TestHeldBytesAtEOF: what is undecided when the client has sent everything is
-// decided then.
+// TestHeldBytesAtEOF checks that held bytes are decided on when the client has
+// ended its stream.
 func TestHeldBytesAtEOF(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]Cause{"pass": CauseEnded, "hold": CauseRefused} {
@@ -261,8 +263,7 @@ func TestHeldBytesAtEOF(t *testing.T) {
 	}
 }
 
-// TestHeldBytesAreIdle: bytes that are held back do not count, however they
-// trickle in.
+// TestHeldBytesAreIdle checks that held bytes do not count as activity.
 func TestHeldBytesAreIdle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -311,8 +312,8 @@ func TestOutsideCloseWhileInspecting(t *testing.T) {
 	}
 }
 
-// TestInspectedStreams: every byte arrives, once and in order, however the
-// beginning was held back.
+// TestInspectedStreams checks that every byte arrives once and in order after
+// any pattern of holding.
 func TestInspectedStreams(t *testing.T) {
 	t.Parallel()
 	for i, first := range []int{1, 100, 20_000, MaxHeld - 1} {
@@ -339,15 +340,15 @@ func TestInspectedStreams(t *testing.T) {
 	}
 }
 
-// TestHoldTimeout: an inspector that cannot decide in time gets one last call, and
-// the time begins with the first byte that is held back.
+// TestHoldTimeout checks that an inspector gets one last call when the timeout
+// passes, and that the time begins with the first held byte.
 func TestHoldTimeout(t *testing.T) {
 	t.Parallel()
 	const hold = 10 * time.Second
 	tests := []struct {
 		name  string
 		early string
-		last  Inspection // the answer to Late
+		last  Inspection // returned for HoldExpired
 		want  Cause
 	}{
 		{"undecided", "", Inspection{}, CauseRefused},
@@ -385,22 +386,22 @@ func TestHoldTimeout(t *testing.T) {
 				}()
 				go io.Copy(io.Discard, client)
 				if tt.early == "" {
-					time.Sleep(time.Minute) // no byte is held back yet
+					time.Sleep(time.Minute) // no byte is held yet
 				}
-				for range 3 { // more bytes do not extend the time
+				for range 3 { // more bytes do not extend the timeout
 					if _, err := client.Write([]byte("x")); err != nil {
 						break
 					}
-					time.Sleep(hold * 2 / 5) // none comes at the very moment at which the time is up
+					time.Sleep(hold * 2 / 5) // no byte arrives exactly at the timeout
 				}
 				if tt.want == CauseEnded {
-					time.Sleep(time.Minute) // the deadline is gone
+					time.Sleep(time.Minute) // the deadline has been removed
 					io.WriteString(client, "end")
 				}
 				client.Close()
 				got := <-result
 				if all := <-sent; (got.Cause == CauseRefused) != (tt.want == CauseRefused) || (all == "") != (tt.want == CauseRefused) {
-					t.Errorf("%+v, and the server got %q; want %v", got, all, tt.want)
+					t.Errorf("result %+v, the server received %q; want %v", got, all, tt.want)
 				}
 				if wait := late.Sub(began); wait != hold {
 					t.Errorf("the last call came after %v, want %v", wait, hold)
@@ -410,8 +411,8 @@ func TestHoldTimeout(t *testing.T) {
 	}
 }
 
-// watchInspector passes what the client sends as soon as the server has sent "go", and
-// looks at no more of that than it has to.
+// watchInspector passes the client's bytes one call at a time until the server
+// has sent "go", and stops observing then.
 type watchInspector struct {
 	gotGo atomic.Bool
 	seen  []string
@@ -432,7 +433,8 @@ func (w *watchInspector) Observe(sent []byte) bool {
 	return !w.gotGo.Load()
 }
 
-// TestObserve: the inspector sees what the server sends before the client does.
+// TestObserve checks that the inspector sees the server's bytes before the
+// client does.
 func TestObserve(t *testing.T) {
 	t.Parallel()
 	w := new(watchInspector)
@@ -441,12 +443,12 @@ func TestObserve(t *testing.T) {
 	send(t, r.server, "2")
 	expect(t, r.client, "2")
 	if w.gotGo.Load() {
-		t.Error("told too early")
+		t.Error("the inspector saw \"go\" before it was sent")
 	}
 	send(t, r.server, "go")
 	expect(t, r.client, "go")
 	if !w.gotGo.Load() {
-		t.Error("the client has what the inspector was not shown")
+		t.Error("the client received \"go\" before the inspector saw it")
 	}
 	send(t, r.server, "on")
 	expect(t, r.client, "on")
@@ -454,6 +456,6 @@ func TestObserve(t *testing.T) {
 	r.server.Close()
 	r.wait(t)
 	if want := []string{"1", "2", "go"}; !slices.Equal(w.seen, want) {
-		t.Errorf("Observe was shown %q, want %q", w.seen, want)
+		t.Errorf("Observe saw %q, want %q", w.seen, want)
 	}
 }

@@ -1,4 +1,5 @@
-// What a tunnel holds, descriptors, pipes and goroutines, and what the kernel holds for it.
+// Resources of a tunnel: descriptors, pipes, goroutines, and bytes in the
+// kernel.
 
 package tunnel
 
@@ -17,7 +18,8 @@ import (
 	"weak"
 )
 
-// alone runs f in a process of its own, where nothing else opens descriptors.
+// inOwnProcess runs f in a separate process in which nothing else opens
+// descriptors.
 func inOwnProcess(t *testing.T, f func(t *testing.T)) {
 	const key = "TUNNEL_TEST_ALONE"
 	if os.Getenv(key) == t.Name() {
@@ -39,10 +41,10 @@ func descriptors(t testing.TB) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(names) - 1 // the directory itself
+	return len(names) - 1 // without the directory itself
 }
 
-// eventually waits for a condition that other goroutines bring about.
+// eventually waits until get returns want.
 func eventually(t *testing.T, what string, get func() int, want int) {
 	t.Helper()
 	end := time.Now().Add(testTimeout)
@@ -54,12 +56,12 @@ func eventually(t *testing.T, what string, get func() int, want int) {
 	}
 }
 
-// TestIdleTunnelHoldsTwoDescriptors moves enough to splice, then nothing.
+// TestIdleTunnelHoldsTwoDescriptors moves enough bytes to splice, then none.
 func TestIdleTunnelHoldsTwoDescriptors(t *testing.T) {
 	inOwnProcess(t, func(t *testing.T) {
 		const tunnels = 20
 		descriptors(t)
-		tcpPair(t) // the poller's own descriptors
+		tcpPair(t) // makes the poller open its descriptors
 		before := descriptors(t)
 		var rigs []*rig
 		for range tunnels {
@@ -73,13 +75,14 @@ func TestIdleTunnelHoldsTwoDescriptors(t *testing.T) {
 			}
 			most = max(most, descriptors(t)-before)
 		}
-		// Each rig is two connections whose four ends are all in this process.
+		// Each rig has two connections with all four ends in this process.
 		if most <= 4*tunnels {
-			t.Errorf("at most %d descriptors while busy: no tunnel has spliced", most)
+			t.Errorf("at most %d descriptors while busy: no tunnel used a pipe", most)
 		}
 		eventually(t, "descriptors of idle tunnels", func() int { return descriptors(t) - before }, 4*tunnels)
 
-		// One that has given its pipe back takes another when it is busy again.
+		// A tunnel that has released its pipe takes another when it is busy
+		// again.
 		r := rigs[0]
 		go io.CopyN(r.client, rand.NewChaCha8([32]byte{}), 1<<20)
 		if _, err := io.CopyN(io.Discard, r.server, 1<<20); err != nil {
@@ -91,8 +94,8 @@ func TestIdleTunnelHoldsTwoDescriptors(t *testing.T) {
 	})
 }
 
-// TestIdleTunnelHoldsLittle: two stacks and no buffers, also where what the client
-// says first is waited for.
+// TestIdleTunnelHoldsLittle checks that an idle tunnel holds two stacks and no
+// buffers, even while it waits for the client's first bytes.
 func TestIdleTunnelHoldsLittle(t *testing.T) {
 	next := inspectFunc(func([]byte, SourceState) Inspection { return Inspection{Decision: PassHeld} })
 	inOwnProcess(t, func(t *testing.T) {
@@ -126,9 +129,9 @@ func TestIdleTunnelHoldsLittle(t *testing.T) {
 			}
 			settle()
 			if got := (held() - before) / tunnels; got > most {
-				t.Errorf("%s: a tunnel holds %d bytes besides its connections, want at most %d", tt.name, got, most)
+				t.Errorf("%s: a tunnel holds %d bytes in addition to its connections, want at most %d", tt.name, got, most)
 			} else {
-				t.Logf("%s: a tunnel holds %d bytes besides its connections", tt.name, got)
+				t.Logf("%s: a tunnel holds %d bytes in addition to its connections", tt.name, got)
 			}
 			for _, r := range rigs {
 				Pair{r.a, r.b}.Close()
@@ -138,7 +141,8 @@ func TestIdleTunnelHoldsLittle(t *testing.T) {
 	})
 }
 
-// TestEarlyBytesAreNotKept once they are written.
+// TestEarlyBytesAreNotKept checks that a tunnel keeps no reference to early
+// bytes once they are written.
 func TestEarlyBytesAreNotKept(t *testing.T) {
 	t.Parallel()
 	client, a := tcpPair(t)
@@ -162,7 +166,8 @@ func TestEarlyBytesAreNotKept(t *testing.T) {
 	await(t, result)
 }
 
-// TestDatagramsAreNotAStream: a Unix socket of messages is read by the net package.
+// TestDatagramsAreNotAStream checks that message-based Unix sockets are left to
+// package net.
 func TestDatagramsAreNotAStream(t *testing.T) {
 	t.Parallel()
 	at := &net.UnixAddr{Net: "unixgram", Name: t.TempDir() + "/s"}
@@ -172,15 +177,15 @@ func TestDatagramsAreNotAStream(t *testing.T) {
 	}
 	defer c.Close()
 	if rawStream(c) != nil {
-		t.Error("a datagram socket was taken for a stream")
+		t.Error("rawStream returned a connection for a datagram socket")
 	}
 	stream, _ := unixPair(t)
 	if rawStream(stream) == nil {
-		t.Error("a stream socket was not")
+		t.Error("rawStream returned nil for a stream socket")
 	}
 }
 
-// TestNoLeaks ends tunnels in every way and counts.
+// TestNoLeaks ends tunnels in every way and counts goroutines and descriptors.
 func TestNoLeaks(t *testing.T) {
 	inOwnProcess(t, func(t *testing.T) {
 		tcpPair(t)
@@ -199,7 +204,7 @@ func TestNoLeaks(t *testing.T) {
 	})
 }
 
-// TestWithoutPipes uses up the descriptors, so that no stream gets a pipe.
+// TestWithoutPipes uses up the descriptors so that no stream gets a pipe.
 func TestWithoutPipes(t *testing.T) {
 	inOwnProcess(t, func(t *testing.T) {
 		r := newRig(t, Options{})
@@ -212,7 +217,7 @@ func TestWithoutPipes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := newPipe(); err == nil {
-			t.Fatal("there is a pipe: the test tests nothing")
+			t.Fatal("newPipe succeeded, so the test is void")
 		}
 		expectEcho()
 		if got, want := r.wait(t), (Result{Sent: 8 << 20, Received: 8 << 20}); got != want {
@@ -221,7 +226,8 @@ func TestWithoutPipes(t *testing.T) {
 	})
 }
 
-// TestPipeIsNonBlocking: neither an empty socket nor an empty pipe is waited for.
+// TestPipeIsNonBlocking checks that neither an empty socket nor an empty pipe
+// blocks.
 func TestPipeIsNonBlocking(t *testing.T) {
 	t.Parallel()
 	p, err := newPipe()
@@ -245,32 +251,33 @@ func TestPipeIsNonBlocking(t *testing.T) {
 	client.Close()
 }
 
-// TestCorkedBytesAreSent: the last bytes of a stream wait in the kernel for its
-// end, which is not sent where the tunnel has broken, and get out all the same.
+// TestCorkedBytesAreSent checks that the last bytes of a stream, which wait in
+// the kernel for its end, are sent even if the tunnel has broken and no end
+// follows.
 func TestCorkedBytesAreSent(t *testing.T) {
 	t.Parallel()
 	client, a := tcpPair(t)
 	b, server := tcpPair(t)
 	send(t, server, "this is why")
 	server.Close()
-	const closeWait = 8 // TCP_CLOSE_WAIT: the end is here
+	const closeWait = 8 // TCP_CLOSE_WAIT: the end of the stream has arrived
 	eventually(t, "state of b", func() int { return tcpState(t, b) }, closeWait)
 
-	// As a failed write to b leaves it.
+	// The state after a failed write to b.
 	tun := &tunnel{decided: true, cause: CauseResetByB}
 	tun.forward = direction{tunnel: tun, src: a, dst: b, done: true}
 	tun.back = direction{tunnel: tun, src: b, dst: a, rawSrc: rawStream(b), rawDst: rawStream(a)}
 	tun.back.run()
 	if !tun.back.copier.corked {
-		t.Fatal("the bytes did not wait: this test shows nothing")
+		t.Fatal("the bytes were not corked, so the test is void")
 	}
 	expect(t, client, "this is why")
 	if n, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("after it: %d, %v; want a reset", n, err)
+		t.Errorf("then read %d bytes, %v; want a reset", n, err)
 	}
 }
 
-// tcpState is the first field of tcp(7)'s tcp_info.
+// tcpState returns the first field of struct tcp_info (tcp(7)).
 func tcpState(t *testing.T, c *net.TCPConn) (state int) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -1,4 +1,5 @@
-// Every byte arrives, once and in order, whatever the connections and the pace.
+// Streams: every byte arrives once and in order, for all kinds of connections
+// and speeds.
 
 package tunnel
 
@@ -15,13 +16,13 @@ import (
 	"time"
 )
 
-// conn is what the outer ends of these tests can do.
+// conn is the interface of the outer connections in these tests.
 type conn interface {
 	net.Conn
 	CloseWrite() error
 }
 
-// transfer sends n random bytes, in chunks that next sizes, and half-closes.
+// sendRandom sends n random bytes in chunks sized by next, and half-closes.
 func sendRandom(c conn, seed uint64, n int64, next func(*rand.Rand) int) ([]byte, error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	data := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
@@ -42,7 +43,7 @@ func sendRandom(c conn, seed uint64, n int64, next func(*rand.Rand) int) ([]byte
 	return sum.Sum(nil), c.CloseWrite()
 }
 
-// collect hashes all that arrives, in reads of random sizes.
+// collect hashes all received bytes, reading in random sizes.
 func collect(c conn, seed uint64, next func(*rand.Rand) int) (hash.Hash, int64, error) {
 	rng := rand.New(rand.NewPCG(seed, 2))
 	sum := sha256.New()
@@ -61,7 +62,8 @@ func collect(c conn, seed uint64, next func(*rand.Rand) int) (hash.Hash, int64, 
 	}
 }
 
-// exchange sends n bytes each way at once and checks what arrives.
+// exchange sends n bytes in each direction at the same time and checks what
+// arrives.
 func exchange(t *testing.T, client, server conn, seed uint64, n int64, next func(*rand.Rand) int) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -78,11 +80,11 @@ func exchange(t *testing.T, client, server conn, seed uint64, n int64, next func
 			sum, got, err := collect(to, seed, next)
 			if err != nil {
 				t.Errorf("%s: after %d bytes: %v", name, got, err)
-				from.Close() // the sender may wait for this reader
+				from.Close() // the sender may be waiting for this reader
 				return
 			}
 			if want := <-sent; got != n || string(sum.Sum(nil)) != string(want) {
-				t.Errorf("%s: got %d bytes with another hash, want %d", name, got, n)
+				t.Errorf("%s: the %d received bytes, of %d, have a different hash", name, got, n)
 			}
 		})
 	}
@@ -93,11 +95,12 @@ func exchange(t *testing.T, client, server conn, seed uint64, n int64, next func
 
 func large(*rand.Rand) int { return 256 << 10 }
 
-// mixedSizes sizes are small, medium or large, like a stream that starts to splice,
-// falls back and starts again.
+// mixedSizes returns small, medium and large sizes, so that a stream starts to
+// splice, falls back and starts again.
 func mixedSizes(rng *rand.Rand) int { return 1 + rng.IntN(1<<(1+rng.IntN(18))) }
 
-// mixedSizesWithPauses also stops now and then for longer than a tunnel keeps its pipe.
+// mixedSizesWithPauses also pauses now and then for longer than a tunnel keeps
+// its pipe.
 func mixedSizesWithPauses(rng *rand.Rand) int {
 	if rng.IntN(200) == 0 {
 		<-time.After(130 * time.Millisecond)
@@ -156,7 +159,7 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// TestManyTunnels runs tunnels that end in every way at once.
+// TestManyTunnels runs tunnels that end in every way at the same time.
 func TestManyTunnels(t *testing.T) {
 	t.Parallel()
 	var wg sync.WaitGroup

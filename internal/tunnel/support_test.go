@@ -1,4 +1,4 @@
-// What the tests share: connections on loopback, and a tunnel between them.
+// Test helpers: connections on loopback, and a tunnel between them.
 
 package tunnel
 
@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// testTimeout bounds what must happen soon, so that a failure is not a hang.
+// testTimeout bounds waiting for an event, so that a failing test does not
+// hang.
 const testTimeout = 20 * time.Second
 
 // tcpPair returns both ends of a TCP connection on loopback.
@@ -48,7 +49,7 @@ func pairOf[C net.Conn](t testing.TB, ln net.Listener) (client, server C) {
 	return c.(C), s.(C)
 }
 
-// rig is a tunnel with the outer ends in the test's hands.
+// rig is a tunnel whose outer connections the test holds.
 type rig struct {
 	client, server *net.TCPConn // the peers of a and b
 	a, b           *net.TCPConn
@@ -104,7 +105,7 @@ func expectEOF(t testing.TB, c io.Reader) {
 	}
 }
 
-// inspectFunc is an Inspector that does not look at what the server sends.
+// inspectFunc is an Inspector that ignores the server's bytes.
 type inspectFunc func(held []byte, rest SourceState) Inspection
 
 func (f inspectFunc) Inspect(held []byte, rest SourceState) Inspection { return f(held, rest) }

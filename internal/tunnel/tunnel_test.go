@@ -1,4 +1,4 @@
-// How a tunnel begins, ends and fails.
+// How a tunnel starts, ends and fails.
 
 package tunnel
 
@@ -119,16 +119,17 @@ func TestReset(t *testing.T) {
 			if got.Cause != tt.want || got.Err == nil {
 				t.Errorf("got %v, %v; want %v with an error", got.Cause, got.Err, tt.want)
 			}
-			// The other peer learns of it: at once, or if it has seen the end of
-			// the stream already, when it writes.
+			// The other peer notices the reset: at once, or on its next write
+			// if it has already seen the end of the stream.
 			if !sawReset(other) {
-				t.Error("the reset was not passed on")
+				t.Error("the other peer saw no reset")
 			}
 		})
 	}
 }
 
-// sawReset reports whether c's peer reset c, reading what is left and then writing.
+// sawReset reports whether c's peer reset c. It reads the rest of the stream,
+// then writes.
 func sawReset(c *net.TCPConn) bool {
 	if _, err := io.Copy(io.Discard, c); err != nil {
 		return errors.Is(err, syscall.ECONNRESET)
@@ -137,9 +138,9 @@ func sawReset(c *net.TCPConn) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
-// TestEarlyResponse: a server answers an upload early and closes without reading
-// the rest, which makes its kernel reset the connection. The answer must arrive,
-// and then the reset.
+// TestEarlyResponse has a server respond early to an upload and close without
+// reading the rest, which makes its kernel reset the connection. The response
+// must arrive, then the reset.
 func TestEarlyResponse(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Options{})
@@ -157,7 +158,7 @@ func TestEarlyResponse(t *testing.T) {
 		t.Errorf("got %+v, want %v", got, CauseResetByB)
 	}
 	if err := <-uploaded; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
-		t.Errorf("the upload ended with %v, want a reset", err)
+		t.Errorf("the upload failed with %v, want a reset", err)
 	}
 }
 
@@ -204,14 +205,14 @@ func TestOutsideClose(t *testing.T) {
 			}
 			for name, c := range map[string]*net.TCPConn{"a": r.a, "b": r.b} {
 				if err := c.Close(); !errors.Is(err, net.ErrClosed) {
-					t.Errorf("%s was left open", name)
+					t.Errorf("%s is still open", name)
 				}
 			}
 		})
 	}
 }
 
-// fillBuffers writes until every buffer on the way is full.
+// fillBuffers writes until all buffers between c and its peer are full.
 func fillBuffers(t *testing.T, c *net.TCPConn) {
 	t.Helper()
 	for {
@@ -224,7 +225,7 @@ func fillBuffers(t *testing.T, c *net.TCPConn) {
 	}
 }
 
-// TestLifetimeEndsAStalledTunnel also shows that a stream that is cut does not
+// TestLifetimeEndsAStalledTunnel also checks that a truncated stream does not
 // look complete.
 func TestLifetimeEndsAStalledTunnel(t *testing.T) {
 	t.Parallel()
@@ -235,7 +236,7 @@ func TestLifetimeEndsAStalledTunnel(t *testing.T) {
 		t.Errorf("got %+v, want %v", got, CauseLifetime)
 	}
 	if !sawReset(r.client) {
-		t.Error("the client saw an ordinary end")
+		t.Error("the client saw an ordinary end of stream, want a reset")
 	}
 }
 
@@ -249,8 +250,8 @@ func TestIdleClosesInTheOrdinaryWay(t *testing.T) {
 	expectEOF(t, r.server)
 }
 
-// TestIdleCountsBothDirections sends one way only, and at last after a half-close, with pauses
-// just short of the limit.
+// TestIdleCountsBothDirections sends in one direction only, with pauses just
+// below the limit, and last after a half-close.
 func TestIdleCountsBothDirections(t *testing.T) {
 	t.Parallel()
 	for _, direction := range []string{"from a", "from b"} {
@@ -283,8 +284,8 @@ func TestIdleCountsBothDirections(t *testing.T) {
 	}
 }
 
-// TestIdleAfterHalfClose: what is left of the tunnel counts as activity, and
-// silence of what is left as idle.
+// TestIdleAfterHalfClose checks that activity and silence of the remaining
+// direction count.
 func TestIdleAfterHalfClose(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -308,7 +309,8 @@ func TestIdleAfterHalfClose(t *testing.T) {
 	})
 }
 
-// TestIdleStartsWhenBytesAreWritten, not when they were read.
+// TestIdleStartsWhenBytesAreWritten checks that the idle time starts when bytes
+// are written, not when they are read.
 func TestIdleStartsWhenBytesAreWritten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -330,12 +332,12 @@ func TestIdleStartsWhenBytesAreWritten(t *testing.T) {
 	})
 }
 
-// TestBusySocketsAreNotIdle: one way, with pauses shorter than the limit, for
-// longer than the limit.
+// TestBusySocketsAreNotIdle sends in one direction, with pauses below the
+// limit, for longer than the limit.
 func TestBusySocketsAreNotIdle(t *testing.T) {
 	t.Parallel()
 	const idle = 800 * time.Millisecond
-	for _, message := range []string{"x", strings.Repeat("x", 200_000)} { // copied; spliced
+	for _, message := range []string{"x", strings.Repeat("x", 200_000)} { // copied, then spliced
 		r := newRig(t, Options{IdleTimeout: idle})
 		for start := time.Now(); time.Since(start) < idle+idle/2; {
 			go io.WriteString(r.server, message)
@@ -348,8 +350,8 @@ func TestBusySocketsAreNotIdle(t *testing.T) {
 	}
 }
 
-// TestResetClosesTransportOfTLS: a TLS connection that ended with a close_notify
-// would look complete.
+// TestResetClosesTransportOfTLS checks that a truncated TLS connection does not
+// end with a close_notify, which would make it look complete.
 func TestResetClosesTransportOfTLS(t *testing.T) {
 	t.Parallel()
 	client, a := tcpPair(t)
@@ -361,11 +363,11 @@ func TestResetClosesTransportOfTLS(t *testing.T) {
 		t.Errorf("got %+v, want %v", got, CauseLifetime)
 	}
 	if !sawReset(client) {
-		t.Error("the client saw an ordinary end")
+		t.Error("the client saw an ordinary end of stream, want a reset")
 	}
 }
 
-// tlsLike offers what *tls.Conn does.
+// tlsLike has the methods of *tls.Conn.
 type tlsLike struct{ conn net.Conn }
 
 func (w tlsLike) NetConn() net.Conn                  { return w.conn }
@@ -412,13 +414,13 @@ type halfCloser struct{ net.Conn }
 
 func (halfCloser) CloseWrite() error { return nil }
 
-// sinkConn is a connection that takes writes, also after its peer has closed.
+// sinkConn is a connection whose writes succeed even after its peer has closed.
 type sinkConn struct{ net.Conn }
 
 func (sinkConn) Write(p []byte) (int, error) { return len(p), nil }
 
-// TestWithoutCloseWrite: the end of the stream towards a connection that cannot
-// be half-closed closes it.
+// TestWithoutCloseWrite checks that the end of the stream towards a connection
+// that cannot be half-closed closes it.
 func TestWithoutCloseWrite(t *testing.T) {
 	t.Parallel()
 	client, a := net.Pipe()
@@ -434,7 +436,7 @@ func TestWithoutCloseWrite(t *testing.T) {
 	}
 }
 
-// brokenConn breaks after what it still has to say.
+// brokenConn reads from r, and its writes fail.
 type brokenConn struct {
 	net.Conn
 	r     io.Reader
@@ -444,7 +446,8 @@ type brokenConn struct {
 func (c *brokenConn) Read(p []byte) (int, error)  { return c.r.Read(p) }
 func (c *brokenConn) Write(p []byte) (int, error) { return 0, c.write }
 
-// TestWriteErrorEndsASilentTunnel: the last words have a limit.
+// TestWriteErrorEndsASilentTunnel checks that draining after a write error is
+// limited in time.
 func TestWriteErrorEndsASilentTunnel(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -464,8 +467,8 @@ func TestWriteErrorEndsASilentTunnel(t *testing.T) {
 	})
 }
 
-// TestDrainAfterWriteError: what comes from a connection after a write to it has failed is
-// delivered.
+// TestDrainAfterWriteError checks that bytes received after a failed write are
+// relayed.
 func TestDrainAfterWriteError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -489,7 +492,8 @@ func TestDrainAfterWriteError(t *testing.T) {
 	})
 }
 
-// TestDataWithError: a Read may return bytes together with the end.
+// TestDataWithError checks that a Read may return bytes together with the end
+// of the stream.
 func TestDataWithError(t *testing.T) {
 	t.Parallel()
 	client, a := net.Pipe()
@@ -502,7 +506,7 @@ func TestDataWithError(t *testing.T) {
 	n, _ := client.Read(buf)
 	client.Close()
 	if res := await(t, result); string(buf[:n]) != "all" || res.Received != 3 {
-		t.Errorf("client got %q, result %+v", buf[:n], res)
+		t.Errorf("the client received %q, result %+v", buf[:n], res)
 	}
 }
 
@@ -519,7 +523,7 @@ func TestCauseString(t *testing.T) {
 	seen := map[string]bool{}
 	for c := CauseEnded; c <= CauseRefused; c++ {
 		if s := c.String(); s == "unknown" || seen[s] {
-			t.Errorf("cause %d is called %q", c, s)
+			t.Errorf("Cause(%d).String() = %q", c, s)
 		} else {
 			seen[s] = true
 		}
