@@ -187,7 +187,7 @@ func TestClosedGroupEndsAccept(t *testing.T) {
 	client, server := net.Pipe()
 	l := &Listener{Group: new(Group), Inner: newScriptedListener(func() (net.Conn, error) { return server, nil })}
 	l.Group.CloseAll()
-	if err := l.Serve(func(net.Conn, *Entry) { t.Error("handler called")  }); err != nil {
+	if err := l.Serve(func(net.Conn, *Entry) { t.Error("handler called") }); err != nil {
 		t.Errorf("Serve: %v", err)
 	}
 	if _, err := client.Read(make([]byte, 1)); err != io.EOF {

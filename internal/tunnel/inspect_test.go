@@ -257,7 +257,7 @@ func TestHeldBytesAtEOF(t *testing.T) {
 				t.Errorf("got %+v, want %v", got, want)
 			}
 			if n := ends.Load(); n != 1 {
-				t.Errorf("Inspect was gotGo of the end %d times", n)
+				t.Errorf("Inspect saw SourceEOF %d times, want 1", n)
 			}
 		})
 	}
