@@ -1,11 +1,11 @@
-// Ask is an agent host in miniature. It runs a command in a session, asks on
-// the terminal about every host that the command wants to reach, and shows at
-// the end what was refused.
+// Ask is a minimal agent host. It runs a command in a session, asks the user on
+// the terminal about every host that the command wants to reach, and prints the
+// refused requests at the end.
 //
 //	go run ./examples/ask curl -sS https://example.com/
 //
-// Nothing is on its allowlist, so it asks about all that is public. Local and
-// private addresses are refused without a question.
+// Its allowlist is empty, so it asks about every public host. Local and private
+// addresses are refused without a question.
 package main
 
 import (
@@ -30,8 +30,8 @@ func main() {
 	if len(os.Args) < 2 {
 		log.Fatal("usage: ask COMMAND [ARG...]")
 	}
-	// Standard input is the command's. Where there is no terminal, nobody
-	// can be asked, and every question is answered with no.
+	// The command reads standard input, so the user answers on the terminal.
+	// Without a terminal every question is denied.
 	var terminal io.ReadWriter = struct {
 		io.Reader
 		io.Writer
@@ -50,14 +50,14 @@ func main() {
 	}
 }
 
-// run runs a command to its end, under the eyes of whoever is at the terminal.
+// run runs a command until it ends, and asks its questions on terminal.
 func run(ctx context.Context, b *networkproxy.Builder, argv []string, terminal io.ReadWriter) error {
 	config := networkproxy.DefaultConfig()
 	config.Enabled = true
 	proxy, err := b.Config(config).
 		HTTPAddr("127.0.0.1:0").
 		AdminAddr("127.0.0.1:0").
-		AdminToken(rand.Text()). // the command could find the port
+		AdminToken(rand.Text()). // the command could find the port of the admin API
 		RequireSession().
 		PolicyDecider(newAsker(terminal).decide).
 		Build()
@@ -70,8 +70,7 @@ func run(ctx context.Context, b *networkproxy.Builder, argv []string, terminal i
 	}
 	defer handle.Close()
 
-	// The host vouches for who asks. What the command itself says of that
-	// would be worth nothing.
+	// The host names the command. A command cannot be trusted to name itself.
 	session, err := handle.OpenSession(ctx, networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: strings.Join(argv, " ")}})
 	if err != nil {
 		return err
@@ -80,7 +79,7 @@ func run(ctx context.Context, b *networkproxy.Builder, argv []string, terminal i
 	cmd.Env = session.Environ(os.Environ())
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err = cmd.Run()
-	session.Close() // what the command leaves running is cut off
+	session.Close() // cuts the connections of processes that the command left behind
 
 	if blocked := session.Blocked(); len(blocked) > 0 {
 		fmt.Fprintln(terminal, "refused:")
@@ -91,17 +90,17 @@ func run(ctx context.Context, b *networkproxy.Builder, argv []string, terminal i
 	return err
 }
 
-// asker asks a person, one question at a time.
+// asker asks the user, one question at a time.
 type asker struct {
 	terminal io.Writer
-	lines    <-chan string // what the person types; closed at its end
+	lines    <-chan string // lines typed by the user; closed at the end of input
 	turn     chan struct{} // holds one token while a question is open
 	never    map[string]bool
 }
 
 func newAsker(terminal io.ReadWriter) *asker {
 	lines := make(chan string)
-	go func() { // to the end of the process: nothing interrupts a read from a terminal
+	go func() { // runs until the process exits, because a read from a terminal cannot be interrupted
 		defer close(lines)
 		for s := bufio.NewScanner(terminal); s.Scan(); {
 			lines <- s.Text()
@@ -110,7 +109,7 @@ func newAsker(terminal io.ReadWriter) *asker {
 	return &asker{terminal: terminal, lines: lines, turn: make(chan struct{}, 1), never: make(map[string]bool)}
 }
 
-// decide is the policy decider.
+// decide is the proxy's decider.
 func (a *asker) decide(ctx context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
 	select {
 	case a.turn <- struct{}{}:
@@ -123,18 +122,18 @@ func (a *asker) decide(ctx context.Context, req networkproxy.PolicyRequest) (net
 		return networkproxy.Deny("the user said never"), nil
 	}
 	select {
-	case <-a.lines: // typed before there was a question: no answer to it
+	case <-a.lines: // typed before the question
 	default:
 	}
-	fmt.Fprintf(a.terminal, "%s\n  wants to reach %s port %d by %s.\n", req.Command, req.Host, req.Port, req.Protocol)
+	fmt.Fprintf(a.terminal, "%s\n  wants to reach %s port %d over %s.\n", req.Command, req.Host, req.Port, req.Protocol)
 	for {
-		fmt.Fprint(a.terminal, "  Let it, [o]nce or for this [s]ession, or [n]ever? ")
+		fmt.Fprint(a.terminal, "  Allow [o]nce, for this [s]ession, or [n]ever? ")
 		select {
 		case line, ok := <-a.lines:
 			switch {
 			case !ok:
 				fmt.Fprintln(a.terminal)
-				return networkproxy.Deny("nobody is there to ask"), nil
+				return networkproxy.Deny("no user to ask"), nil
 			case line == "o":
 				return networkproxy.Allow(), nil
 			case line == "s":
@@ -143,7 +142,7 @@ func (a *asker) decide(ctx context.Context, req networkproxy.PolicyRequest) (net
 				a.never[target] = true
 				return networkproxy.Deny("the user said never"), nil
 			}
-		case <-ctx.Done(): // the command has gone, or nobody answered in time
+		case <-ctx.Done(): // the client has gone, or the user did not answer in time
 			fmt.Fprintln(a.terminal)
 			return networkproxy.Decision{}, ctx.Err()
 		}

@@ -16,7 +16,7 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// childEnv tells this binary to be the command that is run.
+// childEnv makes this binary act as the command. Its value is a list of URLs.
 const childEnv = "ASK_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -26,37 +26,37 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fetch tells the status of each URL by its exit status: how many were let
-// through. None of the names exists, so that those get 502.
+// fetch requests each URL and returns how many the proxy allowed, as an exit
+// status. None of the names exists, so allowed requests get 502.
 func fetch(urls []string) (passed int) {
 	for _, url := range urls {
-		answer, err := http.Get(url)
+		resp, err := http.Get(url)
 		if err != nil {
 			return 100
 		}
-		answer.Body.Close()
-		if answer.StatusCode == http.StatusBadGateway {
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusBadGateway {
 			passed++
 		}
 	}
 	return passed
 }
 
-// person answers each question by the port that it is about.
+// person answers each question by the host that it is about.
 type person struct {
 	answers map[string]string
 	asked   []string
 
-	said *bufio.Reader  // what the program writes
-	in   *io.PipeReader // what the program reads
-	out  *io.PipeWriter
-	w    *io.PipeWriter
+	output *bufio.Reader  // what the program prints
+	in     *io.PipeReader // what the program reads
+	out    *io.PipeWriter
+	w      *io.PipeWriter
 }
 
 func newPerson(answers map[string]string) *person {
 	p := &person{answers: answers}
 	r, w := io.Pipe()
-	p.said, p.w = bufio.NewReader(r), w
+	p.output, p.w = bufio.NewReader(r), w
 	p.in, p.out = io.Pipe()
 	return p
 }
@@ -64,15 +64,15 @@ func newPerson(answers map[string]string) *person {
 func (p *person) Read(b []byte) (int, error)  { return p.in.Read(b) }
 func (p *person) Write(b []byte) (int, error) { return p.w.Write(b) }
 
-// sit answers until the program has nothing more to say, and returns the rest
-// of what it said.
-func (p *person) sit() (rest string) {
+// answerAll answers questions until the program ends, and returns the rest of its
+// output.
+func (p *person) answerAll() (rest string) {
 	for {
-		line, err := p.said.ReadString('\n')
+		line, err := p.output.ReadString('\n')
 		if _, after, ok := strings.Cut(line, "wants to reach "); ok {
 			host, _, _ := strings.Cut(after, " ")
 			p.asked = append(p.asked, host)
-			io.CopyN(io.Discard, p.said, int64(len("  Let it, [o]nce or for this [s]ession, or [n]ever? ")))
+			io.CopyN(io.Discard, p.output, int64(len("  Allow [o]nce, for this [s]ession, or [n]ever? ")))
 			for _, answer := range strings.Fields(p.answers[host]) {
 				fmt.Fprintln(p.out, answer)
 			}
@@ -102,7 +102,7 @@ func TestAsk(t *testing.T) {
 			"refused:\n  a.example port 80 (http): the user said never\n  a.example port 80 (http): the user said never\n"},
 		{"each host", "http://a.example/ http://b.example/ http://192.168.0.1/", map[string]string{"a.example": "s", "b.example": "n"}, 1, "a.example b.example",
 			"refused:\n  b.example port 80 (http): the user said never\n  192.168.0.1 port 80 (http): not_allowed_local\n"},
-		{"nobody there", "http://a.example/", nil, 0, "a.example", "refused:\n  a.example port 80 (http): nobody is there to ask\n"},
+		{"nobody there", "http://a.example/", nil, 0, "a.example", "refused:\n  a.example port 80 (http): no user to ask\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Setenv(childEnv, test.urls)
@@ -113,7 +113,7 @@ func TestAsk(t *testing.T) {
 				defer p.w.Close()
 				ended <- run(context.Background(), networkproxy.NewBuilder().Resolver(new(testnet.Resolver)), []string{os.Args[0]}, p)
 			}()
-			rest := p.sit()
+			rest := p.answerAll()
 			err := <-ended
 			passed := 0
 			if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
@@ -128,7 +128,7 @@ func TestAsk(t *testing.T) {
 				t.Errorf("asked about %s, want %s", got, test.asked)
 			}
 			if !strings.HasSuffix(rest, test.refused) || test.refused == "" && strings.Contains(rest, "refused") {
-				t.Errorf("it says %q, want %q at the end", rest, test.refused)
+				t.Errorf("output %q, want %q at the end", rest, test.refused)
 			}
 			p.out.Close()
 		})

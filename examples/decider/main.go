@@ -1,5 +1,5 @@
-// Decider shows a host's own policy: what no list names is put to a function,
-// which may allow, deny, or ask for the user's approval.
+// Decider shows a policy decider: a function of the host that is asked about hosts
+// on neither list, and allows, denies, or demands the user's approval.
 //
 //	go run ./examples/decider
 package main
@@ -17,16 +17,16 @@ import (
 	"example.com/networkproxy"
 )
 
-// decide reads its mind from the host's name, for want of a user to ask.
+// decide decides by the host's name. A real host would ask its user.
 func decide(ctx context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
 	fmt.Printf("  asked about %s:%d (%s %s)\n", req.Host, req.Port, req.Protocol, req.Method)
 	switch {
 	case strings.HasPrefix(req.Host, "docs."):
 		return networkproxy.Allow(), nil
 	case strings.HasPrefix(req.Host, "upload."):
-		return networkproxy.Ask("uploads need a person's consent"), nil
+		return networkproxy.Ask("uploads need the user's approval"), nil
 	}
-	return networkproxy.Deny("this task needs no " + req.Host), nil
+	return networkproxy.Deny("this task does not need " + req.Host), nil
 }
 
 func main() {
@@ -61,22 +61,22 @@ func run(ctx context.Context) error {
 	}}
 	defer client.CloseIdleConnections()
 	for _, target := range []string{
-		"http://upload.example/",    // asked about, for approval
-		"http://games.example/",     // asked about, refused
-		"http://docs.evil.example/", // denied: the decider is not asked
+		"http://upload.example/",    // asked about: needs approval
+		"http://games.example/",     // asked about: denied
+		"http://docs.evil.example/", // on the denylist: the decider is not asked
 		"http://192.168.0.1/",       // local: the decider is not asked
 	} {
 		fmt.Println(target)
-		answer, err := client.Get(target)
+		resp, err := client.Get(target)
 		if err != nil {
 			return err
 		}
-		body, err := io.ReadAll(answer.Body)
-		answer.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
 		if err != nil {
 			return err
 		}
-		fmt.Printf("  %s\n  %s\n", answer.Status, strings.TrimSpace(string(body)))
+		fmt.Printf("  %s\n  %s\n", resp.Status, strings.TrimSpace(string(body)))
 	}
 	return nil
 }

@@ -1,9 +1,7 @@
-// Embed runs the proxy inside a Go program and sends a command through it.
+// Embed runs the proxy inside a Go program and sends requests through it, some
+// allowed and some refused. It prints the refused ones at the end.
 //
 //	go run ./examples/embed
-//
-// The command is one that the policy allows only in part: it is shown what a
-// refusal looks like, and the program prints what was refused at the end.
 package main
 
 import (
@@ -29,8 +27,8 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	// A web server on this machine stands in for the internet, so that the
-	// example runs anywhere. Loopback is allowed by its exact address.
+	// A local web server replaces the internet, so that the example runs
+	// anywhere. The allowlist must name its loopback address exactly.
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, "hello from the origin")
 	}))
@@ -59,12 +57,12 @@ func run(ctx context.Context) error {
 		Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: handle.HTTPAddr()}),
 	}}
 	for _, target := range []string{origin.URL, "http://ads.example.com/", "http://elsewhere.example/", "http://10.0.0.1/"} {
-		answer, err := client.Get(target)
+		resp, err := client.Get(target)
 		if err != nil {
 			return err
 		}
-		answer.Body.Close()
-		fmt.Printf("%-28s %s %s\n", target, answer.Status, answer.Header.Get("x-proxy-error"))
+		resp.Body.Close()
+		fmt.Printf("%-28s %s %s\n", target, resp.Status, resp.Header.Get("x-proxy-error"))
 	}
 	client.CloseIdleConnections()
 

@@ -7,7 +7,7 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// TestRun runs the example and compares what it prints, but for the ports.
+// TestRun compares the output of the example, except for the ports.
 func TestRun(t *testing.T) {
 	const want = `^proxy on 127\.0\.0\.1:\d+
 http://127\.0\.0\.1:\d+ +200 OK 
@@ -20,6 +20,6 @@ refused:
   10\.0\.0\.1:80 \(not_allowed_local\)
 $`
 	if got := testnet.CaptureStdout(t, run); !regexp.MustCompile(want).MatchString(got) {
-		t.Errorf("it prints\n%s", got)
+		t.Errorf("output:\n%s", got)
 	}
 }
