@@ -120,7 +120,7 @@ func (d *DNS) answer(query []byte, udp bool) []byte {
 		},
 		Questions: in.Questions,
 	}
-	a := d.next(q.Name.String(), q.Type.String())
+	a := d.nextAnswer(q.Name.String(), q.Type.String())
 	switch a.kind {
 	case answerSilence:
 		return nil

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// leakPatience is how long things that are ending may take to be gone.
-const leakPatience = 5 * time.Second
+// leakTimeout is how long things that are ending may take to be gone.
+const leakTimeout = 5 * time.Second
 
 // CheckLeaks fails the test if, at its end, the process has a goroutine or an open descriptor that it did not have now. What
 // is on its way out gets up to 5 seconds. Call it first, so that the test's own clean-ups run before the check, and only
@@ -24,7 +24,7 @@ const leakPatience = 5 * time.Second
 func CheckLeaks(tb testing.TB) {
 	tb.Helper()
 	goroutines, files := goroutineStacks(), openFiles()
-	tb.Cleanup(func() { awaitGone(tb, goroutines, files) })
+	tb.Cleanup(func() { waitForCleanup(tb, goroutines, files) })
 }
 
 // CheckLeaksOf runs f and fails the test if what f began, goroutines and descriptors, is not gone within 5 seconds. Like CheckLeaks
@@ -33,12 +33,12 @@ func CheckLeaksOf(tb testing.TB, f func()) {
 	tb.Helper()
 	goroutines, files := goroutineStacks(), openFiles()
 	f()
-	awaitGone(tb, goroutines, files)
+	waitForCleanup(tb, goroutines, files)
 }
 
-func awaitGone(tb testing.TB, goroutines, files map[string]string) {
+func waitForCleanup(tb testing.TB, goroutines, files map[string]string) {
 	tb.Helper()
-	deadline := time.Now().Add(leakPatience)
+	deadline := time.Now().Add(leakTimeout)
 	for wait := time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
 		report := leaked(goroutines, files)
 		if report == "" {

@@ -16,7 +16,7 @@ type Resolver struct{ script }
 // LookupNetIP returns the next answer scripted for host; network is "ip", "ip4" or "ip6". Errors are *net.DNSError, as
 // those of net.Resolver are.
 func (r *Resolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
-	a := r.next(host, "")
+	a := r.nextAnswer(host, "")
 	switch a.kind {
 	case answerNXDomain:
 		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}

@@ -93,9 +93,9 @@ func (s *script) Queries() []string {
 	return slices.Clone(s.queries)
 }
 
-// next records a query and returns its answer. Each record type runs through the answers on its own, so that the A and
+// nextAnswer records a query and returns its answer. Each record type runs through the answers on its own, so that the A and
 // the AAAA query of one lookup get the same one.
-func (s *script) next(name, recordType string) Answer {
+func (s *script) nextAnswer(name, recordType string) Answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queries = append(s.queries, name)

@@ -158,13 +158,13 @@ func TestOrigins(t *testing.T) {
 	})
 }
 
-func TestRewrite(t *testing.T) {
+func TestDialer(t *testing.T) {
 	t.Parallel()
 	o := testnet.Echo(t)
 	public, other := netip.MustParseAddrPort("93.184.215.14:443"), netip.MustParseAddrPort("93.184.215.14:80")
-	var r testnet.Dialer
-	r.Map(public, o.Addr())
-	c, err := r.Connect(t.Context(), public)
+	var d testnet.Dialer
+	d.Map(public, o.Addr())
+	c, err := d.Connect(t.Context(), public)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,10 +172,10 @@ func TestRewrite(t *testing.T) {
 	if c.RemoteAddr().String() != o.Addr().String() {
 		t.Errorf("connected to %v, want %v", c.RemoteAddr(), o.Addr())
 	}
-	if _, err := r.Connect(t.Context(), other); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := d.Connect(t.Context(), other); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("Connect without a mapping: %v, want ECONNREFUSED", err)
 	}
-	if got := r.Dialed(); !slices.Equal(got, []netip.AddrPort{public, other}) {
+	if got := d.Dialed(); !slices.Equal(got, []netip.AddrPort{public, other}) {
 		t.Errorf("Dialed = %v", got)
 	}
 }
@@ -183,20 +183,20 @@ func TestRewrite(t *testing.T) {
 func TestSourceAndSink(t *testing.T) {
 	t.Parallel()
 	const size = 100_003
-	var kept bytes.Buffer
+	var copied bytes.Buffer
 	source, sink := testnet.NewSource(1, size), testnet.NewSink()
-	if n, err := io.Copy(io.MultiWriter(sink, &kept), source); n != size || err != nil {
+	if n, err := io.Copy(io.MultiWriter(sink, &copied), source); n != size || err != nil {
 		t.Fatalf("copied %d, %v", n, err)
 	}
-	want := sha256.Sum256(kept.Bytes())
+	want := sha256.Sum256(copied.Bytes())
 	if source.Sum() != want || sink.Sum() != want || sink.Len() != size {
 		t.Errorf("sums %x and %x of %d bytes, want %x of %d", source.Sum(), sink.Sum(), sink.Len(), want, size)
 	}
 	again, err := io.ReadAll(testnet.NewSource(1, size))
-	if err != nil || !bytes.Equal(again, kept.Bytes()) {
+	if err != nil || !bytes.Equal(again, copied.Bytes()) {
 		t.Errorf("the same seed gave other bytes, %v", err)
 	}
-	if other, _ := io.ReadAll(testnet.NewSource(2, size)); bytes.Equal(other, kept.Bytes()) {
+	if other, _ := io.ReadAll(testnet.NewSource(2, size)); bytes.Equal(other, copied.Bytes()) {
 		t.Error("another seed gave the same bytes")
 	}
 }
