@@ -1,4 +1,4 @@
-// What a program or a log has written so far.
+// Buffer, for the output of programs and logs.
 
 package testnet
 
@@ -7,10 +7,10 @@ import (
 	"sync"
 )
 
-// Buffer is a bytes.Buffer that may be read while it is written. The zero value is empty; safe for concurrent use.
+// Buffer is a buffer that can be read while it is written. The zero value is empty. It is safe for concurrent use.
 type Buffer struct {
-	// Flush, if not nil, is called by String and Take before they read, to have a writer that works in the background
-	// finish. Set it while nobody reads.
+	// Flush, if not nil, is called by String and Take before they read, so that a background writer can finish. Set it
+	// before the first of these calls.
 	Flush func()
 
 	mu sync.Mutex
@@ -24,7 +24,7 @@ func (b *Buffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
-// String returns all that was written, or what has been since Take.
+// String returns the text written since the last Take.
 func (b *Buffer) String() string {
 	b.flush()
 	b.mu.Lock()
@@ -32,7 +32,7 @@ func (b *Buffer) String() string {
 	return b.b.String()
 }
 
-// Take returns what String does and forgets it.
+// Take returns the text written since the last Take and removes it from the buffer.
 func (b *Buffer) Take() string {
 	b.flush()
 	b.mu.Lock()

@@ -1,4 +1,4 @@
-// What a program prints, for tests of the examples.
+// The standard output of a program, for tests of the examples.
 
 package testnet
 
@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// CaptureStdout runs a program's body and returns what it prints. Not for parallel
-// tests: it takes the process's standard output.
+// CaptureStdout calls run and returns the text that it prints. Do not use it in
+// parallel tests, because it replaces os.Stdout.
 func CaptureStdout(t testing.TB, run func(context.Context) error) string {
 	t.Helper()
 	r, w, err := os.Pipe()

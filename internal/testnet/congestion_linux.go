@@ -1,4 +1,4 @@
-// What the kernel says of the congestion control of a socket.
+// The congestion control of a socket.
 
 package testnet
 
@@ -9,8 +9,8 @@ import (
 	"unsafe"
 )
 
-// CongestionControl returns the name of the congestion control of a TCP connection, or
-// of a listener: that of the connections that it accepts.
+// CongestionControl returns the name of the congestion control of a TCP connection
+// or listener. Accepted connections inherit that of their listener.
 func CongestionControl(t testing.TB, c syscall.Conn) string {
 	t.Helper()
 	raw, err := c.SyscallConn()

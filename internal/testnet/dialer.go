@@ -1,4 +1,4 @@
-// Connections to "public" addresses, which end at loopback.
+// Connections to public addresses, redirected to loopback.
 
 package testnet
 
@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// Dialer connects to loopback listeners under the public addresses that a test gives them. The zero value maps nothing
-// and refuses every connection. It is safe for concurrent use.
+// Dialer maps public addresses to loopback listeners and connects to those. The zero value has no mapping and refuses
+// every connection. It is safe for concurrent use.
 type Dialer struct {
 	mu     sync.Mutex
 	to     map[netip.AddrPort]net.Addr
@@ -21,7 +21,7 @@ type Dialer struct {
 	dialed []netip.AddrPort
 }
 
-// Map makes connections to from arrive at to, a TCP address.
+// Map redirects connections for from to the TCP address to.
 func (d *Dialer) Map(from netip.AddrPort, to net.Addr) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -31,8 +31,8 @@ func (d *Dialer) Map(from netip.AddrPort, to net.Addr) {
 	d.to[from] = to
 }
 
-// Connect records addr and connects to what it is mapped to. An address without a mapping is refused
-// (syscall.ECONNREFUSED).
+// Connect records addr and connects to the address that addr is mapped to. It returns syscall.ECONNREFUSED for an address
+// without a mapping.
 func (d *Dialer) Connect(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
 	d.mu.Lock()
 	d.dialed = append(d.dialed, addr)
@@ -51,7 +51,7 @@ func (d *Dialer) Connect(ctx context.Context, addr netip.AddrPort) (*net.TCPConn
 	return conn.(*net.TCPConn), nil
 }
 
-// Dialed returns every address that Connect was called with, in order.
+// Dialed returns the addresses of all calls of Connect and ConnectUDP, in order.
 func (d *Dialer) Dialed() []netip.AddrPort {
 	d.mu.Lock()
 	defer d.mu.Unlock()

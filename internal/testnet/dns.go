@@ -14,9 +14,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// DNS is a name server on UDP and TCP at one loopback port, which answers A and AAAA questions by script; Set and
-// Queries are those of Resolver, and every question counts as a query. Start one with NewDNS. It is safe for concurrent
-// use.
+// DNS is a name server on UDP and TCP at one loopback port with scripted answers to A and AAAA questions. Set and Queries
+// are those of Resolver. Each question counts as a query. Start one with NewDNS. It is safe for concurrent use.
 type DNS struct {
 	script
 	udp  *net.UDPConn
@@ -24,11 +23,11 @@ type DNS struct {
 	done sync.WaitGroup
 }
 
-// NewDNS starts a server, which ends with the test.
+// NewDNS starts a server. It ends with the test.
 func NewDNS(tb testing.TB) *DNS {
 	tb.Helper()
 	d := new(DNS)
-	// The port must be free for both protocols; the kernel chooses one for TCP only.
+	// The kernel chooses a port that is free for TCP. It may be taken for UDP, so try several.
 	var lastErr error
 	for range 20 {
 		ln, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -57,12 +56,12 @@ func NewDNS(tb testing.TB) *DNS {
 // Addr returns the address and port of the server.
 func (d *DNS) Addr() netip.AddrPort { return d.tcp.AddrPort() }
 
-// SetType is Set for the questions of one record type. Call Set first, which says what the other questions get.
+// SetType sets the answers for one record type. Call Set first, for all other types.
 func (d *DNS) SetType(name string, recordType dnsmessage.Type, answers ...Answer) {
 	d.setType(name, recordType.String(), answers)
 }
 
-// Resolver returns a resolver that asks this server only.
+// Resolver returns a resolver that queries only this server.
 func (d *DNS) Resolver() *net.Resolver {
 	return &net.Resolver{
 		PreferGo: true,
@@ -86,7 +85,7 @@ func (d *DNS) serveUDP() {
 	}
 }
 
-// serveTCP reads and writes messages with a length before each (RFC 1035 section 4.2.2).
+// serveTCP reads and writes messages with a length prefix (RFC 1035 section 4.2.2).
 func (d *DNS) serveTCP(c *net.TCPConn) {
 	for {
 		var length [2]byte
@@ -107,7 +106,7 @@ func (d *DNS) serveTCP(c *net.TCPConn) {
 	}
 }
 
-// answer returns the reply to one query, or nil for none.
+// answer returns the reply to a query, or nil for no reply.
 func (d *DNS) answer(query []byte, udp bool) []byte {
 	var in dnsmessage.Message
 	if err := in.Unpack(query); err != nil || len(in.Questions) != 1 {
@@ -130,11 +129,11 @@ func (d *DNS) answer(query []byte, udp bool) []byte {
 		out.RCode = dnsmessage.RCodeServerFailure
 	}
 	for _, addr := range a.addrs {
-		header := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class} // no TTL: nobody keeps it
+		header := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class} // TTL 0: no caching
 		switch {
 		case q.Type == dnsmessage.TypeA && addr.Is4():
 			out.Answers = append(out.Answers, dnsmessage.Resource{Header: header, Body: &dnsmessage.AResource{A: addr.As4()}})
-		case q.Type == dnsmessage.TypeAAAA && addr.Is6(): // a mapped address included, as a hostile zone may have it
+		case q.Type == dnsmessage.TypeAAAA && addr.Is6(): // includes mapped addresses, which a hostile zone may have
 			out.Answers = append(out.Answers, dnsmessage.Resource{Header: header, Body: &dnsmessage.AAAAResource{AAAA: addr.As16()}})
 		}
 	}
@@ -143,14 +142,14 @@ func (d *DNS) answer(query []byte, udp bool) []byte {
 		return nil
 	}
 	if udp && len(reply) > udpLimit(in.Additionals) {
-		out.Truncated, out.Answers = true, nil // RFC 1035 section 4.2.1: ask again on TCP
+		out.Truncated, out.Answers = true, nil // the client retries on TCP: RFC 1035 section 4.2.1
 		reply, _ = out.Pack()
 	}
 	return reply
 }
 
-// udpLimit is the longest reply that the client takes on UDP: 512 bytes, or what its EDNS record says (RFC 6891 section
-// 6.2.3).
+// udpLimit returns the maximum size of a reply on UDP: 512 bytes, or the size in the client's EDNS record (RFC 6891
+// section 6.2.3).
 func udpLimit(additionals []dnsmessage.Resource) int {
 	for _, r := range additionals {
 		if r.Header.Type == dnsmessage.TypeOPT {

@@ -1,4 +1,4 @@
-// What a test must not leave behind: goroutines and descriptors.
+// Checks for leaked goroutines and descriptors.
 
 package testnet
 
@@ -14,21 +14,21 @@ import (
 	"time"
 )
 
-// leakTimeout is how long things that are ending may take to be gone.
+// leakTimeout is the time for goroutines to end and descriptors to be closed.
 const leakTimeout = 5 * time.Second
 
-// CheckLeaks fails the test if, at its end, the process has a goroutine or an open descriptor that it did not have now. What
-// is on its way out gets up to 5 seconds. Call it first, so that the test's own clean-ups run before the check, and only
-// in a test that does not run in parallel: other tests' goroutines would count. Descriptors are counted where
-// /proc/self/fd exists.
+// CheckLeaks fails the test if at its end the process has goroutines or open descriptors that it does not have now. It
+// waits up to 5 seconds for them to end. Call CheckLeaks first in a test, so that the test's cleanups run before the
+// check. Do not use it in a parallel test, because the goroutines of other tests count, too. Descriptors are checked
+// only where /proc/self/fd exists.
 func CheckLeaks(tb testing.TB) {
 	tb.Helper()
 	goroutines, files := goroutineStacks(), openFiles()
 	tb.Cleanup(func() { waitForCleanup(tb, goroutines, files) })
 }
 
-// CheckLeaksOf runs f and fails the test if what f began, goroutines and descriptors, is not gone within 5 seconds. Like CheckLeaks
-// it is for a test that does not run in parallel.
+// CheckLeaksOf runs f and fails the test if goroutines or descriptors from f still exist 5 seconds after it returned. Do
+// not use it in a parallel test.
 func CheckLeaksOf(tb testing.TB, f func()) {
 	tb.Helper()
 	goroutines, files := goroutineStacks(), openFiles()
@@ -52,7 +52,7 @@ func waitForCleanup(tb testing.TB, goroutines, files map[string]string) {
 	}
 }
 
-// leaked describes what is there now and was not before, or returns "".
+// leaked describes the goroutines and descriptors that are new since the given snapshots, or returns "".
 func leaked(goroutines, files map[string]string) string {
 	var b strings.Builder
 	now := goroutineStacks()
@@ -68,14 +68,14 @@ func leaked(goroutines, files map[string]string) string {
 		}
 	}
 	if b.Len() > 0 {
-		// The pipes that net keeps for splicing belong to a sync.Pool, and are closed once two collections found
-		// them unused.
+		// Package net keeps pipes for splicing in a sync.Pool. Two garbage collections close unused ones.
 		runtime.GC()
 	}
 	return b.String()
 }
 
-// goroutineStacks returns the stack of each goroutine by its id, except those that the runtime starts once and keeps.
+// goroutineStacks returns the stack of each goroutine by its id, except for goroutines that the runtime starts once and
+// keeps.
 func goroutineStacks() map[string]string {
 	buf := make([]byte, 64<<10)
 	n := runtime.Stack(buf, true)
@@ -94,8 +94,8 @@ func goroutineStacks() map[string]string {
 	return stacks
 }
 
-// openFiles returns what each open descriptor refers to, except the two that the network poller opens on its first use
-// and keeps, and the one that lists the others. It returns nothing where there is no /proc.
+// openFiles returns the target of each open descriptor. It leaves out the two that the network poller opens on its first
+// use and keeps, and the one for the listing itself. It returns nil where there is no /proc.
 func openFiles() map[string]string {
 	const dir = "/proc/self/fd"
 	entries, err := os.ReadDir(dir)
@@ -106,7 +106,7 @@ func openFiles() map[string]string {
 	for _, e := range entries {
 		target, err := os.Readlink(filepath.Join(dir, e.Name()))
 		if err != nil || target == "anon_inode:[eventpoll]" || target == "anon_inode:[eventfd]" {
-			continue // closed since the listing, as that of the listing itself is
+			continue // Readlink fails if it was closed since the listing, like the one of the listing
 		}
 		files[e.Name()] = target
 	}

@@ -1,4 +1,4 @@
-// Small TCP servers on loopback, among them faulty ones.
+// Small TCP servers on loopback. Some are faulty on purpose.
 
 package testnet
 
@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Origin is a TCP server on an ephemeral loopback port. It ends with its test: the listener and all connections are
-// closed, and its goroutines waited for. It is safe for concurrent use.
+// Origin is a TCP server on an ephemeral loopback port. At the end of the test it closes its listener and all
+// connections and waits for its goroutines. It is safe for concurrent use.
 type Origin struct {
 	ln *net.TCPListener
 
@@ -22,8 +22,8 @@ type Origin struct {
 	done     sync.WaitGroup
 }
 
-// Serve starts an origin that runs handle for every connection, each in a goroutine of its own, and closes the
-// connection when handle returns. At the end of the test the connection is closed under handle, which must then return.
+// Serve starts an origin that calls handle in a new goroutine for each connection and closes the connection when handle
+// returns. At the end of the test it closes all connections, and handle must then return.
 func Serve(tb testing.TB, handle func(*net.TCPConn)) *Origin {
 	tb.Helper()
 	ln, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -33,23 +33,23 @@ func Serve(tb testing.TB, handle func(*net.TCPConn)) *Origin {
 	return serve(tb, ln, handle)
 }
 
-// Echo starts an origin that sends back what it receives, and closes once the peer has half-closed.
+// Echo starts an origin that sends back all data and closes the connection after the peer's half-close.
 func Echo(tb testing.TB) *Origin {
 	tb.Helper()
 	return Serve(tb, func(c *net.TCPConn) { io.Copy(c, c) })
 }
 
-// Hang starts an origin that accepts and then neither reads nor writes, as a server that hangs.
+// Hang starts an origin that accepts connections and then neither reads nor writes.
 func Hang(tb testing.TB) *Origin {
 	tb.Helper()
 	hold := make(chan struct{})
 	o := Serve(tb, func(*net.TCPConn) { <-hold })
-	tb.Cleanup(func() { close(hold) }) // runs before the clean-up that Serve registered
+	tb.Cleanup(func() { close(hold) }) // runs before Serve's cleanup
 	return o
 }
 
-// Reset starts an origin that accepts and resets the connection at the first byte it receives. It waits for that byte
-// because a reset at once may reach the peer while it is still connecting.
+// Reset starts an origin that resets each connection after the first byte. It waits for that byte because an immediate
+// reset may reach the peer while it is still connecting.
 func Reset(tb testing.TB) *Origin {
 	tb.Helper()
 	return Serve(tb, func(c *net.TCPConn) {
@@ -61,10 +61,10 @@ func Reset(tb testing.TB) *Origin {
 // Addr returns the address and port of the origin.
 func (o *Origin) Addr() net.Addr { return o.ln.Addr() }
 
-// AddrPort is Addr as a netip.AddrPort, never IPv4-mapped.
+// AddrPort returns Addr as a netip.AddrPort. The address is not IPv4-mapped.
 func (o *Origin) AddrPort() netip.AddrPort { return addrPort(o.ln.Addr()) }
 
-// Accepted returns how many connections have been accepted so far.
+// Accepted returns the number of connections accepted so far.
 func (o *Origin) Accepted() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -82,7 +82,7 @@ func (o *Origin) accept(handle func(*net.TCPConn)) {
 	for {
 		c, err := o.ln.AcceptTCP()
 		if err != nil {
-			return // closed by the clean-up
+			return // closed by the cleanup
 		}
 		if !o.add(c) {
 			c.Close()

@@ -1,4 +1,4 @@
-// A resolver in memory.
+// An in-memory resolver.
 
 package testnet
 
@@ -9,12 +9,12 @@ import (
 	"net/netip"
 )
 
-// Resolver answers LookupNetIP by script, without any network. The zero value knows no name. It is safe for concurrent
-// use, and works inside a synctest bubble.
+// Resolver is an in-memory resolver with scripted answers. It uses no network and works inside a synctest bubble. The zero
+// value has no names. It is safe for concurrent use.
 type Resolver struct{ script }
 
-// LookupNetIP returns the next answer scripted for host; network is "ip", "ip4" or "ip6". Errors are *net.DNSError, as
-// those of net.Resolver are.
+// LookupNetIP returns the next scripted answer for host. The network is "ip", "ip4" or "ip6". Like those of net.Resolver,
+// errors are of type *net.DNSError.
 func (r *Resolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	a := r.nextAnswer(host, "")
 	switch a.kind {

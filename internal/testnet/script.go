@@ -1,4 +1,4 @@
-// What a scripted name server says, shared by Resolver and DNS.
+// Scripted answers, shared by Resolver and DNS.
 
 package testnet
 
@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// Answer is what a name server says to one query. Make one with Addrs, NXDomain, ServFail or Silence. The zero value is
-// an answer without addresses: the name exists, but has no record of the type asked for.
+// Answer is a name server's answer to one query. Create one with Addrs, NXDomain, ServFail or Silence. The zero value has
+// no addresses: the name exists, but has no record of the requested type.
 type Answer struct {
 	kind  answerKind
 	addrs []netip.Addr
@@ -25,7 +25,7 @@ const (
 	answerSilence
 )
 
-// Addrs answers with the given addresses, in this order. It panics on text that is not an address.
+// Addrs returns an answer with the given addresses in this order. It panics if one is invalid.
 func Addrs(addrs ...string) Answer {
 	var a Answer
 	for _, s := range addrs {
@@ -34,16 +34,16 @@ func Addrs(addrs ...string) Answer {
 	return a
 }
 
-// NXDomain answers that there is no such name.
+// NXDomain returns the answer for a name that does not exist.
 func NXDomain() Answer { return Answer{kind: answerNXDomain} }
 
-// ServFail answers that the server could not find out, which is a temporary error.
+// ServFail returns the answer for a failure of the server. Clients treat it as a temporary error.
 func ServFail() Answer { return Answer{kind: answerServFail} }
 
-// Silence never answers: the one who asks waits until its own time is up.
+// Silence returns an Answer that stands for no reply. The client waits until its own timeout.
 func Silence() Answer { return Answer{kind: answerSilence} }
 
-// script maps names to successive answers, and keeps the queries.
+// script maps names to successive answers and records the queries.
 type script struct {
 	mu      sync.Mutex
 	answers map[string][]Answer // by name, or by name and record type
@@ -51,8 +51,8 @@ type script struct {
 	queries []string
 }
 
-// Set gives name its successive answers; the last one repeats. It replaces what was set before and starts afresh. A name
-// that was never set, or set to no answer, does not exist. Case and a trailing dot do not matter.
+// Set sets the successive answers for name. The last one repeats. Set replaces earlier answers and starts again with the
+// first. A name without answers does not exist. Case and a trailing dot are ignored.
 func (s *script) Set(name string, answers ...Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,7 +70,7 @@ func (s *script) Set(name string, answers ...Answer) {
 	}
 }
 
-// setType is Set for the questions of one record type; Set, called before it, says what the others get.
+// setType is Set for one record type. Call Set first, for all other types.
 func (s *script) setType(name, recordType string, answers []Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,15 +86,15 @@ func (s *script) put(key string, answers []Answer) {
 	s.answers[key] = slices.Clone(answers)
 }
 
-// Queries returns the names asked for so far, in order, spelled as they were asked.
+// Queries returns the queried names so far, in order and unchanged.
 func (s *script) Queries() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.queries)
 }
 
-// nextAnswer records a query and returns its answer. Each record type runs through the answers on its own, so that the A and
-// the AAAA query of one lookup get the same one.
+// nextAnswer records a query and returns its answer. It counts queries by record type, so that the A and the AAAA query of
+// one lookup get the same answer.
 func (s *script) nextAnswer(name, recordType string) Answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()

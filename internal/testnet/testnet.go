@@ -1,3 +1,4 @@
-// Package testnet is the network that tests run on: resolvers that answer by script, small origins, faults, and a check
-// that nothing is left behind. Everything stays on loopback. Only tests import it.
+// Package testnet provides a network for tests: resolvers with scripted answers, small origin servers (some of them
+// faulty), a dialer that redirects public addresses to loopback, and checks for leaked goroutines and descriptors. All
+// traffic stays on loopback. Only tests import it.
 package testnet

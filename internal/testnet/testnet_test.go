@@ -20,7 +20,7 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// scripted is what Resolver and DNS have in common.
+// scripted has the common methods of Resolver and DNS.
 type scripted interface {
 	Set(name string, answers ...testnet.Answer)
 	Queries() []string
@@ -82,7 +82,7 @@ func TestScript(t *testing.T) {
 			}
 		}
 		if slices.Contains(s.Queries(), "never.test.") {
-			t.Errorf("a query nobody made: %q", s.Queries())
+			t.Errorf("Queries has never.test., which was not queried: %q", s.Queries())
 		}
 	})
 }
@@ -95,12 +95,12 @@ func TestSilence(t *testing.T) {
 		defer cancel()
 		var dnsErr *net.DNSError
 		if _, err := lookup(ctx, "ip", "slow.test."); !errors.As(err, &dnsErr) || !dnsErr.IsTimeout {
-			t.Errorf("lookup = %v, want a time-out", err)
+			t.Errorf("lookup = %v, want a timeout", err)
 		}
 	})
 }
 
-// TestDNSTruncates proves that an answer too long for UDP arrives by TCP.
+// TestDNSTruncates checks that an answer too long for UDP arrives on TCP.
 func TestDNSTruncates(t *testing.T) {
 	t.Parallel()
 	d := testnet.NewDNS(t)
@@ -194,14 +194,14 @@ func TestSourceAndSink(t *testing.T) {
 	}
 	again, err := io.ReadAll(testnet.NewSource(1, size))
 	if err != nil || !bytes.Equal(again, copied.Bytes()) {
-		t.Errorf("the same seed gave other bytes, %v", err)
+		t.Errorf("the same seed gave different bytes, or the error %v", err)
 	}
 	if other, _ := io.ReadAll(testnet.NewSource(2, size)); bytes.Equal(other, copied.Bytes()) {
-		t.Error("another seed gave the same bytes")
+		t.Error("a different seed gave the same bytes")
 	}
 }
 
-// recorder is a testing.TB that keeps its errors and clean-ups to itself.
+// recorder is a testing.TB that records errors and cleanups.
 type recorder struct {
 	testing.TB
 	cleanups []func()
@@ -212,7 +212,7 @@ func (r *recorder) Helper()           {}
 func (r *recorder) Cleanup(fn func()) { r.cleanups = append(r.cleanups, fn) }
 func (r *recorder) Error(args ...any) { r.errors = append(r.errors, fmt.Sprint(args...)) }
 
-// finish runs the clean-ups and returns the errors.
+// finish runs the cleanups and returns the errors.
 func (r *recorder) finish() string {
 	for _, fn := range slices.Backward(r.cleanups) {
 		fn()
@@ -220,7 +220,8 @@ func (r *recorder) finish() string {
 	return strings.Join(r.errors, "\n")
 }
 
-// TestCheckLeaks is not parallel, as no test with CheckLeaks is. In the bubble, the patience of CheckLeaks costs no time.
+// TestCheckLeaks is not parallel because CheckLeaks must not be used in parallel tests. Inside a synctest bubble, the
+// timeout of CheckLeaks takes no real time.
 func TestCheckLeaks(t *testing.T) {
 	t.Run("nothing", func(t *testing.T) {
 		r := &recorder{TB: t}
@@ -244,13 +245,13 @@ func TestCheckLeaks(t *testing.T) {
 			defer close(stop)
 			go func() { <-stop }()
 			if report := r.finish(); !strings.Contains(report, "leaked goroutine") || !strings.Contains(report, "TestCheckLeaks") {
-				t.Errorf("report %q names no goroutine of this test", report)
+				t.Errorf("report %q, want a leaked goroutine of this test", report)
 			}
 		})
 	})
 	t.Run("descriptor", func(t *testing.T) {
 		if _, err := os.Stat("/proc/self/fd"); err != nil {
-			return // nothing counts descriptors here
+			return // CheckLeaks does not check descriptors here
 		}
 		synctest.Test(t, func(t *testing.T) {
 			r := &recorder{TB: t}
@@ -261,7 +262,7 @@ func TestCheckLeaks(t *testing.T) {
 			}
 			defer f.Close()
 			if report := r.finish(); !strings.Contains(report, "leaked descriptor") || !strings.Contains(report, os.DevNull) {
-				t.Errorf("report %q does not name %s", report, os.DevNull)
+				t.Errorf("report %q, want a leaked descriptor of %s", report, os.DevNull)
 			}
 		})
 	})

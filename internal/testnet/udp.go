@@ -1,4 +1,4 @@
-// Datagrams: servers on loopback, and the way to them under public addresses.
+// UDP servers on loopback, and the redirection of public addresses to them.
 
 package testnet
 
@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// ServeUDP starts a server at an ephemeral port of a loopback address, which runs handle for every datagram, one after
-// the other. It ends with its test, which waits for handle.
+// ServeUDP starts a server at an ephemeral port of the loopback address addr. It calls handle for each datagram, one after
+// the other. The server ends with the test, which waits for handle.
 func ServeUDP(tb testing.TB, addr string, handle func(c *net.UDPConn, data []byte, from netip.AddrPort)) netip.AddrPort {
 	tb.Helper()
 	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), 0)))
@@ -27,7 +27,7 @@ func ServeUDP(tb testing.TB, addr string, handle func(c *net.UDPConn, data []byt
 		for {
 			n, from, err := c.ReadFromUDPAddrPort(b)
 			if err != nil {
-				return // closed by the clean-up
+				return // closed by the cleanup
 			}
 			handle(c, b[:n], from)
 		}
@@ -45,7 +45,7 @@ func EchoUDP(tb testing.TB, addr string) netip.AddrPort {
 	return ServeUDP(tb, addr, func(c *net.UDPConn, data []byte, from netip.AddrPort) { c.WriteToUDPAddrPort(data, from) })
 }
 
-// MapUDP makes datagrams to from arrive at to.
+// MapUDP redirects datagrams for from to the address to.
 func (d *Dialer) MapUDP(from, to netip.AddrPort) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -55,8 +55,8 @@ func (d *Dialer) MapUDP(from, to netip.AddrPort) {
 	d.udp[from] = to
 }
 
-// ConnectUDP records addr and returns a socket connected to what it is mapped to. There is no way to an address without
-// a mapping (syscall.ENETUNREACH).
+// ConnectUDP records addr and returns a socket connected to the address that addr is mapped to. It returns
+// syscall.ENETUNREACH for an address without a mapping.
 func (d *Dialer) ConnectUDP(ctx context.Context, addr netip.AddrPort) (*net.UDPConn, error) {
 	d.mu.Lock()
 	d.dialed = append(d.dialed, addr)
