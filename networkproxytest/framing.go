@@ -33,8 +33,8 @@ const (
 
 const chunked = "Transfer-Encoding: chunked"
 
-// head is a request with one more line, or several.
-func head(method, path string, fields ...string) string {
+// request is a request with one more line, or several.
+func request(method, path string, fields ...string) string {
 	text := method + " http://{origin}" + path + " HTTP/1.1\r\nHost: {origin}\r\n"
 	for _, f := range fields {
 		text += f + "\r\n"
@@ -48,65 +48,65 @@ func FramingCases() []FramingCase {
 	list := []FramingCase{
 		{
 			Name: "a second request behind the first",
-			Send: head("GET", "/1") + smuggled, Statuses: []int{200, 403}, Forwarded: []string{"GET /1 HTTP/1.1"},
+			Send: request("GET", "/1") + smuggled, Statuses: []int{200, 403}, Forwarded: []string{"GET /1 HTTP/1.1"},
 		},
 		{
 			Name:     "a request behind a refused one",
-			Send:     strings.Replace(smuggled, "Connection: close\r\n", "", 1) + head("GET", "/2", "Connection: close"),
+			Send:     strings.Replace(smuggled, "Connection: close\r\n", "", 1) + request("GET", "/2", "Connection: close"),
 			Statuses: []int{403, 200}, Forwarded: []string{"GET /2 HTTP/1.1"},
 		},
 		{
 			Name:     "content of a refused request that is a request",
-			Send:     "POST http://" + smuggledHost + "/ HTTP/1.1\r\nHost: {origin}\r\n" + length + "\r\n\r\n" + smuggled + head("GET", "/2", "Connection: close"),
+			Send:     "POST http://" + smuggledHost + "/ HTTP/1.1\r\nHost: {origin}\r\n" + length + "\r\n\r\n" + smuggled + request("GET", "/2", "Connection: close"),
 			Statuses: []int{403, 200}, Forwarded: []string{"GET /2 HTTP/1.1"},
 		},
 		{
 			Name:      "content that is a request",
-			Send:      head("POST", "/1", length) + smuggled + head("GET", "/2", "Connection: close"),
+			Send:      request("POST", "/1", length) + smuggled + request("GET", "/2", "Connection: close"),
 			Statuses:  []int{200, 200},
 			Forwarded: []string{"POST /1 HTTP/1.1 " + smuggled, "GET /2 HTTP/1.1"},
 		},
 		{
 			Name:     "a GET with content that is a request",
-			Send:     head("GET", "/1", length) + smuggled + smuggled,
+			Send:     request("GET", "/1", length) + smuggled + smuggled,
 			Statuses: []int{200, 403}, Forwarded: []string{"GET /1 HTTP/1.1 " + smuggled},
 		},
 		{
 			Name: "a request behind a length of 0",
-			Send: head("POST", "/1", "Content-Length: 0") + smuggled, Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1"},
+			Send: request("POST", "/1", "Content-Length: 0") + smuggled, Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1"},
 		},
 		{
 			Name: "a request behind the last chunk",
-			Send: head("POST", "/1", chunked) + "5\r\nhello\r\n0\r\n\r\n" + smuggled, Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1 hello"},
+			Send: request("POST", "/1", chunked) + "5\r\nhello\r\n0\r\n\r\n" + smuggled, Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1 hello"},
 		},
 		{
 			Name:     "chunk extensions, sizes in capitals and with zeros",
-			Send:     head("POST", "/1", chunked) + "005;a=\"b c\"\r\nhello\r\nA\r\n0123456789\r\n000\r\n\r\n" + smuggled,
+			Send:     request("POST", "/1", chunked) + "005;a=\"b c\"\r\nhello\r\nA\r\n0123456789\r\n000\r\n\r\n" + smuggled,
 			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1 hello0123456789"},
 		},
 		{
 			Name:     "a coding in capitals",
-			Send:     head("POST", "/1", "TRANSFER-ENCODING: CHUNKED") + "5\r\nhello\r\n0\r\n\r\n" + smuggled,
+			Send:     request("POST", "/1", "TRANSFER-ENCODING: CHUNKED") + "5\r\nhello\r\n0\r\n\r\n" + smuggled,
 			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1 hello"},
 		},
 		{
 			Name:     "trailers that would frame",
-			Send:     head("POST", "/1", chunked, "Trailer: X-T") + "0\r\nContent-Length: 50\r\nHost: " + smuggledHost + "\r\nTransfer-Encoding: chunked\r\nX-T: 1\r\n\r\n" + smuggled,
+			Send:     request("POST", "/1", chunked, "Trailer: X-T") + "0\r\nContent-Length: 50\r\nHost: " + smuggledHost + "\r\nTransfer-Encoding: chunked\r\nX-T: 1\r\n\r\n" + smuggled,
 			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1"},
 		},
 		{
 			Name:     "trailers that nobody announced, and odd ones",
-			Send:     head("POST", "/1", chunked) + "5\r\nhello\r\n0\r\nX-A : b\r\nX-B: c\r\n d\r\n\r\n" + smuggled,
+			Send:     request("POST", "/1", chunked) + "5\r\nhello\r\n0\r\nX-A : b\r\nX-B: c\r\n d\r\n\r\n" + smuggled,
 			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1 hello"},
 		},
 		{
 			Name:     "Connection names what frames",
-			Send:     head("POST", "/1", "Connection: host, content-length", "Content-Length: 5") + "hello" + smuggled,
+			Send:     request("POST", "/1", "Connection: host, content-length", "Content-Length: 5") + "hello" + smuggled,
 			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1 hello"},
 		},
 		{
 			Name:     "Connection names the coding",
-			Send:     head("POST", "/1", "Connection: transfer-encoding", chunked) + "5\r\nhello\r\n0\r\n\r\n" + smuggled,
+			Send:     request("POST", "/1", "Connection: transfer-encoding", chunked) + "5\r\nhello\r\n0\r\n\r\n" + smuggled,
 			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1 hello"},
 		},
 		{
@@ -116,7 +116,7 @@ func FramingCases() []FramingCase {
 		},
 		{
 			Name:     "100-continue with the content at once",
-			Send:     head("POST", "/1", "Expect: 100-continue", "Content-Length: 5") + "hello" + smuggled,
+			Send:     request("POST", "/1", "Expect: 100-continue", "Content-Length: 5") + "hello" + smuggled,
 			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1 hello"},
 		},
 		{
@@ -130,11 +130,11 @@ func FramingCases() []FramingCase {
 		},
 		{
 			Name: "a request behind the last one",
-			Send: head("GET", "/1", "Connection: close") + smuggled, Statuses: []int{200}, Forwarded: []string{"GET /1 HTTP/1.1"},
+			Send: request("GET", "/1", "Connection: close") + smuggled, Statuses: []int{200}, Forwarded: []string{"GET /1 HTTP/1.1"},
 		},
 		{
 			Name: "a request behind a refused CONNECT",
-			Send: "CONNECT " + smuggledHost + ":443 HTTP/1.1\r\nHost: {origin}\r\n\r\n" + head("GET", "/1"), Statuses: []int{403},
+			Send: "CONNECT " + smuggledHost + ":443 HTTP/1.1\r\nHost: {origin}\r\n\r\n" + request("GET", "/1"), Statuses: []int{403},
 		},
 		{
 			Name:     "a request inside of a tunnel", // which is nobody's but the origin's
@@ -143,73 +143,73 @@ func FramingCases() []FramingCase {
 		},
 		{
 			Name:     "an upgrade that the origin does not make",
-			Send:     head("GET", "/1", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__") + smuggled,
+			Send:     request("GET", "/1", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__") + smuggled,
 			Statuses: []int{200, 403}, Forwarded: []string{"GET /1 HTTP/1.1"},
 		},
 		{
 			Name: "empty lines before a request", // RFC 9112 section 2.2
-			Send: "\r\n\r\n" + head("GET", "/1") + "\r\n" + smuggled, Statuses: []int{200, 403}, Forwarded: []string{"GET /1 HTTP/1.1"},
+			Send: "\r\n\r\n" + request("GET", "/1") + "\r\n" + smuggled, Statuses: []int{200, 403}, Forwarded: []string{"GET /1 HTTP/1.1"},
 		},
 		{
 			Name:     "a field that is framing but for its name", // to whom _ is -, there would be content
-			Send:     head("POST", "/1", "Content_Length: 5", "Transfer_Encoding: chunked") + smuggled,
+			Send:     request("POST", "/1", "Content_Length: 5", "Transfer_Encoding: chunked") + smuggled,
 			Statuses: []int{200, 403}, Forwarded: []string{"POST /1 HTTP/1.1"},
 		},
 	}
-	list = append(list, brokenHeads()...)
-	list = append(list, brokenContent()...)
+	list = append(list, malformedHeaders()...)
+	list = append(list, malformedBodies()...)
 	return list
 }
 
-// brokenHeads are no requests: each is answered once, and the connection
+// malformedHeaders are no requests: each is answered once, and the connection
 // ends, whatever stands behind it.
-func brokenHeads() []FramingCase {
+func malformedHeaders() []FramingCase {
 	const five = "5\r\nhello\r\n0\r\n\r\n"
 	var list []FramingCase
 	for _, f := range []struct {
 		name, send string
 		status     int
 	}{
-		{"a length and a coding", head("POST", "/1", "Content-Length: 6", chunked) + "0\r\n\r\nG", 400},
-		{"a coding and a length", head("POST", "/1", chunked, "Content-Length: 4") + "5c\r\n", 400},
-		{"two lengths", head("POST", "/1", "Content-Length: 5", "Content-Length: 0") + "hello", 400},
-		{"the same length twice", head("POST", "/1", "Content-Length: 5", "content-length: 5") + "hello", 400},
-		{"a list of lengths", head("POST", "/1", "Content-Length: 5, 5") + "hello", 400},
-		{"a length with a sign", head("POST", "/1", "Content-Length: +5") + "hello", 400},
-		{"a negative length", head("POST", "/1", "Content-Length: -5") + "hello", 400},
-		{"a length in hexadecimal", head("POST", "/1", "Content-Length: 0x5") + "hello", 400},
-		{"a length with an exponent", head("POST", "/1", "Content-Length: 5e0") + "hello", 400},
-		{"a length of other digits", head("POST", "/1", "Content-Length: ５") + "hello", 400},
-		{"an empty length", head("POST", "/1", "Content-Length:") + "hello", 400},
-		{"a length over 64 bits", head("POST", "/1", "Content-Length: 18446744073709551621") + "hello", 400},
-		{"a length with a space inside", head("POST", "/1", "Content-Length: 5 5") + "hello", 400},
-		{"a space before the colon of a length", head("POST", "/1", "Content-Length : 5") + "hello", 400},
-		{"a tab before the colon of a coding", head("POST", "/1", "Transfer-Encoding\t: chunked") + five, 400},
-		{"an unknown coding", head("POST", "/1", "Transfer-Encoding: xchunked") + five, 501},
-		{"identity", head("POST", "/1", "Transfer-Encoding: identity", "Content-Length: 5") + "hello", 501},
-		{"a list of codings", head("POST", "/1", "Transfer-Encoding: gzip, chunked") + five, 501},
-		{"chunked twice in a list", head("POST", "/1", "Transfer-Encoding: chunked, chunked") + five, 501},
-		{"chunked twice in two lines", head("POST", "/1", chunked, chunked) + five, 400},
-		{"two codings in two lines", head("POST", "/1", chunked, "Transfer-Encoding: identity") + five, 501},
-		{"a coding with a parameter", head("POST", "/1", "Transfer-Encoding: chunked;q=1") + five, 501},
-		{"a quoted coding", head("POST", "/1", "Transfer-Encoding: \"chunked\"") + five, 501},
-		{"an empty coding", head("POST", "/1", "Transfer-Encoding:", "Content-Length: 5") + "hello", 501},
-		{"a vertical tab before a coding", head("POST", "/1", "Transfer-Encoding: \vchunked") + five, 400},
-		{"a coding on a folded line", head("POST", "/1", "Transfer-Encoding:\r\n chunked") + five, 501},
-		{"a trailer announced that frames", head("POST", "/1", chunked, "Trailer: X-T, Content-Length") + five, 400},
+		{"a length and a coding", request("POST", "/1", "Content-Length: 6", chunked) + "0\r\n\r\nG", 400},
+		{"a coding and a length", request("POST", "/1", chunked, "Content-Length: 4") + "5c\r\n", 400},
+		{"two lengths", request("POST", "/1", "Content-Length: 5", "Content-Length: 0") + "hello", 400},
+		{"the same length twice", request("POST", "/1", "Content-Length: 5", "content-length: 5") + "hello", 400},
+		{"a list of lengths", request("POST", "/1", "Content-Length: 5, 5") + "hello", 400},
+		{"a length with a sign", request("POST", "/1", "Content-Length: +5") + "hello", 400},
+		{"a negative length", request("POST", "/1", "Content-Length: -5") + "hello", 400},
+		{"a length in hexadecimal", request("POST", "/1", "Content-Length: 0x5") + "hello", 400},
+		{"a length with an exponent", request("POST", "/1", "Content-Length: 5e0") + "hello", 400},
+		{"a length of other digits", request("POST", "/1", "Content-Length: ５") + "hello", 400},
+		{"an empty length", request("POST", "/1", "Content-Length:") + "hello", 400},
+		{"a length over 64 bits", request("POST", "/1", "Content-Length: 18446744073709551621") + "hello", 400},
+		{"a length with a space inside", request("POST", "/1", "Content-Length: 5 5") + "hello", 400},
+		{"a space before the colon of a length", request("POST", "/1", "Content-Length : 5") + "hello", 400},
+		{"a tab before the colon of a coding", request("POST", "/1", "Transfer-Encoding\t: chunked") + five, 400},
+		{"an unknown coding", request("POST", "/1", "Transfer-Encoding: xchunked") + five, 501},
+		{"identity", request("POST", "/1", "Transfer-Encoding: identity", "Content-Length: 5") + "hello", 501},
+		{"a list of codings", request("POST", "/1", "Transfer-Encoding: gzip, chunked") + five, 501},
+		{"chunked twice in a list", request("POST", "/1", "Transfer-Encoding: chunked, chunked") + five, 501},
+		{"chunked twice in two lines", request("POST", "/1", chunked, chunked) + five, 400},
+		{"two codings in two lines", request("POST", "/1", chunked, "Transfer-Encoding: identity") + five, 501},
+		{"a coding with a parameter", request("POST", "/1", "Transfer-Encoding: chunked;q=1") + five, 501},
+		{"a quoted coding", request("POST", "/1", "Transfer-Encoding: \"chunked\"") + five, 501},
+		{"an empty coding", request("POST", "/1", "Transfer-Encoding:", "Content-Length: 5") + "hello", 501},
+		{"a vertical tab before a coding", request("POST", "/1", "Transfer-Encoding: \vchunked") + five, 400},
+		{"a coding on a folded line", request("POST", "/1", "Transfer-Encoding:\r\n chunked") + five, 501},
+		{"a trailer announced that frames", request("POST", "/1", chunked, "Trailer: X-T, Content-Length") + five, 400},
 		{"a coding in HTTP/1.0", "POST http://{origin}/1 HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n" + five, 400},
-		{"a folded line", head("GET", "/1", "X-A: b", " Content-Length: 5"), 400},
+		{"a folded line", request("GET", "/1", "X-A: b", " Content-Length: 5"), 400},
 		{"a folded first line", "GET http://{origin}/1 HTTP/1.1\r\n Host: {origin}\r\n\r\n", 400},
 		{"LF alone", "GET http://{origin}/1 HTTP/1.1\nHost: {origin}\n\n", 400},
-		{"LF alone in a field", head("GET", "/1", "X-A: b\nContent-Length: 5"), 400},
-		{"CR alone in a field", head("GET", "/1", "X-A: b\rContent-Length: 5"), 400},
-		{"CR twice", head("GET", "/1", "X-A: b\r"), 400},
-		{"NUL in a field", head("GET", "/1", "X-A: b\x00c"), 400},
-		{"NUL in a field's name", head("GET", "/1", "X-A\x00: b"), 400},
-		{"a field without a name", head("GET", "/1", ": b"), 400},
-		{"a field without a colon", head("GET", "/1", "X-A"), 400},
-		{"a space in a field's name", head("GET", "/1", "X A: b"), 400},
-		{"two Hosts", head("GET", "/1", "Host: "+smuggledHost), 400},
+		{"LF alone in a field", request("GET", "/1", "X-A: b\nContent-Length: 5"), 400},
+		{"CR alone in a field", request("GET", "/1", "X-A: b\rContent-Length: 5"), 400},
+		{"CR twice", request("GET", "/1", "X-A: b\r"), 400},
+		{"NUL in a field", request("GET", "/1", "X-A: b\x00c"), 400},
+		{"NUL in a field's name", request("GET", "/1", "X-A\x00: b"), 400},
+		{"a field without a name", request("GET", "/1", ": b"), 400},
+		{"a field without a colon", request("GET", "/1", "X-A"), 400},
+		{"a space in a field's name", request("GET", "/1", "X A: b"), 400},
+		{"two Hosts", request("GET", "/1", "Host: "+smuggledHost), 400},
 		{"no Host", "GET http://{origin}/1 HTTP/1.1\r\n\r\n", 400},
 		{"a Host with a user", "GET http://{origin}/1 HTTP/1.1\r\nHost: {origin}@" + smuggledHost + "\r\n\r\n", 400},
 		{"a Host with a path", "GET http://{origin}/1 HTTP/1.1\r\nHost: {origin}/x\r\n\r\n", 400},
@@ -230,7 +230,7 @@ func brokenHeads() []FramingCase {
 		{"a backslash in the target", "GET http://{origin}\\@" + smuggledHost + "/1 HTTP/1.1\r\nHost: {origin}\r\nConnection: close\r\n\r\n", 400},
 		{"a CONNECT with content", "CONNECT {origin} HTTP/1.1\r\nHost: {origin}\r\nContent-Length: 5\r\n\r\nhello", 400},
 		{"a CONNECT with chunks", "CONNECT {origin} HTTP/1.1\r\nHost: {origin}\r\nTransfer-Encoding: chunked\r\n\r\n" + five, 400},
-		{"an expectation that nobody knows", head("POST", "/1", "Expect: 100-maybe", "Content-Length: 5") + "hello", 417},
+		{"an expectation that nobody knows", request("POST", "/1", "Expect: 100-maybe", "Content-Length: 5") + "hello", 417},
 		{"a head without end", "GET http://{origin}/1 HTTP/1.1\r\nHost: {origin}\r\n" + strings.Repeat("X-A: b\r\n", 20<<10), 431},
 	} {
 		list = append(list, FramingCase{Name: f.name, Send: f.send + smuggled, Statuses: []int{f.status}})
@@ -238,10 +238,10 @@ func brokenHeads() []FramingCase {
 	return list
 }
 
-// brokenContent begins as a request that is allowed, and its content turns
+// malformedBodies begins as a request that is allowed, and its content turns
 // out to be none. What the origin has of it by then is cut short, so that it
 // cannot be taken for whole.
-func brokenContent() []FramingCase {
+func malformedBodies() []FramingCase {
 	var list []FramingCase
 	for name, content := range map[string]string{
 		"a size with 0x":                 "0x5\r\nhello\r\n0\r\n\r\n",
@@ -260,12 +260,12 @@ func brokenContent() []FramingCase {
 		"a last chunk that ends with LF": "5\r\nhello\r\n0\n\n",
 		"trailers that are not fields":   "5\r\nhello\r\n0\r\nX-A\r\n\r\n",
 	} {
-		list = append(list, FramingCase{Name: name, Send: head("POST", "/1", chunked) + content + smuggled, Statuses: []int{400}})
+		list = append(list, FramingCase{Name: name, Send: request("POST", "/1", chunked) + content + smuggled, Statuses: []int{400}})
 	}
 	slices.SortFunc(list, func(a, b FramingCase) int { return strings.Compare(a.Name, b.Name) })
 	return append(list,
-		FramingCase{Name: "chunks without an end", Send: head("POST", "/1", chunked) + "5\r\nhello\r\n", HalfClose: true, Statuses: []int{400}},
-		FramingCase{Name: "a chunk cut short", Send: head("POST", "/1", chunked) + "40\r\n" + smuggled[:20], HalfClose: true, Statuses: []int{400}},
-		FramingCase{Name: "content cut short", Send: head("POST", "/1", "Content-Length: 200") + smuggled, HalfClose: true, Statuses: []int{400}},
+		FramingCase{Name: "chunks without an end", Send: request("POST", "/1", chunked) + "5\r\nhello\r\n", HalfClose: true, Statuses: []int{400}},
+		FramingCase{Name: "a chunk cut short", Send: request("POST", "/1", chunked) + "40\r\n" + smuggled[:20], HalfClose: true, Statuses: []int{400}},
+		FramingCase{Name: "content cut short", Send: request("POST", "/1", "Content-Length: 200") + smuggled, HalfClose: true, Statuses: []int{400}},
 	)
 }

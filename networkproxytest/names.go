@@ -76,9 +76,9 @@ func answers() map[string][]string {
 	}
 }
 
-// namesTables are tables of names that are allowed, and lead to where they may
+// nameTables are tables of names that are allowed, and lead to where they may
 // not.
-func namesTables() []TargetTable {
+func nameTables() []TargetTable {
 	allowed := networkproxy.PolicyConfig{AllowedDomains: []string{"*"}}
 	denied := allowed
 	denied.DeniedDomains = []string{"8.8.4.0/24", "2001:4860::/32"}
@@ -86,20 +86,20 @@ func namesTables() []TargetTable {
 	local.AllowLocalBinding = true
 	var own []string
 	for _, port := range []string{"{http}", "{admin}", "{socks}"} {
-		own = append(own, named("self", port)...)
+		own = append(own, namesOf("self", port)...)
 	}
 	return []TargetTable{
 		{
 			Promise: "a name that leads to a local network is refused, whatever else it leads to",
 			Policy:  allowed,
 			Reason:  networkproxy.ReasonNotAllowedLocal,
-			Targets: named("local", "80"),
+			Targets: namesOf("local", "80"),
 		},
 		{
 			Promise: "a name that leads to a denied address is refused",
 			Policy:  denied,
 			Reason:  networkproxy.ReasonDenied,
-			Targets: named("denied", "443"),
+			Targets: namesOf("denied", "443"),
 		},
 		{
 			Promise: "a name that leads to the proxy is refused",
@@ -110,8 +110,8 @@ func namesTables() []TargetTable {
 	}
 }
 
-// named are the names of one kind, at a port.
-func named(kind, port string) []string {
+// namesOf are the names of one kind, at a port.
+func namesOf(kind, port string) []string {
 	var targets []string
 	for label := range answers() {
 		if strings.HasPrefix(label, kind) {
@@ -124,17 +124,17 @@ func named(kind, port string) []string {
 // checkNames is check where the proxy looks names up by the kit's Resolver.
 func (table TargetTable) checkNames(t testing.TB, start Start) {
 	t.Helper()
-	r := run(t, start, table.Policy, networkproxy.ModeFull)
-	if err := r.asksUs(); err != nil {
+	r := startProxy(t, start, table.Policy, networkproxy.ModeFull)
+	if err := r.usesKitResolver(); err != nil {
 		t.Logf("not tested: %v", err)
 		return
 	}
-	table.over(r)
+	table.checkAll(r)
 }
 
-// asksUs reports, with an error, a proxy that does not look names up by the
+// usesKitResolver reports, with an error, a proxy that does not look names up by the
 // kit's Resolver.
-func (r *running) asksUs() error {
+func (r *testProxy) usesKitResolver() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	x, err := r.ExplainURL(ctx, "http://public"+zone+"/", "", true)

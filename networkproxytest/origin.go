@@ -26,30 +26,30 @@ type origin struct {
 	addr string
 
 	mu       sync.Mutex
-	requests []received
+	requests []originRequest
 	faults   []string
 }
 
-// received is one whole request.
-type received struct {
-	line    string // METHOD /path HTTP/1.1
-	fields  []string
-	content string
+// originRequest is one whole request.
+type originRequest struct {
+	line   string // METHOD /path HTTP/1.1
+	fields []string
+	body   string
 }
 
 // String is a request as FramingCase.Forwarded has it.
-func (r received) String() string { return strings.TrimSuffix(r.line+" "+r.content, " ") }
+func (r originRequest) String() string { return strings.TrimSuffix(r.line+" "+r.body, " ") }
 
 func newOrigin(t testing.TB) *origin {
 	t.Helper()
 	o := new(origin)
-	o.server = serve(t, o.converse)
+	o.server = serve(t, o.handle)
 	o.addr = o.server.addr()
 	return o
 }
 
-// converse takes the requests of a connection and answers each with 200.
-func (o *origin) converse(c net.Conn) {
+// handle takes the requests of a connection and answers each with 200.
+func (o *origin) handle(c net.Conn) {
 	r := bufio.NewReader(c)
 	for {
 		got, err := o.read(r)
@@ -73,7 +73,7 @@ func (o *origin) converse(c net.Conn) {
 
 // taken ends the origin and returns what it got: whole requests, and what was
 // wrong with others.
-func (o *origin) taken() (requests []received, faults []string) {
+func (o *origin) received() (requests []originRequest, faults []string) {
 	o.stop()
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -91,10 +91,10 @@ var (
 
 // read reads one request (RFC 9112), whatever of it has more than one reading
 // being a fault.
-func (o *origin) read(r *bufio.Reader) (received, error) {
-	var got received
+func (o *origin) read(r *bufio.Reader) (originRequest, error) {
+	var got originRequest
 	var err error
-	if got.line, err = line(r); err != nil {
+	if got.line, err = readLine(r); err != nil {
 		return got, err
 	}
 	if !requestLine.MatchString(got.line) {
@@ -102,7 +102,7 @@ func (o *origin) read(r *bufio.Reader) (received, error) {
 	}
 	framing := make(map[string][]string)
 	for {
-		field, err := line(r)
+		field, err := readLine(r)
 		if err != nil {
 			return got, err
 		}
@@ -127,7 +127,7 @@ func (o *origin) read(r *bufio.Reader) (received, error) {
 		if codings[0] != "chunked" {
 			return got, fmt.Errorf("the coding %q", codings[0])
 		}
-		got.content, err = chunks(r)
+		got.body, err = readChunks(r)
 	case len(lengths) == 1:
 		n, err := strconv.ParseUint(lengths[0], 10, 20)
 		if err != nil {
@@ -137,16 +137,16 @@ func (o *origin) read(r *bufio.Reader) (received, error) {
 		if _, err := io.ReadFull(r, b); err != nil {
 			return got, errCutShort
 		}
-		got.content = string(b)
+		got.body = string(b)
 	}
 	return got, err
 }
 
-// chunks reads chunked content with its trailers, of which none may frame.
-func chunks(r *bufio.Reader) (string, error) {
-	var content strings.Builder
+// readChunks reads chunked content with its trailers, of which none may frame.
+func readChunks(r *bufio.Reader) (string, error) {
+	var body strings.Builder
 	for {
-		size, err := line(r)
+		size, err := readLine(r)
 		if err != nil {
 			return "", err
 		}
@@ -164,12 +164,12 @@ func chunks(r *bufio.Reader) (string, error) {
 		if string(b[n:]) != "\r\n" {
 			return "", fmt.Errorf("a chunk that ends with %q", b[n:])
 		}
-		content.Write(b[:n])
+		body.Write(b[:n])
 	}
 	for {
-		trailer, err := line(r)
+		trailer, err := readLine(r)
 		if err != nil || trailer == "" {
-			return content.String(), err
+			return body.String(), err
 		}
 		m := fieldLine.FindStringSubmatch(trailer)
 		if m == nil {
@@ -182,8 +182,8 @@ func chunks(r *bufio.Reader) (string, error) {
 	}
 }
 
-// line reads a line and takes its CRLF off.
-func line(r *bufio.Reader) (string, error) {
+// readLine reads a line and takes its CRLF off.
+func readLine(r *bufio.Reader) (string, error) {
 	s, err := r.ReadString('\n')
 	if err != nil {
 		return "", errCutShort
@@ -206,16 +206,16 @@ type server struct {
 }
 
 // serve serves TCP on 127.0.0.1.
-func serve(t testing.TB, converse func(net.Conn)) *server {
+func serve(t testing.TB, handle func(net.Conn)) *server {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return serveOn(t, l, converse)
+	return serveOn(t, l, handle)
 }
 
-func serveOn(t testing.TB, l net.Listener, converse func(net.Conn)) *server {
+func serveOn(t testing.TB, l net.Listener, handle func(net.Conn)) *server {
 	t.Helper()
 	s := &server{l: l}
 	s.done.Go(func() {
@@ -227,7 +227,7 @@ func serveOn(t testing.TB, l net.Listener, converse func(net.Conn)) *server {
 			s.add(c)
 			s.done.Go(func() {
 				defer c.Close()
-				converse(c)
+				handle(c)
 			})
 		}
 	})
@@ -242,7 +242,7 @@ func echo(t testing.TB) *server {
 }
 
 // taken is how many connections there were.
-func (s *server) taken() int {
+func (s *server) accepted() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.conns)
@@ -255,7 +255,7 @@ func (s *server) add(c net.Conn) {
 	defer s.mu.Unlock()
 	s.conns = append(s.conns, c)
 	if s.ended {
-		c.SetDeadline(soon())
+		c.SetDeadline(drainDeadline())
 	}
 }
 
@@ -265,11 +265,11 @@ func (s *server) stop() {
 	s.mu.Lock()
 	s.ended = true
 	for _, c := range s.conns {
-		c.SetDeadline(soon())
+		c.SetDeadline(drainDeadline())
 	}
 	s.mu.Unlock()
 	s.done.Wait()
 }
 
-// soon is a deadline that leaves time for what is in the socket already.
-func soon() time.Time { return time.Now().Add(5 * time.Millisecond) }
+// drainDeadline is a deadline that leaves time for what is in the socket already.
+func drainDeadline() time.Time { return time.Now().Add(5 * time.Millisecond) }

@@ -52,7 +52,7 @@ func promises() []promise {
 	for _, table := range TargetTables() {
 		list = append(list, promise{table.Promise, table.check})
 	}
-	for _, table := range namesTables() {
+	for _, table := range nameTables() {
 		list = append(list, promise{table.Promise, table.checkNames})
 	}
 	return append(list,
@@ -61,7 +61,7 @@ func promises() []promise {
 		promise{"every request is judged by itself, and cut as it says", framings},
 		promise{"the limited mode only reads", limitedOnlyReads},
 		promise{"what is for the proxy stays with the proxy", proxyFieldsStay},
-		promise{"a unix socket that is not listed is out of reach", socketsStayShut},
+		promise{"a unix socket that is not listed is out of reach", unlistedSocketsAreRefused},
 		promise{"a refusal is recorded for its session", refusalsAreAttributed},
 		promise{"a session's end cuts what is its own", sessionEnds},
 		promise{"a deny cuts what is open", denyCuts},
@@ -71,17 +71,17 @@ func promises() []promise {
 	)
 }
 
-// running is a proxy under test.
-type running struct {
+// testProxy is a proxy under test.
+type testProxy struct {
 	*networkproxy.Handle
 	t       testing.TB
 	session *networkproxy.Session
-	ways    []way
-	silent  map[string]bool // ways on which a datagram came to nothing that can be seen: one wait is enough
+	paths   []path
+	silent  map[string]bool // paths on which a datagram came to nothing that can be seen: one wait is enough
 }
 
-// run starts a proxy for as long as the test runs.
-func run(t testing.TB, start Start, policy networkproxy.PolicyConfig, mode networkproxy.Mode) *running {
+// startProxy starts a proxy for as long as the test runs.
+func startProxy(t testing.TB, start Start, policy networkproxy.PolicyConfig, mode networkproxy.Mode) *testProxy {
 	t.Helper()
 	c := networkproxy.DefaultConfig()
 	c.Enabled = true
@@ -94,8 +94,8 @@ func run(t testing.TB, start Start, policy networkproxy.PolicyConfig, mode netwo
 		t.Fatal("Start has not started a proxy")
 	}
 	t.Cleanup(func() { h.Close() })
-	r := &running{Handle: h, t: t, session: openSession(t, h), silent: make(map[string]bool)}
-	r.ways = waysOf(t, h, r.session)
+	r := &testProxy{Handle: h, t: t, session: openSession(t, h), silent: make(map[string]bool)}
+	r.paths = pathsOf(t, h, r.session)
 	return r
 }
 
@@ -109,7 +109,7 @@ func openSession(t testing.TB, h *networkproxy.Handle) *networkproxy.Session {
 }
 
 // newest is the last refusal of the record, if it is not older than since.
-func (r *running) newest(since time.Time) (networkproxy.BlockedRequest, bool) {
+func (r *testProxy) newest(since time.Time) (networkproxy.BlockedRequest, bool) {
 	list := r.Blocked()
 	if len(list) == 0 || list[len(list)-1].Time.Before(since) {
 		return networkproxy.BlockedRequest{}, false
@@ -118,67 +118,67 @@ func (r *running) newest(since time.Time) (networkproxy.BlockedRequest, bool) {
 }
 
 // refuses sends a target by a way and checks that it is refused for a reason:
-// in the answer, and in the record.
-func (r *running) refuses(w way, target string, want networkproxy.Reason) {
+// in the outcome, and in the record.
+func (r *testProxy) refuses(p path, target string, want networkproxy.Reason) {
 	r.t.Helper()
 	since := time.Now()
-	a, c, ok := w.open(r.t, target)
-	if !ok || w.datagrams && want == networkproxy.ReasonInvalidTarget {
+	a, c, ok := p.open(r.t, target)
+	if !ok || p.datagrams && want == networkproxy.ReasonInvalidTarget {
 		return // of what becomes of datagrams to no target, nothing is to be seen
 	}
 	if c != nil {
 		defer c.Close()
 	}
-	if w.datagrams && a.reached {
-		r.dropped(w, c, target, want)
+	if p.datagrams && a.reached {
+		r.dropped(p, c, target, want)
 		return
 	}
 	b, recorded := r.newest(since)
 	switch {
 	case a.reached:
-		r.t.Errorf("%s: %q: reached (%s), want it refused: %s", w.name, target, a.text, want)
+		r.t.Errorf("%s: %q: reached (%s), want it refused: %s", p.name, target, a.text, want)
 	case want == networkproxy.ReasonInvalidTarget:
 		if !a.malformed || recorded {
-			r.t.Errorf("%s: %q: %s, recorded as %q; want it refused as no target", w.name, target, a.text, b.Reason)
+			r.t.Errorf("%s: %q: %s, recorded as %q; want it refused as no target", p.name, target, a.text, b.Reason)
 		}
 	case !recorded:
-		r.t.Errorf("%s: %q: %s, and no refusal was recorded, want %s", w.name, target, a.text, want)
+		r.t.Errorf("%s: %q: %s, and no refusal was recorded, want %s", p.name, target, a.text, want)
 	case b.Reason != want && !(want == networkproxy.ReasonNotAllowed && b.Source == networkproxy.SourceDecider):
-		r.t.Errorf("%s: %q: refused as %q, want %q", w.name, target, b.Reason, want)
+		r.t.Errorf("%s: %q: refused as %q, want %q", p.name, target, b.Reason, want)
 	case a.reason != "" && a.reason != b.Reason:
-		r.t.Errorf("%s: %q: told %q, recorded %q", w.name, target, a.reason, b.Reason)
+		r.t.Errorf("%s: %q: told %q, recorded %q", p.name, target, a.reason, b.Reason)
 	}
 }
 
-// resend is after how long without a refusal a datagram is sent again: the first
+// resendInterval is after how long without a refusal a datagram is sent again: the first
 // may be the last of a flow that a change of the policy cuts at that moment,
 // which is dropped with it and is no request.
-const resend = 50 * time.Millisecond
+const resendInterval = 50 * time.Millisecond
 
 // dropped sends datagrams and checks that their target is refused.
-func (r *running) dropped(w way, c net.Conn, target string, want networkproxy.Reason) {
+func (r *testProxy) dropped(p path, c net.Conn, target string, want networkproxy.Reason) {
 	r.t.Helper()
-	if r.silent[w.name] {
+	if r.silent[p.name] {
 		return
 	}
 	since := time.Now()
-	for next := since; time.Since(since) < patience; {
+	for next := since; time.Since(since) < timeout; {
 		if !time.Now().Before(next) {
 			send(c, "ping")
-			next = next.Add(resend)
+			next = next.Add(resendInterval)
 		}
 		switch b, recorded := r.newest(since); {
 		case !recorded:
 			<-time.After(time.Millisecond)
 		case b.Reason != want && !(want == networkproxy.ReasonNotAllowed && b.Source == networkproxy.SourceDecider):
-			r.t.Errorf("%s: %q: refused as %q, want %q", w.name, target, b.Reason, want)
+			r.t.Errorf("%s: %q: refused as %q, want %q", p.name, target, b.Reason, want)
 			return
 		default:
 			return
 		}
 	}
-	r.silent[w.name] = true
-	r.t.Errorf("%s: %q: no refusal was recorded, want %s", w.name, target, want)
+	r.silent[p.name] = true
+	r.t.Errorf("%s: %q: no refusal was recorded, want %s", p.name, target, want)
 }
 
 // reasonIn is the reason that the JSON of a refusal gives.
@@ -192,48 +192,48 @@ func reasonIn(body []byte) networkproxy.Reason {
 
 func (table TargetTable) check(t testing.TB, start Start) {
 	t.Helper()
-	table.over(run(t, start, table.Policy, networkproxy.ModeFull))
+	table.checkAll(startProxy(t, start, table.Policy, networkproxy.ModeFull))
 }
 
-// over sends the targets by every way.
-func (table TargetTable) over(r *running) {
+// checkAll sends the targets by every way.
+func (table TargetTable) checkAll(r *testProxy) {
 	r.t.Helper()
 	for _, target := range table.Targets {
 		target = ExpandTarget(target, r.Handle)
 		if target == "" {
 			continue
 		}
-		for _, w := range r.ways {
-			r.refuses(w, target, table.Reason)
+		for _, p := range r.paths {
+			r.refuses(p, target, table.Reason)
 		}
 	}
 }
 
-// only allows one address without its port.
-func only(host string) networkproxy.PolicyConfig {
+// allowOnly allows one address without its port.
+func allowOnly(host string) networkproxy.PolicyConfig {
 	return networkproxy.PolicyConfig{AllowedDomains: []string{host}}
 }
 
 func allowedArrives(t testing.TB, start Start) {
 	t.Helper()
-	r := run(t, start, only("127.0.0.1"), networkproxy.ModeFull)
-	for _, w := range r.ways {
-		if strings.HasPrefix(w.name, "HTTP") {
+	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
+	for _, p := range r.paths {
+		if strings.HasPrefix(p.name, "HTTP") {
 			o := newOrigin(t)
-			a, _, _ := w.open(t, o.addr)
-			got, faults := o.taken()
+			a, _, _ := p.open(t, o.addr)
+			got, faults := o.received()
 			if !a.reached || len(got) != 1 || len(faults) != 0 {
-				t.Errorf("%s: %s; the origin got %q, faults %q", w.name, a.text, got, faults)
+				t.Errorf("%s: %s; the origin got %q, faults %q", p.name, a.text, got, faults)
 			}
 			continue
 		}
-		a, c, ok := w.open(t, w.echo(t))
+		a, c, ok := p.open(t, p.echo(t))
 		if !ok || c == nil {
-			t.Errorf("%s: %s", w.name, a.text)
+			t.Errorf("%s: %s", p.name, a.text)
 			continue
 		}
-		if err := talks(c); err != nil {
-			t.Errorf("%s: the tunnel: %v", w.name, err)
+		if err := echoes(c); err != nil {
+			t.Errorf("%s: the tunnel: %v", p.name, err)
 		}
 	}
 	if list := r.Blocked(); slices.ContainsFunc(list, func(b networkproxy.BlockedRequest) bool { return b.Host == "127.0.0.1" }) {
@@ -244,7 +244,7 @@ func allowedArrives(t testing.TB, start Start) {
 // framings runs the corpus of framings over the HTTP listeners.
 func framings(t testing.TB, start Start) {
 	t.Helper()
-	r := run(t, start, only("127.0.0.1"), networkproxy.ModeFull)
+	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	addrs := []string{r.session.HTTPAddr()}
 	if !requiresSession(t, r.Handle) {
 		addrs = append(addrs, r.HTTPAddr())
@@ -273,7 +273,7 @@ func (f FramingCase) check(t testing.TB, addr string) {
 	if !slices.Equal(answers, f.Statuses) {
 		t.Errorf("%s: answered %v, want %v", f.Name, answers, f.Statuses)
 	}
-	requests, faults := o.taken()
+	requests, faults := o.received()
 	if len(faults) > 0 {
 		t.Errorf("%s: the origin got what is no request: %q", f.Name, faults)
 	}
@@ -325,10 +325,10 @@ func statuses(c net.Conn, sent string) ([]int, error) {
 
 func limitedOnlyReads(t testing.TB, start Start) {
 	t.Helper()
-	r := run(t, start, only("127.0.0.1"), networkproxy.ModeLimited)
-	for _, w := range r.ways {
-		if !strings.HasPrefix(w.name, "HTTP") {
-			r.refuses(w, newOrigin(t).addr, networkproxy.ReasonMethodNotAllowed)
+	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeLimited)
+	for _, p := range r.paths {
+		if !strings.HasPrefix(p.name, "HTTP") {
+			r.refuses(p, newOrigin(t).addr, networkproxy.ReasonMethodNotAllowed)
 		}
 	}
 	for _, method := range []string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "get", "Get", "GETT", "QUERY", "UPGRADE"} {
@@ -340,19 +340,19 @@ func limitedOnlyReads(t testing.TB, start Start) {
 }
 
 // limited sends one request and checks whether the limited mode lets it pass.
-func (r *running) limited(method string, want bool, fields ...string) {
+func (r *testProxy) limited(method string, want bool, fields ...string) {
 	r.t.Helper()
 	o := newOrigin(r.t)
 	c := dial(r.t, r.session.HTTPAddr())
 	defer c.Close()
-	send(c, method+" http://"+o.addr+"/ HTTP/1.1\r\nHost: "+o.addr+"\r\n"+lines(fields)+"\r\n")
+	send(c, method+" http://"+o.addr+"/ HTTP/1.1\r\nHost: "+o.addr+"\r\n"+fieldLines(fields)+"\r\n")
 	a, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
 	if err != nil {
 		r.t.Errorf("%s %q: no answer: %v", method, fields, err)
 		return
 	}
 	c.Close()
-	got, faults := o.taken()
+	got, faults := o.received()
 	if passed := a.StatusCode == http.StatusOK; passed != want || (len(got) > 0) != want || len(faults) > 0 {
 		r.t.Errorf("%s %q: %s, the origin got %q, faults %q; want it to pass: %t", method, fields, a.Status, got, faults, want)
 	}
@@ -360,17 +360,17 @@ func (r *running) limited(method string, want bool, fields ...string) {
 
 func proxyFieldsStay(t testing.TB, start Start) {
 	t.Helper()
-	r := run(t, start, only("127.0.0.1"), networkproxy.ModeFull)
+	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	o := newOrigin(t)
 	forward := forwardBy(r.session.HTTPAddr(), "Connection: X-Hop", "X-Hop: 1", "Proxy-Connection: keep-alive", "Proxy-Secret: s", "Keep-Alive: 1", "X-Stays: 1")
 	if a, _, _ := forward(t, o.addr); !a.reached {
 		t.Errorf("a request with fields for the proxy: %s", a.text)
 	}
-	shared := r.ways[0] // which carries the session's token
+	shared := r.paths[0] // which carries the session's token
 	if a, _, _ := shared.open(t, o.addr); !a.reached {
 		t.Errorf("%s: %s", shared.name, a.text)
 	}
-	requests, _ := o.taken()
+	requests, _ := o.received()
 	if len(requests) != 2 || !slices.Contains(requests[0].fields, "X-Stays: 1") {
 		t.Errorf("the origin got %v", requests)
 	}
@@ -387,7 +387,7 @@ func proxyFieldsStay(t testing.TB, start Start) {
 
 func refusalsAreAttributed(t testing.TB, start Start) {
 	t.Helper()
-	r := run(t, start, networkproxy.PolicyConfig{}, networkproxy.ModeFull)
+	r := startProxy(t, start, networkproxy.PolicyConfig{}, networkproxy.ModeFull)
 	other := openSession(t, r.Handle)
 	forwardBy(other.HTTPAddr())(t, "mine.invalid:80")
 	has := func(s *networkproxy.Session) bool {
@@ -403,7 +403,7 @@ func refusalsAreAttributed(t testing.TB, start Start) {
 
 func sessionEnds(t testing.TB, start Start) {
 	t.Helper()
-	r := run(t, start, only("127.0.0.1"), networkproxy.ModeFull)
+	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	other := openSession(t, r.Handle)
 	target := echo(t).addr()
 	_, gone, _ := connectBy(r.session.HTTPAddr())(t, target)
@@ -412,65 +412,65 @@ func sessionEnds(t testing.TB, start Start) {
 		t.Fatal("no tunnels to begin with")
 	}
 	r.session.Close()
-	if err := cut(gone); err != nil {
+	if err := checkClosed(gone); err != nil {
 		t.Errorf("the tunnel of a session that has ended: %v", err)
 	}
-	if err := talks(stays); err != nil {
+	if err := echoes(stays); err != nil {
 		t.Errorf("the tunnel of another session: %v", err)
 	}
 	if c, err := net.Dial("tcp", r.session.HTTPAddr()); err == nil {
 		c.Close()
 		t.Error("the session's listener still accepts")
 	}
-	if a, _, _ := r.ways[0].open(t, newOrigin(t).addr); a.reached {
+	if a, _, _ := r.paths[0].open(t, newOrigin(t).addr); a.reached {
 		t.Errorf("the session's token still opens: %s", a.text)
 	}
 }
 
 func denyCuts(t testing.TB, start Start) {
 	t.Helper()
-	r := run(t, start, only("127.0.0.1"), networkproxy.ModeFull)
+	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	target := echo(t).addr()
 	open := make(map[string]net.Conn)
-	for _, w := range r.ways {
-		if !strings.HasPrefix(w.name, "HTTP") {
+	for _, p := range r.paths {
+		if !strings.HasPrefix(p.name, "HTTP") {
 			to := target
-			if w.datagrams {
-				to = w.echo(t)
+			if p.datagrams {
+				to = p.echo(t)
 			}
-			_, c, _ := w.open(t, to)
+			_, c, _ := p.open(t, to)
 			if c == nil {
-				t.Fatalf("%s: no tunnel to begin with", w.name)
+				t.Fatalf("%s: no tunnel to begin with", p.name)
 			}
-			if w.datagrams && talks(c) != nil {
-				t.Errorf("%s: no flow to begin with", w.name)
+			if p.datagrams && echoes(c) != nil {
+				t.Errorf("%s: no flow to begin with", p.name)
 			}
-			open[w.name] = c
+			open[p.name] = c
 		}
 	}
 	if err := r.DenyDomain("127.0.0.1"); err != nil {
 		t.Fatal(err)
 	}
-	for _, w := range r.ways {
-		c := open[w.name]
+	for _, p := range r.paths {
+		c := open[p.name]
 		switch {
 		case c == nil:
-		case w.datagrams:
-			r.dropped(w, c, "what is denied now", networkproxy.ReasonDenied)
+		case p.datagrams:
+			r.dropped(p, c, "what is denied now", networkproxy.ReasonDenied)
 		default:
-			if err := cut(c); err != nil {
-				t.Errorf("%s: a tunnel to what is denied now: %v", w.name, err)
+			if err := checkClosed(c); err != nil {
+				t.Errorf("%s: a tunnel to what is denied now: %v", p.name, err)
 			}
 		}
 	}
-	for _, w := range r.ways {
-		r.refuses(w, target, networkproxy.ReasonDenied)
+	for _, p := range r.paths {
+		r.refuses(p, target, networkproxy.ReasonDenied)
 	}
 }
 
 func onLoopback(t testing.TB, start Start) {
 	t.Helper()
-	r := run(t, start, networkproxy.PolicyConfig{}, networkproxy.ModeFull)
+	r := startProxy(t, start, networkproxy.PolicyConfig{}, networkproxy.ModeFull)
 	for _, addr := range []string{r.HTTPAddr(), r.AdminAddr(), r.SOCKSAddr(), r.session.HTTPAddr()} {
 		if a, err := netip.ParseAddrPort(addr); addr != "" && (err != nil || !a.Addr().IsLoopback()) {
 			t.Errorf("a listener at %s", addr)
@@ -480,7 +480,7 @@ func onLoopback(t testing.TB, start Start) {
 
 func webPages(t testing.TB, start Start) {
 	t.Helper()
-	r := run(t, start, networkproxy.PolicyConfig{}, networkproxy.ModeFull)
+	r := startProxy(t, start, networkproxy.PolicyConfig{}, networkproxy.ModeFull)
 	host := "Host: " + r.AdminAddr()
 	for _, fields := range [][]string{
 		{"Host: rebound.invalid"},
@@ -492,7 +492,7 @@ func webPages(t testing.TB, start Start) {
 	} {
 		c := dial(t, r.AdminAddr())
 		const body = `{"mode":"limited"}`
-		send(c, "POST /mode HTTP/1.1\r\n"+lines(fields)+fmt.Sprintf("Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n", len(body))+body)
+		send(c, "POST /mode HTTP/1.1\r\n"+fieldLines(fields)+fmt.Sprintf("Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n", len(body))+body)
 		a, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil || a.StatusCode/100 != 4 {
 			t.Errorf("POST /mode with %q: %v, %v", fields, a, err)
@@ -506,13 +506,13 @@ func webPages(t testing.TB, start Start) {
 
 func nothingIsLeft(t testing.TB, start Start) {
 	t.Helper()
-	r := run(t, start, only("127.0.0.1"), networkproxy.ModeFull)
+	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	_, tunnel, _ := connectBy(r.session.HTTPAddr())(t, echo(t).addr())
 	if tunnel == nil {
 		t.Fatal("no tunnel to begin with")
 	}
 	r.Close()
-	if err := cut(tunnel); err != nil {
+	if err := checkClosed(tunnel); err != nil {
 		t.Errorf("a tunnel: %v", err)
 	}
 	for _, addr := range []string{r.HTTPAddr(), r.AdminAddr(), r.SOCKSAddr(), r.session.HTTPAddr()} {

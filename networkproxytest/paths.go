@@ -1,4 +1,4 @@
-// The ways in: how one target is sent to a proxy, in bytes, and what came of
+// The paths in: how one target is sent to a proxy, in bytes, and what came of
 // it.
 
 package networkproxytest
@@ -22,11 +22,11 @@ import (
 	"example.com/networkproxy"
 )
 
-// patience bounds every wait; it is spent only where something is wrong.
-const patience = 10 * time.Second
+// timeout bounds every wait; it is spent only where something is wrong.
+const timeout = 10 * time.Second
 
 // way sends targets to a proxy by one of its entries.
-type way struct {
+type path struct {
 	name string
 
 	// datagrams says that the way carries datagrams: open is then as good as
@@ -36,50 +36,50 @@ type way struct {
 	// open sends target and returns what it was answered. conn is the way to
 	// the target where it was reached by a tunnel. ok is false for a target
 	// that cannot be said this way.
-	open func(t testing.TB, target string) (a answer, conn net.Conn, ok bool)
+	open func(t testing.TB, target string) (a outcome, conn net.Conn, ok bool)
 }
 
 // answer is what a target was answered.
-type answer struct {
+type outcome struct {
 	reached   bool
 	malformed bool                // it was told that the target is none
 	reason    networkproxy.Reason // of a refusal, where the answer tells it
 	text      string              // for people
 }
 
-// waysOf are the ways into a proxy and one session of it. A shared listener
+// pathsOf are the paths into a proxy and one session of it. A shared listener
 // that takes nobody without a session's token is not among them.
-func waysOf(t testing.TB, h *networkproxy.Handle, s *networkproxy.Session) []way {
+func pathsOf(t testing.TB, h *networkproxy.Handle, s *networkproxy.Session) []path {
 	t.Helper()
 	token := "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("session:"+s.Token()))
-	ways := []way{
+	paths := []path{
 		{name: "HTTP by a session's token", open: forwardBy(h.HTTPAddr(), token)},
 		{name: "CONNECT by a session's token", open: connectBy(h.HTTPAddr(), token)},
 		{name: "HTTP at a session's listener", open: forwardBy(s.HTTPAddr())},
 		{name: "CONNECT at a session's listener", open: connectBy(s.HTTPAddr())},
 	}
 	if s.SOCKSAddr() != "" {
-		ways = append(ways, way{name: "SOCKS5 at a session's listener", open: socksBy(s.SOCKSAddr(), false)})
-		if relays(t, s.SOCKSAddr()) {
-			ways = append(ways, way{name: "UDP at a session's listener", open: datagramsBy(s.SOCKSAddr(), false), datagrams: true})
+		paths = append(paths, path{name: "SOCKS5 at a session's listener", open: socksBy(s.SOCKSAddr(), false)})
+		if relaysUDP(t, s.SOCKSAddr()) {
+			paths = append(paths, path{name: "UDP at a session's listener", open: datagramsBy(s.SOCKSAddr(), false), datagrams: true})
 		}
 	}
 	if requiresSession(t, h) {
-		return ways
+		return paths
 	}
-	ways = append(ways, way{name: "HTTP", open: forwardBy(h.HTTPAddr())}, way{name: "CONNECT", open: connectBy(h.HTTPAddr())})
+	paths = append(paths, path{name: "HTTP", open: forwardBy(h.HTTPAddr())}, path{name: "CONNECT", open: connectBy(h.HTTPAddr())})
 	if h.SOCKSAddr() == "" {
-		return ways
+		return paths
 	}
-	ways = append(ways,
-		way{name: "SOCKS5 by name", open: socksBy(h.SOCKSAddr(), false)},
-		way{name: "SOCKS5 by address", open: socksBy(h.SOCKSAddr(), true)})
-	if relays(t, h.SOCKSAddr()) {
-		ways = append(ways,
-			way{name: "UDP by name", open: datagramsBy(h.SOCKSAddr(), false), datagrams: true},
-			way{name: "UDP by address", open: datagramsBy(h.SOCKSAddr(), true), datagrams: true})
+	paths = append(paths,
+		path{name: "SOCKS5 by name", open: socksBy(h.SOCKSAddr(), false)},
+		path{name: "SOCKS5 by address", open: socksBy(h.SOCKSAddr(), true)})
+	if relaysUDP(t, h.SOCKSAddr()) {
+		paths = append(paths,
+			path{name: "UDP by name", open: datagramsBy(h.SOCKSAddr(), false), datagrams: true},
+			path{name: "UDP by address", open: datagramsBy(h.SOCKSAddr(), true), datagrams: true})
 	}
-	return ways
+	return paths
 }
 
 // requiresSession reports whether the shared listeners turn away who has no
@@ -91,24 +91,24 @@ func requiresSession(t testing.TB, h *networkproxy.Handle) bool {
 }
 
 // forwardBy sends a GET for http://target/.
-func forwardBy(addr string, fields ...string) func(testing.TB, string) (answer, net.Conn, bool) {
-	return func(t testing.TB, target string) (answer, net.Conn, bool) {
+func forwardBy(addr string, fields ...string) func(testing.TB, string) (outcome, net.Conn, bool) {
+	return func(t testing.TB, target string) (outcome, net.Conn, bool) {
 		t.Helper()
 		c := dial(t, addr)
 		defer c.Close()
 		// The Host field names another host: it must not count.
-		send(c, "GET http://"+target+"/ HTTP/1.1\r\nHost: allowed.invalid\r\nConnection: close\r\n"+lines(fields)+"\r\n")
-		return answered(c, http.MethodGet), nil, true
+		send(c, "GET http://"+target+"/ HTTP/1.1\r\nHost: allowed.invalid\r\nConnection: close\r\n"+fieldLines(fields)+"\r\n")
+		return readResponse(c, http.MethodGet), nil, true
 	}
 }
 
 // connectBy opens a tunnel by CONNECT.
-func connectBy(addr string, fields ...string) func(testing.TB, string) (answer, net.Conn, bool) {
-	return func(t testing.TB, target string) (answer, net.Conn, bool) {
+func connectBy(addr string, fields ...string) func(testing.TB, string) (outcome, net.Conn, bool) {
+	return func(t testing.TB, target string) (outcome, net.Conn, bool) {
 		t.Helper()
 		c := dial(t, addr)
-		send(c, "CONNECT "+target+" HTTP/1.1\r\nHost: allowed.invalid\r\n"+lines(fields)+"\r\n")
-		a := answered(c, http.MethodConnect)
+		send(c, "CONNECT "+target+" HTTP/1.1\r\nHost: allowed.invalid\r\n"+fieldLines(fields)+"\r\n")
+		a := readResponse(c, http.MethodConnect)
 		if !a.reached {
 			c.Close()
 			return a, nil, true
@@ -117,13 +117,13 @@ func connectBy(addr string, fields ...string) func(testing.TB, string) (answer, 
 	}
 }
 
-// answered reads an HTTP answer.
-func answered(c net.Conn, method string) answer {
+// readResponse reads an HTTP answer.
+func readResponse(c net.Conn, method string) outcome {
 	r, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
 	if err != nil {
-		return answer{text: "no answer: " + err.Error()}
+		return outcome{text: "no answer: " + err.Error()}
 	}
-	a := answer{text: r.Status, reached: r.StatusCode < 300, malformed: r.StatusCode == http.StatusBadRequest}
+	a := outcome{text: r.Status, reached: r.StatusCode < 300, malformed: r.StatusCode == http.StatusBadRequest}
 	if method == http.MethodConnect && a.reached {
 		return a
 	}
@@ -135,20 +135,20 @@ func answered(c net.Conn, method string) answer {
 
 // socksBy opens a tunnel by SOCKS5 (RFC 1928), and spells the target as a
 // name, or as an address if it is one.
-func socksBy(addr string, asAddress bool) func(testing.TB, string) (answer, net.Conn, bool) {
-	return func(t testing.TB, target string) (answer, net.Conn, bool) {
+func socksBy(addr string, asAddress bool) func(testing.TB, string) (outcome, net.Conn, bool) {
+	return func(t testing.TB, target string) (outcome, net.Conn, bool) {
 		t.Helper()
 		destination, ok := socksDestination(target, asAddress)
 		if !ok {
-			return answer{}, nil, false
+			return outcome{}, nil, false
 		}
 		c := dial(t, addr)
 		code, _, err := socksRequest(c, connectCommand, destination)
 		if err != nil {
 			c.Close()
-			return answer{text: err.Error()}, nil, true
+			return outcome{text: err.Error()}, nil, true
 		}
-		a := answer{text: fmt.Sprintf("reply %d", code), reached: code == 0}
+		a := outcome{text: fmt.Sprintf("reply %d", code), reached: code == 0}
 		if !a.reached {
 			a.malformed = code == 2 // as a refusal; the record tells them apart
 			c.Close()
@@ -235,16 +235,16 @@ func dial(t testing.TB, addr string) *net.TCPConn {
 		t.Fatalf("the proxy's listener: %v", err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(timeout))
 	return c.(*net.TCPConn)
 }
 
-// send writes text. That it does not arrive shows in the answer, which may
+// send writes text. That it does not arrive shows in the outcome, which may
 // have come before all was sent.
 func send(c net.Conn, text string) { io.WriteString(c, text) }
 
-// lines are header fields as they are sent.
-func lines(fields []string) string {
+// fieldLines are header fields as they are sent.
+func fieldLines(fields []string) string {
 	var b strings.Builder
 	for _, f := range fields {
 		b.WriteString(f + "\r\n")
@@ -252,8 +252,8 @@ func lines(fields []string) string {
 	return b.String()
 }
 
-// talks reports whether what is sent through a tunnel comes back.
-func talks(c net.Conn) error {
+// echoes reports whether what is sent through a tunnel comes back.
+func echoes(c net.Conn) error {
 	send(c, "ping")
 	got := make([]byte, 4)
 	if _, err := io.ReadFull(c, got); err != nil || string(got) != "ping" {
@@ -262,8 +262,8 @@ func talks(c net.Conn) error {
 	return nil
 }
 
-// cut checks that the other side ends the connection.
-func cut(c net.Conn) error {
+// checkClosed checks that the other side ends the connection.
+func checkClosed(c net.Conn) error {
 	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		return errors.New("it is still open")
 	}

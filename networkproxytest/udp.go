@@ -12,42 +12,42 @@ import (
 	"example.com/networkproxy"
 )
 
-// anywhere is the address of a client that does not say where it sends from.
-var anywhere = []byte{1, 0, 0, 0, 0, 0, 0}
+// unspecifiedClient is the address of a client that does not say where it sends from.
+var unspecifiedClient = []byte{1, 0, 0, 0, 0, 0, 0}
 
-// relays reports whether a SOCKS5 listener relays datagrams. One that refuses
+// relaysUDP reports whether a SOCKS5 listener relays datagrams. One that refuses
 // for now does.
-func relays(t testing.TB, addr string) bool {
+func relaysUDP(t testing.TB, addr string) bool {
 	t.Helper()
 	c := dial(t, addr)
 	defer c.Close()
-	code, _, err := socksRequest(c, associateCommand, anywhere)
+	code, _, err := socksRequest(c, associateCommand, unspecifiedClient)
 	return err == nil && code != 7
 }
 
 // datagramsBy opens an association for one target, which it spells as a name,
 // or as an address if it is one.
-func datagramsBy(addr string, asAddress bool) func(testing.TB, string) (answer, net.Conn, bool) {
-	return func(t testing.TB, target string) (answer, net.Conn, bool) {
+func datagramsBy(addr string, asAddress bool) func(testing.TB, string) (outcome, net.Conn, bool) {
+	return func(t testing.TB, target string) (outcome, net.Conn, bool) {
 		t.Helper()
 		destination, ok := socksDestination(target, asAddress)
 		if !ok {
-			return answer{}, nil, false
+			return outcome{}, nil, false
 		}
 		control := dial(t, addr)
-		code, relay, err := socksRequest(control, associateCommand, anywhere)
+		code, relay, err := socksRequest(control, associateCommand, unspecifiedClient)
 		if err != nil || code != 0 {
 			control.Close()
-			return answer{text: "no association"}, nil, true
+			return outcome{text: "no association"}, nil, true
 		}
 		conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(relay))
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn.SetDeadline(time.Now().Add(patience))
+		conn.SetDeadline(time.Now().Add(timeout))
 		t.Cleanup(func() { conn.Close() })
 		header := append([]byte{0, 0, 0}, destination...)
-		return answer{reached: true, text: "an association"}, &datagrams{conn, control, relay, header}, true
+		return outcome{reached: true, text: "an association"}, &datagrams{conn, control, relay, header}, true
 	}
 }
 
@@ -86,9 +86,9 @@ func (d *datagrams) Close() error {
 }
 
 // echo is the address of a server that sends back what it gets by a way.
-func (w way) echo(t testing.TB) string {
+func (p path) echo(t testing.TB) string {
 	t.Helper()
-	if !w.datagrams {
+	if !p.datagrams {
 		return echo(t).addr()
 	}
 	addr, _ := echoDatagrams(t)
@@ -130,23 +130,23 @@ func echoDatagrams(t testing.TB) (addr string, got <-chan string) {
 
 func relayServesItsClient(t testing.TB, start Start) {
 	t.Helper()
-	r := run(t, start, only("127.0.0.1"), networkproxy.ModeFull)
+	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	tested := false
-	for _, w := range r.ways {
-		if !w.datagrams {
+	for _, p := range r.paths {
+		if !p.datagrams {
 			continue
 		}
 		tested = true
 		target, got := echoDatagrams(t)
-		_, conn, _ := w.open(t, target)
+		_, conn, _ := p.open(t, target)
 		d, ok := conn.(*datagrams)
 		if !ok {
-			t.Errorf("%s: no association", w.name)
+			t.Errorf("%s: no association", p.name)
 			continue
 		}
 		send(d, "first")
 		if n, err := d.Read(make([]byte, 100)); err != nil || n != len("first") {
-			t.Errorf("%s: %d bytes came back, %v", w.name, n, err)
+			t.Errorf("%s: %d bytes came back, %v", p.name, n, err)
 			continue
 		}
 		// A fragment, another client, and then the client again: the relay
@@ -162,16 +162,16 @@ func relayServesItsClient(t testing.TB, start Start) {
 		other.Close()
 		send(d, "second")
 		if _, err := d.Read(make([]byte, 100)); err != nil {
-			t.Errorf("%s: behind a fragment and another's datagram nothing comes back: %v", w.name, err)
+			t.Errorf("%s: behind a fragment and another's datagram nothing comes back: %v", p.name, err)
 			continue
 		}
 		if first, second := <-got, <-got; first != "first" || second != "second" {
-			t.Errorf("%s: the target got %q and %q, want those of the client alone", w.name, first, second)
+			t.Errorf("%s: the target got %q and %q, want those of the client alone", p.name, first, second)
 			continue
 		}
 		d.control.Close()
-		if err := gone(d); err != nil {
-			t.Errorf("%s: %v", w.name, err)
+		if err := checkRelayEnded(d); err != nil {
+			t.Errorf("%s: %v", p.name, err)
 		}
 	}
 	if !tested {
@@ -179,9 +179,9 @@ func relayServesItsClient(t testing.TB, start Start) {
 	}
 }
 
-// gone checks that the relay of an association has ended with its connection.
-func gone(d *datagrams) error {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-time.After(time.Millisecond) {
+// checkRelayEnded checks that the relay of an association has ended with its connection.
+func checkRelayEnded(d *datagrams) error {
+	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); <-time.After(time.Millisecond) {
 		send(d, "late")
 		d.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		if _, err := d.Read(make([]byte, 100)); err != nil && !isTimeout(err) {

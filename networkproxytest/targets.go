@@ -38,7 +38,7 @@ func TargetTables() []TargetTable {
 			Policy: networkproxy.PolicyConfig{AllowedDomains: []string{"allowed.invalid", "*.wild.invalid", "**.apex.invalid", "port.invalid:8443",
 				"region*.v2.invalid", "93.184.216.34", "8.8.0.0/16", "[2606:4700:10::/48]:443", "bücher.invalid"}},
 			Reason:  networkproxy.ReasonNotAllowed,
-			Targets: misses(),
+			Targets: nearMisses(),
 		},
 		{
 			Promise: "the denylist wins, in every spelling",
@@ -77,7 +77,7 @@ func TargetTables() []TargetTable {
 			Promise: "the proxy is no target of its own",
 			Policy:  local,
 			Reason:  networkproxy.ReasonNotAllowedLocal,
-			Targets: own(),
+			Targets: selfTargets(),
 		},
 	}
 }
@@ -98,13 +98,13 @@ func ExpandTarget(target string, h *networkproxy.Handle) string {
 		target = strings.ReplaceAll(target, placeholder, port)
 	}
 	if strings.Contains(target, "{self}") {
-		target = strings.ReplaceAll(target, "{self}", ownAddress())
+		target = strings.ReplaceAll(target, "{self}", localAddress())
 	}
 	return target
 }
 
-// ownAddress is an IPv4 address of this machine.
-func ownAddress() string {
+// localAddress is an IPv4 address of this machine.
+func localAddress() string {
 	addrs, _ := net.InterfaceAddrs()
 	for _, a := range addrs {
 		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() {
@@ -114,8 +114,8 @@ func ownAddress() string {
 	return "127.0.0.1"
 }
 
-// own are the listeners of the proxy by every name of this machine.
-func own() []string {
+// selfTargets are the listeners of the proxy by every name of this machine.
+func selfTargets() []string {
 	var targets []string
 	for _, port := range []string{"{http}", "{admin}", "{socks}"} {
 		for _, host := range []string{
@@ -129,8 +129,8 @@ func own() []string {
 	return targets
 }
 
-// misses are near to what the table's allowlist names, and not in it.
-func misses() []string {
+// nearMisses are near to what the table's allowlist names, and not in it.
+func nearMisses() []string {
 	return []string{
 		"wild.invalid:80", "evilwild.invalid:80", "a.wild.invalid.other.invalid:80", "xapex.invalid:80", "port.invalid:8444", "port.invalid:443",
 		"region.1.v2.invalid:80", "xregion1.v2.invalid:80", "bucher.invalid:80", "x.allowed.invalid:80", "allowed.invalidother:80",

@@ -14,7 +14,7 @@ import (
 	"example.com/networkproxy"
 )
 
-func socketsStayShut(t testing.TB, start Start) {
+func unlistedSocketsAreRefused(t testing.TB, start Start) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "np") // t.TempDir is too long for a socket's path
 	if err != nil {
@@ -33,7 +33,7 @@ func socketsStayShut(t testing.TB, start Start) {
 		t.Logf("no symbolic links here: %v", err)
 	}
 
-	r := run(t, start, networkproxy.PolicyConfig{AllowedDomains: []string{"127.0.0.1"}, AllowUnixSockets: []string{listed}}, networkproxy.ModeFull)
+	r := startProxy(t, start, networkproxy.PolicyConfig{AllowedDomains: []string{"127.0.0.1"}, AllowUnixSockets: []string{listed}}, networkproxy.ModeFull)
 	o := newOrigin(t)
 	addrs := []string{r.session.HTTPAddr()}
 	if !requiresSession(t, r.Handle) {
@@ -57,10 +57,10 @@ func socketsStayShut(t testing.TB, start Start) {
 			}
 		}
 	}
-	if n := service.taken(); n > 0 {
+	if n := service.accepted(); n > 0 {
 		t.Errorf("the socket that is not listed was connected to %d times", n)
 	}
-	if requests, _ := o.taken(); len(requests) > 0 {
+	if requests, _ := o.received(); len(requests) > 0 {
 		t.Errorf("the origin got %v, which was for a socket", requests)
 	}
 }

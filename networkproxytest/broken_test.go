@@ -21,28 +21,28 @@ import (
 	"example.com/networkproxy"
 )
 
-func TestKitFailsWhatIsWeak(t *testing.T) {
+func TestKitFailsBrokenProxies(t *testing.T) {
 	t.Parallel()
 	weak := map[string]Start{
-		"what is allowed arrives": weakened(func(c *networkproxy.Config, _ *networkproxy.Builder) { c.Policy.AllowedDomains = nil }),
-		"the limited mode only reads": weakened(func(c *networkproxy.Config, _ *networkproxy.Builder) {
+		"what is allowed arrives": withConfig(func(c *networkproxy.Config, _ *networkproxy.Builder) { c.Policy.AllowedDomains = nil }),
+		"the limited mode only reads": withConfig(func(c *networkproxy.Config, _ *networkproxy.Builder) {
 			c.Mode = networkproxy.ModeFull
 		}),
-		"a refusal is recorded for its session": weakened(func(_ *networkproxy.Config, b *networkproxy.Builder) {
-			b.Observe().Resolver(nobody{})
+		"a refusal is recorded for its session": withConfig(func(_ *networkproxy.Config, b *networkproxy.Builder) {
+			b.Observe().Resolver(emptyResolver{})
 		}),
-		"the listeners are on loopback": weakened(func(c *networkproxy.Config, _ *networkproxy.Builder) {
+		"the listeners are on loopback": withConfig(func(c *networkproxy.Config, _ *networkproxy.Builder) {
 			c.DangerouslyAllowNonLoopbackProxy = true
 			c.ProxyURL = "http://0.0.0.0:0"
 		}),
-		"a name that leads to a local network is refused, whatever else it leads to": forgetful(),
-		"a name that leads to a denied address is refused":                           forgetful(),
-		"a name that leads to the proxy is refused":                                  forgetful(),
+		"a name that leads to a local network is refused, whatever else it leads to": publicNamesOnly(),
+		"a name that leads to a denied address is refused":                           publicNamesOnly(),
+		"a name that leads to the proxy is refused":                                  publicNamesOnly(),
 		"a relay of datagrams serves its client alone": func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
-			return build(t, c, networkproxy.NewBuilder().SOCKSListener(anyonesRelay(t)))
+			return build(t, c, networkproxy.NewBuilder().SOCKSListener(openRelay(t)))
 		},
 		"a web page cannot drive the admin API": func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
-			return build(t, c, networkproxy.NewBuilder().AdminListener(yes(t)))
+			return build(t, c, networkproxy.NewBuilder().AdminListener(okListener(t)))
 		},
 	}
 	for _, p := range promises() {
@@ -50,23 +50,23 @@ func TestKitFailsWhatIsWeak(t *testing.T) {
 			t.Parallel()
 			start := weak[p.name]
 			if start == nil {
-				start = saysYes
+				start = alwaysOK
 			}
-			if failures := failuresOf(t, p, start); len(failures) == 0 {
+			if failures := failures(t, p, start); len(failures) == 0 {
 				t.Error("a proxy that breaks the promise passes")
 			}
 		})
 	}
 }
 
-// TestKitTellsWhatFailed: one entry too many in the allowlist, and the kit
+// TestKitNamesFailedTargets: one entry too many in the allowlist, and the kit
 // names the targets that it opens.
-func TestKitTellsWhatFailed(t *testing.T) {
+func TestKitNamesFailedTargets(t *testing.T) {
 	t.Parallel()
 	i := slices.IndexFunc(promises(), func(p promise) bool { return p.name == "what no list names is refused" })
-	failures := failuresOf(t, promises()[i], weakened(func(c *networkproxy.Config, b *networkproxy.Builder) {
+	failures := failures(t, promises()[i], withConfig(func(c *networkproxy.Config, b *networkproxy.Builder) {
 		c.Policy.AllowedDomains = append(c.Policy.AllowedDomains, "wild.invalid")
-		b.Resolver(nobody{})
+		b.Resolver(emptyResolver{})
 	}))
 	if len(failures) == 0 {
 		t.Fatal("nothing failed")
@@ -78,9 +78,9 @@ func TestKitTellsWhatFailed(t *testing.T) {
 	}
 }
 
-// weakened starts a proxy whose configuration is not the kit's. It carries no
+// withConfig starts a proxy whose configuration is not the kit's. It carries no
 // datagrams: the kit waits long for what it does not see.
-func weakened(change func(*networkproxy.Config, *networkproxy.Builder)) Start {
+func withConfig(change func(*networkproxy.Config, *networkproxy.Builder)) Start {
 	return func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
 		t.Helper()
 		b := networkproxy.NewBuilder()
@@ -107,13 +107,13 @@ func build(t testing.TB, c networkproxy.Config, b *networkproxy.Builder) *networ
 // no failure.
 func TestKitWithoutNamesAndDatagrams(t *testing.T) {
 	t.Parallel()
-	Run(t, weakened(func(_ *networkproxy.Config, b *networkproxy.Builder) { b.Resolver(nobody{}) }))
+	Run(t, withConfig(func(_ *networkproxy.Config, b *networkproxy.Builder) { b.Resolver(emptyResolver{}) }))
 }
 
-// forgetful starts a proxy that finds none of the names that lead astray, and
+// publicNamesOnly starts a proxy that finds none of the names that lead astray, and
 // so refuses none of them.
-func forgetful() Start {
-	return weakened(func(_ *networkproxy.Config, b *networkproxy.Builder) { b.Resolver(publicOnly{}) })
+func publicNamesOnly() Start {
+	return withConfig(func(_ *networkproxy.Config, b *networkproxy.Builder) { b.Resolver(publicOnly{}) })
 }
 
 type publicOnly struct{ networkproxy.Resolver }
@@ -125,24 +125,24 @@ func (publicOnly) LookupNetIP(ctx context.Context, network, host string) ([]neti
 	return Resolver{}.LookupNetIP(ctx, network, host)
 }
 
-// nobody knows no name.
-type nobody struct{ networkproxy.Resolver }
+// emptyResolver knows no name.
+type emptyResolver struct{ networkproxy.Resolver }
 
-func (nobody) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+func (emptyResolver) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
 	return nil, fmt.Errorf("no such host")
 }
 
-// saysYes starts a proxy whose HTTP listener is that of a server which lets
+// alwaysOK starts a proxy whose HTTP listener is that of a server which lets
 // everybody believe that they got through.
-func saysYes(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
+func alwaysOK(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
 	t.Helper()
 	c.EnableSOCKS5UDP = false
-	return build(t, c, networkproxy.NewBuilder().HTTPListener(yes(t)))
+	return build(t, c, networkproxy.NewBuilder().HTTPListener(okListener(t)))
 }
 
 // yes is a listener that has no connections: whoever connects to its address
 // meets another server, which answers everything with 200.
-func yes(t testing.TB) net.Listener {
+func okListener(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -163,12 +163,12 @@ func yes(t testing.TB) net.Listener {
 			fmt.Fprint(c, "HTTP/1.1 200 OK\r\n\r\n")
 		}
 	})
-	return elsewhere{l, s.l.Addr()}
+	return redirectedListener{l, s.l.Addr()}
 }
 
-// anyonesRelay is a SOCKS5 listener that relays datagrams for whoever sends it
+// openRelay is a SOCKS5 listener that relays datagrams for whoever sends it
 // some, and for ever.
-func anyonesRelay(t testing.TB) net.Listener {
+func openRelay(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -222,16 +222,16 @@ func anyonesRelay(t testing.TB) net.Listener {
 		c.Write([]byte{5, 0, 0, 1, 127, 0, 0, 1, byte(port >> 8), byte(port)})
 		io.Copy(io.Discard, c)
 	})
-	return elsewhere{l, s.l.Addr()}
+	return redirectedListener{l, s.l.Addr()}
 }
 
-// elsewhere is a listener that claims another's address.
-type elsewhere struct {
+// redirectedListener is a listener that claims another's address.
+type redirectedListener struct {
 	net.Listener
 	addr net.Addr
 }
 
-func (l elsewhere) Addr() net.Addr { return l.addr }
+func (l redirectedListener) Addr() net.Addr { return l.addr }
 
 // recorder takes the failures of a check.
 type recorder struct {
@@ -270,8 +270,8 @@ func (r *recorder) fail(text string) {
 	r.failures = append(r.failures, text)
 }
 
-// failuresOf runs one check for itself.
-func failuresOf(t *testing.T, p promise, start Start) []string {
+// failures runs one check for itself.
+func failures(t *testing.T, p promise, start Start) []string {
 	t.Helper()
 	r := &recorder{TB: t}
 	done := make(chan struct{})
