@@ -1,0 +1,118 @@
+// Checks of sessions, of changes of the policy, and of Close.
+
+package networkproxytest
+
+import (
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/networkproxy"
+)
+
+func refusalsAreAttributed(t testing.TB, start Start) {
+	t.Helper()
+	r := startProxy(t, start, networkproxy.PolicyConfig{}, networkproxy.ModeFull)
+	other := openSession(t, r.Handle)
+	forwardBy(other.HTTPAddr())(t, "mine.invalid:80")
+	has := func(s *networkproxy.Session) bool {
+		return slices.ContainsFunc(s.Blocked(), func(b networkproxy.BlockedRequest) bool { return b.Host == "mine.invalid" })
+	}
+	if !has(other) || has(r.session) {
+		t.Errorf("the refusal is in the record of its session: %t; of another: %t", has(other), has(r.session))
+	}
+	if b, ok := r.newest(time.Time{}); !ok || b.Host != "mine.invalid" || b.Command != "networkproxytest" {
+		t.Errorf("the record's newest is %+v", b)
+	}
+}
+
+func sessionEnds(t testing.TB, start Start) {
+	t.Helper()
+	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
+	other := openSession(t, r.Handle)
+	target := echo(t).addr()
+	_, gone, _ := connectBy(r.session.HTTPAddr())(t, target)
+	_, stays, _ := connectBy(other.HTTPAddr())(t, target)
+	if gone == nil || stays == nil {
+		t.Fatal("no tunnels to begin with")
+	}
+	r.session.Close()
+	if err := checkClosed(gone); err != nil {
+		t.Errorf("the tunnel of a session that has ended: %v", err)
+	}
+	if err := echoes(stays); err != nil {
+		t.Errorf("the tunnel of another session: %v", err)
+	}
+	if c, err := net.Dial("tcp", r.session.HTTPAddr()); err == nil {
+		c.Close()
+		t.Error("the session's listener still accepts")
+	}
+	if a, _, _ := r.paths[0].open(t, newOrigin(t).addr); a.reached {
+		t.Errorf("the session's token still opens: %s", a.text)
+	}
+}
+
+func denyCuts(t testing.TB, start Start) {
+	t.Helper()
+	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
+	target := echo(t).addr()
+	open := make(map[string]net.Conn)
+	for _, p := range r.paths {
+		if !strings.HasPrefix(p.name, "HTTP") {
+			to := target
+			if p.datagrams {
+				to = p.echo(t)
+			}
+			_, c, _ := p.open(t, to)
+			if c == nil {
+				t.Fatalf("%s: no tunnel to begin with", p.name)
+			}
+			if p.datagrams && echoes(c) != nil {
+				t.Errorf("%s: no flow to begin with", p.name)
+			}
+			open[p.name] = c
+		}
+	}
+	if err := r.DenyDomain("127.0.0.1"); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range r.paths {
+		c := open[p.name]
+		switch {
+		case c == nil:
+		case p.datagrams:
+			r.dropped(p, c, "what is denied now", networkproxy.ReasonDenied)
+		default:
+			if err := checkClosed(c); err != nil {
+				t.Errorf("%s: a tunnel to what is denied now: %v", p.name, err)
+			}
+		}
+	}
+	for _, p := range r.paths {
+		r.refuses(p, target, networkproxy.ReasonDenied)
+	}
+}
+
+func nothingIsLeft(t testing.TB, start Start) {
+	t.Helper()
+	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
+	_, tunnel, _ := connectBy(r.session.HTTPAddr())(t, echo(t).addr())
+	if tunnel == nil {
+		t.Fatal("no tunnel to begin with")
+	}
+	r.Close()
+	if err := checkClosed(tunnel); err != nil {
+		t.Errorf("a tunnel: %v", err)
+	}
+	for _, addr := range []string{r.HTTPAddr(), r.AdminAddr(), r.SOCKSAddr(), r.session.HTTPAddr()} {
+		if addr == "" {
+			continue
+		}
+		if c, err := net.Dial("tcp", addr); err == nil {
+			c.Close()
+			t.Errorf("%s still accepts", addr)
+		}
+	}
+}
