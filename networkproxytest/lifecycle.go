@@ -16,7 +16,7 @@ func refusalsAreAttributed(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, networkproxy.PolicyConfig{}, networkproxy.ModeFull)
 	other := openSession(t, r.Handle)
-	forwardBy(other.HTTPAddr())(t, "mine.invalid:80")
+	forwardVia(other.HTTPAddr())(t, "mine.invalid:80")
 	has := func(s *networkproxy.Session) bool {
 		return slices.ContainsFunc(s.Blocked(), func(b networkproxy.BlockedRequest) bool { return b.Host == "mine.invalid" })
 	}
@@ -33,8 +33,8 @@ func sessionEnds(t testing.TB, start Start) {
 	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	other := openSession(t, r.Handle)
 	target := echo(t).addr()
-	_, gone, _ := connectBy(r.session.HTTPAddr())(t, target)
-	_, stays, _ := connectBy(other.HTTPAddr())(t, target)
+	_, gone, _ := connectVia(r.session.HTTPAddr())(t, target)
+	_, stays, _ := connectVia(other.HTTPAddr())(t, target)
 	if gone == nil || stays == nil {
 		t.Fatal("no tunnels to begin with")
 	}
@@ -62,14 +62,14 @@ func denyCuts(t testing.TB, start Start) {
 	for _, p := range r.paths {
 		if !strings.HasPrefix(p.name, "HTTP") {
 			to := target
-			if p.datagrams {
+			if p.udp {
 				to = p.echo(t)
 			}
 			_, c, _ := p.open(t, to)
 			if c == nil {
 				t.Fatalf("%s: no tunnel to begin with", p.name)
 			}
-			if p.datagrams && echoes(c) != nil {
+			if p.udp && echoes(c) != nil {
 				t.Errorf("%s: no flow to begin with", p.name)
 			}
 			open[p.name] = c
@@ -82,7 +82,7 @@ func denyCuts(t testing.TB, start Start) {
 		c := open[p.name]
 		switch {
 		case c == nil:
-		case p.datagrams:
+		case p.udp:
 			r.dropped(p, c, "what is denied now", networkproxy.ReasonDenied)
 		default:
 			if err := checkClosed(c); err != nil {
@@ -98,7 +98,7 @@ func denyCuts(t testing.TB, start Start) {
 func nothingIsLeft(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
-	_, tunnel, _ := connectBy(r.session.HTTPAddr())(t, echo(t).addr())
+	_, tunnel, _ := connectVia(r.session.HTTPAddr())(t, echo(t).addr())
 	if tunnel == nil {
 		t.Fatal("no tunnel to begin with")
 	}

@@ -31,7 +31,7 @@ type path struct {
 
 	// datagrams says that the way carries datagrams: open is then as good as
 	// an answer of yes, and what becomes of one is in the record.
-	datagrams bool
+	udp bool
 
 	// open sends target and returns what it was answered. conn is the way to
 	// the target where it was reached by a tunnel. ok is false for a target
@@ -53,31 +53,31 @@ func pathsOf(t testing.TB, h *networkproxy.Handle, s *networkproxy.Session) []pa
 	t.Helper()
 	token := "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("session:"+s.Token()))
 	paths := []path{
-		{name: "HTTP by a session's token", open: forwardBy(h.HTTPAddr(), token)},
-		{name: "CONNECT by a session's token", open: connectBy(h.HTTPAddr(), token)},
-		{name: "HTTP at a session's listener", open: forwardBy(s.HTTPAddr())},
-		{name: "CONNECT at a session's listener", open: connectBy(s.HTTPAddr())},
+		{name: "HTTP by a session's token", open: forwardVia(h.HTTPAddr(), token)},
+		{name: "CONNECT by a session's token", open: connectVia(h.HTTPAddr(), token)},
+		{name: "HTTP at a session's listener", open: forwardVia(s.HTTPAddr())},
+		{name: "CONNECT at a session's listener", open: connectVia(s.HTTPAddr())},
 	}
 	if s.SOCKSAddr() != "" {
-		paths = append(paths, path{name: "SOCKS5 at a session's listener", open: socksBy(s.SOCKSAddr(), false)})
+		paths = append(paths, path{name: "SOCKS5 at a session's listener", open: socksVia(s.SOCKSAddr(), false)})
 		if relaysUDP(t, s.SOCKSAddr()) {
-			paths = append(paths, path{name: "UDP at a session's listener", open: datagramsBy(s.SOCKSAddr(), false), datagrams: true})
+			paths = append(paths, path{name: "UDP at a session's listener", open: udpVia(s.SOCKSAddr(), false), udp: true})
 		}
 	}
 	if requiresSession(t, h) {
 		return paths
 	}
-	paths = append(paths, path{name: "HTTP", open: forwardBy(h.HTTPAddr())}, path{name: "CONNECT", open: connectBy(h.HTTPAddr())})
+	paths = append(paths, path{name: "HTTP", open: forwardVia(h.HTTPAddr())}, path{name: "CONNECT", open: connectVia(h.HTTPAddr())})
 	if h.SOCKSAddr() == "" {
 		return paths
 	}
 	paths = append(paths,
-		path{name: "SOCKS5 by name", open: socksBy(h.SOCKSAddr(), false)},
-		path{name: "SOCKS5 by address", open: socksBy(h.SOCKSAddr(), true)})
+		path{name: "SOCKS5 by name", open: socksVia(h.SOCKSAddr(), false)},
+		path{name: "SOCKS5 by address", open: socksVia(h.SOCKSAddr(), true)})
 	if relaysUDP(t, h.SOCKSAddr()) {
 		paths = append(paths,
-			path{name: "UDP by name", open: datagramsBy(h.SOCKSAddr(), false), datagrams: true},
-			path{name: "UDP by address", open: datagramsBy(h.SOCKSAddr(), true), datagrams: true})
+			path{name: "UDP by name", open: udpVia(h.SOCKSAddr(), false), udp: true},
+			path{name: "UDP by address", open: udpVia(h.SOCKSAddr(), true), udp: true})
 	}
 	return paths
 }
@@ -86,12 +86,12 @@ func pathsOf(t testing.TB, h *networkproxy.Handle, s *networkproxy.Session) []pa
 // token.
 func requiresSession(t testing.TB, h *networkproxy.Handle) bool {
 	t.Helper()
-	a, _, _ := forwardBy(h.HTTPAddr())(t, "probe.invalid:80")
+	a, _, _ := forwardVia(h.HTTPAddr())(t, "probe.invalid:80")
 	return a.reason == networkproxy.ReasonSessionRequired
 }
 
-// forwardBy sends a GET for http://target/.
-func forwardBy(addr string, fields ...string) func(testing.TB, string) (outcome, net.Conn, bool) {
+// forwardVia sends a GET for http://target/.
+func forwardVia(addr string, fields ...string) func(testing.TB, string) (outcome, net.Conn, bool) {
 	return func(t testing.TB, target string) (outcome, net.Conn, bool) {
 		t.Helper()
 		c := dial(t, addr)
@@ -102,8 +102,8 @@ func forwardBy(addr string, fields ...string) func(testing.TB, string) (outcome,
 	}
 }
 
-// connectBy opens a tunnel by CONNECT.
-func connectBy(addr string, fields ...string) func(testing.TB, string) (outcome, net.Conn, bool) {
+// connectVia opens a tunnel by CONNECT.
+func connectVia(addr string, fields ...string) func(testing.TB, string) (outcome, net.Conn, bool) {
 	return func(t testing.TB, target string) (outcome, net.Conn, bool) {
 		t.Helper()
 		c := dial(t, addr)
@@ -133,9 +133,9 @@ func readResponse(c net.Conn, method string) outcome {
 	return a
 }
 
-// socksBy opens a tunnel by SOCKS5 (RFC 1928), and spells the target as a
+// socksVia opens a tunnel by SOCKS5 (RFC 1928), and spells the target as a
 // name, or as an address if it is one.
-func socksBy(addr string, asAddress bool) func(testing.TB, string) (outcome, net.Conn, bool) {
+func socksVia(addr string, asAddress bool) func(testing.TB, string) (outcome, net.Conn, bool) {
 	return func(t testing.TB, target string) (outcome, net.Conn, bool) {
 		t.Helper()
 		destination, ok := socksDestination(target, asAddress)

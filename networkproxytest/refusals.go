@@ -26,13 +26,13 @@ func (r *testProxy) refuses(p path, target string, want networkproxy.Reason) {
 	r.t.Helper()
 	since := time.Now()
 	a, c, ok := p.open(r.t, target)
-	if !ok || p.datagrams && want == networkproxy.ReasonInvalidTarget {
+	if !ok || p.udp && want == networkproxy.ReasonInvalidTarget {
 		return // of what becomes of datagrams to no target, nothing is to be seen
 	}
 	if c != nil {
 		defer c.Close()
 	}
-	if p.datagrams && a.reached {
+	if p.udp && a.reached {
 		r.dropped(p, c, target, want)
 		return
 	}

@@ -83,7 +83,7 @@ func proxyFieldsStay(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	o := newOrigin(t)
-	forward := forwardBy(r.session.HTTPAddr(), "Connection: X-Hop", "X-Hop: 1", "Proxy-Connection: keep-alive", "Proxy-Secret: s", "Keep-Alive: 1", "X-Stays: 1")
+	forward := forwardVia(r.session.HTTPAddr(), "Connection: X-Hop", "X-Hop: 1", "Proxy-Connection: keep-alive", "Proxy-Secret: s", "Keep-Alive: 1", "X-Stays: 1")
 	if a, _, _ := forward(t, o.addr); !a.reached {
 		t.Errorf("a request with fields for the proxy: %s", a.text)
 	}

@@ -25,9 +25,9 @@ func relaysUDP(t testing.TB, addr string) bool {
 	return err == nil && code != 7
 }
 
-// datagramsBy opens an association for one target, which it spells as a name,
+// udpVia opens an association for one target, which it spells as a name,
 // or as an address if it is one.
-func datagramsBy(addr string, asAddress bool) func(testing.TB, string) (outcome, net.Conn, bool) {
+func udpVia(addr string, asAddress bool) func(testing.TB, string) (outcome, net.Conn, bool) {
 	return func(t testing.TB, target string) (outcome, net.Conn, bool) {
 		t.Helper()
 		destination, ok := socksDestination(target, asAddress)
@@ -47,24 +47,24 @@ func datagramsBy(addr string, asAddress bool) func(testing.TB, string) (outcome,
 		conn.SetDeadline(time.Now().Add(timeout))
 		t.Cleanup(func() { conn.Close() })
 		header := append([]byte{0, 0, 0}, destination...)
-		return outcome{reached: true, text: "an association"}, &datagrams{conn, control, relay, header}, true
+		return outcome{reached: true, text: "an association"}, &association{conn, control, relay, header}, true
 	}
 }
 
-// datagrams exchanges datagrams with one target, by a relay.
-type datagrams struct {
+// association exchanges datagrams with one target, by a relay.
+type association struct {
 	*net.UDPConn
 	control net.Conn
 	relay   netip.AddrPort
 	header  []byte
 }
 
-func (d *datagrams) Write(b []byte) (int, error) {
+func (d *association) Write(b []byte) (int, error) {
 	n, err := d.UDPConn.Write(append(d.header[:len(d.header):len(d.header)], b...))
 	return max(0, n-len(d.header)), err
 }
 
-func (d *datagrams) Read(b []byte) (int, error) {
+func (d *association) Read(b []byte) (int, error) {
 	whole := make([]byte, 64<<10)
 	n, err := d.UDPConn.Read(whole)
 	if err != nil {
@@ -80,7 +80,7 @@ func (d *datagrams) Read(b []byte) (int, error) {
 	return copy(b, whole[header:n]), nil
 }
 
-func (d *datagrams) Close() error {
+func (d *association) Close() error {
 	d.control.Close()
 	return d.UDPConn.Close()
 }
@@ -88,15 +88,15 @@ func (d *datagrams) Close() error {
 // echo is the address of a server that sends back what it gets by a way.
 func (p path) echo(t testing.TB) string {
 	t.Helper()
-	if !p.datagrams {
+	if !p.udp {
 		return echo(t).addr()
 	}
-	addr, _ := echoDatagrams(t)
+	addr, _ := echoUDP(t)
 	return addr
 }
 
-// echoDatagrams sends back what it gets, and writes it down.
-func echoDatagrams(t testing.TB) (addr string, got <-chan string) {
+// echoUDP sends back what it gets, and writes it down.
+func echoUDP(t testing.TB) (addr string, got <-chan string) {
 	t.Helper()
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -133,13 +133,13 @@ func relayServesItsClient(t testing.TB, start Start) {
 	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	tested := false
 	for _, p := range r.paths {
-		if !p.datagrams {
+		if !p.udp {
 			continue
 		}
 		tested = true
-		target, got := echoDatagrams(t)
+		target, got := echoUDP(t)
 		_, conn, _ := p.open(t, target)
-		d, ok := conn.(*datagrams)
+		d, ok := conn.(*association)
 		if !ok {
 			t.Errorf("%s: no association", p.name)
 			continue
@@ -180,7 +180,7 @@ func relayServesItsClient(t testing.TB, start Start) {
 }
 
 // checkRelayEnded checks that the relay of an association has ended with its connection.
-func checkRelayEnded(d *datagrams) error {
+func checkRelayEnded(d *association) error {
 	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); <-time.After(time.Millisecond) {
 		send(d, "late")
 		d.SetReadDeadline(time.Now().Add(20 * time.Millisecond))

@@ -49,10 +49,10 @@ func unlistedSocketsAreRefused(t testing.TB, start Start) {
 			fields = append(fields, "x-unix-socket: "+p)
 		}
 		for _, addr := range addrs {
-			if a, _, _ := forwardBy(addr, fields...)(t, o.addr); a.reached {
+			if a, _, _ := forwardVia(addr, fields...)(t, o.addr); a.reached {
 				t.Errorf("x-unix-socket: %q: %s", paths, a.text)
 			}
-			if a, _, _ := connectBy(addr, fields...)(t, o.addr); a.reached {
+			if a, _, _ := connectVia(addr, fields...)(t, o.addr); a.reached {
 				t.Errorf("CONNECT with x-unix-socket: %q: %s", paths, a.text)
 			}
 		}
