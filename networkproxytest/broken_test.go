@@ -1,4 +1,4 @@
-// The kit is only worth something if it fails: every promise is put to a proxy
+// Tests that the kit fails for broken proxies: each promise is checked with a proxy
 // that breaks it.
 
 package networkproxytest
@@ -24,24 +24,24 @@ import (
 func TestKitFailsBrokenProxies(t *testing.T) {
 	t.Parallel()
 	weak := map[string]Start{
-		"what is allowed arrives": withConfig(func(c *networkproxy.Config, _ *networkproxy.Builder) { c.Policy.AllowedDomains = nil }),
-		"the limited mode only reads": withConfig(func(c *networkproxy.Config, _ *networkproxy.Builder) {
+		"an allowed request arrives": withConfig(func(c *networkproxy.Config, _ *networkproxy.Builder) { c.Policy.AllowedDomains = nil }),
+		"the limited mode allows only GET, HEAD and OPTIONS": withConfig(func(c *networkproxy.Config, _ *networkproxy.Builder) {
 			c.Mode = networkproxy.ModeFull
 		}),
 		"a refusal is recorded for its session": withConfig(func(_ *networkproxy.Config, b *networkproxy.Builder) {
 			b.Observe().Resolver(emptyResolver{})
 		}),
-		"the listeners are on loopback": withConfig(func(c *networkproxy.Config, _ *networkproxy.Builder) {
+		"all listeners are on loopback": withConfig(func(c *networkproxy.Config, _ *networkproxy.Builder) {
 			c.DangerouslyAllowNonLoopbackProxy = true
 			c.ProxyURL = "http://0.0.0.0:0"
 		}),
-		"a name that leads to a local network is refused, whatever else it leads to": publicNamesOnly(),
-		"a name that leads to a denied address is refused":                           publicNamesOnly(),
-		"a name that leads to the proxy is refused":                                  publicNamesOnly(),
-		"a relay of datagrams serves its client alone": func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
+		"a name with a local address is refused even if it has a public one, too": publicNamesOnly(),
+		"a name with a denied address is refused":                                 publicNamesOnly(),
+		"a name with an address of the proxy is refused":                          publicNamesOnly(),
+		"a UDP relay serves only its own client": func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
 			return build(t, c, networkproxy.NewBuilder().SOCKSListener(openRelay(t)))
 		},
-		"a web page cannot drive the admin API": func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
+		"a web page cannot use the admin API": func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
 			return build(t, c, networkproxy.NewBuilder().AdminListener(okListener(t)))
 		},
 	}
@@ -53,33 +53,33 @@ func TestKitFailsBrokenProxies(t *testing.T) {
 				start = alwaysOK
 			}
 			if failures := failures(t, p, start); len(failures) == 0 {
-				t.Error("a proxy that breaks the promise passes")
+				t.Error("the check passed for a proxy that breaks the promise")
 			}
 		})
 	}
 }
 
-// TestKitNamesFailedTargets: one entry too many in the allowlist, and the kit
-// names the targets that it opens.
+// TestKitNamesFailedTargets checks that failures name the target that an extra
+// allowlist entry opens.
 func TestKitNamesFailedTargets(t *testing.T) {
 	t.Parallel()
-	i := slices.IndexFunc(promises(), func(p promise) bool { return p.name == "what no list names is refused" })
+	i := slices.IndexFunc(promises(), func(p promise) bool { return p.name == "a target on no list is refused" })
 	failures := failures(t, promises()[i], withConfig(func(c *networkproxy.Config, b *networkproxy.Builder) {
 		c.Policy.AllowedDomains = append(c.Policy.AllowedDomains, "wild.invalid")
 		b.Resolver(emptyResolver{})
 	}))
 	if len(failures) == 0 {
-		t.Fatal("nothing failed")
+		t.Fatal("the check passed, want failures")
 	}
 	for _, f := range failures {
 		if !strings.Contains(f, `"wild.invalid:80"`) {
-			t.Errorf("it says %s", f)
+			t.Errorf("failure %q does not name wild.invalid:80", f)
 		}
 	}
 }
 
-// withConfig starts a proxy whose configuration is not the kit's. It carries no
-// datagrams: the kit waits long for what it does not see.
+// withConfig returns a Start that changes the kit's configuration. UDP is off,
+// because the kit waits long for the refusal of a datagram that never comes.
 func withConfig(change func(*networkproxy.Config, *networkproxy.Builder)) Start {
 	return func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
 		t.Helper()
@@ -103,15 +103,15 @@ func build(t testing.TB, c networkproxy.Config, b *networkproxy.Builder) *networ
 	return h
 }
 
-// TestKitWithoutNamesAndDatagrams: what a host leaves out is not tested, and
-// no failure.
+// TestKitWithoutNamesAndDatagrams checks that the kit passes if a host uses neither
+// the kit's Resolver nor UDP.
 func TestKitWithoutNamesAndDatagrams(t *testing.T) {
 	t.Parallel()
 	Run(t, withConfig(func(_ *networkproxy.Config, b *networkproxy.Builder) { b.Resolver(emptyResolver{}) }))
 }
 
-// publicNamesOnly starts a proxy that finds none of the names that lead astray, and
-// so refuses none of them.
+// publicNamesOnly returns a Start whose proxy resolves only the kit's public names.
+// It fails to look up the forbidden names instead of refusing them.
 func publicNamesOnly() Start {
 	return withConfig(func(_ *networkproxy.Config, b *networkproxy.Builder) { b.Resolver(publicOnly{}) })
 }
@@ -125,23 +125,23 @@ func (publicOnly) LookupNetIP(ctx context.Context, network, host string) ([]neti
 	return Resolver{}.LookupNetIP(ctx, network, host)
 }
 
-// emptyResolver knows no name.
+// emptyResolver resolves no name.
 type emptyResolver struct{ networkproxy.Resolver }
 
 func (emptyResolver) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
 	return nil, fmt.Errorf("no such host")
 }
 
-// alwaysOK starts a proxy whose HTTP listener is that of a server which lets
-// everybody believe that they got through.
+// alwaysOK is a Start whose HTTP listener is a server that responds to every request
+// with 200.
 func alwaysOK(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
 	t.Helper()
 	c.EnableSOCKS5UDP = false
 	return build(t, c, networkproxy.NewBuilder().HTTPListener(okListener(t)))
 }
 
-// yes is a listener that has no connections: whoever connects to its address
-// meets another server, which answers everything with 200.
+// okListener returns a listener that never accepts a connection. Its Addr is the
+// address of another server, which responds to every request with 200.
 func okListener(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -153,7 +153,7 @@ func okListener(t testing.TB) net.Listener {
 		for {
 			request, err := http.ReadRequest(r)
 			if err != nil && request == nil {
-				fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") // what is no request, too
+				fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") // also for malformed requests
 				return
 			}
 			if request.Method != http.MethodConnect {
@@ -166,8 +166,8 @@ func okListener(t testing.TB) net.Listener {
 	return redirectedListener{l, s.l.Addr()}
 }
 
-// openRelay is a SOCKS5 listener that relays datagrams for whoever sends it
-// some, and for ever.
+// openRelay returns the listener of a SOCKS5 server whose UDP relay serves all
+// clients and never ends.
 func openRelay(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -225,7 +225,7 @@ func openRelay(t testing.TB) net.Listener {
 	return redirectedListener{l, s.l.Addr()}
 }
 
-// redirectedListener is a listener that claims another's address.
+// redirectedListener is a listener that returns the address of another one.
 type redirectedListener struct {
 	net.Listener
 	addr net.Addr
@@ -233,7 +233,7 @@ type redirectedListener struct {
 
 func (l redirectedListener) Addr() net.Addr { return l.addr }
 
-// recorder takes the failures of a check.
+// recorder is a testing.TB that records the failures of a check.
 type recorder struct {
 	testing.TB
 
@@ -270,7 +270,7 @@ func (r *recorder) fail(text string) {
 	r.failures = append(r.failures, text)
 }
 
-// failures runs one check for itself.
+// failures runs one check and returns its failures.
 func failures(t *testing.T, p promise, start Start) []string {
 	t.Helper()
 	r := &recorder{TB: t}

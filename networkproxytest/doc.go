@@ -1,10 +1,11 @@
-// Package networkproxytest puts an embedding of networkproxy to the test: the
-// bypass corpus, and a run over it through the listeners that a host has
-// started, with the host's own settings.
+// Package networkproxytest tests a program that embeds networkproxy. [Run] starts
+// the program's proxy, sends a corpus of bypass attempts to its listeners, and
+// checks that the proxy keeps the promises of SECURITY.md. It is not a mock of the
+// proxy. Import it only in tests.
 //
 //	func TestOurProxy(t *testing.T) {
 //		networkproxytest.Run(t, func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
-//			// What the program does, with the kit's configuration and names.
+//			// Start the proxy like the program does, but with c and the kit's Resolver.
 //			proxy, err := ourBuilder().Config(c).Resolver(networkproxytest.Resolver{}).Build()
 //			if err != nil {
 //				t.Fatal(err)
@@ -17,21 +18,19 @@
 //		})
 //	}
 //
-// Each promise is a sub-test of its name. The kit speaks in bytes of its own,
-// not through a client library, which would not send most of what it sends:
-// forwarding, CONNECT, SOCKS5 and its datagrams where the host left them on,
-// and a session's own listeners and token.
+// Each promise is one subtest. The kit writes the bytes of every protocol itself,
+// because client libraries do not send most of these inputs. It tests forwarding,
+// CONNECT, SOCKS5 and UDP if they are on, and the listeners and the token of a
+// session.
 //
-// No network is needed, and no root. What must be refused is refused before
-// anything is looked up or dialed, and what must arrive goes to listeners of
-// the kit on 127.0.0.1. A proxy that breaks a promise may try to reach what
-// the corpus names: names below .invalid (RFC 2606), and a few public
-// addresses.
+// The kit needs no network and no root. The proxy must refuse bypass attempts
+// before it looks up or dials anything, and allowed requests go to servers of the
+// kit on 127.0.0.1. A proxy that breaks a promise may try to reach the targets of
+// the corpus: names below .invalid (RFC 2606) and a few public addresses.
 //
-// What names resolve to is tested where the host takes part: it sets the kit's
-// [Resolver] in Start.
+// The kit tests the addresses of names only if Start sets the kit's [Resolver].
 //
-// What the kit cannot see from outside is left to the library's own tests: a
-// name that resolves to another address the second time, for one, and the Unix
-// sockets that are allowed, which need macOS.
+// The library's own tests cover promises that cannot be tested from outside, such
+// as names whose address changes between lookups, and allowed Unix sockets, which
+// need macOS.
 package networkproxytest

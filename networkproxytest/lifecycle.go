@@ -21,10 +21,10 @@ func refusalsAreAttributed(t testing.TB, start Start) {
 		return slices.ContainsFunc(s.Blocked(), func(b networkproxy.BlockedRequest) bool { return b.Host == "mine.invalid" })
 	}
 	if !has(other) || has(r.session) {
-		t.Errorf("the refusal is in the record of its session: %t; of another: %t", has(other), has(r.session))
+		t.Errorf("the refusal is in the record of its session: %t, want true; of another session: %t, want false", has(other), has(r.session))
 	}
 	if b, ok := r.newest(time.Time{}); !ok || b.Host != "mine.invalid" || b.Command != "networkproxytest" {
-		t.Errorf("the record's newest is %+v", b)
+		t.Errorf("the newest record is %+v, want the refusal of mine.invalid with the session's command", b)
 	}
 }
 
@@ -36,21 +36,21 @@ func sessionEnds(t testing.TB, start Start) {
 	_, gone, _ := connectVia(r.session.HTTPAddr())(t, target)
 	_, stays, _ := connectVia(other.HTTPAddr())(t, target)
 	if gone == nil || stays == nil {
-		t.Fatal("no tunnels to begin with")
+		t.Fatal("cannot open the tunnels")
 	}
 	r.session.Close()
 	if err := checkClosed(gone); err != nil {
-		t.Errorf("the tunnel of a session that has ended: %v", err)
+		t.Errorf("the tunnel of the closed session: %v", err)
 	}
 	if err := echoes(stays); err != nil {
-		t.Errorf("the tunnel of another session: %v", err)
+		t.Errorf("the tunnel of the open session: %v", err)
 	}
 	if c, err := net.Dial("tcp", r.session.HTTPAddr()); err == nil {
 		c.Close()
-		t.Error("the session's listener still accepts")
+		t.Error("the listener of the closed session still accepts connections")
 	}
 	if a, _, _ := r.paths[0].open(t, newOrigin(t).addr); a.reached {
-		t.Errorf("the session's token still opens: %s", a.text)
+		t.Errorf("the token of the closed session is still valid: %s", a.text)
 	}
 }
 
@@ -67,10 +67,10 @@ func denyCuts(t testing.TB, start Start) {
 			}
 			_, c, _ := p.open(t, to)
 			if c == nil {
-				t.Fatalf("%s: no tunnel to begin with", p.name)
+				t.Fatalf("%s: cannot open a tunnel", p.name)
 			}
 			if p.udp && echoes(c) != nil {
-				t.Errorf("%s: no flow to begin with", p.name)
+				t.Errorf("%s: cannot start a UDP flow", p.name)
 			}
 			open[p.name] = c
 		}
@@ -83,10 +83,10 @@ func denyCuts(t testing.TB, start Start) {
 		switch {
 		case c == nil:
 		case p.udp:
-			r.dropped(p, c, "what is denied now", networkproxy.ReasonDenied)
+			r.dropped(p, c, "open UDP flow", networkproxy.ReasonDenied)
 		default:
 			if err := checkClosed(c); err != nil {
-				t.Errorf("%s: a tunnel to what is denied now: %v", p.name, err)
+				t.Errorf("%s: the tunnel to the denied target: %v", p.name, err)
 			}
 		}
 	}
@@ -100,11 +100,11 @@ func nothingIsLeft(t testing.TB, start Start) {
 	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	_, tunnel, _ := connectVia(r.session.HTTPAddr())(t, echo(t).addr())
 	if tunnel == nil {
-		t.Fatal("no tunnel to begin with")
+		t.Fatal("cannot open a tunnel")
 	}
 	r.Close()
 	if err := checkClosed(tunnel); err != nil {
-		t.Errorf("a tunnel: %v", err)
+		t.Errorf("the tunnel after Close: %v", err)
 	}
 	for _, addr := range []string{r.HTTPAddr(), r.AdminAddr(), r.SOCKSAddr(), r.session.HTTPAddr()} {
 		if addr == "" {
@@ -112,7 +112,7 @@ func nothingIsLeft(t testing.TB, start Start) {
 		}
 		if c, err := net.Dial("tcp", addr); err == nil {
 			c.Close()
-			t.Errorf("%s still accepts", addr)
+			t.Errorf("%s still accepts connections after Close", addr)
 		}
 	}
 }

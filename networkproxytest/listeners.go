@@ -17,7 +17,7 @@ func onLoopback(t testing.TB, start Start) {
 	r := startProxy(t, start, networkproxy.PolicyConfig{}, networkproxy.ModeFull)
 	for _, addr := range []string{r.HTTPAddr(), r.AdminAddr(), r.SOCKSAddr(), r.session.HTTPAddr()} {
 		if a, err := netip.ParseAddrPort(addr); addr != "" && (err != nil || !a.Addr().IsLoopback()) {
-			t.Errorf("a listener at %s", addr)
+			t.Errorf("a listener has the address %s, want a loopback address", addr)
 		}
 	}
 }
@@ -39,11 +39,11 @@ func webPages(t testing.TB, start Start) {
 		send(c, "POST /mode HTTP/1.1\r\n"+fieldLines(fields)+fmt.Sprintf("Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n", len(body))+body)
 		a, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil || a.StatusCode/100 != 4 {
-			t.Errorf("POST /mode with %q: %v, %v", fields, a, err)
+			t.Errorf("POST /mode with %q: %v, %v; want status 4xx", fields, a, err)
 		}
 		c.Close()
 	}
 	if m := r.Mode(); m != networkproxy.ModeFull {
-		t.Errorf("the mode is %s now", m)
+		t.Errorf("the requests changed the mode to %s", m)
 	}
 }

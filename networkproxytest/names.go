@@ -1,4 +1,4 @@
-// What names resolve to: answers that lead to where nobody may go.
+// The kit's Resolver and its names with forbidden addresses.
 
 package networkproxytest
 
@@ -14,17 +14,17 @@ import (
 	"example.com/networkproxy"
 )
 
-// Resolver answers for the names that the kit makes up, below names.invalid,
-// and knows no other. A Start that hands it to [networkproxy.Builder.Resolver]
-// has what names resolve to tested, too. The zero value is ready; safe for
+// Resolver resolves the names of the kit, which are below names.invalid, and no
+// others. If Start passes it to [networkproxy.Builder.Resolver], Run also checks
+// names with forbidden addresses. The zero value is ready to use. It is safe for
 // concurrent use.
 type Resolver struct{}
 
-// LookupNetIP is that of [networkproxy.Resolver].
+// LookupNetIP implements [networkproxy.Resolver]. It ignores the network.
 func (Resolver) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
-	label, _, ours := strings.Cut(host, zone)
+	label, _, inZone := strings.Cut(host, zone)
 	list, known := answers()[label]
-	if !ours || !known {
+	if !inZone || !known {
 		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 	}
 	var addrs []netip.Addr
@@ -34,10 +34,10 @@ func (Resolver) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, er
 	return addrs, nil
 }
 
-// zone is what the names end with.
+// zone is the suffix of all names.
 const zone = ".names.invalid"
 
-// answers are the addresses of each name.
+// answers returns the addresses of each name, by its first label.
 func answers() map[string][]string {
 	return map[string][]string{
 		"public": {"93.184.216.34"},
@@ -76,8 +76,7 @@ func answers() map[string][]string {
 	}
 }
 
-// nameTables are tables of names that are allowed, and lead to where they may
-// not.
+// nameTables returns tables of allowed names with forbidden addresses.
 func nameTables() []TargetTable {
 	allowed := networkproxy.PolicyConfig{AllowedDomains: []string{"*"}}
 	denied := allowed
@@ -90,19 +89,19 @@ func nameTables() []TargetTable {
 	}
 	return []TargetTable{
 		{
-			Promise: "a name that leads to a local network is refused, whatever else it leads to",
+			Promise: "a name with a local address is refused even if it has a public one, too",
 			Policy:  allowed,
 			Reason:  networkproxy.ReasonNotAllowedLocal,
 			Targets: namesOf("local", "80"),
 		},
 		{
-			Promise: "a name that leads to a denied address is refused",
+			Promise: "a name with a denied address is refused",
 			Policy:  denied,
 			Reason:  networkproxy.ReasonDenied,
 			Targets: namesOf("denied", "443"),
 		},
 		{
-			Promise: "a name that leads to the proxy is refused",
+			Promise: "a name with an address of the proxy is refused",
 			Policy:  local,
 			Reason:  networkproxy.ReasonNotAllowedLocal,
 			Targets: own,
@@ -110,7 +109,7 @@ func nameTables() []TargetTable {
 	}
 }
 
-// namesOf are the names of one kind, at a port.
+// namesOf returns the targets at port whose names begin with kind.
 func namesOf(kind, port string) []string {
 	var targets []string
 	for label := range answers() {
@@ -121,7 +120,8 @@ func namesOf(kind, port string) []string {
 	return targets
 }
 
-// checkNames is check where the proxy looks names up by the kit's Resolver.
+// checkNames is check for names. It does nothing if the proxy does not use the
+// kit's Resolver.
 func (table TargetTable) checkNames(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, table.Policy, networkproxy.ModeFull)
@@ -132,8 +132,7 @@ func (table TargetTable) checkNames(t testing.TB, start Start) {
 	table.checkAll(r)
 }
 
-// usesKitResolver reports, with an error, a proxy that does not look names up by the
-// kit's Resolver.
+// usesKitResolver returns an error if the proxy does not use the kit's Resolver.
 func (r *testProxy) usesKitResolver() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()

@@ -1,5 +1,4 @@
-// The kit's own servers: an origin that takes every request apart by the
-// letter, and an echo.
+// The kit's origin server, which parses requests strictly.
 
 package networkproxytest
 
@@ -17,9 +16,9 @@ import (
 	"testing"
 )
 
-// origin is a web server that writes down what it gets. It is stricter than
-// any real one, and built on none: what it calls a request, every other
-// server cuts out of the bytes in the same way.
+// origin is a web server that records its requests. It uses no HTTP library and is
+// stricter than real servers: if it accepts a request, all servers find the same
+// request in the bytes.
 type origin struct {
 	*server
 	addr string
@@ -29,14 +28,14 @@ type origin struct {
 	faults   []string
 }
 
-// originRequest is one whole request.
+// originRequest is one complete request.
 type originRequest struct {
 	line   string // METHOD /path HTTP/1.1
 	fields []string
 	body   string
 }
 
-// String is a request as FramingCase.Forwarded has it.
+// String returns the request in the form of FramingCase.Forwarded.
 func (r originRequest) String() string { return strings.TrimSuffix(r.line+" "+r.body, " ") }
 
 func newOrigin(t testing.TB) *origin {
@@ -47,13 +46,13 @@ func newOrigin(t testing.TB) *origin {
 	return o
 }
 
-// handle takes the requests of a connection and answers each with 200.
+// handle reads the requests of a connection and responds to each with 200.
 func (o *origin) handle(c net.Conn) {
 	r := bufio.NewReader(c)
 	for {
 		got, err := o.read(r)
 		if errors.Is(err, errCutShort) {
-			return // it cannot be taken for whole, which is all that is asked
+			return // no server takes a truncated request for a complete one
 		}
 		o.mu.Lock()
 		if err != nil {
@@ -65,13 +64,13 @@ func (o *origin) handle(c net.Conn) {
 		o.mu.Unlock()
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		if slices.Contains(got.fields, "Connection: close") {
-			return // a proxy keeps that to itself, but a tunnel does not
+			return // only in a tunnel; the proxy does not forward the field
 		}
 	}
 }
 
-// taken ends the origin and returns what it got: whole requests, and what was
-// wrong with others.
+// received stops the origin. It returns the complete requests and the faults of
+// malformed ones.
 func (o *origin) received() (requests []originRequest, faults []string) {
 	o.stop()
 	o.mu.Lock()
@@ -79,7 +78,7 @@ func (o *origin) received() (requests []originRequest, faults []string) {
 	return o.requests, o.faults
 }
 
-// errCutShort is the end of a connection before that of a request.
+// errCutShort is the error for a connection that ends inside a request.
 var errCutShort = errors.New("cut short")
 
 var (
@@ -88,8 +87,8 @@ var (
 	chunkSize   = regexp.MustCompile(`^[0-9a-f]{1,8}$`)
 )
 
-// read reads one request (RFC 9112), whatever of it has more than one reading
-// being a fault.
+// read reads one request (RFC 9112). It returns an error for anything that servers
+// could interpret differently.
 func (o *origin) read(r *bufio.Reader) (originRequest, error) {
 	var got originRequest
 	var err error
@@ -97,7 +96,7 @@ func (o *origin) read(r *bufio.Reader) (originRequest, error) {
 		return got, err
 	}
 	if !requestLine.MatchString(got.line) {
-		return got, fmt.Errorf("the request line %q", got.line)
+		return got, fmt.Errorf("invalid request line %q", got.line)
 	}
 	framing := make(map[string][]string)
 	for {
@@ -110,7 +109,7 @@ func (o *origin) read(r *bufio.Reader) (originRequest, error) {
 		}
 		m := fieldLine.FindStringSubmatch(field)
 		if m == nil {
-			return got, fmt.Errorf("the header line %q", field)
+			return got, fmt.Errorf("invalid header line %q", field)
 		}
 		name := strings.ToLower(m[1])
 		framing[name] = append(framing[name], m[2])
@@ -119,18 +118,18 @@ func (o *origin) read(r *bufio.Reader) (originRequest, error) {
 	hosts, lengths, codings := framing["host"], framing["content-length"], framing["transfer-encoding"]
 	switch {
 	case len(hosts) != 1 || hosts[0] != o.addr:
-		return got, fmt.Errorf("the Host %q, want %q", hosts, o.addr)
+		return got, fmt.Errorf("Host is %q, want %q", hosts, o.addr)
 	case len(lengths)+len(codings) > 1:
-		return got, fmt.Errorf("the lengths %q and codings %q", lengths, codings)
+		return got, fmt.Errorf("more than one framing: lengths %q, codings %q", lengths, codings)
 	case len(codings) == 1:
 		if codings[0] != "chunked" {
-			return got, fmt.Errorf("the coding %q", codings[0])
+			return got, fmt.Errorf("invalid coding %q", codings[0])
 		}
 		got.body, err = readChunks(r)
 	case len(lengths) == 1:
 		n, err := strconv.ParseUint(lengths[0], 10, 20)
 		if err != nil {
-			return got, fmt.Errorf("the length %q", lengths[0])
+			return got, fmt.Errorf("invalid length %q", lengths[0])
 		}
 		b := make([]byte, n)
 		if _, err := io.ReadFull(r, b); err != nil {
@@ -141,7 +140,8 @@ func (o *origin) read(r *bufio.Reader) (originRequest, error) {
 	return got, err
 }
 
-// readChunks reads chunked content with its trailers, of which none may frame.
+// readChunks reads a chunked body and its trailers. Trailers must not have fields
+// that affect framing or routing.
 func readChunks(r *bufio.Reader) (string, error) {
 	var body strings.Builder
 	for {
@@ -150,7 +150,7 @@ func readChunks(r *bufio.Reader) (string, error) {
 			return "", err
 		}
 		if !chunkSize.MatchString(size) {
-			return "", fmt.Errorf("the chunk size %q", size)
+			return "", fmt.Errorf("invalid chunk size %q", size)
 		}
 		n, _ := strconv.ParseUint(size, 16, 32)
 		if n == 0 {
@@ -161,7 +161,7 @@ func readChunks(r *bufio.Reader) (string, error) {
 			return "", errCutShort
 		}
 		if string(b[n:]) != "\r\n" {
-			return "", fmt.Errorf("a chunk that ends with %q", b[n:])
+			return "", fmt.Errorf("a chunk ends with %q, not CRLF", b[n:])
 		}
 		body.Write(b[:n])
 	}
@@ -172,16 +172,16 @@ func readChunks(r *bufio.Reader) (string, error) {
 		}
 		m := fieldLine.FindStringSubmatch(trailer)
 		if m == nil {
-			return "", fmt.Errorf("the trailer line %q", trailer)
+			return "", fmt.Errorf("invalid trailer line %q", trailer)
 		}
 		switch strings.ToLower(m[1]) {
 		case "host", "content-length", "transfer-encoding", "connection", "trailer", "upgrade":
-			return "", fmt.Errorf("the trailer %q", trailer)
+			return "", fmt.Errorf("forbidden trailer %q", trailer)
 		}
 	}
 }
 
-// readLine reads a line and takes its CRLF off.
+// readLine reads a line and returns it without its CRLF.
 func readLine(r *bufio.Reader) (string, error) {
 	s, err := r.ReadString('\n')
 	if err != nil {
@@ -189,7 +189,7 @@ func readLine(r *bufio.Reader) (string, error) {
 	}
 	text, ok := strings.CutSuffix(s, "\r\n")
 	if !ok || strings.Contains(text, "\r") {
-		return "", fmt.Errorf("the line %q", s)
+		return "", fmt.Errorf("invalid line end in %q", s)
 	}
 	return text, nil
 }

@@ -1,5 +1,5 @@
-// The paths in: how one target is sent to a proxy, in bytes, and what came of
-// it.
+// The paths into a proxy: a target is sent as bytes of each protocol, and the
+// outcome is read.
 
 package networkproxytest
 
@@ -22,39 +22,38 @@ import (
 	"example.com/networkproxy"
 )
 
-// timeout bounds every wait; it is spent only where something is wrong.
+// timeout is the limit of every wait. Checks that pass do not reach it.
 const timeout = 10 * time.Second
 
-// way sends targets to a proxy by one of its entries.
+// path sends targets to a proxy via one listener and protocol.
 type path struct {
 	name string
 
-	// datagrams says that the way carries datagrams: open is then as good as
-	// an answer of yes, and what becomes of one is in the record.
+	// udp reports whether the path sends datagrams. open then succeeds for all
+	// valid targets, and only the record shows a refusal.
 	udp bool
 
-	// open sends target and returns what it was answered. conn is the way to
-	// the target where it was reached by a tunnel. ok is false for a target
-	// that cannot be said this way.
+	// open sends target and returns the outcome. conn is the tunnel to the target
+	// if there is one. ok is false if the protocol cannot express the target.
 	open func(t testing.TB, target string) (a outcome, conn net.Conn, ok bool)
 }
 
-// answer is what a target was answered.
+// outcome is the response to a target.
 type outcome struct {
 	reached   bool
-	malformed bool                // it was told that the target is none
-	reason    networkproxy.Reason // of a refusal, where the answer tells it
-	text      string              // for people
+	malformed bool                // the response says that the target is invalid
+	reason    networkproxy.Reason // the reason in the response, if it has one
+	text      string              // a description
 }
 
-// pathsOf are the paths into a proxy and one session of it. A shared listener
-// that takes nobody without a session's token is not among them.
+// pathsOf returns the paths into a proxy and one of its sessions. It leaves out
+// shared listeners if they require the token of a session.
 func pathsOf(t testing.TB, h *networkproxy.Handle, s *networkproxy.Session) []path {
 	t.Helper()
 	token := "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("session:"+s.Token()))
 	paths := []path{
-		{name: "HTTP by a session's token", open: forwardVia(h.HTTPAddr(), token)},
-		{name: "CONNECT by a session's token", open: connectVia(h.HTTPAddr(), token)},
+		{name: "HTTP with a session's token", open: forwardVia(h.HTTPAddr(), token)},
+		{name: "CONNECT with a session's token", open: connectVia(h.HTTPAddr(), token)},
 		{name: "HTTP at a session's listener", open: forwardVia(s.HTTPAddr())},
 		{name: "CONNECT at a session's listener", open: connectVia(s.HTTPAddr())},
 	}
@@ -82,27 +81,27 @@ func pathsOf(t testing.TB, h *networkproxy.Handle, s *networkproxy.Session) []pa
 	return paths
 }
 
-// requiresSession reports whether the shared listeners turn away who has no
-// token.
+// requiresSession reports whether the shared listeners refuse requests without a
+// session's token.
 func requiresSession(t testing.TB, h *networkproxy.Handle) bool {
 	t.Helper()
 	a, _, _ := forwardVia(h.HTTPAddr())(t, "probe.invalid:80")
 	return a.reason == networkproxy.ReasonSessionRequired
 }
 
-// forwardVia sends a GET for http://target/.
+// forwardVia returns a function that sends a GET request for http://target/.
 func forwardVia(addr string, fields ...string) func(testing.TB, string) (outcome, net.Conn, bool) {
 	return func(t testing.TB, target string) (outcome, net.Conn, bool) {
 		t.Helper()
 		c := dial(t, addr)
 		defer c.Close()
-		// The Host field names another host: it must not count.
+		// The Host field names another host. The proxy must ignore it.
 		send(c, "GET http://"+target+"/ HTTP/1.1\r\nHost: allowed.invalid\r\nConnection: close\r\n"+fieldLines(fields)+"\r\n")
 		return readResponse(c, http.MethodGet), nil, true
 	}
 }
 
-// connectVia opens a tunnel by CONNECT.
+// connectVia returns a function that opens a tunnel with CONNECT.
 func connectVia(addr string, fields ...string) func(testing.TB, string) (outcome, net.Conn, bool) {
 	return func(t testing.TB, target string) (outcome, net.Conn, bool) {
 		t.Helper()
@@ -117,11 +116,11 @@ func connectVia(addr string, fields ...string) func(testing.TB, string) (outcome
 	}
 }
 
-// readResponse reads an HTTP answer.
+// readResponse reads an HTTP response.
 func readResponse(c net.Conn, method string) outcome {
 	r, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
 	if err != nil {
-		return outcome{text: "no answer: " + err.Error()}
+		return outcome{text: "no response: " + err.Error()}
 	}
 	a := outcome{text: r.Status, reached: r.StatusCode < 300, malformed: r.StatusCode == http.StatusBadRequest}
 	if method == http.MethodConnect && a.reached {
@@ -133,8 +132,8 @@ func readResponse(c net.Conn, method string) outcome {
 	return a
 }
 
-// socksVia opens a tunnel by SOCKS5 (RFC 1928), and spells the target as a
-// name, or as an address if it is one.
+// socksVia returns a function that opens a tunnel with SOCKS5 (RFC 1928). It sends
+// the target's host as a domain name or, if asAddress is set, as an address.
 func socksVia(addr string, asAddress bool) func(testing.TB, string) (outcome, net.Conn, bool) {
 	return func(t testing.TB, target string) (outcome, net.Conn, bool) {
 		t.Helper()
@@ -150,7 +149,7 @@ func socksVia(addr string, asAddress bool) func(testing.TB, string) (outcome, ne
 		}
 		a := outcome{text: fmt.Sprintf("reply %d", code), reached: code == 0}
 		if !a.reached {
-			a.malformed = code == 2 // as a refusal; the record tells them apart
+			a.malformed = code == 2 // same code as a refusal; only the record differs
 			c.Close()
 			return a, nil, true
 		}
@@ -164,13 +163,13 @@ const (
 	associateCommand = 3
 )
 
-// socksRequest makes a request, without credentials, and returns the reply and
-// the address in it.
+// socksRequest sends a request without credentials. It returns the code and the
+// address in the reply.
 func socksRequest(c net.Conn, command byte, destination []byte) (code byte, bound netip.AddrPort, err error) {
 	send(c, "\x05\x01\x00")
 	reply := make([]byte, 2)
 	if _, err := io.ReadFull(c, reply); err != nil || reply[1] != 0 {
-		return 0, bound, fmt.Errorf("the method % x, %v", reply, err)
+		return 0, bound, fmt.Errorf("method selection % x, %v", reply, err)
 	}
 	send(c, string([]byte{5, command, 0})+string(destination))
 	reply = make([]byte, 4)
@@ -182,15 +181,15 @@ func socksRequest(c net.Conn, command byte, destination []byte) (code byte, boun
 		address = make([]byte, 16+2)
 	}
 	if _, err := io.ReadFull(c, address); err != nil {
-		return 0, bound, fmt.Errorf("half a reply: %w", err)
+		return 0, bound, fmt.Errorf("incomplete reply: %w", err)
 	}
 	ip, _ := netip.AddrFromSlice(address[:len(address)-2])
 	return reply[1], netip.AddrPortFrom(ip, binary.BigEndian.Uint16(address[len(address)-2:])), nil
 }
 
-// socksDestination is the type, address and port of a target (RFC 1928
-// section 5). Ports and hosts that have no place in it are not for SOCKS5,
-// nor are brackets: those of a malformed target would be lost.
+// socksDestination returns the type, address and port of a target (RFC 1928
+// section 5). It returns false if the format cannot express the target. This
+// includes malformed brackets, because the format has no brackets.
 func socksDestination(target string, asAddress bool) ([]byte, bool) {
 	i := strings.LastIndexByte(target, ':')
 	if i < 0 {
@@ -220,7 +219,7 @@ func socksDestination(target string, asAddress bool) ([]byte, bool) {
 			b[0] = 1
 		}
 	} else {
-		if len(host) > 255 || strings.Contains(host, "%25") { // a zone, as URLs have it
+		if len(host) > 255 || strings.Contains(host, "%25") { // a zone in the form of URLs
 			return nil, false
 		}
 		b = append([]byte{3, byte(len(host))}, host...)
@@ -232,18 +231,18 @@ func dial(t testing.TB, addr string) *net.TCPConn {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
-		t.Fatalf("the proxy's listener: %v", err)
+		t.Fatalf("cannot connect to the proxy: %v", err)
 	}
 	t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(timeout))
 	return c.(*net.TCPConn)
 }
 
-// send writes text. That it does not arrive shows in the outcome, which may
-// have come before all was sent.
+// send writes text and ignores errors, because the proxy may respond and close
+// before it has read everything. A lost text shows in the response.
 func send(c net.Conn, text string) { io.WriteString(c, text) }
 
-// fieldLines are header fields as they are sent.
+// fieldLines returns header fields as lines.
 func fieldLines(fields []string) string {
 	var b strings.Builder
 	for _, f := range fields {
@@ -252,7 +251,7 @@ func fieldLines(fields []string) string {
 	return b.String()
 }
 
-// echoes reports whether what is sent through a tunnel comes back.
+// echoes returns an error unless data sent through a tunnel comes back.
 func echoes(c net.Conn) error {
 	send(c, "ping")
 	got := make([]byte, 4)
@@ -262,7 +261,7 @@ func echoes(c net.Conn) error {
 	return nil
 }
 
-// checkClosed checks that the other side ends the connection.
+// checkClosed returns an error unless the peer closes the connection.
 func checkClosed(c net.Conn) error {
 	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		return errors.New("it is still open")

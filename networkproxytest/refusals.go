@@ -11,7 +11,7 @@ import (
 	"example.com/networkproxy"
 )
 
-// newest is the last refusal of the record, if it is not older than since.
+// newest returns the last recorded refusal, if it is not older than since.
 func (r *testProxy) newest(since time.Time) (networkproxy.BlockedRequest, bool) {
 	list := r.Blocked()
 	if len(list) == 0 || list[len(list)-1].Time.Before(since) {
@@ -20,14 +20,14 @@ func (r *testProxy) newest(since time.Time) (networkproxy.BlockedRequest, bool) 
 	return list[len(list)-1], true
 }
 
-// refuses sends a target by a way and checks that it is refused for a reason:
-// in the outcome, and in the record.
+// refuses sends target via p and checks that the response and the record refuse it
+// with the reason want.
 func (r *testProxy) refuses(p path, target string, want networkproxy.Reason) {
 	r.t.Helper()
 	since := time.Now()
 	a, c, ok := p.open(r.t, target)
 	if !ok || p.udp && want == networkproxy.ReasonInvalidTarget {
-		return // of what becomes of datagrams to no target, nothing is to be seen
+		return // the proxy drops datagrams to invalid targets without a trace
 	}
 	if c != nil {
 		defer c.Close()
@@ -39,23 +39,23 @@ func (r *testProxy) refuses(p path, target string, want networkproxy.Reason) {
 	b, recorded := r.newest(since)
 	switch {
 	case a.reached:
-		r.t.Errorf("%s: %q: reached (%s), want it refused: %s", p.name, target, a.text, want)
+		r.t.Errorf("%s: %q: allowed (%s), want a refusal with reason %s", p.name, target, a.text, want)
 	case want == networkproxy.ReasonInvalidTarget:
 		if !a.malformed || recorded {
-			r.t.Errorf("%s: %q: %s, recorded as %q; want it refused as no target", p.name, target, a.text, b.Reason)
+			r.t.Errorf("%s: %q: %s, recorded with reason %q; want a refusal as invalid and no record", p.name, target, a.text, b.Reason)
 		}
 	case !recorded:
-		r.t.Errorf("%s: %q: %s, and no refusal was recorded, want %s", p.name, target, a.text, want)
+		r.t.Errorf("%s: %q: %s, but no refusal was recorded; want one with reason %s", p.name, target, a.text, want)
 	case b.Reason != want && !(want == networkproxy.ReasonNotAllowed && b.Source == networkproxy.SourceDecider):
-		r.t.Errorf("%s: %q: refused as %q, want %q", p.name, target, b.Reason, want)
+		r.t.Errorf("%s: %q: refused with reason %q, want %q", p.name, target, b.Reason, want)
 	case a.reason != "" && a.reason != b.Reason:
-		r.t.Errorf("%s: %q: told %q, recorded %q", p.name, target, a.reason, b.Reason)
+		r.t.Errorf("%s: %q: the response has reason %q, but the record has %q", p.name, target, a.reason, b.Reason)
 	}
 }
 
-// resendInterval is after how long without a refusal a datagram is sent again: the first
-// may be the last of a flow that a change of the policy cuts at that moment,
-// which is dropped with it and is no request.
+// resendInterval is the time without a recorded refusal after which a datagram is
+// sent again. A change of the policy may cut the flow of the first datagram at the
+// same moment. The proxy then drops it with the flow and records no refusal.
 const resendInterval = 50 * time.Millisecond
 
 // dropped sends datagrams and checks that their target is refused.
@@ -74,23 +74,23 @@ func (r *testProxy) dropped(p path, c net.Conn, target string, want networkproxy
 		case !recorded:
 			<-time.After(time.Millisecond)
 		case b.Reason != want && !(want == networkproxy.ReasonNotAllowed && b.Source == networkproxy.SourceDecider):
-			r.t.Errorf("%s: %q: refused as %q, want %q", p.name, target, b.Reason, want)
+			r.t.Errorf("%s: %q: refused with reason %q, want %q", p.name, target, b.Reason, want)
 			return
 		default:
 			return
 		}
 	}
 	r.silent[p.name] = true
-	r.t.Errorf("%s: %q: no refusal was recorded, want %s", p.name, target, want)
+	r.t.Errorf("%s: %q: no refusal was recorded, want one with reason %s", p.name, target, want)
 }
 
-// reasonIn is the reason that the JSON of a refusal gives.
+// reasonIn returns the reason in the JSON body of a refusal, or "".
 func reasonIn(body []byte) networkproxy.Reason {
-	var told struct{ Reason networkproxy.Reason }
-	if json.Unmarshal(body, &told) != nil {
+	var refusal struct{ Reason networkproxy.Reason }
+	if json.Unmarshal(body, &refusal) != nil {
 		return ""
 	}
-	return told.Reason
+	return refusal.Reason
 }
 
 func (table TargetTable) check(t testing.TB, start Start) {
@@ -98,7 +98,7 @@ func (table TargetTable) check(t testing.TB, start Start) {
 	table.checkAll(startProxy(t, start, table.Policy, networkproxy.ModeFull))
 }
 
-// checkAll sends the targets by every way.
+// checkAll sends the targets via all paths and checks that they are refused.
 func (table TargetTable) checkAll(r *testProxy) {
 	r.t.Helper()
 	for _, target := range table.Targets {

@@ -12,7 +12,7 @@ import (
 	"example.com/networkproxy"
 )
 
-// allowOnly allows one address without its port.
+// allowOnly returns a policy that allows one address at all ports.
 func allowOnly(host string) networkproxy.PolicyConfig {
 	return networkproxy.PolicyConfig{AllowedDomains: []string{host}}
 }
@@ -26,21 +26,21 @@ func allowedArrives(t testing.TB, start Start) {
 			a, _, _ := p.open(t, o.addr)
 			got, faults := o.received()
 			if !a.reached || len(got) != 1 || len(faults) != 0 {
-				t.Errorf("%s: %s; the origin got %q, faults %q", p.name, a.text, got, faults)
+				t.Errorf("%s: %s; the origin received %q, faults %q; want one request and no fault", p.name, a.text, got, faults)
 			}
 			continue
 		}
 		a, c, ok := p.open(t, p.echo(t))
 		if !ok || c == nil {
-			t.Errorf("%s: %s", p.name, a.text)
+			t.Errorf("%s: %s, want a tunnel", p.name, a.text)
 			continue
 		}
 		if err := echoes(c); err != nil {
-			t.Errorf("%s: the tunnel: %v", p.name, err)
+			t.Errorf("%s: the tunnel does not echo: %v", p.name, err)
 		}
 	}
 	if list := r.Blocked(); slices.ContainsFunc(list, func(b networkproxy.BlockedRequest) bool { return b.Host == "127.0.0.1" }) {
-		t.Errorf("refusals were recorded: %v", list)
+		t.Errorf("refusals of allowed requests were recorded: %v", list)
 	}
 }
 
@@ -60,7 +60,7 @@ func limitedOnlyReads(t testing.TB, start Start) {
 	r.limited("GET", true, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__") // an ordinary request
 }
 
-// limited sends one request and checks whether the limited mode lets it pass.
+// limited sends one request and checks whether the limited mode allows it.
 func (r *testProxy) limited(method string, want bool, fields ...string) {
 	r.t.Helper()
 	o := newOrigin(r.t)
@@ -69,13 +69,13 @@ func (r *testProxy) limited(method string, want bool, fields ...string) {
 	send(c, method+" http://"+o.addr+"/ HTTP/1.1\r\nHost: "+o.addr+"\r\n"+fieldLines(fields)+"\r\n")
 	a, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
 	if err != nil {
-		r.t.Errorf("%s %q: no answer: %v", method, fields, err)
+		r.t.Errorf("%s %q: no response: %v", method, fields, err)
 		return
 	}
 	c.Close()
 	got, faults := o.received()
 	if passed := a.StatusCode == http.StatusOK; passed != want || (len(got) > 0) != want || len(faults) > 0 {
-		r.t.Errorf("%s %q: %s, the origin got %q, faults %q; want it to pass: %t", method, fields, a.Status, got, faults, want)
+		r.t.Errorf("%s %q: %s, the origin received %q, faults %q; want it allowed: %t", method, fields, a.Status, got, faults, want)
 	}
 }
 
@@ -85,22 +85,22 @@ func proxyFieldsStay(t testing.TB, start Start) {
 	o := newOrigin(t)
 	forward := forwardVia(r.session.HTTPAddr(), "Connection: X-Hop", "X-Hop: 1", "Proxy-Connection: keep-alive", "Proxy-Secret: s", "Keep-Alive: 1", "X-Stays: 1")
 	if a, _, _ := forward(t, o.addr); !a.reached {
-		t.Errorf("a request with fields for the proxy: %s", a.text)
+		t.Errorf("a request with fields for the proxy: %s, want it allowed", a.text)
 	}
-	shared := r.paths[0] // which carries the session's token
+	shared := r.paths[0] // its requests have the session's token
 	if a, _, _ := shared.open(t, o.addr); !a.reached {
-		t.Errorf("%s: %s", shared.name, a.text)
+		t.Errorf("%s: %s, want it allowed", shared.name, a.text)
 	}
 	requests, _ := o.received()
 	if len(requests) != 2 || !slices.Contains(requests[0].fields, "X-Stays: 1") {
-		t.Errorf("the origin got %v", requests)
+		t.Errorf("the origin received %v, want two requests, the first with X-Stays", requests)
 	}
 	for _, request := range requests {
 		for _, field := range request.fields {
 			name, value, _ := strings.Cut(strings.ToLower(field), ":")
 			if strings.HasPrefix(name, "proxy-") || slices.Contains([]string{"x-hop", "keep-alive", "x-forwarded-for", "via", "forwarded"}, name) ||
 				strings.Contains(value, strings.ToLower(r.session.Token())) {
-				t.Errorf("the origin got %q", field)
+				t.Errorf("the origin received %q, which is for the proxy only", field)
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-// Run: the promises, one after the other.
+// Run and the list of promises.
 
 package networkproxytest
 
@@ -9,21 +9,20 @@ import (
 	"example.com/networkproxy"
 )
 
-// Start starts a proxy as the host does, but with the configuration c, which
-// asks for ports that are free. It is called several times, and the proxies
-// run one after the other. Run closes them; a handle that Start has closed
-// itself is a failure. Start may fail the test.
+// Start starts a proxy like the host program does, but with the configuration c.
+// The addresses in c have port 0. [Run] calls Start several times, one proxy after
+// the other, and closes the handles. Start must not close a handle. It may fail
+// the test.
 //
-// The host's own layers, managed limits and addresses must leave c what it
-// is: a Start that adds to its allowlist tests something else. A decider, if
-// Start sets one, must deny; RequireSession and AdminToken may be set; SOCKS5
-// and UDP are tested where c's EnableSOCKS5 and EnableSOCKS5UDP are left on,
-// and what names resolve to where Start sets a [Resolver].
+// Layers, managed limits and addresses of the host must not change c. For example,
+// with more entries in the allowlist the kit would test another policy. A decider,
+// if any, must deny. RequireSession and AdminToken may be set. SOCKS5 and UDP are
+// tested if Start leaves EnableSOCKS5 and EnableSOCKS5UDP on. The addresses of names
+// are tested if Start sets the kit's [Resolver].
 type Start func(t testing.TB, c networkproxy.Config) *networkproxy.Handle
 
-// Run puts the promises of SECURITY.md that can be seen from outside to the
-// test, each in a sub-test of its name. It takes a few seconds and does not
-// run in parallel with itself.
+// Run checks the promises of SECURITY.md that can be tested from outside. Each is
+// one subtest. They do not run in parallel and take several seconds together.
 func Run(t *testing.T, start Start) {
 	t.Helper()
 	for _, p := range promises() {
@@ -31,7 +30,7 @@ func Run(t *testing.T, start Start) {
 	}
 }
 
-// promise is one thing that holds.
+// promise is one promise and its check.
 type promise struct {
 	name  string
 	check func(t testing.TB, start Start)
@@ -46,18 +45,18 @@ func promises() []promise {
 		list = append(list, promise{table.Promise, table.checkNames})
 	}
 	return append(list,
-		promise{"what is allowed arrives", allowedArrives},
-		promise{"a relay of datagrams serves its client alone", relayServesItsClient},
-		promise{"every request is judged by itself, and cut as it says", framings},
-		promise{"the limited mode only reads", limitedOnlyReads},
-		promise{"what is for the proxy stays with the proxy", proxyFieldsStay},
-		promise{"a unix socket that is not listed is out of reach", unlistedSocketsAreRefused},
+		promise{"an allowed request arrives", allowedArrives},
+		promise{"a UDP relay serves only its own client", relayServesItsClient},
+		promise{"each request is judged separately and has one framing", framings},
+		promise{"the limited mode allows only GET, HEAD and OPTIONS", limitedOnlyReads},
+		promise{"header fields for the proxy are not forwarded", proxyFieldsStay},
+		promise{"an unlisted Unix socket is refused", unlistedSocketsAreRefused},
 		promise{"a refusal is recorded for its session", refusalsAreAttributed},
-		promise{"a session's end cuts what is its own", sessionEnds},
-		promise{"a deny cuts what is open", denyCuts},
-		promise{"the listeners are on loopback", onLoopback},
-		promise{"a web page cannot drive the admin API", webPages},
-		promise{"nothing is left after Close", nothingIsLeft},
+		promise{"closing a session closes its tunnels", sessionEnds},
+		promise{"a new deny entry closes open tunnels", denyCuts},
+		promise{"all listeners are on loopback", onLoopback},
+		promise{"a web page cannot use the admin API", webPages},
+		promise{"Close closes all tunnels and listeners", nothingIsLeft},
 	)
 }
 
@@ -67,10 +66,10 @@ type testProxy struct {
 	t       testing.TB
 	session *networkproxy.Session
 	paths   []path
-	silent  map[string]bool // paths on which a datagram came to nothing that can be seen: one wait is enough
+	silent  map[string]bool // UDP paths without a recorded refusal; a check waits for one only once
 }
 
-// startProxy starts a proxy for as long as the test runs.
+// startProxy starts a proxy and closes it at the end of the test.
 func startProxy(t testing.TB, start Start, policy networkproxy.PolicyConfig, mode networkproxy.Mode) *testProxy {
 	t.Helper()
 	c := networkproxy.DefaultConfig()
@@ -81,7 +80,7 @@ func startProxy(t testing.TB, start Start, policy networkproxy.PolicyConfig, mod
 	c.Policy = policy
 	h := start(t, c)
 	if h == nil || h.HTTPAddr() == "" {
-		t.Fatal("Start has not started a proxy")
+		t.Fatal("Start did not start a proxy")
 	}
 	t.Cleanup(func() { h.Close() })
 	r := &testProxy{Handle: h, t: t, session: openSession(t, h), silent: make(map[string]bool)}

@@ -26,7 +26,7 @@ func startWith(t testing.TB, b *networkproxy.Builder) *networkproxy.Handle {
 	return h
 }
 
-// TestConformance runs the kit over the library itself.
+// TestConformance runs the kit with the library itself.
 func TestConformance(t *testing.T) {
 	networkproxytest.Run(t, start)
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// server is a server that ends with its test.
+// server is a server that stops at the end of its test.
 type server struct {
 	l    net.Listener
 	done sync.WaitGroup
@@ -20,7 +20,7 @@ type server struct {
 	conns []net.Conn
 }
 
-// serve serves TCP on 127.0.0.1.
+// serve starts a TCP server on 127.0.0.1.
 func serve(t testing.TB, handle func(net.Conn)) *server {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -50,13 +50,13 @@ func serveOn(t testing.TB, l net.Listener, handle func(net.Conn)) *server {
 	return s
 }
 
-// echo sends back what it gets.
+// echo starts a server that sends back all data.
 func echo(t testing.TB) *server {
 	t.Helper()
 	return serve(t, func(c net.Conn) { io.Copy(c, c) })
 }
 
-// taken is how many connections there were.
+// accepted returns the number of accepted connections.
 func (s *server) accepted() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,7 +74,7 @@ func (s *server) add(c net.Conn) {
 	}
 }
 
-// stop ends the server once it has read what has arrived.
+// stop stops the server after it has read the data that has already arrived.
 func (s *server) stop() {
 	s.l.Close()
 	s.mu.Lock()
@@ -86,5 +86,6 @@ func (s *server) stop() {
 	s.done.Wait()
 }
 
-// drainDeadline is a deadline that leaves time for what is in the socket already.
+// drainDeadline returns a deadline that leaves time to read data already in the
+// socket.
 func drainDeadline() time.Time { return time.Now().Add(5 * time.Millisecond) }

@@ -1,5 +1,4 @@
-// The corpus of targets: spellings by which somebody might try to get at what
-// is not allowed.
+// The corpus of targets: spellings that might bypass a policy.
 
 package networkproxytest
 
@@ -11,15 +10,16 @@ import (
 	"example.com/networkproxy"
 )
 
-// TargetTable is one policy and targets that it refuses, whatever way they are sent.
+// TargetTable is a policy and a list of targets that it must refuse on every
+// path into the proxy.
 type TargetTable struct {
-	Promise string                    // what the table puts to the test
-	Policy  networkproxy.PolicyConfig // under which the targets are refused
-	Reason  networkproxy.Reason       // why they are
-	Targets []string                  // host:port, with the placeholders of ExpandTarget
+	Promise string                    // the promise under test
+	Policy  networkproxy.PolicyConfig // the policy
+	Reason  networkproxy.Reason       // the reason of all refusals
+	Targets []string                  // host:port, with the placeholders of [ExpandTarget]
 }
 
-// TargetTables returns the corpus. The caller may change what it gets.
+// TargetTables returns the corpus. The caller may modify the result.
 func TargetTables() []TargetTable {
 	everything := networkproxy.PolicyConfig{AllowedDomains: []string{"*", "*.wild.example", "allowed.example"}}
 	local := everything
@@ -34,14 +34,14 @@ func TargetTables() []TargetTable {
 			Targets: []string{"allowed.invalid:80", "a.wild.invalid:443", "invalid:80", "a:80", "93.184.216.34:443", "[2606:4700::1111]:443"},
 		},
 		{
-			Promise: "what no list names is refused",
+			Promise: "a target on no list is refused",
 			Policy: networkproxy.PolicyConfig{AllowedDomains: []string{"allowed.invalid", "*.wild.invalid", "**.apex.invalid", "port.invalid:8443",
 				"region*.v2.invalid", "93.184.216.34", "8.8.0.0/16", "[2606:4700:10::/48]:443", "bücher.invalid"}},
 			Reason:  networkproxy.ReasonNotAllowed,
 			Targets: nearMisses(),
 		},
 		{
-			Promise: "the denylist wins, in every spelling",
+			Promise: "the denylist wins in every spelling",
 			Policy:  denied,
 			Reason:  networkproxy.ReasonDenied,
 			Targets: []string{
@@ -52,19 +52,19 @@ func TargetTables() []TargetTable {
 			},
 		},
 		{
-			Promise: "a target that is none is refused",
+			Promise: "an invalid target is refused",
 			Policy:  local,
 			Reason:  networkproxy.ReasonInvalidTarget,
 			Targets: MalformedTargets(),
 		},
 		{
-			Promise: "local and private networks are out of reach of a wildcard",
+			Promise: "a wildcard does not open local and private networks",
 			Policy:  everything,
 			Reason:  networkproxy.ReasonNotAllowedLocal,
 			Targets: LocalTargets(),
 		},
 		{
-			Promise: "an entry that names one local target opens no other",
+			Promise: "an entry for one local target opens no other",
 			Policy:  networkproxy.PolicyConfig{AllowedDomains: []string{"*", "127.0.0.1:1", "localhost:2", "[::1]:3", "10.1.0.0/16"}},
 			Reason:  networkproxy.ReasonNotAllowedLocal,
 			Targets: []string{
@@ -73,8 +73,8 @@ func TargetTables() []TargetTable {
 			},
 		},
 		{
-			// Nothing but the proxy itself is closed to it here.
-			Promise: "the proxy is no target of its own",
+			// This policy allows everything except the proxy itself.
+			Promise: "the proxy does not connect to itself",
 			Policy:  local,
 			Reason:  networkproxy.ReasonNotAllowedLocal,
 			Targets: selfTargets(),
@@ -82,10 +82,10 @@ func TargetTables() []TargetTable {
 	}
 }
 
-// ExpandTarget fills in the placeholders of a target: {http}, {admin} and {socks}
-// are the ports of the proxy's listeners, and {self} is an address of this
-// machine that is not loopback, if it has one. It returns "" for a target on
-// a listener that the proxy does not have.
+// ExpandTarget replaces the placeholders in a target: {http}, {admin} and {socks}
+// with the ports of the proxy's listeners, and {self} with a non-loopback IPv4
+// address of this machine, or 127.0.0.1 if it has none. ExpandTarget returns "" if
+// the proxy does not have the listener.
 func ExpandTarget(target string, h *networkproxy.Handle) string {
 	for placeholder, addr := range map[string]string{"{http}": h.HTTPAddr(), "{admin}": h.AdminAddr(), "{socks}": h.SOCKSAddr()} {
 		if !strings.Contains(target, placeholder) {
@@ -103,7 +103,7 @@ func ExpandTarget(target string, h *networkproxy.Handle) string {
 	return target
 }
 
-// localAddress is an IPv4 address of this machine.
+// localAddress returns a non-loopback IPv4 address of this machine, or 127.0.0.1.
 func localAddress() string {
 	addrs, _ := net.InterfaceAddrs()
 	for _, a := range addrs {
@@ -114,7 +114,8 @@ func localAddress() string {
 	return "127.0.0.1"
 }
 
-// selfTargets are the listeners of the proxy by every name of this machine.
+// selfTargets returns the proxy's listeners under many names and addresses of this
+// machine.
 func selfTargets() []string {
 	var targets []string
 	for _, port := range []string{"{http}", "{admin}", "{socks}"} {
@@ -129,7 +130,8 @@ func selfTargets() []string {
 	return targets
 }
 
-// nearMisses are near to what the table's allowlist names, and not in it.
+// nearMisses returns targets that resemble the table's allowlist entries but do not
+// match any.
 func nearMisses() []string {
 	return []string{
 		"wild.invalid:80", "evilwild.invalid:80", "a.wild.invalid.other.invalid:80", "xapex.invalid:80", "port.invalid:8444", "port.invalid:443",
@@ -141,8 +143,8 @@ func nearMisses() []string {
 	}
 }
 
-// MalformedTargets returns what is no target, whatever the configuration: the name of
-// 254 bytes, one too many, stands among the labels.
+// MalformedTargets returns texts that are invalid as targets under every
+// configuration.
 func MalformedTargets() []string {
 	return []string{
 		// Brackets, colons and ports.
@@ -153,7 +155,9 @@ func MalformedTargets() []string {
 		"allowed.example:80:80", "allowed.example:８０", "allowed.example:8 0", "::", ":",
 		// Labels.
 		"allowed..example:80", ".allowed.example:80", "allowed.example..:80", ".:80", "..:80",
-		strings.Repeat("a", 64) + ".example:80", strings.Repeat("a.", 123) + "bexample:80", strings.Repeat("a.", 600) + "example:80",
+		strings.Repeat("a", 64) + ".example:80",
+		strings.Repeat("a.", 123) + "bexample:80", // a name of 254 bytes, one too many
+		strings.Repeat("a.", 600) + "example:80",
 		// Characters.
 		"allowed .example:80", "allowed.example\t:80", "allowed\x00.example:80", "allowed.example\x00.evil.example:80", "allowed\x01.example:80",
 		"allowed.example\x7f:80", "allowed\r.example:80", "user@allowed.example:80", "user:secret@allowed.example:80", "allowed.example@other.example:80",
@@ -169,7 +173,7 @@ func MalformedTargets() []string {
 		"b%C3%BCcher.example:80", "%6c%6f%63alhost:80", "127%2e0.0.1:80", "allowed.example%3a80:80", "allowed.example%:80",
 		// Internationalised names.
 		"\xff.example:80", "xn--a.example:80", "xn--.example:80", "\u202eallowed.example:80", "a\u0338\u0338.b\u200dc:80",
-		// What inet_aton reads as an address.
+		// Text that inet_aton reads as an address.
 		"2130706433:80", "127.1:80", "127.0.1:80", "0x7f.1:80", "0x7f000001:80", "0X7F000001:80", "0177.0.0.1:80", "017700000001:80",
 		"0x7f.0x0.0x0.0x1:80", "127.0.0.01:80", "127.0.0.0x1:80", "127.0.0.1.:80", "0:80", "00:80", "0x0:80", "0x:80", "1:80", "08:80", "0b1:80",
 		"256.256.256.256:80", "127.0.0.256:80", "1.2.3:80", "1.2.3.4.5:80", "4294967296:80", "0xA9FEA9FE:80", "169.254.43518:80", "10.0x1:80",
@@ -177,8 +181,8 @@ func MalformedTargets() []string {
 	}
 }
 
-// LocalTargets returns what names this machine, or is not public, in every spelling
-// that is a target. It has the placeholders of ExpandTarget.
+// LocalTargets returns valid spellings of this machine and of non-public addresses.
+// They have the placeholders of [ExpandTarget].
 func LocalTargets() []string {
 	return []string{
 		"localhost:80", "LOCALHOST:80", "LocalHost.:80", "a.localhost:80", "a.b.LOCALHOST.:80", "ｌｏｃａｌｈｏｓｔ:80", "localhost。:80", "_x.localhost:443",

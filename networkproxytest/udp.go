@@ -1,4 +1,4 @@
-// Datagrams: UDP ASSOCIATE (RFC 1928 section 7).
+// UDP ASSOCIATE (RFC 1928 section 7): the paths and the check of the relay.
 
 package networkproxytest
 
@@ -12,11 +12,12 @@ import (
 	"example.com/networkproxy"
 )
 
-// unspecifiedClient is the address of a client that does not say where it sends from.
+// unspecifiedClient is the all-zero address of a client that does not announce its
+// own.
 var unspecifiedClient = []byte{1, 0, 0, 0, 0, 0, 0}
 
-// relaysUDP reports whether a SOCKS5 listener relays datagrams. One that refuses
-// for now does.
+// relaysUDP reports whether a SOCKS5 listener supports UDP ASSOCIATE. A listener
+// that refuses temporarily supports it.
 func relaysUDP(t testing.TB, addr string) bool {
 	t.Helper()
 	c := dial(t, addr)
@@ -25,8 +26,8 @@ func relaysUDP(t testing.TB, addr string) bool {
 	return err == nil && code != 7
 }
 
-// udpVia opens an association for one target, which it spells as a name,
-// or as an address if it is one.
+// udpVia returns a function that opens an association for one target. It sends the
+// target's host as a domain name or, if asAddress is set, as an address.
 func udpVia(addr string, asAddress bool) func(testing.TB, string) (outcome, net.Conn, bool) {
 	return func(t testing.TB, target string) (outcome, net.Conn, bool) {
 		t.Helper()
@@ -51,7 +52,8 @@ func udpVia(addr string, asAddress bool) func(testing.TB, string) (outcome, net.
 	}
 }
 
-// association exchanges datagrams with one target, by a relay.
+// association exchanges datagrams with one target through a relay. It closes with
+// its control connection.
 type association struct {
 	*net.UDPConn
 	control net.Conn
@@ -75,7 +77,7 @@ func (d *association) Read(b []byte) (int, error) {
 		header = 4 + 16 + 2
 	}
 	if n < header || whole[2] != 0 {
-		return 0, errors.New("a datagram without its header")
+		return 0, errors.New("datagram without a SOCKS5 header")
 	}
 	return copy(b, whole[header:n]), nil
 }
@@ -85,7 +87,7 @@ func (d *association) Close() error {
 	return d.UDPConn.Close()
 }
 
-// echo is the address of a server that sends back what it gets by a way.
+// echo starts an echo server for the path's transport and returns its address.
 func (p path) echo(t testing.TB) string {
 	t.Helper()
 	if !p.udp {
@@ -95,7 +97,7 @@ func (p path) echo(t testing.TB) string {
 	return addr
 }
 
-// echoUDP sends back what it gets, and writes it down.
+// echoUDP starts a UDP server that sends back and records all datagrams.
 func echoUDP(t testing.TB) (addr string, got <-chan string) {
 	t.Helper()
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -112,7 +114,7 @@ func echoUDP(t testing.TB) (addr string, got <-chan string) {
 				return
 			}
 			if err != nil {
-				continue // of what was sent before
+				continue // an ICMP error for an earlier datagram
 			}
 			select {
 			case seen <- string(b[:n]):
@@ -141,16 +143,16 @@ func relayServesItsClient(t testing.TB, start Start) {
 		_, conn, _ := p.open(t, target)
 		d, ok := conn.(*association)
 		if !ok {
-			t.Errorf("%s: no association", p.name)
+			t.Errorf("%s: cannot open an association", p.name)
 			continue
 		}
 		send(d, "first")
 		if n, err := d.Read(make([]byte, 100)); err != nil || n != len("first") {
-			t.Errorf("%s: %d bytes came back, %v", p.name, n, err)
+			t.Errorf("%s: read %d bytes, %v; want the first datagram back", p.name, n, err)
 			continue
 		}
-		// A fragment, another client, and then the client again: the relay
-		// takes them in this order.
+		// Send a fragment, a datagram of another client, and another one of the
+		// client. The relay reads them in this order.
 		fragment := append([]byte(nil), d.header...)
 		fragment[2] = 1
 		d.UDPConn.Write(append(fragment, "fragment"...))
@@ -162,11 +164,11 @@ func relayServesItsClient(t testing.TB, start Start) {
 		other.Close()
 		send(d, "second")
 		if _, err := d.Read(make([]byte, 100)); err != nil {
-			t.Errorf("%s: behind a fragment and another's datagram nothing comes back: %v", p.name, err)
+			t.Errorf("%s: no datagram came back after a fragment and a datagram of another client: %v", p.name, err)
 			continue
 		}
 		if first, second := <-got, <-got; first != "first" || second != "second" {
-			t.Errorf("%s: the target got %q and %q, want those of the client alone", p.name, first, second)
+			t.Errorf("%s: the target received %q and %q, want only the client's \"first\" and \"second\"", p.name, first, second)
 			continue
 		}
 		d.control.Close()
@@ -175,20 +177,21 @@ func relayServesItsClient(t testing.TB, start Start) {
 		}
 	}
 	if !tested {
-		t.Log("UDP is off, and not tested")
+		t.Log("not tested: UDP is off")
 	}
 }
 
-// checkRelayEnded checks that the relay of an association has ended with its connection.
+// checkRelayEnded returns an error unless the relay of an association ends with its
+// control connection.
 func checkRelayEnded(d *association) error {
 	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); <-time.After(time.Millisecond) {
 		send(d, "late")
 		d.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		if _, err := d.Read(make([]byte, 100)); err != nil && !isTimeout(err) {
-			return nil // the port is closed
+			return nil // the port was closed
 		}
 	}
-	return errors.New("the relay outlives the connection that asked for it")
+	return errors.New("the relay still runs after its control connection was closed")
 }
 
 func isTimeout(err error) bool {

@@ -1,5 +1,5 @@
-// Unix sockets: x-unix-socket names a service of this machine, which most
-// platforms do not carry at all.
+// The check of the header field x-unix-socket, which names a service of this
+// machine. Most platforms do not support it.
 
 package networkproxytest
 
@@ -16,7 +16,7 @@ import (
 
 func unlistedSocketsAreRefused(t testing.TB, start Start) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "np") // t.TempDir is too long for a socket's path
+	dir, err := os.MkdirTemp("", "np") // paths in t.TempDir are too long for sockets
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func unlistedSocketsAreRefused(t testing.TB, start Start) {
 		fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 	})
 	if err := os.Symlink(secret, link); err != nil {
-		t.Logf("no symbolic links here: %v", err)
+		t.Logf("symbolic links are not tested: %v", err)
 	}
 
 	r := startProxy(t, start, networkproxy.PolicyConfig{AllowedDomains: []string{"127.0.0.1"}, AllowUnixSockets: []string{listed}}, networkproxy.ModeFull)
@@ -50,17 +50,17 @@ func unlistedSocketsAreRefused(t testing.TB, start Start) {
 		}
 		for _, addr := range addrs {
 			if a, _, _ := forwardVia(addr, fields...)(t, o.addr); a.reached {
-				t.Errorf("x-unix-socket: %q: %s", paths, a.text)
+				t.Errorf("x-unix-socket: %q: %s, want a refusal", paths, a.text)
 			}
 			if a, _, _ := connectVia(addr, fields...)(t, o.addr); a.reached {
-				t.Errorf("CONNECT with x-unix-socket: %q: %s", paths, a.text)
+				t.Errorf("CONNECT with x-unix-socket: %q: %s, want a refusal", paths, a.text)
 			}
 		}
 	}
 	if n := service.accepted(); n > 0 {
-		t.Errorf("the socket that is not listed was connected to %d times", n)
+		t.Errorf("the unlisted socket received %d connections", n)
 	}
 	if requests, _ := o.received(); len(requests) > 0 {
-		t.Errorf("the origin got %v, which was for a socket", requests)
+		t.Errorf("the origin received %v, which named a socket", requests)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"example.com/networkproxy"
 )
 
-// framings runs the corpus of framings over the HTTP listeners.
+// framings sends all framing cases to the HTTP listeners.
 func framings(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
@@ -40,16 +40,16 @@ func (f FramingCase) check(t testing.TB, addr string) {
 	if f.HalfClose {
 		c.CloseWrite()
 	}
-	answers, err := statuses(c, f.Send)
+	list, err := statuses(c, f.Send)
 	if err != nil {
-		t.Errorf("%s: behind the answers %v: %v", f.Name, answers, err)
+		t.Errorf("%s: after responses with statuses %v: %v", f.Name, list, err)
 	}
-	if !slices.Equal(answers, f.Statuses) {
-		t.Errorf("%s: answered %v, want %v", f.Name, answers, f.Statuses)
+	if !slices.Equal(list, f.Statuses) {
+		t.Errorf("%s: statuses %v, want %v", f.Name, list, f.Statuses)
 	}
 	requests, faults := o.received()
 	if len(faults) > 0 {
-		t.Errorf("%s: the origin got what is no request: %q", f.Name, faults)
+		t.Errorf("%s: the origin received malformed requests: %q", f.Name, faults)
 	}
 	var got, want []string
 	for _, r := range requests {
@@ -59,12 +59,12 @@ func (f FramingCase) check(t testing.TB, addr string) {
 		want = append(want, fill(r))
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("%s: the origin got %q, want %q", f.Name, got, want)
+		t.Errorf("%s: the origin received %q, want %q", f.Name, got, want)
 	}
 }
 
-// statuses are those of the answers on a connection, up to its end. Interim
-// ones are left out.
+// statuses returns the statuses of the final responses on a connection, up to its
+// end.
 func statuses(c net.Conn, sent string) ([]int, error) {
 	var list []int
 	br := bufio.NewReader(c)
@@ -77,7 +77,7 @@ func statuses(c net.Conn, sent string) ([]int, error) {
 			if nerr, ok := err.(net.Error); ok && nerr.Timeout() {
 				return list, fmt.Errorf("the connection is still open")
 			}
-			return list, nil // however it ended
+			return list, nil // both EOF and a reset end the connection
 		}
 		a, err := http.ReadResponse(br, &http.Request{Method: method})
 		if err != nil {
