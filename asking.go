@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/share"
 )
@@ -55,7 +56,7 @@ type asker struct {
 	grants  *grants
 	lines   *logLimiter // on those of the log that follow from requests
 	log     *slog.Logger
-	host    *hostCalls // counts the calls; may be nil
+	host    *hostcall.Calls // counts the calls; may be nil
 
 	mu      sync.Mutex
 	open    map[questionKey]*question
@@ -159,14 +160,14 @@ func (a *asker) begin(key questionKey, req *request, generation uint64) *questio
 	}
 	a.open[key] = q
 	a.running++
-	a.host.enter(callbackDecider)
+	a.host.Enter(hostcall.Decider)
 	go a.call(q, req.public())
 	return q
 }
 
 // call is one call of the decider. What goes wrong in there stays there.
 func (a *asker) call(q *question, req PolicyRequest) {
-	defer a.host.leave(callbackDecider)
+	defer a.host.Leave(hostcall.Decider)
 	defer a.ended()
 	var decision Decision
 	err := errDeciderExited

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/pindial"
 	"example.com/networkproxy/internal/unixsock"
 	"example.com/networkproxy/internal/upstream"
@@ -81,7 +82,7 @@ type settings struct {
 	connectUnix   unixsock.ConnectFunc
 	refusalStands time.Duration
 
-	callbackPatience time.Duration // the constant, unless a test makes it shorter
+	callbackPatience time.Duration // hostcall.Patience, except in tests
 	quiet            time.Duration // askedQuiet, but in tests
 
 	// procNet replaces the constant of that name; tests set it.
@@ -95,7 +96,7 @@ func NewBuilder() *Builder {
 		deciderTimeout:   defaultDeciderTimeout,
 		log:              slog.New(slog.DiscardHandler),
 		refusalStands:    udpRefusalStands,
-		callbackPatience: callbackPatience,
+		callbackPatience: hostcall.Patience,
 		quiet:            askedQuiet,
 		environ:          os.Environ,
 		unixSockets:      unixSocketsSupported,
@@ -288,7 +289,7 @@ func (b *Builder) Resolver(r Resolver) *Builder {
 	if r == nil {
 		return b.fail("Resolver: the resolver is nil")
 	}
-	b.settings.resolver = guardResolver(r)
+	b.settings.resolver = r
 	return b
 }
 
@@ -307,7 +308,7 @@ func (b *Builder) Logger(l *slog.Logger) *Builder {
 	if l == nil {
 		return b.fail("Logger: the logger is nil; leave it out to discard")
 	}
-	b.settings.log = slog.New(guardedHandler{l.Handler()})
+	b.settings.log = slog.New(hostcall.SafeLogHandler(l.Handler()))
 	return b
 }
 

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/pindial"
 	"example.com/networkproxy/internal/unixsock"
 	"example.com/networkproxy/internal/upstream"
@@ -29,8 +30,8 @@ type enforcer struct {
 	sockets   unixsock.Dialer
 	live      liveRequests
 	blocked   blockedRecord
-	observer  *mailbox[BlockedRequest] // of OnBlocked; nil: there is none
-	calls     *hostCalls               // of the host's functions
+	observer  *hostcall.Mailbox[BlockedRequest] // of OnBlocked; nil: there is none
+	calls     *hostcall.Calls                   // of the host's functions
 	log       *slog.Logger
 	lines     logLimiter   // on those of log that are about single requests
 	debug     logLimiter   // the same for the level debug
@@ -42,7 +43,7 @@ type enforcer struct {
 
 // newEnforcer returns an enforcer that logs to log, and counts in calls when it
 // calls functions of the host.
-func newEnforcer(s *settings, log *slog.Logger, calls *hostCalls) *enforcer {
+func newEnforcer(s *settings, log *slog.Logger, calls *hostcall.Calls) *enforcer {
 	grants := newGrants()
 	e := &enforcer{
 		asker: asker{
@@ -51,7 +52,7 @@ func newEnforcer(s *settings, log *slog.Logger, calls *hostCalls) *enforcer {
 		},
 		grants: grants,
 		dialer: pindial.Dialer{
-			Resolver: calls.resolver(s.resolver), Lookups: new(pindial.Lookups), Connect: s.connect, ConnectUDP: s.connectUDP,
+			Resolver: hostcall.SafeResolver(s.resolver, calls), Lookups: new(pindial.Lookups), Connect: s.connect, ConnectUDP: s.connectUDP,
 			ResolveTimeout: s.limits.LookupTimeout, ConnectTimeout: s.limits.DialTimeout,
 		},
 		blocked:   blockedRecord{limit: s.limits.BlockedKept},

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 
+	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/upstream"
 )
@@ -67,7 +68,7 @@ func (p *NetworkProxy) ExplainURL(ctx context.Context, url, method string, resol
 
 // planned enforces what Run would.
 func (p *NetworkProxy) planned() *enforcer {
-	e := newEnforcer(&p.settings, p.settings.log, newHostCalls(&p.settings))
+	e := newEnforcer(&p.settings, p.settings.log, hostcall.New(p.settings.callbackPatience))
 	for _, addr := range p.settings.plannedAddrs(p.first) {
 		e.self.add(net.TCPAddrFromAddrPort(addr))
 	}

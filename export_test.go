@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/unixsock"
 )
@@ -178,17 +179,17 @@ func AwaitLookups(h *Handle) int { return h.enforcer.awaitLookups(time.Minute) }
 // It is not for the handler itself.
 func FlushLog(h *Handle) {
 	if h.logQueue != nil {
-		flush(h.calls, callbackLog)
+		flush(h.calls, hostcall.LogHandler)
 	}
 }
 
 // FlushOnBlocked waits until OnBlocked has returned for every refusal so far.
-func FlushOnBlocked(h *Handle) { flush(h.calls, callbackOnBlocked) }
+func FlushOnBlocked(h *Handle) { flush(h.calls, hostcall.OnBlocked) }
 
-func flush(calls *hostCalls, kind callback) {
+func flush(calls *hostcall.Calls, kind hostcall.Kind) {
 	for {
-		changed := calls.change()
-		if calls.running[kind].Load() == 0 {
+		changed := calls.Changed()
+		if calls.Running(kind) == 0 {
 			return
 		}
 		<-changed
@@ -199,7 +200,7 @@ func flush(calls *hostCalls, kind callback) {
 func Drained(h *Handle) <-chan struct{} { return h.drain.Done() }
 
 // MailboxLimit is how many refusals, and how many log lines, wait.
-const MailboxLimit = mailboxLimit
+const MailboxLimit = hostcall.MailboxLimit
 
 // SetCallbackPatience replaces how long functions of the host that do not
 // return are waited for.

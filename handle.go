@@ -10,9 +10,10 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
-	"time"
 
+	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/track"
 )
 
@@ -20,8 +21,8 @@ import (
 type Handle struct {
 	settings *settings
 	log      *slog.Logger
-	logQueue *logQueue  // behind log; nil where nothing is logged
-	calls    *hostCalls // of the host's functions
+	logQueue *hostcall.LogQueue // behind log; nil where nothing is logged
+	calls    *hostcall.Calls    // of the host's functions
 	enforcer *enforcer
 	shared   *principal // of the listeners that belong to no session
 	sessions *sessions
@@ -66,7 +67,7 @@ type Handle struct {
 func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	h := &Handle{
 		settings: s,
-		calls:    newHostCalls(s),
+		calls:    hostcall.New(s.callbackPatience),
 		base:     first,
 		loaded:   first,
 		files:    files.withoutData(),
@@ -76,9 +77,9 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 		live:     track.NewGroup(nil),
 		done:     make(chan struct{}),
 	}
-	h.log, h.logQueue = newLogQueue(s.log, h.calls)
+	h.log, h.logQueue = hostcall.NewLogQueue(s.log, h.calls)
 	for _, l := range []*net.Listener{&s.httpListener, &s.adminListener, &s.socksListener} {
-		*l = guardListener(*l, h.calls)
+		*l = hostcall.SafeListener(*l, h.calls)
 	}
 	h.drain, h.cut = context.WithCancelCause(context.Background())
 	h.live.SetLimit(s.limits.Connections)
@@ -303,8 +304,8 @@ func (h *Handle) stop() {
 	case <-ended:
 	case <-h.drain.Done():
 	}
-	h.awaitEnd(ended)
-	h.calls.wait(h.calls.busy)
+	h.calls.WaitFor(ended)
+	h.calls.Wait(h.calls.Busy)
 	h.tellEnd()
 }
 
@@ -340,45 +341,24 @@ func (h *Handle) windDown() {
 	h.admin.conns.Wait(context.Background())
 }
 
-// awaitEnd waits for ended. It gives up when a function of the host is under
-// way and none has returned for a while, because that may be what keeps
-// a goroutine of the proxy. Without one the end is near, and it waits on.
-func (h *Handle) awaitEnd(ended <-chan struct{}) {
-	patience := time.NewTimer(h.calls.patience)
-	defer patience.Stop()
-	for {
-		changed := h.calls.change()
-		select {
-		case <-ended:
-			return
-		case <-changed:
-		case <-patience.C:
-			if h.calls.busy() {
-				return
-			}
-		}
-		patience.Reset(h.calls.patience)
-	}
-}
-
 // tellEnd writes the last log lines, has them written out, and notes which
 // functions of the host have not returned.
 func (h *Handle) tellEnd() {
 	if observer := h.enforcer.observer; observer != nil {
-		if n := observer.close(); n > 0 {
+		if n := observer.Close(); n > 0 {
 			h.log.Warn("OnBlocked has not been told of the last refusals", "refusals", n)
 		}
 	}
-	if n := h.calls.running[callbackDecider].Load(); n > 0 {
+	if n := h.calls.Running(hostcall.Decider); n > 0 {
 		h.log.Warn("the decider has not returned although its context ended; its goroutines are left behind", "calls", n)
 	}
-	if n := h.calls.running[callbackResolver].Load(); n > 0 {
+	if n := h.calls.Running(hostcall.Resolver); n > 0 {
 		h.log.Warn("the resolver has not returned although its context ended; its goroutines are left behind", "calls", n)
 	} else {
 		h.enforcer.awaitLookups(resolverPatience) // the last steps of their goroutines
 	}
 	patience := reloadPatience
-	if h.calls.running[callbackSource].Load() > 0 {
+	if h.calls.Running(hostcall.ConfigSource) > 0 {
 		patience = 0 // it has been waited for
 	}
 	if n := h.reloads.jobs.wait(patience); n > 0 {
@@ -387,10 +367,12 @@ func (h *Handle) tellEnd() {
 	h.enforcer.lines.close()
 	h.enforcer.debug.close()
 	h.log.Info("networkproxy has ended")
-	h.logQueue.flush()
-	h.endMu.Lock()
-	h.left = h.calls.stillRunning()
-	h.endMu.Unlock()
+	h.logQueue.Flush()
+	if names := h.calls.Unreturned(); names != nil {
+		h.endMu.Lock()
+		h.left = fmt.Errorf("%w: %s", ErrCallbackRunning, strings.Join(names, ", "))
+		h.endMu.Unlock()
+	}
 }
 
 // offWarning says that the proxy is off, and what follows from that.

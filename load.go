@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"example.com/networkproxy/internal/domain"
+	"example.com/networkproxy/internal/hostcall"
 )
 
 // loadedConfig is a configuration that has passed every check, with its lists
@@ -31,7 +32,7 @@ func (s *settings) loadFirst(ctx context.Context) (*loadedConfig, *filesRead, er
 		return nil, nil, err
 	}
 	files := &filesRead{readings: readings, kept: reader.kept}
-	src, err := s.sourceFrom(ctx, files, nil)
+	src, err := s.sourceFrom(ctx, nil, files, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -69,12 +70,13 @@ func (f *filesRead) withoutData() *filesRead {
 }
 
 // sourceFrom makes the configuration of the files that were read, of the
-// host's value, or of what the host's function returns. was is what the files
-// held when they were last put in force; nil at the start.
-func (s *settings) sourceFrom(ctx context.Context, files, was *filesRead) (*sourcedConfig, error) {
+// host's value, or of what the host's function returns, which calls counts; nil
+// counts nothing. was is what the files held when they were last put in force;
+// nil at the start.
+func (s *settings) sourceFrom(ctx context.Context, calls *hostcall.Calls, files, was *filesRead) (*sourcedConfig, error) {
 	switch {
 	case s.source != nil:
-		c, err := guardedLoad(ctx, s.source)
+		c, err := hostcall.Call(ctx, calls, hostcall.ConfigSource, s.source)
 		if err != nil {
 			return nil, fmt.Errorf("the configuration source failed: %w", err)
 		}

@@ -86,15 +86,8 @@ func (h *Handle) metrics() string {
 
 	x.family("networkproxy_callbacks_dropped_total", counter,
 		"Refusals and log lines that were dropped, because OnBlocked or the log handler did not return in time for them.")
-	var lostRefusals, lostLines uint64
-	if e.observer != nil {
-		lostRefusals = e.observer.lost.Load()
-	}
-	if h.logQueue != nil {
-		lostLines = h.logQueue.lines.lost.Load()
-	}
-	x.sample("networkproxy_callbacks_dropped_total", lostRefusals, "callback", "OnBlocked")
-	x.sample("networkproxy_callbacks_dropped_total", lostLines, "callback", "log")
+	x.sample("networkproxy_callbacks_dropped_total", e.observer.Lost(), "callback", "OnBlocked")
+	x.sample("networkproxy_callbacks_dropped_total", h.logQueue.Lost(), "callback", "log")
 
 	x.metric("networkproxy_sessions", gauge, "Sessions that are open.", h.sessions.len())
 	x.metric("networkproxy_grants", gauge, "Grants of the decider that are valid, or have connections open.", len(h.Grants()))

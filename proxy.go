@@ -44,7 +44,7 @@ func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
 	if p.first.Config.Enabled {
 		if err := h.listen(ctx); err != nil {
 			h.closeListeners()
-			h.logQueue.flush()
+			h.logQueue.Flush()
 			return nil, err
 		}
 		h.serve()

@@ -160,7 +160,7 @@ func (h *Handle) startReload(ctx context.Context, quiet time.Duration) (*reloadi
 		h: h, quiet: quiet,
 		decided: make(chan struct{}), calling: make(chan struct{}), done: make(chan struct{}),
 	}
-	r.ctx, r.cancel = context.WithCancelCause(context.WithValue(ctx, hostCallsKey{}, h.calls))
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	h.reloads.jobs.start(r.run)
 	return r, nil
 }
@@ -328,7 +328,7 @@ func (r *reloading) lacks(readings []fileReading, was *filesRead) bool {
 // configuration loads and checks the configuration, but not against the
 // limits.
 func (r *reloading) configuration(files, was *filesRead) (*loadedConfig, error) {
-	src, err := r.h.settings.sourceFrom(r.ctx, files, was)
+	src, err := r.h.settings.sourceFrom(r.ctx, r.h.calls, files, was)
 	if err != nil {
 		return nil, err
 	}

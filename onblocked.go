@@ -1,0 +1,43 @@
+// The host's OnBlocked function: it is called for one refusal after the other,
+// from a mailbox, so that no request waits for it.
+
+package networkproxy
+
+import (
+	"runtime/debug"
+	"strings"
+
+	"example.com/networkproxy/internal/hostcall"
+)
+
+// newObserver returns the mailbox of OnBlocked; nil if f is nil.
+func (e *enforcer) newObserver(f func(BlockedRequest)) *hostcall.Mailbox[BlockedRequest] {
+	if f == nil {
+		return nil
+	}
+	return &hostcall.Mailbox[BlockedRequest]{
+		Limit: hostcall.MailboxLimit, Calls: e.calls, Kind: hostcall.OnBlocked,
+		Deliver: func(b BlockedRequest) {
+			defer func() {
+				if p := recover(); p != nil && e.lines.allow(nil) {
+					e.log.Error("OnBlocked panicked", "panic", p, "stack", string(debug.Stack()))
+				}
+			}()
+			f(b)
+		},
+		Resumed: func(n int) {
+			e.log.Warn("OnBlocked was not told of refusals, because it did not return in time for them", "refusals", n)
+		},
+	}
+}
+
+// notify passes a refusal to OnBlocked.
+func (e *enforcer) notify(b BlockedRequest) {
+	if e.observer.Backlog() {
+		b.Host, b.Method, b.UnixSocket = strings.Clone(b.Host), strings.Clone(b.Method), strings.Clone(b.UnixSocket)
+		b.ServerName = strings.Clone(b.ServerName)
+	}
+	if _, first := e.observer.Put(b); first {
+		e.log.Warn("OnBlocked does not return; refusals that it is not told of are counted, and still recorded", "waiting", hostcall.MailboxLimit)
+	}
+}
