@@ -24,7 +24,7 @@ func TestAllows(t *testing.T) {
 
 // Greedy users get the parts that the package promises, and a user that has
 // none gets one.
-func TestCounterParts(t *testing.T) {
+func TestCounterShares(t *testing.T) {
 	t.Parallel()
 	for _, limit := range []int{1, 2, 3, 4, 256, 500, 4096} {
 		for _, greedy := range []int{1, 2, 5, 40} {
@@ -90,8 +90,8 @@ func (m *model) counts() (counts map[int]int, most int) {
 	return counts, most
 }
 
-// mayGo reports whether an item may make room for one of user.
-func (m *model) mayGo(item modelItem, user int) bool {
+// mayEvict reports whether an item may make room for one of user.
+func (m *model) mayEvict(item modelItem, user int) bool {
 	counts, most := m.counts()
 	if counts[item.user] != most || counts[user] == most && item.user != user {
 		return false
@@ -153,7 +153,7 @@ func FuzzList(f *testing.F) {
 				}
 				item := &Item[int, int]{}
 				if old != nil {
-					if i := (modelItem{l.UserOf(old), old.Value}); !m.mayGo(i, user) {
+					if i := (modelItem{l.UserOf(old), old.Value}); !m.mayEvict(i, user) {
 						t.Fatalf("%v is to make room for user %d; items %v", i, user, m.items)
 					}
 					m.without(old.Value)
@@ -193,7 +193,7 @@ func check(t *testing.T, l *List[int, int], m *model) {
 
 // A user alone may have all places, and loses them to others only down to an
 // equal part.
-func TestListEvensOut(t *testing.T) {
+func TestListSharesEvenly(t *testing.T) {
 	t.Parallel()
 	l := List[string, int]{Limit: 12}
 	add := func(u string) {
