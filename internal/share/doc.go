@@ -1,20 +1,20 @@
-// Package share divides a bounded number of places among users, so that no
-// user can keep the others out. A user is whoever the places are counted for:
-// in this proxy a session, or all clients without one.
+// Package share divides a bounded number of places among users, so that no user
+// can keep the others out. A user is the owner for whom places are counted: in
+// this proxy a session, or all clients without one.
 //
-// Two kinds of places need two rules:
+// The package only counts. It knows no connections, requests or policy, and it
+// never blocks or waits. Its types are not safe for concurrent use: their
+// owners' locks guard them. [Allows] is a pure function.
 //
-//   - A place that can be taken back (a remembered refusal, an idle
-//     connection) is taken from the user that has the most, and there the one
-//     that was unused for longest. A user alone may have all places. [List]
-//     keeps such places.
-//   - A place that cannot be taken back (a question that a person is reading,
-//     a log line that is written) is refused early to a user that has many:
-//     one may have at most three times as many as are free. So a user alone
-//     gets three quarters of the places, n greedy users get an equal part each
-//     and leave one place in 3n+1 free, and a user that has none gets one as
-//     long as any is free. [Allows] is the rule, and [Counter] counts by it.
+// There are two rules, for two kinds of places:
 //
-// The package knows nothing of connections, requests or policy. Its types hold
-// no lock: their owners do.
+//   - A place that can be taken back (a remembered refusal, an idle connection)
+//     is taken from the user with the most places, and there the place unused
+//     for longest. A single user may have all places. [List] keeps such places.
+//   - A place that cannot be taken back (a question that a person is reading, a
+//     log line already written) is refused early to a user that has many: it
+//     may have at most three times as many places as are free. So a single user
+//     gets three quarters of the places. n greedy users get equal parts and
+//     leave one place in 3n+1 free. A user without places gets one as long as
+//     any is free. [Allows] is this rule, and [Counter] counts by it.
 package share

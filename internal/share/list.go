@@ -1,12 +1,12 @@
-// Places that can be taken back.
+// A list of places that can be taken back.
 
 package share
 
 import "iter"
 
-// List keeps the items of users up to a limit. Every method takes constant
-// time, but All and Of. The zero value is empty and has the limit 0. It is not
-// safe for concurrent use.
+// List keeps the items of all users, up to a limit. Every method except All and
+// Of takes constant time. The zero value is empty and has the limit 0. It is
+// not safe for concurrent use.
 //
 // To add an item to a list that may be full, make room first:
 //
@@ -15,38 +15,37 @@ import "iter"
 //	}
 //	l.Push(user, item)
 type List[U comparable, T any] struct {
-	Limit int // items in all
+	Limit int // maximum number of items
 
 	len      int
 	users    map[U]*user[U, T]
-	maxCount int           // items of the user that has the most
-	byCount  []*user[U, T] // with[n] heads a ring of the users that have n items; nil: there are none
+	maxCount int           // items of the user with the most
+	byCount  []*user[U, T] // byCount[n] heads a ring of the users with n items; nil if there are none
 }
 
-// Item is a place in a [List], with what it holds. An Item must not be copied
+// Item is one place in a [List], and its value. An Item must not be copied
 // while it is in a list.
 type Item[U comparable, T any] struct {
 	Value T
 
-	user       *user[U, T] // nil: it is in no list
-	prev, next *Item[U, T] // a ring
+	user       *user[U, T] // nil if the item is in no list
+	prev, next *Item[U, T] // ring
 }
 
-// user is one user's items.
+// user holds the items of one user.
 type user[U comparable, T any] struct {
 	key        U
 	count      int
-	oldest     *Item[U, T] // heads a ring: the one unused for longest
-	prev, next *user[U, T] // a ring of the users with as many
+	oldest     *Item[U, T] // heads a ring; the item unused for longest
+	prev, next *user[U, T] // ring of the users with the same count
 }
 
 // Len returns the number of items.
 func (l *List[U, T]) Len() int { return l.len }
 
-// Victim returns the item that has to make room for one more of u, or nil
-// while there is room: of the user that has the most items, the item that was
-// unused for longest. A user that has as many as any other makes room among
-// its own. The item stays in the list.
+// Victim returns the item to remove before another item of u is added, or nil
+// if there is room. It is the item unused for longest of the user with the most
+// items; of u itself if no other user has more. The item stays in the list.
 func (l *List[U, T]) Victim(u U) *Item[U, T] {
 	if l.len < l.Limit || l.len == 0 {
 		return nil
@@ -57,7 +56,8 @@ func (l *List[U, T]) Victim(u U) *Item[U, T] {
 	return l.byCount[l.maxCount].oldest
 }
 
-// Push adds an item of u as the one used last. The item must be in no list.
+// Push adds an item of u as its most recently used one. The item must be in no
+// list.
 func (l *List[U, T]) Push(u U, item *Item[U, T]) {
 	owner := l.users[u]
 	if owner == nil {
@@ -73,7 +73,7 @@ func (l *List[U, T]) Push(u U, item *Item[U, T]) {
 	l.setCount(owner, owner.count+1)
 }
 
-// Remove takes an item out. It does nothing for one that is in no list.
+// Remove removes an item. It does nothing if the item is in no list.
 func (l *List[U, T]) Remove(item *Item[U, T]) {
 	owner := item.user
 	if owner == nil {
@@ -88,8 +88,8 @@ func (l *List[U, T]) Remove(item *Item[U, T]) {
 	}
 }
 
-// Touch makes an item the one of its user that was used last. It does nothing
-// for one that is in no list.
+// Touch makes an item the most recently used one of its user. It does nothing
+// if the item is in no list.
 func (l *List[U, T]) Touch(item *Item[U, T]) {
 	if owner := item.user; owner != nil {
 		item.unlink(owner)
@@ -101,7 +101,7 @@ func (l *List[U, T]) Touch(item *Item[U, T]) {
 func (item *Item[U, T]) Listed() bool { return item.user != nil }
 
 // Of yields the items of u, the one unused for longest first. The loop may
-// remove the item it was given.
+// remove the current item.
 func (l *List[U, T]) Of(u U) iter.Seq[*Item[U, T]] {
 	return func(yield func(*Item[U, T]) bool) {
 		owner := l.users[u]
@@ -119,8 +119,8 @@ func (l *List[U, T]) Of(u U) iter.Seq[*Item[U, T]] {
 	}
 }
 
-// All yields all items, in no order. The loop may remove the item it was
-// given.
+// All yields all items in no particular order. The loop may remove the current
+// item.
 func (l *List[U, T]) All() iter.Seq[*Item[U, T]] {
 	return func(yield func(*Item[U, T]) bool) {
 		for u := range l.users {
@@ -133,7 +133,7 @@ func (l *List[U, T]) All() iter.Seq[*Item[U, T]] {
 	}
 }
 
-// UserOf returns the user of an item that is in a list.
+// UserOf returns the user of an item, which must be in a list.
 func (l *List[U, T]) UserOf(item *Item[U, T]) U { return item.user.key }
 
 func (item *Item[U, T]) link(owner *user[U, T]) {
@@ -158,8 +158,8 @@ func (item *Item[U, T]) unlink(owner *user[U, T]) {
 	item.prev, item.next = nil, nil
 }
 
-// count moves a user to those that have n items: one more or one fewer than
-// before.
+// setCount moves a user to the ring of users with n items. n is one more or one
+// less than before.
 func (l *List[U, T]) setCount(owner *user[U, T], n int) {
 	if owner.count > 0 {
 		if l.byCount[owner.count] == owner {

@@ -1,4 +1,4 @@
-// The rules against models that look at every item, on random calls.
+// Random calls on both types, compared with models that look at every item.
 
 package share
 
@@ -22,8 +22,8 @@ func TestAllows(t *testing.T) {
 	}
 }
 
-// Greedy users get the parts that the package promises, and a user that has
-// none gets one.
+// TestCounterShares checks that greedy users get the promised parts, and that a
+// user without places gets one.
 func TestCounterShares(t *testing.T) {
 	t.Parallel()
 	for _, limit := range []int{1, 2, 3, 4, 256, 500, 4096} {
@@ -38,7 +38,7 @@ func TestCounterShares(t *testing.T) {
 					}
 				}
 				if c.Len() > limit {
-					t.Fatalf("%d places are taken", c.Len())
+					t.Fatalf("%d places in use", c.Len())
 				}
 				least, most := limit, 0
 				for u := range greedy {
@@ -52,28 +52,28 @@ func TestCounterShares(t *testing.T) {
 					t.Errorf("%d places are free, want %d", free, want)
 				}
 				if got := c.Acquire(-1); got != (free > 0) {
-					t.Errorf("a newcomer got a place: %t, with %d free", got, free)
+					t.Errorf("a new user got a place: %t, with %d free", got, free)
 				}
-				// Nothing is left behind.
+				// Releasing everything leaves no entry.
 				for u, n := range c.users {
 					for range n {
 						c.Release(u)
 					}
 				}
 				if c.Len() != 0 || len(c.users) != 0 {
-					t.Errorf("%d places, %d users are left", c.Len(), len(c.users))
+					t.Errorf("%d places and %d users left", c.Len(), len(c.users))
 				}
 				c.Acquire(1)
 				c.Reset()
 				if c.Len() != 0 || !c.Acquire(1) {
-					t.Error("Reset left something behind")
+					t.Error("Reset left places or users")
 				}
 			})
 		}
 	}
 }
 
-// model is a List that looks at every item.
+// model is a List that searches all items.
 type model struct {
 	limit int
 	items []modelItem // the one unused for longest first
@@ -125,28 +125,28 @@ func FuzzList(f *testing.F) {
 				return m.items[int(call>>3)%len(m.items)], true
 			}
 			switch call % 8 {
-			case 1: // remove one
+			case 1: // remove an item
 				if i, ok := pick(); ok {
 					l.Remove(items[i.id])
-					l.Remove(items[i.id]) // which does nothing
-					l.Touch(items[i.id])  // likewise
+					l.Remove(items[i.id]) // does nothing
+					l.Touch(items[i.id])  // does nothing
 					if items[i.id].Listed() {
-						t.Fatal("a removed item is listed")
+						t.Fatal("Listed() = true for a removed item")
 					}
 					m.without(i.id)
 				}
-			case 2: // use one
+			case 2: // use an item
 				if i, ok := pick(); ok {
 					l.Touch(items[i.id])
 					m.without(i.id)
 					m.items = append(m.items, i)
 				}
-			case 3: // a user leaves
+			case 3: // remove all items of a user
 				for item := range l.Of(user) {
 					l.Remove(item)
 				}
 				m.items = slices.DeleteFunc(m.items, func(i modelItem) bool { return i.user == user })
-			default: // add one
+			default: // add an item
 				old := l.Victim(user)
 				if (old != nil) != (len(m.items) == m.limit) {
 					t.Fatalf("victim %v with %d of %d items", old, len(m.items), m.limit)
@@ -154,11 +154,11 @@ func FuzzList(f *testing.F) {
 				item := &Item[int, int]{}
 				if old != nil {
 					if i := (modelItem{l.UserOf(old), old.Value}); !m.mayEvict(i, user) {
-						t.Fatalf("%v is to make room for user %d; items %v", i, user, m.items)
+						t.Fatalf("Victim returned %v for user %d; items %v", i, user, m.items)
 					}
 					m.without(old.Value)
 					l.Remove(old)
-					item = old // an item may be used again
+					item = old // reuse the item
 				}
 				item.Value = id
 				items[id] = item
@@ -182,7 +182,7 @@ func check(t *testing.T, l *List[int, int], m *model) {
 		got = append(got, modelItem{l.UserOf(item), item.Value})
 	}
 	want = slices.Clone(m.items)
-	// Of each user in order.
+	// Compare the order within each user.
 	byUser := func(a, b modelItem) int { return a.user - b.user }
 	slices.SortStableFunc(got, byUser)
 	slices.SortStableFunc(want, byUser)
@@ -191,8 +191,8 @@ func check(t *testing.T, l *List[int, int], m *model) {
 	}
 }
 
-// A user alone may have all places, and loses them to others only down to an
-// equal part.
+// TestListSharesEvenly checks that a single user may have all places, and loses
+// them to others only down to an equal part.
 func TestListSharesEvenly(t *testing.T) {
 	t.Parallel()
 	l := List[string, int]{Limit: 12}
@@ -212,7 +212,7 @@ func TestListSharesEvenly(t *testing.T) {
 		add("greedy")
 	}
 	if n := held("greedy"); n != 12 {
-		t.Errorf("alone, it has %d of 12", n)
+		t.Errorf("a single user has %d of 12 places", n)
 	}
 	add("modest")
 	for range 100 {
