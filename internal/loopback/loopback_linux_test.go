@@ -16,7 +16,7 @@ import (
 // other is a congestion control that this user may choose and that is not Reno,
 // if the system has one: the tests begin with it, so that they show something
 // on a system whose default is Reno.
-func other(t *testing.T) string {
+func otherCongestionControl(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 	if err != nil {
@@ -32,7 +32,7 @@ func other(t *testing.T) string {
 
 func TestControl(t *testing.T) {
 	t.Parallel()
-	system := other(t)
+	system := otherCongestionControl(t)
 	for _, tt := range []struct {
 		name, network, address, want string
 	}{

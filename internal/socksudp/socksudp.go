@@ -100,7 +100,7 @@ func Parse(b []byte) (Datagram, error) {
 }
 
 // cut splits b after n bytes; both parts are nil when it is shorter.
-func cut(b []byte, n int) (head, rest []byte) {
+func cut(b []byte, n int) (first, rest []byte) {
 	if len(b) < n {
 		return nil, nil
 	}

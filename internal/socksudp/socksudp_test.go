@@ -114,7 +114,7 @@ func naive(b []byte) (host string, port uint16, data []byte, ok bool) {
 	return host, port, b[len(b)-r.Len():], true
 }
 
-func agrees(t *testing.T, b []byte) {
+func checkAgainstNaive(t *testing.T, b []byte) {
 	t.Helper()
 	host, port, data, ok := naive(b)
 	d, err := Parse(b)
@@ -152,7 +152,7 @@ func TestParseAgreesWithNaive(t *testing.T) {
 		if len(b) > 2 && r.IntN(8) > 0 {
 			b[0], b[1], b[2] = 0, 0, 0
 		}
-		agrees(t, b)
+		checkAgainstNaive(t, b)
 	}
 }
 
@@ -161,7 +161,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x03\x03abc\x00\x35data"))
 	f.Add([]byte("\x00\x00\x00\x04\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x35"))
 	f.Add([]byte("\x00\x00\x05\x03\x00\x00\x35"))
-	f.Fuzz(agrees)
+	f.Fuzz(checkAgainstNaive)
 }
 
 func BenchmarkParse(b *testing.B) {
