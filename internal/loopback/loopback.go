@@ -1,4 +1,6 @@
-// Package loopback prepares TCP sockets that stay on this machine.
+// Package loopback tunes TCP sockets whose connections stay on this machine. It
+// neither dials nor listens: its functions are hooks for package net. They are
+// safe for concurrent use and never make a connection fail.
 package loopback
 
 import (
@@ -9,17 +11,16 @@ import (
 	"time"
 )
 
-// Control is for net.ListenConfig.Control and net.Dialer.Control. Where address
-// is a loopback address, it takes the pacing from the connections: congestion
-// control that paces (BBR, which many a Linux system has as its default) sends
-// each burst from a timer of its own, which costs more than all the rest of
-// moving a byte from one program to another, and there is no network whose
-// queues it could keep short. The connections that a listener accepts inherit
-// this. Elsewhere than on Linux, and for every other address, it does nothing.
+// Control is a net.ListenConfig.Control and net.Dialer.Control. If address is a
+// loopback address, Control disables pacing for the connections. Congestion
+// control that paces (BBR, the default of many Linux systems) sends each burst
+// from a timer of its own. On loopback that costs more than all other work for
+// a byte, and there are no network queues to keep short. Connections accepted
+// by a listener inherit the setting. Control does nothing for other addresses
+// and on systems other than Linux.
 //
-// It is an optimisation, and so never fails: a system that refuses it, such as a
-// sandbox that filters socket options, keeps its default. Safe for concurrent
-// use.
+// Control is an optimisation and never returns an error. A system that refuses
+// the option, such as a sandbox that filters socket options, keeps its default.
 func Control(network, address string, c syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err == nil && addr.Addr().Unmap().IsLoopback() && strings.HasPrefix(network, "tcp") {
@@ -28,14 +29,14 @@ func Control(network, address string, c syscall.RawConn) error {
 	return nil
 }
 
-// Connect begins to connect a TCP socket, in net.Dialer.Control, to the address
-// that net.Dialer is going to connect it to, and reports whether it is connected.
-// On this machine that is mostly the end of it: net.Dialer finds the socket
-// connected, or refused, where it would otherwise have to wait for its poller to
-// say so, ready to be interrupted. For every address that is not a loopback one,
-// and elsewhere than on Linux, it does nothing.
+// Connect starts connecting a TCP socket in net.Dialer.Control, to the address
+// that net.Dialer is about to connect to, and reports whether it is connected.
+// On loopback that usually completes the connection at once. net.Dialer then
+// finds the socket connected, or refused, and does not have to wait in its
+// poller. Connect does nothing for other addresses and on systems other than
+// Linux.
 //
-// Like [Control] it never fails: what becomes of it, net.Dialer's own call tells.
+// Connect returns no error: net.Dialer's own call reports it.
 func Connect(network, address string, c syscall.RawConn) (connected bool) {
 	addr, err := netip.ParseAddrPort(address)
 	if err == nil && addr.Addr().Unmap().IsLoopback() && strings.HasPrefix(network, "tcp") {
@@ -44,16 +45,16 @@ func Connect(network, address string, c syscall.RawConn) (connected bool) {
 	return connected
 }
 
-// ListenConfig is how to listen on an address: with [Control], and with the
-// probes of [KeepAlive].
+// ListenConfig returns the configuration to listen on addr, with [Control] and
+// [KeepAlive].
 func ListenConfig(addr netip.Addr) *net.ListenConfig {
 	return &net.ListenConfig{Control: Control, KeepAlive: KeepAlive(addr)}
 }
 
-// KeepAlive is for the field of that name in net.ListenConfig and net.Dialer: no
-// probes where the address is a loopback address, else the defaults. A peer on
-// this machine cannot vanish: the kernel ends its connections with it. To set up
-// probes for it would be four system calls for each connection.
+// KeepAlive returns the value of that field in net.ListenConfig and net.Dialer:
+// no probes for a loopback address, otherwise the defaults. A peer on this
+// machine cannot vanish, because the kernel closes its connections when it
+// ends. Setting up probes would take four system calls for each connection.
 func KeepAlive(addr netip.Addr) time.Duration {
 	if addr.Unmap().IsLoopback() {
 		return -1

@@ -1,4 +1,4 @@
-// What the kernel says of the sockets afterwards.
+// Tests of the socket options as the kernel reports them.
 
 package loopback
 
@@ -13,9 +13,9 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// other is a congestion control that this user may choose and that is not Reno,
-// if the system has one: the tests begin with it, so that they show something
-// on a system whose default is Reno.
+// otherCongestionControl returns a congestion control other than Reno that this
+// user may choose, if there is one. The tests start with it, so that they are
+// meaningful on a system whose default is Reno.
 func otherCongestionControl(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
@@ -49,8 +49,8 @@ func TestControl(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			// The connection is always a loopback one: what counts is what
-			// Control is told.
+			// The connection is always on loopback; the arguments of Control
+			// decide.
 			control := func(_, _ string, c syscall.RawConn) error {
 				var first error
 				err := c.Control(func(fd uintptr) {
@@ -74,10 +74,10 @@ func TestControl(t *testing.T) {
 			}
 			defer accepted.Close()
 			if got := testnet.CongestionControl(t, dialed.(syscall.Conn)); got != tt.want {
-				t.Errorf("the connection that was dialed uses %s, want %s", got, tt.want)
+				t.Errorf("the dialed connection uses %s, want %s", got, tt.want)
 			}
 			if got := testnet.CongestionControl(t, accepted.(syscall.Conn)); got != tt.want {
-				t.Errorf("the connection that was accepted uses %s, want %s", got, tt.want)
+				t.Errorf("the accepted connection uses %s, want %s", got, tt.want)
 			}
 		})
 	}

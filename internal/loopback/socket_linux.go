@@ -1,4 +1,4 @@
-// What is done to a socket on Linux.
+// Socket options on Linux.
 
 package loopback
 
@@ -7,17 +7,17 @@ import (
 	"syscall"
 )
 
-// unpace has a socket use Reno (tcp(7), TCP_CONGESTION), which does not pace, and
-// which every kernel has and every user may choose. It has to come before the
-// connection is made: BBR leaves its pacing behind on a socket that it has once
+// disablePacing makes a socket use Reno (tcp(7), TCP_CONGESTION). Reno does not
+// pace, every kernel has it, and every user may choose it. Set it before
+// connecting, because BBR leaves pacing enabled on a socket that it once
 // controlled.
 func disablePacing(fd uintptr) {
 	syscall.SetsockoptString(int(fd), syscall.IPPROTO_TCP, syscall.TCP_CONGESTION, "reno")
 }
 
-// connect is connect(2) on a socket of the address's own family that does not
-// block, which is why it never tells what becomes of it. The next call on the same
-// socket does, and getpeername(2) whether it is connected by now.
+// connect calls connect(2) on a non-blocking socket of the address's family, so
+// it never returns the outcome. The next connect call on the socket does, and
+// getpeername(2) tells whether it is connected already.
 func connect(fd uintptr, addr netip.AddrPort) (connected bool) {
 	var to syscall.Sockaddr
 	if a := addr.Addr(); a.Is4() {

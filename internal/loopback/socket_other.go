@@ -1,7 +1,7 @@
-// Elsewhere no congestion control that paces is the default, and a socket that
-// is connected early may be an error to connect again.
-
 //go:build !linux
+
+// On other systems the default congestion control does not pace, and connecting
+// an early-connected socket again may be an error.
 
 package loopback
 

@@ -1,13 +1,15 @@
-// Package socksudp reads and writes the header that a SOCKS5 client and its
-// proxy put before every datagram (RFC 1928 section 7):
+// Package socksudp parses and writes the header of SOCKS5 datagrams (RFC 1928
+// section 7):
 //
 //	+-----+------+------+----------+----------+------+
 //	| RSV | FRAG | ATYP | DST.ADDR | DST.PORT | DATA |
 //	+-----+------+------+----------+----------+------+
 //	|  2  |  1   |  1   | variable |    2     |      |
 //
-// The package knows nothing of policy, and takes nothing for valid but the
-// form: whether a name is one, or a port is other than 0, is for others to say.
+// It opens no sockets and knows no policy. It checks the form only: the caller
+// checks whether a name is valid and a port is not 0.
+//
+// The functions keep no state and are safe for concurrent use.
 package socksudp
 
 import (
@@ -16,20 +18,19 @@ import (
 	"net/netip"
 )
 
-// MaxHeader is the length of the longest header: the one with a name of 255
-// bytes.
+// MaxHeader is the length of the longest header, which has a name of 255 bytes.
 const MaxHeader = addressOffset + 1 + 1 + 255 + 2
 
-// Errors of Parse. They do not name what was found: a sender can make any
-// number of such datagrams, and they are counted rather than told.
+// Errors of Parse. They contain no details, because a sender can cause any
+// number of them; callers count them instead of logging them.
 var (
 	// ErrFragment means that the datagram is a fragment. RFC 1928 section 7
-	// has those who do not reassemble drop it.
-	ErrFragment = errors.New("a fragment (FRAG is not 0), which is not reassembled here (RFC 1928 section 7)")
+	// requires implementations without reassembly to drop it.
+	ErrFragment = errors.New("SOCKS5 datagram is a fragment (RFC 1928 section 7)")
 
-	// ErrMalformed means that there is no whole header, that its reserved
-	// bytes are not 0, or that its address type is unknown.
-	ErrMalformed = errors.New("not a SOCKS5 datagram (RFC 1928 section 7)")
+	// ErrMalformed means that the header is incomplete, has non-zero reserved
+	// bytes, or has an unknown address type.
+	ErrMalformed = errors.New("malformed SOCKS5 datagram (RFC 1928 section 7)")
 )
 
 // Address types: RFC 1928 section 5.
@@ -39,29 +40,29 @@ const (
 	typeIPv6 = 4
 )
 
-// addressAt is where the address begins, with its type.
+// addressOffset is the offset of the address, which begins with its type.
 const addressOffset = 3
 
-// Datagram is what a datagram says. Its slices are parts of what was parsed.
+// Datagram is a parsed datagram. Its slices refer to the parsed bytes.
 type Datagram struct {
-	// Address holds the address type, the address and the port as they came.
-	// Equal bytes mean the same destination; the reverse does not hold, since
-	// a name can be spelled in several ways.
+	// Address holds the address type, address and port as received. Equal bytes
+	// mean the same destination. Different bytes may mean the same one too,
+	// because a name has several spellings.
 	Address []byte
 
-	// Addr is the destination, or for a reply the source, as an IP address;
-	// it is zero when Name stands for it.
+	// Addr is the destination (in a reply, the source) as an IP address. It is
+	// zero if Name is used.
 	Addr netip.Addr
 
-	// Name is the domain name, which may be empty and may hold any byte. It
-	// counts only when Addr is zero.
+	// Name is the domain name. It may be empty and may hold any byte. It is
+	// meaningful only if Addr is zero.
 	Name []byte
 
 	Port uint16
 	Data []byte
 }
 
-// Parse reads one datagram. The error is ErrFragment or ErrMalformed.
+// Parse parses a datagram. The error is ErrFragment or ErrMalformed.
 func Parse(b []byte) (Datagram, error) {
 	if len(b) <= addressOffset || b[0] != 0 || b[1] != 0 {
 		return Datagram{}, ErrMalformed
@@ -99,7 +100,7 @@ func Parse(b []byte) (Datagram, error) {
 	return d, nil
 }
 
-// cut splits b after n bytes; both parts are nil when it is shorter.
+// cut splits b after n bytes. Both parts are nil if b is shorter.
 func cut(b []byte, n int) (first, rest []byte) {
 	if len(b) < n {
 		return nil, nil
@@ -107,9 +108,9 @@ func cut(b []byte, n int) (first, rest []byte) {
 	return b[:n:n], b[n:]
 }
 
-// AppendHeader appends the header of a datagram from or to an address, which
-// is written as IPv4 where it is an IPv4-mapped one. A zone is left out: the
-// header has no place for it.
+// AppendHeader appends the header of a datagram from or to an address. It
+// writes an IPv4-mapped address as IPv4, and omits the zone, for which the
+// header has no field.
 func AppendHeader(b []byte, a netip.AddrPort) []byte {
 	b = append(b, 0, 0, 0)
 	addr := a.Addr().Unmap()

@@ -28,8 +28,8 @@ func TestParse(t *testing.T) {
 		{"the longest name", "\x00\x00\x00\x03\xff" + strings.Repeat("a", 255) + "\x00\x35d",
 			Datagram{Name: bytes.Repeat([]byte("a"), 255), Port: 53, Data: []byte("d")}, nil},
 		{"no data", "\x00\x00\x00\x01\xc0\x00\x02\x07\x00\x35", Datagram{Addr: netip.MustParseAddr("192.0.2.7"), Port: 53}, nil},
-		{"an empty name is for others to refuse", "\x00\x00\x00\x03\x00\x00\x35", Datagram{Port: 53}, nil},
-		{"and so is port 0", "\x00\x00\x00\x03\x01a\x00\x00", Datagram{Name: []byte("a")}, nil},
+		{"an empty name is valid here", "\x00\x00\x00\x03\x00\x00\x35", Datagram{Port: 53}, nil},
+		{"port 0 is valid here", "\x00\x00\x00\x03\x01a\x00\x00", Datagram{Name: []byte("a")}, nil},
 		{"a fragment", "\x00\x00\x01\x01\xc0\x00\x02\x07\x00\x35data", Datagram{}, ErrFragment},
 		{"the last fragment", "\x00\x00\x81\x03\x03abc\x00\x35data", Datagram{}, ErrFragment},
 		{"a fragment that is malformed", "\x00\x00\x01\x01\xc0\x00", Datagram{}, ErrMalformed},
@@ -51,8 +51,7 @@ func TestParse(t *testing.T) {
 		if want := test.in[3 : len(test.in)-len(got.Data)]; string(got.Address) != want {
 			t.Errorf("%s: address %q, want %q", test.name, got.Address, want)
 		}
-		// Every shorter one, down to the end of the header, has less data;
-		// shorter still, none is whole.
+		// Every prefix that includes the header parses; no shorter one does.
 		header := len(test.in) - len(got.Data)
 		for n := range len(test.in) {
 			_, err := Parse([]byte(test.in[:n]))
@@ -78,7 +77,7 @@ func TestAppendHeader(t *testing.T) {
 	}
 }
 
-// naive reads a datagram with a reader that fails at the end, field by field.
+// naive parses a datagram field by field with a reader that panics at the end.
 func naive(b []byte) (host string, port uint16, data []byte, ok bool) {
 	r := bytes.NewReader(b)
 	take := func(n int) []byte {
@@ -132,11 +131,11 @@ func checkAgainstNaive(t *testing.T, b []byte) {
 		t.Fatalf("%q: %s %d %q; the naive reader: %s %d %q", b, got, d.Port, d.Data, host, port, data)
 	}
 	if !bytes.Equal(append(append([]byte{0, 0, 0}, d.Address...), d.Data...), b) {
-		t.Fatalf("%q: the address %q and the data %q are not what it consists of", b, d.Address, d.Data)
+		t.Fatalf("%q: address %q and data %q do not add up to the datagram", b, d.Address, d.Data)
 	}
 	if d.Addr.IsValid() && !d.Addr.Is4In6() {
 		if header := AppendHeader(nil, netip.AddrPortFrom(d.Addr, d.Port)); !bytes.HasPrefix(b, header) {
-			t.Fatalf("%q: written again, its header is %q", b, header)
+			t.Fatalf("%q: AppendHeader returned %q", b, header)
 		}
 	}
 }
@@ -147,7 +146,7 @@ func TestParseAgreesWithNaive(t *testing.T) {
 	for range 200_000 {
 		b := make([]byte, r.IntN(40))
 		for i := range b {
-			b[i] = byte(r.IntN(8)) // small numbers are types, lengths and reserved bytes
+			b[i] = byte(r.IntN(8)) // small numbers are valid types, lengths and reserved bytes
 		}
 		if len(b) > 2 && r.IntN(8) > 0 {
 			b[0], b[1], b[2] = 0, 0, 0
