@@ -10,9 +10,9 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// TestStandInIsNoOtherHost: the hosts file may have the stand-in as a name of its own, whose address is not that of the
+// TestStandInAvoidsHostsFile: the hosts file may have the stand-in as a name of its own, whose address is not that of the
 // name that was asked for.
-func TestStandInIsNoOtherHost(t *testing.T) {
+func TestStandInAvoidsHostsFile(t *testing.T) {
 	t.Parallel()
 	var all []string // stand-ins for -x.test.
 	for _, c := range fills {

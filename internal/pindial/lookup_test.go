@@ -24,14 +24,14 @@ func addrs(list ...string) []netip.Addr {
 	return out
 }
 
-// said is what a name server says to the question for one family, and when.
-type said struct {
+// reply is what a name server says to the question for one family, and when.
+type reply struct {
 	after time.Duration // less than 0: never
 	addrs []netip.Addr
 	err   error
 }
 
-func (s said) answer(ctx context.Context) ([]netip.Addr, error) {
+func (s reply) answer(ctx context.Context) ([]netip.Addr, error) {
 	var come <-chan time.Time
 	if s.after >= 0 {
 		come = time.After(s.after)
@@ -56,35 +56,35 @@ func TestBothFamilies(t *testing.T) {
 	)
 	tests := []struct {
 		name      string
-		four, six said
+		four, six reply
 		cancel    time.Duration // when the caller gives up; 0: never
 		want      []netip.Addr
 		is        error
 		notFound  bool
 		took      time.Duration
 	}{
-		{name: "both", four: said{10 * ms, v4, nil}, six: said{20 * ms, v6, nil}, want: append(v4, v6...), took: 20 * ms},
-		{name: "AAAA is never answered", four: said{10 * ms, more, nil}, six: said{after: -1}, want: more, took: 60 * ms},
-		{name: "A is never answered", four: said{after: -1}, six: said{10 * ms, v6, nil}, want: v6, took: 60 * ms},
-		{name: "AAAA comes within the delay", four: said{0, v4, nil}, six: said{49 * ms, v6, nil}, want: append(v4, v6...), took: 49 * ms},
-		{name: "AAAA comes after the delay", four: said{0, v4, nil}, six: said{51 * ms, v6, nil}, want: v4, took: 50 * ms},
-		{name: "A comes after the delay", four: said{51 * ms, v4, nil}, six: said{0, v6, nil}, want: v6, took: 50 * ms},
-		{name: "no AAAA is no first answer", four: said{3000 * ms, v4, nil}, six: said{0, nil, none}, want: v4, took: 3000 * ms},
-		{name: "an AAAA answer without records", four: said{3000 * ms, v4, nil}, six: said{}, want: v4, took: 3000 * ms},
-		{name: "AAAA fails first", four: said{3000 * ms, v4, nil}, six: said{0, nil, servFail}, want: v4, took: 3000 * ms},
-		{name: "AAAA fails last", four: said{10 * ms, v4, nil}, six: said{20 * ms, nil, servFail}, want: v4, took: 20 * ms},
-		{name: "AAAA is filtered", four: said{10 * ms, v4, nil}, six: said{20 * ms, nil, filtered}, want: v4, took: 20 * ms},
-		{name: "A fails", four: said{0, nil, servFail}, six: said{10 * ms, v6, nil}, want: v6, took: 10 * ms},
+		{name: "both", four: reply{10 * ms, v4, nil}, six: reply{20 * ms, v6, nil}, want: append(v4, v6...), took: 20 * ms},
+		{name: "AAAA is never answered", four: reply{10 * ms, more, nil}, six: reply{after: -1}, want: more, took: 60 * ms},
+		{name: "A is never answered", four: reply{after: -1}, six: reply{10 * ms, v6, nil}, want: v6, took: 60 * ms},
+		{name: "AAAA comes within the delay", four: reply{0, v4, nil}, six: reply{49 * ms, v6, nil}, want: append(v4, v6...), took: 49 * ms},
+		{name: "AAAA comes after the delay", four: reply{0, v4, nil}, six: reply{51 * ms, v6, nil}, want: v4, took: 50 * ms},
+		{name: "A comes after the delay", four: reply{51 * ms, v4, nil}, six: reply{0, v6, nil}, want: v6, took: 50 * ms},
+		{name: "no AAAA is no first answer", four: reply{3000 * ms, v4, nil}, six: reply{0, nil, none}, want: v4, took: 3000 * ms},
+		{name: "an AAAA answer without records", four: reply{3000 * ms, v4, nil}, six: reply{}, want: v4, took: 3000 * ms},
+		{name: "AAAA fails first", four: reply{3000 * ms, v4, nil}, six: reply{0, nil, servFail}, want: v4, took: 3000 * ms},
+		{name: "AAAA fails last", four: reply{10 * ms, v4, nil}, six: reply{20 * ms, nil, servFail}, want: v4, took: 20 * ms},
+		{name: "AAAA is filtered", four: reply{10 * ms, v4, nil}, six: reply{20 * ms, nil, filtered}, want: v4, took: 20 * ms},
+		{name: "A fails", four: reply{0, nil, servFail}, six: reply{10 * ms, v6, nil}, want: v6, took: 10 * ms},
 
-		{name: "no such name", four: said{10 * ms, nil, none}, six: said{20 * ms, nil, none}, is: none, notFound: true, took: 20 * ms},
-		{name: "no record", four: said{}, six: said{}, notFound: true},
-		{name: "no A, and AAAA fails", four: said{10 * ms, nil, none}, six: said{20 * ms, nil, servFail}, is: servFail, took: 20 * ms},
-		{name: "A fails, and no AAAA", four: said{10 * ms, nil, servFail}, six: said{20 * ms, nil, none}, is: servFail, took: 20 * ms},
-		{name: "an empty A answer, and AAAA fails", four: said{}, six: said{20 * ms, nil, servFail}, is: servFail, took: 20 * ms},
-		{name: "no A, and AAAA is never answered", four: said{0, nil, none}, six: said{after: -1}, is: os.ErrDeadlineExceeded, took: 10 * time.Second},
-		{name: "neither is ever answered", four: said{after: -1}, six: said{after: -1}, is: os.ErrDeadlineExceeded, took: 10 * time.Second},
-		{name: "A comes just before the end", four: said{9990 * ms, v4, nil}, six: said{after: -1}, want: v4, took: 10 * time.Second},
-		{name: "the caller gives up", four: said{after: -1}, six: said{0, nil, none}, cancel: 5 * ms, is: context.Canceled, took: 5 * ms},
+		{name: "no such name", four: reply{10 * ms, nil, none}, six: reply{20 * ms, nil, none}, is: none, notFound: true, took: 20 * ms},
+		{name: "no record", four: reply{}, six: reply{}, notFound: true},
+		{name: "no A, and AAAA fails", four: reply{10 * ms, nil, none}, six: reply{20 * ms, nil, servFail}, is: servFail, took: 20 * ms},
+		{name: "A fails, and no AAAA", four: reply{10 * ms, nil, servFail}, six: reply{20 * ms, nil, none}, is: servFail, took: 20 * ms},
+		{name: "an empty A answer, and AAAA fails", four: reply{}, six: reply{20 * ms, nil, servFail}, is: servFail, took: 20 * ms},
+		{name: "no A, and AAAA is never answered", four: reply{0, nil, none}, six: reply{after: -1}, is: os.ErrDeadlineExceeded, took: 10 * time.Second},
+		{name: "neither is ever answered", four: reply{after: -1}, six: reply{after: -1}, is: os.ErrDeadlineExceeded, took: 10 * time.Second},
+		{name: "A comes just before the end", four: reply{9990 * ms, v4, nil}, six: reply{after: -1}, want: v4, took: 10 * time.Second},
+		{name: "the caller gives up", four: reply{after: -1}, six: reply{0, nil, none}, cancel: 5 * ms, is: context.Canceled, took: 5 * ms},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -176,13 +176,13 @@ func TestOrderOfFamilies(t *testing.T) {
 	}
 }
 
-// stuck is a resolver that does not return before it is told to, whatever its context says.
-type stuck struct {
+// stuckResolver is a resolver that does not return before it is told to, whatever its context says.
+type stuckResolver struct {
 	free   chan struct{}
 	answer []netip.Addr
 }
 
-func (s stuck) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+func (s stuckResolver) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
 	<-s.free
 	return s.answer, nil
 }
@@ -191,7 +191,7 @@ func (s stuck) LookupNetIP(context.Context, string, string) ([]netip.Addr, error
 func TestLookupThatDoesNotReturn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := stuck{make(chan struct{}), addrs("93.184.215.14")}
+		r := stuckResolver{make(chan struct{}), addrs("93.184.215.14")}
 		d := Dialer{
 			Resolver: r, Lookups: new(Lookups), ResolveTimeout: time.Second,
 			Connect: func(_ context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
@@ -240,7 +240,7 @@ func TestLookupThatDoesNotReturn(t *testing.T) {
 func TestOverdueLookupsAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := stuck{make(chan struct{}), addrs("93.184.215.14")}
+		r := stuckResolver{make(chan struct{}), addrs("93.184.215.14")}
 		d := Dialer{Resolver: r, Lookups: new(Lookups)}
 		gone, leave := context.WithCancel(t.Context())
 		for range maxOverdue {
@@ -263,24 +263,24 @@ func TestOverdueLookupsAreBounded(t *testing.T) {
 	})
 }
 
-// quitter is a resolver that ends its goroutine.
-type quitter struct{}
+// goexitResolver is a resolver that ends its goroutine.
+type goexitResolver struct{}
 
-func (quitter) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+func (goexitResolver) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
 	runtime.Goexit()
 	return nil, nil
 }
 
 func TestLookupThatEndsItsGoroutine(t *testing.T) {
 	t.Parallel()
-	d := Dialer{Resolver: quitter{}, Lookups: new(Lookups)}
+	d := Dialer{Resolver: goexitResolver{}, Lookups: new(Lookups)}
 	if _, err := d.Resolve(t.Context(), "a.test"); !errors.Is(err, errNoReturn) {
 		t.Errorf("got %v", err)
 	}
 }
 
-// TestShortageOfDescriptors: a dial waits a moment for a descriptor, once.
-func TestShortageOfDescriptors(t *testing.T) {
+// TestRetryTooManyFiles: a dial waits a moment for a descriptor, once.
+func TestRetryTooManyFiles(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
 	for _, tt := range []struct {

@@ -135,16 +135,16 @@ func TestResolveErrors(t *testing.T) {
 	}
 }
 
-// hollow is a resolver that answers with an address that is none.
-type hollow struct{}
+// emptyAddrResolver is a resolver that answers with an address that is none.
+type emptyAddrResolver struct{}
 
-func (hollow) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+func (emptyAddrResolver) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
 	return []netip.Addr{{}}, nil
 }
 
 func TestResolveZeroAddr(t *testing.T) {
 	t.Parallel()
-	d := pindial.Dialer{Resolver: hollow{}}
+	d := pindial.Dialer{Resolver: emptyAddrResolver{}}
 	got, err := d.Resolve(t.Context(), "a.test")
 	var e *pindial.ResolveError
 	if got != nil || !errors.As(err, &e) || !e.NotFound {
@@ -152,10 +152,10 @@ func TestResolveZeroAddr(t *testing.T) {
 	}
 }
 
-// forgetful is a resolver whose errors drop their cause.
-type forgetful struct{}
+// causelessResolver is a resolver whose errors drop their cause.
+type causelessResolver struct{}
 
-func (forgetful) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+func (causelessResolver) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr, error) {
 	<-ctx.Done()
 	return nil, errors.New("lookup failed")
 }
@@ -164,7 +164,7 @@ func TestResolveCanceled(t *testing.T) {
 	t.Parallel()
 	var silent testnet.Resolver
 	silent.Set("a.test", testnet.Silence())
-	for _, r := range []pindial.Resolver{&silent, forgetful{}} {
+	for _, r := range []pindial.Resolver{&silent, causelessResolver{}} {
 		t.Run(fmt.Sprintf("%T", r), func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithCancel(t.Context())
@@ -179,7 +179,7 @@ func TestResolveCanceled(t *testing.T) {
 	}
 	t.Run("time-out without a cause", func(t *testing.T) {
 		t.Parallel()
-		d := pindial.Dialer{Resolver: forgetful{}, ResolveTimeout: time.Millisecond}
+		d := pindial.Dialer{Resolver: causelessResolver{}, ResolveTimeout: time.Millisecond}
 		if _, err := d.Resolve(t.Context(), "a.test"); !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Resolve = %v, want a time-out", err)
 		}
@@ -210,7 +210,7 @@ func TestSystemResolverGetsRootedName(t *testing.T) {
 }
 
 // TestUnansweredFamily asks a name server that answers for one family and drops the question for the other: the name is
-// reached all the same, and what the server would have said later is not waited for.
+// reached all the same, and what the server would have reply later is not waited for.
 func TestUnansweredFamily(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

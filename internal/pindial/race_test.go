@@ -19,18 +19,18 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// fate is what becomes of an attempt to connect.
-type fate struct {
+// outcome is what becomes of an attempt to connect.
+type outcome struct {
 	after time.Duration // 0: at once
 	err   error         // nil: connected
 }
 
 // never is a black hole: no answer until the attempt is canceled.
-var never = fate{after: -1}
+var never = outcome{after: -1}
 
-// fakeNet connects by fate, on a clock that need not be real.
+// fakeNet connects by outcome, on a clock that need not be real.
 type fakeNet struct {
-	fates map[string]fate
+	outcomes map[string]outcome
 
 	start   time.Time
 	running atomic.Int32
@@ -44,15 +44,15 @@ func (f *fakeNet) connect(ctx context.Context, addr netip.AddrPort) (*net.TCPCon
 	f.mu.Lock()
 	f.log = append(f.log, fmt.Sprintf("%v %v", time.Since(f.start), addr.Addr()))
 	f.mu.Unlock()
-	fate := f.fates[addr.Addr().String()]
+	outcome := f.outcomes[addr.Addr().String()]
 	var answer <-chan time.Time
-	if fate != never {
-		answer = time.After(fate.after)
+	if outcome != never {
+		answer = time.After(outcome.after)
 	}
 	select {
 	case <-answer:
-		if fate.err != nil {
-			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(addr), Err: fate.err}
+		if outcome.err != nil {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(addr), Err: outcome.err}
 		}
 		return new(net.TCPConn), nil
 	case <-ctx.Done():
@@ -65,54 +65,54 @@ func errno(e syscall.Errno) error { return os.NewSyscallError("connect", e) }
 func TestHappyEyeballs(t *testing.T) {
 	t.Parallel()
 	var (
-		connected   = fate{after: 10 * time.Millisecond}
-		refused     = fate{err: errno(syscall.ECONNREFUSED)}
-		unreachable = fate{err: errno(syscall.ENETUNREACH)}
-		noHost      = fate{err: errno(syscall.EHOSTUNREACH)}
+		connected   = outcome{after: 10 * time.Millisecond}
+		refused     = outcome{err: errno(syscall.ECONNREFUSED)}
+		unreachable = outcome{err: errno(syscall.ENETUNREACH)}
+		noHost      = outcome{err: errno(syscall.EHOSTUNREACH)}
 	)
 	tests := []struct {
-		name   string
-		dialer pindial.Dialer
-		addrs  []string
-		fates  map[string]fate
-		cancel time.Duration // when the caller gives up; 0: never
-		log    []string
-		took   time.Duration
-		is     []error // empty: connected
-		not    []error
+		name     string
+		dialer   pindial.Dialer
+		addrs    []string
+		outcomes map[string]outcome
+		cancel   time.Duration // when the caller gives up; 0: never
+		log      []string
+		took     time.Duration
+		is       []error // empty: connected
+		not      []error
 	}{
 		{
-			name:  "the first answers",
-			addrs: []string{"2001:db8::1", "192.0.2.1"},
-			fates: map[string]fate{"2001:db8::1": connected, "192.0.2.1": connected},
-			log:   []string{"0s 2001:db8::1"},
-			took:  10 * time.Millisecond,
+			name:     "the first answers",
+			addrs:    []string{"2001:db8::1", "192.0.2.1"},
+			outcomes: map[string]outcome{"2001:db8::1": connected, "192.0.2.1": connected},
+			log:      []string{"0s 2001:db8::1"},
+			took:     10 * time.Millisecond,
 		},
 		{
-			name:  "the first is a black hole",
-			addrs: []string{"2001:db8::1", "192.0.2.1"},
-			fates: map[string]fate{"2001:db8::1": never, "192.0.2.1": connected},
-			log:   []string{"0s 2001:db8::1", "250ms 192.0.2.1"},
-			took:  260 * time.Millisecond,
+			name:     "the first is a black hole",
+			addrs:    []string{"2001:db8::1", "192.0.2.1"},
+			outcomes: map[string]outcome{"2001:db8::1": never, "192.0.2.1": connected},
+			log:      []string{"0s 2001:db8::1", "250ms 192.0.2.1"},
+			took:     260 * time.Millisecond,
 		},
 		{
-			name:  "the first is slow, and wins all the same",
-			addrs: []string{"2001:db8::1", "192.0.2.1"},
-			fates: map[string]fate{"2001:db8::1": {after: 300 * time.Millisecond}, "192.0.2.1": {after: time.Second}},
-			log:   []string{"0s 2001:db8::1", "250ms 192.0.2.1"},
-			took:  300 * time.Millisecond,
+			name:     "the first is slow, and wins all the same",
+			addrs:    []string{"2001:db8::1", "192.0.2.1"},
+			outcomes: map[string]outcome{"2001:db8::1": {after: 300 * time.Millisecond}, "192.0.2.1": {after: time.Second}},
+			log:      []string{"0s 2001:db8::1", "250ms 192.0.2.1"},
+			took:     300 * time.Millisecond,
 		},
 		{
-			name:  "the first is refused, the next follows at once",
-			addrs: []string{"2001:db8::1", "192.0.2.1"},
-			fates: map[string]fate{"2001:db8::1": refused, "192.0.2.1": connected},
-			log:   []string{"0s 2001:db8::1", "0s 192.0.2.1"},
-			took:  10 * time.Millisecond,
+			name:     "the first is refused, the next follows at once",
+			addrs:    []string{"2001:db8::1", "192.0.2.1"},
+			outcomes: map[string]outcome{"2001:db8::1": refused, "192.0.2.1": connected},
+			log:      []string{"0s 2001:db8::1", "0s 192.0.2.1"},
+			took:     10 * time.Millisecond,
 		},
 		{
 			name:  "a failure gives the next attempt the whole delay",
 			addrs: []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"},
-			fates: map[string]fate{
+			outcomes: map[string]outcome{
 				"192.0.2.1": {after: 100 * time.Millisecond, err: errno(syscall.ECONNREFUSED)}, "192.0.2.2": never, "192.0.2.3": connected,
 			},
 			log:  []string{"0s 192.0.2.1", "100ms 192.0.2.2", "350ms 192.0.2.3"},
@@ -122,107 +122,107 @@ func TestHappyEyeballs(t *testing.T) {
 			name:   "the families in turn, and a delay of one's own",
 			dialer: pindial.Dialer{FallbackDelay: 100 * time.Millisecond},
 			addrs:  []string{"2001:db8::1", "2001:db8::2", "2001:db8::3", "192.0.2.1", "192.0.2.2"},
-			fates: map[string]fate{
+			outcomes: map[string]outcome{
 				"2001:db8::1": never, "2001:db8::2": never, "2001:db8::3": connected, "192.0.2.1": never, "192.0.2.2": never,
 			},
 			log:  []string{"0s 2001:db8::1", "100ms 192.0.2.1", "200ms 2001:db8::2", "300ms 192.0.2.2", "400ms 2001:db8::3"},
 			took: 410 * time.Millisecond,
 		},
 		{
-			name:  "IPv4 first stays first",
-			addrs: []string{"192.0.2.1", "192.0.2.2", "2001:db8::1"},
-			fates: map[string]fate{"192.0.2.1": refused, "192.0.2.2": refused, "2001:db8::1": refused},
-			log:   []string{"0s 192.0.2.1", "0s 2001:db8::1", "0s 192.0.2.2"},
-			is:    []error{syscall.ECONNREFUSED},
+			name:     "IPv4 first stays first",
+			addrs:    []string{"192.0.2.1", "192.0.2.2", "2001:db8::1"},
+			outcomes: map[string]outcome{"192.0.2.1": refused, "192.0.2.2": refused, "2001:db8::1": refused},
+			log:      []string{"0s 192.0.2.1", "0s 2001:db8::1", "0s 192.0.2.2"},
+			is:       []error{syscall.ECONNREFUSED},
 		},
 		{
-			name:  "a refusal tells more than no route",
-			addrs: []string{"2001:db8::1", "192.0.2.1", "2001:db8::2"},
-			fates: map[string]fate{"2001:db8::1": unreachable, "192.0.2.1": refused, "2001:db8::2": unreachable},
-			log:   []string{"0s 2001:db8::1", "0s 192.0.2.1", "0s 2001:db8::2"},
-			is:    []error{syscall.ECONNREFUSED},
-			not:   []error{syscall.ENETUNREACH, os.ErrDeadlineExceeded},
+			name:     "a refusal tells more than no route",
+			addrs:    []string{"2001:db8::1", "192.0.2.1", "2001:db8::2"},
+			outcomes: map[string]outcome{"2001:db8::1": unreachable, "192.0.2.1": refused, "2001:db8::2": unreachable},
+			log:      []string{"0s 2001:db8::1", "0s 192.0.2.1", "0s 2001:db8::2"},
+			is:       []error{syscall.ECONNREFUSED},
+			not:      []error{syscall.ENETUNREACH, os.ErrDeadlineExceeded},
 		},
 		{
-			name:  "no host tells more than no network",
-			addrs: []string{"192.0.2.1", "2001:db8::1"},
-			fates: map[string]fate{"192.0.2.1": noHost, "2001:db8::1": unreachable},
-			log:   []string{"0s 192.0.2.1", "0s 2001:db8::1"},
-			is:    []error{syscall.EHOSTUNREACH},
-			not:   []error{syscall.ENETUNREACH},
+			name:     "no host tells more than no network",
+			addrs:    []string{"192.0.2.1", "2001:db8::1"},
+			outcomes: map[string]outcome{"192.0.2.1": noHost, "2001:db8::1": unreachable},
+			log:      []string{"0s 192.0.2.1", "0s 2001:db8::1"},
+			is:       []error{syscall.EHOSTUNREACH},
+			not:      []error{syscall.ENETUNREACH},
 		},
 		{
-			name:  "a time-out tells more than no network",
-			addrs: []string{"192.0.2.1", "2001:db8::1"},
-			fates: map[string]fate{"192.0.2.1": never, "2001:db8::1": unreachable},
-			log:   []string{"0s 192.0.2.1", "250ms 2001:db8::1"},
-			took:  30 * time.Second,
-			is:    []error{os.ErrDeadlineExceeded, context.DeadlineExceeded},
-			not:   []error{syscall.ENETUNREACH},
+			name:     "a time-out tells more than no network",
+			addrs:    []string{"192.0.2.1", "2001:db8::1"},
+			outcomes: map[string]outcome{"192.0.2.1": never, "2001:db8::1": unreachable},
+			log:      []string{"0s 192.0.2.1", "250ms 2001:db8::1"},
+			took:     30 * time.Second,
+			is:       []error{os.ErrDeadlineExceeded, context.DeadlineExceeded},
+			not:      []error{syscall.ENETUNREACH},
 		},
 		{
-			name:  "the kernel's own time-out",
-			addrs: []string{"192.0.2.1"},
-			fates: map[string]fate{"192.0.2.1": {err: errno(syscall.ETIMEDOUT)}},
-			log:   []string{"0s 192.0.2.1"},
-			is:    []error{syscall.ETIMEDOUT, os.ErrDeadlineExceeded},
+			name:     "the kernel's own time-out",
+			addrs:    []string{"192.0.2.1"},
+			outcomes: map[string]outcome{"192.0.2.1": {err: errno(syscall.ETIMEDOUT)}},
+			log:      []string{"0s 192.0.2.1"},
+			is:       []error{syscall.ETIMEDOUT, os.ErrDeadlineExceeded},
 		},
 		{
-			name:  "this machine's trouble tells more than a time-out",
-			addrs: []string{"192.0.2.1", "192.0.2.2"},
-			fates: map[string]fate{"192.0.2.1": never, "192.0.2.2": {err: os.NewSyscallError("socket", syscall.EMFILE)}},
-			log:   []string{"0s 192.0.2.1", "250ms 192.0.2.2", "255ms 192.0.2.2"},
-			took:  30 * time.Second,
-			is:    []error{syscall.EMFILE},
-			not:   []error{os.ErrDeadlineExceeded},
+			name:     "this machine's trouble tells more than a time-out",
+			addrs:    []string{"192.0.2.1", "192.0.2.2"},
+			outcomes: map[string]outcome{"192.0.2.1": never, "192.0.2.2": {err: os.NewSyscallError("socket", syscall.EMFILE)}},
+			log:      []string{"0s 192.0.2.1", "250ms 192.0.2.2", "255ms 192.0.2.2"},
+			took:     30 * time.Second,
+			is:       []error{syscall.EMFILE},
+			not:      []error{os.ErrDeadlineExceeded},
 		},
 		{
-			name:   "nothing but black holes",
-			dialer: pindial.Dialer{ConnectTimeout: time.Second},
-			addrs:  []string{"192.0.2.1", "192.0.2.2"},
-			fates:  map[string]fate{"192.0.2.1": never, "192.0.2.2": never},
-			log:    []string{"0s 192.0.2.1", "250ms 192.0.2.2"},
-			took:   time.Second,
-			is:     []error{os.ErrDeadlineExceeded, context.DeadlineExceeded},
+			name:     "nothing but black holes",
+			dialer:   pindial.Dialer{ConnectTimeout: time.Second},
+			addrs:    []string{"192.0.2.1", "192.0.2.2"},
+			outcomes: map[string]outcome{"192.0.2.1": never, "192.0.2.2": never},
+			log:      []string{"0s 192.0.2.1", "250ms 192.0.2.2"},
+			took:     time.Second,
+			is:       []error{os.ErrDeadlineExceeded, context.DeadlineExceeded},
 		},
 		{
-			name:  "one black hole",
-			addrs: []string{"192.0.2.1"},
-			fates: map[string]fate{"192.0.2.1": never},
-			log:   []string{"0s 192.0.2.1"},
-			took:  30 * time.Second,
-			is:    []error{os.ErrDeadlineExceeded, context.DeadlineExceeded},
+			name:     "one black hole",
+			addrs:    []string{"192.0.2.1"},
+			outcomes: map[string]outcome{"192.0.2.1": never},
+			log:      []string{"0s 192.0.2.1"},
+			took:     30 * time.Second,
+			is:       []error{os.ErrDeadlineExceeded, context.DeadlineExceeded},
 		},
 		{
-			name:   "the caller gives up",
-			addrs:  []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"},
-			fates:  map[string]fate{"192.0.2.1": refused, "192.0.2.2": never, "192.0.2.3": never},
-			cancel: 100 * time.Millisecond,
-			log:    []string{"0s 192.0.2.1", "0s 192.0.2.2"},
-			took:   100 * time.Millisecond,
-			is:     []error{context.Canceled},
-			not:    []error{syscall.ECONNREFUSED, os.ErrDeadlineExceeded},
+			name:     "the caller gives up",
+			addrs:    []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"},
+			outcomes: map[string]outcome{"192.0.2.1": refused, "192.0.2.2": never, "192.0.2.3": never},
+			cancel:   100 * time.Millisecond,
+			log:      []string{"0s 192.0.2.1", "0s 192.0.2.2"},
+			took:     100 * time.Millisecond,
+			is:       []error{context.Canceled},
+			not:      []error{syscall.ECONNREFUSED, os.ErrDeadlineExceeded},
 		},
 		{
-			name:   "the caller has given up",
-			addrs:  []string{"192.0.2.1", "192.0.2.2"},
-			fates:  map[string]fate{"192.0.2.1": connected, "192.0.2.2": connected},
-			cancel: -1,
-			is:     []error{context.Canceled},
+			name:     "the caller has given up",
+			addrs:    []string{"192.0.2.1", "192.0.2.2"},
+			outcomes: map[string]outcome{"192.0.2.1": connected, "192.0.2.2": connected},
+			cancel:   -1,
+			is:       []error{context.Canceled},
 		},
 		{
-			name:  "a mapped address is its IPv4 address, once",
-			addrs: []string{"::ffff:192.0.2.1", "192.0.2.1"},
-			fates: map[string]fate{"192.0.2.1": refused},
-			log:   []string{"0s 192.0.2.1"},
-			is:    []error{syscall.ECONNREFUSED},
+			name:     "a mapped address is its IPv4 address, once",
+			addrs:    []string{"::ffff:192.0.2.1", "192.0.2.1"},
+			outcomes: map[string]outcome{"192.0.2.1": refused},
+			log:      []string{"0s 192.0.2.1"},
+			is:       []error{syscall.ECONNREFUSED},
 		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				f := &fakeNet{fates: tt.fates, start: time.Now()}
+				f := &fakeNet{outcomes: tt.outcomes, start: time.Now()}
 				tt.dialer.Connect = f.connect
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()

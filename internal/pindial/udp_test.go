@@ -71,7 +71,7 @@ func TestDialUDPAddrTakesTheFirstWithAWay(t *testing.T) {
 }
 
 // Whatever goes wrong above it, the guard connects to vetted addresses only.
-func TestGuardUDP(t *testing.T) {
+func TestVettedDialerUDP(t *testing.T) {
 	t.Parallel()
 	g := newVettedDialer([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:53")})
 	for _, addr := range []string{"127.0.0.1:54", "127.0.0.2:53", "[::1]:53"} {

@@ -15,9 +15,9 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// TestLoopbackIsSparedWork: a server on this machine is sent to without pacing
+// TestLoopbackSocketOptions: a server on this machine is sent to without pacing
 // (on a system whose default is Reno this shows nothing), and not probed.
-func TestLoopbackIsSparedWork(t *testing.T) {
+func TestLoopbackSocketOptions(t *testing.T) {
 	t.Parallel()
 	to := testnet.Hang(t).AddrPort()
 	c, err := newVettedDialer([]netip.AddrPort{to}).connect(t.Context(), to)
@@ -41,7 +41,7 @@ func TestLoopbackIsSparedWork(t *testing.T) {
 
 // full listens where every further attempt to connect is left without an answer:
 // its queue of connections that nobody accepts is full.
-func full(t *testing.T, addr netip.Addr) netip.AddrPort {
+func listenFull(t *testing.T, addr netip.Addr) netip.AddrPort {
 	t.Helper()
 	family, sockaddr := syscall.AF_INET, syscall.Sockaddr(&syscall.SockaddrInet4{Addr: netip.MustParseAddr("127.0.0.1").As4()})
 	if addr.Is6() {
@@ -74,15 +74,15 @@ func full(t *testing.T, addr netip.Addr) netip.AddrPort {
 	return to
 }
 
-// TestDialOfAKernel has the kernel's own answers, of both families, by way of
+// TestDialRealSockets has the kernel's own answers, of both families, by way of
 // the socket that is connected early: none at all, a refusal, and a connection.
-func TestDialOfAKernel(t *testing.T) {
+func TestDialRealSockets(t *testing.T) {
 	t.Parallel()
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		t.Run(host, func(t *testing.T) {
 			t.Parallel()
 			addr := netip.MustParseAddr(host)
-			silent := full(t, addr)
+			silent := listenFull(t, addr)
 			dial := func(ctx context.Context, to netip.AddrPort, timeout time.Duration) error {
 				c, err := (&Dialer{ConnectTimeout: timeout}).DialAddr(ctx, []netip.Addr{to.Addr()}, to.Port())
 				if err == nil {

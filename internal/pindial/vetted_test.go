@@ -12,8 +12,8 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// TestGuardRefuses asks a Dialer's way to connect, as a mistaken caller would, for an address outside the vetted list.
-func TestGuardRefuses(t *testing.T) {
+// TestVettedDialerRefuses asks a Dialer's way to connect, as a mistaken caller would, for an address outside the vetted list.
+func TestVettedDialerRefuses(t *testing.T) {
 	t.Parallel()
 	secret, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,10 +48,10 @@ func TestGuardRefuses(t *testing.T) {
 	}
 }
 
-// TestGuardDoesNotBind: a socket that is bound before it connects takes an
+// TestVettedDialerDoesNotBind: a socket that is bound before it connects takes an
 // ephemeral port for itself alone. The error of a dial, here one that the guard
 // stops, names the address it would have been bound to.
-func TestGuardDoesNotBind(t *testing.T) {
+func TestVettedDialerDoesNotBind(t *testing.T) {
 	t.Parallel()
 	_, err := newVettedDialer(nil).connect(t.Context(), netip.MustParseAddrPort("127.0.0.1:9"))
 	var op *net.OpError
@@ -108,8 +108,8 @@ func TestGuardControl(t *testing.T) {
 	}
 }
 
-// TestGuardKeepsItsList: the caller's slice may change later.
-func TestGuardKeepsItsList(t *testing.T) {
+// TestVettedDialerCopiesItsList: the caller's slice may change later.
+func TestVettedDialerCopiesItsList(t *testing.T) {
 	t.Parallel()
 	list := []netip.AddrPort{netip.MustParseAddrPort("93.184.215.14:443")}
 	g := newVettedDialer(list)
@@ -119,8 +119,8 @@ func TestGuardKeepsItsList(t *testing.T) {
 	}
 }
 
-// TestMostTellingError has every kind of error in the order of what it says; the last of any two is reported.
-func TestMostTellingError(t *testing.T) {
+// TestMostSpecificError has every kind of error in the order of what it says; the last of any two is reported.
+func TestMostSpecificError(t *testing.T) {
 	t.Parallel()
 	kinds := [][]error{
 		{syscall.ENETUNREACH, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT},
