@@ -1,6 +1,6 @@
-// Error numbers, where the kernel's are those of package syscall.
-
 //go:build !windows
+
+// Error numbers on systems where package syscall has the kernel's.
 
 package pindial
 

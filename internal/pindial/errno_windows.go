@@ -1,4 +1,5 @@
-// Error numbers on Windows, where package syscall's names stand for invented numbers that Winsock never returns.
+// Error numbers on Windows. Package syscall's names stand for invented numbers
+// there, which Winsock never returns.
 
 package pindial
 
@@ -7,7 +8,8 @@ import (
 	"syscall"
 )
 
-// isErrno reports whether err is, or wraps, errno or the Winsock error of that name.
+// isErrno reports whether err is or wraps errno, or the Winsock error of the
+// same name.
 func isErrno(err error, errno syscall.Errno) bool {
 	if errors.Is(err, errno) {
 		return true

@@ -1,4 +1,5 @@
-// Names with a hyphen at the beginning or the end of a label, which Go's own resolver answers without asking anybody.
+// Names with a hyphen at the start or end of a label. Go's own resolver rejects
+// them without asking a name server.
 
 package pindial
 
@@ -10,23 +11,28 @@ import (
 	"net/netip"
 )
 
-// questionName is where the name of the question begins in a message: behind the header, and a length before each label
-// (RFC 1035 sections 4.1.1 and 4.1.2). A byte of the name stands one byte later than in the text, where dots are in the
-// places of the lengths.
+// questionNameOffset is where the name of the question begins in a message:
+// after the header, with a length before each label (RFC 1035 sections 4.1.1
+// and 4.1.2). A byte of the name is one byte later in the message than in the
+// text, where dots take the places of the lengths.
 const questionNameOffset = 12
 
-// standIn is a name that Go's resolver does ask for, and what makes it another one on the wire.
+// standIn is a name that Go's resolver accepts, and the changes that turn it
+// back into the original name in messages.
 type standIn struct {
 	name    string
-	offsets []int // of a message, which are fill in name and hyphens in what is asked for
+	offsets []int // in a message; the bytes that are fill in name and a hyphen in the original
 	fill    byte
 }
 
-// fills are the characters that stand for hyphens. There are no digits among them, which could make a number of a name.
+// fills are the characters that replace hyphens. There is no digit among them,
+// because a label of digits could make the name a number.
 const fills = "_abcdefghijklmnopqrstuvwxyz"
 
-// freeStandIn returns a stand-in for a rooted name that is not in the hosts file: Go's resolver would return what the
-// file says of that other name. It returns false if name needs no stand-in, or the file has all of them.
+// unusedStandIn returns a stand-in for a rooted name. The stand-in is not in
+// the hosts file, because Go's resolver would return that file's entry for it.
+// unusedStandIn returns false if name needs no stand-in, or the file has all of
+// them.
 func unusedStandIn(name string, inFile func(name string) bool) (standIn, bool) {
 	for i := range len(fills) {
 		s := newStandIn(name, fills[i])
@@ -40,7 +46,8 @@ func unusedStandIn(name string, inFile func(name string) bool) (standIn, bool) {
 	return standIn{}, false
 }
 
-// newStandIn returns the stand-in for a rooted name, whose bytes are none if it needs no stand-in.
+// newStandIn returns the stand-in for a rooted name. It has no offsets if the
+// name needs no stand-in.
 func newStandIn(name string, fill byte) standIn {
 	text := []byte(name)
 	s := standIn{fill: fill}
@@ -56,7 +63,7 @@ func newStandIn(name string, fill byte) standIn {
 	return s
 }
 
-// lookup has Go's resolver, which asks as r would, look name up.
+// lookup looks name up with Go's resolver, configured like r.
 func (s standIn) lookup(ctx context.Context, r *net.Resolver, name string) ([]netip.Addr, error) {
 	renaming := &net.Resolver{PreferGo: true, Dial: s.dial(new(net.Dialer).DialContext)}
 	if r != nil {
@@ -75,22 +82,24 @@ func (s standIn) lookup(ctx context.Context, r *net.Resolver, name string) ([]ne
 	return addrs, err
 }
 
-// dial returns a function that connects to a name server by way of connect, and renames what is asked there.
+// dial returns a function that connects to a name server with connect and
+// replaces the name in the messages.
 func (s standIn) dial(connect func(ctx context.Context, network, address string) (net.Conn, error)) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := connect(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		if _, ok := conn.(net.PacketConn); ok { // as net.Resolver tells datagrams from a stream
+		if _, ok := conn.(net.PacketConn); ok { // net.Resolver makes the same distinction between datagrams and streams
 			return renamingPacketConn{&renamingConn{Conn: conn, standIn: s}}, nil
 		}
 		return &renamingConn{Conn: conn, standIn: s, stream: true}, nil
 	}
 }
 
-// renamedConn is a connection to a name server for one question. It replaces the characters of a stand-in by hyphens in
-// what is sent, and the hyphens by those characters in what is received.
+// renamingConn is a connection to a name server for one question. It replaces
+// the stand-in's characters by hyphens in sent messages, and hyphens by those
+// characters in received ones.
 type renamingConn struct {
 	net.Conn
 	standIn        standIn
@@ -115,8 +124,9 @@ func (c *renamingConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// replace changes the bytes of a question's name in b, which begins at offset of the stream. Every datagram is a message
-// of its own; in a stream two bytes of length come first (RFC 1035 section 4.2.2).
+// replace changes the bytes of the question's name in b, which begins at offset
+// of the stream. A datagram is one message. In a stream, each message follows a
+// length of two bytes (RFC 1035 section 4.2.2).
 func (c *renamingConn) replace(b []byte, offset int, from, to byte) {
 	for _, i := range c.standIn.offsets {
 		if c.stream {
@@ -128,7 +138,7 @@ func (c *renamingConn) replace(b []byte, offset int, from, to byte) {
 	}
 }
 
-// renamedDatagrams is renamedConn for datagrams.
+// renamingPacketConn is a renamingConn for datagrams.
 type renamingPacketConn struct{ *renamingConn }
 
 // ReadFrom implements net.PacketConn.
@@ -137,5 +147,5 @@ func (c renamingPacketConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	return n, c.RemoteAddr(), err
 }
 
-// WriteTo implements net.PacketConn. There is one address to write to.
+// WriteTo implements net.PacketConn. There is only one address to write to.
 func (c renamingPacketConn) WriteTo(b []byte, _ net.Addr) (int, error) { return c.Write(b) }

@@ -1,4 +1,4 @@
-// Which names stand in for those with a hyphen at the edge of a label.
+// Stand-ins for names with a hyphen at the edge of a label.
 
 package pindial
 
@@ -10,8 +10,8 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// TestStandInAvoidsHostsFile: the hosts file may have the stand-in as a name of its own, whose address is not that of the
-// name that was asked for.
+// TestStandInAvoidsHostsFile checks names whose stand-in is in the hosts file,
+// with an address that is not the name's own.
 func TestStandInAvoidsHostsFile(t *testing.T) {
 	t.Parallel()
 	var all []string // stand-ins for -x.test.
@@ -21,7 +21,7 @@ func TestStandInAvoidsHostsFile(t *testing.T) {
 	for _, tt := range []struct {
 		name, of string
 		file     []string
-		want     string // empty: there is none
+		want     string // empty if there is none
 	}{
 		{name: "an empty file", of: "-x.test.", want: "_x.test."},
 		{name: "another name", of: "-x.test.", file: []string{"x.test.", "_x_.test."}, want: "_x.test."},

@@ -1,4 +1,4 @@
-// How a name is put to a resolver.
+// Lookups of names.
 
 package pindial
 
@@ -11,20 +11,24 @@ import (
 	"time"
 )
 
-// resolutionDelay is how long a look-up waits for the addresses of one family when it has those of the other: the
-// Resolution Delay of RFC 8305 section 3, at the value recommended there.
+// resolutionDelay is how long a lookup waits for the addresses of the second
+// family after those of the first: the Resolution Delay of RFC 8305 section 3,
+// at its recommended value.
 const resolutionDelay = 50 * time.Millisecond
 
 // lookup asks d.Resolver, or net.DefaultResolver, for the addresses of name.
 //
-// A *net.Resolver is asked for each family on its own, so that a name server that answers one question and drops the
-// other does not hold the name up. It would complete a name with the search domains of the machine, as told by
-// resolv.conf, which tells other domains' servers which name is wanted, and could return the address of quite another
-// host. So it is asked for the rooted name, with a trailing dot. A name of one label is left as it is: rooted, it could
-// only be a top-level domain, and those who allow "localhost" or "intranet" mean what the machine calls so.
+// A *net.Resolver is asked for each family separately, so that a name server
+// that answers one question and drops the other does not delay the result.
 //
-// Any other Resolver has its own idea of names (a map, a cache, DNS over HTTPS), and is asked once for the name as it
-// stands.
+// It is asked for the rooted name, with a trailing dot. Otherwise it would
+// append the search domains of resolv.conf, which reveals the name to other
+// domains' servers and may return the address of a different host. A name of
+// one label is not rooted: it would become a top-level domain, and users who
+// allow "localhost" or "intranet" mean the name on this machine.
+//
+// Any other Resolver has its own meaning of names (a map, a cache, DNS over
+// HTTPS). It is asked once, for the name as given.
 func (d *Dialer) lookup(ctx context.Context, name string) ([]netip.Addr, error) {
 	r := d.Resolver
 	if r == nil {
@@ -49,12 +53,14 @@ func (d *Dialer) lookup(ctx context.Context, name string) ([]netip.Addr, error) 
 	return addrs, err
 }
 
-// bothFamilies asks look for the IPv6 and the IPv4 addresses of name at the same time. When one family has addresses,
-// it gives the other resolutionDelay to answer, and returns what has arrived by then: an address that arrives later is
-// lost, because the caller judges what is returned as a whole. A family without addresses is no reason to give up the
-// other, whatever its answer was: some name servers answer an AAAA question with an error or with NXDOMAIN although the
-// name has an A record (RFC 4074 section 4). Both calls of look have ended when bothFamilies returns, so look must
-// return once its context ends.
+// bothFamilies calls lookup for the IPv6 and the IPv4 addresses of name at the
+// same time. Once one family has addresses, it gives the other resolutionDelay
+// to answer, and returns what has arrived by then. Later addresses are lost,
+// because the caller judges the result as a whole. A family without addresses
+// does not make the other fail, whatever its answer was: some name servers
+// answer an AAAA question with an error or NXDOMAIN although the name has an A
+// record (RFC 4074 section 4). Both calls have ended when bothFamilies returns,
+// so lookup must return once its context ends.
 func bothFamilies(ctx context.Context, lookup lookupFunc, name string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -97,11 +103,11 @@ func bothFamilies(ctx context.Context, lookup lookupFunc, name string) ([]netip.
 	return preferredFirst(six.addrs, four.addrs, sourceFor), nil
 }
 
-// lookupFunc is the method of a Resolver.
+// lookupFunc is the type of a Resolver's method.
 type lookupFunc = func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
-// moreTelling returns the error that tells more about a name of whose two families none has an address: one that says
-// so is only true of the name if the other one does, too.
+// moreSpecific returns the error that says more about a name without addresses.
+// "No address" holds for the name only if both families say so.
 func moreSpecific(four, six error) error {
 	if four == nil || isNoAddress(four) && six != nil && !isNoAddress(six) {
 		return six
@@ -109,15 +115,17 @@ func moreSpecific(four, six error) error {
 	return four
 }
 
-// hasNone reports whether err says that a name has no address of the family that was asked for: NXDOMAIN, an answer
-// without records, or addresses of the other family alone.
+// isNoAddress reports whether err means that the name has no address of the
+// requested family: NXDOMAIN, an answer without records, or addresses of the
+// other family only.
 func isNoAddress(err error) bool {
 	var dnsErr *net.DNSError
 	var addrErr *net.AddrError
 	return errors.As(err, &dnsErr) && dnsErr.IsNotFound || errors.As(err, &addrErr)
 }
 
-// rooted returns name with the trailing dot that keeps search domains away, if it has more than one label.
+// rooted returns name with a trailing dot, which disables search domains, if it
+// has more than one label.
 func rooted(name string) string {
 	if !strings.Contains(name, ".") || strings.HasSuffix(name, ".") {
 		return name
@@ -125,14 +133,15 @@ func rooted(name string) string {
 	return name + "."
 }
 
-// hostsFile returns what the machine's hosts file says of name. It is read here because the C library's resolver, which
-// net uses on some systems, finds no rooted name in it, while Go's own does; Go's own, kept from the network, reads the
-// file and stops there.
+// hostsFile returns the addresses of name in the machine's hosts file. The C
+// library's resolver, which package net uses on some systems, does not find
+// rooted names in the file, but Go's own does. Without network access Go's own
+// resolver reads the file and stops.
 func hostsFile(ctx context.Context, name string) []netip.Addr {
 	files := net.Resolver{
 		PreferGo: true,
 		Dial: func(context.Context, string, string) (net.Conn, error) {
-			return nil, errors.New("only the hosts file is wanted")
+			return nil, errors.New("reading the hosts file only")
 		},
 	}
 	addrs, err := files.LookupNetIP(ctx, "ip", rooted(name))

@@ -1,4 +1,4 @@
-// Look-ups by a resolver that is somebody else's code.
+// Lookups by a resolver of the host application.
 
 package pindial
 
@@ -10,21 +10,23 @@ import (
 	"sync"
 )
 
-// maxOverdue bounds the calls of a Resolver that go on although their context has ended. Every one holds a goroutine,
-// for ever if it never returns.
+// maxOverdue bounds the Resolver calls that continue after their context has
+// ended. Each holds a goroutine, forever if it never returns.
 const maxOverdue = 1024
 
-// Lookups are the calls of a Resolver that a Dialer has under way. They let a Dialer leave a call behind that does not
-// return although its context has ended, and keep account of it, so that whoever owns the Dialer can wait for it. The
-// zero value is ready. Safe for concurrent use.
+// Lookups tracks a Dialer's running calls of a Resolver. It lets the Dialer
+// abandon a call that does not return after its context has ended, and lets the
+// Dialer's owner wait for such calls. The zero value is ready. Lookups is safe
+// for concurrent use.
 type Lookups struct {
 	mu      sync.Mutex
 	running int
-	overdue int           // of those, the ones that nobody waits for any more
-	idle    chan struct{} // closed when running becomes 0; nil: nobody waits for that
+	overdue int           // abandoned calls that are still running
+	idle    chan struct{} // closed when running becomes 0; nil if nothing waits
 }
 
-// Wait waits until no call is under way or ctx ends. It returns the number of calls that are still under way.
+// Wait waits until no call is running or ctx ends. It returns the number of
+// calls still running.
 func (l *Lookups) Wait(ctx context.Context) int {
 	l.mu.Lock()
 	if l.running == 0 {
@@ -45,7 +47,8 @@ func (l *Lookups) Wait(ctx context.Context) int {
 	return l.running
 }
 
-// ask calls r, and gives up waiting for it when ctx ends. Without l it waits for as long as the call takes.
+// call calls r and abandons the call when ctx ends. A nil Lookups waits as long
+// as the call takes.
 func (l *Lookups) call(ctx context.Context, r Resolver, name string) ([]netip.Addr, error) {
 	if l == nil {
 		return r.LookupNetIP(ctx, "ip", name)
@@ -66,7 +69,7 @@ func (l *Lookups) call(ctx context.Context, r Resolver, name string) ([]netip.Ad
 // lookupCall is one call of a Resolver.
 type lookupCall struct {
 	lookups   *Lookups
-	abandoned bool          // nobody waits for it any more; guarded by of.mu
+	abandoned bool          // guarded by lookups.mu
 	done      chan struct{} // closed when addrs and err are set
 	addrs     []netip.Addr
 	err       error
@@ -76,16 +79,16 @@ func (l *Lookups) start() (*lookupCall, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.overdue >= maxOverdue {
-		return nil, fmt.Errorf("the resolver has not returned from %d look-ups whose time is up; it must return once its context ends", l.overdue)
+		return nil, fmt.Errorf("%d resolver calls are still running after their contexts ended; a resolver must return once its context ends", l.overdue)
 	}
 	l.running++
 	return &lookupCall{lookups: l, done: make(chan struct{})}, nil
 }
 
-// call makes the call, in a goroutine of its own.
+// run makes the call, in its own goroutine.
 func (c *lookupCall) run(ctx context.Context, r Resolver, name string) {
 	defer c.finish()
-	c.err = errNoReturn // unless it returns
+	c.err = errNoReturn // replaced when the call returns
 	c.addrs, c.err = r.LookupNetIP(ctx, "ip", name)
 }
 
@@ -103,7 +106,8 @@ func (c *lookupCall) finish() {
 	}
 }
 
-// leave stops waiting for the call. It returns the answer if there is one by now, and ctx's error if not.
+// abandon stops waiting for the call. It returns the result if there is one by
+// now, otherwise ctx's error.
 func (c *lookupCall) abandon(ctx context.Context) ([]netip.Addr, error) {
 	c.lookups.mu.Lock()
 	defer c.lookups.mu.Unlock()
@@ -117,5 +121,5 @@ func (c *lookupCall) abandon(ctx context.Context) ([]netip.Addr, error) {
 	return nil, ctx.Err()
 }
 
-// errNoReturn is for a resolver that ends its goroutine, as runtime.Goexit does.
-var errNoReturn = errors.New("the resolver did not return")
+// errNoReturn is the error if a resolver ends its goroutine (runtime.Goexit).
+var errNoReturn = errors.New("resolver ended its goroutine without returning")

@@ -1,4 +1,4 @@
-// Which family comes first, where a name has addresses of both.
+// The order of the two address families.
 
 package pindial
 
@@ -8,10 +8,12 @@ import (
 	"slices"
 )
 
-// inOrder returns the addresses of both families, the preferred family first. Each list is in order already. IPv6 is
-// preferred, unless RFC 6724 section 6 sorts the first IPv6 address behind every public IPv4 address: because this
-// machine has no address to send to it from (rule 1), has one with another label (rule 5), or the address has a lower
-// precedence (rule 6). source returns the address that this machine would send from.
+// preferredFirst returns the addresses of both families, the preferred family
+// first. Each list is in order already. IPv6 is preferred unless RFC 6724
+// section 6 sorts the first IPv6 address behind every public IPv4 address. That
+// happens if this machine has no source address for it (rule 1) or one with a
+// different label (rule 5), or if the address has a lower precedence (rule 6).
+// source returns the source address of this machine for a destination.
 func preferredFirst(six, four []netip.Addr, source func(to netip.Addr) netip.Addr) []netip.Addr {
 	if len(six) == 0 || len(four) == 0 {
 		return append(six, four...)
@@ -22,8 +24,9 @@ func preferredFirst(six, four []netip.Addr, source func(to netip.Addr) netip.Add
 	return slices.Concat(four, six)
 }
 
-// isOrdinary reports whether an IPv6 address stands in none of the blocks that the policy table of RFC 6724 section 2.1
-// ranks below IPv4: 6to4, Teredo and unique local addresses. The zero Addr is not ordinary.
+// ranksAboveIPv4 reports whether an IPv6 address is valid and in none of the
+// blocks that the policy table of RFC 6724 section 2.1 ranks below IPv4: 6to4,
+// Teredo and unique local addresses.
 func ranksAboveIPv4(a netip.Addr) bool {
 	return a.IsValid() && !slices.ContainsFunc(belowIPv4[:], func(p netip.Prefix) bool { return p.Contains(a) })
 }
@@ -34,8 +37,9 @@ var belowIPv4 = [...]netip.Prefix{
 	netip.MustParsePrefix("fc00::/7"),
 }
 
-// sourceFor returns the address that this machine would send from to reach an address, or the zero Addr if it has no
-// way there. It asks the kernel by connecting a UDP socket, which sends nothing.
+// sourceFor returns the source address of this machine for a destination, or
+// the zero Addr if there is no route. It connects a UDP socket, which sends
+// nothing.
 func sourceFor(to netip.Addr) netip.Addr {
 	conn, err := net.Dial("udp", netip.AddrPortFrom(to, 9).String())
 	if err != nil {

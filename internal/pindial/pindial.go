@@ -1,14 +1,23 @@
-// Package pindial connects to a named host in a way that DNS rebinding cannot bend: the name is looked up once, every
-// address of the answer is vetted, and a connection is made to one of those addresses and to nothing else.
+// Package pindial connects to named hosts safely against DNS rebinding. It
+// looks the name up once, has every address of the answer vetted, and connects
+// to one of these addresses and no other.
 //
-// Three things hold it together. The connection is made by address, so nothing looks the name up again. The vet sees
-// the whole answer before the first packet, so a good address does not carry a bad one along. And the last step before
-// the system call compares the address that the kernel is about to be given with the vetted list, so that a mistake
-// anywhere above ends in an error, not in a connection.
+// It makes no policy: the caller's [Vet] judges the addresses. It keeps no
+// connections and no cache. Its methods are safe for concurrent use, and every
+// goroutine that they start has ended when they return; [Lookups] handles the
+// exception, a host application's resolver that does not return.
 //
-// Because the vet needs the whole answer, the two halves of RFC 8305 are kept apart. The A and the AAAA record are asked
-// for at the same time, and the second answer is awaited for a moment when the first has come (section 3). What has
-// arrived then is the answer: it is vetted as a whole and raced as sections 4 and 5 say, and what arrives later is lost.
+// Three rules make this safe. The connection is made by address, so the name is
+// not looked up again. The vet sees the whole answer before the first packet,
+// so a good address cannot carry a bad one along. And the last step before the
+// system call compares the address with the vetted list, so that a bug
+// elsewhere leads to an error and not to a connection.
+//
+// Because the vet needs the whole answer, the two halves of RFC 8305 are
+// separate. The A and AAAA records are requested at the same time, and after
+// the first answer the second one is awaited for a moment (section 3). The
+// addresses received by then are vetted as a whole and raced as sections 4 and
+// 5 describe. Later addresses are lost.
 package pindial
 
 import (
@@ -22,54 +31,65 @@ import (
 	"example.com/networkproxy/internal/hostname"
 )
 
-// Defaults of a Dialer's fields.
+// Defaults of Dialer.
 const (
 	defaultResolveTimeout = 10 * time.Second
 	defaultConnectTimeout = 30 * time.Second
 	defaultFallbackDelay  = 250 * time.Millisecond // RFC 8305 section 8
 )
 
-// Resolver looks names up. *net.Resolver is one. LookupNetIP is called with network "ip" (a *net.Resolver's with "ip4"
-// and "ip6") and must return once ctx ends; Lookups says what happens when it does not.
+// Resolver looks names up. *net.Resolver is one. LookupNetIP is called with
+// network "ip" (for a *net.Resolver: "ip4" and "ip6"). It must return once ctx
+// ends; see Lookups for calls that do not.
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// Vet judges the addresses of a name, all at once, before any connection is made. They are unmapped, without a zone, and in
-// the resolver's order. An error refuses the name. A Vet may be called by several goroutines.
+// Vet judges all addresses of a name before any connection is made. They are
+// unmapped, have no zone, and are in the resolver's order. An error refuses the
+// name. A Vet may be called concurrently.
 type Vet func(addrs []netip.Addr) error
 
-// Dialer looks up, vets and connects. The zero value is ready. Its fields must not change once it is in use; its methods
-// are safe for concurrent use. A duration that is zero or less means the default.
+// Dialer looks names up, vets the addresses and connects. The zero value is
+// ready. Its fields must not change after first use; its methods are safe for
+// concurrent use. A duration of zero or less means the default.
 type Dialer struct {
-	// Resolver looks names up; nil means net.DefaultResolver. A *net.Resolver is asked as lookup.go says; any other
-	// gets the name as it was given to Resolve.
+	// Resolver looks names up. Nil means net.DefaultResolver. A *net.Resolver
+	// is used as lookup.go describes. Any other receives the name as passed to
+	// Resolve.
 	Resolver Resolver
 
-	// Lookups keeps account of the calls of a Resolver that is not a *net.Resolver, and lets go of those that do not
-	// return once their context ends. Nil means that Resolve waits for as long as the call takes.
+	// Lookups tracks the calls of a Resolver that is not a *net.Resolver, and
+	// abandons those that do not return once their context ends. Nil means that
+	// Resolve waits as long as the call takes.
 	Lookups *Lookups
 
 	// ResolveTimeout bounds one lookup. Default 10 s.
 	ResolveTimeout time.Duration
 
-	// ConnectTimeout bounds the connecting, all addresses together. Default 30 s.
+	// ConnectTimeout bounds connecting, for all addresses together. Default 30
+	// s.
 	ConnectTimeout time.Duration
 
-	// FallbackDelay is how long an attempt to connect has to itself before the next address is tried beside it: the
-	// Connection Attempt Delay of RFC 8305 section 5. Default 250 ms.
+	// FallbackDelay is how long an attempt to connect runs alone before the
+	// next address is tried in parallel: the Connection Attempt Delay of RFC
+	// 8305 section 5. Default 250 ms.
 	FallbackDelay time.Duration
 
-	// Connect makes one connection; it must return once ctx ends. Nil means TCP with the defaults of net.Dialer, and
-	// the comparison with the vetted list. It is for tests: another function is trusted with the address.
+	// Connect makes one connection. It must return once ctx ends. Nil means TCP
+	// with the defaults of net.Dialer, and the comparison with the vetted list.
+	// Only tests set it, because such a function is trusted with the address.
 	Connect func(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error)
 
-	// ConnectUDP is Connect for the sockets of DialUDPAddr.
+	// ConnectUDP is like Connect, for the sockets of DialUDPAddr.
 	ConnectUDP func(ctx context.Context, addr netip.AddrPort) (*net.UDPConn, error)
 }
 
-// Resolve looks name up once and returns its addresses in canonical form, none twice, in the order of the answer: unmapped,
-// and with a zone only where they have link-local scope, as a hosts file or a Resolver may give it. There is at least one. An IP literal is returned without asking anybody. The error is a *ResolveError.
+// Resolve looks name up once and returns its addresses in canonical form,
+// without duplicates, in the order of the answer. They are unmapped. They have
+// a zone only if they have link-local scope, as a hosts file or a Resolver may
+// return it. There is at least one address. An IP literal is returned without a
+// lookup. The error is a *ResolveError.
 func (d *Dialer) Resolve(ctx context.Context, name string) ([]netip.Addr, error) {
 	if literal, err := netip.ParseAddr(name); err == nil {
 		return canonical([]netip.Addr{literal}), nil
@@ -87,8 +107,9 @@ func (d *Dialer) Resolve(ctx context.Context, name string) ([]netip.Addr, error)
 	return addrs, nil
 }
 
-// DialName looks name up, gives the addresses to vet, and connects to port at one of them. The error is a *ResolveError,
-// the vet's own, or a *ConnectError. A nil vet is an error: nothing may be dialed unseen.
+// DialName looks name up, passes the addresses to vet, and connects to port at
+// one of them. The error is a *ResolveError, the vet's own, or a *ConnectError.
+// A nil vet is an error, because every dial must be vetted.
 func (d *Dialer) DialName(ctx context.Context, name string, port uint16, vet Vet) (*net.TCPConn, error) {
 	if vet == nil {
 		return nil, errNoVet
@@ -97,14 +118,16 @@ func (d *Dialer) DialName(ctx context.Context, name string, port uint16, vet Vet
 	if err != nil {
 		return nil, err
 	}
-	if err := vet(withoutZones(addrs)); err != nil { // a copy: what the vet does to it changes nothing here
+	if err := vet(withoutZones(addrs)); err != nil { // a copy, because the vet may change it
 		return nil, err
 	}
 	return d.DialAddr(ctx, addrs, port)
 }
 
-// DialAddr connects to port at one of addrs, which the caller has vetted. At most 32 of them are tried, the families in
-// turn, beginning with the first address. All attempts have ended when DialAddr returns. The error is a *ConnectError.
+// DialAddr connects to port at one of addrs, which the caller has vetted. It
+// tries at most 32 of them, alternating between the families and beginning with
+// the first address. All attempts have ended when DialAddr returns. The error
+// is a *ConnectError.
 func (d *Dialer) DialAddr(ctx context.Context, addrs []netip.Addr, port uint16) (*net.TCPConn, error) {
 	targets := interleave(canonical(addrs), port)
 	if len(targets) == 0 {
@@ -134,8 +157,9 @@ func (d *Dialer) DialAddr(ctx context.Context, addrs []netip.Addr, port uint16) 
 	return conn, nil
 }
 
-// within is a context with a deadline for net.Dialer, which hands the deadline to the poller as long as the context can
-// end otherwise: no timer is needed. The context itself does not end at the deadline.
+// deadlineContext is a context with a deadline for net.Dialer. If the context
+// can end in another way, net.Dialer leaves the deadline to the poller, which
+// needs no timer. The context itself does not end at the deadline.
 type deadlineContext struct {
 	context.Context
 	deadline time.Time
@@ -159,7 +183,8 @@ func (w deadlineContext) Deadline() (time.Time, bool) {
 	return w.deadline, true
 }
 
-// connectTo returns what connects to the vetted addresses, and, unless a test's function takes its place, to no other.
+// connectTo returns a function that connects to the vetted addresses only, or a
+// test's own function.
 func (d *Dialer) connectTo(vetted []netip.AddrPort) connectFunc {
 	if d.Connect != nil {
 		return d.Connect
@@ -167,7 +192,8 @@ func (d *Dialer) connectTo(vetted []netip.AddrPort) connectFunc {
 	return newVettedDialer(vetted).connect
 }
 
-// canonical returns addrs unmapped, without zones where those mean nothing, and each once.
+// canonical returns addrs unmapped, without meaningless zones, and without
+// duplicates.
 func canonical(addrs []netip.Addr) []netip.Addr {
 	out := make([]netip.Addr, 0, len(addrs))
 	for _, a := range addrs {
@@ -179,7 +205,8 @@ func canonical(addrs []netip.Addr) []netip.Addr {
 	return out
 }
 
-// withoutZones returns addrs for a vet: a zone would hide an address from netip.Prefix.Contains.
+// withoutZones returns addrs for a vet. A zone would hide an address from
+// netip.Prefix.Contains.
 func withoutZones(addrs []netip.Addr) []netip.Addr {
 	out := make([]netip.Addr, len(addrs))
 	for i, a := range addrs {
@@ -197,5 +224,5 @@ func orDefault(d, def time.Duration) time.Duration {
 
 var (
 	errNoAddress = errors.New("no address")
-	errNoVet     = errors.New("dial: no vet given; pass one that returns nil to allow every address")
+	errNoVet     = errors.New("dial without a vet; pass one that returns nil to allow every address")
 )

@@ -1,4 +1,4 @@
-// Happy Eyeballs (RFC 8305): which address is tried when.
+// Happy Eyeballs (RFC 8305): the order and timing of the attempts.
 
 package pindial
 
@@ -9,17 +9,19 @@ import (
 	"time"
 )
 
-// maxAttempts bounds the addresses tried for one connection. An answer by DNS can hold thousands; a real service has a
-// handful, and a request must not become a flood.
+// maxAttempts bounds the addresses tried for one connection. A DNS answer can
+// hold thousands, but a real service has a handful, and one request must not
+// cause a flood.
 const maxAttempts = 32
 
-// interleave orders addrs as RFC 8305 section 4 says: the resolver's order (which follows RFC 6724), but the families in
-// turn, so that a broken one delays by one attempt only.
+// interleave orders addrs as in RFC 8305 section 4: in the resolver's order
+// (which follows RFC 6724), but alternating between the families, so that a
+// broken family delays by one attempt only.
 func interleave(addrs []netip.Addr, port uint16) []netip.AddrPort {
 	if len(addrs) == 1 {
 		return []netip.AddrPort{netip.AddrPortFrom(addrs[0], port)}
 	}
-	var families [2][]netip.Addr // that of the first address, and the other
+	var families [2][]netip.Addr // the family of the first address, and the other
 	for _, a := range addrs {
 		other := 0
 		if a.Is4() != addrs[0].Is4() {
@@ -40,9 +42,11 @@ func interleave(addrs []netip.Addr, port uint16) []netip.AddrPort {
 
 type connectFunc func(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error)
 
-// race connects to the first of targets that answers. It starts the next attempt when the last one has had delay to
-// itself, or at once when one fails (RFC 8305 section 5). When it returns, every attempt has ended and only the winner is
-// open. Without a winner it returns the errors of the attempts, in the order of their ends.
+// race connects to the first of targets that accepts. It starts the next
+// attempt once the previous one has run alone for delay, or at once when one
+// fails (RFC 8305 section 5). When it returns, every attempt has ended and only
+// the winner is open. If none succeeds, it returns the errors of the attempts
+// in the order in which they ended.
 func race(ctx context.Context, targets []netip.AddrPort, connect connectFunc, delay time.Duration) (*net.TCPConn, []error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -1,4 +1,4 @@
-// A dial that finds no free descriptor.
+// Retrying when no file descriptor is free.
 
 package pindial
 
@@ -9,11 +9,14 @@ import (
 	"time"
 )
 
-// descriptorDelay is how long a dial that finds no free descriptor waits for one. Accepting waits as long at first.
+// descriptorDelay is how long a dial waits if no descriptor is free. It equals
+// the first delay of accepting (package track).
 const descriptorDelay = 5 * time.Millisecond
 
-// RetryTooManyFiles calls connect, and once more after a few milliseconds if this process or this machine has no descriptor
-// left. A shortage is often over by then: connections that were closed a moment ago still hold theirs.
+// RetryTooManyFiles calls connect, and again after a few milliseconds if this
+// process or this machine has no free descriptor (EMFILE, ENFILE). Such a
+// shortage is often short: recently closed connections may still hold their
+// descriptors.
 func RetryTooManyFiles[C any](ctx context.Context, connect func(context.Context) (C, error)) (C, error) {
 	conn, err := connect(ctx)
 	if err == nil || !isErrno(err, syscall.EMFILE) && !isErrno(err, syscall.ENFILE) {
@@ -29,7 +32,7 @@ func RetryTooManyFiles[C any](ctx context.Context, connect func(context.Context)
 	}
 }
 
-// patiently is Patiently for one address.
+// retryTooManyFiles is RetryTooManyFiles for one address.
 func retryTooManyFiles[C any](ctx context.Context, connect func(context.Context, netip.AddrPort) (C, error), to netip.AddrPort) (C, error) {
 	return RetryTooManyFiles(ctx, func(ctx context.Context) (C, error) { return connect(ctx, to) })
 }

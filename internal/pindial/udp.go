@@ -1,4 +1,4 @@
-// Datagrams: a socket that exchanges them with one vetted address.
+// UDP sockets for one vetted address.
 
 package pindial
 
@@ -8,9 +8,11 @@ import (
 	"net/netip"
 )
 
-// DialUDPAddr returns a socket that sends to port at one of addrs, which the caller has vetted, and receives from there
-// only. It is the first of them that this machine has a way to: nothing is sent yet, so no answer can be waited for. The
-// address that was chosen is returned too. At most 32 are tried. The error is a *ConnectError.
+// DialUDPAddr returns a UDP socket connected to port at one of addrs, which the
+// caller has vetted. It sends to that address and receives from it only.
+// DialUDPAddr takes the first address that this machine has a route to, because
+// nothing is sent and no response can be awaited. It also returns this address.
+// It tries at most 32. The error is a *ConnectError.
 func (d *Dialer) DialUDPAddr(ctx context.Context, addrs []netip.Addr, port uint16) (*net.UDPConn, netip.AddrPort, error) {
 	var targets []netip.AddrPort
 	for _, a := range canonical(addrs) {
@@ -36,10 +38,10 @@ func (d *Dialer) DialUDPAddr(ctx context.Context, addrs []netip.Addr, port uint1
 	return nil, netip.AddrPort{}, newConnectError(targets, errs, ctx.Err())
 }
 
-// connectUDP is connect for datagrams.
+// connectUDP is connect for UDP.
 func (d vettedDialer) connectUDP(ctx context.Context, addr netip.AddrPort) (*net.UDPConn, error) {
 	dialer := net.Dialer{ControlContext: d.control}
-	conn, err := dialer.DialContext(ctx, "udp", addr.String()) // not DialUDP, which binds: see connect
+	conn, err := dialer.DialContext(ctx, "udp", addr.String()) // not DialUDP, because that binds: see connect
 	if err != nil {
 		return nil, err
 	}

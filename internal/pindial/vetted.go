@@ -1,4 +1,4 @@
-// The second line: the address that the kernel is given is compared with the vetted ones.
+// The second check: the address passed to the kernel must be a vetted one.
 
 package pindial
 
@@ -14,17 +14,18 @@ import (
 	"example.com/networkproxy/internal/loopback"
 )
 
-// ErrNotVetted means that a connection was about to be made to an address outside the vetted list, and was not. It can
-// only come from a mistake in the program.
-var ErrNotVetted = errors.New("address was not vetted")
+// ErrNotVetted means that a connection to an address outside the vetted list
+// was prevented. It indicates a bug in the program.
+var ErrNotVetted = errors.New("address is not vetted")
 
-// guard connects to vetted addresses only.
+// vettedDialer connects to vetted addresses only.
 type vettedDialer struct{ vetted []netip.AddrPort }
 
 func newVettedDialer(vetted []netip.AddrPort) vettedDialer { return vettedDialer{slices.Clone(vetted)} }
 
-// connect makes a TCP connection with the defaults of net.Dialer: no Nagle delay, keep-alive on. One that stays on this
-// machine is neither paced nor probed.
+// connect makes a TCP connection with the defaults of net.Dialer: no Nagle
+// delay, keep-alive on. A loopback connection has neither pacing nor keep-alive
+// probes.
 func (d vettedDialer) connect(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
 	a := &attemptContext{Context: ctx, cancelable: !addr.Addr().Unmap().IsLoopback()}
 	dialer := net.Dialer{KeepAlive: loopback.KeepAlive(addr.Addr())}
@@ -35,8 +36,8 @@ func (d vettedDialer) connect(ctx context.Context, addr netip.AddrPort) (*net.TC
 		a.cancelable = !loopback.Connect(network, address, c)
 		return nil
 	}
-	// Not DialTCP: its local address, even the zero one, is bound, and a
-	// bound port is not shared between targets: they run out. An address
+	// DialTCP would bind its local address, even a zero one. A bound port is
+	// not shared between targets, so ports would run out. Dialing an address
 	// needs no lookup.
 	conn, err := dialer.DialContext(a, "tcp", addr.String())
 	if err != nil {
@@ -45,14 +46,17 @@ func (d vettedDialer) connect(ctx context.Context, addr netip.AddrPort) (*net.TC
 	return conn.(*net.TCPConn), nil
 }
 
-// attempt is the context that net.Dialer is given for one address. Where there is nothing to wait for it never ends, so
-// that nobody has to be ready to end it. On this machine there is not, but for a server that does not keep up.
+// attemptContext is the context of one attempt for net.Dialer. It never ends if
+// the attempt does not block, so that net.Dialer needs no goroutine to
+// interrupt it. On loopback only a server with a full accept queue makes it
+// block.
 type attemptContext struct {
 	context.Context
-	cancelable bool // it takes time: for the other side, or before that is known
+	cancelable bool // the attempt may block, or it is not known yet
 }
 
-// Done implements context.Context. net.Dialer asks for it before the attempt, and again when it has to wait.
+// Done implements context.Context. net.Dialer calls it before the attempt, and
+// again when it has to wait.
 func (a *attemptContext) Done() <-chan struct{} {
 	if a.cancelable {
 		return a.Context.Done()
@@ -60,7 +64,8 @@ func (a *attemptContext) Done() <-chan struct{} {
 	return nil
 }
 
-// control is called with the address of the coming system call, after the socket is made and before it connects.
+// control is called with the address of the coming system call, after the
+// socket is made and before it connects.
 func (d vettedDialer) control(_ context.Context, network, address string, c syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil {
