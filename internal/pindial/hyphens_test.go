@@ -36,7 +36,7 @@ func TestStandInAvoidsHostsFile(t *testing.T) {
 			t.Parallel()
 			s, ok := unusedStandIn(tt.of, func(name string) bool { return slices.Contains(tt.file, name) })
 			if ok != (tt.want != "") || s.name != tt.want {
-				t.Fatalf("freeStandIn = %q, %v, want %q", s.name, ok, tt.want)
+				t.Fatalf("unusedStandIn = %q, %v, want %q", s.name, ok, tt.want)
 			}
 			if !ok || !strings.Contains(tt.of, ".") {
 				return
@@ -49,7 +49,7 @@ func TestStandInAvoidsHostsFile(t *testing.T) {
 			}
 			for _, asked := range server.Queries() {
 				if asked != tt.of {
-					t.Errorf("asked for %q", asked)
+					t.Errorf("the name server was asked for %q", asked)
 				}
 			}
 		})

@@ -1,4 +1,4 @@
-// How the two families are asked for, and what becomes of a resolver that does not return.
+// Lookups of both families, and resolvers that do not return.
 
 package pindial
 
@@ -24,9 +24,9 @@ func addrs(list ...string) []netip.Addr {
 	return out
 }
 
-// reply is what a name server says to the question for one family, and when.
+// reply is a name server's answer for one family, and its delay.
 type reply struct {
-	after time.Duration // less than 0: never
+	after time.Duration // negative: never
 	addrs []netip.Addr
 	err   error
 }
@@ -48,16 +48,16 @@ func TestBothFamilies(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
 	var (
-		none     = &net.DNSError{Err: "no such host", IsNotFound: true} // NXDOMAIN and an answer without records are one to net
+		none     = &net.DNSError{Err: "no such host", IsNotFound: true} // package net does not distinguish NXDOMAIN from an answer without records
 		servFail = &net.DNSError{Err: "server misbehaving", IsTemporary: true}
-		filtered = &net.AddrError{Err: "no suitable address found"} // net found addresses of the other family only
+		filtered = &net.AddrError{Err: "no suitable address found"} // package net found addresses of the other family only
 		v4, more = addrs("192.0.2.1"), addrs("192.0.2.1", "192.0.2.2")
-		v6       = addrs("fdbe::1") // which comes behind IPv4 on every machine
+		v6       = addrs("fdbe::1") // sorted behind IPv4 on every machine
 	)
 	tests := []struct {
 		name      string
 		four, six reply
-		cancel    time.Duration // when the caller gives up; 0: never
+		cancel    time.Duration // when the caller cancels; 0: never
 		want      []netip.Addr
 		is        error
 		notFound  bool
@@ -98,7 +98,7 @@ func TestBothFamilies(t *testing.T) {
 				}
 				got, err := bothFamilies(ctx, func(ctx context.Context, network, host string) ([]netip.Addr, error) {
 					if host != "a.test." {
-						t.Errorf("asked for %s", host)
+						t.Errorf("the resolver was asked for %s", host)
 					}
 					if network == "ip4" {
 						return tt.four.answer(ctx)
@@ -118,7 +118,7 @@ func TestBothFamilies(t *testing.T) {
 					return
 				}
 				if err == nil {
-					err = errNoAddress // as Resolve says it
+					err = errNoAddress // as Resolve reports it
 				}
 				e := newResolveError("a.test", err, ctx.Err())
 				if tt.is != nil && !errors.Is(e, tt.is) {
@@ -132,7 +132,8 @@ func TestBothFamilies(t *testing.T) {
 	}
 }
 
-// TestOrderOfFamilies compares with what RFC 6724 makes of the addresses, given the one that the machine would send from.
+// TestOrderOfFamilies compares the order with RFC 6724's, for a given source
+// address of this machine.
 func TestOrderOfFamilies(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -158,7 +159,7 @@ func TestOrderOfFamilies(t *testing.T) {
 			}
 			got := preferredFirst(slices.Clone(six), slices.Clone(four), func(to netip.Addr) netip.Addr {
 				if to != six[0] {
-					t.Errorf("the way to %v was asked for", to)
+					t.Errorf("the source for %v was requested", to)
 				}
 				return source
 			})
@@ -172,11 +173,12 @@ func TestOrderOfFamilies(t *testing.T) {
 		})
 	}
 	if got := sourceFor(netip.MustParseAddr("127.0.0.1")); got != netip.MustParseAddr("127.0.0.1") {
-		t.Errorf("this machine sends to itself from %v", got)
+		t.Errorf("sourceFor on loopback = %v", got)
 	}
 }
 
-// stuckResolver is a resolver that does not return before it is told to, whatever its context says.
+// stuckResolver does not return before it is released, even after its context
+// has ended.
 type stuckResolver struct {
 	free   chan struct{}
 	answer []netip.Addr
@@ -187,7 +189,8 @@ func (s stuckResolver) LookupNetIP(context.Context, string, string) ([]netip.Add
 	return s.answer, nil
 }
 
-// TestLookupThatDoesNotReturn leaves it behind when its time is up, loses its late answer, and keeps account of it.
+// TestLookupThatDoesNotReturn checks that such a lookup is abandoned at its
+// timeout, that its late answer is lost, and that Lookups tracks it.
 func TestLookupThatDoesNotReturn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -201,7 +204,7 @@ func TestLookupThatDoesNotReturn(t *testing.T) {
 		}
 		start := time.Now()
 		_, err := d.DialName(t.Context(), "a.test", 80, func([]netip.Addr) error {
-			t.Error("a late answer was vetted")
+			t.Error("the vet saw a late answer")
 			return nil
 		})
 		if took := time.Since(start); took != time.Second || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -210,7 +213,7 @@ func TestLookupThatDoesNotReturn(t *testing.T) {
 		leaving, leave := context.WithCancel(t.Context())
 		time.AfterFunc(time.Millisecond, leave)
 		if _, err := d.Resolve(leaving, "b.test"); !errors.Is(err, context.Canceled) {
-			t.Errorf("given up by the caller: %v", err)
+			t.Errorf("canceled by the caller: %v", err)
 		}
 
 		wait := func(patience time.Duration) int {
@@ -220,23 +223,24 @@ func TestLookupThatDoesNotReturn(t *testing.T) {
 		}
 		start = time.Now()
 		if n := wait(time.Minute); n != 2 || time.Since(start) != time.Minute {
-			t.Errorf("%d look-ups are under way after %v, want 2", n, time.Since(start))
+			t.Errorf("%d lookups are running after %v, want 2", n, time.Since(start))
 		}
 		time.AfterFunc(time.Second, func() { close(r.free) })
 		start = time.Now()
 		if n := wait(time.Minute); n != 0 || time.Since(start) != time.Second {
-			t.Errorf("%d look-ups are under way after %v, want none", n, time.Since(start))
+			t.Errorf("%d lookups are running after %v, want none", n, time.Since(start))
 		}
 		if got, err := d.Resolve(t.Context(), "a.test"); err != nil || !slices.Equal(got, r.answer) {
 			t.Errorf("afterwards: %v, %v", got, err)
 		}
 		if n := wait(0); n != 0 {
-			t.Errorf("%d look-ups are under way at the end", n)
+			t.Errorf("%d lookups are running at the end", n)
 		}
 	})
 }
 
-// TestOverdueLookupsAreBounded: no more are begun while too many have not returned, until they do.
+// TestOverdueLookupsAreBounded checks that no new lookup starts while too many
+// overdue ones are running.
 func TestOverdueLookupsAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -253,7 +257,7 @@ func TestOverdueLookupsAreBounded(t *testing.T) {
 		_, err := d.Resolve(t.Context(), "a.test")
 		var e *ResolveError
 		if !errors.As(err, &e) || e.NotFound || e.Timeout || time.Since(start) != 0 {
-			t.Errorf("one more, after %v: %v", time.Since(start), err)
+			t.Errorf("another lookup, after %v: %v", time.Since(start), err)
 		}
 		close(r.free)
 		synctest.Wait()
@@ -263,7 +267,7 @@ func TestOverdueLookupsAreBounded(t *testing.T) {
 	})
 }
 
-// goexitResolver is a resolver that ends its goroutine.
+// goexitResolver ends its goroutine.
 type goexitResolver struct{}
 
 func (goexitResolver) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
@@ -279,13 +283,13 @@ func TestLookupThatEndsItsGoroutine(t *testing.T) {
 	}
 }
 
-// TestRetryTooManyFiles: a dial waits a moment for a descriptor, once.
+// TestRetryTooManyFiles checks that a dial waits for a descriptor, once.
 func TestRetryTooManyFiles(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
 	for _, tt := range []struct {
 		name   string
-		errs   []error // of the attempts, in order; after them, it works
+		errs   []error // of the attempts, in order; later ones succeed
 		cancel time.Duration
 		took   time.Duration
 		tries  int

@@ -30,7 +30,7 @@ func addrs(list ...string) []netip.Addr {
 
 var errNotPublic = errors.New("not public")
 
-// onlyPublic is a Vet as the proxy's own.
+// onlyPublic is a Vet like the proxy's own.
 func onlyPublic(addrs []netip.Addr) error {
 	for _, a := range addrs {
 		if c := ipclass.Of(a); !c.Public() {
@@ -73,7 +73,7 @@ func TestResolve(t *testing.T) {
 			if err != nil || !slices.Equal(got, tt.want) {
 				t.Errorf("Resolve = %v, %v; want %v", got, err, tt.want)
 			}
-			// A Resolver of the host's own is asked for the name as it stands, and once.
+			// A custom Resolver is asked once, for the name as given.
 			var queries []string
 			if tt.asked {
 				queries = []string{tt.host}
@@ -135,7 +135,7 @@ func TestResolveErrors(t *testing.T) {
 	}
 }
 
-// emptyAddrResolver is a resolver that answers with an address that is none.
+// emptyAddrResolver returns an invalid address.
 type emptyAddrResolver struct{}
 
 func (emptyAddrResolver) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
@@ -152,7 +152,7 @@ func TestResolveZeroAddr(t *testing.T) {
 	}
 }
 
-// causelessResolver is a resolver whose errors drop their cause.
+// causelessResolver returns errors without their cause.
 type causelessResolver struct{}
 
 func (causelessResolver) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr, error) {
@@ -181,12 +181,13 @@ func TestResolveCanceled(t *testing.T) {
 		t.Parallel()
 		d := pindial.Dialer{Resolver: causelessResolver{}, ResolveTimeout: time.Millisecond}
 		if _, err := d.Resolve(t.Context(), "a.test"); !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Resolve = %v, want a time-out", err)
+			t.Errorf("Resolve = %v, want a timeout", err)
 		}
 	})
 }
 
-// TestSystemResolverGetsRootedName sees the name in the error of net.Resolver, which keeps it as it was asked.
+// TestSystemResolverGetsRootedName reads the name from the error of
+// net.Resolver, which keeps the name as asked.
 func TestSystemResolverGetsRootedName(t *testing.T) {
 	t.Parallel()
 	server := testnet.NewDNS(t)
@@ -209,8 +210,9 @@ func TestSystemResolverGetsRootedName(t *testing.T) {
 	}
 }
 
-// TestUnansweredFamily asks a name server that answers for one family and drops the question for the other: the name is
-// reached all the same, and what the server would have reply later is not waited for.
+// TestUnansweredFamily uses a name server that answers for one family and drops
+// the question for the other. The name resolves all the same, without waiting
+// for the other answer.
 func TestUnansweredFamily(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -226,7 +228,7 @@ func TestUnansweredFamily(t *testing.T) {
 			server := testnet.NewDNS(t)
 			server.Set("half.test", testnet.Addrs("93.184.215.14", "2606:4700::1"))
 			server.SetType("half.test", tt.dropped, testnet.Silence())
-			// Less than the 10 s after which Go's resolver gives the question up by itself.
+			// Less than the 10 s after which Go's resolver gives up.
 			d := pindial.Dialer{Resolver: server.Resolver(), ResolveTimeout: 4 * time.Second}
 			got, err := d.Resolve(t.Context(), "half.test")
 			if err != nil || !slices.Equal(got, tt.want) {
@@ -236,7 +238,8 @@ func TestUnansweredFamily(t *testing.T) {
 	}
 }
 
-// TestFailingFamily: a family whose question ends in an error does not keep the other from being used.
+// TestFailingFamily checks that an error for one family does not prevent using
+// the other.
 func TestFailingFamily(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]testnet.Answer{
@@ -256,8 +259,8 @@ func TestFailingFamily(t *testing.T) {
 	}
 }
 
-// TestHyphens: names that Go's resolver does not take for names are asked for as they are, by datagrams and, where the
-// answer is too long, by TCP.
+// TestHyphens checks that names which Go's resolver rejects are asked for
+// unchanged, over UDP and, if the answer is too long, over TCP.
 func TestHyphens(t *testing.T) {
 	t.Parallel()
 	var many []string
@@ -281,7 +284,7 @@ func TestHyphens(t *testing.T) {
 				}
 				for _, asked := range server.Queries() {
 					if asked != name+"." {
-						t.Errorf("asked for %q", asked)
+						t.Errorf("the name server was asked for %q", asked)
 					}
 				}
 			})
@@ -304,7 +307,8 @@ func TestHyphens(t *testing.T) {
 	})
 }
 
-// TestRebinding has a name that is public when it is vetted, and this machine at every look-up after that.
+// TestRebinding uses a name that is public when it is vetted, and resolves to
+// this machine afterwards.
 func TestRebinding(t *testing.T) {
 	t.Parallel()
 	public, local := netip.MustParseAddrPort("93.184.215.14:80"), netip.MustParseAddrPort("127.0.0.1:80")
@@ -326,11 +330,11 @@ func TestRebinding(t *testing.T) {
 	}
 	for range 3 {
 		if c, err := d.DialName(t.Context(), "rebind.test", 80, onlyPublic); !errors.Is(err, errNotPublic) {
-			t.Errorf("DialName after the change = %v, %v; want the vet's error", c, err)
+			t.Errorf("DialName after the address changed = %v, %v; want the vet's error", c, err)
 		}
 	}
 	if got := network.Dialed(); !slices.Equal(got, []netip.AddrPort{public}) {
-		t.Errorf("connected to %v, want %v alone", got, public)
+		t.Errorf("connected to %v, want %v only", got, public)
 	}
 	if secret.Accepted() != 0 {
 		t.Error("the local server was reached")
@@ -359,7 +363,8 @@ func TestOneBadAddressRefusesAll(t *testing.T) {
 	}
 }
 
-// TestVetCannotChangeTheList: what is dialed is what was resolved, even if the vet writes to its argument.
+// TestVetCannotChangeTheList checks that the resolved addresses are dialed even
+// if the vet writes to its argument.
 func TestVetCannotChangeTheList(t *testing.T) {
 	t.Parallel()
 	var r testnet.Resolver
@@ -375,7 +380,8 @@ func TestVetCannotChangeTheList(t *testing.T) {
 	}
 }
 
-// TestZoneIsDialed: the zone of a link-local address is kept from the vet, and is dialed.
+// TestZoneIsDialed checks that the zone of a link-local address is hidden from
+// the vet and dialed.
 func TestZoneIsDialed(t *testing.T) {
 	t.Parallel()
 	var r testnet.Resolver
@@ -404,14 +410,15 @@ func TestNilVet(t *testing.T) {
 	}
 }
 
-// TestLoopback goes through the kernel, and leaves nothing behind. It is not parallel because of Leaks.
+// TestLoopback dials through the kernel and checks for leaks. It is not
+// parallel because of Leaks.
 func TestLoopback(t *testing.T) {
 	testnet.CheckLeaks(t)
 	origin := testnet.Echo(t)
 	to := origin.AddrPort()
 	var r testnet.Resolver
 	r.Set("a.test", testnet.Addrs("::ffff:127.0.0.1"))
-	r.Set("b.test", testnet.Addrs("127.0.0.2", "127.0.0.1")) // nobody listens at the first
+	r.Set("b.test", testnet.Addrs("127.0.0.2", "127.0.0.1")) // nothing listens at the first address
 	d := pindial.Dialer{Resolver: &r}
 	for _, name := range []string{"a.test", "b.test", "127.0.0.1"} {
 		c, err := d.DialName(t.Context(), name, to.Port(), anything)
@@ -450,7 +457,7 @@ func BenchmarkDialName(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		c.SetLinger(0) // leave no port in TIME-WAIT
+		c.SetLinger(0) // leaves no port in TIME-WAIT
 		c.Close()
 	}
 }

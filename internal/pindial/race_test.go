@@ -19,23 +19,23 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// outcome is what becomes of an attempt to connect.
+// outcome is the result of an attempt to connect.
 type outcome struct {
-	after time.Duration // 0: at once
-	err   error         // nil: connected
+	after time.Duration // 0: immediately
+	err   error         // nil: success
 }
 
-// never is a black hole: no answer until the attempt is canceled.
+// never is an attempt without any response until it is canceled.
 var never = outcome{after: -1}
 
-// fakeNet connects by outcome, on a clock that need not be real.
+// fakeNet connects with the given outcomes, and works with a fake clock.
 type fakeNet struct {
 	outcomes map[string]outcome
 
 	start   time.Time
 	running atomic.Int32
 	mu      sync.Mutex
-	log     []string // "250ms 192.0.2.1", for every attempt
+	log     []string // "250ms 192.0.2.1" for every attempt
 }
 
 func (f *fakeNet) connect(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
@@ -75,10 +75,10 @@ func TestHappyEyeballs(t *testing.T) {
 		dialer   pindial.Dialer
 		addrs    []string
 		outcomes map[string]outcome
-		cancel   time.Duration // when the caller gives up; 0: never
+		cancel   time.Duration // when the caller cancels; 0: never
 		log      []string
 		took     time.Duration
-		is       []error // empty: connected
+		is       []error // empty: success
 		not      []error
 	}{
 		{
@@ -236,7 +236,7 @@ func TestHappyEyeballs(t *testing.T) {
 				c, err := tt.dialer.DialAddr(ctx, addrs(tt.addrs...), 443)
 
 				if n := f.running.Load(); n != 0 {
-					t.Errorf("%d attempts still running", n)
+					t.Errorf("%d attempts are still running", n)
 				}
 				if !slices.Equal(f.log, tt.log) {
 					t.Errorf("attempts %q, want %q", f.log, tt.log)
@@ -291,7 +291,7 @@ func TestAttemptsAreBounded(t *testing.T) {
 		list = append(list, netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}))
 	}
 	list = append(list, addrs("2001:db8::1", "2001:db8::2")...)
-	var network testnet.Dialer // refuses everything
+	var network testnet.Dialer // refuses all connections
 	d := pindial.Dialer{Connect: network.Connect}
 	if _, err := d.DialAddr(t.Context(), list, 443); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("DialAddr = %v, want refused", err)
@@ -302,7 +302,8 @@ func TestAttemptsAreBounded(t *testing.T) {
 	}
 }
 
-// TestLateWinnerIsClosed: an attempt that succeeds after another has won is closed before DialAddr returns.
+// TestLateWinnerIsClosed checks that an attempt that succeeds after another has
+// won is closed before DialAddr returns.
 func TestLateWinnerIsClosed(t *testing.T) {
 	t.Parallel()
 	origin := testnet.Hang(t)
@@ -319,7 +320,7 @@ func TestLateWinnerIsClosed(t *testing.T) {
 		FallbackDelay: time.Millisecond,
 		Connect: func(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
 			if addr.Addr() == addrs("192.0.2.1")[0] {
-				<-ctx.Done() // the winner is known, and the answer crosses with the cancel
+				<-ctx.Done() // the attempt succeeds after the winner is known
 				return late, nil
 			}
 			return winner, nil
@@ -330,7 +331,7 @@ func TestLateWinnerIsClosed(t *testing.T) {
 		t.Fatalf("DialAddr = %v, %v", c, err)
 	}
 	if err := late.SetDeadline(time.Time{}); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("the late connection is open (%v)", err)
+		t.Errorf("the late connection is still open (%v)", err)
 	}
 	if err := winner.SetDeadline(time.Time{}); err != nil {
 		t.Errorf("the winner is not open: %v", err)

@@ -21,7 +21,7 @@ func TestDialUDPAddr(t *testing.T) {
 	}
 	defer conn.Close()
 	if addr != echo || conn.RemoteAddr().String() != echo.String() {
-		t.Errorf("connected to %v and says %v, want %v", conn.RemoteAddr(), addr, echo)
+		t.Errorf("connected to %v, returned %v, want %v", conn.RemoteAddr(), addr, echo)
 	}
 	conn.Write([]byte("ping"))
 	b := make([]byte, 10)
@@ -54,7 +54,7 @@ func TestDialUDPAddrTakesTheFirstWithAWay(t *testing.T) {
 
 	var connect *ConnectError
 	if _, _, err := d.DialUDPAddr(context.Background(), addrs[:1], 53); !errors.As(err, &connect) || !errors.Is(err, syscall.ENETUNREACH) {
-		t.Errorf("no way: %v", err)
+		t.Errorf("no route: %v", err)
 	}
 	if _, _, err := d.DialUDPAddr(context.Background(), nil, 53); !errors.As(err, &connect) {
 		t.Errorf("no address: %v", err)
@@ -70,7 +70,8 @@ func TestDialUDPAddrTakesTheFirstWithAWay(t *testing.T) {
 	}
 }
 
-// Whatever goes wrong above it, the guard connects to vetted addresses only.
+// TestVettedDialerUDP checks that a vettedDialer connects to vetted addresses
+// only.
 func TestVettedDialerUDP(t *testing.T) {
 	t.Parallel()
 	g := newVettedDialer([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:53")})

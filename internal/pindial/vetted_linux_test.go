@@ -1,4 +1,4 @@
-// What the kernel does with the sockets of a guard and of a dial.
+// Socket options, and dialing through the kernel.
 
 package pindial
 
@@ -15,8 +15,9 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// TestLoopbackSocketOptions: a server on this machine is sent to without pacing
-// (on a system whose default is Reno this shows nothing), and not probed.
+// TestLoopbackSocketOptions checks that connections on this machine have no
+// pacing (which proves nothing if the system's default is Reno) and no
+// keep-alive probes.
 func TestLoopbackSocketOptions(t *testing.T) {
 	t.Parallel()
 	to := testnet.Hang(t).AddrPort()
@@ -26,7 +27,7 @@ func TestLoopbackSocketOptions(t *testing.T) {
 	}
 	defer c.Close()
 	if got := testnet.CongestionControl(t, c); got != "reno" {
-		t.Errorf("the connection uses %s, want reno", got)
+		t.Errorf("the connection uses congestion control %s, want reno", got)
 	}
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -39,8 +40,8 @@ func TestLoopbackSocketOptions(t *testing.T) {
 	})
 }
 
-// full listens where every further attempt to connect is left without an answer:
-// its queue of connections that nobody accepts is full.
+// listenFull returns an address where further attempts to connect get no
+// response, because the accept queue is full.
 func listenFull(t *testing.T, addr netip.Addr) netip.AddrPort {
 	t.Helper()
 	family, sockaddr := syscall.AF_INET, syscall.Sockaddr(&syscall.SockaddrInet4{Addr: netip.MustParseAddr("127.0.0.1").As4()})
@@ -74,8 +75,8 @@ func listenFull(t *testing.T, addr netip.Addr) netip.AddrPort {
 	return to
 }
 
-// TestDialRealSockets has the kernel's own answers, of both families, by way of
-// the socket that is connected early: none at all, a refusal, and a connection.
+// TestDialRealSockets checks the kernel's responses for both families, after
+// the early connect: none, a refusal, and a connection.
 func TestDialRealSockets(t *testing.T) {
 	t.Parallel()
 	for _, host := range []string{"127.0.0.1", "::1"} {
@@ -96,23 +97,23 @@ func TestDialRealSockets(t *testing.T) {
 
 			var e *ConnectError
 			if err := dial(t.Context(), silent, 50*time.Millisecond); !errors.As(err, &e) || !e.Timeout || !errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("without an answer: %v", err)
+				t.Errorf("no response: %v", err)
 			}
 			if err := dial(context.Background(), silent, 50*time.Millisecond); !errors.As(err, &e) || !e.Timeout {
-				t.Errorf("without an answer, in a context that never ends: %v", err)
+				t.Errorf("no response, with a context that never ends: %v", err)
 			}
 			short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
 			if err := dial(short, silent, time.Minute); !errors.As(err, &e) || !e.Timeout {
-				t.Errorf("in a context with less time: %v", err)
+				t.Errorf("no response, with an earlier context deadline: %v", err)
 			}
 			leaving, leave := context.WithCancel(t.Context())
 			time.AfterFunc(10*time.Millisecond, leave)
 			if err := dial(leaving, silent, time.Minute); !errors.Is(err, context.Canceled) {
-				t.Errorf("given up by the caller: %v", err)
+				t.Errorf("canceled by the caller: %v", err)
 			}
 			if err := dial(leaving, silent, time.Minute); !errors.Is(err, context.Canceled) {
-				t.Errorf("given up before: %v", err)
+				t.Errorf("canceled before the dial: %v", err)
 			}
 
 			l, err := net.Listen("tcp", netip.AddrPortFrom(addr, 0).String())
@@ -124,11 +125,11 @@ func TestDialRealSockets(t *testing.T) {
 				t.Error(err)
 			}
 			if err := dial(leaving, to, time.Minute); !errors.Is(err, context.Canceled) {
-				t.Errorf("given up before, with a server that would take it: %v", err)
+				t.Errorf("canceled before the dial, with an accepting server: %v", err)
 			}
 			l.Close()
 			if err := dial(t.Context(), to, time.Minute); !errors.Is(err, syscall.ECONNREFUSED) {
-				t.Errorf("where nobody listens: %v", err)
+				t.Errorf("closed port: %v", err)
 			}
 		})
 	}

@@ -12,7 +12,8 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// TestVettedDialerRefuses asks a Dialer's way to connect, as a mistaken caller would, for an address outside the vetted list.
+// TestVettedDialerRefuses passes addresses outside the vetted list to a
+// Dialer's connect function, as a bug would.
 func TestVettedDialerRefuses(t *testing.T) {
 	t.Parallel()
 	secret, err := net.Listen("tcp", "127.0.0.1:0")
@@ -32,7 +33,8 @@ func TestVettedDialerRefuses(t *testing.T) {
 			t.Errorf("connect(%v) = %v, %v; want ErrNotVetted", addr, c, err)
 		}
 	}
-	// Whoever had reached the server would be ahead of us, gone or not.
+	// A connection that had reached the server would precede this one in its
+	// queue, even if closed.
 	own, err := net.Dial("tcp", to.String())
 	if err != nil {
 		t.Fatal(err)
@@ -48,9 +50,10 @@ func TestVettedDialerRefuses(t *testing.T) {
 	}
 }
 
-// TestVettedDialerDoesNotBind: a socket that is bound before it connects takes an
-// ephemeral port for itself alone. The error of a dial, here one that the guard
-// stops, names the address it would have been bound to.
+// TestVettedDialerDoesNotBind checks that sockets are not bound before they
+// connect, because each would take an ephemeral port exclusively. The error of
+// a prevented dial contains the address that the socket would have been bound
+// to.
 func TestVettedDialerDoesNotBind(t *testing.T) {
 	t.Parallel()
 	_, err := newVettedDialer(nil).connect(t.Context(), netip.MustParseAddrPort("127.0.0.1:9"))
@@ -108,7 +111,8 @@ func TestGuardControl(t *testing.T) {
 	}
 }
 
-// TestVettedDialerCopiesItsList: the caller's slice may change later.
+// TestVettedDialerCopiesItsList checks that the caller may change its slice
+// later.
 func TestVettedDialerCopiesItsList(t *testing.T) {
 	t.Parallel()
 	list := []netip.AddrPort{netip.MustParseAddrPort("93.184.215.14:443")}
@@ -119,7 +123,8 @@ func TestVettedDialerCopiesItsList(t *testing.T) {
 	}
 }
 
-// TestMostSpecificError has every kind of error in the order of what it says; the last of any two is reported.
+// TestMostSpecificError checks every pair of errors, listed from the least to
+// the most specific.
 func TestMostSpecificError(t *testing.T) {
 	t.Parallel()
 	kinds := [][]error{
