@@ -49,9 +49,12 @@ func (h *Handle) Grants() []Grant { return h.enforcer.grants.list() }
 // before it returns. What it would have covered is asked about again. The
 // error is [ErrNoGrant] for an ID that Grants would not list now.
 func (h *Handle) Revoke(id uint64) error {
-	_, err := h.enforcer.revoke(id)
+	_, err := h.revoke(id)
 	return err
 }
+
+// revoke is Revoke that also returns how many connections were cut.
+func (h *Handle) revoke(id uint64) (cut int, err error) { return h.enforcer.revoke(id) }
 
 // revoke returns how many connections were cut.
 func (e *enforcer) revoke(id uint64) (cut int, err error) {

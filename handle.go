@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"example.com/networkproxy/internal/adminhttp"
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/track"
 )
@@ -28,7 +29,7 @@ type Handle struct {
 	sessions *sessions
 	http     *httpProxy
 	socks    *socksProxy
-	admin    *adminServer
+	admin    *adminhttp.Server
 	warnings []string // of Run, about addresses that were clamped
 
 	live      *track.Group // every client connection, in a group for each session and one for the shared listeners
@@ -95,7 +96,16 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	if s.procNet != "" {
 		h.socks.procNet = s.procNet
 	}
-	h.admin = newAdminServer(h)
+	h.admin = adminhttp.New(adminhttp.Config{
+		Routes:         adminRoutes(h),
+		Token:          s.adminToken,
+		ReadOnly:       h.adminReadOnly,
+		Context:        h.drain,
+		HeaderTimeout:  s.limits.HeaderTimeout,
+		IdleTimeout:    s.limits.IdleTimeout,
+		MaxHeaderBytes: s.limits.HeaderBytes,
+		Logger:         h.enforcer.bounded,
+	})
 	return h
 }
 
@@ -145,7 +155,7 @@ func (h *Handle) serve() {
 		h.ended(h.http.serve(h.track(h.listeners[0], h.shared)))
 	})
 	h.serving.Go(func() {
-		h.ended(h.admin.serve(h.listeners[1]))
+		h.ended(h.admin.Serve(h.listeners[1]))
 	})
 	if h.socksAddr != "" {
 		h.serving.Go(func() {
@@ -325,20 +335,20 @@ func (h *Handle) windDown() {
 	h.sessions.refuse()
 	h.http.server.Shutdown()
 	h.live.Wait(h.drain)
-	h.admin.server.Shutdown(h.drain)
+	h.admin.Shutdown(h.drain)
 
 	h.cut(ErrClosed)
 	h.sessions.wait()
 	h.closeListeners()
 	h.live.CloseAll()
-	h.admin.server.Close()
+	h.admin.Close()
 	h.shared.pools.CloseIdleConnections()
 	h.enforcer.live.closeAll()
 	h.enforcer.drop(h.shared)
 
 	h.serving.Wait()
 	h.live.Wait(context.Background())
-	h.admin.conns.Wait(context.Background())
+	h.admin.Wait()
 }
 
 // tellEnd writes the last log lines, has them written out, and notes which

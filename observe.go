@@ -78,6 +78,15 @@ func (h *Handle) Suggest() []string {
 	return list
 }
 
+// suggestion returns the same allowlist as TOML, to be pasted. ok is false
+// unless the proxy is observing.
+func (h *Handle) suggestion() (text string, ok bool) {
+	if h.enforcer.observed == nil {
+		return "", false
+	}
+	return suggestion(h.enforcer.observed.suggest()), true
+}
+
 func (o *observations) suggest() (list []string, complete bool) {
 	if o == nil {
 		return nil, true

@@ -1,0 +1,113 @@
+// The guard: which requests reach a route at all.
+
+package adminhttp
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// guard returns a handler that passes requests on to next if a local tool sent
+// them. Web pages in the user's browser can send requests here as well. They
+// give themselves away by Origin, Referer or Sec-Fetch-Site, or, after DNS
+// rebinding, by a Host that does not name the listener at addr.
+func (s *Server) guard(addr net.Addr, next http.Handler) http.Handler {
+	crossOrigin := http.NewCrossOriginProtection()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !namesListener(r.Host, addr):
+			writeError(w, http.StatusForbidden, "the Host field is not this admin API's address")
+		case fromPage(r.Header) || crossOrigin.Check(r) != nil:
+			writeError(w, http.StatusForbidden, "requests from web pages are refused")
+		case !s.authorized(r):
+			w.Header().Set("WWW-Authenticate", `Bearer realm="networkproxy admin"`)
+			writeError(w, http.StatusUnauthorized, "this admin API wants a token: curl -H 'Authorization: Bearer …'")
+		default:
+			r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// namesListener reports whether host, the value of a Host field, may name the
+// listener at addr. "localhost" and loopback addresses may. Other names may
+// not, because an attacker's DNS server can resolve them to this machine. If
+// other machines can reach the listener, every IP address may, because the
+// listener's own may be translated on the way. Every value may name a unix
+// socket, because its clients have no host to send.
+func namesListener(host string, addr net.Addr) bool {
+	if addr.Network() == "unix" {
+		return true
+	}
+	name, ok := hostOfField(host)
+	if !ok {
+		return false
+	}
+	if strings.EqualFold(name, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(name)
+	if err != nil {
+		return false
+	}
+	return reachableByOthers(addr) || ip.Zone() == "" && ip.Unmap().IsLoopback()
+}
+
+// reachableByOthers reports whether addr is a TCP address other than loopback.
+func reachableByOthers(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	ip := tcp.AddrPort().Addr().Unmap()
+	return ip.IsValid() && !ip.IsLoopback()
+}
+
+// hostOfField returns the host of a Host field (RFC 9110 section 7.2), without
+// the brackets of an IPv6 address. ok is false if the field is malformed.
+func hostOfField(host string) (name string, ok bool) {
+	name, port := host, ""
+	if strings.HasPrefix(host, "[") {
+		end := strings.IndexByte(host, ']')
+		if end < 0 {
+			return "", false
+		}
+		name, port = host[1:end], host[end+1:]
+		if !strings.Contains(name, ":") {
+			return "", false
+		}
+	} else if colon := strings.IndexByte(host, ':'); colon >= 0 {
+		name, port = host[:colon], host[colon:]
+	}
+	if port == "" || port == ":" {
+		return name, true
+	}
+	_, err := strconv.ParseUint(port[1:], 10, 16)
+	return name, port[0] == ':' && err == nil
+}
+
+// fromPage reports whether a web page sent a request with this header. Local
+// tools send none of the three fields; old browsers send only Referer with
+// a page's GET. A browser sends "none" for an address that its user typed.
+func fromPage(header http.Header) bool {
+	crossSite := func(site string) bool { return site != "" && site != "none" }
+	return len(header["Origin"]) > 0 || len(header["Referer"]) > 0 ||
+		slices.ContainsFunc(header["Sec-Fetch-Site"], crossSite)
+}
+
+// authorized reports whether r carries the token. It compares digests, so that
+// its duration depends on neither the text nor the length of the token.
+func (s *Server) authorized(r *http.Request) bool {
+	if s.config.Token == "" {
+		return true
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	got, want := sha256.Sum256([]byte(strings.TrimSpace(token))), sha256.Sum256([]byte(s.config.Token))
+	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], want[:]) == 1
+}

@@ -1,0 +1,103 @@
+// Package adminhttp serves a small JSON API to local tools such as curl. It
+// refuses requests that web pages send, checks a token, and makes the API
+// read-only on demand. It also writes metrics as text for Prometheus.
+//
+// The package knows nothing about the proxy: its user supplies the routes.
+package adminhttp
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"example.com/networkproxy/internal/track"
+)
+
+const (
+	maxBodyBytes   = 8 << 10
+	maxConnections = 64
+	ioTimeout      = 30 * time.Second // for reading a request, and for writing a response
+)
+
+// Config is the configuration of a [Server].
+type Config struct {
+	// Routes are the resources of the API.
+	Routes []Route
+
+	// Token is the bearer token that every request must carry. Empty means
+	// that requests need none.
+	Token string
+
+	// ReadOnly reports whether requests that may change something, all but GET
+	// and HEAD, are refused with status 403. It is called for each of them,
+	// from many goroutines at once. nil means never.
+	ReadOnly func() bool
+
+	// Context is the parent of the contexts of all requests. Required.
+	Context context.Context
+
+	// HeaderTimeout bounds reading the header of a request, IdleTimeout the
+	// wait for the next request, and MaxHeaderBytes the size of a header. Zero
+	// means what it means for [http.Server].
+	HeaderTimeout  time.Duration
+	IdleTimeout    time.Duration
+	MaxHeaderBytes int
+
+	// Logger receives errors of connections. Required.
+	Logger *slog.Logger
+}
+
+// Server serves an API on one listener. All methods are safe for concurrent
+// use.
+type Server struct {
+	config Config
+	server *http.Server
+	conns  *track.Group
+}
+
+// New returns a server that has no listener yet.
+func New(c Config) *Server {
+	s := &Server{config: c, conns: track.NewGroup(nil)}
+	s.conns.SetLimit(maxConnections)
+	s.server = &http.Server{
+		ReadHeaderTimeout: c.HeaderTimeout,
+		ReadTimeout:       ioTimeout,
+		WriteTimeout:      ioTimeout,
+		IdleTimeout:       c.IdleTimeout,
+		MaxHeaderBytes:    c.MaxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return c.Context },
+
+		// Otherwise net/http responds to OPTIONS * without asking the guard.
+		DisableGeneralOptionsHandler: true,
+	}
+	return s
+}
+
+// Serve serves the API on l. It returns [http.ErrServerClosed] after Shutdown
+// or Close, and otherwise the error of l. It may be called once.
+func (s *Server) Serve(l net.Listener) error {
+	tracked := &track.Listener{Inner: l, Group: s.conns, StartIdle: true, Logger: s.config.Logger}
+	s.server.Handler = s.guard(l.Addr(), s.mux())
+	s.server.ConnState = tracked.ConnState
+	s.server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, entryKey{}, tracked.Entry(c))
+	}
+	return s.server.Serve(tracked)
+}
+
+// Shutdown stops accepting connections and waits until all requests have ended
+// or ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error { return s.server.Shutdown(ctx) }
+
+// Close closes the listener and all connections.
+func (s *Server) Close() error { return s.server.Close() }
+
+// Wait waits until every connection is closed and its goroutine has ended.
+func (s *Server) Wait() { s.conns.Wait(context.Background()) }
+
+// entryKey is the key of a connection's *track.Entry in the contexts of its
+// requests.
+type entryKey struct{}

@@ -1,0 +1,65 @@
+// The state of a running proxy, as the admin API and the metrics report it.
+
+package networkproxy
+
+// status is the state of a proxy at one moment.
+type status struct {
+	policy    *policy       // in force
+	loaded    *loadedConfig // the configuration in force
+	fault     error         // of the last reload; nil if it succeeded
+	observing bool
+
+	httpAddr, adminAddr, socksAddr string
+
+	count *counters // these go on counting
+
+	clients        int    // open connections of clients
+	clientsRefused uint64 // connections of clients beyond the limit
+	sessions       int
+	grants         int
+	questions      int // that the decider has not answered yet
+	blockedKept    int
+
+	// Calls of the host's functions that were dropped because the function
+	// did not return in time.
+	droppedRefusals, droppedLogLines uint64
+}
+
+// status returns the state of the proxy. Policy, configuration and fault belong
+// together.
+func (h *Handle) status() status {
+	e := h.enforcer
+	s := status{
+		observing:       e.observed != nil,
+		httpAddr:        h.httpAddr,
+		adminAddr:       h.adminAddr,
+		socksAddr:       h.socksAddr,
+		count:           &e.count,
+		clients:         h.live.Len(),
+		clientsRefused:  h.live.Refused(),
+		sessions:        h.sessions.len(),
+		grants:          len(h.Grants()),
+		questions:       e.asker.len(),
+		blockedKept:     e.limits.BlockedKept,
+		droppedRefusals: e.observer.Lost(),
+		droppedLogLines: h.logQueue.Lost(),
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.policy, s.loaded, s.fault = e.current.Load(), h.loaded, h.fault
+	return s
+}
+
+// refusals returns the recorded refusals, oldest first, and the number of
+// refusals since the start.
+func (h *Handle) refusals() (list []BlockedRequest, total uint64) {
+	return h.enforcer.blocked.list()
+}
+
+// adminReadOnly reports whether the configuration in force makes the admin API
+// read-only.
+func (h *Handle) adminReadOnly() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.loaded.Config.AdminReadOnly
+}
