@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"example.com/networkproxy/internal/tomltable"
 	"example.com/networkproxy/internal/unixsock"
 )
 
@@ -37,11 +38,6 @@ func kindOf(key string) listenerKind {
 		return socksListener
 	}
 	return proxyListener
-}
-
-// addr is the configured address under one of the three URL keys.
-func (s *sourcedConfig) addr(key string) string {
-	return [...]string{s.Config.ProxyURL, s.Config.AdminURL, s.Config.SOCKSURL}[kindOf(key)]
 }
 
 // defaultPort is the port of an address that names none.
@@ -126,7 +122,7 @@ func parseListenText(kind listenerKind, raw string) (netip.AddrPort, error) {
 	if scheme, rest, ok := strings.Cut(raw, "://"); ok {
 		if !slices.Contains(kind.schemes(), strings.ToLower(scheme)) {
 			return netip.AddrPort{}, fmt.Errorf("the %s does not listen for %s: use %s://",
-				kind, quote(scheme+"://"), strings.Join(kind.schemes(), ":// or "))
+				kind, tomltable.Quote(scheme+"://"), strings.Join(kind.schemes(), ":// or "))
 		}
 		// A lone slash is how many programs print a URL without a path.
 		// A zone follows "%25" in a URL (RFC 6874 section 2), "%" elsewhere.
@@ -149,7 +145,7 @@ func parseListenText(kind listenerKind, raw string) (netip.AddrPort, error) {
 	}
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("the host %s is neither an IP address nor localhost: %s", quote(host), example)
+		return netip.AddrPort{}, fmt.Errorf("the host %s is neither an IP address nor localhost: %s", tomltable.Quote(host), example)
 	}
 	return netip.AddrPortFrom(addr.Unmap(), port), nil
 }
@@ -164,7 +160,7 @@ func splitHostPort(s string, defaultPort uint16) (host string, port uint16, err 
 			return "", 0, errors.New(`no "]" after the IPv6 address`)
 		}
 		if !strings.Contains(host, ":") {
-			return "", 0, fmt.Errorf("%s in brackets is not an IPv6 address: leave the brackets out", quote(host))
+			return "", 0, fmt.Errorf("%s in brackets is not an IPv6 address: leave the brackets out", tomltable.Quote(host))
 		}
 	} else {
 		if strings.Count(s, ":") > 1 {
@@ -181,7 +177,7 @@ func splitHostPort(s string, defaultPort uint16) (host string, port uint16, err 
 	text, ok := strings.CutPrefix(rest, ":")
 	n, err := strconv.ParseUint(text, 10, 16)
 	if !ok || err != nil {
-		return "", 0, fmt.Errorf("the port %s is not a number from 0 to 65535", quote(text))
+		return "", 0, fmt.Errorf("the port %s is not a number from 0 to 65535", tomltable.Quote(text))
 	}
 	return host, uint16(n), nil
 }
@@ -220,70 +216,6 @@ func clampAddr(a netip.AddrPort, kind listenerKind, c *Config) (netip.AddrPort, 
 	}
 	return safe, fmt.Sprintf("the %s listens on %s instead of %s, where other machines could reach it: set %s = true to want that",
 		kind, safe, a, kind.exposeKey())
-}
-
-// checkListeners reports two listeners that would share an address and port.
-// overrides holds, by URL key, the addresses that a builder sets in place of
-// the configured ones; empty ones are ignored. provided are the keys of the
-// listeners that a host opened itself, which the configuration does not place.
-func (s *sourcedConfig) checkListeners(overrides map[string]string, provided ...string) error {
-	type listener struct {
-		key, raw, from string
-		addr           netip.AddrPort
-	}
-	var errs errorList
-	var known []listener
-	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
-		if slices.Contains(provided, key) || key == keySOCKSURL && !s.Config.EnableSOCKS5 {
-			continue
-		}
-		l := listener{key: key, raw: s.addr(key), from: s.describe(key)}
-		origin := s.position(key)
-		overridden := overrides[key] != ""
-		if overridden {
-			l.raw, l.from, origin = overrides[key], setFromGo, Position{}
-		}
-		asked, err := parseListener(key, l.raw, origin)
-		if err != nil {
-			// A configured one is for validate to report.
-			if overridden {
-				errs.add(err)
-			}
-			continue
-		}
-		if asked.path != "" {
-			continue // shares nothing with the others
-		}
-		// Two addresses may become one by the clamp.
-		l.addr, _ = clampAddr(asked.addr, kindOf(key), &s.Config)
-		for _, other := range known {
-			if !overlap(l.addr, other.addr) {
-				continue
-			}
-			errs.add(&ConfigError{
-				Position: origin,
-				Key:      key,
-				Value:    l.raw,
-				Problem: fmt.Sprintf("the %s would listen on %s, and so would the %s on %s by %s = %s (%s): give one of them another port",
-					kindOf(key), l.addr, kindOf(other.key), other.addr, other.key, quote(other.raw), other.from),
-			})
-		}
-		known = append(known, l)
-	}
-	return errs.join()
-}
-
-// overlap reports whether two listeners cannot be told apart: the same port,
-// other than 0, on the same address or on one that includes the other.
-func overlap(a, b netip.AddrPort) bool {
-	if a.Port() == 0 || a.Port() != b.Port() {
-		return false
-	}
-	includes := func(all, one netip.Addr) bool {
-		// [::] takes IPv4 too, unless the system is told otherwise.
-		return all.IsUnspecified() && (all.Is6() || one.Is4())
-	}
-	return a.Addr() == b.Addr() || includes(a.Addr(), b.Addr()) || includes(b.Addr(), a.Addr())
 }
 
 // exposed returns the address of a listener that other machines can reach, or

@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"example.com/networkproxy/internal/tomltable"
 )
 
 // Mode says which requests the proxy carries to an allowed host. The zero
@@ -30,7 +32,7 @@ func ParseMode(s string) (Mode, error) {
 	case ModeFull, ModeLimited:
 		return m, nil
 	}
-	return "", fmt.Errorf(`unknown mode %s: use "full" or "limited"`, quote(s))
+	return "", fmt.Errorf(`unknown mode %s: use "full" or "limited"`, tomltable.Quote(s))
 }
 
 // SNICheck says whether the TLS handshakes in a tunnel are held to the name that
@@ -54,7 +56,7 @@ func ParseSNICheck(s string) (SNICheck, error) {
 	case SNIEnforce, SNIOff:
 		return c, nil
 	}
-	return "", fmt.Errorf(`unknown check %s: use "enforce" or "off"`, quote(s))
+	return "", fmt.Errorf(`unknown check %s: use "enforce" or "off"`, tomltable.Quote(s))
 }
 
 // Config is the [network_proxy] table of a configuration file. Its TOML and
@@ -195,76 +197,54 @@ const (
 	keyAllowUnixSockets   = "network_proxy.policy.allow_unix_sockets"
 )
 
-// field is one value of a Config: its dotted key, and a pointer to it of type
-// *bool, *string, *Mode, *SNICheck or *[]string.
+// field is one value of a Config.
 type field struct {
-	key   string
-	value any
+	key     string
+	value   tomltable.Value // points into the Config
+	restart bool            // a reload cannot change it
 }
 
 // fields lists the values of c in the order of the documentation. It is the
-// one place that pairs keys with values: decoding, layers, origins and limits
-// all go through it.
+// only list that pairs keys with values.
 func (c *Config) fields() []field {
+	const live, restart = false, true // when a change takes effect
 	return []field{
-		{keyEnabled, &c.Enabled},
-		{keyProxyURL, &c.ProxyURL},
-		{keyAdminURL, &c.AdminURL},
-		{keyAdminReadOnly, &c.AdminReadOnly},
-		{keyEnableSOCKS5, &c.EnableSOCKS5},
-		{keySOCKSURL, &c.SOCKSURL},
-		{keyEnableSOCKS5UDP, &c.EnableSOCKS5UDP},
-		{keyAllowUpstreamProxy, &c.AllowUpstreamProxy},
-		{keyNonLoopbackProxy, &c.DangerouslyAllowNonLoopbackProxy},
-		{keyNonLoopbackAdmin, &c.DangerouslyAllowNonLoopbackAdmin},
-		{keyMode, &c.Mode},
-		{keySNICheck, &c.SNICheck},
-		{keyAllowedDomains, &c.Policy.AllowedDomains},
-		{keyDeniedDomains, &c.Policy.DeniedDomains},
-		{keyAllowLocalBinding, &c.Policy.AllowLocalBinding},
-		{keyAllowUnixSockets, &c.Policy.AllowUnixSockets},
+		{keyEnabled, tomltable.Bool(&c.Enabled), live},
+		{keyProxyURL, tomltable.String(&c.ProxyURL), restart},
+		{keyAdminURL, tomltable.String(&c.AdminURL), restart},
+		{keyAdminReadOnly, tomltable.Bool(&c.AdminReadOnly), live},
+		{keyEnableSOCKS5, tomltable.Bool(&c.EnableSOCKS5), restart},
+		{keySOCKSURL, tomltable.String(&c.SOCKSURL), restart},
+		{keyEnableSOCKS5UDP, tomltable.Bool(&c.EnableSOCKS5UDP), restart},
+		{keyAllowUpstreamProxy, tomltable.Bool(&c.AllowUpstreamProxy), live},
+		{keyNonLoopbackProxy, tomltable.Bool(&c.DangerouslyAllowNonLoopbackProxy), restart},
+		{keyNonLoopbackAdmin, tomltable.Bool(&c.DangerouslyAllowNonLoopbackAdmin), restart},
+		{keyMode, tomltable.String(&c.Mode), live},
+		{keySNICheck, tomltable.String(&c.SNICheck), live},
+		{keyAllowedDomains, tomltable.Strings(&c.Policy.AllowedDomains), live},
+		{keyDeniedDomains, tomltable.Strings(&c.Policy.DeniedDomains), live},
+		{keyAllowLocalBinding, tomltable.Bool(&c.Policy.AllowLocalBinding), live},
+		{keyAllowUnixSockets, tomltable.Strings(&c.Policy.AllowUnixSockets), live},
 	}
 }
 
-// validate reports every value that cannot be used. It leaves two things to
-// others: the patterns, which patterns parses, and listeners that collide,
-// which checkListeners finds once the builder's addresses are known.
-func (s *sourcedConfig) validate() error {
-	var errs errorList
-	s.checkValues(&errs)
-	return errs.join()
+// lastKey returns the last part of a dotted key: "network_proxy.mode" gives
+// "mode".
+func lastKey(key string) string {
+	return key[strings.LastIndexByte(key, '.')+1:]
 }
 
-func (s *sourcedConfig) checkValues(errs *errorList) {
-	c := &s.Config
-	if _, err := ParseMode(string(c.Mode)); err != nil {
-		errs.add(&ConfigError{Position: s.position(keyMode), Key: keyMode, Err: err})
-	}
-	if _, err := ParseSNICheck(string(c.SNICheck)); err != nil {
-		errs.add(&ConfigError{Position: s.position(keySNICheck), Key: keySNICheck, Err: err})
-	}
-	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
-		if _, err := parseListener(key, s.addr(key), s.position(key)); err != nil {
-			errs.add(err)
+// changedAtRestart returns the keys that differ between two configurations and
+// that a reload cannot change.
+func changedAtRestart(started, next *Config) []string {
+	var keys []string
+	old := started.fields()
+	for i, f := range next.fields() {
+		if f.restart && !f.value.Equal(old[i].value) {
+			keys = append(keys, f.key)
 		}
 	}
-	for i, p := range c.Policy.AllowUnixSockets {
-		if problem := socketPathProblem(p); problem != "" {
-			errs.add(s.itemError(keyAllowUnixSockets, i, p, problem, nil))
-		}
-	}
-}
-
-// itemError is a problem with element i of an array. Where problem is empty,
-// err says it.
-func (s *sourcedConfig) itemError(key string, i int, value, problem string, err error) *ConfigError {
-	return &ConfigError{
-		Position: s.itemPosition(key, i),
-		Key:      itemKey(key, i),
-		Value:    value,
-		Problem:  problem,
-		Err:      err,
-	}
+	return keys
 }
 
 // notClean begins the problem of a path that has a shorter spelling.
@@ -281,7 +261,7 @@ func socketPathProblem(p string) string {
 	case !path.IsAbs(p):
 		return `not an absolute path: start it with "/"`
 	case path.Clean(p) != p:
-		return notClean + quote(path.Clean(p))
+		return notClean + tomltable.Quote(path.Clean(p))
 	case p == "/":
 		return "names a directory: write the path of the socket"
 	}

@@ -5,12 +5,12 @@ package networkproxy
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"example.com/networkproxy/internal/domain"
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/tomltable"
 )
 
 // admits reports whether the limits let a target be reached whoever allows it:
@@ -46,7 +46,7 @@ func (l *loadedConfig) within(r *requirements) *loadedConfig {
 	if excess == nil {
 		return &under
 	}
-	under.sourcedConfig = &sourcedConfig{Config: l.Config.clone(), warnings: l.warnings, places: maps.Clone(l.places)}
+	under.sourcedConfig = &sourcedConfig{Config: l.Config.clone(), warnings: l.warnings, places: l.places.Clone()}
 	r.cut(under.sourcedConfig)
 	var errs errorList // the patterns have been parsed before
 	under.allow = compileList(under.sourcedConfig, keyAllowedDomains, under.Config.Policy.AllowedDomains, &errs)
@@ -71,50 +71,35 @@ func (r *requirements) cut(s *sourcedConfig) {
 		if !r.limits.has(f.key) {
 			continue
 		}
-		switch v := f.value.(type) {
-		case *bool:
-			if limit := *limits[i].value.(*bool); exceedsSwitch(f.key, *v, limit) {
-				*v, s.places[f.key] = limit, r.limits.places[f.key]
-			}
-		case *Mode:
-			if r.modeLimit(*v) != nil {
-				*v, s.places[f.key] = ModeLimited, r.limits.places[f.key]
-			}
-		case *SNICheck:
-			if r.limits.Config.SNICheck == SNIEnforce && *v != SNIEnforce {
-				*v, s.places[f.key] = SNIEnforce, r.limits.places[f.key]
-			}
-		case *[]string:
-			switch f.key {
-			case keyAllowedDomains:
-				var errs errorList
-				patterns := s.patterns(f.key, &errs)
-				s.retain(f.key, v, func(i int) bool { return i < len(patterns) && r.allowedLimit(patterns[i]) == nil })
-			case keyAllowUnixSockets:
-				s.retain(f.key, v, func(i int) bool { return slices.Contains(r.limits.Config.Policy.AllowUnixSockets, (*v)[i]) })
-			case keyDeniedDomains:
-				r.require(s)
+		switch f.key {
+		case keyAllowedDomains:
+			var errs errorList
+			patterns := s.patterns(f.key, &errs)
+			s.retain(f.key, &s.Config.Policy.AllowedDomains, func(i int) bool { return r.allowedLimit(patterns[i]) == nil })
+		case keyDeniedDomains:
+			r.require(s)
+		case keyAllowUnixSockets:
+			sockets := &s.Config.Policy.AllowUnixSockets
+			s.retain(f.key, sockets, func(i int) bool { return slices.Contains(r.limits.Config.Policy.AllowUnixSockets, (*sockets)[i]) })
+		default:
+			if limit := limits[i].value; exceeds(f, limit) {
+				f.value.Copy(limit)
+				s.places.CopyFrom(&r.limits.places, f.key)
 			}
 		}
 	}
 }
 
-// retain drops the elements of an array that are not to be kept, and their
-// places.
+// retain drops the elements of an array for which keep reports false.
 func (s *sourcedConfig) retain(key string, list *[]string, keep func(i int) bool) {
-	p := s.places[key]
-	kept, items := []string{}, []position(nil)
+	kept, indexes := []string{}, []int(nil)
 	for i, entry := range *list {
-		if !keep(i) {
-			continue
-		}
-		kept = append(kept, entry)
-		if i < len(p.items) {
-			items = append(items, p.items[i])
+		if keep(i) {
+			kept, indexes = append(kept, entry), append(indexes, i)
 		}
 	}
-	p.items = items
-	*list, s.places[key] = kept, p
+	*list = kept
+	s.places.Select(key, indexes)
 }
 
 // require adds the denied domains of the limits that s does not cover.
@@ -125,26 +110,14 @@ func (r *requirements) require(s *sourcedConfig) {
 		denied.Add(p)
 	}
 	list := &s.Config.Policy.DeniedDomains
-	p := s.places[keyDeniedDomains]
-	p.own, p.added = len(*list), nil
+	n, added := len(*list), []tomltable.Position(nil)
 	for i, required := range r.denied {
 		if !denied.Covers(required) {
 			*list = append(*list, r.limits.Config.Policy.DeniedDomains[i])
-			p.added = append(p.added, r.limits.itemPosition(keyDeniedDomains, i))
+			added = append(added, r.limits.places.ItemPosition(keyDeniedDomains, i))
 		}
 	}
-	s.places[keyDeniedDomains] = p
-}
-
-// exceedsSwitch reports whether the value of a boolean key exceeds its limit.
-func exceedsSwitch(key string, value, limit bool) bool {
-	switch key {
-	case keyEnabled:
-		return value != limit
-	case keyAdminReadOnly:
-		return limit && !value
-	}
-	return value && !limit
+	s.places.Extend(keyDeniedDomains, n, added)
 }
 
 // bounded drops a mode and rules set at run time that the limits forbid.
@@ -157,7 +130,7 @@ func (h *Handle) bounded(limits *requirements) (notes []string) {
 		}
 	}
 	h.rules = h.rules.within(limits, func(entry string, err error) {
-		notes = append(notes, fmt.Sprintf("the run-time rule %s is outside the managed limits and is dropped: %v", quote(entry), err))
+		notes = append(notes, fmt.Sprintf("the run-time rule %s is outside the managed limits and is dropped: %v", tomltable.Quote(entry), err))
 	})
 	return notes
 }

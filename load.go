@@ -7,10 +7,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"example.com/networkproxy/internal/domain"
 	"example.com/networkproxy/internal/hostcall"
+	"example.com/networkproxy/internal/tomltable"
 )
 
 // loadedConfig is a configuration that has passed every check, with its lists
@@ -55,8 +55,8 @@ func (s *settings) loadFirst(ctx context.Context) (*loadedConfig, *filesRead, er
 type filesRead struct {
 	readings []fileReading // in the order of settings.watched
 	kept     map[string]fileReading
-	facts    map[string]fileFacts // of the configuration files
-	limits   fileFacts
+	tables   map[string]*tomltable.Table // of the configuration files, by path
+	limits   *tomltable.Table            // of the file of managed limits; nil: none
 }
 
 // withoutData drops the content of the files, which is of no more use.
@@ -84,12 +84,12 @@ func (s *settings) sourceFrom(ctx context.Context, calls *hostcall.Calls, files,
 	case len(s.files) == 0:
 		return sourcedFromGo(s.config), nil
 	}
-	var before map[string]fileFacts
+	var before map[string]*tomltable.Table
 	if was != nil {
-		before = was.facts
+		before = was.tables
 	}
-	src, facts, err := mergeFiles(files.readings[:len(s.files)], before)
-	files.facts = facts
+	src, tables, err := mergeFiles(files.readings[:len(s.files)], before)
+	files.tables = tables
 	return src, err
 }
 
@@ -103,12 +103,12 @@ func (s *settings) limitsFrom(files, was *filesRead) (*requirements, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	var before fileFacts
+	var before *tomltable.Table
 	if was != nil {
 		before = was.limits
 	}
-	limits, facts, err := parseChangedRequirements(r.path, r.data, before)
-	files.limits = facts
+	limits, table, err := parseChangedRequirements(r.path, r.data, before)
+	files.limits = table
 	return limits, err
 }
 
@@ -116,22 +116,21 @@ func (s *settings) limitsFrom(files, was *filesRead) (*requirements, error) {
 // validates the outcome. Without files it returns the defaults. Every problem
 // in every file is reported, each a [*ConfigError]. was holds what the files
 // were like when they were last put in force; it is nil at the start.
-func mergeFiles(readings []fileReading, was map[string]fileFacts) (*sourcedConfig, map[string]fileFacts, error) {
+func mergeFiles(readings []fileReading, was map[string]*tomltable.Table) (*sourcedConfig, map[string]*tomltable.Table, error) {
 	var errs errorList
 	s := newSourcedConfig()
-	facts := make(map[string]fileFacts)
+	tables := make(map[string]*tomltable.Table)
 	for _, r := range readings {
 		if r.err != nil {
 			errs.add(r.err)
 			continue
 		}
 		before := errs.len()
-		l := parseTOML(r.path, r.data, &errs)
+		t := s.read(r.path, r.data, &errs)
 		if errs.len() == before {
-			checkWhole(l, was[r.path], &errs)
+			checkWhole(t, was[r.path], &errs)
 		}
-		facts[r.path] = factsOf(l)
-		s.apply(l)
+		tables[r.path] = t
 	}
 	s.checkValues(&errs)
 	if errs.join() != nil {
@@ -139,63 +138,26 @@ func mergeFiles(readings []fileReading, was map[string]fileFacts) (*sourcedConfi
 		// is told as well.
 		s.patterns(keyAllowedDomains, &errs)
 		s.patterns(keyDeniedDomains, &errs)
-		return nil, facts, errs.join()
+		return nil, tables, errs.join()
 	}
-	return s, facts, nil
+	return s, tables, nil
 }
 
-// fileFacts is what is remembered of a file that was put in force, to tell a
-// file that was cut short from an edited one.
-type fileFacts struct {
-	present bool            // it had our table
-	keys    map[string]bool // that it set
-}
-
-func factsOf(l *layer) fileFacts {
-	f := fileFacts{present: l.present, keys: make(map[string]bool)}
-	for key := range l.values {
-		f.keys[key] = true
-	}
-	return f
-}
-
-// lacks reports whether a key is gone that the file had. That can be an edit,
-// or the file is not complete yet. A newline at the end tells nothing, because
-// many editors write none, and a line that is cut short is no valid TOML.
-func (f fileFacts) lacks(was fileFacts) bool {
-	for key := range was.keys {
-		if !f.keys[key] {
-			return true
-		}
-	}
-	return false
-}
-
-// checkWhole refuses, in a reload, what a half-written file looks like and an
-// edited one does not: our table is gone, or the file ends in the header of a
-// table of ours whose keys are gone. Every other key may be taken out on
-// purpose.
-func checkWhole(l *layer, was fileFacts, errs *errorList) {
+// checkWhole refuses, in a reload, a file that looks half-written: the table is
+// gone, or the file ends in the header of one of its tables whose keys are gone.
+// An edit may remove every other key. before is what the file set when it was
+// last put in force; nil at the start.
+func checkWhole(t, before *tomltable.Table, errs *errorList) {
 	switch {
-	case was.present && !l.present:
-		errs.add(&ConfigError{Position: Position{File: l.file}, Problem: fmt.Sprintf(
+	case before != nil && before.Present && !t.Present:
+		errs.add(&ConfigError{Position: Position{File: t.File}, Problem: fmt.Sprintf(
 			"had a [%[1]s] table and has none now, as a file that is being written; "+
 				"put the table back, or write [%[1]s] with enabled = false to turn the proxy off", keyRoot)})
-	case l.openHeader != "" && was.hadKeysOf(l.openHeader):
-		errs.add(&ConfigError{Position: Position{File: l.file}, Key: l.openHeader, Problem: fmt.Sprintf(
+	case t.LastHeader != "" && before.HasKeyIn(t.LastHeader):
+		errs.add(&ConfigError{Position: Position{File: t.File}, Key: t.LastHeader, Problem: fmt.Sprintf(
 			"the file ends in the header [%s], and the keys that were below it are gone, as in a file that is being written; "+
-				"put them back, or remove the header", l.openHeader)})
+				"put them back, or remove the header", t.LastHeader)})
 	}
-}
-
-// hadKeysOf reports whether the file set keys of a table.
-func (f fileFacts) hadKeysOf(table string) bool {
-	for key := range f.keys {
-		if rest, ok := strings.CutPrefix(key, table+"."); ok && !strings.Contains(rest, ".") {
-			return true
-		}
-	}
-	return false
 }
 
 // check validates a configuration and compiles its lists. It reports

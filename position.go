@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"example.com/networkproxy/internal/tomltable"
 )
 
 // Position says where a configuration value stands. The zero value means that
@@ -26,10 +26,7 @@ type Position struct {
 // String returns "file:line:column", "file" when the whole file is meant, and
 // "" for the zero Position.
 func (o Position) String() string {
-	if o.Line == 0 {
-		return o.File
-	}
-	return o.File + ":" + strconv.Itoa(o.Line) + ":" + strconv.Itoa(o.Column)
+	return tomltable.Position(o).String()
 }
 
 // ConfigError is one thing that is wrong with a configuration. Loading reports
@@ -101,20 +98,7 @@ func showValue(v string) string {
 	if v == "true" || v == "false" {
 		return v
 	}
-	return quote(v)
-}
-
-// quote is %q, cut to a length that leaves an error readable.
-func quote(s string) string {
-	const most = 120
-	if len(s) <= most {
-		return strconv.Quote(s)
-	}
-	cut := most
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return strconv.Quote(s[:cut]) + "..."
+	return tomltable.Quote(v)
 }
 
 // errorList collects what is wrong with a configuration and reports the first

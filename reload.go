@@ -310,15 +310,15 @@ func (r *reloading) lacks(readings []fileReading, was *filesRead) bool {
 	for i, reading := range readings {
 		before := was.limits
 		if i < len(r.h.settings.files) {
-			before = was.facts[reading.path]
+			before = was.tables[reading.path]
 		}
 		if reading.err != nil || reading.pipe {
 			continue
 		}
 		var errs errorList
-		l := parseTOML(reading.path, reading.data, &errs)
-		checkWhole(l, before, &errs)
-		if errs.len() == 0 && factsOf(l).lacks(before) { // else it is refused anyway
+		t := newSourcedConfig().read(reading.path, reading.data, &errs)
+		checkWhole(t, before, &errs)
+		if errs.len() == 0 && t.Lacks(before) { // else it is refused anyway
 			return true
 		}
 	}
@@ -369,7 +369,7 @@ func (r *reloading) put(next *loadedConfig, limits *requirements, files *filesRe
 			h.files = files.withoutData()
 		}
 		change := h.change(under)
-		restart := restartKeys(&h.started, &under.Config)
+		restart := changedAtRestart(&h.started, &under.Config)
 		withheld := h.socketsWithheld(under)
 		h.mu.Unlock()
 
@@ -481,25 +481,6 @@ func (h *Handle) alive() error {
 		return ErrDisabled
 	}
 	return nil
-}
-
-// restartKeys names the keys that differ between what runs and what a reload
-// asks for, among those that only a start can change.
-func restartKeys(runs, asked *Config) []string {
-	var keys []string
-	differs := func(key string, differs bool) {
-		if differs {
-			keys = append(keys, key)
-		}
-	}
-	differs(keyProxyURL, runs.ProxyURL != asked.ProxyURL)
-	differs(keyAdminURL, runs.AdminURL != asked.AdminURL)
-	differs(keyEnableSOCKS5, runs.EnableSOCKS5 != asked.EnableSOCKS5)
-	differs(keySOCKSURL, runs.SOCKSURL != asked.SOCKSURL)
-	differs(keyEnableSOCKS5UDP, runs.EnableSOCKS5UDP != asked.EnableSOCKS5UDP)
-	differs(keyNonLoopbackProxy, runs.DangerouslyAllowNonLoopbackProxy != asked.DangerouslyAllowNonLoopbackProxy)
-	differs(keyNonLoopbackAdmin, runs.DangerouslyAllowNonLoopbackAdmin != asked.DangerouslyAllowNonLoopbackAdmin)
-	return keys
 }
 
 // jobs counts goroutines that may not return when they should. The zero value

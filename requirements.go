@@ -10,6 +10,7 @@ import (
 	"example.com/networkproxy/internal/domain"
 	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/ipclass"
+	"example.com/networkproxy/internal/tomltable"
 )
 
 // requirements are the managed limits of one file. Its [network_proxy] table
@@ -57,27 +58,25 @@ type requirements struct {
 // parseRequirements reads the managed limits in data; file names it in errors.
 // Every problem in it is reported, each a [*ConfigError].
 func parseRequirements(file string, data []byte) (*requirements, error) {
-	r, _, err := parseChangedRequirements(file, data, fileFacts{})
+	r, _, err := parseChangedRequirements(file, data, nil)
 	return r, err
 }
 
-// parseChangedRequirements is parseRequirements in a reload. was is what the
-// file was like when it was last put in force.
-func parseChangedRequirements(file string, data []byte, was fileFacts) (*requirements, fileFacts, error) {
+// parseChangedRequirements is parseRequirements in a reload. before is what
+// the file set when it was last put in force; nil at the start.
+func parseChangedRequirements(file string, data []byte, before *tomltable.Table) (*requirements, *tomltable.Table, error) {
 	var errs errorList
-	l := parseTOML(file, data, &errs)
-	facts := factsOf(l)
-	if len(errs.list) == 0 {
-		checkWhole(l, was, &errs)
+	s := newSourcedConfig()
+	t := s.read(file, data, &errs)
+	if errs.len() == 0 {
+		checkWhole(t, before, &errs)
 	}
-	if !l.present && len(errs.list) == 0 {
+	if !t.Present && errs.len() == 0 {
 		errs.add(&ConfigError{
 			Position: Position{File: file},
 			Problem:  fmt.Sprintf("no [%s] table: these requirements limit nothing; add the table, or do not name the file", keyRoot),
 		})
 	}
-	s := newSourcedConfig()
-	s.apply(l)
 	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
 		if s.has(key) {
 			errs.add(&ConfigError{Position: s.position(key), Key: key, Value: s.addr(key),
@@ -97,9 +96,9 @@ func parseChangedRequirements(file string, data []byte, was fileFacts) (*require
 	}
 	r.denied = s.patterns(keyDeniedDomains, &errs)
 	if err := errs.join(); err != nil {
-		return nil, facts, err
+		return nil, t, err
 	}
-	return r, facts, nil
+	return r, t, nil
 }
 
 // check reports every value of s that exceeds a limit.
@@ -113,32 +112,37 @@ func (r *requirements) check(s *sourcedConfig) error {
 		if !r.limits.has(f.key) {
 			continue
 		}
-		switch v := f.value.(type) {
-		case *bool:
-			limit := *limits[i].value.(*bool)
-			if exceedsSwitch(f.key, *v, limit) {
-				errs.add(s.exceeds(f.key, fmt.Sprint(*v), r.limit(f.key, fmt.Sprintf("must be %t", limit))))
-			}
-		case *Mode:
-			if limit := r.modeLimit(*v); limit != nil {
-				errs.add(s.exceeds(f.key, string(*v), limit))
-			}
-		case *SNICheck:
-			if limit := r.limits.Config.SNICheck; limit == SNIEnforce && *v != SNIEnforce {
-				errs.add(s.exceeds(f.key, string(*v), r.limit(f.key, fmt.Sprintf("must be %q", limit))))
-			}
-		case *[]string:
-			switch f.key {
-			case keyAllowedDomains:
-				r.checkAllowedDomains(s, &errs)
-			case keyDeniedDomains:
-				r.checkDeniedDomains(s, &errs)
-			case keyAllowUnixSockets:
-				r.checkUnixSockets(s, &errs)
+		switch f.key {
+		case keyAllowedDomains:
+			r.checkAllowedDomains(s, &errs)
+		case keyDeniedDomains:
+			r.checkDeniedDomains(s, &errs)
+		case keyAllowUnixSockets:
+			r.checkUnixSockets(s, &errs)
+		default:
+			if limit := limits[i].value; exceeds(f, limit) {
+				errs.add(s.exceeds(f.key, f.value.Text(), r.limit(f.key, "must be "+showValue(limit.Text()))))
 			}
 		}
 	}
 	return errs.join()
+}
+
+// exceeds reports whether a boolean or a string exceeds its limit: whether the
+// limit is the strictest value, and f is another one.
+func exceeds(f field, limit tomltable.Value) bool {
+	strictest := "false"
+	switch f.key {
+	case keyEnabled:
+		strictest = limit.Text() // both are states, which forbid the other
+	case keyAdminReadOnly:
+		strictest = "true"
+	case keyMode:
+		strictest = string(ModeLimited)
+	case keySNICheck:
+		strictest = string(SNIEnforce)
+	}
+	return limit.Text() == strictest && !f.value.Equal(limit)
 }
 
 // checkMode reports whether m, set at run time, exceeds the limit.
@@ -210,7 +214,7 @@ func (r *requirements) checkDeniedDomains(s *sourcedConfig, errs *errorList) {
 	for i, p := range r.denied {
 		if !denied.Covers(p) {
 			errs.add(s.exceeds(keyDeniedDomains, "", &LimitError{
-				Limit:    "must hold " + quote(p.String()),
+				Limit:    "must hold " + tomltable.Quote(p.String()),
 				Position: r.limits.itemPosition(keyDeniedDomains, i),
 			}))
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"example.com/networkproxy/internal/domain"
+	"example.com/networkproxy/internal/tomltable"
 )
 
 func mustRequire(t *testing.T, text string) *requirements {
@@ -162,9 +163,10 @@ func TestRequirementsOnConfigFromGo(t *testing.T) {
 	var c Config
 	n := 0
 	for _, f := range c.fields() {
-		if b, ok := f.value.(*bool); ok && f.key != keyAdminReadOnly {
+		if f.value.Text() == "false" && f.key != keyAdminReadOnly {
 			limits.WriteString(f.key + " = false\n")
-			*b = true
+			on := true
+			f.value.Copy(tomltable.Bool(&on))
 			n++
 		}
 	}

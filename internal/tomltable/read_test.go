@@ -1,10 +1,8 @@
-package networkproxy
+package tomltable
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -12,25 +10,91 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// loadText loads one file with the given text, under the name c.toml.
-func loadText(t testing.TB, text string) (*sourcedConfig, error) {
-	t.Helper()
-	var errs errorList
-	s := newSourcedConfig()
-	s.apply(parseTOML("c.toml", []byte(text), &errs))
-	s.checkValues(&errs)
-	return s, errs.join()
+// config is a table with a subtable and values of every type.
+type config struct {
+	Enabled   bool   `toml:"enabled"`
+	ProxyURL  string `toml:"proxy_url"`
+	AdminURL  string `toml:"admin_url"`
+	ReadOnly  bool   `toml:"admin_read_only"`
+	SOCKS     bool   `toml:"enable_socks5"`
+	SOCKSURL  string `toml:"socks_url"`
+	UDP       bool   `toml:"enable_socks5_udp"`
+	Upstream  bool   `toml:"allow_upstream_proxy"`
+	OpenProxy bool   `toml:"dangerously_allow_non_loopback_proxy"`
+	OpenAdmin bool   `toml:"dangerously_allow_non_loopback_admin"`
+	Mode      mode   `toml:"mode"`
+	SNICheck  string `toml:"sni_check"`
+	Policy    policy `toml:"policy"`
 }
 
-// lines splits the text of a joined error.
-func lines(err error) []string {
-	if err == nil {
-		return nil
+type policy struct {
+	AllowedDomains    []string `toml:"allowed_domains"`
+	DeniedDomains     []string `toml:"denied_domains"`
+	AllowLocalBinding bool     `toml:"allow_local_binding"`
+	AllowUnixSockets  []string `toml:"allow_unix_sockets"`
+}
+
+type mode string
+
+func defaults() config {
+	return config{ProxyURL: "a", AdminURL: "b", SOCKSURL: "c", Mode: "full", SNICheck: "enforce", Policy: policy{
+		AllowedDomains: []string{}, DeniedDomains: []string{}, AllowUnixSockets: []string{},
+	}}
+}
+
+const table = "network_proxy"
+
+func (c *config) fields() []Field {
+	return []Field{
+		{"network_proxy.enabled", Bool(&c.Enabled)},
+		{"network_proxy.proxy_url", String(&c.ProxyURL)},
+		{"network_proxy.admin_url", String(&c.AdminURL)},
+		{"network_proxy.admin_read_only", Bool(&c.ReadOnly)},
+		{"network_proxy.enable_socks5", Bool(&c.SOCKS)},
+		{"network_proxy.socks_url", String(&c.SOCKSURL)},
+		{"network_proxy.enable_socks5_udp", Bool(&c.UDP)},
+		{"network_proxy.allow_upstream_proxy", Bool(&c.Upstream)},
+		{"network_proxy.dangerously_allow_non_loopback_proxy", Bool(&c.OpenProxy)},
+		{"network_proxy.dangerously_allow_non_loopback_admin", Bool(&c.OpenAdmin)},
+		{"network_proxy.mode", String(&c.Mode)},
+		{"network_proxy.sni_check", String(&c.SNICheck)},
+		{keyAllowed, Strings(&c.Policy.AllowedDomains)},
+		{keyDenied, Strings(&c.Policy.DeniedDomains)},
+		{"network_proxy.policy.allow_local_binding", Bool(&c.Policy.AllowLocalBinding)},
+		{"network_proxy.policy.allow_unix_sockets", Strings(&c.Policy.AllowUnixSockets)},
 	}
-	return strings.Split(err.Error(), "\n")
 }
 
-func TestParseTOMLErrors(t *testing.T) {
+const (
+	keyAllowed = "network_proxy.policy.allowed_domains"
+	keyDenied  = "network_proxy.policy.denied_domains"
+)
+
+// readResult is what a file came to.
+type readResult struct {
+	config config
+	table  *Table
+	places Provenance
+}
+
+// readText reads a file of the given text, under the name c.toml.
+func readText(text string) (*readResult, []*Error) {
+	r := &readResult{config: defaults()}
+	var errs []*Error
+	r.table = Read("c.toml", []byte(text), table, r.config.fields(), func(e *Error) { errs = append(errs, e) })
+	r.places.Add(r.table)
+	return r, errs
+}
+
+// texts returns the texts of errors.
+func texts(errs []*Error) (list []string) {
+	for _, e := range errs {
+		list = append(list, e.Error())
+	}
+	return list
+}
+
+func TestReadErrors(t *testing.T) {
 	t.Parallel()
 	const (
 		np  = "[network_proxy]\n"
@@ -157,51 +221,32 @@ func TestParseTOMLErrors(t *testing.T) {
 		{"after a wide character", "network_proxy = { mode = \"full\", \"é\" = 1 }\n",
 			[]string{`c.toml:1:34: network_proxy."é": unknown key; the keys of [network_proxy] are enabled, proxy_url, admin_url, admin_read_only, enable_socks5, socks_url, enable_socks5_udp, allow_upstream_proxy, dangerously_allow_non_loopback_proxy, dangerously_allow_non_loopback_admin, mode, sni_check, policy`}},
 
-		// Right types, wrong values.
-		{"mode", np + "mode = \"Limited\"\n",
-			[]string{`c.toml:2:8: network_proxy.mode: unknown mode "Limited": use "full" or "limited"`}},
+		// Empty strings.
 		{"empty mode", np + "mode = \"\"\n",
 			[]string{`c.toml:2:8: network_proxy.mode: is empty: remove the line to get the default`}},
-		{"SNI check", np + "sni_check = \"on\"\n",
-			[]string{`c.toml:2:13: network_proxy.sni_check: unknown check "on": use "enforce" or "off"`}},
-		{"SNI check by a boolean", np + "sni_check = false\n",
-			[]string{`c.toml:2:13: network_proxy.sni_check: must be a string, not a boolean`}},
 		{"empty URL", np + "proxy_url = ''\n",
 			[]string{`c.toml:2:13: network_proxy.proxy_url: is empty: remove the line to get the default`}},
-		{"URL", np + "\n admin_url = \"https://127.0.0.1:8080\"\n",
-			[]string{`c.toml:3:14: network_proxy.admin_url = "https://127.0.0.1:8080": the admin API does not listen for "https://": use http://`}},
-		{"relative socket", pol + "allow_unix_sockets = [\"/a\", \"b\"]\n",
-			[]string{`c.toml:2:29: network_proxy.policy.allow_unix_sockets[1] = "b": not an absolute path: start it with "/"`}},
-		{"unclean socket", pol + "allow_unix_sockets = [\n'/run/../a/']\n",
-			[]string{`c.toml:3:1: network_proxy.policy.allow_unix_sockets[0] = "/run/../a/": not a clean path: write "/a"`}},
-		{"home socket", pol + "allow_unix_sockets = ['~/a']\n",
-			[]string{`c.toml:2:23: network_proxy.policy.allow_unix_sockets[0] = "~/a": ~ is not expanded here: write the absolute path`}},
-		{"NUL in a socket", pol + "allow_unix_sockets = [\"/a\\u0000b\"]\n",
-			[]string{`c.toml:2:23: network_proxy.policy.allow_unix_sockets[0] = "/a\x00b": a path cannot hold a NUL byte`}},
-		{"root as a socket", pol + "allow_unix_sockets = ['/']\n",
-			[]string{`c.toml:2:23: network_proxy.policy.allow_unix_sockets[0] = "/": names a directory: write the path of the socket`}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := loadText(t, test.text)
-			got := lines(err)
+			_, errs := readText(test.text)
+			got := texts(errs)
 			if !reflect.DeepEqual(got, test.want) {
 				t.Fatalf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
 			}
-			var cerr *ConfigError
-			if !errors.As(err, &cerr) || cerr.Position.File != "c.toml" || cerr.Position.Line == 0 {
-				t.Errorf("the first error carries no position: %#v", cerr)
+			if first := errs[0]; first.Position.File != "c.toml" || first.Position.Line == 0 {
+				t.Errorf("the first error carries no position: %#v", first)
 			}
 		})
 	}
 }
 
-func TestParseTOMLValues(t *testing.T) {
+func TestReadValues(t *testing.T) {
 	t.Parallel()
-	full := DefaultConfig()
+	full := defaults()
 	full.Enabled = true
-	full.Mode = ModeLimited
+	full.Mode = "limited"
 	full.SOCKSURL = "socks5h://[::1]:0"
 	full.Policy.AllowedDomains = []string{"a.example", "*.b.example"}
 	full.Policy.AllowLocalBinding = true
@@ -209,10 +254,10 @@ func TestParseTOMLValues(t *testing.T) {
 	tests := []struct {
 		name string
 		text string
-		want Config
+		want config
 	}{
-		{"empty", "", DefaultConfig()},
-		{"empty tables", "[network_proxy]\n[network_proxy.policy]\n", DefaultConfig()},
+		{"empty", "", defaults()},
+		{"empty tables", "[network_proxy]\n[network_proxy.policy]\n", defaults()},
 		{"tables", `
 [network_proxy]
 enabled = true
@@ -263,139 +308,116 @@ proxy = 1
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			for _, text := range []string{test.text, "\xef\xbb\xbf" + test.text, strings.ReplaceAll(test.text, "\n", "\r\n")} {
-				s, err := loadText(t, text)
-				if err != nil {
-					t.Fatal(err)
+				f, errs := readText(text)
+				if len(errs) > 0 {
+					t.Fatal(texts(errs))
 				}
-				if !reflect.DeepEqual(s.Config, test.want) {
-					t.Errorf("got %+v\nwant %+v", s.Config, test.want)
+				if !reflect.DeepEqual(f.config, test.want) {
+					t.Errorf("got %+v\nwant %+v", f.config, test.want)
 				}
 			}
 		})
 	}
 }
 
-func TestParseTOMLWarnings(t *testing.T) {
+func TestReadWarnings(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		name string
-		text string
-		want []string
+		name    string
+		text    string
+		present bool
+		want    []string
 	}{
-		{"table", "[network_proxy]\n", nil},
-		{"no table", "[other]\n", []string{"c.toml: no [network_proxy] table: nothing in this file configures the proxy, which is off by default"}},
-		{"empty file", "", []string{"c.toml: no [network_proxy] table: nothing in this file configures the proxy, which is off by default"}},
-		{"similar table beside ours", "[network_proxy]\n[network_proxy2]\n", []string{"c.toml:2:2: network_proxy2: unknown table; did you mean [network_proxy]?"}},
-		{"similar table before ours", "[network_proxy2]\n[network_proxy]\nenabled = true\n", []string{"c.toml:1:2: network_proxy2: unknown table; did you mean [network_proxy]?"}},
-		{"UDP alone", "[network_proxy]\nenable_socks5_udp = true\n",
-			[]string{"network_proxy.enable_socks5_udp (c.toml:2:21) has no effect while enable_socks5 is false: nothing listens for SOCKS5"}},
-		{"UDP and TCP", "[network_proxy]\nenable_socks5_udp = true\nenable_socks5 = true\n", nil},
+		{"table", "[network_proxy]\n", true, nil},
+		{"no table", "[other]\n", false, nil},
+		{"empty file", "", false, nil},
+		{"similar table beside ours", "[network_proxy]\n[network_proxy2]\n", true, []string{"c.toml:2:2: network_proxy2: unknown table; did you mean [network_proxy]?"}},
+		{"similar table before ours", "[network_proxy2]\n[network_proxy]\nenabled = true\n", true, []string{"c.toml:1:2: network_proxy2: unknown table; did you mean [network_proxy]?"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s, err := loadText(t, test.text)
-			if err != nil {
-				t.Fatal(err)
+			r, errs := readText(test.text)
+			if len(errs) > 0 {
+				t.Fatal(texts(errs))
 			}
-			if got := s.notices(); !reflect.DeepEqual(got, test.want) {
+			if got := r.table.Warnings; !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got %q\nwant %q", got, test.want)
+			}
+			if got := r.table.Present; got != test.present {
+				t.Errorf("Present is %t, want %t", got, test.present)
 			}
 		})
 	}
 }
 
-// A file full of mistakes is reported in part.
-func TestParseTOMLBoundsErrors(t *testing.T) {
+// A file full of unknown keys reports each of them, but only the first with a
+// hint.
+func TestReadBoundsHints(t *testing.T) {
 	t.Parallel()
-	var b strings.Builder
-	b.WriteString("[network_proxy]\n")
-	for i := range 5000 {
-		fmt.Fprintf(&b, "key_%d = 1\n", i)
+	const unknown = 5000
+	var text strings.Builder
+	text.WriteString("[network_proxy]\n")
+	for i := range unknown {
+		fmt.Fprintf(&text, "key_%d = 1\n", i)
 	}
-	_, err := loadText(t, b.String())
-	got := lines(err)
-	if len(got) != 21 || got[20] != "and 4980 more" || !strings.HasPrefix(got[19], "c.toml:21:1: ") {
-		t.Errorf("%d lines, the last two:\n%s", len(got), strings.Join(got[max(0, len(got)-2):], "\n"))
+	_, errs := readText(text.String())
+	if len(errs) != unknown {
+		t.Fatalf("%d errors, want %d", len(errs), unknown)
+	}
+	for i, e := range errs {
+		if got, want := strings.Contains(e.Problem, "; "), i < maxHints; got != want {
+			t.Fatalf("error %d: %v", i, e)
+		}
 	}
 }
 
-func TestParseTOMLLongNames(t *testing.T) {
+func TestReadLongNames(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("a", 1<<20)
-	_, err := loadText(t, "[network_proxy]\n"+long+" = 1\nmode = \""+long+"\"\n")
-	if err == nil || len(err.Error()) > 2000 {
-		t.Errorf("the error is %d bytes long", len(err.Error()))
+	_, errs := readText("[network_proxy]\n" + long + " = 1\nenabled = \"" + long + "\"\n")
+	if len(errs) != 2 {
+		t.Fatal(texts(errs))
+	}
+	for _, e := range errs {
+		if n := len(e.Error()); n > 1000 {
+			t.Errorf("an error is %d bytes long", n)
+		}
 	}
 }
 
-func TestItemOrigins(t *testing.T) {
+func TestItemPositions(t *testing.T) {
 	t.Parallel()
-	s, err := loadText(t, "[network_proxy.policy]\n"+
-		"allowed_domains = [\"a.example\", 'b.example', # one, \"two\"\n"+
-		"\t\"c.example\",\n\n  \"\"\"d\\\n   .example\"\"\", \"e.example\"]\r\n"+
+	r, errs := readText("[network_proxy.policy]\n" +
+		"allowed_domains = [\"a.example\", 'b.example', # one, \"two\"\n" +
+		"\t\"c.example\",\n\n  \"\"\"d\\\n   .example\"\"\", \"e.example\"]\r\n" +
 		"denied_domains = []\n")
-	if err != nil {
-		t.Fatal(err)
+	if len(errs) > 0 {
+		t.Fatal(texts(errs))
 	}
 	want := []string{"c.toml:2:20", "c.toml:2:33", "c.toml:3:2", "c.toml:5:3", "c.toml:6:17"}
-	if got := s.Config.Policy.AllowedDomains; len(got) != len(want) || got[3] != "d.example" {
+	if got := r.config.Policy.AllowedDomains; len(got) != len(want) || got[3] != "d.example" {
 		t.Fatalf("patterns: %q", got)
 	}
 	for i, w := range want {
-		if got := s.itemPosition(keyAllowedDomains, i).String(); got != w {
+		if got := r.places.ItemPosition(keyAllowed, i).String(); got != w {
 			t.Errorf("element %d stands at %s, want %s", i, got, w)
 		}
 	}
 	for _, i := range []int{-1, len(want)} {
-		if got := s.itemPosition(keyAllowedDomains, i); got != (Position{}) {
+		if got := r.places.ItemPosition(keyAllowed, i); got != (Position{}) {
 			t.Errorf("element %d stands at %s", i, got)
 		}
 	}
-	if got := s.position(keyAllowedDomains).String(); got != "c.toml:2:19" {
+	if got := r.places.Position(keyAllowed).String(); got != "c.toml:2:19" {
 		t.Errorf("the array stands at %s", got)
 	}
-	if got := s.itemPosition(keyMode, 0); got != (Position{}) {
+	if got := r.places.ItemPosition("network_proxy.mode", 0); got != (Position{}) {
 		t.Errorf("an element of no array stands at %s", got)
 	}
 }
 
-// The keys of Config's tags are the keys that the decoder knows.
-func TestConfigTagsMatchKeys(t *testing.T) {
-	t.Parallel()
-	var c Config
-	got := make(map[string]any)
-	var walk func(prefix string, v reflect.Value)
-	walk = func(prefix string, v reflect.Value) {
-		for i := range v.NumField() {
-			f := v.Type().Field(i)
-			if f.Tag.Get("toml") != f.Tag.Get("json") {
-				t.Errorf("%s: TOML and JSON keys differ", f.Name)
-			}
-			key := prefix + "." + f.Tag.Get("toml")
-			if f.Type.Kind() == reflect.Struct {
-				walk(key, v.Field(i))
-				continue
-			}
-			got[key] = v.Field(i).Addr().Interface()
-		}
-	}
-	walk(keyRoot, reflect.ValueOf(&c).Elem())
-	want := make(map[string]any)
-	for _, f := range c.fields() {
-		want[f.key] = f.value
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("tags: %v\nfields: %v", got, want)
-	}
-	for key, ptr := range got {
-		if want[key] != ptr {
-			t.Errorf("%s is paired with another field than its tag says", key)
-		}
-	}
-}
-
-func FuzzParseTOML(f *testing.F) {
+func FuzzRead(f *testing.F) {
 	for _, seed := range []string{
 		"", "\xef\xbb\xbf[network_proxy]\r\nenabled = true\r\n",
 		"[network_proxy]\nmode = \"limited\"\n[network_proxy.policy]\nallowed_domains = [ # x\n\"a\", ['b'], 3, {c = 1}]\n",
@@ -408,83 +430,39 @@ func FuzzParseTOML(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var errs errorList
-		l := parseTOML("f.toml", data, &errs)
-		for _, err := range errs.list {
-			var cerr *ConfigError
-			if !errors.As(err, &cerr) || cerr.Position.File != "f.toml" || cerr.Error() == "" {
-				t.Fatalf("an error without a place: %#v", err)
+		r, errs := readText(string(data))
+		for _, err := range errs {
+			if err.Position.File != "c.toml" || err.Error() == "" {
+				t.Fatalf("an error without a position: %#v", err)
 			}
 		}
-		if len(errs.list) > 0 {
+		if len(errs) > 0 {
 			return
 		}
-		s := newSourcedConfig()
-		s.apply(l)
 
 		// go-toml's own decoding, which knows no positions, reads the same
 		// values out of a file that has no mistakes.
 		ref := struct {
-			Proxy Config `toml:"network_proxy"`
-		}{DefaultConfig()}
-		if err := toml.Unmarshal(data[bomLen(data):], &ref); err != nil {
+			Proxy config `toml:"network_proxy"`
+		}{defaults()}
+		if err := toml.Unmarshal(bytes.TrimPrefix(data, []byte("\uFEFF")), &ref); err != nil {
 			t.Fatalf("accepted, but go-toml says: %v", err)
 		}
-		if !reflect.DeepEqual(s.Config, ref.Proxy) {
-			t.Fatalf("got  %+v\nwant %+v", s.Config, ref.Proxy)
+		if !reflect.DeepEqual(r.config, ref.Proxy) {
+			t.Fatalf("got  %+v\nwant %+v", r.config, ref.Proxy)
 		}
 
 		// And writing it out changes nothing.
-		text, err := toml.Marshal(map[string]any{"network_proxy": s.Config})
+		text, err := toml.Marshal(map[string]any{"network_proxy": r.config})
 		if err != nil {
 			t.Fatal(err)
 		}
-		again := newSourcedConfig()
-		again.apply(parseTOML("again.toml", text, &errs))
-		if err := errs.join(); err != nil {
-			t.Fatalf("%v\nin\n%s", err, text)
+		again, errs := readText(string(text))
+		if len(errs) > 0 {
+			t.Fatalf("%v\nin\n%s", texts(errs), text)
 		}
-		if !reflect.DeepEqual(again.Config, s.Config) {
-			t.Fatalf("written and read again:\ngot  %+v\nwant %+v", again.Config, s.Config)
+		if !reflect.DeepEqual(again.config, r.config) {
+			t.Fatalf("written and read again:\ngot  %+v\nwant %+v", again.config, r.config)
 		}
 	})
-}
-
-func bomLen(data []byte) int {
-	if strings.HasPrefix(string(data), "\uFEFF") {
-		return 3
-	}
-	return 0
-}
-
-// writeFile writes a file into dir and returns its path.
-func writeFile(t testing.TB, dir, name, text string) string {
-	t.Helper()
-	path := filepath.Join(dir, name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-func BenchmarkLoadFiles(b *testing.B) {
-	for _, n := range []int{1000, 100_000, 1_000_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			var text strings.Builder
-			text.WriteString("[network_proxy]\nenabled = true\n[network_proxy.policy]\nallowed_domains = [\n")
-			for i := range n {
-				fmt.Fprintf(&text, "  \"host-%d.example.com\",\n", i)
-			}
-			text.WriteString("]\n")
-			path := writeFile(b, b.TempDir(), "c.toml", text.String())
-			b.SetBytes(int64(text.Len()))
-			b.ReportAllocs()
-			for b.Loop() {
-				s, err := loadFiles([]string{path})
-				if err != nil || len(s.Config.Policy.AllowedDomains) != n {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
 }

@@ -1,0 +1,200 @@
+package networkproxy
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"example.com/networkproxy/internal/tomltable"
+)
+
+// loadText loads one file with the given text, under the name c.toml.
+func loadText(t testing.TB, text string) (*sourcedConfig, error) {
+	t.Helper()
+	var errs errorList
+	s := newSourcedConfig()
+	s.read("c.toml", []byte(text), &errs)
+	s.checkValues(&errs)
+	return s, errs.join()
+}
+
+// lines splits the text of a joined error.
+func lines(err error) []string {
+	if err == nil {
+		return nil
+	}
+	return strings.Split(err.Error(), "\n")
+}
+
+func TestValueErrors(t *testing.T) {
+	t.Parallel()
+	const (
+		np  = "[network_proxy]\n"
+		pol = "[network_proxy.policy]\n"
+	)
+	tests := []struct {
+		name string
+		text string
+		want []string
+	}{
+		{"mode", np + "mode = \"Limited\"\n",
+			[]string{`c.toml:2:8: network_proxy.mode: unknown mode "Limited": use "full" or "limited"`}},
+		{"SNI check", np + "sni_check = \"on\"\n",
+			[]string{`c.toml:2:13: network_proxy.sni_check: unknown check "on": use "enforce" or "off"`}},
+		{"SNI check by a boolean", np + "sni_check = false\n",
+			[]string{`c.toml:2:13: network_proxy.sni_check: must be a string, not a boolean`}},
+		{"URL", np + "\n admin_url = \"https://127.0.0.1:8080\"\n",
+			[]string{`c.toml:3:14: network_proxy.admin_url = "https://127.0.0.1:8080": the admin API does not listen for "https://": use http://`}},
+		{"relative socket", pol + "allow_unix_sockets = [\"/a\", \"b\"]\n",
+			[]string{`c.toml:2:29: network_proxy.policy.allow_unix_sockets[1] = "b": not an absolute path: start it with "/"`}},
+		{"unclean socket", pol + "allow_unix_sockets = [\n'/run/../a/']\n",
+			[]string{`c.toml:3:1: network_proxy.policy.allow_unix_sockets[0] = "/run/../a/": not a clean path: write "/a"`}},
+		{"home socket", pol + "allow_unix_sockets = ['~/a']\n",
+			[]string{`c.toml:2:23: network_proxy.policy.allow_unix_sockets[0] = "~/a": ~ is not expanded here: write the absolute path`}},
+		{"NUL in a socket", pol + "allow_unix_sockets = [\"/a\\u0000b\"]\n",
+			[]string{`c.toml:2:23: network_proxy.policy.allow_unix_sockets[0] = "/a\x00b": a path cannot hold a NUL byte`}},
+		{"root as a socket", pol + "allow_unix_sockets = ['/']\n",
+			[]string{`c.toml:2:23: network_proxy.policy.allow_unix_sockets[0] = "/": names a directory: write the path of the socket`}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := loadText(t, test.text)
+			got := lines(err)
+			if !reflect.DeepEqual(got, test.want) {
+				t.Fatalf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
+			}
+			var cerr *ConfigError
+			if !errors.As(err, &cerr) || cerr.Position.File != "c.toml" || cerr.Position.Line == 0 {
+				t.Errorf("the first error carries no position: %#v", cerr)
+			}
+		})
+	}
+}
+
+func TestConfigWarnings(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		text string
+		want []string
+	}{
+		{"table", "[network_proxy]\n", nil},
+		{"no table", "[other]\n", []string{"c.toml: no [network_proxy] table: nothing in this file configures the proxy, which is off by default"}},
+		{"empty file", "", []string{"c.toml: no [network_proxy] table: nothing in this file configures the proxy, which is off by default"}},
+		{"similar table beside ours", "[network_proxy]\n[network_proxy2]\n", []string{"c.toml:2:2: network_proxy2: unknown table; did you mean [network_proxy]?"}},
+		{"similar table before ours", "[network_proxy2]\n[network_proxy]\nenabled = true\n", []string{"c.toml:1:2: network_proxy2: unknown table; did you mean [network_proxy]?"}},
+		{"UDP alone", "[network_proxy]\nenable_socks5_udp = true\n",
+			[]string{"network_proxy.enable_socks5_udp (c.toml:2:21) has no effect while enable_socks5 is false: nothing listens for SOCKS5"}},
+		{"UDP and TCP", "[network_proxy]\nenable_socks5_udp = true\nenable_socks5 = true\n", nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s, err := loadText(t, test.text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := s.notices(); !reflect.DeepEqual(got, test.want) {
+				t.Errorf("got %q\nwant %q", got, test.want)
+			}
+		})
+	}
+}
+
+// A file full of mistakes is reported in part.
+func TestConfigErrorsAreBounded(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	b.WriteString("[network_proxy]\n")
+	for i := range 5000 {
+		fmt.Fprintf(&b, "key_%d = 1\n", i)
+	}
+	_, err := loadText(t, b.String())
+	got := lines(err)
+	if len(got) != 21 || got[20] != "and 4980 more" || !strings.HasPrefix(got[19], "c.toml:21:1: ") {
+		t.Errorf("%d lines, the last two:\n%s", len(got), strings.Join(got[max(0, len(got)-2):], "\n"))
+	}
+}
+
+// The keys of Config's tags are the keys that the decoder knows.
+func TestConfigTagsMatchKeys(t *testing.T) {
+	t.Parallel()
+	var c Config
+	got := make(map[string]any)
+	var walk func(prefix string, v reflect.Value)
+	walk = func(prefix string, v reflect.Value) {
+		for i := range v.NumField() {
+			f := v.Type().Field(i)
+			if f.Tag.Get("toml") != f.Tag.Get("json") {
+				t.Errorf("%s: TOML and JSON keys differ", f.Name)
+			}
+			key := prefix + "." + f.Tag.Get("toml")
+			if f.Type.Kind() == reflect.Struct {
+				walk(key, v.Field(i))
+				continue
+			}
+			switch p := v.Field(i).Addr().Interface().(type) {
+			case *bool:
+				got[key] = tomltable.Bool(p)
+			case *string:
+				got[key] = tomltable.String(p)
+			case *Mode:
+				got[key] = tomltable.String(p)
+			case *SNICheck:
+				got[key] = tomltable.String(p)
+			case *[]string:
+				got[key] = tomltable.Strings(p)
+			}
+		}
+	}
+	walk(keyRoot, reflect.ValueOf(&c).Elem())
+	want := make(map[string]any)
+	for _, f := range c.fields() {
+		want[f.key] = f.value
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("tags: %v\nfields: %v", got, want)
+	}
+	for key, ptr := range got {
+		if want[key] != ptr {
+			t.Errorf("%s is paired with another field than its tag says", key)
+		}
+	}
+}
+
+// writeFile writes a file into dir and returns its path.
+func writeFile(t testing.TB, dir, name, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func BenchmarkLoadFiles(b *testing.B) {
+	for _, n := range []int{1000, 100_000, 1_000_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			var text strings.Builder
+			text.WriteString("[network_proxy]\nenabled = true\n[network_proxy.policy]\nallowed_domains = [\n")
+			for i := range n {
+				fmt.Fprintf(&text, "  \"host-%d.example.com\",\n", i)
+			}
+			text.WriteString("]\n")
+			path := writeFile(b, b.TempDir(), "c.toml", text.String())
+			b.SetBytes(int64(text.Len()))
+			b.ReportAllocs()
+			for b.Loop() {
+				s, err := loadFiles([]string{path})
+				if err != nil || len(s.Config.Policy.AllowedDomains) != n {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

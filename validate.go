@@ -1,0 +1,267 @@
+// A configuration with the places of its values, and the checks that report
+// what is wrong with it by those places.
+
+package networkproxy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"example.com/networkproxy/internal/domain"
+	"example.com/networkproxy/internal/tomltable"
+)
+
+// sourcedConfig is a configuration and where each of its values was set. It
+// does not change once it is built, except through override before it is used.
+type sourcedConfig struct {
+	Config Config
+
+	// warnings are those of reading, in the order of the files.
+	warnings []string
+
+	places tomltable.Provenance
+}
+
+// newSourcedConfig returns the defaults.
+func newSourcedConfig() *sourcedConfig {
+	return &sourcedConfig{Config: DefaultConfig()}
+}
+
+// sourcedFromGo returns a configuration that was set from Go. An empty value
+// stands for its default.
+func sourcedFromGo(c Config) *sourcedConfig {
+	s := newSourcedConfig()
+	from := c.clone()
+	given := from.fields()
+	for i, f := range s.Config.fields() {
+		if v := given[i].value; !v.Unset() && !v.Equal(f.value) {
+			f.value.Copy(v)
+			s.places.Override(f.key)
+		}
+	}
+	return s
+}
+
+// read lays the table of a file over s. It adds every mistake to errs.
+func (s *sourcedConfig) read(file string, data []byte, errs *errorList) *tomltable.Table {
+	var fields []tomltable.Field
+	for _, f := range s.Config.fields() {
+		fields = append(fields, tomltable.Field{Key: f.key, Value: f.value})
+	}
+	t := tomltable.Read(file, data, keyRoot, fields, func(e *tomltable.Error) {
+		errs.add(&ConfigError{Position: Position(e.Position), Key: e.Key, Problem: e.Problem, Err: e.Err})
+	})
+	s.places.Add(t)
+	s.warnings = append(s.warnings, t.Warnings...)
+	if !t.Present {
+		s.warnings = append(s.warnings, fmt.Sprintf("%s: no [%s] table: nothing in this file configures the proxy, which is off by default", file, keyRoot))
+	}
+	return t
+}
+
+// override records that Go code replaced the values of keys in s.Config.
+func (s *sourcedConfig) override(keys ...string) {
+	for _, key := range keys {
+		s.places.Override(key)
+	}
+}
+
+// has reports whether key was set, by a file or from Go.
+func (s *sourcedConfig) has(key string) bool { return s.places.Has(key) }
+
+// position returns the position of the value of key. It is zero for a default
+// and for a value set from Go.
+func (s *sourcedConfig) position(key string) Position { return Position(s.places.Position(key)) }
+
+// itemPosition returns the position of element i of the array key.
+func (s *sourcedConfig) itemPosition(key string, i int) Position {
+	return Position(s.places.ItemPosition(key, i))
+}
+
+// itemPositions returns itemPosition for one array.
+func (s *sourcedConfig) itemPositions(key string) func(i int) Position {
+	at := s.places.ItemPositions(key)
+	return func(i int) Position { return Position(at(i)) }
+}
+
+// describe returns where the value of key was set, for messages:
+// "file:line:column", "set from Go" or "default".
+func (s *sourcedConfig) describe(key string) string { return s.places.Describe(key) }
+
+// sources returns the descriptions of all values, by their dotted keys.
+func (s *sourcedConfig) sources() map[string]string {
+	m := make(map[string]string)
+	for _, f := range s.Config.fields() {
+		m[f.key] = s.describe(f.key)
+	}
+	return m
+}
+
+// notices returns the warnings of reading, and those about values that make no
+// sense together.
+func (s *sourcedConfig) notices() []string {
+	out := slices.Clone(s.warnings)
+	if s.Config.EnableSOCKS5UDP && !s.Config.EnableSOCKS5 {
+		out = append(out, fmt.Sprintf("%s (%s) has no effect while enable_socks5 is false: nothing listens for SOCKS5",
+			keyEnableSOCKS5UDP, s.describe(keyEnableSOCKS5UDP)))
+	}
+	return out
+}
+
+// validate reports every value that cannot be used. It leaves two things to
+// others: the patterns, which patterns parses, and listeners that collide,
+// which checkListeners finds once the builder's addresses are known.
+func (s *sourcedConfig) validate() error {
+	var errs errorList
+	s.checkValues(&errs)
+	return errs.join()
+}
+
+func (s *sourcedConfig) checkValues(errs *errorList) {
+	c := &s.Config
+	if _, err := ParseMode(string(c.Mode)); err != nil {
+		errs.add(&ConfigError{Position: s.position(keyMode), Key: keyMode, Err: err})
+	}
+	if _, err := ParseSNICheck(string(c.SNICheck)); err != nil {
+		errs.add(&ConfigError{Position: s.position(keySNICheck), Key: keySNICheck, Err: err})
+	}
+	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
+		if _, err := parseListener(key, s.addr(key), s.position(key)); err != nil {
+			errs.add(err)
+		}
+	}
+	for i, p := range c.Policy.AllowUnixSockets {
+		if problem := socketPathProblem(p); problem != "" {
+			errs.add(s.itemError(keyAllowUnixSockets, i, p, problem, nil))
+		}
+	}
+}
+
+// itemError is a problem with element i of an array. Where problem is empty,
+// err says it.
+func (s *sourcedConfig) itemError(key string, i int, value, problem string, err error) *ConfigError {
+	return &ConfigError{
+		Position: s.itemPosition(key, i),
+		Key:      tomltable.ItemKey(key, i),
+		Value:    value,
+		Problem:  problem,
+		Err:      err,
+	}
+}
+
+// addr is the configured address under one of the three URL keys.
+func (s *sourcedConfig) addr(key string) string {
+	return [...]string{s.Config.ProxyURL, s.Config.AdminURL, s.Config.SOCKSURL}[kindOf(key)]
+}
+
+// checkListeners reports two listeners that would share an address and port.
+// overrides holds, by URL key, the addresses that a builder sets in place of
+// the configured ones; empty ones are ignored. provided are the keys of the
+// listeners that a host opened itself, which the configuration does not place.
+func (s *sourcedConfig) checkListeners(overrides map[string]string, provided ...string) error {
+	type listener struct {
+		key, raw, from string
+		addr           netip.AddrPort
+	}
+	var errs errorList
+	var known []listener
+	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
+		if slices.Contains(provided, key) || key == keySOCKSURL && !s.Config.EnableSOCKS5 {
+			continue
+		}
+		l := listener{key: key, raw: s.addr(key), from: s.describe(key)}
+		origin := s.position(key)
+		overridden := overrides[key] != ""
+		if overridden {
+			l.raw, l.from, origin = overrides[key], tomltable.SetFromGo, Position{}
+		}
+		asked, err := parseListener(key, l.raw, origin)
+		if err != nil {
+			// A configured one is for validate to report.
+			if overridden {
+				errs.add(err)
+			}
+			continue
+		}
+		if asked.path != "" {
+			continue // shares nothing with the others
+		}
+		// Two addresses may become one by the clamp.
+		l.addr, _ = clampAddr(asked.addr, kindOf(key), &s.Config)
+		for _, other := range known {
+			if !overlap(l.addr, other.addr) {
+				continue
+			}
+			errs.add(&ConfigError{
+				Position: origin,
+				Key:      key,
+				Value:    l.raw,
+				Problem: fmt.Sprintf("the %s would listen on %s, and so would the %s on %s by %s = %s (%s): give one of them another port",
+					kindOf(key), l.addr, kindOf(other.key), other.addr, other.key, tomltable.Quote(other.raw), other.from),
+			})
+		}
+		known = append(known, l)
+	}
+	return errs.join()
+}
+
+// overlap reports whether two listeners cannot be told apart: the same port,
+// other than 0, on the same address or on one that includes the other.
+func overlap(a, b netip.AddrPort) bool {
+	if a.Port() == 0 || a.Port() != b.Port() {
+		return false
+	}
+	includes := func(all, one netip.Addr) bool {
+		// [::] takes IPv4 too, unless the system is told otherwise.
+		return all.IsUnspecified() && (all.Is6() || one.Is4())
+	}
+	return a.Addr() == b.Addr() || includes(a.Addr(), b.Addr()) || includes(b.Addr(), a.Addr())
+}
+
+// patterns parses the list under one of the two pattern keys and reports the
+// entries that are no patterns. Those leave a zero Pattern in their place,
+// which matches nothing.
+func (s *sourcedConfig) patterns(key string, errs *errorList) []domain.Pattern {
+	list, parse := s.Config.Policy.AllowedDomains, parseAllowed
+	if key == keyDeniedDomains {
+		list, parse = s.Config.Policy.DeniedDomains, parseDenied
+	}
+	patterns := make([]domain.Pattern, len(list))
+	for i, text := range list {
+		p, err := parse(text)
+		if err != nil {
+			// The error's own text repeats the entry.
+			var problem string
+			var perr *domain.Error
+			if errors.As(err, &perr) {
+				problem = perr.Problem
+			}
+			errs.add(s.itemError(key, i, text, problem, err))
+			continue
+		}
+		patterns[i] = p
+	}
+	return patterns
+}
+
+// parseAllowed parses an allowlist entry. A block of addresses opens local ones
+// too, which nobody who writes a whole address family means.
+func parseAllowed(text string) (domain.Pattern, error) {
+	p, err := domain.Parse(text)
+	if err == nil && p.Kind() == domain.CIDR && p.Prefix().Bits() == 0 {
+		err = &domain.Error{Text: text, Problem: "this would open every local address as well: write * for everything public, or the blocks that are meant"}
+	}
+	return p, err
+}
+
+// parseDenied parses a denylist entry, which cannot be everything: that is
+// the default, and writing it would hide that nothing is allowed.
+func parseDenied(text string) (domain.Pattern, error) {
+	p, err := domain.Parse(text)
+	if err == nil && p.Kind() == domain.Any {
+		err = &domain.Error{Text: text, Problem: "what allowed_domains does not name is refused already: remove this entry"}
+	}
+	return p, err
+}
