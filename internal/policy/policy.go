@@ -1,0 +1,249 @@
+package policy
+
+import (
+	"net/netip"
+
+	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/ipclass"
+)
+
+// Policy is the compiled snapshot of one configuration. A change of the
+// configuration makes another Policy; the fields of one in force must not be
+// changed.
+type Policy struct {
+	Generation  uint64 // grows with every change
+	Enabled     bool
+	Mode        Mode
+	CheckSNI    bool     // sni_check = "enforce"
+	AllowLocal  bool     // allow_local_binding
+	Upstream    bool     // allow_upstream_proxy
+	Allow       RuleSets // allowed_domains
+	Deny        RuleSets // denied_domains
+	Sockets     *RuleSet // allow_unix_sockets; nil allows none
+	Bounds      *Bounds  // of the managed limits; nil if there are none
+	SOCKSOff    bool     // the managed limits turn SOCKS5 off, even if a listener is open
+	SOCKSUDPOff bool     // the managed limits turn UDP over SOCKS5 off
+
+	Self *SelfListeners // the proxy's own listeners; nil if there are none
+}
+
+// Query is the part of a request that the checks look at.
+type Query struct {
+	Protocol Protocol
+	Target   hostname.Target
+	Method   string // HTTP method, in the client's case; empty for SOCKS
+	Upgrade  bool   // an HTTP request that asks to switch protocols
+
+	Socket  Socket   // the target, if x-unix-socket names one; Target is then a Host field only
+	Overlay *Overlay // the rules of the session; nil if it adds none
+}
+
+// Judge applies the checks that need neither a decider nor a resolver.
+// approval says who let an allowlist miss pass: the decider, the observer, or
+// nobody yet (empty). miss reports that only the allowlist refuses the request,
+// so that a decider may be asked. A trace that is not nil gets every check, in
+// order.
+//
+// This is the one decision function: whatever protocol a request came by, it
+// passes here, and it passes here again at every change of the policy.
+func (p *Policy) Judge(q *Query, approval Source, tr *Trace) (v Verdict, miss bool) {
+	if !p.serves(q.Protocol) {
+		return p.refuse(CheckEnabled, ReasonProxyDisabled, SourceProxyState, Entry{}, tr), false
+	}
+	tr.Pass(CheckEnabled)
+
+	if !q.Socket.IsZero() {
+		return p.judgeSocket(q, tr), false
+	}
+
+	if p.Self.contains(q.Target, q.Protocol) || p.Upstream && p.Self.mayContainBehindProxy(q) {
+		return p.refuse(CheckOwnListener, ReasonNotAllowedLocal, SourceBaselinePolicy, Entry{}, tr), false
+	}
+	tr.Pass(CheckOwnListener)
+
+	if denied := p.denies(q); denied.Found() {
+		return p.refuse(CheckDenylist, ReasonDenied, SourceBaselinePolicy, denied, tr), false
+	}
+	tr.Pass(CheckDenylist)
+
+	extra := q.Overlay.allowed(p.Bounds)
+	if !p.AllowLocal && isLocal(q.Target.Host) {
+		opened := p.Allow.matchExplicit(q.Target)
+		if !opened.Found() {
+			opened = extra.matchExplicit(q.Target)
+		}
+		if !opened.Found() {
+			return p.refuse(CheckLocal, ReasonNotAllowedLocal, SourceBaselinePolicy, Entry{}, tr), false
+		}
+		tr.passEntry(CheckLocal, opened)
+	} else {
+		tr.Pass(CheckLocal)
+	}
+
+	allowed := p.Allow.match(q.Target)
+	if !allowed.Found() {
+		allowed = extra.match(q.Target)
+	}
+	source := SourceBaselinePolicy
+	switch {
+	case allowed.Found():
+		tr.passEntry(CheckAllowlist, allowed)
+	case !p.Bounds.admit(q.Target):
+		return p.refuse(CheckManaged, ReasonNotAllowed, SourceBaselinePolicy, Entry{}, tr), false
+	case approval != "":
+		tr.passBy(CheckAllowlist, approval)
+		source = approval
+	default:
+		return p.refuse(CheckAllowlist, ReasonNotAllowed, SourceBaselinePolicy, Entry{}, tr), true
+	}
+
+	if v, ok := p.JudgeMode(q, tr); !ok {
+		return v, false
+	}
+	return Verdict{Allowed: true, Source: source, Entry: allowed, Generation: p.Generation}, false
+}
+
+// serves reports whether the proxy is on and the managed limits do not turn
+// the protocol off.
+func (p *Policy) serves(protocol Protocol) bool {
+	switch {
+	case !p.Enabled:
+		return false
+	case p.SOCKSOff:
+		return protocol != ProtocolSOCKS5TCP && protocol != ProtocolSOCKS5UDP
+	case p.SOCKSUDPOff:
+		return protocol != ProtocolSOCKS5UDP
+	}
+	return true
+}
+
+// refuse returns the verdict of a check that refuses. by is the entry that
+// decided, if one did.
+func (p *Policy) refuse(check Check, r Reason, s Source, by Entry, tr *Trace) Verdict {
+	if tr != nil {
+		tr.Add(Step{Check: check, Rule: by.Rule()})
+	}
+	return Verdict{Check: check, Reason: r, Source: s, Entry: by, Generation: p.Generation}
+}
+
+// JudgeMode applies the mode in force and that of the session. ok reports that
+// both permit the request; v is the refusal if not.
+func (p *Policy) JudgeMode(q *Query, tr *Trace) (v Verdict, ok bool) {
+	ofSession, permitted := Mode(""), p.Mode.permits(q)
+	if permitted {
+		ofSession, permitted = q.Overlay.permits(q)
+	}
+	if permitted {
+		tr.Pass(CheckMode)
+		return Verdict{}, true
+	}
+	v = Verdict{Check: CheckMode, Reason: ReasonMethodNotAllowed, Source: SourceModeGuard, SessionMode: ofSession, Generation: p.Generation}
+	if tr != nil {
+		tr.Add(Step{Check: CheckMode, Rule: v.Rule()})
+	}
+	return v, false
+}
+
+// permits reports whether the mode permits a request. Limited is for reading:
+// RFC 9110's safe methods except TRACE, whose response echoes the request, and
+// nothing that opens a tunnel.
+func (m Mode) permits(q *Query) bool {
+	if m != ModeLimited {
+		return true
+	}
+	if q.Protocol != ProtocolHTTP || q.Upgrade {
+		return false
+	}
+	switch q.Method {
+	case "GET", "HEAD", "OPTIONS":
+		return true
+	}
+	return false
+}
+
+// JudgeProtocol applies the checks that need no target, to a request that
+// names its targets later: UDP ASSOCIATE (RFC 1928 section 7). Each target is
+// judged on its own when it comes.
+func (p *Policy) JudgeProtocol(q *Query) Verdict {
+	if !p.serves(q.Protocol) {
+		return p.refuse(CheckEnabled, ReasonProxyDisabled, SourceProxyState, Entry{}, nil)
+	}
+	if v, ok := p.JudgeMode(q, nil); !ok {
+		return v
+	}
+	return Verdict{Allowed: true, Source: SourceBaselinePolicy, Generation: p.Generation}
+}
+
+// JudgeAddrs applies the checks of addresses. v is the verdict that allowed
+// the target so far, and the result if the addresses pass. addrs are all
+// addresses of the target: one bad address refuses them all, because the
+// resolver chooses their order as well.
+func (p *Policy) JudgeAddrs(q *Query, v Verdict, addrs []netip.Addr, tr *Trace) Verdict {
+	refuse := func(check Check, r Reason, a netip.Addr, by Entry) Verdict {
+		if tr != nil {
+			tr.Add(Step{Check: check, Rule: by.Rule(), Address: a})
+		}
+		return Verdict{Check: check, Reason: r, Source: SourceBaselinePolicy, Entry: by, Address: a, Generation: p.Generation}
+	}
+	// A local literal and localhost get here only if an entry allows them
+	// explicitly. A name never makes a local address reachable.
+	name := !isLocal(q.Target.Host)
+	for _, a := range addrs {
+		if p.Self.ContainsAddr(a, q.Target.Port, q.Protocol) {
+			return refuse(CheckOwnListener, ReasonNotAllowedLocal, a, Entry{})
+		}
+		if name && !p.AllowLocal && !ipclass.Of(a).Public() {
+			return refuse(CheckAddress, ReasonNotAllowedLocal, a, Entry{})
+		}
+	}
+	tr.Pass(CheckAddress)
+	for _, a := range addrs {
+		if denied := p.deniesAddr(q, a); denied.Found() {
+			return refuse(CheckDeniedAddress, ReasonDenied, a, denied)
+		}
+	}
+	tr.Pass(CheckDeniedAddress)
+	return v
+}
+
+// denies returns the entry that denies a target: of the denylist or of the
+// session. An address that embeds an IPv4 address is denied as both.
+func (p *Policy) denies(q *Query) Entry {
+	denied := p.Deny.match(q.Target)
+	if !denied.Found() {
+		denied = q.Overlay.denied().match(q.Target)
+	}
+	if !denied.Found() {
+		if embedded := ipclass.EmbeddedIPv4(q.Target.Host.Addr()); embedded.IsValid() {
+			denied = p.deniesAddr(q, embedded)
+		}
+	}
+	return denied
+}
+
+// deniesAddr is denies for a resolved address.
+func (p *Policy) deniesAddr(q *Query, a netip.Addr) Entry {
+	if denied := p.Deny.matchAddr(a, q.Target.Port); denied.Found() {
+		return denied
+	}
+	return q.Overlay.denied().matchAddr(a, q.Target.Port)
+}
+
+// JudgeUpstream applies allow_upstream_proxy to an open connection that goes
+// through an upstream proxy. v is the verdict that allowed it so far, and the
+// result if it may stay.
+func (p *Policy) JudgeUpstream(v Verdict) Verdict {
+	if p.Upstream {
+		return v
+	}
+	return p.refuse(CheckUpstream, ReasonUpstreamNotAllowed, SourceBaselinePolicy, Entry{}, nil)
+}
+
+// isLocal reports whether a host is on this machine or in a network that is
+// not public, before any lookup.
+func isLocal(h hostname.Host) bool {
+	if h.IsIP() {
+		return !ipclass.Of(h.Addr()).Public()
+	}
+	return h.IsLocalhost()
+}

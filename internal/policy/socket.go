@@ -1,0 +1,67 @@
+package policy
+
+import (
+	"path/filepath"
+	"slices"
+)
+
+// Socket is a unix socket as the client names it, and the path that this led
+// to when it was resolved. The zero value is no socket.
+type Socket struct {
+	Asked string
+	Real  string // without symbolic links; empty if nothing was found
+}
+
+// ResolveSocket follows the symbolic links of a path. Do this once for each
+// request and use the result for every check and for the connection: a link
+// that changes afterwards then leads nowhere else.
+func ResolveSocket(path string) Socket {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		real = ""
+	}
+	return Socket{Asked: path, Real: real}
+}
+
+// IsZero reports whether s is no socket.
+func (s Socket) IsZero() bool { return s == Socket{} }
+
+// matchSocket returns the entry of allow_unix_sockets that is the path of s or
+// leads to the same place now. It resolves the entries each time, because
+// services come and go.
+func (p *Policy) matchSocket(s Socket) Entry {
+	if p.Sockets == nil {
+		return Entry{}
+	}
+	if i := slices.Index(p.Sockets.Entries, s.Asked); i >= 0 {
+		return Entry{p.Sockets, i}
+	}
+	if s.Real == "" {
+		return Entry{}
+	}
+	for i, entry := range p.Sockets.Entries {
+		if ResolveSocket(entry).Real == s.Real {
+			return Entry{p.Sockets, i}
+		}
+	}
+	return Entry{}
+}
+
+// judgeSocket applies the checks to a request whose target is a unix socket.
+// A decider is never asked: it knows hosts, and a socket can be worth more than
+// any of them.
+func (p *Policy) judgeSocket(q *Query, tr *Trace) Verdict {
+	if p.Self.containsSocket(q.Socket) {
+		return p.refuse(CheckOwnListener, ReasonNotAllowedLocal, SourceBaselinePolicy, Entry{}, tr)
+	}
+	tr.Pass(CheckOwnListener)
+	allowed := p.matchSocket(q.Socket)
+	if !allowed.Found() {
+		return p.refuse(CheckUnixSocket, ReasonNotAllowed, SourceBaselinePolicy, Entry{}, tr)
+	}
+	tr.passEntry(CheckUnixSocket, allowed)
+	if v, ok := p.JudgeMode(q, tr); !ok {
+		return v
+	}
+	return Verdict{Allowed: true, Source: SourceBaselinePolicy, Entry: allowed, Generation: p.Generation}
+}
