@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"example.com/networkproxy/internal/adminhttp"
+	"example.com/networkproxy/internal/policy"
 )
 
 // admin has the functions that serve the resources of the admin API.
@@ -61,7 +62,7 @@ func (a admin) health(*http.Request) (any, error) {
 		Cut         uint64 `json:"cut"`
 		Dropped     uint64 `json:"datagrams_dropped"` // of SOCKS5 clients
 	}{
-		state, detail, s.policy.mode, s.policy.generation, s.clients,
+		state, detail, s.policy.Mode, s.policy.Generation, s.clients,
 		s.count.total(outcomeAllowed), s.count.total(outcomeRefused), s.count.total(outcomeFailed), s.count.cut.Load(),
 		s.count.datagramsDropped(),
 	}, nil
@@ -72,7 +73,7 @@ func (a admin) health(*http.Request) (any, error) {
 func (s *status) health() (state, detail string) {
 	state = "ok"
 	var lines []string
-	if !s.policy.enabled {
+	if !s.policy.Enabled {
 		state = "disabled"
 		lines = append(lines, "network_proxy.enabled is false: every request is refused")
 	}
@@ -104,7 +105,7 @@ func (a admin) config(*http.Request) (any, error) {
 		SOCKS        string            `json:"socks_address,omitempty"`
 		Origins      map[string]string `json:"origins"` // where the value of each key comes from
 		Warnings     []string          `json:"warnings,omitempty"`
-	}{s.loaded.Config, s.policy.mode, s.httpAddr, s.adminAddr, s.socksAddr, s.loaded.sources(), a.h.Warnings()}, nil
+	}{s.loaded.Config, s.policy.Mode, s.httpAddr, s.adminAddr, s.socksAddr, s.loaded.sources(), a.h.Warnings()}, nil
 }
 
 func (a admin) patterns(*http.Request) (any, error) {
@@ -113,7 +114,7 @@ func (a admin) patterns(*http.Request) (any, error) {
 		Allowed []Rule `json:"allowed"`
 		Denied  []Rule `json:"denied"`
 		Sockets []Rule `json:"unix_sockets"`
-	}{p.allow.rules(), p.deny.rules(), p.sockets.rules()}, nil
+	}{publicRules(p.Allow.Rules()), publicRules(p.Deny.Rules()), publicRules(policy.RuleSets{p.Sockets}.Rules())}, nil
 }
 
 func (a admin) blocked(*http.Request) (any, error) {

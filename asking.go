@@ -78,7 +78,7 @@ type questionKey struct {
 }
 
 func questionKeyOf(req *request) questionKey {
-	return questionKey{req.principal, req.protocol, req.target, req.method, req.client.Addr()}
+	return questionKey{req.principal, req.Protocol, req.Target, req.Method, req.client.Addr()}
 }
 
 // question is one question to the decider, and the requests that wait for the
@@ -125,7 +125,7 @@ func (a *asker) ask(ctx context.Context, req *request, generation uint64) (resul
 func (a *asker) join(ctx context.Context, req *request, generation uint64) (*question, answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if g := a.grants.use(req.principal, req.target); g != nil {
+	if g := a.grants.use(req.principal, req.Target); g != nil {
 		return nil, answer{grant: g}
 	}
 	key := questionKeyOf(req)

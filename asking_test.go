@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/policy"
 )
 
 // asked is an enforcer with a decider, without listeners.
@@ -60,8 +61,8 @@ func (a *asked) install(change func(*Config)) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	next := p.first.compile(a.gate.current.Load().generation+1, config.Mode, runtimeRules{}, &a.gate.self)
-	next.enabled = config.Enabled
+	next := p.first.compile(a.gate.current.Load().Generation+1, config.Mode, runtimeRules{}, &a.gate.self)
+	next.Enabled = config.Enabled
 	a.gate.current.Store(next)
 	a.gate.rejudge()
 }
@@ -78,13 +79,13 @@ func testTarget(t testing.TB, hostport string) hostname.Target {
 // get is a forwarded GET from the principal that every asked has.
 func (a *asked) get(hostport string) *request {
 	return &request{
-		query:     query{protocol: ProtocolHTTP, target: testTarget(a.t, hostport), method: "GET"},
+		Query:     policy.Query{Protocol: ProtocolHTTP, Target: testTarget(a.t, hostport), Method: "GET"},
 		client:    netip.MustParseAddrPort("127.0.0.1:40000"),
 		principal: a.from,
 	}
 }
 
-func (a *asked) decideGet(hostport string) Verdict {
+func (a *asked) decideGet(hostport string) ruling {
 	return a.gate.decide(context.Background(), a.get(hostport))
 }
 
@@ -200,10 +201,10 @@ func TestDifferentMissesAreQuestionsOfTheirOwn(t *testing.T) {
 	}{
 		{"client port", func(_ *asked, req *request) { req.client = netip.MustParseAddrPort("127.0.0.1:40001") }, 1},
 		{"client address", func(_ *asked, req *request) { req.client = netip.MustParseAddrPort("127.0.0.2:40000") }, 2},
-		{"protocol", func(_ *asked, req *request) { req.protocol = ProtocolHTTPSConnect }, 2},
-		{"method", func(_ *asked, req *request) { req.method = "POST" }, 2},
-		{"host", func(a *asked, req *request) { req.target = testTarget(a.t, "other.example:80") }, 2},
-		{"port", func(a *asked, req *request) { req.target = testTarget(a.t, "miss.example:81") }, 2},
+		{"protocol", func(_ *asked, req *request) { req.Protocol = ProtocolHTTPSConnect }, 2},
+		{"method", func(_ *asked, req *request) { req.Method = "POST" }, 2},
+		{"host", func(a *asked, req *request) { req.Target = testTarget(a.t, "other.example:80") }, 2},
+		{"port", func(a *asked, req *request) { req.Target = testTarget(a.t, "miss.example:81") }, 2},
 		{"principal", func(a *asked, req *request) { req.principal, _ = a.principal(req.principal.attribution) }, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -266,7 +267,7 @@ func TestQuestionEndsWithItsLastClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPanel(true)
 		a := newAsked(t, p.decide, nil)
-		var verdicts [2]Verdict
+		var verdicts [2]ruling
 		var leave [2]context.CancelFunc
 		var all sync.WaitGroup
 		for i := range verdicts {

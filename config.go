@@ -8,21 +8,22 @@ import (
 	"slices"
 	"strings"
 
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/tomltable"
 )
 
 // Mode says which requests the proxy carries to an allowed host. The zero
 // value means [ModeFull] in a [Config].
-type Mode string
+type Mode = policy.Mode
 
 const (
 	// ModeFull carries every method and every protocol.
-	ModeFull Mode = "full"
+	ModeFull = policy.ModeFull
 
 	// ModeLimited carries reads only: GET, HEAD and OPTIONS over plain HTTP.
 	// CONNECT, SOCKS5 and upgrades, through which a proxy cannot see what is
 	// asked, are refused.
-	ModeLimited Mode = "limited"
+	ModeLimited = policy.ModeLimited
 )
 
 // ParseMode returns the mode that s names, exactly as a configuration spells

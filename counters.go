@@ -3,7 +3,11 @@
 
 package networkproxy
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"example.com/networkproxy/internal/policy"
+)
 
 // counters count requests by how they ended: every request ends as exactly
 // one of allowed, refused and failed. The zero value is ready.
@@ -54,7 +58,7 @@ var countedReasons = [...]Reason{
 	ReasonMethodNotAllowed, ReasonSNIMismatch, ReasonDeciderFailed, ReasonDeciderTimeout, ReasonDeciderBusy,
 	ReasonGrantRevoked, ReasonCanceled, ReasonSessionRequired, ReasonSessionUnknown, ReasonTooManyConnections,
 	ReasonUpstreamNotAllowed,
-	reasonDNSFailure, reasonConnectFailure, reasonProxyFailure, reasonUpstreamError, reasonTimeout,
+	policy.ReasonDNSFailure, policy.ReasonConnectFailure, policy.ReasonProxyFailure, policy.ReasonUpstreamError, policy.ReasonInvalidContent, policy.ReasonTimeout,
 	countedDecider, countedOther,
 }
 
@@ -80,7 +84,7 @@ func (c *counters) add(o outcome, p Protocol, r Reason) {
 func (c *counters) allow(p Protocol) { c.add(outcomeAllowed, p, "") }
 
 // refuse counts a request that was refused with a verdict.
-func (c *counters) refuse(p Protocol, v Verdict) { c.add(outcomeRefused, p, countedReason(v)) }
+func (c *counters) refuse(p Protocol, v policy.Verdict) { c.add(outcomeRefused, p, countedReason(v)) }
 
 // fail counts a request whose target could not be reached.
 func (c *counters) fail(p Protocol, err error) {
@@ -90,7 +94,7 @@ func (c *counters) fail(p Protocol, err error) {
 
 // countedReason is what a refusal is counted under: a decider's own words,
 // which may be any and may be those of the proxy, under one.
-func countedReason(v Verdict) Reason {
+func countedReason(v policy.Verdict) Reason {
 	if v.Source != SourceDecider {
 		return v.Reason
 	}

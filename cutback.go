@@ -9,23 +9,8 @@ import (
 	"strings"
 
 	"example.com/networkproxy/internal/domain"
-	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/tomltable"
 )
-
-// admits reports whether the limits let a target be reached whoever allows it:
-// a decider or the observer cannot go beyond the managed allowed_domains.
-func (r *requirements) admits(t hostname.Target) bool {
-	if r == nil || !r.limits.has(keyAllowedDomains) {
-		return true
-	}
-	if isLocal(t.Host) {
-		_, ok := r.hosts.MatchExplicit(t)
-		return ok
-	}
-	_, ok := r.hosts.Match(t)
-	return ok
-}
 
 // forbidsSOCKS and forbidsUDP report whether the limits turn SOCKS5 off. A
 // reload cannot open or close its listener, so that its requests are refused.
@@ -51,10 +36,7 @@ func (l *loadedConfig) within(r *requirements) *loadedConfig {
 	var errs errorList // the patterns have been parsed before
 	under.allow = compileList(under.sourcedConfig, keyAllowedDomains, under.Config.Policy.AllowedDomains, &errs)
 	under.deny = compileList(under.sourcedConfig, keyDeniedDomains, under.Config.Policy.DeniedDomains, &errs)
-	under.sockets = socketList{
-		entries: under.Config.Policy.AllowUnixSockets,
-		origin:  under.itemPositions(keyAllowUnixSockets),
-	}
+	under.sockets = allowedSockets(under.sourcedConfig)
 	under.cutBack = nil
 	for _, line := range strings.Split(excess.Error(), "\n") {
 		under.cutBack = append(under.cutBack, "cut back to the managed limits; the next start fails until the configuration obeys them: "+line)

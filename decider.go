@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"example.com/networkproxy/internal/policy"
 )
 
 // PolicyRequest is what a decider is told of a request. It is canonical: the
@@ -80,11 +82,11 @@ func Allow() Decision { return Decision{allow: true} }
 // Deny refuses the request. The reason reaches the client, the log and the
 // record of refusals, cleaned of control characters and cut at 200 bytes; an
 // empty one becomes "policy_denied".
-func Deny(reason string) Decision { return Decision{reason: cleanReason(reason)} }
+func Deny(reason string) Decision { return Decision{reason: policy.CleanReason(reason)} }
 
 // Ask refuses the request for now and marks the refusal as one that the user
 // may lift, so that the host can prompt and the client can try again.
-func Ask(reason string) Decision { return Decision{ask: true, reason: cleanReason(reason)} }
+func Ask(reason string) Decision { return Decision{ask: true, reason: policy.CleanReason(reason)} }
 
 // Times lets n requests through, the waiting ones first; those that remain
 // are asked about again. It counts decisions: a request that passes uses one

@@ -7,6 +7,7 @@ package networkproxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -15,14 +16,15 @@ import (
 
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/pindial"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/unixsock"
 	"example.com/networkproxy/internal/upstream"
 )
 
 // enforcer is shared by every listener of one proxy. Safe for concurrent use.
 type enforcer struct {
-	current   atomic.Pointer[policy]
-	self      selfListeners
+	current   atomic.Pointer[policy.Policy]
+	self      policy.SelfListeners
 	asker     asker
 	grants    *grants
 	dialer    pindial.Dialer
@@ -65,64 +67,68 @@ func newEnforcer(s *settings, log *slog.Logger, calls *hostcall.Calls) *enforcer
 		debug:     logLimiter{limit: s.limits.LogLinesPerSecond, log: log},
 		observed:  s.observed(),
 	}
-	e.sockets.Exclude = e.self.containsFile
-	e.self.upstreams = s.upstreams
+	e.sockets.Exclude = e.self.ContainsFile
+	e.self.ViaProxy = func(q *policy.Query) bool { return upstreamFor(s.upstreams, q) != nil }
 	e.asker.lines = &e.lines
 	e.bounded = slog.New(limitedHandler{log.Handler(), &e.lines, &e.debug})
 	e.observer = e.newObserver(s.onBlocked)
 	return e
 }
 
+// ruling is the verdict on a request, and the grant that let it in.
+type ruling struct {
+	policy.Verdict
+	grant *grant // nil if none did
+}
+
 // decide applies every check that can be made before the name is looked up.
 // Where only the allowlist stands in the way, it looks for a grant and asks
 // the decider. What an allowlist lets through takes no lock.
-func (e *enforcer) decide(ctx context.Context, req *request) (v Verdict) {
-	req.overlay = req.principal.overlay // of whichever listener made the request
+func (e *enforcer) decide(ctx context.Context, req *request) ruling {
+	req.Overlay = req.principal.overlay // of whichever listener made the request
 	for {
 		p := e.current.Load()
 		req.policy = p
-		v = Verdict{}
-		miss := p.judgeInto(&v, &req.query, e.standingApproval(), nil)
+		v, miss := p.Judge(&req.Query, e.standingApproval(), nil)
 		if !miss || e.asker.decider == nil {
-			return v
+			return ruling{Verdict: v}
 		}
-		if by, ok := p.permits(&req.query); !ok {
-			// Whatever the answer, the mode would refuse: nobody is bothered.
-			return p.modeRefusal(by)
+		if v, ok := p.JudgeMode(&req.Query, nil); !ok {
+			return ruling{Verdict: v} // whatever the decider says, so it is not asked
 		}
-		a, again := e.asker.ask(ctx, req, p.generation)
+		a, again := e.asker.ask(ctx, req, p.Generation)
 		switch {
 		case again:
 		case a.grant != nil:
 			return e.granted(req, a.grant)
 		default:
-			return refusedBy(a, p.generation)
+			return ruling{Verdict: refusedBy(a, p.Generation)}
 		}
 	}
 }
 
-// granted is the verdict on a request that a grant covers. A deny or a mode
+// granted returns the ruling on a request that a grant covers. A deny or a mode
 // that arrived while the decider thought wins.
-func (e *enforcer) granted(req *request, g *grant) Verdict {
-	v, _ := e.current.Load().judge(&req.query, SourceDecider, nil)
-	if v.Source == SourceDecider {
-		v.grant = g
-		e.bounded.Debug("let through by a grant", "grant", g.id, "host", req.target.Host.String(), "port", req.target.Port,
-			"protocol", string(req.protocol), "client", req.client)
+func (e *enforcer) granted(req *request, g *grant) ruling {
+	v, _ := e.current.Load().Judge(&req.Query, SourceDecider, nil)
+	if v.Source != SourceDecider {
+		return ruling{Verdict: v}
 	}
-	return v
+	e.bounded.Debug("let through by a grant", "grant", g.id, "host", req.Target.Host.String(), "port", req.Target.Port,
+		"protocol", string(req.Protocol), "client", req.client)
+	return ruling{v, g}
 }
 
 // refusedBy is the verdict where the decider refused or gave no answer.
-func refusedBy(a answer, generation uint64) Verdict {
-	v := Verdict{Reason: a.decision.reason, Source: SourceDecider, Ask: a.decision.ask, Generation: generation, check: checkAllowlist}
+func refusedBy(a answer, generation uint64) policy.Verdict {
+	v := policy.Verdict{Reason: a.decision.reason, Source: SourceDecider, Ask: a.decision.ask, Generation: generation, Check: policy.CheckAllowlist}
 	switch {
 	case errors.Is(a.err, errDeciderTimeout):
 		v.Reason, v.Ask = ReasonDeciderTimeout, false
 	case errors.Is(a.err, errDeciderCanceled):
 		v.Reason, v.Ask = ReasonCanceled, false
 	case errors.Is(a.err, errDeciderBusy):
-		v.Reason, v.Ask, v.check = ReasonDeciderBusy, false, checkLimit
+		v.Reason, v.Ask, v.Check = ReasonDeciderBusy, false, policy.CheckLimit
 	case a.err != nil:
 		v.Reason, v.Ask = ReasonDeciderFailed, false
 	}
@@ -134,41 +140,41 @@ func refusedBy(a answer, generation uint64) Verdict {
 
 // dial connects to a target that decide has allowed: one lookup, every
 // address judged, and a connection to one of exactly those addresses. The
-// error is a *RefusedError where the addresses were refused.
+// error is a *refusedError if the addresses were refused.
 //
 // The request is under way as lr from here on, until the caller calls lr.end.
 // Where dial fails it is over.
-func (e *enforcer) dial(ctx context.Context, req *request, v *Verdict, lr *liveRequest) (net.Conn, error) {
-	r := e.route(e.current.Load(), &req.query)
+func (e *enforcer) dial(ctx context.Context, req *request, v *ruling, lr *liveRequest) (net.Conn, error) {
+	r := e.route(e.current.Load(), &req.Query)
 	return dialLive(ctx, e, req, v, lr, func(ctx context.Context) (net.Conn, destination, error) {
-		return e.connect(ctx, req, v, r)
+		return e.connect(ctx, req, &v.Verdict, r)
 	})
 }
 
 // connect makes a connection for a request by a route, and judges the
 // addresses that it leads to. The connection is a *net.TCPConn, a
 // *net.UnixConn, or a *tls.Conn to a proxy.
-func (e *enforcer) connect(ctx context.Context, req *request, v *Verdict, r route) (net.Conn, destination, error) {
+func (e *enforcer) connect(ctx context.Context, req *request, v *policy.Verdict, r route) (net.Conn, destination, error) {
 	switch {
-	case !req.socket.isZero():
-		conn, err := e.sockets.Dial(ctx, req.socket.asked, req.socket.real)
+	case !req.Socket.IsZero():
+		conn, err := e.sockets.Dial(ctx, req.Socket.Asked, req.Socket.Real)
 		return conn, destination{generation: v.Generation}, socketRefusal(req, v, err)
 	case r.proxy != nil:
 		// A target that is an address has been judged by that; those of a
 		// name are the proxy's to find.
-		conn, err := r.dial(ctx, e.dialProxy, req.target)
+		conn, err := r.dial(ctx, e.dialProxy, req.Target)
 		return conn, destination{via: r.proxy, generation: v.Generation}, err
 	}
 	addrs, err := e.resolve(ctx, req, v)
 	if err != nil {
 		return nil, destination{}, err
 	}
-	conn, err := e.dialer.DialAddr(ctx, addrs, req.target.Port)
+	conn, err := e.dialer.DialAddr(ctx, addrs, req.Target.Port)
 	return conn, destination{addrs: addrs, generation: v.Generation}, err
 }
 
 // dialLive puts a request under way as lr and has a connection made for it.
-func dialLive[C net.Conn](ctx context.Context, e *enforcer, req *request, v *Verdict, lr *liveRequest,
+func dialLive[C net.Conn](ctx context.Context, e *enforcer, req *request, v *ruling, lr *liveRequest,
 	connect func(context.Context) (C, destination, error)) (C, error) {
 	var none C
 	if err := e.begin(lr, req, v); err != nil {
@@ -188,7 +194,7 @@ func dialLive[C net.Conn](ctx context.Context, e *enforcer, req *request, v *Ver
 
 // withPrincipal calls connect with a context that ends with the principal
 // that the request came in by, and with the grant that let it through.
-func withPrincipal[C net.Conn](ctx context.Context, req *request, v *Verdict,
+func withPrincipal[C net.Conn](ctx context.Context, req *request, v *ruling,
 	connect func(context.Context) (C, destination, error)) (C, destination, error) {
 	if !req.principal.owns(ctx) {
 		var cancel context.CancelFunc
@@ -203,15 +209,15 @@ func withPrincipal[C net.Conn](ctx context.Context, req *request, v *Verdict,
 
 // resolve returns the addresses of a target that decide has allowed, by one
 // lookup, and none unless all of them pass.
-func (e *enforcer) resolve(ctx context.Context, req *request, v *Verdict) ([]netip.Addr, error) {
-	addrs := fixedAddrs(req.target.Host)
+func (e *enforcer) resolve(ctx context.Context, req *request, v *policy.Verdict) ([]netip.Addr, error) {
+	addrs := fixedAddrs(req.Target.Host)
 	if addrs == nil {
 		var err error
-		if addrs, err = e.dialer.Resolve(ctx, req.target.Host.Name()); err != nil {
+		if addrs, err = e.dialer.Resolve(ctx, req.Target.Host.Name()); err != nil {
 			return nil, err
 		}
 	}
-	if v := e.current.Load().judgeAddrs(&req.query, *v, addrs, nil); !v.Allowed {
+	if v := e.current.Load().JudgeAddrs(&req.Query, *v, addrs, nil); !v.Allowed {
 		return nil, newRefusedError(req, v)
 	}
 	return addrs, nil
@@ -230,20 +236,20 @@ func (e *enforcer) awaitLookups(patience time.Duration) int {
 }
 
 // refused keeps account of one refusal: counters, record, log, observer.
-func (e *enforcer) refused(req *request, v Verdict) {
-	e.count.refuse(req.protocol, v)
+func (e *enforcer) refused(req *request, v policy.Verdict) {
+	e.count.refuse(req.Protocol, v)
 	b := BlockedRequest{
 		Time:       time.Now(),
-		Host:       req.target.Host.String(),
-		Port:       req.target.Port,
-		Protocol:   req.protocol,
-		Method:     req.method,
-		UnixSocket: req.socket.asked,
+		Host:       req.Target.Host.String(),
+		Port:       req.Target.Port,
+		Protocol:   req.Protocol,
+		Method:     req.Method,
+		UnixSocket: req.Socket.Asked,
 		Client:     req.client,
 		Reason:     v.Reason,
 		Source:     v.Source,
-		Decision:   v.decision(),
-		Rule:       v.Rule,
+		Decision:   v.Decision(),
+		Rule:       publicRule(v.Rule()),
 		Address:    v.Address,
 		ServerName: v.ServerName,
 		Command:    req.principal.attribution.Command,
@@ -293,10 +299,10 @@ func (e *enforcer) malformed(client netip.AddrPort, protocol Protocol, err error
 
 // failure keeps account of an allowed request whose target was out of reach.
 func (e *enforcer) failure(req *request, err error) {
-	e.count.fail(req.protocol, err)
+	e.count.fail(req.Protocol, err)
 	if e.lines.allow(req.principal) {
-		req.logger(e.log).Info("failed", "host", req.target.Host.String(), "port", req.target.Port,
-			"protocol", string(req.protocol), "method", req.method, "client", req.client, "error", e.logText(err))
+		req.logger(e.log).Info("failed", "host", req.Target.Host.String(), "port", req.Target.Port,
+			"protocol", string(req.Protocol), "method", req.Method, "client", req.client, "error", e.logText(err))
 	}
 }
 
@@ -305,12 +311,12 @@ func (e *enforcer) failure(req *request, err error) {
 // the moment between a swap and the cut.
 func (e *enforcer) stillAllowed(lr *liveRequest) bool {
 	p := e.current.Load()
-	if lr.judged.Load() == p.generation {
+	if lr.judged.Load() == p.Generation {
 		return true
 	}
 	v, number, _ := lr.judgedBy(p)
 	if v.Allowed {
-		lr.judged.Store(p.generation)
+		lr.judged.Store(p.Generation)
 		return true
 	}
 	if lr.cut(v, number) {
@@ -322,12 +328,12 @@ func (e *enforcer) stillAllowed(lr *liveRequest) bool {
 // asks reports whether decide would put a request to the decider, and so may
 // take its time. It decides nothing.
 func (e *enforcer) asks(req *request) bool {
-	req.overlay = req.principal.overlay
+	req.Overlay = req.principal.overlay
 	p := e.current.Load()
-	if _, miss := p.judge(&req.query, e.standingApproval(), nil); !miss || e.asker.decider == nil {
+	if _, miss := p.Judge(&req.Query, e.standingApproval(), nil); !miss || e.asker.decider == nil {
 		return false
 	}
-	_, permitted := p.permits(&req.query)
+	_, permitted := p.JudgeMode(&req.Query, nil)
 	return permitted
 }
 
@@ -338,4 +344,18 @@ func (e *enforcer) rejudge() int {
 	n := e.live.rejudge(e.current.Load())
 	e.count.cut.Add(uint64(n))
 	return n
+}
+
+// refusedError is a refusal by policy where it travels as an error.
+type refusedError struct {
+	req     *request
+	verdict policy.Verdict
+}
+
+func newRefusedError(req *request, v policy.Verdict) *refusedError {
+	return &refusedError{req, v}
+}
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("%s refused: %s", e.req.Target, e.verdict.Reason)
 }

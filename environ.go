@@ -72,7 +72,7 @@ const discardAddr = "127.0.0.1:9"
 func (h *Handle) environ(base []string, proxy *url.URL) []string {
 	c := childEnviron{
 		proxy:  proxy,
-		local:  h.httpAddr != "" && h.enforcer.current.Load().allowLocal,
+		local:  h.httpAddr != "" && h.enforcer.current.Load().AllowLocal,
 		helper: h.settings.connectHelper,
 	}
 	return c.over(base)

@@ -47,11 +47,17 @@ type RefusedError struct {
 	Verdict Verdict
 }
 
-func newRefusedError(req *request, v Verdict) *RefusedError {
-	return &RefusedError{Host: req.target.Host.String(), Port: req.target.Port, Verdict: v}
-}
-
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("network proxy refused %s: %s",
 		net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))), e.Verdict.Reason)
+}
+
+// publicError returns err with the refusal in it, if there is one, in the form
+// that hosts know.
+func publicError(err error) error {
+	var refused *refusedError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	return &RefusedError{Host: refused.req.Target.Host.String(), Port: refused.req.Target.Port, Verdict: publicVerdict(&refused.verdict)}
 }

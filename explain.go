@@ -15,6 +15,7 @@ import (
 
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/upstream"
 )
 
@@ -70,7 +71,7 @@ func (p *NetworkProxy) ExplainURL(ctx context.Context, url, method string, resol
 func (p *NetworkProxy) planned() *enforcer {
 	e := newEnforcer(&p.settings, p.settings.log, hostcall.New(p.settings.callbackPatience))
 	for _, addr := range p.settings.plannedAddrs(p.first) {
-		e.self.add(net.TCPAddrFromAddrPort(addr))
+		e.self.Add(net.TCPAddrFromAddrPort(addr))
 	}
 	e.current.Store(p.first.compile(1, p.first.Config.Mode, runtimeRules{}, &e.self))
 	return e
@@ -78,23 +79,23 @@ func (p *NetworkProxy) planned() *enforcer {
 
 // target is a request whose target may turn out to be malformed.
 type target struct {
-	query
+	policy.Query
 	text  string // the target as it was given
 	wrong error  // what is malformed about it
 }
 
 func (e *enforcer) explainRequest(ctx context.Context, req PolicyRequest) (Explanation, error) {
-	q := target{query: query{protocol: req.Protocol, method: req.Method}, text: req.Host}
+	q := target{Query: policy.Query{Protocol: req.Protocol, Method: req.Method}, text: req.Host}
 	switch req.Protocol {
 	case "":
-		q.protocol = ProtocolHTTP
+		q.Protocol = ProtocolHTTP
 	case ProtocolHTTP, ProtocolHTTPSConnect, ProtocolSOCKS5TCP, ProtocolSOCKS5UDP:
 	default:
 		return Explanation{}, fmt.Errorf("unknown protocol %q: use %s, %s, %s or %s", req.Protocol,
 			ProtocolHTTP, ProtocolHTTPSConnect, ProtocolSOCKS5TCP, ProtocolSOCKS5UDP)
 	}
-	q.target.Host, q.wrong = hostname.Parse(req.Host)
-	q.target.Port = req.Port
+	q.Target.Host, q.wrong = hostname.Parse(req.Host)
+	q.Target.Port = req.Port
 	if q.wrong == nil && req.Port == 0 {
 		q.wrong = errors.New("port 0 is no port: use 1 to 65535")
 	}
@@ -106,33 +107,33 @@ func (e *enforcer) explainURL(ctx context.Context, text, method string, resolve 
 	if err != nil {
 		return Explanation{}, err
 	}
-	q.method = method
+	q.Method = method
 	return e.explain(ctx, q, resolve)
 }
 
 // parseTarget reads a target by the very parsers that the listeners use.
 func parseTarget(text string) (target, error) {
-	q := target{text: text, query: query{protocol: ProtocolHTTPSConnect}}
+	q := target{text: text, Query: policy.Query{Protocol: ProtocolHTTPSConnect}}
 	scheme, rest, isURL := strings.Cut(text, "://")
 	if !isURL {
-		q.target, q.wrong = hostname.ParseTarget(text)
+		q.Target, q.wrong = hostname.ParseTarget(text)
 		return q, nil
 	}
 	switch strings.ToLower(scheme) {
 	case "http", "ws":
-		q.protocol, q.upgrade = ProtocolHTTP, strings.EqualFold(scheme, "ws")
+		q.Protocol, q.Upgrade = ProtocolHTTP, strings.EqualFold(scheme, "ws")
 		var u *url.URL
 		if u, q.wrong = url.ParseRequestURI("http://" + rest); q.wrong == nil {
-			q.target, q.wrong = urlTarget(u, "http://"+rest)
+			q.Target, q.wrong = urlTarget(u, "http://"+rest)
 		}
 	case "https", "wss":
-		q.target, q.wrong = hostname.ParseTargetDefault(urlAuthority(rest), 443)
+		q.Target, q.wrong = hostname.ParseTargetDefault(urlAuthority(rest), 443)
 	case "socks5", "socks5h":
-		q.protocol = ProtocolSOCKS5TCP
-		q.target, q.wrong = hostname.ParseTarget(urlAuthority(rest))
+		q.Protocol = ProtocolSOCKS5TCP
+		q.Target, q.wrong = hostname.ParseTarget(urlAuthority(rest))
 	case "udp":
-		q.protocol = ProtocolSOCKS5UDP
-		q.target, q.wrong = hostname.ParseTarget(urlAuthority(rest))
+		q.Protocol = ProtocolSOCKS5UDP
+		q.Target, q.wrong = hostname.ParseTarget(urlAuthority(rest))
 	default:
 		return q, fmt.Errorf("the scheme %.20q is not carried: use http://, https://, socks5:// or udp://", scheme)
 	}
@@ -152,34 +153,35 @@ func (e *enforcer) explain(ctx context.Context, q target, resolve bool) (Explana
 	if err := ctx.Err(); err != nil {
 		return Explanation{}, err
 	}
-	if q.method == "" {
-		q.method = map[Protocol]string{ProtocolHTTP: http.MethodGet, ProtocolHTTPSConnect: http.MethodConnect}[q.protocol]
+	if q.Method == "" {
+		q.Method = map[Protocol]string{ProtocolHTTP: http.MethodGet, ProtocolHTTPSConnect: http.MethodConnect}[q.Protocol]
 	}
 	p := e.current.Load()
 	if q.wrong != nil {
 		return Explanation{
-			Request:    PolicyRequest{Protocol: q.protocol, Host: q.text, Method: q.method},
+			Request:    PolicyRequest{Protocol: q.Protocol, Host: q.text, Method: q.Method},
 			Reason:     ReasonInvalidTarget,
 			Message:    "networkproxy cannot carry this request: " + q.wrong.Error(),
-			Checks:     []Check{{Name: checkTarget}},
-			Generation: p.generation,
+			Checks:     []Check{{Name: policy.CheckTarget.String()}},
+			Generation: p.Generation,
 		}, nil
 	}
 
-	req := &request{query: q.query, principal: &principal{}}
-	tr := trace{{Name: checkTarget, Passed: true}}
-	v, miss := p.judge(&req.query, e.standingApproval(), &tr)
+	req := &request{Query: q.Query, principal: &principal{}}
+	tr := policy.Trace{{Check: policy.CheckTarget, Passed: true}}
+	v, miss := p.Judge(&req.Query, e.standingApproval(), &tr)
 	decider := false
 	if miss && e.asker.decider != nil {
-		var by Mode
-		if by, decider = p.permits(&req.query); !decider {
-			v = p.modeRefusal(by)
-			tr.add(Check{Name: checkMode})
+		if refusal, ok := p.JudgeMode(&req.Query, nil); ok {
+			decider = true
+		} else {
+			v = refusal
+			tr.Add(policy.Step{Check: policy.CheckMode})
 		}
 	}
 	var via *upstream.Proxy
 	if v.Allowed {
-		via = e.route(p, &req.query).proxy
+		via = e.route(p, &req.Query).proxy
 	}
 	if v.Allowed && resolve {
 		v = e.explainAddrs(ctx, p, req, v, via, &tr)
@@ -189,10 +191,10 @@ func (e *enforcer) explain(ctx context.Context, q target, resolve bool) (Explana
 		Allowed:    v.Allowed,
 		Reason:     v.Reason,
 		Source:     v.Source,
-		Rule:       v.Rule,
+		Rule:       publicRule(v.Rule()),
 		Address:    v.Address,
 		Decider:    decider,
-		Checks:     tr,
+		Checks:     publicChecks(tr),
 		Generation: v.Generation,
 	}
 	if via != nil {
@@ -200,33 +202,33 @@ func (e *enforcer) explain(ctx context.Context, q target, resolve bool) (Explana
 	}
 	switch {
 	case v.Allowed && via != nil:
-		x.Message = fmt.Sprintf("networkproxy would let %s pass, through %s.", req.target, via)
+		x.Message = fmt.Sprintf("networkproxy would let %s pass, through %s.", req.Target, via)
 	case v.Allowed:
-		x.Message = fmt.Sprintf("networkproxy would let %s pass.", req.target)
+		x.Message = fmt.Sprintf("networkproxy would let %s pass.", req.Target)
 	case decider:
-		x.Message = fmt.Sprintf("networkproxy would put %s to the application's decider: no list names it.", req.target)
-	case v.check == checkResolve:
-		x.Message = fmt.Sprintf("networkproxy would let %s pass, but the name has no addresses.", req.target)
+		x.Message = fmt.Sprintf("networkproxy would put %s to the application's decider: no list names it.", req.Target)
+	case v.Check == policy.CheckResolve:
+		x.Message = fmt.Sprintf("networkproxy would let %s pass, but the name has no addresses.", req.Target)
 	default:
-		x.Message, x.Hint = v.explain(req)
+		x.Message, x.Hint = v.Explain(&req.Query)
 	}
 	return x, nil
 }
 
 // explainAddrs looks an allowed name up and judges its addresses, as far as
 // that is not left to a proxy.
-func (e *enforcer) explainAddrs(ctx context.Context, p *policy, req *request, v Verdict, via *upstream.Proxy, tr *trace) Verdict {
-	addrs := fixedAddrs(req.target.Host)
+func (e *enforcer) explainAddrs(ctx context.Context, p *policy.Policy, req *request, v policy.Verdict, via *upstream.Proxy, tr *policy.Trace) policy.Verdict {
+	addrs := fixedAddrs(req.Target.Host)
 	if addrs == nil && via != nil {
 		return v
 	}
 	if addrs == nil {
 		var err error
-		if addrs, err = e.dialer.Resolve(ctx, req.target.Host.Name()); err != nil {
-			tr.add(Check{Name: checkResolve})
-			return Verdict{Reason: reasonDNSFailure, Generation: v.Generation, check: checkResolve}
+		if addrs, err = e.dialer.Resolve(ctx, req.Target.Host.Name()); err != nil {
+			tr.Add(policy.Step{Check: policy.CheckResolve})
+			return policy.Verdict{Reason: policy.ReasonDNSFailure, Generation: v.Generation, Check: policy.CheckResolve}
 		}
 	}
-	tr.pass(checkResolve)
-	return p.judgeAddrs(&req.query, v, addrs, tr)
+	tr.Pass(policy.CheckResolve)
+	return p.JudgeAddrs(&req.Query, v, addrs, tr)
 }

@@ -15,6 +15,7 @@ import (
 
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/unixsock"
 )
 
@@ -22,16 +23,16 @@ import (
 // stood in for by listeners on loopback.
 func SetConnect(b *Builder, connect connectFunc) { b.settings.connect = connect }
 
-// Decide returns the decision that every entry makes of a request for
-// target, before any look-up: a function, so that only the decision is
-// measured.
-func (h *Handle) Decide(protocol Protocol, method, target string) (func(context.Context) Verdict, error) {
+// Decide returns a function that makes the decision of every front on a
+// request for target, before any look-up, and reports whether it is allowed.
+// Only the decision is measured that way.
+func (h *Handle) Decide(protocol Protocol, method, target string) (func(context.Context) bool, error) {
 	t, err := hostname.ParseTarget(target)
 	if err != nil {
 		return nil, err
 	}
-	req := &request{query: query{protocol: protocol, target: t, method: method}, principal: h.shared}
-	return func(ctx context.Context) Verdict { return h.enforcer.decide(ctx, req) }, nil
+	req := &request{Query: policy.Query{Protocol: protocol, Target: t, Method: method}, principal: h.shared}
+	return func(ctx context.Context) bool { return h.enforcer.decide(ctx, req).Allowed }, nil
 }
 
 // ServeHTTPConn serves a connection as one that the HTTP listener has accepted.
@@ -67,11 +68,11 @@ func CountsReason(r Reason) bool { return slices.Contains(countedReasons[:], r) 
 
 // CountOne returns what counts a request of each outcome.
 func CountOne() func() {
-	c, v := new(counters), Verdict{Reason: ReasonDenied}
+	c, v := new(counters), policy.Verdict{Reason: ReasonDenied}
 	return func() {
 		c.allow(ProtocolHTTP)
 		c.refuse(ProtocolSOCKS5TCP, v)
-		c.add(outcomeFailed, ProtocolHTTP, reasonTimeout)
+		c.add(outcomeFailed, ProtocolHTTP, policy.ReasonTimeout)
 	}
 }
 

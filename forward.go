@@ -48,7 +48,7 @@ func newForwarder(e *enforcer) *forwarder {
 type dialInfo struct {
 	gate    *enforcer
 	req     *request
-	verdict Verdict
+	verdict ruling
 	route   route
 	live    *liveRequest
 	client  http.ResponseWriter // for informational responses
@@ -75,7 +75,7 @@ func newPools(e *enforcer) *pools {
 // of is the pool for requests by one route.
 func (p *pools) of(req *request, r route) *http1.Transport {
 	switch {
-	case !req.socket.isZero():
+	case !req.Socket.IsZero():
 		return p.sockets
 	case r.proxy != nil:
 		return p.proxied
@@ -124,9 +124,9 @@ func (d *dialInfo) Informational(r *http1.Response) {
 // dialPooled connects for the request of a round trip.
 func (e *enforcer) dialPooled(c *dialInfo) (net.Conn, error) {
 	req := *c.req
-	req.method = http.MethodGet // the connection outlives the request
+	req.Method = http.MethodGet // the connection outlives the request
 	conn, to, err := withPrincipal(c.ends, &req, &c.verdict, func(ctx context.Context) (net.Conn, destination, error) {
-		return e.connect(ctx, &req, &c.verdict, c.route)
+		return e.connect(ctx, &req, &c.verdict.Verdict, c.route)
 	})
 	if err != nil {
 		return nil, err
@@ -139,14 +139,14 @@ func (e *enforcer) dialPooled(c *dialInfo) (net.Conn, error) {
 }
 
 // serve carries one allowed request.
-func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, v *Verdict) {
+func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, v *ruling) {
 	x := clientStateOf(r)
 	if err := f.gate.begin(&x.live, req, v); err != nil {
 		f.gate.fail(w, r, req, err)
 		return
 	}
 	defer x.live.end()
-	route := f.gate.route(f.gate.current.Load(), &req.query)
+	route := f.gate.route(f.gate.current.Load(), &req.Query)
 	route.forwards = true
 	out := &x.out
 	if r.ContentLength != 0 {
@@ -171,7 +171,7 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, 
 		f.gate.fail(w, r, req, err)
 		return
 	}
-	f.gate.count.allow(req.protocol)
+	f.gate.count.allow(req.Protocol)
 	f.answer(w, http.NewResponseController(w), answer)
 }
 
@@ -302,10 +302,10 @@ func (l *lastTarget) hostport() string {
 // authority is the Host field for a target: without the default port, and
 // without a zone, which is this machine's own affair (RFC 6874 section 4).
 func authority(req *request, hostport string) string {
-	if req.target.Host.Zone() != "" {
-		hostport = netip.AddrPortFrom(req.target.Host.Addr(), req.target.Port).String()
+	if req.Target.Host.Zone() != "" {
+		hostport = netip.AddrPortFrom(req.Target.Host.Addr(), req.Target.Port).String()
 	}
-	if req.target.Port != 80 {
+	if req.Target.Port != 80 {
 		return hostport
 	}
 	return strings.TrimSuffix(hostport, ":80")

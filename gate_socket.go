@@ -7,24 +7,25 @@ import (
 	"errors"
 	"log/slog"
 
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/unixsock"
 )
 
 // socketRefusal returns a refusal in place of err if the socket is not the one
 // that was allowed, and err otherwise. v is the verdict that allowed it.
-func socketRefusal(req *request, v *Verdict, err error) error {
+func socketRefusal(req *request, v *policy.Verdict, err error) error {
 	if !errors.Is(err, unixsock.ErrChanged) {
 		return err
 	}
-	return &RefusedError{Host: req.target.Host.String(), Port: req.target.Port, Verdict: Verdict{
-		Reason: ReasonNotAllowed, Source: SourceBaselinePolicy, Rule: v.Rule, Generation: v.Generation, check: checkUnixSocket,
-	}}
+	return newRefusedError(req, policy.Verdict{
+		Reason: ReasonNotAllowed, Source: SourceBaselinePolicy, Entry: v.Entry, Generation: v.Generation, Check: policy.CheckUnixSocket,
+	})
 }
 
 // logger returns log with the attributes that only some requests have.
 func (r *request) logger(log *slog.Logger) *slog.Logger {
-	if !r.socket.isZero() {
-		log = log.With("unix_socket", r.socket.asked)
+	if !r.Socket.IsZero() {
+		log = log.With("unix_socket", r.Socket.Asked)
 	}
 	return log
 }

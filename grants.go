@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/share"
 )
 
@@ -65,7 +66,7 @@ func (e *enforcer) revoke(id uint64) (cut int, err error) {
 	// Requests are cut before the grant's context ends, because they would end
 	// with it and not be counted, and again afterwards, because one may have
 	// begun meanwhile.
-	v := revocation(e.current.Load().generation)
+	v := policy.Revoked(e.current.Load().Generation)
 	cut = e.live.cutGrant(g, v)
 	g.revoke(errRevoked)
 	cut += e.live.cutGrant(g, v)
@@ -374,11 +375,6 @@ func (g *grant) acquire() (done func()) {
 
 // wasRevoked reports whether what a grant let in has to end.
 func (g *grant) wasRevoked() bool { return g != nil && g.revoked.Err() != nil }
-
-// revocation is the verdict on what a revoked grant had let in.
-func revocation(generation uint64) Verdict {
-	return Verdict{Reason: ReasonGrantRevoked, Source: SourceDecider, Generation: generation, check: checkAllowlist}
-}
 
 // withContext returns a context that ends when the grant is revoked. done must be
 // called when it is no longer used.

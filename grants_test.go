@@ -99,7 +99,7 @@ func TestHowFarAGrantGoes(t *testing.T) {
 			for _, target := range test.covers {
 				for _, protocol := range []Protocol{ProtocolHTTP, ProtocolHTTPSConnect, ProtocolSOCKS5TCP, ProtocolSOCKS5UDP} {
 					req := a.get(target)
-					req.protocol = protocol
+					req.Protocol = protocol
 					if v := a.gate.decide(context.Background(), req); !v.Allowed || v.Source != SourceDecider {
 						t.Errorf("%s by %s: %+v, want it covered", target, protocol, v)
 					}
@@ -194,7 +194,7 @@ func TestTimesIsExact(t *testing.T) {
 		{"a grant that is there", func(a *asked, _ int) *request { return a.get("miss.example:80") }, 1},
 		{"different requests, a grant that is there", func(a *asked, i int) *request {
 			req := a.get("miss.example:80")
-			req.method = fmt.Sprint("M", i)
+			req.Method = fmt.Sprint("M", i)
 			return req
 		}, 1},
 	} {
@@ -257,7 +257,7 @@ func TestGrantOverridesNothing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				post := func(a *asked) *request {
 					req := a.get("miss.example:80")
-					req.method = "POST"
+					req.Method = "POST"
 					return req
 				}
 				decider, _ := answerOnce(Allow().Times(10).AnyPort().Subdomains())
@@ -308,7 +308,7 @@ func TestAllowlistedMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPanel(true)
 		a := newAsked(t, p.decide, nil)
-		var v Verdict
+		var v ruling
 		var decided sync.WaitGroup
 		decided.Go(func() { v = a.decideGet("miss.example:80") })
 		synctest.Wait()

@@ -118,7 +118,7 @@ func (h *Handle) listen(ctx context.Context) error {
 			return "", err
 		}
 		h.listeners = append(h.listeners, l)
-		h.enforcer.self.add(l.Addr())
+		h.enforcer.self.Add(l.Addr())
 		return l.Addr().String(), nil
 	}
 	s := h.settings

@@ -18,6 +18,7 @@ import (
 
 	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/http1"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/track"
 	"example.com/networkproxy/internal/tunnel"
 )
@@ -98,11 +99,11 @@ func (h *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v := h.gate.decide(r.Context(), req)
 	switch {
 	case !v.Allowed:
-		h.refuse(w, req, v)
-	case req.protocol == ProtocolHTTPSConnect:
+		h.refuse(w, req, v.Verdict)
+	case req.Protocol == ProtocolHTTPSConnect:
 		h.connect(w, r, req, &v)
 	case limitsForwards(r.Method) && h.answerMaxForwards(w, r, req):
-	case req.upgrade:
+	case req.Upgrade:
 		h.upgrade(w, r, req, &v)
 	default:
 		h.forward.serve(w, r, req, &v)
@@ -121,11 +122,11 @@ func (h *httpProxy) admit(w http.ResponseWriter, r *http.Request) *request {
 		return nil
 	}
 	req := &request{
-		query: query{
-			protocol: protocol,
-			target:   x.target.intern(target),
-			method:   internMethod(r.Method),
-			upgrade:  protocol == ProtocolHTTP && r.ProtoAtLeast(1, 1) && upgradeOffer(r.Header) != "",
+		Query: policy.Query{
+			Protocol: protocol,
+			Target:   x.target.intern(target),
+			Method:   internMethod(r.Method),
+			Upgrade:  protocol == ProtocolHTTP && r.ProtoAtLeast(1, 1) && upgradeOffer(r.Header) != "",
 		},
 		client:    x.client,
 		principal: x.principal,
@@ -155,7 +156,7 @@ func internMethod(method string) string {
 }
 
 // refuse answers and records one refusal.
-func (h *httpProxy) refuse(w http.ResponseWriter, req *request, v Verdict) {
+func (h *httpProxy) refuse(w http.ResponseWriter, req *request, v policy.Verdict) {
 	h.gate.refused(req, v)
 	writeRefusal(w, req, v)
 }
@@ -165,10 +166,10 @@ func (h *httpProxy) refuse(w http.ResponseWriter, req *request, v Verdict) {
 // has ended (the client left, the proxy stops), the connection is cut: to
 // return without a word would be an empty 200.
 func (e *enforcer) fail(w http.ResponseWriter, r *http.Request, req *request, err error) {
-	var refused *RefusedError
+	var refused *refusedError
 	if errors.As(err, &refused) {
-		e.refused(req, refused.Verdict)
-		writeRefusal(w, req, refused.Verdict)
+		e.refused(req, refused.verdict)
+		writeRefusal(w, req, refused.verdict)
 		return
 	}
 	e.failure(req, err)
@@ -247,7 +248,7 @@ func namedScheme(scheme string) string {
 
 // connect dials, and only then answers 200: a client must be able to tell a
 // target that is out of reach from one that closes.
-func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request, v *Verdict) {
+func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request, v *ruling) {
 	live := new(liveRequest) // not the exchange's, which a tunnel would keep alive
 	target, err := h.gate.dial(r.Context(), req, v, live)
 	if err != nil {
@@ -317,13 +318,13 @@ func (e *enforcer) logsTunnels() bool { return e.log.Enabled(context.Background(
 // what they need there is more than all the rest.
 
 func (e *enforcer) logOpened(req *request) {
-	e.bounded.Debug("tunnel open", "host", req.target.Host.String(), "port", req.target.Port,
-		"protocol", string(req.protocol), "client", req.client)
+	e.bounded.Debug("tunnel open", "host", req.Target.Host.String(), "port", req.Target.Port,
+		"protocol", string(req.Protocol), "client", req.client)
 }
 
 func (e *enforcer) logClosed(req *request, result *tunnel.Result) {
-	e.bounded.Debug("tunnel closed", "host", req.target.Host.String(), "port", req.target.Port,
-		"protocol", string(req.protocol), "client", req.client,
+	e.bounded.Debug("tunnel closed", "host", req.Target.Host.String(), "port", req.Target.Port,
+		"protocol", string(req.Protocol), "client", req.client,
 		"sent", result.Sent, "received", result.Received, "cause", result.Cause.String())
 }
 

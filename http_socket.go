@@ -9,6 +9,7 @@ package networkproxy
 
 import (
 	"errors"
+	"example.com/networkproxy/internal/policy"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -37,32 +38,32 @@ func (h *httpProxy) toSocket(w http.ResponseWriter, req *request, paths []string
 	if len(paths) == 1 && paths[0] == "" {
 		// An empty field still means a socket. With the host of the URL as the
 		// target, the request would go where the client did not intend.
-		h.gate.malformed(req.client, req.protocol, errSocketUnnamed)
-		writeMalformed(w, req.protocol, req.method, errSocketUnnamed)
+		h.gate.malformed(req.client, req.Protocol, errSocketUnnamed)
+		writeMalformed(w, req.Protocol, req.Method, errSocketUnnamed)
 		return false
 	}
 	if !h.unixSockets {
 		err := errors.New("the x-unix-socket header is supported on macOS only")
-		h.gate.malformed(req.client, req.protocol, err)
+		h.gate.malformed(req.client, req.Protocol, err)
 		a := newProxyResponse(http.StatusNotImplemented)
 		a.body = refusalBody{
-			Status: "error", Protocol: req.protocol, Method: req.method, Reason: "unix_socket_unsupported",
+			Status: "error", Protocol: req.Protocol, Method: req.Method, Reason: "unix_socket_unsupported",
 			Message: prose("networkproxy cannot carry this request: " + err.Error() + "."),
 		}
 		a.write(w)
 		return false
 	}
-	path, err := parseSocketPath(req.protocol, paths)
+	path, err := parseSocketPath(req.Protocol, paths)
 	if err != nil {
-		h.gate.malformed(req.client, req.protocol, err)
-		writeMalformed(w, req.protocol, req.method, err)
+		h.gate.malformed(req.client, req.Protocol, err)
+		writeMalformed(w, req.Protocol, req.Method, err)
 		return false
 	}
-	req.socket = socketPath{asked: strings.Clone(path)} // see lastTarget.intern
-	if p := h.gate.current.Load(); p.enabled && len(p.sockets.entries) > 0 {
+	req.Socket = policy.Socket{Asked: strings.Clone(path)} // see lastTarget.intern
+	if p := h.gate.current.Load(); p.Enabled && p.AllowsSockets() {
 		// Looking at a path that the client chose can have side effects, such as
 		// an automount. Do it only if a socket may be allowed.
-		req.socket = resolveSocket(path)
+		req.Socket = policy.ResolveSocket(path)
 	}
 	return true
 }

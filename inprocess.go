@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/policy"
 )
 
 // tlsTimeout bounds the TLS handshake of the host's own requests.
@@ -102,7 +103,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	req := t.request(protocol, target, r.Method)
 	if protocol == ProtocolHTTP {
-		r, req.upgrade = offering(r)
+		r, req.Upgrade = offering(r)
 	}
 	v, err := t.admit(r.Context(), req)
 	if err != nil {
@@ -114,7 +115,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody()
 		return nil, t.failedWith(req, err)
 	}
-	route := t.gate.route(t.gate.current.Load(), &req.query)
+	route := t.gate.route(t.gate.current.Load(), &req.Query)
 	pool := t.direct
 	if route.proxy != nil {
 		pool = t.proxied
@@ -132,7 +133,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, t.failedWith(req, err)
 		}
 	}
-	t.gate.count.allow(req.protocol)
+	t.gate.count.allow(req.Protocol)
 	answer.Body = x.body(answer.Body)
 	return answer, nil
 }
@@ -160,7 +161,7 @@ func offering(r *http.Request) (*http.Request, bool) {
 type hostExchange struct {
 	*transport
 	req     *request
-	verdict Verdict
+	verdict ruling
 	live    liveRequest
 	ctx     context.Context // the request's, which also ends when the request is cut
 	cancel  context.CancelFunc
@@ -277,7 +278,7 @@ func (b *hostBody) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	if err != io.EOF {
-		err = b.x.live.cause(err)
+		err = publicError(b.x.live.cause(err))
 	}
 	b.x.end()
 	return n, err
@@ -297,13 +298,13 @@ type switchedBody struct {
 
 func (b switchedBody) Write(p []byte) (int, error) {
 	n, err := b.w.Write(p)
-	return n, b.x.live.cause(err)
+	return n, publicError(b.x.live.cause(err))
 }
 
 func (b switchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF {
-		err = b.x.live.cause(err)
+		err = publicError(b.x.live.cause(err))
 	}
 	return n, err
 }
@@ -333,7 +334,7 @@ func (t *transport) dialContext(ctx context.Context, network, addr string) (net.
 	if err != nil {
 		return nil, t.failedWith(req, err)
 	}
-	t.gate.count.allow(req.protocol)
+	t.gate.count.allow(req.Protocol)
 	return &dialedConn{targetConn{conn}, live}, nil
 }
 
@@ -341,18 +342,18 @@ func (t *transport) request(protocol Protocol, target hostname.Target, method st
 	if protocol == ProtocolHTTPSConnect {
 		method = http.MethodConnect // as a proxy would see it
 	}
-	return &request{query: query{protocol: protocol, target: target, method: method}, principal: t.from}
+	return &request{Query: policy.Query{Protocol: protocol, Target: target, Method: method}, principal: t.from}
 }
 
 // admit decides about a request; the error is the refusal, which is recorded.
-func (t *transport) admit(ctx context.Context, req *request) (Verdict, error) {
+func (t *transport) admit(ctx context.Context, req *request) (ruling, error) {
 	if t.from.ctx.Err() != nil {
-		return Verdict{}, ErrClosed
+		return ruling{}, ErrClosed
 	}
 	v := t.gate.decide(ctx, req)
 	if !v.Allowed {
-		t.gate.refused(req, v)
-		return v, &RefusedError{Host: req.target.Host.String(), Port: req.target.Port, Verdict: v}
+		t.gate.refused(req, v.Verdict)
+		return v, publicError(newRefusedError(req, v.Verdict))
 	}
 	return v, nil
 }
@@ -360,10 +361,10 @@ func (t *transport) admit(ctx context.Context, req *request) (Verdict, error) {
 // failedWith keeps account of a request that was allowed and came to nothing,
 // and returns why.
 func (t *transport) failedWith(req *request, err error) error {
-	var refused *RefusedError
+	var refused *refusedError
 	if errors.As(err, &refused) { // for the addresses, or by a later policy
-		t.gate.refused(req, refused.Verdict)
-		return refused
+		t.gate.refused(req, refused.verdict)
+		return publicError(refused)
 	}
 	t.gate.failure(req, err)
 	if t.from.ctx.Err() != nil {
@@ -410,9 +411,9 @@ func (x *hostExchange) addressed(r *http.Request, by route) *http.Request {
 	out := r.WithContext(ctx)
 	u := *r.URL
 	// As net/url has it: with the zone of an address as it is, not escaped.
-	u.Host = net.JoinHostPort(req.target.Host.String(), strconv.Itoa(int(req.target.Port)))
+	u.Host = net.JoinHostPort(req.Target.Host.String(), strconv.Itoa(int(req.Target.Port)))
 	out.URL = &u
-	if req.protocol == ProtocolHTTP {
+	if req.Protocol == ProtocolHTTP {
 		out.Host = withoutPort(u.Host, 80)
 	} else if r.Host == "" || r.Host == r.URL.Host {
 		out.Host = withoutPort(u.Host, 443)

@@ -16,6 +16,7 @@ import (
 
 	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/http1"
+	"example.com/networkproxy/internal/policy"
 )
 
 // Limits bound what a proxy holds and waits for. A field that is zero stands
@@ -297,12 +298,12 @@ const retryAfter = "1"
 const overTime = time.Second
 
 // overLimit is the verdict on a request that came by a connection too many.
-func (e *enforcer) overLimit() Verdict {
-	return Verdict{
+func (e *enforcer) overLimit() policy.Verdict {
+	return policy.Verdict{
 		Reason:     ReasonTooManyConnections,
 		Source:     SourceProxyState,
-		Generation: e.current.Load().generation,
-		check:      checkLimit,
+		Generation: e.current.Load().Generation,
+		Check:      policy.CheckLimit,
 	}
 }
 
@@ -329,7 +330,7 @@ func (h *httpProxy) serveOver(w http.ResponseWriter, r *http.Request) {
 		writeMalformed(w, protocol, r.Method, err)
 		return
 	}
-	req := &request{query: query{protocol: protocol, target: target, method: r.Method}, client: x.client, principal: x.principal}
+	req := &request{Query: policy.Query{Protocol: protocol, Target: target, Method: r.Method}, client: x.client, principal: x.principal}
 	h.refuse(w, req, h.gate.overLimit())
 }
 
@@ -386,7 +387,7 @@ func (s *socksProxy) overLimitConn(from *principal) func(net.Conn) {
 // logText returns the text of an error for the log: without secrets, bounded,
 // and without control bytes.
 func (e *enforcer) logText(err error) string {
-	return cleanText(withoutSecrets(err).Error(), e.limits.LogValueBytes)
+	return policy.CleanText(withoutSecrets(err).Error(), e.limits.LogValueBytes)
 }
 
 // withoutSecrets returns err without the text of a target that is none, where

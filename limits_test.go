@@ -217,7 +217,7 @@ func TestLimitConnections(t *testing.T) {
 	overHTTP(t, l.wire(t))
 	w := l.wire(t)
 	w.request("CONNECT", "o.example:80")
-	if a := w.answer("CONNECT"); a.StatusCode != 503 || a.Header.Get("Retry-After") != "1" || !strings.Contains(a.body, "as many clients") {
+	if a := w.answer("CONNECT"); a.StatusCode != 503 || a.Header.Get("Retry-After") != "1" || !strings.Contains(a.body, "too many connections") {
 		t.Errorf("CONNECT: %s %q", a.Status, a.body)
 	}
 	w = l.wire(t)

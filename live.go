@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/upstream"
 )
 
@@ -42,7 +43,7 @@ type liveRequest struct {
 	active  bool
 	subject subject
 	carrier io.Closer // ends the request when it is closed; nil while there is no connection
-	refusal *RefusedError
+	refusal *refusedError
 	release func() // ends the use of the grant
 }
 
@@ -56,23 +57,15 @@ type subject struct {
 }
 
 // judge applies a policy to a request under way.
-func (s *subject) judge(p *policy) Verdict {
-	v, _ := p.judge(&s.req.query, s.approval, nil)
+func (s *subject) judge(p *policy.Policy) policy.Verdict {
+	v, _ := p.Judge(&s.req.Query, s.approval, nil)
 	if v.Allowed {
-		v = p.judgeAddrs(&s.req.query, v, s.addrs, nil)
+		v = p.JudgeAddrs(&s.req.Query, v, s.addrs, nil)
 	}
 	if v.Allowed && s.via != nil {
-		v = p.judgeUpstream(v)
+		v = p.JudgeUpstream(v)
 	}
 	return v
-}
-
-// approvalOf returns who let an allowed request through, where no list did.
-func approvalOf(v *Verdict) Source {
-	if v.Source == SourceBaselinePolicy {
-		return ""
-	}
-	return v.Source
 }
 
 // destination is where a connection leads: the addresses of its target, and the
@@ -85,12 +78,12 @@ type destination struct {
 
 // begin puts an allowed request under way. The error is ErrClosed once the
 // proxy has ended.
-func (e *enforcer) begin(lr *liveRequest, req *request, v *Verdict) error {
+func (e *enforcer) begin(lr *liveRequest, req *request, v *ruling) error {
 	release := v.grant.acquire()
 	lr.mu.Lock()
 	lr.number++
 	lr.active = true
-	lr.subject.req, lr.subject.approval, lr.subject.grant = req, approvalOf(v), v.grant
+	lr.subject.req, lr.subject.approval, lr.subject.grant = req, v.Approval(), v.grant
 	lr.release = release
 	lr.mu.Unlock()
 	lr.judged.Store(v.Generation)
@@ -123,9 +116,9 @@ func (e *enforcer) attach(lr *liveRequest, carrier io.Closer, to destination) er
 	case req.principal.ctx.Err() != nil:
 		err = context.Cause(req.principal.ctx)
 	case grant.wasRevoked():
-		lr.cut(revocation(lr.judged.Load()), number)
+		lr.cut(policy.Revoked(lr.judged.Load()), number)
 		err = errRevoked
-	case p.generation != lr.judged.Load() || p.generation != to.generation:
+	case p.Generation != lr.judged.Load() || p.Generation != to.generation:
 		if !lr.allowedBy(p) {
 			err = errCut
 		}
@@ -134,8 +127,8 @@ func (e *enforcer) attach(lr *liveRequest, carrier io.Closer, to destination) er
 		carrier.Close()
 		return lr.cause(err)
 	}
-	if req.socket.isZero() {
-		e.observed.add(req.target)
+	if req.Socket.IsZero() {
+		e.observed.add(req.Target)
 	}
 	return nil
 }
@@ -183,24 +176,24 @@ func (lr *liveRequest) leave() {
 }
 
 // allowedBy reports whether a policy allows the request, and cuts it if not.
-func (lr *liveRequest) allowedBy(p *policy) bool {
+func (lr *liveRequest) allowedBy(p *policy.Policy) bool {
 	v, number, _ := lr.judgedBy(p)
 	if !v.Allowed {
 		lr.cut(v, number)
 		return false
 	}
-	lr.judged.Store(p.generation)
+	lr.judged.Store(p.Generation)
 	return true
 }
 
 // judgedBy applies a policy to the request that is under way, if there is
 // one. number is the request's.
-func (lr *liveRequest) judgedBy(p *policy) (v Verdict, number uint64, active bool) {
+func (lr *liveRequest) judgedBy(p *policy.Policy) (v policy.Verdict, number uint64, active bool) {
 	lr.mu.Lock()
 	s, number, active := lr.subject, lr.number, lr.active
 	lr.mu.Unlock()
 	if !active {
-		return Verdict{}, number, false
+		return policy.Verdict{}, number, false
 	}
 	return s.judge(p), number, true
 }
@@ -208,7 +201,7 @@ func (lr *liveRequest) judgedBy(p *policy) (v Verdict, number uint64, active boo
 // cut ends the request of that number because a policy refuses it, or because
 // its grant was revoked. It reports whether it did: false means that the
 // request was cut before, or is over.
-func (lr *liveRequest) cut(v Verdict, number uint64) bool {
+func (lr *liveRequest) cut(v policy.Verdict, number uint64) bool {
 	lr.mu.Lock()
 	defer lr.mu.Unlock()
 	if !lr.active || lr.number != number || lr.refusal != nil {
@@ -242,7 +235,7 @@ func (lr *liveRequest) cause(err error) error {
 	case lr.refusal != nil:
 		return lr.refusal
 	case lr.subject.grant.wasRevoked():
-		return newRefusedError(lr.subject.req, revocation(lr.judged.Load()))
+		return newRefusedError(lr.subject.req, policy.Revoked(lr.judged.Load()))
 	}
 	return err
 }
@@ -290,7 +283,7 @@ func (l *liveRequests) list() []*liveRequest {
 }
 
 // rejudge cuts what p refuses and returns how many requests that were.
-func (l *liveRequests) rejudge(p *policy) int {
+func (l *liveRequests) rejudge(p *policy.Policy) int {
 	n := 0
 	for _, lr := range l.list() {
 		if v, number, active := lr.judgedBy(p); active && !v.Allowed && lr.cut(v, number) {
@@ -301,7 +294,7 @@ func (l *liveRequests) rejudge(p *policy) int {
 }
 
 // cutGrant cuts what a grant let in and returns how many requests that were.
-func (l *liveRequests) cutGrant(g *grant, v Verdict) int {
+func (l *liveRequests) cutGrant(g *grant, v policy.Verdict) int {
 	n := 0
 	for _, lr := range l.list() {
 		lr.mu.Lock()

@@ -10,6 +10,7 @@ import (
 
 	"example.com/networkproxy/internal/domain"
 	"example.com/networkproxy/internal/hostcall"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/tomltable"
 )
 
@@ -18,8 +19,8 @@ import (
 type loadedConfig struct {
 	*sourcedConfig
 	limits      *requirements // that it is within; nil: none
-	allow, deny *ruleSet
-	sockets     socketList
+	allow, deny *policy.RuleSet
+	sockets     *policy.RuleSet
 	cutBack     []string // what was cut back to limits that were tightened later
 }
 
@@ -172,10 +173,7 @@ func (s *settings) check(src *sourcedConfig) (*loadedConfig, error) {
 	errs.add(src.validate())
 	l.allow = compileList(src, keyAllowedDomains, src.Config.Policy.AllowedDomains, &errs)
 	l.deny = compileList(src, keyDeniedDomains, src.Config.Policy.DeniedDomains, &errs)
-	l.sockets = socketList{
-		entries: src.Config.Policy.AllowUnixSockets,
-		origin:  src.itemPositions(keyAllowUnixSockets),
-	}
+	l.sockets = allowedSockets(src)
 	errs.add(src.checkListeners(s.overrides(), s.provided()...))
 	errs.add(s.checkUpstreams(src))
 	if err := errs.join(); err != nil {
@@ -203,33 +201,43 @@ func (s *settings) provided() (keys []string) {
 	return keys
 }
 
-// compileList parses and compiles one list.
-func compileList(src *sourcedConfig, key string, entries []string, errs *errorList) *ruleSet {
-	return &ruleSet{
-		key:     key,
-		list:    lastKey(key),
-		set:     domain.Compile(src.patterns(key, errs)),
-		entries: entries,
-		origin:  src.itemPositions(key),
+// compileList parses and compiles one list of hosts.
+func compileList(src *sourcedConfig, key string, entries []string, errs *errorList) *policy.RuleSet {
+	set := ruleSet(src, key, entries)
+	set.Set = domain.Compile(src.patterns(key, errs))
+	return set
+}
+
+// allowedSockets returns allow_unix_sockets, which is compared as text.
+func allowedSockets(src *sourcedConfig) *policy.RuleSet {
+	return ruleSet(src, keyAllowUnixSockets, src.Config.Policy.AllowUnixSockets)
+}
+
+func ruleSet(src *sourcedConfig, key string, entries []string) *policy.RuleSet {
+	at := src.itemPositions(key)
+	return &policy.RuleSet{
+		List:     lastKey(key),
+		Entries:  entries,
+		Position: func(i int) policy.Position { return policy.Position(at(i)) },
 	}
 }
 
 // compile is the policy of a configuration, with what was changed at run time
 // laid over it.
-func (l *loadedConfig) compile(generation uint64, mode Mode, rules runtimeRules, own *selfListeners) *policy {
-	return &policy{
-		generation: generation,
-		enabled:    l.Config.Enabled,
-		mode:       mode,
-		checkSNI:   l.Config.SNICheck == SNIEnforce,
-		allowLocal: l.Config.Policy.AllowLocalBinding,
-		allow:      rules.allow.over(l.allow),
-		deny:       rules.deny.over(l.deny),
-		self:       own,
-		limits:     l.limits,
-		socksOff:   l.limits.forbidsSOCKS(),
-		udpOff:     l.limits.forbidsUDP(),
-		upstream:   l.Config.AllowUpstreamProxy,
-		sockets:    l.sockets,
+func (l *loadedConfig) compile(generation uint64, mode Mode, rules runtimeRules, own *policy.SelfListeners) *policy.Policy {
+	return &policy.Policy{
+		Generation:  generation,
+		Enabled:     l.Config.Enabled,
+		Mode:        mode,
+		CheckSNI:    l.Config.SNICheck == SNIEnforce,
+		AllowLocal:  l.Config.Policy.AllowLocalBinding,
+		Allow:       rules.allow.over(l.allow),
+		Deny:        rules.deny.over(l.deny),
+		Self:        own,
+		Bounds:      l.limits.bounds(),
+		SOCKSOff:    l.limits.forbidsSOCKS(),
+		SOCKSUDPOff: l.limits.forbidsUDP(),
+		Upstream:    l.Config.AllowUpstreamProxy,
+		Sockets:     l.sockets,
 	}
 }

@@ -37,14 +37,14 @@ func (h *httpProxy) answerMaxForwards(w http.ResponseWriter, r *http.Request, re
 	}
 	if len(values) != 1 || !isDecimal(values[0]) {
 		err := errors.New("the Max-Forwards field is not one number (RFC 9110 section 7.6.2)")
-		h.gate.malformed(req.client, req.protocol, err)
-		writeMalformed(w, req.protocol, r.Method, err)
+		h.gate.malformed(req.client, req.Protocol, err)
+		writeMalformed(w, req.Protocol, r.Method, err)
 		return true
 	}
 	if strings.Trim(values[0], "0") != "" {
 		return false
 	}
-	h.gate.count.allow(req.protocol)
+	h.gate.count.allow(req.Protocol)
 	if !isTrace(r.Method) {
 		w.Header().Set("Content-Length", "0") // RFC 9110 section 9.3.7
 		w.WriteHeader(http.StatusOK)

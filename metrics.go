@@ -54,7 +54,7 @@ func (a admin) metrics(*http.Request) (any, error) {
 	m.Family("networkproxy_reloads_total", adminhttp.Counter, "Reloads of the configuration.")
 	m.Sample("networkproxy_reloads_total", c.reloadsOK.Load(), "result", "ok")
 	m.Sample("networkproxy_reloads_total", c.reloadsFailed.Load(), "result", "failed")
-	m.Metric("networkproxy_policy_generation", adminhttp.Gauge, "Generation of the policy in force: grows with every change.", s.policy.generation)
+	m.Metric("networkproxy_policy_generation", adminhttp.Gauge, "Generation of the policy in force: grows with every change.", s.policy.Generation)
 	m.Family("networkproxy_build_info", adminhttp.Gauge, "1, with what the proxy was built of.")
 	m.Sample("networkproxy_build_info", 1, "version", moduleVersion(), "goversion", runtime.Version())
 	return m.Text(), nil

@@ -322,13 +322,13 @@ func TestMetricsGauges(t *testing.T) {
 // metrics would be counted as "other".
 func TestMetricsKnowEveryReason(t *testing.T) {
 	t.Parallel()
-	source, err := os.ReadFile("policy.go")
+	source, err := os.ReadFile("internal/policy/vocabulary.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	found := regexp.MustCompile(`(?m)^\tReason\w+ +Reason = "(\w+)"`).FindAllStringSubmatch(string(source), -1)
 	if len(found) < 15 {
-		t.Fatalf("found %d reasons in policy.go", len(found))
+		t.Fatalf("found %d reasons in vocabulary.go", len(found))
 	}
 	for _, m := range found {
 		if reason := m[1]; reason != "policy_denied" && !networkproxy.CountsReason(networkproxy.Reason(reason)) {

@@ -41,12 +41,12 @@ type dialedConn struct {
 
 func (c *dialedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	return n, c.live.cause(err)
+	return n, publicError(c.live.cause(err))
 }
 
 func (c *dialedConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
-	return n, c.live.cause(err)
+	return n, publicError(c.live.cause(err))
 }
 
 func (c *dialedConn) Close() error {
@@ -71,7 +71,7 @@ type pooledConn struct {
 
 // newPooledConn puts a new connection among the live ones. The error says why
 // it is no longer allowed; the connection is then closed.
-func newPooledConn(e *enforcer, conn net.Conn, req *request, v *Verdict, to destination) (*pooledConn, error) {
+func newPooledConn(e *enforcer, conn net.Conn, req *request, v *ruling, to destination) (*pooledConn, error) {
 	c := &pooledConn{targetConn: targetConn{conn}, enforcer: e, to: to}
 	if err := e.begin(&c.idle, req, v); err != nil {
 		conn.Close()
@@ -117,7 +117,7 @@ func (c *pooledConn) release(lr *liveRequest) {
 	c.uses--
 	c.idle.active = c.uses == 0
 	c.idle.mu.Unlock()
-	if p := c.enforcer.current.Load(); p.generation != c.idle.judged.Load() {
+	if p := c.enforcer.current.Load(); p.Generation != c.idle.judged.Load() {
 		c.idle.allowedBy(p) // no change of the policy looked at it while it was in use
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/track"
 )
 
@@ -27,7 +28,7 @@ type principal struct {
 
 	group        *track.Group    // the connections of its clients count in it; nil: where they were accepted
 	requireToken bool            // its own listeners serve only requests with its token
-	overlay      *overlay        // the session's own rules; nil: none
+	overlay      *policy.Overlay // the session's own rules; nil: none
 	pools        *pools          // its connections for forwarding
 	ctx          context.Context // what is under way for it ends with this
 	blocked      *blockedRecord  // the session's own; nil: only the proxy's is kept
@@ -52,19 +53,19 @@ type principalListener struct {
 
 // request is one request on its way through the checks.
 type request struct {
-	query
+	policy.Query
 	client    netip.AddrPort
 	principal *principal
-	policy    *policy // that it was decided under; nil before
+	policy    *policy.Policy // that it was decided under; nil before
 }
 
 // public is the request as a decider sees it.
 func (r *request) public() PolicyRequest {
 	return PolicyRequest{
-		Protocol:       r.protocol,
-		Host:           r.target.Host.String(),
-		Port:           r.target.Port,
-		Method:         r.method,
+		Protocol:       r.Protocol,
+		Host:           r.Target.Host.String(),
+		Port:           r.Target.Port,
+		Method:         r.Method,
 		Client:         r.client,
 		Command:        r.principal.attribution.Command,
 		ExecPolicyHint: r.principal.attribution.ExecPolicyHint,

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"example.com/networkproxy/internal/policy"
 )
 
 // runtimeMode is a mode set at run time. It stands until the configuration's
@@ -41,7 +43,7 @@ func (h *Handle) Config() Config {
 }
 
 // Mode returns the mode in force.
-func (h *Handle) Mode() Mode { return h.enforcer.current.Load().mode }
+func (h *Handle) Mode() Mode { return h.enforcer.current.Load().Mode }
 
 // SetMode changes the mode until the configuration's own mode changes or the
 // proxy ends. Open tunnels that the new mode forbids are cut. The managed
@@ -375,13 +377,13 @@ func (r *reloading) put(next *loadedConfig, limits *requirements, files *filesRe
 
 		h.enforcer.count.reloadsOK.Add(1)
 		r.result = reloaded{
-			Generation: change.policy.generation, Cut: h.enforcer.rejudge(), Restart: restart, Warnings: slices.Clone(under.cutBack),
+			Generation: change.policy.Generation, Cut: h.enforcer.rejudge(), Restart: restart, Warnings: slices.Clone(under.cutBack),
 		}
 		if withheld != "" {
 			r.result.Warnings = append(r.result.Warnings, withheld)
 		}
 		close(r.decided)
-		r.note(slog.LevelInfo, "reloaded", "generation", r.result.Generation, "mode", string(change.policy.mode), "connections_cut", r.result.Cut)
+		r.note(slog.LevelInfo, "reloaded", "generation", r.result.Generation, "mode", string(change.policy.Mode), "connections_cut", r.result.Cut)
 		if len(restart) > 0 {
 			r.note(slog.LevelWarn, "changed keys that take effect at the next start", "keys", restart)
 		}
@@ -421,8 +423,8 @@ func (r *reloading) tighten(limits *requirements, files *filesRead) {
 		h.mu.Unlock()
 
 		cut := h.enforcer.rejudge()
-		r.note(slog.LevelInfo, "the managed limits have changed", "generation", change.policy.generation,
-			"mode", string(change.policy.mode), "connections_cut", cut)
+		r.note(slog.LevelInfo, "the managed limits have changed", "generation", change.policy.Generation,
+			"mode", string(change.policy.Mode), "connections_cut", cut)
 		r.noteChange(change)
 		return
 	}
@@ -430,7 +432,7 @@ func (r *reloading) tighten(limits *requirements, files *filesRead) {
 
 // change is what a new configuration or new limits brought about.
 type change struct {
-	policy, before *policy
+	policy, before *policy.Policy
 	warnings       []string
 }
 
@@ -447,21 +449,21 @@ func (r *reloading) noteChange(c change) {
 	for _, w := range c.warnings {
 		r.note(slog.LevelWarn, w)
 	}
-	if c.policy.upstream != c.before.upstream {
+	if c.policy.Upstream != c.before.Upstream {
 		r.notes = append(r.notes, r.h.logRoute)
 	}
 }
 
 // install compiles a configuration and puts it in force. h.mu is held. Once it
 // is released, the caller has the open connections judged again.
-func (h *Handle) install(l *loadedConfig) *policy {
+func (h *Handle) install(l *loadedConfig) *policy.Policy {
 	h.loaded = l
 	if l.Config.Mode != h.mode.over {
 		h.mode = runtimeMode{}
 	}
-	next := l.compile(h.enforcer.current.Load().generation+1, h.mode.effective(l.Config.Mode), h.rules, &h.enforcer.self)
+	next := l.compile(h.enforcer.current.Load().Generation+1, h.mode.effective(l.Config.Mode), h.rules, &h.enforcer.self)
 	if h.socketsWithheld(l) != "" {
-		next.sockets = socketList{}
+		next.Sockets = nil
 	}
 	h.enforcer.current.Store(next)
 	return next

@@ -8,8 +8,7 @@ import (
 	"slices"
 
 	"example.com/networkproxy/internal/domain"
-	"example.com/networkproxy/internal/hostname"
-	"example.com/networkproxy/internal/ipclass"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/tomltable"
 )
 
@@ -47,12 +46,10 @@ import (
 // A nil *requirements bounds nothing. It never changes once loaded, and may be
 // used concurrently.
 type requirements struct {
-	limits   *sourcedConfig // the keys that are set, and where
-	allowed  domain.Index   // of allowed_domains
-	explicit domain.Index   // of its entries without a wildcard
-	denied   []domain.Pattern
-	hosts    *domain.Set // of allowed_domains, for the targets that a decider may allow
-	text     []byte      // of the file
+	limits  *sourcedConfig // the keys that are set, and where
+	allowed *policy.Bounds // of allowed_domains; nil if that is not set
+	denied  []domain.Pattern
+	text    []byte // of the file
 }
 
 // parseRequirements reads the managed limits in data; file names it in errors.
@@ -86,13 +83,8 @@ func parseChangedRequirements(file string, data []byte, before *tomltable.Table)
 	s.checkValues(&errs)
 
 	r := &requirements{limits: s, text: data}
-	allowed := s.patterns(keyAllowedDomains, &errs)
-	r.hosts = domain.Compile(allowed)
-	for _, p := range allowed {
-		r.allowed.Add(p)
-		if p.Explicit() {
-			r.explicit.Add(p)
-		}
+	if allowed := s.patterns(keyAllowedDomains, &errs); s.has(keyAllowedDomains) {
+		r.allowed = policy.NewBounds(allowed)
 	}
 	r.denied = s.patterns(keyDeniedDomains, &errs)
 	if err := errs.join(); err != nil {
@@ -170,32 +162,18 @@ func (r *requirements) modeLimit(m Mode) *LimitError {
 }
 
 func (r *requirements) allowedLimit(p domain.Pattern) *LimitError {
-	if r == nil || !r.limits.has(keyAllowedDomains) {
-		return nil
-	}
-	index := &r.allowed
-	if opensLocal(p) {
-		index = &r.explicit
-	}
-	if index.Covers(p) {
+	if r.bounds().Contain(p) {
 		return nil
 	}
 	return r.limit(keyAllowedDomains, "must lie within an entry of the allowed_domains there")
 }
 
-// opensLocal reports whether an allowed pattern lets a local host be reached.
-// Blocks of addresses are not looked into.
-func opensLocal(p domain.Pattern) bool {
-	switch p.Kind() {
-	case domain.Addr:
-		return !ipclass.Of(p.Prefix().Addr()).Public()
-	case domain.CIDR:
-		return true
-	case domain.Exact:
-		t, err := hostname.ParseTargetDefault(p.String(), 80)
-		return err != nil || t.Host.IsLocalhost()
+// bounds returns the limits of what may be allowed, nil if there are none.
+func (r *requirements) bounds() *policy.Bounds {
+	if r == nil {
+		return nil
 	}
-	return false
+	return r.allowed
 }
 
 func (r *requirements) checkAllowedDomains(s *sourcedConfig, errs *errorList) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"example.com/networkproxy/internal/domain"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/tomltable"
 )
 
@@ -283,10 +284,7 @@ func BenchmarkRequirementsCheck(b *testing.B) {
 	}
 	limits.override(keyAllowedDomains)
 	var errs errorList
-	r := &requirements{limits: limits}
-	for _, p := range limits.patterns(keyAllowedDomains, &errs) {
-		r.allowed.Add(p)
-	}
+	r := &requirements{limits: limits, allowed: policy.NewBounds(limits.patterns(keyAllowedDomains, &errs))}
 	s := sourcedFromGo(config)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -13,6 +13,7 @@ import (
 
 	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/http1"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/upstream"
 )
 
@@ -41,19 +42,25 @@ type route struct {
 	forwards bool            // the proxy gets requests to forward, and opens no tunnel
 }
 
-// route returns the way of a request under a policy.
-func (e *enforcer) route(p *policy, q *query) route { return routeOf(e.upstreams, p, q) }
-
-// routeOf returns the way of a request under a policy, given the proxies that
-// the environment names. Datagrams always go directly: HTTP proxies carry none.
-func routeOf(upstreams *upstream.Proxies, p *policy, q *query) route {
-	switch {
-	case !p.upstream, !q.socket.isZero(), q.protocol == ProtocolSOCKS5UDP:
+// route returns the route of a request under a policy.
+func (e *enforcer) route(p *policy.Policy, q *policy.Query) route {
+	if !p.Upstream {
 		return route{}
-	case q.protocol == ProtocolHTTP:
-		return route{proxy: upstreams.ForHTTP(q.target)}
 	}
-	return route{proxy: upstreams.ForTunnel(q.target)}
+	return route{proxy: upstreamFor(e.upstreams, q)}
+}
+
+// upstreamFor returns the upstream proxy for a request if upstream proxies are
+// allowed, or nil. Datagrams always go directly, because HTTP proxies carry
+// none.
+func upstreamFor(proxies *upstream.Proxies, q *policy.Query) *upstream.Proxy {
+	switch {
+	case !q.Socket.IsZero(), q.Protocol == ProtocolSOCKS5UDP:
+		return nil
+	case q.Protocol == ProtocolHTTP:
+		return proxies.ForHTTP(q.Target)
+	}
+	return proxies.ForTunnel(q.Target)
 }
 
 // dial connects to the proxy, and through it to a target if it is to open a
@@ -75,7 +82,7 @@ func (e *enforcer) dialProxy(ctx context.Context, addr hostname.Target) (net.Con
 			return nil, err
 		}
 	}
-	if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return e.self.containsAddr(a, addr.Port, ProtocolHTTPSConnect) }) {
+	if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return e.self.ContainsAddr(a, addr.Port, ProtocolHTTPSConnect) }) {
 		return nil, errUpstreamIsSelf
 	}
 	return e.dialer.DialAddr(ctx, addrs, addr.Port)
@@ -101,7 +108,7 @@ func transportOf(conn net.Conn) net.Conn {
 
 // logRoute tells which way requests leave.
 func (h *Handle) logRoute() {
-	if !h.enforcer.current.Load().upstream {
+	if !h.enforcer.current.Load().Upstream {
 		h.log.Info("requests leave directly; what went through an upstream proxy is cut")
 		return
 	}

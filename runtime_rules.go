@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"example.com/networkproxy/internal/domain"
+	"example.com/networkproxy/internal/policy"
 )
 
 // addedAtRunTime stands for the file of a rule that was added at run time.
@@ -48,15 +49,15 @@ func (l runtimeList) without(i int) runtimeList {
 }
 
 // over lays the list over one of the configuration.
-func (l runtimeList) over(base *ruleSet) ruleSets {
+func (l runtimeList) over(base *policy.RuleSet) policy.RuleSets {
 	if len(l.entries) == 0 {
-		return ruleSets{base}
+		return policy.RuleSets{base}
 	}
-	return ruleSets{base, {
-		list:    base.list,
-		set:     domain.Compile(l.patterns),
-		entries: l.entries,
-		origin:  func(int) Position { return Position{File: addedAtRunTime} },
+	return policy.RuleSets{base, {
+		List:     base.List,
+		Set:      domain.Compile(l.patterns),
+		Entries:  l.entries,
+		Position: func(int) policy.Position { return policy.Position{File: addedAtRunTime} },
 	}}
 }
 
@@ -110,10 +111,13 @@ func (h *Handle) RemoveDomain(entry string) error {
 		if allowed >= 0 || denied >= 0 {
 			return r, nil
 		}
-		for _, list := range []*ruleSet{h.loaded.allow, h.loaded.deny} {
-			if i := slices.Index(list.entries, entry); i >= 0 {
+		for key, entries := range map[string][]string{
+			keyAllowedDomains: h.loaded.allow.Entries,
+			keyDeniedDomains:  h.loaded.deny.Entries,
+		} {
+			if slices.Contains(entries, entry) {
 				return r, fmt.Errorf("%q was not added at run time: it is an entry of %s (%s); edit the configuration",
-					entry, list.list, h.loaded.describe(list.key))
+					entry, lastKey(key), h.loaded.describe(key))
 			}
 		}
 		return r, fmt.Errorf("%q was not added at run time", entry)

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/policy"
 )
 
 // SelfTestResult is one row of a self-test.
@@ -147,7 +148,8 @@ func (h *Handle) probe(ctx context.Context, way selfTestWay, protocol Protocol, 
 	expected := string(want)
 	switch protocol {
 	case ProtocolHTTPSConnect:
-		expected = Verdict{Reason: want}.errorToken()
+		refusal := policy.Verdict{Reason: want}
+		expected = refusal.ErrorToken()
 	case ProtocolSOCKS5TCP:
 		expected = fmt.Sprintf("reply %d", socksNotAllowed)
 	}

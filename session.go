@@ -156,7 +156,7 @@ func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 			return "", err
 		}
 		s.listeners = append(s.listeners, sessionListener{l, serve})
-		h.enforcer.self.add(l.Addr())
+		h.enforcer.self.Add(l.Addr())
 		return l.Addr().String(), nil
 	}
 	var err error
@@ -213,7 +213,7 @@ func (s *Session) end() {
 func (s *Session) release() {
 	for _, l := range s.listeners {
 		l.Close()
-		s.handle.enforcer.self.remove(l.Addr())
+		s.handle.enforcer.self.Remove(l.Addr())
 	}
 	s.group.CloseAll()
 }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/testnet"
 )
 
@@ -98,9 +99,9 @@ func TestFairShares(t *testing.T) {
 		{
 			name: "the record", decider: answer(Deny("no")), limits: Limits{BlockedKept: 10},
 			run: func(t *testing.T, a *asked, greedy, modest *principal, _ *testnet.Buffer) {
-				a.gate.refused(a.by(modest, "m.example:80"), Verdict{Reason: ReasonDenied})
+				a.gate.refused(a.by(modest, "m.example:80"), policy.Verdict{Reason: ReasonDenied})
 				for i := range 100 {
-					a.gate.refused(a.by(greedy, fmt.Sprintf("h%d.example:80", i)), Verdict{Reason: ReasonDenied})
+					a.gate.refused(a.by(greedy, fmt.Sprintf("h%d.example:80", i)), policy.Verdict{Reason: ReasonDenied})
 				}
 				list, total := a.gate.blocked.list()
 				if len(list) != 10 || total != 101 || list[0].Host != "m.example" || list[9].Host != "h99.example" || list[1].Host != "h91.example" {
@@ -115,16 +116,16 @@ func TestFairShares(t *testing.T) {
 				for i := range 8 {
 					ended, end := a.principal(Attribution{})
 					if i%2 == 0 {
-						a.gate.refused(a.by(ended, "old.example:80"), Verdict{Reason: ReasonDenied})
+						a.gate.refused(a.by(ended, "old.example:80"), policy.Verdict{Reason: ReasonDenied})
 					}
 					end()
 					a.gate.drop(ended)
 					if i%2 != 0 { // late
-						a.gate.refused(a.by(ended, "old.example:80"), Verdict{Reason: ReasonDenied})
+						a.gate.refused(a.by(ended, "old.example:80"), policy.Verdict{Reason: ReasonDenied})
 					}
 				}
 				for i := range 3 {
-					a.gate.refused(a.by(modest, fmt.Sprintf("m%d.example:80", i)), Verdict{Reason: ReasonDenied})
+					a.gate.refused(a.by(modest, fmt.Sprintf("m%d.example:80", i)), policy.Verdict{Reason: ReasonDenied})
 				}
 				list, total := a.gate.blocked.list()
 				if len(list) != 4 || total != 11 || list[1].Host != "old.example" || list[2].Host != "m1.example" {
@@ -136,9 +137,9 @@ func TestFairShares(t *testing.T) {
 			name: "log lines", decider: answer(Deny("no")), limits: Limits{LogLinesPerSecond: 8},
 			run: func(t *testing.T, a *asked, greedy, modest *principal, log *testnet.Buffer) {
 				for i := range 100 {
-					a.gate.refused(a.by(greedy, fmt.Sprintf("h%d.example:80", i)), Verdict{Reason: ReasonDenied})
+					a.gate.refused(a.by(greedy, fmt.Sprintf("h%d.example:80", i)), policy.Verdict{Reason: ReasonDenied})
 				}
-				a.gate.refused(a.by(modest, "m.example:80"), Verdict{Reason: ReasonDenied})
+				a.gate.refused(a.by(modest, "m.example:80"), policy.Verdict{Reason: ReasonDenied})
 				if s := log.String(); !strings.Contains(s, "host=m.example") {
 					t.Errorf("no line about the modest session's request: %s", s)
 				}

@@ -43,6 +43,7 @@ import (
 
 	"example.com/networkproxy/internal/clienthello"
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/tunnel"
 )
 
@@ -52,8 +53,8 @@ import (
 type nameCheck struct {
 	gate    *enforcer
 	req     *request
-	policy  *policy // in force when the tunnel was opened
-	settled bool    // the request is counted
+	policy  *policy.Policy // in force when the tunnel was opened
+	settled bool           // the request is counted
 
 	// A silent tunnel has neither of these, and one that goes on has let go of
 	// them again.
@@ -65,7 +66,7 @@ type nameCheck struct {
 
 // applies reports whether there may be a name to check.
 func (c *nameCheck) applies() bool {
-	return c.policy.checkSNI && c.req.socket.isZero()
+	return c.policy.CheckSNI && c.req.Socket.IsZero()
 }
 
 // Observe implements [tunnel.Inspector].
@@ -105,21 +106,21 @@ func (c *nameCheck) inspect(held []byte, rest tunnel.SourceState) tunnel.Inspect
 		switch event {
 		case clienthello.Found:
 			hello := c.hellos.Hello()
-			c.gate.bounded.Debug("client hello", "host", c.req.target.Host.String(), "port", c.req.target.Port,
+			c.gate.bounded.Debug("client hello", "host", c.req.Target.Host.String(), "port", c.req.Target.Port,
 				"server_name", hello.ServerName, "ech", hello.ECH, "client", c.req.client)
-			if !names(hello.ServerName, c.req.target.Host) {
-				return c.refuse(Verdict{ServerName: hello.ServerName})
+			if !names(hello.ServerName, c.req.Target.Host) {
+				return c.refuse(policy.Verdict{ServerName: hello.ServerName})
 			}
 		case clienthello.Consumed:
 			return tunnel.Inspection{Decision: tunnel.PassHeld}
 		case clienthello.Undecided, clienthello.Partial:
 			switch {
 			case rest == tunnel.HoldExpired:
-				return c.refuse(Verdict{unreadable: "does not end within " + c.gate.limits.HandshakeTimeout.String()})
+				return c.refuse(policy.Verdict{Unreadable: "does not end within " + c.gate.limits.HandshakeTimeout.String()})
 			case rest == tunnel.SourceEOF && event == clienthello.Undecided: // too little to be TLS
 				return tunnel.Inspection{Decision: tunnel.PassAll}
 			case rest == tunnel.SourceEOF || len(held) >= tunnel.MaxHeld:
-				return c.refuse(Verdict{unreadable: "is not complete"})
+				return c.refuse(policy.Verdict{Unreadable: "is not complete"})
 			}
 			return tunnel.Inspection{}
 		case clienthello.Done:
@@ -148,26 +149,26 @@ func names(serverName string, host hostname.Host) bool {
 func (c *nameCheck) allowed() {
 	if !c.settled {
 		c.settled = true
-		c.gate.count.allow(c.req.protocol)
+		c.gate.count.allow(c.req.Protocol)
 	}
 }
 
 func (c *nameCheck) unreadable(err error) tunnel.Inspection {
-	v := Verdict{unreadable: err.Error()}
+	v := policy.Verdict{Unreadable: err.Error()}
 	if e := (*clienthello.Error)(nil); errors.As(err, &e) {
-		v.unreadable = e.Problem
+		v.Unreadable = e.Problem
 	}
 	return c.refuse(v)
 }
 
 // refuse keeps account of the refusal and ends the tunnel. The client, which is
 // past the point where it can be told in words, gets an alert.
-func (c *nameCheck) refuse(v Verdict) tunnel.Inspection {
-	v.Reason, v.Source, v.Generation, v.check = ReasonSNIMismatch, SourceBaselinePolicy, c.policy.generation, checkServerName
+func (c *nameCheck) refuse(v policy.Verdict) tunnel.Inspection {
+	v.Reason, v.Source, v.Generation, v.Check = ReasonSNIMismatch, SourceBaselinePolicy, c.policy.Generation, policy.CheckServerName
 	c.settled = true
 	c.gate.refused(c.req, v)
 	if c.gate.lines.allow(c.req.principal) {
-		message, hint := v.explain(c.req)
+		message, hint := v.Explain(&c.req.Query)
 		c.gate.log.Warn("tunnel cut", "message", message, "hint", hint, "client", c.req.client)
 	}
 	return tunnel.Inspection{Decision: tunnel.Refuse, Reply: accessDenied(c.hellos.Hello().Version)}

@@ -22,6 +22,7 @@ import (
 	"example.com/networkproxy/internal/hangup"
 	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/pindial"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/track"
 	"example.com/networkproxy/internal/tunnel"
 	"example.com/networkproxy/internal/udpbatch"
@@ -150,7 +151,7 @@ func (c *socksConn) refuse(code byte) {
 
 // request is a request of this client's.
 func (c *socksConn) request(protocol Protocol, target hostname.Target) *request {
-	return &request{query: query{protocol: protocol, target: target, overlay: c.from.overlay}, client: c.client, principal: c.from}
+	return &request{Query: policy.Query{Protocol: protocol, Target: target, Overlay: c.from.overlay}, client: c.client, principal: c.from}
 }
 
 // watch returns a context that ends when the client goes away while it waits
@@ -299,7 +300,7 @@ func (s *socksProxy) connect(c *socksConn, r *socksRequest) {
 func (s *socksProxy) admit(ctx context.Context, req *request, lr *liveRequest) (net.Conn, error) {
 	v := s.gate.decide(ctx, req)
 	if !v.Allowed {
-		return nil, newRefusedError(req, v)
+		return nil, newRefusedError(req, v.Verdict)
 	}
 	return s.gate.dial(ctx, req, &v, lr)
 }
@@ -307,9 +308,9 @@ func (s *socksProxy) admit(ctx context.Context, req *request, lr *liveRequest) (
 // notAdmitted keeps account of a request that was refused, or whose target
 // could not be reached.
 func (s *socksProxy) notAdmitted(req *request, err error) {
-	var refused *RefusedError
+	var refused *refusedError
 	if errors.As(err, &refused) {
-		s.gate.refused(req, refused.Verdict)
+		s.gate.refused(req, refused.verdict)
 		return
 	}
 	s.gate.failure(req, err)
@@ -350,10 +351,10 @@ const (
 
 // replyCode is how an error is told to the client.
 func replyCode(err error) byte {
-	var refused *RefusedError
+	var refused *refusedError
 	var resolve *pindial.ResolveError
 	switch {
-	case errors.As(err, &refused) && refused.Verdict.check == checkLimit:
+	case errors.As(err, &refused) && refused.verdict.Check == policy.CheckLimit:
 		return socksFailure
 	case errors.As(err, &refused):
 		return socksNotAllowed

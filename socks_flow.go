@@ -63,13 +63,13 @@ type datagramConn struct {
 }
 
 // dialUDP is dial for datagrams.
-func (e *enforcer) dialUDP(ctx context.Context, req *request, v *Verdict, lr *liveRequest) (datagramConn, error) {
+func (e *enforcer) dialUDP(ctx context.Context, req *request, v *ruling, lr *liveRequest) (datagramConn, error) {
 	return dialLive(ctx, e, req, v, lr, func(ctx context.Context) (datagramConn, destination, error) {
-		addrs, err := e.resolve(ctx, req, v)
+		addrs, err := e.resolve(ctx, req, &v.Verdict)
 		if err != nil {
 			return datagramConn{}, destination{}, err
 		}
-		conn, target, err := e.dialer.DialUDPAddr(ctx, addrs, req.target.Port)
+		conn, target, err := e.dialer.DialUDPAddr(ctx, addrs, req.Target.Port)
 		return datagramConn{conn, target}, destination{addrs: addrs, generation: v.Generation}, err
 	})
 }
@@ -211,7 +211,7 @@ func (a *association) begin(d socksudp.Datagram, from netip.AddrPort) (f, displa
 // over reports whether the target may be tried again: a decider may think
 // otherwise by now, a name may resolve, and another policy is another matter.
 func (s shutFlow) over(a *association) bool {
-	return time.Since(s.at) >= a.front.refusalStands || s.generation != a.front.gate.current.Load().generation
+	return time.Since(s.at) >= a.front.refusalStands || s.generation != a.front.gate.current.Load().Generation
 }
 
 // oldest returns the flow to make way for another: one that is shut, if there
@@ -246,7 +246,7 @@ func (f *flow) run() {
 	a := f.of
 	defer a.front.budget.give(f)
 	defer a.guard()
-	generation := a.front.gate.current.Load().generation
+	generation := a.front.gate.current.Load().Generation
 	conn, live, err := f.open()
 	if err != nil {
 		// In this order: who acts on the record finds the flow shut, and who
@@ -266,8 +266,8 @@ func (f *flow) run() {
 		a.remove(f)
 		return
 	}
-	a.front.gate.count.allow(f.req.protocol)
-	a.front.gate.bounded.Debug("flow open", "host", f.req.target.Host.String(), "port", f.req.target.Port, "client", f.req.client)
+	a.front.gate.count.allow(f.req.Protocol)
+	a.front.gate.bounded.Debug("flow open", "host", f.req.Target.Host.String(), "port", f.req.Target.Port, "client", f.req.client)
 	out, err := udpbatch.NewSender(conn.UDPConn, netip.AddrPort{}, nil)
 	if err == nil && f.sendWaiting(conn, live, out) {
 		f.receive()
@@ -287,7 +287,7 @@ func (f *flow) open() (datagramConn, *liveRequest, error) {
 	}
 	a.mu.Unlock()
 	if !v.Allowed {
-		return datagramConn{}, nil, newRefusedError(f.req, v)
+		return datagramConn{}, nil, newRefusedError(f.req, v.Verdict)
 	}
 	live := new(liveRequest)
 	conn, err := a.front.gate.dialUDP(f.ctx, f.req, &v, live)

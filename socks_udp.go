@@ -79,18 +79,18 @@ type association struct {
 func (s *socksProxy) associate(c *socksConn, r *socksRequest) {
 	req := c.request(ProtocolSOCKS5UDP, hostname.Target{})
 	if !s.relays {
-		s.gate.malformed(c.client, req.protocol, errors.New("UDP ASSOCIATE is off; enable_socks5_udp = true turns it on"))
+		s.gate.malformed(c.client, req.Protocol, errors.New("UDP ASSOCIATE is off; enable_socks5_udp = true turns it on"))
 		c.refuse(socksCommandUnsupported)
 		return
 	}
-	if v := s.gate.current.Load().judgeProtocol(&req.query); !v.Allowed {
+	if v := s.gate.current.Load().JudgeProtocol(&req.Query); !v.Allowed {
 		s.gate.refused(req, v)
 		c.refuse(socksNotAllowed)
 		return
 	}
 	said, err := saidSender(c, r)
 	if err != nil {
-		s.gate.malformed(c.client, req.protocol, err)
+		s.gate.malformed(c.client, req.Protocol, err)
 		c.refuse(socksNotAllowed)
 		return
 	}
@@ -101,8 +101,8 @@ func (s *socksProxy) associate(c *socksConn, r *socksRequest) {
 		return
 	}
 	defer relay.Close()
-	s.gate.self.add(relay.LocalAddr())
-	defer s.gate.self.remove(relay.LocalAddr())
+	s.gate.self.Add(relay.LocalAddr())
+	defer s.gate.self.Remove(relay.LocalAddr())
 	if c.accept(relay.LocalAddr()) != nil {
 		return // the client has gone
 	}

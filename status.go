@@ -2,11 +2,13 @@
 
 package networkproxy
 
+import "example.com/networkproxy/internal/policy"
+
 // status is the state of a proxy at one moment.
 type status struct {
-	policy    *policy       // in force
-	loaded    *loadedConfig // the configuration in force
-	fault     error         // of the last reload; nil if it succeeded
+	policy    *policy.Policy // in force
+	loaded    *loadedConfig  // the configuration in force
+	fault     error          // of the last reload; nil if it succeeded
 	observing bool
 
 	httpAddr, adminAddr, socksAddr string

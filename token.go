@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"example.com/networkproxy/internal/policy"
 )
 
 // token is a session's secret: 256 random bits in base64url without padding,
@@ -142,12 +144,12 @@ func parseCredentials(field string) credentials {
 
 // unidentified is the verdict on a request of which it is not known whose it
 // is.
-func (e *enforcer) unidentified(err error) Verdict {
-	v := Verdict{
+func (e *enforcer) unidentified(err error) policy.Verdict {
+	v := policy.Verdict{
 		Reason:     ReasonSessionUnknown,
 		Source:     SourceSession,
-		Generation: e.current.Load().generation,
-		check:      checkSession,
+		Generation: e.current.Load().Generation,
+		Check:      policy.CheckSession,
 	}
 	if errors.Is(err, errSessionRequired) {
 		v.Reason = ReasonSessionRequired

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/unixsock"
 )
 
@@ -22,17 +23,17 @@ func TestUnixSocketDialerLeavesOutItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	var own selfListeners
-	own.add(l.Addr())
+	var own policy.SelfListeners
+	own.Add(l.Addr())
 	judged := filepath.Join(dir, "judged")
 	if err := os.Rename(filepath.Join(dir, "admin"), judged); err != nil {
 		t.Fatal(err)
 	}
-	dialer := unixsock.Dialer{Timeout: time.Minute, Exclude: own.containsFile}
+	dialer := unixsock.Dialer{Timeout: time.Minute, Exclude: own.ContainsFile}
 	if conn, err := dialer.Dial(t.Context(), judged, judged); !errors.Is(err, unixsock.ErrChanged) {
 		t.Errorf("%v, %v", conn, err)
 	}
-	own.remove(l.Addr())
+	own.Remove(l.Addr())
 	conn, err := dialer.Dial(t.Context(), judged, judged)
 	if err != nil {
 		t.Fatalf("when it is no longer the proxy's: %v", err)

@@ -64,7 +64,7 @@ func carriesRequests(protocol string) bool {
 }
 
 // upgrade carries an allowed request that asks to switch protocols.
-func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request, v *Verdict) {
+func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request, v *ruling) {
 	live := new(liveRequest)
 	conn, err := h.gate.dial(r.Context(), req, v, live)
 	if err != nil {
@@ -84,7 +84,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 
 	offer := upgradeOffer(r.Header)
 	out := new(http1.Request)
-	if err := outgoing(out, r, req, req.target.String(), nil, nil); err != nil {
+	if err := outgoing(out, r, req, req.Target.String(), nil, nil); err != nil {
 		h.gate.fail(w, r, req, err)
 		return
 	}
@@ -97,7 +97,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	}
 	conn.SetDeadline(time.Time{})
 	if answer.Status != http.StatusSwitchingProtocols {
-		h.gate.count.allow(req.protocol)
+		h.gate.count.allow(req.Protocol)
 		h.forward.answer(w, http.NewResponseController(w), answer)
 		return
 	}

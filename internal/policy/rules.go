@@ -44,10 +44,14 @@ func (s *RuleSet) Rule(i int) Rule {
 // that of the entries added at run time.
 type RuleSets []*RuleSet
 
-// Rules returns every entry, in the order of the lists. It never returns nil.
+// Rules returns every entry, in the order of the lists. Lists may be nil. The
+// result never is.
 func (l RuleSets) Rules() []Rule {
 	rules := []Rule{}
 	for _, s := range l {
+		if s == nil {
+			continue
+		}
 		for i := range s.Entries {
 			rules = append(rules, s.Rule(i))
 		}

@@ -26,6 +26,9 @@ func ResolveSocket(path string) Socket {
 // IsZero reports whether s is no socket.
 func (s Socket) IsZero() bool { return s == Socket{} }
 
+// AllowsSockets reports whether any unix socket is allowed.
+func (p *Policy) AllowsSockets() bool { return p.Sockets != nil && len(p.Sockets.Entries) > 0 }
+
 // matchSocket returns the entry of allow_unix_sockets that is the path of s or
 // leads to the same place now. It resolves the entries each time, because
 // services come and go.
