@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"time"
 
@@ -122,16 +121,6 @@ func (h *Handle) ServeSOCKSPasswords(l net.Listener, passwords map[string]string
 		return newPrincipal(h.drain, h.enforcer, Attribution{Command: c.user}), nil
 	})
 	h.serving.Go(func() { proxy.serve(h.track(l, h.shared)) })
-}
-
-// ChildEnviron is what Session.Environ comes to, for a proxy of any URL.
-func ChildEnviron(base []string, proxy string, local bool, helper []string) []string {
-	u, err := url.Parse(proxy)
-	if err != nil {
-		panic(err)
-	}
-	c := childEnviron{proxy: u, local: local, helper: helper}
-	return c.over(base)
 }
 
 // SetRootCAs has a transport of Handle.Transport trust the certificates of
