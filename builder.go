@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"example.com/networkproxy/internal/filewatch"
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/pindial"
 	"example.com/networkproxy/internal/unixsock"
@@ -83,7 +84,7 @@ type settings struct {
 	refusalStands time.Duration
 
 	callbackPatience time.Duration // hostcall.Patience, except in tests
-	quiet            time.Duration // askedQuiet, but in tests
+	quiet            time.Duration // filewatch.ShortQuiet, except in tests
 
 	// procNet replaces the constant of that name; tests set it.
 	procNet string
@@ -97,7 +98,7 @@ func NewBuilder() *Builder {
 		log:              slog.New(slog.DiscardHandler),
 		refusalStands:    udpRefusalStands,
 		callbackPatience: hostcall.Patience,
-		quiet:            askedQuiet,
+		quiet:            filewatch.ShortQuiet,
 		environ:          os.Environ,
 		unixSockets:      unixSocketsSupported,
 	}}

@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"example.com/networkproxy/internal/adminhttp"
+	"example.com/networkproxy/internal/filewatch"
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/track"
 )
@@ -162,8 +163,8 @@ func (h *Handle) serve() {
 			h.ended(h.socks.serve(h.track(h.listeners[2], h.shared)))
 		})
 	}
-	if w := newWatcher(h); len(w.paths) > 0 {
-		h.reloads.jobs.start(func() { w.run(h.drain) })
+	if w := filewatch.NewWatcher(h.files.readings); !w.Empty() {
+		h.reloads.jobs.start(func() { w.Run(h.drain, h.reloadChanged) })
 	}
 	if h.enforcer.observed != nil {
 		h.log.Warn(observingWarning)

@@ -5,10 +5,12 @@ package networkproxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"example.com/networkproxy/internal/domain"
+	"example.com/networkproxy/internal/filewatch"
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/tomltable"
@@ -27,12 +29,12 @@ type loadedConfig struct {
 // loadFirst reads the configuration for the start. It reports everything that
 // is wrong with it, what exceeds the managed limits included.
 func (s *settings) loadFirst(ctx context.Context) (*loadedConfig, *filesRead, error) {
-	reader := &fileReader{paths: s.watched(), start: true}
-	readings, err := reader.read(ctx, s.quiet)
+	reader := &filewatch.Reader{Paths: s.watched(), Start: true}
+	readings, err := reader.Read(ctx, s.quiet)
 	if err != nil {
 		return nil, nil, err
 	}
-	files := &filesRead{readings: readings, kept: reader.kept}
+	files := &filesRead{readings: readings, pipes: reader.Pipes}
 	src, err := s.sourceFrom(ctx, nil, files, nil)
 	if err != nil {
 		return nil, nil, err
@@ -54,8 +56,8 @@ func (s *settings) loadFirst(ctx context.Context) (*loadedConfig, *filesRead, er
 
 // filesRead is what the files held that a configuration was made of.
 type filesRead struct {
-	readings []fileReading // in the order of settings.watched
-	kept     map[string]fileReading
+	readings []filewatch.Reading // in the order of settings.watched
+	pipes    map[string]filewatch.Reading
 	tables   map[string]*tomltable.Table // of the configuration files, by path
 	limits   *tomltable.Table            // of the file of managed limits; nil: none
 }
@@ -65,7 +67,7 @@ func (f *filesRead) withoutData() *filesRead {
 	g := *f
 	g.readings = slices.Clone(f.readings)
 	for i := range g.readings {
-		g.readings[i].data = nil
+		g.readings[i].Data = nil
 	}
 	return &g
 }
@@ -101,37 +103,49 @@ func (s *settings) limitsFrom(files, was *filesRead) (*requirements, error) {
 		return nil, nil
 	}
 	r := files.readings[len(files.readings)-1]
-	if r.err != nil {
-		return nil, r.err
+	if r.Err != nil {
+		return nil, readError(r.Err)
 	}
 	var before *tomltable.Table
 	if was != nil {
 		before = was.limits
 	}
-	limits, table, err := parseChangedRequirements(r.path, r.data, before)
+	limits, table, err := parseChangedRequirements(r.Path, r.Data, before)
 	files.limits = table
 	return limits, err
+}
+
+// readError returns the [*ConfigError] for the error of a reading.
+func readError(err error) error {
+	var e *filewatch.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	if e.Path == "" {
+		return &ConfigError{Problem: "the path of a configuration file is empty"}
+	}
+	return &ConfigError{Position: Position{File: e.Path}, Problem: e.Problem, Err: e.Err}
 }
 
 // mergeFiles lays configuration files over each other, later over earlier, and
 // validates the outcome. Without files it returns the defaults. Every problem
 // in every file is reported, each a [*ConfigError]. was holds what the files
 // were like when they were last put in force; it is nil at the start.
-func mergeFiles(readings []fileReading, was map[string]*tomltable.Table) (*sourcedConfig, map[string]*tomltable.Table, error) {
+func mergeFiles(readings []filewatch.Reading, was map[string]*tomltable.Table) (*sourcedConfig, map[string]*tomltable.Table, error) {
 	var errs errorList
 	s := newSourcedConfig()
 	tables := make(map[string]*tomltable.Table)
 	for _, r := range readings {
-		if r.err != nil {
-			errs.add(r.err)
+		if r.Err != nil {
+			errs.add(readError(r.Err))
 			continue
 		}
 		before := errs.len()
-		t := s.read(r.path, r.data, &errs)
+		t := s.read(r.Path, r.Data, &errs)
 		if errs.len() == before {
-			checkWhole(t, was[r.path], &errs)
+			checkWhole(t, was[r.Path], &errs)
 		}
-		tables[r.path] = t
+		tables[r.Path] = t
 	}
 	s.checkValues(&errs)
 	if errs.join() != nil {

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"example.com/networkproxy/internal/filewatch"
 )
 
 func TestLayers(t *testing.T) {
@@ -175,22 +177,12 @@ func TestReadConfigFileSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := f.Truncate(maxConfigSize + 1); err != nil {
+	if err := f.Truncate(filewatch.MaxSize + 1); err != nil {
 		t.Fatal(err)
 	}
 	_, err = loadFiles([]string{path})
-	if want := path + ": is larger than 64 MiB, which no configuration is: is it the right file?"; err == nil || err.Error() != want {
+	if want := path + ": is larger than 64 MiB: is it the right file?"; err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
-	}
-}
-
-func TestReadAtMost(t *testing.T) {
-	t.Parallel()
-	for limit, want := range map[int64]bool{4: false, 5: true, 6: true} {
-		data, whole, err := readAtMost(strings.NewReader("12345"), limit)
-		if err != nil || whole != want || int64(len(data)) > limit+1 {
-			t.Errorf("limit %d: %q, %t, %v", limit, data, whole, err)
-		}
 	}
 }
 
@@ -328,9 +320,9 @@ func TestExampleConfig(t *testing.T) {
 
 // loadFiles reads and merges files as a start does.
 func loadFiles(paths []string) (*sourcedConfig, error) {
-	var readings []fileReading
+	var readings []filewatch.Reading
 	for _, path := range paths {
-		readings = append(readings, lookAt(path, true))
+		readings = append(readings, filewatch.ReadOnce(path, true))
 	}
 	s, _, err := mergeFiles(readings, nil)
 	return s, err

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"example.com/networkproxy/internal/filewatch"
 	"example.com/networkproxy/internal/policy"
 )
 
@@ -131,10 +132,10 @@ type reloading struct {
 	result  reloaded
 	err     error
 
-	calling  chan struct{}                 // closed when the files have been acted on and the host's function is called
-	done     chan struct{}                 // closed when the goroutine ends
-	readings atomic.Pointer[[]fileReading] // that it acted on; nil until then
-	notes    []func()                      // lines for the log, written when no lock is held
+	calling  chan struct{}                       // closed when the files have been acted on and the host's function is called
+	done     chan struct{}                       // closed when the goroutine ends
+	readings atomic.Pointer[[]filewatch.Reading] // that it acted on; nil until then
+	notes    []func()                            // lines for the log, written when no lock is held
 }
 
 // reload does a reload that was asked for.
@@ -165,6 +166,35 @@ func (h *Handle) startReload(ctx context.Context, quiet time.Duration) (*reloadi
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	h.reloads.jobs.start(r.run)
 	return r, nil
+}
+
+// watched returns the files whose change causes a reload: those of the
+// configuration, and last that of the managed limits.
+func (s *settings) watched() []string {
+	paths := slices.Clone(s.files)
+	if s.requirements != "" {
+		paths = append(paths, s.requirements)
+	}
+	return paths
+}
+
+// reloadChanged reloads after a file has changed: see [filewatch.Watcher]. The
+// reload logs its error, and /health reports it.
+func (h *Handle) reloadChanged(ctx context.Context) (readings []filewatch.Reading, again bool) {
+	r, err := h.startReload(ctx, filewatch.LongQuiet)
+	if err != nil {
+		return nil, false
+	}
+	r.wait(r.calling) // a ConfigSource that does not return must not block the watcher
+	if p := r.readings.Load(); p != nil {
+		readings = *p
+	}
+	select {
+	case <-r.decided:
+		return readings, errors.Is(r.err, filewatch.ErrBeingWritten)
+	default:
+		return readings, false
+	}
 }
 
 // wait waits for the end of the reload. It gives the reload up when its
@@ -293,32 +323,32 @@ func (r *reloading) load() error {
 // to come: then it takes as long as for a file that changed by itself.
 func (r *reloading) read(was *filesRead) (*filesRead, error) {
 	s := r.h.settings
-	reader := &fileReader{paths: s.watched(), kept: was.kept}
-	files := &filesRead{kept: was.kept}
+	reader := &filewatch.Reader{Paths: s.watched(), Pipes: was.pipes}
+	files := &filesRead{pipes: was.pipes}
 	quiet := r.quiet
 	for {
-		readings, err := reader.read(r.ctx, quiet)
+		readings, err := reader.Read(r.ctx, quiet)
 		r.readings.Store(&readings)
 		files.readings = readings
-		if err != nil || quiet >= watchQuiet || !r.lacks(readings, was) {
+		if err != nil || quiet >= filewatch.LongQuiet || !r.lacks(readings, was) {
 			return files, err
 		}
-		quiet = watchQuiet
+		quiet = filewatch.LongQuiet
 	}
 }
 
 // lacks reports whether something is gone from a file that it had.
-func (r *reloading) lacks(readings []fileReading, was *filesRead) bool {
+func (r *reloading) lacks(readings []filewatch.Reading, was *filesRead) bool {
 	for i, reading := range readings {
 		before := was.limits
 		if i < len(r.h.settings.files) {
-			before = was.tables[reading.path]
+			before = was.tables[reading.Path]
 		}
-		if reading.err != nil || reading.pipe {
+		if reading.Err != nil || reading.Pipe {
 			continue
 		}
 		var errs errorList
-		t := newSourcedConfig().read(reading.path, reading.data, &errs)
+		t := newSourcedConfig().read(reading.Path, reading.Data, &errs)
 		checkWhole(t, before, &errs)
 		if errs.len() == 0 && t.Lacks(before) { // else it is refused anyway
 			return true

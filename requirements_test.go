@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"example.com/networkproxy/internal/domain"
+	"example.com/networkproxy/internal/filewatch"
 	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/tomltable"
 )
@@ -268,11 +269,11 @@ func TestLoadRequirements(t *testing.T) {
 
 // loadRequirements reads limits as a start does.
 func loadRequirements(path string) (*requirements, error) {
-	r := lookAt(path, true)
-	if r.err != nil {
-		return nil, r.err
+	r := filewatch.ReadOnce(path, true)
+	if r.Err != nil {
+		return nil, readError(r.Err)
 	}
-	return parseRequirements(path, r.data)
+	return parseRequirements(path, r.Data)
 }
 
 func BenchmarkRequirementsCheck(b *testing.B) {

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"example.com/networkproxy/internal/filewatch"
 )
 
 // idleListener stands for an open listener.
@@ -30,7 +32,7 @@ func wholeConfig(n int) string {
 }
 
 // FuzzWatch has a writer write the file in place as a script says: in pieces,
-// with pauses that are shorter than watchQuiet. Whatever the script, what is
+// with pauses that are shorter than filewatch.LongQuiet. Whatever the script, what is
 // put in force is always one of the complete contents, and a content that
 // stays takes effect within two seconds.
 func FuzzWatch(f *testing.F) {
@@ -61,7 +63,7 @@ func FuzzWatch(f *testing.F) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer synctest.Wait()
 			defer cancel()
-			h.reloads.jobs.start(func() { newWatcher(h).run(ctx) })
+			h.reloads.jobs.start(func() { filewatch.NewWatcher(h.files.readings).Run(ctx, h.reloadChanged) })
 
 			written := []string{"bad0.example"} // completely
 			check := func() {
@@ -77,7 +79,7 @@ func FuzzWatch(f *testing.F) {
 				if n == len(content) {
 					written = append(written, fmt.Sprintf("bad%d.example", 1+i%7))
 				}
-				time.Sleep(time.Duration(script[i+1]%10) * watchQuiet / 10) // of the bubble
+				time.Sleep(time.Duration(script[i+1]%10) * filewatch.LongQuiet / 10) // of the bubble
 				synctest.Wait()
 				check()
 			}

@@ -1,4 +1,4 @@
-package networkproxy
+package filewatch
 
 import (
 	"io/fs"
@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// changeTime is the inode's change time, which no program can set.
+// changeTime returns the change time of the inode, which no program can set.
 func changeTime(info fs.FileInfo) time.Time {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return time.Unix(int64(st.Ctim.Sec), int64(st.Ctim.Nsec))

@@ -1,11 +1,11 @@
 //go:build !linux && !darwin
 
-package networkproxy
+package filewatch
 
 import (
 	"io/fs"
 	"time"
 )
 
-// changeTime is not told by this system.
+// changeTime returns zero: this system does not report change times.
 func changeTime(fs.FileInfo) time.Time { return time.Time{} }
