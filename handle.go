@@ -16,6 +16,7 @@ import (
 	"example.com/networkproxy/internal/adminhttp"
 	"example.com/networkproxy/internal/filewatch"
 	"example.com/networkproxy/internal/hostcall"
+	"example.com/networkproxy/internal/loopback"
 	"example.com/networkproxy/internal/track"
 )
 
@@ -40,7 +41,7 @@ type Handle struct {
 	socksAddr string
 	serving   sync.WaitGroup
 
-	sessionPorts sessionPorts
+	sessionPorts loopback.Ports // of the sessions' own listeners
 
 	// mu guards the policy in force, from here to fault. Nothing foreign runs
 	// under it: no function of the host's, no file, no log.

@@ -6,10 +6,12 @@ package networkproxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"sync"
 
+	"example.com/networkproxy/internal/loopback"
 	"example.com/networkproxy/internal/track"
 	"example.com/networkproxy/internal/unixsock"
 )
@@ -161,13 +163,13 @@ func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 	}
 	var err error
 	if !c.SharedPort {
-		l, lerr := h.sessionPorts.listen(ctx)
+		l, lerr := h.listenSession(ctx)
 		if s.httpAddr, err = opened(l, lerr, h.http.serve); err != nil {
 			return err
 		}
 	}
 	if !c.SharedPort && h.socksAddr != "" {
-		l, lerr := h.sessionPorts.listen(ctx)
+		l, lerr := h.listenSession(ctx)
 		if s.socksAddr, err = opened(l, lerr, h.socks.serve); err != nil {
 			return err
 		}
@@ -179,6 +181,21 @@ func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 		}
 	}
 	return nil
+}
+
+// listenSession listens on a port that belongs to one session only. A port is
+// not used again in the life of the proxy, because a process of the earlier
+// session could still connect to it.
+func (h *Handle) listenSession(ctx context.Context) (net.Listener, error) {
+	l, err := h.sessionPorts.Listen(ctx)
+	switch {
+	case errors.Is(err, loopback.ErrNoPort):
+		return nil, fmt.Errorf("cannot open a session's own listener: %w; a port is not used again, because a process of an earlier session "+
+			"could still connect to it; open the session with SharedPort, which needs no port of its own, or restart the proxy", err)
+	case err != nil:
+		return nil, fmt.Errorf("cannot open a session's own listener: %w", err)
+	}
+	return l, nil
 }
 
 // serve serves one of the session's listeners until it is closed.

@@ -1,20 +1,18 @@
-// Ports of sessions: none is handed out twice.
-
-package networkproxy
+package loopback
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
-	"strings"
 	"syscall"
 	"testing"
 )
 
-// portScript stands in for the system: it answers requests for any free port
-// with those of a script, and requests for a port with that port.
+// portScript replaces the system: it opens port 0 with the ports of a script,
+// and every other port with that port.
 type portScript struct {
-	free  []uint16 // for port 0, in turn; the last one again and again
+	free  []uint16 // for port 0, in order; the last one is repeated
 	busy  func(port uint16) bool
 	asked int
 }
@@ -39,21 +37,21 @@ func (s *portScript) open(_ context.Context, addr netip.AddrPort) (net.Listener,
 	return fakeListener{net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr.Addr(), port))}, nil
 }
 
-func (s *portScript) next(t *testing.T, p *sessionPorts) uint16 {
+func (s *portScript) next(t *testing.T, p *Ports) uint16 {
 	t.Helper()
-	l, err := p.listen(t.Context())
+	l, err := p.Listen(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return addrPortOf(l.Addr()).Port()
+	return uint16(l.Addr().(*net.TCPAddr).Port)
 }
 
-func TestSessionPortIsNotUsedTwice(t *testing.T) {
+func TestPortsAreUsedOnce(t *testing.T) {
 	t.Parallel()
 	t.Run("the system repeats itself", func(t *testing.T) {
 		t.Parallel()
 		s := &portScript{free: []uint16{40001, 40002, 40001, 40001, 40002, 40003, 40001}}
-		p := &sessionPorts{open: s.open}
+		p := &Ports{open: s.open}
 		for _, want := range []uint16{40001, 40002, 40003} {
 			if got := s.next(t, p); got != want {
 				t.Errorf("port %d, want %d", got, want)
@@ -63,28 +61,28 @@ func TestSessionPortIsNotUsedTwice(t *testing.T) {
 	t.Run("every port once", func(t *testing.T) {
 		t.Parallel()
 		s := &portScript{free: []uint16{40001}}
-		p := &sessionPorts{open: s.open}
+		p := &Ports{open: s.open}
 		seen := make(map[uint16]bool)
-		for range lastSessionPort - firstSessionPort + 1 {
+		for range lastPort - firstPort + 1 {
 			port := s.next(t, p)
 			if seen[port] {
 				t.Fatalf("port %d came twice", port)
 			}
 			seen[port] = true
 		}
-		l, err := p.listen(t.Context())
-		if err == nil || !strings.Contains(err.Error(), "SharedPort") {
-			t.Errorf("with none left: %v, %v; want an error that names SharedPort", l, err)
+		l, err := p.Listen(t.Context())
+		if !errors.Is(err, ErrNoPort) {
+			t.Errorf("with none left: %v, %v; want ErrNoPort", l, err)
 		}
 	})
 	t.Run("other programs hold the rest", func(t *testing.T) {
 		t.Parallel()
 		s := &portScript{free: []uint16{40001}, busy: func(uint16) bool { return true }}
-		p := &sessionPorts{open: s.open}
+		p := &Ports{open: s.open}
 		s.next(t, p)
 		s.asked = 0
-		if l, err := p.listen(t.Context()); err == nil || !strings.Contains(err.Error(), "SharedPort") {
-			t.Errorf("%v, %v; want an error that names SharedPort", l, err)
+		if l, err := p.Listen(t.Context()); !errors.Is(err, ErrNoPort) {
+			t.Errorf("%v, %v; want ErrNoPort", l, err)
 		}
 		if s.asked != systemPortTries+busyPortTries {
 			t.Errorf("%d tries, want %d", s.asked, systemPortTries+busyPortTries)
@@ -94,10 +92,10 @@ func TestSessionPortIsNotUsedTwice(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
 		s := &portScript{free: []uint16{40001}, busy: func(uint16) bool { cancel(); return true }}
-		p := &sessionPorts{open: s.open}
+		p := &Ports{open: s.open}
 		s.next(t, p)
 		s.asked = 0
-		if l, err := p.listen(ctx); err == nil || s.asked != systemPortTries+1 {
+		if l, err := p.Listen(ctx); err == nil || s.asked != systemPortTries+1 {
 			t.Errorf("%v, %v after %d tries", l, err, s.asked)
 		}
 	})
