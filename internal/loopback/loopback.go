@@ -1,6 +1,7 @@
-// Package loopback tunes TCP sockets whose connections stay on this machine. It
-// neither dials nor listens: its functions are hooks for package net. They are
-// safe for concurrent use and never make a connection fail.
+// Package loopback tunes TCP sockets whose connections stay on this machine,
+// and opens listeners on ports that are used only once ([Ports]). The functions
+// are hooks for package net: they are safe for concurrent use and never make a
+// connection fail.
 package loopback
 
 import (
