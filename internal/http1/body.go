@@ -1,29 +1,31 @@
+// Decoding of message bodies, of requests and of responses.
+
 package http1
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/textproto"
 	"strings"
 )
 
-// hasBody is the content of a message that says its length.
+// lengthBody is a body framed by Content-Length.
 type lengthBody struct {
 	br        *bufio.Reader
 	remaining int64
 }
 
-// Read reads up to the length, and says io.ErrUnexpectedEOF where less comes.
-func (c *lengthBody) Read(p []byte) (n int, err error) {
-	if c.remaining > 0 {
-		n, err = c.br.Read(p[:min(int64(len(p)), c.remaining)])
-		c.remaining -= int64(n)
+// Read returns io.ErrUnexpectedEOF if the connection ends before the body.
+func (b *lengthBody) Read(p []byte) (n int, err error) {
+	if b.remaining > 0 {
+		n, err = b.br.Read(p[:min(int64(len(p)), b.remaining)])
+		b.remaining -= int64(n)
 	}
 	switch {
-	case c.remaining == 0:
+	case b.remaining == 0:
 		return n, io.EOF
 	case err == io.EOF:
 		err = io.ErrUnexpectedEOF
@@ -31,79 +33,121 @@ func (c *lengthBody) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-func (c *lengthBody) Close() error { return nil }
+func (b *lengthBody) Close() error { return nil }
 
-// chunkedContent is the content of a message in the chunked coding (RFC 9112
-// section 7.1). Its trailer section is held to the grammar of a head, and
-// bounded like one.
-type chunkedContent struct {
-	br      *bufio.Reader
-	chunks  io.Reader   // up to the last chunk, without the trailer section
-	trailer http.Header // takes the fields that are announced: its keys
-	fields  int         // how many more may come
-	bytes   int         // how long they may still be
-	last    bool        // the last chunk was read
-	name    string      // of the last trailer
-	err     error       // of an earlier read
+// closeDelimitedBody is a body that ends with the connection.
+type closeDelimitedBody struct{ br *bufio.Reader }
+
+func (b closeDelimitedBody) Read(p []byte) (int, error) { return b.br.Read(p) }
+func (b closeDelimitedBody) Close() error               { return nil }
+
+// chunkedBody is a body in the chunked transfer coding (RFC 9112 section 7.1).
+type chunkedBody struct {
+	br        *bufio.Reader
+	chunks    io.Reader // returns io.EOF after the last chunk, before the trailer section
+	trailer   trailer
+	maxFields int  // lines of the trailer section that may still follow
+	maxBytes  int  // bytes of the trailer section that may still follow
+	lastChunk bool // the last chunk was read
+	err       error
 }
 
-// Read returns io.EOF behind the trailer section.
-func (c *chunkedContent) Read(p []byte) (n int, err error) {
-	if c.err != nil {
-		return 0, c.err
+// trailer receives a trailer section.
+type trailer interface {
+	// addTrailerLine receives a line that is not empty, without its line end.
+	addTrailerLine(line string) error
+}
+
+// Read returns io.EOF after the trailer section.
+func (b *chunkedBody) Read(p []byte) (n int, err error) {
+	if b.err != nil {
+		return 0, b.err
 	}
-	if !c.last {
-		n, err = c.chunks.Read(p)
+	if !b.lastChunk {
+		n, err = b.chunks.Read(p)
 		if err != io.EOF {
-			c.err = err
+			b.err = err
 			return n, err
 		}
-		if c.last = true; n > 0 {
-			return n, nil // the trailer section may not have come yet
+		b.lastChunk = true
+		if n > 0 {
+			if next, _ := b.br.Peek(min(2, b.br.Buffered())); string(next) != "\r\n" {
+				return n, nil // the trailer section may not have arrived yet
+			}
 		}
 	}
-	c.err = c.readTrailer()
-	if c.err == nil {
-		c.err = io.EOF
+	if b.err = b.readTrailer(); b.err == nil {
+		b.err = io.EOF
 	}
-	return n, c.err
+	return n, b.err
 }
 
-func (c *chunkedContent) readTrailer() error {
+func (b *chunkedBody) Close() error { return nil }
+
+// readTrailer reads the trailer section and the empty line after it.
+func (b *chunkedBody) readTrailer() error {
 	for {
-		line, err := c.br.ReadSlice('\n')
-		switch {
-		case err == io.EOF:
-			return io.ErrUnexpectedEOF
-		case err == bufio.ErrBufferFull:
-			return errTrailerTooLarge
-		case err != nil:
+		line, err := b.readTrailerLine()
+		if err != nil || line == "" {
 			return err
-		case len(line) < 2 || line[len(line)-2] != '\r':
-			return errBareLF
-		case len(line) == 2:
-			return nil
 		}
-		c.fields--
-		c.bytes -= len(line)
-		if c.fields < 0 || c.bytes < 0 {
+		if b.maxFields--; b.maxFields < 0 {
 			return errTrailerTooLarge
 		}
-		if err := c.addTrailer(string(line[:len(line)-2])); err != nil {
+		if err := b.trailer.addTrailerLine(line); err != nil {
 			return err
 		}
 	}
 }
 
-// addTrailer takes one line. A folded line, or one with white space before
-// its colon, is unusual but cannot be read as anything else here: its field is
-// dropped.
-func (c *chunkedContent) addTrailer(line string) error {
+// readTrailerLine returns the next line without its line end.
+func (b *chunkedBody) readTrailerLine() (string, error) {
+	var line []byte // the beginning of a line that does not fit the buffer
+	for {
+		part, err := b.br.ReadSlice('\n')
+		if len(line) == 0 && string(part) == "\r\n" {
+			return "", nil
+		}
+		if b.maxBytes -= len(part); b.maxBytes < 0 {
+			return "", errTrailerTooLarge
+		}
+		switch {
+		case err == bufio.ErrBufferFull:
+			line = append(line, part...)
+			continue
+		case err == io.EOF:
+			return "", io.ErrUnexpectedEOF
+		case err != nil:
+			return "", err
+		}
+		if len(line) > 0 {
+			part = append(line, part...)
+		}
+		text, ok := bytes.CutSuffix(part, crlf)
+		if !ok {
+			return "", errBareLF
+		}
+		return string(text), nil
+	}
+}
+
+var errTrailerTooLarge = errors.New("the trailer section is too large")
+
+// requestTrailer is the trailer section of a request. It is parsed as strictly
+// as a request header.
+type requestTrailer struct {
+	fields   http.Header // its keys are the announced fields; others are dropped
+	lastName string      // the name of the previous field; empty if there is none
+}
+
+// addTrailerLine drops the field of a folded line and of a line with white
+// space before its colon. Both are unusual, but have only one reading here.
+func (t *requestTrailer) addTrailerLine(line string) error {
 	if line[0] == ' ' || line[0] == '\t' {
-		if c.name == "" {
+		if t.lastName == "" {
 			return errors.New("the trailer section begins with a folded line (RFC 9112 section 5.2)")
 		}
-		delete(c.trailer, c.name)
+		delete(t.fields, t.lastName)
 		return nil
 	}
 	name, _, _ := strings.Cut(line, ":")
@@ -112,86 +156,23 @@ func (c *chunkedContent) addTrailer(line string) error {
 	if err != nil {
 		return err
 	}
-	c.name = textproto.CanonicalMIMEHeaderKey(f.Name)
-	if values, announced := c.trailer[c.name]; announced && trimmed == name {
-		c.trailer[c.name] = append(values, f.Value)
+	t.lastName = textproto.CanonicalMIMEHeaderKey(f.Name)
+	if values, announced := t.fields[t.lastName]; announced && trimmed == name {
+		t.fields[t.lastName] = append(values, f.Value)
 	}
 	return nil
 }
 
-var errTrailerTooLarge = errors.New("the trailer section is too large")
-
-func (c *chunkedContent) Close() error { return nil }
-
-// chunkedAnswer is the content of a response in the chunked coding (RFC 9112
-// section 7.1), with its trailer section.
-type chunkedAnswer struct {
-	br     *bufio.Reader
-	chunks io.Reader // up to the last chunk, without the trailer section
-	answer *Response // gets the trailer fields
-	fields int       // how many may come
-	bytes  int       // how long they may be
-	last   bool      // the last chunk was read
-	err    error     // of an earlier read
-}
-
-// Read returns io.EOF behind the trailer section.
-func (c *chunkedAnswer) Read(p []byte) (n int, err error) {
-	if c.err != nil {
-		return 0, c.err
+// addTrailerLine parses a trailer line as leniently as a line of the header. A
+// folded line drops the field that it continues.
+func (r *Response) addTrailerLine(line string) error {
+	if line[0] == ' ' || line[0] == '\t' {
+		r.Trailer = r.Trailer[:max(0, len(r.Trailer)-1)]
+		return nil
 	}
-	if !c.last {
-		n, err = c.chunks.Read(p)
-		if err != io.EOF {
-			c.err = err
-			return n, err
-		}
-		c.last = true
-		if n > 0 {
-			if next, _ := c.br.Peek(min(2, c.br.Buffered())); string(next) != "\r\n" {
-				return n, nil // the trailer section may not have come yet
-			}
-		}
-	}
-	if c.err = c.readTrailer(); c.err == nil {
-		c.err = io.EOF
-	}
-	return n, c.err
-}
-
-func (c *chunkedAnswer) readTrailer() error {
-	text, err := readLines(c.br, &c.bytes, 0)
-	if errors.Is(err, errTooLong) {
-		return errors.New("the origin's trailer section is too large")
-	}
-	if strings.Count(text, "\n") != strings.Count(text, "\r\n") {
-		return fmt.Errorf("the origin's trailer section: %w", errBareLF)
-	}
-	for n := 0; err == nil; n++ {
-		var line string
-		if line, text = cutLine(text); line == "" {
-			return nil
-		}
-		if n == c.fields {
-			return errTooManyResponseFields(c.fields)
-		}
-		var f Field
-		if line[0] == ' ' || line[0] == '\t' {
-			c.answer.Trailer = c.answer.Trailer[:max(0, len(c.answer.Trailer)-1)] // what it belongs to is not known whole
-			continue
-		}
-		if f, err = parseResponseField(line); err == nil {
-			c.answer.Trailer = append(c.answer.Trailer, f)
-		}
+	f, err := parseResponseField(line)
+	if err == nil {
+		r.Trailer = append(r.Trailer, f)
 	}
 	return err
 }
-
-func (c *chunkedAnswer) Close() error { return nil }
-
-// closeDelimitedBody is content that ends with the connection.
-type closeDelimitedBody struct{ br *bufio.Reader }
-
-func (c closeDelimitedBody) Read(p []byte) (int, error) { return c.br.Read(p) }
-
-func (c closeDelimitedBody) Close() error { return nil }

@@ -22,6 +22,7 @@ type exchange struct {
 	url         url.URL
 	headerMap   http.Header
 	values      []string
+	trailer     requestTrailer
 	largeHeader bool // the request's head was: what is made of it is not kept while the client says nothing
 	writer      responseWriter
 }

@@ -116,9 +116,9 @@ func (c *originConn) setBody(resp *Response) {
 	switch {
 	case resp.Body != nil:
 	case resp.chunked:
-		resp.Body = &chunkedAnswer{
-			br: c.br, chunks: httputil.NewChunkedReader(c.br), answer: resp,
-			fields: c.transport.maxHeaderFields(), bytes: c.transport.maxHeaderBytes(),
+		resp.Body = &chunkedBody{
+			br: c.br, chunks: httputil.NewChunkedReader(c.br), trailer: resp,
+			maxFields: c.transport.maxHeaderFields(), maxBytes: c.transport.maxHeaderBytes(),
 		}
 	case resp.ContentLength > 0:
 		resp.Body = &lengthBody{br: c.br, remaining: resp.ContentLength}

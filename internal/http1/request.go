@@ -54,8 +54,9 @@ func (x *exchange) makeRequest(br *bufio.Reader, maxFields, maxBytes int) (*http
 			return nil, err
 		}
 		r.ContentLength, r.TransferEncoding = -1, chunkedCoding
-		r.Body = &chunkedContent{
-			br: br, chunks: httputil.NewChunkedReader(br), trailer: r.Trailer, fields: maxFields, bytes: maxBytes,
+		x.trailer = requestTrailer{fields: r.Trailer}
+		r.Body = &chunkedBody{
+			br: br, chunks: httputil.NewChunkedReader(br), trailer: &x.trailer, maxFields: maxFields, maxBytes: maxBytes,
 		}
 	case h.contentLength != "":
 		r.ContentLength, _ = strconv.ParseInt(h.contentLength, 10, 64) // it is digits, and few

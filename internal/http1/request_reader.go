@@ -11,7 +11,10 @@ import (
 	"net/http"
 )
 
-var doubleCRLF = []byte("\r\n\r\n")
+var (
+	crlf       = []byte("\r\n")
+	doubleCRLF = []byte("\r\n\r\n")
+)
 
 var errHeaderTooLarge = &statusError{http.StatusRequestHeaderFieldsTooLarge, "the request's header is too large"}
 

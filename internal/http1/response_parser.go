@@ -223,7 +223,7 @@ func (c *originConn) readHeader(remaining *int) (string, error) {
 		c.SetReadDeadline(time.Now().Add(timeout))
 		defer c.SetReadDeadline(time.Time{})
 	}
-	text, err := readLines(c.br, remaining, 1)
+	text, err := readHeaderLines(c.br, remaining)
 	switch {
 	case errors.Is(err, errTooLong):
 		err = c.errHeaderTooLarge()
@@ -239,9 +239,9 @@ func (c *originConn) errHeaderTooLarge() error {
 
 var errTooLong = errors.New("http1: more bytes than the limit")
 
-// readLines reads lines up to an empty one, which is not among the first ones,
-// and takes their length off *left.
-func readLines(br *bufio.Reader, remaining *int, minLines int) (string, error) {
+// readHeaderLines reads a status line and header lines up to and including the
+// empty line, and subtracts their length from *remaining.
+func readHeaderLines(br *bufio.Reader, remaining *int) (string, error) {
 	var text []byte
 	partial := false // the line is longer than the buffer
 	for lines := 0; ; {
@@ -258,7 +258,7 @@ func readLines(br *bufio.Reader, remaining *int, minLines int) (string, error) {
 			return "", io.ErrUnexpectedEOF
 		case err != nil:
 			return "", err
-		case !partial && lines >= minLines && (len(line) == 1 || len(line) == 2 && line[0] == '\r'):
+		case !partial && lines > 0 && (len(line) == 1 || len(line) == 2 && line[0] == '\r'):
 			return string(text), nil
 		}
 		partial = false
