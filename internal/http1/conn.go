@@ -185,41 +185,7 @@ func (c *conn) serveRequest(x *exchange, r *http.Request) (again bool) {
 	}
 	c.watcher.begin(x)
 
-	defer func() {
-		v := recover()
-		if w.hijacked {
-			if v != nil {
-				c.reportPanic(v)
-			}
-			again = false
-			return
-		}
-		c.watcher.end()
-		if v != nil {
-			if v != http.ErrAbortHandler {
-				c.reportPanic(v)
-			}
-			again = false
-		}
-		if !again {
-			if v == http.ErrAbortHandler {
-				// What there is of the answer; that it is not whole, the
-				// end of the connection tells.
-				c.SetWriteDeadline(time.Now().Add(lingerQuietTimeout))
-				w.beginFinal()
-				c.bw.Flush()
-			}
-			c.Conn.Close()
-			w.body.Close() // who still reads the content has the buffers
-			c.releaseBuffers()
-			return
-		}
-		c.state.Store(stateIdle)
-		if c.server.draining.Load() && c.state.CompareAndSwap(stateIdle, stateClosed) {
-			again = false
-			c.Conn.Close()
-		}
-	}()
+	defer func() { again = c.endRequest(w, again, recover()) }()
 	if r.Method == http.MethodConnect {
 		c.server.fairness.yield() // what follows is a dial, which wakes somebody like a write
 	}
@@ -228,6 +194,47 @@ func (c *conn) serveRequest(x *exchange, r *http.Request) (again bool) {
 		return false
 	}
 	return w.finish()
+}
+
+// endRequest ends a request whose handler has returned, or has panicked with
+// panicValue. It reports whether another request may follow; reusable says
+// that the response allows it. If none may follow, the connection is closed,
+// unless the handler has taken it over.
+func (c *conn) endRequest(w *responseWriter, reusable bool, panicValue any) bool {
+	if w.hijacked {
+		if panicValue != nil {
+			c.reportPanic(panicValue)
+		}
+		return false
+	}
+	c.watcher.end()
+	aborted := panicValue == http.ErrAbortHandler
+	if panicValue != nil && !aborted {
+		c.reportPanic(panicValue)
+	}
+	if panicValue != nil || !reusable {
+		if aborted {
+			c.flushAborted(w)
+		}
+		c.Conn.Close()
+		w.body.Close() // a goroutine that still reads the body has the buffers
+		c.releaseBuffers()
+		return false
+	}
+	c.state.Store(stateIdle)
+	if c.server.draining.Load() && c.state.CompareAndSwap(stateIdle, stateClosed) {
+		c.Conn.Close()
+		return false
+	}
+	return true
+}
+
+// flushAborted sends the part of the response that was written. The end of the
+// connection tells the client that it is incomplete.
+func (c *conn) flushAborted(w *responseWriter) {
+	c.SetWriteDeadline(time.Now().Add(lingerQuietTimeout))
+	w.beginFinal()
+	c.bw.Flush()
 }
 
 func (c *conn) reportPanic(v any) {
