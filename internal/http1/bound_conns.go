@@ -1,24 +1,24 @@
-// Connections to origins that carry the identity of one client.
+// Connections to origin servers that carry the identity of one client.
 
 package http1
 
 import "strings"
 
-// maxBoundConns is how many idle connections stay with one client connection. A
-// client that logs in to more hosts in turn logs in again.
+// maxBoundConns is the number of idle connections that are kept for one client
+// connection. A client that logs in to more hosts has to log in again.
 const maxBoundConns = 4
 
-// boundConns are the idle connections to origins that belong to one client
-// connection, because NTLM, Negotiate or Kerberos authenticates a connection
-// rather than a request (RFC 4559 section 6): whoever sends a request on it
-// has the identity of the one who logged in. They count among the idle ones of
-// their pools, and close with the client connection. The zero value is empty;
-// it is for the goroutine that serves the client.
+// boundConns holds the idle connections to origin servers that belong to one
+// client connection. NTLM, Negotiate and Kerberos authenticate a connection
+// instead of a request (RFC 4559 section 6), so each request on it has the
+// identity of the client that logged in. The connections count as idle ones of
+// their pools and are closed with the client connection. The zero value is
+// empty. It may be used by the goroutine that serves the client only.
 type boundConns struct {
-	conns []*originConn // the one used last at the end
+	conns []*originConn // the last used one at the end
 }
 
-// takeSlot returns the connection to addr from a transport; nil if there is none.
+// take returns a connection of t to addr, or nil if there is none.
 func (b *boundConns) take(t *Transport, addr string) *originConn {
 	for i := len(b.conns) - 1; i >= 0; i-- {
 		c := b.conns[i]
@@ -54,7 +54,7 @@ func (b *boundConns) remove(i int) {
 	b.conns[:cap(b.conns)][len(b.conns)] = nil
 }
 
-// close closes all of them.
+// close closes all connections.
 func (b *boundConns) close() {
 	for len(b.conns) > 0 {
 		c := b.conns[len(b.conns)-1]
@@ -64,7 +64,7 @@ func (b *boundConns) close() {
 }
 
 // authenticatesConn reports whether a field of a request or a response shows
-// that its connection is being authenticated, or may be from now on.
+// that its connection is or may be authenticated from now on.
 func authenticatesConn(f Field) bool {
 	switch len(f.Name) {
 	case len("Authorization"):
@@ -79,9 +79,9 @@ func authenticatesConn(f Field) bool {
 	return false
 }
 
-// challengesConn looks through the challenges of a field (RFC 9110
-// section 11.6.1). A comma in a quoted string counts too: at worst a
-// connection is not shared.
+// challengesConn reports whether one of the challenges in a field is for a
+// connection (RFC 9110 section 11.6.1). A comma in a quoted string separates
+// too; at worst a connection is not shared.
 func challengesConn(value string) bool {
 	for challenge := range strings.SplitSeq(value, ",") {
 		if isConnScheme(strings.TrimLeft(challenge, " \t")) {
@@ -91,7 +91,7 @@ func challengesConn(value string) bool {
 	return false
 }
 
-// isConnScheme reports whether credentials or a challenge are of a scheme
+// isConnScheme reports whether credentials or a challenge begin with a scheme
 // that authenticates connections.
 func isConnScheme(s string) bool {
 	if i := strings.IndexAny(s, " \t"); i >= 0 {

@@ -1,3 +1,5 @@
+// One client connection: reading requests, calling the handler, closing.
+
 package http1
 
 import (
@@ -13,14 +15,15 @@ import (
 	"time"
 )
 
-// The states of a connection: Shutdown closes those that wait for a request.
+// The states of a connection. Shutdown closes idle connections only.
 const (
 	stateIdle = iota
 	stateBusy
 	stateClosed
 )
 
-// conn is one connection being served.
+// conn is a client connection. Except for state and watcher, it is used by the
+// goroutine that serves it.
 type conn struct {
 	server *Server
 	net.Conn
@@ -29,19 +32,19 @@ type conn struct {
 	state   atomic.Int32
 	watcher watcher
 
-	activity Activity // nil: nobody is told
+	activity Activity // nil if there is none
 	bound    boundConns
 
-	hasDeadline     bool      // there is a read deadline
-	idleDeadlineSet time.Time // when it was set, if it is one for idleness
-	headerTimed     bool      // for the rest of a head
+	hasDeadline     bool      // a read deadline is set
+	idleDeadlineSet time.Time // when the idle deadline was set; zero for other deadlines
+	headerTimed     bool      // the header deadline is set for the current request
 }
 
-// errClosedIdle says that a connection ended between two requests: nothing was
-// refused, nobody is told.
+// errClosedIdle is returned when a connection ends between two requests. It is
+// neither reported nor answered, because nothing was refused.
 var errClosedIdle = errors.New("the connection ended between requests")
 
-// readRequest waits for a request and reads its head.
+// readRequest waits for a request, then reads and parses its header.
 func (c *conn) readRequest(x *exchange) (*http.Request, error) {
 	if c.br.Buffered() == 0 {
 		c.setIdleDeadline()
@@ -63,14 +66,14 @@ func (c *conn) readRequest(x *exchange) (*http.Request, error) {
 	if err := x.header.parse(string(header), c.server.maxHeaderFields()); err != nil {
 		return nil, err
 	}
-	x.largeHeader = len(header) > bufferSize || len(x.header.fields)+1 > usualFields // and Host
+	x.largeHeader = len(header) > bufferSize || len(x.header.fields)+1 > usualFields // 1 for Host
 	c.br.Discard(len(header))
 	return x.makeRequest(c.br, c.server.maxHeaderFields(), limit)
 }
 
-// setIdleDeadline bounds the wait for the first byte of a request. A deadline
-// that was set a moment ago will do: setting one costs more than asking for
-// the time.
+// setIdleDeadline limits the wait for the first byte of a request. It keeps a
+// deadline that was set a moment ago, because setting one costs more than
+// reading the clock.
 func (c *conn) setIdleDeadline() {
 	now := time.Now()
 	c.reportIdle(now)
@@ -86,7 +89,8 @@ func (c *conn) setIdleDeadline() {
 	c.hasDeadline, c.idleDeadlineSet = true, now
 }
 
-// setHeaderDeadline bounds the wait for the rest of a head, once.
+// setHeaderDeadline limits the wait for the rest of a header. Only its first
+// call for a request has an effect.
 func (c *conn) setHeaderDeadline() {
 	if c.headerTimed {
 		return
@@ -100,17 +104,16 @@ func (c *conn) setHeaderDeadline() {
 	}
 }
 
-// reportIdle reports that the connection waits for a client that has no request under
-// way.
+// reportIdle tells the Activity that the connection has no request under way.
 func (c *conn) reportIdle(now time.Time) {
 	if c.activity != nil {
 		c.activity.Idle(now)
 	}
 }
 
-// clearDeadline lets reads take their time. Between two requests the deadline
-// may stay: nothing reads while a request without content is served, but the
-// watch, which sees to it.
+// clearDeadline removes the read deadline. A deadline may stay set between
+// requests and during a request without a body: then only the watcher reads,
+// and it clears the deadline itself.
 func (c *conn) clearDeadline() {
 	if c.hasDeadline {
 		c.SetReadDeadline(time.Time{})
@@ -118,7 +121,8 @@ func (c *conn) clearDeadline() {
 	}
 }
 
-// refuse answers what is no request, and lets the answer arrive.
+// refuse sends an error response to a malformed request and waits until the
+// client has had a chance to read it.
 func (c *conn) refuse(err error) {
 	if err == errClosedIdle {
 		return
@@ -129,9 +133,9 @@ func (c *conn) refuse(err error) {
 	case errors.As(err, &statusErr):
 		status = statusErr.status
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		status, err = http.StatusRequestTimeout, errors.New("the request's header did not arrive in time")
+		status, err = http.StatusRequestTimeout, errors.New("the request header did not arrive in time")
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		err = errors.New("the client left in the middle of a request's header")
+		err = errors.New("the client disconnected in the middle of a request header")
 	}
 	if c.server.Malformed != nil {
 		c.server.Malformed(c.Conn, err)
@@ -145,16 +149,16 @@ func (c *conn) refuse(err error) {
 	}
 }
 
-// Lingering lets a response arrive at a client that still sends: closing with
-// unread input resets the connection, and takes the response with it. Many
-// clients read nothing before they have sent all of their content.
+// Limits of lingering. Closing a connection with unread input resets it, which
+// can destroy a response that the client has not read. Many clients read
+// nothing before they have sent their whole body.
 const (
 	lingerQuietTimeout = 500 * time.Millisecond // without a byte from the client
-	lingerTimeout      = 5 * time.Second        // in all
+	lingerTimeout      = 5 * time.Second        // in total
 )
 
-// linger ends the connection's side to the client, and reads away what the
-// client still sends.
+// linger closes the write side of the connection and discards what the client
+// still sends.
 func (c *conn) linger() {
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
@@ -173,7 +177,7 @@ func (c *conn) linger() {
 	}
 }
 
-// startServer serves one request and reports whether another may follow.
+// serveRequest serves one request and reports whether another may follow.
 func (c *conn) serveRequest(x *exchange, r *http.Request) (again bool) {
 	x.ctx.begin()
 	defer x.ctx.end()
@@ -187,7 +191,7 @@ func (c *conn) serveRequest(x *exchange, r *http.Request) (again bool) {
 
 	defer func() { again = c.endRequest(w, again, recover()) }()
 	if r.Method == http.MethodConnect {
-		c.server.fairness.yield() // what follows is a dial, which wakes somebody like a write
+		c.server.fairness.yield() // before the dial, which wakes another goroutine like a write
 	}
 	c.server.Handler.ServeHTTP(w, r)
 	if w.hijacked {
@@ -217,7 +221,7 @@ func (c *conn) endRequest(w *responseWriter, reusable bool, panicValue any) bool
 			c.flushAborted(w)
 		}
 		c.Conn.Close()
-		w.body.Close() // a goroutine that still reads the body has the buffers
+		w.body.Close() // stop a goroutine that still reads from the buffers
 		c.releaseBuffers()
 		return false
 	}
@@ -243,7 +247,8 @@ func (c *conn) reportPanic(v any) {
 	}
 }
 
-// releaseBuffers gives the buffers back; the connection no longer uses them.
+// releaseBuffers returns the buffers to the server's pools. The connection
+// must not use them afterwards.
 func (c *conn) releaseBuffers() {
 	if c.br.Size() == bufferSize {
 		c.br.Reset(nil)

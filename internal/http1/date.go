@@ -1,4 +1,4 @@
-// The Date of answers.
+// The Date field of responses.
 
 package http1
 
@@ -8,15 +8,17 @@ import (
 	"time"
 )
 
-// dateCache is the Date field line of the present second (RFC 9110 section
-// 6.6.1). The zero value is ready; safe for concurrent use.
+// dateCache caches the Date field line of the current second (RFC 9110 section
+// 6.6.1). The zero value is ready to use. It is safe for concurrent use.
 type dateCache struct{ last atomic.Pointer[dateLine] }
 
+// dateLine is the field line of one second.
 type dateLine struct {
 	second int64 // since 1970
 	text   string
 }
 
+// fieldLine returns the Date field line with its CRLF.
 func (d *dateCache) fieldLine() string {
 	now := time.Now()
 	if last := d.last.Load(); last != nil && last.second == now.Unix() {

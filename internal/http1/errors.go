@@ -1,3 +1,5 @@
+// Errors that carry a status, and errors without the peer's data.
+
 package http1
 
 import (
@@ -9,7 +11,8 @@ import (
 	"strings"
 )
 
-// statusError is what is wrong with a head, where a status says more than 400.
+// statusError is an error of a request header that has a more specific status
+// than 400.
 type statusError struct {
 	status int
 	text   string
@@ -17,12 +20,12 @@ type statusError struct {
 
 func (e *statusError) Error() string { return e.text }
 
-// withoutQuotes returns an error of net/http's parsers without what it quotes,
-// which is whatever the peer wrote: URLs, cookies and the values of framing
-// fields. Errors of other packages are returned as they are.
+// withoutQuotes removes quoted text from errors of net/http's parsers. They
+// quote what the peer sent: URLs, cookies and values of framing fields. Errors
+// of other packages are returned unchanged.
 func withoutQuotes(err error) error {
 	if err == nil || err == io.EOF {
-		return err // the end of every content comes here; the variables below cost memory
+		return err // every end of a body comes here, and the variables below are allocated
 	}
 	var inURL *url.Error
 	var inHeader textproto.ProtocolError
@@ -32,16 +35,16 @@ func withoutQuotes(err error) error {
 	case errors.As(err, &inHeader):
 		return errors.New("the header cannot be parsed")
 	}
-	what, _, quotes := strings.Cut(err.Error(), "\"")
+	text, _, quotes := strings.Cut(err.Error(), "\"")
 	if quotes && fromHTTPParser(err) {
-		return errors.New(strings.TrimRight(what, " :"))
+		return errors.New(strings.TrimRight(text, " :"))
 	}
 	return err
 }
 
-// fromHTTPParser reports whether err may come from one of net/http's parsers, most
-// of which use types that are not exported.
+// fromHTTPParser reports whether err may come from one of net/http's parsers.
+// Most of them use unexported types.
 func fromHTTPParser(err error) bool {
-	of, _, _ := strings.Cut(strings.TrimLeft(fmt.Sprintf("%T", err), "*"), ".")
-	return of == "errors" || of == "fmt" || of == "http"
+	name, _, _ := strings.Cut(strings.TrimLeft(fmt.Sprintf("%T", err), "*"), ".")
+	return name == "errors" || name == "fmt" || name == "http"
 }

@@ -1,4 +1,5 @@
-// What one request after the other on a connection is served with.
+// The memory of a request and its response, which the next request of the
+// connection uses again.
 
 package http1
 
@@ -8,29 +9,29 @@ import (
 	"net/url"
 )
 
-// usualFields is how many fields the header of a request or an answer may
-// have and still be parsed in place.
+// usualFields is the number of header fields up to which the memory of a
+// request or a response is kept for the next one.
 const usualFields = 48
 
-// exchange is the memory of one request and its answer. The next request of
-// the connection has it too, unless somebody may still hold a part of it.
+// exchange is the memory of one request and its response. The next request of
+// the connection uses it again if nothing else can still refer to it.
 type exchange struct {
 	ctx         requestContext
 	header      requestHeader
-	template    *http.Request // with the context, and nothing else
+	template    *http.Request // an empty request with the context; copied for each request
 	request     *http.Request
 	url         url.URL
-	headerMap   http.Header
-	values      []string
-	trailer     requestTrailer
-	largeHeader bool // the request's head was: what is made of it is not kept while the client says nothing
+	headerMap   http.Header    // the request's Header
+	values      []string       // the memory of the values in headerMap
+	trailer     requestTrailer // of a request with a chunked body
+	largeHeader bool           // the request header was large; an idle connection must not keep its memory
 	writer      responseWriter
 }
 
-// Fields returns the field lines of a request that a [Server] serves, but for
+// Fields returns the field lines of a request served by a [Server], except
 // Host, in the order and spelling in which they arrived. They are valid until
-// the handler returns and must not be changed. For any other request it
-// returns nil.
+// the handler returns and must not be changed. For other requests it returns
+// nil.
 func Fields(r *http.Request) []Field {
 	if ctx, ok := r.Context().(*requestContext); ok {
 		return ctx.header.fields
@@ -38,7 +39,7 @@ func Fields(r *http.Request) []Field {
 	return nil
 }
 
-// emptyRequest is copied, and stays as it is.
+// emptyRequest is only copied, never changed.
 var emptyRequest = new(http.Request)
 
 func newExchange(connCtx context.Context, fairness *fairness, bound *boundConns) *exchange {
@@ -50,11 +51,12 @@ func newExchange(connCtx context.Context, fairness *fairness, bound *boundConns)
 	return x
 }
 
-// reusable reports whether the exchange, its request being over, is nobody's,
-// and no larger than most: a connection has it for as long as it is open.
+// reusable reports whether nothing can still refer to the exchange of a
+// finished request and whether it has not grown beyond the usual size. An open
+// connection keeps its exchange.
 func (x *exchange) reusable() bool {
 	return !x.largeHeader && !x.writer.largeHeader && !x.writer.hijacked && x.writer.body.isEmpty() && !x.ctx.waitedOn()
 }
 
-// close ends what the exchange holds on to.
+// close ends the context and releases the resources of the exchange.
 func (x *exchange) close() { x.ctx.close() }

@@ -1,4 +1,4 @@
-// Taking turns.
+// Yielding the processor while many connections are busy.
 
 package http1
 
@@ -7,29 +7,29 @@ import (
 	"sync/atomic"
 )
 
-// fairness lets connections take turns while more of them are busy than there are
-// processors. The zero value is ready; nil never yields. Safe for concurrent
+// fairness makes connections yield with runtime.Gosched before system calls
+// while more of them are busy than there are processors. The zero value is
+// ready to use, and a nil *fairness never yields. It is safe for concurrent
 // use.
 type fairness struct {
-	busy       atomic.Int32 // connections that had a request a moment ago
-	processors atomic.Int32 // at the last look
+	busy       atomic.Int32 // connections that had a request within the last moments; see watcher
+	processors atomic.Int32 // GOMAXPROCS at the last refresh
 }
 
-// peek finds out how many processors there are: now and then, for to ask takes
-// a lock of the scheduler.
+// refresh reads GOMAXPROCS. It is called once per connection, because reading
+// GOMAXPROCS takes a scheduler lock.
 func (t *fairness) refresh() { t.processors.Store(int32(runtime.GOMAXPROCS(0))) }
 
 func (t *fairness) begin() { t.busy.Add(1) }
 func (t *fairness) end()   { t.busy.Add(-1) }
 
-// yield gives the other connections their turn before a system call, where they
-// would have to wait for one. Where nobody waits, it would cost more than that.
+// yield lets other goroutines run before a system call if connections
+// outnumber processors. Otherwise yielding would cost more than it saves.
 //
-// Before a read, what is waited for has often come by the time that it is this
-// one's turn again, which spares the two system calls of waiting. Before a write,
-// it makes the writes of several follow each other: whoever is woken by
-// the first of them finds the next when it is done with that, where otherwise it
-// would fall asleep in between, and each write would have to wake it.
+// Before a read, the awaited data has often arrived by the time the goroutine
+// runs again, which saves the two system calls of waiting. Before a write,
+// yielding groups the writes of several connections: the receiver wakes once
+// and finds them all, where it would otherwise sleep and be woken for each.
 func (t *fairness) yield() {
 	if t != nil && t.busy.Load() > t.processors.Load() {
 		runtime.Gosched()

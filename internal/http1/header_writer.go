@@ -1,3 +1,5 @@
+// Writing status lines and header fields.
+
 package http1
 
 import (
@@ -8,14 +10,14 @@ import (
 	"strings"
 )
 
-// writeStatus writes a status line. The space is due even before an empty
-// reason phrase (RFC 9112 section 4).
+// writeStatus writes a status line. The space before the reason phrase is
+// required even if the phrase is empty (RFC 9112 section 4).
 func writeStatus(bw *bufio.Writer, status int, reason string) {
 	bw.WriteString(statusPrefix)
 	writeStatusAfterVersion(bw, status, reason)
 }
 
-// writeStatusAfterVersion writes what follows the version in a status line.
+// writeStatusAfterVersion writes a status line without the version.
 func writeStatusAfterVersion(bw *bufio.Writer, status int, reason string) {
 	bw.Write(strconv.AppendInt(bw.AvailableBuffer(), int64(status), 10))
 	bw.WriteByte(' ')
@@ -23,7 +25,7 @@ func writeStatusAfterVersion(bw *bufio.Writer, status int, reason string) {
 	bw.WriteString("\r\n")
 }
 
-// reasonPhrase returns the usual reason phrase of a status.
+// reasonPhrase returns the standard reason phrase of a status.
 func reasonPhrase(status int) string {
 	if text := http.StatusText(status); text != "" {
 		return text
@@ -31,7 +33,8 @@ func reasonPhrase(status int) string {
 	return "status code " + strconv.Itoa(status)
 }
 
-// writeFields writes a header; skip may leave fields out.
+// writeFields writes the fields of a header, except those for which skip
+// returns true.
 func writeFields(bw *bufio.Writer, header http.Header, skip func(name string, header http.Header) bool) {
 	for name, values := range header {
 		if skip == nil || !skip(name, header) {
@@ -46,8 +49,8 @@ func writeValues(bw *bufio.Writer, name string, values []string) {
 	}
 }
 
-// writeField writes one field line. A line break in a value, which net/http's
-// parser lets nobody send, would begin another field: it becomes a space.
+// writeField writes one field line. It replaces line breaks in the value by
+// spaces, because they would start another field. Parsed values contain none.
 func writeField(bw *bufio.Writer, f Field) {
 	if strings.IndexByte(f.Value, '\n') >= 0 || strings.IndexByte(f.Value, '\r') >= 0 {
 		f.Value = lineBreakReplacer.Replace(f.Value)
@@ -60,7 +63,7 @@ func writeField(bw *bufio.Writer, f Field) {
 
 var lineBreakReplacer = strings.NewReplacer("\r", " ", "\n", " ")
 
-// writeIntField writes a field whose value is a number.
+// writeIntField writes a field with a numeric value.
 func writeIntField(bw *bufio.Writer, name string, n int64) {
 	bw.WriteString(name)
 	bw.WriteString(": ")
@@ -68,7 +71,7 @@ func writeIntField(bw *bufio.Writer, name string, n int64) {
 	bw.WriteString("\r\n")
 }
 
-// WriteResponseHeader writes the head of a response without content to w, in one piece.
+// WriteResponseHeader writes a status line and header fields to w.
 func WriteResponseHeader(w io.Writer, status int, reason string, fields []Field) error {
 	bw := bufio.NewWriter(w)
 	writeStatus(bw, status, reason)

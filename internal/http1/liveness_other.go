@@ -1,10 +1,10 @@
 //go:build !unix
 
-// Whether a pooled connection can still be used, where sockets cannot be looked into.
+// Checking whether a pooled connection is still usable, without Unix sockets.
 
 package http1
 
 type livenessCheck struct{}
 
-// alive cannot be told here without reading.
+// alive returns true, because this system has no way to check without reading.
 func (c *originConn) alive() bool { return true }

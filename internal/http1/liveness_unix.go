@@ -1,6 +1,7 @@
 //go:build unix
 
-// Whether a pooled connection can still be used, by a look into its socket.
+// Checking whether a pooled connection is still usable, on systems with Unix
+// sockets.
 
 package http1
 
@@ -9,17 +10,18 @@ import (
 	"syscall"
 )
 
-// livenessCheck looks into the socket of a connection. The zero value has not looked.
+// livenessCheck peeks into the socket of a connection. The zero value is ready
+// to use.
 type livenessCheck struct {
 	raw  syscall.RawConn
-	peek func(fd uintptr) bool // made once: it is called for every request
-	open bool                  // what it found
+	peek func(fd uintptr) bool // allocated once, because it is called for every request
+	open bool                  // the result of peek
 }
 
-// alive reports whether a pooled connection still seems open: nothing to
-// read, not even an end. It is worth a system call: a request with content
-// cannot be sent again, and what has come without a request must not be taken
-// for the answer to the next one (RFC 9112 section 9.2).
+// alive reports whether a pooled connection seems usable: still open and with
+// nothing to read. It costs a system call. That is worthwhile because a request
+// with a body cannot be repeated, and because unsolicited data must not be
+// taken for the next response (RFC 9112 section 9.2).
 func (c *originConn) alive() bool {
 	p := &c.liveness
 	if p.peek == nil {

@@ -1,5 +1,4 @@
-// Requests to origins and their responses, as they pass through a proxy: the
-// fields in the order and spelling in which they arrived.
+// Requests to origin servers and their responses.
 
 package http1
 
@@ -9,61 +8,61 @@ import (
 	"net/http"
 )
 
-// Request is a request to an origin. [Transport.Send] neither changes it nor
-// keeps it beyond the end of its response, except that it reads and closes
+// Request is a request to an origin server. [Transport.Send] does not change
+// it and does not use it after the end of the response. It reads and closes
 // Body.
 type Request struct {
-	// Context ends the request. If it is that of a request which a [Server]
-	// serves, the response is the handler's until it returns or sends another
-	// request.
+	// Context ends the request. If it is the context of a request served by a
+	// [Server], the response is valid only until the handler returns or sends
+	// another request, because its memory is used again.
 	Context context.Context
 
-	Addr   string // host and port to connect to; connections are pooled by it
+	Addr   string // host and port to connect to; the key of the connection pool
 	Method string
-	Target string // the request-target (RFC 9112 section 3.2), written as it is
+	Target string // the request-target (RFC 9112 section 3.2), written unchanged
 	Host   string // the value of the Host field, which is written first
 
-	// Fields are the other field lines, written in this order. Those that frame
-	// the content, Content-Length and Transfer-Encoding, follow from
-	// ContentLength; a Content-Length here says only where its line stands.
+	// Fields are the other field lines, written in this order. Content-Length
+	// and Transfer-Encoding follow from ContentLength; a Content-Length field
+	// here only marks the position of its line.
 	Fields []Field
 
-	// Body is the content; nil or http.NoBody mean none. ContentLength is its
-	// length; if there is a Body and ContentLength is not positive, the content
-	// is chunked.
+	// Body may be nil or http.NoBody. ContentLength is its length; if it is
+	// not positive, the body is sent chunked.
 	Body          io.ReadCloser
 	ContentLength int64
 
-	// Trailer has the names of the fields that follow chunked content, and
+	// Trailer contains the names of the fields that follow a chunked body, and
 	// their values once Body has returned io.EOF.
 	Trailer http.Header
 
-	// Hooks makes and watches the connection of this round trip.
+	// Hooks provides the connection and receives informational responses.
 	Hooks RoundTripHooks
 }
 
 func (r *Request) hasBody() bool { return r.Body != nil && r.Body != http.NoBody }
 
-// Response is the response of an origin, or an interim one (RFC 9110 section
-// 15.2).
+// Response is a final or an informational response (RFC 9110 section 15.2) of
+// an origin server.
 type Response struct {
 	Status int
-	Reason string // the reason phrase as it came, without control characters; it may be empty
+	Reason string // reason phrase as it came, without control characters; may be empty
 
-	// Fields are the field lines of the header as they came, with those that
-	// concern the connection or frame the content.
+	// Fields are the field lines of the header as they came, including those
+	// that concern the connection and the framing of the body.
 	Fields []Field
 
-	ContentLength int64         // 0 if there is no content, -1 if only its end tells
+	ContentLength int64         // 0 if there is no body, -1 if the length is not known
 	Body          io.ReadCloser // never nil in a final response
 	Trailer       []Field       // set once Body has returned io.EOF
 
-	minor   int  // of HTTP/1.x
-	chunked bool // the content is
+	minor   int  // version of HTTP/1.x
+	chunked bool // the body is chunked
 	closes  bool // the connection ends with the response
 }
 
-// Values returns the values of the fields of a name, which is in lower case.
+// Values returns the values of all fields with a name. The name must be in
+// lower case.
 func Values(fields []Field, name string) (values []string) {
 	for i := range fields {
 		if len(fields[i].Name) == len(name) && equalsLower(fields[i].Name, name) {
@@ -73,5 +72,5 @@ func Values(fields []Field, name string) (values []string) {
 	return values
 }
 
-// Is reports whether the field has a name, which is in lower case.
+// Is reports whether the field has a name. The name must be in lower case.
 func (f *Field) Is(name string) bool { return len(f.Name) == len(name) && equalsLower(f.Name, name) }

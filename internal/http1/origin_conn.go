@@ -1,3 +1,5 @@
+// One connection to an origin server.
+
 package http1
 
 import (
@@ -11,54 +13,54 @@ import (
 	"sync/atomic"
 )
 
-// noResponseError is the end of a connection before the first byte of an
-// answer. On a pooled connection it probably means that the origin had closed
-// it before the request came.
+// noResponseError means that a connection ended before the first byte of a
+// response. On a pooled connection the origin server had probably closed it
+// before the request arrived.
 type noResponseError struct{ err error }
 
 func (e *noResponseError) Error() string {
 	if errors.Is(e.err, io.EOF) {
-		return "the origin closed the connection without an answer"
+		return "the origin closed the connection without a response"
 	}
 	return e.err.Error()
 }
 
 func (e *noResponseError) Unwrap() error { return e.err }
 
-// originConn is one connection to an origin. It is used by one request at a
+// originConn is a connection to an origin server. One request uses it at a
 // time.
 type originConn struct {
 	transport *Transport
 	addr      string
-	epoch     uint64 // of the pool it was made under
+	epoch     uint64 // of the pool when the connection was made
 	net.Conn
 	br        *bufio.Reader
 	bw        *bufio.Writer
 	closeOnce sync.Once
-	bound     bool          // it belongs to the client connection whose request it carried
-	addrPool  *addrPool     // that it was last put into; nil: none
-	liveness  livenessCheck // for alive
-	idleSince atomic.Int64  // since when, in nanoseconds since 1970, while it is pooled
+	bound     bool          // it belongs to one client connection; see boundConns
+	addrPool  *addrPool     // where it was last put; nil if it was never pooled
+	liveness  livenessCheck // used by alive
+	idleSince atomic.Int64  // in nanoseconds since 1970; set while it is pooled
 }
 
 func (c *originConn) close() { c.closeOnce.Do(func() { c.Conn.Close() }) }
 
-// discard closes a connection that is not in the pool, for good.
+// discard closes a connection that is not in the pool.
 func (c *originConn) discard() {
 	c.close()
 	c.transport.pool.removeIfEmpty(c)
 }
 
-// roundTrip sends a request and reads the head of its response.
+// roundTrip sends a request and reads the header of its response.
 func (c *originConn) roundTrip(r *Request, origin *originState) (*Response, error) {
 	body := origin.newResponseBody(c, r)
 	origin.yield()
 	sendErr := body.sender.start()
-	// Even if sending failed the origin may have responded, and closed without
-	// reading on.
+	// Even if sending failed, the origin server may have responded and closed
+	// the connection without reading the rest.
 	resp, err := c.readResponse(r, origin, &body.sender)
 	if err == nil && resp.Status == http.StatusSwitchingProtocols {
-		err = errors.New("the origin switched protocols, which the client had not asked for")
+		err = errors.New("the origin switched protocols, but the client had not asked for it")
 	}
 	if err != nil {
 		body.detach()
@@ -74,7 +76,8 @@ func (c *originConn) roundTrip(r *Request, origin *originState) (*Response, erro
 	return resp, nil
 }
 
-// response reads heads up to the final one, or that of a switch of protocols.
+// readResponse reads response headers up to the final one or one that switches
+// protocols.
 func (c *originConn) readResponse(r *Request, origin *originState, sender *requestSender) (*Response, error) {
 	t := c.transport
 	remaining := t.maxHeaderBytes()
@@ -111,7 +114,7 @@ func (c *originConn) readResponse(r *Request, origin *originState, sender *reque
 	}
 }
 
-// setBody makes the body of a response that has content.
+// setBody sets the Body of a response that has one.
 func (c *originConn) setBody(resp *Response) {
 	switch {
 	case resp.Body != nil:
@@ -127,7 +130,8 @@ func (c *originConn) setBody(resp *Response) {
 	}
 }
 
-// bindIfAuthenticated binds the connection to its client if a header says so.
+// bindIfAuthenticated binds the connection to its client if a field shows that
+// the connection is authenticated.
 func (c *originConn) bindIfAuthenticated(fields []Field) {
 	for i := range fields {
 		if authenticatesConn(fields[i]) {
@@ -136,7 +140,7 @@ func (c *originConn) bindIfAuthenticated(fields []Field) {
 	}
 }
 
-// releaseBuffers gives the buffers of a closed connection back.
+// release returns the buffers of a closed connection to the transport's pools.
 func (c *originConn) release() {
 	c.br.Reset(nil)
 	c.bw.Reset(nil)

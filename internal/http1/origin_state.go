@@ -1,23 +1,24 @@
-// The origin's side of a request that a Server serves: the memory of its
-// answer, and where the connections to the origin are.
+// Memory and caches for the round trips of a Server's request.
 
 package http1
 
 import "context"
 
-// originState belongs to an exchange. nil is for a request that is not a
-// Server's: everything is made for it alone.
+// originState belongs to an exchange. Its memory is used for one response
+// after another. A nil *originState is for a request that no Server serves;
+// its memory is then allocated.
 type originState struct {
 	ctx      *requestContext
 	fairness *fairness
-	lastPool *addrPool // of the pool that the last request used
+	lastPool *addrPool // the addrPool that the last request used
 
-	fields   []Field // the memory of answer.Fields
+	fields   []Field // the memory of response.Fields
 	response Response
 	body     responseBody
 }
 
-// cachedPool is the line that was used last, if it is that of an address.
+// cachedPool returns the addrPool that was used last if it is p's addrPool for
+// addr, else nil.
 func (o *originState) cachedPool(p *pool, addr string) *addrPool {
 	if o == nil || o.lastPool == nil || o.lastPool.pool != p || o.lastPool.addr != addr {
 		return nil
@@ -31,8 +32,8 @@ func (o *originState) setPool(a *addrPool) {
 	}
 }
 
-// takeBound returns a connection that belongs to the client; nil if there is
-// none.
+// takeBound returns a connection that is bound to the client connection, or
+// nil.
 func (o *originState) takeBound(t *Transport, addr string) *originConn {
 	if o == nil || o.ctx.bound == nil || len(o.ctx.bound.conns) == 0 {
 		return nil
@@ -40,15 +41,15 @@ func (o *originState) takeBound(t *Transport, addr string) *originConn {
 	return o.ctx.bound.take(t, addr)
 }
 
-// yield is that of the server's turns.
+// yield calls the server's fairness.yield.
 func (o *originState) yield() {
 	if o != nil {
 		o.fairness.yield()
 	}
 }
 
-// newResponseBody is the body of the answer to a request on c. The request's end
-// closes c.
+// newResponseBody returns the body of the response to a request on c. It
+// arranges that the end of the request closes c.
 func (o *originState) newResponseBody(c *originConn, r *Request) *responseBody {
 	if o == nil {
 		b := &responseBody{c: c}
@@ -62,9 +63,9 @@ func (o *originState) newResponseBody(c *originConn, r *Request) *responseBody {
 	return &o.body
 }
 
-// newResponse returns the memory of a response with a head of n bytes, which is
-// that of the one before. A large head is not kept while the client says
-// nothing.
+// newResponse returns the memory for a response with a header of headerLen
+// bytes. It is used again for the next response, unless the header is large:
+// an idle connection must not keep large memory.
 func (o *originState) newResponse(headerLen int) *Response {
 	if o == nil || headerLen > bufferSize {
 		return new(Response)
@@ -73,8 +74,8 @@ func (o *originState) newResponse(headerLen int) *Response {
 	return &o.response
 }
 
-// keepFields keeps the memory of a response's fields for the next one, unless
-// there are many.
+// keepFields keeps the memory of a response's fields for the next response,
+// unless there are many.
 func (o *originState) keepFields(r *Response) {
 	if o == nil {
 		return

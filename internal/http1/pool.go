@@ -1,4 +1,4 @@
-// The connections that no request uses at the moment.
+// The pool of idle connections.
 
 package http1
 
@@ -10,31 +10,31 @@ import (
 	"time"
 )
 
-// pool keeps connections by address. Where a client asks for the same address
-// again and again, taking one and putting it back takes no lock. The zero
-// value is empty; safe for concurrent use.
+// pool keeps idle connections by address. Taking and returning a connection to
+// the same address again and again takes no lock. The zero value is empty. It
+// is safe for concurrent use.
 type pool struct {
-	idle   atomic.Int64  // how many there are
-	closes atomic.Uint64 // counts closeAll: what was made before it is not kept
+	idle   atomic.Int64  // number of idle connections, including bound ones
+	closes atomic.Uint64 // number of closeAll calls; connections made before the last one are not kept
 
 	mu     sync.Mutex
 	byAddr map[string]*addrPool
-	byAge  addrHeap    // the same lines
-	expiry *time.Timer // runs while there are lines
+	byAge  addrHeap    // the same addrPools as byAddr
+	expiry *time.Timer // runs while byAddr is not empty
 }
 
-// addrPool is the connections to one address.
+// addrPool holds the idle connections to one address.
 type addrPool struct {
 	pool    *pool
 	addr    string
 	slots   [8]atomic.Pointer[originConn]
-	removed atomic.Bool // it is in the pool no more, and nothing may stay in it
+	removed atomic.Bool // it is no longer in the pool and must hold no connection
 
-	idleSince int64 // no connection here has been idle for longer; the pool's mu is held
-	heapIndex int   // in the pool's byAge; the pool's mu is held
+	idleSince int64 // no connection here has been idle for longer; guarded by pool.mu
+	heapIndex int   // index in pool.byAge; guarded by pool.mu
 
-	overflowLen atomic.Int32  // len(more)
-	overflow    []*originConn // those without a slot, the one used last on top; the pool's mu is held
+	overflowLen atomic.Int32  // len(overflow)
+	overflow    []*originConn // connections without a slot, the last used one at the end; guarded by pool.mu
 }
 
 const (
@@ -43,7 +43,7 @@ const (
 	defaultIdle        = 512
 )
 
-// maxIdle is MaxIdle, or its default.
+// maxIdle returns MaxIdle or its default.
 func (t *Transport) maxIdle() int64 {
 	if t.MaxIdle == 0 {
 		return defaultIdle
@@ -51,10 +51,11 @@ func (t *Transport) maxIdle() int64 {
 	return int64(t.MaxIdle)
 }
 
+// epoch returns a number that changes with each closeAll.
 func (p *pool) epoch() uint64 { return p.closes.Load() }
 
-// get takes a connection; nil where there is none. near remembers the line
-// for the next time.
+// get takes a connection out of the pool, or returns nil if there is none.
+// origin, which may be nil, caches the addrPool for the next call.
 func (p *pool) get(addr string, origin *originState) *originConn {
 	a := origin.cachedPool(p, addr)
 	if a == nil || a.removed.Load() {
@@ -82,7 +83,7 @@ func (p *pool) get(addr string, origin *originState) *originConn {
 	return c
 }
 
-// put keeps a connection, or closes it where there is no room.
+// put keeps a connection, or closes it if there is no room.
 func (p *pool) put(c *originConn, origin *originState) {
 	limit := c.transport.MaxIdlePerAddr
 	if limit == 0 {
@@ -104,7 +105,7 @@ func (p *pool) put(c *originConn, origin *originState) {
 		}
 	}
 	if a != nil {
-		c.addrPool = a // before others can take it
+		c.addrPool = a // before another goroutine can take c
 	}
 	if a == nil || !a.putSlot(c, limit) && !p.putOverflow(a, c, limit) {
 		p.idle.Add(-1)
@@ -112,8 +113,8 @@ func (p *pool) put(c *originConn, origin *originState) {
 	}
 }
 
-// reserve counts one more idle connection, and closes the oldest one if they
-// are too many. It reports false if there is none to close.
+// reserve counts one more idle connection. If that exceeds the limit, it
+// closes the oldest one. It reports false if there is none to close.
 func (p *pool) reserve(t *Transport) bool {
 	if p.idle.Add(1) <= t.maxIdle() {
 		return true
@@ -127,8 +128,9 @@ func (p *pool) reserve(t *Transport) bool {
 	return closed
 }
 
-// addrPool is the one for c's address, made if it is not there. It is nil where a
-// closeAll has come since c was found to be good: it would have closed c.
+// addrPool returns the addrPool for c's address and creates it if necessary.
+// It returns nil if closeAll was called after c was made, because closeAll
+// would have closed c.
 func (p *pool) addrPool(c *originConn) *addrPool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -155,7 +157,8 @@ func (p *pool) addrPool(c *originConn) *addrPool {
 	return a
 }
 
-// takeSlot empties a slot; nil where all are empty.
+// takeSlot takes a connection out of a slot. It returns nil if all slots are
+// empty.
 func (a *addrPool) takeSlot() *originConn {
 	for i := range a.slots {
 		if c := a.slots[i].Load(); c != nil && a.slots[i].CompareAndSwap(c, nil) {
@@ -165,9 +168,9 @@ func (a *addrPool) takeSlot() *originConn {
 	return nil
 }
 
-// putSlot puts c into one of the first slots and reports whether it stays there.
-// Who takes a line out of the pool says so first and empties it then; who
-// fills a slot looks afterwards: one of them sees the other.
+// putSlot puts c into one of the first slots and reports whether it stays
+// there. remove sets removed before it empties the slots, and putSlot checks
+// removed after it fills one. One of the two therefore notices the other.
 func (a *addrPool) putSlot(c *originConn, slots int) bool {
 	for i := range min(slots, len(a.slots)) {
 		if a.slots[i].CompareAndSwap(nil, c) {
@@ -177,7 +180,8 @@ func (a *addrPool) putSlot(c *originConn, slots int) bool {
 	return false
 }
 
-// putOverflow is keep for a line whose slots are full.
+// putOverflow adds c to a's overflow, for an addrPool whose slots are full. It
+// reports whether c was added.
 func (p *pool) putOverflow(a *addrPool, c *originConn, limit int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -193,12 +197,13 @@ func (a *addrPool) setOverflow(conns []*originConn) {
 	a.overflowLen.Store(int32(len(conns)))
 }
 
-// closeOldest closes the connection that has been idle for longest, because
-// descriptors are few and a client may go through hosts faster than their
-// connections expire. It reports false if there is none. p.mu is held.
+// closeOldest closes the connection that has been idle for longest.
+// Descriptors are scarce, and a client may visit hosts faster than their
+// connections expire. It reports false if there is none. p.mu must be held.
 //
-// Using a connection again moves no line in byAge, because that would take the
-// lock: the lines that have come to the top too early are moved here.
+// Using a connection again does not move its addrPool within byAge, because
+// that would take the lock. An addrPool that has reached the top too early is
+// moved here.
 func (p *pool) closeOldest() bool {
 	for len(p.byAge) > 0 {
 		a := p.byAge[0]
@@ -210,7 +215,7 @@ func (p *pool) closeOldest() bool {
 			a.idleSince = since
 			heap.Fix(&p.byAge, 0)
 		default:
-			if a.remove(c) { // or it has been taken meanwhile
+			if a.remove(c) { // else it was taken meanwhile
 				c.close()
 				p.idle.Add(-1)
 			}
@@ -223,8 +228,8 @@ func (p *pool) closeOldest() bool {
 	return false
 }
 
-// removeIfEmpty ends the line of a connection that is closed, if it was the last one
-// there.
+// removeIfEmpty removes the addrPool of a closed connection if no other
+// connection is left there.
 func (p *pool) removeIfEmpty(c *originConn) {
 	if c.addrPool == nil || c.addrPool.removed.Load() {
 		return
@@ -237,7 +242,7 @@ func (p *pool) removeIfEmpty(c *originConn) {
 }
 
 // oldest returns the connection that has been idle for longest, and since
-// when; nil if the line is empty. The pool's mu is held.
+// when. It returns nil if there is none. pool.mu must be held.
 func (a *addrPool) oldest() (oldest *originConn, since int64) {
 	for c := range a.all {
 		if idle := c.idleSince.Load(); oldest == nil || idle < since {
@@ -247,7 +252,7 @@ func (a *addrPool) oldest() (oldest *originConn, since int64) {
 	return oldest, since
 }
 
-// addrHeap is a container/heap of lines by since.
+// addrHeap is a container/heap of addrPools, ordered by idleSince.
 type addrHeap []*addrPool
 
 func (h addrHeap) Len() int           { return len(h) }
@@ -271,7 +276,7 @@ func (h *addrHeap) Pop() any {
 	return a
 }
 
-// all are the connections of a line. The pool's mu is held.
+// all iterates over the connections. pool.mu must be held.
 func (a *addrPool) all(yield func(*originConn) bool) {
 	for i := range a.slots {
 		if c := a.slots[i].Load(); c != nil && !yield(c) {
@@ -285,7 +290,8 @@ func (a *addrPool) all(yield func(*originConn) bool) {
 	}
 }
 
-// remove takes c out of the line, if it is still there. The pool's mu is held.
+// remove takes c out and reports whether it was still there. pool.mu must be
+// held.
 func (a *addrPool) remove(c *originConn) bool {
 	for i := range a.slots {
 		if a.slots[i].CompareAndSwap(c, nil) {
@@ -299,8 +305,8 @@ func (a *addrPool) remove(c *originConn) bool {
 	return i >= 0
 }
 
-// expire closes what has been idle for too long. It runs again while
-// anything is left.
+// expire closes the connections that have been idle for longer than timeout.
+// It runs again while any are left.
 func (p *pool) expire(timeout time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -330,12 +336,13 @@ func (p *pool) expire(timeout time.Duration) {
 	p.expiry.Reset(timeout / 2)
 }
 
-// snapshot is all, for a loop that removes. The pool's mu is held.
+// snapshot is all for loops that remove connections. pool.mu must be held.
 func (a *addrPool) snapshot() func(yield func(*originConn) bool) {
 	return slices.Values(slices.Collect(a.all))
 }
 
-// remove takes a line out of the pool and closes what is in it. p.mu is held.
+// remove takes a out of the pool and closes its connections. p.mu must be
+// held.
 func (p *pool) remove(a *addrPool) {
 	a.removed.Store(true)
 	delete(p.byAddr, a.addr)
@@ -348,6 +355,8 @@ func (p *pool) remove(a *addrPool) {
 	}
 }
 
+// closeAll closes all idle connections, and makes put close those that are in
+// use now.
 func (p *pool) closeAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

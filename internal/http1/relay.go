@@ -1,5 +1,4 @@
-// The response of an origin on its way to a client, with its reason phrase and
-// its fields as they came.
+// Responses of origin servers, written as they came.
 
 package http1
 
@@ -7,25 +6,26 @@ import (
 	"net/http"
 )
 
-// Relayer is implemented by the ResponseWriter of a [Server]. Its methods
-// write what http.ResponseWriter cannot express, and cost no map. What Header
-// holds is not written.
+// Relayer is implemented by the ResponseWriter of a [Server]. It writes an
+// origin server's response with its reason phrase and with its fields in their
+// order and spelling, which http.ResponseWriter cannot, and needs no header
+// map. The fields in Header are not sent.
 type Relayer interface {
-	// RelayHeader writes the head of the final response: the reason phrase as it
-	// is, and the fields in their order and spelling. Fields must not concern
-	// the connection (RFC 9110 section 7.6.1). length is that of the content
-	// which Write then gets, or -1 if only its end tells; where the response
-	// has no content it is ignored. A Content-Length field is written only if
-	// it is true, and with that value. RelayHeader does nothing after a response
-	// has begun, or the connection was taken over.
+	// RelayHeader writes the header of the final response. The fields must not
+	// concern the connection (RFC 9110 section 7.6.1). length is the number of
+	// bytes that Write gets next, or -1 if it is not known; it is ignored if
+	// the response has no body. A Content-Length field is written only if it
+	// is correct, with the value of length. RelayHeader does nothing if a
+	// response has begun or the connection was taken over.
 	RelayHeader(status int, reason string, fields []Field, length int64)
 
-	// RelayInformational writes an interim response (RFC 9110 section 15.2) at once.
+	// RelayInformational sends an informational response (RFC 9110 section
+	// 15.2) at once.
 	RelayInformational(status int, reason string, fields []Field)
 
-	// RelayTrailer sets the trailer section, which follows chunked content. It
-	// is called before the handler returns, and fields must remain as they are
-	// until then.
+	// RelayTrailer sets the trailer section, which is sent after a chunked
+	// body. It must be called before the handler returns, and the fields must
+	// not change until then.
 	RelayTrailer(fields []Field)
 }
 
@@ -56,7 +56,7 @@ func (w *responseWriter) RelayHeader(status int, reason string, fields []Field, 
 		f := &fields[i]
 		switch kindOf(f.Name) {
 		case fieldConnection, fieldTransferEncoding:
-			continue // the server's own to say
+			continue // written by the server
 		case fieldContentLength:
 			switch {
 			case w.framing == framedLength && !lengthWritten:
@@ -81,7 +81,7 @@ func (w *responseWriter) RelayHeader(status int, reason string, fields []Field, 
 // RelayInformational implements Relayer.
 func (w *responseWriter) RelayInformational(status int, reason string, fields []Field) {
 	if w.hijacked || !w.req.ProtoAtLeast(1, 1) {
-		return // HTTP/1.0 has no interim responses
+		return // HTTP/1.0 has no informational responses
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

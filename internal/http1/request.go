@@ -1,4 +1,4 @@
-// From a head to an *http.Request, without a copy of its parts.
+// Making an *http.Request of a parsed header, without copying its parts.
 
 package http1
 
@@ -14,18 +14,18 @@ import (
 	"strings"
 )
 
-// maxLengthDigits bounds a Content-Length: what fits an int64 for certain.
+// maxLengthDigits limits a Content-Length so that it fits an int64.
 const maxLengthDigits = 18
 
-// makeRequest makes an *http.Request of the head, as http.ReadRequest would,
-// except that Pragma adds nothing to the header and that nothing of the URL is
-// decoded: Path and RawQuery are pieces of the request-target. The request,
-// its URL and its header are the exchange's, for this one request. The content
-// is read from br.
+// makeRequest returns the *http.Request of the parsed header, as
+// http.ReadRequest would, with two differences: Pragma adds no field, and the
+// URL is not decoded, so Path and RawQuery are parts of the request-target.
+// The request, its URL and its header belong to the exchange and are valid for
+// this request only. The body is read from br.
 func (x *exchange) makeRequest(br *bufio.Reader, maxFields, maxBytes int) (*http.Request, error) {
 	h := &x.header
 	if !isToken(h.method) {
-		return nil, errors.New("the method is no token (RFC 9110 section 9.1)")
+		return nil, errors.New("the method is not a token (RFC 9110 section 9.1)")
 	}
 	if len(h.contentLength) > maxLengthDigits {
 		return nil, errors.New("the Content-Length field is too large")
@@ -59,7 +59,7 @@ func (x *exchange) makeRequest(br *bufio.Reader, maxFields, maxBytes int) (*http
 			br: br, chunks: httputil.NewChunkedReader(br), trailer: &x.trailer, maxFields: maxFields, maxBytes: maxBytes,
 		}
 	case h.contentLength != "":
-		r.ContentLength, _ = strconv.ParseInt(h.contentLength, 10, 64) // it is digits, and few
+		r.ContentLength, _ = strconv.ParseInt(h.contentLength, 10, 64) // at most maxLengthDigits digits
 		if r.ContentLength > 0 {
 			r.Body = &lengthBody{br: br, remaining: r.ContentLength}
 		}
@@ -67,11 +67,11 @@ func (x *exchange) makeRequest(br *bufio.Reader, maxFields, maxBytes int) (*http
 	return r, nil
 }
 
-// chunkedCoding is the TransferEncoding of requests. It is not changed.
+// chunkedCoding is the TransferEncoding of requests. It must not be changed.
 var chunkedCoding = []string{"chunked"}
 
-// declareTrailers makes the keys of the request's Trailer of its Trailer
-// fields.
+// declareTrailers makes a key in the request's Trailer of each name in its
+// Trailer fields.
 func (x *exchange) declareTrailers() error {
 	for _, list := range x.headerMap["Trailer"] {
 		for name := range strings.SplitSeq(list, ",") {
@@ -79,7 +79,7 @@ func (x *exchange) declareTrailers() error {
 			case "":
 				continue
 			case "Transfer-Encoding", "Trailer", "Content-Length":
-				return errors.New("the Trailer field names a field that frames the content (RFC 9110 section 6.5.1)")
+				return errors.New("the Trailer field names a field that frames the body (RFC 9110 section 6.5.1)")
 			}
 			if x.request.Trailer == nil {
 				x.request.Trailer = make(http.Header)
@@ -91,9 +91,9 @@ func (x *exchange) declareTrailers() error {
 	return nil
 }
 
-// parseTarget takes the request-target apart (RFC 9112 section 3.2). What is no
-// absolute-form or authority-form becomes a Path alone. The parts are not
-// checked: who goes by them checks the parts that matter.
+// parseTarget splits the request-target (RFC 9112 section 3.2). A target in
+// neither absolute-form nor authority-form becomes Path and RawQuery. The
+// parts are not validated here; the caller validates those that it uses.
 func (x *exchange) parseTarget() error {
 	x.url = url.URL{}
 	target := x.header.target
@@ -126,7 +126,7 @@ func (x *exchange) parseTarget() error {
 	}
 	x.url.Host = rest[:end]
 	if i := strings.LastIndexByte(x.url.Host, '@'); i >= 0 {
-		x.url.User, x.url.Host = new(url.Userinfo), x.url.Host[i+1:] // not for anybody to read
+		x.url.User, x.url.Host = new(url.Userinfo), x.url.Host[i+1:] // user and password are not kept
 	}
 	if !hasValidPort(x.url.Host) {
 		return errURL
@@ -136,17 +136,18 @@ func (x *exchange) parseTarget() error {
 	return nil
 }
 
-// errURL does not quote the URL, which may hold a password.
+// errURL does not quote the URL, because it may contain a password.
 var errURL = errors.New("the URL in the request line cannot be parsed")
 
-// hasValidPort reports whether what follows the host in an authority, if
-// anything does, is a port. It leaves what is no authority at all to others.
+// hasValidPort reports whether the text after the last colon of an authority,
+// if there is one, is a port. It returns true for text that is not an
+// authority, which others reject.
 func hasValidPort(authority string) bool {
 	i := strings.LastIndexByte(authority, ':')
 	return i < 0 || strings.ContainsAny(authority[i:], "@?/#") || strings.IndexByte(authority[i:], ']') >= 0 || i == len(authority)-1 || isDigits(authority[i+1:])
 }
 
-// isScheme reports whether s is the scheme of a URL (RFC 3986 section 3.1).
+// isScheme reports whether s is a valid URL scheme (RFC 3986 section 3.1).
 func isScheme(s string) bool {
 	for i := range len(s) {
 		if !schemeChars.has(s[i]) {
@@ -158,9 +159,8 @@ func isScheme(s string) bool {
 
 var schemeChars = newCharSet(alphanumeric + "+-.")
 
-// fillHeader makes a header of fields. The values stand one behind the other
-// in a slice: that of the header before, if it has room for them. It returns
-// the slice.
+// fillHeader replaces the contents of header by fields. The values are stored
+// in one slice, values if its capacity suffices. It returns that slice.
 func fillHeader(header http.Header, fields []Field, values []string) []string {
 	clear(header)
 	values = values[:0]
@@ -170,7 +170,7 @@ func fillHeader(header http.Header, fields []Field, values []string) []string {
 	for _, f := range fields {
 		name := textproto.CanonicalMIMEHeaderKey(f.Name)
 		if before, ok := header[name]; ok {
-			header[name] = append(before, f.Value) // elsewhere: it has no room
+			header[name] = append(before, f.Value) // reallocates, because its capacity is 1
 			continue
 		}
 		values = append(values, f.Value)

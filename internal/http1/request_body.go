@@ -1,4 +1,4 @@
-// The content of a request as a handler reads it.
+// The body of a request, as the handler reads it.
 
 package http1
 
@@ -12,24 +12,24 @@ import (
 	"time"
 )
 
-// requestBody is a request's Body. Its first read sends the 100 that a client
-// waits for. While a read is under way, the client is not watched: the read
-// notices that it leaves.
+// requestBody is the Body of a request. Its first Read sends 100 (Continue) if
+// the client waits for it. The watcher pauses during a Read, because the Read
+// itself notices a client that disconnects.
 type requestBody struct {
 	w               *responseWriter
 	body            io.ReadCloser // decodes the transfer coding
 	expectsContinue bool          // the client waits for 100 (RFC 9110 section 10.1.1)
 
 	mu        sync.Mutex
-	remaining int64 // of the content, what has not been read; -1 where its length is not known
-	ended     bool  // EOF or an error was seen
+	remaining int64 // bytes that were not read yet; -1 if the length is not known
+	ended     bool  // a Read has returned io.EOF or an error
 	closed    bool
 
-	broken atomic.Bool // an error other than EOF was seen: nobody knows where a next request would start
+	broken atomic.Bool // a Read has returned an error other than io.EOF, so the start of a next request is not known
 }
 
-// errBodyClosed is what a read returns once the response has ended.
-var errBodyClosed = errors.New("http1: the request's content was read after its answer had ended")
+// errBodyClosed is returned by Read after the response has ended.
+var errBodyClosed = errors.New("http1: read of a request body after the response has ended")
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
@@ -57,18 +57,18 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// isEmpty reports a request without content.
+// isEmpty reports whether the request has no body.
 func (b *requestBody) isEmpty() bool { return b.body == http.NoBody }
 
-// recordErr counts what was read. b.mu is held.
+// count subtracts n bytes that were read. b.mu must be held.
 func (b *requestBody) count(n int) {
 	if b.remaining >= 0 {
 		b.remaining -= int64(n)
 	}
 }
 
-// Close forbids further reads. What is left of the content is dealt with when
-// the response ends.
+// Close makes further reads fail. The unread rest is handled when the response
+// ends.
 func (b *requestBody) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -76,24 +76,23 @@ func (b *requestBody) Close() error {
 	return nil
 }
 
-// Content that a handler has not read is read away, within these bounds, so
-// that the connection can carry another request.
+// Limits of draining. The unread rest of a body is discarded within these
+// limits so that the connection can serve another request.
 const (
 	drainBytes   = 256 << 10
 	drainTimeout = 100 * time.Millisecond
 )
 
-// preventsReuse reports whether the connection cannot carry another request,
-// because of content that has not been read. It is asked before the head of
-// the final response is written, where the client must be told (RFC 9112
-// section 9.6). returned says that the handler reads no more: the content is
-// then drained here.
+// preventsReuse reports whether unread parts of the body prevent another
+// request on the connection. It must be called before the final header is
+// written, because the header tells the client (RFC 9112 section 9.6).
+// handlerDone means that the handler reads no more; the body is then drained.
 func (b *requestBody) preventsReuse(handlerDone bool) bool {
 	if b.isEmpty() {
 		return false
 	}
 	if !b.mu.TryLock() {
-		return true // it is being read, and nobody knows how long that takes
+		return true // a Read is under way and may take any time
 	}
 	defer b.mu.Unlock()
 	if b.ended {
@@ -104,20 +103,21 @@ func (b *requestBody) preventsReuse(handlerDone bool) bool {
 	defer watch.arm()
 	switch {
 	case b.expectsContinue && !b.w.sentContinue():
-		return true // the client may send it or not: there is no telling
+		return true // the client may or may not send it
 	case b.isBuffered():
 		return false
 	}
 	return !handlerDone || !b.drain()
 }
 
-// isBuffered reports whether all of the content is in the buffer. b.mu is held.
+// isBuffered reports whether the whole rest of the body is in the read buffer.
+// b.mu must be held.
 func (b *requestBody) isBuffered() bool {
 	return b.remaining >= 0 && b.remaining <= int64(b.w.conn.br.Buffered())
 }
 
-// drain reads what the handler has left, within bounds, and reports whether
-// the next request starts behind it. b.mu is held.
+// drain discards the rest of the body within the limits and reports whether
+// the next request starts after it. b.mu must be held.
 func (b *requestBody) drain() bool {
 	b.closed, b.ended = true, true
 	if b.remaining > drainBytes {
@@ -138,8 +138,8 @@ func (b *requestBody) drain() bool {
 	return err == io.EOF
 }
 
-// skipRest is for the end of a response behind which the connection is to go on.
-// It reports whether the next request starts here.
+// skipRest is called at the end of a response that keeps the connection open.
+// It reports whether the connection is positioned at the next request.
 func (b *requestBody) skipRest() bool {
 	if b.isEmpty() {
 		return true
@@ -155,7 +155,8 @@ func (b *requestBody) skipRest() bool {
 	return b.isBuffered() && b.drain()
 }
 
-// stopReading ends all reading of the content.
+// stopReading interrupts a Read in another goroutine and makes further reads
+// fail.
 func (b *requestBody) stopReading() {
 	if b.isEmpty() {
 		return

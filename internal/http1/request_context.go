@@ -1,3 +1,5 @@
+// The context of a request.
+
 package http1
 
 import (
@@ -5,25 +7,27 @@ import (
 	"sync"
 )
 
-// requestContext is the context of one request after the other. Most of them
-// are over before anybody asks for more than a value: those cost nothing. The
-// first who waits for a request's end makes it a real one.
+// requestContext is the context of the requests of one exchange, one after
+// another. Most requests end before anything waits for their end, and these
+// cost no allocation. The first call of Done creates cancelCtx, and the
+// exchange is then not used again.
 type requestContext struct {
 	context.Context           // the connection's
 	fairness        *fairness // the server's
 	header          *requestHeader
-	bound           *boundConns  // those of the client's connection
-	origin          *originState // what a Transport has for the request's answer; nil before the first
+	bound           *boundConns  // of the client connection
+	origin          *originState // used by a Transport; nil before the first use
 
 	mu            sync.Mutex
-	cancelCtx     context.Context
+	cancelCtx     context.Context // nil before the first call of Done
 	cancel        context.CancelFunc
 	ended         bool
-	conn          *originConn // to be closed when the request ends
-	stopAfterFunc func() bool // ends the watch for the end of the connection's context; nil: there is none
+	conn          *originConn // closed when the request ends
+	stopAfterFunc func() bool // stops watching the connection's context; nil if not watched
 }
 
-// originState makes it. It is for the goroutine of the handler.
+// originState returns the origin state and creates it if necessary. It may be
+// called by the handler's goroutine only.
 func (c *requestContext) originState() *originState {
 	if c.origin == nil {
 		c.origin = &originState{ctx: c, fairness: c.fairness}
@@ -31,7 +35,7 @@ func (c *requestContext) originState() *originState {
 	return c.origin
 }
 
-// Value finds a value, and for a child of the context the context above it.
+// Value implements context.Context. For a derived context it finds the parent.
 func (c *requestContext) Value(key any) any {
 	c.mu.Lock()
 	parent := c.parent()
@@ -39,7 +43,8 @@ func (c *requestContext) Value(key any) any {
 	return parent.Value(key)
 }
 
-// parent is the context that the request's is below, or stands for. c.mu is held.
+// parent returns cancelCtx if it exists, else the connection's context. c.mu
+// must be held.
 func (c *requestContext) parent() context.Context {
 	if c.cancelCtx != nil {
 		return c.cancelCtx
@@ -47,7 +52,7 @@ func (c *requestContext) parent() context.Context {
 	return c.Context
 }
 
-// Done makes the context a real one.
+// Done implements context.Context. It creates cancelCtx if necessary.
 func (c *requestContext) Done() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,14 +74,14 @@ func (c *requestContext) Err() error {
 	return c.parent().Err()
 }
 
-// waitedOn reports whether somebody waits, or has waited, for the end.
+// waitedOn reports whether Done was called.
 func (c *requestContext) waitedOn() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.cancelCtx != nil
 }
 
-// remove ends the request.
+// end ends the current request.
 func (c *requestContext) end() {
 	c.mu.Lock()
 	c.ended = true
@@ -91,14 +96,14 @@ func (c *requestContext) end() {
 	}
 }
 
-// start starts the next request, of an exchange that can be used again.
+// begin starts the next request of a reusable exchange.
 func (c *requestContext) begin() {
 	c.mu.Lock()
 	c.ended = c.Context.Err() != nil
 	c.mu.Unlock()
 }
 
-// attach has a connection closed when the request ends before letGo.
+// attach closes o when the request ends, unless detach is called first.
 func (c *requestContext) attach(o *originConn) {
 	c.mu.Lock()
 	if c.stopAfterFunc == nil {
@@ -114,7 +119,8 @@ func (c *requestContext) attach(o *originConn) {
 	}
 }
 
-// detach reports whether what was held has not been closed, and will not be.
+// detach undoes attach. It reports whether the connection was not closed and
+// will not be.
 func (c *requestContext) detach() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,7 +129,7 @@ func (c *requestContext) detach() bool {
 	return conn != nil
 }
 
-// close is for a context that no further request will have.
+// close ends the context for good.
 func (c *requestContext) close() {
 	c.end()
 	c.mu.Lock()

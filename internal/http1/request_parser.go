@@ -1,5 +1,4 @@
-// Parsing the head of a request: held to the letter of the grammar, in one
-// pass over its bytes.
+// Parsing a request header strictly, in one pass.
 
 package http1
 
@@ -10,38 +9,38 @@ import (
 	"strings"
 )
 
-// Field is one field line of a header, its value without white space around
-// (RFC 9112 section 5).
+// Field is one field line of a header. Value has no white space around it (RFC
+// 9112 section 5).
 type Field struct{ Name, Value string }
 
-// requestHeader is the head of a request, part by part. What it holds are
-// pieces of the text that it was parsed from.
+// requestHeader is a parsed request header. Its strings are parts of the
+// parsed text.
 type requestHeader struct {
 	method, target string
-	minor          int     // of HTTP/1.x
-	fields         []Field // all but Host: as in net/http, the target says that
-	contentLength  string  // of the content, digits; empty where it is not said
-	hasConnection  bool    // a Connection field is there, which may say so
-	host           string  // the value of the Host field
-	chunked        bool    // the content is in the chunked coding
+	minor          int     // version of HTTP/1.x
+	fields         []Field // all but Host, which net/http also leaves out
+	contentLength  string  // decimal digits; empty if there is no Content-Length
+	hasConnection  bool    // there is a Connection field, which may contain "close"
+	host           string  // the value of Host
+	chunked        bool    // the body is in the chunked coding
 }
 
-// parse refuses a head that another reader might understand differently. It
-// is stricter than net/http in what is listed here. The errors do not quote
-// what may hold a secret, a URL or a field's value, for they end in a log.
+// parse rejects a header that another parser might understand differently. It
+// is stricter than net/http in the points listed here. Its errors end up in a
+// log, so they do not quote values that may contain a secret, such as a URL or
+// the value of a field.
 //
-//   - a line ends with CRLF, and neither stands elsewhere (RFC 9112 section 2.2)
-//   - no line is folded (section 5.2), none has white space before its colon
-//     (section 5.1); names are tokens, values have no control characters
+//   - lines end with CRLF; CR and LF are not allowed elsewhere (RFC 9112 section 2.2)
+//   - lines are not folded (section 5.2) and have no white space before the colon
+//     (section 5.1); names are tokens and values have no control characters
 //   - the request line has single spaces and an HTTP/1.x version (section 3)
 //   - HTTP/1.1 has exactly one Host, HTTP/1.0 at most one (section 3.2)
-//   - at most one Content-Length, of digits alone; at most one
-//     Transfer-Encoding, "chunked" alone, only in HTTP/1.1, and not both
-//     (sections 6.1 and 6.3)
+//   - at most one Content-Length, of digits only; at most one Transfer-Encoding,
+//     "chunked" only, in HTTP/1.1 only; not both (sections 6.1 and 6.3)
 //
-// It also refuses a head with more than maxFields fields. The names that
-// Connection and Trailer list count as fields, because each takes as much
-// memory, and is looked for among the others.
+// It also rejects a header with more than maxFields fields. The names listed
+// in Connection and Trailer count as fields, because each takes as much memory
+// and is searched for among the others.
 func (h *requestHeader) parse(text string, maxFields int) error {
 	*h = requestHeader{fields: h.fields[:0]}
 	line, rest := cutCRLF(text)
@@ -63,7 +62,7 @@ func (h *requestHeader) parse(text string, maxFields int) error {
 			host++
 			h.host = f.Value
 			if strings.ContainsAny(f.Value, " \t\"#/<>?@\\^`{|}") {
-				return errors.New("the Host field holds no host (RFC 9112 section 3.2)")
+				return errors.New("the Host field is not a valid host (RFC 9112 section 3.2)")
 			}
 			continue
 		case fieldExpect:
@@ -83,7 +82,7 @@ func (h *requestHeader) parse(text string, maxFields int) error {
 			encoding++
 			h.chunked = true
 			if !strings.EqualFold(f.Value, "chunked") {
-				return &statusError{http.StatusNotImplemented, "the coding in the Transfer-Encoding field is not known here; chunked is (RFC 9112 section 6.1)"}
+				return &statusError{http.StatusNotImplemented, "the Transfer-Encoding is not supported; use chunked (RFC 9112 section 6.1)"}
 			}
 		case fieldTrailer:
 			listed += strings.Count(f.Value, ",")
@@ -111,11 +110,11 @@ func (h *requestHeader) parse(text string, maxFields int) error {
 }
 
 func errTooManyRequestFields(maxFields int) error {
-	return &statusError{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request's header has more than %d fields", maxFields)}
+	return &statusError{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request header has more than %d fields", maxFields)}
 }
 
-// maxMethodBytes bounds a method, which goes into records and logs. The longest in
-// the registry of RFC 9110 section 16.1 has 17 bytes.
+// maxMethodBytes limits the length of a method, because methods are recorded
+// and logged. The longest registered one (RFC 9110 section 16.1) has 17 bytes.
 const maxMethodBytes = 64
 
 func (h *requestHeader) parseRequestLine(line string) error {
@@ -128,7 +127,7 @@ func (h *requestHeader) parseRequestLine(line string) error {
 		return errors.New("the request line is not METHOD TARGET HTTP/1.1")
 	}
 	if len(method) > maxMethodBytes {
-		return &statusError{http.StatusNotImplemented, fmt.Sprintf("a method of %d bytes is not known here (RFC 9112 section 3)", len(method))}
+		return &statusError{http.StatusNotImplemented, fmt.Sprintf("a method of %d bytes is too long (RFC 9112 section 3)", len(method))}
 	}
 	h.method, h.target = method, target
 	switch version {
@@ -138,13 +137,13 @@ func (h *requestHeader) parseRequestLine(line string) error {
 	case "HTTP/1.0":
 		return nil
 	}
-	// What stands in place of a version may be a piece of a query with a space
-	// in it: only what has the form of a version is quoted.
+	// The text here may be part of a query that contains a space, so only a
+	// well-formed version is quoted.
 	if _, _, ok := http.ParseHTTPVersion(version); ok {
 		return &statusError{http.StatusHTTPVersionNotSupported, "the version " + version + " is not supported; use HTTP/1.1"}
 	}
 	if strings.HasPrefix(version, "HTTP/") {
-		return &statusError{http.StatusHTTPVersionNotSupported, "the version of HTTP is not supported; use HTTP/1.1"}
+		return &statusError{http.StatusHTTPVersionNotSupported, "the HTTP version is not supported; use HTTP/1.1"}
 	}
 	return errors.New("the request line does not end with a version; use HTTP/1.1")
 }
@@ -161,7 +160,7 @@ func parseField(line string) (Field, error) {
 		return Field{}, errors.New("white space before the colon of a header line (RFC 9112 section 5.1)")
 	}
 	if !isToken(name) {
-		return Field{}, errors.New("a header name is no token (RFC 9110 section 5.1)")
+		return Field{}, errors.New("a header name is not a token (RFC 9110 section 5.1)")
 	}
 	if hasControl(value, true) {
 		if i := strings.IndexFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }); value[i] == '\n' {

@@ -1,5 +1,4 @@
-// The head of a request, before it is parsed: read whole, within a limit, and
-// held to the letter of the grammar.
+// Reading a request header into the buffer, before it is parsed.
 
 package http1
 
@@ -16,17 +15,18 @@ var (
 	doubleCRLF = []byte("\r\n\r\n")
 )
 
-var errHeaderTooLarge = &statusError{http.StatusRequestHeaderFieldsTooLarge, "the request's header is too large"}
+var errHeaderTooLarge = &statusError{http.StatusRequestHeaderFieldsTooLarge, "the request header is too large"}
 
-// bufferSize is the read buffer of a connection. Most heads fit; a larger one
-// gets a larger buffer.
+// bufferSize is the size of a connection's read buffer, which fits most
+// headers. A larger header gets a larger buffer.
 const bufferSize = 4 << 10
 
-// readRequestHeader waits for a whole head and returns it, still in the buffer, with
-// its final empty line. It returns another reader where the head needed a
-// larger buffer. Empty lines before the request line are skipped (RFC 9112
-// section 2.2). io.EOF means that the client ended before a first byte. wait
-// is called before it waits for more than has come with the first byte.
+// readRequestHeader waits for a complete header and returns it with its final
+// empty line. The returned bytes are not consumed from the returned reader,
+// which is a new one if the header needed a larger buffer. Empty lines before
+// the request line are skipped (RFC 9112 section 2.2). io.EOF means that the
+// client ended the stream before a first byte. wait is called before
+// readRequestHeader waits for more than arrived with the first byte.
 func readRequestHeader(br *bufio.Reader, conn io.Reader, limit int, wait func()) ([]byte, *bufio.Reader, error) {
 	if err := skipEmptyLines(br, wait); err != nil {
 		return nil, br, err
@@ -36,7 +36,7 @@ func readRequestHeader(br *bufio.Reader, conn io.Reader, limit int, wait func())
 		if seen > 0 {
 			wait()
 		}
-		// One more byte than there is waits for the next read.
+		// Peeking at one more byte than is buffered waits for the next read.
 		data, err := br.Peek(min(max(seen+1, br.Buffered()), br.Size()))
 		searchFrom := max(0, seen-len(doubleCRLF)+1)
 		if i := bytes.Index(data[searchFrom:], doubleCRLF); i >= 0 {
@@ -55,7 +55,7 @@ func readRequestHeader(br *bufio.Reader, conn io.Reader, limit int, wait func())
 		}
 		seen = len(data)
 		if seen == br.Size() {
-			// What is buffered moves to a buffer that holds every head.
+			// Move the buffered part to a buffer that fits every header.
 			rest := io.MultiReader(bytes.NewReader(bytes.Clone(data)), conn)
 			br = bufio.NewReaderSize(rest, limit+bufferSize)
 			seen = 0
@@ -63,8 +63,9 @@ func readRequestHeader(br *bufio.Reader, conn io.Reader, limit int, wait func())
 	}
 }
 
-// checkPartialHeader refuses early what will not become a head, so that a client which
-// speaks something else, and waits for an answer, gets one: TLS, a bare LF.
+// checkPartialHeader rejects input that cannot become a header: a TLS
+// handshake or a bare LF. Clients of other protocols would otherwise wait for
+// a response until the timeout.
 func checkPartialHeader(data []byte, seen int) error {
 	if data[0] == 0x16 {
 		return errors.New("a TLS handshake on the plain port: use http:// in the proxy's URL, not https://")

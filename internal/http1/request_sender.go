@@ -1,4 +1,5 @@
-// Sending a request: its head, and its content beside the answer.
+// Sending a request: its header, then its body while the response may already
+// arrive.
 
 package http1
 
@@ -13,21 +14,20 @@ import (
 	"time"
 )
 
-// requestSender is one request on its way out. A request with content has a
-// goroutine, since the answer may begin before the content has ended (RFC
-// 9112 section 9.3); one without has none. That goroutine ends with the
-// connection, or when the request's Body returns an error, as Server's does
-// once the handler has returned.
+// requestSender sends one request. A body is sent by a separate goroutine,
+// because the response may begin before the body ends (RFC 9112 section 9.3).
+// The goroutine ends when the connection is closed or when the request's Body
+// returns an error, as a Server's does after the handler has returned.
 type requestSender struct {
 	c               *originConn
 	r               *Request
 	hasBody         bool
 	expectsContinue bool
 
-	continueStatus chan int // the status that decides whether content that waits for 100 is sent
-	done           chan struct{}
-	sent           atomic.Bool // everything was sent
-	bodyErr        error       // the client's content could not be read; set before done is closed
+	continueStatus chan int      // receives the status that decides whether a body that waits for 100 is sent
+	done           chan struct{} // closed when the goroutine has finished
+	sent           atomic.Bool   // the whole request was sent
+	bodyErr        error         // an error of the request's Body; written before done is closed
 }
 
 func (u *requestSender) init(c *originConn, r *Request) {
@@ -38,7 +38,7 @@ func (u *requestSender) init(c *originConn, r *Request) {
 	}
 }
 
-// start sends the head, and starts sending the content, if there is any.
+// start sends the header and starts sending the body.
 func (u *requestSender) start() error {
 	expectsContinue, authenticates := writeRequestHeader(u.c.bw, u.r)
 	if authenticates {
@@ -62,16 +62,17 @@ func (u *requestSender) run() {
 	u.sent.Store(err == nil)
 	close(u.done)
 	if err != nil && u.bodyErr != nil {
-		// The content ended wrongly: only a cut connection tells the origin.
-		// It comes last, so that who waits for the answer finds the cause.
+		// Only closing the connection tells the origin server that the body is
+		// incomplete. Close it last, so that the waiting round trip finds the
+		// cause.
 		u.c.close()
 	}
 }
 
-// sendAll sends what the request has, as far as the origin lets it.
+// sendAll sends the header and, if the origin server permits it, the body.
 func (u *requestSender) sendAll() error {
-	// The head goes out by itself: the origin may answer it while the client
-	// is still thinking about the content.
+	// Send the header by itself, because the origin server may respond before
+	// the client sends the body.
 	if err := u.c.bw.Flush(); err != nil {
 		return err
 	}
@@ -84,22 +85,23 @@ func (u *requestSender) sendAll() error {
 	return u.c.bw.Flush()
 }
 
-// errBodyRefused ends a request whose content the origin did not want.
-var errBodyRefused = errors.New("http1: the origin has refused the content")
+// errBodyRefused ends a request whose body the origin server refused.
+var errBodyRefused = errors.New("http1: the origin refused the body")
 
-// BodyError is what is wrong with the content of a request, as its Body
-// tells it: it broke off, or is not framed as it says.
+// BodyError is an error returned by a request's Body. The body ended early or
+// is framed incorrectly.
 type BodyError struct{ Err error }
 
 func (e *BodyError) Error() string {
-	return "the client's content could not be read: " + e.Err.Error()
+	return "the client's request body could not be read: " + e.Err.Error()
 }
 
 // Unwrap returns Err.
 func (e *BodyError) Unwrap() error { return e.Err }
 
-// awaitContinue waits for the 100 that was asked for. An answer in its place
-// refuses the content; silence permits it (RFC 9110 section 10.1.1).
+// awaitContinue waits for 100 (Continue) and reports whether the body may be
+// sent. Another status refuses the body. No response within the timeout
+// permits it (RFC 9110 section 10.1.1).
 func (u *requestSender) awaitContinue() bool {
 	timeout := u.c.transport.ContinueTimeout
 	if timeout == 0 {
@@ -115,7 +117,7 @@ func (u *requestSender) awaitContinue() bool {
 	}
 }
 
-// reportStatus tells a request that expects 100 how it was answered.
+// reportStatus tells awaitContinue the status of a response.
 func (u *requestSender) reportStatus(status int) {
 	if u.expectsContinue {
 		select {
@@ -125,7 +127,7 @@ func (u *requestSender) reportStatus(status int) {
 	}
 }
 
-// sendBody copies the content in the framing that the head has announced.
+// sendBody copies the body with the framing announced in the header.
 func (u *requestSender) sendBody() error {
 	body := &errorKeeper{r: u.r.Body}
 	var err error
@@ -151,8 +153,8 @@ func (u *requestSender) sendBody() error {
 	return err
 }
 
-// result reports whether the request went out whole, and whether nothing of it
-// is being sent any more.
+// result reports whether the whole request was sent, and whether the goroutine
+// has finished.
 func (u *requestSender) result() (sent, finished bool) {
 	if !u.hasBody {
 		return u.sent.Load(), true
@@ -165,12 +167,13 @@ func (u *requestSender) result() (sent, finished bool) {
 	}
 }
 
-// senderGrace lets the goroutine of an upload that has been sent whole, as
-// the answer shows, come to its end: its connection can be used again.
+// senderGrace is the time that result gives the goroutine to finish. If the
+// whole body was sent, as the response suggests, this lets the connection be
+// used again.
 const senderGrace = 5 * time.Millisecond
 
-// cause replaces an error by that of reading the client's content, if it is
-// what broke the exchange.
+// cause returns the error of reading the request's body if that error ended
+// the round trip, else err.
 func (u *requestSender) cause(err error) error {
 	if !u.hasBody {
 		return err
@@ -181,8 +184,8 @@ func (u *requestSender) cause(err error) error {
 	return err
 }
 
-// errorKeeper keeps an error of the source, which a copy would mix up with
-// one of the destination.
+// errorKeeper stores the error of a source, because a copy does not tell
+// whether its error comes from the source or the destination.
 type errorKeeper struct {
 	r   io.Reader
 	err error
@@ -208,8 +211,8 @@ type chunkFlusher struct {
 
 func (f chunkFlusher) Flush() error { return f.bw.Flush() }
 
-// copyFlushing copies and flushes after every read: a stream must not wait
-// for a buffer to fill.
+// copyFlushing copies and flushes after every read, so that a slow stream is
+// not held back in a buffer.
 func copyFlushing(dst flusher, src io.Reader) (written int64, err error) {
 	buf := make([]byte, 32<<10)
 	for {
@@ -232,9 +235,9 @@ func copyFlushing(dst flusher, src io.Reader) (written int64, err error) {
 	}
 }
 
-// writeRequestHeader writes the head of a request. Host comes first (RFC 9110
-// section 7.2), and the other fields follow in their order. It reports whether
-// the request waits for a 100 response before its content, and whether it
+// writeRequestHeader writes a request header. Host is the first field (RFC
+// 9110 section 7.2); the others follow in their order. It reports whether the
+// request waits for 100 (Continue) before its body, and whether it
 // authenticates the connection.
 func writeRequestHeader(bw *bufio.Writer, r *Request) (expectsContinue, authenticates bool) {
 	bw.WriteString(r.Method)
@@ -283,7 +286,7 @@ func writeRequestHeader(bw *bufio.Writer, r *Request) (expectsContinue, authenti
 	return expectsContinue, authenticates
 }
 
-// writeLength writes the length of the content as a field of that name.
+// writeLength writes a field with the length of the body.
 func writeLength(bw *bufio.Writer, name string, r *Request) {
 	n := int64(0)
 	if r.hasBody() {

@@ -1,3 +1,5 @@
+// The body of a response, whose end returns the connection to the pool.
+
 package http1
 
 import (
@@ -5,19 +7,19 @@ import (
 	"net/http"
 )
 
-// responseBody is an answer's Body. Its end gives the connection back.
+// responseBody is the Body of a Response.
 type responseBody struct {
 	c             *originConn
-	origin        *originState
+	origin        *originState // nil if the request is not a Server's
 	body          io.ReadCloser
-	closesConn    bool // the connection ends with this answer
+	closesConn    bool // the connection ends with this response
 	sender        requestSender
-	stopAfterFunc func() bool // from the request's context; nil where side is there for that
+	stopAfterFunc func() bool // stops watching the request's context; nil if origin is set
 	done          bool
 }
 
-// stopReading reports whether the connection has not been closed because the request
-// ended, and will not be.
+// detach stops closing the connection when the request ends. It reports
+// whether the connection was not closed.
 func (b *responseBody) detach() bool {
 	if b.stopAfterFunc != nil {
 		return b.stopAfterFunc()
@@ -37,8 +39,8 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the answer early: where its content has not been read to its
-// end, the connection can carry nothing more.
+// Close ends the response. If the body was not read to its end, the connection
+// is closed.
 func (b *responseBody) Close() error {
 	if !b.done {
 		b.finish(b.body == http.NoBody)
@@ -46,9 +48,11 @@ func (b *responseBody) Close() error {
 	return nil
 }
 
-// Buffered reports whether a Read returns at once.
+// Buffered reports whether Read returns without waiting.
 func (b *responseBody) Buffered() bool { return b.done || b.c.br.Buffered() > 0 }
 
+// finish ends the round trip. The connection is pooled if complete is true and
+// it can serve another request, else it is closed.
 func (b *responseBody) finish(whole bool) {
 	b.done = true
 	b.body = http.NoBody
@@ -65,7 +69,7 @@ func (b *responseBody) finish(whole bool) {
 		}
 	}
 	b.c.discard()
-	if finished { // or the upload still has the buffers
+	if finished { // else the sender still uses the buffers
 		b.c.release()
 	}
 }

@@ -1,3 +1,5 @@
+// The header, framing and trailer section of a response.
+
 package http1
 
 import (
@@ -7,7 +9,7 @@ import (
 	"strings"
 )
 
-// decideFraming says how the content will end, once the status is known.
+// decideFraming chooses how the body ends. The status must be known.
 func (w *responseWriter) decideFraming() {
 	h := w.Header()
 	length, err := int64(-1), error(nil)
@@ -30,14 +32,16 @@ func (w *responseWriter) decideFraming() {
 	w.decideClose(listsClose(h["Connection"]))
 }
 
-// decideClose decides whether the connection ends with this response. It is
-// called before the head has been written, which must say so (RFC 9112 section
-// 9.6). asked says that the handler wants it closed.
+// decideClose decides whether the connection ends with this response. It must
+// be called before the header is written, because the header tells the client
+// (RFC 9112 section 9.6). asked means that the handler wants the connection
+// closed.
 func (w *responseWriter) decideClose(asked bool) {
 	w.close = w.close || asked || w.conn.server.draining.Load() || w.body.preventsReuse(w.handlerDone)
 }
 
-// start writes the final head, once.
+// writeFinalHeader writes the header of the final response. It does nothing
+// after the first call.
 func (w *responseWriter) writeFinalHeader() {
 	if !w.beginFinal() {
 		return
@@ -55,7 +59,7 @@ func (w *responseWriter) writeFinalHeader() {
 	w.endHeader()
 }
 
-// endHeader writes what the head says of the connection, and its end.
+// endHeader writes the Connection field if one is needed, and the empty line.
 func (w *responseWriter) endHeader() {
 	bw := w.conn.bw
 	switch {
@@ -68,13 +72,13 @@ func (w *responseWriter) endHeader() {
 	w.recordErr(err)
 }
 
-// noteHeaderSize looks at the header before it is written.
+// noteHeaderSize records whether the header map has grown large.
 func (w *responseWriter) noteHeaderSize() {
 	w.largeHeader = w.largeHeader || len(w.header) > usualFields
 }
 
-// writeTrailer writes the fields that follow the content: those that Trailer
-// has announced, and those set with [http.TrailerPrefix].
+// writeTrailer writes the fields of RelayTrailer, the fields announced in
+// Trailer, and those set with [http.TrailerPrefix].
 func (w *responseWriter) writeTrailer() {
 	w.noteHeaderSize()
 	bw := w.conn.bw
@@ -94,12 +98,12 @@ func (w *responseWriter) writeTrailer() {
 	}
 }
 
-// skipsInFinal says which fields of a handler's header do not go out as they
-// stand.
+// skipsInFinal reports whether a field of the handler's header is left out of
+// the header of a final response.
 func skipsInFinal(name string, header http.Header) bool {
 	switch name {
 	case "Connection", "Transfer-Encoding":
-		return true // the server's own to say
+		return true // written by the server
 	}
 	if strings.HasPrefix(name, http.TrailerPrefix) {
 		return true
@@ -108,8 +112,8 @@ func skipsInFinal(name string, header http.Header) bool {
 	return announced != nil && listsContain(announced, name)
 }
 
-// skipsInInformational is answerSkips for an interim answer, which has no content and
-// must not say how long that is (RFC 9110 section 8.6).
+// skipsInInformational is skipsInFinal for an informational response. It has
+// no body and must not announce a length (RFC 9110 section 8.6).
 func skipsInInformational(name string, _ http.Header) bool {
 	switch name {
 	case "Connection", "Transfer-Encoding", "Content-Length", "Trailer":

@@ -1,3 +1,5 @@
+// Reading and parsing a response header, as leniently as net/http does.
+
 package http1
 
 import (
@@ -14,19 +16,20 @@ import (
 	"time"
 )
 
-// parse reads the head of a response. It takes what net/http's clients take,
-// because origins are old and many, and refuses what has two readings:
+// parse parses a response header. It accepts what net/http's client accepts,
+// because there are many old origin servers. It rejects headers that have two
+// readings:
 //
-//   - a line may end with LF alone (RFC 9112 section 2.2), and a folded line
-//     is unfolded (section 5.2)
-//   - white space before a colon is removed (section 5.1); otherwise names are
+//   - a line may end with LF alone (RFC 9112 section 2.2); a folded line is
+//     unfolded (section 5.2)
+//   - white space before a colon is removed (section 5.1); names are otherwise
 //     tokens, and values have no control characters
-//   - Transfer-Encoding overrides Content-Length (section 6.3), is "chunked"
-//     alone, and means nothing in HTTP/1.0
-//   - Content-Length fields are digits, and equal
+//   - Transfer-Encoding overrides Content-Length (section 6.3), must be "chunked"
+//     only, and is ignored in HTTP/1.0
+//   - all Content-Length fields are the same number, in digits only
 //
-// Fields are appended to a.Fields, most of them at most. As in a request, the
-// names that Connection and Trailer list count as fields.
+// The fields are appended to r.Fields. More than maxFields are an error. As in
+// a request, the names listed in Connection and Trailer count as fields.
 func (r *Response) parse(text string, method string, maxFields int) error {
 	line, rest := cutLine(text)
 	if err := r.parseStatusLine(line); err != nil {
@@ -87,8 +90,8 @@ func (r *Response) parse(text string, method string, maxFields int) error {
 		return errTooManyResponseFields(maxFields)
 	}
 	if length != "" && encodings > 0 && r.minor > 0 {
-		// It means nothing, and must not be passed on, not even where there is
-		// no content (RFC 9112 section 6.3).
+		// Content-Length is ignored and must not be relayed, not even in a
+		// response without a body (RFC 9112 section 6.3).
 		r.Fields = slices.DeleteFunc(fields, func(f Field) bool { return f.Is("content-length") })
 	}
 	r.closes = r.closes || r.minor == 0 && !keepAlive
@@ -98,7 +101,7 @@ func (r *Response) parse(text string, method string, maxFields int) error {
 	for _, list := range Values(fields, "trailer") {
 		for _, name := range [...]string{"content-length", "transfer-encoding", "trailer"} {
 			if listContains(list, name) {
-				return errors.New("the origin's Trailer field names a field that frames the content (RFC 9110 section 6.5.1)")
+				return errors.New("the origin's Trailer field names a field that frames the body (RFC 9110 section 6.5.1)")
 			}
 		}
 	}
@@ -110,7 +113,7 @@ var (
 	errLength  = errors.New("the origin's Content-Length is not a number (RFC 9112 section 6.3)")
 )
 
-// setFraming decides how the content ends (RFC 9112 section 6.3).
+// setFraming determines how the body ends (RFC 9112 section 6.3).
 func (r *Response) setFraming(method, length string, chunked bool) error {
 	n := int64(-1)
 	if length != "" && !chunked {
@@ -133,15 +136,15 @@ func (r *Response) setFraming(method, length string, chunked bool) error {
 	return nil
 }
 
-// parseStatusLine reads a status line (RFC 9112 section 4). Spaces before and
-// after the status may be missing or too many, as net/http takes them.
+// parseStatusLine parses a status line (RFC 9112 section 4). Like net/http, it
+// accepts missing and additional spaces around the status.
 func (r *Response) parseStatusLine(line string) error {
 	version, rest, ok := strings.Cut(line, " ")
 	if !ok || len(version) != len("HTTP/1.1") || !strings.HasPrefix(version, "HTTP/") {
-		return errors.New("the origin did not answer in HTTP")
+		return errors.New("the origin's response is not HTTP")
 	}
 	if version[5] != '1' || version[6] != '.' || version[7] < '0' || version[7] > '9' {
-		return errors.New("the origin answered in a version other than HTTP/1.1")
+		return errors.New("the origin's response has an HTTP version other than 1.x")
 	}
 	if version[7] > '0' {
 		r.minor = 1
@@ -149,11 +152,11 @@ func (r *Response) parseStatusLine(line string) error {
 	rest = strings.TrimLeft(rest, " ")
 	status, reason, _ := strings.Cut(rest, " ")
 	if len(status) != 3 || !isDigits(status) {
-		return errors.New("the origin answered without a status of three digits (RFC 9112 section 4)")
+		return errors.New("the origin's response has no status of three digits (RFC 9112 section 4)")
 	}
 	r.Status = 100*int(status[0]-'0') + 10*int(status[1]-'0') + int(status[2]-'0')
 	if r.Status < 100 {
-		return fmt.Errorf("the origin answered with the status %d", r.Status)
+		return fmt.Errorf("the origin's response has the invalid status %d", r.Status)
 	}
 	if hasControl(reason, true) {
 		reason = http.StatusText(r.Status)
@@ -162,7 +165,7 @@ func (r *Response) parseStatusLine(line string) error {
 	return nil
 }
 
-// parseResponseField reads a field line of a response or of its trailer section.
+// parseResponseField parses a field line of a header or a trailer section.
 func parseResponseField(line string) (Field, error) {
 	name, value, ok := strings.Cut(line, ":")
 	if !ok {
@@ -174,7 +177,7 @@ func parseResponseField(line string) (Field, error) {
 		}
 	}
 	if !isToken(name) {
-		return Field{}, errors.New("the origin's header has a name that is no token (RFC 9110 section 5.1)")
+		return Field{}, errors.New("the origin's header has a name that is not a token (RFC 9110 section 5.1)")
 	}
 	if hasControl(value, true) {
 		return Field{}, errControl
@@ -182,14 +185,14 @@ func parseResponseField(line string) (Field, error) {
 	return Field{name, strings.Trim(value, " \t")}, nil
 }
 
-// errTooManyResponseFields refuses what has more fields than the limit: each takes memory
-// whatever its length.
+// errTooManyResponseFields returns the error for more fields than the limit.
+// Fields are limited because each takes memory whatever its length.
 func errTooManyResponseFields(limit int) error {
-	return fmt.Errorf("the origin sent more than %d fields", limit)
+	return fmt.Errorf("the origin's header has more than %d fields", limit)
 }
 
-// headerLength returns the length of the head at the beginning of data, with the
-// empty line at its end; 0 if it has not come whole.
+// headerLength returns the length of the header at the beginning of data,
+// including its empty line. It returns 0 if the header is incomplete.
 func headerLength(data []byte) int {
 	for i := 0; i < len(data); {
 		n := bytes.IndexByte(data[i:], '\n')
@@ -204,13 +207,14 @@ func headerLength(data []byte) int {
 	return 0
 }
 
-// readHeader reads the head of a response, of which a byte has come, and takes its
-// length off *left.
+// readHeader reads a response header and subtracts its length from *remaining.
+// Its first byte must have arrived.
 //
-// A head that does not come in one piece has HeaderTimeout from here on. An
-// origin may think before the first byte for as long as its client waits.
+// A header that does not arrive in one piece must be complete within
+// HeaderTimeout from now. Before the first byte, an origin server may take as
+// long as the client waits.
 func (c *originConn) readHeader(remaining *int) (string, error) {
-	data, _ := c.br.Peek(c.br.Buffered()) // what is buffered can be peeked at
+	data, _ := c.br.Peek(c.br.Buffered()) // cannot fail
 	if n := headerLength(data); n > 0 {
 		if *remaining -= n; *remaining < 0 {
 			return "", c.errHeaderTooLarge()
@@ -228,22 +232,22 @@ func (c *originConn) readHeader(remaining *int) (string, error) {
 	case errors.Is(err, errTooLong):
 		err = c.errHeaderTooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = fmt.Errorf("the origin's header did not arrive whole in time: %w", err)
+		err = fmt.Errorf("the origin's header did not arrive completely in time: %w", err)
 	}
 	return text, err
 }
 
 func (c *originConn) errHeaderTooLarge() error {
-	return fmt.Errorf("the origin's header is over %d bytes", c.transport.maxHeaderBytes())
+	return fmt.Errorf("the origin's header is larger than %d bytes", c.transport.maxHeaderBytes())
 }
 
-var errTooLong = errors.New("http1: more bytes than the limit")
+var errTooLong = errors.New("http1: header too large")
 
 // readHeaderLines reads a status line and header lines up to and including the
 // empty line, and subtracts their length from *remaining.
 func readHeaderLines(br *bufio.Reader, remaining *int) (string, error) {
 	var text []byte
-	partial := false // the line is longer than the buffer
+	partial := false // the previous part of the line filled the buffer
 	for lines := 0; ; {
 		line, err := br.ReadSlice('\n')
 		if *remaining -= len(line); *remaining < 0 {

@@ -1,4 +1,4 @@
-// The answer to a request as a handler writes it.
+// The http.ResponseWriter of a request.
 
 package http1
 
@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// newWriter is the http.ResponseWriter of one request. Like net/http's it is
-// for one goroutine, except that reading the request may go on in another.
+// responseWriter is the http.ResponseWriter of one request. Like net/http's,
+// it is for one goroutine, while another may read the request body.
 type responseWriter struct {
 	conn     *conn
 	req      *http.Request
@@ -20,29 +20,29 @@ type responseWriter struct {
 	header   http.Header
 	hijacked bool
 
-	status      int // of the final answer; 0 before
+	status      int // of the final response; 0 before it is known
 	framing     framing
-	remaining   int64   // of a Content-Length, what is still to be written
-	close       bool    // the connection ends with this answer, perhaps because the client asked for it
-	writeErr    error   // of a write: nothing more goes out
+	remaining   int64   // bytes of the Content-Length that are not written yet
+	close       bool    // the connection ends with this response; the client may have asked for it
+	writeErr    error   // the first error of a write; nothing is written after it
 	trailer     []Field // of RelayTrailer
-	handlerDone bool    // the handler has returned, or has given the whole response: it reads no more content
-	largeHeader bool    // the header has had more fields than most; a map does not shrink
+	handlerDone bool    // the handler reads no more of the body: it has returned or called Respond
+	largeHeader bool    // the header map has grown beyond the usual size; maps do not shrink
 
-	mu      sync.Mutex // guards what others than the handler may write
-	sent100 bool
-	begun   bool // the final head is being written: too late for a 100
-	probed  int  // how much of statusPrefix has been sent ahead
+	mu      sync.Mutex // guards what goroutines other than the handler's may write
+	sent100 bool       // 100 (Continue) was sent
+	begun   bool       // the final header is being written; no informational response may follow
+	probed  int        // number of bytes of statusPrefix that sendProbe has sent
 
-	writes atomic.Uint32 // counts the begins and ends of writes: odd while one is under way
+	writes atomic.Uint32 // incremented before and after each write, so odd during a write
 }
 
-// statusPrefix begins every response.
+// statusPrefix is the beginning of every response.
 const statusPrefix = "HTTP/1.1 "
 
-// livenessCheck sends a byte of the response that is to come, if it is time for one:
-// the client has ended its stream so long ago. It reports whether the final
-// newWriter has begun; it has no byte to send then.
+// sendProbe sends the next byte of the status line if it is due. since is the
+// time since the client ended its stream. It reports whether the final
+// response has begun; then there is no byte left to probe with.
 func (w *responseWriter) sendProbe(since time.Duration) (begun bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -55,38 +55,39 @@ func (w *responseWriter) sendProbe(since time.Duration) (begun bool, err error) 
 	return false, err
 }
 
-// writeStatusLine writes a status line, without what has been sent of it. w.mu is
-// held, or the response has begun.
+// writeStatusLine writes a status line without the bytes that sendProbe has
+// sent. w.mu must be held, or the response must have begun.
 func (w *responseWriter) writeStatusLine(status int, reason string) {
 	w.conn.bw.WriteString(statusPrefix[w.probed:])
 	w.probed = 0
 	writeStatusAfterVersion(w.conn.bw, status, reason)
 }
 
-// flush sends what has been written.
+// flush sends the buffered output.
 func (w *responseWriter) flush() {
 	w.writes.Add(1)
 	w.recordErr(w.conn.bw.Flush())
 	w.writes.Add(1)
 }
 
-// init makes w the answer to r. What the last answer leaves of a header is
-// used again.
+// init prepares w for the response to r. It reuses the header map of the
+// previous response.
 func (w *responseWriter) init(c *conn, r *http.Request) {
 	header := w.header
 	clear(header)
-	*w = responseWriter{conn: c, req: r, header: header, close: r.Close} // a handler may change r
+	*w = responseWriter{conn: c, req: r, header: header, close: r.Close} // now, because the handler may change r
 	w.body = requestBody{w: w, body: r.Body, remaining: r.ContentLength, expectsContinue: r.ProtoAtLeast(1, 1) && expectsContinue(r)}
 }
 
-// framing is how the end of an answer's content is told (RFC 9112 section 6).
+// framing is the way in which the end of a body is marked (RFC 9112 section
+// 6).
 type framing uint8
 
 const (
-	framedNone    framing = iota // there is no content
-	framedLength                 // by Content-Length
-	framedChunked                // by the chunked coding
-	framedClose                  // by the end of the connection
+	framedNone    framing = iota // no body
+	framedLength                 // Content-Length
+	framedChunked                // chunked transfer coding
+	framedClose                  // end of the connection
 )
 
 func (w *responseWriter) Header() http.Header {
@@ -96,8 +97,8 @@ func (w *responseWriter) Header() http.Header {
 	return w.header
 }
 
-// WriteHeader takes the status, and the header as it is now. An interim one
-// goes out at once, the final one with the first content.
+// WriteHeader implements http.ResponseWriter. An informational response is
+// sent at once, a final header is sent with the body.
 func (w *responseWriter) WriteHeader(status int) {
 	switch {
 	case w.hijacked || w.status != 0:
@@ -112,7 +113,7 @@ func (w *responseWriter) WriteHeader(status int) {
 
 func (w *responseWriter) writeInformational(status int) {
 	if !w.req.ProtoAtLeast(1, 1) {
-		return // HTTP/1.0 knows no interim answers (RFC 9110 section 15.2)
+		return // HTTP/1.0 has no informational responses (RFC 9110 section 15.2)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -130,7 +131,7 @@ func (w *responseWriter) writeInformational(status int) {
 	w.recordErr(bw.Flush())
 }
 
-// sendContinue asks the client for the content that it holds back.
+// sendContinue sends 100 (Continue) unless it was sent already or is too late.
 func (w *responseWriter) sendContinue() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -141,11 +142,11 @@ func (w *responseWriter) sendContinue() {
 	bw := w.conn.bw
 	w.writeStatusLine(http.StatusContinue, "Continue")
 	bw.WriteString("\r\n")
-	bw.Flush() // an error shows in the answer as well
+	bw.Flush() // the final response reports the error
 }
 
-// beginFinal makes it too late for a 100. It reports whether it was the first
-// to do so.
+// beginFinal marks the final response as begun, after which no 100 can be
+// sent. It reports whether this was the first call.
 func (w *responseWriter) beginFinal() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -160,15 +161,14 @@ func (w *responseWriter) sentContinue() bool {
 	return w.sent100
 }
 
-// Responder is what the ResponseWriter of a [Server] can do beyond those of
-// net/http.
+// Responder is implemented by the ResponseWriter of a [Server].
 type Responder interface {
-	// Respond gives a whole answer at once, for less than it costs by way of a
-	// header map: what Header holds does not go out. Date, Content-Length and
-	// Connection are Respond's to write; a field Connection with the value
-	// "close" ends the connection behind the answer. status is one that may have
-	// content, and content is not kept. It does nothing where an answer has
-	// begun or the connection was hijacked.
+	// Respond writes a whole response. It costs less than a header map; the
+	// fields in Header are not sent. It writes Date, Content-Length and
+	// Connection itself. A field Connection with the value "close" ends the
+	// connection after the response. The status must allow a body. Respond
+	// does not keep body. It does nothing if a response has begun or the
+	// connection was hijacked.
 	Respond(status int, fields []Field, content []byte)
 }
 
@@ -237,7 +237,7 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// FlushError is http.ResponseController's Flush.
+// FlushError implements the Flush method of http.ResponseController.
 func (w *responseWriter) FlushError() error {
 	if w.hijacked {
 		return http.ErrHijacked
@@ -251,10 +251,10 @@ func (w *responseWriter) FlushError() error {
 	return w.writeErr
 }
 
-// EnableFullDuplex is http.ResponseController's; it always is.
+// EnableFullDuplex does nothing, because full duplex is always enabled.
 func (w *responseWriter) EnableFullDuplex() error { return nil }
 
-// finish ends the answer and reports whether the connection can be used for
+// finish ends the response and reports whether the connection can serve
 // another request.
 func (w *responseWriter) finish() (reusable bool) {
 	w.handlerDone = true
@@ -273,9 +273,9 @@ func (w *responseWriter) finish() (reusable bool) {
 		w.flush()
 	}
 	if w.writeErr != nil || w.framing == framedLength && w.remaining > 0 {
-		return false // only a cut connection tells that content is missing
+		return false // only closing the connection tells that the body is incomplete
 	}
-	w.conn.watcher.end() // from here on the connection is read for what comes next
+	w.conn.watcher.end() // reads from here on are for the next request
 	if w.close || !w.body.skipRest() {
 		w.body.stopReading()
 		w.conn.linger()

@@ -1,4 +1,4 @@
-// The server's side: the requests of one connection, one after the other.
+// The server: its configuration and its connections.
 
 package http1
 
@@ -13,64 +13,67 @@ import (
 	"time"
 )
 
-// Server serves HTTP/1.1 on connections that somebody else accepts. Set its
-// fields before its first connection. Safe for concurrent use; it must not be
-// copied.
+// Server serves HTTP/1.1 on connections that its caller accepts. Set its
+// fields before the first call of ServeConn. It is safe for concurrent use and
+// must not be copied.
 type Server struct {
 	// Handler serves the requests. Its ResponseWriter can do what net/http's
-	// can: interim answers, Flush, Hijack, trailers, and reading the request
-	// while the answer is written. Content-Type is never guessed.
+	// can: informational responses, Flush, Hijack, trailers, and reading the
+	// request body while the response is written. It never guesses a
+	// Content-Type.
 	Handler http.Handler
 
-	HeaderTimeout  time.Duration // from the first byte of a request to the end of its head; 0 means none
-	IdleTimeout    time.Duration // to the first byte of a request; 0 means none
-	MaxHeaderBytes int           // of a request's head, and of its trailer section; 0 means 64 KiB
+	HeaderTimeout  time.Duration // from the first byte of a request to the end of its header; 0 means none
+	IdleTimeout    time.Duration // wait for the first byte of a request; 0 means none
+	MaxHeaderBytes int           // size of a request header, and of a trailer section; 0 means 64 KiB
 
-	// MaxHeaderFields bounds the fields of a request's head, and those of its
-	// trailer section. 0 means 256. A bound on bytes is not enough: a field of
-	// two bytes takes as much memory as one of fifty. The names that Connection
-	// and Trailer list count as fields.
+	// MaxHeaderFields limits the fields of a request header, and those of a
+	// trailer section. 0 means 256. A limit on bytes is not enough, because a
+	// field of two bytes takes as much memory as one of fifty. The names
+	// listed in Connection and Trailer count as fields.
 	MaxHeaderFields int
 
-	// Malformed is told of what a client sent that is no request. It is
-	// answered 400, or with the status of 4xx or 5xx that says more. nil is
-	// told nothing.
+	// Malformed is called with the error when a client sends something that is
+	// not a valid request. The client gets status 400, or a more specific 4xx
+	// or 5xx status. Malformed may be nil.
 	Malformed func(c net.Conn, err error)
 
-	// Panicked is told of a panic in Handler other than http.ErrAbortHandler.
-	// It ends that one connection.
+	// Panicked is called after a panic in Handler other than
+	// http.ErrAbortHandler. The panic ends only that connection. Panicked may
+	// be nil.
 	Panicked func(c net.Conn, value any, stack []byte)
 
-	// Activity returns who is told of what happens on the connection that ctx
-	// was given to ServeConn for. nil, or a nil function, is told nothing.
+	// Activity returns the Activity of a connection. ctx is the context that
+	// was passed to ServeConn. The function may be nil and may return nil.
 	Activity func(ctx context.Context) Activity
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
-	draining atomic.Bool // set with mu held; read without
+	draining atomic.Bool // written with mu held, read without
 
 	readers, writers sync.Pool
 	date             dateCache
 	fairness         fairness
 }
 
-// Activity is told when a connection waits for a request and when it serves
-// one. Its methods are called by one goroutine.
+// Activity is notified when a connection starts to wait for a request and when
+// a request has arrived. Its methods are called by one goroutine.
 type Activity interface {
-	// Begin is called when the whole head of a request has arrived. It reports
-	// whether the request is to be served: false if the connection was closed
-	// while it waited.
+	// Begin is called when a complete request header has arrived. It reports
+	// whether the request may be served. It returns false if the connection
+	// was closed while it was idle.
 	Begin() bool
 
-	// Idle is called before the connection waits for a request, or for the rest
-	// of a head. Somebody else may close it from then on, until Begin.
+	// Idle is called before the connection waits for a request or for the rest
+	// of a header. Until the next call of Begin, another goroutine may close
+	// the connection.
 	Idle(now time.Time)
 }
 
-// ServeConn serves the requests of c in turn and returns when there will be
-// no more: c is closed then, unless a handler has hijacked it. The context of
-// every request is below ctx, and ends when the client goes away or the
-// handler returns.
+// ServeConn serves the requests on netConn one after another. It returns when
+// no further request will follow. By then netConn is closed, unless a handler
+// has hijacked it. Each request's context is derived from ctx. It ends when
+// the client disconnects or the handler returns.
 func (s *Server) ServeConn(ctx context.Context, netConn net.Conn) {
 	s.fairness.refresh()
 	c := &conn{server: s, Conn: netConn, br: s.newReader(netConn), bw: s.newWriter(netConn)}
@@ -88,7 +91,9 @@ func (s *Server) ServeConn(ctx context.Context, netConn net.Conn) {
 	defer func() {
 		x.close()
 		if !x.writer.hijacked {
-			c.watcher.stop() // else it counts as busy for a moment more: it has just become a tunnel, and is
+			// A hijacked connection counts as busy until the next tick, because
+			// it has just become a tunnel.
+			c.watcher.stop()
 		}
 	}()
 	for {
@@ -111,8 +116,8 @@ func (s *Server) ServeConn(ctx context.Context, netConn net.Conn) {
 	}
 }
 
-// Shutdown makes every connection end: at once where it waits for a request,
-// else after the answer that is under way. It does not wait for that.
+// Shutdown closes idle connections at once and lets every other connection end
+// after its current response. It does not wait for them.
 func (s *Server) Shutdown() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,6 +129,8 @@ func (s *Server) Shutdown() {
 	}
 }
 
+// register adds c to the connections and reports whether the server still
+// accepts it.
 func (s *Server) register(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,3 +1,5 @@
+// Lexical rules of HTTP/1.1, shared by the parsers.
+
 package http1
 
 import (
@@ -5,7 +7,8 @@ import (
 	"strings"
 )
 
-// fieldKind is what a field is to the framing of a message and to its parsers.
+// fieldKind is the meaning that a field has for the parsers and for message
+// framing.
 type fieldKind uint8
 
 const (
@@ -18,6 +21,7 @@ const (
 	fieldTrailer
 )
 
+// kindOf returns the kind of a field name.
 func kindOf(name string) fieldKind {
 	switch len(name) {
 	case len("Host"):
@@ -48,17 +52,17 @@ func kindOf(name string) fieldKind {
 	return fieldOther
 }
 
-// cutCRLF cuts a line that is known to end with CRLF off a head.
+// cutCRLF cuts the first line from text, which must contain a CRLF.
 func cutCRLF(text string) (line, rest string) {
 	i := strings.IndexByte(text, '\r')
-	for text[i+1] != '\n' { // a CR of its own; who reads the line refuses it
+	for text[i+1] != '\n' { // a bare CR, which the caller rejects
 		i += 1 + strings.IndexByte(text[i+1:], '\r')
 	}
 	return text[:i], text[i+2:]
 }
 
-// hasControl reports whether s has a control character, a tab aside if tabs
-// are permitted.
+// hasControl reports whether s contains a control character. A tab does not
+// count if tabs is true.
 func hasControl(s string, tabs bool) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' && !(tabs && c == '\t') || c == 0x7f {
@@ -68,7 +72,7 @@ func hasControl(s string, tabs bool) bool {
 	return false
 }
 
-// isToken reports whether s has only tchar of RFC 9110 section 5.6.2.
+// isToken reports whether s is a token (RFC 9110 section 5.6.2).
 func isToken(s string) bool {
 	for i := range len(s) {
 		if !tokenChars.has(s[i]) {
@@ -94,7 +98,8 @@ const alphanumeric = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345
 
 var tokenChars = newCharSet(alphanumeric + "!#$%&'*+-.^_`|~")
 
-// equalsLower compares with a lower-case ASCII name of the same length.
+// equalsLower reports whether name equals lower, ignoring ASCII case. lower
+// must be in lower case and as long as name.
 func equalsLower(name, lower string) bool {
 	for i := range len(lower) {
 		c := name[i]
@@ -117,7 +122,7 @@ func isDigits(s string) bool {
 	return s != ""
 }
 
-// cutCRLF cuts a line, which may end with LF alone, off a head.
+// cutLine cuts the first line from text. The line may end with LF alone.
 func cutLine(text string) (line, rest string) {
 	i := strings.IndexByte(text, '\n')
 	if i < 0 {
@@ -130,7 +135,7 @@ func cutLine(text string) (line, rest string) {
 	return line, rest
 }
 
-// listContains reports whether a list has a token.
+// listContains reports whether a comma-separated list contains a token.
 func listContains(list, token string) bool {
 	if strings.IndexByte(list, ',') < 0 {
 		return strings.EqualFold(list, token)
@@ -143,7 +148,8 @@ func listContains(list, token string) bool {
 	return false
 }
 
-// listsContain reports whether Trailer names a field.
+// listsContain reports whether one of the comma-separated lists contains a
+// token.
 func listsContain(lists []string, want string) bool {
 	for _, list := range lists {
 		for token := range strings.SplitSeq(list, ",") {

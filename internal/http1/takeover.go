@@ -1,3 +1,5 @@
+// Handing a client connection over to the handler.
+
 package http1
 
 import (
@@ -8,35 +10,34 @@ import (
 	"net/http"
 )
 
-// Hijack is http.Hijacker's. The connection then belongs to the handler, with
-// no deadline set.
+// Hijack implements http.Hijacker. No deadline is set on the returned
+// connection.
 func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.hijacked {
 		return nil, nil, http.ErrHijacked
 	}
 	if w.begun {
-		return nil, nil, errors.New("http1: an answer has begun; the connection cannot be taken over")
+		return nil, nil, errors.New("http1: cannot take over the connection, because the response has begun")
 	}
 	c := w.conn
 	c.watcher.end()
 	c.clearDeadline()
 	if w.probed > 0 {
-		return nil, nil, errors.New("http1: a client that has ended its stream was sent the begin of a response; take the connection over with Detach")
+		return nil, nil, errors.New("http1: the status line was begun for a half-closed client; use Detach")
 	}
 	w.hijacked = true
 	rw := bufio.NewReadWriter(c.br, c.bw)
-	c.br, c.bw = nil, nil // a tunnel outlives its need of them
+	c.br, c.bw = nil, nil // not kept alive by the connection, which may become a tunnel
 	return c.Conn, rw, nil
 }
 
-// Detacher is what the ResponseWriter of a [Server] can do beyond those of
-// net/http.
+// Detacher is implemented by the ResponseWriter of a [Server].
 type Detacher interface {
-	// Detach is Hijack without buffers: early is what the client has sent
-	// beyond the head of its request. It first sends head, the head of a
-	// response, which must begin with "HTTP/1.1 " unless it is empty. After an
-	// error the connection is closed. A request with content keeps its buffers
-	// from being used again.
+	// Detach takes over the connection like Hijack, but returns no buffers.
+	// early holds the bytes that the client sent after the request. Detach
+	// first sends header, a response header that must begin with "HTTP/1.1 ";
+	// it may be empty. If sending it fails, the connection is closed. The
+	// buffers of a request with a body are not used again.
 	Detach(head []byte) (c net.Conn, early []byte, err error)
 }
 
@@ -44,14 +45,14 @@ type Detacher interface {
 func (w *responseWriter) Detach(header []byte) (net.Conn, []byte, error) {
 	var probed int
 	if len(header) > 0 && !w.hijacked && !w.begun {
-		w.conn.watcher.end() // which sends no more
+		w.conn.watcher.end() // no probe is sent from here on
 		probed, w.probed = w.probed, 0
 	}
 	netConn, rw, err := w.Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
-	early, err := rw.Peek(rw.Reader.Buffered()) // what is buffered can be peeked at
+	early, err := rw.Peek(rw.Reader.Buffered()) // cannot fail
 	if err != nil {
 		netConn.Close()
 		return nil, nil, err
@@ -62,7 +63,7 @@ func (w *responseWriter) Detach(header []byte) (net.Conn, []byte, error) {
 		c.br, c.bw = rw.Reader, rw.Writer
 		c.releaseBuffers()
 	}
-	c.server.fairness.yield() // what follows is a write
+	c.server.fairness.yield() // before the write
 	if len(header) > 0 {
 		if _, err := netConn.Write(header[probed:]); err != nil {
 			netConn.Close()

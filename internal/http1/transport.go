@@ -1,4 +1,4 @@
-// The client's side: requests to origins over pooled connections.
+// The transport: its configuration and round trips over pooled connections.
 
 package http1
 
@@ -15,40 +15,41 @@ import (
 )
 
 // RoundTripHooks connects one round trip to its caller. Its methods are called
-// on the goroutine of [Transport.Send] and on the one that ends the response's
-// Body.
+// by the goroutine of [Transport.Send]. Release may also be called by the
+// goroutine that reads or closes the response's Body.
 type RoundTripHooks interface {
-	// Dial connects to the Addr of the request when no pooled connection can be
-	// used. The context is the request's.
+	// Dial connects to addr, the Addr of the request. It is called if no
+	// pooled connection can be used. ctx is the request's Context.
 	Dial(ctx context.Context, addr string) (net.Conn, error)
 
-	// Acquire is called with a connection, new or pooled, just before the
-	// newTestRequest is sent on it. An error closes the connection and ends the round
+	// Acquire is called with a new or pooled connection just before the
+	// request is sent on it. An error closes the connection and ends the round
 	// trip. After ErrStale another connection is tried instead.
 	Acquire(conn net.Conn) error
 
-	// Release is called after each successful Acquire, when the request is
-	// done with the connection and before another request can get it.
+	// Release is called after each successful Acquire, when the request no
+	// longer uses the connection and before another request can.
 	Release(conn net.Conn)
 
 	// Informational is called with each informational response (RFC 9110
-	// section 15.2). The response is valid during the call. Their number is
-	// bounded only by MaxHeaderBytes, which covers the headers of all responses
-	// to one request.
+	// section 15.2), which is valid during the call. Their number is limited
+	// only by MaxHeaderBytes, which applies to the headers of all responses to
+	// one request together.
 	Informational(r *Response)
 }
 
-// Transport sends HTTP/1.1 requests. It adds nothing to a request but the
-// framing of its content, follows nothing and decodes nothing. Set its fields
-// before its first use. Safe for concurrent use; it must not be copied.
+// Transport sends HTTP/1.1 requests. It frames the body and otherwise sends a
+// request as it is. It does not follow redirects or decode bodies. Set its
+// fields before its first use. It is safe for concurrent use and must not be
+// copied.
 type Transport struct {
-	IdleTimeout     time.Duration // how long an unused connection is kept; 0 means 90 s
-	MaxIdlePerAddr  int           // how many are kept for one address; 0 means 256, less means none
-	MaxIdle         int           // how many are kept in all, the oldest making room; 0 means 512
-	ContinueTimeout time.Duration // how long a request that expects 100 waits for it; 0 means 1 s
-	MaxHeaderBytes  int           // of the heads of all responses to a request, and of a trailer section; 0 means 1 MiB
-	MaxHeaderFields int           // of each response, and of its trailer section; 0 means 256
-	HeaderTimeout   time.Duration // from the first byte of a response to the end of its head; 0 means none
+	IdleTimeout     time.Duration // how long an idle connection is kept; 0 means 90 s
+	MaxIdlePerAddr  int           // idle connections to one address; 0 means 256, less means none
+	MaxIdle         int           // idle connections in total, of which the oldest is closed first; 0 means 512
+	ContinueTimeout time.Duration // how long a request with Expect waits for 100 (Continue); 0 means 1 s
+	MaxHeaderBytes  int           // size of the headers of all responses to a request, and of a trailer section; 0 means 1 MiB
+	MaxHeaderFields int           // fields of each response header and trailer section; 0 means 256
+	HeaderTimeout   time.Duration // from the first byte of a response to the end of its header; 0 means none
 
 	pool pool
 
@@ -58,14 +59,15 @@ type Transport struct {
 func (t *Transport) maxHeaderBytes() int  { return cmp.Or(t.MaxHeaderBytes, 1<<20) }
 func (t *Transport) maxHeaderFields() int { return cmp.Or(t.MaxHeaderFields, 256) }
 
-// Send sends a request and returns the origin's final response. The response's
-// Body must be read to its end or closed.
+// Send sends a request and returns the final response. The caller must read
+// the response's Body to its end or close it.
 //
-// A request without content that meets a pooled connection which the origin
-// has just closed is sent again, on another, if its method is idempotent.
+// If an origin server closes a pooled connection without a response, Send
+// repeats the request on another one, provided it has no body and its method
+// is idempotent.
 func (t *Transport) Send(r *Request) (*Response, error) {
 	addr := r.Addr
-	var origin *originState // nil: none, the request is not a server's
+	var origin *originState // nil unless the request is a Server's
 	if serving, ok := r.Context.(*requestContext); ok {
 		origin = serving.originState()
 	}
@@ -108,13 +110,13 @@ func (t *Transport) Send(r *Request) (*Response, error) {
 	}
 }
 
-// ErrStale is returned by Acquire for a connection that must not be used,
-// though another one to the same address may be.
+// ErrStale is returned by Acquire for a connection that must not be used while
+// another connection to the same address may be.
 var ErrStale = errors.New("http1: the connection must not be used")
 
-// isRetryable reports whether a request can be sent again though the origin may
-// have processed it. A proxy must not do that with others (RFC 9110 section
-// 9.2.2).
+// isRetryable reports whether a request may be sent again although the origin
+// server may have processed it. A proxy must not repeat other requests (RFC
+// 9110 section 9.2.2).
 func isRetryable(r *Request) bool {
 	if r.hasBody() {
 		return false
@@ -126,8 +128,8 @@ func isRetryable(r *Request) bool {
 	return false
 }
 
-// CloseIdleConnections closes what no request uses. What is in use is closed
-// when its request has ended.
+// CloseIdleConnections closes the idle connections. A connection in use is
+// closed when its request ends.
 func (t *Transport) CloseIdleConnections() { t.pool.closeAll() }
 
 func (t *Transport) dial(r *Request) (*originConn, error) {
@@ -151,10 +153,10 @@ func (t *Transport) dial(r *Request) (*originConn, error) {
 	return c, nil
 }
 
-// SendOn sends a request on a connection that is not pooled, with its
-// content, and returns the final response, or one of 101 that switches
-// protocols. rest has what the origin sent beyond the header. Deadlines are the
-// caller's to set. Hooks may be nil; only Informational is called.
+// SendOn sends a request with its body on a connection that is not pooled. It
+// returns the final response, or a 101 response that switches protocols. rest
+// holds the bytes that the origin server sent after the header. The caller
+// sets deadlines. Hooks may be nil; only its Informational method is called.
 func (t *Transport) SendOn(conn net.Conn, r *Request) (resp *Response, rest *bufio.Reader, err error) {
 	c := &originConn{transport: t, Conn: conn, br: bufio.NewReaderSize(conn, bufferSize), bw: bufio.NewWriterSize(conn, bufferSize)}
 	u := &requestSender{c: c, r: r}

@@ -1,4 +1,4 @@
-// Noticing that a client leaves while it waits for its response.
+// Detecting that a client disconnects while it waits for a response.
 
 package http1
 
@@ -12,64 +12,65 @@ import (
 	"example.com/networkproxy/internal/hangup"
 )
 
-// watchDelay is how long a response may take before its client is watched:
-// most come earlier, and cost no goroutine.
+// watchDelay is the age at which a request is watched. Most responses are
+// faster and cost no goroutine.
 const watchDelay = 20 * time.Millisecond
 
-// A client that ends its stream behind its request may wait for the response
-// (RFC 9112 section 9.6), or be gone: see package hangup. To find out, the
-// status line is begun, one byte at a time; every response begins with the
-// same ones. probeTimes says how long after the end of the stream each byte is
-// sent. The later ones are for a client that goes later.
+// probeTimes are the times after the end of the client's stream at which the
+// bytes of the status line are sent. A client that ends its stream after its
+// request may be waiting for the response (RFC 9112 section 9.6) or have
+// closed the connection; package hangup explains how sending a byte tells them
+// apart. Every response begins with the same bytes, so these can be sent ahead
+// one by one. The later times are for a client that disconnects later.
 var probeTimes = [len(statusPrefix)]time.Duration{
 	100 * time.Millisecond, 200 * time.Millisecond, time.Second, 5 * time.Second, 15 * time.Second,
 	time.Minute, 3 * time.Minute, 10 * time.Minute, 30 * time.Minute,
 }
 
 const (
-	// halfClosedPoll is how often a client that has ended its stream is looked
-	// at.
+	// halfClosedPoll is the interval at which a half-closed connection is
+	// checked.
 	halfClosedPoll = 100 * time.Millisecond
 
-	// halfClosedSilence is how long a response that has begun may have nothing
-	// to send to such a client. There is no other byte to find out with.
+	// halfClosedSilence is how long a response that has begun may send nothing
+	// to a half-closed client. There is no byte left to probe with.
 	halfClosedSilence = 10 * time.Second
 )
 
-// watcher waits for the client of a request to leave. It watches while nobody
-// reads from the connection: before and after the content is read. It serves
-// one request after the other.
+// watcher ends a request when its client disconnects. It watches while nothing
+// else reads from the connection, which is before and after the body is read.
+// It watches the requests of a connection one after another.
 //
-// Its timer is not set for each request: it goes on ticking while there are
-// requests, and a request that it finds twice is watched. While it ticks, the
-// connection counts as busy: see turns.
+// The timer is not set for each request. It keeps ticking while there are
+// requests, and a request that is under way at two ticks is watched. While the
+// timer ticks, the connection counts as busy; see fairness.
 type watcher struct {
 	conn  *conn
 	timer *time.Timer // calls tick; nil before the first request
 
 	mu            sync.Mutex
-	exchange      *exchange // of the request; nil between requests
-	armed         bool      // nobody reads
-	readsCut      bool      // reads were ended for good; the deadline stays
-	hasRun        bool      // since the request began, and has cleared the read deadline
-	armings       uint64    // that were armed
-	armingsAtTick uint64    // of them, at the last tick
-	ticking       bool      // the timer runs, and the connection counts as busy
-	running       *watchRun // nil when nothing runs
+	exchange      *exchange // the current request's; nil between requests
+	armed         bool      // nothing else reads from the connection
+	readsCut      bool      // cutReads was called; its deadline must stay set
+	hasRun        bool      // a run for the current request has cleared the read deadline
+	armings       uint64    // number of calls of armLocked
+	armingsAtTick uint64    // armings at the last tick
+	ticking       bool      // the timer runs and the connection counts as busy
+	running       *watchRun // the current run; nil if there is none
 }
 
 // watchRun is one run of a watcher.
 type watchRun struct {
-	stop chan struct{} // closed to end it
-	done chan struct{} // closed when it has ended
-	once sync.Once
+	stop chan struct{} // closed to end the run
+	done chan struct{} // closed when the run has ended
+	once sync.Once     // for stopping the run
 }
 
 func (w *watcher) init(c *conn) {
 	w.conn = c
 }
 
-// start starts a request.
+// begin starts watching a request.
 func (w *watcher) begin(x *exchange) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -77,7 +78,8 @@ func (w *watcher) begin(x *exchange) {
 	w.armLocked()
 }
 
-// arm starts the delay: from here on nothing else reads from the connection.
+// arm starts the delay. Nothing else may read from the connection until pause
+// or end is called.
 func (w *watcher) arm() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -86,7 +88,7 @@ func (w *watcher) arm() {
 	}
 }
 
-// armLocked is arm. w.mu is held.
+// armLocked is arm with w.mu held.
 func (w *watcher) armLocked() {
 	w.armed = true
 	w.armings++
@@ -102,7 +104,7 @@ func (w *watcher) armLocked() {
 	w.conn.server.fairness.begin()
 }
 
-// stopTicking is for a timer that does not run any more. w.mu is held.
+// stopTicking records that the timer does not run any more. w.mu must be held.
 func (w *watcher) stopTicking() {
 	if w.ticking {
 		w.ticking = false
@@ -110,7 +112,8 @@ func (w *watcher) stopTicking() {
 	}
 }
 
-// tick watches a request that takes its time.
+// tick starts watching a request that was already under way at the previous
+// tick.
 func (w *watcher) tick() {
 	w.mu.Lock()
 	switch {
@@ -129,14 +132,15 @@ func (w *watcher) tick() {
 	w.mu.Unlock()
 }
 
-// run waits for the client to leave, and then ends the request. It is called
-// with w.mu held, and gives it up.
+// run waits until the client disconnects and then ends the request. w.mu must
+// be held; run releases it.
 func (w *watcher) run() {
 	run := &watchRun{stop: make(chan struct{}), done: make(chan struct{})}
 	defer close(run.done)
 	w.running, w.hasRun = run, true
 	x := w.exchange
-	// Before pause can set a deadline of its own, which ends the watch.
+	// Clear the deadline with mu held, before pause can set the one that ends
+	// the run.
 	w.conn.SetReadDeadline(time.Time{})
 	w.mu.Unlock()
 
@@ -148,20 +152,20 @@ func (w *watcher) run() {
 		return
 	}
 	w.mu.Lock()
-	over := w.exchange == nil // it is end that interrupted the wait
+	over := w.exchange == nil // end interrupted the wait
 	w.mu.Unlock()
 	if !over {
 		x.ctx.end()
 	}
 }
 
-// staysHalfClosed waits at the side of a client that has ended its stream. It
-// reports false when the client has gone, and true when the watch is to end.
+// staysHalfClosed watches a client that has ended its stream. It returns false
+// when the client has disconnected, and true when the run is to end.
 func (w *watcher) staysHalfClosed(run *watchRun, response *responseWriter) bool {
 	tick := time.NewTicker(halfClosedPoll)
 	defer tick.Stop()
 	began := time.Now()
-	moved, written := began, response.writes.Load() // when the response last moved
+	moved, written := began, response.writes.Load() // when the response last made progress
 	for {
 		select {
 		case <-run.stop:
@@ -185,7 +189,7 @@ func (w *watcher) staysHalfClosed(run *watchRun, response *responseWriter) bool 
 	}
 }
 
-// pause ends the watch until arm is called, and returns when nothing reads
+// pause stops watching until arm is called. When it returns, nothing reads
 // from the connection.
 func (w *watcher) pause() {
 	w.mu.Lock()
@@ -195,8 +199,8 @@ func (w *watcher) pause() {
 	w.interrupt(run)
 }
 
-// remove ends the watch of a request, and returns when nothing reads from the
-// connection. Only the goroutine of the connection calls it.
+// end stops watching the current request. When it returns, nothing reads from
+// the connection. It may be called by the connection's goroutine only.
 func (w *watcher) end() {
 	w.mu.Lock()
 	w.exchange, w.armed = nil, false
@@ -209,7 +213,7 @@ func (w *watcher) end() {
 	}
 }
 
-// interrupt ends a run, if there is one, and waits for its end.
+// interrupt ends a run and waits until it has ended. run may be nil.
 func (w *watcher) interrupt(run *watchRun) {
 	if run == nil {
 		return
@@ -227,8 +231,8 @@ func (w *watcher) interrupt(run *watchRun) {
 	})
 }
 
-// cutReads ends whatever reads from the connection. The deadline for that
-// stays until the connection sets another.
+// cutReads interrupts every read from the connection. Its deadline stays until
+// the connection sets another one.
 func (w *watcher) cutReads() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -236,7 +240,7 @@ func (w *watcher) cutReads() {
 	w.conn.SetReadDeadline(time.Unix(1, 0))
 }
 
-// stopReading is for a connection that will have no further request.
+// stop stops the timer. The connection must have no further request.
 func (w *watcher) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
