@@ -17,18 +17,18 @@ import (
 )
 
 // sent is a connection on which a client has sent all it will.
-type sent struct {
+type finishedConn struct {
 	captured
 	stream io.Reader
 }
 
-func (s *sent) Read(p []byte) (int, error) { return s.stream.Read(p) }
+func (s *finishedConn) Read(p []byte) (int, error) { return s.stream.Read(p) }
 
 // served is the name that crypto/tls, as a server, reads in a stream. ok tells
 // that it got as far as to read one.
-func served(stream []byte) (name string, ok bool) {
+func readByTLS(stream []byte) (name string, ok bool) {
 	enough := errors.New("enough")
-	tls.Server(&sent{stream: bytes.NewReader(stream)}, &tls.Config{
+	tls.Server(&finishedConn{stream: bytes.NewReader(stream)}, &tls.Config{
 		GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
 			name, ok = h.ServerName, true
 			return nil, enough
@@ -39,9 +39,9 @@ func served(stream []byte) (name string, ok bool) {
 
 // compare fails the test if a server goes by a hello that the scan lets through
 // without that name.
-func compare(t *testing.T, stream []byte) {
+func compareWithTLS(t *testing.T, stream []byte) {
 	t.Helper()
-	name, ok := served(stream)
+	name, ok := readByTLS(stream)
 	if !ok {
 		return
 	}
@@ -86,7 +86,7 @@ func TestOracleClients(t *testing.T) {
 			c.EncryptedClientHelloConfigList = echList
 		}
 		stream := clientHello(c)
-		name, ok := served(stream)
+		name, ok := readByTLS(stream)
 		if !ok {
 			t.Fatalf("crypto/tls does not read what it writes for %+v", c)
 		}
@@ -142,8 +142,8 @@ func TestOracleMutations(t *testing.T) {
 				stream[i] ^= 1 << rng.IntN(8)
 			}
 		}
-		compare(t, stream)
-		if _, ok := served(stream); ok {
+		compareWithTLS(t, stream)
+		if _, ok := readByTLS(stream); ok {
 			read++
 		}
 	}
@@ -244,7 +244,7 @@ func compareLenient(t *testing.T, stream []byte) {
 func TestOracleSecondHello(t *testing.T) {
 	t.Parallel()
 	rng := mathrand.New(mathrand.NewPCG(5, 6))
-	one, two := named("a.example"), named("b.example")
+	one, two := helloFor("a.example"), helloFor("b.example")
 	let, seen := 0, 0
 	for range 30_000 {
 		stream := slices.Clone(one)
@@ -287,7 +287,7 @@ func FuzzScan(f *testing.F) {
 		f.Add(stream, uint16(7))
 	}
 	f.Fuzz(func(t *testing.T, stream []byte, n uint16) {
-		compare(t, stream)
+		compareWithTLS(t, stream)
 		compareLenient(t, stream)
 
 		// How the bytes come makes no difference to what is found.

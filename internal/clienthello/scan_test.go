@@ -34,7 +34,7 @@ func clientHello(c *tls.Config) []byte {
 	return conn.Bytes()
 }
 
-func named(name string) []byte { return clientHello(&tls.Config{ServerName: name}) }
+func helloFor(name string) []byte { return clientHello(&tls.Config{ServerName: name}) }
 
 // record puts a fragment into a record.
 func record(contentType byte, fragment []byte) []byte {
@@ -65,7 +65,7 @@ type outcome struct {
 
 // scanAll gives the data to a scan in pieces of n bytes, as Scan wants them. The
 // server's answer arrives as soon as there is a hello to answer.
-func scanAll(data []byte, n int, answer []byte) (o outcome) {
+func scanAll(data []byte, n int, response []byte) (o outcome) {
 	var s Scanner
 	var a ServerScanner
 	var pending []byte
@@ -74,8 +74,8 @@ func scanAll(data []byte, n int, answer []byte) (o outcome) {
 		o.last, o.err = s.Scan(pending)
 		for ; o.last == Found; o.last, o.err = s.Scan(pending) {
 			o.names = append(o.names, s.Hello().ServerName)
-			a.Scan(answer)
-			answer = nil
+			a.Scan(response)
+			response = nil
 			s.Negotiated = a.Negotiated()
 		}
 		switch {
@@ -90,8 +90,8 @@ func scanAll(data []byte, n int, answer []byte) (o outcome) {
 
 func TestScan(t *testing.T) {
 	t.Parallel()
-	one := named("a.example")
-	two := named("b.example")
+	one := helloFor("a.example")
+	two := helloFor("b.example")
 	padded := func(n int) []byte { return withExtension(one, 0x0a0a, make([]byte, n-len(one)-4+headerSize)) }
 	tests := []struct {
 		name  string
@@ -108,7 +108,7 @@ func TestScan(t *testing.T) {
 		{"the first byte of the message", one[:6], "", Partial, ""},
 		{"in records of one byte", fragmented(one, 1), "a.example", Consumed, ""},
 		{"in records of seven bytes", fragmented(one, 7), "a.example", Consumed, ""},
-		{"without a name", named(""), "", Consumed, ""},
+		{"without a name", helloFor(""), "", Consumed, ""},
 
 		// What may follow a hello.
 		{"then an alert", slices.Concat(one, record(typeAlert, []byte{2, 48})), "a.example", Consumed, ""},
@@ -198,19 +198,19 @@ func serverHello(random string) []byte {
 	return slices.Concat([]byte{typeServerHello, 0, 0, 2 + 32 + 6, 3, 3}, []byte(random), []byte{0, 0xc0, 0x2f, 0, 0, 0})
 }
 
-// TestScanAfterTheAnswer: what may follow a hello depends on what the server says
+// TestScanAfterServerHello: what may follow a hello depends on what the server says
 // to it.
-func TestScanAfterTheAnswer(t *testing.T) {
+func TestScanAfterServerHello(t *testing.T) {
 	t.Parallel()
-	one, two := named("a.example"), named("b.example")
+	one, two := helloFor("a.example"), helloFor("b.example")
 	finished := record(typeHandshake, slices.Concat([]byte{typeClientHello, 0, 1, 0x2c, 3, 3}, make([]byte, 34))) // encrypted, and looks like a hello
 	tests := []struct {
-		name   string
-		answer []byte
-		data   []byte // behind the first hello
-		names  string
-		last   Event
-		err    string
+		name     string
+		response []byte
+		data     []byte // behind the first hello
+		names    string
+		last     Event
+		err      string
 	}{
 		{"a ServerHello, then the finish of TLS 1.3", serverHello12, slices.Concat(changeCipherSpec, record(typeApplicationData, make([]byte, 69))), "a.example", Done, ""},
 		{"a ServerHello, then the finish of TLS 1.3 alone", serverHello12, record(typeApplicationData, make([]byte, 69)), "a.example", Done, ""},
@@ -238,7 +238,7 @@ func TestScanAfterTheAnswer(t *testing.T) {
 			t.Parallel()
 			data := slices.Concat(one, tt.data)
 			for _, n := range []int{1, 2, 7, len(data)} {
-				got := scanAll(data, n, tt.answer)
+				got := scanAll(data, n, tt.response)
 				if strings.Join(got.names, " ") != tt.names || got.last != tt.last || (got.err != nil) != (tt.err != "") || got.err != nil && !strings.Contains(got.err.Error(), tt.err) {
 					t.Errorf("in pieces of %d: names %q, then event %d (%v); want %q, %d, %q", n, got.names, got.last, got.err, tt.names, tt.last, tt.err)
 				}
@@ -247,8 +247,8 @@ func TestScanAfterTheAnswer(t *testing.T) {
 	}
 }
 
-// TestAnswerInPieces: how the server's bytes come makes no difference.
-func TestAnswerInPieces(t *testing.T) {
+// TestServerScannerInPieces: how the server's bytes come makes no difference.
+func TestServerScannerInPieces(t *testing.T) {
 	t.Parallel()
 	stream := slices.Concat(warning, helloRetryRequest, changeCipherSpec, serverHello12)
 	end := len(stream) - 6 // of the random
@@ -269,7 +269,7 @@ func TestAnswerInPieces(t *testing.T) {
 // refused.
 func TestSecondHello(t *testing.T) {
 	t.Parallel()
-	one, two := named("a.example"), named("b.example")
+	one, two := helloFor("a.example"), helloFor("b.example")
 	const version = headerSize + messageHeader // of the hello
 	set := func(i int, values ...byte) []byte {
 		out := slices.Clone(two)
@@ -320,14 +320,14 @@ func TestSecondHello(t *testing.T) {
 		"behind a record of version 9.9": mutated(mutated(changeCipherSpec, 1, 9), 2, 9),
 		"behind a record of full length": record(typeApplicationData, make([]byte, 1<<16-1)),
 	}
-	for answerName, answer := range map[string][]byte{"unanswered": nil, "HelloRetryRequest": helloRetryRequest} {
+	for responseName, response := range map[string][]byte{"no response": nil, "HelloRetryRequest": helloRetryRequest} {
 		for before, records := range between {
 			for name, hello := range second {
-				t.Run(answerName+"/"+name+", "+before, func(t *testing.T) {
+				t.Run(responseName+"/"+name+", "+before, func(t *testing.T) {
 					t.Parallel()
 					data := slices.Concat(one, records, hello)
 					for _, n := range []int{1, 7, len(data)} {
-						got := scanAll(data, n, answer)
+						got := scanAll(data, n, response)
 						found := slices.Equal(got.names, []string{"a.example", "b.example"})
 						if held := got.err != nil || got.last == Partial; !found && (!held || name == "as it should be" && before != "behind another unknown record") {
 							t.Errorf("in pieces of %d: names %q, then event %d (%v)", n, got.names, got.last, got.err)
@@ -339,9 +339,9 @@ func TestSecondHello(t *testing.T) {
 	}
 }
 
-// TestScanHoldsLittle: what Scan leaves to its caller to hold has a limit, however
+// TestScanMemoryIsBounded: what Scan leaves to its caller to hold has a limit, however
 // the bytes come, and what it keeps itself is no more than a hello.
-func TestScanHoldsLittle(t *testing.T) {
+func TestScanMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	var s Scanner
 	data := bytes.Repeat([]byte{22, 3, 1, 0, 1, 0}, MaxPending) // a hello of one byte a record
@@ -398,7 +398,7 @@ func TestServerNames(t *testing.T) {
 		return append([]byte{kind, byte(len(name) >> 8), byte(len(name))}, name...)
 	}
 	long := strings.Repeat("a", 255)
-	bare := named("")
+	bare := helloFor("")
 	tests := []struct {
 		name   string
 		stream []byte
@@ -420,7 +420,7 @@ func TestServerNames(t *testing.T) {
 		{"a space", withExtension(bare, 0, list(entry(0, "a.example "))), "", "not printable"},
 		{"an escape", withExtension(bare, 0, list(entry(0, "\x1b[2Ja"))), "", "not printable"},
 		{"beyond ASCII", withExtension(bare, 0, list(entry(0, "bücher.example"))), "", "not printable"},
-		{"the extension twice", withExtension(named("a.example"), 0, list(entry(0, "a.example"))), "", "twice"},
+		{"the extension twice", withExtension(helloFor("a.example"), 0, list(entry(0, "a.example"))), "", "twice"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -438,8 +438,8 @@ func TestServerNames(t *testing.T) {
 // all.
 func TestMalformed(t *testing.T) {
 	t.Parallel()
-	body := named("a.example")[headerSize+messageHeader:]
-	extensions := len(withoutExtensions(named("a.example"))) - headerSize - messageHeader
+	body := helloFor("a.example")[headerSize+messageHeader:]
+	extensions := len(withoutExtensions(helloFor("a.example"))) - headerSize - messageHeader
 	for n := range body {
 		if _, err := parse(body[:n]); err == nil && n != extensions {
 			t.Errorf("cut to %d of %d bytes, it parses", n, len(body))

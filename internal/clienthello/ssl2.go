@@ -6,10 +6,10 @@ package clienthello
 // Of that form: a length of 15 bits with the highest bit of two bytes set, the
 // message type, the version asked for, three lengths, and what they are of.
 const (
-	ssl2Header  = 2
-	ssl2Fixed   = 9       // from the message type to the last length
-	ssl2Longest = 1 << 14 // servers read no longer ones
-	ssl2Session = 32      // the longest session identifier
+	ssl2Header     = 2
+	ssl2Fixed      = 9       // from the message type to the last length
+	ssl2MaxLength  = 1 << 14 // servers read no longer ones
+	ssl2MaxSession = 32      // the longest session identifier
 )
 
 // likeSSL2 reports whether b may be the beginning of one. It goes by what GnuTLS
@@ -24,9 +24,9 @@ func maybeSSL2(b []byte) bool {
 	number := func(i, missing int) int { return at(i, missing)<<8 | at(i+1, missing) }
 	size := at(0, 0)&0x7f<<8 | at(1, 0xff)
 	suites, session, challenge := number(5, 0), number(7, 0), number(9, 0)
-	return at(0, 0) >= 0x80 && size <= ssl2Longest|0xff &&
+	return at(0, 0) >= 0x80 && size <= ssl2MaxLength|0xff &&
 		at(2, typeClientHello) == typeClientHello && at(3, sslMajor) >= sslMajor &&
-		session <= ssl2Session && ssl2Fixed+suites+session+challenge <= size
+		session <= ssl2MaxSession && ssl2Fixed+suites+session+challenge <= size
 }
 
 // ssl2 looks at the next bytes of what may be one. They need not be held back while

@@ -36,7 +36,7 @@ func plainProxy(t *testing.T) *Proxy {
 }
 
 // answers is a proxy that reads a request and answers with fixed bytes.
-func answers(bytes string) func(net.Conn) {
+func respondWith(bytes string) func(net.Conn) {
 	return func(c net.Conn) {
 		defer c.Close()
 		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
@@ -72,7 +72,7 @@ func TestTunnelRequest(t *testing.T) {
 
 // Every way in which a proxy may agree, each followed at once by the target's
 // first words.
-func TestTunnelKeepsWhatTheTargetSays(t *testing.T) {
+func TestTunnelLosesNoBytes(t *testing.T) {
 	t.Parallel()
 	for name, header := range map[string]string{
 		"the least":          "HTTP/1.1 200 OK\r\n\r\n",
@@ -91,7 +91,7 @@ func TestTunnelKeepsWhatTheTargetSays(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const greeting = "SSH-2.0-x\r\n\r\nHTTP/1.1 500 not a header\r\n\r\n"
-			conn, err := plainProxy(t).DialTunnel(t.Context(), pipe(t, answers(header+greeting)), mustTarget(t, "origin.example:22"))
+			conn, err := plainProxy(t).DialTunnel(t.Context(), pipe(t, respondWith(header+greeting)), mustTarget(t, "origin.example:22"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -106,9 +106,9 @@ func TestTunnelKeepsWhatTheTargetSays(t *testing.T) {
 func TestTunnelRefused(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		answer string
-		status int
-		text   string
+		response string
+		status   int
+		text     string
 	}{
 		"403":                {"HTTP/1.1 403 No\x1b[31m\r\n\r\n<html>", 403, "response status 403 Forbidden"},
 		"407":                {"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n", 407, "response status 407 Proxy Authentication Required; give the credentials"},
@@ -124,7 +124,7 @@ func TestTunnelRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			conn, err := plainProxy(t).DialTunnel(t.Context(), pipe(t, answers(test.answer)), mustTarget(t, "origin.example:443"))
+			conn, err := plainProxy(t).DialTunnel(t.Context(), pipe(t, respondWith(test.response)), mustTarget(t, "origin.example:443"))
 			if err == nil {
 				conn.Close()
 				t.Fatal("there is a tunnel")
@@ -155,7 +155,7 @@ func TestDialFails(t *testing.T) {
 }
 
 // A proxy that says nothing costs its time-out, and no more.
-func TestSilence(t *testing.T) {
+func TestTimeouts(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		url  string
@@ -201,7 +201,7 @@ func TestTunnelHasNoDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		conn, err := plainProxy(t).DialTunnel(t.Context(), pipe(t, func(c net.Conn) {
-			answers("HTTP/1.1 200 OK\r\n\r\n")(late{c})
+			respondWith("HTTP/1.1 200 OK\r\n\r\n")(unclosable{c})
 			time.Sleep(2 * responseTimeout)
 			io.WriteString(c, "late")
 			c.Close()
@@ -217,9 +217,9 @@ func TestTunnelHasNoDeadline(t *testing.T) {
 }
 
 // late is a connection that is not closed.
-type late struct{ net.Conn }
+type unclosable struct{ net.Conn }
 
-func (late) Close() error { return nil }
+func (unclosable) Close() error { return nil }
 
 func TestTLS(t *testing.T) {
 	t.Parallel()
@@ -284,7 +284,7 @@ func TestTLS(t *testing.T) {
 func TestConnIsNotWrapped(t *testing.T) {
 	t.Parallel()
 	here, there := net.Pipe()
-	go answers("HTTP/1.1 200 OK\r\n\r\n")(there)
+	go respondWith("HTTP/1.1 200 OK\r\n\r\n")(there)
 	conn, err := plainProxy(t).DialTunnel(t.Context(), func(context.Context, hostname.Target) (net.Conn, error) { return here, nil }, mustTarget(t, "origin.example:443"))
 	if err != nil || conn != here {
 		t.Errorf("got %T, %v", conn, err)
@@ -292,13 +292,13 @@ func TestConnIsNotWrapped(t *testing.T) {
 	here.Close()
 }
 
-func FuzzTunnelAnswer(f *testing.F) {
+func FuzzTunnelResponse(f *testing.F) {
 	f.Add("HTTP/1.1 200 OK\r\n\r\n", "rest")
 	f.Add("HTTP/1.0 200 OK\nA: b\n\n", "")
 	f.Add("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "\x00")
 	f.Add("HTTP/1.1 407 x\r\n\r\n", "rest")
 	f.Fuzz(func(t *testing.T, header, rest string) {
-		conn, err := plainProxy(t).DialTunnel(t.Context(), pipe(t, answers(header+rest)), mustTarget(t, "origin.example:443"))
+		conn, err := plainProxy(t).DialTunnel(t.Context(), pipe(t, respondWith(header+rest)), mustTarget(t, "origin.example:443"))
 		if err != nil {
 			return
 		}

@@ -30,7 +30,7 @@ func mustTarget(t testing.TB, s string) hostname.Target {
 }
 
 // show is a proxy with everything that is known of it.
-func show(p *Proxy) string {
+func describe(p *Proxy) string {
 	if p == nil {
 		return ""
 	}
@@ -64,10 +64,10 @@ func TestVariables(t *testing.T) {
 			t.Parallel()
 			p := mustEnviron(t, test.env...)
 			target := mustTarget(t, "origin.example:8080")
-			if got := show(p.ForHTTP(target)); got != test.http {
+			if got := describe(p.ForHTTP(target)); got != test.http {
 				t.Errorf("plain HTTP: %q, want %q", got, test.http)
 			}
-			if got := show(p.ForTunnel(target)); got != test.https {
+			if got := describe(p.ForTunnel(target)); got != test.https {
 				t.Errorf("tunnels: %q, want %q", got, test.https)
 			}
 		})
@@ -93,7 +93,7 @@ func TestValues(t *testing.T) {
 		t.Run(value, func(t *testing.T) {
 			t.Parallel()
 			p := mustEnviron(t, "HTTP_PROXY="+value)
-			if got := show(p.ForHTTP(mustTarget(t, "origin.example:80"))); got != "HTTP_PROXY "+want {
+			if got := describe(p.ForHTTP(mustTarget(t, "origin.example:80"))); got != "HTTP_PROXY "+want {
 				t.Errorf("%q, want %q", got, want)
 			}
 		})
@@ -101,7 +101,7 @@ func TestValues(t *testing.T) {
 }
 
 // The word "secret" in a value stands for what no error may show.
-func TestWrongValues(t *testing.T) {
+func TestInvalidValues(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ entry, want string }{
 		{"HTTP_PROXY=socks5://secret:secret@proxy.example:1080", "HTTP_PROXY names a socks5:// proxy"},
