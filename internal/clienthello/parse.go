@@ -1,38 +1,39 @@
-// What stands in a ClientHello.
+// Parsing of a ClientHello.
 
 package clienthello
 
-// Hello is what a ClientHello says in the clear. It is a plain value.
+// Hello holds the plaintext fields of a ClientHello.
 type Hello struct {
-	// ServerName is the host_name of the extension server_name (RFC 6066 section
-	// 3), as the client spells it: printable ASCII, at most 255 bytes, and with no
-	// other promise of being a name. It is empty when the client sends none.
+	// ServerName is the host_name of the extension server_name (RFC 6066
+	// section 3), as the client spells it: printable ASCII, at most 255 bytes,
+	// not checked further. It is empty if the client sends none.
 	//
 	// With Encrypted Client Hello it is the outer name.
 	ServerName string
 
-	// ECH reports the extension encrypted_client_hello (RFC 9849). Browsers send it
-	// to every server: one that holds nothing (GREASE, section 6.2 there) looks the
-	// same as one that holds another hello with another name.
+	// ECH reports whether the extension encrypted_client_hello is present (RFC
+	// 9849). Browsers send it to every server: an extension without content
+	// (GREASE, section 6.2 there) looks the same as one with an inner hello for
+	// another name.
 	ECH bool
 
-	// Version is the legacy_version: 0x0303 for TLS 1.2 and later, lower for
-	// earlier ones.
+	// Version is legacy_version: 0x0303 for TLS 1.2 and later, a lower number
+	// for earlier versions.
 	Version uint16
 }
 
-// The extensions that matter (IANA, TLS ExtensionType Values). All others are
-// skipped, reserved values (GREASE, RFC 8701) among them.
+// The relevant extensions (IANA, TLS ExtensionType Values). All others are
+// skipped, including reserved values (GREASE, RFC 8701).
 const (
 	extServerName = 0
 	extECH        = 0xfe0d
 )
 
-// maxName bounds a server name: RFC 1035 section 2.3.4.
+// maxName bounds a server name (RFC 1035 section 2.3.4).
 const maxName = 255
 
-// reader takes the fields of a message one after the other. Once one is cut
-// short it is bad, and all that follow are empty.
+// reader reads the fields of a message in order. After a truncated field, bad
+// is set and all further fields are empty.
 type reader struct {
 	rest []byte
 	bad  bool
@@ -48,7 +49,7 @@ func (r *reader) take(n int) []byte {
 	return taken
 }
 
-// number reads n bytes in network order.
+// number reads a number of n bytes in network order.
 func (r *reader) number(n int) (v int) {
 	for _, b := range r.take(n) {
 		v = v<<8 | int(b)
@@ -72,24 +73,24 @@ func parse(body []byte) (Hello, error) {
 	compression := r.vector(1)
 	switch {
 	case r.bad:
-		return Hello{}, problemf("is cut short")
+		return Hello{}, problemf("is truncated")
 	case h.Version>>8 != sslMajor:
-		return Hello{}, problemf("asks for version %d.%d", h.Version>>8, h.Version&0xff)
+		return Hello{}, problemf("requests version %d.%d", h.Version>>8, h.Version&0xff)
 	case len(session) > 32, len(suites) < 2, len(suites)%2 != 0, len(compression) == 0:
-		return Hello{}, problemf("has a field of an impossible length")
+		return Hello{}, problemf("has a field with an invalid length")
 	}
 	if r.empty() {
-		return h, nil // TLS 1.2 and earlier: no extensions at all
+		return h, nil // TLS 1.2 and earlier: no extensions
 	}
 	extensions := reader{rest: r.vector(2)}
 	if r.bad || !r.empty() {
-		return Hello{}, problemf("has extensions that do not end where it does")
+		return Hello{}, problemf("has an extension list of the wrong length")
 	}
 	named := false
 	for !extensions.empty() {
 		kind, data := extensions.number(2), extensions.vector(2)
 		if extensions.bad {
-			return Hello{}, problemf("has an extension that is cut short")
+			return Hello{}, problemf("has a truncated extension")
 		}
 		switch kind {
 		case extServerName:
@@ -109,17 +110,18 @@ func parse(body []byte) (Hello, error) {
 	return h, nil
 }
 
-// parseServerName reads the data of the extension server_name. There is one kind
-// of name, and there must not be two of a kind: the list has one entry.
+// parseServerName reads the data of the extension server_name. The list has
+// exactly one entry, because there is only one kind of name and each kind may
+// occur once.
 func parseServerName(data []byte) (string, error) {
 	r := reader{rest: data}
 	list := reader{rest: r.vector(2)}
 	kind, name := list.number(1), list.vector(2)
 	switch {
 	case r.bad || list.bad || !r.empty():
-		return "", problemf("has a server_name extension that is not a list of names")
+		return "", problemf("has a server_name extension that is not a valid list")
 	case kind != 0 || !list.empty():
-		return "", problemf("has something else than one host_name in its server_name extension")
+		return "", problemf("has a server_name extension without exactly one host_name")
 	case len(name) == 0 || len(name) > maxName:
 		return "", problemf("has a server name of %d bytes", len(name))
 	}

@@ -1,46 +1,49 @@
 // Package clienthello finds the TLS ClientHello at the beginning of a client's
-// stream, without being a party to the handshake, and reads the server name in
-// it (RFC 8446 sections 4.1.2 and 5.1, RFC 6066 section 3).
+// stream and reads its server name (RFC 8446 sections 4.1.2 and 5.1, RFC 6066
+// section 3). It decrypts nothing and takes no part in the handshake.
 //
-// It is made for a gate that has to compare that name with another one. Where a
-// server might read a name that this package does not see, the answer is an
-// error and never "this is not TLS": it goes by what servers accept, not by what
-// clients send. What it accepts itself is narrow, for the same reason.
+// It knows no policy: its caller compares the name with another one. A
+// [Scanner] and a [ServerScanner] each follow one stream and are for one
+// goroutine. They never block and keep no more than one hello in memory.
 //
-// Three things that servers accept and a glance at the first bytes misses:
+// The package is strict in what it accepts and goes by what servers accept
+// rather than by what clients send. If a server might read a name that this
+// package does not see, the result is an error and never "not TLS".
+//
+// Servers accept three things that a look at the first bytes misses:
 //
 //   - A second ClientHello. After a HelloRetryRequest (RFC 8446 section 4.1.4)
-//     servers go by the name in the second one, whatever the first one said.
-//     OpenSSL before 1.1 also lets a client begin again after its ServerHello.
-//     The scan therefore goes on until the server can take no other ClientHello.
-//     To know that, it has to be told of the server's [Answer]: what a client
-//     sends after a change_cipher_spec may be a hello or encrypted, and only the
-//     server knows which.
-//   - Records before the first ClientHello. crypto/tls passes over alerts of level
-//     warning, OpenSSL over empty handshake records.
-//   - A ClientHello in the form of SSL 2.0 (RFC 5246 appendix E.2), which OpenSSL
-//     still answers, and which has no place for a name.
+//     servers use the name in the second one, whatever the first one said.
+//     OpenSSL before 1.1 also lets a client start again after its ServerHello.
+//     So the scan continues until the server can accept no further ClientHello.
+//     It needs the [ServerScanner] for that: a record after the client's
+//     change_cipher_spec may be a hello or encrypted, which only the server's
+//     response tells.
+//   - Records before the first ClientHello. crypto/tls skips warning alerts,
+//     and OpenSSL skips empty handshake records.
+//   - A ClientHello in SSL 2.0 format (RFC 5246 appendix E.2). OpenSSL still
+//     responds to it, and it has no field for a name.
 //
-// Out of sight are TLS that begins inside another protocol (STARTTLS), TLS over
-// datagrams (QUIC, DTLS), and what is encrypted: a renegotiation, and the inner
-// hello of Encrypted Client Hello (RFC 9849).
+// The package cannot see TLS that starts inside another protocol (STARTTLS),
+// TLS over datagrams (QUIC, DTLS), or encrypted data: a renegotiation, and the
+// inner hello of Encrypted Client Hello (RFC 9849).
 package clienthello
 
-// This file walks over records and puts hellos together.
+// This file reads records and reassembles hellos.
 
 import "fmt"
 
 const (
-	// MaxHello is the most bytes that a ClientHello may have. Those of browsers
+	// MaxHello is the maximum size of a ClientHello in bytes. Those of browsers
 	// have about 2,000.
 	MaxHello = 16 << 10
 
-	// MaxPending is the most bytes that a ClientHello may take with the headers of
-	// its records. A long one in records of a few bytes each runs into it.
+	// MaxPending is the maximum size of a ClientHello in bytes including its
+	// record headers. A long hello in tiny records reaches this limit first.
 	MaxPending = 24 << 10
 )
 
-// The content types of records (RFC 8446 section 5.1).
+// Content types of records (RFC 8446 section 5.1).
 const (
 	typeChangeCipherSpec = 20
 	typeAlert            = 21
@@ -53,31 +56,31 @@ const (
 	maxFragment     = 1 << 14 // in a record
 	messageHeader   = 4       // of a handshake message: type and length
 	typeClientHello = 1       // of a handshake message
-	sslMajor        = 3       // the first byte of every version of TLS
-	impossibleMajor = 0x10    // crypto/tls, the most lenient, reads no first record of this version or above
+	sslMajor        = 3       // the first byte of every TLS version
+	impossibleMajor = 0x10    // crypto/tls, the most lenient server, reads no first record of this version or above
 )
 
-// Event is what a scan has come to.
+// Event is the result of a scan.
 type Event uint8
 
 const (
-	// Undecided: too little is there to tell what it is. More is needed.
+	// Undecided means that more bytes are needed to recognise the protocol.
 	Undecided Event = iota
-	// Partial: a ClientHello has begun. More is needed.
+	// Partial means that a ClientHello has begun and more bytes are needed.
 	Partial
-	// Found: there is a ClientHello; see [Scanner.Hello]. Scan the same data again
-	// for what follows.
+	// Found means that a ClientHello is complete; see [Scanner.Hello]. Scan the
+	// same data again for what follows it.
 	Found
-	// Consumed: everything was looked at, and a ClientHello, or another one, may
-	// follow. What was looked at may go to the server. The next scan is of what
-	// comes then, and of that alone.
+	// Consumed means that all data was scanned and may go to the server. A
+	// ClientHello may still follow. The next scan takes only the bytes after
+	// this data.
 	Consumed
-	// Done: this is not TLS, or no ClientHello can follow.
+	// Done means that the stream is not TLS or that no ClientHello can follow.
 	Done
 )
 
-// Error says why bytes that a server might take for a ClientHello, or for the way
-// to one, cannot be read as one.
+// Error reports bytes that a server might accept as a ClientHello, or as the
+// start of one, but that this package cannot read as one.
 type Error struct {
 	Problem string // as in "the hello <problem>"
 }
@@ -88,32 +91,32 @@ func problemf(format string, args ...any) error {
 	return &Error{Problem: fmt.Sprintf(format, args...)}
 }
 
-// Scanner follows the stream of one client. The zero value is at its beginning.
-// It is for one goroutine.
+// Scanner scans the stream of one client. The zero value is at its beginning. A
+// Scanner is for one goroutine.
 type Scanner struct {
-	// Negotiated is to be set before a scan if [Answer] reports that the server
-	// has sent its ServerHello. Until then a client can send nothing that is
-	// encrypted as a handshake record, so that each one counts as a hello.
+	// Set Negotiated before a scan once [ServerScanner] reports that the server
+	// has sent its ServerHello. Until then a client can send no encrypted
+	// handshake record, so each one counts as a hello.
 	Negotiated bool
 
 	hello Hello
 	found bool // a hello has been found
 	done  bool
 
-	offset     int    // of the data, how much was looked at
-	start      int    // of the data, where the hello begins
-	recordLeft int    // bytes to come of a handshake record
-	message    []byte // what is there of a hello
-	skip       int    // bytes to come of a record that does not matter
-	ssl2Prefix []byte // what is there of a hello of SSL 2.0
+	offset     int    // bytes of data scanned so far
+	start      int    // where in data the hello begins
+	recordLeft int    // remaining bytes of a handshake record
+	message    []byte // the received part of a hello
+	skip       int    // remaining bytes of an irrelevant record
+	ssl2Prefix []byte // the received part of an SSL 2.0 hello
 }
 
-// Hello is the ClientHello that was found last.
+// Hello returns the ClientHello found last.
 func (s *Scanner) Hello() Hello { return s.hello }
 
-// Scan looks at data, which is what the client has sent since the beginning or
-// since the last [Between]: after another event, the same bytes and those that
-// have come since. Once it has returned an error it must not be called again.
+// Scan scans data. After [Consumed], and at first, data begins with the first
+// byte not scanned yet. After any other event, data is the previous data with
+// later bytes appended. Scan must not be called after it has returned an error.
 // The error is an *[Error].
 func (s *Scanner) Scan(data []byte) (Event, error) {
 	for {
@@ -129,7 +132,7 @@ func (s *Scanner) Scan(data []byte) (Event, error) {
 	}
 }
 
-// step looks at one thing, and reports whether to go on to the next.
+// step scans one element and reports whether to scan another.
 func (s *Scanner) step(data []byte) (e Event, again bool, err error) {
 	if s.done {
 		return Done, false, nil
@@ -166,14 +169,14 @@ func (s *Scanner) step(data []byte) (e Event, again bool, err error) {
 	return s.nextRecord(rest)
 }
 
-// end ends the scan.
+// finish ends the scan.
 func (s *Scanner) finish() (Event, bool, error) {
 	s.done = true
 	s.message = nil
 	return Done, false, nil
 }
 
-// enter begins a handshake record of n bytes.
+// enterRecord starts a handshake record of n bytes.
 func (s *Scanner) enterRecord(n int) (Event, bool, error) {
 	switch {
 	case n == 0:
@@ -189,9 +192,9 @@ func (s *Scanner) enterRecord(n int) (Event, bool, error) {
 	return 0, true, nil
 }
 
-// beginning looks at the first bytes of the stream. It waits for no more of them
-// than are needed to tell whether they are TLS: a client of another protocol may
-// be waiting for an answer.
+// firstRecord scans the first bytes of the stream. It waits for no more bytes
+// than it needs to recognise TLS, because a client of another protocol may be
+// waiting for a response.
 func (s *Scanner) firstRecord(b []byte) (Event, bool, error) {
 	if b[0] >= 0x80 {
 		return s.ssl2(b)
@@ -207,14 +210,14 @@ func (s *Scanner) firstRecord(b []byte) (Event, bool, error) {
 	}
 	n := int(b[3])<<8 | int(b[4])
 	if n == 0 && b[1] != sslMajor {
-		return s.finish() // not a record that anybody passes over
+		return s.finish() // no server skips such a record
 	}
 	if n > 0 {
 		if len(b) == headerSize {
 			return Undecided, false, nil
 		}
 		if b[headerSize] != typeClientHello {
-			return s.finish() // no server begins with another message
+			return s.finish() // no server accepts another message first
 		}
 	}
 	if b[1] != sslMajor {
@@ -223,10 +226,10 @@ func (s *Scanner) firstRecord(b []byte) (Event, bool, error) {
 	return s.enterRecord(n)
 }
 
-// prelude looks at a first record that is no handshake record. A server might pass
-// over it. If its version is none of TLS, it is short in order to be passed over:
-// an alert of two bytes (one, where it is in pieces), a change_cipher_spec of one,
-// an empty one of application data.
+// leadingRecord scans a first record that is not a handshake record. A server
+// might skip it. With a version that is not TLS, only short records are
+// skipped: an alert of two bytes (or one, if fragmented), a change_cipher_spec
+// of one, or empty application data.
 func (s *Scanner) leadingRecord(b []byte) (Event, bool, error) {
 	ofTLS := len(b) > 1 && b[1] == sslMajor
 	if !ofTLS && (len(b) > 3 && b[3] != 0 || len(b) >= headerSize && b[4] > maxPaddingLength(b[0])) {
@@ -248,16 +251,16 @@ func maxPaddingLength(contentType byte) byte {
 	return 0
 }
 
-// following looks at the first bytes of a record after a hello. Its version does
-// not matter: RFC 8446 section 5.1 has servers ignore it. Nor does its length,
-// unless it holds a hello: some servers pass over records of kinds and lengths
-// that others refuse.
+// nextRecord scans the first bytes of a record after a hello. It ignores the
+// version, as RFC 8446 section 5.1 requires of servers. Unless the record holds
+// a hello, it also ignores the length, because some servers skip records of
+// types and lengths that others refuse.
 func (s *Scanner) nextRecord(b []byte) (Event, bool, error) {
 	if s.Negotiated && (b[0] == typeChangeCipherSpec || b[0] == typeApplicationData) {
-		return s.finish() // encrypted from here on
+		return s.finish() // all later records are encrypted
 	}
 	if b[0] >= 0x80 {
-		return 0, false, problemf("is followed by what may have the form of SSL 2.0")
+		return 0, false, problemf("is followed by a possible SSL 2.0 hello")
 	}
 	if len(b) < headerSize {
 		return Undecided, false, nil
@@ -271,28 +274,28 @@ func (s *Scanner) nextRecord(b []byte) (Event, bool, error) {
 	return 0, true, nil
 }
 
-// continuation looks at the record that has the next fragment of a hello.
+// continuationRecord scans a record with the next fragment of a hello.
 func (s *Scanner) continuationRecord(b []byte) (Event, bool, error) {
 	switch {
 	case len(b) > 0 && b[0] != typeHandshake:
-		// RFC 8446 section 5.1: other records do not come in between.
+		// RFC 8446 section 5.1: no other records in between.
 		return 0, false, problemf("is interrupted by a record of content type %d", b[0])
 	case len(b) < headerSize:
 		return Partial, false, nil
 	case b[1] != sslMajor:
-		return 0, false, problemf("goes on in a record of version %d.%d", b[1], b[2])
+		return 0, false, problemf("continues in a record of version %d.%d", b[1], b[2])
 	}
 	return s.enterRecord(int(b[3])<<8 | int(b[4]))
 }
 
-// message looks at what is there of a handshake message.
+// handshakeMessage scans the received part of a handshake message.
 func (s *Scanner) handshakeMessage() (Event, bool, error) {
 	switch {
 	case s.message[0] == typeClientHello:
 	case s.Negotiated:
-		return s.finish() // in the clear, and the way of every handshake of TLS 1.2
+		return s.finish() // unencrypted, as in every TLS 1.2 handshake
 	default:
-		return 0, false, problemf("is followed by a handshake message of type %d, before the server has answered it", s.message[0])
+		return 0, false, problemf("is followed by a handshake message of type %d before the server's response", s.message[0])
 	}
 	if len(s.message) < messageHeader {
 		return 0, true, nil
@@ -300,9 +303,9 @@ func (s *Scanner) handshakeMessage() (Event, bool, error) {
 	size := messageHeader + int(s.message[1])<<16 + int(s.message[2])<<8 + int(s.message[3])
 	switch {
 	case size > MaxHello:
-		return 0, false, problemf("has %d bytes, and no more than %d are read", size, MaxHello)
+		return 0, false, problemf("has %d bytes; the limit is %d", size, MaxHello)
 	case len(s.message)+s.recordLeft > size:
-		return 0, false, problemf("shares a record with something else")
+		return 0, false, problemf("shares a record with another message")
 	case len(s.message) < size:
 		return 0, true, nil
 	}

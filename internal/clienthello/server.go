@@ -1,45 +1,47 @@
-// What the server says to a ClientHello, as far as the scan has to know it.
+// The server's response to a ClientHello.
 
 package clienthello
 
 const (
-	typeHelloRequest = 0 // of a handshake message; means nothing during a handshake
-	typeServerHello  = 2 // also of a HelloRetryRequest
+	typeHelloRequest = 0 // of a handshake message; ignored during a handshake
+	typeServerHello  = 2 // also the type of a HelloRetryRequest
 
-	// answerHead is how much of a ServerHello tells whether it is a
-	// HelloRetryRequest: the message's header, legacy_version and random.
+	// serverHelloPrefix is the length of the part of a ServerHello that
+	// identifies a HelloRetryRequest: the message header, legacy_version and
+	// random.
 	serverHelloPrefix = messageHeader + 2 + 32
 )
 
-// retryRandom is the random by which a HelloRetryRequest differs from another
-// ServerHello (RFC 8446 section 4.1.3).
+// retryRandom is the random value that distinguishes a HelloRetryRequest from
+// other ServerHellos (RFC 8446 section 4.1.3).
 const retryRandom = "\xcf\x21\xad\x74\xe5\x9a\x61\x11\xbe\x1d\x8c\x02\x1e\x65\xb8\x91" +
 	"\xc2\xa2\x11\x16\x7a\xbb\x8c\x5e\x07\x9e\x09\xe2\xc8\xa8\x33\x9c"
 
-// ServerScanner follows the stream of a server up to its ServerHello. It tells only one
-// thing: whether the server has gone past the point where it could ask for
-// another ClientHello. A stream that it cannot read is one that has not.
+// ServerScanner scans the stream of a server up to its ServerHello. It reports
+// only whether the server has passed the point where it could ask for another
+// ClientHello. A stream that it cannot read has not.
 //
-// The zero value is at the beginning of the stream. It is for one goroutine.
+// The zero value is at the beginning of the stream. A ServerScanner is for one
+// goroutine.
 type ServerScanner struct {
 	negotiated bool
 	done       bool
 
-	header     [headerSize]byte // of the record, as far as it is there
-	headerLen  int              // bytes in header
-	recordLeft int              // bytes to come of the record
+	header     [headerSize]byte // the received part of the record header
+	headerLen  int              // received bytes of header
+	recordLeft int              // remaining bytes of the record
 
-	message    [serverHelloPrefix]byte // of the message, as far as it is there
-	messageLen int                     // bytes in head
-	skip       int                     // bytes to come of a HelloRetryRequest
+	message    [serverHelloPrefix]byte // the received part of the message
+	messageLen int                     // received bytes of message
+	skip       int                     // remaining bytes of a HelloRetryRequest
 }
 
-// Negotiated reports whether the server has sent a ServerHello that is not a
+// Negotiated reports whether the server has sent a ServerHello other than a
 // HelloRetryRequest.
 func (s *ServerScanner) Negotiated() bool { return s.negotiated }
 
-// Scan looks at the next bytes of the stream. It reports whether it needs to see
-// those behind them.
+// Scan scans the next bytes of the stream. It reports whether it needs the
+// bytes after them.
 func (s *ServerScanner) Scan(data []byte) (more bool) {
 	for len(data) > 0 && !s.done {
 		switch {
@@ -61,7 +63,8 @@ func (s *ServerScanner) Scan(data []byte) (more bool) {
 			s.recordLeft -= n
 			data = data[n:]
 		default:
-			// Byte by byte: where a message ends is known only after its header.
+			// Read byte by byte, because only its header tells where a message
+			// ends.
 			s.message[s.messageLen] = data[0]
 			s.messageLen++
 			s.recordLeft--
@@ -72,8 +75,8 @@ func (s *ServerScanner) Scan(data []byte) (more bool) {
 	return !s.done
 }
 
-// record looks at the header of a record. Nothing but alerts and a
-// change_cipher_spec comes before a ServerHello.
+// record scans the header of a record. Only alerts and change_cipher_spec may
+// precede a ServerHello.
 func (s *ServerScanner) record() {
 	if s.header[0] < typeChangeCipherSpec || s.header[0] > typeHandshake || s.header[1] != sslMajor {
 		s.done = true
@@ -81,7 +84,7 @@ func (s *ServerScanner) record() {
 	s.recordLeft = int(s.header[3])<<8 | int(s.header[4])
 }
 
-// message looks at what is there of a handshake message.
+// handshakeMessage scans the received part of a handshake message.
 func (s *ServerScanner) handshakeMessage() {
 	if s.messageLen < messageHeader {
 		return

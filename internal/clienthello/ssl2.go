@@ -1,10 +1,11 @@
-// A ClientHello in the form of SSL 2.0 is recognised, and refused: it may ask
-// for TLS 1.2 (RFC 5246 appendix E.2), and names no server.
+// Recognition of a ClientHello in SSL 2.0 format. It is refused, because it may
+// ask for TLS 1.2 (RFC 5246 appendix E.2) and names no server.
 
 package clienthello
 
-// Of that form: a length of 15 bits with the highest bit of two bytes set, the
-// message type, the version asked for, three lengths, and what they are of.
+// The format: a length of 15 bits with the highest bit of two bytes set, the
+// message type, the requested version, three lengths, and the fields of these
+// lengths.
 const (
 	ssl2Header     = 2
 	ssl2Fixed      = 9       // from the message type to the last length
@@ -12,8 +13,8 @@ const (
 	ssl2MaxSession = 32      // the longest session identifier
 )
 
-// likeSSL2 reports whether b may be the beginning of one. It goes by what GnuTLS
-// accepts: any version from 3.0, and bytes behind the last field.
+// maybeSSL2 reports whether b may be the beginning of such a hello. It follows
+// what GnuTLS accepts: any version from 3.0, and bytes after the last field.
 func maybeSSL2(b []byte) bool {
 	at := func(i, missing int) int {
 		if i < len(b) {
@@ -29,8 +30,8 @@ func maybeSSL2(b []byte) bool {
 		session <= ssl2MaxSession && ssl2Fixed+suites+session+challenge <= size
 }
 
-// ssl2 looks at the next bytes of what may be one. They need not be held back while
-// it is undecided: a server does nothing before it has the whole.
+// ssl2 scans the next bytes of a possible SSL 2.0 hello. They need not be held
+// back meanwhile, because a server does nothing before it has the whole hello.
 func (s *Scanner) ssl2(b []byte) (Event, bool, error) {
 	n := min(len(b), ssl2Header+ssl2Fixed-len(s.ssl2Prefix))
 	s.ssl2Prefix = append(s.ssl2Prefix, b[:n]...)
@@ -41,5 +42,5 @@ func (s *Scanner) ssl2(b []byte) (Event, bool, error) {
 	case len(s.ssl2Prefix) < ssl2Header+ssl2Fixed:
 		return 0, true, nil
 	}
-	return 0, false, problemf("has the form of SSL 2.0, which RFC 6176 forbids")
+	return 0, false, problemf("has the SSL 2.0 format, which RFC 6176 prohibits")
 }
