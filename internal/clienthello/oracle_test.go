@@ -1,5 +1,5 @@
-// The scan against a server that is not ours: whatever crypto/tls takes for a
-// ClientHello, the scan finds, with the same name, or refuses.
+// Comparison with independent servers: the scan must find every ClientHello
+// that crypto/tls accepts, with the same name, or refuse it.
 
 package clienthello
 
@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// sent is a connection on which a client has sent all it will.
+// finishedConn is a connection on which the client has sent its whole stream.
 type finishedConn struct {
 	captured
 	stream io.Reader
@@ -24,8 +24,8 @@ type finishedConn struct {
 
 func (s *finishedConn) Read(p []byte) (int, error) { return s.stream.Read(p) }
 
-// served is the name that crypto/tls, as a server, reads in a stream. ok tells
-// that it got as far as to read one.
+// readByTLS returns the name that a crypto/tls server reads in a stream. ok
+// reports whether it read a hello.
 func readByTLS(stream []byte) (name string, ok bool) {
 	enough := errors.New("enough")
 	tls.Server(&finishedConn{stream: bytes.NewReader(stream)}, &tls.Config{
@@ -37,8 +37,8 @@ func readByTLS(stream []byte) (name string, ok bool) {
 	return name, ok
 }
 
-// compare fails the test if a server goes by a hello that the scan lets through
-// without that name.
+// compareWithTLS fails the test if a server accepts a hello that the scan
+// passes without the same name.
 func compareWithTLS(t *testing.T, stream []byte) {
 	t.Helper()
 	name, ok := readByTLS(stream)
@@ -50,12 +50,12 @@ func compareWithTLS(t *testing.T, stream []byte) {
 		return
 	}
 	if len(got.names) == 0 || got.names[0] != name {
-		t.Fatalf("crypto/tls reads the name %q, the scan %q and event %d, in\n%x", name, got.names, got.last, stream)
+		t.Fatalf("crypto/tls read the name %q, the scan %q and event %d, in\n%x", name, got.names, got.last, stream)
 	}
 }
 
-// TestOracleClients compares what crypto/tls writes and reads with what the scan
-// finds, over its configurations.
+// TestOracleClients compares the hellos of crypto/tls, in many configurations,
+// with the result of the scan.
 func TestOracleClients(t *testing.T) {
 	t.Parallel()
 	rng := mathrand.New(mathrand.NewPCG(1, 2))
@@ -75,7 +75,7 @@ func TestOracleClients(t *testing.T) {
 			c.NextProtos = append(c.NextProtos, strings.Repeat("h", 1+rng.IntN(200)))
 		}
 		if rng.IntN(2) == 0 {
-			c.CipherSuites = []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA} // which every version up to 1.2 has
+			c.CipherSuites = []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA} // supported by every version up to 1.2
 			for range rng.IntN(20) {
 				c.CipherSuites = append(c.CipherSuites, tls.CipherSuites()[rng.IntN(len(tls.CipherSuites()))].ID)
 			}
@@ -88,7 +88,7 @@ func TestOracleClients(t *testing.T) {
 		stream := clientHello(c)
 		name, ok := readByTLS(stream)
 		if !ok {
-			t.Fatalf("crypto/tls does not read what it writes for %+v", c)
+			t.Fatalf("crypto/tls cannot read its own hello for %+v", c)
 		}
 		if ech != (name == "public.example") {
 			t.Fatalf("the outer name is %q for %+v", name, c)
@@ -104,7 +104,7 @@ func TestOracleClients(t *testing.T) {
 	}
 }
 
-// echConfigList is a published configuration of Encrypted Client Hello (RFC 9849
+// echConfigList returns a configuration of Encrypted Client Hello (RFC 9849
 // section 4) for DHKEM(X25519), HKDF-SHA256 and AES-128-GCM.
 func echConfigList(t *testing.T, publicName string) []byte {
 	t.Helper()
@@ -122,7 +122,7 @@ func echConfigList(t *testing.T, publicName string) []byte {
 	return vector(append([]byte{0xfe, 0x0d}, vector(contents)...))
 }
 
-// TestOracleMutations compares on hellos with random damage, and behind random
+// TestOracleMutations compares randomly damaged hellos, and hellos after random
 // records.
 func TestOracleMutations(t *testing.T) {
 	t.Parallel()
@@ -152,7 +152,7 @@ func TestOracleMutations(t *testing.T) {
 	}
 }
 
-// seedStreams are streams to begin from.
+// seedStreams returns streams to mutate.
 func seedStreams() [][]byte {
 	hello := clientHello(&tls.Config{ServerName: "a.example", CurvePreferences: []tls.CurveID{tls.X25519}})
 	old := clientHello(&tls.Config{ServerName: "a.example", MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10})
@@ -183,11 +183,11 @@ func seedStreams() [][]byte {
 	}
 }
 
-// lenient is a server that asks for another hello for ever, and takes for one
-// whatever it can: it goes by no version and no limit of length, passes over every
-// record that is no handshake, also inside of a hello, and over what stands behind
-// the fields that it knows. It returns the names in the hellos that it got, up to
-// the first message that is none.
+// lenient models a server that requests another hello forever and accepts as
+// much as possible. It ignores versions and length limits, and skips all
+// records other than handshake records, even within a hello, and all bytes
+// after the fields that it knows. It returns the names in the hellos up to the
+// first other message.
 func lenient(stream []byte) (names []string) {
 	var messages []byte
 	for len(stream) >= headerSize && stream[0] < 0x80 {
@@ -223,9 +223,8 @@ func lenient(stream []byte) (names []string) {
 	return names
 }
 
-// compareLenient fails the test if the lenient server goes by a name that the scan
-// lets through unseen. The scan has to have found a first hello: what stands in
-// front of that is another matter.
+// compareLenient fails the test if the lenient server reads a name that the
+// scan passes unseen. It applies only if the scan has found a first hello.
 func compareLenient(t *testing.T, stream []byte) {
 	t.Helper()
 	for _, answer := range [][]byte{nil, helloRetryRequest} {
@@ -234,13 +233,13 @@ func compareLenient(t *testing.T, stream []byte) {
 			continue
 		}
 		if want := lenient(stream); len(want) > len(got.names) || !slices.Equal(want, got.names[:len(want)]) {
-			t.Fatalf("the lenient server reads the names %q, the scan %q and event %d, in\n%x", want, got.names, got.last, stream)
+			t.Fatalf("the lenient server read the names %q, the scan %q and event %d, in\n%x", want, got.names, got.last, stream)
 		}
 	}
 }
 
-// TestOracleSecondHello compares on two hellos with random damage to the second, and
-// random records in between.
+// TestOracleSecondHello compares two hellos, of which the second is randomly
+// damaged, with random records in between.
 func TestOracleSecondHello(t *testing.T) {
 	t.Parallel()
 	rng := mathrand.New(mathrand.NewPCG(5, 6))
@@ -278,7 +277,7 @@ func TestOracleSecondHello(t *testing.T) {
 		}
 	}
 	if seen < 5000 || let < 1000 {
-		t.Errorf("the lenient server took only %d second hellos, of which the scan found %d", seen, let)
+		t.Errorf("the lenient server accepted only %d second hellos, and the scan found %d of them", seen, let)
 	}
 }
 
@@ -290,13 +289,13 @@ func FuzzScan(f *testing.F) {
 		compareWithTLS(t, stream)
 		compareLenient(t, stream)
 
-		// How the bytes come makes no difference to what is found.
+		// The sizes of the pieces must not change the result.
 		whole, pieces := scanAll(stream, max(len(stream), 1), nil), scanAll(stream, int(n)+1, nil)
 		if !slices.Equal(whole.names, pieces.names) || (whole.err == nil) != (pieces.err == nil) || whole.err == nil && whole.last != pieces.last {
 			t.Fatalf("whole: %+v, in pieces of %d: %+v", whole, int(n)+1, pieces)
 		}
 		if last := whole.last; last == Found || last > Done {
-			t.Fatalf("ended with event %d", last)
+			t.Fatalf("the scan ended with event %d", last)
 		}
 	})
 }

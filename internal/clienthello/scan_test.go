@@ -1,5 +1,5 @@
-// What the scan makes of streams: real hellos in every slicing, other protocols,
-// and what servers accept although it hides a name.
+// Scans of real hellos in pieces of all sizes, of other protocols, and of
+// streams that servers accept although they hide a name.
 
 package clienthello
 
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// captured is a connection that keeps what is written to it, and ends at once.
+// captured is a connection that records writes and is at its end at once.
 type captured struct{ bytes.Buffer }
 
 func (*captured) Read([]byte) (int, error)         { return 0, io.EOF }
@@ -26,23 +26,23 @@ func (*captured) SetDeadline(time.Time) error      { return nil }
 func (*captured) SetReadDeadline(time.Time) error  { return nil }
 func (*captured) SetWriteDeadline(time.Time) error { return nil }
 
-// clientHello is what crypto/tls sends first.
+// clientHello returns the first message of crypto/tls.
 func clientHello(c *tls.Config) []byte {
 	conn := new(captured)
-	c.InsecureSkipVerify = true // which goes without a name, too
+	c.InsecureSkipVerify = true // permits an empty name
 	tls.Client(conn, c).Handshake()
 	return conn.Bytes()
 }
 
 func helloFor(name string) []byte { return clientHello(&tls.Config{ServerName: name}) }
 
-// record puts a fragment into a record.
+// record returns a record with the fragment.
 func record(contentType byte, fragment []byte) []byte {
 	n := len(fragment)
 	return append([]byte{contentType, 3, 1, byte(n >> 8), byte(n)}, fragment...)
 }
 
-// fragmented is a stream of one record again, in records of n bytes.
+// fragmented splits a stream of one record into records of n bytes.
 func fragmented(stream []byte, n int) []byte {
 	var out []byte
 	for fragment := range slices.Chunk(stream[headerSize:], n) {
@@ -56,15 +56,15 @@ var (
 	warning          = record(typeAlert, []byte{1, 90}) // user_canceled
 )
 
-// outcome is a scan to its end or as far as the data goes.
+// outcome is the result of a scan to its end, or of all data.
 type outcome struct {
 	names []string
 	last  Event
 	err   error
 }
 
-// scanAll gives the data to a scan in pieces of n bytes, as Scan wants them. The
-// server's answer arrives as soon as there is a hello to answer.
+// scanAll scans the data in pieces of n bytes. The server's response arrives
+// after the first hello.
 func scanAll(data []byte, n int, response []byte) (o outcome) {
 	var s Scanner
 	var a ServerScanner
@@ -98,7 +98,7 @@ func TestScan(t *testing.T) {
 		data  []byte
 		names string // joined by spaces
 		last  Event
-		err   string // a part of it
+		err   string // substring
 	}{
 		{"nothing", nil, "", Undecided, ""},
 		{"a hello", one, "a.example", Consumed, ""},
@@ -110,10 +110,10 @@ func TestScan(t *testing.T) {
 		{"in records of seven bytes", fragmented(one, 7), "a.example", Consumed, ""},
 		{"without a name", helloFor(""), "", Consumed, ""},
 
-		// What may follow a hello.
+		// Valid streams after a hello.
 		{"then an alert", slices.Concat(one, record(typeAlert, []byte{2, 48})), "a.example", Consumed, ""},
 		{"then another hello", slices.Concat(one, two), "a.example b.example", Consumed, ""},
-		{"then another hello, behind a change_cipher_spec", slices.Concat(one, changeCipherSpec, two), "a.example b.example", Consumed, ""},
+		{"then another hello, after a change_cipher_spec", slices.Concat(one, changeCipherSpec, two), "a.example b.example", Consumed, ""},
 		{"then another hello, behind several and alerts", slices.Concat(one, changeCipherSpec, warning, changeCipherSpec, two), "a.example b.example", Consumed, ""},
 		{"then another hello, in records of one byte", slices.Concat(one, fragmented(two, 1)), "a.example b.example", Consumed, ""},
 		{"then another hello, cut short", slices.Concat(one, two[:50]), "a.example", Partial, ""},
@@ -121,9 +121,9 @@ func TestScan(t *testing.T) {
 		{"then an empty record", slices.Concat(one, record(typeHandshake, nil), two), "a.example", Done, "empty record"},
 		{"early data, then another hello", slices.Concat(one, record(typeApplicationData, make([]byte, 9000)), two), "a.example b.example", Consumed, ""},
 		{"much early data, then another hello", slices.Concat(one, bytes.Repeat(record(typeApplicationData, make([]byte, 1<<14)), 100), two), "a.example b.example", Consumed, ""},
-		{"then the key exchange of TLS 1.2, before the server has answered", slices.Concat(one, record(typeHandshake, []byte{16, 0, 0, 33})), "a.example", Done, "handshake message of type 16"},
+		{"then the key exchange of TLS 1.2, before the server's response", slices.Concat(one, record(typeHandshake, []byte{16, 0, 0, 33})), "a.example", Done, "handshake message of type 16"},
 
-		// What servers accept, and hides a name or has none.
+		// Streams that servers accept and that hide a name or have none.
 		{"after an alert", slices.Concat(warning, one), "", Done, "after a record of content type 21"},
 		{"after half an alert", slices.Concat(record(typeAlert, []byte{1}), one), "", Done, "after a record of content type 21"},
 		{"after an alert of another version", slices.Concat(mutated(warning, 1, 0x0f), one), "", Done, "after a record of content type 21"},
@@ -136,11 +136,11 @@ func TestScan(t *testing.T) {
 		{"after application data", slices.Concat(record(typeApplicationData, make([]byte, 40)), one), "", Done, "after a record of content type 23"},
 		{"of SSL 2.0", ssl2Hello(), "", Done, "SSL 2.0"},
 		{"of SSL 2.0, for version 4.3", mutated(ssl2Hello(), 3, 4), "", Done, "SSL 2.0"},
-		{"of SSL 2.0, with a byte behind it", mutated(append(ssl2Hello(), 0), 1, byte(len(ssl2Hello())-1)), "", Done, "SSL 2.0"},
-		{"of SSL 2.0, with lengths that leave something over", mutated(ssl2Hello(), 6, 0), "", Done, "SSL 2.0"},
+		{"of SSL 2.0, with a trailing byte", mutated(append(ssl2Hello(), 0), 1, byte(len(ssl2Hello())-1)), "", Done, "SSL 2.0"},
+		{"of SSL 2.0, with lengths that leave bytes over", mutated(ssl2Hello(), 6, 0), "", Done, "SSL 2.0"},
 		{"of SSL 2.0, with a session", mutated(mutated(ssl2Hello(), 8, 16), 10, 0), "", Done, "SSL 2.0"},
 
-		// What no server accepts, and is not let through to see.
+		// Streams that no server accepts. They are refused all the same.
 		{"with an empty record inside", slices.Concat(fragmented(one, 9)[:14], record(typeHandshake, nil)), "", Done, "empty record"},
 		{"with an alert inside", slices.Concat(fragmented(one, 9)[:14], warning), "", Done, "interrupted by a record of content type 21"},
 		{"with a record of another version inside", slices.Concat(fragmented(one, 9)[:14], []byte{22, 2, 1, 0, 9}), "", Done, "version 2.1"},
@@ -151,7 +151,7 @@ func TestScan(t *testing.T) {
 		{"of too many records", fragmented(padded(MaxHello), 9), "", Done, "within 24576 bytes"},
 		{"of no length", []byte{22, 3, 1, 0, 4, 1, 0, 0, 0}, "", Done, "truncated"},
 
-		// Other protocols: no byte more than needed is waited for.
+		// Other protocols: the scan waits for no more bytes than necessary.
 		{"HTTP", []byte("G"), "", Done, ""},
 		{"SSH", []byte("S"), "", Done, ""},
 		{"PostgreSQL", []byte{0}, "", Done, ""},
@@ -162,8 +162,8 @@ func TestScan(t *testing.T) {
 		{"Thrift's compact protocol, its first bytes", []byte{0x82, 0x21, 1, 4}, "", Consumed, ""}, // not held back
 		{"a pong of WebSocket", []byte{0x8a, 0x80, 1, 3, 3, 3}, "", Consumed, ""},                  // not held back
 		{"a message of WebSocket", []byte{0x81, 0x85, 1, 3, 3, 0, 'h', 'e', 'l', 'l', 'o'}, "", Done, ""},
-		{"a high bit, and no message type", []byte{0x82, 0x21, 7}, "", Done, ""},
-		{"a high bit, and lengths that do not add up", mutated(ssl2Hello(), 1, 0), "", Done, ""},
+		{"a high bit and no message type", []byte{0x82, 0x21, 7}, "", Done, ""},
+		{"a high bit and inconsistent lengths", mutated(ssl2Hello(), 1, 0), "", Done, ""},
 		{"MySQL: 22 bytes of packet 1", []byte{22, 0, 0, 1, 0x85, 0xa6}, "", Done, ""},
 		{"a record that begins with another message", record(typeHandshake, []byte{2}), "", Done, ""},
 		{"an empty record of another version", []byte{22, 0, 0, 0, 0}, "", Done, ""},
@@ -188,7 +188,7 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// Answers of servers.
+// Responses of servers.
 var (
 	helloRetryRequest = record(typeHandshake, serverHello(retryRandom))
 	serverHello12     = record(typeHandshake, serverHello(strings.Repeat("r", 32)))
@@ -198,8 +198,8 @@ func serverHello(random string) []byte {
 	return slices.Concat([]byte{typeServerHello, 0, 0, 2 + 32 + 6, 3, 3}, []byte(random), []byte{0, 0xc0, 0x2f, 0, 0, 0})
 }
 
-// TestScanAfterServerHello: what may follow a hello depends on what the server says
-// to it.
+// TestScanAfterServerHello checks that the server's response determines what
+// may follow a hello.
 func TestScanAfterServerHello(t *testing.T) {
 	t.Parallel()
 	one, two := helloFor("a.example"), helloFor("b.example")
@@ -207,7 +207,7 @@ func TestScanAfterServerHello(t *testing.T) {
 	tests := []struct {
 		name     string
 		response []byte
-		data     []byte // behind the first hello
+		data     []byte // after the first hello
 		names    string
 		last     Event
 		err      string
@@ -217,10 +217,10 @@ func TestScanAfterServerHello(t *testing.T) {
 		{"a ServerHello, then the key exchange of TLS 1.2", serverHello12, record(typeHandshake, []byte{16, 0, 0, 33}), "a.example", Done, ""},
 		{"a ServerHello, then the finish of a resumed session of TLS 1.2", serverHello12, slices.Concat(changeCipherSpec, finished), "a.example", Done, ""},
 		{"a ServerHello, then another hello in the clear", serverHello12, slices.Concat(warning, two), "a.example b.example", Consumed, ""},
-		{"a ServerHello behind alerts and a HelloRequest", slices.Concat(warning, record(typeHandshake, make([]byte, 4)), serverHello12), changeCipherSpec, "a.example", Done, ""},
+		{"a ServerHello after alerts and a HelloRequest", slices.Concat(warning, record(typeHandshake, make([]byte, 4)), serverHello12), changeCipherSpec, "a.example", Done, ""},
 		{"a ServerHello in records of one byte", fragmented(serverHello12, 1), changeCipherSpec, "a.example", Done, ""},
-		{"a ServerHello behind a HelloRetryRequest", slices.Concat(fragmented(helloRetryRequest, 7), changeCipherSpec, serverHello12), changeCipherSpec, "a.example", Done, ""},
-		{"a ServerHello behind a HelloRetryRequest in one record", record(typeHandshake, append(serverHello(retryRandom), serverHello12[headerSize:]...)), changeCipherSpec, "a.example", Done, ""},
+		{"a ServerHello after a HelloRetryRequest", slices.Concat(fragmented(helloRetryRequest, 7), changeCipherSpec, serverHello12), changeCipherSpec, "a.example", Done, ""},
+		{"a ServerHello after a HelloRetryRequest in one record", record(typeHandshake, append(serverHello(retryRandom), serverHello12[headerSize:]...)), changeCipherSpec, "a.example", Done, ""},
 
 		{"a HelloRetryRequest, then another hello", helloRetryRequest, slices.Concat(changeCipherSpec, two), "a.example b.example", Consumed, ""},
 		{"a HelloRetryRequest, then something like a hello", helloRetryRequest, slices.Concat(changeCipherSpec, finished), "a.example", Partial, ""},
@@ -231,7 +231,7 @@ func TestScanAfterServerHello(t *testing.T) {
 		{"a ServerHello that is too short", record(typeHandshake, []byte{typeServerHello, 0, 0, 33}), slices.Concat(changeCipherSpec, two), "a.example b.example", Consumed, ""},
 		{"another message", record(typeHandshake, []byte{11, 0, 0, 0}), slices.Concat(changeCipherSpec, two), "a.example b.example", Consumed, ""},
 		{"text", []byte("220 ready\r\n"), slices.Concat(changeCipherSpec, two), "a.example b.example", Consumed, ""},
-		{"a ServerHello behind text", slices.Concat([]byte("220 ready\r\n"), serverHello12), slices.Concat(changeCipherSpec, two), "a.example b.example", Consumed, ""},
+		{"a ServerHello after text", slices.Concat([]byte("220 ready\r\n"), serverHello12), slices.Concat(changeCipherSpec, two), "a.example b.example", Consumed, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -247,11 +247,11 @@ func TestScanAfterServerHello(t *testing.T) {
 	}
 }
 
-// TestServerScannerInPieces: how the server's bytes come makes no difference.
+// TestServerScannerInPieces checks that the sizes of the pieces do not matter.
 func TestServerScannerInPieces(t *testing.T) {
 	t.Parallel()
 	stream := slices.Concat(warning, helloRetryRequest, changeCipherSpec, serverHello12)
-	end := len(stream) - 6 // of the random
+	end := len(stream) - 6 // of the random value
 	for n := 1; n <= len(stream); n++ {
 		var a ServerScanner
 		done := 0
@@ -265,8 +265,8 @@ func TestServerScannerInPieces(t *testing.T) {
 	}
 }
 
-// TestSecondHello: whatever a server may take for a second hello is found, or
-// refused.
+// TestSecondHello checks that everything a server may accept as a second hello
+// is found or refused.
 func TestSecondHello(t *testing.T) {
 	t.Parallel()
 	one, two := helloFor("a.example"), helloFor("b.example")
@@ -292,33 +292,33 @@ func TestSecondHello(t *testing.T) {
 		"in a record that is too big": set(3, 0x48, 0),
 		"in a record of any size":     set(3, 0xff, 0xff),
 		"in records of one byte":      fragmented(two, 1),
-		"in records of 40 bytes":      fragmented(two, 40), // as an encrypted Finished has
+		"in records of 40 bytes":      fragmented(two, 40), // as many as an encrypted Finished has
 		"in records of 32 bytes":      fragmented(two, 32),
-		"behind an empty record":      slices.Concat(record(typeHandshake, nil), two),
-		"behind another message":      slices.Concat(record(typeHandshake, []byte{0, 0, 0, 0}), two),
+		"after an empty record":      slices.Concat(record(typeHandshake, nil), two),
+		"after another message":      slices.Concat(record(typeHandshake, []byte{0, 0, 0, 0}), two),
 		"with another message":        record(typeHandshake, slices.Concat([]byte{0, 0, 0, 0}, two[headerSize:])),
 		"with an alert inside":        slices.Concat(fragmented(two, 40)[:90], warning, fragmented(two, 40)[90:]),
 		"of another type":             set(headerSize, 2),
 		"of SSL 2.0":                  ssl2Hello(),
-		"with a byte behind it":       record(typeHandshake, append(slices.Clone(two[headerSize:]), 0)),
+		"with a trailing byte":       record(typeHandshake, append(slices.Clone(two[headerSize:]), 0)),
 	}
 	between := map[string][]byte{
 		"at once":                        nil,
-		"behind a change_cipher_spec":    changeCipherSpec,
-		"behind several":                 bytes.Repeat(changeCipherSpec, 40),
-		"behind an empty one":            record(typeChangeCipherSpec, nil),
-		"behind a long one":              record(typeChangeCipherSpec, []byte{1, 1, 1}),
-		"behind an alert":                warning,
-		"behind a long alert":            record(typeAlert, slices.Repeat([]byte{1, 90}, 100)),
-		"behind alerts in pieces":        slices.Concat(record(typeAlert, []byte{1}), record(typeAlert, []byte{90})),
-		"behind early data":              record(typeApplicationData, make([]byte, 100)),
-		"behind no early data":           record(typeApplicationData, nil),
-		"behind a heartbeat":             record(24, make([]byte, 19)),
-		"behind an unknown record":       record(99, make([]byte, 5)),
-		"behind another unknown record":  record(255, make([]byte, 5)),
-		"behind an empty unknown record": record(0, nil),
-		"behind a record of version 9.9": mutated(mutated(changeCipherSpec, 1, 9), 2, 9),
-		"behind a record of full length": record(typeApplicationData, make([]byte, 1<<16-1)),
+		"after a change_cipher_spec":    changeCipherSpec,
+		"after several":                 bytes.Repeat(changeCipherSpec, 40),
+		"after an empty one":            record(typeChangeCipherSpec, nil),
+		"after a long one":              record(typeChangeCipherSpec, []byte{1, 1, 1}),
+		"after an alert":                warning,
+		"after a long alert":            record(typeAlert, slices.Repeat([]byte{1, 90}, 100)),
+		"after alerts in pieces":        slices.Concat(record(typeAlert, []byte{1}), record(typeAlert, []byte{90})),
+		"after early data":              record(typeApplicationData, make([]byte, 100)),
+		"after no early data":           record(typeApplicationData, nil),
+		"after a heartbeat":             record(24, make([]byte, 19)),
+		"after an unknown record":       record(99, make([]byte, 5)),
+		"after another unknown record":  record(255, make([]byte, 5)),
+		"after an empty unknown record": record(0, nil),
+		"after a record of version 9.9": mutated(mutated(changeCipherSpec, 1, 9), 2, 9),
+		"after a record of full length": record(typeApplicationData, make([]byte, 1<<16-1)),
 	}
 	for responseName, response := range map[string][]byte{"no response": nil, "HelloRetryRequest": helloRetryRequest} {
 		for before, records := range between {
@@ -329,7 +329,7 @@ func TestSecondHello(t *testing.T) {
 					for _, n := range []int{1, 7, len(data)} {
 						got := scanAll(data, n, response)
 						found := slices.Equal(got.names, []string{"a.example", "b.example"})
-						if held := got.err != nil || got.last == Partial; !found && (!held || name == "as it should be" && before != "behind another unknown record") {
+						if held := got.err != nil || got.last == Partial; !found && (!held || name == "as it should be" && before != "after another unknown record") {
 							t.Errorf("in pieces of %d: names %q, then event %d (%v)", n, got.names, got.last, got.err)
 						}
 					}
@@ -339,12 +339,13 @@ func TestSecondHello(t *testing.T) {
 	}
 }
 
-// TestScanMemoryIsBounded: what Scan leaves to its caller to hold has a limit, however
-// the bytes come, and what it keeps itself is no more than a hello.
+// TestScanMemoryIsBounded checks that the data which Scan asks the caller to
+// keep is bounded for pieces of any size, and that Scan itself keeps no more
+// than a hello.
 func TestScanMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	var s Scanner
-	data := bytes.Repeat([]byte{22, 3, 1, 0, 1, 0}, MaxPending) // a hello of one byte a record
+	data := bytes.Repeat([]byte{22, 3, 1, 0, 1, 0}, MaxPending) // a hello with one byte in each record
 	data[5], data[17] = typeClientHello, MaxHello>>8-1
 	for n := 0; ; n++ {
 		if _, err := s.Scan(data[:n]); err != nil {
@@ -354,7 +355,7 @@ func TestScanMemoryIsBounded(t *testing.T) {
 			return
 		}
 		if cap(s.message) > MaxHello {
-			t.Fatalf("%d bytes are kept", cap(s.message))
+			t.Fatalf("Scan keeps %d bytes", cap(s.message))
 		}
 	}
 }
@@ -434,24 +435,24 @@ func TestServerNames(t *testing.T) {
 	}
 }
 
-// TestMalformed cuts a hello anywhere, and lengthens it: it parses whole or not at
-// all.
+// TestMalformed truncates a hello anywhere, and extends it: it must parse only
+// as a whole.
 func TestMalformed(t *testing.T) {
 	t.Parallel()
 	body := helloFor("a.example")[headerSize+messageHeader:]
 	extensions := len(withoutExtensions(helloFor("a.example"))) - headerSize - messageHeader
 	for n := range body {
 		if _, err := parse(body[:n]); err == nil && n != extensions {
-			t.Errorf("cut to %d of %d bytes, it parses", n, len(body))
+			t.Errorf("truncated to %d of %d bytes, the hello parses", n, len(body))
 		}
 	}
 	if _, err := parse(append(slices.Clone(body), 0)); err == nil {
-		t.Error("with a byte behind it, it parses")
+		t.Error("with a trailing byte, the hello parses")
 	}
 }
 
-// extensionsAt is where the length of the extensions stands in a stream of one
-// record.
+// extensionsAt returns the offset of the length of the extensions in a stream
+// of one record.
 func extensionsAt(stream []byte) int {
 	at := headerSize + messageHeader + 2 + 32
 	at += 1 + int(stream[at])
@@ -460,7 +461,8 @@ func extensionsAt(stream []byte) int {
 	return at
 }
 
-// withExtension adds one in front of those that a stream of one record has.
+// withExtension inserts an extension before the others in a stream of one
+// record.
 func withExtension(stream []byte, kind uint16, data []byte) []byte {
 	at := extensionsAt(stream)
 	ext := append([]byte{byte(kind >> 8), byte(kind), byte(len(data) >> 8), byte(len(data))}, data...)
@@ -480,21 +482,21 @@ func withExtension(stream []byte, kind uint16, data []byte) []byte {
 	return out
 }
 
-// withoutExtensions cuts a stream of one record in front of its extensions.
+// withoutExtensions truncates a stream of one record before its extensions.
 func withoutExtensions(stream []byte) []byte {
 	body := stream[headerSize+messageHeader : extensionsAt(stream)]
 	msg := append([]byte{1, 0, byte(len(body) >> 8), byte(len(body))}, body...)
 	return record(typeHandshake, msg)
 }
 
-// mutated is data with another byte at i.
+// mutated returns data with byte i replaced.
 func mutated(data []byte, i int, b byte) []byte {
 	data = slices.Clone(data)
 	data[i] = b
 	return data
 }
 
-// ssl2Hello asks for TLS 1.2 in the form of SSL 2.0.
+// ssl2Hello returns a hello in SSL 2.0 format that asks for TLS 1.2.
 func ssl2Hello() []byte {
 	hello := []byte{typeClientHello, 3, 3, 0, 3, 0, 0, 0, 16, 0, 0, 0x2f}
 	hello = append(hello, make([]byte, 16)...)
