@@ -1,4 +1,4 @@
-// The hop to a proxy: the connection, TLS, and CONNECT.
+// Connecting to a proxy and through it.
 
 package upstream
 
@@ -14,15 +14,15 @@ import (
 
 const (
 	handshakeTimeout = 10 * time.Second
-	responseTimeout  = 60 * time.Second // for the response to CONNECT; the proxy dials before it responds
+	responseTimeout  = 60 * time.Second // for the response to CONNECT; the proxy connects to the target before it responds
 )
 
-// DialFunc makes a connection to the address of a proxy. It bounds its own
-// time and returns once ctx ends.
+// DialFunc connects to the address of a proxy. It limits its own time and
+// returns once ctx ends.
 type DialFunc func(ctx context.Context, addr hostname.Target) (net.Conn, error)
 
-// Dial returns a connection to the proxy, for requests that it forwards: what
-// dial returned, or a *tls.Conn over that. The error is an *[Error].
+// Dial connects to the proxy, for requests that it forwards. The connection is
+// the result of dial, or a *tls.Conn over it. The error is an *[Error].
 func (p *Proxy) Dial(ctx context.Context, dial DialFunc) (net.Conn, error) {
 	conn, err := dial(ctx, p.addr)
 	if err != nil {
@@ -44,10 +44,9 @@ func (p *Proxy) Dial(ctx context.Context, dial DialFunc) (net.Conn, error) {
 	return secure, nil
 }
 
-// DialTunnel returns a connection through the proxy to target, as Dial does
-// one to the proxy. Nothing that target has sent is lost: it is still to be
-// read. The error is an *[Error], over a *[StatusError] where the proxy
-// refused.
+// DialTunnel connects to target through the proxy. The connection is as in
+// Dial. All bytes that target sends can be read from it. The error is an
+// *[Error], and wraps a *[StatusError] if the proxy refused.
 func (p *Proxy) DialTunnel(ctx context.Context, dial DialFunc, target hostname.Target) (net.Conn, error) {
 	conn, err := p.Dial(ctx, dial)
 	if err != nil {
@@ -61,7 +60,7 @@ func (p *Proxy) DialTunnel(ctx context.Context, dial DialFunc, target hostname.T
 		err = &StatusError{Status: resp.StatusCode}
 	}
 	if !interrupt() {
-		err = context.Cause(ctx) // whatever the deadline made of it
+		err = context.Cause(ctx) // instead of the error that the deadline caused
 	}
 	if err != nil {
 		conn.Close()

@@ -19,7 +19,8 @@ import (
 	"example.com/networkproxy/internal/hostname"
 )
 
-// pipe is a proxy whose connection is one end of a pipe; serve has the other.
+// pipe returns a proxy whose connection is one end of a pipe; serve gets the
+// other.
 func pipe(t *testing.T, serve func(net.Conn)) DialFunc {
 	return func(_ context.Context, addr hostname.Target) (net.Conn, error) {
 		if addr.String() != "proxy.example:3128" {
@@ -35,7 +36,8 @@ func plainProxy(t *testing.T) *Proxy {
 	return mustEnviron(t, "HTTP_PROXY=http://user:secret@proxy.example:3128").http
 }
 
-// answers is a proxy that reads a request and answers with fixed bytes.
+// respondWith returns a proxy that reads a request and responds with fixed
+// bytes.
 func respondWith(bytes string) func(net.Conn) {
 	return func(c net.Conn) {
 		defer c.Close()
@@ -70,8 +72,8 @@ func TestTunnelRequest(t *testing.T) {
 	}
 }
 
-// Every way in which a proxy may agree, each followed at once by the target's
-// first words.
+// TestTunnelLosesNoBytes checks all forms of a 2xx response, each directly
+// followed by the target's first bytes.
 func TestTunnelLosesNoBytes(t *testing.T) {
 	t.Parallel()
 	for name, header := range map[string]string{
@@ -83,7 +85,7 @@ func TestTunnelLosesNoBytes(t *testing.T) {
 		"another success":    "HTTP/1.1 204 No Content\r\n\r\n",
 		"a length, ignored":  "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n",
 		"chunked, ignored":   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-		"interim answers":    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+		"informational":      "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
 		"closing, or not":    "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
 		"nearly too large":   "HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", maxResponseBytes-40) + "\r\n\r\n",
 		"a continuation too": "HTTP/1.1 200 OK\r\nX-A: b\r\n c\r\n\r\n",
@@ -97,7 +99,7 @@ func TestTunnelLosesNoBytes(t *testing.T) {
 			}
 			defer conn.Close()
 			if got, err := io.ReadAll(conn); err != nil || string(got) != greeting {
-				t.Errorf("then came %q, %v; want %q", got, err, greeting)
+				t.Errorf("read %q, %v; want %q", got, err, greeting)
 			}
 		})
 	}
@@ -110,24 +112,24 @@ func TestTunnelRefused(t *testing.T) {
 		status   int
 		text     string
 	}{
-		"403":                {"HTTP/1.1 403 No\x1b[31m\r\n\r\n<html>", 403, "response status 403 Forbidden"},
-		"407":                {"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n", 407, "response status 407 Proxy Authentication Required; give the credentials"},
-		"502":                {"HTTP/1.1 502 Bad Gateway\r\n\r\n", 502, "response status 502 Bad Gateway"},
-		"301":                {"HTTP/1.1 301 x\r\nLocation: http://elsewhere.example/\r\n\r\n", 301, "response status 301 Moved Permanently"},
-		"101":                {"HTTP/1.1 101 x\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 101, "response status 101"},
-		"a status of no one": {"HTTP/1.1 599 x\r\n\r\n", 599, "response status 599"},
-		"nothing":            {"", 0, "connection closed before the end of the response header"},
-		"half a header":      {"HTTP/1.1 200 OK\r\nVia: 1", 0, "connection closed before the end of the response header"},
-		"another protocol":   {"\x15\x03\x01secret\r\n\r\n", 0, "response is not HTTP/1.1"},
-		"too large":          {"HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", maxResponseBytes) + "\r\n\r\n", 0, "response header larger than 65536 bytes"},
-		"interim for ever":   {strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", maxResponseBytes/20), 0, "response header larger"},
+		"403":                             {"HTTP/1.1 403 No\x1b[31m\r\n\r\n<html>", 403, "response status 403 Forbidden"},
+		"407":                             {"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n", 407, "response status 407 Proxy Authentication Required; give the credentials"},
+		"502":                             {"HTTP/1.1 502 Bad Gateway\r\n\r\n", 502, "response status 502 Bad Gateway"},
+		"301":                             {"HTTP/1.1 301 x\r\nLocation: http://elsewhere.example/\r\n\r\n", 301, "response status 301 Moved Permanently"},
+		"101":                             {"HTTP/1.1 101 x\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 101, "response status 101"},
+		"an unknown status":               {"HTTP/1.1 599 x\r\n\r\n", 599, "response status 599"},
+		"nothing":                         {"", 0, "connection closed before the end of the response header"},
+		"half a header":                   {"HTTP/1.1 200 OK\r\nVia: 1", 0, "connection closed before the end of the response header"},
+		"another protocol":                {"\x15\x03\x01secret\r\n\r\n", 0, "response is not HTTP/1.1"},
+		"too large":                       {"HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", maxResponseBytes) + "\r\n\r\n", 0, "response header larger than 65536 bytes"},
+		"endless informational responses": {strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", maxResponseBytes/20), 0, "response header larger"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			conn, err := plainProxy(t).DialTunnel(t.Context(), pipe(t, respondWith(test.response)), mustTarget(t, "origin.example:443"))
 			if err == nil {
 				conn.Close()
-				t.Fatal("there is a tunnel")
+				t.Fatal("DialTunnel succeeded")
 			}
 			var status *StatusError
 			if errors.As(err, &status) != (test.status != 0) || status != nil && status.Status != test.status {
@@ -154,7 +156,7 @@ func TestDialFails(t *testing.T) {
 	}
 }
 
-// A proxy that says nothing costs its time-out, and no more.
+// TestTimeouts checks that a silent proxy ends the call at its timeout.
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -162,8 +164,8 @@ func TestTimeouts(t *testing.T) {
 		want time.Duration
 		text string
 	}{
-		"no answer to CONNECT": {"http://proxy.example:3128", responseTimeout, "CONNECT timed out after 1m0s"},
-		"no TLS handshake":     {"https://proxy.example:3128", handshakeTimeout, "TLS handshake timed out after 10s"},
+		"no response to CONNECT": {"http://proxy.example:3128", responseTimeout, "CONNECT timed out after 1m0s"},
+		"no TLS handshake":       {"https://proxy.example:3128", handshakeTimeout, "TLS handshake timed out after 10s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -172,17 +174,17 @@ func TestTimeouts(t *testing.T) {
 				_, err := proxy.DialTunnel(t.Context(), pipe(t, func(c net.Conn) { io.Copy(io.Discard, c) }), mustTarget(t, "origin.example:443"))
 				var timeout interface{ Timeout() bool }
 				if !errors.As(err, &timeout) || !timeout.Timeout() || !strings.Contains(err.Error(), test.text) {
-					t.Errorf("error %v, want a time-out that says %q", err, test.text)
+					t.Errorf("error %v, want a timeout with %q", err, test.text)
 				}
 				if took := time.Since(begin); took != test.want {
-					t.Errorf("it took %v, want %v", took, test.want)
+					t.Errorf("took %v, want %v", took, test.want)
 				}
 			})
 		})
 	}
 }
 
-// A client that leaves ends the wait, and the error says whose doing it was.
+// TestCancel checks that canceling ends the call, and that the error says so.
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -196,7 +198,7 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// The deadline of the answer does not outlive it.
+// TestTunnelHasNoDeadline checks that the deadline for the response is removed.
 func TestTunnelHasNoDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -216,7 +218,7 @@ func TestTunnelHasNoDeadline(t *testing.T) {
 	})
 }
 
-// late is a connection that is not closed.
+// unclosable ignores Close.
 type unclosable struct{ net.Conn }
 
 func (unclosable) Close() error { return nil }
@@ -241,7 +243,7 @@ func TestTLS(t *testing.T) {
 	}
 	target := mustTarget(t, "origin.example:443")
 
-	// The certificate is one for example.com and 127.0.0.1.
+	// The certificate is for example.com and 127.0.0.1.
 	for name, test := range map[string]struct {
 		host  string
 		roots *x509.CertPool
@@ -280,7 +282,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// A connection in the clear is handed on as it is, for splice.
+// TestConnIsNotWrapped checks that a connection without TLS is returned as it
+// is, so that splice can be used.
 func TestConnIsNotWrapped(t *testing.T) {
 	t.Parallel()
 	here, there := net.Pipe()
@@ -303,8 +306,7 @@ func FuzzTunnelResponse(f *testing.F) {
 			return
 		}
 		defer conn.Close()
-		// Whatever was taken for a header, what is left is a suffix that
-		// begins after a line feed, byte for byte.
+		// The remaining bytes must be a suffix that begins after a line feed.
 		got, err := io.ReadAll(conn)
 		taken, ok := strings.CutSuffix(header+rest, string(got))
 		if err != nil || !ok || !strings.HasSuffix(taken, "\n") {

@@ -1,4 +1,4 @@
-// Reading the environment, and picking the proxy for a target.
+// Parsing the environment and choosing the proxy for a target.
 
 package upstream
 
@@ -16,29 +16,29 @@ import (
 	"example.com/networkproxy/internal/hostname"
 )
 
-// Proxies are those that one environment names. The zero value, and nil, name
-// none. They do not change; safe for concurrent use.
+// Proxies holds the upstream proxies named by one environment. Nil and the zero
+// value have no proxies. Proxies is immutable and safe for concurrent use.
 type Proxies struct {
-	http, https *Proxy // nil: none
+	http, https *Proxy // nil if none
 	proxyFunc   func(*url.URL) (*url.URL, error)
 }
 
-// FromEnviron reads an environment in the form of os.Environ. HTTP_PROXY is
-// for plain HTTP, HTTPS_PROXY for everything else, and ALL_PROXY for what of
-// the two is not set; a lower-case name goes before the upper-case one, and an
-// empty value is none. A proxy is [http://|https://][user:password@]host[:port];
-// the port is 80, or 443 for https. NO_PROXY is as in
-// golang.org/x/net/http/httpproxy.
+// FromEnviron parses an environment in the form of os.Environ. HTTP_PROXY is
+// for plain HTTP, and HTTPS_PROXY for everything else. ALL_PROXY is used for
+// either of them if it is not set. Lower-case names take precedence over
+// upper-case names, and an empty value counts as not set. The form of a proxy
+// is [http://|https://][user:password@]host[:port]; the default port is 80, or
+// 443 for https. NO_PROXY is as in golang.org/x/net/http/httpproxy.
 //
-// TLS to a proxy is verified against roots; nil means those of the system.
+// TLS to a proxy is verified against roots, or the system's roots if nil.
 //
-// An error joins everything that is wrong. It names variables and never
-// their values, in which there may be a password.
+// The error joins all problems. It names variables but not their values, which
+// may contain a password.
 func FromEnviron(env []string, roots *x509.CertPool) (*Proxies, error) {
 	vars := make(map[string]string)
 	for _, entry := range env {
 		if name, value, ok := strings.Cut(entry, "="); ok {
-			vars[name] = value // as with exec.Cmd, the last one counts
+			vars[name] = value // the last one counts, as with exec.Cmd
 		}
 	}
 	first := func(names ...string) (name, value string) {
@@ -58,8 +58,8 @@ func FromEnviron(env []string, roots *x509.CertPool) (*Proxies, error) {
 		}
 		p, problem := parseProxy(value, roots)
 		if problem == "" && name == "HTTP_PROXY" && vars["REQUEST_METHOD"] != "" {
-			// A CGI program's HTTP_PROXY is the Proxy header of whoever asks.
-			problem = "may come from a client, as this is a CGI program (REQUEST_METHOD is set): use http_proxy in lower case"
+			// In a CGI program HTTP_PROXY holds the client's Proxy field.
+			problem = "may come from a client, because this is a CGI program (REQUEST_METHOD is set): use http_proxy in lower case"
 		}
 		if problem != "" {
 			errs = append(errs, errors.New(name+" "+problem))
@@ -73,7 +73,7 @@ func FromEnviron(env []string, roots *x509.CertPool) (*Proxies, error) {
 		https: read("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"),
 	}
 	if len(errs) > 1 && errs[0].Error() == errs[1].Error() {
-		errs = errs[:1] // ALL_PROXY, twice
+		errs = errs[:1] // ALL_PROXY is wrong for both
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -81,8 +81,8 @@ func FromEnviron(env []string, roots *x509.CertPool) (*Proxies, error) {
 
 	var config httpproxy.Config
 	_, config.NoProxy = first("no_proxy", "NO_PROXY")
-	// Only whether a proxy is used is of interest below: which one that is is
-	// known, and this way no credentials are copied.
+	// The function decides only whether to use a proxy. The URLs have no
+	// credentials, to keep these in one place.
 	if proxies.http != nil {
 		config.HTTPProxy = proxies.http.String()
 	}
@@ -93,9 +93,9 @@ func FromEnviron(env []string, roots *x509.CertPool) (*Proxies, error) {
 	return proxies, nil
 }
 
-// parse reads the value of a variable, and says what is wrong with it without
-// showing any of it: what looks like a host or a port may be part of a
-// password with an unescaped character.
+// parseProxy parses the value of a variable. problem describes an error without
+// quoting the value, because a part that looks like a host or port may belong
+// to a password with an unescaped character.
 func parseProxy(value string, roots *x509.CertPool) (p *Proxy, problem string) {
 	scheme, _, hasScheme := strings.Cut(value, "://")
 	if !hasScheme {
@@ -115,22 +115,22 @@ func parseProxy(value string, roots *x509.CertPool) (p *Proxy, problem string) {
 		return nil, "has a scheme that is neither http:// nor https://"
 	}
 
-	const escape = "; a character such as @ : / ? # or % in a user name or password is written as % and two hexadecimal digits"
+	const escape = "; in a user name or password, write characters such as @ : / ? # or % as % and two hexadecimal digits"
 	u, err := url.Parse(value)
 	if err != nil {
 		return nil, "is not a URL like http://host:port" + escape
 	}
 	host := u.Host
 	if strings.HasPrefix(host, "[") {
-		host = strings.Replace(host, "%", "%25", 1) // net/url has undone the escape that introduces a zone
+		host = strings.Replace(host, "%", "%25", 1) // net/url has removed the escape before the zone
 	}
 	if p.addr, err = hostname.ParseTargetDefault(host, defaultPort); err != nil || strings.HasSuffix(host, ":") {
-		return nil, "has a host or port that cannot be read: write http://host:port" + escape
+		return nil, "has an invalid host or port: write http://host:port" + escape
 	}
 	if p.tls != nil {
 		p.tls.ServerName = p.addr.Host.String()
 		if p.addr.Host.IsIP() {
-			p.tls.ServerName = p.addr.Host.Addr().String() // no certificate names a zone
+			p.tls.ServerName = p.addr.Host.Addr().String() // certificates do not name zones
 		}
 	}
 	if u.User == nil {
@@ -139,7 +139,7 @@ func parseProxy(value string, roots *x509.CertPool) (p *Proxy, problem string) {
 	user := u.User.Username()
 	password, _ := u.User.Password()
 	if strings.Contains(user, ":") || hasControl(user) || hasControl(password) {
-		return nil, "has a user name with a colon, or control characters in it, which Basic credentials cannot carry (RFC 7617 section 2)"
+		return nil, "has a user name with a colon, or control characters, which Basic credentials cannot contain (RFC 7617 section 2)"
 	}
 	if user != "" || password != "" {
 		p.authorization = BasicAuth(user, password)
@@ -147,8 +147,9 @@ func parseProxy(value string, roots *x509.CertPool) (p *Proxy, problem string) {
 	return p, ""
 }
 
-// BasicAuth returns the value of an Authorization or Proxy-Authorization field
-// (RFC 7617 section 2). The user must not contain a colon.
+// BasicAuth returns the value of a Proxy-Authorization or Authorization field
+// with Basic credentials (RFC 7617 section 2). The user must not contain a
+// colon.
 func BasicAuth(user, password string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
@@ -157,7 +158,7 @@ func hasControl(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
-// ForHTTP returns the proxy for plain ForHTTP to t; nil where it is reached directly.
+// ForHTTP returns the proxy for plain HTTP to t, or nil to connect directly.
 func (p *Proxies) ForHTTP(t hostname.Target) *Proxy {
 	if p == nil || p.http == nil || !p.useProxy("http", t) {
 		return nil
@@ -165,7 +166,7 @@ func (p *Proxies) ForHTTP(t hostname.Target) *Proxy {
 	return p.http
 }
 
-// ForTunnel returns the proxy for everything else to t; nil where it is reached
+// ForTunnel returns the proxy for all other connections to t, or nil to connect
 // directly.
 func (p *Proxies) ForTunnel(t hostname.Target) *Proxy {
 	if p == nil || p.https == nil || !p.useProxy("https", t) {
@@ -174,11 +175,11 @@ func (p *Proxies) ForTunnel(t hostname.Target) *Proxy {
 	return p.https
 }
 
-// use reports whether a proxy is used for t. What means this machine or its
-// own link means another one at the proxy, so that is always direct: loopback
-// (RFC 6761 section 6.3, RFC 1122 section 3.2.1.3), the unspecified address
-// (the same section) and link-local ones (RFC 3927 section 7, RFC 4291 section
-// 2.5.6).
+// useProxy reports whether to use a proxy for t. Addresses of this machine and
+// its own link mean other hosts to the proxy, so they are always direct:
+// loopback (RFC 6761 section 6.3, RFC 1122 section 3.2.1.3), the unspecified
+// address (the same section) and link-local addresses (RFC 3927 section 7, RFC
+// 4291 section 2.5.6).
 func (p *Proxies) useProxy(scheme string, t hostname.Target) bool {
 	a := t.Host.Addr()
 	if t.Host.IsLocalhost() || t.Host.Zone() != "" || a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() {
@@ -188,8 +189,8 @@ func (p *Proxies) useProxy(scheme string, t hostname.Target) bool {
 	return err == nil && u != nil
 }
 
-// List returns the proxies that may be used: none, one or two, that for plain
-// HTTP first.
+// List returns the proxies that may be used, at most two. The one for plain
+// HTTP comes first.
 func (p *Proxies) List() []*Proxy {
 	if p == nil {
 		return nil

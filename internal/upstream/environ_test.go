@@ -29,7 +29,7 @@ func mustTarget(t testing.TB, s string) hostname.Target {
 	return target
 }
 
-// show is a proxy with everything that is known of it.
+// describe returns a text with all properties of a proxy.
 func describe(p *Proxy) string {
 	if p == nil {
 		return ""
@@ -100,7 +100,8 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// The word "secret" in a value stands for what no error may show.
+// TestInvalidValues checks error texts. They must not contain the word "secret"
+// of the values.
 func TestInvalidValues(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ entry, want string }{
@@ -110,19 +111,19 @@ func TestInvalidValues(t *testing.T) {
 		{"HTTP_PROXY=ftp://secret", "HTTP_PROXY has a scheme that is neither"},
 		{"HTTP_PROXY=secret://x", "HTTP_PROXY has a scheme that is neither"},
 		{"HTTP_PROXY=://secret", "HTTP_PROXY has a scheme that is neither"},
-		{"HTTP_PROXY=http://", "HTTP_PROXY has a host or port"},
-		{"HTTP_PROXY=http://u:secret@", "HTTP_PROXY has a host or port"},
-		{"HTTP_PROXY=http://u:secret@h:0", "HTTP_PROXY has a host or port"},
-		{"HTTP_PROXY=http://u:secret@h:", "HTTP_PROXY has a host or port"},
+		{"HTTP_PROXY=http://", "HTTP_PROXY has an invalid host or port"},
+		{"HTTP_PROXY=http://u:secret@", "HTTP_PROXY has an invalid host or port"},
+		{"HTTP_PROXY=http://u:secret@h:0", "HTTP_PROXY has an invalid host or port"},
+		{"HTTP_PROXY=http://u:secret@h:", "HTTP_PROXY has an invalid host or port"},
 		{"HTTP_PROXY=http://u:se/secret@h:1", "HTTP_PROXY is not a URL"},
-		{"HTTP_PROXY=http://u:1/secret@h:1", ""}, // u, port 1: nothing tells it from a path
+		{"HTTP_PROXY=http://u:1/secret@h:1", ""}, // user u, port 1: indistinguishable from a path
 		{"HTTP_PROXY=http://u:secret#x@h:1", "HTTP_PROXY is not a URL"},
 		{"HTTP_PROXY=http://u:%zzsecret@h:1", "HTTP_PROXY is not a URL"},
 		{"HTTP_PROXY=http://u:se cret@h:1", "HTTP_PROXY is not a URL"},
 		{"HTTP_PROXY=http://u%3asecret:x@h:1", "HTTP_PROXY has a user name with a colon"},
 		{"HTTP_PROXY=http://u:secret%0d%0aX-Injected:%20y@h:1", "control characters"},
 		{"HTTP_PROXY=http://secret%00:x@h:1", "control characters"},
-		{"HTTP_PROXY=http://0x7f.1:3128", "HTTP_PROXY has a host or port"},
+		{"HTTP_PROXY=http://0x7f.1:3128", "HTTP_PROXY has an invalid host or port"},
 	}
 	for _, test := range tests {
 		t.Run(test.entry, func(t *testing.T) {
@@ -138,10 +139,10 @@ func TestInvalidValues(t *testing.T) {
 				t.Errorf("error %q, want %q in it", err, test.want)
 			}
 			if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "cret") {
-				t.Errorf("the error shows the value: %q", err)
+				t.Errorf("the error quotes the value: %q", err)
 			}
 			if strings.Count(err.Error(), "\n") > 0 {
-				t.Errorf("one mistake is told twice: %q", err)
+				t.Errorf("one mistake is reported twice: %q", err)
 			}
 		})
 	}
@@ -155,7 +156,7 @@ func TestInvalidValues(t *testing.T) {
 	}
 }
 
-// What means this machine to us means another one to a proxy.
+// TestNeverThroughAProxy checks targets that mean other hosts to the proxy.
 func TestNeverThroughAProxy(t *testing.T) {
 	t.Parallel()
 	p := mustEnviron(t, "ALL_PROXY=proxy.example:3128")
@@ -164,12 +165,12 @@ func TestNeverThroughAProxy(t *testing.T) {
 		"0.0.0.0:80", "[::]:80", "169.254.169.254:80", "[fe80::1]:80",
 	} {
 		if p.ForHTTP(mustTarget(t, target)) != nil || p.ForTunnel(mustTarget(t, target)) != nil {
-			t.Errorf("%s would go through the proxy", target)
+			t.Errorf("%s goes through the proxy", target)
 		}
 	}
 	for _, target := range []string{"localhost.example:80", "10.0.0.1:80", "8.8.8.8:80", "[fd00::1]:80"} {
 		if p.ForHTTP(mustTarget(t, target)) == nil || p.ForTunnel(mustTarget(t, target)) == nil {
-			t.Errorf("%s would not go through the proxy", target)
+			t.Errorf("%s does not go through the proxy", target)
 		}
 	}
 }
@@ -179,7 +180,7 @@ func TestNilNamesNone(t *testing.T) {
 	target := mustTarget(t, "origin.example:80")
 	for _, p := range []*Proxies{nil, new(Proxies)} {
 		if p.ForHTTP(target) != nil || p.ForTunnel(target) != nil || len(p.List()) != 0 {
-			t.Errorf("%v names a proxy", p)
+			t.Errorf("%v has a proxy", p)
 		}
 	}
 }
@@ -223,7 +224,8 @@ func TestNoProxy(t *testing.T) {
 	}
 }
 
-// A naive model of NO_PROXY against random lists and targets.
+// TestNoProxyOracle compares a naive model of NO_PROXY with random lists and
+// targets.
 func TestNoProxyOracle(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
@@ -280,31 +282,31 @@ func FuzzFromEnviron(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value, noProxy string) {
 		p, err := FromEnviron([]string{"HTTP_PROXY=" + value, "NO_PROXY=" + noProxy}, nil)
 		if err != nil {
-			// Nothing of the value is told, but the schemes that have a
-			// sentence of their own.
+			// Errors do not quote the value, except for schemes that have their
+			// own message.
 			if rest, ok := strings.CutPrefix(err.Error(), "HTTP_PROXY names a socks"); ok && strings.Contains(value, "://") {
 				_, _, ok = strings.Cut(rest, "://")
 				if ok {
 					return
 				}
 			}
-			for _, known := range []string{"HTTP_PROXY is not a URL", "HTTP_PROXY has a "} {
+			for _, known := range []string{"HTTP_PROXY is not a URL", "HTTP_PROXY has a"} {
 				if strings.HasPrefix(err.Error(), known) {
 					return
 				}
 			}
-			t.Fatalf("an error of unknown words: %q", err)
+			t.Fatalf("unknown error text: %q", err)
 		}
 		proxy := p.ForHTTP(mustTarget(t, "target.test:80"))
 		if proxy == nil {
 			return
 		}
 		if strings.ContainsAny(proxy.Authorization(), "\r\n\x00") {
-			t.Fatalf("credentials break the field: %q", proxy.Authorization())
+			t.Fatalf("invalid field value: %q", proxy.Authorization())
 		}
 		again := mustEnviron(t, "HTTP_PROXY="+proxy.String()).http
 		if again.String() != proxy.String() || again.Authorization() != "" {
-			t.Fatalf("%s, read again, is %s", proxy, again)
+			t.Fatalf("parsing %s again returned %s", proxy, again)
 		}
 	})
 }

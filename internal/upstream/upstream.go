@@ -1,11 +1,15 @@
-// Package upstream reaches targets through the HTTP proxies that an
-// environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY): it reads
-// them, picks the one for a target, connects to it in the clear or over TLS,
-// and has it open a tunnel (CONNECT, RFC 9110 section 9.3.6).
+// Package upstream connects to targets through the HTTP proxies of the
+// environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY). It parses the
+// variables, chooses the proxy for a target, connects to it with or without
+// TLS, and requests tunnels (CONNECT, RFC 9110 section 9.3.6).
 //
-// The package knows nothing of policy: what may be reached, and whether a
-// proxy may be used at all, is for its caller. Credentials of a proxy leave
-// only towards that proxy; no error and no String shows them.
+// It sends no HTTP requests other than CONNECT, pools nothing, and knows no
+// policy: its caller decides which targets are allowed and whether an upstream
+// proxy may be used. A proxy's credentials are sent to that proxy only, and
+// appear in no error and no String method.
+//
+// All types are immutable and all functions safe for concurrent use. The
+// package starts no goroutines that outlive a call.
 package upstream
 
 import (
@@ -16,26 +20,27 @@ import (
 	"example.com/networkproxy/internal/hostname"
 )
 
-// Proxy is one upstream proxy. It does not change; safe for concurrent use.
+// Proxy is one upstream proxy. It is immutable and safe for concurrent use.
 type Proxy struct {
-	variable      string // that named it, as it is spelled in the environment
+	variable      string // the environment variable, spelled as in the environment
 	addr          hostname.Target
-	tls           *tls.Config // nil: the proxy is spoken to in the clear
-	authorization string      // of Proxy-Authorization; empty: none
+	tls           *tls.Config // nil to connect without TLS
+	authorization string      // of Proxy-Authorization; empty if none
 }
 
-// Addr is where the proxy listens.
+// Addr returns the host and port of the proxy.
 func (p *Proxy) Addr() hostname.Target { return p.addr }
 
-// Variable is the environment variable that names the proxy.
+// Variable returns the name of the environment variable that names the proxy.
 func (p *Proxy) Variable() string { return p.variable }
 
-// Authorization is the value of the Proxy-Authorization field (RFC 9110
-// section 11.7.2) for requests that the proxy forwards; empty where it wants
-// none. It is a secret that only this proxy may see.
+// Authorization returns the value of the Proxy-Authorization field (RFC 9110
+// section 11.7.2) for requests that the proxy forwards, or an empty string if
+// the proxy needs none. The value is secret and must be sent to this proxy
+// only.
 func (p *Proxy) Authorization() string { return p.authorization }
 
-// String is the proxy's URL without credentials.
+// String returns the proxy's URL without credentials.
 func (p *Proxy) String() string {
 	scheme := "http"
 	if p.tls != nil {
@@ -44,13 +49,14 @@ func (p *Proxy) String() string {
 	return scheme + "://" + p.addr.String()
 }
 
-// Error is a failure to reach or to use a proxy, not the target behind it.
+// Error is a failure to connect to a proxy or to use it. A failure of the
+// target behind the proxy is no Error.
 type Error struct {
 	Proxy *Proxy
 	Err   error // never nil
 }
 
-// Error names the proxy and the variable it comes from.
+// Error names the proxy and its variable.
 func (e *Error) Error() string {
 	return fmt.Sprintf("upstream proxy %s (%s): %v", e.Proxy, e.Proxy.variable, e.Err)
 }
