@@ -1,5 +1,5 @@
-// The control messages that say how long the datagrams are that go, or have
-// come, as one.
+// Control messages with the length of the datagrams that are sent or received
+// as one message.
 
 package udpbatch
 
@@ -9,23 +9,23 @@ import (
 	"syscall"
 )
 
-// Of udp(7); package syscall does not have them.
+// From udp(7); missing in package syscall.
 const (
 	solUDP     = 17
 	udpSegment = 103
 	udpGRO     = 104
 )
 
-// A control message is struct cmsghdr, the length of all of it, a level and a
-// type, and then its value. That of udpSegment has 2 bytes, that of udpGRO 4.
+// A control message is struct cmsghdr (total length, level and type), followed
+// by the value: 2 bytes for udpSegment, 4 bytes for udpGRO.
 const (
 	levelOffset = strconv.IntSize / 8
 	valueOffset = levelOffset + 4 + 4
-	controlSize = valueOffset + 8 // a value of 4 bytes, and what aligns the next one
+	controlSize = valueOffset + 8 // a value of 4 bytes, and the alignment of the next message
 )
 
-// segmentMessage makes a control message that has what is sent cut into
-// datagrams of a length that setSegment gives.
+// segmentMessage returns a control message that makes the kernel split the sent
+// bytes into datagrams. setSegment sets their length.
 func segmentMessage() []byte {
 	b := make([]byte, syscall.CmsgSpace(2))
 	if strconv.IntSize == 64 {
@@ -40,8 +40,9 @@ func segmentMessage() []byte {
 
 func setSegment(b []byte, length int) { binary.NativeEndian.PutUint16(b[valueOffset:], uint16(length)) }
 
-// joinedSize is the length of each of the datagrams but the last that came as
-// one, by what came with them. It is 0 where one came alone.
+// segmentSize returns the length of each datagram but the last in a received
+// message, given its control message. It is 0 if the message is a single
+// datagram.
 func segmentSize(b []byte) int {
 	if len(b) < valueOffset+4 ||
 		binary.NativeEndian.Uint32(b[levelOffset:]) != solUDP || binary.NativeEndian.Uint32(b[levelOffset+4:]) != udpGRO {

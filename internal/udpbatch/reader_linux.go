@@ -1,4 +1,8 @@
-// Reading by recvmmsg(2), with UDP_GRO.
+// Reading with recvmmsg(2) and UDP_GRO.
+//
+// The system call is made directly. ReadBatch of golang.org/x/net/ipv4 took 11
+// % more CPU time in BenchmarkRelay. It also allocates an address for each
+// message, and needs its buffers while it waits.
 
 package udpbatch
 
@@ -18,8 +22,8 @@ type message struct {
 	length uint32
 }
 
-// batch is the memory that one call reads into. Its parts point to each other:
-// it is not copied.
+// batch is the memory for one call. It contains pointers to its own fields and
+// must not be copied.
 type batch struct {
 	messages  [MaxBatch]message
 	vectors   [MaxBatch]syscall.Iovec
@@ -27,18 +31,18 @@ type batch struct {
 	controls  [MaxBatch][controlSize]byte
 	slots     []byte
 	scratch   []byte
-	datagrams []datagram // the datagrams
-	size      int        // messages that it has slots for
+	datagrams []datagram // the received datagrams
+	size      int        // number of messages that it has slots for
 }
 
-// part is where a datagram is: one of several that one message holds, perhaps.
+// datagram is the location of one datagram. A message may hold several.
 type datagram struct {
 	message, length int32
-	offset          int // in the slots
+	offset          int // in batch.slots
 }
 
-// stride is from slot to slot. A datagram begins at another place in its page
-// and in the processor's cache than its neighbours do.
+// stride is the distance between slots. It makes datagrams begin at different
+// offsets of a page, and so in different lines of the processor's cache.
 const stride = 128 + maxDatagram
 
 func newBatch(size int) *batch {
@@ -59,16 +63,16 @@ type Reader struct {
 	conn    syscall.RawConn
 	buffers *Buffers
 	try     func(fd uintptr) bool
-	batch   *batch // nil while it waits
+	batch   *batch // nil while waiting
 	err     error
 
-	// The sender of the last datagram that another sender's came before, and
-	// what the system called it. Most come from the same as the one before.
+	// The sender last returned by From, and its kernel form. Most datagrams
+	// have the same sender as the previous one.
 	from netip.AddrPort
 	name [syscall.SizeofSockaddrInet6]byte
 }
 
-// NewReader returns a reader of conn. Nobody else may read from conn.
+// NewReader returns a reader of conn. Nothing else may read from conn.
 func NewReader(conn *net.UDPConn, buffers *Buffers) (*Reader, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -77,16 +81,16 @@ func NewReader(conn *net.UDPConn, buffers *Buffers) (*Reader, error) {
 	r := &Reader{conn: raw, buffers: buffers}
 	r.try = r.receive
 	err = raw.Control(func(fd uintptr) {
-		// A system that cannot do that gives one by one what came at once.
+		// Systems without UDP_GRO deliver every datagram separately.
 		syscall.SetsockoptInt(int(fd), solUDP, udpGRO, 1)
 	})
 	return r, err
 }
 
-// Read waits until something has come, the read deadline of the socket has
-// passed, or the socket is closed, and returns how many datagrams it has
-// taken in. They are the caller's until the next Read or the Close, whichever
-// is first. The error is that of a read from the socket; n is 0 then.
+// Read waits for datagrams and returns the number received. They are valid
+// until the next Read or Close. Read also returns if the socket's read deadline
+// passes or the socket is closed; the error is that of a read from the socket,
+// and n is 0.
 func (r *Reader) Read() (n int, err error) {
 	r.err = nil
 	err = r.conn.Read(r.try)
@@ -100,7 +104,7 @@ func (r *Reader) Read() (n int, err error) {
 	return len(r.batch.datagrams), nil
 }
 
-// Close gives the buffers back. It does not close the socket.
+// Close returns the buffers to Buffers. It does not close the socket.
 func (r *Reader) Close() {
 	if r.batch != nil {
 		r.buffers.put(r.batch)
@@ -108,7 +112,7 @@ func (r *Reader) Close() {
 	}
 }
 
-// receive reports false if nothing has come.
+// receive reads the available messages. It reports false if there are none.
 func (r *Reader) receive(fd uintptr) bool {
 	if r.batch == nil {
 		r.batch = r.buffers.get()
@@ -136,7 +140,7 @@ func (r *Reader) receive(fd uintptr) bool {
 	}
 }
 
-// split finds the datagrams in n messages.
+// split locates the datagrams in n messages.
 func (b *batch) split(n int) {
 	b.datagrams = b.datagrams[:0]
 	for i := range n {
@@ -157,17 +161,18 @@ func (b *batch) split(n int) {
 	}
 }
 
-// Data is the i-th datagram.
+// Data returns the i-th datagram.
 func (r *Reader) Data(i int) []byte {
 	p := &r.batch.datagrams[i]
 	return r.batch.slots[p.offset:][:p.length:p.length]
 }
 
-// Scratch is memory for [Sender.Send], good as long as the batch.
+// Scratch returns memory for [Sender.Send]. It is valid as long as the
+// datagrams.
 func (r *Reader) Scratch() []byte { return r.batch.scratch }
 
-// From is who sent the i-th datagram, as
-// [net.UDPConn.ReadFromUDPAddrPort] has it.
+// From returns the sender of the i-th datagram, in the form of
+// [net.UDPConn.ReadFromUDPAddrPort].
 func (r *Reader) From(i int) netip.AddrPort {
 	if name := &r.batch.names[r.batch.datagrams[i].message]; *name != r.name {
 		r.name, r.from = *name, parseName(name)
@@ -175,7 +180,7 @@ func (r *Reader) From(i int) netip.AddrPort {
 	return r.from
 }
 
-// parseName reads a struct sockaddr_in or sockaddr_in6.
+// parseName parses a struct sockaddr_in or sockaddr_in6.
 func parseName(b *[syscall.SizeofSockaddrInet6]byte) netip.AddrPort {
 	port := binary.BigEndian.Uint16(b[2:])
 	switch binary.NativeEndian.Uint16(b[:]) {
@@ -191,7 +196,7 @@ func parseName(b *[syscall.SizeofSockaddrInet6]byte) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// zone names an interface as package net does.
+// zone returns an interface's name, as package net does.
 func zone(index int) string {
 	if i, err := net.InterfaceByIndex(index); err == nil {
 		return i.Name

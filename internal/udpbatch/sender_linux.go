@@ -11,29 +11,30 @@ import (
 	"syscall"
 )
 
-// mostJoined is how many bytes go as one: what one datagram of the longest
-// kind has, less than the least the system takes.
+// maxJoined is the maximum number of bytes to send as one message: a bit less
+// than the longest datagram, because headers need room.
 const maxJoined = 65000
 
-// Sender sends from one socket to one address. It is for one goroutine; a
-// socket may have several.
+// Sender sends from one socket to one address. It is for one goroutine. A
+// socket may have several Senders.
 type Sender struct {
 	conn    syscall.RawConn
 	to      syscall.Sockaddr
 	header  []byte
 	try     func(fd uintptr) bool
 	data    []byte
-	control []byte // of the try
+	control []byte // of the current try
 	err     error
 
-	// joined is the length from which on datagrams are not joined: the system
-	// did not take them. It is 1 where it takes none.
+	// Datagrams of this length or longer are not joined, because the system
+	// refused such a message. It is 1 if the system does not join datagrams at
+	// all.
 	joinLimit int
-	segment   []byte // the control message that has them cut apart
+	segment   []byte // the control message that makes the kernel split joined datagrams
 }
 
-// NewSender returns a sender to an address; it is zero for a socket that is
-// connected. header goes before every datagram.
+// NewSender returns a sender to an address, which must be zero if conn is
+// connected. header precedes every datagram.
 func NewSender(conn *net.UDPConn, to netip.AddrPort, header []byte) (*Sender, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -41,8 +42,8 @@ func NewSender(conn *net.UDPConn, to netip.AddrPort, header []byte) (*Sender, er
 	}
 	s := &Sender{conn: raw, to: sockaddr(to), header: header, joinLimit: 1, segment: segmentMessage()}
 	s.try = s.send
-	// A system that does not know the control message would pass over it, and
-	// send one datagram where many are meant.
+	// A system that does not know the control message would ignore it, and send
+	// one datagram instead of many.
 	err = raw.Control(func(fd uintptr) {
 		if _, err := syscall.GetsockoptInt(int(fd), solUDP, udpSegment); err == nil {
 			s.joinLimit = maxJoined
@@ -51,12 +52,12 @@ func NewSender(conn *net.UDPConn, to netip.AddrPort, header []byte) (*Sender, er
 	return s, err
 }
 
-// Send sends datagrams in their order and returns how many of them the system
-// would not take, because its buffer is full, say: it does not wait. An error
-// that the system reports is what became of an earlier datagram, usually, so
-// that everything gets a second chance. scratch is overwritten. It must have
-// room for a header and a datagram if there is a header; as many datagrams go
-// together as have room.
+// Send sends datagrams in order and returns how many of them the system did not
+// accept, for example because its buffer was full. Send does not wait. It tries
+// everything twice, because an error of the system usually concerns an earlier
+// datagram. It overwrites scratch, which must have room for a header and a
+// datagram if there is a header. The room in scratch limits how many datagrams
+// are joined.
 func (s *Sender) Send(datagrams [][]byte, scratch []byte) (lost int) {
 	for len(datagrams) > 0 {
 		n := s.joinable(datagrams, len(scratch))
@@ -75,9 +76,9 @@ func (s *Sender) Send(datagrams [][]byte, scratch []byte) (lost int) {
 	return lost
 }
 
-// run returns how many of the datagrams, at least one, can go as one of at
-// most room bytes: all must be as long as the first, but the last may be
-// shorter. An empty one would be nothing.
+// joinable returns how many of the datagrams, at least one, can be sent as one
+// message of at most room bytes. All must have the length of the first, except
+// that the last may be shorter. An empty datagram cannot be joined.
 func (s *Sender) joinable(datagrams [][]byte, room int) int {
 	size := len(s.header) + len(datagrams[0])
 	if size == 0 || size >= s.joinLimit {
@@ -98,7 +99,8 @@ func (s *Sender) joinable(datagrams [][]byte, room int) int {
 	return n
 }
 
-// sendJoined sends a run. It reports false if none of it was sent.
+// sendJoined sends datagrams as one message. It reports false if none of them
+// was sent.
 func (s *Sender) sendJoined(datagrams [][]byte, scratch []byte) bool {
 	joined := scratch[:0]
 	for _, data := range datagrams {
@@ -109,9 +111,9 @@ func (s *Sender) sendJoined(datagrams [][]byte, scratch []byte) bool {
 	err := s.sendRetrying(joined, s.segment)
 	switch {
 	case errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.EMSGSIZE):
-		s.joinLimit = size // longer than fits the way at once: it goes in fragments
+		s.joinLimit = size // larger than the path MTU: such a datagram is sent alone, in fragments
 	case errors.Is(err, syscall.EIO):
-		s.joinLimit = 1 // a network card that does not compute checksums
+		s.joinLimit = 1 // the network interface does not compute checksums
 	}
 	return err == nil
 }
@@ -131,7 +133,7 @@ func (s *Sender) sendRetrying(data, control []byte) error {
 	}
 }
 
-// send always reports true: it does not wait.
+// send makes one try. It always reports true, because it does not wait.
 func (s *Sender) send(fd uintptr) bool {
 	for {
 		_, err := syscall.SendmsgN(int(fd), s.data, s.control, s.to, 0)
@@ -142,8 +144,8 @@ func (s *Sender) send(fd uintptr) bool {
 	}
 }
 
-// sockaddr is an address in the form of the socket that it came from: nil if
-// there is none.
+// sockaddr returns an address in the form that the kernel expects, or nil for a
+// zero address.
 func sockaddr(to netip.AddrPort) syscall.Sockaddr {
 	addr := to.Addr()
 	switch {

@@ -8,14 +8,15 @@ import (
 	"testing"
 )
 
-// A way that does not take what is joined gets the datagrams one by one.
+// TestSendWithoutJoining checks that datagrams are sent one by one if the
+// system does not accept joined ones.
 func TestSendWithoutJoining(t *testing.T) {
 	t.Parallel()
 	to := listen(t, "127.0.0.1")
 	conn := connect(t, to)
 	s := newSender(t, conn, netip.AddrPort{}, "head")
-	// A socket that computes no checksums cannot have datagrams cut apart
-	// (EINVAL), as one that faces too small a packet size cannot.
+	// The system cannot split datagrams on a socket without checksums (EINVAL),
+	// just as for a path with a too small MTU.
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
@@ -33,17 +34,17 @@ func TestSendWithoutJoining(t *testing.T) {
 		for i, data := range sent {
 			n, err := to.Read(buf)
 			if want := append([]byte("head"), data...); err != nil || !bytes.Equal(buf[:n], want) {
-				t.Fatalf("%d: %q came, %v; want %q", i, buf[:n], err, want)
+				t.Fatalf("%d: received %q, %v; want %q", i, buf[:n], err, want)
 			}
 		}
 	}
 	if before != maxJoined || s.joinLimit != len("head")+100 {
-		t.Errorf("datagrams of %d bytes and more went alone, and do of %d now", before, s.joinLimit)
+		t.Errorf("joinLimit was %d and is %d now", before, s.joinLimit)
 	}
 }
 
-// What came with a message says how it is to be cut, if it says that at all.
-func TestJoinedSize(t *testing.T) {
+// TestSegmentSize checks the parsing of control messages.
+func TestSegmentSize(t *testing.T) {
 	t.Parallel()
 	gro := segmentMessage()
 	binary.NativeEndian.PutUint32(gro[levelOffset+4:], udpGRO)

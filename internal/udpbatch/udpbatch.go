@@ -1,14 +1,19 @@
-// Package udpbatch reads and sends datagrams by the batch, which is what a
-// relay of datagrams saves most by: a system call for each of them costs more
-// than all that the relay itself does, and so does the way of each through
-// the system's network stack.
+// Package udpbatch reads and sends UDP datagrams in batches. A relay of
+// datagrams gains most from that: a system call for each datagram, and its
+// separate way through the network stack, cost more than all other work of the
+// relay.
 //
-// On Linux a [Reader] takes in all that has come by one call (recvmmsg(2)), and
-// a [Sender] hands over equally long datagrams as one (UDP_SEGMENT, udp(7)),
-// which the system, or the network card, cuts apart again: what is on the wire
-// is the same. Elsewhere both go one by one.
+// On Linux a [Reader] receives all waiting datagrams with one call
+// (recvmmsg(2)), and a [Sender] passes datagrams of equal length to the system
+// as one message (UDP_SEGMENT, udp(7)). The system or the network card splits
+// it again, so the packets on the wire are the same. On other systems both
+// handle datagrams one by one.
 //
-// Nothing here waits for a batch to fill: it is what is there.
+// The package never waits for a batch to fill. It opens no sockets and knows no
+// protocol above UDP.
+//
+// A Reader and a Sender are each for one goroutine. They start none. [Buffers]
+// is safe for concurrent use.
 package udpbatch
 
 import (
@@ -16,33 +21,35 @@ import (
 	"sync/atomic"
 )
 
-// MaxBatch is how many messages are read at once, and how many datagrams go as
-// one: the system takes 64.
+// MaxBatch is how many messages a Reader reads at once, and how many datagrams
+// a Sender joins. The system permits 64.
 const MaxBatch = 16
 
-// longest is more than the longest datagram has (RFC 768: a length of 16 bits
-// that includes the header of UDP), so that nothing is ever cut off.
+// maxDatagram exceeds the longest datagram (RFC 768: 16 bits for a length that
+// includes the UDP header), so that no datagram is truncated.
 const maxDatagram = 64 << 10
 
-// fullBatches is how many Readers that share Buffers may take in Most messages
+// maxFullBatches is how many Readers of the same Buffers may use full batches
 // at once.
 const maxFullBatches = 16
 
-// Buffers holds what Readers read into and is shared by any number of them. On
-// Linux one takes what it needs, about a megabyte of addresses of which
-// datagrams of the usual lengths touch a sixteenth, when something has come,
-// and gives it back before it waits: what waits holds nothing. Where more than
-// a few are at it, which a flood on many sockets brings about, the others take
-// in one message at a time, and an eighth of a megabyte each. The zero value is
-// ready. Safe for concurrent use.
+// Buffers holds the memory for reading. Any number of Readers can share it.
+//
+// On Linux a Reader takes memory once there is something to read and returns it
+// before it waits, so waiting Readers hold none. A full batch has about a
+// megabyte of address space, of which datagrams of usual lengths touch a
+// sixteenth. If many Readers are active, as during a flood on many sockets, the
+// others read one message at a time with an eighth of a megabyte each.
+//
+// The zero value is ready. Buffers is safe for concurrent use.
 type Buffers struct {
 	full, single sync.Pool
-	fullInUse    atomic.Int64 // how many of the full ones are in use
+	fullInUse    atomic.Int64 // full batches in use
 }
 
 func (b *Buffers) get() *batch {
-	// Nobody waits for a full one: who has it may be waiting for a socket to be
-	// closed, which waits for those that read from it.
+	// Never wait for a full batch. Its holder may be waiting for a socket to be
+	// closed, which waits for the socket's readers.
 	pool, size := &b.full, MaxBatch
 	if b.fullInUse.Add(1) > maxFullBatches {
 		b.fullInUse.Add(-1)

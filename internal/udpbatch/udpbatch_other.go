@@ -1,6 +1,6 @@
 //go:build !linux
 
-// One by one.
+// Systems other than Linux: one datagram at a time.
 
 package udpbatch
 
@@ -11,7 +11,7 @@ import (
 
 type batch struct {
 	slot, scratch []byte
-	size          int // messages it is for, as on Linux; it takes one
+	size          int // messages that it is for, as on Linux; it holds one
 }
 
 func newBatch(size int) *batch {
@@ -23,19 +23,19 @@ type Reader struct {
 	conn    *net.UDPConn
 	buffers *Buffers
 	batch   *batch
-	n       int // bytes of the datagram
+	n       int // length of the datagram
 	from    netip.AddrPort
 }
 
-// NewReader returns a reader of conn. Nobody else may read from conn.
+// NewReader returns a reader of conn. Nothing else may read from conn.
 func NewReader(conn *net.UDPConn, buffers *Buffers) (*Reader, error) {
 	return &Reader{conn: conn, buffers: buffers}, nil
 }
 
-// Read waits until something has come, the read deadline of the socket has
-// passed, or the socket is closed, and returns how many datagrams it has
-// taken in. They are the caller's until the next Read or the Close, whichever
-// is first. The error is that of a read from the socket; n is 0 then.
+// Read waits for datagrams and returns the number received. They are valid
+// until the next Read or Close. Read also returns if the socket's read deadline
+// passes or the socket is closed; the error is that of a read from the socket,
+// and n is 0.
 func (r *Reader) Read() (n int, err error) {
 	if r.batch == nil {
 		r.batch = r.buffers.get()
@@ -47,7 +47,7 @@ func (r *Reader) Read() (n int, err error) {
 	return 1, nil
 }
 
-// Close gives the buffers back. It does not close the socket.
+// Close returns the buffers to Buffers. It does not close the socket.
 func (r *Reader) Close() {
 	if r.batch != nil {
 		r.buffers.put(r.batch)
@@ -55,35 +55,35 @@ func (r *Reader) Close() {
 	}
 }
 
-// Data is the i-th datagram.
+// Data returns the i-th datagram.
 func (r *Reader) Data(int) []byte { return r.batch.slot[:r.n] }
 
-// Scratch is memory for [Sender.Send], good as long as the batch.
+// Scratch returns memory for [Sender.Send]. It is valid as long as the
+// datagrams.
 func (r *Reader) Scratch() []byte { return r.batch.scratch }
 
-// From is who sent the i-th datagram as
-// [net.UDPConn.ReadFromUDPAddrPort] has it.
+// From returns the sender of the i-th datagram, in the form of
+// [net.UDPConn.ReadFromUDPAddrPort].
 func (r *Reader) From(int) netip.AddrPort { return r.from }
 
-// Sender sends from one socket to one address. It is for one goroutine; a
-// socket may have several.
+// Sender sends from one socket to one address. It is for one goroutine. A
+// socket may have several Senders.
 type Sender struct {
 	conn   *net.UDPConn
 	to     netip.AddrPort
 	header []byte
 }
 
-// NewSender returns a sender to an address; it is zero for a socket that is
-// connected. header goes before every datagram.
+// NewSender returns a sender to an address, which must be zero if conn is
+// connected. header precedes every datagram.
 func NewSender(conn *net.UDPConn, to netip.AddrPort, header []byte) (*Sender, error) {
 	return &Sender{conn, to, header}, nil
 }
 
-// Send sends datagrams in their order and returns how many of them the system
-// would not take. An error that the system reports is what became of an
-// earlier datagram, usually, so that each gets a second chance. scratch is
-// overwritten: it must have room for a header and a datagram if there is a
-// header.
+// Send sends datagrams in order and returns how many of them the system did not
+// accept. It tries each twice, because an error of the system usually concerns
+// an earlier datagram. It overwrites scratch, which must have room for a header
+// and a datagram if there is a header.
 func (s *Sender) Send(datagrams [][]byte, scratch []byte) (lost int) {
 	for _, data := range datagrams {
 		if len(s.header) > 0 {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// listen opens a socket for as long as the test runs.
+// listen opens a socket until the end of the test.
 func listen(t testing.TB, addr string) *net.UDPConn {
 	t.Helper()
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), 0)))
@@ -58,7 +58,7 @@ func newSender(t testing.TB, conn *net.UDPConn, to netip.AddrPort, header string
 	return s
 }
 
-// datagrams makes one of each length; no two are equal.
+// datagrams returns one datagram of each length. No two are equal.
 func datagrams(lengths ...int) [][]byte {
 	out := make([][]byte, len(lengths))
 	for i, length := range lengths {
@@ -69,7 +69,7 @@ func datagrams(lengths ...int) [][]byte {
 
 func repeat(length, n int) []int { return slices.Repeat([]int{length}, n) }
 
-// bursts are what the joining of datagrams could get wrong.
+// bursts are sequences of lengths that joining could mishandle.
 var bursts = []struct {
 	name    string
 	lengths []int
@@ -93,7 +93,7 @@ var bursts = []struct {
 	{"half of the longest", repeat(32500, 4)},
 }
 
-// TestSend holds against a reader of one datagram after the other.
+// TestSend reads one datagram at a time.
 func TestSend(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"127.0.0.1", "::1"} {
@@ -118,7 +118,7 @@ func TestSend(t *testing.T) {
 								t.Fatalf("%s, %d: %v", burst.name, i, err)
 							}
 							if want := header + string(data); string(buf[:n]) != want {
-								t.Errorf("%s, %d: %.20q (%d bytes) came, want %.20q (%d bytes)", burst.name, i, buf[:n], n, want, len(want))
+								t.Errorf("%s, %d: received %.20q (%d bytes), want %.20q (%d bytes)", burst.name, i, buf[:n], n, want, len(want))
 							}
 						}
 					}
@@ -128,7 +128,7 @@ func TestSend(t *testing.T) {
 	}
 }
 
-// TestRead holds for what was sent one by one and by the burst.
+// TestRead sends one datagram at a time, and in bursts.
 func TestRead(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"127.0.0.1", "::1"} {
@@ -150,7 +150,7 @@ func TestRead(t *testing.T) {
 						}
 						for i := range n {
 							if len(sent) == 0 || !bytes.Equal(r.Data(i), sent[0]) || r.From(i) != addrOf(from) {
-								t.Fatalf("%s: %.20q (%d bytes) from %s, with %d to come", burst.name, r.Data(i), len(r.Data(i)), r.From(i), len(sent))
+								t.Fatalf("%s: received %.20q (%d bytes) from %s, with %d left", burst.name, r.Data(i), len(r.Data(i)), r.From(i), len(sent))
 							}
 							sent = sent[1:]
 						}
@@ -161,9 +161,9 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// Whatever is sent in whatever bursts, by several and in any order, comes with
-// the name of who sent it, and in order from each.
-func TestReadTellsSendersApart(t *testing.T) {
+// TestReadDistinguishesSenders checks that interleaved bursts of several
+// senders arrive with the right addresses, and in order for each sender.
+func TestReadDistinguishesSenders(t *testing.T) {
 	t.Parallel()
 	var buffers Buffers
 	conn := listen(t, "127.0.0.1")
@@ -199,7 +199,7 @@ func TestReadTellsSendersApart(t *testing.T) {
 			for i := range n {
 				queue := expected[r.From(i)]
 				if len(queue) == 0 || !bytes.Equal(queue[0], r.Data(i)) {
-					t.Fatalf("round %d: %q came from %s, which sent %q", round, r.Data(i), r.From(i), queue)
+					t.Fatalf("round %d: received %q from %s, which sent %q", round, r.Data(i), r.From(i), queue)
 				}
 				expected[r.From(i)] = queue[1:]
 				left--
@@ -225,16 +225,16 @@ func TestReadEnds(t *testing.T) {
 	}()
 	conn.Close()
 	if err := <-ended; !errors.Is(err, net.ErrClosed) {
-		t.Errorf("closed: %v", err)
+		t.Errorf("Read while the socket is closed: %v", err)
 	}
 	if n, err := r.Read(); n != 0 || !errors.Is(err, net.ErrClosed) {
-		t.Errorf("closed before: %d, %v", n, err)
+		t.Errorf("Read after the socket was closed: %d, %v", n, err)
 	}
 	if _, err := NewReader(conn, &buffers); err == nil {
-		t.Error("a reader of a socket that is closed")
+		t.Error("NewReader succeeded with a closed socket")
 	}
 	if _, err := NewSender(conn, netip.AddrPort{}, nil); err == nil {
-		t.Error("a sender of a socket that is closed")
+		t.Error("NewSender succeeded with a closed socket")
 	}
 }
 
@@ -244,11 +244,11 @@ func TestSendCountsWhatIsLost(t *testing.T) {
 	s := newSender(t, conn, addrOf(listen(t, "127.0.0.1")), "head")
 	scratch := make([]byte, 128<<10)
 	if lost := s.Send(datagrams(100, 70_000, 100), scratch); lost != 1 {
-		t.Errorf("%d lost; one is longer than a datagram can be", lost)
+		t.Errorf("%d lost, want the one that is too long", lost)
 	}
 	conn.Close()
 	if lost := s.Send(datagrams(100, 100, 100), scratch); lost != 3 {
-		t.Errorf("%d of 3 lost; the socket is closed", lost)
+		t.Errorf("%d of 3 lost, want all because the socket is closed", lost)
 	}
 }
 
@@ -291,8 +291,9 @@ func BenchmarkRelay(b *testing.B) {
 	}
 }
 
-// However many Readers are at it, the memory that they take is bounded: most
-// of them read one message at a time, which changes nothing in what they read.
+// TestBuffersAreBounded checks that any number of Readers use bounded memory,
+// because most of them read one message at a time, and that they read the same
+// datagrams.
 func TestBuffersAreBounded(t *testing.T) {
 	t.Parallel()
 	var buffers Buffers
@@ -315,7 +316,7 @@ func TestBuffersAreBounded(t *testing.T) {
 			}
 		}
 		if !slices.EqualFunc(got, sent, bytes.Equal) {
-			t.Fatalf("reader %d has read something else than was sent", len(readers))
+			t.Fatalf("reader %d received other datagrams than were sent", len(readers))
 		}
 		if r.batch.size == MaxBatch {
 			full++
@@ -328,6 +329,6 @@ func TestBuffersAreBounded(t *testing.T) {
 		r.Close()
 	}
 	if b := buffers.get(); b.size != MaxBatch || buffers.fullInUse.Load() != 1 {
-		t.Errorf("after all have ended: room for %d messages, %d batches taken", b.size, buffers.fullInUse.Load())
+		t.Errorf("after all readers have closed: batch of %d messages, %d batches in use", b.size, buffers.fullInUse.Load())
 	}
 }
