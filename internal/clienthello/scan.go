@@ -94,8 +94,8 @@ func problemf(format string, args ...any) error {
 // Scanner scans the stream of one client. The zero value is at its beginning. A
 // Scanner is for one goroutine.
 type Scanner struct {
-	// Set Negotiated before a scan once [ServerScanner] reports that the server
-	// has sent its ServerHello. Until then a client can send no encrypted
+	// Negotiated must be set before a scan once [ServerScanner] reports that the
+	// server has sent its ServerHello. Until then a client can send no encrypted
 	// handshake record, so each one counts as a hello.
 	Negotiated bool
 
@@ -232,7 +232,7 @@ func (s *Scanner) firstRecord(b []byte) (Event, bool, error) {
 // of one, or empty application data.
 func (s *Scanner) leadingRecord(b []byte) (Event, bool, error) {
 	ofTLS := len(b) > 1 && b[1] == sslMajor
-	if !ofTLS && (len(b) > 3 && b[3] != 0 || len(b) >= headerSize && b[4] > maxPaddingLength(b[0])) {
+	if !ofTLS && (len(b) > 3 && b[3] != 0 || len(b) >= headerSize && b[4] > maxSkippedLength(b[0])) {
 		return s.finish()
 	}
 	if len(b) < headerSize {
@@ -241,7 +241,9 @@ func (s *Scanner) leadingRecord(b []byte) (Event, bool, error) {
 	return 0, false, problemf("comes after a record of content type %d", b[0])
 }
 
-func maxPaddingLength(contentType byte) byte {
+// maxSkippedLength returns the length of the longest record of a type that a
+// server may skip in spite of its version.
+func maxSkippedLength(contentType byte) byte {
 	switch contentType {
 	case typeAlert:
 		return 2

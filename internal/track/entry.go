@@ -149,18 +149,18 @@ func (e *Entry) Move(to *Group) bool {
 func (g *Group) admitFromSibling() bool {
 	p := g.parent
 	for fair := true; ; fair = false {
-		full, below := g.reserve(p, true, true)
+		full, child := g.reserve(p, true, true)
 		if full == nil && fair && p != nil {
 			limit := p.limit.Load()
 			if limit > 0 && !share.Allows(int(g.counted.Load()-1), int(limit-(p.counted.Load()-1))) {
 				g.unreserve(p, true)
-				full, below = p, g
+				full, child = p, g
 			}
 		}
 		if full == nil {
 			return true
 		}
-		if !full.makeRoom(below) {
+		if !full.makeRoom(child) {
 			for r := g; r != nil; r = r.parent {
 				r.refused.Add(1)
 			}

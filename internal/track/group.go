@@ -176,8 +176,8 @@ func (g *Group) unreserveCounted(end *Group) {
 func (g *Group) Len() int { return int(g.total.Load()) }
 
 // Refused returns how many members were refused since the group was made
-// because of a limit, be it the group's own or one above or below it. It takes
-// no lock.
+// because of the limit of this group or of one above or below it. It takes no
+// lock.
 func (g *Group) Refused() uint64 { return g.refused.Load() }
 
 // CloseAll closes every member in this group and below, and makes every later

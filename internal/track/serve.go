@@ -38,14 +38,14 @@ func (l *Listener) Serve(handle func(c net.Conn, e *Entry)) error {
 // run serves c with handle, then with the functions passed to AfterHandler.
 func (l *Listener) run(c net.Conn, e *Entry, handle func(net.Conn, *Entry)) {
 	defer e.Release()
-	again := l.callSafely(c, func() bool {
+	more := l.callSafely(c, func() bool {
 		handle(c, e)
 		return e.afterHandler != nil
 	})
-	for again {
+	for more {
 		then := e.afterHandler
 		e.afterHandler = nil
-		again = l.callSafely(c, func() bool {
+		more = l.callSafely(c, func() bool {
 			then()
 			return e.afterHandler != nil
 		})
@@ -54,9 +54,9 @@ func (l *Listener) run(c net.Conn, e *Entry, handle func(net.Conn, *Entry)) {
 
 // callSafely runs f, which serves c, and recovers a panic. It closes c unless f
 // returns true.
-func (l *Listener) callSafely(c net.Conn, f func() (again bool)) (again bool) {
+func (l *Listener) callSafely(c net.Conn, f func() (more bool)) (more bool) {
 	defer func() {
-		if !again {
+		if !more {
 			c.Close()
 		}
 	}()

@@ -23,7 +23,7 @@ const maxResponseBytes = 64 << 10
 // authorization is the value of Proxy-Authorization; if it is empty, the field
 // is not sent.
 //
-// A 2xx status means that conn is the tunnel now. Connect reads no byte behind
+// A 2xx status means that conn is the tunnel now. Connect reads no byte after
 // the header, so everything that target sends can still be read from conn. With
 // any other status the response's body says why, in at most 64 KiB; it is read
 // from conn.

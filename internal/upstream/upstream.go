@@ -50,7 +50,7 @@ func (p *Proxy) String() string {
 }
 
 // Error is a failure to connect to a proxy or to use it. A failure of the
-// target behind the proxy is no Error.
+// target behind the proxy is not an Error.
 type Error struct {
 	Proxy *Proxy
 	Err   error // never nil
