@@ -294,16 +294,16 @@ func TestSecondHello(t *testing.T) {
 		"in records of one byte":      fragmented(two, 1),
 		"in records of 40 bytes":      fragmented(two, 40), // as many as an encrypted Finished has
 		"in records of 32 bytes":      fragmented(two, 32),
-		"after an empty record":      slices.Concat(record(typeHandshake, nil), two),
-		"after another message":      slices.Concat(record(typeHandshake, []byte{0, 0, 0, 0}), two),
+		"after an empty record":       slices.Concat(record(typeHandshake, nil), two),
+		"after another message":       slices.Concat(record(typeHandshake, []byte{0, 0, 0, 0}), two),
 		"with another message":        record(typeHandshake, slices.Concat([]byte{0, 0, 0, 0}, two[headerSize:])),
 		"with an alert inside":        slices.Concat(fragmented(two, 40)[:90], warning, fragmented(two, 40)[90:]),
 		"of another type":             set(headerSize, 2),
 		"of SSL 2.0":                  ssl2Hello(),
-		"with a trailing byte":       record(typeHandshake, append(slices.Clone(two[headerSize:]), 0)),
+		"with a trailing byte":        record(typeHandshake, append(slices.Clone(two[headerSize:]), 0)),
 	}
 	between := map[string][]byte{
-		"at once":                        nil,
+		"at once":                       nil,
 		"after a change_cipher_spec":    changeCipherSpec,
 		"after several":                 bytes.Repeat(changeCipherSpec, 40),
 		"after an empty one":            record(typeChangeCipherSpec, nil),
