@@ -177,7 +177,7 @@ func TestResolveCanceled(t *testing.T) {
 			}
 		})
 	}
-	t.Run("time-out without a cause", func(t *testing.T) {
+	t.Run("timeout without a cause", func(t *testing.T) {
 		t.Parallel()
 		d := pindial.Dialer{Resolver: causelessResolver{}, ResolveTimeout: time.Millisecond}
 		if _, err := d.Resolve(t.Context(), "a.test"); !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, context.DeadlineExceeded) {

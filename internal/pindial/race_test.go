@@ -82,28 +82,28 @@ func TestHappyEyeballs(t *testing.T) {
 		not      []error
 	}{
 		{
-			name:     "the first answers",
+			name:     "the first accepts",
 			addrs:    []string{"2001:db8::1", "192.0.2.1"},
 			outcomes: map[string]outcome{"2001:db8::1": connected, "192.0.2.1": connected},
 			log:      []string{"0s 2001:db8::1"},
 			took:     10 * time.Millisecond,
 		},
 		{
-			name:     "the first is a black hole",
+			name:     "the first never responds",
 			addrs:    []string{"2001:db8::1", "192.0.2.1"},
 			outcomes: map[string]outcome{"2001:db8::1": never, "192.0.2.1": connected},
 			log:      []string{"0s 2001:db8::1", "250ms 192.0.2.1"},
 			took:     260 * time.Millisecond,
 		},
 		{
-			name:     "the first is slow, and wins all the same",
+			name:     "the first is slow and still wins",
 			addrs:    []string{"2001:db8::1", "192.0.2.1"},
 			outcomes: map[string]outcome{"2001:db8::1": {after: 300 * time.Millisecond}, "192.0.2.1": {after: time.Second}},
 			log:      []string{"0s 2001:db8::1", "250ms 192.0.2.1"},
 			took:     300 * time.Millisecond,
 		},
 		{
-			name:     "the first is refused, the next follows at once",
+			name:     "the first is refused, so the next starts immediately",
 			addrs:    []string{"2001:db8::1", "192.0.2.1"},
 			outcomes: map[string]outcome{"2001:db8::1": refused, "192.0.2.1": connected},
 			log:      []string{"0s 2001:db8::1", "0s 192.0.2.1"},
@@ -119,7 +119,7 @@ func TestHappyEyeballs(t *testing.T) {
 			took: 360 * time.Millisecond,
 		},
 		{
-			name:   "the families in turn, and a delay of one's own",
+			name:   "alternating families, and a custom delay",
 			dialer: pindial.Dialer{FallbackDelay: 100 * time.Millisecond},
 			addrs:  []string{"2001:db8::1", "2001:db8::2", "2001:db8::3", "192.0.2.1", "192.0.2.2"},
 			outcomes: map[string]outcome{
@@ -136,7 +136,7 @@ func TestHappyEyeballs(t *testing.T) {
 			is:       []error{syscall.ECONNREFUSED},
 		},
 		{
-			name:     "a refusal tells more than no route",
+			name:     "a refusal is more specific than no route",
 			addrs:    []string{"2001:db8::1", "192.0.2.1", "2001:db8::2"},
 			outcomes: map[string]outcome{"2001:db8::1": unreachable, "192.0.2.1": refused, "2001:db8::2": unreachable},
 			log:      []string{"0s 2001:db8::1", "0s 192.0.2.1", "0s 2001:db8::2"},
@@ -144,7 +144,7 @@ func TestHappyEyeballs(t *testing.T) {
 			not:      []error{syscall.ENETUNREACH, os.ErrDeadlineExceeded},
 		},
 		{
-			name:     "no host tells more than no network",
+			name:     "no host is more specific than no network",
 			addrs:    []string{"192.0.2.1", "2001:db8::1"},
 			outcomes: map[string]outcome{"192.0.2.1": noHost, "2001:db8::1": unreachable},
 			log:      []string{"0s 192.0.2.1", "0s 2001:db8::1"},
@@ -152,7 +152,7 @@ func TestHappyEyeballs(t *testing.T) {
 			not:      []error{syscall.ENETUNREACH},
 		},
 		{
-			name:     "a time-out tells more than no network",
+			name:     "a timeout is more specific than no network",
 			addrs:    []string{"192.0.2.1", "2001:db8::1"},
 			outcomes: map[string]outcome{"192.0.2.1": never, "2001:db8::1": unreachable},
 			log:      []string{"0s 192.0.2.1", "250ms 2001:db8::1"},
@@ -161,14 +161,14 @@ func TestHappyEyeballs(t *testing.T) {
 			not:      []error{syscall.ENETUNREACH},
 		},
 		{
-			name:     "the kernel's own time-out",
+			name:     "the kernel's own timeout",
 			addrs:    []string{"192.0.2.1"},
 			outcomes: map[string]outcome{"192.0.2.1": {err: errno(syscall.ETIMEDOUT)}},
 			log:      []string{"0s 192.0.2.1"},
 			is:       []error{syscall.ETIMEDOUT, os.ErrDeadlineExceeded},
 		},
 		{
-			name:     "this machine's trouble tells more than a time-out",
+			name:     "a local failure is more specific than a timeout",
 			addrs:    []string{"192.0.2.1", "192.0.2.2"},
 			outcomes: map[string]outcome{"192.0.2.1": never, "192.0.2.2": {err: os.NewSyscallError("socket", syscall.EMFILE)}},
 			log:      []string{"0s 192.0.2.1", "250ms 192.0.2.2", "255ms 192.0.2.2"},
@@ -177,7 +177,7 @@ func TestHappyEyeballs(t *testing.T) {
 			not:      []error{os.ErrDeadlineExceeded},
 		},
 		{
-			name:     "nothing but black holes",
+			name:     "none responds",
 			dialer:   pindial.Dialer{ConnectTimeout: time.Second},
 			addrs:    []string{"192.0.2.1", "192.0.2.2"},
 			outcomes: map[string]outcome{"192.0.2.1": never, "192.0.2.2": never},
@@ -186,7 +186,7 @@ func TestHappyEyeballs(t *testing.T) {
 			is:       []error{os.ErrDeadlineExceeded, context.DeadlineExceeded},
 		},
 		{
-			name:     "one black hole",
+			name:     "the only one never responds",
 			addrs:    []string{"192.0.2.1"},
 			outcomes: map[string]outcome{"192.0.2.1": never},
 			log:      []string{"0s 192.0.2.1"},
@@ -194,7 +194,7 @@ func TestHappyEyeballs(t *testing.T) {
 			is:       []error{os.ErrDeadlineExceeded, context.DeadlineExceeded},
 		},
 		{
-			name:     "the caller gives up",
+			name:     "the caller cancels",
 			addrs:    []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"},
 			outcomes: map[string]outcome{"192.0.2.1": refused, "192.0.2.2": never, "192.0.2.3": never},
 			cancel:   100 * time.Millisecond,
@@ -204,7 +204,7 @@ func TestHappyEyeballs(t *testing.T) {
 			not:      []error{syscall.ECONNREFUSED, os.ErrDeadlineExceeded},
 		},
 		{
-			name:     "the caller has given up",
+			name:     "the caller canceled before the dial",
 			addrs:    []string{"192.0.2.1", "192.0.2.2"},
 			outcomes: map[string]outcome{"192.0.2.1": connected, "192.0.2.2": connected},
 			cancel:   -1,

@@ -67,7 +67,7 @@ func collect(c conn, seed uint64, next func(*rand.Rand) int) (hash.Hash, int64, 
 func exchange(t *testing.T, client, server conn, seed uint64, n int64, next func(*rand.Rand) int) {
 	t.Helper()
 	var wg sync.WaitGroup
-	way := func(name string, from, to conn, seed uint64) {
+	oneWay := func(name string, from, to conn, seed uint64) {
 		sent := make(chan []byte, 1)
 		wg.Go(func() {
 			sum, err := sendRandom(from, seed, n, next)
@@ -88,8 +88,8 @@ func exchange(t *testing.T, client, server conn, seed uint64, n int64, next func
 			}
 		})
 	}
-	way("client to server", client, server, seed)
-	way("server to client", server, client, seed+1)
+	oneWay("client to server", client, server, seed)
+	oneWay("server to client", server, client, seed+1)
 	wg.Wait()
 }
 

@@ -23,11 +23,11 @@ func TestHalfCloseByClient(t *testing.T) {
 	expectEOF(t, r.server)
 	send(t, r.server, "a late ")
 	expect(t, r.client, "a late ")
-	send(t, r.server, "answer")
+	send(t, r.server, "response")
 	r.server.Close()
-	expect(t, r.client, "answer")
+	expect(t, r.client, "response")
 	expectEOF(t, r.client)
-	if got, want := r.wait(t), (Result{Sent: 7, Received: 13}); got != want {
+	if got, want := r.wait(t), (Result{Sent: 7, Received: 15}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -150,10 +150,10 @@ func TestEarlyResponse(t *testing.T) {
 		uploaded <- err
 	}()
 	expect(t, r.server, "aaaa")
-	answer := strings.Repeat("413 too large ", 1000)
-	send(t, r.server, answer)
+	response := strings.Repeat("413 too large ", 1000)
+	send(t, r.server, response)
 	r.server.Close()
-	expect(t, r.client, answer)
+	expect(t, r.client, response)
 	if got := r.wait(t); got.Cause != CauseResetByB {
 		t.Errorf("got %+v, want %v", got, CauseResetByB)
 	}

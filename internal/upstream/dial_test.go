@@ -148,7 +148,7 @@ func TestTunnelRefused(t *testing.T) {
 
 func TestDialFails(t *testing.T) {
 	t.Parallel()
-	cause := errors.New("no way")
+	cause := errors.New("no route")
 	dial := func(context.Context, hostname.Target) (net.Conn, error) { return nil, cause }
 	_, err := plainProxy(t).DialTunnel(t.Context(), dial, mustTarget(t, "origin.example:443"))
 	if !errors.Is(err, cause) || !errors.As(err, new(*Error)) {
@@ -249,11 +249,11 @@ func TestTLS(t *testing.T) {
 		roots *x509.CertPool
 		ok    bool
 	}{
-		"trusted":        {"example.com", roots, true},
-		"an address":     {"127.0.0.1", roots, true},
-		"another host":   {"other.test", roots, false},
-		"not trusted":    {"example.com", nil, false},
-		"nothing at all": {"example.com", x509.NewCertPool(), false},
+		"trusted":      {"example.com", roots, true},
+		"an address":   {"127.0.0.1", roots, true},
+		"another host": {"other.test", roots, false},
+		"not trusted":  {"example.com", nil, false},
+		"no roots":     {"example.com", x509.NewCertPool(), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
