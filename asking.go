@@ -16,6 +16,7 @@ import (
 
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/share"
 )
 
@@ -50,9 +51,9 @@ var (
 // x/sync/singleflight would share the calls, but not end one when the last of
 // those who wait for it has gone.
 type asker struct {
-	decider PolicyDecider // nil: nobody is asked
-	timeout time.Duration // of one question
-	limit   int           // calls of the decider at a time, of all sessions together
+	decider func(context.Context, *askedRequest) (decision, error) // nil: nobody is asked
+	timeout time.Duration                                          // of one question
+	limit   int                                                    // calls of the decider at a time, of all sessions together
 	grants  *grants
 	lines   *logLimiter // on those of the log that follow from requests
 	log     *slog.Logger
@@ -60,25 +61,34 @@ type asker struct {
 
 	mu      sync.Mutex
 	open    map[questionKey]*question
-	calls   share.Counter[*principal] // of the decider that have not returned
-	running int                       // goroutines of calls
-	idle    chan struct{}             // closed when running gets to 0; nil until somebody waits for that
+	calls   share.Counter[*owner] // of the decider that have not returned
+	running int                   // goroutines of calls
+	idle    chan struct{}         // closed when running gets to 0; nil until somebody waits for that
 	denials denials
+}
+
+// askedRequest is a request that only the decider can allow.
+type askedRequest struct {
+	Owner    *owner
+	Protocol policy.Protocol
+	Target   hostname.Target
+	Method   string
+	Client   netip.AddrPort
 }
 
 // questionKey is what makes requests identical to the decider: all that it is
 // told but the client's port. The command, its hint and the labels are the
 // principal's.
 type questionKey struct {
-	principal *principal
+	principal *owner
 	protocol  Protocol
 	target    hostname.Target
 	method    string
 	client    netip.Addr
 }
 
-func questionKeyOf(req *request) questionKey {
-	return questionKey{req.principal, req.Protocol, req.Target, req.Method, req.client.Addr()}
+func questionKeyOf(req *askedRequest) questionKey {
+	return questionKey{req.Owner, req.Protocol, req.Target, req.Method, req.Client.Addr()}
 }
 
 // question is one question to the decider, and the requests that wait for the
@@ -97,14 +107,14 @@ type question struct {
 // answer is what came of asking: a grant, or else a refusal.
 type answer struct {
 	grant    *grant
-	decision Decision
+	decision decision
 	err      error
 }
 
 // ask returns the answer to a request: from a grant, from a denial just
 // given, or from the decider. again says that there is none, since others
 // have used up what the decider granted.
-func (a *asker) ask(ctx context.Context, req *request, generation uint64) (result answer, again bool) {
+func (a *asker) ask(ctx context.Context, req *askedRequest, generation uint64) (result answer, again bool) {
 	q, known := a.join(ctx, req, generation)
 	if q == nil {
 		return known, false
@@ -122,10 +132,10 @@ func (a *asker) ask(ctx context.Context, req *request, generation uint64) (resul
 //
 // All in one step: between looking for a grant and asking for one, the answer
 // to an identical question could come and be missed.
-func (a *asker) join(ctx context.Context, req *request, generation uint64) (*question, answer) {
+func (a *asker) join(ctx context.Context, req *askedRequest, generation uint64) (*question, answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if g := a.grants.use(req.principal, req.Target); g != nil {
+	if g := a.grants.use(req.Owner, req.Target); g != nil {
 		return nil, answer{grant: g}
 	}
 	key := questionKeyOf(req)
@@ -137,11 +147,11 @@ func (a *asker) join(ctx context.Context, req *request, generation uint64) (*que
 		switch {
 		case ctx.Err() != nil:
 			return nil, answer{err: canceledBy(ctx)}
-		case req.principal.ctx.Err() != nil:
-			return nil, answer{err: canceledBy(req.principal.ctx)}
+		case req.Owner.ctx.Err() != nil:
+			return nil, answer{err: canceledBy(req.Owner.ctx)}
 		}
 		a.calls.Limit = a.limit
-		if !a.calls.Acquire(req.principal) {
+		if !a.calls.Acquire(req.Owner) {
 			return nil, answer{err: errDeciderBusy}
 		}
 		q = a.begin(key, req, generation)
@@ -152,30 +162,30 @@ func (a *asker) join(ctx context.Context, req *request, generation uint64) (*que
 
 // begin calls the decider, on a goroutine of its own. a.mu is held, and the
 // place among a.calls is taken.
-func (a *asker) begin(key questionKey, req *request, generation uint64) *question {
+func (a *asker) begin(key questionKey, req *askedRequest, generation uint64) *question {
 	q := &question{key: key, generation: generation, done: make(chan struct{})}
-	q.ctx, q.cancel = context.WithTimeoutCause(req.principal.ctx, a.timeout, errDeciderTimeout)
+	q.ctx, q.cancel = context.WithTimeoutCause(req.Owner.ctx, a.timeout, errDeciderTimeout)
 	if a.open == nil {
 		a.open = make(map[questionKey]*question)
 	}
 	a.open[key] = q
 	a.running++
 	a.host.Enter(hostcall.Decider)
-	go a.call(q, req.public())
+	go a.call(q, req)
 	return q
 }
 
 // call is one call of the decider. What goes wrong in there stays there.
-func (a *asker) call(q *question, req PolicyRequest) {
+func (a *asker) call(q *question, req *askedRequest) {
 	defer a.host.Leave(hostcall.Decider)
 	defer a.ended()
-	var decision Decision
+	var decision decision
 	err := errDeciderExited
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the decider panicked: %v", p)
 			if a.lines.allow(q.key.principal) {
-				a.log.Error("decider panicked", "panic", p, "host", req.Host, "stack", string(debug.Stack()))
+				a.log.Error("decider panicked", "panic", p, "host", req.Target.Host.String(), "stack", string(debug.Stack()))
 			}
 		}
 		if err != nil && q.ctx.Err() == nil {
@@ -190,7 +200,7 @@ func (a *asker) call(q *question, req PolicyRequest) {
 
 // returned takes the decider's answer, unless it comes too late, and returns
 // what it grants, and the grant that had to make room for that, if any.
-func (a *asker) returned(q *question, decision Decision, err error) (g, displaced *grant) {
+func (a *asker) returned(q *question, decision decision, err error) (g, displaced *grant) {
 	defer q.cancel()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -202,9 +212,9 @@ func (a *asker) returned(q *question, decision Decision, err error) (g, displace
 	q.answer = &answer{decision: decision, err: err}
 	switch {
 	case err != nil:
-	case decision.allow:
+	case decision.Allow:
 		q.answer.grant, q.admitted, displaced = a.grants.issue(q.key.principal, q.key.target, decision, q.waiting)
-	case !decision.ask:
+	case !decision.Ask:
 		a.denials.add(q.key, denial{decision, q.generation, time.Now().Add(denialMemory)})
 	}
 	close(q.done)
@@ -272,7 +282,7 @@ func (a *asker) unanswered(q *question, err error) {
 }
 
 // granted logs a new grant, and the one that it displaced, if any.
-func (a *asker) granted(g *grant, decision Decision, displaced *grant) {
+func (a *asker) granted(g *grant, decision decision, displaced *grant) {
 	if old := displaced; old != nil && a.lines.allow(g.principal) {
 		a.log.Warn("too many grants; the one unused for longest is over", "grant", old.id, "host", old.target.Host.String(),
 			"command", old.principal.attribution.Command, "limit", maxGrants)
@@ -285,7 +295,7 @@ func (a *asker) granted(g *grant, decision Decision, displaced *grant) {
 }
 
 // drop drops what a principal that has ended leaves behind.
-func (a *asker) drop(from *principal) {
+func (a *asker) drop(from *owner) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.denials.dropAll(from)
@@ -324,7 +334,7 @@ func canceledBy(ctx context.Context) error {
 
 // denial is a Deny that stands for a while.
 type denial struct {
-	decision   Decision
+	decision   decision
 	generation uint64 // of the policy that it was given under
 	until      time.Time
 }
@@ -333,19 +343,19 @@ type denial struct {
 // sessions. The zero value is empty.
 type denials struct {
 	by   map[questionKey]*remembered
-	list share.List[*principal, questionKey]
+	list share.List[*owner, questionKey]
 }
 
 // remembered is a denial with its place in the list.
 type remembered struct {
 	denial
-	place share.Item[*principal, questionKey]
+	place share.Item[*owner, questionKey]
 }
 
-func (d *denials) get(key questionKey, generation uint64) (Decision, bool) {
+func (d *denials) get(key questionKey, generation uint64) (decision, bool) {
 	n := d.by[key]
 	if n == nil || n.generation != generation || !time.Now().Before(n.until) {
-		return Decision{}, false
+		return decision{}, false
 	}
 	return n.decision, true
 }
@@ -376,13 +386,13 @@ func (d *denials) add(key questionKey, n denial) {
 	d.list.Push(key.principal, &r.place)
 }
 
-func (d *denials) drop(item *share.Item[*principal, questionKey]) {
+func (d *denials) drop(item *share.Item[*owner, questionKey]) {
 	delete(d.by, item.Value)
 	d.list.Remove(item)
 }
 
 // dropAll forgets the denials of a principal.
-func (d *denials) dropAll(from *principal) {
+func (d *denials) dropAll(from *owner) {
 	for item := range d.list.Of(from) {
 		d.drop(item)
 	}

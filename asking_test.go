@@ -205,7 +205,7 @@ func TestDifferentMissesAreQuestionsOfTheirOwn(t *testing.T) {
 		{"method", func(_ *asked, req *request) { req.Method = "POST" }, 2},
 		{"host", func(a *asked, req *request) { req.Target = testTarget(a.t, "other.example:80") }, 2},
 		{"port", func(a *asked, req *request) { req.Target = testTarget(a.t, "miss.example:81") }, 2},
-		{"principal", func(a *asked, req *request) { req.principal, _ = a.principal(req.principal.attribution) }, 2},
+		{"principal", func(a *asked, req *request) { req.principal, _ = a.principal(Attribution(req.principal.attribution)) }, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -331,7 +331,7 @@ func TestQuestionEndsWithItsSession(t *testing.T) {
 				began := time.Now()
 				allowed, refused := a.decideAll(10, func(int) *request { return a.get("miss.example:80") }, func() {
 					a.close()
-					a.gate.drop(a.from)
+					a.gate.drop(&a.from.owner)
 				})
 				if allowed != 0 || refused[ReasonCanceled] != 10 {
 					t.Errorf("%d allowed, refused: %v", allowed, refused)
@@ -368,7 +368,7 @@ func TestOverQuestionIsNotJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAsked(t, newPanel(true).decide, nil)
 		join := func() *question {
-			q, _ := a.gate.asker.join(context.Background(), a.get("miss.example:80"), 1)
+			q, _ := a.gate.asker.join(context.Background(), a.get("miss.example:80").asked(), 1)
 			return q
 		}
 		first := join()
@@ -404,7 +404,7 @@ func TestWhatIsRemembered(t *testing.T) {
 		{name: "a deny, just not over", answer: Deny("no"), then: func(*asked) { time.Sleep(denialMemory - 1) }, calls: 1},
 		{name: "a deny, over", answer: Deny("no"), then: func(*asked) { time.Sleep(denialMemory) }, calls: 2},
 		{name: "a deny under another policy", answer: Deny("no"), then: func(a *asked) { a.install(func(*Config) {}) }, calls: 2},
-		{name: "a deny of a forgotten session", answer: Deny("no"), then: func(a *asked) { a.gate.drop(a.from) }, calls: 2},
+		{name: "a deny of a forgotten session", answer: Deny("no"), then: func(a *asked) { a.gate.drop(&a.from.owner) }, calls: 2},
 		{name: "a deny of another host", answer: Deny("no"), again: func(a *asked) *request { return a.get("www.miss.example:80") }, calls: 2},
 		{name: "a deny of another session", answer: Deny("no"), again: func(a *asked) *request {
 			req := a.get("miss.example:80")
@@ -472,7 +472,7 @@ func TestDenialsAreBounded(t *testing.T) {
 	if len(d.by) > maxDenials || len(d.by) != d.list.Len() {
 		t.Errorf("%d denials, %d in the list; the bound is %d", len(d.by), d.list.Len(), maxDenials)
 	}
-	a.gate.drop(a.from)
+	a.gate.drop(&a.from.owner)
 	if len(d.by) != 0 || d.list.Len() != 0 {
 		t.Errorf("%d denials, %d in the list after they were forgotten", len(d.by), d.list.Len())
 	}

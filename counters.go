@@ -41,28 +41,28 @@ const (
 func (o outcome) String() string { return [...]string{"allowed", "refused", "failed"}[o] }
 
 // countedProtocols are all of them.
-var countedProtocols = [...]Protocol{ProtocolHTTP, ProtocolHTTPSConnect, ProtocolSOCKS5TCP, ProtocolSOCKS5UDP}
+var countedProtocols = [...]policy.Protocol{policy.ProtocolHTTP, policy.ProtocolHTTPSConnect, policy.ProtocolSOCKS5TCP, policy.ProtocolSOCKS5UDP}
 
 // What stands for reasons without end, so that the series of the metrics have
 // one: a decider's own words, and whatever is not in the list below.
 const (
-	countedDecider Reason = "decider"
-	countedOther   Reason = "other"
+	countedDecider policy.Reason = "decider"
+	countedOther   policy.Reason = "other"
 )
 
 // countedReasons are the reasons that requests are told apart by. The first is
 // that of an allowed one; the last stands for all others.
-var countedReasons = [...]Reason{
+var countedReasons = [...]policy.Reason{
 	"",
-	ReasonInvalidTarget, ReasonProxyDisabled, ReasonNotAllowed, ReasonNotAllowedLocal, ReasonDenied,
-	ReasonMethodNotAllowed, ReasonSNIMismatch, ReasonDeciderFailed, ReasonDeciderTimeout, ReasonDeciderBusy,
-	ReasonGrantRevoked, ReasonCanceled, ReasonSessionRequired, ReasonSessionUnknown, ReasonTooManyConnections,
-	ReasonUpstreamNotAllowed,
+	policy.ReasonInvalidTarget, policy.ReasonProxyDisabled, policy.ReasonNotAllowed, policy.ReasonNotAllowedLocal, policy.ReasonDenied,
+	policy.ReasonMethodNotAllowed, policy.ReasonSNIMismatch, policy.ReasonDeciderFailed, policy.ReasonDeciderTimeout, policy.ReasonDeciderBusy,
+	policy.ReasonGrantRevoked, policy.ReasonCanceled, policy.ReasonSessionRequired, policy.ReasonSessionUnknown, policy.ReasonTooManyConnections,
+	policy.ReasonUpstreamNotAllowed,
 	policy.ReasonDNSFailure, policy.ReasonConnectFailure, policy.ReasonProxyFailure, policy.ReasonUpstreamError, policy.ReasonInvalidContent, policy.ReasonTimeout,
 	countedDecider, countedOther,
 }
 
-func (c *counters) add(o outcome, p Protocol, r Reason) {
+func (c *counters) add(o outcome, p policy.Protocol, r policy.Reason) {
 	protocol := 0
 	for i := range countedProtocols {
 		if countedProtocols[i] == p {
@@ -81,25 +81,24 @@ func (c *counters) add(o outcome, p Protocol, r Reason) {
 }
 
 // allow counts a request that reached its target.
-func (c *counters) allow(p Protocol) { c.add(outcomeAllowed, p, "") }
+func (c *counters) allow(p policy.Protocol) { c.add(outcomeAllowed, p, "") }
 
 // refuse counts a request that was refused with a verdict.
-func (c *counters) refuse(p Protocol, v policy.Verdict) { c.add(outcomeRefused, p, countedReason(v)) }
+func (c *counters) refuse(p policy.Protocol, v *policy.Verdict) {
+	c.add(outcomeRefused, p, countedReason(v))
+}
 
 // fail counts a request whose target could not be reached.
-func (c *counters) fail(p Protocol, err error) {
-	_, reason := failureStatus(err)
-	c.add(outcomeFailed, p, reason)
-}
+func (c *counters) fail(p policy.Protocol, r policy.Reason) { c.add(outcomeFailed, p, r) }
 
 // countedReason is what a refusal is counted under: a decider's own words,
 // which may be any and may be those of the proxy, under one.
-func countedReason(v policy.Verdict) Reason {
-	if v.Source != SourceDecider {
+func countedReason(v *policy.Verdict) policy.Reason {
+	if v.Source != policy.SourceDecider {
 		return v.Reason
 	}
 	switch v.Reason {
-	case ReasonDeciderFailed, ReasonDeciderTimeout, ReasonDeciderBusy, ReasonGrantRevoked, ReasonCanceled:
+	case policy.ReasonDeciderFailed, policy.ReasonDeciderTimeout, policy.ReasonDeciderBusy, policy.ReasonGrantRevoked, policy.ReasonCanceled:
 		return v.Reason
 	}
 	return countedDecider
@@ -112,6 +111,36 @@ func (c *counters) total(o outcome) uint64 {
 		for r := range c.requests[o][p] {
 			sum += c.requests[o][p][r].Load()
 		}
+	}
+	return sum
+}
+
+// dropCause says why a datagram was dropped.
+type dropCause uint8
+
+const (
+	dropSource    dropCause = iota // not from the client of the association
+	dropFragment                   // a fragment (RFC 1928 section 7)
+	dropMalformed                  // without a valid header or target
+	dropOversize                   // too long for the way to the client
+	dropRefused                    // its target was refused, or is out of reach
+	dropOverflow                   // over a bound: flows, questions, datagrams that wait
+	dropLost                       // the system would not take it
+	dropCauses                     // how many there are
+)
+
+// String is for logs and metrics.
+func (d dropCause) String() string {
+	return [...]string{"source", "fragment", "malformed", "oversize", "refused", "overflow", "lost"}[d]
+}
+
+func (c *counters) drop(why dropCause, n int) { c.dropped[why].Add(uint64(n)) }
+
+// datagramsDropped is the sum of all causes.
+func (c *counters) datagramsDropped() uint64 {
+	var sum uint64
+	for i := range c.dropped {
+		sum += c.dropped[i].Load()
 	}
 	return sum
 }

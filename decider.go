@@ -5,9 +5,7 @@ package networkproxy
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 
 	"example.com/networkproxy/internal/policy"
@@ -64,29 +62,21 @@ type PolicyDecider func(ctx context.Context, req PolicyRequest) (Decision, error
 // also when they change later.
 //
 // On a Deny and an Ask these methods have no effect.
-type Decision struct {
-	allow  bool
-	ask    bool
-	reason Reason
-
-	times      int           // 0: no number was set
-	lasting    time.Duration // 0: no time was set
-	session    bool
-	anyPort    bool
-	subdomains bool
-}
+type Decision struct{ d decision }
 
 // Allow lets the waiting requests through, and nothing after them.
-func Allow() Decision { return Decision{allow: true} }
+func Allow() Decision { return Decision{decision{Allow: true}} }
 
 // Deny refuses the request. The reason reaches the client, the log and the
 // record of refusals, cleaned of control characters and cut at 200 bytes; an
 // empty one becomes "policy_denied".
-func Deny(reason string) Decision { return Decision{reason: policy.CleanReason(reason)} }
+func Deny(reason string) Decision { return Decision{decision{Reason: policy.CleanReason(reason)}} }
 
 // Ask refuses the request for now and marks the refusal as one that the user
 // may lift, so that the host can prompt and the client can try again.
-func Ask(reason string) Decision { return Decision{ask: true, reason: policy.CleanReason(reason)} }
+func Ask(reason string) Decision {
+	return Decision{decision{Ask: true, Reason: policy.CleanReason(reason)}}
+}
 
 // Times lets n requests through, the waiting ones first; those that remain
 // are asked about again. It counts decisions: a request that passes uses one
@@ -94,11 +84,11 @@ func Ask(reason string) Decision { return Decision{ask: true, reason: policy.Cle
 // request of a connection that is kept alive. n below 1 leaves nothing to let
 // through: the decision becomes a Deny.
 func (d Decision) Times(n int) Decision {
-	if d.allow && n < 1 {
+	if d.d.Allow && n < 1 {
 		return Deny("")
 	}
-	if d.allow {
-		d.times = n
+	if d.d.Allow {
+		d.d.Times = n
 	}
 	return d
 }
@@ -108,11 +98,11 @@ func (d Decision) Times(n int) Decision {
 // tunnels alone. A duration that is not positive is over already: the
 // decision becomes a Deny.
 func (d Decision) For(duration time.Duration) Decision {
-	if d.allow && duration <= 0 {
+	if d.d.Allow && duration <= 0 {
 		return Deny("")
 	}
-	if d.allow {
-		d.lasting = duration
+	if d.d.Allow {
+		d.d.For = duration
 	}
 	return d
 }
@@ -121,13 +111,13 @@ func (d Decision) For(duration time.Duration) Decision {
 // they came by the shared listeners, until the proxy ends. Every grant ends
 // then at the latest: with Times or For it adds nothing.
 func (d Decision) ForSession() Decision {
-	d.session = d.allow
+	d.d.ForSession = d.d.Allow
 	return d
 }
 
 // AnyPort covers every port of the host.
 func (d Decision) AnyPort() Decision {
-	d.anyPort = d.allow
+	d.d.AnyPort = d.d.Allow
 	return d
 }
 
@@ -136,35 +126,34 @@ func (d Decision) AnyPort() Decision {
 // host is taken at its word: below a name under which anybody can register,
 // such as "co.uk" or "github.io", are strangers.
 func (d Decision) Subdomains() Decision {
-	d.subdomains = d.allow
+	d.d.Subdomains = d.d.Allow
 	return d
 }
 
-// String is for logs and tests.
-func (d Decision) String() string {
-	switch {
-	case d.ask:
-		return fmt.Sprintf("ask(%s)", d.reason)
-	case !d.allow:
-		return fmt.Sprintf("deny(%s)", d.reason)
+// String returns the decision in words, for logs and tests.
+func (d Decision) String() string { return d.d.String() }
+
+// ask returns the decider as the gate calls it, nil if there is none.
+func (f PolicyDecider) ask() func(context.Context, *askedRequest) (decision, error) {
+	if f == nil {
+		return nil
 	}
-	var terms []string
-	if d.times > 0 {
-		terms = append(terms, fmt.Sprintf("times %d", d.times))
+	return func(ctx context.Context, r *askedRequest) (decision, error) {
+		d, err := f(ctx, publicRequest(r))
+		return d.d, err
 	}
-	if d.lasting > 0 {
-		terms = append(terms, fmt.Sprintf("for %v", d.lasting))
+}
+
+func publicRequest(r *askedRequest) PolicyRequest {
+	a := &r.Owner.attribution
+	return PolicyRequest{
+		Protocol:       r.Protocol,
+		Host:           r.Target.Host.String(),
+		Port:           r.Target.Port,
+		Method:         r.Method,
+		Client:         r.Client,
+		Command:        a.Command,
+		ExecPolicyHint: a.ExecPolicyHint,
+		Labels:         a.Labels,
 	}
-	for _, term := range []struct {
-		set  bool
-		name string
-	}{{d.session, "for the session"}, {d.anyPort, "any port"}, {d.subdomains, "subdomains"}} {
-		if term.set {
-			terms = append(terms, term.name)
-		}
-	}
-	if len(terms) == 0 {
-		return "allow"
-	}
-	return "allow(" + strings.Join(terms, ", ") + ")"
 }

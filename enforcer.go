@@ -31,9 +31,9 @@ type enforcer struct {
 	upstreams *upstream.Proxies
 	sockets   unixsock.Dialer
 	live      liveRequests
-	blocked   blockedRecord
-	observer  *hostcall.Mailbox[BlockedRequest] // of OnBlocked; nil: there is none
-	calls     *hostcall.Calls                   // of the host's functions
+	blocked   refusalRecord
+	observer  *hostcall.Mailbox[refusal] // of OnBlocked; nil: there is none
+	calls     *hostcall.Calls            // of the host's functions
 	log       *slog.Logger
 	lines     logLimiter   // on those of log that are about single requests
 	debug     logLimiter   // the same for the level debug
@@ -49,7 +49,7 @@ func newEnforcer(s *settings, log *slog.Logger, calls *hostcall.Calls) *enforcer
 	grants := newGrants()
 	e := &enforcer{
 		asker: asker{
-			decider: s.decider, timeout: s.deciderTimeout, limit: s.limits.Questions,
+			decider: s.decider.ask(), timeout: s.deciderTimeout, limit: s.limits.Questions,
 			grants: grants, log: log, host: calls,
 		},
 		grants: grants,
@@ -57,7 +57,7 @@ func newEnforcer(s *settings, log *slog.Logger, calls *hostcall.Calls) *enforcer
 			Resolver: hostcall.SafeResolver(s.resolver, calls), Lookups: new(pindial.Lookups), Connect: s.connect, ConnectUDP: s.connectUDP,
 			ResolveTimeout: s.limits.LookupTimeout, ConnectTimeout: s.limits.DialTimeout,
 		},
-		blocked:   blockedRecord{limit: s.limits.BlockedKept},
+		blocked:   refusalRecord{limit: s.limits.BlockedKept},
 		limits:    s.limits,
 		upstreams: s.upstreams,
 		sockets:   unixsock.Dialer{Timeout: s.limits.DialTimeout, Connect: s.connectUnix},
@@ -96,7 +96,7 @@ func (e *enforcer) decide(ctx context.Context, req *request) ruling {
 		if v, ok := p.JudgeMode(&req.Query, nil); !ok {
 			return ruling{Verdict: v} // whatever the decider says, so it is not asked
 		}
-		a, again := e.asker.ask(ctx, req, p.Generation)
+		a, again := e.asker.ask(ctx, req.asked(), p.Generation)
 		switch {
 		case again:
 		case a.grant != nil:
@@ -121,7 +121,7 @@ func (e *enforcer) granted(req *request, g *grant) ruling {
 
 // refusedBy is the verdict where the decider refused or gave no answer.
 func refusedBy(a answer, generation uint64) policy.Verdict {
-	v := policy.Verdict{Reason: a.decision.reason, Source: SourceDecider, Ask: a.decision.ask, Generation: generation, Check: policy.CheckAllowlist}
+	v := policy.Verdict{Reason: a.decision.Reason, Source: SourceDecider, Ask: a.decision.Ask, Generation: generation, Check: policy.CheckAllowlist}
 	switch {
 	case errors.Is(a.err, errDeciderTimeout):
 		v.Reason, v.Ask = ReasonDeciderTimeout, false
@@ -235,10 +235,10 @@ func (e *enforcer) awaitLookups(patience time.Duration) int {
 	return e.dialer.Lookups.Wait(ctx)
 }
 
-// refused keeps account of one refusal: counters, record, log, observer.
+// refused accounts for a refusal: counters, record, log, observer.
 func (e *enforcer) refused(req *request, v policy.Verdict) {
-	e.count.refuse(req.Protocol, v)
-	b := BlockedRequest{
+	e.count.refuse(req.Protocol, &v)
+	r := refusal{
 		Time:       time.Now(),
 		Host:       req.Target.Host.String(),
 		Port:       req.Target.Port,
@@ -246,47 +246,41 @@ func (e *enforcer) refused(req *request, v policy.Verdict) {
 		Method:     req.Method,
 		UnixSocket: req.Socket.Asked,
 		Client:     req.client,
-		Reason:     v.Reason,
-		Source:     v.Source,
-		Decision:   v.Decision(),
-		Rule:       publicRule(v.Rule()),
-		Address:    v.Address,
-		ServerName: v.ServerName,
 		Command:    req.principal.attribution.Command,
-		Generation: v.Generation,
+		Verdict:    v,
 	}
-	e.blocked.add(req.principal, &b)
+	e.blocked.add(&req.principal.owner, &r)
 	if req.principal.blocked != nil {
-		req.principal.blocked.add(req.principal, &b)
+		req.principal.blocked.add(&req.principal.owner, &r)
 	}
-	e.logRefusal(req, &b)
+	e.logRefusal(req, &r)
 	if e.observer != nil {
-		e.notify(b)
+		e.notify(r)
 	}
 }
 
-// logRefusal writes a refusal to the log: to its handler, since to find out
-// the line of the source that logs costs as much as the rest.
-func (e *enforcer) logRefusal(req *request, b *BlockedRequest) {
+// logRefusal calls the slog handler directly. slog.Logger would capture the
+// caller's PC, which doubles the cost.
+func (e *enforcer) logRefusal(req *request, r *refusal) {
 	handler := req.logger(e.log).Handler()
-	if !handler.Enabled(context.Background(), slog.LevelInfo) || !e.lines.allow(req.principal) {
+	if !handler.Enabled(context.Background(), slog.LevelInfo) || !e.lines.allow(&req.principal.owner) {
 		return
 	}
-	r := slog.NewRecord(b.Time, slog.LevelInfo, "refused", 0)
+	record := slog.NewRecord(r.Time, slog.LevelInfo, "refused", 0)
 	attrs := [9]slog.Attr{
-		slog.String("host", b.Host), slog.Uint64("port", uint64(b.Port)), slog.String("protocol", string(b.Protocol)),
-		slog.String("method", b.Method), slog.String("reason", string(b.Reason)), slog.String("source", string(b.Source)),
-		slog.String("client", b.Client.String()),
+		slog.String("host", r.Host), slog.Uint64("port", uint64(r.Port)), slog.String("protocol", string(r.Protocol)),
+		slog.String("method", r.Method), slog.String("reason", string(r.Verdict.Reason)), slog.String("source", string(r.Verdict.Source)),
+		slog.String("client", r.Client.String()),
 	}
 	n := 7
-	for _, a := range [...]slog.Attr{slog.String("rule", b.Rule.Pattern), slog.String("session", req.principal.id)} {
+	for _, a := range [...]slog.Attr{slog.String("rule", r.Verdict.Pattern()), slog.String("session", req.principal.id)} {
 		if a.Value.String() != "" {
 			attrs[n] = a
 			n++
 		}
 	}
-	r.AddAttrs(attrs[:n]...)
-	handler.Handle(context.Background(), r) // as log/slog does, whose loggers ignore the error
+	record.AddAttrs(attrs[:n]...)
+	handler.Handle(context.Background(), record) // log/slog's loggers ignore the error, too
 }
 
 // malformed keeps account of a request that names no target at all.
@@ -299,8 +293,9 @@ func (e *enforcer) malformed(client netip.AddrPort, protocol Protocol, err error
 
 // failure keeps account of an allowed request whose target was out of reach.
 func (e *enforcer) failure(req *request, err error) {
-	e.count.fail(req.Protocol, err)
-	if e.lines.allow(req.principal) {
+	_, reason := failureStatus(err)
+	e.count.fail(req.Protocol, reason)
+	if e.lines.allow(&req.principal.owner) {
 		req.logger(e.log).Info("failed", "host", req.Target.Host.String(), "port", req.Target.Port,
 			"protocol", string(req.Protocol), "method", req.Method, "client", req.client, "error", e.logText(err))
 	}
@@ -358,4 +353,30 @@ func newRefusedError(req *request, v policy.Verdict) *refusedError {
 
 func (e *refusedError) Error() string {
 	return fmt.Sprintf("%s refused: %s", e.req.Target, e.verdict.Reason)
+}
+
+// revoke returns how many connections were cut.
+func (e *enforcer) revoke(id uint64) (cut int, err error) {
+	g := e.grants.take(id)
+	if g == nil {
+		return 0, fmt.Errorf("grant %d: %w", id, ErrNoGrant)
+	}
+	// Requests are cut before the grant's context ends, because they would end
+	// with it and not be counted, and again afterwards, because one may have
+	// begun meanwhile.
+	v := policy.Revoked(e.current.Load().Generation)
+	cut = e.live.cutGrant(g, v)
+	g.revoke(errRevoked)
+	cut += e.live.cutGrant(g, v)
+	e.count.cut.Add(uint64(cut))
+	e.log.Info("grant revoked", "grant", id, "host", g.pattern(), "port", g.target.Port, "connections_cut", cut)
+	return cut, nil
+}
+
+// drop drops what was granted and denied to a principal. Its ends must have
+// ended before, so that no answer that is still to come adds to it.
+func (e *enforcer) drop(from *owner) {
+	e.asker.drop(from)
+	e.grants.drop(from)
+	e.blocked.drop(from)
 }

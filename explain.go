@@ -187,7 +187,7 @@ func (e *enforcer) explain(ctx context.Context, q target, resolve bool) (Explana
 		v = e.explainAddrs(ctx, p, req, v, via, &tr)
 	}
 	x := Explanation{
-		Request:    req.public(),
+		Request:    publicRequest(req.asked()),
 		Allowed:    v.Allowed,
 		Reason:     v.Reason,
 		Source:     v.Source,

@@ -70,7 +70,7 @@ func CountOne() func() {
 	c, v := new(counters), policy.Verdict{Reason: ReasonDenied}
 	return func() {
 		c.allow(ProtocolHTTP)
-		c.refuse(ProtocolSOCKS5TCP, v)
+		c.refuse(ProtocolSOCKS5TCP, &v)
 		c.add(outcomeFailed, ProtocolHTTP, policy.ReasonTimeout)
 	}
 }

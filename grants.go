@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
-	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/share"
 )
 
@@ -28,59 +26,17 @@ const maxGrants = 4096
 // errRevoked ends the context of what a grant let in.
 var errRevoked = errors.New("the approval was revoked")
 
-// Grant is a decider's allow while it lasts, as it stood when it was listed.
-type Grant struct {
-	ID      uint64 `json:"id"`      // unique in this proxy, growing with time
-	Host    string `json:"host"`    // a pattern as in a list: "example.com", or "**.example.com" for it and all below
-	Port    uint16 `json:"port"`    // 0: every port
-	Command string `json:"command"` // the session's; empty for the shared listeners
-
-	UsesLeft int       `json:"uses_left"` // requests that may still pass; -1: any number
-	Active   int       `json:"active"`    // tunnels and requests under way that it let in
-	Created  time.Time `json:"created"`
-	Expires  time.Time `json:"expires,omitzero"` // zero: with the session, or the proxy
-}
-
-// Grants returns the grants that can let more requests through or have let in
-// something that is still under way, oldest first. Those that are used up or
-// over, and done with, are gone; so are those of sessions that were closed.
-func (h *Handle) Grants() []Grant { return h.enforcer.grants.list() }
-
-// Revoke ends a grant and cuts the tunnels and connections that it opened,
-// before it returns. What it would have covered is asked about again. The
-// error is [ErrNoGrant] for an ID that Grants would not list now.
-func (h *Handle) Revoke(id uint64) error {
-	_, err := h.revoke(id)
-	return err
-}
-
-// revoke is Revoke that also returns how many connections were cut.
-func (h *Handle) revoke(id uint64) (cut int, err error) { return h.enforcer.revoke(id) }
-
-// revoke returns how many connections were cut.
-func (e *enforcer) revoke(id uint64) (cut int, err error) {
-	g := e.grants.take(id)
-	if g == nil {
-		return 0, fmt.Errorf("grant %d: %w", id, ErrNoGrant)
-	}
-	// Requests are cut before the grant's context ends, because they would end
-	// with it and not be counted, and again afterwards, because one may have
-	// begun meanwhile.
-	v := policy.Revoked(e.current.Load().Generation)
-	cut = e.live.cutGrant(g, v)
-	g.revoke(errRevoked)
-	cut += e.live.cutGrant(g, v)
-	e.count.cut.Add(uint64(cut))
-	e.log.Info("grant revoked", "grant", id, "host", g.pattern(), "port", g.target.Port, "connections_cut", cut)
-	return cut, nil
-}
-
-// drop drops what was granted and denied to a principal. Its ends must have
-// ended before, so that no answer that is still to come adds to it.
-func (e *enforcer) drop(from *principal) {
-	e.asker.drop(from)
-	e.grants.drop(from)
-	e.blocked.drop(from)
+// grantInfo is a grant as it stood at one moment. The public Grant documents
+// the fields.
+type grantInfo struct {
+	ID       uint64
+	Host     string
+	Port     uint16
+	Command  string
+	UsesLeft int
+	Active   int
+	Created  time.Time
+	Expires  time.Time
 }
 
 // unlimited is the number of uses of a grant that has none.
@@ -91,7 +47,7 @@ const unlimited = -1
 type grant struct {
 	of         *grants
 	id         uint64
-	principal  *principal
+	principal  *owner
 	target     hostname.Target // as it was asked about
 	anyPort    bool
 	subdomains bool
@@ -104,7 +60,7 @@ type grant struct {
 	usesLeft int // uses, or unlimited; while it is not 0 the grant is among of.usable
 	active   int // what is under way; while either is not 0, among of.all
 	ended    bool
-	place    share.Item[*principal, *grant] // in of.recent, while left is not 0
+	place    share.Item[*owner, *grant] // in of.recent, while left is not 0
 }
 
 // grants are those of one proxy. Looking for one costs a single atomic load
@@ -118,19 +74,19 @@ type grants struct {
 	last   uint64
 	all    map[uint64]*grant
 	usable map[grantKey][]*grant
-	recent share.List[*principal, *grant] // the usable ones
+	recent share.List[*owner, *grant] // the usable ones
 }
 
 func newGrants() *grants {
 	return &grants{
 		all: make(map[uint64]*grant), usable: make(map[grantKey][]*grant),
-		recent: share.List[*principal, *grant]{Limit: maxGrants},
+		recent: share.List[*owner, *grant]{Limit: maxGrants},
 	}
 }
 
 // grantKey is where a grant is looked for.
 type grantKey struct {
-	principal *principal
+	principal *owner
 	host      string
 }
 
@@ -139,22 +95,22 @@ func (g *grant) key() grantKey { return grantKey{g.principal, g.target.Host.Stri
 // issue makes a grant of a decider's allow. passes is how many of the waiting
 // requests it lets through at once; the uses that are left after those are
 // for requests to come. displaced is the grant that had to make room, if any.
-func (t *grants) issue(from *principal, target hostname.Target, d Decision, waiting int) (g *grant, passes int, displaced *grant) {
+func (t *grants) issue(from *owner, target hostname.Target, d decision, waiting int) (g *grant, passes int, displaced *grant) {
 	g = &grant{
 		of: t, principal: from, target: target, created: time.Now(),
-		anyPort: d.anyPort, subdomains: d.subdomains && !target.Host.IsIP(),
+		anyPort: d.AnyPort, subdomains: d.Subdomains && !target.Host.IsIP(),
 	}
 	g.revoked, g.revoke = context.WithCancelCause(context.Background())
-	if d.lasting > 0 {
-		g.expires = g.created.Add(d.lasting)
+	if d.For > 0 {
+		g.expires = g.created.Add(d.For)
 	}
 	passes = waiting
 	left := 0
 	switch {
-	case d.times > 0:
-		passes = min(waiting, d.times)
-		left = d.times - passes
-	case d.lasting > 0, d.session:
+	case d.Times > 0:
+		passes = min(waiting, d.Times)
+		left = d.Times - passes
+	case d.For > 0, d.ForSession:
 		left = unlimited
 	}
 
@@ -171,7 +127,7 @@ func (t *grants) issue(from *principal, target hostname.Target, d Decision, wait
 
 // makeRoom makes sure that one more usable grant fits in, and returns the one
 // that had to go, if any. What it let in stays open. t.mu is held.
-func (t *grants) makeRoom(from *principal, now time.Time) (gone *grant) {
+func (t *grants) makeRoom(from *owner, now time.Time) (gone *grant) {
 	if t.recent.Victim(from) == nil {
 		return nil
 	}
@@ -196,7 +152,7 @@ func (t *grants) add(g *grant, left int) {
 
 // use finds a grant for a target and takes one use of it; nil when there is
 // none. Among several the narrowest name comes first, then the oldest.
-func (t *grants) use(from *principal, target hostname.Target) *grant {
+func (t *grants) use(from *owner, target hostname.Target) *grant {
 	if t.n.Load() == 0 {
 		return nil
 	}
@@ -306,7 +262,7 @@ func (t *grants) take(id uint64) *grant {
 	return g
 }
 
-func (t *grants) drop(from *principal) {
+func (t *grants) drop(from *owner) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, g := range t.all {
@@ -316,21 +272,21 @@ func (t *grants) drop(from *principal) {
 	}
 }
 
-func (t *grants) list() []Grant {
+func (t *grants) list() []grantInfo {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sweep(time.Now())
-	list := make([]Grant, 0, len(t.all))
+	list := make([]grantInfo, 0, len(t.all))
 	for _, g := range t.all {
-		list = append(list, g.public())
+		list = append(list, g.info())
 	}
-	slices.SortFunc(list, func(a, b Grant) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(list, func(a, b grantInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return list
 }
 
-// public is the grant as a host sees it. of.mu is held.
-func (g *grant) public() Grant {
-	p := Grant{
+// info returns the grant as it stands now. of.mu is held.
+func (g *grant) info() grantInfo {
+	p := grantInfo{
 		ID:       g.id,
 		Host:     g.pattern(),
 		Port:     g.target.Port,

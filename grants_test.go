@@ -53,8 +53,8 @@ func TestDecisionTerms(t *testing.T) {
 		if got := test.decision.String(); got != test.want {
 			t.Errorf("got %s, want %s", got, test.want)
 		}
-		if allows := strings.HasPrefix(test.want, "allow"); test.decision.allow != allows {
-			t.Errorf("%s: allow is %t", test.want, test.decision.allow)
+		if allows := strings.HasPrefix(test.want, "allow"); test.decision.d.Allow != allows {
+			t.Errorf("%s: allow is %t", test.want, test.decision.d.Allow)
 		}
 	}
 }
@@ -111,7 +111,7 @@ func TestHowFarAGrantGoes(t *testing.T) {
 				}
 			}
 			other := a.get(test.asked)
-			other.principal, _ = a.principal(other.principal.attribution)
+			other.principal, _ = a.principal(Attribution(other.principal.attribution))
 			if v := a.gate.decide(context.Background(), other); v.Allowed {
 				t.Error("it covers another session")
 			}
@@ -161,7 +161,7 @@ func TestHowLongAGrantLasts(t *testing.T) {
 						t.Error("refused after a long time")
 					}
 					a.close()
-					a.gate.drop(a.from)
+					a.gate.drop(&a.from.owner)
 					if len(a.gate.grants.list()) != 0 {
 						t.Errorf("left by the session: %+v", a.gate.grants.list())
 					}
@@ -402,7 +402,7 @@ func TestClosedSessionIsGrantedNothing(t *testing.T) {
 	t.Parallel()
 	a := newAsked(t, nil, nil)
 	a.close()
-	a.gate.grants.issue(a.from, testTarget(t, "miss.example:80"), Allow().ForSession(), 1)
+	a.gate.grants.issue(&a.from.owner, testTarget(t, "miss.example:80"), Allow().ForSession().d, 1)
 	if list := a.gate.grants.list(); len(list) != 0 {
 		t.Errorf("%+v", list)
 	}
@@ -417,7 +417,11 @@ func TestGrantAsJSON(t *testing.T) {
 			target := []string{"a.example:443", "a.example:444", "8.8.8.8:53"}[p.calls.Load()]
 			a.decideAll(1, func(int) *request { return a.get(target) }, func() { p.answers <- d })
 		}
-		got, err := json.Marshal(a.gate.grants.list())
+		list := []Grant{}
+		for _, g := range a.gate.grants.list() {
+			list = append(list, Grant(g))
+		}
+		got, err := json.Marshal(list)
 		created, expires := time.Now().Format(time.RFC3339Nano), time.Now().Add(time.Hour).Format(time.RFC3339Nano)
 		want := `[{"id":1,"host":"**.a.example","port":443,"command":"curl","uses_left":2,"active":0,` +
 			`"created":"` + created + `","expires":"` + expires + `"},` +
@@ -501,7 +505,7 @@ func grantsOracle(t *testing.T, r *rand.Rand) {
 			}
 		case 2:
 			s := r.IntN(len(sessions))
-			a.gate.drop(sessions[s])
+			a.gate.drop(&sessions[s].owner)
 			for _, m := range model {
 				if m.session == s {
 					m.left = 0

@@ -231,7 +231,7 @@ func (h *Handle) Warnings() []string {
 // [Limits.BlockedKept] says.
 func (h *Handle) Blocked() []BlockedRequest {
 	list, _ := h.enforcer.blocked.list()
-	return list
+	return publicRefusals(list)
 }
 
 // Done is closed once the proxy has ended and everything is released.
@@ -346,7 +346,7 @@ func (h *Handle) windDown() {
 	h.admin.Close()
 	h.shared.pools.CloseIdleConnections()
 	h.enforcer.live.closeAll()
-	h.enforcer.drop(h.shared)
+	h.enforcer.drop(&h.shared.owner)
 
 	h.serving.Wait()
 	h.live.Wait(context.Background())

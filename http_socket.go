@@ -9,13 +9,14 @@ package networkproxy
 
 import (
 	"errors"
-	"example.com/networkproxy/internal/policy"
 	"fmt"
 	"net/http"
 	"runtime"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"example.com/networkproxy/internal/policy"
 )
 
 // unixSocketsSupported reports whether clients may name Unix sockets as targets on this system: only the sandboxes of macOS leave a

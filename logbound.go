@@ -19,17 +19,17 @@ type logLimiter struct {
 	log   *slog.Logger
 
 	mu      sync.Mutex
-	since   time.Time                 // when the present second began
-	lines   share.Counter[*principal] // that passed in it
-	left    int                       // that did not, and are not told of yet
-	ended   bool                      // there is no timer any more
+	since   time.Time             // when the present second began
+	lines   share.Counter[*owner] // that passed in it
+	left    int                   // that did not, and are not told of yet
+	ended   bool                  // there is no timer any more
 	timer   *time.Timer
 	telling sync.WaitGroup // of the timer, while it runs
 }
 
 // allow reports whether a line about a request of from may be written now.
 // from is nil where it is not known.
-func (b *logLimiter) allow(from *principal) bool {
+func (b *logLimiter) allow(from *owner) bool {
 	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -4,17 +4,9 @@
 package networkproxy
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
-
-	"example.com/networkproxy/internal/hostname"
 )
-
-// observedLimit bounds how many different targets are remembered.
-const observedLimit = 10_000
 
 // observingWarning is said wherever the state of the proxy is told.
 const observingWarning = "OBSERVING: hosts that no list names are let through and recorded, not refused; " +
@@ -35,7 +27,7 @@ func (s *settings) observed() *observations {
 	if !s.observe {
 		return nil
 	}
-	return &observations{seen: make(map[hostname.Target]bool)}
+	return new(observations)
 }
 
 // standingApproval is who lets allowlist misses pass without being asked.
@@ -44,28 +36,6 @@ func (e *enforcer) standingApproval() Source {
 		return ""
 	}
 	return SourceObserver
-}
-
-// observations are the targets that passed while observing. Safe for
-// concurrent use.
-type observations struct {
-	mu       sync.Mutex
-	seen     map[hostname.Target]bool
-	overflow bool
-}
-
-// add takes note of a target that was reached. nil takes no notes.
-func (o *observations) add(t hostname.Target) {
-	if o == nil {
-		return
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.seen) >= observedLimit && !o.seen[t] {
-		o.overflow = true
-		return
-	}
-	o.seen[t] = true
 }
 
 // Suggest returns the smallest allowlist that would have let through what has
@@ -85,47 +55,6 @@ func (h *Handle) suggestion() (text string, ok bool) {
 		return "", false
 	}
 	return suggestion(h.enforcer.observed.suggest()), true
-}
-
-func (o *observations) suggest() (list []string, complete bool) {
-	if o == nil {
-		return nil, true
-	}
-	o.mu.Lock()
-	targets := make([]hostname.Target, 0, len(o.seen))
-	for t := range o.seen {
-		targets = append(targets, t)
-	}
-	complete = !o.overflow
-	o.mu.Unlock()
-
-	slices.SortFunc(targets, func(a, b hostname.Target) int {
-		return cmp.Or(cmp.Compare(a.Host.String(), b.Host.String()), cmp.Compare(a.Port, b.Port))
-	})
-	list = []string{}
-	for i := 0; i < len(targets); {
-		host := targets[i].Host
-		n := slices.IndexFunc(targets[i:], func(t hostname.Target) bool { return t.Host != host })
-		if n < 0 {
-			n = len(targets) - i
-		}
-		list = append(list, entriesFor(targets[i:i+n])...)
-		i += n
-	}
-	return list, complete
-}
-
-// entriesFor are the entries for the targets of one host.
-func entriesFor(targets []hostname.Target) []string {
-	web := func(t hostname.Target) bool { return t.Port == 80 || t.Port == 443 }
-	if !slices.ContainsFunc(targets, func(t hostname.Target) bool { return !web(t) }) {
-		return []string{targets[0].Host.String()}
-	}
-	var entries []string
-	for _, t := range targets {
-		entries = append(entries, t.String())
-	}
-	return entries
 }
 
 // suggestion is an allowlist as TOML, to be pasted.

@@ -11,19 +11,19 @@ import (
 )
 
 // newObserver returns the mailbox of OnBlocked; nil if f is nil.
-func (e *enforcer) newObserver(f func(BlockedRequest)) *hostcall.Mailbox[BlockedRequest] {
+func (e *enforcer) newObserver(f func(BlockedRequest)) *hostcall.Mailbox[refusal] {
 	if f == nil {
 		return nil
 	}
-	return &hostcall.Mailbox[BlockedRequest]{
+	return &hostcall.Mailbox[refusal]{
 		Limit: hostcall.MailboxLimit, Calls: e.calls, Kind: hostcall.OnBlocked,
-		Deliver: func(b BlockedRequest) {
+		Deliver: func(r refusal) {
 			defer func() {
 				if p := recover(); p != nil && e.lines.allow(nil) {
 					e.log.Error("OnBlocked panicked", "panic", p, "stack", string(debug.Stack()))
 				}
 			}()
-			f(b)
+			f(publicRefusal(&r))
 		},
 		Resumed: func(n int) {
 			e.log.Warn("OnBlocked was not told of refusals, because it did not return in time for them", "refusals", n)
@@ -32,12 +32,12 @@ func (e *enforcer) newObserver(f func(BlockedRequest)) *hostcall.Mailbox[Blocked
 }
 
 // notify passes a refusal to OnBlocked.
-func (e *enforcer) notify(b BlockedRequest) {
+func (e *enforcer) notify(r refusal) {
 	if e.observer.Backlog() {
-		b.Host, b.Method, b.UnixSocket = strings.Clone(b.Host), strings.Clone(b.Method), strings.Clone(b.UnixSocket)
-		b.ServerName = strings.Clone(b.ServerName)
+		r.Host, r.Method, r.UnixSocket = strings.Clone(r.Host), strings.Clone(r.Method), strings.Clone(r.UnixSocket)
+		r.Verdict.ServerName = strings.Clone(r.Verdict.ServerName)
 	}
-	if _, first := e.observer.Put(b); first {
+	if _, first := e.observer.Put(r); first {
 		e.log.Warn("OnBlocked does not return; refusals that it is not told of are counted, and still recorded", "waiting", hostcall.MailboxLimit)
 	}
 }

@@ -21,21 +21,20 @@ type Attribution struct {
 	Labels         map[string]string // anything else that the host wants back; not to be changed afterwards
 }
 
-// principal is one way in: the shared listeners, or a session's own.
+// principal makes requests: a session, the clients of the shared listeners, or
+// the host itself.
 type principal struct {
-	id          string // of the session; empty where there is none
-	attribution Attribution
+	owner
 
 	group        *track.Group    // the connections of its clients count in it; nil: where they were accepted
 	requireToken bool            // its own listeners serve only requests with its token
 	overlay      *policy.Overlay // the session's own rules; nil: none
 	pools        *pools          // its connections for forwarding
-	ctx          context.Context // what is under way for it ends with this
-	blocked      *blockedRecord  // the session's own; nil: only the proxy's is kept
+	blocked      *refusalRecord  // the session's own; nil: only the proxy's is kept
 }
 
 func newPrincipal(ends context.Context, e *enforcer, a Attribution) *principal {
-	return &principal{attribution: a, pools: newPools(e), ctx: ends}
+	return &principal{owner: owner{attribution: attribution(a), ctx: ends}, pools: newPools(e)}
 }
 
 // owns reports whether a context ends with what is under way for the
@@ -59,18 +58,9 @@ type request struct {
 	policy    *policy.Policy // that it was decided under; nil before
 }
 
-// public is the request as a decider sees it.
-func (r *request) public() PolicyRequest {
-	return PolicyRequest{
-		Protocol:       r.Protocol,
-		Host:           r.Target.Host.String(),
-		Port:           r.Target.Port,
-		Method:         r.Method,
-		Client:         r.client,
-		Command:        r.principal.attribution.Command,
-		ExecPolicyHint: r.principal.attribution.ExecPolicyHint,
-		Labels:         r.principal.attribution.Labels,
-	}
+// asked returns the request as the asker sees it.
+func (r *request) asked() *askedRequest {
+	return &askedRequest{Owner: &r.principal.owner, Protocol: r.Protocol, Target: r.Target, Method: r.Method, Client: r.client}
 }
 
 // addrPortOf is a connection's address as netip has it; zero where it is not

@@ -116,7 +116,7 @@ func (h *Handle) OpenSession(ctx context.Context, c SessionConfig) (*Session, er
 	from := newPrincipal(ends, h.enforcer, c.Attribution)
 	from.overlay = rules
 	from.requireToken = c.RequireToken
-	from.blocked = &blockedRecord{limit: h.enforcer.limits.BlockedKept}
+	from.blocked = &refusalRecord{limit: h.enforcer.limits.BlockedKept}
 	s := &Session{
 		handle:    h,
 		principal: from,
@@ -220,7 +220,7 @@ func (s *Session) end() {
 	s.detach()
 	s.handle.sessions.remove(s)
 	s.release()
-	s.handle.enforcer.drop(s.principal)
+	s.handle.enforcer.drop(&s.principal.owner)
 	s.handle.enforcer.live.closeFrom(s.principal)
 	s.principal.pools.CloseIdleConnections()
 	s.handle.log.Debug("session closed", "session", s.id)
@@ -286,7 +286,7 @@ func (s *Session) SharedProxyURL() string {
 // many as [Limits.BlockedKept] says. It works after the end, too.
 func (s *Session) Blocked() []BlockedRequest {
 	list, _ := s.principal.blocked.list()
-	return list
+	return publicRefusals(list)
 }
 
 // Done is closed once the session has ended, whatever ended it.

@@ -60,8 +60,8 @@ func TestFairShares(t *testing.T) {
 			run: func(t *testing.T, a *asked, greedy, modest *principal, _ *testnet.Buffer) {
 				asked := 0
 				deny := a.gate.asker.decider
-				a.gate.asker.decider = func(ctx context.Context, r PolicyRequest) (Decision, error) {
-					if r.Command == "modest" {
+				a.gate.asker.decider = func(ctx context.Context, r *askedRequest) (decision, error) {
+					if r.Owner.attribution.Command == "modest" {
 						asked++
 					}
 					return deny(ctx, r)
@@ -88,7 +88,7 @@ func TestFairShares(t *testing.T) {
 				for i := range 10 {
 					a.gate.decide(t.Context(), a.by(greedy, fmt.Sprintf("i%d.example:80", i)))
 				}
-				if a.gate.grants.use(modest, testTarget(t, "m.example:80")) == nil {
+				if a.gate.grants.use(&modest.owner, testTarget(t, "m.example:80")) == nil {
 					t.Error("the modest session has no grant that lasts")
 				}
 				if n := len(a.gate.grants.list()); n != maxGrants {
@@ -119,7 +119,7 @@ func TestFairShares(t *testing.T) {
 						a.gate.refused(a.by(ended, "old.example:80"), policy.Verdict{Reason: ReasonDenied})
 					}
 					end()
-					a.gate.drop(ended)
+					a.gate.drop(&ended.owner)
 					if i%2 != 0 { // late
 						a.gate.refused(a.by(ended, "old.example:80"), policy.Verdict{Reason: ReasonDenied})
 					}

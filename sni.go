@@ -167,7 +167,7 @@ func (c *nameCheck) refuse(v policy.Verdict) tunnel.Inspection {
 	v.Reason, v.Source, v.Generation, v.Check = ReasonSNIMismatch, SourceBaselinePolicy, c.policy.Generation, policy.CheckServerName
 	c.settled = true
 	c.gate.refused(c.req, v)
-	if c.gate.lines.allow(c.req.principal) {
+	if c.gate.lines.allow(&c.req.principal.owner) {
 		message, hint := v.Explain(&c.req.Query)
 		c.gate.log.Warn("tunnel cut", "message", message, "hint", hint, "client", c.req.client)
 	}

@@ -314,7 +314,7 @@ func (a *association) drop(why dropCause, key string, value any) {
 		return
 	}
 	a.told[why] = true
-	if !a.front.gate.lines.allow(a.conn.from) {
+	if !a.front.gate.lines.allow(&a.conn.from.owner) {
 		return
 	}
 	a.front.gate.log.Warn("datagrams are dropped", "client", a.conn.client, "cause", why.String(), key, value)

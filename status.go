@@ -55,7 +55,8 @@ func (h *Handle) status() status {
 // refusals returns the recorded refusals, oldest first, and the number of
 // refusals since the start.
 func (h *Handle) refusals() (list []BlockedRequest, total uint64) {
-	return h.enforcer.blocked.list()
+	kept, total := h.enforcer.blocked.list()
+	return publicRefusals(kept), total
 }
 
 // adminReadOnly reports whether the configuration in force makes the admin API
