@@ -11,9 +11,9 @@ const maxBoundConns = 4
 // boundConns holds the idle connections to origin servers that belong to one
 // client connection. NTLM, Negotiate and Kerberos authenticate a connection
 // instead of a request (RFC 4559 section 6), so each request on it has the
-// identity of the client that logged in. The connections count as idle ones of
+// identity of the client that logged in. They count as idle connections of
 // their pools and are closed with the client connection. The zero value is
-// empty. It may be used by the goroutine that serves the client only.
+// empty. Only the goroutine that serves the client may use it.
 type boundConns struct {
 	conns []*originConn // the last used one at the end
 }
@@ -64,7 +64,7 @@ func (b *boundConns) close() {
 }
 
 // authenticatesConn reports whether a field of a request or a response shows
-// that its connection is or may be authenticated from now on.
+// that its connection is, or may soon be, authenticated.
 func authenticatesConn(f Field) bool {
 	switch len(f.Name) {
 	case len("Authorization"):
@@ -79,9 +79,9 @@ func authenticatesConn(f Field) bool {
 	return false
 }
 
-// challengesConn reports whether one of the challenges in a field is for a
-// connection (RFC 9110 section 11.6.1). A comma in a quoted string separates
-// too; at worst a connection is not shared.
+// challengesConn reports whether one of the challenges in a field
+// authenticates the connection (RFC 9110 section 11.6.1). It also splits at a
+// comma in a quoted string; at worst a connection is then not shared.
 func challengesConn(value string) bool {
 	for challenge := range strings.SplitSeq(value, ",") {
 		if isConnScheme(strings.TrimLeft(challenge, " \t")) {

@@ -18,20 +18,21 @@ type fairness struct {
 
 // refresh reads GOMAXPROCS. It is called once per connection, because reading
 // GOMAXPROCS takes a scheduler lock.
-func (t *fairness) refresh() { t.processors.Store(int32(runtime.GOMAXPROCS(0))) }
+func (f *fairness) refresh() { f.processors.Store(int32(runtime.GOMAXPROCS(0))) }
 
-func (t *fairness) begin() { t.busy.Add(1) }
-func (t *fairness) end()   { t.busy.Add(-1) }
+func (f *fairness) begin() { f.busy.Add(1) }
+func (f *fairness) end()   { f.busy.Add(-1) }
 
-// yield lets other goroutines run before a system call if connections
-// outnumber processors. Otherwise yielding would cost more than it saves.
+// yield lets other goroutines run before a system call if more connections are
+// busy than there are processors. Otherwise yielding would cost more than it
+// saves.
 //
 // Before a read, the awaited data has often arrived by the time the goroutine
 // runs again, which saves the two system calls of waiting. Before a write,
 // yielding groups the writes of several connections: the receiver wakes once
 // and finds them all, where it would otherwise sleep and be woken for each.
-func (t *fairness) yield() {
-	if t != nil && t.busy.Load() > t.processors.Load() {
+func (f *fairness) yield() {
+	if f != nil && f.busy.Load() > f.processors.Load() {
 		runtime.Gosched()
 	}
 }

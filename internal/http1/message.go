@@ -27,8 +27,8 @@ type Request struct {
 	// here only marks the position of its line.
 	Fields []Field
 
-	// Body may be nil or http.NoBody. ContentLength is its length; if it is
-	// not positive, the body is sent chunked.
+	// Body is the request body; nil and http.NoBody mean none. ContentLength
+	// is its length; a body without a positive length is sent chunked.
 	Body          io.ReadCloser
 	ContentLength int64
 

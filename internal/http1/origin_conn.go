@@ -141,7 +141,7 @@ func (c *originConn) bindIfAuthenticated(fields []Field) {
 }
 
 // release returns the buffers of a closed connection to the transport's pools.
-func (c *originConn) release() {
+func (c *originConn) releaseBuffers() {
 	c.br.Reset(nil)
 	c.bw.Reset(nil)
 	c.transport.readers.Put(c.br)

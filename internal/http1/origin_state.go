@@ -5,8 +5,8 @@ package http1
 import "context"
 
 // originState belongs to an exchange. Its memory is used for one response
-// after another. A nil *originState is for a request that no Server serves;
-// its memory is then allocated.
+// after another. For a request that no Server serves, the *originState is nil
+// and the memory is allocated.
 type originState struct {
 	ctx      *requestContext
 	fairness *fairness
@@ -64,8 +64,8 @@ func (o *originState) newResponseBody(c *originConn, r *Request) *responseBody {
 }
 
 // newResponse returns the memory for a response with a header of headerLen
-// bytes. It is used again for the next response, unless the header is large:
-// an idle connection must not keep large memory.
+// bytes. A large header gets new memory, because an idle connection must not
+// keep it.
 func (o *originState) newResponse(headerLen int) *Response {
 	if o == nil || headerLen > bufferSize {
 		return new(Response)

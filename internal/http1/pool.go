@@ -23,7 +23,8 @@ type pool struct {
 	expiry *time.Timer // runs while byAddr is not empty
 }
 
-// addrPool holds the idle connections to one address.
+// addrPool holds the idle connections to one address. The slots are used
+// without a lock.
 type addrPool struct {
 	pool    *pool
 	addr    string

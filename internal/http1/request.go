@@ -19,9 +19,9 @@ const maxLengthDigits = 18
 
 // makeRequest returns the *http.Request of the parsed header, as
 // http.ReadRequest would, with two differences: Pragma adds no field, and the
-// URL is not decoded, so Path and RawQuery are parts of the request-target.
-// The request, its URL and its header belong to the exchange and are valid for
-// this request only. The body is read from br.
+// URL is not decoded, so Path and RawQuery are substrings of the
+// request-target. The request, its URL and its header belong to the exchange
+// and are valid for this request only. The body is read from br.
 func (x *exchange) makeRequest(br *bufio.Reader, maxFields, maxBytes int) (*http.Request, error) {
 	h := &x.header
 	if !isToken(h.method) {
@@ -70,8 +70,8 @@ func (x *exchange) makeRequest(br *bufio.Reader, maxFields, maxBytes int) (*http
 // chunkedCoding is the TransferEncoding of requests. It must not be changed.
 var chunkedCoding = []string{"chunked"}
 
-// declareTrailers makes a key in the request's Trailer of each name in its
-// Trailer fields.
+// declareTrailers adds the names listed in the Trailer fields as keys to the
+// request's Trailer and deletes these fields.
 func (x *exchange) declareTrailers() error {
 	for _, list := range x.headerMap["Trailer"] {
 		for name := range strings.SplitSeq(list, ",") {
@@ -93,7 +93,7 @@ func (x *exchange) declareTrailers() error {
 
 // parseTarget splits the request-target (RFC 9112 section 3.2). A target in
 // neither absolute-form nor authority-form becomes Path and RawQuery. The
-// parts are not validated here; the caller validates those that it uses.
+// parts are not validated here; the handler validates those that it uses.
 func (x *exchange) parseTarget() error {
 	x.url = url.URL{}
 	target := x.header.target
@@ -141,7 +141,7 @@ var errURL = errors.New("the URL in the request line cannot be parsed")
 
 // hasValidPort reports whether the text after the last colon of an authority,
 // if there is one, is a port. It returns true for text that is not an
-// authority, which others reject.
+// authority at all, which the handler rejects.
 func hasValidPort(authority string) bool {
 	i := strings.LastIndexByte(authority, ':')
 	return i < 0 || strings.ContainsAny(authority[i:], "@?/#") || strings.IndexByte(authority[i:], ']') >= 0 || i == len(authority)-1 || isDigits(authority[i+1:])

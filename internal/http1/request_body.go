@@ -37,9 +37,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if b.closed {
 		return 0, errBodyClosed
 	}
-	watch := &b.w.conn.watcher
-	watch.pause()
-	defer watch.arm()
+	watcher := &b.w.conn.watcher
+	watcher.pause()
+	defer watcher.arm()
 	if b.expectsContinue && !b.ended {
 		b.w.sendContinue()
 	}
@@ -98,9 +98,9 @@ func (b *requestBody) preventsReuse(handlerDone bool) bool {
 	if b.ended {
 		return b.broken.Load()
 	}
-	watch := &b.w.conn.watcher
-	watch.pause()
-	defer watch.arm()
+	watcher := &b.w.conn.watcher
+	watcher.pause()
+	defer watcher.arm()
 	switch {
 	case b.expectsContinue && !b.w.sentContinue():
 		return true // the client may or may not send it

@@ -26,8 +26,8 @@ type requestContext struct {
 	stopAfterFunc func() bool // stops watching the connection's context; nil if not watched
 }
 
-// originState returns the origin state and creates it if necessary. It may be
-// called by the handler's goroutine only.
+// originState returns the origin state and creates it if necessary. Only the
+// handler's goroutine may call it.
 func (c *requestContext) originState() *originState {
 	if c.origin == nil {
 		c.origin = &originState{ctx: c, fairness: c.fairness}

@@ -13,7 +13,7 @@ import (
 // 9112 section 5).
 type Field struct{ Name, Value string }
 
-// requestHeader is a parsed request header. Its strings are parts of the
+// requestHeader is a parsed request header. Its strings are substrings of the
 // parsed text.
 type requestHeader struct {
 	method, target string

@@ -15,7 +15,7 @@ var (
 	doubleCRLF = []byte("\r\n\r\n")
 )
 
-var errHeaderTooLarge = &statusError{http.StatusRequestHeaderFieldsTooLarge, "the request header is too large"}
+var errRequestHeaderTooLarge = &statusError{http.StatusRequestHeaderFieldsTooLarge, "the request header is too large"}
 
 // bufferSize is the size of a connection's read buffer, which fits most
 // headers. A larger header gets a larger buffer.
@@ -47,7 +47,7 @@ func readRequestHeader(br *bufio.Reader, conn io.Reader, limit int, wait func())
 		}
 		switch {
 		case len(data) >= limit:
-			return nil, br, errHeaderTooLarge
+			return nil, br, errRequestHeaderTooLarge
 		case err == io.EOF:
 			return nil, br, io.ErrUnexpectedEOF
 		case err != nil:
@@ -80,7 +80,8 @@ func checkPartialHeader(data []byte, seen int) error {
 
 var errBareLF = errors.New("a line ends with LF alone (RFC 9112 section 2.2)")
 
-// skipEmptyLines waits for the first byte of a request.
+// skipEmptyLines skips a few empty lines and waits for the first byte of a
+// request.
 func skipEmptyLines(br *bufio.Reader, wait func()) error {
 	for range 4 {
 		b, err := br.Peek(1)

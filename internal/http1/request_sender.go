@@ -30,59 +30,59 @@ type requestSender struct {
 	bodyErr        error         // an error of the request's Body; written before done is closed
 }
 
-func (u *requestSender) init(c *originConn, r *Request) {
-	u.c, u.r, u.hasBody = c, r, r.hasBody()
-	if u.hasBody {
-		u.continueStatus = make(chan int, 1)
-		u.done = make(chan struct{})
+func (s *requestSender) init(c *originConn, r *Request) {
+	s.c, s.r, s.hasBody = c, r, r.hasBody()
+	if s.hasBody {
+		s.continueStatus = make(chan int, 1)
+		s.done = make(chan struct{})
 	}
 }
 
 // start sends the header and starts sending the body.
-func (u *requestSender) start() error {
-	expectsContinue, authenticates := writeRequestHeader(u.c.bw, u.r)
+func (s *requestSender) start() error {
+	expectsContinue, authenticates := writeRequestHeader(s.c.bw, s.r)
 	if authenticates {
-		u.c.bound = true
+		s.c.bound = true
 	}
-	u.expectsContinue = expectsContinue && u.hasBody
-	if !u.hasBody {
-		if err := u.c.bw.Flush(); err != nil {
+	s.expectsContinue = expectsContinue && s.hasBody
+	if !s.hasBody {
+		if err := s.c.bw.Flush(); err != nil {
 			return err
 		}
-		u.sent.Store(true)
+		s.sent.Store(true)
 		return nil
 	}
-	go u.run()
+	go s.run()
 	return nil
 }
 
-func (u *requestSender) run() {
-	err := u.sendAll()
-	u.r.Body.Close()
-	u.sent.Store(err == nil)
-	close(u.done)
-	if err != nil && u.bodyErr != nil {
+func (s *requestSender) run() {
+	err := s.sendAll()
+	s.r.Body.Close()
+	s.sent.Store(err == nil)
+	close(s.done)
+	if err != nil && s.bodyErr != nil {
 		// Only closing the connection tells the origin server that the body is
 		// incomplete. Close it last, so that the waiting round trip finds the
 		// cause.
-		u.c.close()
+		s.c.close()
 	}
 }
 
 // sendAll sends the header and, if the origin server permits it, the body.
-func (u *requestSender) sendAll() error {
+func (s *requestSender) sendAll() error {
 	// Send the header by itself, because the origin server may respond before
 	// the client sends the body.
-	if err := u.c.bw.Flush(); err != nil {
+	if err := s.c.bw.Flush(); err != nil {
 		return err
 	}
-	if u.expectsContinue && !u.awaitContinue() {
+	if s.expectsContinue && !s.awaitContinue() {
 		return errBodyRefused
 	}
-	if err := u.sendBody(); err != nil {
+	if err := s.sendBody(); err != nil {
 		return err
 	}
-	return u.c.bw.Flush()
+	return s.c.bw.Flush()
 }
 
 // errBodyRefused ends a request whose body the origin server refused.
@@ -102,15 +102,15 @@ func (e *BodyError) Unwrap() error { return e.Err }
 // awaitContinue waits for 100 (Continue) and reports whether the body may be
 // sent. Another status refuses the body. No response within the timeout
 // permits it (RFC 9110 section 10.1.1).
-func (u *requestSender) awaitContinue() bool {
-	timeout := u.c.transport.ContinueTimeout
+func (s *requestSender) awaitContinue() bool {
+	timeout := s.c.transport.ContinueTimeout
 	if timeout == 0 {
 		timeout = time.Second
 	}
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
-	case status := <-u.continueStatus:
+	case status := <-s.continueStatus:
 		return status == http.StatusContinue
 	case <-timer.C:
 		return true
@@ -118,50 +118,50 @@ func (u *requestSender) awaitContinue() bool {
 }
 
 // reportStatus tells awaitContinue the status of a response.
-func (u *requestSender) reportStatus(status int) {
-	if u.expectsContinue {
+func (s *requestSender) reportStatus(status int) {
+	if s.expectsContinue {
 		select {
-		case u.continueStatus <- status:
+		case s.continueStatus <- status:
 		default:
 		}
 	}
 }
 
 // sendBody copies the body with the framing announced in the header.
-func (u *requestSender) sendBody() error {
-	body := &errorKeeper{r: u.r.Body}
+func (s *requestSender) sendBody() error {
+	body := &errorKeeper{r: s.r.Body}
 	var err error
-	if u.r.ContentLength > 0 {
+	if s.r.ContentLength > 0 {
 		var n int64
-		if n, err = copyFlushing(u.c.bw, io.LimitReader(body, u.r.ContentLength)); err == nil && n < u.r.ContentLength {
+		if n, err = copyFlushing(s.c.bw, io.LimitReader(body, s.r.ContentLength)); err == nil && n < s.r.ContentLength {
 			body.err = io.ErrUnexpectedEOF
 			err = body.err
 		}
 	} else {
-		chunked := httputil.NewChunkedWriter(u.c.bw)
-		if _, err = copyFlushing(chunkFlusher{chunked, u.c.bw}, body); err == nil {
+		chunked := httputil.NewChunkedWriter(s.c.bw)
+		if _, err = copyFlushing(chunkFlusher{chunked, s.c.bw}, body); err == nil {
 			chunked.Close()
-			for name, values := range u.r.Trailer {
-				writeValues(u.c.bw, name, values)
+			for name, values := range s.r.Trailer {
+				writeValues(s.c.bw, name, values)
 			}
-			_, err = u.c.bw.WriteString("\r\n")
+			_, err = s.c.bw.WriteString("\r\n")
 		}
 	}
 	if body.err != nil && body.err != io.EOF {
-		u.bodyErr = body.err
+		s.bodyErr = body.err
 	}
 	return err
 }
 
 // result reports whether the whole request was sent, and whether the goroutine
 // has finished.
-func (u *requestSender) result() (sent, finished bool) {
-	if !u.hasBody {
-		return u.sent.Load(), true
+func (s *requestSender) result() (sent, finished bool) {
+	if !s.hasBody {
+		return s.sent.Load(), true
 	}
 	select {
-	case <-u.done:
-		return u.sent.Load(), true
+	case <-s.done:
+		return s.sent.Load(), true
 	case <-time.After(senderGrace):
 		return false, false
 	}
@@ -174,12 +174,12 @@ const senderGrace = 5 * time.Millisecond
 
 // cause returns the error of reading the request's body if that error ended
 // the round trip, else err.
-func (u *requestSender) cause(err error) error {
-	if !u.hasBody {
+func (s *requestSender) cause(err error) error {
+	if !s.hasBody {
 		return err
 	}
-	if _, finished := u.result(); finished && u.bodyErr != nil {
-		return &BodyError{u.bodyErr}
+	if _, finished := s.result(); finished && s.bodyErr != nil {
+		return &BodyError{s.bodyErr}
 	}
 	return err
 }
@@ -191,10 +191,10 @@ type errorKeeper struct {
 	err error
 }
 
-func (s *errorKeeper) Read(p []byte) (int, error) {
-	n, err := s.r.Read(p)
+func (k *errorKeeper) Read(p []byte) (int, error) {
+	n, err := k.r.Read(p)
 	if err != nil {
-		s.err = err
+		k.err = err
 	}
 	return n, err
 }

@@ -53,12 +53,12 @@ func (b *responseBody) Buffered() bool { return b.done || b.c.br.Buffered() > 0 
 
 // finish ends the round trip. The connection is pooled if complete is true and
 // it can serve another request, else it is closed.
-func (b *responseBody) finish(whole bool) {
+func (b *responseBody) finish(complete bool) {
 	b.done = true
 	b.body = http.NoBody
 	sent, finished := b.sender.result()
 	b.sender.r.Hooks.Release(b.c.Conn)
-	if b.detach() && whole && sent && !b.closesConn && b.c.br.Buffered() == 0 {
+	if b.detach() && complete && sent && !b.closesConn && b.c.br.Buffered() == 0 {
 		if !b.c.bound {
 			b.c.transport.pool.put(b.c, b.origin)
 			return
@@ -70,6 +70,6 @@ func (b *responseBody) finish(whole bool) {
 	}
 	b.c.discard()
 	if finished { // else the sender still uses the buffers
-		b.c.release()
+		b.c.releaseBuffers()
 	}
 }

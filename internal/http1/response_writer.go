@@ -70,8 +70,8 @@ func (w *responseWriter) flush() {
 	w.writes.Add(1)
 }
 
-// init prepares w for the response to r. It reuses the header map of the
-// previous response.
+// init prepares w for the response to r. It uses the header map of the
+// previous response again.
 func (w *responseWriter) init(c *conn, r *http.Request) {
 	header := w.header
 	clear(header)
@@ -98,7 +98,7 @@ func (w *responseWriter) Header() http.Header {
 }
 
 // WriteHeader implements http.ResponseWriter. An informational response is
-// sent at once, a final header is sent with the body.
+// sent at once; a final header is sent together with the body.
 func (w *responseWriter) WriteHeader(status int) {
 	switch {
 	case w.hijacked || w.status != 0:
@@ -169,7 +169,7 @@ type Responder interface {
 	// connection after the response. The status must allow a body. Respond
 	// does not keep body. It does nothing if a response has begun or the
 	// connection was hijacked.
-	Respond(status int, fields []Field, content []byte)
+	Respond(status int, fields []Field, body []byte)
 }
 
 // Respond implements Responder.

@@ -27,7 +27,7 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	w.hijacked = true
 	rw := bufio.NewReadWriter(c.br, c.bw)
-	c.br, c.bw = nil, nil // not kept alive by the connection, which may become a tunnel
+	c.br, c.bw = nil, nil // a tunnel must not keep them alive
 	return c.Conn, rw, nil
 }
 
@@ -38,7 +38,7 @@ type Detacher interface {
 	// first sends header, a response header that must begin with "HTTP/1.1 ";
 	// it may be empty. If sending it fails, the connection is closed. The
 	// buffers of a request with a body are not used again.
-	Detach(head []byte) (c net.Conn, early []byte, err error)
+	Detach(header []byte) (c net.Conn, early []byte, err error)
 }
 
 // Detach implements Detacher.

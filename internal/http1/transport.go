@@ -68,8 +68,8 @@ func (t *Transport) maxHeaderFields() int { return cmp.Or(t.MaxHeaderFields, 256
 func (t *Transport) Send(r *Request) (*Response, error) {
 	addr := r.Addr
 	var origin *originState // nil unless the request is a Server's
-	if serving, ok := r.Context.(*requestContext); ok {
-		origin = serving.originState()
+	if ctx, ok := r.Context.(*requestContext); ok {
+		origin = ctx.originState()
 	}
 	for {
 		c := origin.takeBound(t, addr)
@@ -159,11 +159,11 @@ func (t *Transport) dial(r *Request) (*originConn, error) {
 // sets deadlines. Hooks may be nil; only its Informational method is called.
 func (t *Transport) SendOn(conn net.Conn, r *Request) (resp *Response, rest *bufio.Reader, err error) {
 	c := &originConn{transport: t, Conn: conn, br: bufio.NewReaderSize(conn, bufferSize), bw: bufio.NewWriterSize(conn, bufferSize)}
-	u := &requestSender{c: c, r: r}
+	s := &requestSender{c: c, r: r}
 	writeRequestHeader(c.bw, r)
 	if r.hasBody() {
 		defer r.Body.Close()
-		if err := u.sendBody(); err != nil {
+		if err := s.sendBody(); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -161,11 +161,11 @@ func (w *watcher) run() {
 
 // staysHalfClosed watches a client that has ended its stream. It returns false
 // when the client has disconnected, and true when the run is to end.
-func (w *watcher) staysHalfClosed(run *watchRun, response *responseWriter) bool {
+func (w *watcher) staysHalfClosed(run *watchRun, resp *responseWriter) bool {
 	tick := time.NewTicker(halfClosedPoll)
 	defer tick.Stop()
 	began := time.Now()
-	moved, written := began, response.writes.Load() // when the response last made progress
+	progressAt, written := began, resp.writes.Load() // when the response last made progress
 	for {
 		select {
 		case <-run.stop:
@@ -176,14 +176,14 @@ func (w *watcher) staysHalfClosed(run *watchRun, response *responseWriter) bool 
 			return false
 		}
 		now := time.Now()
-		begun, err := response.sendProbe(now.Sub(began))
+		begun, err := resp.sendProbe(now.Sub(began))
 		if err != nil {
 			return false
 		}
-		if n := response.writes.Load(); n != written || n%2 != 0 || !begun {
-			moved, written = now, n
+		if n := resp.writes.Load(); n != written || n%2 != 0 || !begun {
+			progressAt, written = now, n
 		}
-		if now.Sub(moved) > halfClosedSilence {
+		if now.Sub(progressAt) > halfClosedSilence {
 			return false
 		}
 	}
@@ -200,7 +200,7 @@ func (w *watcher) pause() {
 }
 
 // end stops watching the current request. When it returns, nothing reads from
-// the connection. It may be called by the connection's goroutine only.
+// the connection. Only the connection's goroutine may call it.
 func (w *watcher) end() {
 	w.mu.Lock()
 	w.exchange, w.armed = nil, false
