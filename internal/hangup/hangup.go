@@ -1,10 +1,10 @@
-// Package hangup tells when the other end of a connection has hung up, while
-// nobody reads from the connection and whatever has been sent on it.
+// Package hangup detects that the peer of a connection has disconnected, while
+// nothing reads from the connection.
 //
-// The end of a stream alone does not say that: a client that has sent all of
-// its request may end its stream and wait for the response (RFC 9112 section
-// 9.6), and to the receiver that looks the same as a client that has closed.
-// Only what is sent to it tells the two apart: a closed connection answers
+// The end of the peer's stream does not mean that: a client may end its stream
+// after its request and wait for the response (RFC 9112 section 9.6). To the
+// receiver this looks like a closed connection. Sending something tells the two
+// apart, because the system of a peer that has closed the connection responds
 // with a reset (RFC 9293 section 3.10.7.1).
 package hangup
 
@@ -13,13 +13,17 @@ import (
 	"net"
 )
 
-// Wait blocks until the peer has ended its stream, and then returns io.EOF;
-// until the connection fails, and then returns the error; or until the read
-// deadline of c has passed, and then returns os.ErrDeadlineExceeded. Nobody
-// else may read from c or br, its reader, meanwhile.
+// Wait blocks until one of these happens:
 //
-// On Linux it asks the socket and reads nothing. Elsewhere, and for what is no
-// socket, it reads into the buffer of br, and returns nil when that is full.
+//   - the peer ends its stream: it returns io.EOF
+//   - the connection fails: it returns the error
+//   - the read deadline of c passes: it returns os.ErrDeadlineExceeded
+//
+// Nothing else may read from c or from its reader br meanwhile.
+//
+// On Linux it polls the socket and reads nothing. On other systems, and for a
+// connection that is not a socket, it reads into the buffer of br, and returns
+// nil if the buffer is full.
 func Wait(c net.Conn, br *bufio.Reader) error {
 	if err, ok := waitSocket(c); ok {
 		return err
@@ -32,7 +36,7 @@ func Wait(c net.Conn, br *bufio.Reader) error {
 	return nil
 }
 
-// Gone reports whether the connection has failed, by a reset for instance. It
-// does not block. Where sockets cannot be looked into it reports false; there,
-// writing fails.
+// Gone reports whether the connection has failed, for example by a reset. It
+// does not block. It returns false if the socket cannot be checked; only a write
+// then shows the failure.
 func Gone(c net.Conn) bool { return gone(c) }

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// pair is two ends of one connection.
-func pair(t *testing.T, network string) (ours, theirs net.Conn) {
+// connect returns the two ends of a connection.
+func connect(t *testing.T, network string) (ours, theirs net.Conn) {
 	t.Helper()
 	addr := "127.0.0.1:0"
 	if network == "unix" {
@@ -39,30 +39,30 @@ func pair(t *testing.T, network string) (ours, theirs net.Conn) {
 	return ours, theirs
 }
 
-// hidden is a connection whose socket cannot be asked.
-type hidden struct{ net.Conn }
+// noSocket hides the socket of a connection.
+type noSocket struct{ net.Conn }
 
 func TestWait(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"tcp", "unix"} {
 		for name, sent := range map[string]int{"nothing sent": 0, "a byte": 1, "as much as fits the buffer": 4000, "more": 100_000} {
-			for _, way := range []string{"ends its stream", "closes", "resets", "deadline"} {
-				for _, asked := range []bool{true, false} {
-					if !asked && sent >= 4096 || way == "resets" && network == "unix" {
-						continue // it cannot be told, or is no reset
+			for _, event := range []string{"ends its stream", "closes", "resets", "deadline"} {
+				for _, socket := range []bool{true, false} {
+					if !socket && sent >= 4096 || event == "resets" && network == "unix" {
+						continue // Wait returns nil, or the system sends no reset
 					}
-					t.Run(strings.Join([]string{network, name, way}, "/"), func(t *testing.T) {
+					t.Run(strings.Join([]string{network, name, event}, "/"), func(t *testing.T) {
 						t.Parallel()
-						ours, theirs := pair(t, network)
+						ours, theirs := connect(t, network)
 						io.WriteString(theirs, strings.Repeat("x", sent))
 						conn := ours
-						if !asked {
-							conn = hidden{ours}
+						if !socket {
+							conn = noSocket{ours}
 						}
 						br := bufio.NewReaderSize(ours, 4096)
 						got := make(chan error, 1)
 						go func() { got <- Wait(conn, br) }()
-						switch way {
+						switch event {
 						case "ends its stream":
 							theirs.(interface{ CloseWrite() error }).CloseWrite()
 						case "closes":
@@ -74,19 +74,19 @@ func TestWait(t *testing.T) {
 							ours.SetReadDeadline(time.Unix(1, 0))
 						}
 						err := <-got
-						if way == "deadline" != errors.Is(err, os.ErrDeadlineExceeded) || err == nil {
-							t.Errorf("%v", err)
+						if event == "deadline" != errors.Is(err, os.ErrDeadlineExceeded) || err == nil {
+							t.Errorf("Wait returned %v", err)
 						}
-						if way == "ends its stream" && err != io.EOF || way == "resets" && err == io.EOF {
-							t.Errorf("%v", err)
+						if event == "ends its stream" && err != io.EOF || event == "resets" && err == io.EOF {
+							t.Errorf("Wait returned %v", err)
 						}
 						ours.SetReadDeadline(time.Time{})
-						if way == "ends its stream" || way == "deadline" {
+						if event == "ends its stream" || event == "deadline" {
 							if Gone(ours) {
-								t.Error("gone, while its other end waits")
+								t.Error("Gone returned true for a peer that still waits")
 							}
 							if got, err := br.Peek(min(sent, 4000)); len(got) != min(sent, 4000) {
-								t.Errorf("%d of %d bytes can be read, %v", len(got), sent, err)
+								t.Errorf("Peek after Wait returned %d of %d bytes, %v", len(got), sent, err)
 							}
 						}
 					})
@@ -96,13 +96,13 @@ func TestWait(t *testing.T) {
 	}
 }
 
-// What is written to a connection that its other end has closed shows that it
-// is gone; a half-closed one stays.
+// Gone is true after a write to a connection that the peer has closed, and false
+// if the peer has only ended its stream.
 func TestGone(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"tcp", "unix"} {
 		for _, closes := range []bool{false, true} {
-			ours, theirs := pair(t, network)
+			ours, theirs := connect(t, network)
 			io.WriteString(theirs, "unread")
 			if closes {
 				theirs.Close()
@@ -113,13 +113,13 @@ func TestGone(t *testing.T) {
 			_, err := io.WriteString(ours, "H")
 			if !closes {
 				if Gone(ours) || err != nil {
-					t.Errorf("%s: gone, while its other end waits: %v", network, err)
+					t.Errorf("%s: Gone returned true for a peer that still waits, or the write failed: %v", network, err)
 				}
 				continue
 			}
 			for deadline := time.Now().Add(20 * time.Second); !Gone(ours) && err == nil; {
 				if time.Now().After(deadline) {
-					t.Fatalf("%s: not gone", network)
+					t.Fatalf("%s: Gone stays false after the peer has closed", network)
 				}
 			}
 		}

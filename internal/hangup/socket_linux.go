@@ -1,4 +1,4 @@
-// Asking a socket on Linux.
+// Polling a socket on Linux.
 
 package hangup
 
@@ -9,7 +9,7 @@ import (
 	"unsafe"
 )
 
-// The events of poll(2).
+// Events of poll(2).
 const (
 	pollErr   = 0x8
 	pollHup   = 0x10
@@ -22,8 +22,8 @@ type pollFD struct {
 	events, revents int16
 }
 
-// poll asks for the events of a socket without waiting. Package syscall has
-// poll(2) not on every architecture, but ppoll(2).
+// poll returns the events of a socket without waiting. It uses ppoll(2), because
+// package syscall does not have poll(2) on every architecture.
 func poll(fd uintptr) int16 {
 	p := pollFD{fd: int32(fd), events: pollRdHup}
 	var now syscall.Timespec
@@ -39,8 +39,8 @@ func poll(fd uintptr) int16 {
 	}
 }
 
-// waitSocket is Wait for sockets; ok is false for every other connection. The
-// runtime's poller wakes it at every event, also when more data comes.
+// waitSocket implements Wait for sockets. For other connections, ok is false.
+// The runtime's poller wakes it at every event, including new data.
 func waitSocket(c net.Conn) (err error, ok bool) {
 	raw := rawConn(c)
 	if raw == nil {

@@ -1,6 +1,6 @@
 //go:build !unix
 
-// Sockets that cannot be looked into.
+// Systems on which sockets cannot be checked.
 
 package hangup
 

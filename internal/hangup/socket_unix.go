@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-// Asking a socket on other Unix systems: for its error alone.
+// Reading the error of a socket on Unix systems other than Linux.
 
 package hangup
 
