@@ -1,4 +1,4 @@
-// What a request leaves behind for the next one, and what it must not.
+// Reuse of memory by the requests of a connection.
 
 package http1
 
@@ -24,10 +24,10 @@ func TestRequestContexts(t *testing.T) {
 	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
 		if ctx.Err() != nil {
-			t.Errorf("%s: the context has ended before its request", r.URL.Path)
+			t.Errorf("%s: the context has ended before the request", r.URL.Path)
 		}
 		if before != nil && (ctx == before || before.Err() == nil || child.Err() == nil) {
-			t.Errorf("%s: the context of the request before: %v, below it %v", r.URL.Path, before.Err(), child.Err())
+			t.Errorf("%s: the previous context was reused or has not ended: its error is %v, its child's %v", r.URL.Path, before.Err(), child.Err())
 		}
 		before = nil
 		switch r.URL.Path {
@@ -44,11 +44,11 @@ func TestRequestContexts(t *testing.T) {
 		b.WriteString("GET http://x" + path + " HTTP/1.1\r\nHost: x\r\n\r\n")
 	}
 	if got := sendHalfClosed(t, addr, b.String()); strings.Count(got, "HTTP/1.1 200 ") != 7 {
-		t.Errorf("%q", got)
+		t.Errorf("not 7 responses with status 200: %q", got)
 	}
 }
 
-// Nothing of a request is found in the next one.
+// Nothing of a request shows up in the next one.
 func TestRequestsAreIndependent(t *testing.T) {
 	t.Parallel()
 	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
@@ -61,7 +61,7 @@ func TestRequestsAreIndependent(t *testing.T) {
 		}
 		if len(r.Header) != 0 || r.Close || r.URL.Opaque != "" || r.URL.RawQuery != "" || r.ContentLength != 0 ||
 			len(body) != 0 || r.Trailer != nil || r.TransferEncoding != nil {
-			t.Errorf("%v %v %q", r.URL, r.Header, body)
+			t.Errorf("the second request has parts of the first: URL %v, header %v, body %q", r.URL, r.Header, body)
 		}
 	})
 	second := "GET http://x/second HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -72,16 +72,16 @@ func TestRequestsAreIndependent(t *testing.T) {
 	} {
 		got := sendHalfClosed(t, addr, first+second)
 		if _, after, _ := strings.Cut(got, "X-First"); strings.Count(got, "HTTP/1.1 200 ") != 2 || strings.Contains(after, "X-First") {
-			t.Errorf("%q", got)
+			t.Errorf("the second response has parts of the first, or is missing: %q", got)
 		}
 	}
-	// What the client asks for is done, whatever a handler makes of the request.
+	// Changes that a handler makes to a request do not override the client's Connection: close.
 	if got := sendHalfClosed(t, addr, "GET http://x/first HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"+second); strings.Count(got, "HTTP/1.1") != 1 || !strings.Contains(got, "Connection: close") {
-		t.Errorf("%q", got)
+		t.Errorf("the connection did not end after the first response: %q", got)
 	}
 }
 
-// An answer is that of its request, on whichever connection to the origin.
+// Each response belongs to its request, and one connection to the origin serves them all.
 func TestResponsesMatchRequests(t *testing.T) {
 	t.Parallel()
 	from := startOrigin(t, echoPaths)
@@ -112,14 +112,14 @@ func TestResponsesMatchRequests(t *testing.T) {
 		}
 	}
 	if strings.Join(bodies, "|") != "/a|/bb||/c|/a" {
-		t.Errorf("%q", got)
+		t.Errorf("bodies of the responses: %q in %q", bodies, got)
 	}
 	if n := tr.dials.Load(); n != 1 {
-		t.Errorf("%d connections for five requests in turn", n)
+		t.Errorf("%d connections for five successive requests, want 1", n)
 	}
 }
 
-// The client leaves while the origin thinks: what waits for the origin ends.
+// If the client disconnects while the origin is working, the round trip ends.
 func TestClientLeavesWhileOriginWorks(t *testing.T) {
 	t.Parallel()
 	began, closed, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
@@ -143,23 +143,23 @@ func TestClientLeavesWhileOriginWorks(t *testing.T) {
 	<-began
 	c.Close()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Error(err)
+		t.Errorf("RoundTrip returned %v, want %v", err, context.Canceled)
 	}
 	<-closed
 }
 
-// What was made for a large request or answer is not kept for the next one: a
-// client that says nothing any more would have it kept.
+// The memory of a large request or response is not kept for the next request,
+// because an idle connection would hold it.
 func TestLargeExchangesAreNotKept(t *testing.T) {
 	t.Parallel()
 	var before http.ResponseWriter
 	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		again := r.URL.Path == "/again"
 		if before != nil && (w == before) != again {
-			t.Errorf("%.40s: the memory of the request before: %t, want %t", r.URL, w == before, again)
+			t.Errorf("%.40s: uses the memory of the previous request: %t, want %t", r.URL, w == before, again)
 		}
 		before = w
-		if r.URL.RawQuery == "answer" {
+		if r.URL.RawQuery == "response" {
 			for i := range usualFields + 1 {
 				w.Header().Set(fmt.Sprint("X-", i), "")
 			}
@@ -171,9 +171,9 @@ func TestLargeExchangesAreNotKept(t *testing.T) {
 	got := sendHalfClosed(t, addr, get("/", "")+get("/again", "")+
 		get("/again", strings.Repeat("X:\r\n", usualFields))+
 		get("/", "")+get("/again", "X: "+strings.Repeat("x", bufferSize)+"\r\n")+
-		get("/", "")+get("/again?answer", "")+
+		get("/", "")+get("/again?response", "")+
 		get("/", "")+get("/again", ""))
 	if n := strings.Count(got, "HTTP/1.1 200 "); n != 9 {
-		t.Errorf("%d answers", n)
+		t.Errorf("%d responses with status 200, want 9", n)
 	}
 }

@@ -1,4 +1,4 @@
-// Which connections count as busy.
+// Counting busy connections.
 
 package http1
 

@@ -1,4 +1,4 @@
-// Parsing in place against net/http, byte by byte.
+// Comparing the parsers with net/http's.
 
 package http1
 
@@ -17,9 +17,9 @@ import (
 	"testing"
 )
 
-// FuzzHead holds the parsing of a request in place to that of net/http: what
-// both take for a request is the same one, with the same content, and has one
-// reading: the target, the host and the framing that the bytes say.
+// FuzzRequestHeader compares the request parser with net/http's. A request that
+// both accept is the same, has the same body and has one reading: its target,
+// host and framing are those in the bytes.
 func FuzzRequestHeader(f *testing.F) {
 	for _, s := range []string{
 		"GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -40,7 +40,7 @@ func FuzzRequestHeader(f *testing.F) {
 			return
 		}
 		if !bytes.HasSuffix(header, doubleCRLF) || bytes.Count(header, doubleCRLF) != 1 || len(header) > 1<<10+bufferSize {
-			t.Fatalf("a head of %q", header)
+			t.Fatalf("the header is %q", header)
 		}
 		x := newExchange(context.Background(), nil, nil)
 		text := string(header)
@@ -51,7 +51,7 @@ func FuzzRequestHeader(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		message := string(after) // the head is still in there
+		message := string(after) // includes the header, which was not consumed
 		want, wantErr := http.ReadRequest(bufio.NewReader(strings.NewReader(message)))
 		ours := bufio.NewReader(strings.NewReader(message))
 		ours.Discard(len(text))
@@ -61,22 +61,22 @@ func FuzzRequestHeader(f *testing.F) {
 		}
 		checkOneReading(t, text, got)
 		if errors.As(wantErr, new(*url.Error)) {
-			return // escapes are nobody's business here
+			return // escapes are not checked here
 		}
 		if wantErr != nil {
-			t.Fatalf("%q is taken for a request, where net/http says: %v", text, wantErr)
+			t.Fatalf("%q was accepted, but net/http returns: %v", text, wantErr)
 		}
 		checkURL(t, got, want)
 		gotBody, gotErr := io.ReadAll(got.Body)
 		wantBody, wantErr := io.ReadAll(want.Body)
 		if stricter := gotErr != nil && x.header.chunked; !stricter &&
 			(!bytes.Equal(gotBody, wantBody) || (gotErr == nil) != (wantErr == nil) || (got.Body == http.NoBody) != (want.Body == http.NoBody)) {
-			t.Errorf("the content of %q: %q, %v; of net/http: %q, %v", message, gotBody, gotErr, wantBody, wantErr)
+			t.Errorf("the body of %q is %q, %v; net/http has %q, %v", message, gotBody, gotErr, wantBody, wantErr)
 		}
 		if gotErr == nil {
 			for name, values := range got.Trailer {
 				if !slices.Equal(values, want.Trailer[name]) && x.header.chunked && !strings.Contains(message, " :") && !strings.Contains(message, "\t:") {
-					t.Errorf("the trailer %q of %q: %q; of net/http: %q", name, message, values, want.Trailer[name])
+					t.Errorf("the trailer %q of %q is %q; net/http has %q", name, message, values, want.Trailer[name])
 				}
 			}
 		}
@@ -84,26 +84,26 @@ func FuzzRequestHeader(f *testing.F) {
 		got.Body, got.Trailer, got.URL, got.Host = nil, nil, nil, ""
 		want.Body, want.Trailer, want.URL, want.Host = nil, nil, nil, ""
 		if _, ours := got.Header["Cache-Control"]; !ours {
-			delete(want.Header, "Cache-Control") // net/http makes one of Pragma
+			delete(want.Header, "Cache-Control") // net/http derives it from Pragma
 		}
 		if want = want.WithContext(context.Background()); !reflect.DeepEqual(got, want) {
-			t.Errorf("%q is taken for\n%#v, where net/http has\n%#v", text, got, want)
+			t.Errorf("%q was parsed as\n%#v, but net/http has\n%#v", text, got, want)
 		}
 	})
 }
 
-// checkURL compares what the policy goes by.
+// checkURL compares the parts of a URL that the policy uses.
 func checkURL(t *testing.T, got, want *http.Request) {
 	if got.Method == http.MethodConnect || strings.Contains(got.URL.Host, "%") || want.URL.Host == "" && got.URL.Host == "" {
 		return
 	}
 	if got.URL.Scheme != want.URL.Scheme || got.URL.Host != want.URL.Host || got.URL.RawQuery != want.URL.RawQuery ||
 		(got.URL.User == nil) != (want.URL.User == nil) || got.Host != want.Host {
-		t.Errorf("%q: the URL is taken for %#v, where net/http has %#v", got.RequestURI, got.URL, want.URL)
+		t.Errorf("%q: the URL is %#v, but net/http has %#v", got.RequestURI, got.URL, want.URL)
 	}
 }
 
-// checkOneReading compares a request with the lines that it was made of.
+// checkOneReading compares a request with the lines of its header.
 func checkOneReading(t *testing.T, header string, r *http.Request) {
 	lines := strings.Split(header, "\r\n")
 	if want := r.Method + " " + r.RequestURI + " " + r.Proto; lines[0] != want {
@@ -120,11 +120,11 @@ func checkOneReading(t *testing.T, header string, r *http.Request) {
 		}
 	}
 	if hosts > 1 || length > 1 || length == 1 && len(r.TransferEncoding) > 0 {
-		t.Errorf("two readings of %q", header)
+		t.Errorf("%q has two readings", header)
 	}
 }
 
-// FuzzAnswer holds the parsing of an answer in place to that of net/http.
+// FuzzResponse compares the response parser with net/http's.
 func FuzzResponse(f *testing.F) {
 	for _, s := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\nA: b\r\na: c\r\n\r\n",
@@ -155,7 +155,7 @@ func FuzzResponse(f *testing.F) {
 			return
 		}
 		if wantErr != nil {
-			t.Fatalf("%q is taken for a response, where net/http says: %v", data, wantErr)
+			t.Fatalf("%q was accepted, but net/http returns: %v", data, wantErr)
 		}
 		if got.Status >= 200 {
 			c.setBody(got)
@@ -166,16 +166,16 @@ func FuzzResponse(f *testing.F) {
 		wantBody, wantErr := io.ReadAll(want.Body)
 		if stricter := gotErr != nil && got.chunked; !stricter &&
 			(!bytes.Equal(gotBody, wantBody) || (gotErr == nil) != (wantErr == nil) || (got.Body == http.NoBody) != (want.Body == http.NoBody)) {
-			t.Errorf("the content of %q: %q, %v; of net/http: %q, %v", data, gotBody, gotErr, wantBody, wantErr)
+			t.Errorf("the body of %q is %q, %v; net/http has %q, %v", data, gotBody, gotErr, wantBody, wantErr)
 		}
 		if got.Status != want.StatusCode || got.minor != min(want.ProtoMinor, 1) || want.ProtoMajor != 1 || got.closes != want.Close ||
 			method != http.MethodHead && got.Status >= 200 && got.ContentLength != want.ContentLength {
-			t.Errorf("%q is taken for\n%#v, where net/http has\n%#v", data, got, want)
+			t.Errorf("%q was parsed as\n%#v, but net/http has\n%#v", data, got, want)
 		}
 		header := make(http.Header)
 		for _, f := range got.Fields {
 			switch name := textproto.CanonicalMIMEHeaderKey(f.Name); name {
-			case "Connection", "Transfer-Encoding", "Trailer", "Content-Length", "Cache-Control": // which net/http changes
+			case "Connection", "Transfer-Encoding", "Trailer", "Content-Length", "Cache-Control": // net/http changes these
 			default:
 				header[name] = append(header[name], f.Value)
 			}
@@ -186,10 +186,10 @@ func FuzzResponse(f *testing.F) {
 				continue
 			}
 			for i := range values {
-				values[i] = strings.TrimRight(values[i], " ") // net/http keeps the space of a folded line that is empty
+				values[i] = strings.TrimRight(values[i], " ") // net/http keeps the space of an empty folded line
 			}
 			if !strings.Contains(name, " ") && !slices.Equal(header[name], values) && !strings.Contains(string(data), " :") {
-				t.Errorf("%q: %s is %q, where net/http has %q", data, name, header[name], values)
+				t.Errorf("%q: %s is %q, but net/http has %q", data, name, header[name], values)
 			}
 		}
 	})

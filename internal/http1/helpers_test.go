@@ -1,4 +1,4 @@
-// The transport by way of net/http's types.
+// Servers, clients and origins for the tests.
 
 package http1
 
@@ -22,7 +22,7 @@ import (
 // http.RoundTripper and RoundTripHooks, and counts its connections.
 type testTransport struct {
 	*Transport
-	dialAddr      string          // where all connections go; empty means to the address of the request
+	dialAddr      string          // the address of all connections; empty means that of the request
 	informational func(*Response) // nil ignores them
 	dials         atomic.Int32
 }
@@ -72,7 +72,7 @@ func compareNames(a, b string) int {
 	return 0
 }
 
-// toNetHTTP returns a response as net/http has it.
+// toNetHTTP converts a response to net/http's type.
 func toNetHTTP(a *Response, r *http.Request) *http.Response {
 	resp := &http.Response{StatusCode: a.Status, Header: make(http.Header), ContentLength: a.ContentLength, Request: r, Close: a.closes}
 	fillHeader(resp.Header, a.Fields, nil)
@@ -102,8 +102,8 @@ func newTestTransport(t testing.TB) *testTransport {
 	return tr
 }
 
-// startServer serves handler on a loopback port and returns its address. Every
-// connection is waited for at the end of the test.
+// startServer serves s on a loopback port and returns its address. The test
+// waits for every connection before it ends.
 func startServer(t testing.TB, s *Server) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -132,21 +132,21 @@ func startServerFunc(t testing.TB, f http.HandlerFunc) string {
 	return startServer(t, &Server{Handler: f})
 }
 
-// newTestClient is a net/http client of its own.
+// newTestClient returns a net/http client with its own connections.
 func newTestClient(t testing.TB) *http.Client {
 	tr := &http.Transport{DisableCompression: true, ExpectContinueTimeout: time.Minute}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
 }
 
-// sendHalfClosed sends bytes and the end of the stream, and returns all that comes back
-// until the server closes.
+// sendHalfClosed sends text and the end of the stream, and returns what the
+// server sends until it closes the connection.
 func sendHalfClosed(t testing.TB, addr, text string) string {
 	t.Helper()
 	return exchangeBytes(t, addr, text, true)
 }
 
-// sendOpen is raw without the end of the stream.
+// sendOpen is sendHalfClosed without the end of the stream.
 func sendOpen(t testing.TB, addr, text string) string {
 	t.Helper()
 	return exchangeBytes(t, addr, text, false)
@@ -168,12 +168,12 @@ func exchangeBytes(t testing.TB, addr, text string, ends bool) string {
 	}
 	got, err := io.ReadAll(c)
 	if err != nil {
-		t.Fatalf("%.60q: %v after %q", text, err, got)
+		t.Fatalf("reading the response to %.60q: %v after %q", text, err, got)
 	}
 	return string(got)
 }
 
-// startOrigin serves each connection with a function over raw bytes.
+// startOrigin starts an origin server that calls f for connection n and returns its address.
 func startOrigin(t testing.TB, f func(n int, c net.Conn, br *bufio.Reader)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -196,7 +196,7 @@ func startOrigin(t testing.TB, f func(n int, c net.Conn, br *bufio.Reader)) stri
 	return l.Addr().String()
 }
 
-// startFixedOrigin answers one request of a connection with fixed bytes, and closes.
+// startFixedOrigin starts an origin server that responds to one request per connection with text.
 func startFixedOrigin(t testing.TB, text string) string {
 	return startOrigin(t, func(_ int, c net.Conn, br *bufio.Reader) {
 		if _, err := http.ReadRequest(br); err == nil {
@@ -214,7 +214,7 @@ func newTestRequest(t testing.TB, method, url string, body io.Reader) *http.Requ
 	return r
 }
 
-// fetch makes a request and reads the answer whole.
+// fetch sends a request and reads the whole response.
 func fetch(rt http.RoundTripper, r *http.Request) (status int, body string, err error) {
 	resp, err := rt.RoundTrip(r)
 	if err != nil {
@@ -227,7 +227,7 @@ func fetch(rt http.RoundTripper, r *http.Request) (status int, body string, err 
 
 func isReset(err error) bool { return strings.Contains(err.Error(), "reset") }
 
-// echoPaths answers each request with its path, and /none without content.
+// echoPaths responds to each request with its path, and to /none without a body.
 func echoPaths(_ int, c net.Conn, br *bufio.Reader) {
 	for {
 		r, err := http.ReadRequest(br)

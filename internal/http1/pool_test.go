@@ -1,4 +1,4 @@
-// The pool under many users at once.
+// The pool under concurrent use.
 
 package http1
 
@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// countedConn counts the connections that are open, and notices a second user.
+// countedConn counts open connections and detects a second user.
 type countedConn struct {
 	net.Conn
 	open *atomic.Int64
@@ -25,8 +25,8 @@ func (c *countedConn) Close() error {
 	return nil
 }
 
-// Users take and put connections while others close, expire and drop them: no
-// connection has two users, none is lost, and the count is right at the end.
+// Goroutines get and put connections while others close and expire them. No
+// connection has two users, none is lost, and the counter is right at the end.
 func TestPoolUnderLoad(t *testing.T) {
 	t.Parallel()
 	const users, rounds, limit = 8, 3000, 20
@@ -55,7 +55,7 @@ func TestPoolUnderLoad(t *testing.T) {
 					c = &originConn{transport: tr, addr: addr, epoch: p.epoch(), Conn: &countedConn{open: &open}}
 				}
 				if c.addr != addr || c.Conn.(*countedConn).used.Swap(true) {
-					t.Errorf("a connection to %s for %s, or one in use", c.addr, addr)
+					t.Errorf("got a connection to %s for %s, or one that is in use", c.addr, addr)
 				}
 				held = append(held, c)
 				switch r.IntN(200) {
@@ -78,24 +78,24 @@ func TestPoolUnderLoad(t *testing.T) {
 		for c := range l.all {
 			inPool++
 			if c.epoch != p.epoch() {
-				t.Error("a connection from before a closeAll is kept")
+				t.Error("the pool keeps a connection from before a closeAll")
 			}
 		}
 	}
 	p.mu.Unlock()
 	if n := open.Load(); n != int64(inPool) || p.idle.Load() != n || inPool > limit {
-		t.Errorf("%d connections are open, %d in the pool, %d counted, and at most %d are to be kept", n, inPool, p.idle.Load(), limit)
+		t.Errorf("%d connections are open, %d are in the pool, the counter is %d, and the limit is %d", n, inPool, p.idle.Load(), limit)
 	}
 	if n := dials.Load(); n > users*rounds/4 {
-		t.Errorf("%d dials: hardly anything was used again", n)
+		t.Errorf("%d dials: hardly any connection was reused", n)
 	}
 	p.closeAll()
 	if open.Load() != 0 || p.idle.Load() != 0 {
-		t.Errorf("%d connections are open after closeAll, %d counted", open.Load(), p.idle.Load())
+		t.Errorf("after closeAll %d connections are open and the counter is %d", open.Load(), p.idle.Load())
 	}
 }
 
-// Nothing stays in a line that is no longer in the pool.
+// An addrPool that was removed from the pool keeps no connection.
 func TestPoolRemovedAddrPool(t *testing.T) {
 	t.Parallel()
 	tr := &Transport{}
@@ -109,18 +109,18 @@ func TestPoolRemovedAddrPool(t *testing.T) {
 	l := origin.cachedPool(&tr.pool, "a")
 	tr.pool.closeAll()
 	if l.putSlot(conn(), 8) || tr.pool.putOverflow(l, conn(), 100) {
-		t.Error("it was kept in a line that is gone")
+		t.Error("a removed addrPool accepted a connection")
 	}
 	if l.takeSlot() != nil {
-		t.Error("and found there")
+		t.Error("a removed addrPool returned a connection")
 	}
-	tr.pool.put(conn(), origin) // which remembers the line
+	tr.pool.put(conn(), origin) // origin still refers to the removed addrPool
 	if tr.pool.get("a", nil) == nil {
-		t.Error("a connection that was put after closeAll is lost")
+		t.Error("a connection put after closeAll is lost")
 	}
 }
 
-// A closeAll that comes while a connection is being put does not miss it.
+// A closeAll during a put closes that connection.
 func TestPoolCloseAllDuringPut(t *testing.T) {
 	t.Parallel()
 	tr := &Transport{}
@@ -132,16 +132,16 @@ func TestPoolCloseAllDuringPut(t *testing.T) {
 	before := conn()
 	tr.pool.closeAll()
 	if tr.pool.addrPool(before) != nil {
-		t.Error("a line was made for it")
+		t.Error("a connection from before closeAll got a new addrPool")
 	}
 	tr.pool.put(conn(), nil)
 	if tr.pool.addrPool(before) != nil {
-		t.Error("it gets the line of those that were made since")
+		t.Error("a connection from before closeAll got the addrPool of newer ones")
 	}
 }
 
-// The pool holds nothing for a host that has no connection in it, so that
-// requests cost the same however many hosts were asked before.
+// The pool holds nothing for a host without connections, so the cost of a
+// request does not depend on the number of previous hosts.
 func TestPoolForgetsHosts(t *testing.T) {
 	t.Parallel()
 	const limit, hosts = 16, 5000
@@ -152,7 +152,7 @@ func TestPoolForgetsHosts(t *testing.T) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if len(p.byAddr) != len(p.byAge) {
-			t.Fatalf("%d hosts, %d of them by age", len(p.byAddr), len(p.byAge))
+			t.Fatalf("byAddr has %d hosts, byAge has %d", len(p.byAddr), len(p.byAge))
 		}
 		return len(p.byAddr)
 	}
@@ -163,31 +163,31 @@ func TestPoolForgetsHosts(t *testing.T) {
 	for i := range hosts {
 		p.put(conn(fmt.Sprint(i)), nil)
 		if n := held(); n > limit {
-			t.Fatalf("after %d hosts the pool holds %d", i+1, n)
+			t.Fatalf("after %d hosts the pool holds %d, more than its limit", i+1, n)
 		}
 	}
-	// A connection that is closed while it is used takes its host along.
+	// Closing the last connection of a host, which is in use, removes the host.
 	for i := hosts - limit; i < hosts; i++ {
 		c := p.get(fmt.Sprint(i), nil)
 		if c == nil {
-			t.Fatalf("the connection to host %d, one of the last %d, is gone", i, limit)
+			t.Fatalf("the connection to host %d, one of the last %d, is missing", i, limit)
 		}
 		c.discard()
 	}
 	if n := held(); n != 0 || open.Load() != 0 {
-		t.Errorf("%d hosts are left, and %d connections open", n, open.Load())
+		t.Errorf("%d hosts are left and %d connections are open, want none", n, open.Load())
 	}
-	// But not while the host has another one.
+	// The host stays while it has another connection.
 	p.put(conn("a"), nil)
 	p.put(conn("a"), nil)
 	p.get("a", nil).discard()
 	if p.get("a", nil) == nil {
-		t.Error("the other connection to the host is gone")
+		t.Error("the other connection to the host is missing")
 	}
 }
 
-// The connection that makes room is the one that has been idle for longest,
-// also where those of its host were used since.
+// At the limit, the connection that has been idle for longest is closed, even
+// if other connections to its host were used since.
 func TestPoolDropsTheOldest(t *testing.T) {
 	t.Parallel()
 	const limit = 12
@@ -203,7 +203,7 @@ func TestPoolDropsTheOldest(t *testing.T) {
 			open.Add(1)
 			c = &originConn{transport: tr, addr: addr, epoch: p.epoch(), Conn: &countedConn{open: &open}}
 		}
-		var oldest []*originConn // several, where the clock is coarse
+		var oldest []*originConn // several if the clock is coarse
 		p.mu.Lock()
 		for _, l := range p.byAddr {
 			for c := range l.all {
@@ -235,7 +235,7 @@ func TestPoolDropsTheOldest(t *testing.T) {
 			t.Fatalf("round %d: the oldest connection was kept", round)
 		}
 		if n := p.idle.Load(); n != limit || open.Load() != n {
-			t.Fatalf("round %d: %d idle, %d open", round, n, open.Load())
+			t.Fatalf("round %d: %d connections are idle and %d open, want the limit", round, n, open.Load())
 		}
 	}
 }

@@ -59,7 +59,7 @@ func TestMalformedHeaders(t *testing.T) {
 	var mu sync.Mutex
 	reported := make(map[string]bool)
 	addr := startServer(t, &Server{
-		Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it reached the handler") }),
+		Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a malformed request reached the handler") }),
 		Malformed: func(_ net.Conn, err error) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -76,14 +76,14 @@ func TestMalformedHeaders(t *testing.T) {
 				}
 			}
 			if !strings.HasPrefix(got, want) || !strings.Contains(got, test.want) || strings.Count(got, want) > 1 {
-				t.Errorf("%q", got)
+				t.Errorf("got %q, want status %q and text %q once", got, want, test.want)
 			}
 			_, text, _ := strings.Cut(got, "\r\n\r\n")
 			why := strings.TrimPrefix(strings.TrimSpace(text), "networkproxy cannot carry this request: ")
 			mu.Lock()
 			defer mu.Unlock()
 			if !reported[why] {
-				t.Errorf("Malformed was not told %q", why)
+				t.Errorf("Malformed was not called with %q", why)
 			}
 		})
 	}
@@ -98,11 +98,11 @@ func TestHeaderSizesAndSegments(t *testing.T) {
 		one := fmt.Sprintf("GET http://x/ HTTP/1.1\r\nHost: h\r\nA: %s\r\n\r\n", strings.Repeat("a", n))
 		got := sendHalfClosed(t, addr, "\r\n"+one+one+strings.Replace(one, "\r\nHost", "\r\nConnection: close\r\nHost", 1))
 		if want := fmt.Sprintf("%d x;", n); strings.Count(got, want) != 3 {
-			t.Errorf("%d: %.300q", n, got)
+			t.Errorf("a header with a value of %d bytes: got %.300q, want 3 responses", n, got)
 		}
 	}
 
-	// One byte at a time.
+	// Send one byte at a time.
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -118,12 +118,12 @@ func TestHeaderSizesAndSegments(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, _ := io.ReadAll(resp.Body); string(got) != "1 slow;" {
-		t.Errorf("%q", got)
+		t.Errorf("sent byte by byte: got %q, want %q", got, "1 slow;")
 	}
 }
 
-// The bound on fields is exact, in the header and in the trailer section, and
-// the trailer section has the bounds in bytes and the grammar of a header.
+// The limit on fields is exact in headers and trailer sections. The trailer
+// section has the same limit in bytes and the same grammar as a header.
 func TestFieldBounds(t *testing.T) {
 	t.Parallel()
 	addr := startServer(t, &Server{
@@ -164,7 +164,7 @@ func TestFieldBounds(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			if got := sendHalfClosed(t, addr, tt.request); !strings.Contains(got, tt.want) {
-				t.Errorf("%.300q, want %q", got, tt.want)
+				t.Errorf("got %.300q, want %q", got, tt.want)
 			}
 		})
 	}
@@ -183,6 +183,6 @@ func TestHeaderTimeout(t *testing.T) {
 	defer c.Close()
 	io.WriteString(c, "GET / HTTP/1.1\r\nHos")
 	if got, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 408 ") {
-		t.Errorf("%q, %v", got, err)
+		t.Errorf("got %q, %v, want status 408", got, err)
 	}
 }

@@ -1,4 +1,4 @@
-// The server against net/http's client and raw bytes.
+// Tests of the server with net/http's client and with raw bytes.
 
 package http1
 
@@ -63,7 +63,7 @@ func TestFraming(t *testing.T) {
 		got := sendHalfClosed(t, addr, test.request)
 		from, to, wild := strings.Cut(test.want, "*")
 		if !strings.Contains(got, from) || wild && !strings.HasSuffix(got, to) || !wild && !strings.HasSuffix(got, from) {
-			t.Errorf("%s: %q", test.name, got)
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
 		}
 	}
 }
@@ -87,9 +87,9 @@ func TestContinue(t *testing.T) {
 		fmt.Fprintf(c, header, path)
 		got := make([]byte, len(want))
 		if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
-			t.Errorf("%s: %q, %v", path, got, err)
+			t.Errorf("%s: got %q, %v, want %q", path, got, err, want)
 		}
-		if path == "/refuse" { // nobody can tell whether content follows
+		if path == "/refuse" { // the server cannot know whether a body follows
 			if rest, err := io.ReadAll(c); err != nil || !bytes.Contains(rest, []byte("Connection: close")) && !bytes.HasSuffix(rest, []byte("\r\n\r\n")) {
 				t.Errorf("after the refusal: %q, %v", rest, err)
 			}
@@ -116,13 +116,13 @@ func TestClientLeaves(t *testing.T) {
 		<-began
 		c.Close()
 		if err := <-left; !errors.Is(err, context.Canceled) {
-			t.Error(err)
+			t.Errorf("the context of the request ended with %v, want %v", err, context.Canceled)
 		}
 	}
 }
 
-// A client that sends its next request while the answer to the first takes
-// its time loses neither.
+// A client that sends its next request during a slow response to the first gets
+// both responses.
 func TestPipeliningWhileWatched(t *testing.T) {
 	t.Parallel()
 	second := make(chan struct{})
@@ -138,14 +138,14 @@ func TestPipeliningWhileWatched(t *testing.T) {
 	}
 	defer c.Close()
 	io.WriteString(c, "GET /1 HTTP/1.1\r\nHost: x\r\n\r\n")
-	// Past the delay, so that the watch is on.
+	// Wait until the watcher runs.
 	timer := time.NewTimer(3 * watchDelay)
 	<-timer.C
 	io.WriteString(c, "GET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 	close(second)
 	got, err := io.ReadAll(c)
 	if err != nil || !strings.Contains(string(got), "/1;") || !strings.Contains(string(got), "/2;") {
-		t.Errorf("%q, %v", got, err)
+		t.Errorf("got %q, %v, want two responses", got, err)
 	}
 }
 
@@ -188,21 +188,21 @@ func TestFullDuplexAndInformational(t *testing.T) {
 		io.WriteString(pw, word)
 		got := make([]byte, len(word))
 		if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != strings.ToUpper(word) {
-			t.Fatalf("%q, %v", got, err)
+			t.Fatalf("echo of %q: got %q, %v", word, got, err)
 		}
 	}
 	pw.Close()
 	if rest, err := io.ReadAll(resp.Body); err != nil || len(rest) > 0 {
-		t.Errorf("%q, %v", rest, err)
+		t.Errorf("after the last echo: got %q, %v, want the end", rest, err)
 	}
 	if fmt.Sprint(informational) != "[103early]" && fmt.Sprint(informational) != "[103 early]" {
-		t.Errorf("interim answers %q", informational)
+		t.Errorf("informational responses: %q, want 103 with Link: early", informational)
 	}
 }
 
-// An answer that has no content, by its status, must not say that it has: a
-// client that believes it takes the next answer, of another origin perhaps,
-// for the content (RFC 9110 section 8.6).
+// A response without a body must not announce one. A client that believes it
+// would take the next response, perhaps of another origin server, for the body
+// (RFC 9110 section 8.6).
 func TestNoLengthWithoutBody(t *testing.T) {
 	t.Parallel()
 	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
@@ -215,7 +215,7 @@ func TestNoLengthWithoutBody(t *testing.T) {
 	})
 	want := "HTTP/1.1 103 Early Hints\r\nDate: now\r\n\r\nHTTP/1.1 204 No Content\r\nDate: now\r\nConnection: close\r\n\r\n"
 	if got := sendHalfClosed(t, addr, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); got != want {
-		t.Errorf("got\n%q, want\n%q", got, want)
+		t.Errorf("got\n%q\nwant\n%q", got, want)
 	}
 }
 
@@ -239,12 +239,12 @@ func TestAbortAndPanic(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := io.ReadAll(resp.Body); err == nil {
-			t.Errorf("%s: %q arrived as if it were whole", path, got)
+			t.Errorf("%s: %q looks like a complete response", path, got)
 		}
 		resp.Body.Close()
 	}
 	if v := <-panicked; v != "oops" {
-		t.Errorf("told of %v", v)
+		t.Errorf("Panicked was called with %v, want oops", v)
 	}
 }
 
@@ -267,15 +267,15 @@ func TestShutdownLetsResponseFinish(t *testing.T) {
 	<-began
 	s.Shutdown()
 	if _, err := io.ReadAll(idle); err != nil && !isReset(err) {
-		t.Errorf("an idle connection: %v", err)
+		t.Errorf("reading from an idle connection after Shutdown: %v", err)
 	}
 	close(finish)
 	if text := <-got; !strings.Contains(text, "Connection: close") || !strings.Contains(text, "done") {
-		t.Errorf("%q", text)
+		t.Errorf("got %q, want the whole response and Connection: close", text)
 	}
 }
 
-// Handlers that ignore content, read half of it, or answer before it has come.
+// Handlers that ignore the body, read half of it, or respond before it arrives.
 func TestUnreadBody(t *testing.T) {
 	t.Parallel()
 	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
@@ -290,10 +290,10 @@ func TestUnreadBody(t *testing.T) {
 		fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n%s", path, body)
 	}
 	if got := sendHalfClosed(t, addr, b.String()); strings.Count(got, "HTTP/1.1 200") != 3 {
-		t.Errorf("%q", got)
+		t.Errorf("got %q, want 3 responses", got)
 	}
-	// Behind content that is not framed as it says, nobody knows where a next
-	// request would start.
+	// After a body with broken framing, the start of the next request is not
+	// known.
 	addr = startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
 		_, err := io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, err)
@@ -302,15 +302,15 @@ func TestUnreadBody(t *testing.T) {
 	for _, body := range []string{"five\r\n", "5\r\nhello you\r\n0\r\n\r\n", "0\r\nno field\r\n\r\n"} {
 		got := sendHalfClosed(t, addr, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"+body+next+next)
 		if strings.Count(got, "HTTP/1.1") != 1 || !strings.Contains(got, "Connection: close") {
-			t.Errorf("%q: %q", body, got)
+			t.Errorf("after the body %q: got %q, want one response and Connection: close", body, got)
 		}
 	}
-	// Too much to read for nothing: the connection ends behind the answer, and
-	// what stands further on in the content is no request.
+	// A body that is too long to drain ends the connection after the response. Its
+	// rest is not taken for a request.
 	addr = startServerFunc(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "unread") })
 	long := strings.Repeat("x", drainBytes) + next + next
 	got := sendHalfClosed(t, addr, fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(long), long))
 	if strings.Count(got, "HTTP/1.1") != 1 || !strings.Contains(got, "unread") {
-		t.Errorf("long content: %q", got)
+		t.Errorf("long body: got %q, want one response", got)
 	}
 }

@@ -14,7 +14,7 @@ import (
 func TestHijack(t *testing.T) {
 	t.Parallel()
 	addr := startServerFunc(t, func(w http.ResponseWriter, r *http.Request) {
-		timer := time.NewTimer(2 * watchDelay) // the watch is on
+		timer := time.NewTimer(2 * watchDelay) // the watcher runs
 		<-timer.C
 		c, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
@@ -26,13 +26,13 @@ func TestHijack(t *testing.T) {
 			t.Error("hijacking ended the request's context")
 		}
 		if _, ok := c.(*net.TCPConn); !ok {
-			t.Errorf("hijacked a %T", c)
+			t.Errorf("Hijack returned a %T", c)
 		}
 		line, err := rw.ReadString('\n')
 		fmt.Fprintf(c, "raw %s %v", line, err)
 	})
 	if got := sendOpen(t, addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\nearly\n"); got != "raw early\n <nil>" {
-		t.Errorf("%q", got)
+		t.Errorf("got %q from the hijacked connection", got)
 	}
 }
 
@@ -43,7 +43,7 @@ func TestDetach(t *testing.T) {
 	}{
 		{"nothing early", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "\"\""},
 		{"early bytes", "GET / HTTP/1.1\r\nHost: x\r\n\r\nearly", "\"early\""},
-		{"content", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcearly", "\"early\" abc"},
+		{"body", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcearly", "\"early\" abc"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -56,13 +56,13 @@ func TestDetach(t *testing.T) {
 				}
 				defer c.Close()
 				if _, ok := c.(*net.TCPConn); !ok {
-					t.Errorf("detached a %T", c)
+					t.Errorf("Detach returned a %T", c)
 				}
 				if _, _, err := w.(Detacher).Detach(nil); err != http.ErrHijacked {
-					t.Errorf("a second time: %v, want %v", err, http.ErrHijacked)
+					t.Errorf("second Detach returned %v, want %v", err, http.ErrHijacked)
 				}
 				if _, err := w.Write([]byte("x")); err != http.ErrHijacked {
-					t.Errorf("writing an answer: %v, want %v", err, http.ErrHijacked)
+					t.Errorf("Write after Detach returned %v, want %v", err, http.ErrHijacked)
 				}
 				fmt.Fprintf(c, "%q %s", early, body)
 			})
@@ -73,16 +73,16 @@ func TestDetach(t *testing.T) {
 	}
 }
 
-// TestDetachedBuffers: what was early stays what it was when the buffers serve
-// other connections, and a request with content keeps its own.
+// The early bytes do not change when the buffers serve other connections, and
+// the buffers of a request with a body are not used again.
 func TestDetachedBuffers(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, request string
 		reused        bool
 	}{
-		{"no content", "GET / HTTP/1.1\r\nHost: x\r\n\r\nearly", true},
-		{"content", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcearly", false},
+		{"no body", "GET / HTTP/1.1\r\nHost: x\r\n\r\nearly", true},
+		{"body", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcearly", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -106,14 +106,14 @@ func TestDetachedBuffers(t *testing.T) {
 			}
 			br.Reset(strings.NewReader(strings.Repeat("x", bufferSize)))
 			if br.Peek(bufferSize); string(early) != "early" {
-				t.Errorf("early is %q once the buffer is used again", early)
+				t.Errorf("early is %q after the buffer was used again", early)
 			}
 			if c.br != nil || c.bw != nil {
-				t.Error("the connection keeps its buffers")
+				t.Error("the connection still refers to its buffers")
 			}
-			// A pool may drop what it is given, so that only one way is certain.
+			// A sync.Pool may drop buffers, so only the negative case is certain.
 			if got := c.server.readers.Get(); got != nil && !tt.reused {
-				t.Error("the buffers of a request with content are used again")
+				t.Error("the buffers of a request with a body are used again")
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-// The transport against net/http's server and raw origins.
+// Tests of the transport with net/http's server and with raw bytes.
 
 package http1
 
@@ -52,12 +52,12 @@ func TestReuse(t *testing.T) {
 		}
 		_, got, err := fetch(d, newTestRequest(t, test.method, s.URL+test.path, body))
 		if err != nil || got != test.want || d.dials.Load() != test.dials {
-			t.Errorf("%s %s: %q, %v over %d connections; want %q over %d", test.method, test.path, got, err, d.dials.Load(), test.want, test.dials)
+			t.Errorf("%s %s: got %q, %v over %d connections, want %q over %d", test.method, test.path, got, err, d.dials.Load(), test.want, test.dials)
 		}
 	}
 	d.CloseIdleConnections()
 	if _, _, err := fetch(d, newTestRequest(t, "GET", s.URL, nil)); err != nil || d.dials.Load() != 3 {
-		t.Errorf("after CloseIdleConnections: %v over %d connections", err, d.dials.Load())
+		t.Errorf("after CloseIdleConnections: got %v over %d connections, want 3 connections", err, d.dials.Load())
 	}
 }
 
@@ -80,42 +80,42 @@ func TestStaleConnections(t *testing.T) {
 			method, body = "POST", strings.NewReader("content")
 		}
 		if _, got, err := fetch(d, newTestRequest(t, method, "http://"+addr, body)); err != nil || got != "ok" {
-			t.Fatalf("request %d: %q, %v", i, got, err)
+			t.Fatalf("request %d: got %q, %v", i, got, err)
 		}
 		<-closed
 	}
 	if got := d.dials.Load(); got != 4 {
-		t.Errorf("%d connections for 4 requests, each of which ended its own", got)
+		t.Errorf("%d connections for 4 requests that each ended their own", got)
 	}
 
-	// A fresh connection that ends unanswered is an error, not a loop.
+	// A new connection that ends without a response is an error and is not retried.
 	addr = startOrigin(t, func(int, net.Conn, *bufio.Reader) {})
 	d = newTestTransport(t)
 	if _, _, err := fetch(d, newTestRequest(t, "GET", "http://"+addr, nil)); err == nil || d.dials.Load() != 1 {
-		t.Errorf("%v after %d connections", err, d.dials.Load())
+		t.Errorf("got error %v after %d connections, want one after 1", err, d.dials.Load())
 	}
 }
 
 func TestMisbehavingOrigins(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
-		"garbage":                 "garbage\r\n\r\n",
-		"cut in the head":         "HTTP/1.1 200 OK\r\nConte",
-		"two lengths":             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-		"a bad length":            "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-		"an unknown coding":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
-		"unasked switch":          "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
-		"endless interim answers": strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 50_000) + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-		"an endless header":       "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", 2<<20),
-		"cut in the content":      "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
-		"cut in a chunk":          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
-		"a bad chunk":             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nabc",
+		"garbage":               "garbage\r\n\r\n",
+		"cut in the header":     "HTTP/1.1 200 OK\r\nConte",
+		"two lengths":           "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+		"a bad length":          "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+		"an unknown coding":     "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+		"unasked switch":        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+		"endless informational": strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 50_000) + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+		"an endless header":     "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("a", 2<<20),
+		"cut in the body":       "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+		"cut in a chunk":        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
+		"a bad chunk":           "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nabc",
 	} {
 		if status, body, err := fetch(newTestTransport(t), newTestRequest(t, "GET", "http://"+startFixedOrigin(t, text), nil)); err == nil {
-			t.Errorf("%s: %d %q", name, status, body)
+			t.Errorf("%s: got status %d, body %q, want an error", name, status, body)
 		}
 	}
-	// What follows an answer is not the answer to the next request.
+	// Bytes after a response are not the response to the next request.
 	d := newTestTransport(t)
 	addr := startOrigin(t, func(n int, c net.Conn, br *bufio.Reader) {
 		for {
@@ -131,7 +131,7 @@ func TestMisbehavingOrigins(t *testing.T) {
 	})
 	for range 2 {
 		if _, got, err := fetch(d, newTestRequest(t, "GET", "http://"+addr, nil)); err != nil || got != "ok" {
-			t.Errorf("%q, %v", got, err)
+			t.Errorf("got %q, %v, want ok", got, err)
 		}
 	}
 }
@@ -143,7 +143,7 @@ func TestResponseBeforeBodyEnds(t *testing.T) {
 	defer pw.Close()
 	status, body, err := fetch(newTestTransport(t), newTestRequest(t, "POST", "http://"+addr, pr))
 	if status != 413 || body != "no" || err != nil {
-		t.Errorf("%d %q, %v", status, body, err)
+		t.Errorf("got status %d, body %q, %v, want 413 and no", status, body, err)
 	}
 }
 
@@ -177,13 +177,13 @@ func TestStreamingUpload(t *testing.T) {
 		io.WriteString(pw, word)
 		got := make([]byte, len(word))
 		if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != word {
-			t.Fatalf("%q, %v", got, err)
+			t.Fatalf("echo of %q: got %q, %v", word, got, err)
 		}
 	}
 	r.Trailer["Sum"] = []string{"6"}
 	pw.Close()
 	if got, err := io.ReadAll(resp.Body); err != nil || string(got) != "map[Sum:[6]]" {
-		t.Errorf("%q, %v", got, err)
+		t.Errorf("trailer echoed by the origin: %q, %v", got, err)
 	}
 }
 
@@ -201,20 +201,20 @@ func TestClientBodyBreaks(t *testing.T) {
 		pw.CloseWithError(errors.New("the client left"))
 	}()
 	if _, _, err := fetch(newTestTransport(t), newTestRequest(t, "POST", s.URL, pr)); err == nil {
-		t.Error("no error")
+		t.Error("no error after the client's body broke off")
 	}
 	if err := <-whole; err == nil {
-		t.Error("the origin took a part for the whole")
+		t.Error("the origin took part of the body for all of it")
 	}
 
-	// Content that is shorter than it was said to be, without an error.
+	// The body is shorter than its ContentLength and ends without an error.
 	short := newTestRequest(t, "POST", s.URL, io.NopCloser(strings.NewReader("part")))
 	short.ContentLength = 100
 	if _, _, err := fetch(newTestTransport(t), short); err == nil {
-		t.Error("no error for content that is too short")
+		t.Error("no error for a body that is too short")
 	}
 	if err := <-whole; err == nil {
-		t.Error("the origin took what was too short for the whole")
+		t.Error("the origin took a body that is too short for a complete one")
 	}
 }
 
@@ -251,17 +251,17 @@ func TestExpectContinue(t *testing.T) {
 		d := newTestTransport(t)
 		d.informational = func(r *Response) { informational = append(informational, r.Status) }
 		if _, got, err := fetch(d, r); err != nil || got != "ok" {
-			t.Errorf("%s: %q, %v", test.name, got, err)
+			t.Errorf("%s: got %q, %v, want ok", test.name, got, err)
 		}
 		want := ""
 		if test.sent {
 			want = "content"
 		}
 		if got := <-read; got != want {
-			t.Errorf("%s: the origin read %q", test.name, got)
+			t.Errorf("%s: the origin read %q, want %q", test.name, got, want)
 		}
 		if len(informational) != strings.Count(test.first, "HTTP/1.1") {
-			t.Errorf("%s: interim answers %v", test.name, informational)
+			t.Errorf("%s: informational responses %v", test.name, informational)
 		}
 	}
 }
@@ -283,13 +283,13 @@ func TestCancel(t *testing.T) {
 	}()
 	_, _, err := fetch(newTestTransport(t), newTestRequest(t, "GET", "http://"+addr, nil).WithContext(ctx))
 	if !errors.Is(err, context.Canceled) {
-		t.Error(err)
+		t.Errorf("got error %v, want %v", err, context.Canceled)
 	}
 	<-ended
 }
 
-// A request whose connection ends unanswered, that was used before, is sent
-// again where that does no harm, and only there (RFC 9110 section 9.2.2).
+// A request on a reused connection that ends without a response is sent again if
+// its method is idempotent, and only then (RFC 9110 section 9.2.2).
 func TestRetries(t *testing.T) {
 	t.Parallel()
 	for method, want := range map[string]int32{"GET": 2, "HEAD": 2, "OPTIONS": 2, "DELETE": 2, "PUT": 2, "POST": 1, "PATCH": 1, "X-PAY": 1} {
@@ -311,15 +311,15 @@ func TestRetries(t *testing.T) {
 			}
 			_, _, err := fetch(d, newTestRequest(t, method, "http://"+addr+"/it", nil))
 			if (err == nil) != (want == 2) || taken.Load() != want {
-				t.Errorf("taken %d times, want %d; %v", taken.Load(), want, err)
+				t.Errorf("the origin got the request %d times, want %d; error %v", taken.Load(), want, err)
 			}
 		})
 	}
 }
 
-// What an origin sends on a connection that no request uses is no answer to
-// the next one (RFC 9112 section 9.2): not the content of an answer to HEAD,
-// which whoever has stored it there has written.
+// Bytes that an origin sends on an idle connection are not the response to the
+// next request (RFC 9112 section 9.2). An origin may for example send the body of
+// a response to HEAD, whose text an attacker may have stored there.
 func TestUnsolicitedResponse(t *testing.T) {
 	t.Parallel()
 	forged := make(chan struct{})
@@ -344,9 +344,9 @@ func TestUnsolicitedResponse(t *testing.T) {
 		t.Fatal(err)
 	}
 	close(forge)
-	<-forged // on this machine what was written has arrived
+	<-forged // on loopback, written bytes have arrived
 	if _, got, err := fetch(d, newTestRequest(t, "GET", "http://"+addr, nil)); err != nil || got != "true" || d.dials.Load() != 2 {
-		t.Errorf("%q, %v over %d connections; want the answer of a second one", got, err, d.dials.Load())
+		t.Errorf("got %q, %v over %d connections, want the response of a second connection", got, err, d.dials.Load())
 	}
 }
 
@@ -367,8 +367,7 @@ func TestIdleConnectionsExpire(t *testing.T) {
 	<-ended
 }
 
-// TestIdleConnectionsAreBounded: who asks many hosts in turn does not hold
-// their connections.
+// The number of idle connections does not grow with the number of hosts.
 func TestIdleConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
 	const limit = 3
@@ -399,7 +398,7 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 			}
 		}
 		if counted := tr.pool.idle.Load(); int64(n) != counted {
-			t.Errorf("%d connections, %d counted", n, counted)
+			t.Errorf("%d connections are in the pool, but the counter is %d", n, counted)
 		}
 		return n
 	}
@@ -408,7 +407,7 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := dialed(); n != min(i+1, limit) {
-			t.Errorf("after %d hosts: %d idle connections", i+1, n)
+			t.Errorf("after %d requests: %d idle connections, want %d", i+1, n, min(i+1, limit))
 		}
 	}
 	deadline := time.Now().Add(10 * time.Second)
