@@ -54,7 +54,7 @@ func (t *testTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 			out.Fields = append(out.Fields, Field{name, value})
 		}
 	}
-	slices.SortStableFunc(out.Fields, func(a, b Field) int { return compareNames(a.Name, b.Name) })
+	slices.SortStableFunc(out.Fields, func(a, b Field) int { return strings.Compare(a.Name, b.Name) })
 	resp, err := t.Send(out)
 	if err != nil {
 		return nil, err
@@ -62,21 +62,11 @@ func (t *testTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return toNetHTTP(resp, r), nil
 }
 
-func compareNames(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
-
 // toNetHTTP converts a response to net/http's type.
-func toNetHTTP(a *Response, r *http.Request) *http.Response {
-	resp := &http.Response{StatusCode: a.Status, Header: make(http.Header), ContentLength: a.ContentLength, Request: r, Close: a.closes}
-	fillHeader(resp.Header, a.Fields, nil)
-	resp.Body = &trailing{a.Body, a, resp}
+func toNetHTTP(from *Response, r *http.Request) *http.Response {
+	resp := &http.Response{StatusCode: from.Status, Header: make(http.Header), ContentLength: from.ContentLength, Request: r, Close: from.closes}
+	fillHeader(resp.Header, from.Fields, nil)
+	resp.Body = &trailing{from.Body, from, resp}
 	return resp
 }
 
