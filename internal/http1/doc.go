@@ -4,10 +4,11 @@
 // about half the cost of net/http's Server and Transport.
 //
 // The package is not a proxy and enforces no policy. It does not listen,
-// resolve names, dial or decide which requests may pass. The importing package
-// does that in [Server].Handler and in the [RoundTripHooks] of each [Request].
-// The package is also not a general replacement for net/http: it has no TLS,
-// HTTP/2, cookies, redirects or content decoding.
+// resolve names, dial or decide which requests may pass. The importing package,
+// the proxy's HTTP front, does that in [Server].Handler and in the
+// [RoundTripHooks] of each [Request]. The package is also not a general
+// replacement for net/http: it has no TLS, HTTP/2, cookies, redirects or
+// decoding of contents such as gzip.
 //
 // A Server calls an http.Handler. The handler's http.ResponseWriter is also a
 // [Responder], a [Relayer] and a [Detacher]. A Transport sends a Request and

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// A context that somebody waits on ends with its request and is nobody else's;
-// one that nobody waits on may serve again, and is not over then.
+// A context whose Done was called ends with its request and is not used again.
+// Another context may be used for the next request, and has not ended then.
 func TestRequestContexts(t *testing.T) {
 	t.Parallel()
 	type key struct{}
