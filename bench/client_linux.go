@@ -15,11 +15,11 @@ import (
 
 // script is what a client does on each of its connections.
 type script struct {
-	to      netip.AddrPort
-	tunnel  []byte // the CONNECT request that comes first; empty for none
-	request []byte
-	status  int  // of the answer to request
-	renew   bool // a new connection for every request, which asks the origin to close
+	to        netip.AddrPort
+	tunnel    []byte // the CONNECT request that comes first; empty for none
+	request   []byte
+	status    int  // of the answer to request
+	reconnect bool // a new connection for every request, which asks the origin to close
 }
 
 // client plays a script. Done may be read, and record and stop be set, while
@@ -30,23 +30,23 @@ type client struct {
 	record atomic.Bool  // keep how long each takes
 	stop   atomic.Bool
 
-	took  []time.Duration // recorded
-	conns []clientConn
-	poll  *poller
-	buf   [64 << 10]byte
+	latencies []time.Duration // recorded
+	conns     []clientConn
+	poll      *poller
+	buf       [64 << 10]byte
 }
 
 // clientConn is one of a client's connections.
 type clientConn struct {
-	fd       int
-	began    time.Time // of the request, with a new connection's set-up
-	served   int       // requests answered on it
-	tunneled bool      // the CONNECT is answered
-	head     []byte    // of the answer, as far as it has come
-	inBody   bool
-	ending   bool // all is answered, and the other side is to close
-	answer   head
-	left     int64 // of the answer's content
+	fd            int
+	began         time.Time // of the request, with a new connection's set-up
+	served        int       // requests answered on it
+	tunneled      bool      // the CONNECT is answered
+	header        []byte    // of the answer, as far as it has come
+	inBody        bool
+	awaitingClose bool // all is answered, and the other side is to close
+	response      header
+	remaining     int64 // of the answer's content
 }
 
 // run plays the script on n connections until stop is set.
@@ -71,7 +71,7 @@ func (c *client) run(n int) (err error) {
 	}
 	last, quiet := int64(0), time.Now()
 	for !c.stop.Load() {
-		events, err := c.poll.wait(look)
+		events, err := c.poll.wait(pollInterval)
 		if err != nil {
 			return err
 		}
@@ -82,8 +82,8 @@ func (c *client) run(n int) (err error) {
 		}
 		if done := c.done.Load(); done != last || len(events) > 0 {
 			last, quiet = done, time.Now()
-		} else if time.Since(quiet) > stall {
-			return fmt.Errorf("no answer in %v", stall)
+		} else if time.Since(quiet) > stallTimeout {
+			return fmt.Errorf("no answer in %v", stallTimeout)
 		}
 	}
 	return nil
@@ -100,7 +100,7 @@ func (c *clientConn) close() {
 func (c *client) open(i int) error {
 	conn := &c.conns[i]
 	conn.close()
-	*conn = clientConn{fd: -1, began: time.Now(), head: conn.head[:0]}
+	*conn = clientConn{fd: -1, began: time.Now(), header: conn.header[:0]}
 	fd, err := dialStream(c.to)
 	if err != nil {
 		return err
@@ -117,14 +117,14 @@ func (c *client) open(i int) error {
 }
 
 // next begins the request after one that was answered. It leaves the closing of
-// a connection to the other side: see answerer.
+// a connection to the other side: see responder.
 func (c *client) next(i int) error {
 	conn := &c.conns[i]
-	if conn.answer.length == untilClose {
+	if conn.response.length == untilClose {
 		return c.open(i)
 	}
-	if c.renew || conn.answer.close {
-		conn.ending = true
+	if c.reconnect || conn.response.close {
+		conn.awaitingClose = true
 		return nil
 	}
 	conn.began = time.Now()
@@ -150,15 +150,15 @@ func (c *client) read(i int) error {
 	switch {
 	case err == syscall.EAGAIN || err == syscall.EINTR:
 		return nil
-	case n > 0 && conn.ending:
+	case n > 0 && conn.awaitingClose:
 		return errors.New("the proxy sent more than an answer")
 	case n > 0:
-		return c.take(i, c.buf[:n])
-	case conn.ending:
+		return c.consume(i, c.buf[:n])
+	case conn.awaitingClose:
 		return c.open(i)
-	case conn.inBody && conn.answer.length == untilClose:
-		return c.answered(i)
-	case conn.served > 0 && len(conn.head) == 0 && !conn.inBody:
+	case conn.inBody && conn.response.length == untilClose:
+		return c.finish(i)
+	case conn.served > 0 && len(conn.header) == 0 && !conn.inBody:
 		return c.open(i) // closed between two requests
 	case err != nil:
 		return fmt.Errorf("read from the proxy: %w", err)
@@ -166,59 +166,59 @@ func (c *client) read(i int) error {
 	return errors.New("the proxy closed a connection before it had answered")
 }
 
-// take takes bytes of an answer.
-func (c *client) take(i int, b []byte) error {
+// consume takes bytes of an answer.
+func (c *client) consume(i int, b []byte) error {
 	conn := &c.conns[i]
 	if !conn.inBody {
 		whole := b
-		if len(conn.head) > 0 {
-			conn.head = append(conn.head, b...)
-			whole = conn.head
+		if len(conn.header) > 0 {
+			conn.header = append(conn.header, b...)
+			whole = conn.header
 		}
-		answer, size, err := parseHead(whole, !conn.tunneled)
+		response, size, err := parseHeader(whole, !conn.tunneled)
 		if err != nil {
 			return err
 		}
 		if size == 0 {
-			if len(conn.head) == 0 {
-				conn.head = append(conn.head, b...)
+			if len(conn.header) == 0 {
+				conn.header = append(conn.header, b...)
 			}
 			return nil
 		}
-		if err := c.expect(conn, answer); err != nil {
+		if err := c.expect(conn, response); err != nil {
 			return err
 		}
-		conn.answer, conn.left, conn.inBody = answer, answer.length, true
+		conn.response, conn.remaining, conn.inBody = response, response.length, true
 		b = whole[size:]
 	}
-	if conn.answer.length == untilClose {
+	if conn.response.length == untilClose {
 		return nil
 	}
-	if conn.left -= int64(len(b)); conn.left < 0 {
+	if conn.remaining -= int64(len(b)); conn.remaining < 0 {
 		return errors.New("the answer is longer than it says")
 	}
-	if conn.left == 0 {
-		return c.answered(i)
+	if conn.remaining == 0 {
+		return c.finish(i)
 	}
 	return nil
 }
 
 // expect checks the status of an answer.
-func (c *client) expect(conn *clientConn, answer head) error {
+func (c *client) expect(conn *clientConn, response header) error {
 	want := c.status
 	if !conn.tunneled {
 		want = 200
 	}
-	if answer.status != want {
-		return fmt.Errorf("the proxy answered %d, not %d", answer.status, want)
+	if response.status != want {
+		return fmt.Errorf("the proxy answered %d, not %d", response.status, want)
 	}
 	return nil
 }
 
-// answered goes on after an answer that is complete.
-func (c *client) answered(i int) error {
+// finish goes on after an answer that is complete.
+func (c *client) finish(i int) error {
 	conn := &c.conns[i]
-	conn.head, conn.inBody = conn.head[:0], false
+	conn.header, conn.inBody = conn.header[:0], false
 	if !conn.tunneled {
 		conn.tunneled = true
 		return send(conn.fd, c.request)
@@ -226,7 +226,7 @@ func (c *client) answered(i int) error {
 	conn.served++
 	c.done.Add(1)
 	if c.record.Load() {
-		c.took = append(c.took, time.Since(conn.began))
+		c.latencies = append(c.latencies, time.Since(conn.began))
 	}
 	return c.next(i)
 }
@@ -234,6 +234,6 @@ func (c *client) answered(i int) error {
 // percentile returns how long a share p of the recorded requests took at most.
 // Call it after run.
 func (c *client) percentile(p float64) time.Duration {
-	slices.Sort(c.took)
-	return percentile(c.took, p)
+	slices.Sort(c.latencies)
+	return percentile(c.latencies, p)
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Names of the contenders that are always there.
+// Names of the candidates that are always there.
 const (
 	subjectName = "networkproxy"
 	baseName    = "base"
@@ -17,16 +17,16 @@ const (
 
 // Names of metrics that several workloads have.
 const (
-	mRate   = "rate"
-	mCPU    = "cpu"
-	mP50    = "p50"
-	mP99    = "p99"
-	mMemory = "memory"
-	mAdded  = "added"
-	mFiles  = "descriptors"
-	mKept   = "kept"
-	mPerCPU = "per CPU second"
-	mLost   = "lost"
+	mRate     = "rate"
+	mCPU      = "cpu"
+	mP50      = "p50"
+	mP99      = "p99"
+	mMemory   = "memory"
+	mAdded    = "added"
+	mFiles    = "descriptors"
+	mRetained = "kept"
+	mPerCPU   = "per CPU second"
+	mLost     = "lost"
 )
 
 // run is all figures of one run. It is what -json writes and -read reads.
@@ -39,7 +39,7 @@ type run struct {
 	Rounds     int       `json:"rounds"`
 	Seconds    float64   `json:"seconds"`        // of each measurement
 	Others     float64   `json:"others_percent"` // of the machine, that went to other programs; the median
-	Contenders []string  `json:"contenders"`     // in the order of the columns
+	Candidates []string  `json:"candidates"`     // in the order of the columns
 	Figures    []*figure `json:"figures"`
 }
 
@@ -59,7 +59,7 @@ type goal struct {
 	AtLeast float64 `json:"at_least,omitempty"`
 }
 
-// figure is a metric of a workload, with the readings of every contender that
+// figure is a metric of a workload, with the readings of every candidate that
 // could do the work.
 type figure struct {
 	Workload string `json:"workload"`
@@ -77,24 +77,24 @@ type reading struct {
 
 func (f *figure) label() string { return cmp.Or(f.Title, f.Name) }
 
-// values is the spread of a contender's readings.
-func (f *figure) values(contender string) (spread, bool) {
+// values is the spread of a candidate's readings.
+func (f *figure) values(candidate string) (spread, bool) {
 	var values []float64
-	for _, r := range f.Readings[contender] {
+	for _, r := range f.Readings[candidate] {
 		values = append(values, r.Value)
 	}
 	return spreadOf(values)
 }
 
-// ratio is how many times better than the base a contender is: the spread of the
+// ratio is how many times better than the base a candidate is: the spread of the
 // ratios within each round, so that what slows a round down slows both.
-func (f *figure) ratio(contender string) (spread, bool) {
+func (f *figure) ratio(candidate string) (spread, bool) {
 	base := make(map[int]float64)
 	for _, r := range f.Readings[baseName] {
 		base[r.Round] = r.Value
 	}
 	var ratios []float64
-	for _, r := range f.Readings[contender] {
+	for _, r := range f.Readings[candidate] {
 		over, under := r.Value, base[r.Round]
 		if f.Lower {
 			over, under = under, over
@@ -106,9 +106,9 @@ func (f *figure) ratio(contender string) (spread, bool) {
 	return spreadOf(ratios)
 }
 
-// met says whether the median of the subject's readings reaches the goal. It is
+// goalMet says whether the median of the subject's readings reaches the goal. It is
 // not known where there is no goal, or nothing to judge by.
-func (f *figure) met() (met, known bool) {
+func (f *figure) goalMet() (met, known bool) {
 	if f.Goal.Ratio > 0 {
 		r, ok := f.ratio(subjectName)
 		return r.Median >= f.Goal.Ratio, ok
@@ -124,7 +124,7 @@ func (f *figure) met() (met, known bool) {
 }
 
 // add takes the readings of one measurement.
-func (r *run) add(workload, work string, metrics []metric, contender string, round int, values map[string]float64) {
+func (r *run) add(workload, work string, metrics []metric, candidate string, round int, values map[string]float64) {
 	for i, m := range metrics {
 		value, ok := values[m.Name]
 		if !ok {
@@ -135,7 +135,7 @@ func (r *run) add(workload, work string, metrics []metric, contender string, rou
 			f = &figure{Workload: workload, Work: work, First: i == 0, metric: m, Readings: make(map[string][]reading)}
 			r.Figures = append(r.Figures, f)
 		}
-		f.Readings[contender] = append(f.Readings[contender], reading{round, value})
+		f.Readings[candidate] = append(f.Readings[candidate], reading{round, value})
 	}
 }
 

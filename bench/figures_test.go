@@ -12,18 +12,18 @@ import (
 func sample() *run {
 	r := &run{
 		Date: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Go: "go1.26", System: "Linux", CPUs: 2, User: "nobody",
-		Rounds: 3, Seconds: 0.5, Contenders: []string{subjectName, baseName, relayName, "<peer>"},
+		Rounds: 3, Seconds: 0.5, Candidates: []string{subjectName, baseName, relayName, "<peer>"},
 	}
 	requests := []metric{{Name: mRate, Unit: "requests/s", Goal: goal{Ratio: 1.25}}, {Name: mCPU, Unit: unitTime, Lower: true}}
 	idle := []metric{{Name: mMemory, Unit: "KiB", Lower: true, Goal: goal{AtMost: 18}}}
-	kept := []metric{{Name: mKept, Unit: "%", Goal: goal{AtLeast: 60}}}
+	kept := []metric{{Name: mRetained, Unit: "%", Goal: goal{AtLeast: 60}}}
 	for round, noise := range []float64{1, 0.5, 2} {
 		r.add("get", "forward GET & more", requests, subjectName, round, map[string]float64{mRate: 3000 * noise, mCPU: 20})
 		r.add("get", "forward GET & more", requests, baseName, round, map[string]float64{mRate: 2000 * noise, mCPU: 40})
 		r.add("get", "forward GET & more", requests, "<peer>", round, map[string]float64{mRate: 20 * noise, mCPU: 4000})
 		r.add("idle", "idle", idle, subjectName, round, map[string]float64{mMemory: 24})
 		r.add("idle", "idle", idle, baseName, round, map[string]float64{mMemory: 23})
-		r.add("kept", "kept", kept, baseName, round, map[string]float64{mKept: 14})
+		r.add("kept", "kept", kept, baseName, round, map[string]float64{mRetained: 14})
 	}
 	return r
 }
@@ -40,7 +40,7 @@ func TestRatio(t *testing.T) {
 		{"within each round", "get", mRate, subjectName, spread{1.5, 1.5, 1.5}, true},
 		{"lower is better", "get", mCPU, subjectName, spread{2, 2, 2}, true},
 		{"worse", "get", mCPU, "<peer>", spread{0.01, 0.01, 0.01}, true},
-		{"not measured", "kept", mKept, subjectName, spread{}, false},
+		{"not measured", "kept", mRetained, subjectName, spread{}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -71,9 +71,9 @@ func TestGoals(t *testing.T) {
 		{"get", mRate, "≥ ×1.25 met"},
 		{"get", mCPU, ""},
 		{"idle", mMemory, "≤ 18.0 KiB MISSED"},
-		{"kept", mKept, "≥ 60.0%"},
+		{"kept", mRetained, "≥ 60.0%"},
 	} {
-		if got := r.figure(test.workload, test.figure).verdict(); got != test.want {
+		if got := r.figure(test.workload, test.figure).goalText(); got != test.want {
 			t.Errorf("%s %s: %q, want %q", test.workload, test.figure, got, test.want)
 		}
 	}
@@ -141,11 +141,11 @@ func TestQuantity(t *testing.T) {
 	}
 }
 
-func TestCount(t *testing.T) {
+func TestFormatInt(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int]string{7: "7", 100: "100", 1200: "1,200", 100000: "100,000", 1234567: "1,234,567"} {
-		if got := count(n); got != want {
-			t.Errorf("count(%d) = %q, want %q", n, got, want)
+		if got := formatInt(n); got != want {
+			t.Errorf("formatInt(%d) = %q, want %q", n, got, want)
 		}
 	}
 }

@@ -30,8 +30,8 @@ func startBase(t *testing.T) netip.AddrPort {
 	return s.Listener.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// begin starts an origin for the test.
-func begin(t *testing.T, start func() (origin, error)) origin {
+// startOrigin starts an origin for the test.
+func startOrigin(t *testing.T, start func() (origin, error)) origin {
 	t.Helper()
 	o, err := start()
 	if err != nil {
@@ -45,8 +45,8 @@ func begin(t *testing.T, start func() (origin, error)) origin {
 	return o
 }
 
-// until runs a loop until it has done enough, and stops it.
-func until(done *atomic.Int64, stop *atomic.Bool, loop func() error) error {
+// runUntil runs a loop until it has done enough, and stops it.
+func runUntil(done *atomic.Int64, stop *atomic.Bool, loop func() error) error {
 	ended := make(chan error, 1)
 	go func() { ended <- loop() }()
 	for done.Load() < 100 {
@@ -64,20 +64,20 @@ func until(done *atomic.Int64, stop *atomic.Bool, loop func() error) error {
 func TestClient(t *testing.T) {
 	t.Parallel()
 	proxy := startBase(t)
-	o := begin(t, startAnswerer)
+	o := startOrigin(t, startResponder)
 	closing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 		io.WriteString(w, "goodbye")
 	}))
 	t.Cleanup(closing.Close)
 
-	large := begin(t, func() (origin, error) { return startContent(300_000) })
+	large := startOrigin(t, func() (origin, error) { return startContent(300_000) })
 
 	get := func(host string) []byte {
 		return []byte("GET http://" + host + "/ HTTP/1.1\r\nHost: " + host + "\r\n\r\n")
 	}
 	last := func(host string) []byte {
-		return bytes.Replace(get(host), headEnd, append(closeField, '\r', '\n'), 1)
+		return bytes.Replace(get(host), headerEnd, append(closeField, '\r', '\n'), 1)
 	}
 	at := o.addr().String()
 	for _, test := range []struct {
@@ -90,7 +90,7 @@ func TestClient(t *testing.T) {
 		{"large content", script{to: proxy, request: get(large.addr().String()), status: 200}, ""},
 		{"refused", script{to: proxy, request: get("refused.example"), status: 403}, ""},
 		{"tunnels", script{to: proxy, tunnel: []byte("CONNECT " + at + " HTTP/1.1\r\nHost: " + at + "\r\n\r\n"),
-			request: last(at), status: 200, renew: true}, ""},
+			request: last(at), status: 200, reconnect: true}, ""},
 		{"a server that closes", script{to: closing.Listener.Addr().(*net.TCPAddr).AddrPort(), request: get("x"), status: 200}, ""},
 		{"another status", script{to: proxy, request: get("refused.example"), status: 200}, "403"},
 		{"CONNECT refused", script{to: proxy, tunnel: []byte("CONNECT refused.example:443 HTTP/1.1\r\n\r\n"),
@@ -100,14 +100,14 @@ func TestClient(t *testing.T) {
 			t.Parallel()
 			c := &client{script: test.script}
 			c.record.Store(true)
-			err := until(&c.done, &c.stop, func() error { return c.run(4) })
+			err := runUntil(&c.done, &c.stop, func() error { return c.run(4) })
 			switch {
 			case test.fails == "" && err != nil:
 				t.Error(err)
 			case test.fails != "" && (err == nil || !strings.Contains(err.Error(), test.fails)):
 				t.Errorf("got %v, want an error with %q", err, test.fails)
-			case test.fails == "" && int64(len(c.took)) != c.done.Load():
-				t.Errorf("%d answers, %d times", c.done.Load(), len(c.took))
+			case test.fails == "" && int64(len(c.latencies)) != c.done.Load():
+				t.Errorf("%d answers, %d times", c.done.Load(), len(c.latencies))
 			}
 		})
 	}
@@ -116,8 +116,8 @@ func TestClient(t *testing.T) {
 func TestTunnels(t *testing.T) {
 	t.Parallel()
 	trial := &trial{
-		ctx: t.Context(), workload: new(workload), contender: new(contender),
-		proxy: &process{http: startBase(t)}, origin: begin(t, startStreamer),
+		ctx: t.Context(), workload: new(workload), candidate: new(candidate),
+		proxy: &process{http: startBase(t)}, origin: startOrigin(t, startStreamer),
 	}
 	closeAll, err := trial.openIdle(3)
 	if err != nil {
@@ -147,7 +147,7 @@ func TestDatagrams(t *testing.T) {
 }
 
 func testDatagrams(t *testing.T, burst int) {
-	echo := begin(t, func() (origin, error) { return startEchoer(burst) })
+	echo := startOrigin(t, func() (origin, error) { return startEchoer(burst) })
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func testDatagrams(t *testing.T, burst int) {
 		}
 	}()
 	u := &udpClient{burst: burst}
-	err = until(&u.done, &u.stop, func() error {
+	err = runUntil(&u.done, &u.stop, func() error {
 		return u.run(l.Addr().(*net.TCPAddr).AddrPort(), netip.MustParseAddrPort("127.0.0.1:9"))
 	})
 	if err != nil {
@@ -231,12 +231,12 @@ func TestArguments(t *testing.T) {
 		t.Errorf("something is left to replace in\n%s", text)
 	}
 	for name, command := range knownPeers {
-		c := contender{command: command, read: builtin}
+		c := candidate{command: command, read: builtin}
 		if _, err := c.arguments(s); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	missing := contender{command: "x {file:/nonexistent/file}", read: os.ReadFile}
+	missing := candidate{command: "x {file:/nonexistent/file}", read: os.ReadFile}
 	if _, err := missing.arguments(s); err == nil {
 		t.Error("a template that is missing is no error")
 	}

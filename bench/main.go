@@ -43,7 +43,7 @@ func main() {
 // options are the flags.
 type options struct {
 	program string
-	peers   []contender
+	peers   []candidate
 	only    *regexp.Regexp
 	rounds  int
 	time    time.Duration
@@ -65,7 +65,7 @@ func parseOptions(args []string) (*options, error) {
 		f.PrintDefaults()
 	}
 	f.StringVar(&o.program, "program", "", "`path` of networkproxy; built with the go command if not given")
-	f.Func("peer", "another proxy: squid or tinyproxy, or `NAME=COMMAND` with {http} for the address it is\nto listen on (see contender.go for what else is replaced); may be given again", func(s string) error {
+	f.Func("peer", "another proxy: squid or tinyproxy, or `NAME=COMMAND` with {http} for the address it is\nto listen on (see candidate.go for what else is replaced); may be given again", func(s string) error {
 		c, err := parsePeer(s)
 		o.peers = append(o.peers, c)
 		return err
@@ -145,7 +145,7 @@ func (o *options) report(r *run) error {
 // measureAll makes every measurement. What cannot be measured is told and left
 // out; what has been measured is reported even if the run is interrupted.
 func measureAll(ctx context.Context, o *options) (*run, error) {
-	s, err := newSession(ctx, o)
+	s, err := newSuite(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func measureAll(ctx context.Context, o *options) (*run, error) {
 			break
 		}
 		for i := range s.work {
-			if err := s.turn(ctx, round, &s.work[i]); err != nil {
+			if err := s.measureWorkload(ctx, round, &s.work[i]); err != nil {
 				return s.run, err
 			}
 			s.run.Rounds = round + 1
@@ -166,28 +166,28 @@ func measureAll(ctx context.Context, o *options) (*run, error) {
 		}
 	}
 	fmt.Fprintf(os.Stderr, "bench: done in %v\n", time.Since(began).Round(time.Second))
-	if s.run.Others > disturbed {
+	if s.run.Others > maxDisturbance {
 		fmt.Fprintf(os.Stderr, "bench: other programs took %.0f %% of the machine: trust CPU time and ratios more than rates\n", s.run.Others)
 	}
 	return s.run, nil
 }
 
-// session is what the measurements of a run share.
-type session struct {
+// suite is what the measurements of a run share.
+type suite struct {
 	*options
-	dir        string
-	self       string
-	credential *syscall.Credential
-	contenders []contender
-	work       []workload
-	hopeless   map[string]bool // workload and contender that does not start for it
-	others     []float64       // see run.Others, of each measurement
-	run        *run
+	dir         string
+	self        string
+	credential  *syscall.Credential
+	candidates  []candidate
+	work        []workload
+	cannotStart map[string]bool // workload and candidate that does not start for it
+	others      []float64       // see run.Others, of each measurement
+	run         *run
 }
 
-func newSession(ctx context.Context, o *options) (*session, error) {
-	s := &session{options: o, hopeless: make(map[string]bool)}
-	s.contenders = append([]contender{subject(), base(), relay()}, o.peers...)
+func newSuite(ctx context.Context, o *options) (*suite, error) {
+	s := &suite{options: o, cannotStart: make(map[string]bool)}
+	s.candidates = append([]candidate{subject(), base(), relay()}, o.peers...)
 	for _, w := range workloads(o.idle) {
 		if o.only.MatchString(w.name) {
 			s.work = append(s.work, w)
@@ -211,8 +211,8 @@ func newSession(ctx context.Context, o *options) (*session, error) {
 		Date: time.Now().UTC(), Go: runtime.Version(), System: system(), CPUs: runtime.NumCPU(),
 		User: who, Seconds: o.time.Seconds(),
 	}
-	for _, c := range s.contenders {
-		s.run.Contenders = append(s.run.Contenders, c.name)
+	for _, c := range s.candidates {
+		s.run.Candidates = append(s.run.Candidates, c.name)
 	}
 	if s.dir, err = os.MkdirTemp("", "bench-"); err != nil {
 		return nil, err
@@ -236,7 +236,7 @@ func raiseLimit() error {
 }
 
 // chooseUser sets the credential of the proxies, and returns whose it is.
-func (s *session) chooseUser() (string, error) {
+func (s *suite) chooseUser() (string, error) {
 	if os.Geteuid() != 0 || s.user == "" {
 		me, err := user.Current()
 		if err != nil {
@@ -258,7 +258,7 @@ func (s *session) chooseUser() (string, error) {
 }
 
 // prepare puts the programs where that user may run them.
-func (s *session) prepare(ctx context.Context) error {
+func (s *suite) prepare(ctx context.Context) error {
 	if err := os.Chmod(s.dir, 0o755); err != nil {
 		return err
 	}
@@ -286,34 +286,34 @@ func (s *session) prepare(ctx context.Context) error {
 	return nil
 }
 
-// turn has every contender do one kind of work, in laps. Who begins changes with
+// measureWorkload has every candidate do one kind of work, in laps. Who begins changes with
 // the round and the lap, so that nobody always has the same predecessor.
-func (s *session) turn(ctx context.Context, round int, w *workload) error {
+func (s *suite) measureWorkload(ctx context.Context, round int, w *workload) error {
 	fmt.Fprintf(os.Stderr, "round %d/%d  %-12s", round+1, s.rounds, w.name)
 	defer fmt.Fprintln(os.Stderr)
-	entrants := s.enter(ctx, w)
+	instances := s.startAll(ctx, w)
 	defer func() {
-		for _, e := range entrants {
-			s.failed(e, e.leave())
+		for _, e := range instances {
+			s.recordFailure(e, e.stop())
 		}
 	}()
-	laps := w.laps()
-	for lap := range laps {
-		for i := range entrants {
-			e := entrants[(i+lap+round)%len(entrants)]
+	n := w.slices()
+	for slice := range n {
+		for i := range instances {
+			e := instances[(i+slice+round)%len(instances)]
 			if e.failed {
 				continue
 			}
-			values, err := s.measureWell(ctx, w, e, s.time/time.Duration(laps))
+			values, err := s.measureUndisturbed(ctx, w, e, s.time/time.Duration(n))
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			s.failed(e, err)
-			e.laps.add(values)
+			s.recordFailure(e, err)
+			e.slices.add(values)
 		}
 	}
-	for _, e := range entrants {
-		if values := e.laps.mean(); !e.failed {
+	for _, e := range instances {
+		if values := e.slices.mean(); !e.failed {
 			s.run.add(w.name, w.title, w.metrics, e.name, round, values)
 			fmt.Fprintf(os.Stderr, "  %s %s", e.name, quantity(values[w.metrics[0].Name], w.metrics[0].Unit))
 		}
@@ -321,34 +321,34 @@ func (s *session) turn(ctx context.Context, round int, w *workload) error {
 	return nil
 }
 
-// entrant is a contender that runs, with an origin of its own.
-type entrant struct {
-	*contender
+// instance is a candidate that runs, with an origin of its own.
+type instance struct {
+	*candidate
 	origin origin
 	proxy  *process
-	laps   laps
+	slices sliceReadings
 	failed bool
 }
 
-// enter starts every contender that can do the work.
-func (s *session) enter(ctx context.Context, w *workload) (entrants []*entrant) {
-	for i := range s.contenders {
-		c := &s.contenders[i]
-		if c.does&w.needs != w.needs || s.hopeless[w.name+" "+c.name] {
+// startAll starts every candidate that can do the work.
+func (s *suite) startAll(ctx context.Context, w *workload) (instances []*instance) {
+	for i := range s.candidates {
+		c := &s.candidates[i]
+		if c.can&w.needs != w.needs || s.cannotStart[w.name+" "+c.name] {
 			continue
 		}
 		e, err := s.start(ctx, w, c)
 		if err != nil {
-			s.failed(&entrant{contender: c}, err)
-			s.hopeless[w.name+" "+c.name] = errors.Is(err, errStart)
+			s.recordFailure(&instance{candidate: c}, err)
+			s.cannotStart[w.name+" "+c.name] = errors.Is(err, errStart)
 			continue
 		}
-		entrants = append(entrants, e)
+		instances = append(instances, e)
 	}
-	return entrants
+	return instances
 }
 
-func (s *session) start(ctx context.Context, w *workload, c *contender) (*entrant, error) {
+func (s *suite) start(ctx context.Context, w *workload, c *candidate) (*instance, error) {
 	o, err := w.origin()
 	if err != nil {
 		return nil, err
@@ -360,17 +360,17 @@ func (s *session) start(ctx context.Context, w *workload, c *contender) (*entran
 	if err != nil {
 		return nil, errors.Join(err, o.close())
 	}
-	return &entrant{contender: c, origin: o, proxy: proxy}, nil
+	return &instance{candidate: c, origin: o, proxy: proxy}, nil
 }
 
-// leave ends the proxy and the origin.
-func (e *entrant) leave() error {
+// stop stops the proxy and the origin.
+func (e *instance) stop() error {
 	e.proxy.stop()
 	return e.origin.close()
 }
 
-// failed tells of an error, if it is one, and takes the entrant out of the round.
-func (s *session) failed(e *entrant, err error) {
+// recordFailure tells of an error, if it is one, and takes the instance out of the round.
+func (s *suite) recordFailure(e *instance, err error) {
 	if err != nil {
 		e.failed = true
 		fmt.Fprintf(os.Stderr, "  %s failed (%v)", e.name, err)
@@ -378,15 +378,15 @@ func (s *session) failed(e *entrant, err error) {
 }
 
 const (
-	disturbed = 10 // percent of the machine for other programs at which a measurement is made again
-	repeats   = 2  // at most
+	maxDisturbance = 10 // percent of the machine for other programs at which a measurement is made again
+	maxRepeats     = 2  // at most
 )
 
-// measureWell makes a measurement, and makes it again while other programs
+// measureUndisturbed makes a measurement, and makes it again while other programs
 // disturb it; the least disturbed one counts.
-func (s *session) measureWell(ctx context.Context, w *workload, e *entrant, d time.Duration) (readings, error) {
+func (s *suite) measureUndisturbed(ctx context.Context, w *workload, e *instance, d time.Duration) (readings, error) {
 	values, others, err := measure(ctx, w, e, d)
-	for n := 0; n < repeats && err == nil && others > disturbed; n++ {
+	for n := 0; n < maxRepeats && err == nil && others > maxDisturbance; n++ {
 		var again readings
 		var less float64
 		if again, less, err = measure(ctx, w, e, d); err == nil && less < others {
@@ -401,11 +401,11 @@ func (s *session) measureWell(ctx context.Context, w *workload, e *entrant, d ti
 
 // measure makes one measurement, and says how much of the machine went to other
 // programs meanwhile, in percent.
-func measure(ctx context.Context, w *workload, e *entrant, d time.Duration) (_ readings, others float64, err error) {
-	t := &trial{ctx: ctx, workload: w, contender: e.contender, proxy: e.proxy, origin: e.origin, time: d}
+func measure(ctx context.Context, w *workload, e *instance, d time.Duration) (_ readings, others float64, err error) {
+	t := &trial{ctx: ctx, workload: w, candidate: e.candidate, proxy: e.proxy, origin: e.origin, time: d}
 	values, err := w.run(t)
 	if err != nil {
-		return nil, 0, fmt.Errorf("%w%s", err, e.proxy.lastWords())
+		return nil, 0, fmt.Errorf("%w%s", err, e.proxy.logTail())
 	}
 	return values, t.others, nil
 }

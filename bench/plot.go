@@ -92,7 +92,7 @@ func (p *plot) line(x1, y1, x2, y2 float64, stroke string, width float64) {
 func (p *plot) chooseAxis(rows []*figure) {
 	p.lo, p.hi = 0.5, 2
 	for _, f := range rows {
-		for _, c := range p.Contenders {
+		for _, c := range p.Candidates {
 			if r, ok := f.ratio(c); ok {
 				p.lo = min(p.lo, r.Median*0.95)
 				p.hi = max(p.hi, r.Median*1.05)
@@ -171,7 +171,7 @@ func (p *plot) row(f *figure, top int) {
 		p.printf(`<rect x="%.1f" y="%.1f" width="%.1f" height="%d" rx="2" fill="%s"/>`+"\n",
 			min(from, to), middle-barHeight/2, max(math.Abs(to-from), 1), barHeight, colour)
 		p.line(p.x(ratio.Min), middle, p.x(ratio.Max), middle, ink, 1.2)
-		p.text(plotRight+16, middle+5, 15, colour, `font-weight="600"`, "×"+short(ratio.Median))
+		p.text(plotRight+16, middle+5, 15, colour, `font-weight="600"`, "×"+formatNumber(ratio.Median))
 	}
 	if goal, ok := f.goalRatio(); ok {
 		p.goalMark(p.x(goal), middle)
@@ -183,7 +183,7 @@ func (p *plot) row(f *figure, top int) {
 		if r, ok := f.ratio(name); ok {
 			p.peerMark(p.x(r.Median), middle, i)
 			if r.Median < p.lo {
-				p.text(plotLeft-8, middle+14, 10, peerColours[i%len(peerColours)], `text-anchor="end"`, "×"+short(r.Median)+" ‹")
+				p.text(plotLeft-8, middle+14, 10, peerColours[i%len(peerColours)], `text-anchor="end"`, "×"+formatNumber(r.Median)+" ‹")
 			}
 		}
 	}
@@ -219,9 +219,9 @@ func (p *plot) peerMark(x, y float64, i int) {
 	p.printf(`<circle cx="%.1f" cy="%.1f" r="4.5" fill="#ffffff" stroke="%s" stroke-width="2.2"/>`+"\n", x, y, peerColours[i%len(peerColours)])
 }
 
-// peers are the contenders that were named by the user.
+// peers are the candidates that were named by the user.
 func (p *plot) peers() (names []string) {
-	for _, c := range p.Contenders {
+	for _, c := range p.Candidates {
 		if c != subjectName && c != baseName && c != relayName {
 			names = append(names, c)
 		}

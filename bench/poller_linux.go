@@ -44,11 +44,11 @@ func (p *poller) wait(most time.Duration) ([]syscall.EpollEvent, error) {
 
 func (p *poller) close() { syscall.Close(p.fd) }
 
-// look is how often the loops look whether they are to end.
-const look = 20 * time.Millisecond
+// pollInterval is how often the loops look whether they are to end.
+const pollInterval = 20 * time.Millisecond
 
-// stall is how long nothing may happen before a measurement has failed.
-const stall = 5 * time.Second
+// stallTimeout is how long nothing may happen before a measurement has failed.
+const stallTimeout = 5 * time.Second
 
 // dialStream connects a socket that does not block afterwards.
 func dialStream(to netip.AddrPort) (int, error) {
@@ -56,7 +56,7 @@ func dialStream(to netip.AddrPort) (int, error) {
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	limit := syscall.NsecToTimeval(stall.Nanoseconds())
+	limit := syscall.NsecToTimeval(stallTimeout.Nanoseconds())
 	syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &limit) // bounds connect
 	syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
 	if err := connect(fd, to); err != nil {

@@ -26,15 +26,15 @@ type process struct {
 	log         string
 }
 
-// startWithin is how long a proxy may take until it accepts connections.
-const startWithin = 10 * time.Second
+// startTimeout is how long a proxy may take until it accepts connections.
+const startTimeout = 10 * time.Second
 
 // errStart says that a proxy does not do this work at all.
 var errStart = errors.New("it does not start")
 
-// start starts a contender as credential, or as whoever runs this if that is
+// start starts a candidate as credential, or as whoever runs this if that is
 // nil, and returns when it accepts connections.
-func (c *contender) start(ctx context.Context, s setup, credential *syscall.Credential) (*process, error) {
+func (c *candidate) start(ctx context.Context, s setup, credential *syscall.Credential) (*process, error) {
 	dir, err := os.MkdirTemp(s.dir, c.name+"-")
 	if err != nil {
 		return nil, err
@@ -75,14 +75,14 @@ func (c *contender) start(ctx context.Context, s setup, credential *syscall.Cred
 	}
 	if err := p.ready(ctx, wanted); err != nil {
 		defer p.stop()
-		return nil, fmt.Errorf("%w: %w%s", errStart, err, p.lastWords())
+		return nil, fmt.Errorf("%w: %w%s", errStart, err, p.logTail())
 	}
 	return p, nil
 }
 
 // ready waits until something accepts connections at addr.
 func (p *process) ready(ctx context.Context, addr netip.AddrPort) error {
-	for until := time.Now().Add(startWithin); time.Now().Before(until); {
+	for until := time.Now().Add(startTimeout); time.Now().Before(until); {
 		c, err := net.Dial("tcp", addr.String())
 		if err == nil {
 			return c.Close()
@@ -98,8 +98,8 @@ func (p *process) ready(ctx context.Context, addr netip.AddrPort) error {
 	return fmt.Errorf("nothing accepts connections at %s", addr)
 }
 
-// lastWords is the end of what a process has printed that has ended, for an error.
-func (p *process) lastWords() string {
+// logTail is the end of what a process has printed that has ended, for an error.
+func (p *process) logTail() string {
 	select {
 	case <-p.exited:
 	default:

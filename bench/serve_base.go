@@ -75,19 +75,19 @@ func (p *baseProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (p *baseProxy) forward(w http.ResponseWriter, r *http.Request) {
 	r.Header.Del("Connection")
 	r.Header.Del("Proxy-Connection")
-	answer, err := p.upstream.RoundTrip(r)
+	response, err := p.upstream.RoundTrip(r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
 	}
-	defer answer.Body.Close()
+	defer response.Body.Close()
 	header := w.Header()
-	for name, values := range answer.Header {
+	for name, values := range response.Header {
 		header[name] = values
 	}
 	header.Del("Connection")
-	w.WriteHeader(answer.StatusCode)
-	io.Copy(w, answer.Body)
+	w.WriteHeader(response.StatusCode)
+	io.Copy(w, response.Body)
 }
 
 func (p *baseProxy) connect(w http.ResponseWriter, r *http.Request) {

@@ -67,7 +67,7 @@ func relayCopy(to, from *net.TCPConn) {
 
 // refuseAll answers whatever ends like a request, without a look at it.
 func refuseAll(client net.Conn) {
-	answer := []byte("HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\n\r\nnot allowed\n")
+	response := []byte("HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\n\r\nnot allowed\n")
 	buf := make([]byte, 4<<10)
 	n := 0
 	for n < len(buf) {
@@ -77,7 +77,7 @@ func refuseAll(client net.Conn) {
 		}
 		if bytes.HasSuffix(buf[:n], []byte("\r\n\r\n")) {
 			n = 0
-			if _, err := client.Write(answer); err != nil {
+			if _, err := client.Write(response); err != nil {
 				return
 			}
 		}

@@ -30,7 +30,7 @@ const (
 type streamer struct {
 	listener net.Listener
 	content  int          // bytes of an answer to GET
-	drops    bool         // see stream
+	discards bool         // see stream
 	received atomic.Int64 // bytes of uploads
 	mu       sync.Mutex
 	conns    map[net.Conn]bool
@@ -42,8 +42,8 @@ func startStreamer() (origin, error) { return new(streamer).start() }
 // startContent starts an origin that answers GET with n bytes.
 func startContent(n int) (origin, error) { return (&streamer{content: n}).start() }
 
-// startDropper starts an origin for streams whose receivers drop what comes.
-func startDropper() (origin, error) { return (&streamer{drops: true}).start() }
+// startSink starts an origin for streams whose receivers drop what comes.
+func startSink() (origin, error) { return (&streamer{discards: true}).start() }
 
 func (s *streamer) start() (origin, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -85,7 +85,7 @@ func (s *streamer) serve() {
 		s.mu.Lock()
 		if s.conns != nil {
 			s.conns[c] = true
-			s.serving.Go(func() { s.talk(c.(*net.TCPConn)) })
+			s.serving.Go(func() { s.serveConn(c.(*net.TCPConn)) })
 		} else {
 			c.Close()
 		}
@@ -93,7 +93,7 @@ func (s *streamer) serve() {
 	}
 }
 
-func (s *streamer) talk(c *net.TCPConn) {
+func (s *streamer) serveConn(c *net.TCPConn) {
 	defer func() {
 		c.Close()
 		s.mu.Lock()
@@ -113,24 +113,24 @@ func (s *streamer) talk(c *net.TCPConn) {
 		c.Write(ask[:])
 		c.Read(ask[:]) // until it ends
 	case askGET:
-		s.answer(c)
+		s.respond(c)
 	}
 }
 
-// answer answers every request head that comes with the content.
-func (s *streamer) answer(c net.Conn) {
-	head := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", s.content)
-	content := make([]byte, s.content)
+// respond answers every request head that comes with the content.
+func (s *streamer) respond(c net.Conn) {
+	header := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", s.content)
+	body := make([]byte, s.content)
 	buf := make([]byte, 4<<10)
 	for matched := 0; ; {
 		n, err := c.Read(buf)
 		if err != nil {
 			return
 		}
-		var heads int
-		matched, heads = countHeads(matched, buf[:n])
-		for range heads {
-			whole := net.Buffers{head, content} // one writev, as servers do
+		var requests int
+		matched, requests = countHeaders(matched, buf[:n])
+		for range requests {
+			whole := net.Buffers{header, body} // one writev, as servers do
 			if _, err := whole.WriteTo(c); err != nil {
 				return
 			}
@@ -138,15 +138,15 @@ func (s *streamer) answer(c net.Conn) {
 	}
 }
 
-// pieces is what programs write and read at a time: curl, git, Python and Go's
+// chunkSize is what programs write and read at a time: curl, git, Python and Go's
 // io.Copy use 16 to 64 KiB.
-const pieces = 64 << 10
+const chunkSize = 64 << 10
 
-// flood writes until the connection breaks: in pieces, or to who drops in what
+// flood writes until the connection breaks: in chunkSize, or to who drops in what
 // the kernel takes at once.
 func (s *streamer) flood(c net.Conn) {
-	chunk := make([]byte, pieces)
-	if s.drops {
+	chunk := make([]byte, chunkSize)
+	if s.discards {
 		chunk = make([]byte, 256<<10)
 	}
 	for {
@@ -156,7 +156,7 @@ func (s *streamer) flood(c net.Conn) {
 	}
 }
 
-// receive counts what comes until the connection ends. It reads it in pieces, or
+// receive counts what comes until the connection ends. It reads it in chunkSize, or
 // drops it: with MSG_TRUNC the kernel drops the bytes instead of copying them
 // (tcp(7)), and more of the time belongs to the proxy.
 func (s *streamer) receive(c *net.TCPConn, n *atomic.Int64) {
@@ -164,8 +164,8 @@ func (s *streamer) receive(c *net.TCPConn, n *atomic.Int64) {
 	if err != nil {
 		return
 	}
-	room, flags := make([]byte, pieces), 0
-	if s.drops {
+	room, flags := make([]byte, chunkSize), 0
+	if s.discards {
 		room, flags = make([]byte, 1<<20), syscall.MSG_TRUNC
 	}
 	raw.Read(func(fd uintptr) bool {
@@ -194,7 +194,7 @@ func (t *trial) openTunnel(ask byte) (*net.TCPConn, error) {
 		return nil, err
 	}
 	c := conn.(*net.TCPConn)
-	c.SetDeadline(time.Now().Add(stall))
+	c.SetDeadline(time.Now().Add(stallTimeout))
 	if err := t.connect(c); err != nil {
 		c.Close()
 		return nil, err
@@ -210,19 +210,19 @@ func (t *trial) openTunnel(ask byte) (*net.TCPConn, error) {
 // connect asks for the tunnel. The origin says nothing unasked, so that nothing
 // but the answer can come.
 func (t *trial) connect(c net.Conn) error {
-	if t.contender.blind {
+	if t.candidate.rawTCP {
 		return nil
 	}
 	if _, err := c.Write(t.connectRequest()); err != nil {
 		return err
 	}
-	answer, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: http.MethodConnect})
+	response, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: http.MethodConnect})
 	if err != nil {
 		return err
 	}
-	if answer.StatusCode != http.StatusOK {
-		why, _ := io.ReadAll(io.LimitReader(answer.Body, 400)) // as much of it as there is
-		return fmt.Errorf("the proxy answered CONNECT with %s: %s", answer.Status, why)
+	if response.StatusCode != http.StatusOK {
+		why, _ := io.ReadAll(io.LimitReader(response.Body, 400)) // as much of it as there is
+		return fmt.Errorf("the proxy answered CONNECT with %s: %s", response.Status, why)
 	}
 	return nil
 }
@@ -288,7 +288,7 @@ func (t *trial) openIdle(n int) (closeAll func(), err error) {
 		c, err := t.openTunnel(askEcho)
 		if err == nil {
 			conns = append(conns, c)
-			c.SetReadDeadline(time.Now().Add(stall))
+			c.SetReadDeadline(time.Now().Add(stallTimeout))
 			_, err = c.Read(make([]byte, 1))
 		}
 		if err != nil {

@@ -11,22 +11,22 @@ import (
 	"unicode/utf8"
 )
 
-// writeTable writes one row for each figure and one column for each contender.
+// writeTable writes one row for each figure and one column for each candidate.
 // A cell has the median, and but for the base's the median ratio; the subject's
 // has its range too.
 func (r *run) writeTable(w io.Writer) error {
 	rows := [][]string{{"work", "figure"}}
-	rows[0] = append(rows[0], r.Contenders...)
+	rows[0] = append(rows[0], r.Candidates...)
 	rows[0] = append(rows[0], "goal")
 	for _, f := range r.Figures {
 		row := []string{"", f.label()}
 		if f.First {
 			row[0] = f.Work
 		}
-		for _, c := range r.Contenders {
+		for _, c := range r.Candidates {
 			row = append(row, f.cell(c))
 		}
-		rows = append(rows, append(row, f.verdict()))
+		rows = append(rows, append(row, f.goalText()))
 	}
 	if _, err := fmt.Fprintf(w, "%s: %s, %d CPUs, %s. %d rounds of %gs; the proxies ran as %s; other programs took %.0f%% of the machine.\n"+
 		"Medians; × is how many times better than the base, with the range over the rounds.\n\n",
@@ -36,32 +36,32 @@ func (r *run) writeTable(w io.Writer) error {
 	return writeColumns(w, rows)
 }
 
-// cell is a contender's figure.
-func (f *figure) cell(contender string) string {
-	v, ok := f.values(contender)
+// cell is a candidate's figure.
+func (f *figure) cell(candidate string) string {
+	v, ok := f.values(candidate)
 	if !ok {
 		return "–"
 	}
 	text := quantity(v.Median, f.Unit)
-	if contender == baseName {
+	if candidate == baseName {
 		return text
 	}
-	ratio, ok := f.ratio(contender)
+	ratio, ok := f.ratio(candidate)
 	if ok {
-		text += " ×" + short(ratio.Median)
+		text += " ×" + formatNumber(ratio.Median)
 	}
-	if ok && contender == subjectName {
-		text += fmt.Sprintf(" (%s–%s)", short(ratio.Min), short(ratio.Max))
+	if ok && candidate == subjectName {
+		text += fmt.Sprintf(" (%s–%s)", formatNumber(ratio.Min), formatNumber(ratio.Max))
 	}
 	return text
 }
 
-// verdict is the goal, and whether it is met.
-func (f *figure) verdict() string {
+// goalText is the goal, and whether it is met.
+func (f *figure) goalText() string {
 	var text string
 	switch g := f.Goal; {
 	case g.Ratio > 0:
-		text = "≥ ×" + short(g.Ratio)
+		text = "≥ ×" + formatNumber(g.Ratio)
 	case g.AtMost > 0:
 		text = "≤ " + quantity(g.AtMost, f.Unit)
 	case g.AtLeast > 0:
@@ -69,7 +69,7 @@ func (f *figure) verdict() string {
 	default:
 		return ""
 	}
-	if met, known := f.met(); known && met {
+	if met, known := f.goalMet(); known && met {
 		text += " met"
 	} else if known {
 		text += " MISSED"
@@ -86,15 +86,15 @@ func quantity(v float64, unit string) string {
 			v, unit = v/1e3, larger.to
 		}
 	}
-	text := short(v)
+	text := formatNumber(v)
 	if unit == "%" || strings.HasPrefix(unit, "/") || unit == "" {
 		return text + unit
 	}
 	return text + " " + unit
 }
 
-// short writes a number with three digits that count, and thousands as k.
-func short(v float64) string {
+// formatNumber writes a number with three digits that count, and thousands as k.
+func formatNumber(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 999_500:
 		return strconv.FormatFloat(v/1e6, 'f', 2, 64) + "M"
@@ -112,8 +112,8 @@ func short(v float64) string {
 	return strconv.FormatFloat(v, 'f', 2, 64)
 }
 
-// count writes a whole number with a comma between thousands.
-func count(n int) string {
+// formatInt writes a whole number with a comma between thousands.
+func formatInt(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]

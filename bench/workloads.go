@@ -23,17 +23,17 @@ type origin interface {
 // readings are the figures of one measurement, by the metric's name.
 type readings map[string]float64
 
-// laps are the readings of one contender within a round.
-type laps []readings
+// sliceReadings are the readings of one candidate within a round.
+type sliceReadings []readings
 
-func (l *laps) add(r readings) { *l = append(*l, r) }
+func (s *sliceReadings) add(r readings) { *s = append(*s, r) }
 
 // mean is the mean of each reading.
-func (l laps) mean() readings {
+func (s sliceReadings) mean() readings {
 	mean := make(readings)
-	for _, r := range l {
+	for _, r := range s {
 		for name, value := range r {
-			mean[name] += value / float64(len(l))
+			mean[name] += value / float64(len(s))
 		}
 	}
 	return mean
@@ -43,7 +43,7 @@ func (l laps) mean() readings {
 type workload struct {
 	name     string
 	title    string
-	needs    ability
+	needs    capabilities
 	host     string // by which requests name the origin; 127.0.0.1 if empty
 	patterns int    // further names in the allowlist
 	whole    bool   // it cannot be done in laps
@@ -55,7 +55,7 @@ type workload struct {
 // workloads lists the work; idle is how many idle tunnels there are where some are.
 func workloads(idle int) []workload {
 	list := []workload{{
-		name: "get-1", title: "forward GET, 1 connection", needs: forwards, origin: startAnswerer,
+		name: "get-1", title: "forward GET, 1 connection", needs: forwards, origin: startResponder,
 		metrics: []metric{
 			{Name: mAdded, Title: "p50 added", Unit: unitTime, Lower: true, Goal: goal{AtMost: 150}},
 			{Name: mP50, Unit: unitTime, Lower: true},
@@ -67,13 +67,13 @@ func workloads(idle int) []workload {
 	for _, n := range []int{32, 256} {
 		list = append(list, workload{
 			name: fmt.Sprintf("get-%d", n), title: fmt.Sprintf("forward GET, %d connections", n), needs: forwards,
-			origin: startAnswerer, metrics: requestMetrics("request", 1.25),
+			origin: startResponder, metrics: requestMetrics("request", 1.25),
 			run: func(t *trial) (readings, error) { return t.requests(n, t.get()) },
 		})
 	}
 	for _, size := range []int{64 << 10, 1 << 20} {
 		list = append(list, workload{
-			name: fmt.Sprintf("body-%dk", size>>10), title: fmt.Sprintf("forward GET of %s KiB, 8 connections", count(size>>10)), needs: forwards,
+			name: fmt.Sprintf("body-%dk", size>>10), title: fmt.Sprintf("forward GET of %s KiB, 8 connections", formatInt(size>>10)), needs: forwards,
 			origin: func() (origin, error) { return startContent(size) },
 			metrics: []metric{
 				{Name: mRate, Unit: "GB/s"},
@@ -84,7 +84,7 @@ func workloads(idle int) []workload {
 	}
 	list = append(list, workload{
 		name: "refuse-32", title: "refused GET, 32 connections", needs: refuses, host: "refused.example",
-		origin: startAnswerer, metrics: requestMetrics("request", 1.5),
+		origin: startResponder, metrics: requestMetrics("request", 1.5),
 		run: func(t *trial) (readings, error) {
 			s := t.get()
 			s.status = 403
@@ -92,11 +92,11 @@ func workloads(idle int) []workload {
 		},
 	}, workload{
 		name: "connect-32", title: "CONNECT set-up, 32 at a time", needs: tunnels,
-		origin: startAnswerer, metrics: requestMetrics("tunnel", 1.1),
+		origin: startResponder, metrics: requestMetrics("tunnel", 1.1),
 		run: func(t *trial) (readings, error) {
 			s := t.get("Connection: close")
-			s.renew = true
-			if !t.contender.blind {
+			s.reconnect = true
+			if !t.candidate.rawTCP {
 				s.tunnel = t.connectRequest()
 			}
 			return t.requests(32, s)
@@ -109,31 +109,31 @@ func workloads(idle int) []workload {
 		},
 		run: func(t *trial) (readings, error) { return t.bulk(8) },
 	}, workload{
-		name: "bulk-8-dropped", title: "the same, dropped where it arrives", needs: tunnels, origin: startDropper,
+		name: "bulk-8-dropped", title: "the same, dropped where it arrives", needs: tunnels, origin: startSink,
 		metrics: []metric{
 			{Name: mRate, Unit: "GB/s"},
 			{Name: mCPU, Title: "CPU per GB", Unit: "ms", Lower: true, Goal: goal{AtMost: 350}},
 		},
 		run: func(t *trial) (readings, error) { return t.bulk(8) },
 	}, workload{
-		name: "idle", title: fmt.Sprintf("idle tunnel (%s open)", count(idle)), needs: tunnels, whole: true, origin: startStreamer,
+		name: "idle", title: fmt.Sprintf("idle tunnel (%s open)", formatInt(idle)), needs: tunnels, whole: true, origin: startStreamer,
 		metrics: []metric{
 			{Name: mMemory, Title: "memory of one", Unit: "KiB", Lower: true, Goal: goal{AtMost: 18}},
 			{Name: mFiles, Title: "descriptors of one", Lower: true, Goal: goal{AtMost: 2}},
 		},
 		run: func(t *trial) (readings, error) { return t.idle(idle) },
 	}, workload{
-		name: "bulk-idle", title: fmt.Sprintf("bulk beside %s idle tunnels", count(idle)), needs: tunnels, whole: true, origin: startStreamer,
+		name: "bulk-idle", title: fmt.Sprintf("bulk beside %s idle tunnels", formatInt(idle)), needs: tunnels, whole: true, origin: startStreamer,
 		metrics: []metric{
-			{Name: mKept, Title: "rate kept", Unit: "%", Goal: goal{AtLeast: 60}},
+			{Name: mRetained, Title: "rate kept", Unit: "%", Goal: goal{AtLeast: 60}},
 			{Name: mRate, Title: "rate beside them", Unit: "GB/s"},
 		},
 		run: func(t *trial) (readings, error) { return t.bulkBesideIdle(idle) },
 	})
 	for _, n := range []int{10, 1_000, 100_000} {
 		list = append(list, workload{
-			name: fmt.Sprintf("policy-%d", n), title: fmt.Sprintf("forward GET, policy of %s names", count(n)), needs: forwards | judges,
-			host: "localhost", patterns: n, origin: startAnswerer, metrics: requestMetrics("request", 1.25),
+			name: fmt.Sprintf("policy-%d", n), title: fmt.Sprintf("forward GET, policy of %s names", formatInt(n)), needs: forwards | filters,
+			host: "localhost", patterns: n, origin: startResponder, metrics: requestMetrics("request", 1.25),
 			run: func(t *trial) (readings, error) { return t.requests(32, t.get()) },
 		})
 	}
@@ -170,10 +170,10 @@ func requestMetrics(unit string, ratio float64) []metric {
 	}
 }
 
-// laps is how many parts a measurement has. Between two of one contender the
+// slices is how many parts a measurement has. Between two of one candidate the
 // others have one each: what shares the processors' cores with this machine comes
-// and goes within a second, and is not to fall to one contender alone.
-func (w *workload) laps() int {
+// and goes within a second, and is not to fall to one candidate alone.
+func (w *workload) slices() int {
 	if w.whole {
 		return 1
 	}
@@ -190,12 +190,12 @@ func (w *workload) allowlist() []string {
 	return append(names, "127.0.0.1", "localhost")
 }
 
-// trial is one measurement: a contender that runs alone, with an origin of its
+// trial is one measurement: a candidate that runs alone, with an origin of its
 // own.
 type trial struct {
 	ctx       context.Context
 	workload  *workload
-	contender *contender
+	candidate *candidate
 	proxy     *process
 	origin    origin
 	time      time.Duration // how long to measure
@@ -225,36 +225,36 @@ func (t *trial) get(fields ...string) script {
 	}
 }
 
-// used is what a proxy did and spent in a span of time.
-type used struct {
+// usage is what a proxy did and spent in a span of time.
+type usage struct {
 	n       float64
 	elapsed time.Duration
 	cpu     time.Duration
 }
 
 // perUnit is a time for each unit of work.
-func (u used) perUnit(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 / max(u.n, 1) }
+func (u usage) perUnit(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 / max(u.n, 1) }
 
-func (u used) rate() float64 { return u.n / u.elapsed.Seconds() }
+func (u usage) rate() float64 { return u.n / u.elapsed.Seconds() }
 
 // measure lets the work warm up, and takes account of it for d.
-func (t *trial) measure(d time.Duration, done func() int64, begin func()) (used, error) {
+func (t *trial) measure(d time.Duration, done func() int64, begin func()) (usage, error) {
 	if err := sleep(t.ctx, d/4); err != nil {
-		return used{}, err
+		return usage{}, err
 	}
 	begin()
-	before, err := t.account()
+	before, err := t.cpuTimes()
 	if err != nil {
-		return used{}, err
+		return usage{}, err
 	}
 	n, began := done(), time.Now()
 	if err := sleep(t.ctx, d); err != nil {
-		return used{}, err
+		return usage{}, err
 	}
-	u := used{n: float64(done() - n), elapsed: time.Since(began)}
-	after, err := t.account()
+	u := usage{n: float64(done() - n), elapsed: time.Since(began)}
+	after, err := t.cpuTimes()
 	if err != nil {
-		return used{}, err
+		return usage{}, err
 	}
 	u.cpu = after.proxy - before.proxy
 	known := u.cpu + after.self - before.self
@@ -263,10 +263,10 @@ func (t *trial) measure(d time.Duration, done func() int64, begin func()) (used,
 	return u, nil
 }
 
-// account is the CPU time used so far.
-type account struct{ proxy, self, machine time.Duration }
+// cpuTimes is the CPU time used so far.
+type cpuTimes struct{ proxy, self, machine time.Duration }
 
-func (t *trial) account() (a account, err error) {
+func (t *trial) cpuTimes() (a cpuTimes, err error) {
 	if a.machine, err = machineTime(); err != nil {
 		return a, err
 	}
@@ -278,7 +278,7 @@ func (t *trial) account() (a account, err error) {
 }
 
 // load runs a client against a script for d.
-func (t *trial) load(d time.Duration, n int, s script) (*client, used, error) {
+func (t *trial) load(d time.Duration, n int, s script) (*client, usage, error) {
 	c := &client{script: s}
 	ended := make(chan error, 1)
 	go func() { ended <- c.run(n) }()
@@ -347,8 +347,8 @@ func (t *trial) bulk(n int) (readings, error) {
 	return readings{mRate: gigabytes / u.elapsed.Seconds(), mCPU: float64(u.cpu.Milliseconds()) / gigabytes}, err
 }
 
-// settle is how long idle tunnels have to let go of what they need not hold.
-const settle = 500 * time.Millisecond
+// settleTime is how long idle tunnels have to let go of what they need not hold.
+const settleTime = 500 * time.Millisecond
 
 // idle measures what n silent tunnels hold.
 func (t *trial) idle(n int) (readings, error) {
@@ -357,7 +357,7 @@ func (t *trial) idle(n int) (readings, error) {
 		return nil, err
 	}
 	defer warm()
-	bytes, files, err := t.held()
+	bytes, files, err := t.footprint()
 	if err != nil {
 		return nil, err
 	}
@@ -366,16 +366,16 @@ func (t *trial) idle(n int) (readings, error) {
 		return nil, err
 	}
 	defer closeAll()
-	moreBytes, moreFiles, err := t.held()
+	moreBytes, moreFiles, err := t.footprint()
 	return readings{
 		mMemory: float64(moreBytes-bytes) / 1024 / float64(n),
 		mFiles:  float64(moreFiles-files) / float64(n),
 	}, err
 }
 
-// held is what the proxy holds once it has settled.
-func (t *trial) held() (bytes int64, files int, err error) {
-	if err := sleep(t.ctx, settle); err != nil {
+// footprint is what the proxy holds once it has settled.
+func (t *trial) footprint() (bytes int64, files int, err error) {
+	if err := sleep(t.ctx, settleTime); err != nil {
 		return 0, 0, err
 	}
 	if bytes, err = memory(t.proxy.pid()); err != nil {
@@ -397,14 +397,14 @@ func (t *trial) bulkBesideIdle(n int) (readings, error) {
 		return nil, err
 	}
 	defer closeAll()
-	if err := sleep(t.ctx, settle); err != nil {
+	if err := sleep(t.ctx, settleTime); err != nil {
 		return nil, err
 	}
 	beside, err := t.bulk(1)
 	if err != nil {
 		return nil, err
 	}
-	return readings{mRate: beside[mRate], mKept: 100 * beside[mRate] / alone[mRate]}, nil
+	return readings{mRate: beside[mRate], mRetained: 100 * beside[mRate] / alone[mRate]}, nil
 }
 
 // datagrams measures round trips of datagrams. Each is two datagrams to a relay.

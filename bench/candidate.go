@@ -16,19 +16,18 @@ import (
 	"strings"
 )
 
-// ability is a set of what a proxy can do.
-type ability uint8
+// capabilities is a set of what a proxy can do.
+type capabilities uint8
 
 const (
-	forwards   ability = 1 << iota // plain HTTP
-	judges                         // has an allowlist
-	refuses                        // answers what it does not carry
-	tunnels                        // CONNECT
-	associates                     // datagrams over SOCKS5
-	direct                         // no proxy at all
+	forwards   capabilities = 1 << iota // plain HTTP
+	filters                             // has an allowlist
+	refuses                             // answers what it does not carry
+	tunnels                             // CONNECT
+	associates                          // datagrams over SOCKS5
 )
 
-// contender is one way to run a proxy. A command is split at spaces, without a
+// candidate is one way to run a proxy. A command is split at spaces, without a
 // shell, and in it and in its files these are replaced:
 //
 //	{http} {port}   the address it is to listen on, and that address's port
@@ -42,11 +41,11 @@ const (
 //	{self}          this program
 //	{program}       networkproxy
 //	{file:NAME}     a file made of the template NAME
-type contender struct {
+type candidate struct {
 	name    string
 	command string
-	does    ability
-	blind   bool // knows no HTTP: every connection goes to the origin
+	can     capabilities
+	rawTCP  bool // knows no HTTP: every connection goes to the origin
 	read    func(name string) ([]byte, error)
 }
 
@@ -57,16 +56,16 @@ var templates embed.FS
 
 func builtin(name string) ([]byte, error) { return templates.ReadFile("templates/" + name) }
 
-func subject() contender {
-	return contender{subjectName, "{program} -config {file:networkproxy.toml}", forwards | judges | refuses | tunnels | associates, false, builtin}
+func subject() candidate {
+	return candidate{subjectName, "{program} -config {file:networkproxy.toml}", forwards | filters | refuses | tunnels | associates, false, builtin}
 }
 
-func base() contender {
-	return contender{baseName, "{self} " + serveBase + " {http} {socks} {allowed}", forwards | judges | refuses | tunnels | associates, false, builtin}
+func base() candidate {
+	return candidate{baseName, "{self} " + serveBase + " {http} {socks} {allowed}", forwards | filters | refuses | tunnels | associates, false, builtin}
 }
 
-func relay() contender {
-	return contender{relayName, "{self} " + serveRelay + " {http} {origin} {refuses}", forwards | refuses | tunnels, true, builtin}
+func relay() candidate {
+	return candidate{relayName, "{self} " + serveRelay + " {http} {origin} {refuses}", forwards | refuses | tunnels, true, builtin}
 }
 
 // knownPeers are commands of proxies that -peer takes by name alone.
@@ -76,22 +75,22 @@ var knownPeers = map[string]string{
 }
 
 // parsePeer reads the value of -peer: NAME of a known peer, or NAME=COMMAND.
-func parsePeer(s string) (contender, error) {
+func parsePeer(s string) (candidate, error) {
 	name, command, custom := strings.Cut(s, "=")
-	c := contender{name: name, command: command, does: forwards | judges | refuses | tunnels, read: os.ReadFile}
+	c := candidate{name: name, command: command, can: forwards | filters | refuses | tunnels, read: os.ReadFile}
 	if !custom {
 		c.command, c.read = knownPeers[name], builtin
 	}
 	switch {
 	case name == "" || name == subjectName || name == baseName || name == relayName:
-		return contender{}, fmt.Errorf("peer %q: the name must be another than those that bench uses itself", s)
+		return candidate{}, fmt.Errorf("peer %q: the name must be another than those that bench uses itself", s)
 	case strings.TrimSpace(c.command) == "":
-		return contender{}, fmt.Errorf("peer %q: write NAME=COMMAND; only squid and tinyproxy are known by name", s)
+		return candidate{}, fmt.Errorf("peer %q: write NAME=COMMAND; only squid and tinyproxy are known by name", s)
 	}
 	return c, nil
 }
 
-// setup is what one instance of a contender is to be.
+// setup is what one instance of a candidate is to be.
 type setup struct {
 	dir     string
 	program string // networkproxy
@@ -121,7 +120,7 @@ func (s *setup) choosePorts() error {
 var filePlaceholder = regexp.MustCompile(`\{file:([^{}]+)\}`)
 
 // arguments makes the command line of an instance, and writes its files.
-func (c *contender) arguments(s *setup) ([]string, error) {
+func (c *candidate) arguments(s *setup) ([]string, error) {
 	allowed := filepath.Join(s.dir, "allowed")
 	if err := os.WriteFile(allowed, []byte(strings.Join(s.allowed, "\n")+"\n"), 0o644); err != nil {
 		return nil, err

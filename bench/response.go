@@ -14,62 +14,62 @@ import (
 const untilClose = -1
 
 // head is what a client must know of an answer's head.
-type head struct {
+type header struct {
 	status int
 	length int64 // of the content, or untilClose
 	close  bool  // the connection is not used again
 }
 
-var headEnd = []byte("\r\n\r\n")
+var headerEnd = []byte("\r\n\r\n")
 
-// parseHead reads the head at the beginning of b and returns its size, or 0 if
+// parseHeader reads the head at the beginning of b and returns its size, or 0 if
 // b does not hold all of it. connect says that the request was CONNECT, whose
 // successful answers have no content (RFC 9110 section 9.3.6).
-func parseHead(b []byte, connect bool) (h head, size int, err error) {
-	end := bytes.Index(b, headEnd)
+func parseHeader(b []byte, connect bool) (h header, size int, err error) {
+	end := bytes.Index(b, headerEnd)
 	if end < 0 {
-		return head{}, 0, nil
+		return header{}, 0, nil
 	}
-	status, fields, _ := bytes.Cut(b[:end], headEnd[:2])
+	status, fields, _ := bytes.Cut(b[:end], headerEnd[:2])
 	if len(status) < len("HTTP/1.1 200") || !bytes.HasPrefix(status, []byte("HTTP/1.")) {
-		return head{}, 0, fmt.Errorf("not an answer of HTTP/1: %.40q", status)
+		return header{}, 0, fmt.Errorf("not an answer of HTTP/1: %.40q", status)
 	}
 	if h.status, err = strconv.Atoi(string(status[9:12])); err != nil {
-		return head{}, 0, fmt.Errorf("no status code in %.40q", status)
+		return header{}, 0, fmt.Errorf("no status code in %.40q", status)
 	}
 	h.length = untilClose
 	h.close = status[7] == '0'
 	for len(fields) > 0 {
 		var field []byte
-		field, fields, _ = bytes.Cut(fields, headEnd[:2])
+		field, fields, _ = bytes.Cut(fields, headerEnd[:2])
 		name, value, _ := bytes.Cut(field, []byte(":"))
 		value = bytes.TrimSpace(value)
 		switch {
 		case equalFold(name, "Content-Length"):
 			if h.length, err = strconv.ParseInt(string(value), 10, 64); err != nil || h.length < 0 {
-				return head{}, 0, fmt.Errorf("Content-Length is %.40q", value)
+				return header{}, 0, fmt.Errorf("Content-Length is %.40q", value)
 			}
 		case equalFold(name, "Connection"):
 			h.close = equalFold(value, "close")
 		case equalFold(name, "Transfer-Encoding"):
-			return head{}, 0, errors.New("the answer has a transfer encoding, which this client does not read")
+			return header{}, 0, errors.New("the answer has a transfer encoding, which this client does not read")
 		}
 	}
 	if connect && h.status/100 == 2 {
 		h.length = 0
 	}
-	return h, end + len(headEnd), nil
+	return h, end + len(headerEnd), nil
 }
 
 func equalFold(b []byte, s string) bool { return len(b) == len(s) && bytes.EqualFold(b, []byte(s)) }
 
-// countHeads counts the heads that end in b. matched is how much of the end of
+// countHeaders counts the heads that end in b. matched is how much of the end of
 // one the bytes before b had; the new value is returned with the count.
-func countHeads(matched int, b []byte) (newMatched, n int) {
+func countHeaders(matched int, b []byte) (newMatched, n int) {
 	for _, c := range b {
 		switch {
-		case c == headEnd[matched]:
-			if matched++; matched == len(headEnd) {
+		case c == headerEnd[matched]:
+			if matched++; matched == len(headerEnd) {
 				matched = 0
 				n++
 			}

@@ -20,11 +20,11 @@ import (
 const (
 	associations = 8
 	inFlight     = 16  // datagrams of one association
-	payload      = 100 // bytes of one
+	payloadSize  = 100 // bytes of one
 )
 
-// sendIn sends datagrams by so many at a time.
-func sendIn(burst int, out *udpbatch.Sender, datagrams [][]byte, scratch []byte) {
+// sendBursts sends datagrams by so many at a time.
+func sendBursts(burst int, out *udpbatch.Sender, datagrams [][]byte, scratch []byte) {
 	for len(datagrams) > 0 {
 		n := min(burst, len(datagrams))
 		out.Send(datagrams[:n], scratch)
@@ -78,7 +78,7 @@ func (e *echoer) serve() {
 					return
 				}
 			}
-			sendIn(e.burst, out[from], batch, in.Scratch())
+			sendBursts(e.burst, out[from], batch, in.Scratch())
 		}
 	}
 }
@@ -105,7 +105,7 @@ type udpClient struct {
 // associate opens one association (RFC 1928 sections 3, 4 and 7), which lives
 // as long as the TCP connection.
 func associate(socks netip.AddrPort) (control net.Conn, conn *net.UDPConn, err error) {
-	control, err = net.DialTimeout("tcp", socks.String(), stall)
+	control, err = net.DialTimeout("tcp", socks.String(), stallTimeout)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -120,7 +120,7 @@ func associate(socks netip.AddrPort) (control net.Conn, conn *net.UDPConn, err e
 }
 
 func requestRelay(c net.Conn) (relay netip.AddrPort, err error) {
-	c.SetDeadline(time.Now().Add(stall))
+	c.SetDeadline(time.Now().Add(stallTimeout))
 	if _, err := c.Write([]byte{5, 1, 0}); err != nil {
 		return relay, err
 	}
@@ -145,7 +145,7 @@ func requestRelay(c net.Conn) (relay netip.AddrPort, err error) {
 func (u *udpClient) run(socks, to netip.AddrPort) error {
 	ip := to.Addr().As4()
 	u.packet = append([]byte{0, 0, 0, 1, ip[0], ip[1], ip[2], ip[3], byte(to.Port() >> 8), byte(to.Port())},
-		make([]byte, payload)...)
+		make([]byte, payloadSize)...)
 	ended := make(chan error, associations)
 	for range associations {
 		go func() { ended <- u.keepBusy(socks) }()
@@ -184,21 +184,21 @@ func (u *udpClient) keepBusy(socks netip.AddrPort) error {
 		batch[i] = u.packet
 	}
 	scratch := make([]byte, inFlight*len(u.packet))
-	underWay, heard := 0, time.Now()
+	outstanding, lastRead := 0, time.Now()
 	for !u.stop.Load() {
-		socket.SetReadDeadline(time.Now().Add(10 * look))
-		sendIn(u.burst, out, batch[underWay:], scratch)
-		underWay = inFlight
+		socket.SetReadDeadline(time.Now().Add(10 * pollInterval))
+		sendBursts(u.burst, out, batch[outstanding:], scratch)
+		outstanding = inFlight
 		n, err := in.Read()
 		switch {
 		case err == nil:
-			heard = time.Now()
-		case time.Since(heard) > stall:
-			return fmt.Errorf("no datagram came back in %v", stall)
+			lastRead = time.Now()
+		case time.Since(lastRead) > stallTimeout:
+			return fmt.Errorf("no datagram came back in %v", stallTimeout)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			// What has not come back for a while has been lost: a datagram may be.
-			u.lost.Add(int64(underWay))
-			underWay = 0
+			u.lost.Add(int64(outstanding))
+			outstanding = 0
 			continue
 		default:
 			return fmt.Errorf("read from the relay: %w", err)
@@ -209,7 +209,7 @@ func (u *udpClient) keepBusy(socks netip.AddrPort) error {
 			}
 		}
 		u.done.Add(int64(n))
-		underWay = max(underWay-n, 0) // what was given up may come after all
+		outstanding = max(outstanding-n, 0) // what was given up may come after all
 	}
 	return nil
 }

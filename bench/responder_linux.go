@@ -15,12 +15,12 @@ import (
 	"syscall"
 )
 
-// answerer is an origin in a loop of its own.
-type answerer struct {
+// responder is an origin in a loop of its own.
+type responder struct {
 	at       netip.AddrPort
 	listener int
 	poll     *poller
-	matched  []int // by descriptor: see countHeads
+	matched  []int // by descriptor: see countHeaders
 	stop     atomic.Bool
 	ended    chan error
 	buf      [16 << 10]byte
@@ -28,15 +28,15 @@ type answerer struct {
 
 var closeField = []byte("\r\nConnection: close\r\n")
 
-var smallAnswer = []byte(fmt.Sprintf("HTTP/1.1 200 OK\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\n"+
+var smallResponse = []byte(fmt.Sprintf("HTTP/1.1 200 OK\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\n"+
 	"Content-Type: text/plain\r\nContent-Length: 100\r\n\r\n%s", strings.Repeat("x", 99)+"\n"))
 
-func startAnswerer() (origin, error) {
+func startResponder() (origin, error) {
 	fd, at, err := listenStream()
 	if err != nil {
 		return nil, err
 	}
-	o := &answerer{at: at, listener: fd, ended: make(chan error, 1)}
+	o := &responder{at: at, listener: fd, ended: make(chan error, 1)}
 	if o.poll, err = newPoller(); err == nil {
 		err = o.poll.add(fd, fd)
 	}
@@ -48,14 +48,14 @@ func startAnswerer() (origin, error) {
 	return o, nil
 }
 
-func (o *answerer) addr() netip.AddrPort { return o.at }
+func (o *responder) addr() netip.AddrPort { return o.at }
 
-func (o *answerer) close() error {
+func (o *responder) close() error {
 	o.stop.Store(true)
 	return <-o.ended
 }
 
-func (o *answerer) serve() error {
+func (o *responder) serve() error {
 	defer func() {
 		for fd := range o.matched {
 			o.drop(fd)
@@ -64,7 +64,7 @@ func (o *answerer) serve() error {
 		o.poll.close()
 	}()
 	for !o.stop.Load() {
-		events, err := o.poll.wait(look)
+		events, err := o.poll.wait(pollInterval)
 		if err != nil {
 			return err
 		}
@@ -72,7 +72,7 @@ func (o *answerer) serve() error {
 			if int(event.Fd) == o.listener {
 				err = o.accept()
 			} else {
-				o.answer(int(event.Fd))
+				o.respond(int(event.Fd))
 			}
 			if err != nil {
 				return err
@@ -85,7 +85,7 @@ func (o *answerer) serve() error {
 // none marks descriptors that are no connection.
 const none = -1
 
-func (o *answerer) accept() error {
+func (o *responder) accept() error {
 	for {
 		fd, _, err := syscall.Accept4(o.listener, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
 		if err == syscall.EAGAIN || err == syscall.ECONNABORTED || err == syscall.EINTR {
@@ -105,8 +105,8 @@ func (o *answerer) accept() error {
 	}
 }
 
-// answer answers what has come on a connection, or drops it at its end.
-func (o *answerer) answer(fd int) {
+// respond answers what has come on a connection, or drops it at its end.
+func (o *responder) respond(fd int) {
 	n, err := syscall.Read(fd, o.buf[:])
 	if err == syscall.EAGAIN || err == syscall.EINTR {
 		return
@@ -115,20 +115,20 @@ func (o *answerer) answer(fd int) {
 		o.drop(fd)
 		return
 	}
-	var heads int
-	o.matched[fd], heads = countHeads(o.matched[fd], o.buf[:n])
-	for range heads {
-		if send(fd, smallAnswer) != nil {
+	var requests int
+	o.matched[fd], requests = countHeaders(o.matched[fd], o.buf[:n])
+	for range requests {
+		if send(fd, smallResponse) != nil {
 			o.drop(fd)
 			return
 		}
 	}
-	if heads > 0 && bytes.Contains(o.buf[:n], closeField) {
+	if requests > 0 && bytes.Contains(o.buf[:n], closeField) {
 		o.drop(fd)
 	}
 }
 
-func (o *answerer) drop(fd int) {
+func (o *responder) drop(fd int) {
 	if o.matched[fd] != none {
 		o.matched[fd] = none
 		syscall.Close(fd)
