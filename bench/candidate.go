@@ -1,6 +1,6 @@
 //go:build linux
 
-// The proxies under measurement: how each is started, and what it can do.
+// The measured proxies: commands and capabilities.
 
 package main
 
@@ -16,40 +16,40 @@ import (
 	"strings"
 )
 
-// capabilities is a set of what a proxy can do.
+// capabilities is a set of features of a proxy.
 type capabilities uint8
 
 const (
 	forwards   capabilities = 1 << iota // plain HTTP
 	filters                             // has an allowlist
-	refuses                             // answers what it does not carry
+	refuses                             // responds to refused requests
 	tunnels                             // CONNECT
 	associates                          // datagrams over SOCKS5
 )
 
-// candidate is one way to run a proxy. A command is split at spaces, without a
-// shell, and in it and in its files these are replaced:
+// candidate is a proxy to measure. Its command is split at spaces and run without a
+// shell. The command and its files may have these placeholders:
 //
-//	{http} {port}   the address it is to listen on, and that address's port
-//	{socks} {admin} more addresses of its own
-//	{udp}           whether SOCKS5 with datagrams is wanted: true or false
-//	{origin}        where a relay connects to
-//	{refuses}       whether everything is to be refused: true or false
-//	{allowed}       a file with the allowed names, one a line
-//	{allowed.toml}  the same as the elements of a TOML array
-//	{dir}           a directory of its own
-//	{self}          this program
-//	{program}       networkproxy
-//	{file:NAME}     a file made of the template NAME
+//	{http} {port}   the HTTP listen address, and its port
+//	{socks} {admin} the SOCKS5 and admin listen addresses
+//	{udp}           true if SOCKS5 with UDP is needed, else false
+//	{origin}        the address of the origin
+//	{refuses}       true if all requests must be refused, else false
+//	{allowed}       a file with the allowed names, one per line
+//	{allowed.toml}  the allowed names as elements of a TOML array
+//	{dir}           a directory for the candidate's files
+//	{self}          the path of this program
+//	{program}       the path of networkproxy
+//	{file:NAME}     a file made from the template NAME
 type candidate struct {
 	name    string
 	command string
 	can     capabilities
-	rawTCP  bool // knows no HTTP: every connection goes to the origin
-	read    func(name string) ([]byte, error)
+	rawTCP  bool                              // relays each connection to the origin without HTTP
+	read    func(name string) ([]byte, error) // reads a template
 }
 
-// The templates of the proxies that bench knows by name.
+// templates are the configuration templates of the built-in candidates.
 //
 //go:embed templates
 var templates embed.FS
@@ -68,13 +68,13 @@ func relay() candidate {
 	return candidate{relayName, "{self} " + serveRelay + " {http} {origin} {refuses}", forwards | refuses | tunnels, true, builtin}
 }
 
-// knownPeers are commands of proxies that -peer takes by name alone.
+// knownPeers are the commands of proxies that -peer knows by name.
 var knownPeers = map[string]string{
 	"squid":     "squid -N -f {file:squid.conf}",
 	"tinyproxy": "tinyproxy -d -c {file:tinyproxy.conf}",
 }
 
-// parsePeer reads the value of -peer: NAME of a known peer, or NAME=COMMAND.
+// parsePeer parses the value of -peer: the name of a known peer, or NAME=COMMAND.
 func parsePeer(s string) (candidate, error) {
 	name, command, custom := strings.Cut(s, "=")
 	c := candidate{name: name, command: command, can: forwards | filters | refuses | tunnels, read: os.ReadFile}
@@ -83,14 +83,14 @@ func parsePeer(s string) (candidate, error) {
 	}
 	switch {
 	case name == "" || name == subjectName || name == baseName || name == relayName:
-		return candidate{}, fmt.Errorf("peer %q: the name must be another than those that bench uses itself", s)
+		return candidate{}, fmt.Errorf("peer %q: the name is empty or reserved (%s, %s, %s)", s, subjectName, baseName, relayName)
 	case strings.TrimSpace(c.command) == "":
-		return candidate{}, fmt.Errorf("peer %q: write NAME=COMMAND; only squid and tinyproxy are known by name", s)
+		return candidate{}, fmt.Errorf("peer %q: write NAME=COMMAND, or use squid or tinyproxy", s)
 	}
 	return c, nil
 }
 
-// setup is what one instance of a candidate is to be.
+// setup holds the values of the placeholders for one instance of a candidate.
 type setup struct {
 	dir     string
 	program string // networkproxy
@@ -98,20 +98,20 @@ type setup struct {
 	allowed []string
 	origin  netip.AddrPort
 	udp     bool
-	refuses bool // everything is to be refused
+	refuses bool // all requests must be refused
 
 	http, socks, admin netip.AddrPort
 }
 
-// choosePorts finds ports that are free. Nothing else is to bind any meanwhile;
-// if something does, the proxy says so and the measurement fails.
+// choosePorts finds free ports. Another program may bind one of them before the
+// proxy does. The proxy and the measurement then fail.
 func (s *setup) choosePorts() error {
 	for _, addr := range []*netip.AddrPort{&s.http, &s.socks, &s.admin} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return err
 		}
-		defer l.Close() // all of them at once, or the same port may come twice
+		defer l.Close() // keep all open until the end, so that no port is chosen twice
 		*addr = l.Addr().(*net.TCPAddr).AddrPort()
 	}
 	return nil
@@ -119,7 +119,7 @@ func (s *setup) choosePorts() error {
 
 var filePlaceholder = regexp.MustCompile(`\{file:([^{}]+)\}`)
 
-// arguments makes the command line of an instance, and writes its files.
+// arguments returns the command line of an instance and writes its files.
 func (c *candidate) arguments(s *setup) ([]string, error) {
 	allowed := filepath.Join(s.dir, "allowed")
 	if err := os.WriteFile(allowed, []byte(strings.Join(s.allowed, "\n")+"\n"), 0o644); err != nil {

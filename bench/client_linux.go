@@ -1,5 +1,5 @@
-// The client of the request workloads: a loop that keeps a number of
-// connections busy, each with one request at a time.
+// The client of the request workloads: an event loop that keeps connections busy
+// with one request at a time each.
 
 package main
 
@@ -13,43 +13,43 @@ import (
 	"time"
 )
 
-// script is what a client does on each of its connections.
+// script is the work of a client on each of its connections.
 type script struct {
 	to        netip.AddrPort
-	tunnel    []byte // the CONNECT request that comes first; empty for none
+	tunnel    []byte // a CONNECT request to send first; empty for none
 	request   []byte
-	status    int  // of the answer to request
-	reconnect bool // a new connection for every request, which asks the origin to close
+	status    int  // expected status of the response to request
+	reconnect bool // use a new connection for each request; the request tells the origin to close
 }
 
-// client plays a script. Done may be read, and record and stop be set, while
-// run runs; the rest is run's alone.
+// client runs a script. While run runs, other goroutines may use only done, record
+// and stop.
 type client struct {
 	script
-	done   atomic.Int64 // answers that came in full
-	record atomic.Bool  // keep how long each takes
+	done   atomic.Int64 // complete responses
+	record atomic.Bool  // record latencies
 	stop   atomic.Bool
 
-	latencies []time.Duration // recorded
+	latencies []time.Duration
 	conns     []clientConn
 	poll      *poller
 	buf       [64 << 10]byte
 }
 
-// clientConn is one of a client's connections.
+// clientConn is one connection of a client.
 type clientConn struct {
 	fd            int
-	began         time.Time // of the request, with a new connection's set-up
-	served        int       // requests answered on it
-	tunneled      bool      // the CONNECT is answered
-	header        []byte    // of the answer, as far as it has come
+	began         time.Time // start of the request, or of the connection for the first request
+	served        int       // complete responses
+	tunneled      bool      // CONNECT succeeded, or is not needed
+	header        []byte    // received part of a response header
 	inBody        bool
-	awaitingClose bool // all is answered, and the other side is to close
+	awaitingClose bool // the response is complete; the other side must close
 	response      header
-	remaining     int64 // of the answer's content
+	remaining     int64 // bytes of the body
 }
 
-// run plays the script on n connections until stop is set.
+// run runs the script on n connections until stop is set.
 func (c *client) run(n int) (err error) {
 	if c.poll, err = newPoller(); err != nil {
 		return err
@@ -83,7 +83,7 @@ func (c *client) run(n int) (err error) {
 		if done := c.done.Load(); done != last || len(events) > 0 {
 			last, quiet = done, time.Now()
 		} else if time.Since(quiet) > stallTimeout {
-			return fmt.Errorf("no answer in %v", stallTimeout)
+			return fmt.Errorf("no response in %v", stallTimeout)
 		}
 	}
 	return nil
@@ -96,7 +96,7 @@ func (c *clientConn) close() {
 	}
 }
 
-// open opens connection i, anew if it was open, and begins its script.
+// open opens or reopens connection i and starts its script.
 func (c *client) open(i int) error {
 	conn := &c.conns[i]
 	conn.close()
@@ -116,8 +116,8 @@ func (c *client) open(i int) error {
 	return send(fd, c.request)
 }
 
-// next begins the request after one that was answered. It leaves the closing of
-// a connection to the other side: see responder.
+// next starts the next request. If the connection ends, next leaves the closing to
+// the other side, for the reason in responder_linux.go.
 func (c *client) next(i int) error {
 	conn := &c.conns[i]
 	if conn.response.length == untilClose {
@@ -134,7 +134,7 @@ func (c *client) next(i int) error {
 	return nil
 }
 
-// send sends a request, which the buffers of a socket always have room for.
+// send writes b in one call. The socket's buffer has room for it.
 func send(fd int, b []byte) error {
 	n, err := syscall.Write(fd, b)
 	if err == nil && n < len(b) {
@@ -143,7 +143,7 @@ func send(fd int, b []byte) error {
 	return err
 }
 
-// read takes what has come on connection i.
+// read reads from connection i.
 func (c *client) read(i int) error {
 	conn := &c.conns[i]
 	n, err := syscall.Read(conn.fd, c.buf[:])
@@ -151,7 +151,7 @@ func (c *client) read(i int) error {
 	case err == syscall.EAGAIN || err == syscall.EINTR:
 		return nil
 	case n > 0 && conn.awaitingClose:
-		return errors.New("the proxy sent more than an answer")
+		return errors.New("the proxy sent data after the response")
 	case n > 0:
 		return c.consume(i, c.buf[:n])
 	case conn.awaitingClose:
@@ -163,10 +163,10 @@ func (c *client) read(i int) error {
 	case err != nil:
 		return fmt.Errorf("read from the proxy: %w", err)
 	}
-	return errors.New("the proxy closed a connection before it had answered")
+	return errors.New("the proxy closed a connection before the end of the response")
 }
 
-// consume takes bytes of an answer.
+// consume handles bytes of a response.
 func (c *client) consume(i int, b []byte) error {
 	conn := &c.conns[i]
 	if !conn.inBody {
@@ -195,7 +195,7 @@ func (c *client) consume(i int, b []byte) error {
 		return nil
 	}
 	if conn.remaining -= int64(len(b)); conn.remaining < 0 {
-		return errors.New("the answer is longer than it says")
+		return errors.New("the body is longer than its Content-Length")
 	}
 	if conn.remaining == 0 {
 		return c.finish(i)
@@ -203,19 +203,19 @@ func (c *client) consume(i int, b []byte) error {
 	return nil
 }
 
-// expect checks the status of an answer.
+// expect checks the status of a response.
 func (c *client) expect(conn *clientConn, response header) error {
 	want := c.status
 	if !conn.tunneled {
 		want = 200
 	}
 	if response.status != want {
-		return fmt.Errorf("the proxy answered %d, not %d", response.status, want)
+		return fmt.Errorf("the proxy responded with status %d, want %d", response.status, want)
 	}
 	return nil
 }
 
-// finish goes on after an answer that is complete.
+// finish records a complete response and starts the next request.
 func (c *client) finish(i int) error {
 	conn := &c.conns[i]
 	conn.header, conn.inBody = conn.header[:0], false
@@ -231,8 +231,8 @@ func (c *client) finish(i int) error {
 	return c.next(i)
 }
 
-// percentile returns how long a share p of the recorded requests took at most.
-// Call it after run.
+// percentile returns the smallest recorded latency that a share p of the requests
+// does not exceed. Call it after run.
 func (c *client) percentile(p float64) time.Duration {
 	slices.Sort(c.latencies)
 	return percentile(c.latencies, p)

@@ -1,22 +1,22 @@
-// Bench measures what a proxy costs: networkproxy, and any other proxy beside
-// it, under the same work, in the same minutes, on the same machine.
+// Bench measures the speed and the cost of proxies. It compares networkproxy with
+// other proxies under the same load on the same machine. It is a program, not a
+// suite of Go benchmarks; those are in the packages.
 //
 //	go run ./bench                          # networkproxy, built from this checkout
-//	go run ./bench -peer squid -svg out.svg # and squid, if it is installed
+//	go run ./bench -peer squid -svg out.svg # also squid, if it is installed
 //
-// Every figure is one process's own: for each kind of work in each round every
-// proxy is started anew, with an origin of its own; one at a time has work to do,
-// in short laps by turns, and its CPU time, memory and descriptors are read from
-// /proc. The client and the origin are this program; they talk to the proxy over
-// loopback, and to nothing else.
+// Each figure belongs to one process. For each workload in each round, bench starts
+// every proxy with an origin server of its own. The proxies work one at a time in
+// short interleaved slices. Bench reads the CPU time, memory and descriptors of the
+// proxy's process from /proc. Bench itself is the client and the origin server.
+// All traffic is on loopback.
 //
-// Absolute figures change with the machine and with what else runs on it, so
-// the proxies take turns within each round, and what is reported is the median
-// of the rounds' ratios to a base: a minimal proxy made of net/http's Server
-// and a well-tuned Transport (go-socks5's own relay for datagrams), which this
-// program runs as a process of its own, like any other. A relay that knows no
-// HTTP and copies bytes shows what the machine would allow.
+// Absolute figures depend on the machine and its other load. Bench therefore reports
+// ratios to a base, as the median over the rounds. The base is a minimal proxy made
+// of net/http's Server and a well-tuned Transport, and go-socks5's relay for
+// datagrams. It runs as a process like the other proxies. A relay that copies bytes
+// without reading HTTP shows the limit of the machine.
 //
-// It needs Linux. Started as root it runs the proxies as an ordinary user,
-// because limits on pipes, which relays depend on, do not bind root.
+// Bench needs Linux. Started as root, it runs the proxies as an ordinary user,
+// because root is exempt from the limits on pipes, which affect relays.
 package main

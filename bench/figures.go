@@ -1,5 +1,4 @@
-// The figures of a run, and what they come to: medians, ratios to the base, and
-// whether the goals are met.
+// The figures of a run: medians, ratios to the base, and goals.
 
 package main
 
@@ -8,14 +7,14 @@ import (
 	"time"
 )
 
-// Names of the candidates that are always there.
+// Names of the built-in candidates.
 const (
 	subjectName = "networkproxy"
 	baseName    = "base"
 	relayName   = "relay"
 )
 
-// Names of metrics that several workloads have.
+// Names of metrics.
 const (
 	mRate     = "rate"
 	mCPU      = "cpu"
@@ -29,47 +28,46 @@ const (
 	mLost     = "lost"
 )
 
-// run is all figures of one run. It is what -json writes and -read reads.
+// run holds all figures of one run. -json writes it and -read reads it.
 type run struct {
 	Date       time.Time `json:"date"`
 	Go         string    `json:"go"`
 	System     string    `json:"system"`
 	CPUs       int       `json:"cpus"`
-	User       string    `json:"user"` // that the proxies ran as
+	User       string    `json:"user"` // of the proxies
 	Rounds     int       `json:"rounds"`
-	Seconds    float64   `json:"seconds"`        // of each measurement
-	Others     float64   `json:"others_percent"` // of the machine, that went to other programs; the median
+	Seconds    float64   `json:"seconds"`        // duration of each measurement
+	Others     float64   `json:"others_percent"` // median CPU share of other programs, in percent of the machine
 	Candidates []string  `json:"candidates"`     // in the order of the columns
 	Figures    []*figure `json:"figures"`
 }
 
-// metric is one thing that is read of a workload.
+// metric is one measured quantity of a workload.
 type metric struct {
 	Name  string `json:"metric"`
-	Title string `json:"title,omitempty"` // for people, where Name does not do
+	Title string `json:"title,omitempty"` // for the table; Name if empty
 	Unit  string `json:"unit,omitempty"`
 	Lower bool   `json:"lower_is_better,omitempty"`
 	Goal  goal   `json:"goal,omitzero"`
 }
 
-// goal is what the subject is to reach. The zero value is none.
+// goal is the target of the subject. The zero value is no goal.
 type goal struct {
-	Ratio   float64 `json:"ratio,omitempty"` // to the base, at least
+	Ratio   float64 `json:"ratio,omitempty"` // at least this ratio to the base
 	AtMost  float64 `json:"at_most,omitempty"`
 	AtLeast float64 `json:"at_least,omitempty"`
 }
 
-// figure is a metric of a workload, with the readings of every candidate that
-// could do the work.
+// figure is a metric of a workload with the readings of all candidates.
 type figure struct {
-	Workload string `json:"workload"`
-	Work     string `json:"work"` // Workload, for people
-	First    bool   `json:"first,omitempty"`
+	Workload string `json:"workload"`        // name
+	Work     string `json:"work"`            // title
+	First    bool   `json:"first,omitempty"` // first metric of its workload
 	metric
 	Readings map[string][]reading `json:"readings"`
 }
 
-// reading is the figure of one round.
+// reading is the value of one round.
 type reading struct {
 	Round int     `json:"round"`
 	Value float64 `json:"value"`
@@ -77,7 +75,7 @@ type reading struct {
 
 func (f *figure) label() string { return cmp.Or(f.Title, f.Name) }
 
-// values is the spread of a candidate's readings.
+// values returns the spread of a candidate's readings.
 func (f *figure) values(candidate string) (spread, bool) {
 	var values []float64
 	for _, r := range f.Readings[candidate] {
@@ -86,8 +84,8 @@ func (f *figure) values(candidate string) (spread, bool) {
 	return spreadOf(values)
 }
 
-// ratio is how many times better than the base a candidate is: the spread of the
-// ratios within each round, so that what slows a round down slows both.
+// ratio returns the spread of a candidate's ratios to the base; above 1 is better.
+// Ratios are taken within each round, so that noise in a round affects both sides.
 func (f *figure) ratio(candidate string) (spread, bool) {
 	base := make(map[int]float64)
 	for _, r := range f.Readings[baseName] {
@@ -106,8 +104,8 @@ func (f *figure) ratio(candidate string) (spread, bool) {
 	return spreadOf(ratios)
 }
 
-// goalMet says whether the median of the subject's readings reaches the goal. It is
-// not known where there is no goal, or nothing to judge by.
+// goalMet reports whether the median of the subject's readings meets the goal. known
+// is false without a goal or readings.
 func (f *figure) goalMet() (met, known bool) {
 	if f.Goal.Ratio > 0 {
 		r, ok := f.ratio(subjectName)
@@ -123,7 +121,7 @@ func (f *figure) goalMet() (met, known bool) {
 	return false, false
 }
 
-// add takes the readings of one measurement.
+// add adds the readings of one measurement.
 func (r *run) add(workload, work string, metrics []metric, candidate string, round int, values map[string]float64) {
 	for i, m := range metrics {
 		value, ok := values[m.Name]

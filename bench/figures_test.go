@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// sample is a run with a figure of each kind.
+// sample returns a run with figures of each kind.
 func sample() *run {
 	r := &run{
 		Date: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Go: "go1.26", System: "Linux", CPUs: 2, User: "nobody",
@@ -91,7 +91,7 @@ func TestRunSurvivesJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(got, want) {
-		t.Errorf("%s\nbecame %+v", text, got)
+		t.Errorf("%s\nunmarshals to %+v, want %+v", text, got, want)
 	}
 }
 
@@ -109,7 +109,7 @@ func TestTable(t *testing.T) {
 		"| 40.0 µs ",
 	} {
 		if !strings.Contains(b.String(), want) {
-			t.Errorf("%q is not in\n%s", want, b.String())
+			t.Errorf("the table lacks %q:\n%s", want, b.String())
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"testing"
 )
 
-// startBase runs the base in this process.
+// startBase starts the base in this process.
 func startBase(t *testing.T) netip.AddrPort {
 	t.Helper()
 	p := newBaseProxy()
@@ -30,7 +30,7 @@ func startBase(t *testing.T) netip.AddrPort {
 	return s.Listener.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// startOrigin starts an origin for the test.
+// startOrigin starts an origin and closes it at the end of the test.
 func startOrigin(t *testing.T, start func() (origin, error)) origin {
 	t.Helper()
 	o, err := start()
@@ -45,14 +45,14 @@ func startOrigin(t *testing.T, start func() (origin, error)) origin {
 	return o
 }
 
-// runUntil runs a loop until it has done enough, and stops it.
+// runUntil runs a loop until it has done 100 units, and then stops it.
 func runUntil(done *atomic.Int64, stop *atomic.Bool, loop func() error) error {
 	ended := make(chan error, 1)
 	go func() { ended <- loop() }()
 	for done.Load() < 100 {
 		select {
 		case err := <-ended:
-			return errors.Join(errors.New("it ended by itself"), err)
+			return errors.Join(errors.New("the loop ended before it was stopped"), err)
 		default:
 			runtime.Gosched()
 		}
@@ -107,7 +107,7 @@ func TestClient(t *testing.T) {
 			case test.fails != "" && (err == nil || !strings.Contains(err.Error(), test.fails)):
 				t.Errorf("got %v, want an error with %q", err, test.fails)
 			case test.fails == "" && int64(len(c.latencies)) != c.done.Load():
-				t.Errorf("%d answers, %d times", c.done.Load(), len(c.latencies))
+				t.Errorf("%d responses, but %d latencies", c.done.Load(), len(c.latencies))
 			}
 		})
 	}
@@ -130,12 +130,12 @@ func TestTunnels(t *testing.T) {
 	}
 	defer s.close()
 	for s.received.Load() < 1<<20 || s.moved()-s.received.Load() < 1<<20 {
-		runtime.Gosched() // until both directions have moved something
+		runtime.Gosched() // until both directions have transferred data
 	}
 }
 
-// TestDatagrams has a relay that sends everything back, with the header that the
-// client put before it, as an echoing origin behind a relay would.
+// TestDatagrams uses an echo server as the relay. It sends each datagram back with
+// its header, like a relay with an echoing origin.
 func TestDatagrams(t *testing.T) {
 	t.Parallel()
 	for _, burst := range []int{1, inFlight} {
@@ -216,7 +216,7 @@ func TestArguments(t *testing.T) {
 	}
 	config := filepath.Join(dir, "networkproxy.toml")
 	if got, want := strings.Join(args, " "), "/bin/np -config "+config; got != want {
-		t.Errorf("%s\nwant %s", got, want)
+		t.Errorf("arguments = %s, want %s", got, want)
 	}
 	text, err := os.ReadFile(config)
 	if err != nil {
@@ -224,11 +224,11 @@ func TestArguments(t *testing.T) {
 	}
 	for _, want := range []string{s.http.String(), s.admin.String(), "\"a.example\",\n\"b.example\"", "enable_socks5 = false"} {
 		if !strings.Contains(string(text), want) {
-			t.Errorf("%q is not in\n%s", want, text)
+			t.Errorf("the configuration lacks %q:\n%s", want, text)
 		}
 	}
 	if strings.ContainsAny(string(text), "{}") {
-		t.Errorf("something is left to replace in\n%s", text)
+		t.Errorf("a placeholder was not replaced:\n%s", text)
 	}
 	for name, command := range knownPeers {
 		c := candidate{command: command, read: builtin}
@@ -238,6 +238,6 @@ func TestArguments(t *testing.T) {
 	}
 	missing := candidate{command: "x {file:/nonexistent/file}", read: os.ReadFile}
 	if _, err := missing.arguments(s); err == nil {
-		t.Error("a template that is missing is no error")
+		t.Error("arguments with a missing template returned no error")
 	}
 }

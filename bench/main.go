@@ -60,25 +60,25 @@ func parseOptions(args []string) (*options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.Usage = func() {
 		fmt.Fprint(f.Output(), "usage: bench [flags]\n\n"+
-			"Measures networkproxy and other proxies side by side on this machine, and prints\n"+
-			"how they compare with a minimal proxy made of net/http.\n\n")
+			"Measures networkproxy and other proxies on this machine and compares them with a\n"+
+			"minimal proxy made of net/http.\n\n")
 		f.PrintDefaults()
 	}
-	f.StringVar(&o.program, "program", "", "`path` of networkproxy; built with the go command if not given")
-	f.Func("peer", "another proxy: squid or tinyproxy, or `NAME=COMMAND` with {http} for the address it is\nto listen on (see candidate.go for what else is replaced); may be given again", func(s string) error {
+	f.StringVar(&o.program, "program", "", "`path` of networkproxy; if empty, bench builds it with the go command")
+	f.Func("peer", "also measure this proxy: squid, tinyproxy, or `NAME=COMMAND` with {http} for its listen\naddress (candidate.go has more placeholders); repeatable", func(s string) error {
 		c, err := parsePeer(s)
 		o.peers = append(o.peers, c)
 		return err
 	})
-	only := f.String("only", "", "only the workloads whose names match this `pattern`")
-	f.IntVar(&o.rounds, "rounds", 5, "how often each measurement is made, 1 to 50")
-	f.DurationVar(&o.time, "time", 500*time.Millisecond, "how long each measurement takes, 50ms to 30s, after a quarter of it to warm up; one that\nother programs disturb is made again, twice at most")
-	f.DurationVar(&o.limit, "limit", 5*time.Minute, "no round begins when the run would take longer than this, to judge by those before it")
-	f.IntVar(&o.idle, "idle", 1200, "how many idle tunnels are opened, 1 to 10000")
-	f.StringVar(&o.user, "user", "nobody", "the `user` that the proxies run as, if this runs as root; empty for root")
-	f.StringVar(&o.json, "json", "", "write every reading to this `file`")
+	only := f.String("only", "", "run only the workloads whose names match this `regexp`")
+	f.IntVar(&o.rounds, "rounds", 5, "number of rounds, 1 to 50; each measures every workload once")
+	f.DurationVar(&o.time, "time", 500*time.Millisecond, "duration of each measurement, 50ms to 30s, after a warm-up of a quarter of it;\nrepeated at most twice if other programs use over 10% of the machine")
+	f.DurationVar(&o.limit, "limit", 5*time.Minute, "start no further round if the run is expected to take longer than this")
+	f.IntVar(&o.idle, "idle", 1200, "number of idle tunnels, 1 to 10000")
+	f.StringVar(&o.user, "user", "nobody", "run the proxies as this `user` if bench runs as root; empty for root")
+	f.StringVar(&o.json, "json", "", "write all readings to this `file`")
 	f.StringVar(&o.svg, "svg", "", "write a plot to this `file`")
-	f.StringVar(&o.read, "read", "", "measure nothing; report what -json wrote to this `file`")
+	f.StringVar(&o.read, "read", "", "measure nothing; report the readings that -json wrote to this `file`")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func parseOptions(args []string) (*options, error) {
 	return o, nil
 }
 
-// bench does what the arguments say.
+// bench runs the program with the given arguments.
 func bench(ctx context.Context, args []string) error {
 	o, err := parseOptions(args)
 	if err != nil {
@@ -120,7 +120,7 @@ func bench(ctx context.Context, args []string) error {
 	return errors.Join(o.report(r), err)
 }
 
-// report prints the table and writes the files that were asked for.
+// report prints the table and writes the requested files.
 func (o *options) report(r *run) error {
 	if err := r.writeTable(os.Stdout); err != nil {
 		return err
@@ -142,8 +142,9 @@ func (o *options) report(r *run) error {
 	return nil
 }
 
-// measureAll makes every measurement. What cannot be measured is told and left
-// out; what has been measured is reported even if the run is interrupted.
+// measureAll makes all measurements. It reports failed ones on standard error and
+// leaves them out. If the run is interrupted, it returns the run so far with the
+// error.
 func measureAll(ctx context.Context, o *options) (*run, error) {
 	s, err := newSuite(ctx, o)
 	if err != nil {
@@ -153,7 +154,7 @@ func measureAll(ctx context.Context, o *options) (*run, error) {
 	began := time.Now()
 	for round := range o.rounds {
 		if spent := time.Since(began); round > 0 && spent+spent/time.Duration(round) > o.limit {
-			fmt.Fprintf(os.Stderr, "bench: %d of %d rounds are done; another would exceed -limit %v\n", round, o.rounds, o.limit)
+			fmt.Fprintf(os.Stderr, "bench: stopped after %d of %d rounds: another round would exceed -limit %v\n", round, o.rounds, o.limit)
 			break
 		}
 		for i := range s.work {
@@ -167,12 +168,12 @@ func measureAll(ctx context.Context, o *options) (*run, error) {
 	}
 	fmt.Fprintf(os.Stderr, "bench: done in %v\n", time.Since(began).Round(time.Second))
 	if s.run.Others > maxDisturbance {
-		fmt.Fprintf(os.Stderr, "bench: other programs took %.0f %% of the machine: trust CPU time and ratios more than rates\n", s.run.Others)
+		fmt.Fprintf(os.Stderr, "bench: other programs used %.0f%% of the machine: CPU time and ratios are more reliable than rates\n", s.run.Others)
 	}
 	return s.run, nil
 }
 
-// suite is what the measurements of a run share.
+// suite holds the state shared by the measurements of a run.
 type suite struct {
 	*options
 	dir         string
@@ -180,8 +181,8 @@ type suite struct {
 	credential  *syscall.Credential
 	candidates  []candidate
 	work        []workload
-	cannotStart map[string]bool // workload and candidate that does not start for it
-	others      []float64       // see run.Others, of each measurement
+	cannotStart map[string]bool // by workload and candidate that does not start for it
+	others      []float64       // CPU share of other programs in each measurement, see run.Others
 	run         *run
 }
 
@@ -198,7 +199,7 @@ func newSuite(ctx context.Context, o *options) (*suite, error) {
 		for _, w := range workloads(o.idle) {
 			names = append(names, w.name)
 		}
-		return nil, fmt.Errorf("-only %s matches none of %s", o.only, strings.Join(names, ", "))
+		return nil, fmt.Errorf("-only %s matches no workload; use %s", o.only, strings.Join(names, ", "))
 	}
 	if err := raiseLimit(); err != nil {
 		return nil, err
@@ -224,8 +225,8 @@ func newSuite(ctx context.Context, o *options) (*suite, error) {
 	return s, nil
 }
 
-// raiseLimit lets this process, and those it starts, open as many files as the
-// system allows: idle tunnels take up to six each.
+// raiseLimit raises the limit on open files of this process and its children to the
+// maximum. An idle tunnel takes up to six.
 func raiseLimit() error {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
@@ -235,7 +236,7 @@ func raiseLimit() error {
 	return os.NewSyscallError("setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l))
 }
 
-// chooseUser sets the credential of the proxies, and returns whose it is.
+// chooseUser sets the credential of the proxies and returns the user's name.
 func (s *suite) chooseUser() (string, error) {
 	if os.Geteuid() != 0 || s.user == "" {
 		me, err := user.Current()
@@ -257,7 +258,7 @@ func (s *suite) chooseUser() (string, error) {
 	return u.Username, nil
 }
 
-// prepare puts the programs where that user may run them.
+// prepare copies the programs to a place where the proxies' user may run them.
 func (s *suite) prepare(ctx context.Context) error {
 	if err := os.Chmod(s.dir, 0o755); err != nil {
 		return err
@@ -279,15 +280,16 @@ func (s *suite) prepare(ctx context.Context) error {
 		build := exec.CommandContext(ctx, "go", "build", "-o", built, "example.com/networkproxy/cmd/networkproxy")
 		build.Stdout, build.Stderr = os.Stderr, os.Stderr
 		if err := build.Run(); err != nil {
-			return fmt.Errorf("build networkproxy, or name it with -program: %w", err)
+			return fmt.Errorf("build networkproxy (or use -program): %w", err)
 		}
 	}
 	s.program = built
 	return nil
 }
 
-// measureWorkload has every candidate do one kind of work, in laps. Who begins changes with
-// the round and the lap, so that nobody always has the same predecessor.
+// measureWorkload measures all candidates with one workload in interleaved slices. The
+// first candidate changes with the round and the slice, so that none always has the
+// same predecessor.
 func (s *suite) measureWorkload(ctx context.Context, round int, w *workload) error {
 	fmt.Fprintf(os.Stderr, "round %d/%d  %-12s", round+1, s.rounds, w.name)
 	defer fmt.Fprintln(os.Stderr)
@@ -321,7 +323,7 @@ func (s *suite) measureWorkload(ctx context.Context, round int, w *workload) err
 	return nil
 }
 
-// instance is a candidate that runs, with an origin of its own.
+// instance is a running candidate with its own origin.
 type instance struct {
 	*candidate
 	origin origin
@@ -330,7 +332,7 @@ type instance struct {
 	failed bool
 }
 
-// startAll starts every candidate that can do the work.
+// startAll starts every candidate that has the capabilities for w.
 func (s *suite) startAll(ctx context.Context, w *workload) (instances []*instance) {
 	for i := range s.candidates {
 		c := &s.candidates[i]
@@ -363,7 +365,7 @@ func (s *suite) start(ctx context.Context, w *workload, c *candidate) (*instance
 	return &instance{candidate: c, origin: o, proxy: proxy}, nil
 }
 
-// stop stops the proxy and the origin.
+// stop stops the proxy and its origin.
 func (e *instance) stop() error {
 	e.proxy.stop()
 	return e.origin.close()
@@ -378,12 +380,12 @@ func (s *suite) recordFailure(e *instance, err error) {
 }
 
 const (
-	maxDisturbance = 10 // percent of the machine for other programs at which a measurement is made again
-	maxRepeats     = 2  // at most
+	maxDisturbance = 10 // CPU share of other programs, in percent, above which a measurement is repeated
+	maxRepeats     = 2
 )
 
-// measureUndisturbed makes a measurement, and makes it again while other programs
-// disturb it; the least disturbed one counts.
+// measureUndisturbed measures, and repeats the measurement if other programs
+// disturbed it. It returns the least disturbed measurement.
 func (s *suite) measureUndisturbed(ctx context.Context, w *workload, e *instance, d time.Duration) (readings, error) {
 	values, others, err := measure(ctx, w, e, d)
 	for n := 0; n < maxRepeats && err == nil && others > maxDisturbance; n++ {
@@ -399,8 +401,8 @@ func (s *suite) measureUndisturbed(ctx context.Context, w *workload, e *instance
 	return values, err
 }
 
-// measure makes one measurement, and says how much of the machine went to other
-// programs meanwhile, in percent.
+// measure makes one measurement. others is the CPU share of other programs during
+// it, in percent of the machine.
 func measure(ctx context.Context, w *workload, e *instance, d time.Duration) (_ readings, others float64, err error) {
 	t := &trial{ctx: ctx, workload: w, candidate: e.candidate, proxy: e.proxy, origin: e.origin, time: d}
 	values, err := w.run(t)
@@ -410,7 +412,7 @@ func measure(ctx context.Context, w *workload, e *instance, d time.Duration) (_ 
 	return values, t.others, nil
 }
 
-// system names the kernel.
+// system returns the name and the release of the kernel.
 func system() string {
 	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {

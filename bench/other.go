@@ -8,6 +8,6 @@ import (
 )
 
 func main() {
-	fmt.Fprintln(os.Stderr, "bench: this program needs Linux: it reads what a process costs from /proc")
+	fmt.Fprintln(os.Stderr, "bench: needs Linux, because it reads the cost of processes from /proc")
 	os.Exit(1)
 }

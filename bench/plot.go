@@ -1,6 +1,6 @@
-// The plot of a run: for each kind of work, how many times better than the base
-// the proxies are, on a logarithmic axis, so that twice as good and half as good
-// are equally far from the base.
+// The plot of a run. It shows the ratios of the proxies to the base for each
+// workload on a logarithmic axis, so that twice as good and half as good are equally
+// far from the base.
 
 package main
 
@@ -14,16 +14,16 @@ import (
 // Measures of the drawing, in SVG units.
 const (
 	plotWidth  = 960
-	plotLeft   = 330 // where the axis begins
-	plotRight  = 850 // and ends; the ratio is written beyond
-	plotTop    = 118 // of the first row
+	plotLeft   = 330 // left end of the axis
+	plotRight  = 850 // right end of the axis; the ratio is printed to the right of it
+	plotTop    = 118 // top of the first row
 	rowHeight  = 46
 	barHeight  = 16
 	margin     = 32
 	legendStep = 150
 )
 
-// Colours: one that stands out for the subject, quiet ones for the rest.
+// Colours. The subject has a prominent one.
 const (
 	ink     = "#22303c"
 	quiet   = "#6b7a88"
@@ -33,10 +33,11 @@ const (
 	limited = "#9aa7b2"
 )
 
-// peerColours are those of the peers, in their order; with more peers they come again.
+// peerColours are the colours of the peers in order. They repeat if there are more
+// peers.
 var peerColours = [...]string{"#7d6bb0", "#b5892e", "#4f7cc0", "#a65a80"}
 
-// plot is a drawing under way.
+// plot draws a run.
 type plot struct {
 	*run
 	svg    *strings.Builder
@@ -61,8 +62,8 @@ func (r *run) writePlot(svg *strings.Builder) {
 	p.printf("<title>%s</title>\n", title)
 	p.printf(`<rect width="%d" height="%d" rx="10" fill="#ffffff"/>`+"\n", plotWidth, height)
 	p.text(margin, 44, 20, ink, `font-weight="600"`, title)
-	p.text(margin, 68, 13, quiet, "", fmt.Sprintf("Times better than the base: medians of %d rounds, with the range over the rounds. "+
-		"Right is better. For datagrams the base is go-socks5.", r.Rounds))
+	p.text(margin, 68, 13, quiet, "", fmt.Sprintf("Ratio to the base: median of %d rounds, with its range. "+
+		"Further right is better. For UDP the base is go-socks5.", r.Rounds))
 	p.axis(plotTop-6, bottom)
 	for i, f := range rows {
 		p.row(f, plotTop+i*rowHeight)
@@ -86,9 +87,8 @@ func (p *plot) line(x1, y1, x2, y2 float64, stroke string, width float64) {
 	p.printf(`<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s" stroke-width="%g"/>`+"\n", x1, y1, x2, y2, stroke, width)
 }
 
-// chooseAxis has the axis reach from a half or less to twice or more, as the
-// figures need, but no further than a factor of eight: what is worse or better
-// than that is drawn at the end.
+// chooseAxis sets the range of the axis. It includes all ratios, at least from 1/2 to
+// 2 and at most from 1/8 to 8. Ratios beyond are drawn at the end of the axis.
 func (p *plot) chooseAxis(rows []*figure) {
 	p.lo, p.hi = 0.5, 2
 	for _, f := range rows {
@@ -106,7 +106,7 @@ func (p *plot) chooseAxis(rows []*figure) {
 	p.hi = min(math.Exp2(math.Ceil(math.Log2(p.hi))), 8)
 }
 
-// x is where a ratio is on the axis, or the end of the axis that is nearest.
+// x returns the position of a ratio on the axis, limited to its ends.
 func (p *plot) x(ratio float64) float64 {
 	ratio = min(max(ratio, p.lo), p.hi)
 	share := math.Log2(ratio/p.lo) / math.Log2(p.hi/p.lo)
@@ -124,7 +124,7 @@ func (p *plot) axis(top, bottom int) {
 	}
 }
 
-// fraction writes a power of two.
+// fraction formats a power of two.
 func fraction(ratio float64) string {
 	switch ratio {
 	case 0.5:
@@ -137,8 +137,8 @@ func fraction(ratio float64) string {
 	return fmt.Sprintf("%g", ratio)
 }
 
-// goalRatio is the goal as a ratio to the base; one that is set as a quantity is
-// set against the base's median.
+// goalRatio returns the goal as a ratio to the base. It converts a quantity with the
+// base's median.
 func (f *figure) goalRatio() (float64, bool) {
 	base, ok := f.values(baseName)
 	switch g := f.Goal; {
@@ -152,8 +152,8 @@ func (f *figure) goalRatio() (float64, bool) {
 	return 0, false
 }
 
-// row draws one kind of work. Its parts share the height: the bar in the
-// middle, the marks of the others on it.
+// row draws one workload: the subject's bar in the middle, with the marks of the goal
+// and the other candidates on it.
 func (p *plot) row(f *figure, top int) {
 	middle := float64(top) + rowHeight/2
 	p.text(margin, middle-3, 14, ink, "", f.Work)
@@ -189,7 +189,7 @@ func (p *plot) row(f *figure, top int) {
 	}
 }
 
-// caption says what the ratio is made of.
+// caption returns the values behind the ratio.
 func (p *plot) caption(f *figure) string {
 	caption := f.label()
 	if caption == mRate {
@@ -219,7 +219,7 @@ func (p *plot) peerMark(x, y float64, i int) {
 	p.printf(`<circle cx="%.1f" cy="%.1f" r="4.5" fill="#ffffff" stroke="%s" stroke-width="2.2"/>`+"\n", x, y, peerColours[i%len(peerColours)])
 }
 
-// peers are the candidates that were named by the user.
+// peers returns the candidates from -peer.
 func (p *plot) peers() (names []string) {
 	for _, c := range p.Candidates {
 		if c != subjectName && c != baseName && c != relayName {
@@ -239,8 +239,8 @@ func (p *plot) legend(y int) {
 	entry(subjectName, func() {
 		p.printf(`<rect x="%.1f" y="%.1f" width="16" height="10" rx="2" fill="%s"/>`+"\n", x, middle-5, better)
 	})
-	entry("its goal", func() { p.goalMark(x+8, middle) })
-	entry("bare relay: the limit", func() { p.limitMark(x+8, middle) })
+	entry("goal", func() { p.goalMark(x+8, middle) })
+	entry("bare relay (limit)", func() { p.limitMark(x+8, middle) })
 	x += 20
 	for i, name := range p.peers() {
 		entry(name, func() { p.peerMark(x+8, middle, i) })

@@ -13,7 +13,7 @@ func TestPlotIsWellFormed(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		run  *run
-		text []string // that is to be in it
+		text []string // required texts
 	}{
 		{"every kind of figure", sample(), []string{"forward GET & more", "×1.50", "<peer>", "×0.01 ‹", "no figure"}},
 		{"nothing", new(run), nil},
@@ -43,11 +43,11 @@ func TestPlotIsWellFormed(t *testing.T) {
 				}
 			}
 			if roots != 1 {
-				t.Errorf("%d svg elements", roots)
+				t.Errorf("the plot has %d svg elements, want 1", roots)
 			}
 			for _, want := range test.text {
 				if !strings.Contains(text.String(), want) {
-					t.Errorf("%q is not written in it", want)
+					t.Errorf("the plot lacks the text %q", want)
 				}
 			}
 			if s := b.String(); strings.Contains(s, "NaN") || strings.Contains(s, "Inf") {

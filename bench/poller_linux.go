@@ -1,5 +1,5 @@
-// Epoll without the runtime's poller: a client and an origin that spend little
-// next to the proxy between them need no goroutine for each connection.
+// Epoll without the runtime's poller. Without a goroutine per connection, the client
+// and the origin use little CPU time compared with the proxy.
 
 package main
 
@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// poller waits for many sockets. It is for one goroutine.
+// poller waits for many sockets. It is not safe for concurrent use.
 type poller struct {
 	fd     int
 	events [256]syscall.EpollEvent
@@ -25,17 +25,17 @@ func newPoller() (*poller, error) {
 	return &poller{fd: fd}, nil
 }
 
-// add watches a socket for something to read; wait reports it by its tag.
-// Closing the socket ends the watch.
+// add watches a socket for readable data. wait reports it with its tag. Closing the
+// socket removes it.
 func (p *poller) add(socket, tag int) error {
 	event := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(tag)}
 	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(p.fd, syscall.EPOLL_CTL_ADD, socket, &event))
 }
 
-// wait returns what can be read, or nothing when the time has passed or a
-// signal came. The result is good until the next call.
-func (p *poller) wait(most time.Duration) ([]syscall.EpollEvent, error) {
-	n, err := syscall.EpollWait(p.fd, p.events[:], int(most.Milliseconds()))
+// wait returns the readable sockets. It returns none after the timeout or a signal.
+// The result is valid until the next call.
+func (p *poller) wait(timeout time.Duration) ([]syscall.EpollEvent, error) {
+	n, err := syscall.EpollWait(p.fd, p.events[:], int(timeout.Milliseconds()))
 	if err == syscall.EINTR {
 		return nil, nil
 	}
@@ -44,13 +44,13 @@ func (p *poller) wait(most time.Duration) ([]syscall.EpollEvent, error) {
 
 func (p *poller) close() { syscall.Close(p.fd) }
 
-// pollInterval is how often the loops look whether they are to end.
+// pollInterval is the interval at which the event loops check for their end.
 const pollInterval = 20 * time.Millisecond
 
-// stallTimeout is how long nothing may happen before a measurement has failed.
+// stallTimeout is the time without progress after which a measurement fails.
 const stallTimeout = 5 * time.Second
 
-// dialStream connects a socket that does not block afterwards.
+// dialStream returns a connected, non-blocking socket.
 func dialStream(to netip.AddrPort) (int, error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -70,7 +70,7 @@ func connect(fd int, to netip.AddrPort) error {
 	addr := &syscall.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
 	err := syscall.Connect(fd, addr)
 	for err == syscall.EINTR {
-		err = syscall.Connect(fd, addr) // goes on waiting
+		err = syscall.Connect(fd, addr) // continues to wait
 	}
 	if err != nil && err != syscall.EISCONN {
 		return fmt.Errorf("connect to %s: %w", to, err)
@@ -78,7 +78,7 @@ func connect(fd int, to netip.AddrPort) error {
 	return os.NewSyscallError("fcntl", syscall.SetNonblock(fd, true))
 }
 
-// listenStream listens on a free port of loopback.
+// listenStream returns a non-blocking listener on a free loopback port.
 func listenStream() (int, netip.AddrPort, error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
 	if err != nil {

@@ -1,4 +1,4 @@
-// One proxy as a process: started, waited for, watched and ended.
+// The process of a proxy.
 
 package main
 
@@ -17,23 +17,24 @@ import (
 	"time"
 )
 
-// process is a proxy that runs.
+// process is a running proxy.
 type process struct {
 	http, socks netip.AddrPort
 	command     *exec.Cmd
-	exited      chan struct{} // closed when it has
+	exited      chan struct{} // closed when the process has exited
 	dir         string
 	log         string
 }
 
-// startTimeout is how long a proxy may take until it accepts connections.
+// startTimeout is the time within which a proxy must accept connections.
 const startTimeout = 10 * time.Second
 
-// errStart says that a proxy does not do this work at all.
-var errStart = errors.New("it does not start")
+// errStart is the error for a proxy that does not start. It is not started again for
+// the same workload.
+var errStart = errors.New("does not start")
 
-// start starts a candidate as credential, or as whoever runs this if that is
-// nil, and returns when it accepts connections.
+// start starts a candidate and returns when it accepts connections. The process
+// gets the credential, or that of bench if it is nil.
 func (c *candidate) start(ctx context.Context, s setup, credential *syscall.Credential) (*process, error) {
 	dir, err := os.MkdirTemp(s.dir, c.name+"-")
 	if err != nil {
@@ -89,7 +90,7 @@ func (p *process) ready(ctx context.Context, addr netip.AddrPort) error {
 		}
 		select {
 		case <-p.exited:
-			return errors.New("it has ended")
+			return errors.New("process exited")
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(5 * time.Millisecond):
@@ -98,7 +99,7 @@ func (p *process) ready(ctx context.Context, addr netip.AddrPort) error {
 	return fmt.Errorf("nothing accepts connections at %s", addr)
 }
 
-// logTail is the end of what a process has printed that has ended, for an error.
+// logTail returns the end of the output of an exited process, for an error message.
 func (p *process) logTail() string {
 	select {
 	case <-p.exited:
@@ -121,7 +122,7 @@ func (p *process) stop() {
 
 func (p *process) pid() int { return p.command.Process.Pid }
 
-// copyProgram copies an executable to where every user may run it.
+// copyProgram copies an executable and makes it executable by every user.
 func copyProgram(from, to string) error {
 	in, err := os.Open(from)
 	if err != nil {

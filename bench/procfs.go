@@ -1,4 +1,4 @@
-// What the kernel says in /proc of one process.
+// CPU time, memory and descriptors of processes, from /proc.
 
 package main
 
@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// tick is the unit of CPU time in /proc, 1/USER_HZ s on every platform that Go
-// has (proc_pid_stat(5), sysconf(_SC_CLK_TCK)).
+// tick is the unit of CPU time in /proc. It is 1/USER_HZ s, 10 ms on every platform
+// that Go supports (proc_pid_stat(5), sysconf(_SC_CLK_TCK)).
 const tick = 10 * time.Millisecond
 
-// cpuTime is the CPU time that a process has used in all its threads, those
-// that have ended too, but without its children.
+// cpuTime returns the CPU time of a process: of all its threads, including exited
+// ones, but not of its children.
 func cpuTime(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -24,9 +24,9 @@ func cpuTime(pid int) (time.Duration, error) {
 	return parseCPUTime(string(text))
 }
 
-// parseCPUTime reads fields 14 and 15, utime and stime, of proc_pid_stat(5).
-// The second field is the program's name in parentheses, and may itself have
-// spaces and parentheses in it.
+// parseCPUTime adds fields 14 and 15, utime and stime, of proc_pid_stat(5). The
+// second field is the program's name in parentheses. The name may contain spaces and
+// parentheses.
 func parseCPUTime(stat string) (time.Duration, error) {
 	end := strings.LastIndexByte(stat, ')')
 	if end < 0 {
@@ -47,8 +47,8 @@ func parseCPUTime(stat string) (time.Duration, error) {
 	return time.Duration(ticks) * tick, nil
 }
 
-// machineTime is the CPU time that the whole machine has used, with what a
-// hypervisor gave to others.
+// machineTime returns the CPU time of the whole machine, including time that the
+// hypervisor gave to other guests.
 func machineTime() (time.Duration, error) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -57,8 +57,8 @@ func machineTime() (time.Duration, error) {
 	return parseMachineTime(string(text))
 }
 
-// parseMachineTime adds up the first line of proc_stat(5) but for idle and
-// iowait. What comes after steal, guest time, is in user time already.
+// parseMachineTime adds the fields of the first line of proc_stat(5) up to steal,
+// without idle and iowait. User time includes the guest times after steal.
 func parseMachineTime(stat string) (time.Duration, error) {
 	line, _, _ := strings.Cut(stat, "\n")
 	fields := strings.Fields(line)
@@ -78,9 +78,9 @@ func parseMachineTime(stat string) (time.Duration, error) {
 	return time.Duration(ticks) * tick, nil
 }
 
-// memory is the anonymous memory that a process has resident, in bytes. What is
-// mapped from files, the program's own code above all, is not counted: it is
-// shared, and comes in as it happens to be touched.
+// memory returns the resident anonymous memory of a process in bytes. It leaves out
+// mapped files, such as the program's code, because they are shared and become
+// resident by chance.
 func memory(pid int) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -89,7 +89,7 @@ func memory(pid int) (int64, error) {
 	return parseKiB(string(text), "RssAnon")
 }
 
-// parseKiB reads one size of proc_pid_status(5), in bytes.
+// parseKiB returns one size of proc_pid_status(5) in bytes.
 func parseKiB(status, name string) (int64, error) {
 	for line := range strings.Lines(status) {
 		rest, ok := strings.CutPrefix(line, name+":")
@@ -109,7 +109,7 @@ func parseKiB(status, name string) (int64, error) {
 	return 0, fmt.Errorf("/proc/PID/status has no %s", name)
 }
 
-// descriptors is how many files, sockets and pipes a process has open.
+// descriptors returns the number of open descriptors of a process.
 func descriptors(pid int) (int, error) {
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	return len(entries), err

@@ -1,8 +1,8 @@
-// The origin of the request workloads: it answers every request head with the
-// same 100 bytes, and closes where the request says so. That it is the one who
-// closes matters: whoever does keeps the connection in TIME-WAIT for a minute,
-// and a client or proxy would keep an ephemeral port with it, of which a run of
-// a few minutes would leave none.
+// The origin of the request workloads. It sends the same response of 100 bytes to
+// each request and closes the connection if the request says so. The origin closes
+// first because the side that closes keeps the connection in TIME-WAIT for a minute.
+// On a client or proxy each would take an ephemeral port, and a run of a few minutes
+// would use them up.
 
 package main
 
@@ -15,7 +15,7 @@ import (
 	"syscall"
 )
 
-// responder is an origin in a loop of its own.
+// responder is an origin with an event loop.
 type responder struct {
 	at       netip.AddrPort
 	listener int
@@ -82,7 +82,7 @@ func (o *responder) serve() error {
 	return nil
 }
 
-// none marks descriptors that are no connection.
+// none marks descriptors that are not connections.
 const none = -1
 
 func (o *responder) accept() error {
@@ -105,7 +105,7 @@ func (o *responder) accept() error {
 	}
 }
 
-// respond answers what has come on a connection, or drops it at its end.
+// respond reads from a connection and responds to the requests, or closes it.
 func (o *responder) respond(fd int) {
 	n, err := syscall.Read(fd, o.buf[:])
 	if err == syscall.EAGAIN || err == syscall.EINTR {

@@ -1,5 +1,5 @@
-// As much HTTP as a client needs that knows what it asked for: where the head
-// of an answer ends, and how much comes after it.
+// A minimal parser for HTTP responses: it finds the end of the header and the length
+// of the body.
 
 package main
 
@@ -10,21 +10,21 @@ import (
 	"strconv"
 )
 
-// untilClose is the length of content that ends with the connection.
+// untilClose is the length of a body that ends with the connection.
 const untilClose = -1
 
-// head is what a client must know of an answer's head.
+// header is the part of a response header that the client needs.
 type header struct {
 	status int
-	length int64 // of the content, or untilClose
-	close  bool  // the connection is not used again
+	length int64 // of the body, or untilClose
+	close  bool  // the connection cannot be reused
 }
 
 var headerEnd = []byte("\r\n\r\n")
 
-// parseHeader reads the head at the beginning of b and returns its size, or 0 if
-// b does not hold all of it. connect says that the request was CONNECT, whose
-// successful answers have no content (RFC 9110 section 9.3.6).
+// parseHeader parses the header at the start of b and returns its size, or 0 if it
+// is incomplete. If connect is set, the request was CONNECT, whose successful
+// responses have no body (RFC 9110 section 9.3.6).
 func parseHeader(b []byte, connect bool) (h header, size int, err error) {
 	end := bytes.Index(b, headerEnd)
 	if end < 0 {
@@ -32,7 +32,7 @@ func parseHeader(b []byte, connect bool) (h header, size int, err error) {
 	}
 	status, fields, _ := bytes.Cut(b[:end], headerEnd[:2])
 	if len(status) < len("HTTP/1.1 200") || !bytes.HasPrefix(status, []byte("HTTP/1.")) {
-		return header{}, 0, fmt.Errorf("not an answer of HTTP/1: %.40q", status)
+		return header{}, 0, fmt.Errorf("not an HTTP/1 response: %.40q", status)
 	}
 	if h.status, err = strconv.Atoi(string(status[9:12])); err != nil {
 		return header{}, 0, fmt.Errorf("no status code in %.40q", status)
@@ -52,7 +52,7 @@ func parseHeader(b []byte, connect bool) (h header, size int, err error) {
 		case equalFold(name, "Connection"):
 			h.close = equalFold(value, "close")
 		case equalFold(name, "Transfer-Encoding"):
-			return header{}, 0, errors.New("the answer has a transfer encoding, which this client does not read")
+			return header{}, 0, errors.New("the response has a transfer encoding, which this client does not support")
 		}
 	}
 	if connect && h.status/100 == 2 {
@@ -63,8 +63,9 @@ func parseHeader(b []byte, connect bool) (h header, size int, err error) {
 
 func equalFold(b []byte, s string) bool { return len(b) == len(s) && bytes.EqualFold(b, []byte(s)) }
 
-// countHeaders counts the heads that end in b. matched is how much of the end of
-// one the bytes before b had; the new value is returned with the count.
+// countHeaders returns the number of headers that end in b. matched is the number of
+// bytes of an empty line at the end of the input before b. newMatched is the value
+// for the next call.
 func countHeaders(matched int, b []byte) (newMatched, n int) {
 	for _, c := range b {
 		switch {

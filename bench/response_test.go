@@ -40,13 +40,13 @@ func TestParseHeader(t *testing.T) {
 				t.Fatalf("got %+v, %v; want %+v", got, err, test.want)
 			}
 			if size > 0 && test.text[size:] != test.rest {
-				t.Errorf("%q is left, not %q", test.text[size:], test.rest)
+				t.Errorf("after the header: %q, want %q", test.text[size:], test.rest)
 			}
 		})
 	}
 }
 
-// FuzzParseHeader compares what parseHeader takes for an answer with net/http.
+// FuzzParseHeader compares parseHeader with net/http.
 func FuzzParseHeader(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"))
 	f.Add([]byte("HTTP/1.0 403 Forbidden\r\nConnection: keep-alive\r\n\r\n"))
@@ -57,7 +57,7 @@ func FuzzParseHeader(f *testing.F) {
 			return
 		}
 		if !bytes.Equal(b[size-4:size], headerEnd) {
-			t.Errorf("the head does not end with an empty line: %q", b[:size])
+			t.Errorf("the header does not end with an empty line: %q", b[:size])
 		}
 		want, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(b)), nil)
 		if err == nil && want.StatusCode != got.status {
@@ -84,7 +84,7 @@ func TestCountHeaders(t *testing.T) {
 			rest = rest[cut:]
 		}
 		if got != want {
-			t.Fatalf("%q has %d heads, got %d", text.String(), want, got)
+			t.Fatalf("countHeaders(%q) = %d, want %d", text.String(), got, want)
 		}
 	}
 }

@@ -1,5 +1,5 @@
-// The base that everything is measured against: the proxy one writes with
-// net/http in an afternoon, tuned, and go-socks5's own relay beside it.
+// The base of all ratios: a simple but tuned proxy made of net/http, and go-socks5's
+// own relay.
 
 package main
 
@@ -17,13 +17,13 @@ import (
 	"github.com/things-go/go-socks5"
 )
 
-// serveBase is the first argument that makes this program the base:
-// serve-base HTTP-ADDRESS SOCKS-ADDRESS ALLOWED-NAMES-FILE.
+// serveBase is the first argument with which this program runs as the base. The full
+// arguments are serve-base HTTP-ADDRESS SOCKS-ADDRESS ALLOWED-NAMES-FILE.
 const serveBase = "serve-base"
 
 func runBase(args []string) error {
 	if len(args) != 3 {
-		return fmt.Errorf("%s takes an HTTP address, a SOCKS address and a file of names", serveBase)
+		return fmt.Errorf("usage: bench %s HTTP-ADDRESS SOCKS-ADDRESS ALLOWED-NAMES-FILE", serveBase)
 	}
 	p := newBaseProxy()
 	names, err := os.Open(args[2])

@@ -1,6 +1,6 @@
-// The limit: a relay that reads no HTTP and copies bytes, which is the least
-// that two more sockets and their system calls cost a Go program. Where all is
-// to be refused, it answers every request with the same bytes.
+// The limit: a relay that copies bytes without reading HTTP. Its cost is the minimum
+// of a Go program with two more sockets. For the workload of refused requests, it
+// sends the same response to each request.
 
 package main
 
@@ -11,13 +11,14 @@ import (
 	"net"
 )
 
-// serveRelay is the first argument that makes this program the relay:
-// serve-relay ADDRESS ORIGIN REFUSES.
+// serveRelay is the first argument with which this program runs as the relay. The
+// full arguments are serve-relay ADDRESS ORIGIN REFUSES, with true or false as the
+// last.
 const serveRelay = "serve-relay"
 
 func runRelay(args []string) error {
 	if len(args) != 3 {
-		return fmt.Errorf("%s takes the address to listen on, the one to connect to, and whether to refuse instead", serveRelay)
+		return fmt.Errorf("usage: bench %s ADDRESS ORIGIN true|false", serveRelay)
 	}
 	l, err := net.Listen("tcp", args[0])
 	if err != nil {
@@ -44,8 +45,9 @@ func runRelay(args []string) error {
 	}
 }
 
-// relayCopy copies small messages through a buffer, and hands a stream that
-// fills the buffer to io.Copy, which splices. Each is the cheaper for its kind.
+// relayCopy copies small messages through a buffer. Once a read fills the buffer, it
+// continues with io.Copy, which splices. Each is the cheaper way for its kind of
+// traffic.
 func relayCopy(to, from *net.TCPConn) {
 	buf := make([]byte, 4<<10)
 	for {
@@ -65,7 +67,7 @@ func relayCopy(to, from *net.TCPConn) {
 	}
 }
 
-// refuseAll answers whatever ends like a request, without a look at it.
+// refuseAll responds with 403 to everything that ends in an empty line.
 func refuseAll(client net.Conn) {
 	response := []byte("HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\n\r\nnot allowed\n")
 	buf := make([]byte, 4<<10)

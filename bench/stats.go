@@ -1,4 +1,4 @@
-// The little statistics that the figures need.
+// Medians, ranges and percentiles.
 
 package main
 
@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// spread sums up the readings of several rounds. Few rounds and a noisy machine
-// make the extremes more telling than a standard deviation.
+// spread summarises the readings of several rounds. With few rounds on a noisy
+// machine, the range says more than a standard deviation.
 type spread struct {
 	Median float64 `json:"median"`
 	Min    float64 `json:"min"`
 	Max    float64 `json:"max"`
 }
 
-// spreadOf reports false if there are no values.
+// spreadOf returns the spread of values, and false if there are none.
 func spreadOf(values []float64) (spread, bool) {
 	if len(values) == 0 {
 		return spread{}, false
@@ -25,7 +25,7 @@ func spreadOf(values []float64) (spread, bool) {
 	return spread{median(sorted), sorted[0], sorted[len(sorted)-1]}, true
 }
 
-// median is the middle one of sorted values, or the mean of the middle two.
+// median returns the middle of the sorted values, or the mean of the middle two.
 func median(sorted []float64) float64 {
 	n := len(sorted)
 	if n%2 == 1 {
@@ -34,8 +34,8 @@ func median(sorted []float64) float64 {
 	return (sorted[n/2-1] + sorted[n/2]) / 2
 }
 
-// percentile is the smallest of the durations, which are sorted, that a share p
-// of them does not exceed (nearest rank). It is 0 for none.
+// percentile returns the smallest of the sorted durations that a share p of them does
+// not exceed (nearest rank), or 0 if there are none.
 func percentile(sorted []time.Duration, p float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0

@@ -24,7 +24,7 @@ func TestSpreadOf(t *testing.T) {
 		})
 	}
 	if _, ok := spreadOf(nil); ok {
-		t.Error("no values have a spread")
+		t.Error("spreadOf(nil) returned a spread")
 	}
 }
 

@@ -1,6 +1,5 @@
-// The origin and the client of the workloads that move much or nothing: floods
-// one way or the other, answers with large content, and connections that are
-// open and silent.
+// The origin and the client of the bulk and idle workloads: transfers in one
+// direction, responses with large bodies, and idle connections.
 
 package main
 
@@ -18,19 +17,19 @@ import (
 	"time"
 )
 
-// What a client of streamer asks for with the first byte that it sends.
+// The first byte from a client of streamer selects the work.
 const (
-	askDownload = 'd' // send without end
-	askUpload   = 'u' // take what comes
-	askEcho     = 'e' // send one byte, then stay open
-	askGET      = 'G' // answer HTTP requests with content
+	askDownload = 'd' // send endlessly
+	askUpload   = 'u' // receive until the end
+	askEcho     = 'e' // send back the byte, then stay idle
+	askGET      = 'G' // respond to HTTP requests with a body
 )
 
 // streamer is the origin of these workloads.
 type streamer struct {
 	listener net.Listener
-	content  int          // bytes of an answer to GET
-	discards bool         // see stream
+	content  int          // size of the body of a response
+	discards bool         // receivers discard the data, see receive
 	received atomic.Int64 // bytes of uploads
 	mu       sync.Mutex
 	conns    map[net.Conn]bool
@@ -39,10 +38,10 @@ type streamer struct {
 
 func startStreamer() (origin, error) { return new(streamer).start() }
 
-// startContent starts an origin that answers GET with n bytes.
+// startContent starts an origin that responds to GET with n bytes.
 func startContent(n int) (origin, error) { return (&streamer{content: n}).start() }
 
-// startSink starts an origin for streams whose receivers drop what comes.
+// startSink starts an origin for transfers whose receivers discard the data.
 func startSink() (origin, error) { return (&streamer{discards: true}).start() }
 
 func (s *streamer) start() (origin, error) {
@@ -69,8 +68,9 @@ func (s *streamer) close() error {
 	return nil
 }
 
-// reset closes a connection so that neither side keeps it in TIME-WAIT: 1,200
-// of them at a time would soon leave no ephemeral port.
+// reset closes a connection with a reset, so that neither side keeps it in
+// TIME-WAIT. Closing 1,200 connections at a time would soon use up the ephemeral
+// ports.
 func reset(c net.Conn) {
 	c.(*net.TCPConn).SetLinger(0)
 	c.Close()
@@ -111,13 +111,13 @@ func (s *streamer) serveConn(c *net.TCPConn) {
 		s.receive(c, &s.received)
 	case askEcho:
 		c.Write(ask[:])
-		c.Read(ask[:]) // until it ends
+		c.Read(ask[:]) // blocks until the connection ends
 	case askGET:
 		s.respond(c)
 	}
 }
 
-// respond answers every request head that comes with the content.
+// respond sends a response with the body for each request.
 func (s *streamer) respond(c net.Conn) {
 	header := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", s.content)
 	body := make([]byte, s.content)
@@ -138,12 +138,12 @@ func (s *streamer) respond(c net.Conn) {
 	}
 }
 
-// chunkSize is what programs write and read at a time: curl, git, Python and Go's
-// io.Copy use 16 to 64 KiB.
+// chunkSize is the size of reads and writes. curl, git, Python and Go's io.Copy use 16
+// to 64 KiB.
 const chunkSize = 64 << 10
 
-// flood writes until the connection breaks: in chunkSize, or to who drops in what
-// the kernel takes at once.
+// flood writes until the connection breaks. It writes larger chunks if the receiver
+// discards the data.
 func (s *streamer) flood(c net.Conn) {
 	chunk := make([]byte, chunkSize)
 	if s.discards {
@@ -156,9 +156,9 @@ func (s *streamer) flood(c net.Conn) {
 	}
 }
 
-// receive counts what comes until the connection ends. It reads it in chunkSize, or
-// drops it: with MSG_TRUNC the kernel drops the bytes instead of copying them
-// (tcp(7)), and more of the time belongs to the proxy.
+// receive counts the received bytes until the connection ends. If the origin
+// discards, it uses MSG_TRUNC: the kernel then discards the bytes instead of copying
+// them (tcp(7)), which leaves more CPU time to the proxy.
 func (s *streamer) receive(c *net.TCPConn, n *atomic.Int64) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -185,8 +185,8 @@ func (s *streamer) receive(c *net.TCPConn, n *atomic.Int64) {
 	})
 }
 
-// openTunnel opens a connection to the origin through the proxy: with CONNECT,
-// or, where the proxy is a relay that knows no HTTP, by itself.
+// openTunnel opens a connection to the origin through the proxy. It uses CONNECT
+// unless the candidate relays raw TCP.
 func (t *trial) openTunnel(ask byte) (*net.TCPConn, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(t.ctx, "tcp", t.proxy.http.String())
@@ -207,8 +207,8 @@ func (t *trial) openTunnel(ask byte) (*net.TCPConn, error) {
 	return c, nil
 }
 
-// connect asks for the tunnel. The origin says nothing unasked, so that nothing
-// but the answer can come.
+// connect sends the CONNECT request. The response is all that the reader can buffer,
+// because the origin never sends first.
 func (t *trial) connect(c net.Conn) error {
 	if t.candidate.rawTCP {
 		return nil
@@ -221,13 +221,13 @@ func (t *trial) connect(c net.Conn) error {
 		return err
 	}
 	if response.StatusCode != http.StatusOK {
-		why, _ := io.ReadAll(io.LimitReader(response.Body, 400)) // as much of it as there is
-		return fmt.Errorf("the proxy answered CONNECT with %s: %s", response.Status, why)
+		why, _ := io.ReadAll(io.LimitReader(response.Body, 400)) // without its error; any part helps
+		return fmt.Errorf("the proxy responded to CONNECT with %s: %s", response.Status, why)
 	}
 	return nil
 }
 
-// streams are tunnels that move bytes as fast as they can.
+// streams are tunnels that transfer data at full speed.
 type streams struct {
 	conns    []*net.TCPConn
 	received atomic.Int64 // bytes of downloads
@@ -236,7 +236,7 @@ type streams struct {
 	uploaded int64 // by earlier streams
 }
 
-// openStreams opens n streams, which go either way by turns.
+// openStreams opens n streams, alternately downloads and uploads.
 func (t *trial) openStreams(n int) (*streams, error) {
 	s := &streams{origin: t.origin.(*streamer)}
 	s.uploaded = s.origin.received.Load()
@@ -262,7 +262,7 @@ func (t *trial) openStreams(n int) (*streams, error) {
 	return s, nil
 }
 
-// moved is how many bytes have arrived.
+// moved returns the number of received bytes in both directions.
 func (s *streams) moved() int64 {
 	return s.received.Load() + s.origin.received.Load() - s.uploaded
 }
@@ -274,8 +274,8 @@ func (s *streams) close() {
 	s.running.Wait()
 }
 
-// openIdle opens n tunnels, moves a byte each way in each, and leaves them.
-// CloseAll ends every tunnel of the origin, from its side first.
+// openIdle opens n tunnels, sends a byte each way through each, and leaves them idle.
+// closeAll closes all tunnels of the origin, on its side first.
 func (t *trial) openIdle(n int) (closeAll func(), err error) {
 	var conns []net.Conn
 	closeAll = func() {

@@ -1,4 +1,4 @@
-// The table of a run, in Markdown that reads well in a terminal too.
+// The table of a run, in Markdown with aligned columns.
 
 package main
 
@@ -11,11 +11,11 @@ import (
 	"unicode/utf8"
 )
 
-// writeTable writes one row for each figure and one column for each candidate.
-// A cell has the median, and but for the base's the median ratio; the subject's
-// has its range too.
+// writeTable writes one row for each figure and one column for each candidate. A
+// cell has the median and, except for the base, the median ratio. The subject's
+// cells also have the range of the ratio.
 func (r *run) writeTable(w io.Writer) error {
-	rows := [][]string{{"work", "figure"}}
+	rows := [][]string{{"workload", "metric"}}
 	rows[0] = append(rows[0], r.Candidates...)
 	rows[0] = append(rows[0], "goal")
 	for _, f := range r.Figures {
@@ -28,15 +28,15 @@ func (r *run) writeTable(w io.Writer) error {
 		}
 		rows = append(rows, append(row, f.goalText()))
 	}
-	if _, err := fmt.Fprintf(w, "%s: %s, %d CPUs, %s. %d rounds of %gs; the proxies ran as %s; other programs took %.0f%% of the machine.\n"+
-		"Medians; × is how many times better than the base, with the range over the rounds.\n\n",
+	if _, err := fmt.Fprintf(w, "%s: %s, %d CPUs, %s. %d rounds of %gs; the proxies ran as %s; other programs used %.0f%% of the machine.\n"+
+		"Medians over the rounds. × is the ratio to the base, with its range; above 1 is better.\n\n",
 		r.Date.Format("2006-01-02 15:04"), r.System, r.CPUs, r.Go, r.Rounds, r.Seconds, r.User, r.Others); err != nil {
 		return err
 	}
 	return writeColumns(w, rows)
 }
 
-// cell is a candidate's figure.
+// cell returns the text of a candidate's figure.
 func (f *figure) cell(candidate string) string {
 	v, ok := f.values(candidate)
 	if !ok {
@@ -56,7 +56,7 @@ func (f *figure) cell(candidate string) string {
 	return text
 }
 
-// goalText is the goal, and whether it is met.
+// goalText returns the goal, with "met" or "MISSED" if that is known.
 func (f *figure) goalText() string {
 	var text string
 	switch g := f.Goal; {
@@ -79,7 +79,7 @@ func (f *figure) goalText() string {
 
 const unitTime = "µs"
 
-// quantity is a value with its unit.
+// quantity returns a value with its unit.
 func quantity(v float64, unit string) string {
 	for _, larger := range [...]struct{ from, to string }{{unitTime, "ms"}, {"ms", "s"}} {
 		if unit == larger.from && math.Abs(v) >= 999.5 {
@@ -93,7 +93,7 @@ func quantity(v float64, unit string) string {
 	return text + " " + unit
 }
 
-// formatNumber writes a number with three digits that count, and thousands as k.
+// formatNumber formats a number with three significant digits, and thousands as k.
 func formatNumber(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 999_500:
@@ -112,7 +112,7 @@ func formatNumber(v float64) string {
 	return strconv.FormatFloat(v, 'f', 2, 64)
 }
 
-// formatInt writes a whole number with a comma between thousands.
+// formatInt formats an integer with commas between thousands.
 func formatInt(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {
@@ -121,8 +121,8 @@ func formatInt(n int) string {
 	return s
 }
 
-// writeColumns writes rows, the first of which is the heading, as a Markdown
-// table with columns that line up.
+// writeColumns writes rows as a Markdown table with aligned columns. The first row is
+// the heading.
 func writeColumns(w io.Writer, rows [][]string) error {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {

@@ -1,5 +1,5 @@
-// The client and the origin of the datagram workload: SOCKS5 associations, each
-// with a number of datagrams under way.
+// The client and the origin of the UDP workloads: SOCKS5 associations with several
+// datagrams in flight each.
 
 package main
 
@@ -19,11 +19,11 @@ import (
 
 const (
 	associations = 8
-	inFlight     = 16  // datagrams of one association
-	payloadSize  = 100 // bytes of one
+	inFlight     = 16  // datagrams per association
+	payloadSize  = 100 // bytes per datagram
 )
 
-// sendBursts sends datagrams by so many at a time.
+// sendBursts sends datagrams in batches of at most burst.
 func sendBursts(burst int, out *udpbatch.Sender, datagrams [][]byte, scratch []byte) {
 	for len(datagrams) > 0 {
 		n := min(burst, len(datagrams))
@@ -32,7 +32,7 @@ func sendBursts(burst int, out *udpbatch.Sender, datagrams [][]byte, scratch []b
 	}
 }
 
-// echoer sends datagrams back, by so many at a time.
+// echoer is an origin that sends datagrams back in batches of at most burst.
 type echoer struct {
 	burst int
 	conn  *net.UDPConn
@@ -53,7 +53,7 @@ func startEchoer(burst int) (origin, error) {
 	return e, nil
 }
 
-// serve answers each sender's datagrams of a batch at once.
+// serve reads batches and sends back consecutive datagrams of one sender together.
 func (e *echoer) serve() {
 	var buffers udpbatch.Buffers
 	in, err := udpbatch.NewReader(e.conn, &buffers)
@@ -91,9 +91,9 @@ func (e *echoer) close() error {
 	return nil
 }
 
-// udpClient keeps datagrams under way. It sends so many at a time: one, as most
-// programs do, or as many as may go, as those of QUIC do. Done may be read and
-// stop be set while run runs.
+// udpClient keeps datagrams in flight. It sends them in batches of at most burst: one
+// at a time like most programs, or many like QUIC. While run runs, other goroutines
+// may use only done, lost and stop.
 type udpClient struct {
 	burst  int
 	done   atomic.Int64 // round trips
@@ -102,8 +102,8 @@ type udpClient struct {
 	packet []byte
 }
 
-// associate opens one association (RFC 1928 sections 3, 4 and 7), which lives
-// as long as the TCP connection.
+// associate opens one association (RFC 1928 sections 3, 4 and 7). It ends with its
+// TCP connection.
 func associate(socks netip.AddrPort) (control net.Conn, conn *net.UDPConn, err error) {
 	control, err = net.DialTimeout("tcp", socks.String(), stallTimeout)
 	if err != nil {
@@ -135,7 +135,7 @@ func requestRelay(c net.Conn) (relay netip.AddrPort, err error) {
 		return relay, err
 	}
 	if reply[1] != 0 || reply[3] != 1 {
-		return relay, fmt.Errorf("the proxy answered UDP ASSOCIATE with code %d, address type %d", reply[1], reply[3])
+		return relay, fmt.Errorf("the proxy replied to UDP ASSOCIATE with code %d, address type %d", reply[1], reply[3])
 	}
 	c.SetDeadline(time.Time{})
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(reply[4:8])), binary.BigEndian.Uint16(reply[8:])), nil
@@ -161,7 +161,7 @@ func (u *udpClient) run(socks, to netip.AddrPort) error {
 	return errors.Join(all...)
 }
 
-// keepBusy sends a datagram over an association for each that comes back.
+// keepBusy sends a datagram through an association for each that comes back.
 func (u *udpClient) keepBusy(socks netip.AddrPort) error {
 	control, socket, err := associate(socks)
 	if err != nil {
@@ -196,7 +196,7 @@ func (u *udpClient) keepBusy(socks netip.AddrPort) error {
 		case time.Since(lastRead) > stallTimeout:
 			return fmt.Errorf("no datagram came back in %v", stallTimeout)
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			// What has not come back for a while has been lost: a datagram may be.
+			// Datagrams may be lost. Count those that did not come back in time.
 			u.lost.Add(int64(outstanding))
 			outstanding = 0
 			continue
@@ -205,11 +205,11 @@ func (u *udpClient) keepBusy(socks netip.AddrPort) error {
 		}
 		for i := range n {
 			if got := len(in.Data(i)); got != len(u.packet) {
-				return fmt.Errorf("%d bytes came back of %d", got, len(u.packet))
+				return fmt.Errorf("a datagram of %d bytes came back, want %d", got, len(u.packet))
 			}
 		}
 		u.done.Add(int64(n))
-		outstanding = max(outstanding-n, 0) // what was given up may come after all
+		outstanding = max(outstanding-n, 0) // a datagram counted as lost may come back later
 	}
 	return nil
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-// The work that is put to every proxy.
+// The workloads.
 
 package main
 
@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// origin is the far end of the work.
+// origin is the server behind the proxies.
 type origin interface {
 	addr() netip.AddrPort
 	close() error
 }
 
-// readings are the figures of one measurement, by the metric's name.
+// readings are the values of one measurement, by name of the metric.
 type readings map[string]float64
 
 // sliceReadings are the readings of one candidate within a round.
@@ -28,7 +28,7 @@ type sliceReadings []readings
 
 func (s *sliceReadings) add(r readings) { *s = append(*s, r) }
 
-// mean is the mean of each reading.
+// mean returns the mean of each metric.
 func (s sliceReadings) mean() readings {
 	mean := make(readings)
 	for _, r := range s {
@@ -39,20 +39,20 @@ func (s sliceReadings) mean() readings {
 	return mean
 }
 
-// workload is one kind of work and what is read of it.
+// workload is one kind of work with its metrics.
 type workload struct {
 	name     string
 	title    string
 	needs    capabilities
-	host     string // by which requests name the origin; 127.0.0.1 if empty
-	patterns int    // further names in the allowlist
-	whole    bool   // it cannot be done in laps
+	host     string // the origin's host in requests; 127.0.0.1 if empty
+	patterns int    // number of additional names in the allowlist
+	whole    bool   // measure in one piece, not in slices
 	origin   func() (origin, error)
-	metrics  []metric // the first is the one in the plot
+	metrics  []metric // the plot shows the first
 	run      func(*trial) (readings, error)
 }
 
-// workloads lists the work; idle is how many idle tunnels there are where some are.
+// workloads returns the workloads, with the given number of idle tunnels.
 func workloads(idle int) []workload {
 	list := []workload{{
 		name: "get-1", title: "forward GET, 1 connection", needs: forwards, origin: startResponder,
@@ -109,7 +109,7 @@ func workloads(idle int) []workload {
 		},
 		run: func(t *trial) (readings, error) { return t.bulk(8) },
 	}, workload{
-		name: "bulk-8-dropped", title: "the same, dropped where it arrives", needs: tunnels, origin: startSink,
+		name: "bulk-8-discarded", title: "CONNECT bulk, receivers discard the data", needs: tunnels, origin: startSink,
 		metrics: []metric{
 			{Name: mRate, Unit: "GB/s"},
 			{Name: mCPU, Title: "CPU per GB", Unit: "ms", Lower: true, Goal: goal{AtMost: 350}},
@@ -118,15 +118,15 @@ func workloads(idle int) []workload {
 	}, workload{
 		name: "idle", title: fmt.Sprintf("idle tunnel (%s open)", formatInt(idle)), needs: tunnels, whole: true, origin: startStreamer,
 		metrics: []metric{
-			{Name: mMemory, Title: "memory of one", Unit: "KiB", Lower: true, Goal: goal{AtMost: 18}},
-			{Name: mFiles, Title: "descriptors of one", Lower: true, Goal: goal{AtMost: 2}},
+			{Name: mMemory, Title: "memory per tunnel", Unit: "KiB", Lower: true, Goal: goal{AtMost: 18}},
+			{Name: mFiles, Title: "descriptors per tunnel", Lower: true, Goal: goal{AtMost: 2}},
 		},
 		run: func(t *trial) (readings, error) { return t.idle(idle) },
 	}, workload{
-		name: "bulk-idle", title: fmt.Sprintf("bulk beside %s idle tunnels", formatInt(idle)), needs: tunnels, whole: true, origin: startStreamer,
+		name: "bulk-idle", title: fmt.Sprintf("bulk with %s idle tunnels", formatInt(idle)), needs: tunnels, whole: true, origin: startStreamer,
 		metrics: []metric{
-			{Name: mRetained, Title: "rate kept", Unit: "%", Goal: goal{AtLeast: 60}},
-			{Name: mRate, Title: "rate beside them", Unit: "GB/s"},
+			{Name: mRetained, Title: "share of rate kept", Unit: "%", Goal: goal{AtLeast: 60}},
+			{Name: mRate, Title: "rate with idle tunnels", Unit: "GB/s"},
 		},
 		run: func(t *trial) (readings, error) { return t.bulkBesideIdle(idle) },
 	})
@@ -142,8 +142,8 @@ func workloads(idle int) []workload {
 		burst       int
 		goal        goal
 	}{
-		{"udp", "datagrams through ASSOCIATE", inFlight, goal{Ratio: 2}},
-		{"udp-single", "the same, sent one by one", 1, goal{}},
+		{"udp", "UDP datagrams, sent in batches", inFlight, goal{Ratio: 2}},
+		{"udp-single", "UDP datagrams, sent one by one", 1, goal{}},
 	} {
 		list = append(list, workload{
 			name: udp.name, title: udp.title, needs: associates,
@@ -159,7 +159,8 @@ func workloads(idle int) []workload {
 	return list
 }
 
-// requestMetrics are those of units of work that follow each other.
+// requestMetrics returns the metrics of workloads made of consecutive units, such
+// as requests.
 func requestMetrics(unit string, ratio float64) []metric {
 	return []metric{
 		{Name: mRate, Unit: unit + "s/s", Goal: goal{Ratio: ratio}},
@@ -170,9 +171,9 @@ func requestMetrics(unit string, ratio float64) []metric {
 	}
 }
 
-// slices is how many parts a measurement has. Between two of one candidate the
-// others have one each: what shares the processors' cores with this machine comes
-// and goes within a second, and is not to fall to one candidate alone.
+// slices returns the number of slices of a measurement. The slices of the candidates
+// are interleaved, so that noise that lasts less than a second, such as neighbours
+// on the same cores, does not hit one candidate only.
 func (w *workload) slices() int {
 	if w.whole {
 		return 1
@@ -180,8 +181,8 @@ func (w *workload) slices() int {
 	return 5
 }
 
-// allowlist is what the policy of a workload allows: the origin by both its
-// names, and names that nothing asks for.
+// allowlist returns the allowed hosts: the origin's two names, and additional names
+// that no request uses.
 func (w *workload) allowlist() []string {
 	names := make([]string, 0, w.patterns+2)
 	for i := range w.patterns {
@@ -190,19 +191,18 @@ func (w *workload) allowlist() []string {
 	return append(names, "127.0.0.1", "localhost")
 }
 
-// trial is one measurement: a candidate that runs alone, with an origin of its
-// own.
+// trial is one measurement of one candidate with its own origin.
 type trial struct {
 	ctx       context.Context
 	workload  *workload
 	candidate *candidate
 	proxy     *process
 	origin    origin
-	time      time.Duration // how long to measure
-	others    float64       // percent of the machine that went to other programs meanwhile, at worst
+	time      time.Duration // duration of the measurement
+	others    float64       // largest CPU share of other programs, in percent of the machine
 }
 
-// target is the origin as requests name it.
+// target returns the origin's host and port for requests.
 func (t *trial) target() string {
 	if t.workload.host == "" {
 		return t.origin.addr().String()
@@ -214,8 +214,8 @@ func (t *trial) connectRequest() []byte {
 	return fmt.Appendf(nil, "CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\n\r\n", t.target())
 }
 
-// get is the script of a client that sends GET after GET, with the fields that
-// a program's client would send, and more if given.
+// get returns the script of a client that sends GET requests with typical fields
+// and the given ones.
 func (t *trial) get(fields ...string) script {
 	return script{
 		to:     t.proxy.http,
@@ -225,19 +225,20 @@ func (t *trial) get(fields ...string) script {
 	}
 }
 
-// usage is what a proxy did and spent in a span of time.
+// usage is the work that a proxy did and the CPU time that it used.
 type usage struct {
-	n       float64
+	n       float64 // units of work
 	elapsed time.Duration
 	cpu     time.Duration
 }
 
-// perUnit is a time for each unit of work.
+// perUnit returns d per unit of work, in microseconds.
 func (u usage) perUnit(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 / max(u.n, 1) }
 
 func (u usage) rate() float64 { return u.n / u.elapsed.Seconds() }
 
-// measure lets the work warm up, and takes account of it for d.
+// measure waits for the warm-up, calls begin, and measures for d. done returns the
+// units of work done so far.
 func (t *trial) measure(d time.Duration, done func() int64, begin func()) (usage, error) {
 	if err := sleep(t.ctx, d/4); err != nil {
 		return usage{}, err
@@ -263,7 +264,7 @@ func (t *trial) measure(d time.Duration, done func() int64, begin func()) (usage
 	return u, nil
 }
 
-// cpuTimes is the CPU time used so far.
+// cpuTimes is the CPU time used so far by the proxy, this process, and the machine.
 type cpuTimes struct{ proxy, self, machine time.Duration }
 
 func (t *trial) cpuTimes() (a cpuTimes, err error) {
@@ -277,7 +278,7 @@ func (t *trial) cpuTimes() (a cpuTimes, err error) {
 	return a, err
 }
 
-// load runs a client against a script for d.
+// load measures n connections of a client with a script for d.
 func (t *trial) load(d time.Duration, n int, s script) (*client, usage, error) {
 	c := &client{script: s}
 	ended := make(chan error, 1)
@@ -306,14 +307,15 @@ func (t *trial) requests(n int, s script) (readings, error) {
 	}, err
 }
 
-// bodies measures a client of n connections that fetches content of a size.
+// bodies measures a client of n connections that downloads bodies of a size.
 func (t *trial) bodies(n, size int) (readings, error) {
 	_, u, err := t.load(t.time, n, t.get())
 	gigabytes := u.n * float64(size) / 1e9
 	return readings{mRate: gigabytes / u.elapsed.Seconds(), mCPU: float64(u.cpu.Milliseconds()) / gigabytes}, err
 }
 
-// addedLatency measures one connection with the proxy and without.
+// addedLatency measures one connection directly to the origin and one through the
+// proxy.
 func (t *trial) addedLatency() (readings, error) {
 	s := t.get()
 	s.to = t.origin.addr()
@@ -332,7 +334,7 @@ func (t *trial) addedLatency() (readings, error) {
 	}, nil
 }
 
-// bulk measures n streams at full speed.
+// bulk measures n tunnels at full speed.
 func (t *trial) bulk(n int) (readings, error) {
 	s, err := t.openStreams(n)
 	if err != nil {
@@ -347,10 +349,10 @@ func (t *trial) bulk(n int) (readings, error) {
 	return readings{mRate: gigabytes / u.elapsed.Seconds(), mCPU: float64(u.cpu.Milliseconds()) / gigabytes}, err
 }
 
-// settleTime is how long idle tunnels have to let go of what they need not hold.
+// settleTime is the time for idle tunnels to release buffers.
 const settleTime = 500 * time.Millisecond
 
-// idle measures what n silent tunnels hold.
+// idle measures the memory and the descriptors of n idle tunnels.
 func (t *trial) idle(n int) (readings, error) {
 	warm, err := t.openIdle(1)
 	if err != nil {
@@ -373,7 +375,7 @@ func (t *trial) idle(n int) (readings, error) {
 	}, err
 }
 
-// footprint is what the proxy holds once it has settled.
+// footprint returns the memory and the descriptors of the proxy after settleTime.
 func (t *trial) footprint() (bytes int64, files int, err error) {
 	if err := sleep(t.ctx, settleTime); err != nil {
 		return 0, 0, err
@@ -385,8 +387,8 @@ func (t *trial) footprint() (bytes int64, files int, err error) {
 	return bytes, files, err
 }
 
-// bulkBesideIdle measures one stream alone, and one that begins when n idle
-// tunnels are open.
+// bulkBesideIdle measures one tunnel at full speed alone, and another one after n
+// idle tunnels were opened.
 func (t *trial) bulkBesideIdle(n int) (readings, error) {
 	alone, err := t.bulk(1)
 	if err != nil {
@@ -407,7 +409,8 @@ func (t *trial) bulkBesideIdle(n int) (readings, error) {
 	return readings{mRate: beside[mRate], mRetained: 100 * beside[mRate] / alone[mRate]}, nil
 }
 
-// datagrams measures round trips of datagrams. Each is two datagrams to a relay.
+// datagrams measures round trips of datagrams. The relay forwards two datagrams in
+// each.
 func (t *trial) datagrams(burst int) (readings, error) {
 	u := &udpClient{burst: burst}
 	ended := make(chan error, 1)
