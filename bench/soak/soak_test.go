@@ -40,20 +40,20 @@ var (
 	workers  = flag.Int("workers", 64, "requests at a time")
 )
 
-// soak is one run. Workers hold quiet while they work; who takes a sample
+// soak is one run. Workers hold working while they work; who takes a sample
 // locks it, and so waits for all of them.
 type soak struct {
-	t     *testing.T
-	proxy *networkproxy.Handle
-	quiet sync.RWMutex
+	t       *testing.T
+	proxy   *networkproxy.Handle
+	working sync.RWMutex
 
 	web, echo, rst string // ports of the origins
 	echoUDP        uint16
 	shared         *http.Client
 
-	flip   atomic.Bool // what the next reload says
-	counts sync.Map    // of action names to *atomic.Int64
-	odd    atomic.Int64
+	flip       atomic.Bool // what the next reload says
+	counts     sync.Map    // of action names to *atomic.Int64
+	unexpected atomic.Int64
 }
 
 // action is one thing that clients do. It returns an error where the outcome
@@ -79,14 +79,14 @@ var actions = []action{
 	{"reset by the client, mid-body", 10, (*soak).clientResets},
 	{"reset of a tunnel", 10, (*soak).tunnelReset},
 	{"half-closed tunnel", 10, (*soak).halfClosed},
-	{"association that its client leaves", 10, (*soak).leavesAssociation},
+	{"association that its client leaves", 10, (*soak).closesAssociation},
 	{"client that never reads", 10, (*soak).neverReads},
 	{"client that leaves early", 10, (*soak).leavesEarly},
 	{"session", 10, (*soak).session},
 	{"session on the shared port, with grants", 30, (*soak).sharedSession},
-	{"content that comes slowly", 20, (*soak).slowContent},
-	{"content that never comes", 10, (*soak).noContent},
-	{"content that breaks off", 10, (*soak).partOfContent},
+	{"content that comes slowly", 20, (*soak).slowBody},
+	{"content that never comes", 10, (*soak).missingBody},
+	{"content that breaks off", 10, (*soak).partialBody},
 	{"half-closed client that waits for a slow answer", 10, (*soak).waitsHalfClosed},
 	{"look-up that hangs", 2, (*soak).hangingLookup},
 }
@@ -105,8 +105,8 @@ func TestSoak(t *testing.T) {
 	done.Wait()
 
 	s.report(samples, time.Since(began))
-	verdict(t, samples)
-	if n := s.odd.Load(); n > 0 {
+	checkFlat(t, samples)
+	if n := s.unexpected.Load(); n > 0 {
 		t.Errorf("%d outcomes that were not due", n)
 	}
 }
@@ -127,10 +127,10 @@ func newSoak(t *testing.T) *soak {
 	proxy, err := networkproxy.NewBuilder().
 		ConfigSource(func(context.Context) (networkproxy.Config, error) { return s.config(), nil }).
 		Resolver(names{}).
-		Limits(networkproxy.Limits{LookupTimeout: lookupTime}).
+		Limits(networkproxy.Limits{LookupTimeout: lookupTimeout}).
 		PolicyDecider(decide).
 		DeciderTimeout(time.Second).
-		OnBlocked(func(networkproxy.BlockedRequest) { hangs(2000) }).
+		OnBlocked(func(networkproxy.BlockedRequest) { sometimesHang(2000) }).
 		Logger(slog.New(hangingLog{})).
 		Build()
 	if err != nil {
@@ -161,12 +161,12 @@ func (s *soak) config() networkproxy.Config {
 // names resolves everything to loopback, but what says that it does not exist.
 type names struct{}
 
-// lookupTime is the time that a look-up has. Under "hang." it takes longer.
-const lookupTime = 2 * time.Second
+// lookupTimeout is the time that a look-up has. Under "hang." it takes longer.
+const lookupTimeout = 2 * time.Second
 
 func (names) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
 	if strings.HasPrefix(host, "hang.") {
-		<-time.After(lookupTime + time.Second)
+		<-time.After(lookupTimeout + time.Second)
 	}
 	if strings.HasPrefix(host, "nowhere.") {
 		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
@@ -201,8 +201,8 @@ func decide(ctx context.Context, r networkproxy.PolicyRequest) (networkproxy.Dec
 	panic("the decider panics")
 }
 
-// hangs takes a while once in n calls, as functions of a host do.
-func hangs(n int) {
+// sometimesHang takes a while once in n calls, as functions of a host do.
+func sometimesHang(n int) {
 	if rand.IntN(n) == 0 {
 		<-time.After(200 * time.Millisecond)
 	}
@@ -212,7 +212,7 @@ func hangs(n int) {
 type hangingLog struct{}
 
 func (hangingLog) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
-func (hangingLog) Handle(context.Context, slog.Record) error    { hangs(1000); return nil }
+func (hangingLog) Handle(context.Context, slog.Record) error    { sometimesHang(1000); return nil }
 func (l hangingLog) WithAttrs([]slog.Attr) slog.Handler         { return l }
 func (l hangingLog) WithGroup(string) slog.Handler              { return l }
 
@@ -256,12 +256,12 @@ func (s *soak) work(ctx context.Context) {
 			if n -= a.weight; n >= 0 {
 				continue
 			}
-			s.quiet.RLock()
+			s.working.RLock()
 			err := a.do(s)
-			s.quiet.RUnlock()
+			s.working.RUnlock()
 			count, _ := s.counts.LoadOrStore(a.name, new(atomic.Int64))
 			count.(*atomic.Int64).Add(1)
-			if err != nil && s.odd.Add(1) < 20 {
+			if err != nil && s.unexpected.Add(1) < 20 {
 				s.t.Logf("%s: %v", a.name, err)
 			}
 			break
@@ -284,9 +284,9 @@ func (s *soak) reload(ctx context.Context) {
 			s.t.Errorf("mode: %v", err)
 		}
 		if rand.IntN(10) == 0 { // a mode that refuses much, while nothing is under way
-			s.quiet.Lock()
+			s.working.Lock()
 			err := errors.Join(s.proxy.SetMode(networkproxy.ModeLimited), s.proxy.SetMode(networkproxy.ModeFull))
-			s.quiet.Unlock()
+			s.working.Unlock()
 			if err != nil {
 				s.t.Errorf("mode: %v", err)
 			}
@@ -367,8 +367,8 @@ func (s *soak) originResets() error {
 	return nil
 }
 
-// raw opens a connection to the proxy and sends text.
-func raw(addr, text string) (*net.TCPConn, error) {
+// rawConn opens a connection to the proxy and sends text.
+func rawConn(addr, text string) (*net.TCPConn, error) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		return nil, err
@@ -380,7 +380,7 @@ func raw(addr, text string) (*net.TCPConn, error) {
 
 func (s *soak) malformed() error {
 	texts := []string{"GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01", "GET http://x/ HTTP/1.1\r\nHost: a b\r\n\r\n", "GET ht", ""}
-	c, err := raw(s.proxy.HTTPAddr(), texts[rand.IntN(len(texts))])
+	c, err := rawConn(s.proxy.HTTPAddr(), texts[rand.IntN(len(texts))])
 	if err != nil {
 		return err
 	}
@@ -391,7 +391,7 @@ func (s *soak) malformed() error {
 }
 
 func (s *soak) clientResets() error {
-	c, err := raw(s.proxy.HTTPAddr(), "GET http://h1.allowed.test:"+s.web+"/big HTTP/1.1\r\nHost: x\r\n\r\n")
+	c, err := rawConn(s.proxy.HTTPAddr(), "GET http://h1.allowed.test:"+s.web+"/big HTTP/1.1\r\nHost: x\r\n\r\n")
 	if err != nil {
 		return err
 	}
@@ -403,7 +403,7 @@ func (s *soak) clientResets() error {
 
 // neverReads asks for more than all buffers hold and leaves after a while.
 func (s *soak) neverReads() error {
-	c, err := raw(s.proxy.HTTPAddr(), "GET http://h1.allowed.test:"+s.web+"/big HTTP/1.1\r\nHost: x\r\n\r\n")
+	c, err := rawConn(s.proxy.HTTPAddr(), "GET http://h1.allowed.test:"+s.web+"/big HTTP/1.1\r\nHost: x\r\n\r\n")
 	if err != nil {
 		return err
 	}
@@ -412,7 +412,7 @@ func (s *soak) neverReads() error {
 }
 
 func (s *soak) leavesEarly() error {
-	c, err := raw(s.proxy.HTTPAddr(), "POST http://h1.allowed.test:"+s.web+"/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc")
+	c, err := rawConn(s.proxy.HTTPAddr(), "POST http://h1.allowed.test:"+s.web+"/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc")
 	if err != nil {
 		return err
 	}
@@ -421,7 +421,7 @@ func (s *soak) leavesEarly() error {
 
 // tunnel opens a tunnel by CONNECT.
 func tunnel(addr, target string) (*net.TCPConn, error) {
-	c, err := raw(addr, "CONNECT "+target+" HTTP/1.1\r\nHost: "+target+"\r\n\r\n")
+	c, err := rawConn(addr, "CONNECT "+target+" HTTP/1.1\r\nHost: "+target+"\r\n\r\n")
 	if err != nil {
 		return nil, err
 	}
@@ -434,8 +434,8 @@ func tunnel(addr, target string) (*net.TCPConn, error) {
 	return c, nil
 }
 
-// talk sends bytes through a tunnel, which come back.
-func talk(c *net.TCPConn) error {
+// echoes sends bytes through a tunnel, which come back.
+func echoes(c *net.TCPConn) error {
 	defer c.Close()
 	b := make([]byte, 1000)
 	for range 3 {
@@ -454,14 +454,14 @@ func (s *soak) connect() error {
 	if err != nil {
 		return err
 	}
-	return talk(c)
+	return echoes(c)
 }
 
 func (s *soak) socks() error {
 	name := fmt.Sprintf("h%d.allowed.test", rand.IntN(10))
 	var n uint16
 	fmt.Sscan(s.echo, &n)
-	c, err := raw(s.proxy.SOCKSAddr(), "\x05\x01\x00\x05\x01\x00\x03"+string(rune(len(name)))+name+string([]byte{byte(n >> 8), byte(n)}))
+	c, err := rawConn(s.proxy.SOCKSAddr(), "\x05\x01\x00\x05\x01\x00\x03"+string(rune(len(name)))+name+string([]byte{byte(n >> 8), byte(n)}))
 	if err != nil {
 		return err
 	}
@@ -470,7 +470,7 @@ func (s *soak) socks() error {
 		c.Close()
 		return fmt.Errorf("SOCKS: % x, %v", b, err)
 	}
-	return talk(c)
+	return echoes(c)
 }
 
 // association is a client's way to send datagrams (RFC 1928 section 7).
@@ -480,7 +480,7 @@ type association struct {
 }
 
 func (s *soak) associate() (*association, error) {
-	c, err := raw(s.proxy.SOCKSAddr(), "\x05\x01\x00\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00")
+	c, err := rawConn(s.proxy.SOCKSAddr(), "\x05\x01\x00\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00")
 	if err != nil {
 		return nil, err
 	}
@@ -527,7 +527,7 @@ func (s *soak) datagrams() error {
 		want := fmt.Sprint("allowed ", i)
 		for try := 0; ; try++ {
 			a.send(fmt.Sprintf("h%d.allowed.test", i), s.echoUDP, want)
-			got, err := a.awaits(b, want)
+			got, err := a.waitFor(b, want)
 			if err == nil {
 				break
 			}
@@ -539,9 +539,9 @@ func (s *soak) datagrams() error {
 	return nil
 }
 
-// awaits reads until a datagram has come back, for a second at most. Others
+// waitFor reads until a datagram has come back, for a second at most. Others
 // may come before it: what was perhaps allowed, and what was sent twice.
-func (a *association) awaits(b []byte, want string) (odd string, err error) {
+func (a *association) waitFor(b []byte, want string) (unexpected string, err error) {
 	a.SetReadDeadline(time.Now().Add(time.Second))
 	for {
 		n, err := a.Read(b)
@@ -560,8 +560,8 @@ func (a *association) awaits(b []byte, want string) (odd string, err error) {
 	}
 }
 
-// leavesAssociation goes away while its datagrams are under way.
-func (s *soak) leavesAssociation() error {
+// closesAssociation goes away while its datagrams are under way.
+func (s *soak) closesAssociation() error {
 	a, err := s.associate()
 	if err != nil {
 		return err
@@ -610,7 +610,7 @@ func (s *soak) session() error {
 	}
 	defer c.Close()
 	if rand.IntN(2) == 0 {
-		if err := talk(c); err != nil {
+		if err := echoes(c); err != nil {
 			session.Close()
 			return err
 		}
@@ -649,9 +649,9 @@ func (s *soak) sharedSession() error {
 	return nil
 }
 
-// slowContent sends content in pieces.
-func (s *soak) slowContent() error {
-	c, err := raw(s.proxy.HTTPAddr(), "POST http://h1.allowed.test:"+s.web+"/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nConnection: close\r\n\r\n")
+// slowBody sends content in pieces.
+func (s *soak) slowBody() error {
+	c, err := rawConn(s.proxy.HTTPAddr(), "POST http://h1.allowed.test:"+s.web+"/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nConnection: close\r\n\r\n")
 	if err != nil {
 		return err
 	}
@@ -663,9 +663,9 @@ func (s *soak) slowContent() error {
 	return status(c, 200)
 }
 
-// noContent announces content to a refused host and never sends it.
-func (s *soak) noContent() error {
-	c, err := raw(s.proxy.HTTPAddr(), "POST http://denied.allowed.test:"+s.web+"/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+// missingBody announces content to a refused host and never sends it.
+func (s *soak) missingBody() error {
+	c, err := rawConn(s.proxy.HTTPAddr(), "POST http://denied.allowed.test:"+s.web+"/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
 	if err != nil {
 		return err
 	}
@@ -673,9 +673,9 @@ func (s *soak) noContent() error {
 	return status(c, 403)
 }
 
-// partOfContent sends a part and leaves a moment later.
-func (s *soak) partOfContent() error {
-	c, err := raw(s.proxy.HTTPAddr(), "POST http://h1.allowed.test:"+s.web+"/upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5\r\nab")
+// partialBody sends a part and leaves a moment later.
+func (s *soak) partialBody() error {
+	c, err := rawConn(s.proxy.HTTPAddr(), "POST http://h1.allowed.test:"+s.web+"/upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5\r\nab")
 	if err != nil {
 		return err
 	}
@@ -684,7 +684,7 @@ func (s *soak) partOfContent() error {
 }
 
 func (s *soak) waitsHalfClosed() error {
-	c, err := raw(s.proxy.HTTPAddr(), "GET http://h1.allowed.test:"+s.web+"/slow HTTP/1.1\r\nHost: x\r\n\r\n")
+	c, err := rawConn(s.proxy.HTTPAddr(), "GET http://h1.allowed.test:"+s.web+"/slow HTTP/1.1\r\nHost: x\r\n\r\n")
 	if err != nil {
 		return err
 	}
@@ -731,19 +731,19 @@ func (s *soak) watch(ctx context.Context, began time.Time) []sample {
 			return samples
 		case <-tick.C:
 		}
-		s.quiet.Lock()
-		settle()
+		s.working.Lock()
+		waitSettled()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		x := sample{at: time.Since(began).Round(time.Second), requests: s.requests(), heap: m.HeapInuse, goroutines: runtime.NumGoroutine(), files: openFiles()}
-		s.quiet.Unlock()
+		s.working.Unlock()
 		samples = append(samples, x)
 		s.t.Logf("%6s %10d requests  heap %6.1f MiB  goroutines %5d  descriptors %5d", x.at, x.requests, mib(x.heap), x.goroutines, x.files)
 	}
 }
 
-// settle waits until what is ending has ended: no change for half a second.
-func settle() {
+// waitSettled waits until what is ending has ended: no change for half a second.
+func waitSettled() {
 	last, same := 0, 0
 	for range 60 {
 		runtime.GC()
@@ -786,9 +786,9 @@ func (s *soak) report(samples []sample, took time.Duration) {
 	s.t.Log(b.String())
 }
 
-// verdict compares the last third of the samples with the first, less the
+// checkFlat compares the last third of the samples with the first, less the
 // very first, which warms up.
-func verdict(t *testing.T, samples []sample) {
+func checkFlat(t *testing.T, samples []sample) {
 	if len(samples) < 7 {
 		t.Errorf("%d samples are too few for a verdict; soak longer, or sample more often", len(samples))
 		return
@@ -830,8 +830,8 @@ func growing(t *testing.T, samples []sample) (names []string) {
 	return names
 }
 
-// TestVerdict shows that the verdict can be that something grows.
-func TestVerdict(t *testing.T) {
+// TestGrowing shows that the verdict can be that something grows.
+func TestGrowing(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		leak func(s *sample, i int)
