@@ -1,11 +1,11 @@
 //go:build soak
 
-// The soak: a proxy in this process, a few thousand requests a second of every
-// kind over loopback with faults among them, and a look at memory, goroutines
-// and descriptors from time to time. It ends with a verdict: flat or not.
+// Package soak is a long-running test for leaks. It runs a proxy in this process and
+// sends thousands of requests a second of all kinds over loopback, including faulty
+// ones. It samples memory, goroutines and descriptors, and fails if one of them
+// grows. It measures no speed.
 //
 //	go test -tags=soak -timeout=0 -v ./bench/soak -for=10m
-
 package soak
 
 import (
@@ -35,13 +35,13 @@ import (
 )
 
 var (
-	duration = flag.Duration("for", time.Minute, "how long to soak")
-	every    = flag.Duration("every", 5*time.Second, "time between two samples")
-	workers  = flag.Int("workers", 64, "requests at a time")
+	duration = flag.Duration("for", time.Minute, "duration of the test")
+	every    = flag.Duration("every", 5*time.Second, "time between samples")
+	workers  = flag.Int("workers", 64, "number of concurrent workers")
 )
 
-// soak is one run. Workers hold working while they work; who takes a sample
-// locks it, and so waits for all of them.
+// soak is one run. Workers hold working for reading while they work. The sampler
+// locks it for writing, and so waits for all workers.
 type soak struct {
 	t       *testing.T
 	proxy   *networkproxy.Handle
@@ -56,8 +56,8 @@ type soak struct {
 	unexpected atomic.Int64
 }
 
-// action is one thing that clients do. It returns an error where the outcome
-// is not one of those that are due.
+// action is one kind of client behaviour. do returns an error if the outcome is
+// unexpected.
 type action struct {
 	name   string
 	weight int
@@ -73,22 +73,22 @@ var actions = []action{
 	{"upload", 30, (*soak).upload},
 	{"question", 30, (*soak).question},
 	{"malformed", 20, (*soak).malformed},
-	{"name that does not resolve", 10, (*soak).noName},
-	{"port that is closed", 10, (*soak).closedPort},
-	{"reset by the origin, mid-body", 10, (*soak).originResets},
-	{"reset by the client, mid-body", 10, (*soak).clientResets},
+	{"unresolvable name", 10, (*soak).noName},
+	{"closed port", 10, (*soak).closedPort},
+	{"reset by the origin inside the body", 10, (*soak).originResets},
+	{"reset by the client inside the body", 10, (*soak).clientResets},
 	{"reset of a tunnel", 10, (*soak).tunnelReset},
 	{"half-closed tunnel", 10, (*soak).halfClosed},
-	{"association that its client leaves", 10, (*soak).closesAssociation},
+	{"association closed with datagrams in flight", 10, (*soak).closesAssociation},
 	{"client that never reads", 10, (*soak).neverReads},
-	{"client that leaves early", 10, (*soak).leavesEarly},
+	{"client that closes early", 10, (*soak).leavesEarly},
 	{"session", 10, (*soak).session},
-	{"session on the shared port, with grants", 30, (*soak).sharedSession},
-	{"content that comes slowly", 20, (*soak).slowBody},
-	{"content that never comes", 10, (*soak).missingBody},
-	{"content that breaks off", 10, (*soak).partialBody},
-	{"half-closed client that waits for a slow answer", 10, (*soak).waitsHalfClosed},
-	{"look-up that hangs", 2, (*soak).hangingLookup},
+	{"session on the shared port with grants", 30, (*soak).sharedSession},
+	{"slow body", 20, (*soak).slowBody},
+	{"missing body", 10, (*soak).missingBody},
+	{"partial body", 10, (*soak).partialBody},
+	{"half-closed client that waits for a slow response", 10, (*soak).waitsHalfClosed},
+	{"hanging lookup", 2, (*soak).hangingLookup},
 }
 
 func TestSoak(t *testing.T) {
@@ -107,7 +107,7 @@ func TestSoak(t *testing.T) {
 	s.report(samples, time.Since(began))
 	checkFlat(t, samples)
 	if n := s.unexpected.Load(); n > 0 {
-		t.Errorf("%d outcomes that were not due", n)
+		t.Errorf("%d unexpected outcomes", n)
 	}
 }
 
@@ -144,7 +144,8 @@ func newSoak(t *testing.T) *soak {
 	return s
 }
 
-// config changes with every reload: a deny comes and goes.
+// config returns the configuration. One entry of the denylist changes with every
+// reload.
 func (s *soak) config() networkproxy.Config {
 	c := networkproxy.DefaultConfig()
 	c.Enabled, c.EnableSOCKS5, c.EnableSOCKS5UDP = true, true, true
@@ -158,10 +159,11 @@ func (s *soak) config() networkproxy.Config {
 	return c
 }
 
-// names resolves everything to loopback, but what says that it does not exist.
+// names resolves all names to loopback, except those that begin with "nowhere.".
 type names struct{}
 
-// lookupTimeout is the time that a look-up has. Under "hang." it takes longer.
+// lookupTimeout is the proxy's limit for lookups. Names that begin with "hang." take
+// longer.
 const lookupTimeout = 2 * time.Second
 
 func (names) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
@@ -174,13 +176,13 @@ func (names) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error
 	return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, nil
 }
 
-// decide answers as hosts do: in every way, sometimes late.
+// decide answers in all possible ways, including errors, panics and late answers.
 func decide(ctx context.Context, r networkproxy.PolicyRequest) (networkproxy.Decision, error) {
 	if strings.HasPrefix(r.Host, "granted.") {
 		return networkproxy.Allow().ForSession(), nil
 	}
 	if rand.IntN(200) == 0 {
-		<-time.After(1500 * time.Millisecond) // longer than it has, whatever its context says
+		<-time.After(1500 * time.Millisecond) // ignores the context and exceeds the timeout
 	}
 	switch rand.IntN(6) {
 	case 0:
@@ -196,19 +198,19 @@ func decide(ctx context.Context, r networkproxy.PolicyRequest) (networkproxy.Dec
 	case 3:
 		return networkproxy.Ask("perhaps"), nil
 	case 4:
-		return networkproxy.Decision{}, errors.New("the decider is out of order")
+		return networkproxy.Decision{}, errors.New("decider error")
 	}
-	panic("the decider panics")
+	panic("decider panic")
 }
 
-// sometimesHang takes a while once in n calls, as functions of a host do.
+// sometimesHang blocks for 200 ms in one of n calls.
 func sometimesHang(n int) {
 	if rand.IntN(n) == 0 {
 		<-time.After(200 * time.Millisecond)
 	}
 }
 
-// hangingLog is a log handler that discards, and hangs now and then.
+// hangingLog is a log handler that discards records and sometimes hangs.
 type hangingLog struct{}
 
 func (hangingLog) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
@@ -244,7 +246,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// work does one thing after the other.
+// work runs random actions one after the other.
 func (s *soak) work(ctx context.Context) {
 	total := 0
 	for _, a := range actions {
@@ -283,7 +285,7 @@ func (s *soak) reload(ctx context.Context) {
 		if err := s.proxy.SetMode(networkproxy.ModeFull); err != nil {
 			s.t.Errorf("mode: %v", err)
 		}
-		if rand.IntN(10) == 0 { // a mode that refuses much, while nothing is under way
+		if rand.IntN(10) == 0 { // switch to the limited mode and back, while no request runs
 			s.working.Lock()
 			err := errors.Join(s.proxy.SetMode(networkproxy.ModeLimited), s.proxy.SetMode(networkproxy.ModeFull))
 			s.working.Unlock()
@@ -297,7 +299,8 @@ func (s *soak) reload(ctx context.Context) {
 	}
 }
 
-// client is an HTTP client of a proxy's listener that keeps its connections.
+// client returns an HTTP client that uses the proxy at addr and keeps connections
+// alive.
 func client(addr string) *http.Client {
 	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		Proxy:               http.ProxyURL(&url.URL{Scheme: "http", Host: addr}),
@@ -306,7 +309,7 @@ func client(addr string) *http.Client {
 	}}
 }
 
-// status makes a request of the shared client and checks its status.
+// status sends a request with the shared client and checks the status.
 func (s *soak) status(method, target string, body io.Reader, want ...int) error {
 	r, err := http.NewRequest(method, target, body)
 	if err != nil {
@@ -328,8 +331,8 @@ func (s *soak) status(method, target string, body io.Reader, want ...int) error 
 
 func (s *soak) forward() error {
 	if rand.IntN(20) == 0 {
-		// Denied every other half second, and cut where it is under way then:
-		// any end is due.
+		// The host is denied every other half second, and the reload cuts running
+		// requests. Any outcome is expected.
 		s.status("GET", "http://flip.allowed.test:"+s.web+"/", nil, 200, 403)
 		return nil
 	}
@@ -362,7 +365,7 @@ func (s *soak) closedPort() error {
 
 func (s *soak) originResets() error {
 	if err := s.status("GET", "http://h1.allowed.test:"+s.web+"/reset", nil, 200); err == nil {
-		return errors.New("content that was cut arrived whole")
+		return errors.New("a truncated body arrived without an error")
 	}
 	return nil
 }
@@ -401,7 +404,7 @@ func (s *soak) clientResets() error {
 	return err
 }
 
-// neverReads asks for more than all buffers hold and leaves after a while.
+// neverReads requests more data than all buffers hold and closes without reading.
 func (s *soak) neverReads() error {
 	c, err := rawConn(s.proxy.HTTPAddr(), "GET http://h1.allowed.test:"+s.web+"/big HTTP/1.1\r\nHost: x\r\n\r\n")
 	if err != nil {
@@ -419,7 +422,7 @@ func (s *soak) leavesEarly() error {
 	return c.Close()
 }
 
-// tunnel opens a tunnel by CONNECT.
+// tunnel opens a tunnel with CONNECT.
 func tunnel(addr, target string) (*net.TCPConn, error) {
 	c, err := rawConn(addr, "CONNECT "+target+" HTTP/1.1\r\nHost: "+target+"\r\n\r\n")
 	if err != nil {
@@ -434,7 +437,7 @@ func tunnel(addr, target string) (*net.TCPConn, error) {
 	return c, nil
 }
 
-// echoes sends bytes through a tunnel, which come back.
+// echoes sends data through a tunnel and checks that it comes back.
 func echoes(c *net.TCPConn) error {
 	defer c.Close()
 	b := make([]byte, 1000)
@@ -473,7 +476,7 @@ func (s *soak) socks() error {
 	return echoes(c)
 }
 
-// association is a client's way to send datagrams (RFC 1928 section 7).
+// association is a SOCKS5 UDP association (RFC 1928 section 7).
 type association struct {
 	control *net.TCPConn
 	*net.UDPConn
@@ -502,14 +505,13 @@ func (a *association) Close() error {
 	return a.UDPConn.Close()
 }
 
-// send sends a datagram for a target.
+// send sends a datagram to a target.
 func (a *association) send(host string, port uint16, data string) {
 	a.Write([]byte("\x00\x00\x00\x03" + string(rune(len(host))) + host + string([]byte{byte(port >> 8), byte(port)}) + data))
 }
 
-// datagrams sends some to what is denied, or may be at the moment, and then
-// some to what is allowed: those alone come back. One that the system loses is
-// sent again.
+// datagrams sends datagrams to denied and possibly denied targets, and then to
+// allowed ones. Those to allowed targets must come back. It resends a lost datagram.
 func (s *soak) datagrams() error {
 	a, err := s.associate()
 	if err != nil {
@@ -539,8 +541,8 @@ func (s *soak) datagrams() error {
 	return nil
 }
 
-// waitFor reads until a datagram has come back, for a second at most. Others
-// may come before it: what was perhaps allowed, and what was sent twice.
+// waitFor reads until the datagram want comes back, for at most one second. Resent
+// and possibly denied datagrams may come before it.
 func (a *association) waitFor(b []byte, want string) (unexpected string, err error) {
 	a.SetReadDeadline(time.Now().Add(time.Second))
 	for {
@@ -552,15 +554,15 @@ func (a *association) waitFor(b []byte, want string) (unexpected string, err err
 		case data == want:
 			return "", nil
 		case data == "late":
-			// The target's answer to an association that is gone, at a port
-			// of the proxy's that another one has by now: UDP cannot tell.
+			// The reply to a datagram of another association, which is closed. The
+			// proxy's port now belongs to this one, and UDP cannot tell them apart.
 		case data != "perhaps" && !strings.HasPrefix(data, "allowed "):
-			return data, errors.New("it must not come back")
+			return data, errors.New("a datagram to a denied target came back")
 		}
 	}
 }
 
-// closesAssociation goes away while its datagrams are under way.
+// closesAssociation closes an association while its datagrams are in flight.
 func (s *soak) closesAssociation() error {
 	a, err := s.associate()
 	if err != nil {
@@ -618,8 +620,8 @@ func (s *soak) session() error {
 	return session.Close()
 }
 
-// sharedSession makes requests under a grant in a session without ports of its
-// own, and closes it, sometimes after the grant was revoked.
+// sharedSession sends requests under a grant in a session on the shared port,
+// sometimes revokes a grant, and closes the session.
 func (s *soak) sharedSession() error {
 	session, err := s.proxy.OpenSession(context.Background(), networkproxy.SessionConfig{SharedPort: true})
 	if err != nil {
@@ -639,17 +641,17 @@ func (s *soak) sharedSession() error {
 		}
 		io.Copy(io.Discard, a.Body)
 		a.Body.Close()
-		if a.StatusCode != 200 && a.StatusCode != 403 { // refused, if others have revoked it
+		if a.StatusCode != 200 && a.StatusCode != 403 { // 403 if another worker revoked the grant
 			return errors.New(a.Status)
 		}
 	}
 	if grants := s.proxy.Grants(); len(grants) > 0 && rand.IntN(2) == 0 {
-		s.proxy.Revoke(grants[rand.IntN(len(grants))].ID) // which may have ended by now
+		s.proxy.Revoke(grants[rand.IntN(len(grants))].ID) // fails if the grant has ended
 	}
 	return nil
 }
 
-// slowBody sends content in pieces.
+// slowBody sends a body in small pieces.
 func (s *soak) slowBody() error {
 	c, err := rawConn(s.proxy.HTTPAddr(), "POST http://h1.allowed.test:"+s.web+"/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nConnection: close\r\n\r\n")
 	if err != nil {
@@ -663,7 +665,7 @@ func (s *soak) slowBody() error {
 	return status(c, 200)
 }
 
-// missingBody announces content to a refused host and never sends it.
+// missingBody announces a body for a refused host and never sends it.
 func (s *soak) missingBody() error {
 	c, err := rawConn(s.proxy.HTTPAddr(), "POST http://denied.allowed.test:"+s.web+"/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
 	if err != nil {
@@ -673,7 +675,7 @@ func (s *soak) missingBody() error {
 	return status(c, 403)
 }
 
-// partialBody sends a part and leaves a moment later.
+// partialBody sends a part of a body and closes the connection.
 func (s *soak) partialBody() error {
 	c, err := rawConn(s.proxy.HTTPAddr(), "POST http://h1.allowed.test:"+s.web+"/upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5\r\nab")
 	if err != nil {
@@ -713,7 +715,7 @@ func status(c net.Conn, want int) error {
 	return nil
 }
 
-// sample is the state of the process while nothing is under way.
+// sample is the state of the process while no request runs.
 type sample struct {
 	at                time.Duration
 	requests          int64
@@ -742,7 +744,8 @@ func (s *soak) watch(ctx context.Context, began time.Time) []sample {
 	}
 }
 
-// waitSettled waits until what is ending has ended: no change for half a second.
+// waitSettled waits until the number of goroutines and descriptors has not changed
+// for half a second, for at most 6 seconds.
 func waitSettled() {
 	last, same := 0, 0
 	for range 60 {
@@ -786,19 +789,19 @@ func (s *soak) report(samples []sample, took time.Duration) {
 	s.t.Log(b.String())
 }
 
-// checkFlat compares the last third of the samples with the first, less the
-// very first, which warms up.
+// checkFlat fails the test if the last third of the samples is larger than the first.
+// It ignores the first sample as warm-up.
 func checkFlat(t *testing.T, samples []sample) {
 	if len(samples) < 7 {
-		t.Errorf("%d samples are too few for a verdict; soak longer, or sample more often", len(samples))
+		t.Errorf("%d samples are too few; use a longer -for or a shorter -every", len(samples))
 		return
 	}
 	for _, name := range growing(t, samples) {
-		t.Errorf("%s is not flat", name)
+		t.Errorf("%s grows", name)
 	}
 }
 
-// growing names what is not flat.
+// growing returns the names of the quantities that grow.
 func growing(t *testing.T, samples []sample) (names []string) {
 	samples = samples[1:]
 	third := len(samples) / 3
@@ -830,7 +833,7 @@ func growing(t *testing.T, samples []sample) (names []string) {
 	return names
 }
 
-// TestGrowing shows that the verdict can be that something grows.
+// TestGrowing checks that growing detects growth and ignores noise.
 func TestGrowing(t *testing.T) {
 	for _, tt := range []struct {
 		name string
