@@ -21,11 +21,11 @@ func TestAdminOnDefaultAddresses(t *testing.T) {
 	p := startFile(t, writeConfig(t, text), "127.0.0.1:3128", "127.0.0.1:8080", "")
 	curl := func(args ...string) string {
 		t.Helper()
-		return finished(t, direct(t, "curl", append([]string{"-sS", "--fail-with-body"}, args...)...)).mustSucceed(t).stdout
+		return runCommand(t, directCommand(t, "curl", append([]string{"-sS", "--fail-with-body"}, args...)...)).mustSucceed(t).stdout
 	}
 
 	for _, path := range []string{"/health", "/config", "/patterns", "/blocked"} {
-		decode(t, curl("http://127.0.0.1:8080"+path))
+		decodeJSON(t, curl("http://127.0.0.1:8080"+path))
 	}
 	if got := curl("http://127.0.0.1:8080/patterns"); !strings.Contains(got, "allowed.example") {
 		t.Errorf("/patterns does not show the allowlist: %s", got)
@@ -35,17 +35,17 @@ func TestAdminOnDefaultAddresses(t *testing.T) {
 	if got := put(); got != http.StatusOK {
 		t.Fatalf("PUT in full mode: status %d, want 200", got)
 	}
-	decode(t, curl("-X", "POST", "http://127.0.0.1:8080/mode", "-d", `{"mode":"limited"}`))
+	decodeJSON(t, curl("-X", "POST", "http://127.0.0.1:8080/mode", "-d", `{"mode":"limited"}`))
 	if got := put(); got != http.StatusForbidden {
 		t.Errorf("PUT in limited mode: status %d, want 403", got)
 	}
-	decode(t, curl("-sS", "-X", "POST", "http://127.0.0.1:8080/mode", "-d", `{"mode":"full"}`))
+	decodeJSON(t, curl("-sS", "-X", "POST", "http://127.0.0.1:8080/mode", "-d", `{"mode":"full"}`))
 	if got := put(); got != http.StatusOK {
 		t.Errorf("PUT in full mode again: status %d, want 200", got)
 	}
 
 	p.rewrite(t, strings.Replace(text, "allowed.example", "reload.example", 1))
-	decode(t, curl("-X", "POST", "http://127.0.0.1:8080/reload"))
+	decodeJSON(t, curl("-X", "POST", "http://127.0.0.1:8080/reload"))
 	if got := fetchCurl(t, p, "http://reload.example/hello"); got.status != http.StatusOK {
 		t.Errorf("after the reload: status %d, want 200\n%s", got.status, got.detail)
 	}
@@ -106,7 +106,7 @@ func TestAdminRefusesBadRequests(t *testing.T) {
 			t.Parallel()
 			dump := filepath.Join(t.TempDir(), "headers")
 			args := append([]string{"-sS", "-D", dump, "http://" + p.admin + test.path}, test.args...)
-			res := finished(t, direct(t, "curl", args...)).mustSucceed(t)
+			res := runCommand(t, directCommand(t, "curl", args...)).mustSucceed(t)
 			headers, err := os.ReadFile(dump)
 			if err != nil {
 				t.Fatal(err)
@@ -117,7 +117,7 @@ func TestAdminRefusesBadRequests(t *testing.T) {
 			if !strings.Contains(string(headers), test.header) {
 				t.Errorf("no %q in\n%s", test.header, headers)
 			}
-			decode(t, res.stdout)
+			decodeJSON(t, res.stdout)
 		})
 	}
 }
@@ -137,7 +137,7 @@ func TestAdminToken(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			res := finished(t, direct(t, "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}",
+			res := runCommand(t, directCommand(t, "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}",
 				"-H", test.header, "http://"+p.admin+"/config")).mustSucceed(t)
 			if res.stdout != test.status {
 				t.Errorf("status %s, want %s", res.stdout, test.status)

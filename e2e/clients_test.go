@@ -34,7 +34,7 @@ type outcome struct {
 	status     int    // of the origin, or of the proxy's refusal; 0 when the client did not tell
 	proxyError string // the x-proxy-error header; empty when absent or not shown
 	body       string
-	detail     string // everything the client said, for failure messages
+	detail     string // all output of the client, for failure messages
 }
 
 // client is one way to fetch a URL.
@@ -63,20 +63,20 @@ func TestNamespace(t *testing.T) {
 	for _, scheme := range []string{"http", "https"} {
 		url := scheme + "://direct.example/hello"
 		for _, cmd := range []*exec.Cmd{
-			direct(t, "curl", "-sS", url),
-			direct(t, "wget", "-q", "--ca-certificate="+lab.ca.file, "-O", "-", url),
+			directCommand(t, "curl", "-sS", url),
+			directCommand(t, "wget", "-q", "--ca-certificate="+lab.ca.file, "-O", "-", url),
 		} {
-			if got := finished(t, cmd).mustSucceed(t).stdout; got != helloBody("direct.example") {
+			if got := runCommand(t, cmd).mustSucceed(t).stdout; got != helloBody("direct.example") {
 				t.Errorf("%s: %q", cmd, got)
 			}
 		}
-		fetch := finished(t, direct(t, python, "testdata/fetch.py", url)).mustSucceed(t)
-		if got := decode(t, fetch.stdout)["body"]; got != helloBody("direct.example") {
+		fetch := runCommand(t, directCommand(t, python, "testdata/fetch.py", url)).mustSucceed(t)
+		if got := decodeJSON(t, fetch.stdout)["body"]; got != helloBody("direct.example") {
 			t.Errorf("urllib %s: %s", url, fetch.stdout)
 		}
-		finished(t, direct(t, "git", "ls-remote", scheme+"://direct.example/git/project.git", "main")).mustSucceed(t)
+		runCommand(t, directCommand(t, "git", "ls-remote", scheme+"://direct.example/git/project.git", "main")).mustSucceed(t)
 	}
-	if lab.dns.asked("direct.example") == 0 {
+	if lab.dns.queryCount("direct.example") == 0 {
 		t.Error("the DNS server saw no query")
 	}
 }
@@ -145,7 +145,7 @@ func TestClientsSeeTheRefusal(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		for _, r := range refusals {
-			if n := lab.dns.asked(r.host); n != 0 {
+			if n := lab.dns.queryCount(r.host); n != 0 {
 				t.Errorf("the DNS server got %d queries for %s", n, r.host)
 			}
 		}
@@ -155,7 +155,7 @@ func TestClientsSeeTheRefusal(t *testing.T) {
 // checkRefusalBody checks the JSON of a refused plain-HTTP GET.
 func checkRefusalBody(t *testing.T, body, host, reason string) {
 	t.Helper()
-	got := decode(t, body)
+	got := decodeJSON(t, body)
 	want := map[string]any{
 		"status": "blocked", "host": strings.Trim(host, "[]"), "port": 80.0, "protocol": "http", "method": "GET",
 		"reason": reason, "source": "baseline_policy", "decision": "deny",
@@ -187,7 +187,7 @@ func TestRefusedConnect(t *testing.T) {
 	for _, r := range refusals {
 		t.Run(r.host, func(t *testing.T) {
 			t.Parallel()
-			resp := exchange(t, p, "CONNECT "+r.host+":443 HTTP/1.1\r\nHost: "+r.host+":443\r\n\r\n")
+			resp := rawRoundTrip(t, p, "CONNECT "+r.host+":443 HTTP/1.1\r\nHost: "+r.host+":443\r\n\r\n")
 			if resp.StatusCode != http.StatusForbidden || resp.Header.Get("X-Proxy-Error") != r.proxyError {
 				t.Fatalf("status %d, x-proxy-error %q; want 403, %q", resp.StatusCode, resp.Header.Get("X-Proxy-Error"), r.proxyError)
 			}
@@ -205,8 +205,8 @@ func TestRefusedConnect(t *testing.T) {
 	}
 }
 
-// exchange writes one raw request to the proxy and reads the response head.
-func exchange(t *testing.T, p *program, request string) *http.Response {
+// rawRoundTrip writes one raw request to the proxy and reads the response head.
+func rawRoundTrip(t *testing.T, p *program, request string) *http.Response {
 	t.Helper()
 	conn := p.connect(t)
 	if _, err := io.WriteString(conn, request); err != nil {
@@ -216,7 +216,7 @@ func exchange(t *testing.T, p *program, request string) *http.Response {
 	// response.
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
-		t.Fatalf("reading the response to %q: %v", request, err)
+		t.Fatalf("read the response to %q: %v", request, err)
 	}
 	return resp
 }
@@ -304,7 +304,7 @@ func fetchGo(t *testing.T, p *program, target string) outcome {
 		}
 		return nil
 	}
-	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Get(target)
+	resp, err := (&http.Client{Transport: transport, Timeout: timeout}).Get(target)
 	if err != nil {
 		out.detail = err.Error()
 		return out

@@ -42,8 +42,8 @@ func (s *dnsServer) close() {
 	<-s.ended
 }
 
-// asked tells how many queries named exactly this host, of any type.
-func (s *dnsServer) asked(host string) int {
+// queryCount tells how many queries named exactly this host, of any type.
+func (s *dnsServer) queryCount(host string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.queries[host]

@@ -61,10 +61,10 @@ func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{Allowed: []string{"unreachable.example", "absent.example"}})
 	for _, target := range []string{"unreachable.example:81", "absent.example:80"} {
-		for _, way := range ways {
-			t.Run(way.name+" "+target, func(t *testing.T) {
+		for _, form := range requestForms {
+			t.Run(form.name+" "+target, func(t *testing.T) {
 				t.Parallel()
-				if resp := exchange(t, p, fmt.Sprintf(way.format, target)); resp.StatusCode != http.StatusBadGateway {
+				if resp := rawRoundTrip(t, p, fmt.Sprintf(form.format, target)); resp.StatusCode != http.StatusBadGateway {
 					t.Errorf("status %d, want 502", resp.StatusCode)
 				}
 			})

@@ -80,7 +80,7 @@ func TestBadCommandLine(t *testing.T) {
 				t.Errorf("exit code %d, want an error", code)
 			}
 			if p.log.String() == "" {
-				t.Error("it said nothing")
+				t.Error("the program printed nothing")
 			}
 		})
 	}
@@ -203,7 +203,7 @@ func TestDrain(t *testing.T) {
 		for _, scheme := range []string{"http", "https"} {
 			t.Run(fmt.Sprint(sig, " ", scheme), func(t *testing.T) {
 				t.Parallel()
-				p := start(t, config{Allowed: []string{"allowed.example"}}, "-drain", patience.String())
+				p := start(t, config{Allowed: []string{"allowed.example"}}, "-drain", timeout.String())
 				held := holdRequest(t, p, scheme)
 				p.signal(t, sig)
 				eventually(t, "new connections are refused", func() bool {
@@ -236,8 +236,8 @@ func TestDrainIsBounded(t *testing.T) {
 	p := start(t, config{Allowed: []string{"allowed.example"}}, "-drain", "200ms")
 	held := holdRequest(t, p, "http")
 	p.signal(t, syscall.SIGTERM)
-	receive(t, "the program ends", p.done)
-	receive(t, "the origin sees the end", held.left)
+	waitClosed(t, "the program ends", p.done)
+	waitClosed(t, "the origin sees the end", held.ended)
 }
 
 // TestClientLeaves kills the client: the origin must not go on for nobody.
@@ -249,7 +249,7 @@ func TestClientLeaves(t *testing.T) {
 			t.Parallel()
 			held := holdRequest(t, p, scheme)
 			held.cancel()
-			receive(t, "the origin sees the end", held.left)
+			waitClosed(t, "the origin sees the end", held.ended)
 		})
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// ways are the two requests that the same target makes.
-var ways = []struct{ name, format string }{
+// requestForms are the two requests that the same target makes.
+var requestForms = []struct{ name, format string }{
 	{"forward", "GET http://%[1]s/ HTTP/1.1\r\nHost: %[1]s\r\n\r\n"},
 	{"CONNECT", "CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\n\r\n"},
 }
@@ -66,10 +66,10 @@ func TestLocalTargets(t *testing.T) {
 		{"127.0.0.01", malformed},
 		{"local%68ost", malformed},
 	} {
-		for _, way := range ways {
-			t.Run(way.name+" "+target.host, func(t *testing.T) {
+		for _, form := range requestForms {
+			t.Run(form.name+" "+target.host, func(t *testing.T) {
 				t.Parallel()
-				checkRefused(t, p, fmt.Sprintf(way.format, target.host+":80"), target.status)
+				checkRefused(t, p, fmt.Sprintf(form.format, target.host+":80"), target.status)
 			})
 		}
 	}
@@ -79,7 +79,7 @@ func TestLocalTargets(t *testing.T) {
 // checkRefused sends a raw request and checks how it is refused.
 func checkRefused(t *testing.T, p *program, request string, status int) {
 	t.Helper()
-	resp := exchange(t, p, request)
+	resp := rawRoundTrip(t, p, request)
 	if resp.StatusCode == http.StatusOK {
 		// The body could be a tunnel, which has no end.
 		t.Fatalf("status 200, want %d", status)
@@ -98,7 +98,7 @@ func checkRefused(t *testing.T, p *program, request string, status int) {
 		t.Errorf("x-proxy-error %q, want blocked-by-allowlist", got)
 	}
 	if strings.HasPrefix(request, "GET") {
-		if got := decode(t, string(body)); got["reason"] != "not_allowed_local" || got["source"] != "baseline_policy" {
+		if got := decodeJSON(t, string(body)); got["reason"] != "not_allowed_local" || got["source"] != "baseline_policy" {
 			t.Errorf("reason %v, source %v; want not_allowed_local, baseline_policy", got["reason"], got["source"])
 		}
 	}
@@ -121,8 +121,8 @@ func TestLocalServer(t *testing.T) {
 		t.Errorf("status %d, body %q; want 200, %q\n%s", got.status, got.body, helloBody(localServer), got.detail)
 	}
 	for _, host := range []string{"127.0.0.1:80", "localhost:3000", "127.0.0.2:3000"} {
-		for _, way := range ways {
-			checkRefused(t, p, fmt.Sprintf(way.format, host), http.StatusForbidden)
+		for _, form := range requestForms {
+			checkRefused(t, p, fmt.Sprintf(form.format, host), http.StatusForbidden)
 		}
 	}
 	checkTraps(t)
@@ -149,10 +149,10 @@ func TestOwnListeners(t *testing.T) {
 			"[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::1]", "0.0.0.0", "[::]",
 			publicA.String(), "allowed.example",
 		} {
-			for _, way := range ways {
-				t.Run(way.name+" "+listener.name+" as "+host, func(t *testing.T) {
+			for _, form := range requestForms {
+				t.Run(form.name+" "+listener.name+" as "+host, func(t *testing.T) {
 					t.Parallel()
-					checkRefused(t, p, fmt.Sprintf(way.format, host+":"+port), http.StatusForbidden)
+					checkRefused(t, p, fmt.Sprintf(form.format, host+":"+port), http.StatusForbidden)
 				})
 			}
 		}
@@ -167,8 +167,8 @@ func TestRebinding(t *testing.T) {
 	p := start(t, config{Allowed: []string{"rebind.example"}})
 	seen := make(map[int]int)
 	for range 20 {
-		for _, way := range ways {
-			resp := exchange(t, p, fmt.Sprintf(way.format, "rebind.example:80"))
+		for _, form := range requestForms {
+			resp := rawRoundTrip(t, p, fmt.Sprintf(form.format, "rebind.example:80"))
 			if resp.StatusCode == http.StatusNotFound {
 				// The public origin has nothing at "/".
 				resp.StatusCode = http.StatusOK

@@ -30,14 +30,14 @@ var lab *laboratory
 func TestMain(m *testing.M) {
 	dir := os.Getenv(insideEnv)
 	if dir == "" {
-		os.Exit(outside())
+		os.Exit(runOutside())
 	}
-	os.Exit(inside(m, dir))
+	os.Exit(runInside(m, dir))
 }
 
-// outside builds the program, for which it may need the module cache and the
+// runOutside builds the program, for which it may need the module cache and the
 // network, then runs the suite in the namespaces.
-func outside() int {
+func runOutside() int {
 	dir, err := os.MkdirTemp("", "networkproxy-e2e-")
 	if err != nil {
 		return fail("making a directory for the run", err)
@@ -104,8 +104,8 @@ func runInNamespaces(dir string) (int, error) {
 	return 0, err
 }
 
-// inside prepares the namespaces, starts the laboratory and runs the tests.
-func inside(m *testing.M, dir string) int {
+// runInside prepares the namespaces, starts the laboratory and runs the tests.
+func runInside(m *testing.M, dir string) int {
 	if err := prepareNetwork(); err != nil {
 		return fail("preparing the network namespace", err)
 	}

@@ -24,13 +24,13 @@ import (
 // and 8000, HTTPS on port 443. It also serves localServer.
 type origins struct {
 	servers []*http.Server
-	groups  rendezvous
+	groups  barrier
 	holds   holds
 }
 
 func listenOrigins(dir string, ca *authority) (*origins, error) {
 	o := &origins{
-		groups: rendezvous{waiting: make(map[string]*group)},
+		groups: barrier{waiting: make(map[string]*group)},
 		holds:  holds{byName: make(map[string]*hold)},
 	}
 	git, err := newGitServer(dir)
@@ -148,9 +148,9 @@ func copyStream(w io.Writer, r io.Reader) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 1<<20))
 }
 
-// rendezvous lets requests answer only once all of their group have arrived,
+// barrier lets requests answer only once all of their group have arrived,
 // which proves that they were all under way at the same time.
-type rendezvous struct {
+type barrier struct {
 	mu      sync.Mutex
 	waiting map[string]*group
 }
@@ -161,17 +161,17 @@ type group struct {
 }
 
 // join waits until size requests have joined the group called name.
-func (rv *rendezvous) join(ctx context.Context, name string, size int) error {
-	rv.mu.Lock()
-	g := rv.waiting[name]
+func (b *barrier) join(ctx context.Context, name string, size int) error {
+	b.mu.Lock()
+	g := b.waiting[name]
 	if g == nil {
 		g = &group{complete: make(chan struct{})}
-		rv.waiting[name] = g
+		b.waiting[name] = g
 	}
 	if g.arrived++; g.arrived == size {
 		close(g.complete)
 	}
-	rv.mu.Unlock()
+	b.mu.Unlock()
 
 	select {
 	case <-g.complete:
@@ -204,7 +204,7 @@ type holds struct {
 
 type hold struct {
 	release chan struct{} // closed by the test
-	left    chan struct{} // closed when the request has ended, either way
+	ended   chan struct{} // closed when the request has ended, either way
 }
 
 const (
@@ -218,14 +218,14 @@ func (h *holds) named(name string) *hold {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.byName[name] == nil {
-		h.byName[name] = &hold{release: make(chan struct{}), left: make(chan struct{})}
+		h.byName[name] = &hold{release: make(chan struct{}), ended: make(chan struct{})}
 	}
 	return h.byName[name]
 }
 
 func (o *origins) serveHold(w http.ResponseWriter, r *http.Request) {
 	hold := o.holds.named(r.PathValue("name"))
-	defer close(hold.left)
+	defer close(hold.ended)
 	io.WriteString(w, holdFirst)
 	http.NewResponseController(w).Flush()
 	select {

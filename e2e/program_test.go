@@ -24,8 +24,8 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// patience bounds every wait. It only passes in full when a test fails.
-const patience = 30 * time.Second
+// timeout bounds every wait. It only passes in full when a test fails.
+const timeout = 30 * time.Second
 
 // config is the configuration of one program. The zero value allows nothing, in
 // full mode, on addresses of its own.
@@ -59,11 +59,11 @@ func (c config) toml() string {
 		fmt.Fprintf(&b, "admin_url = %q\n", "http://"+c.Admin)
 	}
 	fmt.Fprintf(&b, "\n[network_proxy.policy]\nallowed_domains = %s\ndenied_domains = %s\nallow_local_binding = %t\n",
-		list(c.Allowed), list(c.Denied), c.AllowLocal)
+		tomlArray(c.Allowed), tomlArray(c.Denied), c.AllowLocal)
 	return b.String()
 }
 
-func list(entries []string) string {
+func tomlArray(entries []string) string {
 	quoted := make([]string, len(entries))
 	for i, entry := range entries {
 		quoted[i] = fmt.Sprintf("%q", entry)
@@ -98,11 +98,11 @@ func start(t *testing.T, c config, args ...string) *program {
 
 func startFile(t *testing.T, file, proxy, admin, token string, args ...string) *program {
 	t.Helper()
-	return serving(t, launch(t, append([]string{"-config", file}, args...)...), file, proxy, admin, token)
+	return waitServing(t, launch(t, append([]string{"-config", file}, args...)...), file, proxy, admin, token)
 }
 
-// serving waits until a program that was launched answers.
-func serving(t *testing.T, p *program, file, proxy, admin, token string) *program {
+// waitServing waits until a program that was launched answers.
+func waitServing(t *testing.T, p *program, file, proxy, admin, token string) *program {
 	t.Helper()
 	p.configFile, p.proxy, p.admin, p.token = file, proxy, admin, token
 	p.home = t.TempDir()
@@ -176,8 +176,8 @@ func (p *program) exitCode(t *testing.T) int {
 	select {
 	case <-p.done:
 		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(patience):
-		t.Fatalf("the program still runs after %v", patience)
+	case <-time.After(timeout):
+		t.Fatalf("the program still runs after %v", timeout)
 		return -1
 	}
 }
@@ -200,7 +200,7 @@ func (p *program) finish(t *testing.T) {
 // call makes one request to the admin API and gives its status and body, or
 // status 0 when there was no response.
 func (p *program) call(method, path, body string) (status int, answer string) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+p.admin+path, strings.NewReader(body))
 	if err != nil {
@@ -242,7 +242,7 @@ func (p *program) connect(t *testing.T) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		t.Fatal(err)
 	}
 	return conn
@@ -262,23 +262,23 @@ func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
-	limit := time.After(patience)
+	limit := time.After(timeout)
 	for !cond() {
 		select {
 		case <-ticker.C:
 		case <-limit:
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", timeout, what)
 		}
 	}
 }
 
-// receive waits for done to be closed.
-func receive(t *testing.T, what string, done <-chan struct{}) {
+// waitClosed waits for done to be closed.
+func waitClosed(t *testing.T, what string, done <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-done:
-	case <-time.After(patience):
-		t.Fatalf("not within %v: %s", patience, what)
+	case <-time.After(timeout):
+		t.Fatalf("not within %v: %s", timeout, what)
 	}
 }
 
@@ -319,8 +319,8 @@ func clientEnv(home string) []string {
 	)
 }
 
-// direct is a client without a proxy.
-func direct(t *testing.T, name string, args ...string) *exec.Cmd {
+// directCommand is a client without a proxy.
+func directCommand(t *testing.T, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Env = clientEnv(t.TempDir())
 	return cmd
@@ -329,14 +329,14 @@ func direct(t *testing.T, name string, args ...string) *exec.Cmd {
 // run runs a client to its end.
 func (p *program) run(t *testing.T, name string, args ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*timeout)
 	defer cancel()
-	return finished(t, p.command(ctx, name, args...))
+	return runCommand(t, p.command(ctx, name, args...))
 }
 
-// finished runs cmd to its end. Its output goes into the result, but for a
+// runCommand runs cmd to its end. Its output goes into the result, but for a
 // stream that the caller has set already.
-func finished(t *testing.T, cmd *exec.Cmd) result {
+func runCommand(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	if cmd.Stdout == nil {
@@ -355,8 +355,8 @@ func finished(t *testing.T, cmd *exec.Cmd) result {
 	}
 }
 
-// decode reads text as one JSON object.
-func decode(t *testing.T, text string) map[string]any {
+// decodeJSON reads text as one JSON object.
+func decodeJSON(t *testing.T, text string) map[string]any {
 	t.Helper()
 	var object map[string]any
 	if err := json.Unmarshal([]byte(text), &object); err != nil {

@@ -87,10 +87,10 @@ type sessionClient struct {
 	argv []string // "URL" is replaced
 	// path is what is asked for, and answer what has to come of it; empty
 	// for /hello.
-	path, answer string
-	schemes      []string
-	heedless     bool // it connects by itself, whatever its environment says
-	byToken      bool // it sends the credentials of a proxy URL
+	path, want     string
+	schemes        []string
+	ignoresEnviron bool // it connects by itself, whatever its environment says
+	sendsToken     bool // it sends the credentials of a proxy URL
 }
 
 func sessionClients(t *testing.T) []sessionClient {
@@ -98,16 +98,16 @@ func sessionClients(t *testing.T) []sessionClient {
 	both, secure := []string{"http", "https"}, []string{"https"}
 	node := nodeReadsEnvironment(t)
 	return []sessionClient{
-		{name: "curl", argv: []string{"curl", "-sSf", "URL"}, schemes: both, byToken: true},
-		{name: "wget", argv: []string{"wget", "-q", "--ca-certificate=" + lab.ca.file, "-O", "-", "URL"}, schemes: both, byToken: true},
-		{name: "git", argv: []string{"git", "ls-remote", "URL", "main"}, path: "/git/project.git", answer: "refs/heads/main", schemes: both, byToken: true},
-		{name: "urllib", argv: []string{python, "testdata/fetch.py", "URL"}, schemes: both, byToken: true},
+		{name: "curl", argv: []string{"curl", "-sSf", "URL"}, schemes: both, sendsToken: true},
+		{name: "wget", argv: []string{"wget", "-q", "--ca-certificate=" + lab.ca.file, "-O", "-", "URL"}, schemes: both, sendsToken: true},
+		{name: "git", argv: []string{"git", "ls-remote", "URL", "main"}, path: "/git/project.git", want: "refs/heads/main", schemes: both, sendsToken: true},
+		{name: "urllib", argv: []string{python, "testdata/fetch.py", "URL"}, schemes: both, sendsToken: true},
 		{name: "http-client", argv: []string{python, "testdata/httpclient.py", "URL"}, schemes: both},
-		{name: "node-fetch", argv: []string{"node", "testdata/fetch.mjs", "URL"}, schemes: both, heedless: !node, byToken: true},
-		{name: "node-http", argv: []string{"node", "testdata/request.mjs", "URL"}, schemes: both, heedless: !node, byToken: true},
+		{name: "node-fetch", argv: []string{"node", "testdata/fetch.mjs", "URL"}, schemes: both, ignoresEnviron: !node, sendsToken: true},
+		{name: "node-http", argv: []string{"node", "testdata/request.mjs", "URL"}, schemes: both, ignoresEnviron: !node, sendsToken: true},
 		{name: "node-tunnel", argv: []string{"node", "testdata/tunnel.mjs", "URL"}, schemes: both},
-		{name: "npm", argv: []string{"npm", "install", "--registry", "URL", npmPackage}, path: "/npm/", answer: "added 1 package", schemes: secure, byToken: true},
-		{name: "go", argv: []string{"go", "run", "testdata/fetch.go", "URL"}, schemes: both, byToken: true},
+		{name: "npm", argv: []string{"npm", "install", "--registry", "URL", npmPackage}, path: "/npm/", want: "added 1 package", schemes: secure, sendsToken: true},
+		{name: "go", argv: []string{"go", "run", "testdata/fetch.go", "URL"}, schemes: both, sendsToken: true},
 		{name: "java", argv: []string{"java", "testdata/Fetch.java", "URL"}, schemes: both},
 	}
 }
@@ -135,7 +135,7 @@ func (c sessionClient) command(t *testing.T, env func(base []string) []string, u
 	for i, arg := range c.argv {
 		argv[i] = strings.ReplaceAll(arg, "URL", url)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*timeout)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	home := t.TempDir()
@@ -160,11 +160,11 @@ func goCache(t *testing.T) string {
 }
 
 // url is what the client is to fetch from a host.
-func (c sessionClient) url(scheme, host string) (url, answer string) {
+func (c sessionClient) url(scheme, host string) (url, want string) {
 	if c.path == "" {
 		return scheme + "://" + host + "/hello", strings.TrimSpace(helloBody(host))
 	}
-	return scheme + "://" + host + c.path, c.answer
+	return scheme + "://" + host + c.path, c.want
 }
 
 // TestClientsInSessions runs every client in a session of its own against one
@@ -174,20 +174,20 @@ func TestClientsInSessions(t *testing.T) {
 	t.Parallel()
 	var decider refuseAll
 	h := runHost(t, decider.decide, nil)
-	for _, way := range []struct {
+	for _, tt := range []struct {
 		name   string
 		shared bool
 	}{{"own port", false}, {"token", true}} {
 		for _, c := range sessionClients(t) {
-			if way.shared && !c.byToken {
+			if tt.shared && !c.sendsToken {
 				continue
 			}
 			for _, scheme := range c.schemes {
-				t.Run(way.name+" "+c.name+" "+scheme, func(t *testing.T) {
+				t.Run(tt.name+" "+c.name+" "+scheme, func(t *testing.T) {
 					t.Parallel()
-					name := strings.ReplaceAll(way.name, " ", "-") + "-" + c.name + "-" + scheme
+					name := strings.ReplaceAll(tt.name, " ", "-") + "-" + c.name + "-" + scheme
 					s, err := h.OpenSession(t.Context(), networkproxy.SessionConfig{
-						Attribution: networkproxy.Attribution{Command: name}, SharedPort: way.shared,
+						Attribution: networkproxy.Attribution{Command: name}, SharedPort: tt.shared,
 					})
 					if err != nil {
 						t.Fatal(err)
@@ -195,22 +195,22 @@ func TestClientsInSessions(t *testing.T) {
 					defer s.Close()
 					allowed, refused := name+".session.example", name+".refused.example"
 
-					url, answer := c.url(scheme, allowed)
-					got := finished(t, c.command(t, s.Environ, url))
-					if c.heedless {
-						if got.exit == 0 || lab.dns.asked(allowed) == 0 {
+					url, want := c.url(scheme, allowed)
+					got := runCommand(t, c.command(t, s.Environ, url))
+					if c.ignoresEnviron {
+						if got.exit == 0 || lab.dns.queryCount(allowed) == 0 {
 							t.Errorf("exit %d: this client was thought to connect by itself, and to get nowhere", got.exit)
 						}
 						return
 					}
-					if got.exit != 0 || !strings.Contains(got.stdout, answer) {
-						t.Errorf("allowed: exit %d, want 0 and %q\nstdout: %s\nstderr: %s", got.exit, answer, got.stdout, got.stderr)
+					if got.exit != 0 || !strings.Contains(got.stdout, want) {
+						t.Errorf("allowed: exit %d, want 0 and %q\nstdout: %s\nstderr: %s", got.exit, want, got.stdout, got.stderr)
 					}
 
-					url, answer = c.url(scheme, refused)
-					got = finished(t, c.command(t, s.Environ, url))
-					if strings.Contains(got.stdout, answer) || got.exit == 0 && c.name != "urllib" {
-						t.Errorf("refused: exit %d, and %q in %s", got.exit, answer, got.stdout)
+					url, want = c.url(scheme, refused)
+					got = runCommand(t, c.command(t, s.Environ, url))
+					if strings.Contains(got.stdout, want) || got.exit == 0 && c.name != "urllib" {
+						t.Errorf("refused: exit %d, and %q in %s", got.exit, want, got.stdout)
 					}
 					if hosts := decider.hosts(name); len(hosts) == 0 || hosts[0] != refused {
 						t.Errorf("for this command the decider was asked about %q", hosts)
@@ -219,7 +219,7 @@ func TestClientsInSessions(t *testing.T) {
 						t.Errorf("refusals %+v", blocked)
 					}
 					for _, host := range []string{allowed, refused} {
-						if n := lab.dns.asked(host); n != 0 {
+						if n := lab.dns.queryCount(host); n != 0 {
 							t.Errorf("the client looked %s up %d times by itself", host, n)
 						}
 					}
@@ -296,7 +296,7 @@ func TestClosedSessionCutsCurl(t *testing.T) {
 			if err := cmd.Wait(); err == nil {
 				t.Error("curl ended as if all were well")
 			}
-			receive(t, "the request ends at the origin", hold.left)
+			waitClosed(t, "the request ends at the origin", hold.ended)
 		})
 	}
 }
@@ -319,7 +319,7 @@ func TestSessionOnAUnixSocket(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), python, "testdata/unixfetch.py", path, "http://"+host+"/hello")
 		cmd.Env = clientEnv(t.TempDir())
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-		got := finished(t, cmd)
+		got := runCommand(t, cmd)
 		if reached := got.exit == 0 && got.stdout == helloBody(host); reached != want {
 			t.Errorf("%s: exit %d, %q, %s", host, got.exit, got.stdout, got.stderr)
 		}
@@ -337,7 +337,7 @@ func TestRunCommand(t *testing.T) {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), lab.program(), append([]string{"run", "-config", file, "--"}, argv...)...)
 		cmd.Env = append(clientEnv(t.TempDir()), "GORACE=atexit_sleep_ms=10", "NO_PROXY=*")
-		return finished(t, cmd)
+		return runCommand(t, cmd)
 	}
 	t.Run("allowed", func(t *testing.T) {
 		t.Parallel()

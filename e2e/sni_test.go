@@ -42,7 +42,7 @@ func TestFronting(t *testing.T) {
 			}
 		}
 	}
-	if lab.dns.asked("other.example") != 0 {
+	if lab.dns.queryCount("other.example") != 0 {
 		t.Error("somebody asked the DNS server for other.example")
 	}
 	if got := fetchCurl(t, p, "https://allowed.example/hello"); got.status != http.StatusOK {

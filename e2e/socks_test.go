@@ -32,7 +32,7 @@ func startSOCKS(t *testing.T, c config) (p *program, socks string) {
 // environment says.
 func curlSOCKS(t *testing.T, proxy, url string) result {
 	t.Helper()
-	return finished(t, direct(t, "curl", "-sS", "--max-time", "30", "--proxy", proxy, url))
+	return runCommand(t, directCommand(t, "curl", "-sS", "--max-time", "30", "--proxy", proxy, url))
 }
 
 func TestCurlThroughSOCKS(t *testing.T) {
@@ -51,7 +51,7 @@ func TestCurlThroughSOCKS(t *testing.T) {
 			if got.exit != 97 || !strings.Contains(got.stderr, "(2)") {
 				t.Errorf("%s://%s by socks5h: exit %d, %q", scheme, refused.host, got.exit, got.stderr)
 			}
-			if n := lab.dns.asked(refused.host); n != 0 {
+			if n := lab.dns.queryCount(refused.host); n != 0 {
 				t.Errorf("the DNS server got %d queries for %s", n, refused.host)
 			}
 			if _, list := p.call("GET", "/blocked", ""); !strings.Contains(list, `"host": "`+strings.Trim(refused.host, "[]")+`"`) {
@@ -97,9 +97,9 @@ func TestCurlThroughSOCKSByAddress(t *testing.T) {
 func TestCurlAllProxy(t *testing.T) {
 	t.Parallel()
 	_, socks := startSOCKS(t, config{Allowed: []string{"allowed.example"}})
-	cmd := direct(t, "curl", "-sS", "http://allowed.example/hello")
+	cmd := directCommand(t, "curl", "-sS", "http://allowed.example/hello")
 	cmd.Env = append(cmd.Env, "ALL_PROXY=socks5h://"+socks)
-	if got := finished(t, cmd).mustSucceed(t); got.stdout != helloBody("allowed.example") {
+	if got := runCommand(t, cmd).mustSucceed(t); got.stdout != helloBody("allowed.example") {
 		t.Errorf("%q", got.stdout)
 	}
 }
@@ -111,7 +111,7 @@ func pysocks(t *testing.T, socks string, args ...string) map[string]any {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return decode(t, finished(t, direct(t, python, append([]string{"testdata/pysocks.py", port}, args...)...)).mustSucceed(t).stdout)
+	return decodeJSON(t, runCommand(t, directCommand(t, python, append([]string{"testdata/pysocks.py", port}, args...)...)).mustSucceed(t).stdout)
 }
 
 func TestPySocks(t *testing.T) {
@@ -128,7 +128,7 @@ func TestPySocks(t *testing.T) {
 			t.Errorf("%s: %v", host, got)
 		}
 	}
-	if n := lab.dns.asked("other.example"); n != 0 {
+	if n := lab.dns.queryCount("other.example"); n != 0 {
 		t.Errorf("the DNS server got %d queries for other.example", n)
 	}
 }
@@ -150,7 +150,7 @@ func TestDNSThroughSOCKS(t *testing.T) {
 	if got := pysocks(t, socks, "dns", "127.0.0.1", "53", name); got["timeout"] != true {
 		t.Errorf("a server on loopback that no entry allows: %v", got)
 	}
-	if n := lab.dns.asked(name); n != 0 {
+	if n := lab.dns.queryCount(name); n != 0 {
 		t.Errorf("the DNS server got %d queries for %s", n, name)
 	}
 	_, list := p.call("GET", "/blocked", "")
@@ -159,7 +159,7 @@ func TestDNSThroughSOCKS(t *testing.T) {
 			t.Errorf("the record has no %s: %s", want, list)
 		}
 	}
-	if _, health := p.call("GET", "/health", ""); decode(t, health)["refused"] != 1.0 {
+	if _, health := p.call("GET", "/health", ""); decodeJSON(t, health)["refused"] != 1.0 {
 		t.Errorf("one flow was refused: %s", health)
 	}
 }
@@ -192,49 +192,49 @@ func TestSSH(t *testing.T) {
 	}
 	ssh := func(t *testing.T, env []string, proxyCommand, stdin string, command ...string) result {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		defer cancel()
 		args := append(slices.Clone(options), "-o", "ProxyCommand="+proxyCommand, "-p", strconv.Itoa(server.port), me.Username+"@direct.example")
 		cmd := exec.CommandContext(ctx, "ssh", append(args, command...)...)
 		cmd.Env = append(clientEnv(t.TempDir()), env...)
 		cmd.Stdin = strings.NewReader(stdin)
-		return finished(t, cmd)
+		return runCommand(t, cmd)
 	}
 	git := func(t *testing.T, proxyCommand string) result {
 		t.Helper()
 		remote := "ssh://" + me.Username + "@" + target + filepath.Join(lab.dir, "git", "project.git")
-		cmd := direct(t, "git", "clone", "-q", remote, filepath.Join(t.TempDir(), "clone"))
+		cmd := directCommand(t, "git", "clone", "-q", remote, filepath.Join(t.TempDir(), "clone"))
 		cmd.Env = append(cmd.Env, "GIT_SSH_COMMAND=ssh "+strings.Join(options, " ")+" -o 'ProxyCommand="+proxyCommand+"'")
-		return finished(t, cmd)
+		return runCommand(t, cmd)
 	}
 
 	allowing, socksAllowing := startSOCKS(t, config{Allowed: []string{target}})
 	refusing, socksRefusing := startSOCKS(t, config{Allowed: []string{"allowed.example"}})
 	helper := lab.program() + " connect "
-	for _, way := range []struct{ name, allowing, refusing, says string }{
+	for _, route := range []struct{ name, allowing, refusing, says string }{
 		{"HTTP", "http://" + allowing.proxy, "http://" + refusing.proxy, "networkproxy blocked " + target + ": the host is not on the allowlist."},
 		{"SOCKS5", "socks5h://" + socksAllowing, "socks5h://" + socksRefusing, "the proxy's policy refused the target"},
 	} {
-		t.Run(way.name, func(t *testing.T) {
+		t.Run(route.name, func(t *testing.T) {
 			t.Parallel()
-			said := strings.Repeat("over and over ", 100_000)
-			if got := ssh(t, nil, helper+"-proxy "+way.allowing+" %h:%p", said, "cat").mustSucceed(t); got.stdout != said {
-				t.Errorf("%d bytes came back of %d", len(got.stdout), len(said))
+			input := strings.Repeat("over and over ", 100_000)
+			if got := ssh(t, nil, helper+"-proxy "+route.allowing+" %h:%p", input, "cat").mustSucceed(t); got.stdout != input {
+				t.Errorf("%d bytes came back of %d", len(got.stdout), len(input))
 			}
-			if got := ssh(t, nil, helper+"-proxy "+way.refusing+" %h:%p", "", "true"); got.exit != 255 || !strings.Contains(got.stderr, way.says) {
-				t.Errorf("refused: exit %d, %q; want %q", got.exit, got.stderr, way.says)
-			}
-		})
-		t.Run("git by "+way.name, func(t *testing.T) {
-			t.Parallel()
-			git(t, helper+"-proxy "+way.allowing+" %h %p").mustSucceed(t)
-			if got := git(t, helper+"-proxy "+way.refusing+" %h %p"); got.exit == 0 || !strings.Contains(got.stderr, way.says) {
-				t.Errorf("refused: exit %d, %q; want %q", got.exit, got.stderr, way.says)
+			if got := ssh(t, nil, helper+"-proxy "+route.refusing+" %h:%p", "", "true"); got.exit != 255 || !strings.Contains(got.stderr, route.says) {
+				t.Errorf("refused: exit %d, %q; want %q", got.exit, got.stderr, route.says)
 			}
 		})
-		t.Run("the environment says "+way.name, func(t *testing.T) {
+		t.Run("git by "+route.name, func(t *testing.T) {
 			t.Parallel()
-			if got := ssh(t, []string{"ALL_PROXY=" + way.allowing}, helper+"%h:%p", "", "echo", "hello").mustSucceed(t); got.stdout != "hello\n" {
+			git(t, helper+"-proxy "+route.allowing+" %h %p").mustSucceed(t)
+			if got := git(t, helper+"-proxy "+route.refusing+" %h %p"); got.exit == 0 || !strings.Contains(got.stderr, route.says) {
+				t.Errorf("refused: exit %d, %q; want %q", got.exit, got.stderr, route.says)
+			}
+		})
+		t.Run("the environment says "+route.name, func(t *testing.T) {
+			t.Parallel()
+			if got := ssh(t, []string{"ALL_PROXY=" + route.allowing}, helper+"%h:%p", "", "echo", "hello").mustSucceed(t); got.stdout != "hello\n" {
 				t.Errorf("%q", got.stdout)
 			}
 		})

@@ -110,7 +110,7 @@ func TestGitOverSSH(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), "git", "ls-remote",
 				fmt.Sprintf("ssh://%s@%s:%d%s", me.Username, host, server.port, filepath.Join(lab.dir, "git", "project.git")), "main")
 			cmd.Env = env
-			return finished(t, cmd)
+			return runCommand(t, cmd)
 		}
 		allowed, refused := name+".session.example", name+".refused.example"
 		if got := fetch(allowed); got.exit != 0 || !strings.Contains(got.stdout, "refs/heads/main") {
@@ -123,7 +123,7 @@ func TestGitOverSSH(t *testing.T) {
 			t.Errorf("asked about %q", hosts)
 		}
 		for _, host := range []string{allowed, refused} {
-			if n := lab.dns.asked(host); n != 0 {
+			if n := lab.dns.queryCount(host); n != 0 {
 				t.Errorf("%s was looked up %d times outside", host, n)
 			}
 		}

@@ -27,15 +27,15 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// pairOfNames are the files with certificates and keys for both names.
-type pairOfNames struct{ dir string }
+// certificateFiles are the files with certificates and keys for both names.
+type certificateFiles struct{ dir string }
 
-func (p pairOfNames) cert(name string) string { return filepath.Join(p.dir, name+".pem") }
-func (p pairOfNames) key(name string) string  { return filepath.Join(p.dir, name+".key") }
+func (p certificateFiles) cert(name string) string { return filepath.Join(p.dir, name+".pem") }
+func (p certificateFiles) key(name string) string  { return filepath.Join(p.dir, name+".key") }
 
-func writeCertificates(t *testing.T) pairOfNames {
+func writeCertificates(t *testing.T) certificateFiles {
 	t.Helper()
-	p := pairOfNames{t.TempDir()}
+	p := certificateFiles{t.TempDir()}
 	for _, name := range []string{servedAllowed, servedOther} {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
@@ -67,13 +67,13 @@ func writeCertificates(t *testing.T) pairOfNames {
 
 // tlsServers are commands that serve both names at a port of publicA. The name that
 // is not allowed is the default where a server has one.
-var tlsServers = map[string]func(t *testing.T, p pairOfNames, port int) *exec.Cmd{
-	"OpenSSL": func(t *testing.T, p pairOfNames, port int) *exec.Cmd {
+var tlsServers = map[string]func(t *testing.T, p certificateFiles, port int) *exec.Cmd{
+	"OpenSSL": func(t *testing.T, p certificateFiles, port int) *exec.Cmd {
 		return exec.Command("openssl", "s_server", "-quiet", "-www", "-accept", fmt.Sprintf("%s:%d", publicA, port),
 			"-cert", p.cert(servedOther), "-key", p.key(servedOther),
 			"-servername", servedAllowed, "-cert2", p.cert(servedAllowed), "-key2", p.key(servedAllowed))
 	},
-	"nginx": func(t *testing.T, p pairOfNames, port int) *exec.Cmd {
+	"nginx": func(t *testing.T, p certificateFiles, port int) *exec.Cmd {
 		conf := fmt.Sprintf("daemon off; master_process off; pid %[1]s/pid; error_log stderr crit;\nevents {}\nhttp { access_log off;\n", p.dir)
 		for _, name := range []string{servedOther, servedAllowed} {
 			conf += fmt.Sprintf("server { listen %s:%d ssl; server_name %s; ssl_certificate %s; ssl_certificate_key %s;\n"+
@@ -86,7 +86,7 @@ var tlsServers = map[string]func(t *testing.T, p pairOfNames, port int) *exec.Cm
 		}
 		return exec.Command("/usr/sbin/nginx", "-e", "stderr", "-p", p.dir, "-c", file)
 	},
-	"GnuTLS": func(t *testing.T, p pairOfNames, port int) *exec.Cmd {
+	"GnuTLS": func(t *testing.T, p certificateFiles, port int) *exec.Cmd {
 		return exec.Command("gnutls-serv", "--quiet", "--http", "--port", fmt.Sprint(port), "--earlydata",
 			"--x509certfile", p.cert(servedOther), "--x509keyfile", p.key(servedOther),
 			"--x509certfile", p.cert(servedAllowed), "--x509keyfile", p.key(servedAllowed))
@@ -94,7 +94,7 @@ var tlsServers = map[string]func(t *testing.T, p pairOfNames, port int) *exec.Cm
 }
 
 // startTLSServer runs one until the test ends.
-func startTLSServer(t *testing.T, command func(*testing.T, pairOfNames, int) *exec.Cmd) netip.AddrPort {
+func startTLSServer(t *testing.T, command func(*testing.T, certificateFiles, int) *exec.Cmd) netip.AddrPort {
 	t.Helper()
 	addr := netip.AddrPortFrom(publicA, uint16(lab.ports.Add(1)))
 	log := new(testnet.Buffer)
@@ -122,7 +122,7 @@ func startTLSServer(t *testing.T, command func(*testing.T, pairOfNames, int) *ex
 }
 
 // playTo plays a sequence to a server, through p if that is not nil.
-func playTo(t *testing.T, p *program, server netip.AddrPort, s sequence) reading {
+func playTo(t *testing.T, p *program, server netip.AddrPort, s sequence) transcript {
 	t.Helper()
 	to := server.String()
 	if p != nil {
@@ -133,7 +133,7 @@ func playTo(t *testing.T, p *program, server netip.AddrPort, s sequence) reading
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(timeout))
 	if p != nil {
 		fmt.Fprintf(conn, "CONNECT %s:%d HTTP/1.1\r\nHost: %[1]s\r\n\r\n", servedAllowed, server.Port())
 		// A server sends nothing before a hello, so that nothing else is in the buffer.
@@ -164,9 +164,9 @@ func TestHellosThatServersAccept(t *testing.T) {
 			// What clients do passes.
 			first, second := hello{names: servedNames, share: false}, hello{names: servedNames, share: true}
 			for _, s := range []sequence{
-				{name: "TLS 1.3", sent: layout{}.lay(second.message())},
-				{name: "TLS 1.2", sent: layout{}.lay(hello{names: servedNames, tls12: true}.message())},
-				{name: "a HelloRetryRequest", sent: layout{}.lay(first.message()), then: slices.Concat(ccs(), layout{version: 0x0303}.lay(second.message()))},
+				{name: "TLS 1.3", sent: layout{}.encode(second.message())},
+				{name: "TLS 1.2", sent: layout{}.encode(hello{names: servedNames, tls12: true}.message())},
+				{name: "a HelloRetryRequest", sent: layout{}.encode(first.message()), then: slices.Concat(ccs(), layout{version: 0x0303}.encode(second.message()))},
 			} {
 				if got := playTo(t, p, server, s); got.hellos != 1 {
 					t.Fatalf("%s: not served: %+v", s.name, got)

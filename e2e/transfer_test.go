@@ -46,7 +46,7 @@ func TestLargeTransfers(t *testing.T) {
 		t.Run("up "+route.name, func(t *testing.T) {
 			cmd := p.command(t.Context(), "curl", "-sS", route.flag, "-T", "-", "http://allowed.example/digest")
 			cmd.Stdin = stream(gibibyte)
-			if got := strings.TrimSpace(finished(t, cmd).mustSucceed(t).stdout); got != want {
+			if got := strings.TrimSpace(runCommand(t, cmd).mustSucceed(t).stdout); got != want {
 				t.Errorf("the origin received %s, want %s", got, want)
 			}
 		})
@@ -145,7 +145,7 @@ func TestParallelRequests(t *testing.T) {
 		t.Run(scheme, func(t *testing.T) {
 			transport := p.transport()
 			defer transport.CloseIdleConnections()
-			client := http.Client{Transport: transport, Timeout: 2 * patience}
+			client := http.Client{Transport: transport, Timeout: 2 * timeout}
 			group := lab.unique("go")
 			var wg sync.WaitGroup
 			for i := range parallelRequests {

@@ -49,8 +49,8 @@ func startUpstreamProxy(t *testing.T) *upstreamProxy {
 	return u
 }
 
-// saw reports whether the proxy was asked for something.
-func (u *upstreamProxy) saw(t *testing.T, text string) bool {
+// requested reports whether the proxy was asked for something.
+func (u *upstreamProxy) requested(t *testing.T, text string) bool {
 	t.Helper()
 	log, err := os.ReadFile(u.log)
 	if err != nil {
@@ -59,19 +59,19 @@ func (u *upstreamProxy) saw(t *testing.T, text string) bool {
 	return strings.Contains(string(log), text)
 }
 
-// behind runs the program behind the proxy.
-func (u *upstreamProxy) behind(t *testing.T, c config, credentials string) *program {
+// startBehind runs the program behind the proxy.
+func (u *upstreamProxy) startBehind(t *testing.T, c config, credentials string) *program {
 	t.Helper()
 	c.Upstream, c.Proxy, c.Admin = true, lab.addr(), lab.addr()
 	file := writeConfig(t, c.toml())
 	p := launchIn(t, []string{"ALL_PROXY=http://" + credentials + u.addr, "NO_PROXY=direct.example"}, "-config", file)
-	return serving(t, p, file, c.Proxy, c.Admin, "")
+	return waitServing(t, p, file, c.Proxy, c.Admin, "")
 }
 
 func TestUpstreamProxy(t *testing.T) {
 	t.Parallel()
 	u := startUpstreamProxy(t)
-	p := u.behind(t, config{Allowed: []string{"allowed.example", "direct.example"}}, "user:secret@")
+	p := u.startBehind(t, config{Allowed: []string{"allowed.example", "direct.example"}}, "user:secret@")
 	for _, url := range []string{"http://allowed.example/hello", "https://allowed.example/hello", "http://direct.example/hello"} {
 		host := strings.Split(url, "/")[2]
 		if got := fetchCurl(t, p, url); got.status != http.StatusOK || got.body != helloBody(host) {
@@ -79,14 +79,14 @@ func TestUpstreamProxy(t *testing.T) {
 		}
 	}
 	for _, request := range []string{"GET http://allowed.example/hello", "CONNECT allowed.example:443"} {
-		if !u.saw(t, request) {
+		if !u.requested(t, request) {
 			t.Errorf("tinyproxy was not asked for %s", request)
 		}
 	}
 	if got := fetchCurl(t, p, "https://other.example/"); got.status != http.StatusForbidden {
 		t.Errorf("other.example: %d", got.status)
 	}
-	if u.saw(t, "other.example") || u.saw(t, "direct.example") {
+	if u.requested(t, "other.example") || u.requested(t, "direct.example") {
 		t.Error("tinyproxy was asked for what is not for it")
 	}
 	if strings.Contains(p.log.String(), "secret") {
@@ -97,7 +97,7 @@ func TestUpstreamProxy(t *testing.T) {
 // TestUpstreamProxyRefuses leaves the credentials out.
 func TestUpstreamProxyRefuses(t *testing.T) {
 	t.Parallel()
-	p := startUpstreamProxy(t).behind(t, config{Allowed: []string{"allowed.example"}}, "")
+	p := startUpstreamProxy(t).startBehind(t, config{Allowed: []string{"allowed.example"}}, "")
 	for _, url := range []string{"http://allowed.example/hello", "https://allowed.example/hello"} {
 		got := fetchCurl(t, p, url)
 		if got.status != http.StatusBadGateway {

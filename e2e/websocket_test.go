@@ -127,7 +127,7 @@ func TestWebSocketByUpgrade(t *testing.T) {
 		p := start(t, config{Mode: mode, Allowed: []string{"allowed.example"}})
 		t.Run(mode+" refused", func(t *testing.T) {
 			t.Parallel()
-			resp := exchange(t, p, upgradeRequest("other.example", key))
+			resp := rawRoundTrip(t, p, upgradeRequest("other.example", key))
 			if resp.StatusCode != http.StatusForbidden {
 				t.Errorf("status %d, want 403", resp.StatusCode)
 			}
@@ -175,14 +175,14 @@ func TestWebSocketThroughConnect(t *testing.T) {
 			cmd := p.command(t.Context(), python, "testdata/websocket.py", p.proxy, scheme+"://allowed.example/websocket")
 			messages := "one\ntwo\n" + strings.Repeat("three ", 20000) + "\n"
 			cmd.Stdin = strings.NewReader(messages)
-			if got := finished(t, cmd).mustSucceed(t).stdout; got != messages {
+			if got := runCommand(t, cmd).mustSucceed(t).stdout; got != messages {
 				t.Errorf("the echo has %d bytes, want the %d that were sent", len(got), len(messages))
 			}
 		})
 		t.Run(scheme+" refused", func(t *testing.T) {
 			t.Parallel()
 			cmd := p.command(t.Context(), python, "testdata/websocket.py", p.proxy, scheme+"://other.example/websocket")
-			res := finished(t, cmd)
+			res := runCommand(t, cmd)
 			if res.exit == 0 || !strings.Contains(res.stderr, "403") {
 				t.Errorf("exit %d, want a failure that says 403: %s", res.exit, res.stderr)
 			}

@@ -44,17 +44,17 @@ func ccs() []byte { return record(recordCCS, 0x0303, []byte{1}) }
 // hello is a ClientHello (RFC 8446 section 4.1.2). The zero value is one of TLS 1.3
 // for no name, to which a server answers with a HelloRetryRequest.
 type hello struct {
-	names      []byte // the data of server_name; nil: none
-	again      []byte // that of a second such extension
-	legacy     uint16 // legacy_version; 0 is 0x0303
-	tls12      bool   // offer TLS 1.2 and nothing else
-	share      bool   // offer a key
-	session    []byte // nil: 32 bytes
-	padding    int    // bytes of an extension of that name
-	early      bool   // announce early data
-	nameLast   bool   // server_name comes behind the other extensions
-	trailing   int    // bytes behind the extensions
-	lengthened int    // added to the length of the message
+	names       []byte // the data of server_name; nil: none
+	secondNames []byte // that of a second such extension
+	legacy      uint16 // legacy_version; 0 is 0x0303
+	tls12       bool   // offer TLS 1.2 and nothing else
+	share       bool   // offer a key
+	session     []byte // nil: 32 bytes
+	padding     int    // bytes of an extension of that name
+	early       bool   // announce early data
+	nameLast    bool   // server_name comes behind the other extensions
+	trailing    int    // bytes behind the extensions
+	lengthened  int    // added to the length of the message
 }
 
 // name is the data of server_name with one host_name for each argument.
@@ -81,7 +81,7 @@ func extension(kind uint16, data []byte) []byte {
 // message is the handshake message.
 func (h hello) message() []byte {
 	var named []byte
-	for _, data := range [][]byte{h.names, h.again} {
+	for _, data := range [][]byte{h.names, h.secondNames} {
 		if data != nil {
 			named = append(named, extension(0, data)...)
 		}
@@ -131,12 +131,12 @@ func (h hello) message() []byte {
 type layout struct {
 	version uint16 // 0 is 0x0301
 	size    int    // bytes of the message in a record
-	inside  []byte // stands between the first record and the second
+	between []byte // stands between the first record and the second
 	before  []byte // stands in front of the message, in its record
-	behind  []byte // stands behind the message, in its record
+	after   []byte // stands behind the message, in its record
 }
 
-func (l layout) lay(message []byte) []byte {
+func (l layout) encode(message []byte) []byte {
 	if l.version == 0 {
 		l.version = 0x0301
 	}
@@ -144,10 +144,10 @@ func (l layout) lay(message []byte) []byte {
 		l.size = 1 << 14
 	}
 	var out []byte
-	for fragment := range slices.Chunk(slices.Concat(l.before, message, l.behind), l.size) {
-		if len(out) > 0 && l.inside != nil {
-			out = append(out, l.inside...)
-			l.inside = nil
+	for fragment := range slices.Chunk(slices.Concat(l.before, message, l.after), l.size) {
+		if len(out) > 0 && l.between != nil {
+			out = append(out, l.between...)
+			l.between = nil
 		}
 		out = append(out, record(recordHandshake, l.version, fragment)...)
 	}
@@ -174,33 +174,33 @@ func (h ssl2Hello) record() []byte {
 
 // sequence is what one client sends.
 type sequence struct {
-	name string
-	sent []byte // first
-	then []byte // after the server's first answer; nil: nothing
-	good int    // hellos for servedAllowed at its beginning, each whole and as it should be
+	name        string
+	sent        []byte // first
+	then        []byte // after the server's first answer; nil: nothing
+	validHellos int    // hellos for servedAllowed at its beginning, each whole and as it should be
 }
 
-// reading is what a server says in the clear.
-type reading struct {
+// transcript is what a server says in the clear.
+type transcript struct {
 	retries, hellos int    // HelloRetryRequests and other ServerHellos
 	certificate     string // the name in the last certificate that is not encrypted
 }
 
 // served reports whether a server has answered, with more than a request for
 // another hello, to a hello that is not for servedAllowed.
-func (r reading) served(s sequence) bool {
+func (r transcript) served(s sequence) bool {
 	answered := r.hellos
 	if r.retries > 0 && r.hellos > 0 {
 		answered++ // to the first one with a HelloRetryRequest
 	}
-	return answered > s.good || r.certificate == servedOther
+	return answered > s.validHellos || r.certificate == servedOther
 }
 
 // retry is the random of a HelloRetryRequest (RFC 8446 section 4.1.3).
 var retry = []byte("\xcf\x21\xad\x74\xe5\x9a\x61\x11\xbe\x1d\x8c\x02\x1e\x65\xb8\x91\xc2\xa2\x11\x16\x7a\xbb\x8c\x5e\x07\x9e\x09\xe2\xc8\xa8\x33\x9c")
 
-// read makes out what a server has sent, up to where it is encrypted.
-func read(stream []byte) (r reading) {
+// parseTranscript makes out what a server has sent, up to where it is encrypted.
+func parseTranscript(stream []byte) (r transcript) {
 	var messages []byte
 	for len(stream) >= 5 && stream[0] != recordData {
 		n := min(5+int(binary.BigEndian.Uint16(stream[3:])), len(stream))
@@ -231,10 +231,10 @@ func read(stream []byte) (r reading) {
 
 // play sends a sequence, and reads all that comes back. The client then has no more
 // to say, and so the server ends, too.
-func play(conn *net.TCPConn, s sequence) (reading, error) {
+func play(conn *net.TCPConn, s sequence) (transcript, error) {
 	var answer []byte
 	if _, err := conn.Write(s.sent); err != nil {
-		return reading{}, nil // refused in the middle of it
+		return transcript{}, nil // refused in the middle of it
 	}
 	if s.then != nil {
 		first := make([]byte, 4096)
@@ -242,42 +242,42 @@ func play(conn *net.TCPConn, s sequence) (reading, error) {
 		answer = append(answer, first[:n]...)
 		if err == nil {
 			if _, err := conn.Write(s.then); err != nil {
-				return read(answer), nil
+				return parseTranscript(answer), nil
 			}
 		}
 	}
 	conn.CloseWrite()
 	rest, err := io.ReadAll(conn)
 	if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
-		return reading{}, fmt.Errorf("the server still listens: %w", err)
+		return transcript{}, fmt.Errorf("the server still listens: %w", err)
 	}
-	return read(append(answer, rest...)), nil
+	return parseTranscript(append(answer, rest...)), nil
 }
 
 // attacks were found by hand: each was served by one of the servers at some time,
 // and a scan that judges by what clients send would let it pass.
 func attacks() []sequence {
-	first := layout{}.lay(hello{names: name(servedAllowed)}.message())
+	first := layout{}.encode(hello{names: name(servedAllowed)}.message())
 	other := hello{names: name(servedOther), share: true}
-	second := layout{}.lay(other.message())
+	second := layout{}.encode(other.message())
 	after := func(between []byte, h hello, l layout) []byte {
-		return slices.Concat(first, between, l.lay(h.message()))
+		return slices.Concat(first, between, l.encode(h.message()))
 	}
 	version := func(v uint16) hello { h := other; h.legacy = v; return h }
 	large := other
 	large.padding = 1<<16 + 100
 	list := []sequence{
 		{name: "another name", sent: second},
-		{name: "no name", sent: layout{}.lay(hello{share: true}.message())},
-		{name: "a second hello", sent: after(nil, other, layout{}), good: 1},
-		{name: "a second hello behind a change_cipher_spec", sent: after(ccs(), other, layout{}), good: 1},
-		{name: "a second hello of version 4.3", sent: after(ccs(), version(0x0403), layout{}), good: 1},
-		{name: "a second hello of version 255.255", sent: after(nil, version(0xffff), layout{}), good: 1},
-		{name: "a second hello of more than 2^16 bytes", sent: after(nil, large, layout{}), good: 1},
-		{name: "a second hello in records of 40 bytes", sent: after(ccs(), other, layout{size: 40}), good: 1},
-		{name: "a second hello in records of one byte", sent: after(ccs(), other, layout{size: 1}), good: 1},
-		{name: "a second hello behind a long alert", sent: after(record(recordAlert, 0x0303, []byte{1, 90, 1, 90}), other, layout{}), good: 1},
-		{name: "a second hello in the record of the first", sent: layout{behind: other.message()}.lay(hello{names: name(servedAllowed)}.message()), good: 1},
+		{name: "no name", sent: layout{}.encode(hello{share: true}.message())},
+		{name: "a second hello", sent: after(nil, other, layout{}), validHellos: 1},
+		{name: "a second hello behind a change_cipher_spec", sent: after(ccs(), other, layout{}), validHellos: 1},
+		{name: "a second hello of version 4.3", sent: after(ccs(), version(0x0403), layout{}), validHellos: 1},
+		{name: "a second hello of version 255.255", sent: after(nil, version(0xffff), layout{}), validHellos: 1},
+		{name: "a second hello of more than 2^16 bytes", sent: after(nil, large, layout{}), validHellos: 1},
+		{name: "a second hello in records of 40 bytes", sent: after(ccs(), other, layout{size: 40}), validHellos: 1},
+		{name: "a second hello in records of one byte", sent: after(ccs(), other, layout{size: 1}), validHellos: 1},
+		{name: "a second hello behind a long alert", sent: after(record(recordAlert, 0x0303, []byte{1, 90, 1, 90}), other, layout{}), validHellos: 1},
+		{name: "a second hello in the record of the first", sent: layout{after: other.message()}.encode(hello{names: name(servedAllowed)}.message()), validHellos: 1},
 		{name: "a hello behind an empty record", sent: slices.Concat(record(recordHandshake, 0x0301, nil), second)},
 		{name: "a hello behind an alert", sent: slices.Concat(record(recordAlert, 0x0301, []byte{1, 90}), second)},
 		{name: "a hello behind a long alert", sent: slices.Concat(record(recordAlert, 0x0301, []byte{1, 90, 0}), second)},
@@ -286,7 +286,7 @@ func attacks() []sequence {
 		{name: "a hello of SSL 2.0", sent: ssl2Hello{version: 0x0303, challenge: 16}.record()},
 	}
 	for _, s := range slices.Clone(list) {
-		if s.good > 0 && len(s.sent) > len(first) && bytes.HasPrefix(s.sent, first) {
+		if s.validHellos > 0 && len(s.sent) > len(first) && bytes.HasPrefix(s.sent, first) {
 			s.name, s.sent, s.then = s.name+", after the answer", first, s.sent[len(first):]
 			list = append(list, s)
 		}
@@ -323,9 +323,9 @@ func sequences(seed uint64, count int) []sequence {
 		return layout{
 			version: pick[uint16](rng, 0x0301, 0x0303, 0x0300, 0x0304, 0x0302, 0, 0x0403, 0x0200, 0xffff),
 			size:    pick(rng, 0, 1, 2, 4, 5, 9, 32, 36, 40, 64, 100, 200),
-			inside:  pick(rng, nil, nil, ccs(), junk(rng)),
+			between: pick(rng, nil, nil, ccs(), junk(rng)),
 			before:  pick(rng, nil, nil, nil, nil, []byte{0, 0, 0, 0}),
-			behind:  pick(rng, nil, nil, nil, nil, nil, []byte{0}, []byte{0, 0, 0, 0}),
+			after:   pick(rng, nil, nil, nil, nil, nil, []byte{0}, []byte{0, 0, 0, 0}),
 		}
 	}
 	changed := func(h hello) hello {
@@ -360,8 +360,8 @@ func sequences(seed uint64, count int) []sequence {
 		case kind < 6: // a second hello
 			first := hello{names: name(servedAllowed), early: rng.IntN(4) == 0, tls12: rng.IntN(10) == 0}
 			other := changed(hello{names: pick(rng, name(servedOther), nil), share: true, tls12: first.tls12})
-			s.good, s.sent = 1, layout{size: pick(rng, 0, 1, 100)}.lay(first.message())
-			rest := slices.Concat(several(), layouts().lay(other.message()))
+			s.validHellos, s.sent = 1, layout{size: pick(rng, 0, 1, 100)}.encode(first.message())
+			rest := slices.Concat(several(), layouts().encode(other.message()))
 			if rng.IntN(2) == 0 {
 				s.then = rest
 			} else {
@@ -369,7 +369,7 @@ func sequences(seed uint64, count int) []sequence {
 			}
 		case kind < 8: // a hello behind something
 			other := changed(hello{names: pick(rng, name(servedOther), nil), share: true, tls12: rng.IntN(2) == 0})
-			s.sent = slices.Concat(several(), layouts().lay(other.message()))
+			s.sent = slices.Concat(several(), layouts().encode(other.message()))
 		case kind == 8: // the form of SSL 2.0
 			h := ssl2Hello{version: pick[uint16](rng, 0x0303, 0x0304, 0x0301, 0x0300, 0x0403, 0x0002, 0x0200), challenge: pick(rng, 16, 32, 33, 8, 0)}
 			for range rng.IntN(3) {
@@ -390,23 +390,23 @@ func sequences(seed uint64, count int) []sequence {
 			}
 			s.sent = h.record()
 			if rng.IntN(4) == 0 {
-				s.good, s.sent = 1, slices.Concat(layout{}.lay(hello{names: name(servedAllowed)}.message()), several(), s.sent)
+				s.validHellos, s.sent = 1, slices.Concat(layout{}.encode(hello{names: name(servedAllowed)}.message()), several(), s.sent)
 			}
 			s.sent = append(s.sent, several()...)
 		default: // names that can be read in two ways; TLS 1.2 shows which certificate that made
-			odd := pick(rng, name(servedAllowed, servedOther), name(servedOther, servedAllowed),
+			ambiguous := pick(rng, name(servedAllowed, servedOther), name(servedOther, servedAllowed),
 				vector(2, slices.Concat(nameEntry(1, servedAllowed), nameEntry(0, servedOther))),
 				vector(2, slices.Concat(nameEntry(0, servedOther), nameEntry(1, servedAllowed))),
 				name(servedAllowed+"\x00"+servedOther), name(servedOther+"\x00"), name(servedOther+"."), name(strings.ToUpper(servedOther)),
 				append(name(servedAllowed), name(servedOther)...), []byte(servedOther), vector(2, []byte(servedOther)), nil)
-			h := hello{tls12: true, names: odd, nameLast: rng.IntN(2) == 0}
+			h := hello{tls12: true, names: ambiguous, nameLast: rng.IntN(2) == 0}
 			switch rng.IntN(3) {
 			case 0:
-				h.again = name(servedOther)
+				h.secondNames = name(servedOther)
 			case 1:
-				h.names, h.again = name(servedAllowed), odd
+				h.names, h.secondNames = name(servedAllowed), ambiguous
 			}
-			s.good, s.sent = 1, layouts().lay(changed(h).message())
+			s.validHellos, s.sent = 1, layouts().encode(changed(h).message())
 		}
 		list = append(list, s)
 	}
