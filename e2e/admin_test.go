@@ -1,6 +1,6 @@
 //go:build e2e && linux
 
-// This file is the admin API, typed with plain curl as a user would.
+// This file tests the admin API with curl.
 
 package e2e
 
@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// TestAdminOnDefaultAddresses types the very commands of the documentation,
-// against the addresses that an empty configuration has.
+// TestAdminOnDefaultAddresses runs the commands of the documentation on the default
+// addresses.
 func TestAdminOnDefaultAddresses(t *testing.T) {
 	t.Parallel()
 	const text = "[network_proxy]\nenabled = true\n[network_proxy.policy]\nallowed_domains = [\"allowed.example\"]\n"
@@ -50,9 +50,9 @@ func TestAdminOnDefaultAddresses(t *testing.T) {
 		t.Errorf("after the reload: status %d, want 200\n%s", got.status, got.detail)
 	}
 	if got := fetchCurl(t, p, "http://allowed.example/hello"); got.status != http.StatusForbidden {
-		t.Errorf("after the reload, a host that is gone from the list: status %d, want 403\n%s", got.status, got.detail)
+		t.Errorf("after the reload, a host removed from the list: status %d, want 403\n%s", got.status, got.detail)
 	}
-	// Reading does not drain: the same refusals are there twice.
+	// Reading does not remove refusals: they are there twice.
 	for range 2 {
 		if got := curl("http://127.0.0.1:8080/blocked"); !strings.Contains(got, "method_not_allowed") || !strings.Contains(got, "not_allowed") {
 			t.Errorf("/blocked lacks a refusal: %s", got)
@@ -60,7 +60,7 @@ func TestAdminOnDefaultAddresses(t *testing.T) {
 	}
 }
 
-// fetchMethod sends an empty request with curl and gives the status.
+// fetchMethod sends an empty request with curl and returns the status.
 func fetchMethod(t *testing.T, p *program, method, url string) int {
 	t.Helper()
 	args := []string{"-sS", "-o", "/dev/null", "-w", "%{http_code}", "-X", method}
@@ -86,7 +86,7 @@ func TestAdminRefusesBadRequests(t *testing.T) {
 		path   string
 		args   []string
 		status int
-		header string // that the response must have
+		header string // required in the response
 	}{
 		{"GET on /mode", "/mode", nil, 405, "Allow: POST"},
 		{"GET on /reload", "/reload", nil, 405, "Allow: POST"},
@@ -95,7 +95,7 @@ func TestAdminRefusesBadRequests(t *testing.T) {
 		{"unknown path", "/nothing", nil, 404, ""},
 		{"unknown mode", "/mode", []string{"-d", `{"mode":"open"}`}, 400, ""},
 		{"not JSON", "/mode", []string{"-d", "mode=full"}, 400, ""},
-		{"something after the value", "/mode", []string{"-d", `{"mode":"full"} {}`}, 400, ""},
+		{"text after the value", "/mode", []string{"-d", `{"mode":"full"} {}`}, 400, ""},
 		{"large body", "/mode", []string{"-d", "@" + large}, 413, ""},
 		{"large body without a length", "/mode", []string{"-d", "@" + large, "-H", "Transfer-Encoding: chunked"}, 413, ""},
 		{"a page of another site", "/mode", []string{"-d", `{"mode":"full"}`, "-H", "Sec-Fetch-Site: cross-site"}, 403, ""},
@@ -111,11 +111,11 @@ func TestAdminRefusesBadRequests(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if status, _ := lastHead(string(headers)); status != test.status {
+			if status, _ := lastHeader(string(headers)); status != test.status {
 				t.Errorf("status %d, want %d: %s", status, test.status, res.stdout)
 			}
 			if !strings.Contains(string(headers), test.header) {
-				t.Errorf("no %q in\n%s", test.header, headers)
+				t.Errorf("the response lacks %q:\n%s", test.header, headers)
 			}
 			decodeJSON(t, res.stdout)
 		})

@@ -1,6 +1,6 @@
 //go:build e2e && linux
 
-// This file is the certificate authority of one run.
+// This file has the certificate authority of the run.
 
 package e2e
 
@@ -20,10 +20,10 @@ import (
 	"time"
 )
 
-// authority signed the one certificate that every HTTPS origin shows.
+// authority is a CA with one certificate for all HTTPS origins.
 type authority struct {
-	file string         // its own certificate, for clients that read a file
-	pool *x509.CertPool // the same, for clients in this process
+	file string         // the CA's certificate, for clients that read a file
+	pool *x509.CertPool // the CA's certificate, for clients in this process
 	leaf tls.Certificate
 }
 

@@ -1,7 +1,7 @@
 //go:build e2e && linux
 
-// This file builds ClientHellos and sequences of them that no client sends, and
-// reads what a server answers.
+// This file builds unusual ClientHellos and sequences of them, and parses the server's
+// messages.
 
 package e2e
 
@@ -17,8 +17,7 @@ import (
 	"strings"
 )
 
-// The names that the servers of this file have certificates for. Only the first
-// is allowed.
+// The names in the servers' certificates. Only the first is allowed.
 const (
 	servedAllowed = "allowed.example"
 	servedOther   = "other.example"
@@ -32,7 +31,7 @@ const (
 	recordData      = 23
 )
 
-// record is one record of TLS.
+// record returns a TLS record.
 func record(contentType byte, version uint16, fragment []byte) []byte {
 	b := binary.BigEndian.AppendUint16([]byte{contentType}, version)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(fragment)))
@@ -41,23 +40,23 @@ func record(contentType byte, version uint16, fragment []byte) []byte {
 
 func ccs() []byte { return record(recordCCS, 0x0303, []byte{1}) }
 
-// hello is a ClientHello (RFC 8446 section 4.1.2). The zero value is one of TLS 1.3
-// for no name, to which a server answers with a HelloRetryRequest.
+// hello is a ClientHello (RFC 8446 section 4.1.2). The zero value is for TLS 1.3 and
+// has no server name and no key share, so that a server sends a HelloRetryRequest.
 type hello struct {
-	names       []byte // the data of server_name; nil: none
-	secondNames []byte // that of a second such extension
-	legacy      uint16 // legacy_version; 0 is 0x0303
-	tls12       bool   // offer TLS 1.2 and nothing else
-	share       bool   // offer a key
-	session     []byte // nil: 32 bytes
-	padding     int    // bytes of an extension of that name
+	names       []byte // data of server_name; nil for none
+	secondNames []byte // data of a second server_name; nil for none
+	legacy      uint16 // legacy_version; 0 for 0x0303
+	tls12       bool   // offer only TLS 1.2
+	share       bool   // offer a key share
+	session     []byte // session ID; nil for 32 bytes
+	padding     int    // bytes of unknown extensions
 	early       bool   // announce early data
-	nameLast    bool   // server_name comes behind the other extensions
-	trailing    int    // bytes behind the extensions
+	nameLast    bool   // put server_name after the other extensions
+	trailing    int    // bytes after the extensions
 	lengthened  int    // added to the length of the message
 }
 
-// name is the data of server_name with one host_name for each argument.
+// name returns the data of server_name with one host_name for each argument.
 func name(names ...string) []byte {
 	var list []byte
 	for _, n := range names {
@@ -68,7 +67,7 @@ func name(names ...string) []byte {
 
 func nameEntry(kind byte, n string) []byte { return append([]byte{kind}, vector(2, []byte(n))...) }
 
-// vector is b behind its length, a number of size bytes.
+// vector returns b with a length prefix of size bytes.
 func vector(size int, b []byte) []byte {
 	length := binary.BigEndian.AppendUint32(nil, uint32(len(b)))
 	return append(length[4-size:], b...)
@@ -78,7 +77,7 @@ func extension(kind uint16, data []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, kind), vector(2, data)...)
 }
 
-// message is the handshake message.
+// message returns the handshake message.
 func (h hello) message() []byte {
 	var named []byte
 	for _, data := range [][]byte{h.names, h.secondNames} {
@@ -101,7 +100,7 @@ func (h hello) message() []byte {
 		exts = append(exts, extension(42, nil)...)
 	}
 	for n := h.padding; n > 0; n -= 16000 {
-		exts = append(exts, extension(uint16(0x4a4a+n), make([]byte, min(n, 16000)))...) // unknown ones
+		exts = append(exts, extension(uint16(0x4a4a+n), make([]byte, min(n, 16000)))...) // unknown extensions
 	}
 	if h.nameLast {
 		exts = append(exts, named...)
@@ -126,14 +125,14 @@ func (h hello) message() []byte {
 	return slices.Concat([]byte{1}, length, body)
 }
 
-// layout is how a message is put into records. The zero value is one record, or as
-// few as there may be.
+// layout defines how a message is split into records. The zero value uses as few
+// records as possible.
 type layout struct {
-	version uint16 // 0 is 0x0301
-	size    int    // bytes of the message in a record
-	between []byte // stands between the first record and the second
-	before  []byte // stands in front of the message, in its record
-	after   []byte // stands behind the message, in its record
+	version uint16 // 0 for 0x0301
+	size    int    // bytes of the message per record; 0 for the maximum
+	between []byte // inserted between the first and the second record
+	before  []byte // inserted before the message in its first record
+	after   []byte // appended to the message in its last record
 }
 
 func (l layout) encode(message []byte) []byte {
@@ -154,12 +153,12 @@ func (l layout) encode(message []byte) []byte {
 	return out
 }
 
-// ssl2Hello is a hello in the form of SSL 2.0 (RFC 5246 appendix E.2), which names
-// no server.
+// ssl2Hello is a ClientHello in the format of SSL 2.0 (RFC 5246 appendix E.2). It has
+// no server name.
 type ssl2Hello struct {
 	version                              uint16
-	suites, session, challenge, trailing int // bytes; suites are beyond the three that there always are
-	lengthened, longSuites, longSession  int // added to these lengths
+	suites, session, challenge, trailing int // sizes in bytes; suites are in addition to the usual ones
+	lengthened, longSuites, longSession  int // added to the length fields
 }
 
 func (h ssl2Hello) record() []byte {
@@ -172,34 +171,34 @@ func (h ssl2Hello) record() []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(0x8000+len(b)+h.lengthened)), b...)
 }
 
-// sequence is what one client sends.
+// sequence is the data that one client sends.
 type sequence struct {
 	name        string
-	sent        []byte // first
-	then        []byte // after the server's first answer; nil: nothing
-	validHellos int    // hellos for servedAllowed at its beginning, each whole and as it should be
+	sent        []byte // sent first
+	then        []byte // sent after the server's first messages; nil for none
+	validHellos int    // valid hellos for servedAllowed at the start of the sequence
 }
 
-// transcript is what a server says in the clear.
+// transcript is the unencrypted part of a server's messages.
 type transcript struct {
 	retries, hellos int    // HelloRetryRequests and other ServerHellos
-	certificate     string // the name in the last certificate that is not encrypted
+	certificate     string // the name in the last unencrypted certificate
 }
 
-// served reports whether a server has answered, with more than a request for
-// another hello, to a hello that is not for servedAllowed.
+// served reports whether the server accepted a hello that is not for servedAllowed. A
+// HelloRetryRequest alone does not count.
 func (r transcript) served(s sequence) bool {
 	answered := r.hellos
 	if r.retries > 0 && r.hellos > 0 {
-		answered++ // to the first one with a HelloRetryRequest
+		answered++ // the HelloRetryRequest answers the first hello
 	}
 	return answered > s.validHellos || r.certificate == servedOther
 }
 
-// retry is the random of a HelloRetryRequest (RFC 8446 section 4.1.3).
+// retry is the random value of a HelloRetryRequest (RFC 8446 section 4.1.3).
 var retry = []byte("\xcf\x21\xad\x74\xe5\x9a\x61\x11\xbe\x1d\x8c\x02\x1e\x65\xb8\x91\xc2\xa2\x11\x16\x7a\xbb\x8c\x5e\x07\x9e\x09\xe2\xc8\xa8\x33\x9c")
 
-// parseTranscript makes out what a server has sent, up to where it is encrypted.
+// parseTranscript parses a server's messages up to the first encrypted one.
 func parseTranscript(stream []byte) (r transcript) {
 	var messages []byte
 	for len(stream) >= 5 && stream[0] != recordData {
@@ -229,12 +228,12 @@ func parseTranscript(stream []byte) (r transcript) {
 	return r
 }
 
-// play sends a sequence, and reads all that comes back. The client then has no more
-// to say, and so the server ends, too.
+// play sends a sequence and reads the server's messages to the end. It half-closes the
+// connection, so that the server ends, too.
 func play(conn *net.TCPConn, s sequence) (transcript, error) {
 	var answer []byte
 	if _, err := conn.Write(s.sent); err != nil {
-		return transcript{}, nil // refused in the middle of it
+		return transcript{}, nil // refused before all was sent
 	}
 	if s.then != nil {
 		first := make([]byte, 4096)
@@ -249,13 +248,13 @@ func play(conn *net.TCPConn, s sequence) (transcript, error) {
 	conn.CloseWrite()
 	rest, err := io.ReadAll(conn)
 	if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
-		return transcript{}, fmt.Errorf("the server still listens: %w", err)
+		return transcript{}, fmt.Errorf("the server did not end the connection: %w", err)
 	}
 	return parseTranscript(append(answer, rest...)), nil
 }
 
-// attacks were found by hand: each was served by one of the servers at some time,
-// and a scan that judges by what clients send would let it pass.
+// attacks returns hand-written sequences. Each was accepted by one of the servers at
+// some time, and would pass a scanner that knows only the messages of real clients.
 func attacks() []sequence {
 	first := layout{}.encode(hello{names: name(servedAllowed)}.message())
 	other := hello{names: name(servedOther), share: true}
@@ -270,31 +269,31 @@ func attacks() []sequence {
 		{name: "another name", sent: second},
 		{name: "no name", sent: layout{}.encode(hello{share: true}.message())},
 		{name: "a second hello", sent: after(nil, other, layout{}), validHellos: 1},
-		{name: "a second hello behind a change_cipher_spec", sent: after(ccs(), other, layout{}), validHellos: 1},
+		{name: "a second hello after a change_cipher_spec", sent: after(ccs(), other, layout{}), validHellos: 1},
 		{name: "a second hello of version 4.3", sent: after(ccs(), version(0x0403), layout{}), validHellos: 1},
 		{name: "a second hello of version 255.255", sent: after(nil, version(0xffff), layout{}), validHellos: 1},
 		{name: "a second hello of more than 2^16 bytes", sent: after(nil, large, layout{}), validHellos: 1},
 		{name: "a second hello in records of 40 bytes", sent: after(ccs(), other, layout{size: 40}), validHellos: 1},
 		{name: "a second hello in records of one byte", sent: after(ccs(), other, layout{size: 1}), validHellos: 1},
-		{name: "a second hello behind a long alert", sent: after(record(recordAlert, 0x0303, []byte{1, 90, 1, 90}), other, layout{}), validHellos: 1},
+		{name: "a second hello after a long alert", sent: after(record(recordAlert, 0x0303, []byte{1, 90, 1, 90}), other, layout{}), validHellos: 1},
 		{name: "a second hello in the record of the first", sent: layout{after: other.message()}.encode(hello{names: name(servedAllowed)}.message()), validHellos: 1},
-		{name: "a hello behind an empty record", sent: slices.Concat(record(recordHandshake, 0x0301, nil), second)},
-		{name: "a hello behind an alert", sent: slices.Concat(record(recordAlert, 0x0301, []byte{1, 90}), second)},
-		{name: "a hello behind a long alert", sent: slices.Concat(record(recordAlert, 0x0301, []byte{1, 90, 0}), second)},
-		{name: "a hello of SSL 2.0 with a byte behind it", sent: ssl2Hello{version: 0x0303, challenge: 16, trailing: 1}.record()},
-		{name: "a hello of SSL 2.0 for version 4.3", sent: ssl2Hello{version: 0x0403, challenge: 16}.record()},
-		{name: "a hello of SSL 2.0", sent: ssl2Hello{version: 0x0303, challenge: 16}.record()},
+		{name: "a hello after an empty record", sent: slices.Concat(record(recordHandshake, 0x0301, nil), second)},
+		{name: "a hello after an alert", sent: slices.Concat(record(recordAlert, 0x0301, []byte{1, 90}), second)},
+		{name: "a hello after a long alert", sent: slices.Concat(record(recordAlert, 0x0301, []byte{1, 90, 0}), second)},
+		{name: "an SSL 2.0 hello with a trailing byte", sent: ssl2Hello{version: 0x0303, challenge: 16, trailing: 1}.record()},
+		{name: "an SSL 2.0 hello for version 4.3", sent: ssl2Hello{version: 0x0403, challenge: 16}.record()},
+		{name: "an SSL 2.0 hello", sent: ssl2Hello{version: 0x0303, challenge: 16}.record()},
 	}
 	for _, s := range slices.Clone(list) {
 		if s.validHellos > 0 && len(s.sent) > len(first) && bytes.HasPrefix(s.sent, first) {
-			s.name, s.sent, s.then = s.name+", after the answer", first, s.sent[len(first):]
+			s.name, s.sent, s.then = s.name+", sent after the server's messages", first, s.sent[len(first):]
 			list = append(list, s)
 		}
 	}
 	return list
 }
 
-// pick returns one of several, with a chance of one half the first.
+// pick returns a random choice. The first has a probability of at least one half.
 func pick[T any](rng *rand.Rand, choices ...T) T {
 	if rng.IntN(2) == 0 {
 		return choices[0]
@@ -302,7 +301,7 @@ func pick[T any](rng *rand.Rand, choices ...T) T {
 	return choices[rng.IntN(len(choices))]
 }
 
-// junk is a record that may stand where none belongs.
+// junk returns a random unusual record.
 func junk(rng *rand.Rand) []byte {
 	version := pick[uint16](rng, 0x0303, 0x0301, 0x0300, 0x0304, 0, 0x0200, 0x0403, 0x0f0f, 0xffff)
 	switch rng.IntN(6) {
@@ -316,7 +315,7 @@ func junk(rng *rand.Rand) []byte {
 	return record(pick[byte](rng, recordData, 24, 0, 99, 255, 25), version, make([]byte, pick(rng, 0, 1, 17, 40, 300, 1<<14)))
 }
 
-// sequences generates some, the same for each seed.
+// sequences returns count random sequences, the same for each seed.
 func sequences(seed uint64, count int) []sequence {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	layouts := func() layout {
@@ -367,10 +366,10 @@ func sequences(seed uint64, count int) []sequence {
 			} else {
 				s.sent = append(s.sent, rest...)
 			}
-		case kind < 8: // a hello behind something
+		case kind < 8: // a hello after other records
 			other := changed(hello{names: pick(rng, name(servedOther), nil), share: true, tls12: rng.IntN(2) == 0})
 			s.sent = slices.Concat(several(), layouts().encode(other.message()))
-		case kind == 8: // the form of SSL 2.0
+		case kind == 8: // the format of SSL 2.0
 			h := ssl2Hello{version: pick[uint16](rng, 0x0303, 0x0304, 0x0301, 0x0300, 0x0403, 0x0002, 0x0200), challenge: pick(rng, 16, 32, 33, 8, 0)}
 			for range rng.IntN(3) {
 				switch rng.IntN(6) {
@@ -393,7 +392,7 @@ func sequences(seed uint64, count int) []sequence {
 				s.validHellos, s.sent = 1, slices.Concat(layout{}.encode(hello{names: name(servedAllowed)}.message()), several(), s.sent)
 			}
 			s.sent = append(s.sent, several()...)
-		default: // names that can be read in two ways; TLS 1.2 shows which certificate that made
+		default: // ambiguous names; with TLS 1.2 the server's certificate is visible
 			ambiguous := pick(rng, name(servedAllowed, servedOther), name(servedOther, servedAllowed),
 				vector(2, slices.Concat(nameEntry(1, servedAllowed), nameEntry(0, servedOther))),
 				vector(2, slices.Concat(nameEntry(0, servedOther), nameEntry(1, servedAllowed))),

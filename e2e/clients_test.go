@@ -1,7 +1,6 @@
 //go:build e2e && linux
 
-// This file is the clients that people use, each driven in its own way, and
-// what they must see of an allowed and of a refused request.
+// This file tests allowed and refused requests with common clients.
 
 package e2e
 
@@ -25,14 +24,14 @@ import (
 	"testing"
 )
 
-// python is Debian's own interpreter: python3 on the PATH may be another,
-// without Debian's packages.
+// python is Debian's interpreter. Another python3 in the PATH may lack Debian's
+// packages.
 const python = "/usr/bin/python3"
 
-// outcome is what a client showed of one fetch.
+// outcome is the result of one fetch as shown by the client.
 type outcome struct {
-	status     int    // of the origin, or of the proxy's refusal; 0 when the client did not tell
-	proxyError string // the x-proxy-error header; empty when absent or not shown
+	status     int    // of the origin, or of the proxy's refusal; 0 if the client does not show it
+	proxyError string // the x-proxy-error header; empty if absent or not shown
 	body       string
 	detail     string // all output of the client, for failure messages
 }
@@ -41,11 +40,11 @@ type outcome struct {
 type client struct {
 	name  string
 	fetch func(t *testing.T, p *program, url string) outcome
-	// showsConnectHeaders tells that the client shows the header of a
-	// refused CONNECT. None of them shows its body.
+	// showsConnectHeaders is true if the client shows the header of a refused
+	// CONNECT. No client shows the body.
 	showsConnectHeaders bool
-	// bareIPv6 tells that the client leaves the brackets out when it asks
-	// for a tunnel to an IPv6 address. That target is malformed.
+	// bareIPv6 is true if the client sends CONNECT for an IPv6 address without
+	// brackets. Such a target is malformed.
 	bareIPv6 bool
 }
 
@@ -56,8 +55,8 @@ var clients = []client{
 	{name: "net-http", fetch: fetchGo, showsConnectHeaders: true},
 }
 
-// TestNamespace shows that every client works without the proxy: names
-// resolve, and certificates are trusted.
+// TestNamespace checks that all clients work without the proxy: names resolve, and the
+// certificates are trusted.
 func TestNamespace(t *testing.T) {
 	t.Parallel()
 	for _, scheme := range []string{"http", "https"} {
@@ -104,7 +103,7 @@ func TestClientsReachWhatIsAllowed(t *testing.T) {
 	}
 }
 
-// refusals are requests that no policy of this suite allows.
+// refusals are hosts that no policy of this suite allows.
 var refusals = []struct{ host, reason, proxyError string }{
 	{"other.example", "not_allowed", "blocked-by-allowlist"},
 	{"leak.other.example", "not_allowed", "blocked-by-allowlist"},
@@ -170,7 +169,7 @@ func checkRefusalBody(t *testing.T, body, host, reason string) {
 			t.Errorf("%s is %v, want a text", key, got[key])
 		}
 	}
-	// Of these refusals, only a denial is decided by an entry of a list.
+	// Only a denial has a rule, because an entry of a list decides it.
 	wantRule := ""
 	if reason == "denied" {
 		wantRule = "denied.example"
@@ -180,7 +179,7 @@ func checkRefusalBody(t *testing.T, body, host, reason string) {
 	}
 }
 
-// TestRefusedConnect reads what most clients hide: the body of the refusal.
+// TestRefusedConnect reads the body of the refusal, which most clients hide.
 func TestRefusedConnect(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{Allowed: []string{"allowed.example"}, Denied: []string{"denied.example"}})
@@ -205,14 +204,14 @@ func TestRefusedConnect(t *testing.T) {
 	}
 }
 
-// rawRoundTrip writes one raw request to the proxy and reads the response head.
+// rawRoundTrip writes a raw request to the proxy and reads the response header.
 func rawRoundTrip(t *testing.T, p *program, request string) *http.Response {
 	t.Helper()
 	conn := p.connect(t)
 	if _, err := io.WriteString(conn, request); err != nil {
 		t.Fatal(err)
 	}
-	// The method is not given: a refused CONNECT has a body like any other
+	// Without a method, because a refused CONNECT has a body like any other
 	// response.
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
@@ -221,7 +220,8 @@ func rawRoundTrip(t *testing.T, p *program, request string) *http.Response {
 	return resp
 }
 
-// fetchCurl has curl write the headers of proxy and origin alike to a file.
+// fetchCurl fetches a URL with curl, which writes the headers of both proxy and origin
+// to a file.
 func fetchCurl(t *testing.T, p *program, url string) outcome {
 	t.Helper()
 	headers := filepath.Join(t.TempDir(), "headers")
@@ -230,15 +230,15 @@ func fetchCurl(t *testing.T, p *program, url string) outcome {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, res.stderr)
 	}
-	status, header := lastHead(string(dump))
+	status, header := lastHeader(string(dump))
 	if status == http.StatusOK && res.exit != 0 {
 		status = 0
 	}
 	return outcome{status, header.Get("X-Proxy-Error"), res.stdout, res.stderr}
 }
 
-// lastHead parses the last of several response heads.
-func lastHead(dump string) (status int, header textproto.MIMEHeader) {
+// lastHeader parses the last of several response headers.
+func lastHeader(dump string) (status int, header textproto.MIMEHeader) {
 	for head := range strings.SplitSeq(dump, "\r\n\r\n") {
 		line, fields, _ := strings.Cut(head, "\r\n")
 		if words := strings.Fields(line); len(words) >= 2 {
@@ -249,8 +249,8 @@ func lastHead(dump string) (status int, header textproto.MIMEHeader) {
 	return status, header
 }
 
-// wgetStatus finds the status lines that wget -S prints; for a tunnel it only
-// says why the proxy refused.
+// wgetStatus matches the status lines in the output of wget -S. For a refused tunnel,
+// wget prints only the reason phrase.
 var wgetStatus = regexp.MustCompile(`(?m)^ *HTTP/1\.\d (\d{3})|^Proxy tunneling failed: (Forbidden|Bad Request)`)
 
 func fetchWget(t *testing.T, p *program, url string) outcome {
@@ -288,7 +288,7 @@ func fetchUrllib(t *testing.T, p *program, url string) outcome {
 	if err := json.Unmarshal([]byte(res.stdout), &got); err != nil {
 		t.Fatalf("%v: %q", err, res.stdout)
 	}
-	// Status stays 0 when the error is another one.
+	// Status stays 0 for other errors.
 	fmt.Sscanf(got.Error, "Tunnel connection failed: %d", &got.Status)
 	return outcome{got.Status, got.Headers["x-proxy-error"], got.Body, res.stdout + res.stderr}
 }
@@ -317,7 +317,7 @@ func fetchGo(t *testing.T, p *program, target string) outcome {
 	return outcome{resp.StatusCode, resp.Header.Get("X-Proxy-Error"), body.String(), fmt.Sprint(resp.Header)}
 }
 
-// transport is Go's own client, sent through the proxy.
+// transport returns a net/http transport that uses the proxy.
 func (p *program) transport() *http.Transport {
 	return &http.Transport{
 		Proxy:           http.ProxyURL(&url.URL{Scheme: "http", Host: p.proxy}),

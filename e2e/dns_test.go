@@ -1,7 +1,7 @@
 //go:build e2e && linux
 
-// This file is the namespace's DNS server: it answers from a table and
-// remembers every name that it was asked for.
+// This file has the DNS server of the namespace. It answers from a table and counts
+// the queries for each name.
 
 package e2e
 
@@ -14,9 +14,9 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// dnsServer answers A and AAAA over UDP on 127.0.0.1:53. The answer for
-// rebind.example changes from its public address to a loopback one and back
-// with every A query, as an attacker's own server would do it.
+// dnsServer answers A and AAAA queries on UDP at 127.0.0.1:53. Its answers for
+// rebind.example alternate between the public address and loopback, like those of an
+// attacker's server.
 type dnsServer struct {
 	conn  net.PacketConn
 	zone  map[string][]netip.Addr
@@ -42,7 +42,7 @@ func (s *dnsServer) close() {
 	<-s.ended
 }
 
-// queryCount tells how many queries named exactly this host, of any type.
+// queryCount returns the number of queries for exactly this host, of all types.
 func (s *dnsServer) queryCount(host string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,8 +111,8 @@ func (s *dnsServer) lookup(question dnsmessage.Question) (addrs []netip.Addr, kn
 	return addrs, known
 }
 
-// resource is the record for addr, or nil when the address is of the family
-// that was not asked for.
+// resource returns the record for addr, or nil if the query is for the other address
+// family.
 func resource(typ dnsmessage.Type, addr netip.Addr) dnsmessage.ResourceBody {
 	switch {
 	case typ == dnsmessage.TypeA && addr.Is4():

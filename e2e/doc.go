@@ -1,22 +1,18 @@
-// Package e2e holds the end-to-end suite: the networkproxy program, carrying
-// the traffic of the clients that people really use (curl, wget, git, Python,
-// Go), between origins that the suite starts itself, among them the TLS servers
-// that people really run (OpenSSL, nginx, GnuTLS).
+// Package e2e is the end-to-end test suite. It runs the networkproxy program with
+// real clients (curl, wget, git, Python, Node, Java, Go) and real TLS servers
+// (OpenSSL, nginx, GnuTLS). It has tests only and no code that others can import.
 //
-// The suite is behind a build tag, because it needs Linux, root and those
-// clients:
+// The suite needs Linux, root and those programs, and so has a build tag:
 //
 //	go test -tags=e2e ./e2e/...
 //
-// It runs itself again inside a network namespace and a mount namespace of its
-// own. There, and only there, the loopback device carries a few addresses that
-// look public, names under .example resolve through the suite's own DNS
-// server, and certificates come from a CA made for the run. The namespace has
-// no other device, so nothing the suite sends can leave the machine, and the
-// DNS server sees every query that the program makes.
+// The test binary runs itself again in new network and mount namespaces. Only there,
+// the loopback device has a few public addresses, names below .example resolve
+// through the suite's own DNS server, and certificates come from a CA made for the
+// run. The namespace has no other device, so that no traffic can leave the machine.
+// The DNS server sees every query of the program.
 //
-// Besides origins, the namespace holds traps: listeners on loopback, private
-// and link-local addresses, where nobody may ever arrive through the proxy. A
-// refusal that the suite sees is therefore the program's doing and not a
-// target that was unreachable anyway.
+// The namespace also has traps: listeners on loopback, private and link-local
+// addresses that no connection through the proxy may reach. They prove that the
+// program refused a target that was reachable.
 package e2e

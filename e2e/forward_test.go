@@ -1,7 +1,7 @@
 //go:build e2e && linux
 
-// This file is what the program makes of single requests: methods, headers,
-// and origins that cannot be reached.
+// This file tests single forwarded requests: methods, headers, and unreachable
+// origins.
 
 package e2e
 
@@ -32,7 +32,7 @@ func TestLimitedMode(t *testing.T) {
 	}
 }
 
-// TestForwardedHeaders reads at the origin what the program sent.
+// TestForwardedHeaders checks the request that the origin receives.
 func TestForwardedHeaders(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{Allowed: []string{"allowed.example"}})
@@ -48,15 +48,15 @@ func TestForwardedHeaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got.Host != "allowed.example" || got.URI != "/headers?a=1&b=%2f;c" {
-		t.Errorf("host %q, URI %q", got.Host, got.URI)
+		t.Errorf("host %q, URI %q; want allowed.example, /headers?a=1&b=%%2f;c", got.Host, got.URI)
 	}
 	if want := []string{"Accept", "X-Kept"}; !slices.Equal(slices.Sorted(maps.Keys(got.Headers)), want) {
-		t.Errorf("headers %v, want %v alone", got.Headers, want)
+		t.Errorf("headers %v, want only %v", got.Headers, want)
 	}
 }
 
-// TestUnreachable asks for an allowed host where nothing listens, and for one
-// that has no address.
+// TestUnreachable requests an allowed host without a listener, and one without an
+// address.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{Allowed: []string{"unreachable.example", "absent.example"}})

@@ -1,7 +1,6 @@
 //go:build e2e && linux
 
-// This file is git: a repository served over smart HTTP, cloned and pushed to
-// by the real git.
+// This file tests git with a repository served over smart HTTP: clone and push.
 
 package e2e
 
@@ -18,12 +17,12 @@ import (
 	"testing"
 )
 
-// gitBlobSize makes the packs too large for git's first buffer of 1 MiB, so
-// that both directions are chunked.
+// gitBlobSize is the size of the file in each commit. Its pack exceeds git's buffer of
+// 1 MiB, so that git uses chunked bodies in both directions.
 const gitBlobSize = 3 << 20
 
-// newGitServer makes a repository with one commit in dir and gives the handler
-// that serves it below /git/.
+// newGitServer creates a repository with one commit in dir and returns a handler that
+// serves it below /git/.
 func newGitServer(dir string) (http.Handler, error) {
 	root := filepath.Join(dir, "git")
 	work := filepath.Join(dir, "git-work")
@@ -62,8 +61,8 @@ func newGitServer(dir string) (http.Handler, error) {
 	}), nil
 }
 
-// withLength reads a chunked request body to its end first: net/http/cgi
-// refuses a body whose length it does not know.
+// withLength reads a chunked request body to its end first, because net/http/cgi
+// refuses bodies of unknown length.
 func withLength(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength < 0 {
@@ -78,8 +77,8 @@ func withLength(next http.Handler) http.Handler {
 	})
 }
 
-// writeBlob writes the part of the stream that begins at offset. Parts that do
-// not overlap have nothing in common that git could leave out of a pack.
+// writeBlob writes gitBlobSize bytes of the stream from offset. Parts that do not
+// overlap have no common data that git could leave out of a pack.
 func writeBlob(file string, offset int64) error {
 	part := stream(offset + gitBlobSize)
 	if _, err := io.CopyN(io.Discard, part, offset); err != nil {
@@ -92,7 +91,7 @@ func writeBlob(file string, offset int64) error {
 	return os.WriteFile(file, blob, 0o644)
 }
 
-// gitEnv keeps git away from the configuration of whoever runs the suite.
+// gitEnv returns an environment in which git ignores the user's configuration.
 func gitEnv(home string) []string {
 	return []string{
 		"PATH=" + os.Getenv("PATH"),
@@ -126,8 +125,7 @@ func TestGit(t *testing.T) {
 				t.Error("the cloned file differs from the committed one")
 			}
 
-			// A push sends a pack of the same size the other way, to a
-			// branch of its own.
+			// Push a pack of the same size to a new branch.
 			if err := writeBlob(filepath.Join(work, "more"), pushOffset[scheme]); err != nil {
 				t.Fatal(err)
 			}

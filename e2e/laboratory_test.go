@@ -1,7 +1,7 @@
 //go:build e2e && linux
 
-// This file names the addresses and hosts inside the namespace and starts what
-// answers there.
+// This file defines the addresses and hosts inside the namespace and starts its
+// servers.
 
 package e2e
 
@@ -16,8 +16,7 @@ import (
 	"time"
 )
 
-// The addresses of the namespace. The first three are public as far as the
-// program can tell; the last two are not.
+// The addresses of the namespace. The first three are public, the next two are not.
 var (
 	publicA  = netip.MustParseAddr("93.184.215.14")
 	publicB  = netip.MustParseAddr("93.184.215.15")
@@ -31,9 +30,9 @@ var (
 	deviceAddrs = []netip.Addr{publicA, publicB, public6, private, metadata}
 )
 
-// hosts is what the DNS server knows. The names other.example and
-// denied.example are kept for refusals: no test may allow them, and nobody may
-// ever ask the DNS server for them.
+// hosts is the zone of the DNS server. The names other.example and denied.example are
+// for refusals. No test may reach them through the program, and there must be no
+// query for them.
 var hosts = map[string][]netip.Addr{
 	"allowed.example":       {publicA},
 	"direct.example":        {publicA},
@@ -48,22 +47,22 @@ var hosts = map[string][]netip.Addr{
 	"metadata.example":      {metadata},
 	"mixed.example":         {publicA, private},
 	"self.example":          {loopback4},
-	"rebind.example":        {publicA}, // every other answer: see dnsServer.
+	"rebind.example":        {publicA}, // every other answer; see dnsServer
 	"reload.example":        {publicA},
 	"unreachable.example":   {publicB},
 	"xn--bcher-kva.example": {publicA},
 }
 
-// sessionNames are names that no DNS server knows. The resolver of a host in
-// this process has them at publicA, so that a client which did not go through
-// that host's proxy could not get there, and would be seen to ask.
+// sessionNames are names without DNS records. Only the resolver of the embedding host
+// in this process maps them to publicA. A client that bypasses the host's proxy cannot
+// reach them, and its DNS query shows the bypass.
 var sessionNames = []string{"*.session.example", "*.refused.example"}
 
-// localServer is where a developer's own server would be: on loopback, and
-// reachable only when the policy names it.
+// localServer is the address of a developer's own server: on loopback, and reachable
+// only if the policy names it.
 const localServer = "127.0.0.1:3000"
 
-// laboratory is everything that the tests find in the namespace.
+// laboratory holds the servers and the files of the namespace.
 type laboratory struct {
 	dir     string // holds the program and the files of the run
 	dns     *dnsServer
@@ -74,11 +73,11 @@ type laboratory struct {
 	names   atomic.Int32
 }
 
-// openLaboratory starts every server and checks that the traps are reachable
-// without the proxy, so that a trap nobody reached proves something.
+// openLaboratory starts all servers. It also checks that the traps are reachable
+// without the proxy.
 func openLaboratory(dir string) (*laboratory, error) {
 	l := &laboratory{dir: dir}
-	// Below the range from which the kernel picks ephemeral ports.
+	// Below the range of ephemeral ports.
 	l.ports.Store(20000)
 
 	var err error
@@ -103,22 +102,21 @@ func (l *laboratory) close() {
 	l.dns.close()
 }
 
-// program is the path of the program under test.
+// program returns the path of the program under test.
 func (l *laboratory) program() string { return filepath.Join(l.dir, "networkproxy") }
 
-// addr is an unused loopback address. Ports are handed out, not probed: in
-// this namespace nobody else takes them.
+// addr returns an unused loopback address. It counts ports instead of probing them,
+// because no other program uses this namespace.
 func (l *laboratory) addr() string {
 	return fmt.Sprintf("127.0.0.1:%d", l.ports.Add(1))
 }
 
-// unique is a name that nobody else uses, in this run of the tests or, with
-// -count, in another.
+// unique returns a name that is unique in this process, also with -count.
 func (l *laboratory) unique(prefix string) string {
 	return fmt.Sprintf("%s-%d", prefix, l.names.Add(1))
 }
 
-// traps are servers where no connection may ever arrive.
+// traps are servers that no connection through the proxy may reach.
 type traps struct {
 	servers []*http.Server
 	count   atomic.Int64
@@ -135,12 +133,12 @@ func listenTraps() (*traps, error) {
 	}
 	if hits := tr.count.Swap(0); hits != int64(len(addrs)) {
 		tr.close()
-		return nil, fmt.Errorf("%d traps counted %d connections", len(addrs), hits)
+		return nil, fmt.Errorf("%d traps counted %d direct connections", len(addrs), hits)
 	}
 	return tr, nil
 }
 
-// listen opens one trap and steps into it.
+// listen opens one trap and connects to it once, to check that it is reachable.
 func (tr *traps) listen(addr string) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -148,7 +146,7 @@ func (tr *traps) listen(addr string) error {
 	}
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "trap\n") }),
-		// Connections count, not requests: a bare connect is a hit.
+		// Count connections, not requests: a bare connection is a hit.
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			if state == http.StateNew {
 				tr.count.Add(1)

@@ -1,7 +1,7 @@
 //go:build e2e && linux
 
-// This file is the program as a process: its checks, its signals, its exit
-// codes, and what it does to requests under way.
+// This file tests the process of the program: checks, signals, exit codes, and running
+// requests at shutdown.
 
 package e2e
 
@@ -26,8 +26,8 @@ func TestCheck(t *testing.T) {
 	const head = "[network_proxy]\nenabled = true\n[network_proxy.policy]\n"
 	for _, test := range []struct {
 		name, text string
-		exit       bool   // whether the file is good
-		want       string // pattern of what the program says after the file's name
+		valid      bool
+		want       string // pattern of the output after the file's name
 	}{
 		{"good", head + "allowed_domains = [\"allowed.example\"]\n", true, ""},
 		{"syntax", "[network_proxy]\nenabled = \n", false, `:2:\d+.*`},
@@ -44,18 +44,18 @@ func TestCheck(t *testing.T) {
 			file := writeConfig(t, test.text)
 			p := launch(t, "-check", "-config", file)
 			code := p.exitCode(t)
-			if (code == 0) != test.exit {
-				t.Errorf("exit code %d; a good file is %t", code, test.exit)
+			if (code == 0) != test.valid {
+				t.Errorf("exit code %d, valid file: %t", code, test.valid)
 			}
 			if want := regexp.QuoteMeta(file) + test.want; test.want != "" && !regexp.MustCompile(want).MatchString(p.log.String()) {
-				t.Errorf("no match of %s", want)
+				t.Errorf("the output does not match %s", want)
 			}
 
-			// Without -check a bad file is no less an error.
-			if !test.exit {
+			// An invalid file is also an error without -check.
+			if !test.valid {
 				run := launch(t, "-config", file)
 				if code := run.exitCode(t); code == 0 {
-					t.Error("it ran with a bad file")
+					t.Error("the program ran with an invalid file")
 				}
 			}
 		})
@@ -86,7 +86,7 @@ func TestBadCommandLine(t *testing.T) {
 	}
 }
 
-// TestPortInUse takes each of the two ports in turn.
+// TestPortInUse starts the program with each of its two ports in use.
 func TestPortInUse(t *testing.T) {
 	t.Parallel()
 	for _, which := range []string{"proxy", "admin"} {
@@ -108,18 +108,18 @@ func TestPortInUse(t *testing.T) {
 				t.Errorf("exit code %d, want an error", code)
 			}
 			if log := p.log.String(); !strings.Contains(log, taken) || !strings.Contains(log, "in use") {
-				t.Errorf("the error names neither %s nor the cause", taken)
+				t.Errorf("the error lacks %s or \"in use\"", taken)
 			}
 			other, err := net.Listen("tcp", free)
 			if err != nil {
-				t.Fatalf("the other port is not free: %v", err)
+				t.Fatalf("the other port was not released: %v", err)
 			}
 			other.Close()
 		})
 	}
 }
 
-// TestStartUpLines reads what the program says before it serves.
+// TestStartUpLines checks the output of the program at its start.
 func TestStartUpLines(t *testing.T) {
 	t.Parallel()
 	t.Run("text", func(t *testing.T) {
@@ -136,7 +136,7 @@ func TestStartUpLines(t *testing.T) {
 		p.finish(t)
 		logged := 0
 		for line := range strings.Lines(p.log.String()) {
-			// What the program tells its user is no part of the log.
+			// Messages to the user are not part of the log.
 			if strings.HasPrefix(line, "networkproxy: ") {
 				continue
 			}
@@ -154,17 +154,17 @@ func TestStartUpLines(t *testing.T) {
 		c := config{Proxy: "0.0.0.0" + port, Admin: lab.addr()}
 		p := startFile(t, writeConfig(t, c.toml()), "127.0.0.1"+port, c.Admin, "")
 		if !strings.Contains(p.log.String(), "dangerously_allow_non_loopback_proxy") {
-			t.Error("no line names the key that would lift the clamp")
+			t.Error("the output lacks the key that removes the limit to loopback")
 		}
 		p.connect(t)
 		if conn, err := net.Dial("tcp", publicA.String()+port); err == nil {
 			conn.Close()
-			t.Error("it listens beyond loopback")
+			t.Error("the program listens on a non-loopback address")
 		}
 	})
 }
 
-// heldRequest is a request of which the client has seen the first half.
+// heldRequest is a request whose client has received the first half of the response.
 type heldRequest struct {
 	*hold
 	cmd    *exec.Cmd
@@ -172,8 +172,8 @@ type heldRequest struct {
 	stdout *bufio.Reader
 }
 
-// holdRequest has curl fetch a response that stays half sent until the test
-// releases it.
+// holdRequest starts a curl that has received the first half of a response. The test
+// releases the second half.
 func holdRequest(t *testing.T, p *program, scheme string) *heldRequest {
 	t.Helper()
 	name := lab.unique("hold")
@@ -190,13 +190,13 @@ func holdRequest(t *testing.T, p *program, scheme string) *heldRequest {
 	}
 	h.stdout = bufio.NewReader(stdout)
 	if line, err := h.stdout.ReadString('\n'); err != nil || line != holdFirst {
-		t.Fatalf("the first half is %q, %v", line, err)
+		t.Fatalf("the first half is %q, %v; want %q", line, err, holdFirst)
 	}
 	return h
 }
 
-// TestDrain ends the program while requests are under way: they finish, no new
-// one begins, and the exit code is 0.
+// TestDrain ends the program while requests run: they finish, no new one starts, and
+// the exit code is 0.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
@@ -216,7 +216,7 @@ func TestDrain(t *testing.T) {
 				close(held.release)
 				rest, err := io.ReadAll(held.stdout)
 				if err != nil || string(rest) != holdRest {
-					t.Errorf("the second half is %q, %v", rest, err)
+					t.Errorf("the second half is %q, %v; want %q", rest, err, holdRest)
 				}
 				if err := held.cmd.Wait(); err != nil {
 					t.Errorf("curl: %v", err)
@@ -229,8 +229,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestDrainIsBounded ends the program while a request is under way that would
-// never finish.
+// TestDrainIsBounded ends the program while a request runs that would never finish.
 func TestDrainIsBounded(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{Allowed: []string{"allowed.example"}}, "-drain", "200ms")
@@ -240,7 +239,7 @@ func TestDrainIsBounded(t *testing.T) {
 	waitClosed(t, "the origin sees the end", held.ended)
 }
 
-// TestClientLeaves kills the client: the origin must not go on for nobody.
+// TestClientLeaves kills the client and checks that the request ends at the origin.
 func TestClientLeaves(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{Allowed: []string{"allowed.example"}})
@@ -254,7 +253,8 @@ func TestClientLeaves(t *testing.T) {
 	}
 }
 
-// TestHangupReloads changes the file and sends SIGHUP; then breaks it.
+// TestHangupReloads changes the file and sends SIGHUP, first with a valid file and then
+// with an invalid one.
 func TestHangupReloads(t *testing.T) {
 	t.Parallel()
 	c := config{Proxy: lab.addr(), Admin: lab.addr(), Allowed: []string{"allowed.example"}}
@@ -270,13 +270,13 @@ func TestHangupReloads(t *testing.T) {
 
 	p.rewrite(t, "[network_proxy]\nnonsense = 1\n")
 	p.signal(t, syscall.SIGHUP)
-	eventually(t, "the log tells what is wrong", func() bool {
+	eventually(t, "the log has the error", func() bool {
 		return strings.Contains(p.log.String(), p.configFile+":2:1") && strings.Contains(p.log.String(), "nonsense")
 	})
 	if got := status(); got != http.StatusOK {
-		t.Errorf("after a broken file: status %d, want 200: the last good policy stays", got)
+		t.Errorf("after an invalid file: status %d, want 200 under the last valid policy", got)
 	}
 	if code, body := p.call("POST", "/reload", ""); code == http.StatusOK || !strings.Contains(body, "nonsense") {
-		t.Errorf("POST /reload of a broken file: %d %s", code, body)
+		t.Errorf("POST /reload with an invalid file: %d %s, want an error with the key", code, body)
 	}
 }

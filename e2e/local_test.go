@@ -1,7 +1,7 @@
 //go:build e2e && linux
 
-// This file asks for what a command must not reach: loopback and private
-// addresses under every spelling, and the program's own listeners.
+// This file requests targets that a command must not reach: loopback and private
+// addresses in many spellings, and the program's own listeners.
 
 package e2e
 
@@ -14,14 +14,14 @@ import (
 	"testing"
 )
 
-// requestForms are the two requests that the same target makes.
+// requestForms are the two forms of a request for a target.
 var requestForms = []struct{ name, format string }{
 	{"forward", "GET http://%[1]s/ HTTP/1.1\r\nHost: %[1]s\r\n\r\n"},
 	{"CONNECT", "CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\n\r\n"},
 }
 
-// TestLocalTargets runs under the widest policy there is short of
-// allow_local_binding: neither "*" nor the name itself permits a local address.
+// TestLocalTargets uses the widest policy without allow_local_binding. Neither "*" nor
+// an entry for the name allows a local address.
 func TestLocalTargets(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{Allowed: []string{"*", "inner.example", "metadata.example", "mixed.example", "self.example"}})
@@ -76,12 +76,12 @@ func TestLocalTargets(t *testing.T) {
 	t.Cleanup(func() { checkTraps(t) })
 }
 
-// checkRefused sends a raw request and checks how it is refused.
+// checkRefused sends a raw request and checks the refusal.
 func checkRefused(t *testing.T, p *program, request string, status int) {
 	t.Helper()
 	resp := rawRoundTrip(t, p, request)
 	if resp.StatusCode == http.StatusOK {
-		// The body could be a tunnel, which has no end.
+		// Do not read the body: it could be a tunnel without an end.
 		t.Fatalf("status 200, want %d", status)
 	}
 	body, err := io.ReadAll(resp.Body)
@@ -111,8 +111,7 @@ func checkTraps(t *testing.T) {
 	}
 }
 
-// TestLocalServer is the other side: what is allowed by its own entry is
-// reached, and nothing beside it.
+// TestLocalServer checks that an explicit entry opens a local target and no other.
 func TestLocalServer(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{Allowed: []string{localServer}})
@@ -128,16 +127,15 @@ func TestLocalServer(t *testing.T) {
 	checkTraps(t)
 }
 
-// TestOwnListeners runs under a policy that allows every local address: only
-// the check for the program's own listeners stands between a command and the
-// admin API.
+// TestOwnListeners uses a policy that allows all local addresses. Only the check for
+// the program's own listeners then protects the admin API.
 func TestOwnListeners(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{AllowLocal: true, Allowed: []string{
 		"*", "127.0.0.0/8", "0.0.0.0", "[::1]", "[::]", "localhost", "self.example",
 	}})
 	if got := fetchCurl(t, p, "http://"+localServer+"/hello"); got.status != http.StatusOK {
-		t.Fatalf("the policy should allow local addresses: status %d\n%s", got.status, got.detail)
+		t.Fatalf("the policy must allow local addresses: status %d, want 200\n%s", got.status, got.detail)
 	}
 	for _, listener := range []struct{ name, addr string }{{"admin", p.admin}, {"proxy", p.proxy}} {
 		_, port, err := net.SplitHostPort(listener.addr)
@@ -159,9 +157,9 @@ func TestOwnListeners(t *testing.T) {
 	}
 }
 
-// TestRebinding asks again and again for a name whose address changes between
-// a public one and loopback. Each answer is used once, for the check and the
-// connection alike, so the trap on loopback is never reached.
+// TestRebinding requests a name whose address alternates between a public one and
+// loopback. The program uses the same DNS answer for the check and the connection, so
+// that no connection reaches the trap on loopback.
 func TestRebinding(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{Allowed: []string{"rebind.example"}})
@@ -177,7 +175,7 @@ func TestRebinding(t *testing.T) {
 		}
 	}
 	if seen[http.StatusOK] == 0 || seen[http.StatusForbidden] == 0 || len(seen) != 2 {
-		t.Errorf("statuses %v, want 200 and 403 alone, both of them", seen)
+		t.Errorf("statuses %v, want both 200 and 403 and no other", seen)
 	}
 	checkTraps(t)
 }

@@ -1,7 +1,7 @@
 //go:build e2e && linux
 
-// This file builds the program and runs the test binary a second time, inside
-// namespaces where the addresses and names of the suite exist.
+// This file builds the program and runs the test binary again inside namespaces that
+// have the addresses and names of the suite.
 
 package e2e
 
@@ -19,12 +19,12 @@ import (
 	"testing"
 )
 
-// insideEnv is set for the second run; its value is the directory that the
-// first run made, which holds the program.
+// insideEnv is the environment variable that is set for the second run. Its value is
+// the directory of the run, which holds the program.
 const insideEnv = "NETWORKPROXY_E2E_DIR"
 
-// lab is the world inside the namespace. TestMain sets it before any test
-// runs, and the tests only read it.
+// lab holds the servers in the namespace. TestMain sets it before any test runs, and
+// the tests only read it.
 var lab *laboratory
 
 func TestMain(m *testing.M) {
@@ -35,26 +35,26 @@ func TestMain(m *testing.M) {
 	os.Exit(runInside(m, dir))
 }
 
-// runOutside builds the program, for which it may need the module cache and the
-// network, then runs the suite in the namespaces.
+// runOutside builds the program and runs the suite in the namespaces. It builds
+// outside because the build may need the module cache and the network.
 func runOutside() int {
 	dir, err := os.MkdirTemp("", "networkproxy-e2e-")
 	if err != nil {
-		return fail("making a directory for the run", err)
+		return fail("create a directory for the run", err)
 	}
 	defer os.RemoveAll(dir)
 	if err := buildProgram(dir); err != nil {
-		return fail("building the program", err)
+		return fail("build the program", err)
 	}
 	code, err := runInNamespaces(dir)
 	if err != nil {
-		return fail("entering a network namespace (this suite needs root)", err)
+		return fail("enter a network namespace (this suite needs root)", err)
 	}
 	return code
 }
 
-// buildProgram compiles cmd/networkproxy, with the race detector where a C
-// compiler makes that possible.
+// buildProgram builds cmd/networkproxy, with the race detector if there is a C
+// compiler.
 func buildProgram(dir string) error {
 	args := []string{"build", "-o", filepath.Join(dir, "networkproxy")}
 	if haveCompiler() {
@@ -76,15 +76,15 @@ func haveCompiler() bool {
 	return err == nil
 }
 
-// runInNamespaces runs this binary again and gives its exit code.
+// runInNamespaces runs this binary again and returns its exit code.
 func runInNamespaces(dir string) (int, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
 	}
-	// The go command caches a pass under the inputs that the test binary
-	// logs. The program is not among them, so a cached pass could be one of
-	// an older program: without the log, nothing is cached.
+	// The go command caches a pass by the inputs that the test binary logs. These
+	// do not include the program, so that a cached pass could be one of an older
+	// program. Without the log, nothing is cached.
 	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(arg string) bool {
 		return strings.HasPrefix(arg, "-test.testlogfile=")
 	})
@@ -95,7 +95,7 @@ func runInNamespaces(dir string) (int, error) {
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
 		Pdeathsig:  syscall.SIGKILL,
 	}
-	// Pdeathsig fires when the thread that started the child ends.
+	// Pdeathsig also fires if the thread that started the child ends.
 	runtime.LockOSThread()
 	err = cmd.Run()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
@@ -107,27 +107,27 @@ func runInNamespaces(dir string) (int, error) {
 // runInside prepares the namespaces, starts the laboratory and runs the tests.
 func runInside(m *testing.M, dir string) int {
 	if err := prepareNetwork(); err != nil {
-		return fail("preparing the network namespace", err)
+		return fail("prepare the network namespace", err)
 	}
 	if err := prepareFiles(dir); err != nil {
-		return fail("preparing the mount namespace", err)
+		return fail("prepare the mount namespace", err)
 	}
 	var err error
 	if lab, err = openLaboratory(dir); err != nil {
-		return fail("starting the origins", err)
+		return fail("start the origins", err)
 	}
 	defer lab.close()
 
 	code := m.Run()
 	if hits := lab.traps.hits(); hits != 0 {
-		fmt.Fprintf(os.Stderr, "e2e: %d connections reached a trap: the program let a local address through\n", hits)
+		fmt.Fprintf(os.Stderr, "e2e: %d connections reached a trap: the program allowed a local address\n", hits)
 		code = max(code, 1)
 	}
 	return code
 }
 
-// prepareNetwork gives the loopback device the suite's addresses, and checks
-// that there is no other device by which traffic could leave.
+// prepareNetwork adds the suite's addresses to the loopback device. It also checks that
+// there is no other device through which traffic could leave.
 func prepareNetwork() error {
 	if err := ip("link", "set", "lo", "up"); err != nil {
 		return err
@@ -148,7 +148,7 @@ func prepareNetwork() error {
 	}
 	for _, device := range devices {
 		if device.Flags&net.FlagLoopback == 0 && device.Flags&net.FlagUp != 0 {
-			return fmt.Errorf("device %s is up: the namespace must have loopback alone", device.Name)
+			return fmt.Errorf("device %s is up: the namespace must have loopback only", device.Name)
 		}
 	}
 	return nil
@@ -161,11 +161,11 @@ func ip(args ...string) error {
 	return nil
 }
 
-// prepareFiles covers the files that steer name resolution, in this mount
-// namespace alone.
+// prepareFiles replaces the files that configure name resolution with bind mounts in
+// this mount namespace.
 func prepareFiles(dir string) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("making the mounts private: %w", err)
+		return fmt.Errorf("make the mounts private: %w", err)
 	}
 	files := map[string]string{
 		"/etc/resolv.conf":   "nameserver 127.0.0.1\noptions timeout:2 attempts:2\n",
@@ -178,7 +178,7 @@ func prepareFiles(dir string) error {
 			return err
 		}
 		if err := syscall.Mount(cover, target, "", syscall.MS_BIND, ""); err != nil {
-			return fmt.Errorf("covering %s: %w", target, err)
+			return fmt.Errorf("bind-mount over %s: %w", target, err)
 		}
 	}
 	return nil

@@ -1,6 +1,6 @@
 //go:build e2e && linux
 
-// This file is the origins: what the allowed hosts serve, over HTTP and HTTPS.
+// This file has the origin servers of the allowed hosts, for HTTP and HTTPS.
 
 package e2e
 
@@ -20,8 +20,8 @@ import (
 	"sync"
 )
 
-// origins serves the same handler on every public address: HTTP on ports 80
-// and 8000, HTTPS on port 443. It also serves localServer.
+// origins serves the same handler on all public addresses (HTTP on ports 80 and 8000,
+// HTTPS on port 443) and, with HTTP, on localServer.
 type origins struct {
 	servers []*http.Server
 	groups  barrier
@@ -94,21 +94,21 @@ func (o *origins) handler(git http.Handler) http.Handler {
 	return mux
 }
 
-// helloBody is what /hello says, so that a client shows which name it asked.
+// helloBody returns the body of /hello. It names the requested host.
 func helloBody(host string) string { return "hello from " + host + "\n" }
 
 func serveHello(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, helloBody(r.Host))
 }
 
-// serveHeaders shows the request as it arrived.
+// serveHeaders responds with the received request as JSON.
 func serveHeaders(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(map[string]any{
 		"method": r.Method, "host": r.Host, "uri": r.RequestURI, "headers": r.Header,
 	})
 }
 
-// serveStream sends the first size bytes of the stream that stream gives.
+// serveStream sends stream(size).
 func serveStream(w http.ResponseWriter, r *http.Request) {
 	size, err := strconv.ParseInt(r.PathValue("size"), 10, 64)
 	if err != nil {
@@ -120,7 +120,7 @@ func serveStream(w http.ResponseWriter, r *http.Request) {
 	copyStream(w, stream(size))
 }
 
-// serveDigest answers with the length and the SHA-256 of what it was sent.
+// serveDigest responds with the length and the SHA-256 sum of the request body.
 func serveDigest(w http.ResponseWriter, r *http.Request) {
 	digest, err := digestOf(r.Body)
 	if err != nil {
@@ -130,26 +130,26 @@ func serveDigest(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, digest+"\n")
 }
 
-// stream is size bytes that look random and are the same every time.
+// stream returns a reader of size pseudo-random bytes, the same in each call.
 func stream(size int64) io.Reader {
 	return io.LimitReader(rand.NewChaCha8([32]byte{}), size)
 }
 
-// digestOf reads r to its end and gives its length and SHA-256 as text.
+// digestOf reads r to its end and returns its length and SHA-256 sum as text.
 func digestOf(r io.Reader) (string, error) {
 	hash := sha256.New()
 	n, err := copyStream(hash, r)
 	return fmt.Sprintf("%d %s", n, hex.EncodeToString(hash.Sum(nil))), err
 }
 
-// copyStream is io.Copy with a buffer large enough that the copying itself
-// does not dominate a transfer of 1 GiB.
+// copyStream is io.Copy with a large buffer, so that copying does not dominate the time
+// of a transfer of 1 GiB.
 func copyStream(w io.Writer, r io.Reader) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 1<<20))
 }
 
-// barrier lets requests answer only once all of their group have arrived,
-// which proves that they were all under way at the same time.
+// barrier delays the responses to a group of requests until all have arrived. This
+// proves that they were in flight at the same time.
 type barrier struct {
 	mu      sync.Mutex
 	waiting map[string]*group
@@ -195,7 +195,7 @@ func (o *origins) serveGroup(w http.ResponseWriter, r *http.Request) {
 
 func groupBody(name, item string) string { return "item " + item + " of " + name + "\n" }
 
-// holds are requests that have sent the first half of their response and wait
+// holds are requests whose handlers have sent the first half of the response and wait
 // for the test before they send the second.
 type holds struct {
 	mu     sync.Mutex
@@ -204,7 +204,7 @@ type holds struct {
 
 type hold struct {
 	release chan struct{} // closed by the test
-	ended   chan struct{} // closed when the request has ended, either way
+	ended   chan struct{} // closed when the handler returns
 }
 
 const (
@@ -212,8 +212,7 @@ const (
 	holdRest  = "the second half\n"
 )
 
-// named gives the hold that GET /hold/name waits for. Each name is good for one
-// request.
+// named returns the hold for GET /hold/name. Use each name for one request only.
 func (h *holds) named(name string) *hold {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,6 +1,6 @@
 //go:build e2e && linux
 
-// This file runs the program: its configuration, its life, its output.
+// This file starts and stops the program and runs clients.
 
 package e2e
 
@@ -24,22 +24,22 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// timeout bounds every wait. It only passes in full when a test fails.
+// timeout is the limit of every wait. Tests that pass do not reach it.
 const timeout = 30 * time.Second
 
-// config is the configuration of one program. The zero value allows nothing, in
-// full mode, on addresses of its own.
+// config is the configuration of one program. The zero value allows nothing, in full
+// mode, on unused addresses.
 type config struct {
 	Proxy, Admin string // listener addresses; start fills in empty ones
-	Mode         string // "full" when empty
-	SNICheck     string // the program's default when empty
+	Mode         string // "full" if empty
+	SNICheck     string // the program's default if empty
 	Allowed      []string
 	Denied       []string
 	AllowLocal   bool
 	Upstream     bool // allow_upstream_proxy
 }
 
-// toml is the configuration as the program reads it.
+// toml returns the text of the configuration file.
 func (c config) toml() string {
 	if c.Mode == "" {
 		c.Mode = "full"
@@ -75,16 +75,16 @@ func tomlArray(entries []string) string {
 type program struct {
 	proxy, admin string // its addresses, host:port
 	configFile   string
-	token        string // what its admin API wants to see, if anything
+	token        string // admin token, if any
 	cmd          *exec.Cmd
 	log          *testnet.Buffer
 	home         string        // an empty home directory for clients
-	done         chan struct{} // closed when it has ended
+	done         chan struct{} // closed when the process has exited
 }
 
-// start runs the program with c until the test ends, and returns when it
-// answers. Its end is checked too: it must end by itself when told to, with no
-// error, no data race and no panic.
+// start starts the program with c and returns when it responds. At the end of the test
+// it stops the program and checks that it exits without an error, a data race or a
+// panic.
 func start(t *testing.T, c config, args ...string) *program {
 	t.Helper()
 	if c.Proxy == "" {
@@ -101,15 +101,15 @@ func startFile(t *testing.T, file, proxy, admin, token string, args ...string) *
 	return waitServing(t, launch(t, append([]string{"-config", file}, args...)...), file, proxy, admin, token)
 }
 
-// waitServing waits until a program that was launched answers.
+// waitServing waits until a launched program responds.
 func waitServing(t *testing.T, p *program, file, proxy, admin, token string) *program {
 	t.Helper()
 	p.configFile, p.proxy, p.admin, p.token = file, proxy, admin, token
 	p.home = t.TempDir()
 	t.Cleanup(func() { p.finish(t) })
-	eventually(t, "the program answers on "+admin, func() bool {
+	eventually(t, "the program responds on "+admin, func() bool {
 		if p.ended() {
-			t.Fatalf("the program ended with exit code %d before it answered", p.cmd.ProcessState.ExitCode())
+			t.Fatalf("the program exited with code %d before it responded", p.cmd.ProcessState.ExitCode())
 		}
 		status, _ := p.call("GET", "/health", "")
 		return status == http.StatusOK
@@ -117,25 +117,25 @@ func waitServing(t *testing.T, p *program, file, proxy, admin, token string) *pr
 	return p
 }
 
-// launch starts the program and waits for nothing.
+// launch starts the program without waiting.
 func launch(t *testing.T, args ...string) *program {
 	t.Helper()
 	return launchIn(t, nil, args...)
 }
 
-// launchIn is launch with more in the program's environment.
+// launchIn is launch with additional environment variables.
 func launchIn(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
 	p := &program{log: new(testnet.Buffer), done: make(chan struct{})}
 	p.cmd = exec.Command(lab.program(), args...)
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(),
-		// A program of a build with the race detector would sleep for a
-		// second before every exit.
+		// Without this, a program with the race detector sleeps for a second
+		// before it exits.
 		"GORACE=atexit_sleep_ms=10"}
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
-		t.Fatalf("starting the program: %v", err)
+		t.Fatalf("start the program: %v", err)
 	}
 	go func() {
 		defer close(p.done)
@@ -162,15 +162,15 @@ func (p *program) ended() bool {
 	}
 }
 
-// signal sends sig, and fails the test when the program is gone already.
+// signal sends sig. It fails the test if the program has exited.
 func (p *program) signal(t *testing.T, sig os.Signal) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil {
-		t.Fatalf("sending %v to the program: %v", sig, err)
+		t.Fatalf("send %v to the program: %v", sig, err)
 	}
 }
 
-// exitCode waits for the program to end by itself.
+// exitCode waits for the program to exit and returns its code.
 func (p *program) exitCode(t *testing.T) int {
 	t.Helper()
 	select {
@@ -182,23 +182,23 @@ func (p *program) exitCode(t *testing.T) int {
 	}
 }
 
-// finish ends the program as a service manager would.
+// finish stops the program with SIGTERM, like a service manager, and checks its output.
 func (p *program) finish(t *testing.T) {
 	if !p.ended() {
 		p.signal(t, syscall.SIGTERM)
 	}
 	if code := p.exitCode(t); code != 0 {
-		t.Errorf("the program ended with exit code %d", code)
+		t.Errorf("the program exited with code %d, want 0", code)
 	}
 	for _, sign := range []string{"DATA RACE", "panic:", "goroutine "} {
 		if strings.Contains(p.log.String(), sign) {
-			t.Errorf("the program's output has %q", sign)
+			t.Errorf("the program's output contains %q", sign)
 		}
 	}
 }
 
-// call makes one request to the admin API and gives its status and body, or
-// status 0 when there was no response.
+// call sends a request to the admin API and returns the status and the body, or status
+// 0 and the error if there is no response.
 func (p *program) call(method, path, body string) (status int, answer string) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
@@ -222,7 +222,7 @@ func (p *program) call(method, path, body string) (status int, answer string) {
 	return resp.StatusCode, string(text)
 }
 
-// rewrite replaces the program's configuration in one step.
+// rewrite replaces the program's configuration file atomically.
 func (p *program) rewrite(t *testing.T, text string) {
 	t.Helper()
 	next := p.configFile + ".next"
@@ -257,7 +257,7 @@ func writeConfig(t *testing.T, text string) string {
 	return file
 }
 
-// eventually looks until cond holds, and fails the test when it never does.
+// eventually waits until cond returns true.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(10 * time.Millisecond)
@@ -282,7 +282,7 @@ func waitClosed(t *testing.T, what string, done <-chan struct{}) {
 	}
 }
 
-// result is what a command did.
+// result is the result of a command.
 type result struct {
 	name           string
 	exit           int
@@ -298,8 +298,8 @@ func (r result) mustSucceed(t *testing.T) result {
 	return r
 }
 
-// command is a client that is set up for this proxy by its environment, as
-// docs/clients.md tells users to do it.
+// command returns a client that is configured for this proxy by environment variables,
+// as docs/clients.md describes.
 func (p *program) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	proxy := "http://" + p.proxy
 	cmd := exec.CommandContext(ctx, name, args...)
@@ -308,8 +308,8 @@ func (p *program) command(ctx context.Context, name string, args ...string) *exe
 	return cmd
 }
 
-// clientEnv is the environment of a client without a proxy. Every client finds
-// the CA of the run in it.
+// clientEnv returns the environment of a client without a proxy. It has the CA of the
+// run for all clients.
 func clientEnv(home string) []string {
 	return append(gitEnv(home),
 		"LC_ALL=C",
@@ -319,7 +319,7 @@ func clientEnv(home string) []string {
 	)
 }
 
-// directCommand is a client without a proxy.
+// directCommand returns a client without a proxy.
 func directCommand(t *testing.T, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Env = clientEnv(t.TempDir())
@@ -334,8 +334,8 @@ func (p *program) run(t *testing.T, name string, args ...string) result {
 	return runCommand(t, p.command(ctx, name, args...))
 }
 
-// runCommand runs cmd to its end. Its output goes into the result, but for a
-// stream that the caller has set already.
+// runCommand runs cmd to its end. The result has its output, except for streams that
+// the caller has set.
 func runCommand(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -347,7 +347,7 @@ func runCommand(t *testing.T, cmd *exec.Cmd) result {
 	}
 	err := cmd.Run()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		t.Fatalf("running %s: %v", cmd, err)
+		t.Fatalf("run %s: %v", cmd, err)
 	}
 	return result{
 		name: strings.Join(cmd.Args, " "), exit: cmd.ProcessState.ExitCode(),
@@ -355,7 +355,7 @@ func runCommand(t *testing.T, cmd *exec.Cmd) result {
 	}
 }
 
-// decodeJSON reads text as one JSON object.
+// decodeJSON decodes text as one JSON object.
 func decodeJSON(t *testing.T, text string) map[string]any {
 	t.Helper()
 	var object map[string]any

@@ -1,6 +1,6 @@
 //go:build e2e && linux
 
-// This file is a package registry: one package, as npm wants to see it.
+// This file has a package registry for npm with one package.
 
 package e2e
 

@@ -1,7 +1,7 @@
 //go:build e2e && linux
 
-// This file is a host with sessions, in this process, and the clients that
-// people use, with nothing but Session.Environ to lead them.
+// This file tests sessions of an embedding host in this process, with common clients
+// that are configured only by Session.Environ.
 
 package e2e
 
@@ -22,7 +22,7 @@ import (
 	"example.com/networkproxy"
 )
 
-// hostResolver knows the names of sessionNames, which nobody else does.
+// hostResolver resolves the names of sessionNames.
 type hostResolver struct{}
 
 func (hostResolver) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
@@ -34,8 +34,8 @@ func (hostResolver) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr
 	return nil, fmt.Errorf("no such host as %s", host)
 }
 
-// runHost runs a host that allows *.session.example and asks decider about
-// the rest.
+// runHost starts a proxy in this process that allows *.session.example and asks decider
+// about all other hosts.
 func runHost(t *testing.T, decider networkproxy.PolicyDecider, change func(*networkproxy.Builder)) *networkproxy.Handle {
 	t.Helper()
 	config := networkproxy.DefaultConfig()
@@ -59,7 +59,7 @@ func runHost(t *testing.T, decider networkproxy.PolicyDecider, change func(*netw
 	return h
 }
 
-// refuseAll is a decider that takes note of who asks for what.
+// refuseAll is a decider that denies everything and records the hosts of each command.
 type refuseAll struct {
 	mu    sync.Mutex
 	asked map[string][]string // hosts by command
@@ -85,12 +85,12 @@ func (d *refuseAll) hosts(command string) []string {
 type sessionClient struct {
 	name string
 	argv []string // "URL" is replaced
-	// path is what is asked for, and answer what has to come of it; empty
-	// for /hello.
+	// path is the requested path, and want the required output. Empty means
+	// /hello and its body.
 	path, want     string
 	schemes        []string
-	ignoresEnviron bool // it connects by itself, whatever its environment says
-	sendsToken     bool // it sends the credentials of a proxy URL
+	ignoresEnviron bool // it ignores the environment and connects directly
+	sendsToken     bool // it sends the credentials in a proxy URL
 }
 
 func sessionClients(t *testing.T) []sessionClient {
@@ -112,8 +112,8 @@ func sessionClients(t *testing.T) []sessionClient {
 	}
 }
 
-// nodeReadsEnvironment reports whether the node that is installed heeds
-// NODE_USE_ENV_PROXY: from 22.21 in the 22 line, and from 24.5.
+// nodeReadsEnvironment reports whether the installed node supports NODE_USE_ENV_PROXY:
+// 22.21 or later of version 22, or 24.5 or later.
 func nodeReadsEnvironment(t *testing.T) bool {
 	t.Helper()
 	out, err := exec.Command("node", "--version").Output()
@@ -128,7 +128,7 @@ func nodeReadsEnvironment(t *testing.T) bool {
 	return major == 22 && minor >= 21 || major == 24 && minor >= 5 || major > 24
 }
 
-// command is the client at work on a URL, in an environment of its own.
+// command returns the client's command for a URL. env makes its environment.
 func (c sessionClient) command(t *testing.T, env func(base []string) []string, url string) *exec.Cmd {
 	t.Helper()
 	argv := make([]string, len(c.argv))
@@ -140,10 +140,10 @@ func (c sessionClient) command(t *testing.T, env func(base []string) []string, u
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	home := t.TempDir()
 	cmd.Env = env(append(clientEnv(home),
-		// What a parent may have, and no child may go by.
+		// Variables of a parent that must not affect the child.
 		"HTTPS_PROXY=http://127.0.0.1:9", "NO_PROXY=*", "npm_config_noproxy=*", "REQUEST_METHOD=GET",
 		"JAVA_TOOL_OPTIONS=-Dhttp.nonProxyHosts=* -DsocksProxyHost=127.0.0.1",
-		// What the clients need of the suite.
+		// Variables that the clients need in the suite.
 		"NODE_EXTRA_CA_CERTS="+lab.ca.file,
 		"npm_config_update_notifier=false", "npm_config_fetch_retries=0", "npm_config_prefix="+home, "npm_config_global=true",
 		"GOCACHE="+goCache(t), "GOFLAGS=-mod=mod", "GOTOOLCHAIN=local"))
@@ -159,7 +159,7 @@ func goCache(t *testing.T) string {
 	return strings.TrimSpace(string(out))
 }
 
-// url is what the client is to fetch from a host.
+// url returns the URL that the client fetches from host, and the required output.
 func (c sessionClient) url(scheme, host string) (url, want string) {
 	if c.path == "" {
 		return scheme + "://" + host + "/hello", strings.TrimSpace(helloBody(host))
@@ -167,9 +167,9 @@ func (c sessionClient) url(scheme, host string) (url, want string) {
 	return scheme + "://" + host + c.path, c.want
 }
 
-// TestClientsInSessions runs every client in a session of its own against one
-// host: what is allowed arrives through the session, what is not fails, and
-// nobody tried to get there by itself.
+// TestClientsInSessions runs each client in its own session of one proxy. Allowed
+// requests succeed through the session, refused ones fail, and no client connects
+// directly.
 func TestClientsInSessions(t *testing.T) {
 	t.Parallel()
 	var decider refuseAll
@@ -199,7 +199,7 @@ func TestClientsInSessions(t *testing.T) {
 					got := runCommand(t, c.command(t, s.Environ, url))
 					if c.ignoresEnviron {
 						if got.exit == 0 || lab.dns.queryCount(allowed) == 0 {
-							t.Errorf("exit %d: this client was thought to connect by itself, and to get nowhere", got.exit)
+							t.Errorf("exit %d; want this client to connect directly and to fail", got.exit)
 						}
 						return
 					}
@@ -210,17 +210,17 @@ func TestClientsInSessions(t *testing.T) {
 					url, want = c.url(scheme, refused)
 					got = runCommand(t, c.command(t, s.Environ, url))
 					if strings.Contains(got.stdout, want) || got.exit == 0 && c.name != "urllib" {
-						t.Errorf("refused: exit %d, and %q in %s", got.exit, want, got.stdout)
+						t.Errorf("refused: exit %d, want a failure without %q in %s", got.exit, want, got.stdout)
 					}
 					if hosts := decider.hosts(name); len(hosts) == 0 || hosts[0] != refused {
-						t.Errorf("for this command the decider was asked about %q", hosts)
+						t.Errorf("the decider was asked about %q for this command, want %s first", hosts, refused)
 					}
 					if blocked := s.Blocked(); len(blocked) == 0 || blocked[0].Host != refused || blocked[0].Command != name {
-						t.Errorf("refusals %+v", blocked)
+						t.Errorf("the session's refusals are %+v, want %s first", blocked, refused)
 					}
 					for _, host := range []string{allowed, refused} {
 						if n := lab.dns.queryCount(host); n != 0 {
-							t.Errorf("the client looked %s up %d times by itself", host, n)
+							t.Errorf("the client itself looked up %s %d times, want 0", host, n)
 						}
 					}
 				})
@@ -229,8 +229,8 @@ func TestClientsInSessions(t *testing.T) {
 	}
 }
 
-// TestCommandsSideBySide runs three commands at once against one host: each is
-// asked about as itself, and a yes to one is none to the others.
+// TestCommandsSideBySide runs three commands at once for one host. The decider is asked
+// for each command, and its allow for one does not allow the others.
 func TestCommandsSideBySide(t *testing.T) {
 	t.Parallel()
 	const n = 3
@@ -257,14 +257,14 @@ func TestCommandsSideBySide(t *testing.T) {
 			cmd.Env = s.Environ(clientEnv(t.TempDir()))
 			out, err := cmd.Output()
 			if got := err == nil && string(out) == helloBody("contested.refused.example"); got != (i == 1) {
-				t.Errorf("command %d: reached the host: %t; %q, %v", i, got, out, err)
+				t.Errorf("command %d: reached the host: %t, want %t; %q, %v", i, got, i == 1, out, err)
 			}
 		})
 	}
 	wg.Wait()
 }
 
-// TestClosedSessionCutsCurl closes a session under a client that is reading.
+// TestClosedSessionCutsCurl closes a session while a client reads a response.
 func TestClosedSessionCutsCurl(t *testing.T) {
 	t.Parallel()
 	h := runHost(t, nil, nil)
@@ -294,15 +294,15 @@ func TestClosedSessionCutsCurl(t *testing.T) {
 			s.Close()
 			io.Copy(io.Discard, out)
 			if err := cmd.Wait(); err == nil {
-				t.Error("curl ended as if all were well")
+				t.Error("curl exited without an error")
 			}
 			waitClosed(t, "the request ends at the origin", hold.ended)
 		})
 	}
 }
 
-// TestSessionOnAUnixSocket runs a client in a network namespace that has no
-// network at all: the socket is its only way out.
+// TestSessionOnAUnixSocket runs a client in a network namespace without devices. The
+// socket is its only connection to the outside.
 func TestSessionOnAUnixSocket(t *testing.T) {
 	t.Parallel()
 	var decider refuseAll
@@ -321,15 +321,15 @@ func TestSessionOnAUnixSocket(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 		got := runCommand(t, cmd)
 		if reached := got.exit == 0 && got.stdout == helloBody(host); reached != want {
-			t.Errorf("%s: exit %d, %q, %s", host, got.exit, got.stdout, got.stderr)
+			t.Errorf("%s: reached: %t, want %t; exit %d, %q, %s", host, reached, want, got.exit, got.stdout, got.stderr)
 		}
 	}
 	if hosts := decider.hosts("boxed"); len(hosts) != 1 || hosts[0] != "unix.refused.example" {
-		t.Errorf("asked about %q", hosts)
+		t.Errorf("the decider was asked about %q, want only unix.refused.example", hosts)
 	}
 }
 
-// TestRunCommand runs clients by "networkproxy run".
+// TestRunCommand runs clients with "networkproxy run".
 func TestRunCommand(t *testing.T) {
 	t.Parallel()
 	file := writeConfig(t, config{Allowed: []string{"allowed.example"}}.toml())

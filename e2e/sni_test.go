@@ -1,7 +1,7 @@
 //go:build e2e && linux
 
-// This file is the attack on names that share an address: a tunnel for a host
-// that is allowed, and in it TLS for one that is not.
+// This file tests domain fronting: TLS for a refused host in a tunnel to an allowed
+// host with the same address.
 
 package e2e
 
@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// frontedCurl asks for other.example in a tunnel for allowed.example.
+// frontedCurl requests other.example in a tunnel to target.
 func frontedCurl(t *testing.T, p *program, target string) result {
 	t.Helper()
 	return p.run(t, "curl", "-sS", "--connect-to", "other.example:443:"+target, "https://other.example/hello")
@@ -22,10 +22,11 @@ func frontedCurl(t *testing.T, p *program, target string) result {
 
 func TestFronting(t *testing.T) {
 	t.Parallel()
-	// The attack works where nobody looks: what follows is the check's doing.
+	// Without the check, the attack succeeds. This proves that the check prevents it
+	// below.
 	off := start(t, config{Allowed: []string{"allowed.example"}, SNICheck: "off"})
 	if got := frontedCurl(t, off, "allowed.example:443").mustSucceed(t).stdout; got != helloBody("other.example") {
-		t.Fatalf("without the check: %q", got)
+		t.Fatalf("without the check: %q, want the body of other.example", got)
 	}
 
 	p := start(t, config{Allowed: []string{"allowed.example", publicA.String()}})
@@ -43,25 +44,27 @@ func TestFronting(t *testing.T) {
 		}
 	}
 	if lab.dns.queryCount("other.example") != 0 {
-		t.Error("somebody asked the DNS server for other.example")
+		t.Error("the DNS server got a query for other.example")
 	}
 	if got := fetchCurl(t, p, "https://allowed.example/hello"); got.status != http.StatusOK {
-		t.Errorf("the host that is allowed: %+v", got)
+		t.Errorf("the allowed host: %+v, want status 200", got)
 	}
 }
 
-// TestServerNameOfAnAddress: curl sends none to an address.
+// TestServerNameOfAnAddress checks that TLS to an allowed address works. curl sends no
+// server name for an address.
 func TestServerNameOfAnAddress(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{Allowed: []string{publicA.String(), public6.String()}})
 	for _, host := range []string{publicA.String(), "[" + public6.String() + "]"} {
 		if got := fetchCurl(t, p, "https://"+host+"/hello"); got.status != http.StatusOK {
-			t.Errorf("%s: %+v", host, got)
+			t.Errorf("%s: %+v, want status 200", host, got)
 		}
 	}
 }
 
-// TestNoServerName sends none to a name.
+// TestNoServerName checks that TLS without a server name in a tunnel to a name is
+// refused.
 func TestNoServerName(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{Allowed: []string{"allowed.example"}})
@@ -73,6 +76,6 @@ func TestNoServerName(t *testing.T) {
 	}
 	err = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).Handshake()
 	if err == nil || !strings.Contains(err.Error(), "access denied") {
-		t.Errorf("the handshake: %v", err)
+		t.Errorf("the handshake: %v, want access denied", err)
 	}
 }

@@ -1,7 +1,7 @@
 //go:build e2e && linux
 
-// This file is SOCKS5: curl, Python and ssh through its listener, a DNS query
-// by UDP, and the ProxyCommand helper that ssh and git go by.
+// This file tests SOCKS5 with curl, Python and ssh, a DNS query over UDP, and the
+// connect command as the ProxyCommand of ssh and git.
 
 package e2e
 
@@ -19,7 +19,7 @@ import (
 	"testing"
 )
 
-// startSOCKS is start with a SOCKS5 listener, whose address it gives.
+// startSOCKS is start with a SOCKS5 listener. It also returns the listener's address.
 func startSOCKS(t *testing.T, c config) (p *program, socks string) {
 	t.Helper()
 	c.Proxy, c.Admin, socks = lab.addr(), lab.addr(), lab.addr()
@@ -28,8 +28,7 @@ func startSOCKS(t *testing.T, c config) (p *program, socks string) {
 	return startFile(t, writeConfig(t, text), c.Proxy, c.Admin, ""), socks
 }
 
-// curlSOCKS fetches a URL with curl through one proxy, whatever the
-// environment says.
+// curlSOCKS fetches a URL with curl through the given proxy.
 func curlSOCKS(t *testing.T, proxy, url string) result {
 	t.Helper()
 	return runCommand(t, directCommand(t, "curl", "-sS", "--max-time", "30", "--proxy", proxy, url))
@@ -42,20 +41,20 @@ func TestCurlThroughSOCKS(t *testing.T) {
 		for _, host := range []string{"allowed.example", "v6.example"} {
 			got := curlSOCKS(t, "socks5h://"+socks, scheme+"://"+host+"/hello").mustSucceed(t)
 			if got.stdout != helloBody(host) {
-				t.Errorf("%s://%s by socks5h: %q", scheme, host, got.stdout)
+				t.Errorf("%s://%s with socks5h: %q, want its body", scheme, host, got.stdout)
 			}
 		}
 		for _, refused := range refusals {
 			got := curlSOCKS(t, "socks5h://"+socks, scheme+"://"+refused.host+"/hello")
-			// curl gives the reply in parentheses: 2, not allowed by ruleset.
+			// curl prints the reply in parentheses: 2, not allowed by ruleset.
 			if got.exit != 97 || !strings.Contains(got.stderr, "(2)") {
-				t.Errorf("%s://%s by socks5h: exit %d, %q", scheme, refused.host, got.exit, got.stderr)
+				t.Errorf("%s://%s with socks5h: exit %d, %q; want reply 2", scheme, refused.host, got.exit, got.stderr)
 			}
 			if n := lab.dns.queryCount(refused.host); n != 0 {
 				t.Errorf("the DNS server got %d queries for %s", n, refused.host)
 			}
 			if _, list := p.call("GET", "/blocked", ""); !strings.Contains(list, `"host": "`+strings.Trim(refused.host, "[]")+`"`) {
-				t.Errorf("%s is not in the record: %s", refused.host, list)
+				t.Errorf("/blocked lacks %s: %s", refused.host, list)
 			}
 		}
 		got := curlSOCKS(t, "socks5h://"+socks, scheme+"://allowed.example:9/")
@@ -65,46 +64,46 @@ func TestCurlThroughSOCKS(t *testing.T) {
 	}
 }
 
-// With socks5:// instead of socks5h://, curl looks the name up itself and asks
-// for the address: a policy of names has nothing to say about that.
+// TestCurlThroughSOCKSByAddress uses socks5:// instead of socks5h://. curl then looks up
+// the name itself and sends the address. A policy of names does not allow addresses.
 func TestCurlThroughSOCKSByAddress(t *testing.T) {
 	t.Parallel()
 	_, byName := startSOCKS(t, config{Allowed: []string{"allowed.example"}})
 	if got := curlSOCKS(t, "socks5://"+byName, "http://allowed.example/hello"); got.exit != 97 || !strings.Contains(got.stderr, "(2)") {
-		t.Errorf("under a policy of names: exit %d, %q", got.exit, got.stderr)
+		t.Errorf("under a policy of names: exit %d, %q; want reply 2", got.exit, got.stderr)
 	}
 	p, byAddr := startSOCKS(t, config{Allowed: []string{publicA.String(), public6.String()}})
 	for _, host := range []string{"allowed.example", "v6.example", publicA.String()} {
 		if got := curlSOCKS(t, "socks5://"+byAddr, "http://"+host+"/hello").mustSucceed(t); got.stdout != helloBody(host) {
-			t.Errorf("%s under a policy of addresses: %q", host, got.stdout)
+			t.Errorf("%s under a policy of addresses: %q, want its body", host, got.stdout)
 		}
 	}
-	// TLS would name a server that nobody has allowed.
+	// The server name in TLS is not on the allowlist.
 	if got := curlSOCKS(t, "socks5://"+byAddr, "https://allowed.example/hello"); got.exit != 35 || !strings.Contains(got.stderr, "access denied") {
-		t.Errorf("TLS under a policy of addresses: exit %d, %q", got.exit, got.stderr)
+		t.Errorf("TLS under a policy of addresses: exit %d, %q; want access denied", got.exit, got.stderr)
 	}
 	for _, addr := range []netip.Addr{publicB, private, metadata, loopback4} {
 		if got := curlSOCKS(t, "socks5://"+byAddr, "http://"+addr.String()+"/"); got.exit != 97 || !strings.Contains(got.stderr, "(2)") {
-			t.Errorf("%v: exit %d, %q", addr, got.exit, got.stderr)
+			t.Errorf("%v: exit %d, %q; want reply 2", addr, got.exit, got.stderr)
 		}
 	}
 	if _, list := p.call("GET", "/blocked", ""); !strings.Contains(list, `"reason": "sni_mismatch"`) {
-		t.Errorf("the record has nothing of the TLS server: %s", list)
+		t.Errorf("/blocked lacks the sni_mismatch: %s", list)
 	}
 }
 
-// TestCurlAllProxy is what docs/socks-and-ssh.md tells users to set.
+// TestCurlAllProxy sets ALL_PROXY as docs/socks-and-ssh.md describes.
 func TestCurlAllProxy(t *testing.T) {
 	t.Parallel()
 	_, socks := startSOCKS(t, config{Allowed: []string{"allowed.example"}})
 	cmd := directCommand(t, "curl", "-sS", "http://allowed.example/hello")
 	cmd.Env = append(cmd.Env, "ALL_PROXY=socks5h://"+socks)
 	if got := runCommand(t, cmd).mustSucceed(t); got.stdout != helloBody("allowed.example") {
-		t.Errorf("%q", got.stdout)
+		t.Errorf("curl printed %q, want the body of allowed.example", got.stdout)
 	}
 }
 
-// pysocks runs Debian's PySocks.
+// pysocks runs testdata/pysocks.py with Debian's PySocks.
 func pysocks(t *testing.T, socks string, args ...string) map[string]any {
 	t.Helper()
 	_, port, err := net.SplitHostPort(socks)
@@ -133,14 +132,14 @@ func TestPySocks(t *testing.T) {
 	}
 }
 
-// TestDNSThroughSOCKS asks the suite's DNS server by UDP ASSOCIATE. The server
-// is on loopback, where only an entry of its own lets anybody.
+// TestDNSThroughSOCKS queries the suite's DNS server through UDP ASSOCIATE. The server
+// is on loopback and needs an explicit allowlist entry.
 func TestDNSThroughSOCKS(t *testing.T) {
 	t.Parallel()
 	_, socks := startSOCKS(t, config{Allowed: []string{"127.0.0.1:53", "localhost:53"}})
 	for _, host := range []string{"127.0.0.1", "localhost"} {
 		got := pysocks(t, socks, "dns", host, "53", "direct.example")
-		if got["ours"] != true || got["address"] != publicA.String() || got["sender"] != "127.0.0.1:53" {
+		if got["id_matches"] != true || got["address"] != publicA.String() || got["sender"] != "127.0.0.1:53" {
 			t.Errorf("%s: %v", host, got)
 		}
 	}
@@ -148,7 +147,7 @@ func TestDNSThroughSOCKS(t *testing.T) {
 	p, socks := startSOCKS(t, config{Allowed: []string{"*"}})
 	const name = "never.asked.example"
 	if got := pysocks(t, socks, "dns", "127.0.0.1", "53", name); got["timeout"] != true {
-		t.Errorf("a server on loopback that no entry allows: %v", got)
+		t.Errorf("a loopback server without an explicit entry: %v, want a timeout", got)
 	}
 	if n := lab.dns.queryCount(name); n != 0 {
 		t.Errorf("the DNS server got %d queries for %s", n, name)
@@ -156,28 +155,28 @@ func TestDNSThroughSOCKS(t *testing.T) {
 	_, list := p.call("GET", "/blocked", "")
 	for _, want := range []string{`"protocol": "socks5_udp"`, `"reason": "not_allowed_local"`, `"port": 53`} {
 		if !strings.Contains(list, want) {
-			t.Errorf("the record has no %s: %s", want, list)
+			t.Errorf("/blocked lacks %s: %s", want, list)
 		}
 	}
 	if _, health := p.call("GET", "/health", ""); decodeJSON(t, health)["refused"] != 1.0 {
-		t.Errorf("one flow was refused: %s", health)
+		t.Errorf("/health does not count one refused flow: %s", health)
 	}
 }
 
-// TestSOCKSOff shows that SOCKS5 is off unless it is asked for.
+// TestSOCKSOff checks that SOCKS5 is off by default.
 func TestSOCKSOff(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{Allowed: []string{"*"}})
 	if strings.Contains(p.log.String(), "SOCKS5") {
-		t.Errorf("SOCKS5 is announced: %s", p.log)
+		t.Errorf("the log mentions SOCKS5: %s", p.log)
 	}
 	if conn, err := net.Dial("tcp", "127.0.0.1:8081"); err == nil {
 		conn.Close()
-		t.Error("something listens on SOCKS5's default port")
+		t.Error("the program listens on the default port of SOCKS5")
 	}
 }
 
-// TestSSH has ssh and git go by the connect command to a real sshd.
+// TestSSH connects ssh and git to a real sshd through the connect command.
 func TestSSH(t *testing.T) {
 	t.Parallel()
 	server := startSSH(t)
@@ -219,29 +218,29 @@ func TestSSH(t *testing.T) {
 			t.Parallel()
 			input := strings.Repeat("over and over ", 100_000)
 			if got := ssh(t, nil, helper+"-proxy "+route.allowing+" %h:%p", input, "cat").mustSucceed(t); got.stdout != input {
-				t.Errorf("%d bytes came back of %d", len(got.stdout), len(input))
+				t.Errorf("cat returned %d bytes, want %d", len(got.stdout), len(input))
 			}
 			if got := ssh(t, nil, helper+"-proxy "+route.refusing+" %h:%p", "", "true"); got.exit != 255 || !strings.Contains(got.stderr, route.says) {
 				t.Errorf("refused: exit %d, %q; want %q", got.exit, got.stderr, route.says)
 			}
 		})
-		t.Run("git by "+route.name, func(t *testing.T) {
+		t.Run("git via "+route.name, func(t *testing.T) {
 			t.Parallel()
 			git(t, helper+"-proxy "+route.allowing+" %h %p").mustSucceed(t)
 			if got := git(t, helper+"-proxy "+route.refusing+" %h %p"); got.exit == 0 || !strings.Contains(got.stderr, route.says) {
 				t.Errorf("refused: exit %d, %q; want %q", got.exit, got.stderr, route.says)
 			}
 		})
-		t.Run("the environment says "+route.name, func(t *testing.T) {
+		t.Run("ALL_PROXY for "+route.name, func(t *testing.T) {
 			t.Parallel()
 			if got := ssh(t, []string{"ALL_PROXY=" + route.allowing}, helper+"%h:%p", "", "echo", "hello").mustSucceed(t); got.stdout != "hello\n" {
-				t.Errorf("%q", got.stdout)
+				t.Errorf("echo printed %q, want hello", got.stdout)
 			}
 		})
 	}
 	t.Cleanup(func() {
 		if _, list := refusing.call("GET", "/blocked", ""); !strings.Contains(list, "direct.example") {
-			t.Errorf("the refusals are not on record: %s", list)
+			t.Errorf("/blocked lacks direct.example: %s", list)
 		}
 	})
 }

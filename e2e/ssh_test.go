@@ -1,7 +1,7 @@
 //go:build e2e && linux
 
-// This file is git over ssh: a real sshd, reached by nothing but the
-// environment of a session.
+// This file tests git over ssh to a real sshd, configured only by a session's
+// environment.
 
 package e2e
 
@@ -21,10 +21,10 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// sshServer is an sshd at publicA that takes one key.
+// sshServer is an sshd at publicA that accepts one key.
 type sshServer struct {
 	port int
-	key  string // the file with it
+	key  string // file of the private key
 }
 
 func startSSH(t *testing.T) *sshServer {
@@ -42,10 +42,10 @@ func startSSH(t *testing.T) *sshServer {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // what sshd drops privileges in
+	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // sshd drops privileges in it
 		t.Fatal(err)
 	}
-	sshd, err := exec.LookPath("/usr/sbin/sshd") // it insists on an absolute path
+	sshd, err := exec.LookPath("/usr/sbin/sshd") // sshd requires an absolute path
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func startSSH(t *testing.T) *sshServer {
 			t.Logf("output of sshd:\n%s", log)
 		}
 	})
-	eventually(t, "sshd answers", func() bool {
+	eventually(t, "sshd accepts connections", func() bool {
 		conn, err := net.Dial("tcp", netip.AddrPortFrom(publicA, uint16(s.port)).String())
 		if err == nil {
 			conn.Close()
@@ -72,8 +72,8 @@ func startSSH(t *testing.T) *sshServer {
 	return s
 }
 
-// TestGitOverSSH has git reach a repository through ssh, ssh through the
-// connect command, and that through the session.
+// TestGitOverSSH runs git over ssh. ssh uses the connect command, which connects
+// through the session.
 func TestGitOverSSH(t *testing.T) {
 	t.Parallel()
 	server := startSSH(t)
@@ -93,9 +93,9 @@ func TestGitOverSSH(t *testing.T) {
 		}
 		defer s.Close()
 		fetch := func(host string) result {
-			// ssh has its settings from a file, for GIT_SSH_COMMAND is the
-			// session's to set. It looks for one in the home directory of
-			// the user, whatever HOME says.
+			// ssh gets its options from a file, because the session sets
+			// GIT_SSH_COMMAND. The file is given with -F, because ssh
+			// ignores HOME and looks in the user's home directory.
 			config := filepath.Join(t.TempDir(), "ssh_config")
 			text := fmt.Sprintf("IdentityFile %s\nIdentitiesOnly yes\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\nBatchMode yes\n", server.key)
 			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
@@ -114,17 +114,17 @@ func TestGitOverSSH(t *testing.T) {
 		}
 		allowed, refused := name+".session.example", name+".refused.example"
 		if got := fetch(allowed); got.exit != 0 || !strings.Contains(got.stdout, "refs/heads/main") {
-			t.Errorf("allowed: exit %d, stdout %q, stderr %s", got.exit, got.stdout, got.stderr)
+			t.Errorf("allowed: exit %d, stdout %q, stderr %s; want refs/heads/main", got.exit, got.stdout, got.stderr)
 		}
 		if got := fetch(refused); got.exit == 0 || !strings.Contains(got.stderr, "networkproxy") {
-			t.Errorf("refused: exit %d, stdout %q, stderr %s", got.exit, got.stdout, got.stderr)
+			t.Errorf("refused: exit %d, stdout %q, stderr %s; want an error of networkproxy", got.exit, got.stdout, got.stderr)
 		}
 		if hosts := decider.hosts(name); len(hosts) != 1 || hosts[0] != refused {
-			t.Errorf("asked about %q", hosts)
+			t.Errorf("the decider was asked about %q, want only %s", hosts, refused)
 		}
 		for _, host := range []string{allowed, refused} {
 			if n := lab.dns.queryCount(host); n != 0 {
-				t.Errorf("%s was looked up %d times outside", host, n)
+				t.Errorf("the client itself looked up %s %d times, want 0", host, n)
 			}
 		}
 	}

@@ -1,7 +1,7 @@
 //go:build e2e && linux
 
-// This file has real servers of TLS, each with two names behind one address, and
-// sends them what the proxy lets through.
+// This file tests the TLS check with real TLS servers. Each serves two names at one
+// address.
 
 package e2e
 
@@ -27,7 +27,7 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// certificateFiles are the files with certificates and keys for both names.
+// certificateFiles is a directory with certificates and keys for both names.
 type certificateFiles struct{ dir string }
 
 func (p certificateFiles) cert(name string) string { return filepath.Join(p.dir, name+".pem") }
@@ -65,8 +65,8 @@ func writeCertificates(t *testing.T) certificateFiles {
 	return p
 }
 
-// tlsServers are commands that serve both names at a port of publicA. The name that
-// is not allowed is the default where a server has one.
+// tlsServers are commands that serve both names at a port of publicA. If a server has
+// a default name, it is the refused one.
 var tlsServers = map[string]func(t *testing.T, p certificateFiles, port int) *exec.Cmd{
 	"OpenSSL": func(t *testing.T, p certificateFiles, port int) *exec.Cmd {
 		return exec.Command("openssl", "s_server", "-quiet", "-www", "-accept", fmt.Sprintf("%s:%d", publicA, port),
@@ -93,7 +93,7 @@ var tlsServers = map[string]func(t *testing.T, p certificateFiles, port int) *ex
 	},
 }
 
-// startTLSServer runs one until the test ends.
+// startTLSServer starts a TLS server and stops it at the end of the test.
 func startTLSServer(t *testing.T, command func(*testing.T, certificateFiles, int) *exec.Cmd) netip.AddrPort {
 	t.Helper()
 	addr := netip.AddrPortFrom(publicA, uint16(lab.ports.Add(1)))
@@ -111,7 +111,7 @@ func startTLSServer(t *testing.T, command func(*testing.T, certificateFiles, int
 			t.Logf("the last output of %s:\n%s", cmd.Args[0], out[max(0, len(out)-4000):])
 		}
 	})
-	eventually(t, cmd.Args[0]+" answers", func() bool {
+	eventually(t, cmd.Args[0]+" accepts connections", func() bool {
 		conn, err := net.Dial("tcp", addr.String())
 		if err == nil {
 			conn.Close()
@@ -121,7 +121,7 @@ func startTLSServer(t *testing.T, command func(*testing.T, certificateFiles, int
 	return addr
 }
 
-// playTo plays a sequence to a server, through p if that is not nil.
+// playTo plays a sequence to a server, through p unless it is nil.
 func playTo(t *testing.T, p *program, server netip.AddrPort, s sequence) transcript {
 	t.Helper()
 	to := server.String()
@@ -136,7 +136,7 @@ func playTo(t *testing.T, p *program, server netip.AddrPort, s sequence) transcr
 	conn.SetDeadline(time.Now().Add(timeout))
 	if p != nil {
 		fmt.Fprintf(conn, "CONNECT %s:%d HTTP/1.1\r\nHost: %[1]s\r\n\r\n", servedAllowed, server.Port())
-		// A server sends nothing before a hello, so that nothing else is in the buffer.
+		// The server sends nothing before a hello, so the buffer holds only the response.
 		resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: "CONNECT"})
 		if err != nil || resp.StatusCode != http.StatusOK {
 			t.Fatalf("CONNECT: %v, %v", resp, err)
@@ -149,8 +149,8 @@ func playTo(t *testing.T, p *program, server netip.AddrPort, s sequence) transcr
 	return r
 }
 
-// TestHellosThatServersAccept: no sequence of hellos by which a server serves another
-// name than the one that was allowed passes the proxy.
+// TestHellosThatServersAccept checks that the proxy cuts every sequence of hellos with
+// which a server would serve a refused name.
 func TestHellosThatServersAccept(t *testing.T) {
 	t.Parallel()
 	byHand := attacks()
@@ -161,7 +161,7 @@ func TestHellosThatServersAccept(t *testing.T) {
 			server := startTLSServer(t, command)
 			p := start(t, config{Allowed: []string{servedAllowed}})
 
-			// What clients do passes.
+			// Sequences of real clients pass.
 			first, second := hello{names: servedNames, share: false}, hello{names: servedNames, share: true}
 			for _, s := range []sequence{
 				{name: "TLS 1.3", sent: layout{}.encode(second.message())},
@@ -175,7 +175,7 @@ func TestHellosThatServersAccept(t *testing.T) {
 
 			accepted := 0
 			for i, s := range all {
-				// Only what the server accepts needs to be kept from it.
+				// The proxy needs to cut only sequences that the server accepts.
 				if !playTo(t, nil, server, s).served(s) {
 					continue
 				}
@@ -189,7 +189,7 @@ func TestHellosThatServersAccept(t *testing.T) {
 			}
 			t.Logf("accepts %d of %d sequences", accepted, len(all))
 			if accepted < 50 {
-				t.Errorf("the server accepts %d of %d sequences, too few to prove something", accepted, len(all))
+				t.Errorf("the server accepts %d of %d sequences, want at least 50 for a meaningful test", accepted, len(all))
 			}
 		})
 	}

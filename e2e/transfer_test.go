@@ -1,6 +1,6 @@
 //go:build e2e && linux
 
-// This file moves a lot: transfers of 1 GiB, and hundreds of requests at once.
+// This file tests transfers of 1 GiB and hundreds of concurrent requests.
 
 package e2e
 
@@ -20,13 +20,12 @@ import (
 
 const gibibyte = 1 << 30
 
-// maxResident is what the program may hold in memory after it has carried many
-// times as much. It is generous: the race detector takes its part.
+// maxResident is the limit of the program's memory after it has transferred many times
+// as much. It is generous because of the race detector.
 const maxResident = 256 << 20
 
-// TestLargeTransfers has curl move 1 GiB each way by forwarding and through a
-// tunnel. It is not parallel, so that the transfers do not starve the tests
-// that count on being served soon.
+// TestLargeTransfers transfers 1 GiB each way with curl, forwarded and through a
+// tunnel. It is not parallel because it would slow down tests with timeouts.
 func TestLargeTransfers(t *testing.T) {
 	want, err := digestOf(stream(gibibyte))
 	if err != nil {
@@ -52,11 +51,11 @@ func TestLargeTransfers(t *testing.T) {
 		})
 	}
 	if got := peakMemory(t, p); got > maxResident {
-		t.Errorf("the program held up to %d bytes in memory, want at most %d", got, maxResident)
+		t.Errorf("the program used up to %d bytes of memory, want at most %d", got, maxResident)
 	}
 }
 
-// digestOutput runs cmd and digests its output as it comes.
+// digestOutput runs cmd and returns the digest of its output.
 func digestOutput(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	stdout, err := cmd.StdoutPipe()
@@ -77,7 +76,7 @@ func digestOutput(t *testing.T, cmd *exec.Cmd) string {
 
 var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
 
-// peakMemory is the largest resident set that the program ever had.
+// peakMemory returns the largest resident set size of the program so far, in bytes.
 func peakMemory(t *testing.T, p *program) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
@@ -95,7 +94,7 @@ func peakMemory(t *testing.T, p *program) int {
 	return kib << 10
 }
 
-// TestTransfersWithTLS moves less, with the other clients, end to end encrypted.
+// TestTransfersWithTLS makes smaller transfers over TLS with several clients.
 func TestTransfersWithTLS(t *testing.T) {
 	t.Parallel()
 	const size = 32 << 20
@@ -135,8 +134,8 @@ func TestTransfersWithTLS(t *testing.T) {
 	})
 }
 
-// parallelRequests is how many requests are under way at once. The origin
-// answers none of them before the last has arrived.
+// parallelRequests is the number of concurrent requests. The origin responds only after
+// the last has arrived.
 const parallelRequests = 500
 
 func TestParallelRequests(t *testing.T) {
@@ -168,8 +167,8 @@ func TestParallelRequests(t *testing.T) {
 	}
 }
 
-// TestParallelCurl lets one curl make as many requests; it keeps 300 of them
-// under way, which is its own limit.
+// TestParallelCurl makes as many requests with one curl, 300 at a time, which is curl's
+// own limit.
 func TestParallelCurl(t *testing.T) {
 	p := start(t, config{Allowed: []string{"allowed.example"}})
 	for _, scheme := range []string{"http", "https"} {

@@ -1,7 +1,7 @@
 //go:build e2e && !linux
 
-// This file makes the suite fail, rather than pass without having run, where
-// there are no network namespaces.
+// This file makes the suite fail on systems without network namespaces. It would
+// otherwise pass without running a test.
 
 package e2e
 
@@ -12,6 +12,6 @@ import (
 )
 
 func TestMain(*testing.M) {
-	fmt.Fprintln(os.Stderr, "e2e: this suite needs Linux: it runs in a network namespace of its own")
+	fmt.Fprintln(os.Stderr, "e2e: this suite needs Linux, because it runs in a network namespace")
 	os.Exit(1)
 }

@@ -1,7 +1,6 @@
 //go:build e2e && linux
 
-// This file has the program leave through another one: tinyproxy, as a company
-// might run it, which wants a user name and a password.
+// This file tests an upstream proxy: tinyproxy with a user name and a password.
 
 package e2e
 
@@ -16,7 +15,7 @@ import (
 	"testing"
 )
 
-// upstreamProxy is a tinyproxy that runs until the test ends.
+// upstreamProxy is a tinyproxy that stops at the end of the test.
 type upstreamProxy struct {
 	addr, log string
 }
@@ -49,7 +48,7 @@ func startUpstreamProxy(t *testing.T) *upstreamProxy {
 	return u
 }
 
-// requested reports whether the proxy was asked for something.
+// requested reports whether the proxy's log contains text.
 func (u *upstreamProxy) requested(t *testing.T, text string) bool {
 	t.Helper()
 	log, err := os.ReadFile(u.log)
@@ -59,7 +58,7 @@ func (u *upstreamProxy) requested(t *testing.T, text string) bool {
 	return strings.Contains(string(log), text)
 }
 
-// startBehind runs the program behind the proxy.
+// startBehind starts the program with this upstream proxy.
 func (u *upstreamProxy) startBehind(t *testing.T, c config, credentials string) *program {
 	t.Helper()
 	c.Upstream, c.Proxy, c.Admin = true, lab.addr(), lab.addr()
@@ -80,21 +79,21 @@ func TestUpstreamProxy(t *testing.T) {
 	}
 	for _, request := range []string{"GET http://allowed.example/hello", "CONNECT allowed.example:443"} {
 		if !u.requested(t, request) {
-			t.Errorf("tinyproxy was not asked for %s", request)
+			t.Errorf("tinyproxy did not receive %s", request)
 		}
 	}
 	if got := fetchCurl(t, p, "https://other.example/"); got.status != http.StatusForbidden {
-		t.Errorf("other.example: %d", got.status)
+		t.Errorf("other.example: status %d, want 403", got.status)
 	}
 	if u.requested(t, "other.example") || u.requested(t, "direct.example") {
-		t.Error("tinyproxy was asked for what is not for it")
+		t.Error("tinyproxy received a request for a refused or a direct host")
 	}
 	if strings.Contains(p.log.String(), "secret") {
 		t.Error("the log shows the password")
 	}
 }
 
-// TestUpstreamProxyRefuses leaves the credentials out.
+// TestUpstreamProxyRefuses omits the credentials.
 func TestUpstreamProxyRefuses(t *testing.T) {
 	t.Parallel()
 	p := startUpstreamProxy(t).startBehind(t, config{Allowed: []string{"allowed.example"}}, "")
@@ -104,7 +103,7 @@ func TestUpstreamProxyRefuses(t *testing.T) {
 			t.Errorf("%s: %d, want 502\n%s", url, got.status, got.detail)
 		}
 	}
-	eventually(t, "the log says why", func() bool {
+	eventually(t, "the log has the reason", func() bool {
 		return strings.Contains(p.log.String(), "response status 407 Proxy Authentication Required")
 	})
 }

@@ -1,7 +1,7 @@
 //go:build e2e && linux
 
-// This file is WebSocket (RFC 6455): an origin that echoes, and clients that
-// reach it by Upgrade and through CONNECT.
+// This file tests WebSocket (RFC 6455) with an echo server, by Upgrade and through
+// CONNECT.
 
 package e2e
 
@@ -23,19 +23,19 @@ const (
 	opClose = 0x8
 )
 
-// maxFrame bounds what the origin takes in one frame.
+// maxFrame is the largest frame that the origin accepts.
 const maxFrame = 1 << 20
 
-// acceptKey is the answer to a Sec-WebSocket-Key, RFC 6455 section 4.2.2.
+// acceptKey returns the Sec-WebSocket-Accept for a key (RFC 6455 section 4.2.2).
 func acceptKey(key string) string {
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// serveWebSocket sends every frame back as it came, the closing one too.
+// serveWebSocket sends back every frame, including the closing one.
 func serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
-		http.Error(w, "this path speaks WebSocket", http.StatusUpgradeRequired)
+		http.Error(w, "this path requires WebSocket", http.StatusUpgradeRequired)
 		return
 	}
 	conn, rw, err := http.NewResponseController(w).Hijack()
@@ -72,7 +72,7 @@ func readFrame(r *bufio.Reader) (opcode byte, payload []byte, err error) {
 		size = binary.BigEndian.Uint64(wide[:])
 	}
 	if size > maxFrame {
-		return 0, nil, fmt.Errorf("a frame of %d bytes is over %d", size, maxFrame)
+		return 0, nil, fmt.Errorf("a frame of %d bytes exceeds %d", size, maxFrame)
 	}
 	var mask [4]byte
 	if head[1]&0x80 != 0 {
@@ -88,7 +88,7 @@ func readFrame(r *bufio.Reader) (opcode byte, payload []byte, err error) {
 	return head[0] & 0xf, payload, err
 }
 
-// frame is one final frame, masked when mask is not nil, as a client must do.
+// frame returns one final frame. It is masked if mask is not nil, as clients must do.
 func frame(opcode byte, payload, mask []byte) []byte {
 	var maskBit byte
 	if mask != nil {
@@ -113,8 +113,8 @@ func frame(opcode byte, payload, mask []byte) []byte {
 	return out
 }
 
-// upgradeRequest asks for a WebSocket in absolute form, as no browser does any
-// more but plain HTTP clients may.
+// upgradeRequest returns a WebSocket request in absolute-form. Browsers no longer send
+// it, but plain HTTP clients may.
 func upgradeRequest(host, key string) string {
 	return "GET http://" + host + "/websocket HTTP/1.1\r\nHost: " + host + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + "\r\n\r\n"
@@ -176,7 +176,7 @@ func TestWebSocketThroughConnect(t *testing.T) {
 			messages := "one\ntwo\n" + strings.Repeat("three ", 20000) + "\n"
 			cmd.Stdin = strings.NewReader(messages)
 			if got := runCommand(t, cmd).mustSucceed(t).stdout; got != messages {
-				t.Errorf("the echo has %d bytes, want the %d that were sent", len(got), len(messages))
+				t.Errorf("the echo has %d bytes, want %d", len(got), len(messages))
 			}
 		})
 		t.Run(scheme+" refused", func(t *testing.T) {
@@ -190,15 +190,15 @@ func TestWebSocketThroughConnect(t *testing.T) {
 	}
 }
 
-// TestCurlOffersHTTP2: curl's offer of h2c (RFC 7540 section 3.2) gets an ordinary
-// answer, also in a mode that forbids upgrades, and the origin does not see it.
+// TestCurlOffersHTTP2 checks that curl's offer of h2c (RFC 7540 section 3.2) gets an
+// ordinary response, also in the limited mode, and that the origin does not receive it.
 func TestCurlOffersHTTP2(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"full", "limited"} {
 		p := start(t, config{Allowed: []string{"allowed.example"}, Mode: mode})
 		got := p.run(t, "curl", "-sS", "--fail", "--http2", "http://allowed.example/headers").mustSucceed(t).stdout
 		if strings.Contains(got, "Upgrade") || strings.Contains(got, "Http2-Settings") {
-			t.Errorf("%s: the origin got %s", mode, got)
+			t.Errorf("%s: the origin received the offer: %s", mode, got)
 		}
 	}
 }

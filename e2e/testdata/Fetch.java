@@ -1,5 +1,5 @@
-// Fetches one URL with java.net.http.HttpClient, its proxy left at the
-// default, and trusts the CA that SSL_CERT_FILE names.
+// Fetches one URL with java.net.http.HttpClient and its default proxy. Trusts the CA
+// in SSL_CERT_FILE.
 
 import java.io.FileInputStream;
 import java.net.URI;

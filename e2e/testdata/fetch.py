@@ -1,4 +1,4 @@
-"""Fetches one URL with urllib and prints, as JSON, what happened."""
+"""Fetches one URL with urllib and prints the result as JSON."""
 
 import json
 import sys

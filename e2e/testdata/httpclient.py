@@ -1,4 +1,7 @@
-"""Fetches one URL with http.client, which heeds no environment by itself."""
+"""Fetches one URL with http.client through the proxy in https_proxy.
+
+http.client itself does not read the environment.
+"""
 
 import http.client
 import os

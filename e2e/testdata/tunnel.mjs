@@ -1,12 +1,12 @@
-// Fetches one URL with Node's http module through the proxy that the
-// environment names, as the agents of npm and others do on every version.
+// Fetches one URL with Node's http module through the proxy in https_proxy, like
+// the agents of npm and other packages do in every version of Node.
 
 import http from "node:http";
 import tls from "node:tls";
 
 const url = new URL(process.argv[2]);
 const proxy = new URL(process.env.https_proxy);
-// An agent of its own: the global one may go through the proxy to the proxy.
+// Use a new agent, because the global one may connect to the proxy through the proxy.
 const through = { host: proxy.hostname, port: proxy.port, agent: new http.Agent() };
 const fail = (error) => {
   console.error(error);

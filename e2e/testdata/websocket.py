@@ -1,7 +1,7 @@
 """Speaks WebSocket through a CONNECT tunnel of the proxy.
 
-Arguments: the proxy as host:port, and the ws:// or wss:// URL. Every line of
-standard input is sent as a message; the answers go to standard output.
+Arguments: the proxy as host:port, and the ws:// or wss:// URL. Each line of
+standard input is sent as a message. The replies go to standard output.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import websockets
 
 
 def tunnel(proxy, host, port):
-    """Opens the tunnel with the standard library's own CONNECT."""
+    """Opens the tunnel with CONNECT of the standard library."""
     connection = http.client.HTTPConnection(proxy, timeout=30)
     connection.set_tunnel(host, port)
     connection.connect()
