@@ -92,19 +92,19 @@ func (h *Handle) Reload(ctx context.Context) error {
 	return err
 }
 
-// reloaded says what a reload did.
+// reloaded is the result of a reload.
 type reloaded struct {
 	Generation uint64   `json:"generation"`
 	Cut        int      `json:"connections_cut"`
-	Restart    []string `json:"restart_required,omitempty"` // keys that changed and wait for a restart
-	Warnings   []string `json:"warnings,omitempty"`         // what was asked for and did not take effect
+	Restart    []string `json:"restart_required,omitempty"` // changed keys that take effect at the next start
+	Warnings   []string `json:"warnings,omitempty"`         // what the configuration asks for and did not take effect
 }
 
-// reloadPatience is how long the end of the proxy waits for reloads that do
+// reloadPatience is how long the proxy waits, when it ends, for reloads that do
 // not return although their contexts have ended.
 const reloadPatience = time.Second
 
-// reloads keeps reloads in order.
+// reloads makes reloads take turns.
 type reloads struct {
 	turn   chan struct{} // holds a token while a reload reads files and acts on them
 	source chan struct{} // holds a token while the configuration source runs
@@ -115,12 +115,12 @@ func newReloads() reloads {
 	return reloads{turn: make(chan struct{}, 1), source: make(chan struct{}, 1)}
 }
 
-// reloading is one reload. Its own goroutine does it, because a configuration
-// source or a file system may never return. Whoever asked for it waits no
-// longer than their context.
+// reloading is one reload. It runs on a goroutine of its own, because a
+// ConfigSource or a file system may never return. The caller waits no longer
+// than its context allows.
 //
-// It takes effect or fails at most once: ended says which of its goroutine and
-// its caller decided. The decider writes result and err and closes decided.
+// A reload succeeds or fails once. Its goroutine and its caller can both decide
+// that: the first one to set ended writes result and err, and closes decided.
 type reloading struct {
 	h      *Handle
 	ctx    context.Context
@@ -132,13 +132,13 @@ type reloading struct {
 	result  reloaded
 	err     error
 
-	calling  chan struct{}                       // closed when the files have been acted on and the host's function is called
+	calling  chan struct{}                       // closed before the ConfigSource is called, after the files have been handled
 	done     chan struct{}                       // closed when the goroutine ends
-	readings atomic.Pointer[[]filewatch.Reading] // that it acted on; nil until then
-	notes    []func()                            // lines for the log, written when no lock is held
+	readings atomic.Pointer[[]filewatch.Reading] // what it read; nil before
+	notes    []func()                            // functions that log; called when no lock is held
 }
 
-// reload does a reload that was asked for.
+// reload reloads because a caller asked for it, and waits for the end.
 func (h *Handle) reload(ctx context.Context) (reloaded, error) {
 	if h.settings.source != nil && len(h.reloads.source) > 0 {
 		return reloaded{}, ErrReloading
@@ -151,7 +151,8 @@ func (h *Handle) reload(ctx context.Context) (reloaded, error) {
 	return r.result, r.err
 }
 
-// startReload starts a reload of files that have been still for quiet.
+// startReload starts a reload, which first waits until the files have been still
+// for quiet.
 func (h *Handle) startReload(ctx context.Context, quiet time.Duration) (*reloading, error) {
 	h.mu.Lock()
 	err := h.alive()
@@ -197,9 +198,9 @@ func (h *Handle) reloadChanged(ctx context.Context) (readings []filewatch.Readin
 	}
 }
 
-// wait waits for the end of the reload. It gives the reload up when its
-// context ends or the proxy begins to stop, and leaves it to itself once leave
-// is closed.
+// wait waits for the end of the reload. It makes the reload fail when its
+// context ends or the proxy begins to stop. Once leave is closed, it returns and
+// lets the reload continue.
 func (r *reloading) wait(leave <-chan struct{}) {
 	select {
 	case <-r.done:
@@ -211,19 +212,19 @@ func (r *reloading) wait(leave <-chan struct{}) {
 	}
 }
 
-// giveUp decides that the reload has failed, unless it is decided already.
+// giveUp makes the reload fail, unless it has succeeded or failed before.
 func (r *reloading) giveUp(cause error) {
 	r.cancel(cause)
 	if r.fail(cause) {
-		// On a goroutine of its own, because a log handler may not return.
+		// On a goroutine of its own, because a log handler may never return.
 		r.h.reloads.jobs.start(func() { r.h.logFailure(cause) })
 		return
 	}
 	<-r.decided
 }
 
-// fail decides that the reload has failed. It returns false where that is
-// decided already.
+// fail makes the reload fail. It returns false if the reload has succeeded or
+// failed before.
 func (r *reloading) fail(cause error) bool {
 	if !r.ended.CompareAndSwap(false, true) {
 		return false
@@ -241,13 +242,13 @@ func (h *Handle) logFailure(cause error) {
 	h.log.Error("reload failed; the last good configuration stays in force", "error", cause)
 }
 
-// run does the reload, on a goroutine of its own.
+// run is the goroutine of the reload.
 func (r *reloading) run() {
 	defer close(r.done)
 	defer r.cancel(nil)
 	err := errSourceExited
 	defer func() {
-		r.tell()
+		r.writeNotes()
 		if err != nil && r.fail(err) {
 			r.h.logFailure(err)
 		}
@@ -255,23 +256,24 @@ func (r *reloading) run() {
 	err = r.load()
 }
 
-// errSourceExited is for a configuration source that calls runtime.Goexit.
+// errSourceExited is the error of a ConfigSource that calls runtime.Goexit.
 var errSourceExited = errors.New("the configuration source ended its goroutine in place of returning")
 
-// tell writes what there is to log. The caller holds no lock and no turn,
-// because a log handler is the host's and may ask for a reload itself.
-func (r *reloading) tell() {
+// writeNotes logs the notes. The caller must hold no lock and no turn, because
+// the host's log handler may start a reload itself.
+func (r *reloading) writeNotes() {
 	for _, note := range r.notes {
 		note()
 	}
 	r.notes = nil
 }
 
+// note adds a line for the log.
 func (r *reloading) note(level slog.Level, msg string, args ...any) {
 	r.notes = append(r.notes, func() { r.h.log.Log(context.Background(), level, msg, args...) })
 }
 
-// load reads everything and puts it in force.
+// load reads the files and puts the configuration in force.
 func (r *reloading) load() error {
 	h, s := r.h, r.h.settings
 	select {
@@ -294,13 +296,13 @@ func (r *reloading) load() error {
 		return err
 	}
 	if limits != nil && bytes.Equal(limits.text, current.text) {
-		limits = current // sessions keep what they made of these
+		limits = current // the same pointer, so that sessions keep the allowlists that they bounded by it
 	}
 	if s.source != nil {
-		// The limits do not wait for the host's function.
+		// The limits take effect before the host's function returns.
 		r.tighten(limits, files)
 		release()
-		r.tell()
+		r.writeNotes()
 		select {
 		case h.reloads.source <- struct{}{}:
 			defer func() { <-h.reloads.source }()
@@ -319,8 +321,9 @@ func (r *reloading) load() error {
 	return err
 }
 
-// read returns the files once they are still. A key that is gone may be still
-// to come: then it takes as long as for a file that changed by itself.
+// read returns the files once they are still. If a key is missing that was there
+// before, its writer may not have finished: read then waits as long as for a
+// change that nobody announced.
 func (r *reloading) read(was *filesRead) (*filesRead, error) {
 	s := r.h.settings
 	reader := &filewatch.Reader{Paths: s.watched(), Pipes: was.pipes}
@@ -337,7 +340,7 @@ func (r *reloading) read(was *filesRead) (*filesRead, error) {
 	}
 }
 
-// lacks reports whether something is gone from a file that it had.
+// lacks reports whether a key is missing from a file that set it before.
 func (r *reloading) lacks(readings []filewatch.Reading, was *filesRead) bool {
 	for i, reading := range readings {
 		before := was.limits
@@ -350,14 +353,14 @@ func (r *reloading) lacks(readings []filewatch.Reading, was *filesRead) bool {
 		var errs errorList
 		t := newSourcedConfig().read(reading.Path, reading.Data, &errs)
 		checkWhole(t, before, &errs)
-		if errs.len() == 0 && t.Lacks(before) { // else it is refused anyway
+		if errs.len() == 0 && t.Lacks(before) { // otherwise the reload fails anyway
 			return true
 		}
 	}
 	return false
 }
 
-// configuration loads and checks the configuration, but not against the
+// configuration loads the configuration and checks it, without the managed
 // limits.
 func (r *reloading) configuration(files, was *filesRead) (*loadedConfig, error) {
 	src, err := r.h.settings.sourceFrom(r.ctx, r.h.calls, files, was)
@@ -367,8 +370,8 @@ func (r *reloading) configuration(files, was *filesRead) (*loadedConfig, error) 
 	return r.h.settings.check(src)
 }
 
-// put puts a configuration in force. One that exceeds the limits is refused,
-// unless it is the last good one, which tightened limits have cut back.
+// put puts a configuration in force. It refuses a configuration that exceeds the
+// limits, unless it is the last good one, which tightened limits have cut back.
 func (r *reloading) put(next *loadedConfig, limits *requirements, files *filesRead) error {
 	h := r.h
 	for {
@@ -394,7 +397,7 @@ func (r *reloading) put(next *loadedConfig, limits *requirements, files *filesRe
 		}
 		if !r.ended.CompareAndSwap(false, true) {
 			h.mu.Unlock()
-			return nil // given up, which has been told
+			return nil // giveUp has reported the failure
 		}
 		h.base, h.fault = next, nil
 		if h.settings.source == nil {
@@ -460,14 +463,14 @@ func (r *reloading) tighten(limits *requirements, files *filesRead) {
 	}
 }
 
-// change is what a new configuration or new limits brought about.
+// change is the effect of a new configuration or of new limits.
 type change struct {
 	policy, before *policy.Policy
 	warnings       []string
 }
 
-// change puts a configuration in force, with the limits that it is within.
-// What was set at run time is dropped where it exceeds them. h.mu is held.
+// change puts a configuration in force that is within its limits. It drops a
+// mode and rules set at run time that exceed them. h.mu is held.
 func (h *Handle) change(under *loadedConfig) change {
 	c := change{before: h.enforcer.current.Load(), warnings: h.bounded(under.limits)}
 	c.policy = h.install(under)
@@ -475,6 +478,7 @@ func (h *Handle) change(under *loadedConfig) change {
 	return c
 }
 
+// noteChange adds the lines about a change for the log.
 func (r *reloading) noteChange(c change) {
 	for _, w := range c.warnings {
 		r.note(slog.LevelWarn, w)
@@ -484,8 +488,8 @@ func (r *reloading) noteChange(c change) {
 	}
 }
 
-// install compiles a configuration and puts it in force. h.mu is held. Once it
-// is released, the caller has the open connections judged again.
+// install compiles a configuration and puts it in force. h.mu is held. After
+// releasing it, the caller must call enforcer.rejudge.
 func (h *Handle) install(l *loadedConfig) *policy.Policy {
 	h.loaded = l
 	if l.Config.Mode != h.mode.over {
@@ -499,7 +503,8 @@ func (h *Handle) install(l *loadedConfig) *policy.Policy {
 	return next
 }
 
-// alive reports whether there is a policy to change.
+// alive returns an error if the proxy has no policy to change, because it is off
+// or has ended.
 func (h *Handle) alive() error {
 	select {
 	case <-h.stopping:
@@ -515,12 +520,12 @@ func (h *Handle) alive() error {
 	return nil
 }
 
-// jobs counts goroutines that may not return when they should. The zero value
-// has none; safe for concurrent use.
+// jobs counts goroutines that may not end in time. The zero value counts none.
+// Safe for concurrent use.
 type jobs struct {
 	mu      sync.Mutex
 	running int
-	idle    chan struct{} // closed when running gets to 0; nil until somebody waits for that
+	idle    chan struct{} // closed when running becomes 0; nil while nobody waits for that
 }
 
 // start runs f on a goroutine of its own.
@@ -544,8 +549,8 @@ func (j *jobs) ended() {
 	}
 }
 
-// wait waits for the goroutines to end, but not longer than patience, and
-// returns how many are left.
+// wait waits until the goroutines have ended, for at most patience, and returns
+// the number of those that have not.
 func (j *jobs) wait(patience time.Duration) int {
 	j.mu.Lock()
 	if j.running == 0 {
