@@ -4,7 +4,6 @@ package networkproxy
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,7 +16,6 @@ import (
 	"example.com/networkproxy/internal/filewatch"
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/pindial"
-	"example.com/networkproxy/internal/unixsock"
 	"example.com/networkproxy/internal/upstream"
 )
 
@@ -43,64 +41,22 @@ type Builder struct {
 	errs     []error
 }
 
-// settings is what a Builder collects. It does not change after Build.
-type settings struct {
-	files         []string                              // of the configuration; nil where it is
-	config        Config                                // a value of the host's, or
-	source        func(context.Context) (Config, error) // a function of the host's
-	sources       int                                   // how many of these were given
-	requirements  string
-	httpAddr      string
-	adminAddr     string
-	socksAddr     string
-	httpListener  net.Listener
-	adminListener net.Listener
-	socksListener net.Listener
-	adminToken    string
-	adminReadOnly bool
-
-	observe        bool
-	requireSession bool
-	connectHelper  []string
-
-	decider        PolicyDecider
-	deciderTimeout time.Duration
-	limits         Limits
-	onBlocked      func(BlockedRequest)
-	resolver       Resolver
-	log            *slog.Logger
-
-	environ       func() []string
-	upstreams     *upstream.Proxies // that environ names; nil where upstreamFault is set
-	upstreamFault error             // counts once allow_upstream_proxy is true
-	upstreamRoots *x509.CertPool    // for TLS to them; nil: the system's
-	unixSockets   bool              // whether this platform has x-unix-socket
-
-	// connect and its likes replace the kernel's connect in tests, and
-	// refusalStands is another time there than udpRefusalStands.
-	connect       connectFunc
-	connectUDP    connectUDPFunc
-	connectUnix   unixsock.ConnectFunc
-	refusalStands time.Duration
-
-	callbackPatience time.Duration // hostcall.Patience, except in tests
-	quiet            time.Duration // filewatch.ShortQuiet, except in tests
-
-	// procNet replaces the constant of that name; tests set it.
-	procNet string
-}
-
 // NewBuilder returns a Builder with the defaults: no configuration (one must
 // be given), no decider, the system's resolver, and no log.
 func NewBuilder() *Builder {
 	return &Builder{settings: settings{
-		deciderTimeout:   defaultDeciderTimeout,
-		log:              slog.New(slog.DiscardHandler),
-		refusalStands:    udpRefusalStands,
-		callbackPatience: hostcall.Patience,
-		quiet:            filewatch.ShortQuiet,
-		environ:          os.Environ,
-		unixSockets:      unixSocketsSupported,
+		http:           endpoint{name: "HTTP", key: keyProxyURL},
+		admin:          endpoint{name: "Admin", key: keyAdminURL},
+		socks:          endpoint{name: "SOCKS", key: keySOCKSURL},
+		deciderTimeout: defaultDeciderTimeout,
+		log:            slog.New(slog.DiscardHandler),
+		environ:        os.Environ,
+		hooks: hooks{
+			unixSockets:      unixSocketsSupported,
+			refusalStands:    udpRefusalStands,
+			callbackPatience: hostcall.Patience,
+			quiet:            filewatch.ShortQuiet,
+		},
 	}}
 }
 
@@ -164,21 +120,21 @@ func (b *Builder) Requirements(path string) *Builder {
 // port 0 for any free one (see [Handle.HTTPAddr]). It is clamped to loopback
 // like the key.
 func (b *Builder) HTTPAddr(addr string) *Builder {
-	b.settings.httpAddr = addr
+	b.settings.http.override = addr
 	return b
 }
 
 // AdminAddr overrides admin_url, as HTTPAddr does proxy_url; "unix:///path" is
 // a unix socket.
 func (b *Builder) AdminAddr(addr string) *Builder {
-	b.settings.adminAddr = addr
+	b.settings.admin.override = addr
 	return b
 }
 
 // SOCKSAddr overrides socks_url, as HTTPAddr does proxy_url. The listener is
 // opened only when enable_socks5 is true.
 func (b *Builder) SOCKSAddr(addr string) *Builder {
-	b.settings.socksAddr = addr
+	b.settings.socks.override = addr
 	return b
 }
 
@@ -186,30 +142,20 @@ func (b *Builder) SOCKSAddr(addr string) *Builder {
 // place of proxy_url. Run takes it over and the proxy closes it. One that is
 // not on loopback is subject to the same clamp: it is closed, and loopback is
 // listened on in its place.
-func (b *Builder) HTTPListener(l net.Listener) *Builder {
-	if l == nil {
-		return b.fail("HTTPListener: the listener is nil")
-	}
-	b.settings.httpListener = l
-	return b
-}
+func (b *Builder) HTTPListener(l net.Listener) *Builder { return b.provide(&b.settings.http, l) }
 
 // AdminListener is HTTPListener for the admin API, in place of admin_url.
-func (b *Builder) AdminListener(l net.Listener) *Builder {
-	if l == nil {
-		return b.fail("AdminListener: the listener is nil")
-	}
-	b.settings.adminListener = l
-	return b
-}
+func (b *Builder) AdminListener(l net.Listener) *Builder { return b.provide(&b.settings.admin, l) }
 
 // SOCKSListener is HTTPListener for the SOCKS5 proxy, in place of socks_url.
 // While enable_socks5 is false, Run closes it.
-func (b *Builder) SOCKSListener(l net.Listener) *Builder {
+func (b *Builder) SOCKSListener(l net.Listener) *Builder { return b.provide(&b.settings.socks, l) }
+
+func (b *Builder) provide(ep *endpoint, l net.Listener) *Builder {
 	if l == nil {
-		return b.fail("SOCKSListener: the listener is nil")
+		return b.fail("%sListener: the listener is nil", ep.name)
 	}
-	b.settings.socksListener = l
+	ep.provided = l
 	return b
 }
 
@@ -339,21 +285,17 @@ func (b *Builder) Build() (*NetworkProxy, error) {
 	default:
 		errs = append(errs, errors.New("the configuration has one source: call one of ConfigFile, ConfigFiles, Config and ConfigSource, once"))
 	}
-	if b.settings.httpListener != nil && b.settings.httpAddr != "" {
-		errs = append(errs, errors.New("HTTPAddr and HTTPListener exclude each other"))
-	}
-	if b.settings.adminListener != nil && b.settings.adminAddr != "" {
-		errs = append(errs, errors.New("AdminAddr and AdminListener exclude each other"))
-	}
-	if b.settings.socksListener != nil && b.settings.socksAddr != "" {
-		errs = append(errs, errors.New("SOCKSAddr and SOCKSListener exclude each other"))
+	for _, ep := range b.settings.endpoints() {
+		if ep.provided != nil && ep.override != "" {
+			errs = append(errs, fmt.Errorf("%[1]sAddr and %[1]sListener exclude each other", ep.name))
+		}
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
 	p := &NetworkProxy{settings: b.settings}
 	p.settings.limits = p.settings.limits.withDefaults()
-	p.settings.upstreams, p.settings.upstreamFault = upstream.FromEnviron(p.settings.environ(), p.settings.upstreamRoots)
+	p.settings.upstreams, p.settings.upstreamFault = upstream.FromEnviron(p.settings.environ(), p.settings.hooks.upstreamRoots)
 	first, files, err := p.settings.loadFirst(context.Background())
 	if err != nil {
 		return nil, err
@@ -361,11 +303,6 @@ func (b *Builder) Build() (*NetworkProxy, error) {
 	p.first, p.files = first, files
 	return p, nil
 }
-
-type (
-	connectFunc    = func(context.Context, netip.AddrPort) (*net.TCPConn, error)
-	connectUDPFunc = func(context.Context, netip.AddrPort) (*net.UDPConn, error)
-)
 
 var _ Resolver = (*net.Resolver)(nil)
 var _ pindial.Resolver = Resolver(nil)

@@ -221,7 +221,7 @@ func clampAddr(a netip.AddrPort, kind listenerKind, c *Config) (netip.AddrPort, 
 // exposed returns the address of a listener that other machines can reach, or
 // "".
 func (h *Handle) exposed() string {
-	for _, l := range h.listeners {
+	for _, l := range h.listeners.open() {
 		if a := addrPortOf(l.Addr()); a.IsValid() && !a.Addr().IsLoopback() {
 			return a.String()
 		}

@@ -69,7 +69,7 @@ func (p *NetworkProxy) ExplainURL(ctx context.Context, url, method string, resol
 
 // planned enforces what Run would.
 func (p *NetworkProxy) planned() *enforcer {
-	e := newEnforcer(&p.settings, p.settings.log, hostcall.New(p.settings.callbackPatience))
+	e := newEnforcer(&p.settings, p.settings.log, hostcall.New(p.settings.hooks.callbackPatience))
 	for _, addr := range p.settings.plannedAddrs(p.first) {
 		e.self.Add(net.TCPAddrFromAddrPort(addr))
 	}

@@ -20,7 +20,7 @@ import (
 
 // SetConnect replaces the kernel's connect, so that public addresses can be
 // stood in for by listeners on loopback.
-func SetConnect(b *Builder, connect connectFunc) { b.settings.connect = connect }
+func SetConnect(b *Builder, connect connectFunc) { b.settings.hooks.connect = connect }
 
 // Decide returns a function that makes the decision of every front on a
 // request for target, before any look-up, and reports whether it is allowed.
@@ -41,18 +41,18 @@ func (h *Handle) ServeHTTPConn(c net.Conn) {
 }
 
 // SetConnectUDP is SetConnect for datagrams.
-func SetConnectUDP(b *Builder, connect connectUDPFunc) { b.settings.connectUDP = connect }
+func SetConnectUDP(b *Builder, connect connectUDPFunc) { b.settings.hooks.connectUDP = connect }
 
 // SetRefusalStands replaces how long a target that was refused to datagrams is
 // not tried again.
-func SetRefusalStands(b *Builder, d time.Duration) { b.settings.refusalStands = d }
+func SetRefusalStands(b *Builder, d time.Duration) { b.settings.hooks.refusalStands = d }
 
 // SetQuiet replaces how long files must be still for a reload that is asked
 // for, for tests of many reloads.
-func SetQuiet(b *Builder, d time.Duration) { b.settings.quiet = d }
+func SetQuiet(b *Builder, d time.Duration) { b.settings.hooks.quiet = d }
 
 // SetProcNet replaces the directory in which Linux lists its sockets.
-func SetProcNet(b *Builder, dir string) { b.settings.procNet = dir }
+func SetProcNet(b *Builder, dir string) { b.settings.hooks.procNet = dir }
 
 // The bounds of one UDP association.
 const (
@@ -114,7 +114,7 @@ func (h *Handle) Dropped() map[string]uint64 {
 // known by their passwords. Each comes in by a principal of its own, whose
 // command is the user's name.
 func (h *Handle) ServeSOCKSPasswords(l net.Listener, passwords map[string]string) {
-	proxy := newSOCKSProxy(h.enforcer, h.settings.refusalStands, true, func(_ *principal, c credentials) (*principal, error) {
+	proxy := newSOCKSProxy(h.enforcer, h.settings.hooks.refusalStands, true, func(_ *principal, c credentials) (*principal, error) {
 		if want, ok := passwords[c.user]; !ok || want != c.password {
 			return nil, errSessionUnknown
 		}
@@ -132,26 +132,19 @@ func SetRootCAs(rt http.RoundTripper, roots *x509.CertPool) {
 }
 
 // SetUpstreamRoots replaces the system's roots for TLS to upstream proxies.
-func SetUpstreamRoots(b *Builder, roots *x509.CertPool) { b.settings.upstreamRoots = roots }
+func SetUpstreamRoots(b *Builder, roots *x509.CertPool) { b.settings.hooks.upstreamRoots = roots }
 
 // SetUnixSockets sets whether the platform is one with x-unix-socket.
-func SetUnixSockets(b *Builder, supported bool) { b.settings.unixSockets = supported }
+func SetUnixSockets(b *Builder, supported bool) { b.settings.hooks.unixSockets = supported }
 
 // SetConnectUnix replaces the kernel's connect to unix sockets.
-func SetConnectUnix(b *Builder, connect unixsock.ConnectFunc) { b.settings.connectUnix = connect }
+func SetConnectUnix(b *Builder, connect unixsock.ConnectFunc) { b.settings.hooks.connectUnix = connect }
 
 // UnixSocketsSupported is what the product has on this platform.
 const UnixSocketsSupported = unixSocketsSupported
 
 // ListenersOf are the listeners of a proxy that belong to no session.
-func ListenersOf(h *Handle) (list []net.Listener) {
-	for _, l := range h.listeners {
-		if l != nil {
-			list = append(list, l)
-		}
-	}
-	return list
-}
+func ListenersOf(h *Handle) []net.Listener { return h.listeners.open() }
 
 // ListenersOfSession are those that a session has to itself.
 func ListenersOfSession(s *Session) (list []net.Listener) {
@@ -194,4 +187,4 @@ const MailboxLimit = hostcall.MailboxLimit
 
 // SetCallbackPatience replaces how long functions of the host that do not
 // return are waited for.
-func SetCallbackPatience(b *Builder, d time.Duration) { b.settings.callbackPatience = d }
+func SetCallbackPatience(b *Builder, d time.Duration) { b.settings.hooks.callbackPatience = d }

@@ -35,7 +35,7 @@ type Handle struct {
 	warnings []string // of Run, about addresses that were clamped
 
 	live      *track.Group // every client connection, in a group for each session and one for the shared listeners
-	listeners []net.Listener
+	listeners sharedListeners
 	httpAddr  string
 	adminAddr string
 	socksAddr string
@@ -70,7 +70,7 @@ type Handle struct {
 func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	h := &Handle{
 		settings: s,
-		calls:    hostcall.New(s.callbackPatience),
+		calls:    hostcall.New(s.hooks.callbackPatience),
 		base:     first,
 		loaded:   first,
 		files:    files.withoutData(),
@@ -81,8 +81,8 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 		done:     make(chan struct{}),
 	}
 	h.log, h.logQueue = hostcall.NewLogQueue(s.log, h.calls)
-	for _, l := range []*net.Listener{&s.httpListener, &s.adminListener, &s.socksListener} {
-		*l = hostcall.SafeListener(*l, h.calls)
+	for _, ep := range s.endpoints() {
+		ep.provided = hostcall.SafeListener(ep.provided, h.calls)
 	}
 	h.drain, h.cut = context.WithCancelCause(context.Background())
 	h.live.SetLimit(s.limits.Connections)
@@ -92,11 +92,11 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	h.shared.group = track.NewGroup(h.live)
 	h.sessions = newSessions(s.requireSession)
 	h.http = newHTTPProxy(h.enforcer, h.sessions)
-	h.http.unixSockets = s.unixSockets
-	h.socks = newSOCKSProxy(h.enforcer, s.refusalStands, first.Config.EnableSOCKS5UDP, h.sessions.authenticate)
+	h.http.unixSockets = s.hooks.unixSockets
+	h.socks = newSOCKSProxy(h.enforcer, s.hooks.refusalStands, first.Config.EnableSOCKS5UDP, h.sessions.authenticate)
 	h.socks.requireSession = s.requireSession
-	if s.procNet != "" {
-		h.socks.procNet = s.procNet
+	if s.hooks.procNet != "" {
+		h.socks.procNet = s.hooks.procNet
 	}
 	h.admin = adminhttp.New(adminhttp.Config{
 		Routes:         adminRoutes(h),
@@ -114,38 +114,34 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 // listen opens every listener, or returns an error; the caller then closes
 // those that were opened.
 func (h *Handle) listen(ctx context.Context) error {
-	open := func(ep endpoint) (string, error) {
+	open := func(ep *endpoint, listener *net.Listener, addr *string) error {
 		l, err := h.listenOn(ctx, ep)
 		if err != nil {
-			return "", err
+			return err
 		}
-		h.listeners = append(h.listeners, l)
 		h.enforcer.self.Add(l.Addr())
-		return l.Addr().String(), nil
+		*listener, *addr = l, l.Addr().String()
+		return nil
 	}
 	s := h.settings
-	var err error
-	h.httpAddr, err = open(endpoint{key: keyProxyURL, override: s.httpAddr, provided: s.httpListener})
-	if err != nil {
+	if err := open(&s.http, &h.listeners.http, &h.httpAddr); err != nil {
 		return err
 	}
-	h.adminAddr, err = open(endpoint{key: keyAdminURL, override: s.adminAddr, provided: s.adminListener})
-	if err != nil {
+	if err := open(&s.admin, &h.listeners.admin, &h.adminAddr); err != nil {
 		return err
 	}
 	if !h.started.EnableSOCKS5 {
-		if s.socksListener != nil {
-			s.socksListener.Close()
+		if s.socks.provided != nil {
+			s.socks.provided.Close()
 			h.log.Warn("the SOCKS5 listener that the host handed in is not served", "key", keyEnableSOCKS5)
 		}
 		return nil
 	}
-	h.socksAddr, err = open(endpoint{key: keySOCKSURL, override: s.socksAddr, provided: s.socksListener})
-	return err
+	return open(&s.socks, &h.listeners.socks, &h.socksAddr)
 }
 
 func (h *Handle) closeListeners() {
-	for _, l := range h.listeners {
+	for _, l := range h.listeners.open() {
 		l.Close()
 	}
 	h.settings.closeProvided()
@@ -154,14 +150,14 @@ func (h *Handle) closeListeners() {
 // serve starts a goroutine for every listener.
 func (h *Handle) serve() {
 	h.serving.Go(func() {
-		h.ended(h.http.serve(h.track(h.listeners[0], h.shared)))
+		h.ended(h.http.serve(h.track(h.listeners.http, h.shared)))
 	})
 	h.serving.Go(func() {
-		h.ended(h.admin.Serve(h.listeners[1]))
+		h.ended(h.admin.Serve(h.listeners.admin))
 	})
-	if h.socksAddr != "" {
+	if h.listeners.socks != nil {
 		h.serving.Go(func() {
-			h.ended(h.socks.serve(h.track(h.listeners[2], h.shared)))
+			h.ended(h.socks.serve(h.track(h.listeners.socks, h.shared)))
 		})
 	}
 	if w := filewatch.NewWatcher(h.files.readings); !w.Empty() {
@@ -215,7 +211,7 @@ func (h *Handle) Warnings() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	warnings := slices.Concat(h.loaded.notices(), h.warnings, h.loaded.cutBack)
-	if len(h.listeners) == 0 {
+	if h.listeners.http == nil {
 		warnings = append(warnings, h.offWarning())
 	}
 	if h.enforcer.observed != nil {
@@ -329,11 +325,7 @@ func (h *Handle) windDown() {
 		h.detach()
 	}
 	h.endMu.Unlock()
-	for i, l := range h.listeners {
-		if i != 1 { // the admin API stays until the end
-			l.Close()
-		}
-	}
+	h.listeners.closeProxies() // the admin API stays until the end
 	h.sessions.refuse()
 	h.http.server.Shutdown()
 	h.live.Wait(h.drain)

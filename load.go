@@ -30,7 +30,7 @@ type loadedConfig struct {
 // is wrong with it, what exceeds the managed limits included.
 func (s *settings) loadFirst(ctx context.Context) (*loadedConfig, *filesRead, error) {
 	reader := &filewatch.Reader{Paths: s.watched(), Start: true}
-	readings, err := reader.Read(ctx, s.quiet)
+	readings, err := reader.Read(ctx, s.hooks.quiet)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -194,25 +194,6 @@ func (s *settings) check(src *sourcedConfig) (*loadedConfig, error) {
 		return nil, err
 	}
 	return l, nil
-}
-
-// overrides are the addresses that the builder sets, by key.
-func (s *settings) overrides() map[string]string {
-	return map[string]string{keyProxyURL: s.httpAddr, keyAdminURL: s.adminAddr, keySOCKSURL: s.socksAddr}
-}
-
-// provided are the keys of the listeners that the host opened itself.
-func (s *settings) provided() (keys []string) {
-	if s.httpListener != nil {
-		keys = append(keys, keyProxyURL)
-	}
-	if s.adminListener != nil {
-		keys = append(keys, keyAdminURL)
-	}
-	if s.socksListener != nil {
-		keys = append(keys, keySOCKSURL)
-	}
-	return keys
 }
 
 // compileList parses and compiles one list of hosts.

@@ -57,43 +57,25 @@ func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
 	return h, nil
 }
 
-// closeProvided closes the listeners that the host handed in and that nothing
-// will serve.
-func (s *settings) closeProvided() {
-	for _, l := range []net.Listener{s.httpListener, s.adminListener, s.socksListener} {
-		if l != nil {
-			l.Close()
-		}
-	}
-}
-
 // plannedAddrs are the addresses that Run would listen on. One of port 0 is
 // not known yet, and left out.
 func (s *settings) plannedAddrs(l *loadedConfig) []netip.AddrPort {
 	var addrs []netip.AddrPort
-	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
-		if key == keySOCKSURL && !l.Config.EnableSOCKS5 {
+	for _, ep := range s.endpoints() {
+		if ep.key == keySOCKSURL && !l.Config.EnableSOCKS5 {
 			continue
 		}
-		raw := cmp.Or(s.overrides()[key], l.addr(key))
-		if asked, err := parseListener(key, raw, Position{}); err == nil && asked.addr.Port() != 0 {
-			addr, _ := clampAddr(asked.addr, kindOf(key), &l.Config)
+		raw := cmp.Or(ep.override, l.addr(ep.key))
+		if asked, err := parseListener(ep.key, raw, Position{}); err == nil && asked.addr.Port() != 0 {
+			addr, _ := clampAddr(asked.addr, kindOf(ep.key), &l.Config)
 			addrs = append(addrs, addr)
 		}
 	}
 	return addrs
 }
 
-// endpoint is one listener to open: the configuration's address, the
-// builder's, or a listener that is open already.
-type endpoint struct {
-	key      string
-	override string
-	provided net.Listener
-}
-
 // listenOn opens one endpoint within the clamp.
-func (h *Handle) listenOn(ctx context.Context, ep endpoint) (net.Listener, error) {
+func (h *Handle) listenOn(ctx context.Context, ep *endpoint) (net.Listener, error) {
 	if ep.provided != nil {
 		asked := addrPortOf(ep.provided.Addr())
 		if !asked.IsValid() {

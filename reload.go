@@ -143,7 +143,7 @@ func (h *Handle) reload(ctx context.Context) (reloaded, error) {
 	if h.settings.source != nil && len(h.reloads.source) > 0 {
 		return reloaded{}, ErrReloading
 	}
-	r, err := h.startReload(ctx, h.settings.quiet)
+	r, err := h.startReload(ctx, h.settings.hooks.quiet)
 	if err != nil {
 		return reloaded{}, err
 	}
@@ -514,7 +514,7 @@ func (h *Handle) alive() error {
 	if h.drain.Err() != nil {
 		return ErrClosed
 	}
-	if len(h.listeners) == 0 {
+	if h.listeners.http == nil {
 		return ErrDisabled
 	}
 	return nil

@@ -59,7 +59,7 @@ func FuzzWatch(f *testing.F) {
 				t.Fatal(err)
 			}
 			h := newHandle(&p.settings, p.first, p.files)
-			h.listeners = []net.Listener{idleListener{}}
+			h.listeners.http = idleListener{}
 			ctx, cancel := context.WithCancel(t.Context())
 			defer synctest.Wait()
 			defer cancel()

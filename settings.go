@@ -1,0 +1,108 @@
+// The settings of a proxy: what a Builder collects.
+
+package networkproxy
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"example.com/networkproxy/internal/unixsock"
+	"example.com/networkproxy/internal/upstream"
+)
+
+// settings is what a Builder collects. It does not change after Build, except
+// that Run takes the listeners over.
+type settings struct {
+	files         []string                              // of the configuration; nil where it is
+	config        Config                                // a value of the host's, or
+	source        func(context.Context) (Config, error) // a function of the host's
+	sources       int                                   // how many of these were given
+	requirements  string
+	http          endpoint
+	admin         endpoint
+	socks         endpoint
+	adminToken    string
+	adminReadOnly bool
+
+	observe        bool
+	requireSession bool
+	connectHelper  []string
+
+	decider        PolicyDecider
+	deciderTimeout time.Duration
+	limits         Limits
+	onBlocked      func(BlockedRequest)
+	resolver       Resolver
+	log            *slog.Logger
+
+	environ       func() []string
+	upstreams     *upstream.Proxies // that environ names; nil where upstreamFault is set
+	upstreamFault error             // counts once allow_upstream_proxy is true
+
+	hooks hooks
+}
+
+// hooks replace parts of the system in tests.
+type hooks struct {
+	connect     connectFunc          // nil: the system's
+	connectUDP  connectUDPFunc       // nil: the system's
+	connectUnix unixsock.ConnectFunc // nil: the system's
+	unixSockets bool                 // whether the platform has x-unix-socket
+	procNet     string               // in place of the constant of that name; empty: the constant
+
+	upstreamRoots *x509.CertPool // for TLS to upstream proxies; nil: the system's
+
+	refusalStands    time.Duration // udpRefusalStands
+	callbackPatience time.Duration // hostcall.Patience
+	quiet            time.Duration // filewatch.ShortQuiet
+}
+
+type (
+	connectFunc    = func(context.Context, netip.AddrPort) (*net.TCPConn, error)
+	connectUDPFunc = func(context.Context, netip.AddrPort) (*net.UDPConn, error)
+)
+
+// endpoint is a listener that Run opens: at the address of the configuration,
+// at that of the Builder, or one that the host has opened itself.
+type endpoint struct {
+	name     string // "HTTP", as in the names of the Builder's methods
+	key      string // of its address in the configuration
+	override string // the Builder's address; empty: that of the configuration
+	provided net.Listener
+}
+
+// endpoints returns all endpoints, for reading and for changing.
+func (s *settings) endpoints() []*endpoint { return []*endpoint{&s.http, &s.admin, &s.socks} }
+
+// overrides returns the addresses that replace those of the configuration, by
+// key.
+func (s *settings) overrides() map[string]string {
+	addrs := make(map[string]string)
+	for _, ep := range s.endpoints() {
+		addrs[ep.key] = ep.override
+	}
+	return addrs
+}
+
+// provided returns the keys of the listeners that the host opened.
+func (s *settings) provided() (keys []string) {
+	for _, ep := range s.endpoints() {
+		if ep.provided != nil {
+			keys = append(keys, ep.key)
+		}
+	}
+	return keys
+}
+
+// closeProvided closes the listeners that the host opened.
+func (s *settings) closeProvided() {
+	for _, ep := range s.endpoints() {
+		if ep.provided != nil {
+			ep.provided.Close()
+		}
+	}
+}
