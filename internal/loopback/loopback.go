@@ -1,7 +1,10 @@
-// Package loopback tunes TCP sockets whose connections stay on this machine,
-// and opens listeners on ports that are used only once ([Ports]). The functions
-// are hooks for package net: they are safe for concurrent use and never make a
-// connection fail.
+// Package loopback is for TCP sockets whose connections stay on this machine.
+// Control, Connect, KeepAlive and ListenConfig tune such sockets: they are
+// hooks for package net and never make a connection fail. [Ports] opens
+// listeners and uses no port twice.
+//
+// The package does not dial and knows no protocol above TCP. Everything in it
+// is safe for concurrent use.
 package loopback
 
 import (
