@@ -44,15 +44,15 @@ func (f *fakeNet) connect(ctx context.Context, addr netip.AddrPort) (*net.TCPCon
 	f.mu.Lock()
 	f.log = append(f.log, fmt.Sprintf("%v %v", time.Since(f.start), addr.Addr()))
 	f.mu.Unlock()
-	outcome := f.outcomes[addr.Addr().String()]
-	var answer <-chan time.Time
-	if outcome != never {
-		answer = time.After(outcome.after)
+	result := f.outcomes[addr.Addr().String()]
+	var response <-chan time.Time
+	if result != never {
+		response = time.After(result.after)
 	}
 	select {
-	case <-answer:
-		if outcome.err != nil {
-			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(addr), Err: outcome.err}
+	case <-response:
+		if result.err != nil {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(addr), Err: result.err}
 		}
 		return new(net.TCPConn), nil
 	case <-ctx.Done():
