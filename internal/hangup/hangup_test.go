@@ -3,6 +3,7 @@ package hangup
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -42,58 +43,73 @@ func connect(t *testing.T, network string) (ours, theirs net.Conn) {
 // noSocket hides the socket of a connection.
 type noSocket struct{ net.Conn }
 
+// waitCase is an event on a connection while Wait is called on its other end.
+type waitCase struct {
+	network string
+	sent    int    // bytes sent before the event
+	event   string // "ends its stream", "closes", "resets" or "deadline"
+	socket  bool   // Wait gets the socket, not only the reader
+}
+
 func TestWait(t *testing.T) {
 	t.Parallel()
+	sent := []int{0, 1, 4000, 100_000} // nothing, a byte, what fits the buffer, more
 	for _, network := range []string{"tcp", "unix"} {
-		for name, sent := range map[string]int{"nothing sent": 0, "a byte": 1, "as much as fits the buffer": 4000, "more": 100_000} {
+		for _, n := range sent {
 			for _, event := range []string{"ends its stream", "closes", "resets", "deadline"} {
-				for _, socket := range []bool{true, false} {
-					if !socket && sent >= 4096 || event == "resets" && network == "unix" {
-						continue // Wait returns nil, or the system sends no reset
-					}
-					t.Run(strings.Join([]string{network, name, event}, "/"), func(t *testing.T) {
-						t.Parallel()
-						ours, theirs := connect(t, network)
-						io.WriteString(theirs, strings.Repeat("x", sent))
-						conn := ours
-						if !socket {
-							conn = noSocket{ours}
-						}
-						br := bufio.NewReaderSize(ours, 4096)
-						got := make(chan error, 1)
-						go func() { got <- Wait(conn, br) }()
-						switch event {
-						case "ends its stream":
-							theirs.(interface{ CloseWrite() error }).CloseWrite()
-						case "closes":
-							theirs.Close()
-						case "resets":
-							theirs.(*net.TCPConn).SetLinger(0)
-							theirs.Close()
-						case "deadline":
-							ours.SetReadDeadline(time.Unix(1, 0))
-						}
-						err := <-got
-						if event == "deadline" != errors.Is(err, os.ErrDeadlineExceeded) || err == nil {
-							t.Errorf("Wait returned %v", err)
-						}
-						if event == "ends its stream" && err != io.EOF || event == "resets" && err == io.EOF {
-							t.Errorf("Wait returned %v", err)
-						}
-						ours.SetReadDeadline(time.Time{})
-						if event == "ends its stream" || event == "deadline" {
-							if Gone(ours) {
-								t.Error("Gone returned true for a peer that still waits")
-							}
-							if got, err := br.Peek(min(sent, 4000)); len(got) != min(sent, 4000) {
-								t.Errorf("Peek after Wait returned %d of %d bytes, %v", len(got), sent, err)
-							}
-						}
-					})
-				}
+				testWait(t, waitCase{network, n, event, true})
+				testWait(t, waitCase{network, n, event, false})
 			}
 		}
 	}
+}
+
+func testWait(t *testing.T, c waitCase) {
+	if c.event == "resets" && c.network == "unix" {
+		return // the system sends no reset
+	}
+	if !c.socket && c.sent >= 4096 {
+		return // Wait returns nil, because the buffer is full
+	}
+	t.Run(fmt.Sprintf("%s/%d bytes/%s/socket=%t", c.network, c.sent, c.event, c.socket), func(t *testing.T) {
+		t.Parallel()
+		ours, theirs := connect(t, c.network)
+		io.WriteString(theirs, strings.Repeat("x", c.sent))
+		conn := ours
+		if !c.socket {
+			conn = noSocket{ours}
+		}
+		br := bufio.NewReaderSize(ours, 4096)
+		got := make(chan error, 1)
+		go func() { got <- Wait(conn, br) }()
+		switch c.event {
+		case "ends its stream":
+			theirs.(interface{ CloseWrite() error }).CloseWrite()
+		case "closes":
+			theirs.Close()
+		case "resets":
+			theirs.(*net.TCPConn).SetLinger(0)
+			theirs.Close()
+		case "deadline":
+			ours.SetReadDeadline(time.Unix(1, 0))
+		}
+		err := <-got
+		if c.event == "deadline" != errors.Is(err, os.ErrDeadlineExceeded) || err == nil {
+			t.Errorf("Wait returned %v", err)
+		}
+		if c.event == "ends its stream" && err != io.EOF || c.event == "resets" && err == io.EOF {
+			t.Errorf("Wait returned %v", err)
+		}
+		ours.SetReadDeadline(time.Time{})
+		if c.event == "ends its stream" || c.event == "deadline" {
+			if Gone(ours) {
+				t.Error("Gone returned true for a peer that still waits")
+			}
+			if got, err := br.Peek(min(c.sent, 4000)); len(got) != min(c.sent, 4000) {
+				t.Errorf("Peek after Wait returned %d of %d bytes, %v", len(got), c.sent, err)
+			}
+		}
+	})
 }
 
 // Gone is true after a write to a connection that the peer has closed, and false
