@@ -20,6 +20,7 @@ type fairness struct {
 // GOMAXPROCS takes a scheduler lock.
 func (f *fairness) refresh() { f.processors.Store(int32(runtime.GOMAXPROCS(0))) }
 
+// begin and end count a busy connection.
 func (f *fairness) begin() { f.busy.Add(1) }
 func (f *fairness) end()   { f.busy.Add(-1) }
 
