@@ -97,8 +97,12 @@ func (f *faulty) deaf(c *net.TCPConn) {
 // push writes until nobody takes it any more.
 func (f *faulty) push(c net.Conn) {
 	block := make([]byte, 256<<10)
+	stalled := 300 * time.Millisecond
+	if testing.Short() {
+		stalled /= 5
+	}
 	for {
-		c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+		c.SetWriteDeadline(time.Now().Add(stalled))
 		if _, err := c.Write(block); err != nil {
 			f.stalled <- struct{}{}
 			return

@@ -320,6 +320,9 @@ func TestCloseEndsQuestions(t *testing.T) {
 					}
 					return networkproxy.Allow(), nil
 				})
+				if !heedful {
+					networkproxy.SetCallbackPatience(b, 50*time.Millisecond)
+				}
 			})
 			conn, err := net.Dial("tcp", l.HTTPAddr())
 			if err != nil {

@@ -29,16 +29,29 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// TestMain runs more tests at once than there are processors, unless the
-// command says how many, because most of them wait for something.
+// TestMain runs more tests at once than there are processors, unless -parallel
+// is given, because most tests wait. -short runs still more at once.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	asked := false
-	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
-	if !asked {
-		flag.Set("test.parallel", strconv.Itoa(max(8, runtime.GOMAXPROCS(0))))
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		parallel := 8
+		if testing.Short() {
+			parallel = 48
+		}
+		flag.Set("test.parallel", strconv.Itoa(max(parallel, runtime.GOMAXPROCS(0))))
 	}
 	os.Exit(m.Run())
+}
+
+// scaled returns n, and a tenth of it under -short. It is for sizes and counts
+// that make a test slow.
+func scaled(n int) int {
+	if testing.Short() {
+		return max(1, n/10)
+	}
+	return n
 }
 
 // lab is one proxy under test.

@@ -44,7 +44,7 @@ func TestLocksInEveryOrder(t *testing.T) {
 		for i := range each.goroutines {
 			random := rand.New(rand.NewPCG(uint64(i), uint64(each.times)))
 			ended.Go(func() {
-				for range each.times {
+				for range scaled(each.times) {
 					each.do(random)
 				}
 			})

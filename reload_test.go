@@ -83,41 +83,38 @@ func (l *lab) reason(url string) networkproxy.Reason {
 
 func TestReloadNoticesEveryKindOfEdit(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, `policy.allowed_domains = ["a0.example"]`)
-	l := startFile(t, nil, f.path)
-
-	first, err := os.Stat(f.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	edits := []struct {
+	const before, after = `policy.allowed_domains = ["a.example"]`, `policy.allowed_domains = ["b.example"]`
+	for _, test := range []struct {
 		name string
-		edit func(policy string) error
+		edit func(f *file, old os.FileInfo) error
 	}{
-		{"an atomic rename", func(policy string) error { f.rename(policy); return nil }},
-		{"a rewrite in place", func(policy string) error { return os.WriteFile(f.path, text(policy), 0o600) }},
-		{"an older modification time", func(policy string) error {
-			f.rename(policy)
-			return os.Chtimes(f.path, time.Time{}, first.ModTime().Add(-time.Hour))
+		{"an atomic rename", func(f *file, _ os.FileInfo) error { f.rename(after); return nil }},
+		{"a rewrite in place", func(f *file, _ os.FileInfo) error { return os.WriteFile(f.path, text(after), 0o600) }},
+		{"an older modification time", func(f *file, old os.FileInfo) error {
+			f.rename(after)
+			return os.Chtimes(f.path, time.Time{}, old.ModTime().Add(-time.Hour))
 		}},
-		{"the same size and modification time", func(policy string) error {
-			before, err := os.Stat(f.path)
+		{"the same size and modification time", func(f *file, old os.FileInfo) error {
+			f.rename(after)
+			return os.Chtimes(f.path, time.Time{}, old.ModTime())
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFile(t, before)
+			l := startFile(t, nil, f.path)
+			old, err := os.Stat(f.path)
 			if err != nil {
-				return err
+				t.Fatal(err)
 			}
-			f.rename(policy)
-			return os.Chtimes(f.path, time.Time{}, before.ModTime())
-		}},
-	}
-	for i, e := range edits {
-		host := fmt.Sprintf("a%d.example", i+1)
-		if err := e.edit(fmt.Sprintf("policy.allowed_domains = [%q]", host)); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, e.name+" is noticed", func() bool { return l.reason("http://"+host+"/") == "" })
-		if got := l.reason(fmt.Sprintf("http://a%d.example/", i)); got != networkproxy.ReasonNotAllowed {
-			t.Errorf("after %s the old entry stands: %q", e.name, got)
-		}
+			if err := test.edit(f, old); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the edit takes effect", func() bool { return l.reason("http://b.example/") == "" })
+			if got := l.reason("http://a.example/"); got != networkproxy.ReasonNotAllowed {
+				t.Errorf("after the edit, a.example: reason %q, want %q", got, networkproxy.ReasonNotAllowed)
+			}
+		})
 	}
 }
 
@@ -247,7 +244,8 @@ func TestTurningOffRefusesAndCuts(t *testing.T) {
 // policy; one that fails otherwise would not be answered 200 or 403.
 func TestReloadUnderLoad(t *testing.T) {
 	t.Parallel()
-	const requests, replacements, workers = 10_000, 200, 16
+	const workers = 16
+	requests, replacements := int64(scaled(10_000)), int64(scaled(200))
 	policies := [2]string{
 		"policy.allowed_domains = [\"a.example\", \"both.example\"]\npolicy.denied_domains = [\"b.example\"]",
 		"policy.allowed_domains = [\"b.example\", \"both.example\"]\npolicy.denied_domains = [\"a.example\"]",

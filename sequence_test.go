@@ -143,7 +143,7 @@ func TestSequences(t *testing.T) {
 		w.Close()
 		return answers, reached
 	}
-	for range 150 {
+	for range scaled(150) {
 		var texts, methods []string
 		for range 2 + rnd.IntN(8) {
 			method := []string{"GET", "GET", "GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE"}[rnd.IntN(8)]

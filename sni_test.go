@@ -203,8 +203,12 @@ func TestServerName(t *testing.T) {
 		for _, tt := range tests {
 			t.Run(string(way.protocol)+"/"+tt.name, func(t *testing.T) {
 				t.Parallel()
+				pieces := []int{len(tt.sent), 1}
+				if testing.Short() {
+					pieces = pieces[:1]
+				}
 				for _, check := range []networkproxy.SNICheck{networkproxy.SNIEnforce, networkproxy.SNIOff} {
-					for _, piece := range []int{len(tt.sent), 1} {
+					for _, piece := range pieces {
 						c := withSOCKS(allow(name, plain, ip))
 						c.SNICheck = check
 						l := start(t, c, nil)
@@ -367,13 +371,17 @@ func TestSecondServerName(t *testing.T) {
 func TestHelloWithheld(t *testing.T) {
 	t.Parallel()
 	hello := helloFor(t, "allowed.example")
+	// The same time bounds the SOCKS5 handshake, so it allows for a busy machine.
+	timeout := 2 * time.Second
+	if testing.Short() {
+		timeout = time.Second
+	}
 	for _, way := range tunnelWays {
 		for name, sent := range map[string]string{"the first byte": hello[:1], "half a hello": hello[:100], "half a second hello": hello + ccs + hello[:100]} {
 			t.Run(string(way.protocol)+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				// The same time bounds the SOCKS handshake, which a loaded machine may take long for.
 				l := start(t, withSOCKS(allow("allowed.example")), func(b *networkproxy.Builder) {
-					b.Limits(networkproxy.Limits{HandshakeTimeout: 2 * time.Second, TunnelIdle: time.Hour})
+					b.Limits(networkproxy.Limits{HandshakeTimeout: timeout, TunnelIdle: time.Hour})
 				})
 				got := way.record(l, "allowed.example", 443, 1<<20)
 				w := way.open(l, t, "allowed.example", 443)
@@ -383,7 +391,7 @@ func TestHelloWithheld(t *testing.T) {
 				}
 				w.rest()
 				eventually(t, "the refusal", func() bool { return len(l.Blocked()) == 1 })
-				l.logged(t, "does not end within 2s")
+				l.logged(t, "does not end within "+timeout.String())
 			})
 		}
 	}
@@ -523,7 +531,10 @@ func TestTLSThroughTunnel(t *testing.T) {
 				client.RootCAs.AddCert(cert.Leaf)
 				client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 				resumed := 0
-				const connections = 20
+				connections := 20
+				if testing.Short() {
+					connections = 3
+				}
 				for range connections {
 					c := tls.Client(way.open(l, t, "allowed.example", 443), client)
 					if err := echoes(c); err != nil {
@@ -537,7 +548,7 @@ func TestTLSThroughTunnel(t *testing.T) {
 				if resumed == 0 {
 					t.Error("no session was resumed")
 				}
-				eventually(t, "all requests counted as allowed", func() bool { return l.health(t).Allowed == connections })
+				eventually(t, "all requests counted as allowed", func() bool { return l.health(t).Allowed == uint64(connections) })
 				if b := l.Blocked(); len(b) > 0 {
 					t.Errorf("recorded %+v", b)
 				}

@@ -84,7 +84,11 @@ func TestWatcherIgnoresHalfWrittenFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			inPlace(t, path, string(whole), 100*time.Millisecond, func() {
+			pause := 100 * time.Millisecond
+			if testing.Short() {
+				pause /= 2
+			}
+			inPlace(t, path, string(whole), pause, func() {
 				if !test.holds(l) {
 					t.Error("a half-written file is in force")
 				}
@@ -266,7 +270,7 @@ func TestReloadWaitsForTheWriter(t *testing.T) {
 // time.
 func TestReloadOfAFileThatIsBeingWritten(t *testing.T) {
 	t.Parallel()
-	const quiet = 400 * time.Millisecond
+	quiet := quietOfWriters()
 	for {
 		f := newFile(t, `policy.allowed_domains = ["a.example"]`)
 		l := startFile(t, func(b *networkproxy.Builder) { networkproxy.SetQuiet(b, quiet) }, f.path)
@@ -288,10 +292,21 @@ func TestReloadOfAFileThatIsBeingWritten(t *testing.T) {
 	}
 }
 
+// quietOfWriters returns how long files must be still in tests that keep
+// writing to one. Pauses of the machine must be shorter than half of it.
+func quietOfWriters() time.Duration {
+	if testing.Short() {
+		return 200 * time.Millisecond
+	}
+	return 400 * time.Millisecond
+}
+
 // keepWriting changes the file again and again until stop is closed. It returns
 // the longest time in which the file did not change, from last on.
 func (f *file) keepWriting(t *testing.T, last time.Time, stop <-chan struct{}) (longest time.Duration) {
 	content := text(`policy.allowed_domains = ["b.example"]` + "\n")
+	pace := time.NewTicker(time.Millisecond)
+	defer pace.Stop()
 	for {
 		content = append(content, '#', '\n')
 		if err := os.WriteFile(f.path, content[:min(len(content), 1<<16)], 0o600); err != nil {
@@ -304,7 +319,7 @@ func (f *file) keepWriting(t *testing.T, last time.Time, stop <-chan struct{}) (
 		select {
 		case <-stop:
 			return longest
-		default:
+		case <-pace.C:
 		}
 	}
 }
@@ -312,7 +327,7 @@ func (f *file) keepWriting(t *testing.T, last time.Time, stop <-chan struct{}) (
 // Managed limits do not wait for a configuration that does not come to rest.
 func TestLimitsWhileTheConfigurationIsBeingWritten(t *testing.T) {
 	t.Parallel()
-	const quiet = 400 * time.Millisecond
+	quiet := quietOfWriters()
 	for {
 		l := startManaged(t, "enabled = true\n", "", func(b *networkproxy.Builder) { networkproxy.SetQuiet(b, quiet) })
 		l.write(t, l.limits, "policy.allowed_domains = []\n")

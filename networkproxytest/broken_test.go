@@ -48,6 +48,9 @@ func TestKitFailsBrokenProxies(t *testing.T) {
 	for _, p := range promises() {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
+			if testing.Short() && p.name == "a new deny entry closes open tunnels" {
+				t.Skip("waits for the kit's time limit")
+			}
 			start := weak[p.name]
 			if start == nil {
 				start = alwaysOK

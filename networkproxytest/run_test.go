@@ -2,11 +2,22 @@ package networkproxytest_test
 
 import (
 	"context"
+	"flag"
+	"os"
 	"testing"
 
 	"example.com/networkproxy"
 	"example.com/networkproxy/networkproxytest"
 )
+
+// TestMain runs more tests at once under -short, because most of them wait.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		flag.Set("test.parallel", "16")
+	}
+	os.Exit(m.Run())
+}
 
 func start(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
 	t.Helper()
@@ -28,5 +39,6 @@ func startWith(t testing.TB, b *networkproxy.Builder) *networkproxy.Handle {
 
 // TestConformance runs the kit with the library itself.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	networkproxytest.Run(t, start)
 }

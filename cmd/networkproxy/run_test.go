@@ -7,6 +7,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,15 +21,27 @@ import (
 	"testing"
 )
 
-// childEnv makes this binary act as the command. Its value is an action and an
-// argument.
+// childEnv, if set, makes this binary act as the command of run. Its first
+// argument is then an action and the action's argument.
 const childEnv = "NETWORKPROXY_TEST_CHILD"
 
 func TestMain(m *testing.M) {
-	if action, ok := os.LookupEnv(childEnv); ok {
-		os.Exit(child(action))
+	if _, ok := os.LookupEnv(childEnv); ok {
+		os.Exit(child(os.Args[1]))
+	}
+	flag.Parse()
+	if testing.Short() {
+		flag.Set("test.parallel", "16") // most tests wait
 	}
 	os.Exit(m.Run())
+}
+
+// setChildEnv makes the commands that the test runs act as child. It sets the
+// environment of this process, so the test cannot be parallel, but its subtests
+// can.
+func setChildEnv(t *testing.T) {
+	t.Setenv(childEnv, "1")
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
 }
 
 // child acts as the command and returns its exit status.
@@ -90,6 +103,7 @@ func configFile(t *testing.T, enabled bool, allowed string) string {
 // TestRunObserves checks that run -observe prints its warning once and ends with
 // the suggested allowlist.
 func TestRunObserves(t *testing.T) {
+	setChildEnv(t)
 	origin := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(origin.Close)
 	target := strings.TrimPrefix(origin.URL, "http://")
@@ -101,15 +115,14 @@ func TestRunObserves(t *testing.T) {
 		{"nothing", "exit 0", "", "networkproxy: nothing to suggest: the command reached no host through the proxy\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Setenv(childEnv, test.child)
-			t.Setenv("GORACE", "atexit_sleep_ms=0")
+			t.Parallel()
 			args := []string{"run", "-config", configFile(t, true, `"127.0.0.1"`), "-observe"}
 			if test.flag != "" {
 				args = append(args, test.flag)
 			}
 			var stdout, stderr bytes.Buffer
 			p := program{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr}
-			if got := p.main(t.Context(), append(args, "--", os.Args[0])); got != 0 {
+			if got := p.main(t.Context(), append(args, "--", os.Args[0], test.child)); got != 0 {
 				t.Errorf("exit status %d: %s", got, &stderr)
 			}
 			if n := strings.Count(stderr.String(), "OBSERVING"); n != 1 {
@@ -122,42 +135,41 @@ func TestRunObserves(t *testing.T) {
 	}
 }
 
-// These tests set this process's environment, so none of them is parallel.
 func TestRun(t *testing.T) {
+	setChildEnv(t)
+	t.Setenv("NO_PROXY", "*")
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	config := configFile(t, true, "")
 	self := os.Args[0]
 	for _, test := range []struct {
-		name, child string
-		args        []string
-		stdin       string
-		want        int
-		stdout      string // all of it
-		stderr      string // part of it; empty means no output
+		name   string
+		args   []string
+		stdin  string
+		want   int
+		stdout string // all of it
+		stderr string // part of it; empty means no output
 	}{
-		{"status 0", "exit 0", []string{"-config", config, "--", self}, "", 0, "", ""},
-		{"status 9", "exit 9", []string{"-config", config, "--", self, "-not", "-ours"}, "", 9, "", ""},
-		{"without --", "exit 9", []string{"-config", config, self, "-x"}, "", 9, "", ""},
-		{"killed", "kill", []string{"-config", config, "--", self}, "", 128 + 9, "", ""},
-		{"streams", "cat", []string{"-config", config, "--", self}, "in and out", 0, "in and out", "done"},
-		{"environment", "env NO_PROXY", []string{"-config", config, "--", self}, "", 0, "\n", ""},
-		{"helper", "env GIT_SSH_COMMAND", []string{"-config", config, "--", self}, "", 0,
+		{"status 0", []string{"-config", config, "--", self, "exit 0"}, "", 0, "", ""},
+		{"status 9", []string{"-config", config, "--", self, "exit 9", "-not", "-ours"}, "", 9, "", ""},
+		{"without --", []string{"-config", config, self, "exit 9", "-x"}, "", 9, "", ""},
+		{"killed", []string{"-config", config, "--", self, "kill"}, "", 128 + 9, "", ""},
+		{"streams", []string{"-config", config, "--", self, "cat"}, "in and out", 0, "in and out", "done"},
+		{"environment", []string{"-config", config, "--", self, "env NO_PROXY"}, "", 0, "\n", ""},
+		{"helper", []string{"-config", config, "--", self, "env GIT_SSH_COMMAND"}, "", 0,
 			"ssh -o 'ProxyCommand=" + self + " connect %h %p' -o ControlMaster=no -o ControlPath=none\n", ""},
-		{"refused", "get http://refused.example/?secret", []string{"-config", config, "--", self}, "", 0, "403\n",
+		{"refused", []string{"-config", config, "--", self, "get http://refused.example/?secret"}, "", 0, "403\n",
 			"networkproxy: refused one request from this command:\n      1  refused.example port 80  http  not_allowed\n"},
-		{"refused, quiet", "get http://refused.example/", []string{"-config", config, "-quiet", "--", self}, "", 0, "403\n", ""},
-		{"no such command", "", []string{"-config", config, "--", "no-such-command-here"}, "", 127, "", "no-such-command-here"},
-		{"no command file", "", []string{"-config", config, "--", "/no/such/file"}, "", 127, "", "/no/such/file"},
-		{"not executable", "", []string{"-config", config, "--", config}, "", 126, "", config},
-		{"no command", "", []string{"-config", config}, "", exitUsage, "", "no command to run"},
-		{"no configuration", "", []string{"--", self}, "", exitUsage, "", "-config is missing"},
-		{"disabled", "exit 0", []string{"-config", configFile(t, false, ""), "--", self}, "", exitError, "", "enabled = false"},
-		{"broken", "exit 0", []string{"-config", configFile(t, true, `"*."`), "--", self}, "", exitError, "", "config.toml:4:"},
+		{"refused, quiet", []string{"-config", config, "-quiet", "--", self, "get http://refused.example/"}, "", 0, "403\n", ""},
+		{"no such command", []string{"-config", config, "--", "no-such-command-here"}, "", 127, "", "no-such-command-here"},
+		{"no command file", []string{"-config", config, "--", "/no/such/file"}, "", 127, "", "/no/such/file"},
+		{"not executable", []string{"-config", config, "--", config}, "", 126, "", config},
+		{"no command", []string{"-config", config}, "", exitUsage, "", "no command to run"},
+		{"no configuration", []string{"--", self}, "", exitUsage, "", "-config is missing"},
+		{"disabled", []string{"-config", configFile(t, false, ""), "--", self, "exit 0"}, "", exitError, "", "enabled = false"},
+		{"broken", []string{"-config", configFile(t, true, `"*."`), "--", self, "exit 0"}, "", exitError, "", "config.toml:4:"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Setenv(childEnv, test.child)
-			t.Setenv("GORACE", "atexit_sleep_ms=0")
-			t.Setenv("NO_PROXY", "*")
-			t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+			t.Parallel()
 			var stdout, stderr bytes.Buffer
 			p := program{stdin: strings.NewReader(test.stdin), stdout: &stdout, stderr: &stderr}
 			if got := p.main(t.Context(), append([]string{"run"}, test.args...)); got != test.want {
@@ -183,13 +195,13 @@ func TestRunForwardsSignals(t *testing.T) {
 	defer signal.Stop(guard)
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(s.String(), func(t *testing.T) {
-			t.Setenv(childEnv, "wait")
+			setChildEnv(t)
 			r, w := io.Pipe()
 			defer r.Close()
 			p := program{stdin: strings.NewReader(""), stdout: w, stderr: t.Output()}
 			status := make(chan int, 1)
 			go func() {
-				status <- p.main(context.Background(), []string{"run", "-config", configFile(t, true, ""), "--", os.Args[0]})
+				status <- p.main(context.Background(), []string{"run", "-config", configFile(t, true, ""), "--", os.Args[0], "wait"})
 			}()
 			ready := make([]byte, len("ready\n"))
 			if _, err := io.ReadFull(r, ready); err != nil {
@@ -208,10 +220,10 @@ func TestRunForwardsSignals(t *testing.T) {
 func TestRunAfterSignal(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	t.Setenv(childEnv, "env PATH")
+	setChildEnv(t)
 	var stdout bytes.Buffer
 	p := program{stdin: strings.NewReader(""), stdout: &stdout, stderr: t.Output()}
-	if got := p.main(ctx, []string{"run", "-config", configFile(t, true, ""), "--", os.Args[0]}); got != exitError || stdout.Len() > 0 {
+	if got := p.main(ctx, []string{"run", "-config", configFile(t, true, ""), "--", os.Args[0], "env PATH"}); got != exitError || stdout.Len() > 0 {
 		t.Errorf("exit status %d, output %q", got, &stdout)
 	}
 }
