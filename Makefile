@@ -1,8 +1,10 @@
 # Short names for steps of .ci/run and for the go command. See CONTRIBUTING.md.
-.PHONY: test race e2e fuzz bench ci
+.PHONY: test short race e2e fuzz bench ci
 
 test:
 	go test ./...
+short:
+	go test -short ./...
 race:
 	bash .ci/run race
 e2e:
