@@ -36,7 +36,7 @@ func (h *hook) call() {
 	}
 }
 
-// hostFunction is a kind of function that a host hands in.
+// hostFunction is a kind of function that a host provides.
 type hostFunction struct {
 	name    string
 	named   string // in ErrCallbackRunning
@@ -94,7 +94,7 @@ func hostFunctions() []hostFunction {
 				wait(t, reloaded, "the end of the reload")
 			})
 		}},
-		{"listener's Accept", "a listener that was handed in", func(t *testing.T, b *networkproxy.Builder, h *hook) {
+		{"listener's Accept", "a listener that the host provided", func(t *testing.T, b *networkproxy.Builder, h *hook) {
 			b.HTTPAddr("").HTTPListener(hookedListener{Listener: listen(t, "127.0.0.1:0"), accept: h})
 		}, send("http://denied.example/")},
 		{"content of the host's own request", "", func(*testing.T, *networkproxy.Builder, *hook) {}, func(t *testing.T, l *lab, h *hook) {

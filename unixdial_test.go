@@ -15,7 +15,7 @@ import (
 )
 
 // The proxy's own socket was renamed to the path after the check.
-func TestUnixSocketDialerLeavesOutItsOwn(t *testing.T) {
+func TestUnixSocketDialerExcludesOwnSockets(t *testing.T) {
 	t.Parallel()
 	dir := socketDir(t)
 	l, err := net.Listen("unix", filepath.Join(dir, "admin"))
@@ -31,12 +31,12 @@ func TestUnixSocketDialerLeavesOutItsOwn(t *testing.T) {
 	}
 	dialer := unixsock.Dialer{Timeout: time.Minute, Exclude: own.ContainsFile}
 	if conn, err := dialer.Dial(t.Context(), judged, judged); !errors.Is(err, unixsock.ErrChanged) {
-		t.Errorf("%v, %v", conn, err)
+		t.Errorf("dialing the proxy's own socket: %v, %v; want ErrChanged", conn, err)
 	}
 	own.Remove(l.Addr())
 	conn, err := dialer.Dial(t.Context(), judged, judged)
 	if err != nil {
-		t.Fatalf("when it is no longer the proxy's: %v", err)
+		t.Fatalf("after the socket was removed from the proxy's own: %v", err)
 	}
 	conn.Close()
 }

@@ -1,4 +1,4 @@
-// Sequences of partial writes, with a clock that the test turns.
+// Sequences of partial writes, on a simulated clock.
 
 package networkproxy
 
@@ -18,23 +18,23 @@ import (
 	"example.com/networkproxy/internal/filewatch"
 )
 
-// idleListener stands for an open listener.
+// idleListener replaces an open listener.
 type idleListener struct{ net.Listener }
 
 func (idleListener) Addr() net.Addr { return &net.UnixAddr{Name: "x", Net: "unix"} }
 func (idleListener) Close() error   { return nil }
 
-// wholeConfig is the nth of the contents that the file has. They differ in
-// length, and each is valid when it is cut at the end of nearly any line.
+// wholeConfig returns the nth content of the file. The contents differ in length,
+// and each one is valid TOML when it is cut at the end of nearly any line.
 func wholeConfig(n int) string {
 	return fmt.Sprintf("[network_proxy]\nenabled = true\n%smode = \"limited\"\n[network_proxy.policy]\nallowed_domains = [\"*\"]\n%sdenied_domains = [\"bad%d.example\"]\n",
 		strings.Repeat("# a comment\n", n), strings.Repeat("# another comment\n", n), n)
 }
 
-// FuzzWatch has a writer write the file in place as a script says: in pieces,
-// with pauses that are shorter than filewatch.LongQuiet. Whatever the script, what is
-// put in force is always one of the complete contents, and a content that
-// stays takes effect within two seconds.
+// FuzzWatch writes the file in place as a script says: in pieces, with pauses
+// that are shorter than filewatch.LongQuiet. Whatever the script, the
+// configuration in force must always be one of the complete contents, and a
+// content that remains must take effect within two seconds.
 func FuzzWatch(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0, 9})
@@ -79,7 +79,7 @@ func FuzzWatch(f *testing.F) {
 				if n == len(content) {
 					written = append(written, fmt.Sprintf("bad%d.example", 1+i%7))
 				}
-				time.Sleep(time.Duration(script[i+1]%10) * filewatch.LongQuiet / 10) // of the bubble
+				time.Sleep(time.Duration(script[i+1]%10) * filewatch.LongQuiet / 10) // on the simulated clock
 				synctest.Wait()
 				check()
 			}
@@ -89,7 +89,7 @@ func FuzzWatch(f *testing.F) {
 			synctest.Wait()
 			check()
 			if got := h.Config().Policy.DeniedDomains; got[0] != "bad9.example" {
-				t.Errorf("after two seconds the complete file is not in force: %q", got)
+				t.Errorf("after two seconds the complete file is not in force: denied %q", got)
 			}
 		})
 	})

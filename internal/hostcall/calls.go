@@ -39,7 +39,7 @@ const (
 func (k Kind) String() string {
 	return [...]string{
 		"OnBlocked", "the log handler", "the PolicyDecider", "the Resolver", "the ConfigSource",
-		"a listener that was handed in",
+		"a listener that the host provided",
 	}[k]
 }
 

@@ -155,6 +155,6 @@ func (l *safeListener) Close() error {
 	case err := <-closed:
 		return err
 	case <-patience.C:
-		return errors.New("the listener that was handed in does not return from Close")
+		return errors.New("the listener that the host provided does not return from Close")
 	}
 }
