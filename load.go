@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"example.com/networkproxy/internal/domain"
 	"example.com/networkproxy/internal/filewatch"
@@ -235,4 +236,26 @@ func (l *loadedConfig) compile(generation uint64, mode Mode, rules runtimeRules,
 		Upstream:    l.Config.AllowUpstreamProxy,
 		Sockets:     l.sockets,
 	}
+}
+
+// within returns l under the limits r: itself where it exceeds none, or else a
+// copy in which what exceeds them is cut back. l is not changed.
+func (l *loadedConfig) within(r *requirements) *loadedConfig {
+	under := *l
+	under.limits = r
+	excess := r.check(l.sourcedConfig)
+	if excess == nil {
+		return &under
+	}
+	under.sourcedConfig = &sourcedConfig{Config: l.Config.clone(), warnings: l.warnings, places: l.places.Clone()}
+	r.cut(under.sourcedConfig)
+	var errs errorList // the patterns have been parsed before
+	under.allow = compileList(under.sourcedConfig, keyAllowedDomains, under.Config.Policy.AllowedDomains, &errs)
+	under.deny = compileList(under.sourcedConfig, keyDeniedDomains, under.Config.Policy.DeniedDomains, &errs)
+	under.sockets = allowedSockets(under.sourcedConfig)
+	under.cutBack = nil
+	for _, line := range strings.Split(excess.Error(), "\n") {
+		under.cutBack = append(under.cutBack, "cut back to the managed limits; the next start fails until the configuration obeys them: "+line)
+	}
+	return &under
 }

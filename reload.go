@@ -17,6 +17,7 @@ import (
 
 	"example.com/networkproxy/internal/filewatch"
 	"example.com/networkproxy/internal/policy"
+	"example.com/networkproxy/internal/tomltable"
 )
 
 // runtimeMode is a mode set at run time. It stands until the configuration's
@@ -570,4 +571,19 @@ func (j *jobs) wait(patience time.Duration) int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.running
+}
+
+// bounded drops a mode and rules set at run time that the limits forbid.
+// notes says which, for the log.
+func (h *Handle) bounded(limits *requirements) (notes []string) {
+	if h.mode.mode != "" {
+		if err := limits.checkMode(h.mode.mode); err != nil {
+			h.mode = runtimeMode{}
+			notes = append(notes, fmt.Sprintf("the mode set at run time is outside the managed limits and is dropped: %v", err))
+		}
+	}
+	h.rules = h.rules.within(limits, func(entry string, err error) {
+		notes = append(notes, fmt.Sprintf("the run-time rule %s is outside the managed limits and is dropped: %v", tomltable.Quote(entry), err))
+	})
+	return notes
 }

@@ -265,3 +265,45 @@ func parseDenied(text string) (domain.Pattern, error) {
 	}
 	return p, err
 }
+
+// errorList collects what is wrong with a configuration and reports the first
+// of it: a file of the wrong kind can hold a million mistakes. The zero value
+// is empty.
+type errorList struct {
+	list []error
+	more int
+}
+
+// maxErrors is how many errors are reported one by one.
+const maxErrors = 20
+
+// len is how many errors were added.
+func (l *errorList) len() int { return len(l.list) + l.more }
+
+// full reports whether another error would only be counted.
+func (l *errorList) full() bool { return len(l.list) == maxErrors }
+
+// add adds an error, or each of those that a joined one holds. Nil is none.
+func (l *errorList) add(err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			l.add(e)
+		}
+		return
+	}
+	switch {
+	case err == nil:
+	case l.full():
+		l.more++
+	default:
+		l.list = append(l.list, err)
+	}
+}
+
+// join joins the errors; nil when there are none.
+func (l *errorList) join() error {
+	if l.more > 0 {
+		return errors.Join(append(slices.Clone(l.list), fmt.Errorf("and %d more", l.more))...)
+	}
+	return errors.Join(l.list...)
+}

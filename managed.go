@@ -1,4 +1,4 @@
-// Managed limits: what an administrator's requirements file lets any other
+// Managed limits: what the requirements file of an administrator lets any other
 // configuration say.
 
 package networkproxy
@@ -228,4 +228,72 @@ func (s *sourcedConfig) withSource(key string, e *ConfigError) *ConfigError {
 		e.Problem = fmt.Sprintf("%v; source of the value: %s", e.Err, s.describe(key))
 	}
 	return e
+}
+
+// forbidsSOCKS and forbidsUDP report whether the limits turn SOCKS5 off. A
+// reload cannot open or close its listener, so that its requests are refused.
+func (r *requirements) forbidsSOCKS() bool {
+	return r != nil && r.limits.has(keyEnableSOCKS5) && !r.limits.Config.EnableSOCKS5
+}
+
+func (r *requirements) forbidsUDP() bool {
+	return r != nil && r.limits.has(keyEnableSOCKS5UDP) && !r.limits.Config.EnableSOCKS5UDP
+}
+
+// cut lowers every value of s that exceeds a limit, and adds the denied
+// domains that the limits require. A value that was cut has its place in the
+// file of the limits.
+func (r *requirements) cut(s *sourcedConfig) {
+	limits := r.limits.Config.fields()
+	for i, f := range s.Config.fields() {
+		if !r.limits.has(f.key) {
+			continue
+		}
+		switch f.key {
+		case keyAllowedDomains:
+			var errs errorList
+			patterns := s.patterns(f.key, &errs)
+			s.retain(f.key, &s.Config.Policy.AllowedDomains, func(i int) bool { return r.allowedLimit(patterns[i]) == nil })
+		case keyDeniedDomains:
+			r.require(s)
+		case keyAllowUnixSockets:
+			sockets := &s.Config.Policy.AllowUnixSockets
+			s.retain(f.key, sockets, func(i int) bool { return slices.Contains(r.limits.Config.Policy.AllowUnixSockets, (*sockets)[i]) })
+		default:
+			if limit := limits[i].value; exceeds(f, limit) {
+				f.value.Copy(limit)
+				s.places.CopyFrom(&r.limits.places, f.key)
+			}
+		}
+	}
+}
+
+// retain drops the elements of an array for which keep reports false.
+func (s *sourcedConfig) retain(key string, list *[]string, keep func(i int) bool) {
+	kept, indexes := []string{}, []int(nil)
+	for i, entry := range *list {
+		if keep(i) {
+			kept, indexes = append(kept, entry), append(indexes, i)
+		}
+	}
+	*list = kept
+	s.places.Select(key, indexes)
+}
+
+// require adds the denied domains of the limits that s does not cover.
+func (r *requirements) require(s *sourcedConfig) {
+	var errs errorList
+	var denied domain.Index
+	for _, p := range s.patterns(keyDeniedDomains, &errs) {
+		denied.Add(p)
+	}
+	list := &s.Config.Policy.DeniedDomains
+	n, added := len(*list), []tomltable.Position(nil)
+	for i, required := range r.denied {
+		if !denied.Covers(required) {
+			*list = append(*list, r.limits.Config.Policy.DeniedDomains[i])
+			added = append(added, r.limits.places.ItemPosition(keyDeniedDomains, i))
+		}
+	}
+	s.places.Extend(keyDeniedDomains, n, added)
 }
