@@ -49,7 +49,7 @@ func newAsked(t testing.TB, decider PolicyDecider, change func(*Builder)) *asked
 func (a *asked) principal(by Attribution) (*principal, context.CancelFunc) {
 	ends, end := context.WithCancel(context.Background())
 	a.t.Cleanup(end)
-	return newPrincipal(ends, a.gate, by), end
+	return newPrincipal(ends, attribution(by)), end
 }
 
 // install puts another configuration in force, under the next generation.
@@ -61,9 +61,9 @@ func (a *asked) install(change func(*Config)) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	next := p.first.compile(a.gate.current.Load().Generation+1, config.Mode, runtimeRules{}, &a.gate.self)
+	next := p.first.compile(a.gate.installed().Generation+1, config.Mode, runtimeRules{}, &a.gate.self)
 	next.Enabled = config.Enabled
-	a.gate.current.Store(next)
+	a.gate.install(next)
 	a.gate.rejudge()
 }
 

@@ -23,57 +23,90 @@ import (
 
 // enforcer is shared by every listener of one proxy. Safe for concurrent use.
 type enforcer struct {
-	current   atomic.Pointer[policy.Policy]
-	self      policy.SelfListeners
-	asker     asker
-	grants    *grants
-	dialer    pindial.Dialer
-	upstreams *upstream.Proxies
-	sockets   unixsock.Dialer
-	live      liveRequests
-	blocked   refusalRecord
-	observer  *hostcall.Mailbox[refusal] // of OnBlocked; nil: there is none
-	calls     *hostcall.Calls            // of the host's functions
-	log       *slog.Logger
-	lines     logLimiter   // on those of log that are about single requests
-	debug     logLimiter   // the same for the level debug
-	bounded   *slog.Logger // log for lines that clients cause, within lines and debug
-	count     counters
-	observed  *observations // nil: allowlist misses are not let pass
-	limits    Limits        // without zeros
+	current  atomic.Pointer[policy.Policy]
+	self     policy.SelfListeners
+	asker    asker
+	grants   *grants
+	dialer   pindial.Dialer
+	sockets  unixsock.Dialer
+	live     liveRequests
+	blocked  refusalRecord
+	observer *hostcall.Mailbox[refusal] // of OnBlocked; nil: there is none
+	log      *slog.Logger
+	lines    logLimiter   // on those of log that are about single requests
+	debug    logLimiter   // the same for the level debug
+	bounded  *slog.Logger // log for lines that clients cause, within lines and debug
+	count    counters
+	observed *observations // nil: allowlist misses are not let pass
+	config   gateConfig
 }
 
-// newEnforcer returns an enforcer that logs to log, and counts in calls when it
-// calls functions of the host.
-func newEnforcer(s *settings, log *slog.Logger, calls *hostcall.Calls) *enforcer {
+// gateConfig holds the settings of an enforcer. All limits must be set.
+type gateConfig struct {
+	Decider        func(context.Context, *askedRequest) (decision, error) // nil if there is none
+	DeciderTimeout time.Duration
+	Questions      int // the decider has at a time
+
+	Resolver    pindial.Resolver
+	Connect     func(context.Context, netip.AddrPort) (*net.TCPConn, error) // nil for the system's
+	ConnectUDP  func(context.Context, netip.AddrPort) (*net.UDPConn, error)
+	ConnectUnix unixsock.ConnectFunc
+	Upstreams   *upstream.Proxies // those of the environment; nil if there are none
+
+	LookupTimeout    time.Duration
+	DialTimeout      time.Duration
+	HandshakeTimeout time.Duration // until a ClientHello in a tunnel is complete
+	TunnelIdle       time.Duration
+	TunnelLifetime   time.Duration // 0 means no limit
+
+	BlockedKept       int
+	LogValueBytes     int
+	LogLinesPerSecond int
+
+	Observe   bool           // let allowlist misses pass and record them
+	OnBlocked func(*refusal) // called for every refusal from one goroutine; nil if there is none
+
+	Log   *slog.Logger
+	Calls *hostcall.Calls // counts the calls of the host's functions
+}
+
+// newEnforcer returns an enforcer without a policy. Install one before use.
+func newEnforcer(c gateConfig) *enforcer {
 	grants := newGrants()
 	e := &enforcer{
 		asker: asker{
-			decider: s.decider.ask(), timeout: s.deciderTimeout, limit: s.limits.Questions,
-			grants: grants, log: log, host: calls,
+			decider: c.Decider, timeout: c.DeciderTimeout, limit: c.Questions,
+			grants: grants, log: c.Log, host: c.Calls,
 		},
 		grants: grants,
 		dialer: pindial.Dialer{
-			Resolver: hostcall.SafeResolver(s.resolver, calls), Lookups: new(pindial.Lookups), Connect: s.hooks.connect, ConnectUDP: s.hooks.connectUDP,
-			ResolveTimeout: s.limits.LookupTimeout, ConnectTimeout: s.limits.DialTimeout,
+			Resolver: hostcall.SafeResolver(c.Resolver, c.Calls), Lookups: new(pindial.Lookups),
+			Connect: c.Connect, ConnectUDP: c.ConnectUDP,
+			ResolveTimeout: c.LookupTimeout, ConnectTimeout: c.DialTimeout,
 		},
-		blocked:   refusalRecord{limit: s.limits.BlockedKept},
-		limits:    s.limits,
-		upstreams: s.upstreams,
-		sockets:   unixsock.Dialer{Timeout: s.limits.DialTimeout, Connect: s.hooks.connectUnix},
-		calls:     calls,
-		log:       log,
-		lines:     logLimiter{limit: s.limits.LogLinesPerSecond, log: log},
-		debug:     logLimiter{limit: s.limits.LogLinesPerSecond, log: log},
-		observed:  s.observed(),
+		config:  c,
+		blocked: refusalRecord{limit: c.BlockedKept},
+		sockets: unixsock.Dialer{Timeout: c.DialTimeout, Connect: c.ConnectUnix},
+		lines:   logLimiter{limit: c.LogLinesPerSecond, log: c.Log},
+		debug:   logLimiter{limit: c.LogLinesPerSecond, log: c.Log},
+		log:     c.Log,
+	}
+	if c.Observe {
+		e.observed = new(observations)
 	}
 	e.sockets.Exclude = e.self.ContainsFile
-	e.self.ViaProxy = func(q *policy.Query) bool { return upstreamFor(s.upstreams, q) != nil }
+	e.self.ViaProxy = func(q *policy.Query) bool { return upstreamFor(c.Upstreams, q) != nil }
 	e.asker.lines = &e.lines
-	e.bounded = slog.New(limitedHandler{log.Handler(), &e.lines, &e.debug})
-	e.observer = e.newObserver(s.onBlocked)
+	e.bounded = slog.New(limitedHandler{c.Log.Handler(), &e.lines, &e.debug})
+	e.observer = e.newObserver(c.OnBlocked)
 	return e
 }
+
+// installed returns the policy in force.
+func (e *enforcer) installed() *policy.Policy { return e.current.Load() }
+
+// install puts a policy in force. Call rejudge afterwards.
+func (e *enforcer) install(p *policy.Policy) { e.current.Store(p) }
 
 // ruling is the verdict on a request, and the grant that let it in.
 type ruling struct {
@@ -87,7 +120,7 @@ type ruling struct {
 func (e *enforcer) decide(ctx context.Context, req *request) ruling {
 	req.Overlay = req.principal.overlay // of whichever listener made the request
 	for {
-		p := e.current.Load()
+		p := e.installed()
 		req.policy = p
 		v, miss := p.Judge(&req.Query, e.standingApproval(), nil)
 		if !miss || e.asker.decider == nil {
@@ -110,7 +143,7 @@ func (e *enforcer) decide(ctx context.Context, req *request) ruling {
 // granted returns the ruling on a request that a grant covers. A deny or a mode
 // that arrived while the decider thought wins.
 func (e *enforcer) granted(req *request, g *grant) ruling {
-	v, _ := e.current.Load().Judge(&req.Query, SourceDecider, nil)
+	v, _ := e.installed().Judge(&req.Query, SourceDecider, nil)
 	if v.Source != SourceDecider {
 		return ruling{Verdict: v}
 	}
@@ -145,7 +178,7 @@ func refusedBy(a answer, generation uint64) policy.Verdict {
 // The request is under way as lr from here on, until the caller calls lr.end.
 // Where dial fails it is over.
 func (e *enforcer) dial(ctx context.Context, req *request, v *ruling, lr *liveRequest) (net.Conn, error) {
-	r := e.route(e.current.Load(), &req.Query)
+	r := e.route(e.installed(), &req.Query)
 	return dialLive(ctx, e, req, v, lr, func(ctx context.Context) (net.Conn, destination, error) {
 		return e.connect(ctx, req, &v.Verdict, r)
 	})
@@ -196,7 +229,7 @@ func dialLive[C net.Conn](ctx context.Context, e *enforcer, req *request, v *rul
 // that the request came in by, and with the grant that let it through.
 func withPrincipal[C net.Conn](ctx context.Context, req *request, v *ruling,
 	connect func(context.Context) (C, destination, error)) (C, destination, error) {
-	if !req.principal.owns(ctx) {
+	if req.listener != req.principal {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
@@ -217,10 +250,18 @@ func (e *enforcer) resolve(ctx context.Context, req *request, v *policy.Verdict)
 			return nil, err
 		}
 	}
-	if v := e.current.Load().JudgeAddrs(&req.Query, *v, addrs, nil); !v.Allowed {
+	if v := e.installed().JudgeAddrs(&req.Query, *v, addrs, nil); !v.Allowed {
 		return nil, newRefusedError(req, v)
 	}
 	return addrs, nil
+}
+
+// standingApproval is who lets allowlist misses pass without being asked.
+func (e *enforcer) standingApproval() policy.Source {
+	if e.observed == nil {
+		return ""
+	}
+	return policy.SourceObserver
 }
 
 // resolverPatience is how long the end of the proxy waits for calls of the
@@ -291,9 +332,11 @@ func (e *enforcer) malformed(client netip.AddrPort, protocol Protocol, err error
 	}
 }
 
-// failure keeps account of an allowed request whose target was out of reach.
-func (e *enforcer) failure(req *request, err error) {
-	_, reason := failureStatus(err)
+// failed accounts for an allowed request that did not reach its target.
+func (e *enforcer) failed(req *request, err error) { e.failedFor(req, failureReason(err), err) }
+
+// failedFor is failed for a reason that the caller knows better.
+func (e *enforcer) failedFor(req *request, reason policy.Reason, err error) {
 	e.count.fail(req.Protocol, reason)
 	if e.lines.allow(&req.principal.owner) {
 		req.logger(e.log).Info("failed", "host", req.Target.Host.String(), "port", req.Target.Port,
@@ -305,7 +348,7 @@ func (e *enforcer) failure(req *request, err error) {
 // if not. It is for what consists of single messages: none of them may pass in
 // the moment between a swap and the cut.
 func (e *enforcer) stillAllowed(lr *liveRequest) bool {
-	p := e.current.Load()
+	p := e.installed()
 	if lr.judged.Load() == p.Generation {
 		return true
 	}
@@ -324,7 +367,7 @@ func (e *enforcer) stillAllowed(lr *liveRequest) bool {
 // take its time. It decides nothing.
 func (e *enforcer) asks(req *request) bool {
 	req.Overlay = req.principal.overlay
-	p := e.current.Load()
+	p := e.installed()
 	if _, miss := p.Judge(&req.Query, e.standingApproval(), nil); !miss || e.asker.decider == nil {
 		return false
 	}
@@ -336,7 +379,7 @@ func (e *enforcer) asks(req *request) bool {
 // that the policy refuses and returns their number. Call it after a change,
 // without the lock that guards the change.
 func (e *enforcer) rejudge() int {
-	n := e.live.rejudge(e.current.Load())
+	n := e.live.rejudge(e.installed())
 	e.count.cut.Add(uint64(n))
 	return n
 }
@@ -364,7 +407,7 @@ func (e *enforcer) revoke(id uint64) (cut int, err error) {
 	// Requests are cut before the grant's context ends, because they would end
 	// with it and not be counted, and again afterwards, because one may have
 	// begun meanwhile.
-	v := policy.Revoked(e.current.Load().Generation)
+	v := policy.Revoked(e.installed().Generation)
 	cut = e.live.cutGrant(g, v)
 	g.revoke(errRevoked)
 	cut += e.live.cutGrant(g, v)

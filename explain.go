@@ -69,11 +69,11 @@ func (p *NetworkProxy) ExplainURL(ctx context.Context, url, method string, resol
 
 // planned enforces what Run would.
 func (p *NetworkProxy) planned() *enforcer {
-	e := newEnforcer(&p.settings, p.settings.log, hostcall.New(p.settings.hooks.callbackPatience))
+	e := newEnforcer(p.settings.gateConfig(p.settings.log, hostcall.New(p.settings.hooks.callbackPatience)))
 	for _, addr := range p.settings.plannedAddrs(p.first) {
 		e.self.Add(net.TCPAddrFromAddrPort(addr))
 	}
-	e.current.Store(p.first.compile(1, p.first.Config.Mode, runtimeRules{}, &e.self))
+	e.install(p.first.compile(1, p.first.Config.Mode, runtimeRules{}, &e.self))
 	return e
 }
 
@@ -156,7 +156,7 @@ func (e *enforcer) explain(ctx context.Context, q target, resolve bool) (Explana
 	if q.Method == "" {
 		q.Method = map[Protocol]string{ProtocolHTTP: http.MethodGet, ProtocolHTTPSConnect: http.MethodConnect}[q.Protocol]
 	}
-	p := e.current.Load()
+	p := e.installed()
 	if q.wrong != nil {
 		return Explanation{
 			Request:    PolicyRequest{Protocol: q.Protocol, Host: q.text, Method: q.Method},

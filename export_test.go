@@ -114,12 +114,15 @@ func (h *Handle) Dropped() map[string]uint64 {
 // known by their passwords. Each comes in by a principal of its own, whose
 // command is the user's name.
 func (h *Handle) ServeSOCKSPasswords(l net.Listener, passwords map[string]string) {
-	proxy := newSOCKSProxy(h.enforcer, h.settings.hooks.refusalStands, true, func(_ *principal, c credentials) (*principal, error) {
+	c := h.settings.socksConfig(&h.sessions.tokens, true)
+	c.RequireSession = false
+	c.Authenticate = func(_ *principal, c credentials) (*principal, error) {
 		if want, ok := passwords[c.user]; !ok || want != c.password {
 			return nil, errSessionUnknown
 		}
-		return newPrincipal(h.drain, h.enforcer, Attribution{Command: c.user}), nil
-	})
+		return h.newPrincipal(h.drain, Attribution{Command: c.user}), nil
+	}
+	proxy := newSOCKSProxy(h.enforcer, c)
 	h.serving.Go(func() { proxy.serve(h.track(l, h.shared)) })
 }
 

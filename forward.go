@@ -6,6 +6,7 @@ package networkproxy
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -13,7 +14,6 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"example.com/networkproxy/internal/hostname"
@@ -26,22 +26,6 @@ const (
 	upstreamIdlePerHost = 256
 	copyBufferSize      = 32 << 10
 )
-
-// forwarder carries plain HTTP for one proxy. Safe for concurrent use.
-type forwarder struct {
-	gate    *enforcer
-	buffers sync.Pool // of *[]byte
-}
-
-func newForwarder(e *enforcer) *forwarder {
-	return &forwarder{
-		gate: e,
-		buffers: sync.Pool{New: func() any {
-			b := make([]byte, copyBufferSize)
-			return &b
-		}},
-	}
-}
 
 // dialInfo implements http1.RoundTripHooks for one round trip, so that a new
 // connection goes to the target that was judged and to nothing else.
@@ -66,11 +50,19 @@ type pools struct {
 	direct, proxied, sockets *http1.Transport
 }
 
-func newPools(e *enforcer) *pools {
-	p := &pools{direct: newPool(e), proxied: newPool(e), sockets: newPool(e)}
+func (h *httpProxy) newPools() *pools {
+	p := &pools{direct: h.newPool(), proxied: h.newPool(), sockets: h.newPool()}
 	p.sockets.MaxIdlePerAddr = -1 // connections are kept by host, which is nothing here
 	return p
 }
+
+// adopt prepares the front for the requests of a principal.
+func (h *httpProxy) adopt(p *principal) { p.http = h.newPools() }
+
+// closeIdle closes the principal's connections that no request is using.
+func (h *httpProxy) closeIdle(p *principal) { poolsOf(p).CloseIdleConnections() }
+
+func poolsOf(p *principal) *pools { return p.http.(*pools) }
 
 // of is the pool for requests by one route.
 func (p *pools) of(req *request, r route) *http1.Transport {
@@ -90,25 +82,31 @@ func (p *pools) CloseIdleConnections() {
 	p.sockets.CloseIdleConnections()
 }
 
-func newPool(e *enforcer) *http1.Transport {
+func (h *httpProxy) newPool() *http1.Transport {
 	return &http1.Transport{
-		MaxIdle:         e.limits.IdleUpstream,
+		MaxIdle:         h.config.IdleUpstream,
 		MaxIdlePerAddr:  upstreamIdlePerHost,
 		IdleTimeout:     upstreamIdle,
-		MaxHeaderBytes:  e.limits.ResponseHeaderBytes,
-		MaxHeaderFields: e.limits.HeaderFields,
-		HeaderTimeout:   e.limits.HeaderTimeout,
+		MaxHeaderBytes:  h.config.ResponseHeaderBytes,
+		MaxHeaderFields: h.config.HeaderFields,
+		HeaderTimeout:   h.config.HeaderTimeout,
 	}
 }
 
 // Dial implements http1.RoundTripHooks. It connects to the target that was
 // judged; addr only names the pool.
-func (d *dialInfo) Dial(context.Context, string) (net.Conn, error) { return d.gate.dialPooled(d) }
+func (d *dialInfo) Dial(context.Context, string) (net.Conn, error) {
+	return d.gate.dialPooled(d.ends, d.req, &d.verdict, d.route)
+}
 
 // Acquire implements http1.RoundTripHooks.
 func (d *dialInfo) Acquire(conn net.Conn) error {
 	c := conn.(*pooledConn)
-	return c.acquire(d.live, transportOf(c.Conn))
+	err := c.acquire(d.live, transportOf(c.Conn))
+	if errors.Is(err, errStale) {
+		return http1.ErrStale
+	}
+	return err
 }
 
 // Release implements http1.RoundTripHooks.
@@ -121,62 +119,45 @@ func (d *dialInfo) Informational(r *http1.Response) {
 	d.client.(http1.Relayer).RelayInformational(r.Status, r.Reason, fields)
 }
 
-// dialPooled connects for the request of a round trip.
-func (e *enforcer) dialPooled(c *dialInfo) (net.Conn, error) {
-	req := *c.req
-	req.Method = http.MethodGet // the connection outlives the request
-	conn, to, err := withPrincipal(c.ends, &req, &c.verdict, func(ctx context.Context) (net.Conn, destination, error) {
-		return e.connect(ctx, &req, &c.verdict.Verdict, c.route)
-	})
-	if err != nil {
-		return nil, err
-	}
-	pooled, err := newPooledConn(e, conn, &req, &c.verdict, to)
-	if err != nil {
-		return nil, err // not a nil *pooledConn
-	}
-	return pooled, nil
-}
-
 // serve carries one allowed request.
-func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, req *request, v *ruling) {
+func (h *httpProxy) forward(w http.ResponseWriter, r *http.Request, req *request, v *ruling) {
 	x := clientStateOf(r)
-	if err := f.gate.begin(&x.live, req, v); err != nil {
-		f.gate.fail(w, r, req, err)
+	if err := h.gate.begin(&x.live, req, v); err != nil {
+		h.fail(w, r, req, err)
 		return
 	}
 	defer x.live.end()
-	route := f.gate.route(f.gate.current.Load(), &req.Query)
+	route := h.gate.route(h.gate.installed(), &req.Query)
 	route.forwards = true
 	out := &x.out
 	if r.ContentLength != 0 {
 		out = new(http1.Request) // the content may be on its way for longer
 	}
 	if err := outgoing(out, r, req, x.target.hostport(), route.proxy, x.fields); err != nil {
-		f.gate.fail(w, r, req, err)
+		h.fail(w, r, req, err)
 		return
 	}
 	defer x.keepFields(out.Fields)
-	x.dial = dialInfo{f.gate, req, *v, route, &x.live, w, r.Context()}
+	x.dial = dialInfo{h.gate, req, *v, route, &x.live, w, r.Context()}
 	out.Hooks = &x.dial
-	answer, err := req.principal.pools.of(req, route).Send(out)
+	answer, err := poolsOf(req.principal).of(req, route).Send(out)
 	// A client that says nothing keeps nothing of its last request.
 	defer func() { x.dial, x.out = dialInfo{}, http1.Request{} }()
 	if err != nil {
-		f.gate.fail(w, r, req, x.live.cause(err))
+		h.fail(w, r, req, x.live.cause(err))
 		return
 	}
 	defer answer.Body.Close()
 	if err := refusedByProxy(answer, route.proxy); err != nil {
-		f.gate.fail(w, r, req, err)
+		h.fail(w, r, req, err)
 		return
 	}
-	f.gate.count.allow(req.Protocol)
-	f.answer(w, http.NewResponseController(w), answer)
+	h.gate.count.allow(req.Protocol)
+	h.respond(w, http.NewResponseController(w), answer)
 }
 
 // answer passes a response on: header, content as it comes, trailers.
-func (f *forwarder) answer(w http.ResponseWriter, rc *http.ResponseController, answer *http1.Response) {
+func (h *httpProxy) respond(w http.ResponseWriter, rc *http.ResponseController, answer *http1.Response) {
 	relay := w.(http1.Relayer)
 	named := namedByConnection(answer.Fields)
 	announced := announcedTrailer(answer, named)
@@ -188,7 +169,7 @@ func (f *forwarder) answer(w http.ResponseWriter, rc *http.ResponseController, a
 	if b, ok := answer.Body.(interface{ Buffered() bool }); answer.ContentLength != 0 && !(ok && b.Buffered()) {
 		rc.Flush() // the content may take its time, and the client may wait for the header alone
 	}
-	if err := f.stream(w, rc, answer.Body); err != nil {
+	if err := h.copyBody(w, rc, answer.Body); err != nil {
 		// The status is out; only a cut connection tells the client that
 		// the content is incomplete.
 		panic(http.ErrAbortHandler)
@@ -198,9 +179,9 @@ func (f *forwarder) answer(w http.ResponseWriter, rc *http.ResponseController, a
 
 // stream copies content and flushes it whenever more is still to come, so
 // that events and other slow streams arrive as they are sent.
-func (f *forwarder) stream(w io.Writer, rc *http.ResponseController, body io.Reader) error {
-	buf := f.buffers.Get().(*[]byte)
-	defer f.buffers.Put(buf)
+func (h *httpProxy) copyBody(w io.Writer, rc *http.ResponseController, body io.Reader) error {
+	buf := h.buffers.Get().(*[]byte)
+	defer h.buffers.Put(buf)
 	for {
 		n, err := body.Read(*buf)
 		if n > 0 {

@@ -86,18 +86,13 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	}
 	h.drain, h.cut = context.WithCancelCause(context.Background())
 	h.live.SetLimit(s.limits.Connections)
-	h.enforcer = newEnforcer(s, h.log, h.calls)
-	h.enforcer.current.Store(first.compile(1, first.Config.Mode, runtimeRules{}, &h.enforcer.self))
-	h.shared = newPrincipal(h.drain, h.enforcer, Attribution{})
-	h.shared.group = track.NewGroup(h.live)
+	h.enforcer = newEnforcer(s.gateConfig(h.log, h.calls))
+	h.enforcer.install(first.compile(1, first.Config.Mode, runtimeRules{}, &h.enforcer.self))
 	h.sessions = newSessions(s.requireSession)
-	h.http = newHTTPProxy(h.enforcer, h.sessions)
-	h.http.unixSockets = s.hooks.unixSockets
-	h.socks = newSOCKSProxy(h.enforcer, s.hooks.refusalStands, first.Config.EnableSOCKS5UDP, h.sessions.authenticate)
-	h.socks.requireSession = s.requireSession
-	if s.hooks.procNet != "" {
-		h.socks.procNet = s.hooks.procNet
-	}
+	h.http = newHTTPProxy(h.enforcer, s.httpConfig(&h.sessions.tokens))
+	h.socks = newSOCKSProxy(h.enforcer, s.socksConfig(&h.sessions.tokens, first.Config.EnableSOCKS5UDP))
+	h.shared = h.newPrincipal(h.drain, Attribution{})
+	h.shared.group = track.NewGroup(h.live)
 	h.admin = adminhttp.New(adminhttp.Config{
 		Routes:         adminRoutes(h),
 		Token:          s.adminToken,
@@ -336,7 +331,7 @@ func (h *Handle) windDown() {
 	h.closeListeners()
 	h.live.CloseAll()
 	h.admin.Close()
-	h.shared.pools.CloseIdleConnections()
+	h.http.closeIdle(h.shared)
 	h.enforcer.live.closeAll()
 	h.enforcer.drop(&h.shared.owner)
 

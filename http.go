@@ -8,13 +8,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/http1"
@@ -23,26 +24,41 @@ import (
 	"example.com/networkproxy/internal/tunnel"
 )
 
+// httpConfig holds the settings of an HTTP front. All limits must be set.
+type httpConfig struct {
+	Tokens      *tokens // of the sessions
+	UnixSockets bool    // serve x-unix-socket
+
+	HeaderTimeout       time.Duration
+	IdleTimeout         time.Duration
+	HeaderBytes         int
+	HeaderFields        int
+	ResponseHeaderBytes int
+	IdleUpstream        int // connections kept for each principal
+}
+
 // httpProxy serves HTTP on every listener of one proxy.
 type httpProxy struct {
 	gate     *enforcer
-	sessions *sessions
+	config   httpConfig
 	server   *http1.Server
 	upgrades *http1.Transport // for connections that are not pooled
 	over     *http1.Server    // of connections beyond the limit
-	forward  *forwarder
-
-	unixSockets bool // clients may name Unix sockets as targets on this system
+	buffers  sync.Pool        // of *[]byte
 }
 
-func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {
-	h := &httpProxy{gate: e, sessions: sessions, forward: newForwarder(e)}
+func newHTTPProxy(e *enforcer, c httpConfig) *httpProxy {
+	h := &httpProxy{gate: e, config: c}
+	h.buffers.New = func() any {
+		b := make([]byte, copyBufferSize)
+		return &b
+	}
 	h.server = &http1.Server{
 		Handler:         h,
-		HeaderTimeout:   e.limits.HeaderTimeout,
-		IdleTimeout:     e.limits.IdleTimeout,
-		MaxHeaderBytes:  e.limits.HeaderBytes,
-		MaxHeaderFields: e.limits.HeaderFields,
+		HeaderTimeout:   c.HeaderTimeout,
+		IdleTimeout:     c.IdleTimeout,
+		MaxHeaderBytes:  c.HeaderBytes,
+		MaxHeaderFields: c.HeaderFields,
 		Malformed: func(c net.Conn, err error) {
 			h.gate.malformed(addrPortOf(c.RemoteAddr()), ProtocolHTTP, err)
 		},
@@ -51,8 +67,8 @@ func newHTTPProxy(e *enforcer, sessions *sessions) *httpProxy {
 		},
 	}
 	h.server.Activity = func(ctx context.Context) http1.Activity { return ctx.Value(clientStateKey{}).(*clientState).entry }
-	h.upgrades = &http1.Transport{MaxHeaderBytes: e.limits.ResponseHeaderBytes, MaxHeaderFields: e.limits.HeaderFields}
-	h.over = h.newOverServer(&e.limits)
+	h.upgrades = &http1.Transport{MaxHeaderBytes: c.ResponseHeaderBytes, MaxHeaderFields: c.HeaderFields}
+	h.over = h.newOverServer()
 	return h
 }
 
@@ -106,7 +122,7 @@ func (h *httpProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case req.Upgrade:
 		h.upgrade(w, r, req, &v)
 	default:
-		h.forward.serve(w, r, req, &v)
+		h.forward(w, r, req, &v)
 	}
 }
 
@@ -130,8 +146,9 @@ func (h *httpProxy) admit(w http.ResponseWriter, r *http.Request) *request {
 		},
 		client:    x.client,
 		principal: x.principal,
+		listener:  x.principal,
 	}
-	if req.principal, err = h.sessions.identify(x.principal, r.Header); err != nil {
+	if req.principal, err = h.config.Tokens.identify(x.principal, r.Header); err != nil {
 		h.refuse(w, req, h.gate.unidentified(err))
 		return nil
 	}
@@ -165,14 +182,15 @@ func (h *httpProxy) refuse(w http.ResponseWriter, req *request, v policy.Verdict
 // addresses that it resolved to were refused, that refusal. Where the request
 // has ended (the client left, the proxy stops), the connection is cut: to
 // return without a word would be an empty 200.
-func (e *enforcer) fail(w http.ResponseWriter, r *http.Request, req *request, err error) {
+func (h *httpProxy) fail(w http.ResponseWriter, r *http.Request, req *request, err error) {
 	var refused *refusedError
 	if errors.As(err, &refused) {
-		e.refused(req, refused.verdict)
+		h.gate.refused(req, refused.verdict)
 		writeRefusal(w, req, refused.verdict)
 		return
 	}
-	e.failure(req, err)
+	_, reason := failureStatus(err)
+	h.gate.failedFor(req, reason, err)
 	if r.Context().Err() != nil {
 		panic(http.ErrAbortHandler)
 	}
@@ -252,14 +270,14 @@ func (h *httpProxy) connect(w http.ResponseWriter, r *http.Request, req *request
 	live := new(liveRequest) // not the exchange's, which a tunnel would keep alive
 	target, err := h.gate.dial(r.Context(), req, v, live)
 	if err != nil {
-		h.gate.fail(w, r, req, err)
+		h.fail(w, r, req, err)
 		return
 	}
 	client, err := takeOver(w, []byte("HTTP/1.1 200 Connection established\r\n\r\n"))
 	if err != nil {
 		live.end()
 		target.Close()
-		h.gate.failure(req, err)
+		h.gate.failed(req, err)
 		return
 	}
 	h.tunnel(clientStateOf(r).entry, client, target, req, live, nil)
@@ -273,7 +291,7 @@ func (h *httpProxy) tunnel(entry *track.Entry, client *clientConn, target net.Co
 	if !entry.SetCloser(tunnel.Pair{A: client.conn, B: transportOf(target)}) {
 		live.end()
 		target.Close() // the proxy is stopping
-		h.gate.failure(req, ErrClosed)
+		h.gate.failed(req, ErrClosed)
 		return
 	}
 	// Not here in the handler, so that a tunnel does not hold its request.
@@ -286,46 +304,6 @@ func (h *httpProxy) tunnel(entry *track.Entry, client *clientConn, target net.Co
 func endTunnel(live *liveRequest, target net.Conn) {
 	live.end()
 	target.Close()
-}
-
-// relay is the one place where bytes of a tunnel flow, whatever protocol
-// opened it.
-func (e *enforcer) relay(client, target net.Conn, req *request, opts tunnel.Options) {
-	check := &nameCheck{gate: e, req: req, policy: req.policy}
-	defer check.allowed() // whatever ended it, if not a refusal
-	if check.applies() {
-		opts.Inspect, opts.HoldTimeout = check, e.limits.HandshakeTimeout
-	} else {
-		check.allowed()
-	}
-	e.count.tunnels.Add(1)
-	defer e.count.tunnels.Add(-1)
-	if e.logsTunnels() {
-		e.logOpened(req)
-	}
-	opts.IdleTimeout, opts.Lifetime = e.limits.TunnelIdle, e.limits.TunnelLifetime
-	result := tunnel.Relay(client, target, opts)
-	e.count.bytesSent.Add(uint64(result.Sent))
-	e.count.bytesReceived.Add(uint64(result.Received))
-	if e.logsTunnels() {
-		e.logClosed(req, &result)
-	}
-}
-
-func (e *enforcer) logsTunnels() bool { return e.log.Enabled(context.Background(), slog.LevelDebug) }
-
-// logOpened and logClosed are apart from relay, on whose stack a tunnel waits:
-// what they need there is more than all the rest.
-
-func (e *enforcer) logOpened(req *request) {
-	e.bounded.Debug("tunnel open", "host", req.Target.Host.String(), "port", req.Target.Port,
-		"protocol", string(req.Protocol), "client", req.client)
-}
-
-func (e *enforcer) logClosed(req *request, result *tunnel.Result) {
-	e.bounded.Debug("tunnel closed", "host", req.Target.Host.String(), "port", req.Target.Port,
-		"protocol", string(req.Protocol), "client", req.client,
-		"sent", result.Sent, "received", result.Received, "cause", result.Cause.String())
 }
 
 // clientConn is a client's connection that has become a tunnel's.

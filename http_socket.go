@@ -43,7 +43,7 @@ func (h *httpProxy) toSocket(w http.ResponseWriter, req *request, paths []string
 		writeMalformed(w, req.Protocol, req.Method, errSocketUnnamed)
 		return false
 	}
-	if !h.unixSockets {
+	if !h.config.UnixSockets {
 		err := errors.New("the x-unix-socket header is supported on macOS only")
 		h.gate.malformed(req.client, req.Protocol, err)
 		a := newProxyResponse(http.StatusNotImplemented)
@@ -61,7 +61,7 @@ func (h *httpProxy) toSocket(w http.ResponseWriter, req *request, paths []string
 		return false
 	}
 	req.Socket = policy.Socket{Asked: strings.Clone(path)} // see lastTarget.intern
-	if p := h.gate.current.Load(); p.Enabled && p.AllowsSockets() {
+	if p := h.gate.installed(); p.Enabled && p.AllowsSockets() {
 		// Looking at a path that the client chose can have side effects, such as
 		// an automount. Do it only if a socket may be allowed.
 		req.Socket = policy.ResolveSocket(path)

@@ -44,24 +44,29 @@ const tlsTimeout = 10 * time.Second
 // It uses the system's roots and TLS defaults. For other TLS settings, put
 // [Handle.DialContext] into an http.Transport of your own.
 func (h *Handle) Transport(a Attribution) http.RoundTripper {
-	t := &transport{gate: h.enforcer, from: newPrincipal(h.drain, h.enforcer, a)}
-	t.direct, t.proxied = newHostPool(h.enforcer), newHostPool(h.enforcer)
+	t := &transport{gate: h.enforcer, from: newPrincipal(h.drain, attribution(a))}
+	t.direct, t.proxied = h.newHostPool(), h.newHostPool()
 	return t
 }
 
-// newHostPool is newPool for requests that the host makes itself.
-func newHostPool(e *enforcer) *http.Transport {
+// newHostPool returns a pool of connections for the requests of the host.
+func (h *Handle) newHostPool() *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			// Under the client's context: the transport would dial on without it.
-			return e.dialPooled(ctx.Value(carriageKey{}).(*dialInfo))
+			d := ctx.Value(dialKey{}).(*hostDial)
+			conn, err := h.enforcer.dialPooled(d.x.ctx, d.x.req, &d.x.verdict, d.route)
+			if err != nil {
+				return nil, err
+			}
+			return conn, nil
 		},
 		ForceAttemptHTTP2:      true,
 		TLSHandshakeTimeout:    tlsTimeout,
-		MaxIdleConns:           e.limits.IdleUpstream,
+		MaxIdleConns:           h.settings.limits.IdleUpstream,
 		MaxIdleConnsPerHost:    upstreamIdlePerHost,
 		IdleConnTimeout:        upstreamIdle,
-		MaxResponseHeaderBytes: int64(e.limits.ResponseHeaderBytes),
+		MaxResponseHeaderBytes: int64(h.settings.limits.ResponseHeaderBytes),
 	}
 }
 
@@ -74,7 +79,7 @@ func newHostPool(e *enforcer) *http.Transport {
 // The caller closes the connections; a change of the policy that refuses one,
 // and the end of the proxy, cut it.
 func (h *Handle) DialContext(a Attribution) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	t := &transport{gate: h.enforcer, from: newPrincipal(h.drain, h.enforcer, a)}
+	t := &transport{gate: h.enforcer, from: newPrincipal(h.drain, attribution(a))}
 	return t.dialContext
 }
 
@@ -115,7 +120,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody()
 		return nil, t.failedWith(req, err)
 	}
-	route := t.gate.route(t.gate.current.Load(), &req.Query)
+	route := t.gate.route(t.gate.installed(), &req.Query)
 	pool := t.direct
 	if route.proxy != nil {
 		pool = t.proxied
@@ -366,7 +371,7 @@ func (t *transport) failedWith(req *request, err error) error {
 		t.gate.refused(req, refused.verdict)
 		return publicError(refused)
 	}
-	t.gate.failure(req, err)
+	t.gate.failed(req, err)
 	if t.from.ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", ErrClosed, err)
 	}
@@ -397,8 +402,15 @@ func escapedHost(u *url.URL) string {
 	return strings.Replace(u.Host, "%", "%25", 1)
 }
 
-// carriageKey finds the carriage in the context of a request to a host pool.
-type carriageKey struct{}
+// hostDial is what a new connection is made for. The pool passes it on in the
+// context of a request.
+type hostDial struct {
+	x     *hostExchange
+	route route
+}
+
+// dialKey is the context key of a *hostDial.
+type dialKey struct{}
 
 // addressed returns a request to exactly what was judged. A RoundTripper does
 // not change the request that it is given.
@@ -407,7 +419,7 @@ func (x *hostExchange) addressed(r *http.Request, by route) *http.Request {
 	ctx := httptrace.WithClientTrace(x.ctx, &httptrace.ClientTrace{
 		GotConn: func(i httptrace.GotConnInfo) { x.gotConn(i.Conn) },
 	})
-	ctx = context.WithValue(ctx, carriageKey{}, &dialInfo{req: req, verdict: x.verdict, route: by, ends: x.ctx})
+	ctx = context.WithValue(ctx, dialKey{}, &hostDial{x, by})
 	out := r.WithContext(ctx)
 	u := *r.URL
 	// As net/url has it: with the zone of an address as it is, not escaped.

@@ -5,18 +5,10 @@
 package networkproxy
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
-
-	"example.com/networkproxy/internal/hostname"
-	"example.com/networkproxy/internal/http1"
-	"example.com/networkproxy/internal/policy"
 )
 
 // Limits bound what a proxy holds and waits for. A field that is zero stands
@@ -286,115 +278,4 @@ func (f limitField) setIfZero(from limitField) {
 	case f.time != nil && *f.time == 0:
 		*f.time = *from.time
 	}
-}
-
-// retryAfter is what Retry-After says, in seconds (RFC 9110 section 10.2.3),
-// where a limit is reached: places come free all the time.
-const retryAfter = "1"
-
-// overTime is how long a client whose connection is one too many has to say
-// what it wants. It is less than track gives such a connection, so that there
-// is time for the answer.
-const overTime = time.Second
-
-// overLimit is the verdict on a request that came by a connection too many.
-func (e *enforcer) overLimit() policy.Verdict {
-	return policy.Verdict{
-		Reason:     ReasonTooManyConnections,
-		Source:     SourceProxyState,
-		Generation: e.current.Load().Generation,
-		Check:      policy.CheckLimit,
-	}
-}
-
-// newOverServer answers, in HTTP, the one request of each connection that is
-// over the limit.
-func (h *httpProxy) newOverServer(l *Limits) *http1.Server {
-	return &http1.Server{
-		Handler:         http.HandlerFunc(h.serveOver),
-		HeaderTimeout:   min(overTime, l.HeaderTimeout),
-		IdleTimeout:     overTime,
-		MaxHeaderBytes:  l.HeaderBytes,
-		MaxHeaderFields: l.HeaderFields,
-		Malformed:       h.server.Malformed,
-		Panicked:        h.server.Panicked,
-	}
-}
-
-func (h *httpProxy) serveOver(w http.ResponseWriter, r *http.Request) {
-	x := clientStateOf(r)
-	protocol, target, err := targetOf(r)
-	if err != nil {
-		err = withoutSecrets(err)
-		h.gate.malformed(x.client, protocol, err)
-		writeMalformed(w, protocol, r.Method, err)
-		return
-	}
-	req := &request{Query: policy.Query{Protocol: protocol, Target: target, Method: r.Method}, client: x.client, principal: x.principal}
-	h.refuse(w, req, h.gate.overLimit())
-}
-
-// overConn is a connection that the limit refuses. Its deadlines can be moved
-// forward, but neither beyond until nor cleared: only a few such connections
-// are answered at a time.
-type overConn struct {
-	net.Conn
-	until time.Time
-}
-
-func newOverConn(c net.Conn) *overConn {
-	o := &overConn{Conn: c, until: time.Now().Add(2 * overTime)}
-	o.SetDeadline(o.until)
-	return o
-}
-
-// bound returns t, or until where t is later or means no deadline.
-func (c *overConn) bound(t time.Time) time.Time {
-	if t.IsZero() || t.After(c.until) {
-		return c.until
-	}
-	return t
-}
-
-func (c *overConn) SetDeadline(t time.Time) error      { return c.Conn.SetDeadline(c.bound(t)) }
-func (c *overConn) SetReadDeadline(t time.Time) error  { return c.Conn.SetReadDeadline(c.bound(t)) }
-func (c *overConn) SetWriteDeadline(t time.Time) error { return c.Conn.SetWriteDeadline(c.bound(t)) }
-
-// CloseWrite ends the stream to the client, and leaves the other one open.
-func (c *overConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
-
-// overLimitConn serves a connection that the limit refuses.
-func (h *httpProxy) overLimitConn(from *principal) func(net.Conn) {
-	return func(c net.Conn) {
-		x := &clientState{client: addrPortOf(c.RemoteAddr()), principal: from}
-		h.over.ServeConn(context.WithValue(from.ctx, clientStateKey{}, x), newOverConn(c))
-	}
-}
-
-// overLimitConn serves a connection that the limit refuses: up to its request,
-// for there is no refusal in SOCKS5 before one.
-func (s *socksProxy) overLimitConn(from *principal) func(net.Conn) {
-	return func(c net.Conn) {
-		s.serveConn(&socksConn{Conn: newOverConn(c), client: addrPortOf(c.RemoteAddr()), from: from, over: true})
-	}
-}
-
-// logText returns the text of an error for the log: without secrets, bounded,
-// and without control bytes.
-func (e *enforcer) logText(err error) string {
-	return policy.CleanText(withoutSecrets(err).Error(), e.limits.LogValueBytes)
-}
-
-// withoutSecrets returns err without the text of a target that is none, where
-// that may hold a user name and password or a piece of a query.
-func withoutSecrets(err error) error {
-	if bad := (*hostname.Error)(nil); errors.As(err, &bad) && strings.ContainsAny(bad.Text, "@?/#&=%;\\") {
-		return errors.New("invalid host: " + bad.Problem)
-	}
-	return err
 }

@@ -106,7 +106,7 @@ func (e *enforcer) attach(lr *liveRequest, carrier io.Closer, to destination) er
 
 	// Each of these may have happened before the lines above, and then has not
 	// seen the connection.
-	p := e.current.Load()
+	p := e.installed()
 	var err error
 	switch {
 	case refused:

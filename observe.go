@@ -23,21 +23,6 @@ func (b *Builder) Observe() *Builder {
 	return b
 }
 
-func (s *settings) observed() *observations {
-	if !s.observe {
-		return nil
-	}
-	return new(observations)
-}
-
-// standingApproval is who lets allowlist misses pass without being asked.
-func (e *enforcer) standingApproval() Source {
-	if e.observed == nil {
-		return ""
-	}
-	return SourceObserver
-}
-
 // Suggest returns the smallest allowlist that would have let through what has
 // passed since the start, sorted: a host that was used on the ports of HTTP
 // and HTTPS alone stands by its name, others with their ports. It does not

@@ -11,19 +11,19 @@ import (
 )
 
 // newObserver returns the mailbox of OnBlocked; nil if f is nil.
-func (e *enforcer) newObserver(f func(BlockedRequest)) *hostcall.Mailbox[refusal] {
+func (e *enforcer) newObserver(f func(*refusal)) *hostcall.Mailbox[refusal] {
 	if f == nil {
 		return nil
 	}
 	return &hostcall.Mailbox[refusal]{
-		Limit: hostcall.MailboxLimit, Calls: e.calls, Kind: hostcall.OnBlocked,
+		Limit: hostcall.MailboxLimit, Calls: e.config.Calls, Kind: hostcall.OnBlocked,
 		Deliver: func(r refusal) {
 			defer func() {
 				if p := recover(); p != nil && e.lines.allow(nil) {
 					e.log.Error("OnBlocked panicked", "panic", p, "stack", string(debug.Stack()))
 				}
 			}()
-			f(publicRefusal(&r))
+			f(&r)
 		},
 		Resumed: func(n int) {
 			e.log.Warn("OnBlocked was not told of refusals, because it did not return in time for them", "refusals", n)

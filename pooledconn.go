@@ -4,12 +4,12 @@
 package networkproxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"syscall"
-
-	"example.com/networkproxy/internal/http1"
 )
 
 // targetConn is a connection to a target.
@@ -55,6 +55,9 @@ func (c *dialedConn) Close() error {
 	return c.Conn.Close()
 }
 
+// errStale says that a pooled connection was cut while it was idle.
+var errStale = errors.New("the connection was cut")
+
 // pooledConn is a connection that carries one request after the other, or,
 // with HTTP/2, several at a time.
 //
@@ -67,6 +70,20 @@ type pooledConn struct {
 	to       destination
 	idle     liveRequest // active while uses is 0
 	uses     int         // guarded by idle.mu
+}
+
+// dialPooled connects for a request, to a connection that further requests may
+// use. It ends with ctx, the context of the client.
+func (e *enforcer) dialPooled(ctx context.Context, first *request, v *ruling, r route) (*pooledConn, error) {
+	req := *first
+	req.Method = http.MethodGet // the connection outlives the request
+	conn, to, err := withPrincipal(ctx, &req, v, func(ctx context.Context) (net.Conn, destination, error) {
+		return e.connect(ctx, &req, &v.Verdict, r)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return newPooledConn(e, conn, &req, v, to)
 }
 
 // newPooledConn puts a new connection among the live ones. The error says why
@@ -87,7 +104,7 @@ func newPooledConn(e *enforcer, conn net.Conn, req *request, v *ruling, to desti
 
 // acquire lets the connection carry a request until release. Closing the
 // carrier must end the request; it may be the connection. The error is
-// http1.ErrStale where the connection was cut before.
+// errStale where the connection was cut before.
 func (c *pooledConn) acquire(lr *liveRequest, carrier io.Closer) error {
 	c.idle.mu.Lock()
 	cut := c.idle.refusal != nil
@@ -98,7 +115,7 @@ func (c *pooledConn) acquire(lr *liveRequest, carrier io.Closer) error {
 	}
 	c.idle.mu.Unlock()
 	if cut {
-		return http1.ErrStale
+		return errStale
 	}
 	to := c.to
 	to.generation = c.idle.judged.Load()
@@ -117,7 +134,7 @@ func (c *pooledConn) release(lr *liveRequest) {
 	c.uses--
 	c.idle.active = c.uses == 0
 	c.idle.mu.Unlock()
-	if p := c.enforcer.current.Load(); p.Generation != c.idle.judged.Load() {
+	if p := c.enforcer.installed(); p.Generation != c.idle.judged.Load() {
 		c.idle.allowedBy(p) // no change of the policy looked at it while it was in use
 	}
 }

@@ -13,14 +13,6 @@ import (
 	"example.com/networkproxy/internal/track"
 )
 
-// Attribution says on whose behalf requests are made, in the host's words.
-// The zero value says nothing.
-type Attribution struct {
-	Command        string            // the command line that runs
-	ExecPolicyHint string            // what the host's execution policy said of the command
-	Labels         map[string]string // anything else that the host wants back; not to be changed afterwards
-}
-
 // principal makes requests: a session, the clients of the shared listeners, or
 // the host itself.
 type principal struct {
@@ -29,19 +21,12 @@ type principal struct {
 	group        *track.Group    // the connections of its clients count in it; nil: where they were accepted
 	requireToken bool            // its own listeners serve only requests with its token
 	overlay      *policy.Overlay // the session's own rules; nil: none
-	pools        *pools          // its connections for forwarding
+	http         any             // belongs to the HTTP front
 	blocked      *refusalRecord  // the session's own; nil: only the proxy's is kept
 }
 
-func newPrincipal(ends context.Context, e *enforcer, a Attribution) *principal {
-	return &principal{owner: owner{attribution: attribution(a), ctx: ends}, pools: newPools(e)}
-}
-
-// owns reports whether a context ends with what is under way for the
-// principal, as that of a request by one of its own listeners does.
-func (f *principal) owns(ctx context.Context) bool {
-	x, ok := ctx.Value(clientStateKey{}).(*clientState)
-	return ok && x.principal == f
+func newPrincipal(ctx context.Context, a attribution) *principal {
+	return &principal{owner: owner{attribution: a, ctx: ctx}}
 }
 
 // principalListener is a listener of one principal.
@@ -56,6 +41,11 @@ type request struct {
 	client    netip.AddrPort
 	principal *principal
 	policy    *policy.Policy // that it was decided under; nil before
+
+	// listener is the principal whose context the request's context is derived
+	// from. The request then ends with it, and needs no second watcher. It is
+	// nil if there is none.
+	listener *principal
 }
 
 // asked returns the request as the asker sees it.

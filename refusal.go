@@ -7,13 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 
 	"example.com/networkproxy/internal/http1"
-	"example.com/networkproxy/internal/pindial"
 	"example.com/networkproxy/internal/policy"
-	"example.com/networkproxy/internal/unixsock"
-	"example.com/networkproxy/internal/upstream"
 )
 
 // errorHeader carries the kind of a refusal for programs.
@@ -86,34 +82,19 @@ func writeFailure(w http.ResponseWriter, req *request, err error) {
 	a.write(w)
 }
 
-// failureStatus is 504 where time ran out (RFC 9110 section 15.6.5), else 502.
+// failureStatus returns the status and the reason of a failure: 504 if time ran
+// out (RFC 9110 section 15.6.5), mostly 502 otherwise.
 func failureStatus(err error) (int, Reason) {
-	var resolve *pindial.ResolveError
-	var connect *pindial.ConnectError
-	var content *http1.BodyError
-	var proxy *upstream.Error
-	var socket *unixsock.Error
-	timeout := errors.Is(err, os.ErrDeadlineExceeded) || isTimeout(err)
+	var body *http1.BodyError
 	switch {
 	case errors.Is(err, errTraceShowsCredentials):
 		return http.StatusNotImplemented, policy.ReasonProxyFailure
-	case errors.As(err, &content):
+	case errors.As(err, &body):
 		return http.StatusBadRequest, policy.ReasonInvalidContent
-	case errors.As(err, &proxy) && timeout:
-		return http.StatusGatewayTimeout, policy.ReasonTimeout
-	case proxy != nil:
-		return http.StatusBadGateway, policy.ReasonProxyFailure
-	case errors.As(err, &resolve):
-		return http.StatusBadGateway, policy.ReasonDNSFailure
-	case timeout:
-		return http.StatusGatewayTimeout, policy.ReasonTimeout
-	case errors.As(err, &connect), errors.As(err, &socket):
-		return http.StatusBadGateway, policy.ReasonConnectFailure
 	}
-	return http.StatusBadGateway, policy.ReasonUpstreamError
-}
-
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
+	reason := failureReason(err)
+	if reason == policy.ReasonTimeout {
+		return http.StatusGatewayTimeout, reason
+	}
+	return http.StatusBadGateway, reason
 }

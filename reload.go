@@ -45,7 +45,7 @@ func (h *Handle) Config() Config {
 }
 
 // Mode returns the mode in force.
-func (h *Handle) Mode() Mode { return h.enforcer.current.Load().Mode }
+func (h *Handle) Mode() Mode { return h.enforcer.installed().Mode }
 
 // SetMode changes the mode until the configuration's own mode changes or the
 // proxy ends. Open tunnels that the new mode forbids are cut. The managed
@@ -473,7 +473,7 @@ type change struct {
 // change puts a configuration in force that is within its limits. It drops a
 // mode and rules set at run time that exceed them. h.mu is held.
 func (h *Handle) change(under *loadedConfig) change {
-	c := change{before: h.enforcer.current.Load(), warnings: h.bounded(under.limits)}
+	c := change{before: h.enforcer.installed(), warnings: h.bounded(under.limits)}
 	c.policy = h.install(under)
 	c.warnings = append(c.warnings, under.cutBack...)
 	return c
@@ -496,11 +496,11 @@ func (h *Handle) install(l *loadedConfig) *policy.Policy {
 	if l.Config.Mode != h.mode.over {
 		h.mode = runtimeMode{}
 	}
-	next := l.compile(h.enforcer.current.Load().Generation+1, h.mode.effective(l.Config.Mode), h.rules, &h.enforcer.self)
+	next := l.compile(h.enforcer.installed().Generation+1, h.mode.effective(l.Config.Mode), h.rules, &h.enforcer.self)
 	if h.socketsWithheld(l) != "" {
 		next.Sockets = nil
 	}
-	h.enforcer.current.Store(next)
+	h.enforcer.install(next)
 	return next
 }
 

@@ -47,7 +47,7 @@ func (e *enforcer) route(p *policy.Policy, q *policy.Query) route {
 	if !p.Upstream {
 		return route{}
 	}
-	return route{proxy: upstreamFor(e.upstreams, q)}
+	return route{proxy: upstreamFor(e.config.Upstreams, q)}
 }
 
 // upstreamFor returns the upstream proxy for a request if upstream proxies are
@@ -108,11 +108,11 @@ func transportOf(conn net.Conn) net.Conn {
 
 // logRoute tells which way requests leave.
 func (h *Handle) logRoute() {
-	if !h.enforcer.current.Load().Upstream {
+	if !h.enforcer.installed().Upstream {
 		h.log.Info("requests leave directly; what went through an upstream proxy is cut")
 		return
 	}
-	proxies := h.enforcer.upstreams.List()
+	proxies := h.settings.upstreams.List()
 	if len(proxies) == 0 {
 		h.log.Warn("allow_upstream_proxy is true and the environment names no proxy: requests leave directly")
 	}

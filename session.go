@@ -9,12 +9,21 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"sync"
 
 	"example.com/networkproxy/internal/loopback"
 	"example.com/networkproxy/internal/track"
 	"example.com/networkproxy/internal/unixsock"
 )
+
+// Attribution says on whose behalf requests are made, in the host's words.
+// The zero value says nothing.
+type Attribution struct {
+	Command        string            // the command line that runs
+	ExecPolicyHint string            // what the host's execution policy said of the command
+	Labels         map[string]string // anything else that the host wants back; not to be changed afterwards
+}
 
 // SessionConfig is what a session is opened with. The zero value is a session
 // under the proxy's policy as it is, with listeners of its own.
@@ -113,10 +122,10 @@ func (h *Handle) OpenSession(ctx context.Context, c SessionConfig) (*Session, er
 	}
 
 	ends, cancel := context.WithCancelCause(h.drain)
-	from := newPrincipal(ends, h.enforcer, c.Attribution)
+	from := h.newPrincipal(ends, c.Attribution)
 	from.overlay = rules
 	from.requireToken = c.RequireToken
-	from.blocked = &refusalRecord{limit: h.enforcer.limits.BlockedKept}
+	from.blocked = &refusalRecord{limit: h.settings.limits.BlockedKept}
 	s := &Session{
 		handle:    h,
 		principal: from,
@@ -142,10 +151,17 @@ func (h *Handle) OpenSession(ctx context.Context, c SessionConfig) (*Session, er
 	return s, nil
 }
 
+// newPrincipal returns a principal that the fronts can serve.
+func (h *Handle) newPrincipal(ctx context.Context, a Attribution) *principal {
+	p := newPrincipal(ctx, attribution(a))
+	h.http.adopt(p)
+	return p
+}
+
 // sessionGroup is a group for the connections of one session.
 func (h *Handle) sessionGroup() *track.Group {
 	g := track.NewGroup(h.live)
-	g.SetLimit(h.enforcer.limits.SessionConnections)
+	g.SetLimit(h.settings.limits.SessionConnections)
 	return g
 }
 
@@ -222,7 +238,7 @@ func (s *Session) end() {
 	s.release()
 	s.handle.enforcer.drop(&s.principal.owner)
 	s.handle.enforcer.live.closeFrom(s.principal)
-	s.principal.pools.CloseIdleConnections()
+	s.handle.http.closeIdle(s.principal)
 	s.handle.log.Debug("session closed", "session", s.id)
 }
 
@@ -302,10 +318,13 @@ func (s *Session) Close() error {
 	return nil
 }
 
+func newSessions(requireToken bool) *sessions {
+	return &sessions{tokens: tokens{required: requireToken}, open: make(map[*Session]struct{})}
+}
+
 // sessions are the open ones of one proxy. Safe for concurrent use.
 type sessions struct {
-	required bool     // on the shared listeners
-	byToken  sync.Map // of digest to *principal
+	tokens tokens
 
 	mu     sync.Mutex
 	open   map[*Session]struct{}
@@ -321,10 +340,10 @@ func (t *sessions) add(s *Session) error {
 		return ErrClosed
 	}
 	t.last++
-	s.id = sessionID(t.last)
+	s.id = "s" + strconv.Itoa(t.last)
 	s.principal.id = s.id
 	t.open[s] = struct{}{}
-	t.byToken.Store(s.token.digest(), s.principal)
+	t.tokens.add(s.token, s.principal)
 	for _, l := range s.listeners {
 		s.handle.serving.Go(func() { s.serve(l) })
 	}
@@ -332,7 +351,7 @@ func (t *sessions) add(s *Session) error {
 }
 
 func (t *sessions) remove(s *Session) {
-	t.byToken.Delete(s.token.digest())
+	t.tokens.remove(s.token)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.open, s)

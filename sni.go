@@ -116,7 +116,7 @@ func (c *nameCheck) inspect(held []byte, rest tunnel.SourceState) tunnel.Inspect
 		case clienthello.Undecided, clienthello.Partial:
 			switch {
 			case rest == tunnel.HoldExpired:
-				return c.refuse(policy.Verdict{Unreadable: "does not end within " + c.gate.limits.HandshakeTimeout.String()})
+				return c.refuse(policy.Verdict{Unreadable: "does not end within " + c.gate.config.HandshakeTimeout.String()})
 			case rest == tunnel.SourceEOF && event == clienthello.Undecided: // too little to be TLS
 				return tunnel.Inspection{Decision: tunnel.PassAll}
 			case rest == tunnel.SourceEOF || len(held) >= tunnel.MaxHeld:

@@ -33,27 +33,46 @@ import (
 // gives the proxy 10 seconds at most.
 const socksLinger = 500 * time.Millisecond
 
+// socksConfig holds the settings of a SOCKS5 front. All limits must be set.
+type socksConfig struct {
+	// Authenticate finds the principal of a client that offers a user name and
+	// a password (RFC 1929). Nil means that no such client is accepted.
+	Authenticate authenticateFunc
+
+	RequireSession bool          // refuse clients of the shared listener without a session's token
+	UDP            bool          // serve UDP ASSOCIATE
+	RefusalStands  time.Duration // time until a target that was refused or could not be reached is tried again
+	ProcNet        string        // the directory where Linux lists its sockets; empty for the system's
+
+	HandshakeTimeout time.Duration
+	UDPFlows         int // of one association
+	UDPTotalFlows    int // of all associations
+	UDPIdle          time.Duration
+	TunnelIdle       time.Duration
+	TunnelLifetime   time.Duration
+}
+
 // socksProxy serves SOCKS5 on every listener of one proxy.
 type socksProxy struct {
-	gate          *enforcer
-	refusalStands time.Duration // a target that was refused to datagrams, or out of reach, is not tried again so long
-	relays        bool          // UDP ASSOCIATE is on
-	procNet       string        // where the system lists its sockets
-	budget        flowBudget
-	buffers       udpbatch.Buffers
-	server        *socks5.Server
-
-	requireSession bool // clients of the shared listener must name one
+	gate    *enforcer
+	config  socksConfig
+	procNet string // where the system lists its sockets
+	budget  flowBudget
+	buffers udpbatch.Buffers
+	server  *socks5.Server
 }
 
 // newSOCKSProxy returns a proxy that serves clients for the principal of their
 // listener. If authenticate is not nil, it is asked about the clients that
 // offer a user name and a password (RFC 1929).
-func newSOCKSProxy(e *enforcer, refusalStands time.Duration, relays bool, authenticate authenticateFunc) *socksProxy {
-	s := &socksProxy{gate: e, refusalStands: refusalStands, relays: relays, procNet: procNet, budget: newFlowBudget(e.limits.UDPTotalFlows)}
+func newSOCKSProxy(e *enforcer, c socksConfig) *socksProxy {
+	s := &socksProxy{gate: e, config: c, procNet: procNet, budget: newFlowBudget(c.UDPTotalFlows)}
+	if c.ProcNet != "" {
+		s.procNet = c.ProcNet
+	}
 	var methods []socks5.Authenticator
-	if authenticate != nil {
-		methods = append(methods, passwordMethod(authenticate))
+	if c.Authenticate != nil {
+		methods = append(methods, passwordMethod(c.Authenticate))
 	}
 	s.server = socks5.NewServer(
 		socks5.WithAuthMethods(append(methods, anonymousMethod{s})),
@@ -87,7 +106,7 @@ func (s *socksProxy) serve(l *principalListener) error {
 
 // serveConn serves one connection to its end.
 func (s *socksProxy) serveConn(c *socksConn) {
-	patience := s.gate.limits.HandshakeTimeout
+	patience := s.config.HandshakeTimeout
 	if c.over {
 		patience = min(patience, overTime)
 	}
@@ -284,12 +303,12 @@ func (s *socksProxy) connect(c *socksConn, r *socksRequest) {
 	defer live.end()
 	if err := c.accept(conn.LocalAddr()); err != nil {
 		conn.Close()
-		s.gate.failure(req, err)
+		s.gate.failed(req, err)
 		return
 	}
 	if !c.entry.SetCloser(tunnel.Pair{A: c.Conn, B: transportOf(conn)}) {
 		conn.Close() // the proxy is stopping
-		s.gate.failure(req, ErrClosed)
+		s.gate.failed(req, ErrClosed)
 		return
 	}
 	early, _ := r.rest.Peek(r.rest.Buffered()) // what is buffered can be peeked at
@@ -313,7 +332,7 @@ func (s *socksProxy) notAdmitted(req *request, err error) {
 		s.gate.refused(req, refused.verdict)
 		return
 	}
-	s.gate.failure(req, err)
+	s.gate.failed(req, err)
 }
 
 // bind refuses BIND (RFC 1928 section 4), by which a client would have a
@@ -411,9 +430,17 @@ type anonymousMethod struct{ of *socksProxy }
 func (anonymousMethod) GetCode() uint8 { return statute.MethodNoAuth }
 
 func (m anonymousMethod) Authenticate(r io.Reader, w io.Writer, client string) (*socks5.AuthContext, error) {
-	if from := w.(*socksConn).from; m.of.requireSession && from.id == "" || from.requireToken {
+	if from := w.(*socksConn).from; m.of.config.RequireSession && from.id == "" || from.requireToken {
 		w.Write([]byte{statute.VersionSocks5, statute.MethodNoAcceptable})
 		return nil, errSessionRequired
 	}
 	return socks5.NoAuthAuthenticator{}.Authenticate(r, w, client)
+}
+
+// overLimitConn serves a connection that the limit refuses: up to its request,
+// for there is no refusal in SOCKS5 before one.
+func (s *socksProxy) overLimitConn(from *principal) func(net.Conn) {
+	return func(c net.Conn) {
+		s.serveConn(&socksConn{Conn: newOverConn(c), client: addrPortOf(c.RemoteAddr()), from: from, over: true})
+	}
 }

@@ -7,7 +7,6 @@ package networkproxy
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -53,25 +52,6 @@ const (
 type shutFlow struct {
 	at         time.Time
 	generation uint64
-}
-
-// datagramConn is a socket that exchanges datagrams with one address, which
-// was judged.
-type datagramConn struct {
-	*net.UDPConn
-	target netip.AddrPort
-}
-
-// dialUDP is dial for datagrams.
-func (e *enforcer) dialUDP(ctx context.Context, req *request, v *ruling, lr *liveRequest) (datagramConn, error) {
-	return dialLive(ctx, e, req, v, lr, func(ctx context.Context) (datagramConn, destination, error) {
-		addrs, err := e.resolve(ctx, req, &v.Verdict)
-		if err != nil {
-			return datagramConn{}, destination{}, err
-		}
-		conn, target, err := e.dialer.DialUDPAddr(ctx, addrs, req.Target.Port)
-		return datagramConn{conn, target}, destination{addrs: addrs, generation: v.Generation}, err
-	})
 }
 
 // flowBudget bounds the flows of all associations that have a task, shared
@@ -189,7 +169,7 @@ func (a *association) begin(d socksudp.Datagram, from netip.AddrPort) (f, displa
 		a.drop(dropOverflow, "questions", a.asking)
 		return nil, nil
 	}
-	if len(a.flows) == a.front.gate.limits.UDPFlows {
+	if len(a.flows) == a.front.config.UDPFlows {
 		a.remove(a.oldest())
 	}
 	f = &flow{of: a, address: string(d.Address), from: from, req: req, asks: asks}
@@ -211,7 +191,7 @@ func (a *association) begin(d socksudp.Datagram, from netip.AddrPort) (f, displa
 // over reports whether the target may be tried again: a decider may think
 // otherwise by now, a name may resolve, and another policy is another matter.
 func (s shutFlow) over(a *association) bool {
-	return time.Since(s.at) >= a.front.refusalStands || s.generation != a.front.gate.current.Load().Generation
+	return time.Since(s.at) >= a.front.config.RefusalStands || s.generation != a.front.gate.installed().Generation
 }
 
 // oldest returns the flow to make way for another: one that is shut, if there
@@ -246,7 +226,7 @@ func (f *flow) run() {
 	a := f.of
 	defer a.front.budget.give(f)
 	defer a.guard()
-	generation := a.front.gate.current.Load().Generation
+	generation := a.front.gate.installed().Generation
 	conn, live, err := f.open()
 	if err != nil {
 		// In this order: who acts on the record finds the flow shut, and who
@@ -364,7 +344,7 @@ func (f *flow) receive() {
 		return // likewise
 	}
 	var replies [udpbatch.MaxBatch][]byte
-	pump(f.conn.UDPConn, &f.moved, a.front.gate.limits.UDPIdle, func() error {
+	pump(f.conn.UDPConn, &f.moved, a.front.config.UDPIdle, func() error {
 		n, err := in.Read()
 		if err != nil {
 			return err

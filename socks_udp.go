@@ -78,12 +78,12 @@ type association struct {
 // that of the TCP connection, which proves more than what a client says.
 func (s *socksProxy) associate(c *socksConn, r *socksRequest) {
 	req := c.request(ProtocolSOCKS5UDP, hostname.Target{})
-	if !s.relays {
+	if !s.config.UDP {
 		s.gate.malformed(c.client, req.Protocol, errors.New("UDP ASSOCIATE is off; enable_socks5_udp = true turns it on"))
 		c.refuse(socksCommandUnsupported)
 		return
 	}
-	if v := s.gate.current.Load().JudgeProtocol(&req.Query); !v.Allowed {
+	if v := s.gate.installed().JudgeProtocol(&req.Query); !v.Allowed {
 		s.gate.refused(req, v)
 		c.refuse(socksNotAllowed)
 		return
@@ -96,7 +96,7 @@ func (s *socksProxy) associate(c *socksConn, r *socksRequest) {
 	}
 	relay, err := listenRelay(c.LocalAddr())
 	if err != nil {
-		s.gate.failure(req, err)
+		s.gate.failed(req, err)
 		c.refuse(socksFailure)
 		return
 	}
@@ -185,7 +185,7 @@ func widen(conn *net.UDPConn) {
 // nothing that means anything.
 func (a *association) run(rest io.Reader) {
 	a.ctx, a.end = context.WithCancel(a.conn.from.ctx)
-	if life := a.front.gate.limits.TunnelLifetime; life > 0 {
+	if life := a.front.config.TunnelLifetime; life > 0 {
 		defer time.AfterFunc(life, a.end).Stop()
 	}
 	a.front.gate.bounded.Debug("association open", "client", a.conn.client, "relay", a.relay.LocalAddr().String())
@@ -230,7 +230,7 @@ func (a *association) receive() {
 		return // it is closed
 	}
 	defer r.Close()
-	pump(a.relay, &a.moved, a.front.gate.limits.TunnelIdle, func() error {
+	pump(a.relay, &a.moved, a.front.config.TunnelIdle, func() error {
 		n, err := r.Read()
 		if err != nil {
 			return err

@@ -42,13 +42,13 @@ func (h *Handle) status() status {
 		sessions:        h.sessions.len(),
 		grants:          len(h.Grants()),
 		questions:       e.asker.len(),
-		blockedKept:     e.limits.BlockedKept,
+		blockedKept:     h.settings.limits.BlockedKept,
 		droppedRefusals: e.observer.Lost(),
 		droppedLogLines: h.logQueue.Lost(),
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s.policy, s.loaded, s.fault = e.current.Load(), h.loaded, h.fault
+	s.policy, s.loaded, s.fault = e.installed(), h.loaded, h.fault
 	return s
 }
 

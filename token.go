@@ -10,8 +10,8 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
+	"sync"
 
 	"example.com/networkproxy/internal/policy"
 )
@@ -46,11 +46,16 @@ var (
 	errSessionUnknown  = errors.New("the token is not that of an open session")
 )
 
-func newSessions(required bool) *sessions {
-	return &sessions{required: required, open: make(map[*Session]struct{})}
+// tokens finds the sessions of requests by the tokens in them. Safe for
+// concurrent use.
+type tokens struct {
+	required bool     // on the shared listeners
+	byDigest sync.Map // of [sha256.Size]byte to *principal
 }
 
-func sessionID(n int) string { return "s" + strconv.Itoa(n) }
+func (t *tokens) add(of token, p *principal) { t.byDigest.Store(of.digest(), p) }
+
+func (t *tokens) remove(of token) { t.byDigest.Delete(of.digest()) }
 
 // isToken reports whether s has the form of a session's token: the base64url
 // text of 256 bits. It does not say whether the session exists.
@@ -70,7 +75,7 @@ func isToken(s string) bool {
 // principal of its listener. Credentials are looked at only for a token:
 // clients send those of other proxies, from their configuration files, without
 // being asked. Where a session is required, nothing but its token will do.
-func (t *sessions) identify(at *principal, header http.Header) (*principal, error) {
+func (t *tokens) identify(at *principal, header http.Header) (*principal, error) {
 	fields := header["Proxy-Authorization"]
 	if len(fields) == 0 {
 		if t.demandsToken(at) {
@@ -94,7 +99,7 @@ func (t *sessions) identify(at *principal, header http.Header) (*principal, erro
 
 // demandsToken reports whether the listeners of a principal serve only
 // requests with a session's token.
-func (t *sessions) demandsToken(at *principal) bool {
+func (t *tokens) demandsToken(at *principal) bool {
 	return t.required && at.id == "" || at.requireToken
 }
 
@@ -102,14 +107,14 @@ func (t *sessions) demandsToken(at *principal) bool {
 // whose principal is at. Credentials without a token lead to at itself, unless
 // a token is required there. A listener of a session's own has said already
 // whose its clients are: the token of another session is refused there.
-func (t *sessions) authenticate(at *principal, c credentials) (*principal, error) {
+func (t *tokens) authenticate(at *principal, c credentials) (*principal, error) {
 	if !c.ours() {
 		if t.demandsToken(at) {
 			return at, errSessionUnknown
 		}
 		return at, nil
 	}
-	from, ok := t.byToken.Load(token(c.password).digest())
+	from, ok := t.byDigest.Load(token(c.password).digest())
 	if !ok || at.id != "" && from != at {
 		return at, errSessionUnknown
 	}
@@ -148,7 +153,7 @@ func (e *enforcer) unidentified(err error) policy.Verdict {
 	v := policy.Verdict{
 		Reason:     ReasonSessionUnknown,
 		Source:     SourceSession,
-		Generation: e.current.Load().Generation,
+		Generation: e.installed().Generation,
 		Check:      policy.CheckSession,
 	}
 	if errors.Is(err, errSessionRequired) {

@@ -68,7 +68,7 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	live := new(liveRequest)
 	conn, err := h.gate.dial(r.Context(), req, v, live)
 	if err != nil {
-		h.gate.fail(w, r, req, err)
+		h.fail(w, r, req, err)
 		return
 	}
 	switched := false
@@ -85,31 +85,31 @@ func (h *httpProxy) upgrade(w http.ResponseWriter, r *http.Request, req *request
 	offer := upgradeOffer(r.Header)
 	out := new(http1.Request)
 	if err := outgoing(out, r, req, req.Target.String(), nil, nil); err != nil {
-		h.gate.fail(w, r, req, err)
+		h.fail(w, r, req, err)
 		return
 	}
 	out.Fields = append(out.Fields, http1.Field{Name: "Connection", Value: "Upgrade"}, http1.Field{Name: "Upgrade", Value: offer})
 	conn.SetDeadline(time.Now().Add(upgradeAnswerTimeout))
 	answer, back, err := h.upgrades.SendOn(conn, out)
 	if err != nil {
-		h.gate.fail(w, r, req, live.cause(err))
+		h.fail(w, r, req, live.cause(err))
 		return
 	}
 	conn.SetDeadline(time.Time{})
 	if answer.Status != http.StatusSwitchingProtocols {
 		h.gate.count.allow(req.Protocol)
-		h.forward.answer(w, http.NewResponseController(w), answer)
+		h.respond(w, http.NewResponseController(w), answer)
 		return
 	}
 	if got := switchedTo(answer.Fields); !offered(offer, got) {
-		h.gate.fail(w, r, req, errors.New("the origin switched to a protocol that the client had not offered (RFC 9110 section 7.8)"))
+		h.fail(w, r, req, errors.New("the origin switched to a protocol that the client had not offered (RFC 9110 section 7.8)"))
 		return
 	}
 
 	leave()
 	client, err := takeOver(w, switchHead(answer))
 	if err != nil {
-		h.gate.failure(req, err)
+		h.gate.failed(req, err)
 		return
 	}
 	switched = true
