@@ -15,8 +15,8 @@ import (
 	"example.com/networkproxy"
 )
 
-// framings sends all framing cases to the HTTP listeners.
-func framings(t testing.TB, start Start) {
+// checkFraming sends all framing cases to the HTTP listeners.
+func checkFraming(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	addrs := []string{r.session.HTTPAddr()}
@@ -79,19 +79,19 @@ func statuses(c net.Conn, sent string) ([]int, error) {
 			}
 			return list, nil // both EOF and a reset end the connection
 		}
-		a, err := http.ReadResponse(br, &http.Request{Method: method})
+		resp, err := http.ReadResponse(br, &http.Request{Method: method})
 		if err != nil {
 			return list, err
 		}
 		method = http.MethodGet
-		if a.StatusCode < 200 {
+		if resp.StatusCode < 200 {
 			continue
 		}
-		list = append(list, a.StatusCode)
-		if a.Request.Method == http.MethodConnect && a.StatusCode == http.StatusOK {
+		list = append(list, resp.StatusCode)
+		if resp.Request.Method == http.MethodConnect && resp.StatusCode == http.StatusOK {
 			continue
 		}
-		if _, err := io.Copy(io.Discard, a.Body); err != nil {
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 			return list, err
 		}
 	}

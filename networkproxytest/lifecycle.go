@@ -12,7 +12,7 @@ import (
 	"example.com/networkproxy"
 )
 
-func refusalsAreAttributed(t testing.TB, start Start) {
+func checkAttribution(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, networkproxy.PolicyConfig{}, networkproxy.ModeFull)
 	other := openSession(t, r.Handle)
@@ -28,7 +28,7 @@ func refusalsAreAttributed(t testing.TB, start Start) {
 	}
 }
 
-func sessionEnds(t testing.TB, start Start) {
+func checkSessionClose(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	other := openSession(t, r.Handle)
@@ -49,12 +49,12 @@ func sessionEnds(t testing.TB, start Start) {
 		c.Close()
 		t.Error("the listener of the closed session still accepts connections")
 	}
-	if a, _, _ := r.paths[0].open(t, newOrigin(t).addr); a.reached {
-		t.Errorf("the token of the closed session is still valid: %s", a.text)
+	if out, _, _ := r.paths[0].open(t, newOrigin(t).addr); out.reached {
+		t.Errorf("the token of the closed session is still valid: %s", out.text)
 	}
 }
 
-func denyCuts(t testing.TB, start Start) {
+func checkDeny(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	target := echo(t).addr()
@@ -95,7 +95,7 @@ func denyCuts(t testing.TB, start Start) {
 	}
 }
 
-func nothingIsLeft(t testing.TB, start Start) {
+func checkClose(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	_, tunnel, _ := connectVia(r.session.HTTPAddr())(t, echo(t).addr())

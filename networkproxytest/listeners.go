@@ -12,7 +12,7 @@ import (
 	"example.com/networkproxy"
 )
 
-func onLoopback(t testing.TB, start Start) {
+func checkLoopback(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, networkproxy.PolicyConfig{}, networkproxy.ModeFull)
 	for _, addr := range []string{r.HTTPAddr(), r.AdminAddr(), r.SOCKSAddr(), r.session.HTTPAddr()} {
@@ -22,7 +22,7 @@ func onLoopback(t testing.TB, start Start) {
 	}
 }
 
-func webPages(t testing.TB, start Start) {
+func checkWebPages(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, networkproxy.PolicyConfig{}, networkproxy.ModeFull)
 	host := "Host: " + r.AdminAddr()
@@ -37,9 +37,9 @@ func webPages(t testing.TB, start Start) {
 		c := dial(t, r.AdminAddr())
 		const body = `{"mode":"limited"}`
 		send(c, "POST /mode HTTP/1.1\r\n"+fieldLines(fields)+fmt.Sprintf("Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n", len(body))+body)
-		a, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil || a.StatusCode/100 != 4 {
-			t.Errorf("POST /mode with %q: %v, %v; want status 4xx", fields, a, err)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || resp.StatusCode/100 != 4 {
+			t.Errorf("POST /mode with %q: %v, %v; want status 4xx", fields, resp, err)
 		}
 		c.Close()
 	}

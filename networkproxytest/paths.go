@@ -35,7 +35,7 @@ type path struct {
 
 	// open sends target and returns the outcome. conn is the tunnel to the target
 	// if there is one. ok is false if the protocol cannot express the target.
-	open func(t testing.TB, target string) (a outcome, conn net.Conn, ok bool)
+	open func(t testing.TB, target string) (out outcome, conn net.Conn, ok bool)
 }
 
 // outcome is the response to a target.
@@ -85,8 +85,8 @@ func pathsOf(t testing.TB, h *networkproxy.Handle, s *networkproxy.Session) []pa
 // session's token.
 func requiresSession(t testing.TB, h *networkproxy.Handle) bool {
 	t.Helper()
-	a, _, _ := forwardVia(h.HTTPAddr())(t, "probe.invalid:80")
-	return a.reason == networkproxy.ReasonSessionRequired
+	out, _, _ := forwardVia(h.HTTPAddr())(t, "probe.invalid:80")
+	return out.reason == networkproxy.ReasonSessionRequired
 }
 
 // forwardVia returns a function that sends a GET request for http://target/.
@@ -107,12 +107,12 @@ func connectVia(addr string, fields ...string) func(testing.TB, string) (outcome
 		t.Helper()
 		c := dial(t, addr)
 		send(c, "CONNECT "+target+" HTTP/1.1\r\nHost: allowed.invalid\r\n"+fieldLines(fields)+"\r\n")
-		a := readResponse(c, http.MethodConnect)
-		if !a.reached {
+		out := readResponse(c, http.MethodConnect)
+		if !out.reached {
 			c.Close()
-			return a, nil, true
+			return out, nil, true
 		}
-		return a, c, true
+		return out, c, true
 	}
 }
 
@@ -122,14 +122,14 @@ func readResponse(c net.Conn, method string) outcome {
 	if err != nil {
 		return outcome{text: "no response: " + err.Error()}
 	}
-	a := outcome{text: r.Status, reached: r.StatusCode < 300, malformed: r.StatusCode == http.StatusBadRequest}
-	if method == http.MethodConnect && a.reached {
-		return a
+	out := outcome{text: r.Status, reached: r.StatusCode < 300, malformed: r.StatusCode == http.StatusBadRequest}
+	if method == http.MethodConnect && out.reached {
+		return out
 	}
 	body, _ := io.ReadAll(r.Body)
-	a.text += fmt.Sprintf(" %.200q", body)
-	a.reason = reasonIn(body)
-	return a
+	out.text += fmt.Sprintf(" %.200q", body)
+	out.reason = reasonIn(body)
+	return out
 }
 
 // socksVia returns a function that opens a tunnel with SOCKS5 (RFC 1928). It sends
@@ -147,13 +147,13 @@ func socksVia(addr string, asAddress bool) func(testing.TB, string) (outcome, ne
 			c.Close()
 			return outcome{text: err.Error()}, nil, true
 		}
-		a := outcome{text: fmt.Sprintf("reply %d", code), reached: code == 0}
-		if !a.reached {
-			a.malformed = code == 2 // same code as a refusal; only the record differs
+		out := outcome{text: fmt.Sprintf("reply %d", code), reached: code == 0}
+		if !out.reached {
+			out.malformed = code == 2 // same code as a refusal; only the record differs
 			c.Close()
-			return a, nil, true
+			return out, nil, true
 		}
-		return a, c, true
+		return out, c, true
 	}
 }
 

@@ -25,31 +25,31 @@ func (r *testProxy) newest(since time.Time) (networkproxy.BlockedRequest, bool) 
 func (r *testProxy) refuses(p path, target string, want networkproxy.Reason) {
 	r.t.Helper()
 	since := time.Now()
-	a, c, ok := p.open(r.t, target)
+	out, c, ok := p.open(r.t, target)
 	if !ok || p.udp && want == networkproxy.ReasonInvalidTarget {
 		return // the proxy drops datagrams to invalid targets without a trace
 	}
 	if c != nil {
 		defer c.Close()
 	}
-	if p.udp && a.reached {
+	if p.udp && out.reached {
 		r.dropped(p, c, target, want)
 		return
 	}
 	b, recorded := r.newest(since)
 	switch {
-	case a.reached:
-		r.t.Errorf("%s: %q: allowed (%s), want a refusal with reason %s", p.name, target, a.text, want)
+	case out.reached:
+		r.t.Errorf("%s: %q: allowed (%s), want a refusal with reason %s", p.name, target, out.text, want)
 	case want == networkproxy.ReasonInvalidTarget:
-		if !a.malformed || recorded {
-			r.t.Errorf("%s: %q: %s, recorded with reason %q; want a refusal as invalid and no record", p.name, target, a.text, b.Reason)
+		if !out.malformed || recorded {
+			r.t.Errorf("%s: %q: %s, recorded with reason %q; want a refusal as invalid and no record", p.name, target, out.text, b.Reason)
 		}
 	case !recorded:
-		r.t.Errorf("%s: %q: %s, but no refusal was recorded; want one with reason %s", p.name, target, a.text, want)
+		r.t.Errorf("%s: %q: %s, but no refusal was recorded; want one with reason %s", p.name, target, out.text, want)
 	case b.Reason != want && !(want == networkproxy.ReasonNotAllowed && b.Source == networkproxy.SourceDecider):
 		r.t.Errorf("%s: %q: refused with reason %q, want %q", p.name, target, b.Reason, want)
-	case a.reason != "" && a.reason != b.Reason:
-		r.t.Errorf("%s: %q: the response has reason %q, but the record has %q", p.name, target, a.reason, b.Reason)
+	case out.reason != "" && out.reason != b.Reason:
+		r.t.Errorf("%s: %q: the response has reason %q, but the record has %q", p.name, target, out.reason, b.Reason)
 	}
 }
 

@@ -17,22 +17,22 @@ func allowOnly(host string) networkproxy.PolicyConfig {
 	return networkproxy.PolicyConfig{AllowedDomains: []string{host}}
 }
 
-func allowedArrives(t testing.TB, start Start) {
+func checkAllowed(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	for _, p := range r.paths {
 		if strings.HasPrefix(p.name, "HTTP") {
 			o := newOrigin(t)
-			a, _, _ := p.open(t, o.addr)
+			out, _, _ := p.open(t, o.addr)
 			got, faults := o.received()
-			if !a.reached || len(got) != 1 || len(faults) != 0 {
-				t.Errorf("%s: %s; the origin received %q, faults %q; want one request and no fault", p.name, a.text, got, faults)
+			if !out.reached || len(got) != 1 || len(faults) != 0 {
+				t.Errorf("%s: %s; the origin received %q, faults %q; want one request and no fault", p.name, out.text, got, faults)
 			}
 			continue
 		}
-		a, c, ok := p.open(t, p.echo(t))
+		out, c, ok := p.open(t, p.echo(t))
 		if !ok || c == nil {
-			t.Errorf("%s: %s, want a tunnel", p.name, a.text)
+			t.Errorf("%s: %s, want a tunnel", p.name, out.text)
 			continue
 		}
 		if err := echoes(c); err != nil {
@@ -44,7 +44,7 @@ func allowedArrives(t testing.TB, start Start) {
 	}
 }
 
-func limitedOnlyReads(t testing.TB, start Start) {
+func checkLimitedMode(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeLimited)
 	for _, p := range r.paths {
@@ -67,29 +67,29 @@ func (r *testProxy) limited(method string, want bool, fields ...string) {
 	c := dial(r.t, r.session.HTTPAddr())
 	defer c.Close()
 	send(c, method+" http://"+o.addr+"/ HTTP/1.1\r\nHost: "+o.addr+"\r\n"+fieldLines(fields)+"\r\n")
-	a, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
+	resp, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
 	if err != nil {
 		r.t.Errorf("%s %q: no response: %v", method, fields, err)
 		return
 	}
 	c.Close()
 	got, faults := o.received()
-	if passed := a.StatusCode == http.StatusOK; passed != want || (len(got) > 0) != want || len(faults) > 0 {
-		r.t.Errorf("%s %q: %s, the origin received %q, faults %q; want it allowed: %t", method, fields, a.Status, got, faults, want)
+	if passed := resp.StatusCode == http.StatusOK; passed != want || (len(got) > 0) != want || len(faults) > 0 {
+		r.t.Errorf("%s %q: %s, the origin received %q, faults %q; want it allowed: %t", method, fields, resp.Status, got, faults, want)
 	}
 }
 
-func proxyFieldsStay(t testing.TB, start Start) {
+func checkProxyFields(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	o := newOrigin(t)
 	forward := forwardVia(r.session.HTTPAddr(), "Connection: X-Hop", "X-Hop: 1", "Proxy-Connection: keep-alive", "Proxy-Secret: s", "Keep-Alive: 1", "X-Stays: 1")
-	if a, _, _ := forward(t, o.addr); !a.reached {
-		t.Errorf("a request with fields for the proxy: %s, want it allowed", a.text)
+	if out, _, _ := forward(t, o.addr); !out.reached {
+		t.Errorf("a request with fields for the proxy: %s, want it allowed", out.text)
 	}
 	shared := r.paths[0] // its requests have the session's token
-	if a, _, _ := shared.open(t, o.addr); !a.reached {
-		t.Errorf("%s: %s, want it allowed", shared.name, a.text)
+	if out, _, _ := shared.open(t, o.addr); !out.reached {
+		t.Errorf("%s: %s, want it allowed", shared.name, out.text)
 	}
 	requests, _ := o.received()
 	if len(requests) != 2 || !slices.Contains(requests[0].fields, "X-Stays: 1") {

@@ -45,18 +45,18 @@ func promises() []promise {
 		list = append(list, promise{table.Promise, table.checkNames})
 	}
 	return append(list,
-		promise{"an allowed request arrives", allowedArrives},
-		promise{"a UDP relay serves only its own client", relayServesItsClient},
-		promise{"each request is judged separately and has one framing", framings},
-		promise{"the limited mode allows only GET, HEAD and OPTIONS", limitedOnlyReads},
-		promise{"header fields for the proxy are not forwarded", proxyFieldsStay},
-		promise{"an unlisted Unix socket is refused", unlistedSocketsAreRefused},
-		promise{"a refusal is recorded for its session", refusalsAreAttributed},
-		promise{"closing a session closes its tunnels", sessionEnds},
-		promise{"a new deny entry closes open tunnels", denyCuts},
-		promise{"all listeners are on loopback", onLoopback},
-		promise{"a web page cannot use the admin API", webPages},
-		promise{"Close closes all tunnels and listeners", nothingIsLeft},
+		promise{"an allowed request arrives", checkAllowed},
+		promise{"a UDP relay serves only its own client", checkUDPRelay},
+		promise{"each request is judged separately and has one framing", checkFraming},
+		promise{"the limited mode allows only GET, HEAD and OPTIONS", checkLimitedMode},
+		promise{"header fields for the proxy are not forwarded", checkProxyFields},
+		promise{"an unlisted Unix socket is refused", checkUnixSockets},
+		promise{"a refusal is recorded for its session", checkAttribution},
+		promise{"closing a session closes its tunnels", checkSessionClose},
+		promise{"a new deny entry closes open tunnels", checkDeny},
+		promise{"all listeners are on loopback", checkLoopback},
+		promise{"a web page cannot use the admin API", checkWebPages},
+		promise{"Close closes all tunnels and listeners", checkClose},
 	)
 }
 

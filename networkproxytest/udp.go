@@ -130,7 +130,7 @@ func echoUDP(t testing.TB) (addr string, got <-chan string) {
 	return conn.LocalAddr().String(), seen
 }
 
-func relayServesItsClient(t testing.TB, start Start) {
+func checkUDPRelay(t testing.TB, start Start) {
 	t.Helper()
 	r := startProxy(t, start, allowOnly("127.0.0.1"), networkproxy.ModeFull)
 	tested := false

@@ -14,7 +14,7 @@ import (
 	"example.com/networkproxy"
 )
 
-func unlistedSocketsAreRefused(t testing.TB, start Start) {
+func checkUnixSockets(t testing.TB, start Start) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "np") // paths in t.TempDir are too long for sockets
 	if err != nil {
@@ -49,11 +49,11 @@ func unlistedSocketsAreRefused(t testing.TB, start Start) {
 			fields = append(fields, "x-unix-socket: "+p)
 		}
 		for _, addr := range addrs {
-			if a, _, _ := forwardVia(addr, fields...)(t, o.addr); a.reached {
-				t.Errorf("x-unix-socket: %q: %s, want a refusal", paths, a.text)
+			if out, _, _ := forwardVia(addr, fields...)(t, o.addr); out.reached {
+				t.Errorf("x-unix-socket: %q: %s, want a refusal", paths, out.text)
 			}
-			if a, _, _ := connectVia(addr, fields...)(t, o.addr); a.reached {
-				t.Errorf("CONNECT with x-unix-socket: %q: %s, want a refusal", paths, a.text)
+			if out, _, _ := connectVia(addr, fields...)(t, o.addr); out.reached {
+				t.Errorf("CONNECT with x-unix-socket: %q: %s, want a refusal", paths, out.text)
 			}
 		}
 	}
