@@ -231,17 +231,17 @@ func parseTranscript(stream []byte) (r transcript) {
 // play sends a sequence and reads the server's messages to the end. It half-closes the
 // connection, so that the server ends, too.
 func play(conn *net.TCPConn, s sequence) (transcript, error) {
-	var answer []byte
+	var received []byte
 	if _, err := conn.Write(s.sent); err != nil {
 		return transcript{}, nil // refused before all was sent
 	}
 	if s.then != nil {
 		first := make([]byte, 4096)
 		n, err := conn.Read(first)
-		answer = append(answer, first[:n]...)
+		received = append(received, first[:n]...)
 		if err == nil {
 			if _, err := conn.Write(s.then); err != nil {
-				return parseTranscript(answer), nil
+				return parseTranscript(received), nil
 			}
 		}
 	}
@@ -250,7 +250,7 @@ func play(conn *net.TCPConn, s sequence) (transcript, error) {
 	if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
 		return transcript{}, fmt.Errorf("the server did not end the connection: %w", err)
 	}
-	return parseTranscript(append(answer, rest...)), nil
+	return parseTranscript(append(received, rest...)), nil
 }
 
 // attacks returns hand-written sequences. Each was accepted by one of the servers at

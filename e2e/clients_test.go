@@ -239,8 +239,8 @@ func fetchCurl(t *testing.T, p *program, url string) outcome {
 
 // lastHeader parses the last of several response headers.
 func lastHeader(dump string) (status int, header textproto.MIMEHeader) {
-	for head := range strings.SplitSeq(dump, "\r\n\r\n") {
-		line, fields, _ := strings.Cut(head, "\r\n")
+	for block := range strings.SplitSeq(dump, "\r\n\r\n") {
+		line, fields, _ := strings.Cut(block, "\r\n")
 		if words := strings.Fields(line); len(words) >= 2 {
 			status, _ = strconv.Atoi(words[1])
 			header, _ = textproto.NewReader(bufio.NewReader(strings.NewReader(fields + "\r\n\r\n"))).ReadMIMEHeader()

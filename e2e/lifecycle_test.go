@@ -23,20 +23,20 @@ import (
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	const head = "[network_proxy]\nenabled = true\n[network_proxy.policy]\n"
+	const preamble = "[network_proxy]\nenabled = true\n[network_proxy.policy]\n"
 	for _, test := range []struct {
 		name, text string
 		valid      bool
 		want       string // pattern of the output after the file's name
 	}{
-		{"good", head + "allowed_domains = [\"allowed.example\"]\n", true, ""},
+		{"good", preamble + "allowed_domains = [\"allowed.example\"]\n", true, ""},
 		{"syntax", "[network_proxy]\nenabled = \n", false, `:2:\d+.*`},
-		{"unknown key", head + "denied_domain = [\"a.example\"]\n", false, `:4:1\b.*denied_domain`},
+		{"unknown key", preamble + "denied_domain = [\"a.example\"]\n", false, `:4:1\b.*denied_domain`},
 		{"inexact case", "[network_proxy]\nEnabled = true\n", false, `:2:1\b.*Enabled`},
-		{"wrong type", head + "allow_local_binding = \"yes\"\n", false, `:4:\d+.*allow_local_binding`},
+		{"wrong type", preamble + "allow_local_binding = \"yes\"\n", false, `:4:\d+.*allow_local_binding`},
 		{"mode", "[network_proxy]\nmode = \"open\"\n", false, `:2:\d+.*mode`},
-		{"URL as a pattern", head + "allowed_domains = [\n  \"ok.example\",\n  \"https://x.example/a\",\n]\n", false, `:6:3\b.*allowed_domains`},
-		{"star in the denylist", head + "denied_domains = [\"*\"]\n", false, `:4:\d+.*denied_domains`},
+		{"URL as a pattern", preamble + "allowed_domains = [\n  \"ok.example\",\n  \"https://x.example/a\",\n]\n", false, `:6:3\b.*allowed_domains`},
+		{"star in the denylist", preamble + "denied_domains = [\"*\"]\n", false, `:4:\d+.*denied_domains`},
 		{"listener name", "[network_proxy]\nproxy_url = \"http://proxy.example:3128\"\n", false, `:2:\d+.*proxy_url`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -199,7 +199,7 @@ func (p *program) finish(t *testing.T) {
 
 // call sends a request to the admin API and returns the status and the body, or status
 // 0 and the error if there is no response.
-func (p *program) call(method, path, body string) (status int, answer string) {
+func (p *program) call(method, path, body string) (status int, response string) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+p.admin+path, strings.NewReader(body))

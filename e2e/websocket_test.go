@@ -59,11 +59,11 @@ func serveWebSocket(w http.ResponseWriter, r *http.Request) {
 
 // readFrame reads one unfragmented frame and unmasks it.
 func readFrame(r *bufio.Reader) (opcode byte, payload []byte, err error) {
-	var head [2]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
+	var header [2]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return 0, nil, err
 	}
-	size := uint64(head[1] & 0x7f)
+	size := uint64(header[1] & 0x7f)
 	if extended := map[uint64]int{126: 2, 127: 8}[size]; extended != 0 {
 		var wide [8]byte
 		if _, err := io.ReadFull(r, wide[8-extended:]); err != nil {
@@ -75,7 +75,7 @@ func readFrame(r *bufio.Reader) (opcode byte, payload []byte, err error) {
 		return 0, nil, fmt.Errorf("a frame of %d bytes exceeds %d", size, maxFrame)
 	}
 	var mask [4]byte
-	if head[1]&0x80 != 0 {
+	if header[1]&0x80 != 0 {
 		if _, err := io.ReadFull(r, mask[:]); err != nil {
 			return 0, nil, err
 		}
@@ -85,7 +85,7 @@ func readFrame(r *bufio.Reader) (opcode byte, payload []byte, err error) {
 	for i := range payload {
 		payload[i] ^= mask[i%4]
 	}
-	return head[0] & 0xf, payload, err
+	return header[0] & 0xf, payload, err
 }
 
 // frame returns one final frame. It is masked if mask is not nil, as clients must do.
