@@ -291,33 +291,33 @@ func (s *suite) prepare(ctx context.Context) error {
 // first candidate changes with the round and the slice, so that none always has the
 // same predecessor.
 func (s *suite) measureWorkload(ctx context.Context, round int, w *workload) error {
-	fmt.Fprintf(os.Stderr, "round %d/%d  %-12s", round+1, s.rounds, w.name)
+	fmt.Fprintf(os.Stderr, "round %d/%d  %-16s", round+1, s.rounds, w.name)
 	defer fmt.Fprintln(os.Stderr)
 	instances := s.startAll(ctx, w)
 	defer func() {
-		for _, e := range instances {
-			s.recordFailure(e, e.stop())
+		for _, inst := range instances {
+			s.recordFailure(inst, inst.stop())
 		}
 	}()
 	n := w.slices()
 	for slice := range n {
 		for i := range instances {
-			e := instances[(i+slice+round)%len(instances)]
-			if e.failed {
+			inst := instances[(i+slice+round)%len(instances)]
+			if inst.failed {
 				continue
 			}
-			values, err := s.measureUndisturbed(ctx, w, e, s.time/time.Duration(n))
+			values, err := s.measureUndisturbed(ctx, w, inst, s.time/time.Duration(n))
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			s.recordFailure(e, err)
-			e.slices.add(values)
+			s.recordFailure(inst, err)
+			inst.slices.add(values)
 		}
 	}
-	for _, e := range instances {
-		if values := e.slices.mean(); !e.failed {
-			s.run.add(w.name, w.title, w.metrics, e.name, round, values)
-			fmt.Fprintf(os.Stderr, "  %s %s", e.name, quantity(values[w.metrics[0].Name], w.metrics[0].Unit))
+	for _, inst := range instances {
+		if values := inst.slices.mean(); !inst.failed {
+			s.run.add(w.name, w.title, w.metrics, inst.name, round, values)
+			fmt.Fprintf(os.Stderr, "  %s %s", inst.name, quantity(values[w.metrics[0].Name], w.metrics[0].Unit))
 		}
 	}
 	return nil
@@ -339,13 +339,13 @@ func (s *suite) startAll(ctx context.Context, w *workload) (instances []*instanc
 		if c.can&w.needs != w.needs || s.cannotStart[w.name+" "+c.name] {
 			continue
 		}
-		e, err := s.start(ctx, w, c)
+		inst, err := s.start(ctx, w, c)
 		if err != nil {
 			s.recordFailure(&instance{candidate: c}, err)
 			s.cannotStart[w.name+" "+c.name] = errors.Is(err, errStart)
 			continue
 		}
-		instances = append(instances, e)
+		instances = append(instances, inst)
 	}
 	return instances
 }
@@ -366,16 +366,17 @@ func (s *suite) start(ctx context.Context, w *workload, c *candidate) (*instance
 }
 
 // stop stops the proxy and its origin.
-func (e *instance) stop() error {
-	e.proxy.stop()
-	return e.origin.close()
+func (inst *instance) stop() error {
+	inst.proxy.stop()
+	return inst.origin.close()
 }
 
-// recordFailure tells of an error, if it is one, and takes the instance out of the round.
-func (s *suite) recordFailure(e *instance, err error) {
+// recordFailure reports an error and excludes the instance from the round. It does
+// nothing if err is nil.
+func (s *suite) recordFailure(inst *instance, err error) {
 	if err != nil {
-		e.failed = true
-		fmt.Fprintf(os.Stderr, "  %s failed (%v)", e.name, err)
+		inst.failed = true
+		fmt.Fprintf(os.Stderr, "  %s failed (%v)", inst.name, err)
 	}
 }
 
@@ -386,12 +387,12 @@ const (
 
 // measureUndisturbed measures, and repeats the measurement if other programs
 // disturbed it. It returns the least disturbed measurement.
-func (s *suite) measureUndisturbed(ctx context.Context, w *workload, e *instance, d time.Duration) (readings, error) {
-	values, others, err := measure(ctx, w, e, d)
+func (s *suite) measureUndisturbed(ctx context.Context, w *workload, inst *instance, d time.Duration) (readings, error) {
+	values, others, err := measure(ctx, w, inst, d)
 	for n := 0; n < maxRepeats && err == nil && others > maxDisturbance; n++ {
 		var again readings
 		var less float64
-		if again, less, err = measure(ctx, w, e, d); err == nil && less < others {
+		if again, less, err = measure(ctx, w, inst, d); err == nil && less < others {
 			values, others = again, less
 		}
 	}
@@ -403,11 +404,11 @@ func (s *suite) measureUndisturbed(ctx context.Context, w *workload, e *instance
 
 // measure makes one measurement. others is the CPU share of other programs during
 // it, in percent of the machine.
-func measure(ctx context.Context, w *workload, e *instance, d time.Duration) (_ readings, others float64, err error) {
-	t := &trial{ctx: ctx, workload: w, candidate: e.candidate, proxy: e.proxy, origin: e.origin, time: d}
+func measure(ctx context.Context, w *workload, inst *instance, d time.Duration) (_ readings, others float64, err error) {
+	t := &trial{ctx: ctx, workload: w, candidate: inst.candidate, proxy: inst.proxy, origin: inst.origin, time: d}
 	values, err := w.run(t)
 	if err != nil {
-		return nil, 0, fmt.Errorf("%w%s", err, e.proxy.logTail())
+		return nil, 0, fmt.Errorf("%w%s", err, inst.proxy.logTail())
 	}
 	return values, t.others, nil
 }
