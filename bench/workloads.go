@@ -128,7 +128,7 @@ func workloads(idle int) []workload {
 			{Name: mRetained, Title: "share of rate kept", Unit: "%", Goal: goal{AtLeast: 60}},
 			{Name: mRate, Title: "rate with idle tunnels", Unit: "GB/s"},
 		},
-		run: func(t *trial) (readings, error) { return t.bulkBesideIdle(idle) },
+		run: func(t *trial) (readings, error) { return t.bulkWithIdle(idle) },
 	})
 	for _, n := range []int{10, 1_000, 100_000} {
 		list = append(list, workload{
@@ -387,9 +387,9 @@ func (t *trial) footprint() (bytes int64, files int, err error) {
 	return bytes, files, err
 }
 
-// bulkBesideIdle measures one tunnel at full speed alone, and another one after n
+// bulkWithIdle measures one tunnel at full speed alone, and another one after n
 // idle tunnels were opened.
-func (t *trial) bulkBesideIdle(n int) (readings, error) {
+func (t *trial) bulkWithIdle(n int) (readings, error) {
 	alone, err := t.bulk(1)
 	if err != nil {
 		return nil, err

@@ -51,7 +51,7 @@ type soak struct {
 	echoUDP        uint16
 	shared         *http.Client
 
-	flip       atomic.Bool // what the next reload says
+	flip       atomic.Bool // adds an entry to the denylist at the next reload
 	counts     sync.Map    // of action names to *atomic.Int64
 	unexpected atomic.Int64
 }

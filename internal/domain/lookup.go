@@ -104,17 +104,17 @@ func (ts *tables) mayContain(domain string) bool {
 	return ts[1].domains.mayContain(domain) || ts[0] != nil && ts[0].domains.mayContain(domain)
 }
 
-// below looks up the name head+"."+domain among the patterns that end in domain.
-func (ts *tables) below(head, domain string) rule {
+// below looks up the name sub+"."+domain among the patterns that end in domain.
+func (ts *tables) below(sub, domain string) rule {
 	var atPort domainRules
 	if t := ts[0]; t != nil {
 		atPort = t.domains.get(domain)
-		if r := t.glob(atPort, head); r != 0 {
+		if r := t.glob(atPort, sub); r != 0 {
 			return r
 		}
 	}
 	atAll := ts[1].domains.get(domain)
-	if r := ts[1].glob(atAll, head); r != 0 {
+	if r := ts[1].glob(atAll, sub); r != 0 {
 		return r
 	}
 	if atPort.below != 0 {
@@ -123,14 +123,14 @@ func (ts *tables) below(head, domain string) rule {
 	return atAll.below
 }
 
-// glob returns the first glob of a domain that matches head, the part of the name
+// glob returns the first glob of a domain that matches sub, the part of the name
 // before that domain.
-func (t *table) glob(d domainRules, head string) rule {
+func (t *table) glob(d domainRules, sub string) rule {
 	if d.globs == 0 {
 		return 0
 	}
 	for _, g := range t.globs[d.globs-1] {
-		if matchGlob(g.head, head) {
+		if matchGlob(g.sub, sub) {
 			return g.rule
 		}
 	}

@@ -3,7 +3,7 @@
 // labels in the host, not by the number of patterns.
 //
 // The package knows no policy. "*" matches a loopback address like any other host,
-// and localhost is an ordinary name. The policy decides what a match means.
+// and localhost is an ordinary name. The policy decides on the matches.
 //
 // A pattern is one of
 //

@@ -83,7 +83,7 @@ type domainRules struct {
 
 // globRule is a glob without the literal domain at its end.
 type globRule struct {
-	head string
+	sub  string
 	rule rule
 }
 
@@ -192,7 +192,7 @@ func (t *table) add(p Pattern, r rule) {
 func (t *table) addGlob(glob string, r rule) {
 	star := strings.LastIndexByte(glob, '*')
 	dot := star + strings.IndexByte(glob[star:], '.')
-	head, domain := glob[:dot], glob[dot+1:]
+	sub, domain := glob[:dot], glob[dot+1:]
 	d := t.domains.get(domain)
 	if d.globs == 0 {
 		t.globs = append(t.globs, nil)
@@ -200,7 +200,7 @@ func (t *table) addGlob(glob string, r rule) {
 		t.domains.set(domain, d)
 	}
 	list := &t.globs[d.globs-1]
-	*list = append(*list, globRule{head, r})
+	*list = append(*list, globRule{sub, r})
 }
 
 func (s *Set) collectLengths() {

@@ -77,7 +77,7 @@ func TestParse(t *testing.T) {
 		{"zone called localhost", "fe80::1%localhost", "fe80::1%localhost", true},
 		{"longest zone", "fe80::1%abcdefghijklmno", "fe80::1%abcdefghijklmno", true},
 		{"end of the link-local block, with a zone", "febf::1%a", "febf::1%a", true},
-		{"behind the link-local block, with a zone", "fec0::1%a", "fec0::1", true},
+		{"after the link-local block, with a zone", "fec0::1%a", "fec0::1", true},
 		{"link-local multicast with zone", "ff02::1%a", "ff02::1%a", true},
 		{"interface-local multicast with zone", "ff01::1%a", "ff01::1%a", true},
 		{"site-local multicast with zone", "ff05::1%a", "ff05::1", true},
@@ -86,9 +86,9 @@ func TestParse(t *testing.T) {
 		{"trailing hyphen", "a-.example", "a-.example", false},
 		{"trailing hyphen at the end", "example-", "example-", false},
 		{"hyphens at both ends", "a.-b-.example", "a.-b-.example", false},
-		{"hyphens alone", "-.--.example", "-.--.example", false},
+		{"hyphens only", "-.--.example", "-.--.example", false},
 		{"hyphen before a last number", "example.-1", "example.-1", false},
-		{"hyphen behind a last number", "example.1-", "example.1-", false},
+		{"hyphen after a last number", "example.1-", "example.1-", false},
 		{"hyphen before a U-label", "-bücher.example", "xn---bcher-4ya.example", false},
 	}
 	for _, tt := range tests {
@@ -222,7 +222,7 @@ func TestParseRefuses(t *testing.T) {
 		{"very long zone", "fe80::1%" + strings.Repeat("a", 900), "15 bytes"},
 		{"zone 0", "fe80::1%0", "leading zeros"},
 		{"zone with leading zeros", "fe80::1%02", "leading zeros"},
-		{"zone whose digits some readers take", "fe80::1%2abc", "no number"},
+		{"zone that begins with digits", "fe80::1%2abc", "no number"},
 		{"zone with a percent sign", "fe80::1%a%b", "zone"},
 		{"zone with a slash", "[fe80::1%25a/b]", "URL"},
 		{"zone with a colon", "[fe80::1%25eth0:1]", "zone"},
@@ -232,7 +232,7 @@ func TestParseRefuses(t *testing.T) {
 		{"zone with an escape", "[fe80::1%25a%20b]", "zone"},
 		{"zone beyond ASCII", "[fe80::1%é]", "zone"},
 		{"zone outside the brackets", "[fe80::1]%eth0", "bracket"},
-		{"colon alone", ":", "port"},
+		{"only a colon", ":", "port"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

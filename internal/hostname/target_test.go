@@ -80,7 +80,7 @@ func TestParseTargetRefuses(t *testing.T) {
 		{"bare IPv6", "2001:db8::1", "brackets"},
 		{"bare IPv6 and port", "::1:443", "brackets"},
 		{"open bracket", "[::1:443", "closing"},
-		{"text behind bracket", "[::1]443", "closing bracket"},
+		{"text after bracket", "[::1]443", "closing bracket"},
 		{"IPv4 in brackets", "[127.0.0.1]:80", "IPv6"},
 		{"empty brackets", "[]:80", "IPv6"},
 		{"URL", "http://example.com:80", "more than one colon"},

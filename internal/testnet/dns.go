@@ -77,7 +77,7 @@ func (d *DNS) serveUDP() {
 	for {
 		n, from, err := d.udp.ReadFromUDPAddrPort(buf)
 		if err != nil {
-			return // closed by the clean-up
+			return // closed by the cleanup
 		}
 		if reply := d.answer(buf[:n], true); reply != nil {
 			d.udp.WriteToUDPAddrPort(reply, from)
