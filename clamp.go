@@ -217,26 +217,3 @@ func clampAddr(a netip.AddrPort, kind listenerKind, c *Config) (netip.AddrPort, 
 	return safe, fmt.Sprintf("the %s listens on %s instead of %s, where other machines could reach it: set %s = true to want that",
 		kind, safe, a, kind.exposeKey())
 }
-
-// exposed returns the address of a listener that other machines can reach, or
-// "".
-func (h *Handle) exposed() string {
-	for _, l := range h.listeners.open() {
-		if a := addrPortOf(l.Addr()); a.IsValid() && !a.Addr().IsLoopback() {
-			return a.String()
-		}
-	}
-	return ""
-}
-
-// socketsWithheld returns the reason why the Unix sockets of a configuration
-// stay off, or "". It applies to reloads only: a start moves the listeners to
-// loopback instead, see clampAddr.
-func (h *Handle) socketsWithheld(l *loadedConfig) string {
-	exposed := h.exposed()
-	if exposed == "" || len(l.Config.Policy.AllowUnixSockets) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%s stays off: other machines can reach the listener on %s, and must not reach the sockets; "+
-		"the next start puts the listener on loopback, and the sockets are allowed then", keyAllowUnixSockets, exposed)
-}

@@ -43,18 +43,8 @@ type Handle struct {
 
 	sessionPorts loopback.Ports // of the sessions' own listeners
 
-	// mu guards the policy in force, from here to fault. Nothing foreign runs
-	// under it: no function of the host's, no file, no log.
-	mu      sync.Mutex
-	base    *loadedConfig // the last good configuration
-	loaded  *loadedConfig // the same, cut back to the managed limits
-	files   *filesRead    // that it was made of
-	started Config        // what Run opened the listeners by
-	mode    runtimeMode
-	rules   runtimeRules
-	fault   error // of the last reload, if it failed
-
-	reloads reloads
+	active   *activeConfig
+	reloader *reloader
 
 	stopOnce sync.Once
 	stopping chan struct{} // closed when the end begins
@@ -71,12 +61,7 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	h := &Handle{
 		settings: s,
 		calls:    hostcall.New(s.hooks.callbackPatience),
-		base:     first,
-		loaded:   first,
-		files:    files.withoutData(),
-		reloads:  newReloads(),
 		stopping: make(chan struct{}),
-		started:  first.Config,
 		live:     track.NewGroup(nil),
 		done:     make(chan struct{}),
 	}
@@ -87,7 +72,8 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	h.drain, h.cut = context.WithCancelCause(context.Background())
 	h.live.SetLimit(s.limits.Connections)
 	h.enforcer = newEnforcer(s.gateConfig(h.log, h.calls))
-	h.enforcer.install(first.compile(1, first.Config.Mode, runtimeRules{}, &h.enforcer.self))
+	h.active = newActiveConfig(first, h.enforcer, h.log, h.alive, h.listeners.exposed)
+	h.reloader = newReloader(s, h.active, files, h.calls, h.stopping)
 	h.sessions = newSessions(s.requireSession)
 	h.http = newHTTPProxy(h.enforcer, s.httpConfig(&h.sessions.tokens))
 	h.socks = newSOCKSProxy(h.enforcer, s.socksConfig(&h.sessions.tokens, first.Config.EnableSOCKS5UDP))
@@ -125,7 +111,7 @@ func (h *Handle) listen(ctx context.Context) error {
 	if err := open(&s.admin, &h.listeners.admin, &h.adminAddr); err != nil {
 		return err
 	}
-	if !h.started.EnableSOCKS5 {
+	if !h.active.current().Config.EnableSOCKS5 {
 		if s.socks.provided != nil {
 			s.socks.provided.Close()
 			h.log.Warn("the SOCKS5 listener that the host handed in is not served", "key", keyEnableSOCKS5)
@@ -155,16 +141,16 @@ func (h *Handle) serve() {
 			h.ended(h.socks.serve(h.track(h.listeners.socks, h.shared)))
 		})
 	}
-	if w := filewatch.NewWatcher(h.files.readings); !w.Empty() {
-		h.reloads.jobs.start(func() { w.Run(h.drain, h.reloadChanged) })
+	if w := filewatch.NewWatcher(h.reloader.files.readings); !w.Empty() {
+		h.reloader.goroutines.Go(func() { w.Run(h.drain, h.reloader.reloadChanged) })
 	}
 	if h.enforcer.observed != nil {
 		h.log.Warn(observingWarning)
 	}
-	if h.loaded.Config.AllowUpstreamProxy {
-		h.logRoute()
+	if h.active.current().Config.AllowUpstreamProxy {
+		h.reloader.logRoute()
 	}
-	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "socks", h.socksAddr, "mode", string(h.Mode()))
+	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "socks", h.socksAddr, "mode", string(h.enforcer.installed().Mode))
 }
 
 // track makes a listener one of a principal.
@@ -203,16 +189,15 @@ func (h *Handle) SOCKSAddr() string { return h.socksAddr }
 // Warnings tells the user, in sentences, what in the configuration is odd or
 // risky, and which listeners are not where it asks for and why.
 func (h *Handle) Warnings() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	warnings := slices.Concat(h.loaded.notices(), h.warnings, h.loaded.cutBack)
+	loaded := h.active.current()
+	warnings := slices.Concat(loaded.notices(), h.warnings, loaded.cutBack)
 	if h.listeners.http == nil {
 		warnings = append(warnings, h.offWarning())
 	}
 	if h.enforcer.observed != nil {
 		warnings = append(warnings, observingWarning)
 	}
-	if w := h.socketsWithheld(h.loaded); w != "" {
+	if w := h.active.socketsWithheld(loaded); w != "" {
 		warnings = append(warnings, w)
 	}
 	return warnings
@@ -360,7 +345,7 @@ func (h *Handle) tellEnd() {
 	if h.calls.Running(hostcall.ConfigSource) > 0 {
 		patience = 0 // it has been waited for
 	}
-	if n := h.reloads.jobs.wait(patience); n > 0 {
+	if n := h.reloader.goroutines.Wait(patience); n > 0 {
 		h.log.Warn("a reload has not ended although its context has: the configuration source or the file system does not return; its goroutines are left behind", "calls", n)
 	}
 	h.enforcer.lines.close()
@@ -374,8 +359,25 @@ func (h *Handle) tellEnd() {
 	}
 }
 
+// alive returns an error if the proxy has no policy to change, because it is off
+// or has ended.
+func (h *Handle) alive() error {
+	select {
+	case <-h.stopping:
+		return ErrClosed
+	default:
+	}
+	if h.drain.Err() != nil {
+		return ErrClosed
+	}
+	if h.listeners.http == nil {
+		return ErrDisabled
+	}
+	return nil
+}
+
 // offWarning says that the proxy is off, and what follows from that.
 func (h *Handle) offWarning() string {
 	return fmt.Sprintf("the proxy is off: %s is false (%s); nothing listens, and the environment that Environ makes lets no client connect",
-		keyEnabled, h.loaded.describe(keyEnabled))
+		keyEnabled, h.active.current().describe(keyEnabled))
 }

@@ -30,3 +30,14 @@ func (s *sharedListeners) closeProxies() {
 		}
 	}
 }
+
+// exposed returns the address of a listener that other machines can reach, or
+// "".
+func (s *sharedListeners) exposed() string {
+	for _, l := range s.open() {
+		if a := addrPortOf(l.Addr()); a.IsValid() && !a.Addr().IsLoopback() {
+			return a.String()
+		}
+	}
+	return ""
+}

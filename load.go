@@ -55,6 +55,16 @@ func (s *settings) loadFirst(ctx context.Context) (*loadedConfig, *filesRead, er
 	return l, files, nil
 }
 
+// watched returns the files whose change means a reload: those of the
+// configuration, and last that of the managed limits.
+func (s *settings) watched() []string {
+	paths := slices.Clone(s.files)
+	if s.requirements != "" {
+		paths = append(paths, s.requirements)
+	}
+	return paths
+}
+
 // filesRead is what the files held that a configuration was made of.
 type filesRead struct {
 	readings []filewatch.Reading // in the order of settings.watched
@@ -159,21 +169,24 @@ func mergeFiles(readings []filewatch.Reading, was map[string]*tomltable.Table) (
 	return s, tables, nil
 }
 
-// checkWhole refuses, in a reload, a file that looks half-written: the table is
-// gone, or the file ends in the header of one of its tables whose keys are gone.
-// An edit may remove every other key. before is what the file set when it was
-// last put in force; nil at the start.
-func checkWhole(t, before *tomltable.Table, errs *errorList) {
-	switch {
-	case before != nil && before.Present && !t.Present:
-		errs.add(&ConfigError{Position: Position{File: t.File}, Problem: fmt.Sprintf(
-			"had a [%[1]s] table and has none now, as a file that is being written; "+
-				"put the table back, or write [%[1]s] with enabled = false to turn the proxy off", keyRoot)})
-	case t.LastHeader != "" && before.HasKeyIn(t.LastHeader):
-		errs.add(&ConfigError{Position: Position{File: t.File}, Key: t.LastHeader, Problem: fmt.Sprintf(
-			"the file ends in the header [%s], and the keys that were below it are gone, as in a file that is being written; "+
-				"put them back, or remove the header", t.LastHeader)})
+// lacksKeys reports whether a key is missing from a file that set it before.
+func (s *settings) lacksKeys(readings []filewatch.Reading, was *filesRead) bool {
+	for i, reading := range readings {
+		before := was.limits
+		if i < len(s.files) {
+			before = was.tables[reading.Path]
+		}
+		if reading.Err != nil || reading.Pipe {
+			continue
+		}
+		var errs errorList
+		t := newSourcedConfig().read(reading.Path, reading.Data, &errs)
+		checkWhole(t, before, &errs)
+		if errs.len() == 0 && t.Lacks(before) { // otherwise the reload fails anyway
+			return true
+		}
 	}
+	return false
 }
 
 // check validates a configuration and compiles its lists. It reports
@@ -195,6 +208,21 @@ func (s *settings) check(src *sourcedConfig) (*loadedConfig, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// checkUpstreams reports an environment that names no usable proxy, if the
+// configuration asks for its use.
+func (s *settings) checkUpstreams(src *sourcedConfig) error {
+	if s.upstreamFault == nil || !src.Config.AllowUpstreamProxy {
+		return nil
+	}
+	return &ConfigError{
+		Position: src.position(keyAllowUpstreamProxy),
+		Key:      keyAllowUpstreamProxy,
+		Value:    "true",
+		Problem:  "the environment variable " + s.upstreamFault.Error(),
+		Err:      s.upstreamFault,
+	}
 }
 
 // compileList parses and compiles one list of hosts.
@@ -241,21 +269,21 @@ func (l *loadedConfig) compile(generation uint64, mode Mode, rules runtimeRules,
 // within returns l under the limits r: itself where it exceeds none, or else a
 // copy in which what exceeds them is cut back. l is not changed.
 func (l *loadedConfig) within(r *requirements) *loadedConfig {
-	under := *l
-	under.limits = r
+	bounded := *l
+	bounded.limits = r
 	excess := r.check(l.sourcedConfig)
 	if excess == nil {
-		return &under
+		return &bounded
 	}
-	under.sourcedConfig = &sourcedConfig{Config: l.Config.clone(), warnings: l.warnings, places: l.places.Clone()}
-	r.cut(under.sourcedConfig)
+	bounded.sourcedConfig = &sourcedConfig{Config: l.Config.clone(), warnings: l.warnings, places: l.places.Clone()}
+	r.cut(bounded.sourcedConfig)
 	var errs errorList // the patterns have been parsed before
-	under.allow = compileList(under.sourcedConfig, keyAllowedDomains, under.Config.Policy.AllowedDomains, &errs)
-	under.deny = compileList(under.sourcedConfig, keyDeniedDomains, under.Config.Policy.DeniedDomains, &errs)
-	under.sockets = allowedSockets(under.sourcedConfig)
-	under.cutBack = nil
+	bounded.allow = compileList(bounded.sourcedConfig, keyAllowedDomains, bounded.Config.Policy.AllowedDomains, &errs)
+	bounded.deny = compileList(bounded.sourcedConfig, keyDeniedDomains, bounded.Config.Policy.DeniedDomains, &errs)
+	bounded.sockets = allowedSockets(bounded.sourcedConfig)
+	bounded.cutBack = nil
 	for _, line := range strings.Split(excess.Error(), "\n") {
-		under.cutBack = append(under.cutBack, "cut back to the managed limits; the next start fails until the configuration obeys them: "+line)
+		bounded.cutBack = append(bounded.cutBack, "cut back to the managed limits; the next start fails until the configuration obeys them: "+line)
 	}
-	return &under
+	return &bounded
 }

@@ -90,7 +90,8 @@ func (h *Handle) listenOn(ctx context.Context, ep *endpoint) (net.Listener, erro
 	}
 	raw, origin := ep.override, Position{}
 	if raw == "" {
-		raw, origin = h.loaded.addr(ep.key), h.loaded.position(ep.key)
+		loaded := h.active.current()
+		raw, origin = loaded.addr(ep.key), loaded.position(ep.key)
 	}
 	asked, err := parseListener(ep.key, raw, origin)
 	if err != nil {
@@ -104,7 +105,7 @@ func (h *Handle) listenOn(ctx context.Context, ep *endpoint) (net.Listener, erro
 
 // clamp is clampAddr with its warning told.
 func (h *Handle) clamp(key string, asked netip.AddrPort) netip.AddrPort {
-	clamped, warning := clampAddr(asked, kindOf(key), &h.loaded.Config)
+	clamped, warning := clampAddr(asked, kindOf(key), &h.active.current().Config)
 	if warning != "" {
 		h.log.Warn(warning)
 		h.warnings = append(h.warnings, warning)

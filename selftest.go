@@ -49,10 +49,7 @@ const selfTestTimeout = 5 * time.Second
 //
 // The error is about the test itself; whether it passed is in the rows.
 func (h *Handle) SelfTest(ctx context.Context) ([]SelfTestResult, error) {
-	h.mu.Lock()
-	err := h.alive()
-	h.mu.Unlock()
-	if err != nil {
+	if err := h.alive(); err != nil {
 		return nil, err
 	}
 	unlisted := "unlisted-" + strings.ToLower(rand.Text()) + ".selftest.invalid"

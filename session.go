@@ -110,9 +110,7 @@ func (h *Handle) OpenSession(ctx context.Context, c SessionConfig) (*Session, er
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	h.mu.Lock()
-	err, limits := h.alive(), h.loaded.limits
-	h.mu.Unlock()
+	limits, err := h.active.limits()
 	if err != nil {
 		return nil, err
 	}

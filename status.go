@@ -46,9 +46,7 @@ func (h *Handle) status() status {
 		droppedRefusals: e.observer.Lost(),
 		droppedLogLines: h.logQueue.Lost(),
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s.policy, s.loaded, s.fault = e.installed(), h.loaded, h.fault
+	s.loaded, s.policy, s.fault = h.active.state()
 	return s
 }
 
@@ -62,7 +60,5 @@ func (h *Handle) refusals() (list []BlockedRequest, total uint64) {
 // adminReadOnly reports whether the configuration in force makes the admin API
 // read-only.
 func (h *Handle) adminReadOnly() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.loaded.Config.AdminReadOnly
+	return h.active.current().Config.AdminReadOnly
 }

@@ -220,6 +220,23 @@ func overlap(a, b netip.AddrPort) bool {
 	return a.Addr() == b.Addr() || includes(a.Addr(), b.Addr()) || includes(b.Addr(), a.Addr())
 }
 
+// checkWhole refuses, in a reload, a file that looks half-written: the table is
+// gone, or the file ends in the header of one of its tables whose keys are gone.
+// An edit may remove every other key. before is what the file set when it was
+// last put in force; nil at the start.
+func checkWhole(t, before *tomltable.Table, errs *errorList) {
+	switch {
+	case before != nil && before.Present && !t.Present:
+		errs.add(&ConfigError{Position: Position{File: t.File}, Problem: fmt.Sprintf(
+			"had a [%[1]s] table and has none now, as a file that is being written; "+
+				"put the table back, or write [%[1]s] with enabled = false to turn the proxy off", keyRoot)})
+	case t.LastHeader != "" && before.HasKeyIn(t.LastHeader):
+		errs.add(&ConfigError{Position: Position{File: t.File}, Key: t.LastHeader, Problem: fmt.Sprintf(
+			"the file ends in the header [%s], and the keys that were below it are gone, as in a file that is being written; "+
+				"put them back, or remove the header", t.LastHeader)})
+	}
+}
+
 // patterns parses the list under one of the two pattern keys and reports the
 // entries that are no patterns. Those leave a zero Pattern in their place,
 // which matches nothing.
