@@ -1,5 +1,5 @@
-// Listener addresses: reading them, and keeping them on loopback unless the
-// configuration says otherwise.
+// Addresses of listeners: how they are written, and the clamp that keeps them on
+// loopback unless the configuration allows others.
 
 package networkproxy
 
@@ -15,7 +15,7 @@ import (
 	"example.com/networkproxy/internal/unixsock"
 )
 
-// listenerKind is one of the proxy's listeners.
+// listenerKind identifies one of the proxy's listeners.
 type listenerKind uint8
 
 const (
@@ -24,12 +24,12 @@ const (
 	socksListener
 )
 
-// String names the listener for people.
+// String returns the name of the listener for messages.
 func (k listenerKind) String() string {
 	return [...]string{"HTTP proxy", "admin API", "SOCKS5 proxy"}[k]
 }
 
-// kindOf is the listener that key is the address of.
+// kindOf returns the listener whose address is the value of key.
 func kindOf(key string) listenerKind {
 	switch key {
 	case keyAdminURL:
@@ -40,14 +40,13 @@ func kindOf(key string) listenerKind {
 	return proxyListener
 }
 
-// defaultPort is the port of an address that names none.
+// defaultPort returns the port of an address without one.
 func (k listenerKind) defaultPort() uint16 {
 	return [...]uint16{3128, 8080, 8081}[k]
 }
 
-// schemes are the URL schemes that say what the listener speaks. The HTTP one
-// is first; it stands for the SOCKS5 listener too, whose default is written
-// with it.
+// schemes returns the URL schemes of addresses of the listener. The SOCKS5
+// listener accepts http as well, because its default is written so.
 func (k listenerKind) schemes() []string {
 	if k == socksListener {
 		return []string{"http", "socks5", "socks5h"}
@@ -55,7 +54,8 @@ func (k listenerKind) schemes() []string {
 	return []string{"http"}
 }
 
-// exposeKey is the key that lets the listener be reached by other machines.
+// exposeKey returns the key that allows addresses which other machines can
+// reach.
 func (k listenerKind) exposeKey() string {
 	if k == adminListener {
 		return keyNonLoopbackAdmin
@@ -63,7 +63,7 @@ func (k listenerKind) exposeKey() string {
 	return keyNonLoopbackProxy
 }
 
-// mayExpose is the value of exposeKey in c.
+// mayExpose returns the value of exposeKey in c.
 func (k listenerKind) mayExpose(c *Config) bool {
 	if k == adminListener {
 		return c.DangerouslyAllowNonLoopbackAdmin
@@ -71,19 +71,18 @@ func (k listenerKind) mayExpose(c *Config) bool {
 	return c.DangerouslyAllowNonLoopbackProxy
 }
 
-// listenAddr is where a listener is asked to be: at an address, or at the path
-// of a unix socket.
+// listenAddr is the address of a listener, or the path of its unix socket.
 type listenAddr struct {
 	addr netip.AddrPort
 	path string
 }
 
-// parseListener is parseListenAddr for a listener that may be a unix socket:
-// that of the admin API, written "unix:///path".
-func parseListener(key, raw string, o Position) (listenAddr, error) {
+// parseListener is like parseListenAddr, but accepts "unix:///path" for the
+// admin API.
+func parseListener(key, raw string, at Position) (listenAddr, error) {
 	const scheme = "unix://"
 	if kindOf(key) != adminListener || len(raw) < len(scheme) || !strings.EqualFold(raw[:len(scheme)], scheme) {
-		addr, err := parseListenAddr(key, raw, o)
+		addr, err := parseListenAddr(key, raw, at)
 		return listenAddr{addr: addr}, err
 	}
 	path := raw[len(scheme):]
@@ -92,22 +91,22 @@ func parseListener(key, raw string, o Position) (listenAddr, error) {
 		problem = fmt.Sprintf("the path is %d bytes long; clients can use at most %d", len(path), unixsock.MaxPath)
 	}
 	if problem != "" {
-		return listenAddr{}, &ConfigError{Position: o, Key: key, Value: raw, Problem: problem}
+		return listenAddr{}, &ConfigError{Position: at, Key: key, Value: raw, Problem: problem}
 	}
 	return listenAddr{path: path}, nil
 }
 
-// parseListenAddr reads the address of a listener: a URL or host:port. key is
-// one of the three URL keys and says which listener; raw stands at o.
+// parseListenAddr parses the address of a listener: a URL or host:port. key is
+// the URL key of the listener, and at the position of raw, for errors.
 //
-// The host is an IP address or localhost, which means 127.0.0.1: what any
-// other name resolves to can change, and whether it is loopback is not for a
-// name server to decide. A missing port is the default of the listener, and 0
-// is any free one. Errors are [*ConfigError] values.
-func parseListenAddr(key, raw string, o Position) (netip.AddrPort, error) {
+// The host is an IP address or localhost, which means 127.0.0.1. Other names are
+// rejected, because a name server must not decide whether a listener is on
+// loopback. The default of a missing port depends on the listener; port 0 is any
+// free one. Errors are [*ConfigError] values.
+func parseListenAddr(key, raw string, at Position) (netip.AddrPort, error) {
 	addr, err := parseListenText(kindOf(key), raw)
 	if err != nil {
-		return netip.AddrPort{}, &ConfigError{Position: o, Key: key, Value: raw, Err: err}
+		return netip.AddrPort{}, &ConfigError{Position: at, Key: key, Value: raw, Err: err}
 	}
 	return addr, nil
 }
@@ -150,8 +149,8 @@ func parseListenText(kind listenerKind, raw string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr.Unmap(), port), nil
 }
 
-// splitHostPort splits host, host:port, [v6] and [v6]:port. IPv6 needs its
-// brackets even without a port: ::1:3128 is an address of its own.
+// splitHostPort splits host, host:port, [v6] and [v6]:port. IPv6 addresses need
+// brackets even without a port, because ::1:3128 is an address too.
 func splitHostPort(s string, defaultPort uint16) (host string, port uint16, err error) {
 	var rest string
 	if after, ok := strings.CutPrefix(s, "["); ok {
@@ -182,20 +181,21 @@ func splitHostPort(s string, defaultPort uint16) (host string, port uint16, err 
 	return host, uint16(n), nil
 }
 
-// clampAddr returns where a listener that asks for a is allowed to listen, and
-// a warning when that is not loopback or not what it asks for. a may also be
-// the address of a listener that a host hands in.
+// clampAddr returns the address at which a listener for a may listen, and a
+// warning if that is not loopback or not a. a may also be the address of a
+// listener that the host opened.
 //
-//	loopback  exposeKey  Unix sockets  outcome
-//	yes       any        any           as asked
-//	no        no         any           127.0.0.1, same port
-//	no        yes        none          as asked, with a warning
-//	no        yes        some          127.0.0.1, same port: the sockets of
-//	                                   local services, a container engine's
-//	                                   among them, would be open to the network
+//	a is loopback  exposeKey  Unix sockets  result
+//	yes            any        any           a
+//	no             no         any           127.0.0.1, same port
+//	no             yes        none          a, with a warning
+//	no             yes        some          127.0.0.1, same port: otherwise the
+//	                                        network could reach the sockets of
+//	                                        local services, such as those of a
+//	                                        container engine
 //
-// An IPv6 address becomes 127.0.0.1 as well, because clients reach a wildcard
-// listener by IPv4 and would find nothing there if it moved to [::1].
+// An IPv6 address becomes 127.0.0.1 too, because clients of a wildcard listener
+// use IPv4, and would not find it on [::1].
 func clampAddr(a netip.AddrPort, kind listenerKind, c *Config) (netip.AddrPort, string) {
 	ip := a.Addr().Unmap()
 	a = netip.AddrPortFrom(ip, a.Port())

@@ -1,5 +1,5 @@
-// The configuration as a Go value: its keys, its defaults, and the errors that say
-// what is wrong with it and where.
+// The configuration as a Go value: its keys, its defaults, and the errors about
+// its values.
 
 package networkproxy
 
@@ -13,7 +13,7 @@ import (
 	"example.com/networkproxy/internal/tomltable"
 )
 
-// Mode says which requests the proxy carries to an allowed host. The zero
+// Mode selects the requests that the proxy carries to an allowed host. The zero
 // value means [ModeFull] in a [Config].
 type Mode = policy.Mode
 
@@ -22,13 +22,13 @@ const (
 	ModeFull = policy.ModeFull
 
 	// ModeLimited carries reads only: GET, HEAD and OPTIONS over plain HTTP.
-	// CONNECT, SOCKS5 and upgrades, through which a proxy cannot see what is
-	// asked, are refused.
+	// It refuses CONNECT, SOCKS5 and upgrades, because the proxy cannot see
+	// the requests inside them.
 	ModeLimited = policy.ModeLimited
 )
 
-// ParseMode returns the mode that s names, exactly as a configuration spells
-// it. Any other text, the empty one too, is an error.
+// ParseMode returns the mode named s, exactly as a configuration spells it. Any
+// other text, including the empty one, is an error.
 func ParseMode(s string) (Mode, error) {
 	switch m := Mode(s); m {
 	case ModeFull, ModeLimited:
@@ -51,8 +51,8 @@ const (
 	SNIOff SNICheck = "off"
 )
 
-// ParseSNICheck returns the check that s names, exactly as a configuration spells
-// it. Any other text, the empty one too, is an error.
+// ParseSNICheck returns the check named s, exactly as a configuration spells it.
+// Any other text, including the empty one, is an error.
 func ParseSNICheck(s string) (SNICheck, error) {
 	switch c := SNICheck(s); c {
 	case SNIEnforce, SNIOff:
@@ -177,7 +177,7 @@ func (c Config) clone() Config {
 	return c
 }
 
-// The dotted keys, as errors, origins and limits name them.
+// The dotted keys, as errors and the admin API write them.
 const (
 	keyRoot               = "network_proxy"
 	keyEnabled            = "network_proxy.enabled"
@@ -249,11 +249,12 @@ func changedAtRestart(started, next *Config) []string {
 	return keys
 }
 
-// notClean begins the problem of a path that has a shorter spelling.
+// notClean is the beginning of the problem of a path with a shorter spelling.
 const notClean = "not a clean path: write "
 
-// socketPathProblem says why p cannot be the path of an allowed Unix socket,
-// or "". Paths are compared as text, so one socket must have one spelling.
+// socketPathProblem returns the reason why p cannot be the path of an allowed
+// Unix socket, or "". Paths are compared as text, so a socket must have one
+// spelling.
 func socketPathProblem(p string) string {
 	switch {
 	case strings.ContainsRune(p, 0):
@@ -270,45 +271,42 @@ func socketPathProblem(p string) string {
 	return ""
 }
 
-// Position says where a configuration value stands. The zero value means that
-// it stands in no file: it is a default, or was set from Go.
+// Position is the place of a configuration value in a file. The zero value
+// means that the value is in no file: it is a default, or was set from Go.
 type Position struct {
 	// File is the path as it was given.
 	File string `json:"file"`
 
 	// Line and Column count from 1. Column counts bytes, as the Go tools do.
-	// Both are 0 when the whole file is meant.
+	// Both are 0 for the file as a whole.
 	Line   int `json:"line,omitempty"`
 	Column int `json:"column,omitempty"`
 }
 
-// String returns "file:line:column", "file" when the whole file is meant, and
-// "" for the zero Position.
-func (o Position) String() string {
-	return tomltable.Position(o).String()
-}
+// String returns "file:line:column", "file" for the file as a whole, and "" for
+// the zero Position.
+func (p Position) String() string { return tomltable.Position(p).String() }
 
-// ConfigError is one thing that is wrong with a configuration. Loading reports
-// all that it finds, joined as by [errors.Join]; errors.As finds the first.
+// ConfigError is a mistake in a configuration. Loading reports every mistake,
+// joined as by [errors.Join]; errors.As finds the first.
 type ConfigError struct {
-	// Position is where it stands; zero for a value set from Go.
+	// Position is the place of the mistake; zero for a value set from Go.
 	Position Position
 
 	// Key is the dotted key, with an index for an element of an array:
-	// "network_proxy.policy.denied_domains[3]". Empty when the file as a
-	// whole is wrong.
+	// "network_proxy.policy.denied_domains[3]". Empty if the mistake is not
+	// in a value.
 	Key string
 
-	// Value is the offending text or boolean; empty when there is none to
-	// show.
+	// Value is the offending text or boolean; empty if there is none to show.
 	Value string
 
-	// Problem says what is wrong and what to do about it.
+	// Problem describes the mistake and how to correct it.
 	Problem string
 
-	// Err is the cause, for errors.Is and errors.As: a file system error, a
-	// [LimitError], what a pattern is refused for. It may be nil. Where
-	// Problem is not empty, that includes what the user needs of it.
+	// Err is the cause, for errors.Is and errors.As: an error of the file
+	// system, a [LimitError], the error about a pattern. It may be nil. If
+	// Problem is not empty, it includes what a user needs to know of Err.
 	Err error
 }
 
@@ -337,13 +335,13 @@ func (e *ConfigError) Error() string {
 // Unwrap returns Err.
 func (e *ConfigError) Unwrap() error { return e.Err }
 
-// LimitError says that a value exceeds a managed limit. It is the cause of the
-// [ConfigError] that names the value.
+// LimitError reports a value that exceeds a managed limit. It is the cause of
+// the [ConfigError] about the value.
 type LimitError struct {
-	// Limit is what the limit asks for, as a sentence.
+	// Limit is the requirement of the limit: "must be false".
 	Limit string
 
-	// Position is where the limit stands.
+	// Position is the place of the limit.
 	Position Position
 }
 
@@ -351,8 +349,8 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("exceeds a managed limit: %s (%s)", e.Limit, e.Position)
 }
 
-// showValue quotes a value for an error, so that nothing in it can pass for
-// another line of a log, and cuts a long one. Booleans stay bare.
+// showValue quotes a value for an error, so that it cannot forge another line
+// of a log, and shortens a long one. Booleans get no quotes.
 func showValue(v string) string {
 	if v == "true" || v == "false" {
 		return v

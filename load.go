@@ -1,5 +1,4 @@
-// From a configuration to a policy: load, check against the managed limits,
-// compile the lists.
+// From files to a policy: load a configuration, check it, compile its lists.
 
 package networkproxy
 
@@ -17,18 +16,18 @@ import (
 	"example.com/networkproxy/internal/tomltable"
 )
 
-// loadedConfig is a configuration that has passed every check, with its lists
-// compiled. It does not change.
+// loadedConfig is a valid configuration with its lists compiled. It does not
+// change.
 type loadedConfig struct {
 	*sourcedConfig
-	limits      *requirements // that it is within; nil: none
+	limits      *requirements // the managed limits that it obeys; nil: none
 	allow, deny *policy.RuleSet
 	sockets     *policy.RuleSet
-	cutBack     []string // what was cut back to limits that were tightened later
+	cutBack     []string // warnings about values that were cut back to the limits
 }
 
-// loadFirst reads the configuration for the start. It reports everything that
-// is wrong with it, what exceeds the managed limits included.
+// loadFirst loads the configuration for the start. It reports every mistake in
+// it, including values that exceed the managed limits.
 func (s *settings) loadFirst(ctx context.Context) (*loadedConfig, *filesRead, error) {
 	reader := &filewatch.Reader{Paths: s.watched(), Start: true}
 	readings, err := reader.Read(ctx, s.hooks.quiet)
@@ -55,8 +54,8 @@ func (s *settings) loadFirst(ctx context.Context) (*loadedConfig, *filesRead, er
 	return l, files, nil
 }
 
-// watched returns the files whose change means a reload: those of the
-// configuration, and last that of the managed limits.
+// watched returns the files whose change causes a reload: those of the
+// configuration and, as the last, that of the managed limits.
 func (s *settings) watched() []string {
 	paths := slices.Clone(s.files)
 	if s.requirements != "" {
@@ -65,7 +64,7 @@ func (s *settings) watched() []string {
 	return paths
 }
 
-// filesRead is what the files held that a configuration was made of.
+// filesRead are the files that a configuration was loaded from.
 type filesRead struct {
 	readings []filewatch.Reading // in the order of settings.watched
 	pipes    map[string]filewatch.Reading
@@ -73,7 +72,7 @@ type filesRead struct {
 	limits   *tomltable.Table            // of the file of managed limits; nil: none
 }
 
-// withoutData drops the content of the files, which is of no more use.
+// withoutData returns a copy without the content of the files.
 func (f *filesRead) withoutData() *filesRead {
 	g := *f
 	g.readings = slices.Clone(f.readings)
@@ -83,10 +82,9 @@ func (f *filesRead) withoutData() *filesRead {
 	return &g
 }
 
-// sourceFrom makes the configuration of the files that were read, of the
-// host's value, or of what the host's function returns, which calls counts; nil
-// counts nothing. was is what the files held when they were last put in force;
-// nil at the start.
+// sourceFrom returns the configuration of the files, of the host's Config, or of
+// the host's ConfigSource. calls counts the call of the ConfigSource; it may be
+// nil. was is the files that were last put in force; nil at the start.
 func (s *settings) sourceFrom(ctx context.Context, calls *hostcall.Calls, files, was *filesRead) (*sourcedConfig, error) {
 	switch {
 	case s.source != nil:
@@ -107,8 +105,7 @@ func (s *settings) sourceFrom(ctx context.Context, calls *hostcall.Calls, files,
 	return src, err
 }
 
-// limitsFrom parses the managed limits that were read; nil where there are
-// none.
+// limitsFrom parses the managed limits. It returns nil if there are none.
 func (s *settings) limitsFrom(files, was *filesRead) (*requirements, error) {
 	if s.requirements == "" {
 		return nil, nil
@@ -121,7 +118,7 @@ func (s *settings) limitsFrom(files, was *filesRead) (*requirements, error) {
 	if was != nil {
 		before = was.limits
 	}
-	limits, table, err := parseChangedRequirements(r.Path, r.Data, before)
+	limits, table, err := parseRequirements(r.Path, r.Data, before)
 	files.limits = table
 	return limits, err
 }
@@ -138,10 +135,10 @@ func readError(err error) error {
 	return &ConfigError{Position: Position{File: e.Path}, Problem: e.Problem, Err: e.Err}
 }
 
-// mergeFiles lays configuration files over each other, later over earlier, and
-// validates the outcome. Without files it returns the defaults. Every problem
-// in every file is reported, each a [*ConfigError]. was holds what the files
-// were like when they were last put in force; it is nil at the start.
+// mergeFiles merges configuration files, whose values override those of earlier
+// ones, and validates the result. Without files it returns the defaults. It
+// reports every mistake in every file, each as a [*ConfigError]. was holds the
+// tables that were last put in force, by path; it is nil at the start.
 func mergeFiles(readings []filewatch.Reading, was map[string]*tomltable.Table) (*sourcedConfig, map[string]*tomltable.Table, error) {
 	var errs errorList
 	s := newSourcedConfig()
@@ -160,8 +157,7 @@ func mergeFiles(readings []filewatch.Reading, was map[string]*tomltable.Table) (
 	}
 	s.checkValues(&errs)
 	if errs.join() != nil {
-		// The caller will not get to the patterns: what is wrong with them
-		// is told as well.
+		// The caller stops at an error, before it compiles the patterns.
 		s.patterns(keyAllowedDomains, &errs)
 		s.patterns(keyDeniedDomains, &errs)
 		return nil, tables, errs.join()
@@ -189,8 +185,8 @@ func (s *settings) lacksKeys(readings []filewatch.Reading, was *filesRead) bool 
 	return false
 }
 
-// check validates a configuration and compiles its lists. It reports
-// everything that is wrong, but for what exceeds the managed limits.
+// check validates a configuration and compiles its lists. It reports every
+// mistake except values that exceed the managed limits.
 func (s *settings) check(src *sourcedConfig) (*loadedConfig, error) {
 	if s.adminReadOnly && !src.Config.AdminReadOnly {
 		src.Config.AdminReadOnly = true
@@ -198,7 +194,7 @@ func (s *settings) check(src *sourcedConfig) (*loadedConfig, error) {
 	}
 	l := &loadedConfig{sourcedConfig: src}
 	var errs errorList
-	errs.add(src.validate())
+	src.checkValues(&errs)
 	l.allow = compileList(src, keyAllowedDomains, src.Config.Policy.AllowedDomains, &errs)
 	l.deny = compileList(src, keyDeniedDomains, src.Config.Policy.DeniedDomains, &errs)
 	l.sockets = allowedSockets(src)
@@ -210,8 +206,8 @@ func (s *settings) check(src *sourcedConfig) (*loadedConfig, error) {
 	return l, nil
 }
 
-// checkUpstreams reports an environment that names no usable proxy, if the
-// configuration asks for its use.
+// checkUpstreams reports an invalid proxy in the environment, if the
+// configuration uses upstream proxies.
 func (s *settings) checkUpstreams(src *sourcedConfig) error {
 	if s.upstreamFault == nil || !src.Config.AllowUpstreamProxy {
 		return nil
@@ -246,9 +242,8 @@ func ruleSet(src *sourcedConfig, key string, entries []string) *policy.RuleSet {
 	}
 }
 
-// compile is the policy of a configuration, with what was changed at run time
-// laid over it.
-func (l *loadedConfig) compile(generation uint64, mode Mode, rules runtimeRules, own *policy.SelfListeners) *policy.Policy {
+// compile returns the policy of a configuration with a mode and run-time rules.
+func (l *loadedConfig) compile(generation uint64, mode Mode, rules runtimeRules, self *policy.SelfListeners) *policy.Policy {
 	return &policy.Policy{
 		Generation:  generation,
 		Enabled:     l.Config.Enabled,
@@ -257,7 +252,7 @@ func (l *loadedConfig) compile(generation uint64, mode Mode, rules runtimeRules,
 		AllowLocal:  l.Config.Policy.AllowLocalBinding,
 		Allow:       rules.allow.over(l.allow),
 		Deny:        rules.deny.over(l.deny),
-		Self:        own,
+		Self:        self,
 		Bounds:      l.limits.bounds(),
 		SOCKSOff:    l.limits.forbidsSOCKS(),
 		SOCKSUDPOff: l.limits.forbidsUDP(),
@@ -266,8 +261,8 @@ func (l *loadedConfig) compile(generation uint64, mode Mode, rules runtimeRules,
 	}
 }
 
-// within returns l under the limits r: itself where it exceeds none, or else a
-// copy in which what exceeds them is cut back. l is not changed.
+// within returns a copy of l that obeys the limits r. Values that exceed them are
+// cut back.
 func (l *loadedConfig) within(r *requirements) *loadedConfig {
 	bounded := *l
 	bounded.limits = r
@@ -277,7 +272,7 @@ func (l *loadedConfig) within(r *requirements) *loadedConfig {
 	}
 	bounded.sourcedConfig = &sourcedConfig{Config: l.Config.clone(), warnings: l.warnings, places: l.places.Clone()}
 	r.cut(bounded.sourcedConfig)
-	var errs errorList // the patterns have been parsed before
+	var errs errorList // stays empty: the patterns are those of l
 	bounded.allow = compileList(bounded.sourcedConfig, keyAllowedDomains, bounded.Config.Policy.AllowedDomains, &errs)
 	bounded.deny = compileList(bounded.sourcedConfig, keyDeniedDomains, bounded.Config.Policy.DeniedDomains, &errs)
 	bounded.sockets = allowedSockets(bounded.sourcedConfig)

@@ -211,7 +211,7 @@ func TestSourcedFromConfig(t *testing.T) {
 	t.Parallel()
 	if s := sourcedFromGo(Config{}); !reflect.DeepEqual(s.Config, DefaultConfig()) {
 		t.Errorf("the zero Config is not the default: %+v", s.Config)
-	} else if err := s.validate(); err != nil {
+	} else if err := valueErrors(s); err != nil {
 		t.Errorf("the zero Config is not valid: %v", err)
 	} else if s.describe(keyMode) != "default" {
 		t.Errorf("the mode of the zero Config is %s", s.describe(keyMode))
@@ -261,7 +261,7 @@ func TestValidateConfigFromGo(t *testing.T) {
 		Mode:     "Full",
 		Policy:   PolicyConfig{AllowUnixSockets: []string{"/ok", "run/x"}},
 	})
-	got := lines(s.validate())
+	got := lines(valueErrors(s))
 	want := []string{
 		`network_proxy.mode: unknown mode "Full": use "full" or "limited"`,
 		`network_proxy.proxy_url = "ftp://127.0.0.1": the HTTP proxy does not listen for "ftp://": use http://`,
@@ -326,4 +326,11 @@ func loadFiles(paths []string) (*sourcedConfig, error) {
 	}
 	s, _, err := mergeFiles(readings, nil)
 	return s, err
+}
+
+// valueErrors returns the mistakes in the values of a configuration.
+func valueErrors(s *sourcedConfig) error {
+	var errs errorList
+	s.checkValues(&errs)
+	return errs.join()
 }

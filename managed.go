@@ -13,13 +13,12 @@ import (
 )
 
 // requirements are the managed limits of one file. Its [network_proxy] table
-// has the shape of a configuration, but each key in it bounds what every
-// configuration may say, wherever that comes from: files, Go code, a reload, a
-// mode or a rule set at run time. A key that is left out bounds nothing.
+// has the keys of a configuration, but each of them limits the value of that key
+// in every configuration, wherever that is set: in files, in Go, by a reload or
+// at run time. A missing key limits nothing.
 //
-//	enabled             must be exactly this. It is not a permission but a
-//	                    state: turning the proxy off ends its enforcement, so
-//	                    that true cannot mean "either".
+//	enabled             must be equal. It is a state and no permission: false
+//	                    ends the enforcement, so true cannot allow both.
 //	admin_read_only     true forbids false; false allows both
 //	mode                "limited" forbids "full"; "full" allows both
 //	sni_check           "enforce" forbids "off"; "off" allows both
@@ -27,41 +26,34 @@ import (
 //	dangerously_allow_non_loopback_proxy, dangerously_allow_non_loopback_admin,
 //	allow_local_binding
 //	                    false forbids true; true allows both
-//	allowed_domains     each allowed pattern must lie within one of these; []
-//	                    lets nothing be allowed
-//	denied_domains      each of these must lie within one denied pattern
-//	allow_unix_sockets  each allowed path must be one of these; [] lets none be
+//	allowed_domains     each allowed pattern must be within one of these; []
+//	                    forbids every entry
+//	denied_domains      each of these must be within one denied pattern
+//	allow_unix_sockets  each allowed path must be one of these; [] forbids all
 //
-// Patterns are compared by meaning: *.a.com holds x.a.com:443 and *.b.a.com,
-// but not a.com. A single entry has to hold the other; several do not add up.
-// As only an entry without a wildcard opens a local host, only such an entry
-// of the limit holds one that does: "*" holds no localhost, 10.0.0.7 or block
-// of addresses.
+// Patterns are compared by meaning: *.a.com contains x.a.com:443 and *.b.a.com,
+// but not a.com. A single entry has to contain the other; several do not add up.
+// Only an entry without a wildcard allows a local host, so only such an entry of
+// the limit contains one: "*" does not contain localhost, 10.0.0.7 or a block of
+// addresses.
 //
-// The addresses of the listeners cannot be limited, only
-// whether they may leave loopback: a URL in the file is an error, for it would
-// promise what nothing enforces. A file without a [network_proxy] table is an
-// error for the same reason.
+// The addresses of listeners cannot be limited, except to loopback. A URL in the
+// file is an error, because nothing would enforce it. For the same reason a file
+// without a [network_proxy] table is an error.
 //
-// A nil *requirements bounds nothing. It never changes once loaded, and may be
-// used concurrently.
+// A nil *requirements limits nothing. It does not change once it is loaded, and
+// may be used concurrently.
 type requirements struct {
-	limits  *sourcedConfig // the keys that are set, and where
+	limits  *sourcedConfig // the limits, as far as they are set
 	allowed *policy.Bounds // of allowed_domains; nil if that is not set
 	denied  []domain.Pattern
 	text    []byte // of the file
 }
 
-// parseRequirements reads the managed limits in data; file names it in errors.
-// Every problem in it is reported, each a [*ConfigError].
-func parseRequirements(file string, data []byte) (*requirements, error) {
-	r, _, err := parseChangedRequirements(file, data, nil)
-	return r, err
-}
-
-// parseChangedRequirements is parseRequirements in a reload. before is what
-// the file set when it was last put in force; nil at the start.
-func parseChangedRequirements(file string, data []byte, before *tomltable.Table) (*requirements, *tomltable.Table, error) {
+// parseRequirements parses the managed limits in data, the content of file. It
+// reports every mistake, each as a [*ConfigError]. before is what the file set
+// when it was last put in force; nil at the start.
+func parseRequirements(file string, data []byte, before *tomltable.Table) (*requirements, *tomltable.Table, error) {
 	var errs errorList
 	s := newSourcedConfig()
 	t := s.read(file, data, &errs)
@@ -93,7 +85,7 @@ func parseChangedRequirements(file string, data []byte, before *tomltable.Table)
 	return r, t, nil
 }
 
-// check reports every value of s that exceeds a limit.
+// check reports every value of s that exceeds its limit.
 func (r *requirements) check(s *sourcedConfig) error {
 	if r == nil {
 		return nil
@@ -120,13 +112,14 @@ func (r *requirements) check(s *sourcedConfig) error {
 	return errs.join()
 }
 
-// exceeds reports whether a boolean or a string exceeds its limit: whether the
-// limit is the strictest value, and f is another one.
+// exceeds reports whether a boolean or a string exceeds its limit. A limit with
+// the strictest value forbids all others; a limit with another value forbids
+// none.
 func exceeds(f field, limit tomltable.Value) bool {
 	strictest := "false"
 	switch f.key {
 	case keyEnabled:
-		strictest = limit.Text() // both are states, which forbid the other
+		strictest = limit.Text() // each value forbids the other
 	case keyAdminReadOnly:
 		strictest = "true"
 	case keyMode:
@@ -137,7 +130,7 @@ func exceeds(f field, limit tomltable.Value) bool {
 	return limit.Text() == strictest && !f.value.Equal(limit)
 }
 
-// checkMode reports whether m, set at run time, exceeds the limit.
+// checkMode returns an error if a mode set at run time exceeds its limit.
 func (r *requirements) checkMode(m Mode) error {
 	if limit := r.modeLimit(m); limit != nil {
 		return &ConfigError{Key: keyMode, Value: string(m), Err: limit}
@@ -145,8 +138,8 @@ func (r *requirements) checkMode(m Mode) error {
 	return nil
 }
 
-// checkAllowed reports whether an allowed pattern that is added at run time
-// exceeds the limit.
+// checkAllowed returns an error if a pattern allowed at run time exceeds the
+// limit.
 func (r *requirements) checkAllowed(p domain.Pattern) error {
 	if limit := r.allowedLimit(p); limit != nil {
 		return &ConfigError{Key: keyAllowedDomains, Value: p.String(), Err: limit}
@@ -207,18 +200,18 @@ func (r *requirements) checkUnixSockets(s *sourcedConfig, errs *errorList) {
 	}
 }
 
-// limit is a LimitError about a key of the requirements file.
+// limit returns the LimitError about a key.
 func (r *requirements) limit(key, text string) *LimitError {
 	return &LimitError{Limit: text, Position: r.limits.position(key)}
 }
 
-// exceeds is the error about a value that exceeds a limit. Where no file can be
-// named for the value, it says where that came from instead.
+// exceeds returns the error about a value that exceeds a limit. If the value is
+// in no file, the error says where it was set instead.
 func (s *sourcedConfig) exceeds(key, value string, limit *LimitError) *ConfigError {
 	return s.withSource(key, &ConfigError{Position: s.position(key), Key: key, Value: value, Err: limit})
 }
 
-// exceedsItem is exceeds for element i of an array.
+// exceedsItem is like exceeds, for element i of an array.
 func (s *sourcedConfig) exceedsItem(key string, i int, value string, limit *LimitError) *ConfigError {
 	return s.withSource(key, s.itemError(key, i, value, "", limit))
 }
@@ -230,8 +223,8 @@ func (s *sourcedConfig) withSource(key string, e *ConfigError) *ConfigError {
 	return e
 }
 
-// forbidsSOCKS and forbidsUDP report whether the limits turn SOCKS5 off. A
-// reload cannot open or close its listener, so that its requests are refused.
+// forbidsSOCKS and forbidsUDP report whether the limits turn SOCKS5 off. The
+// policy then refuses its requests, because a reload cannot close the listener.
 func (r *requirements) forbidsSOCKS() bool {
 	return r != nil && r.limits.has(keyEnableSOCKS5) && !r.limits.Config.EnableSOCKS5
 }
@@ -240,9 +233,9 @@ func (r *requirements) forbidsUDP() bool {
 	return r != nil && r.limits.has(keyEnableSOCKS5UDP) && !r.limits.Config.EnableSOCKS5UDP
 }
 
-// cut lowers every value of s that exceeds a limit, and adds the denied
-// domains that the limits require. A value that was cut has its place in the
-// file of the limits.
+// cut replaces every value of s that exceeds its limit by the limit, and adds the
+// denied domains that the limits require. The position of such a value is that
+// of the limit.
 func (r *requirements) cut(s *sourcedConfig) {
 	limits := r.limits.Config.fields()
 	for i, f := range s.Config.fields() {
@@ -280,7 +273,7 @@ func (s *sourcedConfig) retain(key string, list *[]string, keep func(i int) bool
 	s.places.Select(key, indexes)
 }
 
-// require adds the denied domains of the limits that s does not cover.
+// require adds the denied domains of the limits that s does not deny.
 func (r *requirements) require(s *sourcedConfig) {
 	var errs errorList
 	var denied domain.Index

@@ -15,7 +15,7 @@ import (
 
 func mustRequire(t *testing.T, text string) *requirements {
 	t.Helper()
-	r, err := parseRequirements("r.toml", []byte(text))
+	r, _, err := parseRequirements("r.toml", []byte(text), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestLoadRequirements(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := parseRequirements("r.toml", []byte(test.text))
+			_, _, err := parseRequirements("r.toml", []byte(test.text), nil)
 			if got := lines(err); !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
 			}
@@ -273,7 +273,8 @@ func loadRequirements(path string) (*requirements, error) {
 	if r.Err != nil {
 		return nil, readError(r.Err)
 	}
-	return parseRequirements(path, r.Data)
+	limits, _, err := parseRequirements(path, r.Data, nil)
+	return limits, err
 }
 
 func BenchmarkRequirementsCheck(b *testing.B) {

@@ -10,14 +10,14 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// runtimeMode is a mode set at run time. It stands until the configuration's
-// own mode changes from what it was then.
+// runtimeMode is a mode set at run time. It holds until the mode of the
+// configuration changes.
 type runtimeMode struct {
 	mode Mode // empty: none is set
-	over Mode // the configuration's mode when it was set
+	over Mode // the mode of the configuration when mode was set
 }
 
-// effective is the mode in force over a configuration that says configured.
+// effective returns the mode in force if the configuration's is configured.
 func (r runtimeMode) effective(configured Mode) Mode {
 	if r.mode != "" && r.over == configured {
 		return r.mode
@@ -25,22 +25,23 @@ func (r runtimeMode) effective(configured Mode) Mode {
 	return configured
 }
 
-// addedAtRunTime stands for the file of a rule that was added at run time.
+// addedAtRunTime is the file name in the position of a rule that was added at
+// run time.
 const addedAtRunTime = "(added at run time)"
 
-// runtimeRules are the entries added at run time. The zero value has none.
-// It does not change: adding makes another.
+// runtimeRules are the entries added at run time. The zero value has none. It is
+// immutable: its methods return changed copies.
 type runtimeRules struct {
 	allow, deny runtimeList
 }
 
-// runtimeList is one list of them, in the order in which they came.
+// runtimeList is the entries of one list, in the order in which they were added.
 type runtimeList struct {
 	entries  []string
 	patterns []domain.Pattern
 }
 
-// index finds the entry that means the same as p; -1 when there is none.
+// index returns the index of the entry that is equivalent to p, or -1.
 func (l runtimeList) index(p domain.Pattern) int {
 	return slices.IndexFunc(l.patterns, func(q domain.Pattern) bool { return q.String() == p.String() })
 }
@@ -62,7 +63,7 @@ func (l runtimeList) without(i int) runtimeList {
 	}
 }
 
-// over lays the list over one of the configuration.
+// over returns the rule sets of base and of l.
 func (l runtimeList) over(base *policy.RuleSet) policy.RuleSets {
 	if len(l.entries) == 0 {
 		return policy.RuleSets{base}
@@ -75,7 +76,8 @@ func (l runtimeList) over(base *policy.RuleSet) policy.RuleSets {
 	}}
 }
 
-// within drops the entries that the limits no longer cover.
+// within returns r without the entries that exceed the limits. It calls dropped
+// for each of these.
 func (r runtimeRules) within(limits *requirements, dropped func(entry string, err error)) runtimeRules {
 	kept := runtimeRules{deny: r.deny}
 	for i, p := range r.allow.patterns {

@@ -1,5 +1,4 @@
-// A configuration with the places of its values, and the checks that report
-// what is wrong with it by those places.
+// A configuration with the places of its values, and its validation.
 
 package networkproxy
 
@@ -13,12 +12,13 @@ import (
 	"example.com/networkproxy/internal/tomltable"
 )
 
-// sourcedConfig is a configuration and where each of its values was set. It
-// does not change once it is built, except through override before it is used.
+// sourcedConfig is a configuration that knows where each of its values was set.
+// It does not change once it is built, except through override before it is
+// used.
 type sourcedConfig struct {
 	Config Config
 
-	// warnings are those of reading, in the order of the files.
+	// warnings are those about the files, in their order.
 	warnings []string
 
 	places tomltable.Provenance
@@ -99,8 +99,8 @@ func (s *sourcedConfig) sources() map[string]string {
 	return m
 }
 
-// notices returns the warnings of reading, and those about values that make no
-// sense together.
+// notices returns the warnings about the files, and those about values that
+// make no sense together.
 func (s *sourcedConfig) notices() []string {
 	out := slices.Clone(s.warnings)
 	if s.Config.EnableSOCKS5UDP && !s.Config.EnableSOCKS5 {
@@ -110,15 +110,9 @@ func (s *sourcedConfig) notices() []string {
 	return out
 }
 
-// validate reports every value that cannot be used. It leaves two things to
-// others: the patterns, which patterns parses, and listeners that collide,
-// which checkListeners finds once the builder's addresses are known.
-func (s *sourcedConfig) validate() error {
-	var errs errorList
-	s.checkValues(&errs)
-	return errs.join()
-}
-
+// checkValues reports every invalid value, except for invalid patterns, which
+// patterns reports, and for listeners that collide, which checkListeners reports
+// once the Builder's addresses are known.
 func (s *sourcedConfig) checkValues(errs *errorList) {
 	c := &s.Config
 	if _, err := ParseMode(string(c.Mode)); err != nil {
@@ -139,8 +133,8 @@ func (s *sourcedConfig) checkValues(errs *errorList) {
 	}
 }
 
-// itemError is a problem with element i of an array. Where problem is empty,
-// err says it.
+// itemError returns the error about element i of an array. Either problem or err
+// describes the mistake.
 func (s *sourcedConfig) itemError(key string, i int, value, problem string, err error) *ConfigError {
 	return &ConfigError{
 		Position: s.itemPosition(key, i),
@@ -151,15 +145,15 @@ func (s *sourcedConfig) itemError(key string, i int, value, problem string, err 
 	}
 }
 
-// addr is the configured address under one of the three URL keys.
+// addr returns the configured address of one of the three URL keys.
 func (s *sourcedConfig) addr(key string) string {
 	return [...]string{s.Config.ProxyURL, s.Config.AdminURL, s.Config.SOCKSURL}[kindOf(key)]
 }
 
-// checkListeners reports two listeners that would share an address and port.
-// overrides holds, by URL key, the addresses that a builder sets in place of
-// the configured ones; empty ones are ignored. provided are the keys of the
-// listeners that a host opened itself, which the configuration does not place.
+// checkListeners reports listeners that would share an address and port.
+// overrides holds, by URL key, the Builder's addresses in place of the configured
+// ones; empty ones are ignored. provided are the keys of listeners that the host
+// opened itself, whose addresses the configuration does not decide.
 func (s *sourcedConfig) checkListeners(overrides map[string]string, provided ...string) error {
 	type listener struct {
 		key, raw, from string
@@ -179,16 +173,16 @@ func (s *sourcedConfig) checkListeners(overrides map[string]string, provided ...
 		}
 		asked, err := parseListener(key, l.raw, origin)
 		if err != nil {
-			// A configured one is for validate to report.
+			// checkValues reports those of the configuration.
 			if overridden {
 				errs.add(err)
 			}
 			continue
 		}
 		if asked.path != "" {
-			continue // shares nothing with the others
+			continue // a unix socket collides with no other listener
 		}
-		// Two addresses may become one by the clamp.
+		// clampAddr may map two addresses to the same one.
 		l.addr, _ = clampAddr(asked.addr, kindOf(key), &s.Config)
 		for _, other := range known {
 			if !overlap(l.addr, other.addr) {
@@ -207,23 +201,23 @@ func (s *sourcedConfig) checkListeners(overrides map[string]string, provided ...
 	return errs.join()
 }
 
-// overlap reports whether two listeners cannot be told apart: the same port,
-// other than 0, on the same address or on one that includes the other.
+// overlap reports whether two listeners collide: they use the same port, other
+// than 0, on the same address or on one that includes the other.
 func overlap(a, b netip.AddrPort) bool {
 	if a.Port() == 0 || a.Port() != b.Port() {
 		return false
 	}
 	includes := func(all, one netip.Addr) bool {
-		// [::] takes IPv4 too, unless the system is told otherwise.
+		// [::] includes IPv4 by default on every system.
 		return all.IsUnspecified() && (all.Is6() || one.Is4())
 	}
 	return a.Addr() == b.Addr() || includes(a.Addr(), b.Addr()) || includes(b.Addr(), a.Addr())
 }
 
-// checkWhole refuses, in a reload, a file that looks half-written: the table is
-// gone, or the file ends in the header of one of its tables whose keys are gone.
-// An edit may remove every other key. before is what the file set when it was
-// last put in force; nil at the start.
+// checkWhole reports a file that looks half-written: it lacks the table that it
+// had before, or ends in the header of a table that had keys before. Any other
+// key may be missing, because an edit may remove it. before is what the file set
+// when it was last put in force; nil at the start.
 func checkWhole(t, before *tomltable.Table, errs *errorList) {
 	switch {
 	case before != nil && before.Present && !t.Present:
@@ -237,9 +231,8 @@ func checkWhole(t, before *tomltable.Table, errs *errorList) {
 	}
 }
 
-// patterns parses the list under one of the two pattern keys and reports the
-// entries that are no patterns. Those leave a zero Pattern in their place,
-// which matches nothing.
+// patterns parses the list of one of the two pattern keys. It reports invalid
+// entries, and returns in their places zero Patterns, which match nothing.
 func (s *sourcedConfig) patterns(key string, errs *errorList) []domain.Pattern {
 	list, parse := s.Config.Policy.AllowedDomains, parseAllowed
 	if key == keyDeniedDomains {
@@ -249,7 +242,7 @@ func (s *sourcedConfig) patterns(key string, errs *errorList) []domain.Pattern {
 	for i, text := range list {
 		p, err := parse(text)
 		if err != nil {
-			// The error's own text repeats the entry.
+			// The text of err repeats the entry, which the error names anyway.
 			var problem string
 			var perr *domain.Error
 			if errors.As(err, &perr) {
@@ -263,8 +256,8 @@ func (s *sourcedConfig) patterns(key string, errs *errorList) []domain.Pattern {
 	return patterns
 }
 
-// parseAllowed parses an allowlist entry. A block of addresses opens local ones
-// too, which nobody who writes a whole address family means.
+// parseAllowed parses an allowlist entry. It rejects a block of all addresses,
+// because a block also allows the local addresses in it.
 func parseAllowed(text string) (domain.Pattern, error) {
 	p, err := domain.Parse(text)
 	if err == nil && p.Kind() == domain.CIDR && p.Prefix().Bits() == 0 {
@@ -273,8 +266,8 @@ func parseAllowed(text string) (domain.Pattern, error) {
 	return p, err
 }
 
-// parseDenied parses a denylist entry, which cannot be everything: that is
-// the default, and writing it would hide that nothing is allowed.
+// parseDenied parses a denylist entry. It rejects "*", because everything that
+// is not allowed is refused anyway, and denying it hides that nothing is allowed.
 func parseDenied(text string) (domain.Pattern, error) {
 	p, err := domain.Parse(text)
 	if err == nil && p.Kind() == domain.Any {
@@ -283,24 +276,24 @@ func parseDenied(text string) (domain.Pattern, error) {
 	return p, err
 }
 
-// errorList collects what is wrong with a configuration and reports the first
-// of it: a file of the wrong kind can hold a million mistakes. The zero value
-// is empty.
+// errorList collects the mistakes in a configuration. It keeps the first ones
+// and counts the rest, because a file of the wrong kind can have a million. The
+// zero value is empty.
 type errorList struct {
 	list []error
 	more int
 }
 
-// maxErrors is how many errors are reported one by one.
+// maxErrors is the number of errors that an errorList keeps.
 const maxErrors = 20
 
-// len is how many errors were added.
+// len returns the number of errors that were added.
 func (l *errorList) len() int { return len(l.list) + l.more }
 
-// full reports whether another error would only be counted.
+// full reports whether the next error is only counted.
 func (l *errorList) full() bool { return len(l.list) == maxErrors }
 
-// add adds an error, or each of those that a joined one holds. Nil is none.
+// add adds an error, or each error of a joined one. It ignores nil.
 func (l *errorList) add(err error) {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
@@ -317,7 +310,7 @@ func (l *errorList) add(err error) {
 	}
 }
 
-// join joins the errors; nil when there are none.
+// join joins the errors. It returns nil if there are none.
 func (l *errorList) join() error {
 	if l.more > 0 {
 		return errors.Join(append(slices.Clone(l.list), fmt.Errorf("and %d more", l.more))...)
