@@ -1,4 +1,4 @@
-// Functions of the host: what they may call, and what they cannot hold up.
+// Functions of the host: what they may call, and that they block nothing else.
 
 package networkproxy_test
 
@@ -24,8 +24,8 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// hook is called by a function of the host. It does nothing until it is set,
-// and what it was set to do once.
+// hook is called by a function of the host. It calls the function that was set
+// last, once, and does nothing otherwise.
 type hook struct{ do atomic.Pointer[func()] }
 
 func (h *hook) set(do func()) { h.do.Store(&do) }
@@ -42,7 +42,7 @@ type hostFunction struct {
 	named   string // in ErrCallbackRunning
 	install func(t *testing.T, b *networkproxy.Builder, h *hook)
 
-	// fire makes the proxy call the function. It does not wait for it.
+	// fire makes the proxy call the function, without waiting for it.
 	fire func(t *testing.T, l *lab, h *hook)
 }
 
@@ -76,7 +76,7 @@ func hostFunctions() []hostFunction {
 		{"log handler that is asked for its level", "the log handler", func(_ *testing.T, b *networkproxy.Builder, h *hook) {
 			b.Logger(slog.New(hookedLog{enabled: h}))
 		}, func(t *testing.T, l *lab, h *hook) {
-			// Its answers are kept for a moment.
+			// The results of Enabled are used for a moment.
 			eventually(t, "the handler is asked", func() bool {
 				l.SetMode(networkproxy.ModeFull)
 				return h.do.Load() == nil
@@ -111,7 +111,7 @@ func hostFunctions() []hostFunction {
 	}
 }
 
-// start starts a proxy whose function f calls the hook.
+// start starts a proxy with a function that calls the hook.
 func (f *hostFunction) start(t *testing.T, h *hook) *lab {
 	config := withSOCKS(allow("allowed.example"))
 	config.Enabled = true
@@ -127,7 +127,7 @@ func (f *hostFunction) start(t *testing.T, h *hook) *lab {
 		networkproxy.SetCallbackPatience(b, 50*time.Millisecond)
 		f.install(t, b, h)
 	})
-	l.log.Flush = nil // the hook may be what calls the log
+	l.log.Flush = nil // the hook may call the log
 	l.origin("allowed.example", 80, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		io.WriteString(w, "ok")
@@ -162,7 +162,7 @@ func (l hookedLog) Handle(context.Context, slog.Record) error {
 func (l hookedLog) WithAttrs([]slog.Attr) slog.Handler { return l }
 func (l hookedLog) WithGroup(string) slog.Handler      { return l }
 
-// hookedListener calls hooks when it has accepted, and when it is closed.
+// hookedListener calls hooks after an Accept and in Close.
 type hookedListener struct {
 	net.Listener
 	accept, close *hook
@@ -188,8 +188,8 @@ type hookedContent struct{ *hook }
 
 func (c hookedContent) Read([]byte) (int, error) { c.call(); return 0, io.EOF }
 
-// handleCalls and sessionCalls have a call of every method. A method that waits
-// for an end gets one.
+// handleCalls and sessionCalls contain a call of every method. Methods that wait
+// get something that ends.
 var handleCalls = map[string]func(h *networkproxy.Handle){
 	"AdminAddr":   func(h *networkproxy.Handle) { h.AdminAddr() },
 	"AllowDomain": func(h *networkproxy.Handle) { h.AllowDomain("new.example") },
@@ -265,7 +265,7 @@ var sessionCalls = map[string]func(s *networkproxy.Session){
 }
 
 // TestCallbacksMayCallEverything calls every method of the Handle and of a
-// session from every function of the host: it returns, and the proxy ends.
+// session from every function of the host. Each call returns, and the proxy ends.
 func TestCallbacksMayCallEverything(t *testing.T) {
 	t.Parallel()
 	type call struct {
@@ -276,7 +276,7 @@ func TestCallbacksMayCallEverything(t *testing.T) {
 	for _, name := range methodsOf[*networkproxy.Handle]() {
 		do := handleCalls[name]
 		if do == nil {
-			t.Errorf("no call of Handle.%s is in the table", name)
+			t.Errorf("the table has no call of Handle.%s", name)
 			continue
 		}
 		calls = append(calls, call{"Handle." + name, func(h *networkproxy.Handle, _ *networkproxy.Session) { do(h) }})
@@ -284,7 +284,7 @@ func TestCallbacksMayCallEverything(t *testing.T) {
 	for _, name := range methodsOf[*networkproxy.Session]() {
 		do := sessionCalls[name]
 		if do == nil {
-			t.Errorf("no call of Session.%s is in the table", name)
+			t.Errorf("the table has no call of Session.%s", name)
 			continue
 		}
 		calls = append(calls, call{"Session." + name, func(_ *networkproxy.Handle, s *networkproxy.Session) { do(s) }})
@@ -320,7 +320,7 @@ func TestCallbacksMayCallEverything(t *testing.T) {
 	}
 }
 
-// methodsOf lists the exported methods of a type, without those of
+// methodsOf returns the exported methods of a type, without those of
 // export_test.go.
 func methodsOf[T any]() (names []string) {
 	forTests := []string{"Decide", "Dropped", "HideOpen", "LiveClients", "LiveTargets", "ServeHTTPConn", "ServeSOCKSPasswords"}
@@ -332,8 +332,8 @@ func methodsOf[T any]() (names []string) {
 	return names
 }
 
-// returns waits for done, and shows where everything stands if it does not
-// come. The bound is far beyond what a loaded machine needs.
+// returns waits for done, and prints all stacks if it is not closed. The limit is
+// far longer than a loaded machine needs.
 func returns(t *testing.T, done <-chan struct{}, what string) {
 	t.Helper()
 	select {
@@ -344,14 +344,14 @@ func returns(t *testing.T, done <-chan struct{}, what string) {
 	}
 }
 
-// TestCallbacksThatHang: a function of the host that does not return holds up
-// no request that does not ask for its answer, and the end of the proxy for a
-// bounded time, which then names it.
+// TestCallbacksThatHang: a function of the host that does not return blocks only
+// the requests that need its result. It delays the end of the proxy for a bounded
+// time, and Shutdown's error names it.
 func TestCallbacksThatHang(t *testing.T) {
 	t.Parallel()
 	for _, f := range hostFunctions() {
 		if f.named == "" {
-			continue // it is the host's own request that hangs
+			continue // only the host's own request blocks
 		}
 		for _, end := range []string{"Shutdown", "Close"} {
 			t.Run(f.name+"/"+end, func(t *testing.T) {
@@ -364,7 +364,7 @@ func TestCallbacksThatHang(t *testing.T) {
 					<-release
 				})
 				f.fire(t, l, h)
-				t.Cleanup(sync.OnceFunc(func() { close(release) })) // before those of fire
+				t.Cleanup(sync.OnceFunc(func() { close(release) })) // runs before the cleanups of fire
 				wait(t, hangs, "the call")
 
 				answers := map[string]int{"http://denied.example/": 403, "http://allowed.example/": 200}
@@ -394,7 +394,7 @@ func TestCallbacksThatHang(t *testing.T) {
 				}()
 				err := wait(t, ended, "the end")
 				if !errors.Is(err, networkproxy.ErrCallbackRunning) || !strings.Contains(err.Error(), f.named) {
-					t.Errorf("%s: %v, want one that names %s", end, err, f.named)
+					t.Errorf("%s: %v, want an error that names %s", end, err, f.named)
 				}
 				if err := l.Wait(); err != nil {
 					t.Errorf("Wait: %v", err)
@@ -404,8 +404,8 @@ func TestCallbacksThatHang(t *testing.T) {
 	}
 }
 
-// TestCallbacksThatReturnLate: what a function of the host is busy with when
-// the proxy ends is waited for.
+// TestCallbacksThatReturnLate: the end of the proxy waits for functions of the
+// host that are about to return.
 func TestCallbacksThatReturnLate(t *testing.T) {
 	t.Parallel()
 	release, told := make(chan struct{}), make(chan string, 10)
@@ -427,13 +427,13 @@ func TestCallbacksThatReturnLate(t *testing.T) {
 	}
 	for i := range 3 {
 		if want := fmt.Sprintf("h%d.example", i); len(told) == 0 || <-told != want {
-			t.Errorf("OnBlocked was not told of %s, or not in order", want)
+			t.Errorf("OnBlocked was not called for %s, or not in order", want)
 		}
 	}
 }
 
-// TestRefusalsBeyondTheMailbox: what OnBlocked has no time for is dropped,
-// counted and told.
+// TestRefusalsBeyondTheMailbox: refusals that OnBlocked has no time for are
+// dropped, counted and logged.
 func TestRefusalsBeyondTheMailbox(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -447,7 +447,7 @@ func TestRefusalsBeyondTheMailbox(t *testing.T) {
 	const beyond = 5
 	w := l.wire(t)
 	for range 1 + networkproxy.MailboxLimit + beyond {
-		w.SetDeadline(time.Now().Add(patience)) // for each request: there are many
+		w.SetDeadline(time.Now().Add(patience)) // a limit for each request, because there are many
 		w.get("http://other.example/")
 		if a := w.answer("GET"); a.StatusCode != 403 {
 			t.Fatalf("%s", a.Status)
@@ -460,13 +460,12 @@ func TestRefusalsBeyondTheMailbox(t *testing.T) {
 	close(release)
 	networkproxy.FlushOnBlocked(l.Handle)
 	if n := told.Load(); n != 1+networkproxy.MailboxLimit {
-		t.Errorf("OnBlocked was told of %d refusals, want %d", n, 1+networkproxy.MailboxLimit)
+		t.Errorf("OnBlocked was called for %d refusals, want %d", n, 1+networkproxy.MailboxLimit)
 	}
 	l.logged(t, fmt.Sprintf("refusals=%d", beyond))
 }
 
-// panickingListener panics when it is closed and, once it is told to, when it
-// has accepted.
+// panickingListener panics in Close and, once the test says so, after an Accept.
 type panickingListener struct {
 	net.Listener
 	panics *atomic.Bool
@@ -486,8 +485,8 @@ func (l panickingListener) Close() error {
 	panic("close")
 }
 
-// TestListenerPanics: a listener of the host's that panics ends the proxy, as
-// one that fails does.
+// TestListenerPanics: a panic in a listener of the host ends the proxy, as an
+// error does.
 func TestListenerPanics(t *testing.T) {
 	t.Parallel()
 	var panics atomic.Bool
@@ -508,8 +507,8 @@ func TestListenerPanics(t *testing.T) {
 	}
 }
 
-// TestCallbacksThatExit: a function of the host that ends its goroutine costs
-// one call.
+// TestCallbacksThatExit: a function of the host that calls runtime.Goexit costs
+// one call only.
 func TestCallbacksThatExit(t *testing.T) {
 	testnet.CheckLeaks(t)
 	var told, logged atomic.Int64
@@ -528,7 +527,7 @@ func TestCallbacksThatExit(t *testing.T) {
 		t.Error(err)
 	}
 	if told.Load() != 3 || logged.Load() < 3 {
-		t.Errorf("OnBlocked was told %d times, and the log %d times", told.Load(), logged.Load())
+		t.Errorf("OnBlocked was called %d times, and the log handler %d times", told.Load(), logged.Load())
 	}
 }
 

@@ -32,17 +32,17 @@ func TestEnvironOfSessionAndHandle(t *testing.T) {
 	} {
 		for _, entry := range []string{"https_proxy=" + test.want, "NO_PROXY=localhost,127.0.0.1,::1"} {
 			if !slices.Contains(test.env, entry) {
-				t.Errorf("%s: no %s in %q", name, entry, test.env)
+				t.Errorf("%s: no %s in the environment %q", name, entry, test.env)
 			}
 		}
 		if last := test.env[len(test.env)-1]; !strings.HasPrefix(last, "GIT_SSH_COMMAND=") || strings.Contains(last, shared.Token()) {
-			t.Errorf("%s: %s", name, last)
+			t.Errorf("%s: the last entry is %s", name, last)
 		}
 	}
 }
 
-// A proxy that is off, by its file or because a Config from Go leaves Enabled
-// out, lets no client go round it.
+// With a proxy that is off, by its file or because a Config leaves Enabled out,
+// the environment makes every client fail. None bypasses the proxy.
 func TestEnvironOfAProxyThatIsOff(t *testing.T) {
 	t.Parallel()
 	local := networkproxy.DefaultConfig()

@@ -1,4 +1,4 @@
-// Reloads whose configuration source, file or log handler hangs or calls back.
+// Reloads whose ConfigSource, file or log handler blocks or calls the Handle.
 
 package networkproxy_test
 
@@ -29,8 +29,8 @@ func within(t testing.TB, what string, f func()) {
 	}
 }
 
-// hangingSource is a configuration source whose second call and those after it
-// do not return before the test ends, whatever their context does.
+// hangingSource starts a proxy with a ConfigSource that blocks from its second
+// call on until the test ends, even after its context has ended.
 func hangingSource(t testing.TB, config networkproxy.Config) (*lab, chan struct{}) {
 	t.Helper()
 	config.Enabled = true
@@ -102,10 +102,10 @@ func TestHangingSourceFreezesNothing(t *testing.T) {
 		}
 	})
 	if err := <-reloaded; !errors.Is(err, networkproxy.ErrClosed) {
-		t.Errorf("the reload that hangs: %v", err)
+		t.Errorf("the reload that blocks: %v", err)
 	}
 	if !strings.Contains(l.log.String(), "left behind") {
-		t.Error("the log does not tell what did not return")
+		t.Error("the log does not name the function that did not return")
 	}
 }
 
@@ -118,7 +118,7 @@ func TestReloadEndsWithItsContext(t *testing.T) {
 	<-calling
 	cancel()
 	if err := <-reloaded; !errors.Is(err, context.Canceled) {
-		t.Errorf("the reload: %v", err)
+		t.Errorf("Reload: %v", err)
 	}
 	if got := l.admin("GET", "/health", ""); !strings.Contains(got.body, `"degraded"`) {
 		t.Errorf("/health: %s", got.body)
@@ -137,7 +137,7 @@ func TestSourceMayCallTheHandle(t *testing.T) {
 			if l == nil {
 				return config, nil
 			}
-			c := l.Config() // as a host that changes one thing does
+			c := l.Config() // like a host that changes one setting
 			c.Policy.AllowedDomains = append(c.Policy.AllowedDomains, "b.example")
 			again = l.Reload(ctx)
 			return c, errors.Join(l.SetMode(networkproxy.ModeLimited), l.DenyDomain("c.example"))
@@ -149,7 +149,7 @@ func TestSourceMayCallTheHandle(t *testing.T) {
 		}
 	})
 	if !errors.Is(again, networkproxy.ErrReloading) {
-		t.Errorf("a reload from the source: %v", again)
+		t.Errorf("a reload started by the source: %v", again)
 	}
 	for host, want := range map[string]networkproxy.Reason{"b.example": "", "c.example": networkproxy.ReasonDenied} {
 		if got := l.reason("http://" + host + "/"); got != want {
@@ -157,11 +157,11 @@ func TestSourceMayCallTheHandle(t *testing.T) {
 		}
 	}
 	if l.Mode() != networkproxy.ModeLimited {
-		t.Error("the mode that the source has set is not in force")
+		t.Error("the mode that the source set is not in force")
 	}
 }
 
-// callbackHandler is a log handler that calls back for every line.
+// callbackHandler is a log handler that calls a function for every line.
 type callbackHandler struct{ call func(slog.Record) }
 
 func (h callbackHandler) Enabled(context.Context, slog.Level) bool { return true }
@@ -204,5 +204,5 @@ func TestLogHandlerMayCallTheHandle(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "the reload of the handler", func() bool { return reloads.Load() == 2 })
+	eventually(t, "the reload by the handler", func() bool { return reloads.Load() == 2 })
 }

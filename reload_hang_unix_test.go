@@ -13,8 +13,8 @@ import (
 	"example.com/networkproxy"
 )
 
-// A file that is replaced by something that cannot be read like a file must
-// neither stop the proxy nor come into force.
+// A file is replaced by something that is not a regular file: the proxy neither
+// blocks nor puts it in force.
 func TestReloadOfWhatIsNoFile(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -44,7 +44,7 @@ func TestReloadOfWhatIsNoFile(t *testing.T) {
 				}
 				within(t, "Reload", func() {
 					if err := l.Reload(context.Background()); err == nil || !strings.Contains(err.Error(), test.want) {
-						t.Errorf("reloaded: %v", err)
+						t.Errorf("Reload: %v", err)
 					}
 				})
 				within(t, "DenyDomain", func() {
@@ -61,8 +61,7 @@ func TestReloadOfWhatIsNoFile(t *testing.T) {
 	}
 }
 
-// A FIFO is read once, at the start. Reloads of the other file keep what it
-// held.
+// A FIFO is read once, at the start. Reloads of the other file keep its content.
 func TestReloadKeepsWhatAPipeHeld(t *testing.T) {
 	t.Parallel()
 	f := newFile(t, `policy.allowed_domains = ["a.example"]`)

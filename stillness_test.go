@@ -1,5 +1,5 @@
-// Files that are written in place while the proxy runs: what comes into force
-// is always one of the complete contents.
+// Configuration files that are written in place while the proxy runs. Only
+// complete contents take effect.
 
 package networkproxy_test
 
@@ -16,8 +16,8 @@ import (
 	"example.com/networkproxy"
 )
 
-// The file allows everything but one host, and the denylist comes last: cut
-// short at the end of nearly any line it is valid, and open.
+// openButDenied returns a file that allows every host except one. The denylist
+// comes last, so that a file that is cut short is valid and allows that host.
 func openButDenied() string {
 	var b strings.Builder
 	b.WriteString("[network_proxy]\nenabled = true\n[network_proxy.policy]\nallowed_domains = [\"*\"]\n")
@@ -28,8 +28,8 @@ func openButDenied() string {
 	return b.String()
 }
 
-// inPlace truncates a file and writes it again line by line, with a pause
-// after every line. Between lines it calls look.
+// inPlace truncates a file and writes it again line by line, with a pause before
+// each line. It calls look after each line.
 func inPlace(t testing.TB, path, content string, pause time.Duration, look func()) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
@@ -55,9 +55,9 @@ func TestWatcherIgnoresHalfWrittenFiles(t *testing.T) {
 	narrow := "[network_proxy]\nenabled = true\npolicy.allowed_domains = [\"good.example\"]\n"
 	denied := func(l *lab) bool { return l.reason("http://bad.example/") == networkproxy.ReasonDenied }
 	for name, test := range map[string]struct {
-		files  []string // of the configuration
+		files  []string // the configuration
 		limits string
-		file   string // that is written
+		file   string // the file to write
 		holds  func(l *lab) bool
 	}{
 		"the configuration": {[]string{openButDenied()}, "", "0.toml", denied},
@@ -77,7 +77,7 @@ func TestWatcherIgnoresHalfWrittenFiles(t *testing.T) {
 			t.Parallel()
 			l, dir := startDir(t, test.files, test.limits)
 			if !test.holds(l) {
-				t.Fatal("it does not hold before")
+				t.Fatal("the condition does not hold before the write")
 			}
 			path := filepath.Join(dir, test.file)
 			whole, err := os.ReadFile(path)
@@ -93,7 +93,7 @@ func TestWatcherIgnoresHalfWrittenFiles(t *testing.T) {
 					t.Error("a half-written file is in force")
 				}
 			})
-			// Neither does an error remain.
+			// No error remains.
 			eventually(t, "/health is ok", func() bool {
 				return strings.Contains(l.admin("GET", "/health", "").body, `"ok"`)
 			})
@@ -101,8 +101,8 @@ func TestWatcherIgnoresHalfWrittenFiles(t *testing.T) {
 	}
 }
 
-// startDir runs a proxy over configuration files 0.toml, 1.toml and so on in a
-// directory, and limits.toml where there are limits.
+// startDir starts a proxy with configuration files 0.toml, 1.toml and so on in a
+// directory, and with limits.toml unless limits is empty.
 func startDir(t testing.TB, files []string, limits string) (*lab, string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -125,9 +125,9 @@ func startDir(t testing.TB, files []string, limits string) (*lab, string) {
 	}, paths...), dir
 }
 
-// What a half-written file looks like, however long it stays that way, is an
-// error that keeps the last good policy: by the watcher, by hand and by the
-// admin API, in every file.
+// A file that looks half-written is an error, however long it stays that way, and
+// the last good policy remains in force. This applies to every file, and to
+// reloads by the watcher, by a call and by the admin API.
 func TestReloadRefusesWhatIsCutShort(t *testing.T) {
 	t.Parallel()
 	const (
@@ -150,7 +150,7 @@ func TestReloadRefusesWhatIsCutShort(t *testing.T) {
 		},
 		"the watcher": func(l *lab) string {
 			var health string
-			eventually(l.t, "/health tells what is wrong", func() bool {
+			eventually(l.t, "/health reports the error", func() bool {
 				health = l.admin("GET", "/health", "").body
 				return strings.Contains(health, "degraded")
 			})
@@ -175,7 +175,7 @@ func TestReloadRefusesWhatIsCutShort(t *testing.T) {
 	} {
 		for way, reload := range ways {
 			if way == "the watcher" && !strings.HasSuffix(name, "empty") && !strings.HasSuffix(name, "last header") {
-				continue // it takes its time, and reads in the same way
+				continue // the watcher is slow, and reads in the same way
 			}
 			t.Run(name+", "+way, func(t *testing.T) {
 				t.Parallel()
@@ -200,14 +200,14 @@ func TestReloadRefusesWhatIsCutShort(t *testing.T) {
 					t.Fatal(err)
 				}
 				if err := l.Reload(context.Background()); err != nil {
-					t.Errorf("the whole file again: %v", err)
+					t.Errorf("reload of the whole file: %v", err)
 				}
 			})
 		}
 	}
 }
 
-// Taking a line out on purpose is an edit like any other.
+// Deleting a line on purpose is an ordinary edit.
 func TestReloadTakesDeletedKeys(t *testing.T) {
 	t.Parallel()
 	const whole = "[network_proxy]\nenabled = true\nmode = \"limited\"\n[network_proxy.policy]\nallowed_domains = [\"*\"]\ndenied_domains = [\"bad.example\"]\n"
@@ -230,13 +230,13 @@ func TestReloadTakesDeletedKeys(t *testing.T) {
 	}
 }
 
-// A reload that is asked for in the middle of a write waits for its end.
+// A reload that starts in the middle of a write waits for the end of the write.
 func TestReloadWaitsForTheWriter(t *testing.T) {
 	t.Parallel()
 	l, dir := startDir(t, []string{openButDenied()}, "")
 	path := filepath.Join(dir, "0.toml")
 	content := strings.Replace(openButDenied(), "bad.example", "worse.example", 1)
-	lines := strings.SplitAfterN(content, "\n", 5) // the last part begins behind allowed_domains
+	lines := strings.SplitAfterN(content, "\n", 5) // the last part begins after allowed_domains
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -266,8 +266,7 @@ func TestReloadWaitsForTheWriter(t *testing.T) {
 	}
 }
 
-// A file that does not come to rest is an error that says so, in a bounded
-// time.
+// A file that is written all the time is an error after a bounded time.
 func TestReloadOfAFileThatIsBeingWritten(t *testing.T) {
 	t.Parallel()
 	quiet := quietOfWriters()
@@ -280,10 +279,10 @@ func TestReloadOfAFileThatIsBeingWritten(t *testing.T) {
 		err := l.Reload(context.Background())
 		close(stop)
 		if <-paused >= quiet/2 {
-			continue // the machine was so busy that the file did come to rest
+			continue // the machine was so busy that the file became still
 		}
 		if err == nil || !strings.Contains(err.Error(), "being written") || !strings.Contains(err.Error(), f.path) {
-			t.Errorf("reloaded: %v", err)
+			t.Errorf("Reload: %v", err)
 		}
 		if got := l.reason("http://a.example/"); got != "" {
 			t.Errorf("the last good policy is not in force: %q", got)
@@ -292,8 +291,8 @@ func TestReloadOfAFileThatIsBeingWritten(t *testing.T) {
 	}
 }
 
-// quietOfWriters returns how long files must be still in tests that keep
-// writing to one. Pauses of the machine must be shorter than half of it.
+// quietOfWriters returns how long files must be still in tests that write to a
+// file all the time. The machine must not pause for half as long.
 func quietOfWriters() time.Duration {
 	if testing.Short() {
 		return 200 * time.Millisecond
@@ -302,7 +301,7 @@ func quietOfWriters() time.Duration {
 }
 
 // keepWriting changes the file again and again until stop is closed. It returns
-// the longest time in which the file did not change, from last on.
+// the longest time without a change since last.
 func (f *file) keepWriting(t *testing.T, last time.Time, stop <-chan struct{}) (longest time.Duration) {
 	content := text(`policy.allowed_domains = ["b.example"]` + "\n")
 	pace := time.NewTicker(time.Millisecond)
@@ -324,7 +323,8 @@ func (f *file) keepWriting(t *testing.T, last time.Time, stop <-chan struct{}) (
 	}
 }
 
-// Managed limits do not wait for a configuration that does not come to rest.
+// Managed limits take effect even if the configuration file is written all the
+// time.
 func TestLimitsWhileTheConfigurationIsBeingWritten(t *testing.T) {
 	t.Parallel()
 	quiet := quietOfWriters()
@@ -337,20 +337,20 @@ func TestLimitsWhileTheConfigurationIsBeingWritten(t *testing.T) {
 		err := l.Reload(context.Background())
 		close(stop)
 		if <-paused >= quiet/2 {
-			continue // the machine was so busy that the file did come to rest
+			continue // the machine was so busy that the file became still
 		}
 		if err == nil || !strings.Contains(err.Error(), "being written") || strings.Contains(err.Error(), l.limits) {
-			t.Errorf("reloaded: %v", err)
+			t.Errorf("Reload: %v", err)
 		}
 		if l.AllowDomain("a.example") == nil {
-			t.Error("AllowDomain follows the old limits")
+			t.Error("AllowDomain still follows the old limits")
 		}
 		return
 	}
 }
 
-// Limits that are half written do not come into force because the
-// configuration cannot be read.
+// Half-written limits do not take effect, even if the configuration cannot be
+// read.
 func TestHalfWrittenLimitsOverABrokenConfiguration(t *testing.T) {
 	t.Parallel()
 	const quiet = 800 * time.Millisecond
@@ -368,13 +368,13 @@ func TestHalfWrittenLimitsOverABrokenConfiguration(t *testing.T) {
 		inPlace(t, l.limits, "[network_proxy]\nmode = \"full\"\n# more\n[network_proxy.policy]\n# more\nallowed_domains = []\n", 5*time.Millisecond, reload)
 		slow := time.Since(began) >= quiet/2
 		if err := <-reloaded; err == nil || !strings.Contains(err.Error(), "create the file") {
-			t.Errorf("reloaded: %v", err)
+			t.Errorf("Reload: %v", err)
 		}
 		if slow {
-			continue // the machine was so busy that the file may have come to rest
+			continue // the machine was so busy that the file may have become still
 		}
 		if l.AllowDomain("a.example") == nil {
-			t.Error("the limits are not in force as they are now")
+			t.Error("the complete limits are not in force")
 		}
 		return
 	}

@@ -1,4 +1,4 @@
-// Unix sockets as targets, with the platform's say-so set by the tests.
+// Unix sockets as targets. The tests decide whether the platform supports them.
 
 package networkproxy_test
 
@@ -24,8 +24,8 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// socketDir is a directory whose paths are short enough for a socket and have
-// no symbolic links in them.
+// socketDir returns a new directory for sockets. Its path is short and has no
+// symbolic links.
 func socketDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "np")
@@ -40,7 +40,7 @@ func socketDir(t testing.TB) string {
 	return real
 }
 
-// service serves HTTP on a unix socket; its answers begin with its name.
+// service serves HTTP on a Unix socket. Its responses begin with name.
 func service(t testing.TB, path, name string, handler http.HandlerFunc) {
 	t.Helper()
 	l, err := net.Listen("unix", path)
@@ -60,8 +60,8 @@ func service(t testing.TB, path, name string, handler http.HandlerFunc) {
 	t.Cleanup(s.Close)
 }
 
-// startSockets runs a proxy that allows some sockets, on a platform that has
-// them.
+// startSockets starts a proxy that allows some sockets, as on a platform that
+// supports them.
 func startSockets(t testing.TB, paths []string, change func(*networkproxy.Config)) *lab {
 	t.Helper()
 	config := allow("allowed.example")
@@ -71,17 +71,17 @@ func startSockets(t testing.TB, paths []string, change func(*networkproxy.Config
 	}
 	return start(t, config, func(b *networkproxy.Builder) {
 		networkproxy.SetUnixSockets(b, true)
-		b.UpstreamEnviron([]string{"ALL_PROXY=http://user:secret@10.0.0.5:3128"}) // which leads to no socket
+		b.UpstreamEnviron([]string{"ALL_PROXY=http://user:secret@10.0.0.5:3128"}) // no upstream proxy leads to a socket
 	})
 }
 
-// socket makes a request for a unix socket, with one header line for each path.
+// socket makes a request for a Unix socket, with one header line for each path.
 func (l *lab) socket(method, url string, paths ...string) answer {
 	l.t.Helper()
 	return l.socketBy(l.HTTPAddr(), method, url, paths...)
 }
 
-// socketBy is socket by a listener of its own.
+// socketBy is socket through the listener at proxy.
 func (l *lab) socketBy(proxy, method, target string, paths ...string) answer {
 	l.t.Helper()
 	r, err := http.NewRequest(method, target, nil)
@@ -117,8 +117,8 @@ func TestUnixSocketIsTheTarget(t *testing.T) {
 		c.AllowUpstreamProxy = true
 	})
 
-	// The host of the URL is connected to in no case, so no list is asked
-	// about it: it is what the service reads in Host.
+	// The proxy never connects to the host of the URL, so no list applies to it.
+	// The service finds it in the Host field.
 	for url, host := range map[string]string{
 		"http://allowed.example/v1/info?x=1": "allowed.example",
 		"http://unlisted.example/v1/info":    "unlisted.example",
@@ -143,7 +143,7 @@ func TestUnixSocketIsTheTarget(t *testing.T) {
 	}
 }
 
-// What was made for a socket serves no host, nor the reverse.
+// Connections to sockets and to hosts are not shared.
 func TestUnixSocketSharesNoConnection(t *testing.T) {
 	t.Parallel()
 	dir := socketDir(t)
@@ -194,7 +194,7 @@ func TestUnixSocketRefusals(t *testing.T) {
 		name   string
 		paths  []string
 		status int
-		want   string // in the body
+		want   string // part of the body
 	}{
 		{"allowed", []string{in("allowed")}, 200, "allowed GET /"},
 		{"a link to it", []string{in("link")}, 200, "allowed GET /"},
@@ -261,8 +261,7 @@ func TestUnixSocketRefusals(t *testing.T) {
 	}
 }
 
-// NUL and line breaks do not even get through net/http; the rest of the header
-// is for us to look at.
+// net/http refuses NUL and line breaks. The proxy checks the rest of the header.
 func TestUnixSocketRawHeaders(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(socketDir(t), "s")
@@ -293,7 +292,7 @@ func TestUnixSocketRawHeaders(t *testing.T) {
 			}
 			got.Body.Close()
 			if got.StatusCode != test.status {
-				t.Errorf("answered %s, want %d", got.Status, test.status)
+				t.Errorf("status %s, want %d", got.Status, test.status)
 			}
 		})
 	}
@@ -325,8 +324,7 @@ func TestUnixSocketEntryIsALink(t *testing.T) {
 	}
 }
 
-// A path that leads elsewhere at the moment of the connection than it did when
-// it was judged.
+// A path changes between the decision and the connection.
 func TestUnixSocketSwaps(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -411,7 +409,7 @@ func TestUnixSocketSwaps(t *testing.T) {
 	}
 }
 
-// Connecting to a socket has the time that connecting to a host has.
+// DialTimeout applies to sockets as it does to hosts.
 func TestUnixSocketDialTime(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(socketDir(t), "s")
@@ -425,7 +423,7 @@ func TestUnixSocketDialTime(t *testing.T) {
 			select {
 			case <-ctx.Done():
 			case <-time.After(5 * time.Second):
-				t.Error("no end to it")
+				t.Error("the connection attempt does not end")
 			}
 			return nil, ctx.Err()
 		})
@@ -435,8 +433,8 @@ func TestUnixSocketDialTime(t *testing.T) {
 	}
 }
 
-// An empty field asks for a socket and names none. It must not fall back to
-// the host of the URL, on any platform.
+// An empty field means a socket and names none. The request must not go to the
+// host of the URL, on any platform.
 func TestUnixSocketFieldIsEmpty(t *testing.T) {
 	t.Parallel()
 	for _, supported := range []bool{true, false} {
@@ -474,14 +472,14 @@ func TestUnixSocketMode(t *testing.T) {
 			t.Errorf("%s: %d %s", method, got.status, got.body)
 		}
 	}
-	// A path that is not allowed is refused as that, whatever the method.
+	// A path that is not allowed is refused for that reason, whatever the method.
 	if got := l.socket("POST", "http://h.example/", path+"x"); !strings.Contains(got.body, `"reason":"not_allowed"`) {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 }
 
-// A session's own mode holds, and its own listener is as little a target as the
-// shared ones.
+// A session's own mode applies, and neither its own listener nor a shared one is
+// a target.
 func TestUnixSocketOfASession(t *testing.T) {
 	t.Parallel()
 	dir := socketDir(t)
@@ -503,12 +501,11 @@ func TestUnixSocketOfASession(t *testing.T) {
 	session.Close()
 	service(t, own, "successor", nil)
 	if got := l.socket("GET", "http://h.example/", own); got.status != 200 {
-		t.Errorf("what has the path after the session: %d %s", got.status, got.body)
+		t.Errorf("another socket at the path after the session: %d %s", got.status, got.body)
 	}
 }
 
-// An upgrade goes to a socket as it does to a host: container engines attach
-// that way.
+// A request to a socket can be upgraded, as container engines do to attach.
 func TestUnixSocketUpgrade(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(socketDir(t), "s")
@@ -538,17 +535,17 @@ func TestUnixSocketUpgrade(t *testing.T) {
 	if err := echoes(conn); err != nil {
 		t.Fatal(err)
 	}
-	// A reload that takes the path back cuts what is open.
+	// A reload that removes the path from the list cuts open connections.
 	f.rename("policy.allow_unix_sockets = []")
 	if err := l.Reload(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	if err := echoes(conn); err == nil {
-		t.Error("the tunnel outlived the permission")
+		t.Error("the tunnel is still open after its path was removed")
 	}
 }
 
-// Neither a decider nor observing lets a socket pass.
+// Neither a decider nor observing allows a socket.
 func TestUnixSocketIsForTheListAlone(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(socketDir(t), "s")
@@ -573,7 +570,7 @@ func TestUnixSocketIsForTheListAlone(t *testing.T) {
 			}
 		})
 	}
-	// What passed through a socket is no host to suggest.
+	// Requests to sockets do not add hosts to the suggestion.
 	config := allow()
 	config.Policy.AllowUnixSockets = []string{path}
 	l := start(t, config, func(b *networkproxy.Builder) {
@@ -585,8 +582,8 @@ func TestUnixSocketIsForTheListAlone(t *testing.T) {
 	}
 }
 
-// The proxy's own sockets are never a target, even if the list says so, and
-// by no other name that they have or get.
+// The proxy's own sockets are never a target, even if the list allows them, and
+// under every name that they have or get.
 func TestUnixSocketIsNeverThisProxy(t *testing.T) {
 	t.Parallel()
 	dir := socketDir(t)
@@ -636,8 +633,8 @@ func TestUnixSocketOnOtherPlatforms(t *testing.T) {
 	}
 }
 
-// Sockets that a reload adds stay off where other machines reach a listener,
-// and the proxy says so; elsewhere they are added.
+// Sockets that a reload adds stay off while other machines can reach a listener,
+// and the proxy warns. Otherwise they take effect.
 func TestUnixSocketsOfAReload(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(socketDir(t), "s")
@@ -675,7 +672,7 @@ func TestUnixSocketsOfAReload(t *testing.T) {
 				return slices.ContainsFunc(l.Warnings(), func(w string) bool { return strings.Contains(w, "allow_unix_sockets stays off") })
 			}
 			if warned() {
-				t.Error("warned without sockets")
+				t.Error("a warning although no socket is allowed")
 			}
 			f.rename(head + fmt.Sprintf("policy.allow_unix_sockets = [%q]", path))
 			if err := l.Reload(context.Background()); err != nil {
@@ -694,7 +691,7 @@ func TestUnixSocketsOfAReload(t *testing.T) {
 			if got := l.admin("POST", "/reload", ""); strings.Contains(got.body, "allow_unix_sockets stays off") != exposed {
 				t.Errorf("POST /reload: %s", got.body)
 			}
-			// A change of something else does not bring them in.
+			// A change of something else does not allow them.
 			if err := l.SetMode(networkproxy.ModeLimited); err != nil {
 				t.Fatal(err)
 			}
