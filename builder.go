@@ -201,6 +201,17 @@ func (b *Builder) ConnectHelper(argv ...string) *Builder {
 	return b
 }
 
+// Observe lets allowlist misses pass and records them, in place of refusing
+// them or asking the decider: for learning, once, what a piece of work needs.
+// The denylist, the protection of local and private networks and the mode
+// hold all the same. [Handle.Suggest] and GET /suggest then tell the allowlist
+// that would have been enough. The log, /health and the warnings say that it
+// is on.
+func (b *Builder) Observe() *Builder {
+	b.settings.observe = true
+	return b
+}
+
 // PolicyDecider sets the function that is asked about allowlist misses.
 // Without one they are refused.
 func (b *Builder) PolicyDecider(d PolicyDecider) *Builder {
@@ -218,6 +229,23 @@ func (b *Builder) DeciderTimeout(d time.Duration) *Builder {
 		return b.fail("DeciderTimeout: %v is over the %v that are possible", d, maxTime)
 	}
 	b.settings.deciderTimeout = d
+	return b
+}
+
+// Limits sets the limits and replaces those of an earlier call. A value that
+// is negative, or over the limit's upper bound, is an error.
+func (b *Builder) Limits(l Limits) *Builder {
+	for _, f := range l.fields() {
+		switch {
+		case f.negative():
+			b.fail("Limits: %s is negative; 0 stands for the default", f.name)
+		case f.number != nil && *f.number > f.most():
+			b.fail("Limits: %s is %d; at most %d is possible", f.name, *f.number, f.most())
+		case f.time != nil && *f.time > maxTime:
+			b.fail("Limits: %s is %v; at most %v is possible", f.name, *f.time, maxTime)
+		}
+	}
+	b.settings.limits = l
 	return b
 }
 

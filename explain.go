@@ -140,14 +140,6 @@ func parseTarget(text string) (target, error) {
 	return q, nil
 }
 
-// urlAuthority is what stands between "//" and the path of a URL.
-func urlAuthority(rest string) string {
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		rest = rest[:i]
-	}
-	return rest
-}
-
 // explain takes a question through the checks and keeps the account.
 func (e *enforcer) explain(ctx context.Context, q target, resolve bool) (Explanation, error) {
 	if err := ctx.Err(); err != nil {

@@ -14,7 +14,6 @@ import (
 	"sync"
 
 	"example.com/networkproxy/internal/adminhttp"
-	"example.com/networkproxy/internal/filewatch"
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/loopback"
 	"example.com/networkproxy/internal/track"
@@ -55,124 +54,6 @@ type Handle struct {
 	detach   func() bool // from Run's context
 	end      error       // why the proxy ended, where nobody had asked it to
 	left     error       // names the host's functions that had not returned at the end
-}
-
-func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
-	h := &Handle{
-		settings: s,
-		calls:    hostcall.New(s.hooks.callbackPatience),
-		stopping: make(chan struct{}),
-		live:     track.NewGroup(nil),
-		done:     make(chan struct{}),
-	}
-	h.log, h.logQueue = hostcall.NewLogQueue(s.log, h.calls)
-	for _, ep := range s.endpoints() {
-		ep.provided = hostcall.SafeListener(ep.provided, h.calls)
-	}
-	h.drain, h.cut = context.WithCancelCause(context.Background())
-	h.live.SetLimit(s.limits.Connections)
-	h.enforcer = newEnforcer(s.gateConfig(h.log, h.calls))
-	h.active = newActiveConfig(first, h.enforcer, h.log, h.alive, h.listeners.exposed)
-	h.reloader = newReloader(s, h.active, files, h.calls, h.stopping)
-	h.sessions = newSessions(s.requireSession)
-	h.http = newHTTPProxy(h.enforcer, s.httpConfig(&h.sessions.tokens))
-	h.socks = newSOCKSProxy(h.enforcer, s.socksConfig(&h.sessions.tokens, first.Config.EnableSOCKS5UDP))
-	h.shared = h.newPrincipal(h.drain, Attribution{})
-	h.shared.group = track.NewGroup(h.live)
-	h.admin = adminhttp.New(adminhttp.Config{
-		Routes:         adminRoutes(h),
-		Token:          s.adminToken,
-		ReadOnly:       h.adminReadOnly,
-		Context:        h.drain,
-		HeaderTimeout:  s.limits.HeaderTimeout,
-		IdleTimeout:    s.limits.IdleTimeout,
-		MaxHeaderBytes: s.limits.HeaderBytes,
-		Logger:         h.enforcer.bounded,
-	})
-	return h
-}
-
-// listen opens every listener, or returns an error; the caller then closes
-// those that were opened.
-func (h *Handle) listen(ctx context.Context) error {
-	open := func(ep *endpoint, listener *net.Listener, addr *string) error {
-		l, err := h.listenOn(ctx, ep)
-		if err != nil {
-			return err
-		}
-		h.enforcer.self.Add(l.Addr())
-		*listener, *addr = l, l.Addr().String()
-		return nil
-	}
-	s := h.settings
-	if err := open(&s.http, &h.listeners.http, &h.httpAddr); err != nil {
-		return err
-	}
-	if err := open(&s.admin, &h.listeners.admin, &h.adminAddr); err != nil {
-		return err
-	}
-	if !h.active.current().Config.EnableSOCKS5 {
-		if s.socks.provided != nil {
-			s.socks.provided.Close()
-			h.log.Warn("the SOCKS5 listener that the host handed in is not served", "key", keyEnableSOCKS5)
-		}
-		return nil
-	}
-	return open(&s.socks, &h.listeners.socks, &h.socksAddr)
-}
-
-func (h *Handle) closeListeners() {
-	for _, l := range h.listeners.open() {
-		l.Close()
-	}
-	h.settings.closeProvided()
-}
-
-// serve starts a goroutine for every listener.
-func (h *Handle) serve() {
-	h.serving.Go(func() {
-		h.ended(h.http.serve(h.track(h.listeners.http, h.shared)))
-	})
-	h.serving.Go(func() {
-		h.ended(h.admin.Serve(h.listeners.admin))
-	})
-	if h.listeners.socks != nil {
-		h.serving.Go(func() {
-			h.ended(h.socks.serve(h.track(h.listeners.socks, h.shared)))
-		})
-	}
-	if w := filewatch.NewWatcher(h.reloader.files.readings); !w.Empty() {
-		h.reloader.goroutines.Go(func() { w.Run(h.drain, h.reloader.reloadChanged) })
-	}
-	if h.enforcer.observed != nil {
-		h.log.Warn(observingWarning)
-	}
-	if h.active.current().Config.AllowUpstreamProxy {
-		h.reloader.logRoute()
-	}
-	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "socks", h.socksAddr, "mode", string(h.enforcer.installed().Mode))
-}
-
-// track makes a listener one of a principal.
-func (h *Handle) track(l net.Listener, from *principal) *principalListener {
-	return &principalListener{
-		Listener:  &track.Listener{Inner: l, Group: h.shared.group, StartIdle: true, Logger: h.enforcer.bounded},
-		principal: from,
-	}
-}
-
-// ended takes note of a server that stopped serving. If nobody asked it to,
-// the whole proxy ends: half a proxy is worse than none.
-func (h *Handle) ended(err error) {
-	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) || err == nil {
-		return
-	}
-	h.log.Error("a listener failed; the proxy stops", "error", err)
-	h.endMu.Lock()
-	h.end = errors.Join(h.end, err)
-	h.endMu.Unlock()
-	h.cut(err)
-	h.begin()
 }
 
 // HTTPAddr is the host:port of the HTTP proxy; empty when nothing is bound.
@@ -255,6 +136,20 @@ func (h *Handle) Close() error {
 	h.begin()
 	<-h.done
 	return h.leftBehind()
+}
+
+// ended takes note of a server that stopped serving. If nobody asked it to,
+// the whole proxy ends: half a proxy is worse than none.
+func (h *Handle) ended(err error) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) || err == nil {
+		return
+	}
+	h.log.Error("a listener failed; the proxy stops", "error", err)
+	h.endMu.Lock()
+	h.end = errors.Join(h.end, err)
+	h.endMu.Unlock()
+	h.cut(err)
+	h.begin()
 }
 
 // leftBehind is the error of Shutdown and Close after the end.

@@ -254,6 +254,14 @@ func urlTarget(u *url.URL, text string) (hostname.Target, error) {
 	return hostname.ParseTargetDefault(urlAuthority(rest), 80)
 }
 
+// urlAuthority is what stands between "//" and the path of a URL.
+func urlAuthority(rest string) string {
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		rest = rest[:i]
+	}
+	return rest
+}
+
 // namedScheme names a scheme for an error. A scheme that is not well known is
 // not quoted, because it may be a secret: "user" in "user:password".
 func namedScheme(scheme string) string {

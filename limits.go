@@ -125,23 +125,6 @@ type Limits struct {
 	LogLinesPerSecond int
 }
 
-// Limits sets the limits and replaces those of an earlier call. A value that
-// is negative, or over the limit's upper bound, is an error.
-func (b *Builder) Limits(l Limits) *Builder {
-	for _, f := range l.fields() {
-		switch {
-		case f.negative():
-			b.fail("Limits: %s is negative; 0 stands for the default", f.name)
-		case f.number != nil && *f.number > f.most():
-			b.fail("Limits: %s is %d; at most %d is possible", f.name, *f.number, f.most())
-		case f.time != nil && *f.time > maxTime:
-			b.fail("Limits: %s is %v; at most %v is possible", f.name, *f.time, maxTime)
-		}
-	}
-	b.settings.limits = l
-	return b
-}
-
 // Set sets one limit by its name, as the program's -limit and docs/limits.md
 // have it: "connections" to a number, "tunnel_idle" to a time like "5m" (see
 // [time.ParseDuration]). It is for a host that has its users set limits.

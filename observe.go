@@ -12,17 +12,6 @@ import (
 const observingWarning = "OBSERVING: hosts that no list names are let through and recorded, not refused; " +
 	"the denylist and the protection of local networks still hold. Turn it off to enforce the allowlist"
 
-// Observe lets allowlist misses pass and records them, in place of refusing
-// them or asking the decider: for learning, once, what a piece of work needs.
-// The denylist, the protection of local and private networks and the mode
-// hold all the same. [Handle.Suggest] and GET /suggest then tell the allowlist
-// that would have been enough. The log, /health and the warnings say that it
-// is on.
-func (b *Builder) Observe() *Builder {
-	b.settings.observe = true
-	return b
-}
-
 // Suggest returns the smallest allowlist that would have let through what has
 // passed since the start, sorted: a host that was used on the ports of HTTP
 // and HTTPS alone stands by its name, others with their ports. It does not

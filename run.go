@@ -1,0 +1,211 @@
+// Run: from the settings to a running proxy, all or nothing.
+
+package networkproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"example.com/networkproxy/internal/adminhttp"
+	"example.com/networkproxy/internal/filewatch"
+	"example.com/networkproxy/internal/hostcall"
+	"example.com/networkproxy/internal/loopback"
+	"example.com/networkproxy/internal/track"
+	"example.com/networkproxy/internal/unixsock"
+)
+
+// Run opens the listeners and serves them in the background. When it returns
+// without an error, every listener accepts. When it returns one (a port is in
+// use, say), nothing stays bound.
+//
+// The proxy runs until [Handle.Shutdown], [Handle.Close], or the end of ctx,
+// which closes it. Run can be called once; later calls return [ErrAlreadyRun].
+//
+// With enabled = false nothing is bound: the handle is there, has no
+// addresses, and its Shutdown works.
+func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !p.ran.CompareAndSwap(false, true) {
+		return nil, ErrAlreadyRun
+	}
+	h := newHandle(&p.settings, p.first, p.files)
+	if p.first.Config.Enabled {
+		if err := h.listen(ctx); err != nil {
+			h.closeListeners()
+			h.logQueue.Flush()
+			return nil, err
+		}
+		h.serve()
+	} else {
+		p.settings.closeProvided()
+		h.log.Warn("the proxy is disabled and binds nothing", "key", "network_proxy.enabled",
+			"origin", p.first.position("network_proxy.enabled").String())
+	}
+	h.attach(ctx)
+	return h, nil
+}
+
+func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
+	h := &Handle{
+		settings: s,
+		calls:    hostcall.New(s.hooks.callbackPatience),
+		stopping: make(chan struct{}),
+		live:     track.NewGroup(nil),
+		done:     make(chan struct{}),
+	}
+	h.log, h.logQueue = hostcall.NewLogQueue(s.log, h.calls)
+	for _, ep := range s.endpoints() {
+		ep.provided = hostcall.SafeListener(ep.provided, h.calls)
+	}
+	h.drain, h.cut = context.WithCancelCause(context.Background())
+	h.live.SetLimit(s.limits.Connections)
+	h.enforcer = newEnforcer(s.gateConfig(h.log, h.calls))
+	h.active = newActiveConfig(first, h.enforcer, h.log, h.alive, h.listeners.exposed)
+	h.reloader = newReloader(s, h.active, files, h.calls, h.stopping)
+	h.sessions = newSessions(s.requireSession)
+	h.http = newHTTPProxy(h.enforcer, s.httpConfig(&h.sessions.tokens))
+	h.socks = newSOCKSProxy(h.enforcer, s.socksConfig(&h.sessions.tokens, first.Config.EnableSOCKS5UDP))
+	h.shared = h.newPrincipal(h.drain, Attribution{})
+	h.shared.group = track.NewGroup(h.live)
+	h.admin = adminhttp.New(adminhttp.Config{
+		Routes:         adminRoutes(h),
+		Token:          s.adminToken,
+		ReadOnly:       h.adminReadOnly,
+		Context:        h.drain,
+		HeaderTimeout:  s.limits.HeaderTimeout,
+		IdleTimeout:    s.limits.IdleTimeout,
+		MaxHeaderBytes: s.limits.HeaderBytes,
+		Logger:         h.enforcer.bounded,
+	})
+	return h
+}
+
+// listen opens every listener, or returns an error; the caller then closes
+// those that were opened.
+func (h *Handle) listen(ctx context.Context) error {
+	open := func(ep *endpoint, listener *net.Listener, addr *string) error {
+		l, err := h.listenOn(ctx, ep)
+		if err != nil {
+			return err
+		}
+		h.enforcer.self.Add(l.Addr())
+		*listener, *addr = l, l.Addr().String()
+		return nil
+	}
+	s := h.settings
+	if err := open(&s.http, &h.listeners.http, &h.httpAddr); err != nil {
+		return err
+	}
+	if err := open(&s.admin, &h.listeners.admin, &h.adminAddr); err != nil {
+		return err
+	}
+	if !h.active.current().Config.EnableSOCKS5 {
+		if s.socks.provided != nil {
+			s.socks.provided.Close()
+			h.log.Warn("the SOCKS5 listener that the host handed in is not served", "key", keyEnableSOCKS5)
+		}
+		return nil
+	}
+	return open(&s.socks, &h.listeners.socks, &h.socksAddr)
+}
+
+func (h *Handle) closeListeners() {
+	for _, l := range h.listeners.open() {
+		l.Close()
+	}
+	h.settings.closeProvided()
+}
+
+// serve starts a goroutine for every listener.
+func (h *Handle) serve() {
+	h.serving.Go(func() {
+		h.ended(h.http.serve(h.track(h.listeners.http, h.shared)))
+	})
+	h.serving.Go(func() {
+		h.ended(h.admin.Serve(h.listeners.admin))
+	})
+	if h.listeners.socks != nil {
+		h.serving.Go(func() {
+			h.ended(h.socks.serve(h.track(h.listeners.socks, h.shared)))
+		})
+	}
+	if w := filewatch.NewWatcher(h.reloader.files.readings); !w.Empty() {
+		h.reloader.goroutines.Go(func() { w.Run(h.drain, h.reloader.reloadChanged) })
+	}
+	if h.enforcer.observed != nil {
+		h.log.Warn(observingWarning)
+	}
+	if h.active.current().Config.AllowUpstreamProxy {
+		h.reloader.logRoute()
+	}
+	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "socks", h.socksAddr, "mode", string(h.enforcer.installed().Mode))
+}
+
+// track makes a listener one of a principal.
+func (h *Handle) track(l net.Listener, from *principal) *principalListener {
+	return &principalListener{
+		Listener:  &track.Listener{Inner: l, Group: h.shared.group, StartIdle: true, Logger: h.enforcer.bounded},
+		principal: from,
+	}
+}
+
+// listenOn opens one endpoint within the clamp.
+func (h *Handle) listenOn(ctx context.Context, ep *endpoint) (net.Listener, error) {
+	if ep.provided != nil {
+		asked := addrPortOf(ep.provided.Addr())
+		if !asked.IsValid() {
+			return ep.provided, nil // not of the network: nothing to clamp
+		}
+		clamped := h.clamp(ep.key, asked)
+		if clamped == asked {
+			return ep.provided, nil
+		}
+		ep.provided.Close()
+		return bind(ctx, ep.key, clamped)
+	}
+	raw, origin := ep.override, Position{}
+	if raw == "" {
+		loaded := h.active.current()
+		raw, origin = loaded.addr(ep.key), loaded.position(ep.key)
+	}
+	asked, err := parseListener(ep.key, raw, origin)
+	if err != nil {
+		return nil, err
+	}
+	if asked.path != "" {
+		return unixsock.Listen(ctx, asked.path)
+	}
+	return bind(ctx, ep.key, h.clamp(ep.key, asked.addr))
+}
+
+// clamp is clampAddr with its warning told.
+func (h *Handle) clamp(key string, asked netip.AddrPort) netip.AddrPort {
+	clamped, warning := clampAddr(asked, kindOf(key), &h.active.current().Config)
+	if warning != "" {
+		h.log.Warn(warning)
+		h.warnings = append(h.warnings, warning)
+	}
+	return clamped
+}
+
+func bind(ctx context.Context, key string, addr netip.AddrPort) (net.Listener, error) {
+	l, err := loopback.ListenConfig(addr.Addr()).Listen(ctx, "tcp", addr.String())
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w; free the port or change %s", addr, unwrapOp(err), key)
+	}
+	return l, nil
+}
+
+// unwrapOp takes the address out of an error that will be told with it.
+func unwrapOp(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
