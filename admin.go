@@ -88,7 +88,7 @@ func (s *status) health() (state, detail string) {
 			state = "degraded"
 		}
 		if s.fault != nil {
-			lines = append(lines, "the last reload failed, the configuration before it is in force: "+s.fault.Error())
+			lines = append(lines, "the last reload failed; the previous configuration stays in force: "+s.fault.Error())
 		}
 		lines = append(lines, s.loaded.cutBack...)
 	}

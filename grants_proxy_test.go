@@ -376,7 +376,7 @@ func TestGrantsOverAdmin(t *testing.T) {
 		says               string
 	}{
 		{"POST", "/grants/revoke", `{"id": 99}`, 404, "grant 99: "},
-		{"POST", "/grants/revoke", `{"id": "1"}`, 400, "not the JSON"},
+		{"POST", "/grants/revoke", `{"id": "1"}`, 400, "invalid request body"},
 		{"POST", "/grants/revoke", `{}`, 404, "grant 0: "},
 		{"GET", "/grants/revoke", ``, 405, "POST"},
 		{"POST", "/grants", id, 405, "GET"},

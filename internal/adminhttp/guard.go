@@ -22,12 +22,12 @@ func (s *Server) guard(addr net.Addr, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case !namesListener(r.Host, addr):
-			writeError(w, http.StatusForbidden, "the Host field is not this admin API's address")
+			writeError(w, http.StatusForbidden, "the Host field does not name this admin API: use localhost or its IP address")
 		case fromPage(r.Header) || crossOrigin.Check(r) != nil:
 			writeError(w, http.StatusForbidden, "requests from web pages are refused")
 		case !s.authorized(r):
 			w.Header().Set("WWW-Authenticate", `Bearer realm="networkproxy admin"`)
-			writeError(w, http.StatusUnauthorized, "this admin API wants a token: curl -H 'Authorization: Bearer …'")
+			writeError(w, http.StatusUnauthorized, "admin token required: curl -H 'Authorization: Bearer TOKEN'")
 		default:
 			r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 			next.ServeHTTP(w, r)

@@ -59,7 +59,7 @@ func (s *Server) mux() *http.ServeMux {
 		mux.HandleFunc(route.Path, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, route) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, http.StatusNotFound, "no such resource; there are "+strings.Join(resources, ", "))
+		writeError(w, http.StatusNotFound, "no such resource; the resources are "+strings.Join(resources, ", "))
 	})
 	return mux
 }
@@ -127,10 +127,10 @@ func call(route Route, r *http.Request) (any, error) {
 func readBody(r *http.Request) error {
 	body, err := io.ReadAll(r.Body)
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return &StatusError{http.StatusRequestEntityTooLarge, fmt.Errorf("the body is over %d bytes", tooLarge.Limit)}
+		return &StatusError{http.StatusRequestEntityTooLarge, fmt.Errorf("the request body is over %d bytes", tooLarge.Limit)}
 	}
 	if err != nil {
-		return BadRequest(fmt.Errorf("the body did not arrive: %w", err))
+		return BadRequest(fmt.Errorf("reading the request body: %w", err))
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return nil
@@ -146,10 +146,10 @@ func ReadJSON(r *http.Request, v any) error {
 		if err == io.EOF {
 			err = errors.New("it is empty")
 		}
-		return BadRequest(fmt.Errorf("the body is not the JSON that is wanted here: %w", err))
+		return BadRequest(fmt.Errorf("invalid request body: %w", err))
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return BadRequest(errors.New("the body has something after its JSON value"))
+		return BadRequest(errors.New("invalid request body: something after the JSON value"))
 	}
 	return nil
 }
