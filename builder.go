@@ -1,4 +1,4 @@
-// Builder: every setting of a proxy, kept until Build checks them together.
+// Builder: the settings of a proxy, checked together by Build.
 
 package networkproxy
 
@@ -8,41 +8,26 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"time"
 
 	"example.com/networkproxy/internal/filewatch"
 	"example.com/networkproxy/internal/hostcall"
-	"example.com/networkproxy/internal/pindial"
 	"example.com/networkproxy/internal/upstream"
 )
 
-// Resolver looks names up. *net.Resolver is one.
-//
-// A lookup is made once for a connection, only for a name that the policy has
-// allowed, and its whole answer is judged before anything is connected to.
-type Resolver interface {
-	// LookupNetIP returns the addresses of host; network is "ip", or "ip4"
-	// and "ip6" for a *net.Resolver. It is called from many goroutines at
-	// once. It should return when ctx ends, which it does after
-	// [Limits.LookupTimeout] at the latest: the request goes on without it, and
-	// what it returns later is thrown away.
-	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
-}
-
-// Builder collects the settings of a proxy. Get one from [NewBuilder], set
-// what differs from the defaults, call [Builder.Build]. A wrong setting is
-// kept and reported by Build, all of them together. A Builder is for one
-// goroutine.
+// Builder collects the settings of a proxy. Get one from [NewBuilder], change
+// the settings whose defaults do not fit, and call [Builder.Build]. Invalid
+// settings are errors of Build, which reports all of them together. A Builder
+// is not safe for concurrent use.
 type Builder struct {
 	settings settings
 	errs     []error
 }
 
-// NewBuilder returns a Builder with the defaults: no configuration (one must
-// be given), no decider, the system's resolver, and no log.
+// NewBuilder returns a Builder with the default settings: no configuration,
+// which Build requires, no decider, the system's resolver, and no log.
 func NewBuilder() *Builder {
 	return &Builder{settings: settings{
 		http:           endpoint{name: "HTTP", key: keyProxyURL},
@@ -60,40 +45,42 @@ func NewBuilder() *Builder {
 	}}
 }
 
+// fail adds an error for Build to return.
 func (b *Builder) fail(format string, args ...any) *Builder {
 	b.errs = append(b.errs, fmt.Errorf(format, args...))
 	return b
 }
 
-// ConfigFile takes the configuration from a TOML file: its [network_proxy]
-// table. Other tables are left alone, so it may be a larger program's file.
+// ConfigFile sets the TOML file that has the configuration in its
+// [network_proxy] table. Other tables are ignored, so the file may be that of
+// a larger program.
 func (b *Builder) ConfigFile(path string) *Builder { return b.ConfigFiles(path) }
 
-// ConfigFiles takes the configuration from several TOML files, a later one
-// over an earlier one: tables are merged key by key, arrays are replaced.
+// ConfigFiles sets the TOML files that have the configuration. Later files
+// override earlier ones: tables are merged key by key, arrays are replaced.
 func (b *Builder) ConfigFiles(paths ...string) *Builder {
 	if len(paths) == 0 || slices.Contains(paths, "") {
-		return b.fail("ConfigFiles: no file, or an empty path, was given")
+		return b.fail("ConfigFiles: no path, or an empty one")
 	}
 	b.settings.files = slices.Clone(paths)
 	b.settings.sources++
 	return b
 }
 
-// Config takes the configuration from a value. It is copied.
+// Config sets the configuration to a copy of c.
 func (b *Builder) Config(c Config) *Builder {
 	b.settings.config = c.clone()
 	b.settings.sources++
 	return b
 }
 
-// ConfigSource takes the configuration from the host's own function. Build
-// calls it; so does every reload, on a goroutine of its own and never twice at
-// a time. While it runs, another [Handle.Reload] returns
-// [ErrReloading] at once, so that the function may call every method of the
-// Handle. ctx ends with the context of the reload and when the proxy begins to
-// stop; what the function returns after that is dropped. While it does not
-// return, the policy in force stays, and everything but a reload works.
+// ConfigSource sets a function that returns the configuration. Build calls it,
+// and every reload calls it on a goroutine of its own, never twice at a time.
+//
+// While a reload waits for it, another [Handle.Reload] returns [ErrReloading]
+// at once, so the function may call every method of the Handle. The policy in
+// force stays, and everything except reloads works. ctx ends with the context
+// of the reload, or when the proxy begins to stop. A later result is dropped.
 func (b *Builder) ConfigSource(load func(ctx context.Context) (Config, error)) *Builder {
 	if load == nil {
 		return b.fail("ConfigSource: the function is nil")
@@ -103,11 +90,11 @@ func (b *Builder) ConfigSource(load func(ctx context.Context) (Config, error)) *
 	return b
 }
 
-// Requirements sets a file of managed limits: ceilings that no configuration,
-// reload, run-time mode, session or decider may exceed. At the start a
-// configuration that exceeds them is an error. Limits that are tightened while
-// the proxy runs take force at once: what exceeds them is cut back, and the
-// log, /health and [Handle.Warnings] say so.
+// Requirements sets the file of managed limits: ceilings that no configuration,
+// reload, run-time mode, session or decider may exceed. At the start,
+// a configuration that exceeds them is an error. When they are tightened while
+// the proxy runs, they take effect at once: the configuration is cut back to
+// them, and the log, /health and [Handle.Warnings] say so.
 func (b *Builder) Requirements(path string) *Builder {
 	if path == "" {
 		return b.fail("Requirements: the path is empty")
@@ -116,41 +103,42 @@ func (b *Builder) Requirements(path string) *Builder {
 	return b
 }
 
-// HTTPAddr overrides proxy_url: "127.0.0.1:3128", "[::1]:3128", a URL, or
-// port 0 for any free one (see [Handle.HTTPAddr]). It is clamped to loopback
-// like the key.
+// HTTPAddr sets the address of the HTTP proxy in place of proxy_url:
+// "127.0.0.1:3128", "[::1]:3128", or a URL. Port 0 means any free port, see
+// [Handle.HTTPAddr]. The address is clamped to loopback like proxy_url.
 func (b *Builder) HTTPAddr(addr string) *Builder {
 	b.settings.http.override = addr
 	return b
 }
 
-// AdminAddr overrides admin_url, as HTTPAddr does proxy_url; "unix:///path" is
-// a unix socket.
+// AdminAddr sets the address of the admin API in place of admin_url, as
+// HTTPAddr does for proxy_url. "unix:///path" is a Unix socket.
 func (b *Builder) AdminAddr(addr string) *Builder {
 	b.settings.admin.override = addr
 	return b
 }
 
-// SOCKSAddr overrides socks_url, as HTTPAddr does proxy_url. The listener is
-// opened only when enable_socks5 is true.
+// SOCKSAddr sets the address of the SOCKS5 proxy in place of socks_url, as
+// HTTPAddr does for proxy_url. It has no effect while enable_socks5 is false.
 func (b *Builder) SOCKSAddr(addr string) *Builder {
 	b.settings.socks.override = addr
 	return b
 }
 
-// HTTPListener has the proxy serve a listener that the host has opened, in
-// place of proxy_url. Run takes it over and the proxy closes it. One that is
-// not on loopback is subject to the same clamp: it is closed, and loopback is
-// listened on in its place.
+// HTTPListener sets an open listener for the HTTP proxy in place of proxy_url.
+// Run takes it over, and the proxy closes it. It is clamped to loopback like
+// proxy_url: a listener on another address is closed, and the proxy listens on
+// loopback instead.
 func (b *Builder) HTTPListener(l net.Listener) *Builder { return b.provide(&b.settings.http, l) }
 
-// AdminListener is HTTPListener for the admin API, in place of admin_url.
+// AdminListener is HTTPListener for the admin API and admin_url.
 func (b *Builder) AdminListener(l net.Listener) *Builder { return b.provide(&b.settings.admin, l) }
 
-// SOCKSListener is HTTPListener for the SOCKS5 proxy, in place of socks_url.
-// While enable_socks5 is false, Run closes it.
+// SOCKSListener is HTTPListener for the SOCKS5 proxy and socks_url. While
+// enable_socks5 is false, Run closes the listener.
 func (b *Builder) SOCKSListener(l net.Listener) *Builder { return b.provide(&b.settings.socks, l) }
 
+// provide sets the listener of ep.
 func (b *Builder) provide(ep *endpoint, l net.Listener) *Builder {
 	if l == nil {
 		return b.fail("%sListener: the listener is nil", ep.name)
@@ -159,107 +147,108 @@ func (b *Builder) provide(ep *endpoint, l net.Listener) *Builder {
 	return b
 }
 
-// AdminToken makes the admin API demand "Authorization: Bearer <token>". It
-// must be at least 16 bytes long.
+// AdminToken sets the token that requests to the admin API must carry, as
+// "Authorization: Bearer <token>". It must have at least 16 bytes. Without one,
+// the admin API needs no token.
 func (b *Builder) AdminToken(token string) *Builder {
 	if len(token) < 16 {
-		return b.fail("AdminToken: a token of %d bytes can be guessed; use at least 16", len(token))
+		return b.fail("AdminToken: the token has %d bytes; use at least 16, because shorter ones can be guessed", len(token))
 	}
 	b.settings.adminToken = token
 	return b
 }
 
-// AdminReadOnly makes the admin API read-only whatever admin_read_only says,
-// also after a reload.
+// AdminReadOnly makes the admin API read-only, whatever the configuration sets
+// admin_read_only to.
 func (b *Builder) AdminReadOnly() *Builder {
 	b.settings.adminReadOnly = true
 	return b
 }
 
-// RequireSession refuses, with 407, what comes in by the shared listeners
-// without the token of an open session: see [Session.Token]. The listeners of
-// the sessions themselves are as they were.
+// RequireSession refuses, with status 407, requests on the shared listeners
+// that do not carry the token of an open session, see [Session.Token]. It does
+// not affect the listeners of sessions.
 func (b *Builder) RequireSession() *Builder {
 	b.settings.requireSession = true
 	return b
 }
 
-// ConnectHelper names the command by which a client without proxy support of
-// its own is connected through the proxy: "networkproxy connect", or the
-// host's own program if it has such a command. It is called with the
-// arguments given here, a host and a port, finds the proxy in HTTPS_PROXY (a
-// token has no place among arguments, which other users can read), and relays
-// between that target and its standard input and output.
+// ConnectHelper sets the command that connects clients without proxy support:
+// "networkproxy connect", or a command of the host's own program. It is called
+// with the arguments given here followed by a host and a port. It takes the
+// proxy from HTTPS_PROXY, because other users can read arguments, which must
+// not contain a token. It relays between the target and its standard input and
+// output.
 //
-// [Session.Environ] sets GIT_SSH_COMMAND by it. Without one, ssh is left
-// alone and connects by itself, or fails where a sandbox keeps it from that.
+// [Session.Environ] sets GIT_SSH_COMMAND to use it. Without a helper, ssh
+// connects directly, or fails if a sandbox forbids that.
 func (b *Builder) ConnectHelper(argv ...string) *Builder {
 	if len(argv) == 0 || argv[0] == "" {
-		return b.fail("ConnectHelper: no command was given")
+		return b.fail("ConnectHelper: the command is empty")
 	}
 	b.settings.connectHelper = slices.Clone(argv)
 	return b
 }
 
-// Observe lets allowlist misses pass and records them, in place of refusing
-// them or asking the decider: for learning, once, what a piece of work needs.
-// The denylist, the protection of local and private networks and the mode
-// hold all the same. [Handle.Suggest] and GET /suggest then tell the allowlist
-// that would have been enough. The log, /health and the warnings say that it
-// is on.
+// Observe allows hosts that no list names, and records them, instead of
+// refusing them or asking the decider. Use it once, to learn the allowlist that
+// a task needs: [Handle.Suggest] and GET /suggest return it. The denylist, the
+// protection of local and private networks and the mode still hold. The log,
+// /health and [Handle.Warnings] say that the proxy is observing.
 func (b *Builder) Observe() *Builder {
 	b.settings.observe = true
 	return b
 }
 
-// PolicyDecider sets the function that is asked about allowlist misses.
-// Without one they are refused.
+// PolicyDecider sets the function that decides about hosts that no list names.
+// nil, the default, refuses them.
 func (b *Builder) PolicyDecider(d PolicyDecider) *Builder {
 	b.settings.decider = d
 	return b
 }
 
-// DeciderTimeout bounds one question to the decider; the default is 60 s, and
-// at most 8760 h are possible.
+// DeciderTimeout bounds each call of the decider. The default is 60 seconds,
+// the maximum is 8760 hours.
 func (b *Builder) DeciderTimeout(d time.Duration) *Builder {
 	if d <= 0 {
 		return b.fail("DeciderTimeout: %v is not a positive duration", d)
 	}
 	if d > maxTime {
-		return b.fail("DeciderTimeout: %v is over the %v that are possible", d, maxTime)
+		return b.fail("DeciderTimeout: %v is over the maximum of %v", d, maxTime)
 	}
 	b.settings.deciderTimeout = d
 	return b
 }
 
-// Limits sets the limits and replaces those of an earlier call. A value that
-// is negative, or over the limit's upper bound, is an error.
+// Limits sets all limits; those that are zero have their defaults. Negative
+// limits, and limits over their maximum, are errors.
 func (b *Builder) Limits(l Limits) *Builder {
 	for _, f := range l.fields() {
 		switch {
 		case f.negative():
-			b.fail("Limits: %s is negative; 0 stands for the default", f.name)
+			b.fail("Limits: %s is negative; 0 means the default", f.name)
 		case f.number != nil && *f.number > f.most():
-			b.fail("Limits: %s is %d; at most %d is possible", f.name, *f.number, f.most())
+			b.fail("Limits: %s is %d; the maximum is %d", f.name, *f.number, f.most())
 		case f.time != nil && *f.time > maxTime:
-			b.fail("Limits: %s is %v; at most %v is possible", f.name, *f.time, maxTime)
+			b.fail("Limits: %s is %v; the maximum is %v", f.name, *f.time, maxTime)
 		}
 	}
 	b.settings.limits = l
 	return b
 }
 
-// OnBlocked sets a function that is told of every refusal: one after the
-// other, in order, from a goroutine of its own. No request waits for it. While
-// it does not return, the next 1,024 refusals wait; those beyond are dropped,
-// counted in /metrics and told in the log. A panic in it is logged. It may call
-// every method of the Handle and of sessions; for Shutdown and Close see there.
+// OnBlocked sets a function that is called for every refusal, in order, on
+// a goroutine of its own. No request waits for it. While a call does not
+// return, the next 1,024 refusals wait. Further ones are dropped, counted in
+// /metrics and reported in the log. The proxy logs panics of f. f may call every
+// method of the Handle and of sessions; see there for Shutdown and Close.
 func (b *Builder) OnBlocked(f func(BlockedRequest)) *Builder {
 	b.settings.onBlocked = f
 	return b
 }
 
-// Resolver replaces the system's resolver. A panic in it is a failed look-up.
+// Resolver sets the resolver that looks names up in place of the system's.
+// A panic in it fails the lookup.
 func (b *Builder) Resolver(r Resolver) *Builder {
 	if r == nil {
 		return b.fail("Resolver: the resolver is nil")
@@ -268,40 +257,41 @@ func (b *Builder) Resolver(r Resolver) *Builder {
 	return b
 }
 
-// Logger sets the log; the default discards. Refusals and changes of the
-// policy are logged at level info, tunnels at debug, what needs attention at
-// warn. Query strings, credentials and header values are never logged.
+// Logger sets the logger; the default discards everything. Refusals and changes
+// of the policy are logged at level info, tunnels at debug, and problems at
+// warn and error. Query strings, credentials and header values are never
+// logged.
 //
-// The handler is called from a goroutine of its own, one line after the other,
-// in order, so that a slow one holds up no request. While it does not return,
-// the next 1,024 lines wait; those beyond are dropped, counted in /metrics and
-// told in a later line. Shutdown and Close have the last lines written. A
-// change of the handler's level is noticed within a tenth of a second. The
-// handler may call every method of the Handle and of sessions, but what it
-// causes to be logged comes back to it.
+// The handler is called on a goroutine of its own, one line after the other, in
+// order, so a slow handler does not delay requests. While a call does not
+// return, the next 1,024 lines wait. Further ones are dropped, counted in
+// /metrics and reported in a later line. Shutdown and Close wait for the last
+// lines. A change of the handler's level takes effect within 100 ms. The handler
+// may call every method of the Handle and of sessions, but it also receives the
+// lines that these calls cause.
 func (b *Builder) Logger(l *slog.Logger) *Builder {
 	if l == nil {
-		return b.fail("Logger: the logger is nil; leave it out to discard")
+		return b.fail("Logger: the logger is nil; do not call Logger to discard the log")
 	}
 	b.settings.log = slog.New(hostcall.SafeLogHandler(l.Handler()))
 	return b
 }
 
 // UpstreamEnviron sets the environment, in the form of [os.Environ], in which
-// allow_upstream_proxy looks for proxies; the default is that of the process.
-// Build reads it once: HTTP_PROXY for plain HTTP, HTTPS_PROXY for CONNECT and
-// SOCKS5, ALL_PROXY for what of the two is not set, and NO_PROXY; a lower-case
-// name goes before the upper-case one. While allow_upstream_proxy is false
-// none of it has any effect.
+// allow_upstream_proxy looks for upstream proxies. The default is that of the
+// process. Build reads HTTP_PROXY for plain HTTP, HTTPS_PROXY for CONNECT and
+// SOCKS5, ALL_PROXY for those of the two that are not set, and NO_PROXY. Names
+// in lower case override those in upper case. The environment has no effect
+// while allow_upstream_proxy is false.
 func (b *Builder) UpstreamEnviron(env []string) *Builder {
 	env = slices.Clone(env)
 	b.settings.environ = func() []string { return env }
 	return b
 }
 
-// Build loads and checks the configuration and returns a proxy ready to run.
-// Nothing is bound yet. The error joins everything that is wrong; those about
-// the configuration are *[ConfigError] with file, line and column.
+// Build loads and checks the configuration and returns a proxy that is ready to
+// run. It opens no listeners. The error joins all errors that were found. Those
+// in the configuration are *[ConfigError] with file, line and column.
 func (b *Builder) Build() (*NetworkProxy, error) {
 	errs := slices.Clone(b.errs)
 	switch b.settings.sources {
@@ -311,7 +301,7 @@ func (b *Builder) Build() (*NetworkProxy, error) {
 			errs = append(errs, errors.New("no configuration: call ConfigFile, Config or ConfigSource"))
 		}
 	default:
-		errs = append(errs, errors.New("the configuration has one source: call one of ConfigFile, ConfigFiles, Config and ConfigSource, once"))
+		errs = append(errs, errors.New("more than one configuration: call only one of ConfigFile, ConfigFiles, Config and ConfigSource, and only once"))
 	}
 	for _, ep := range b.settings.endpoints() {
 		if ep.provided != nil && ep.override != "" {
@@ -331,6 +321,3 @@ func (b *Builder) Build() (*NetworkProxy, error) {
 	p.first, p.files = first, files
 	return p, nil
 }
-
-var _ Resolver = (*net.Resolver)(nil)
-var _ pindial.Resolver = Resolver(nil)
