@@ -19,21 +19,22 @@ import (
 	"example.com/networkproxy/internal/track"
 )
 
-// Handle is a running proxy. Safe for concurrent use.
+// Handle is a running proxy. Get one from [NetworkProxy.Run], and end it with
+// Shutdown or Close. All methods are safe for concurrent use.
 type Handle struct {
 	settings *settings
 	log      *slog.Logger
-	logQueue *hostcall.LogQueue // behind log; nil where nothing is logged
+	logQueue *hostcall.LogQueue // behind log; nil if the log is discarded
 	calls    *hostcall.Calls    // of the host's functions
 	enforcer *enforcer
-	shared   *principal // of the listeners that belong to no session
+	shared   *principal // of the shared listeners
 	sessions *sessions
 	http     *httpProxy
 	socks    *socksProxy
 	admin    *adminhttp.Server
-	warnings []string // of Run, about addresses that were clamped
+	warnings []string // of Run, about clamped addresses
 
-	live      *track.Group // every client connection, in a group for each session and one for the shared listeners
+	live      *track.Group // all client connections; has a group for each session and one for the shared listeners
 	listeners sharedListeners
 	httpAddr  string
 	adminAddr string
@@ -46,29 +47,32 @@ type Handle struct {
 	reloader *reloader
 
 	stopOnce sync.Once
-	stopping chan struct{} // closed when the end begins
-	drain    context.Context
-	cut      context.CancelCauseFunc // ends the drain: what is open is cut
-	done     chan struct{}
-	endMu    sync.Mutex
-	detach   func() bool // from Run's context
-	end      error       // why the proxy ended, where nobody had asked it to
-	left     error       // names the host's functions that had not returned at the end
+	stopping chan struct{}           // closed when the proxy begins to stop
+	drain    context.Context         // ends when open connections are to be cut
+	cut      context.CancelCauseFunc // ends drain
+	done     chan struct{}           // closed when everything is released
+
+	endMu  sync.Mutex
+	detach func() bool // stops waiting for the end of Run's context
+	end    error       // of the listener that failed and so ended the proxy; nil if none did
+	left   error       // names the host's functions that had not returned at the end
 }
 
-// HTTPAddr is the host:port of the HTTP proxy; empty when nothing is bound.
+// HTTPAddr returns the host:port of the HTTP proxy. It is empty if the proxy was
+// started with enabled = false.
 func (h *Handle) HTTPAddr() string { return h.httpAddr }
 
-// AdminAddr is the host:port of the admin API, or the path of its unix socket;
-// empty when nothing is bound.
+// AdminAddr returns the host:port of the admin API, or the path of its Unix
+// socket. It is empty if the proxy was started with enabled = false.
 func (h *Handle) AdminAddr() string { return h.adminAddr }
 
-// SOCKSAddr is the host:port of the SOCKS5 proxy; empty when none is bound,
-// which is so while enable_socks5 is false.
+// SOCKSAddr returns the host:port of the SOCKS5 proxy. It is empty if the proxy
+// was started with enabled or enable_socks5 = false.
 func (h *Handle) SOCKSAddr() string { return h.socksAddr }
 
-// Warnings tells the user, in sentences, what in the configuration is odd or
-// risky, and which listeners are not where it asks for and why.
+// Warnings returns sentences for the user about unusual or risky settings of the
+// configuration in force, about settings that have no effect, and about
+// listeners whose addresses differ from the configured ones.
 func (h *Handle) Warnings() []string {
 	loaded := h.active.current()
 	warnings := slices.Concat(loaded.notices(), h.warnings, loaded.cutBack)
@@ -84,18 +88,20 @@ func (h *Handle) Warnings() []string {
 	return warnings
 }
 
-// Blocked returns the newest refusals, oldest first, as many as
-// [Limits.BlockedKept] says.
+// Blocked returns the newest refusals, at most [Limits.BlockedKept], in the order
+// in which they happened.
 func (h *Handle) Blocked() []BlockedRequest {
 	list, _ := h.enforcer.blocked.list()
 	return publicRefusals(list)
 }
 
-// Done is closed once the proxy has ended and everything is released.
+// Done returns a channel that is closed when the proxy has ended and all its
+// listeners and connections are closed.
 func (h *Handle) Done() <-chan struct{} { return h.done }
 
-// Wait waits for the end of the proxy. It returns nil after Shutdown, Close
-// or the end of Run's context, and otherwise what made the proxy end.
+// Wait waits until the proxy has ended. It returns nil after Shutdown, Close or
+// the end of Run's context. If a listener failed, it returns the error of that
+// listener.
 func (h *Handle) Wait() error {
 	<-h.done
 	h.endMu.Lock()
@@ -103,18 +109,18 @@ func (h *Handle) Wait() error {
 	return h.end
 }
 
-// Shutdown stops accepting, lets requests and tunnels finish until ctx ends,
-// and cuts those that are left then, in which case it returns ctx's error. An
-// idle tunnel does not finish by itself: give ctx a deadline. When Shutdown
-// returns, every listener and connection is closed. It may be called more
-// than once, and from several goroutines.
+// Shutdown stops accepting connections and waits for open requests and tunnels
+// to finish. When ctx ends, it cuts those that are left and returns the error of
+// ctx. Idle tunnels do not finish by themselves, so ctx should have a deadline.
+// When Shutdown returns, all listeners and connections are closed. It may be
+// called more than once, and by several goroutines at once.
 //
-// Once everything is cut, Shutdown waits for functions of the host that are
-// under way (OnBlocked, the log handler, ...), and for the refusals and log
-// lines that wait for them: until none of them has returned for a second, and
-// no longer than five. An error that wraps [ErrCallbackRunning] names those
-// that are still running. A function that calls Shutdown or Close itself is one
-// of them.
+// Afterwards Shutdown waits for running functions of the host, such as OnBlocked
+// and the log handler, and for the refusals and log lines that wait for them. It
+// stops waiting when none of them has returned for a second, and after five
+// seconds at the latest. It then returns an error that wraps
+// [ErrCallbackRunning] and names the functions that are still running. These
+// include a function that calls Shutdown or Close itself.
 func (h *Handle) Shutdown(ctx context.Context) error {
 	h.begin()
 	select {
@@ -130,7 +136,7 @@ func (h *Handle) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Close is Shutdown without waiting for requests and tunnels to finish.
+// Close is like Shutdown, but cuts requests and tunnels at once.
 func (h *Handle) Close() error {
 	h.cut(ErrClosed)
 	h.begin()
@@ -138,8 +144,9 @@ func (h *Handle) Close() error {
 	return h.leftBehind()
 }
 
-// ended takes note of a server that stopped serving. If nobody asked it to,
-// the whole proxy ends: half a proxy is worse than none.
+// ended is called with the error of a server that has stopped. If its listener
+// failed, it stops the proxy, because clients of a listener that no longer
+// serves would fail or go around the proxy.
 func (h *Handle) ended(err error) {
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) || err == nil {
 		return
@@ -152,21 +159,22 @@ func (h *Handle) ended(err error) {
 	h.begin()
 }
 
-// leftBehind is the error of Shutdown and Close after the end.
+// leftBehind returns the error about functions of the host that have not
+// returned. Call it after the end.
 func (h *Handle) leftBehind() error {
 	h.endMu.Lock()
 	defer h.endMu.Unlock()
 	return h.left
 }
 
-// attach has the proxy close when ctx ends, which may be now.
+// attach closes the proxy when ctx ends.
 func (h *Handle) attach(ctx context.Context) {
 	h.endMu.Lock()
 	defer h.endMu.Unlock()
 	h.detach = context.AfterFunc(ctx, func() { h.Close() })
 }
 
-// begin starts the end, once.
+// begin makes the proxy stop. Only the first call has an effect.
 func (h *Handle) begin() {
 	h.stopOnce.Do(func() {
 		close(h.stopping)
@@ -174,8 +182,8 @@ func (h *Handle) begin() {
 	})
 }
 
-// stop ends the proxy. What waits for functions of the host has an end: see
-// Shutdown.
+// stop stops the proxy. It waits for functions of the host as long as Shutdown
+// documents.
 func (h *Handle) stop() {
 	defer close(h.done)
 	ended := make(chan struct{})
@@ -192,15 +200,15 @@ func (h *Handle) stop() {
 	h.tellEnd()
 }
 
-// windDown stops accepting, drains, cuts, and waits for every goroutine of the
-// proxy.
+// windDown stops accepting connections, waits for requests until drain ends,
+// cuts those that are left, and waits for every goroutine of the proxy.
 func (h *Handle) windDown() {
 	h.endMu.Lock()
 	if h.detach != nil {
 		h.detach()
 	}
 	h.endMu.Unlock()
-	h.listeners.closeProxies() // the admin API stays until the end
+	h.listeners.closeProxies() // the admin API serves until the end
 	h.sessions.refuse()
 	h.http.server.Shutdown()
 	h.live.Wait(h.drain)
@@ -220,12 +228,21 @@ func (h *Handle) windDown() {
 	h.admin.Wait()
 }
 
-// tellEnd writes the last log lines, has them written out, and notes which
+// closeListeners closes all shared listeners, also those that the host provided
+// and that were not opened.
+func (h *Handle) closeListeners() {
+	for _, l := range h.listeners.open() {
+		l.Close()
+	}
+	h.settings.closeProvided()
+}
+
+// tellEnd logs the last lines, waits until they are written, and records which
 // functions of the host have not returned.
 func (h *Handle) tellEnd() {
 	if observer := h.enforcer.observer; observer != nil {
 		if n := observer.Close(); n > 0 {
-			h.log.Warn("OnBlocked has not been told of the last refusals", "refusals", n)
+			h.log.Warn("dropped the last refusals, because OnBlocked does not return", "refusals", n)
 		}
 	}
 	if n := h.calls.Running(hostcall.Decider); n > 0 {
@@ -238,10 +255,10 @@ func (h *Handle) tellEnd() {
 	}
 	patience := reloadPatience
 	if h.calls.Running(hostcall.ConfigSource) > 0 {
-		patience = 0 // it has been waited for
+		patience = 0 // calls.Wait has waited for it already
 	}
 	if n := h.reloader.goroutines.Wait(patience); n > 0 {
-		h.log.Warn("a reload has not ended although its context has: the configuration source or the file system does not return; its goroutines are left behind", "calls", n)
+		h.log.Warn("a reload has not ended although its context ended: the configuration source or the file system does not return; its goroutines are left behind", "calls", n)
 	}
 	h.enforcer.lines.close()
 	h.enforcer.debug.close()
@@ -271,8 +288,9 @@ func (h *Handle) alive() error {
 	return nil
 }
 
-// offWarning says that the proxy is off, and what follows from that.
+// offWarning returns the warning of a proxy that was started with enabled =
+// false.
 func (h *Handle) offWarning() string {
-	return fmt.Sprintf("the proxy is off: %s is false (%s); nothing listens, and the environment that Environ makes lets no client connect",
+	return fmt.Sprintf("the proxy is off: %s is false (%s); it has no listeners, and clients with the environment of Environ cannot connect",
 		keyEnabled, h.active.current().describe(keyEnabled))
 }

@@ -462,7 +462,7 @@ func TestBuilderErrors(t *testing.T) {
 		says  []string
 	}{
 		{"nothing", func(*networkproxy.Builder) {}, []string{"no configuration", "ConfigFile"}},
-		{"two sources", func(b *networkproxy.Builder) { b.Config(enabled()).ConfigFile("x.toml") }, []string{"one source"}},
+		{"two sources", func(b *networkproxy.Builder) { b.Config(enabled()).ConfigFile("x.toml") }, []string{"more than one configuration"}},
 		{"all at once", func(b *networkproxy.Builder) {
 			b.Config(enabled()).HTTPListener(nil).AdminListener(nil).Resolver(nil).Logger(nil).DeciderTimeout(-1).AdminToken("short").
 				ConfigSource(nil).ConfigFile("").Requirements("")

@@ -1,4 +1,4 @@
-// NetworkProxy: a proxy that is built and checked, and does not run yet.
+// NetworkProxy: a proxy that is built and checked, but not running.
 
 package networkproxy
 
@@ -8,17 +8,17 @@ import (
 	"sync/atomic"
 )
 
-// NetworkProxy is a proxy that has been built and checked but binds nothing
-// yet. Safe for concurrent use.
+// NetworkProxy is a proxy that is built and checked, but not running. All
+// methods are safe for concurrent use.
 type NetworkProxy struct {
 	settings settings
-	first    *loadedConfig // what Build loaded
-	files    *filesRead    // and what it read for that
-	ran      atomic.Bool
+	first    *loadedConfig // the configuration that Build loaded
+	files    *filesRead    // the files that Build read
+	ran      atomic.Bool   // Run was called
 }
 
-// plannedAddrs are the addresses that Run would listen on. One of port 0 is
-// not known yet, and left out.
+// plannedAddrs returns the addresses that Run would listen on, except those of
+// port 0, which the system chooses.
 func (s *settings) plannedAddrs(l *loadedConfig) []netip.AddrPort {
 	var addrs []netip.AddrPort
 	for _, ep := range s.endpoints() {

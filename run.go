@@ -17,15 +17,15 @@ import (
 	"example.com/networkproxy/internal/unixsock"
 )
 
-// Run opens the listeners and serves them in the background. When it returns
-// without an error, every listener accepts. When it returns one (a port is in
-// use, say), nothing stays bound.
+// Run opens the listeners and serves them on background goroutines. After
+// a nil error, every listener accepts connections. After any other error, such
+// as that of a port in use, no listener is open.
 //
 // The proxy runs until [Handle.Shutdown], [Handle.Close], or the end of ctx,
 // which closes it. Run can be called once; later calls return [ErrAlreadyRun].
 //
-// With enabled = false nothing is bound: the handle is there, has no
-// addresses, and its Shutdown works.
+// If the configuration has enabled = false, Run opens no listeners. It returns
+// a Handle without addresses, which must be shut down like any other.
 func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -43,13 +43,15 @@ func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
 		h.serve()
 	} else {
 		p.settings.closeProvided()
-		h.log.Warn("the proxy is disabled and binds nothing", "key", "network_proxy.enabled",
+		h.log.Warn("the proxy is disabled and opens no listeners", "key", "network_proxy.enabled",
 			"origin", p.first.position("network_proxy.enabled").String())
 	}
 	h.attach(ctx)
 	return h, nil
 }
 
+// newHandle returns a proxy that has no listeners yet. first is the
+// configuration, and files are those that it was loaded from.
 func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	h := &Handle{
 		settings: s,
@@ -85,8 +87,8 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	return h
 }
 
-// listen opens every listener, or returns an error; the caller then closes
-// those that were opened.
+// listen opens the listeners. After an error, the caller closes those that are
+// open.
 func (h *Handle) listen(ctx context.Context) error {
 	open := func(ep *endpoint, listener *net.Listener, addr *string) error {
 		l, err := h.listenOn(ctx, ep)
@@ -107,21 +109,14 @@ func (h *Handle) listen(ctx context.Context) error {
 	if !h.active.current().Config.EnableSOCKS5 {
 		if s.socks.provided != nil {
 			s.socks.provided.Close()
-			h.log.Warn("the SOCKS5 listener that the host handed in is not served", "key", keyEnableSOCKS5)
+			h.log.Warn("the listener from SOCKSListener is closed, because SOCKS5 is disabled", "key", keyEnableSOCKS5)
 		}
 		return nil
 	}
 	return open(&s.socks, &h.listeners.socks, &h.socksAddr)
 }
 
-func (h *Handle) closeListeners() {
-	for _, l := range h.listeners.open() {
-		l.Close()
-	}
-	h.settings.closeProvided()
-}
-
-// serve starts a goroutine for every listener.
+// serve starts a goroutine for each listener, and the watcher of the files.
 func (h *Handle) serve() {
 	h.serving.Go(func() {
 		h.ended(h.http.serve(h.track(h.listeners.http, h.shared)))
@@ -146,20 +141,20 @@ func (h *Handle) serve() {
 	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "socks", h.socksAddr, "mode", string(h.enforcer.installed().Mode))
 }
 
-// track makes a listener one of a principal.
-func (h *Handle) track(l net.Listener, from *principal) *principalListener {
+// track returns l as a listener of p whose connections count as shared ones.
+func (h *Handle) track(l net.Listener, p *principal) *principalListener {
 	return &principalListener{
 		Listener:  &track.Listener{Inner: l, Group: h.shared.group, StartIdle: true, Logger: h.enforcer.bounded},
-		principal: from,
+		principal: p,
 	}
 }
 
-// listenOn opens one endpoint within the clamp.
+// listenOn opens the listener of ep, clamped to loopback.
 func (h *Handle) listenOn(ctx context.Context, ep *endpoint) (net.Listener, error) {
 	if ep.provided != nil {
 		asked := addrPortOf(ep.provided.Addr())
 		if !asked.IsValid() {
-			return ep.provided, nil // not of the network: nothing to clamp
+			return ep.provided, nil // not an IP address, so there is nothing to clamp
 		}
 		clamped := h.clamp(ep.key, asked)
 		if clamped == asked {
@@ -168,12 +163,12 @@ func (h *Handle) listenOn(ctx context.Context, ep *endpoint) (net.Listener, erro
 		ep.provided.Close()
 		return bind(ctx, ep.key, clamped)
 	}
-	raw, origin := ep.override, Position{}
-	if raw == "" {
+	addr, pos := ep.override, Position{}
+	if addr == "" {
 		loaded := h.active.current()
-		raw, origin = loaded.addr(ep.key), loaded.position(ep.key)
+		addr, pos = loaded.addr(ep.key), loaded.position(ep.key)
 	}
-	asked, err := parseListener(ep.key, raw, origin)
+	asked, err := parseListener(ep.key, addr, pos)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +178,7 @@ func (h *Handle) listenOn(ctx context.Context, ep *endpoint) (net.Listener, erro
 	return bind(ctx, ep.key, h.clamp(ep.key, asked.addr))
 }
 
-// clamp is clampAddr with its warning told.
+// clamp is clampAddr that logs and keeps the warning.
 func (h *Handle) clamp(key string, asked netip.AddrPort) netip.AddrPort {
 	clamped, warning := clampAddr(asked, kindOf(key), &h.active.current().Config)
 	if warning != "" {
@@ -201,7 +196,8 @@ func bind(ctx context.Context, key string, addr netip.AddrPort) (net.Listener, e
 	return l, nil
 }
 
-// unwrapOp takes the address out of an error that will be told with it.
+// unwrapOp returns err without the address that net.OpError adds, for messages
+// that contain the address already.
 func unwrapOp(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {

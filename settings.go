@@ -17,10 +17,12 @@ import (
 // settings is what a Builder collects. It does not change after Build, except
 // that Run takes the listeners over.
 type settings struct {
-	files         []string                              // of the configuration; nil where it is
-	config        Config                                // a value of the host's, or
-	source        func(context.Context) (Config, error) // a function of the host's
-	sources       int                                   // how many of these were given
+	// The configuration: files, or a function, or else config.
+	files   []string
+	source  func(context.Context) (Config, error)
+	config  Config
+	sources int // how often the Builder was given a configuration
+
 	requirements  string
 	http          endpoint
 	admin         endpoint
@@ -40,13 +42,13 @@ type settings struct {
 	log            *slog.Logger
 
 	environ       func() []string
-	upstreams     *upstream.Proxies // that environ names; nil where upstreamFault is set
-	upstreamFault error             // counts once allow_upstream_proxy is true
+	upstreams     *upstream.Proxies // from environ; nil if upstreamFault is not
+	upstreamFault error             // matters only while allow_upstream_proxy is true
 
 	hooks hooks
 }
 
-// hooks replace parts of the system in tests.
+// hooks are settings that only tests change.
 type hooks struct {
 	connect     connectFunc          // nil: the system's
 	connectUDP  connectUDPFunc       // nil: the system's
@@ -56,6 +58,7 @@ type hooks struct {
 
 	upstreamRoots *x509.CertPool // for TLS to upstream proxies; nil: the system's
 
+	// Outside tests, these are the constants that are named here.
 	refusalStands    time.Duration // udpRefusalStands
 	callbackPatience time.Duration // hostcall.Patience
 	quiet            time.Duration // filewatch.ShortQuiet
@@ -75,7 +78,7 @@ type endpoint struct {
 	provided net.Listener
 }
 
-// endpoints returns all endpoints, for reading and for changing.
+// endpoints returns pointers to all endpoints.
 func (s *settings) endpoints() []*endpoint { return []*endpoint{&s.http, &s.admin, &s.socks} }
 
 // overrides returns the addresses that replace those of the configuration, by
