@@ -211,9 +211,9 @@ func clampAddr(a netip.AddrPort, kind listenerKind, c *Config) (netip.AddrPort, 
 
 	safe := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port())
 	if exposed {
-		return safe, fmt.Sprintf("the %s listens on %s instead of %s: %s has no effect while %s is set, which must not be reachable from other machines",
+		return safe, fmt.Sprintf("the %s listens on %s instead of %s: %s has no effect while %s is set, because other machines must not reach the sockets",
 			kind, safe, a, kind.exposeKey(), keyAllowUnixSockets)
 	}
-	return safe, fmt.Sprintf("the %s listens on %s instead of %s, where other machines could reach it: set %s = true to want that",
+	return safe, fmt.Sprintf("the %s listens on %s instead of %s, where other machines could reach it: set %s = true to allow that",
 		kind, safe, a, kind.exposeKey())
 }

@@ -37,17 +37,18 @@ func ParseMode(s string) (Mode, error) {
 	return "", fmt.Errorf(`unknown mode %s: use "full" or "limited"`, tomltable.Quote(s))
 }
 
-// SNICheck says whether the TLS handshakes in a tunnel are held to the name that
-// was allowed. The zero value means [SNIEnforce] in a [Config].
+// SNICheck selects whether TLS clients in a tunnel must ask for the name that was
+// allowed. The zero value means [SNIEnforce] in a [Config].
 type SNICheck string
 
 const (
-	// SNIEnforce cuts a tunnel, of CONNECT, SOCKS5 or Upgrade, in which a TLS
+	// SNIEnforce cuts a tunnel (of CONNECT, SOCKS5 or Upgrade) in which a TLS
 	// client asks for another name than the one that was allowed, or for none.
-	// Addresses and names without a dot need no name.
+	// If the allowed host is an address or a name without a dot, the client
+	// need not ask for a name.
 	SNIEnforce SNICheck = "enforce"
 
-	// SNIOff does not look.
+	// SNIOff checks nothing.
 	SNIOff SNICheck = "off"
 )
 
@@ -64,44 +65,43 @@ func ParseSNICheck(s string) (SNICheck, error) {
 // Config is the [network_proxy] table of a configuration file. Its TOML and
 // JSON keys are the same.
 //
-// The zero value is the default configuration: an empty text stands for its
-// default. It is a plain value, and its slices belong to whoever made it.
+// The zero value is the default configuration: an empty string stands for its
+// default. The proxy neither keeps nor changes the slices of a Config.
 type Config struct {
 	// Enabled turns the proxy on. Default false: Run binds nothing.
 	Enabled bool `toml:"enabled" json:"enabled"`
 
-	// ProxyURL is where the HTTP proxy listens, as a URL or host:port.
+	// ProxyURL is the address of the HTTP proxy, as a URL or host:port.
 	// Default "http://127.0.0.1:3128". Port 0 asks for any free port.
 	ProxyURL string `toml:"proxy_url" json:"proxy_url"`
 
-	// AdminURL is where the admin API listens, as a URL or host:port, or as
+	// AdminURL is the address of the admin API, as a URL or host:port, or as
 	// "unix:///path": a unix socket of mode 0600, which other users and
 	// web pages cannot reach. Default "http://127.0.0.1:8080".
 	AdminURL string `toml:"admin_url" json:"admin_url"`
 
-	// AdminReadOnly makes the admin API refuse, with 403, whatever changes
-	// something: all that is not GET. Default false.
+	// AdminReadOnly makes the admin API refuse every change: it responds to
+	// methods other than GET with 403. Default false.
 	AdminReadOnly bool `toml:"admin_read_only" json:"admin_read_only"`
 
 	// EnableSOCKS5 turns the SOCKS5 listener on. Default false.
 	EnableSOCKS5 bool `toml:"enable_socks5" json:"enable_socks5"`
 
-	// SOCKSURL is where the SOCKS5 proxy listens, as a URL (http, socks5 and
+	// SOCKSURL is the address of the SOCKS5 proxy, as a URL (http, socks5 and
 	// socks5h mean the same) or host:port. Default "http://127.0.0.1:8081".
 	SOCKSURL string `toml:"socks_url" json:"socks_url"`
 
 	// EnableSOCKS5UDP lets SOCKS5 clients send datagrams (RFC 1928 section 7).
-	// Default false; without EnableSOCKS5 it has no effect, and a warning
-	// says so.
+	// Default false. Without EnableSOCKS5 it has no effect but a warning.
 	EnableSOCKS5UDP bool `toml:"enable_socks5_udp" json:"enable_socks5_udp"`
 
 	// AllowUpstreamProxy sends allowed requests through the http:// or
 	// https:// proxy that the environment names (HTTP_PROXY, HTTPS_PROXY,
 	// ALL_PROXY, NO_PROXY; see [Builder.UpstreamEnviron]). Default false: the
-	// environment is ignored. Names are then looked up by that proxy and not
-	// here, so that neither the protection of local networks nor denied
-	// addresses and CIDRs apply to what a name resolves to; targets that are
-	// addresses are judged as always.
+	// environment is ignored. That proxy resolves the names of targets, so
+	// neither the protection of local networks nor denied addresses and CIDRs
+	// apply to the addresses of a name; targets that are addresses are judged
+	// as always.
 	AllowUpstreamProxy bool `toml:"allow_upstream_proxy" json:"allow_upstream_proxy"`
 
 	// DangerouslyAllowNonLoopbackProxy lets the HTTP and SOCKS5 proxies
@@ -113,14 +113,15 @@ type Config struct {
 	// Default false.
 	DangerouslyAllowNonLoopbackAdmin bool `toml:"dangerously_allow_non_loopback_admin" json:"dangerously_allow_non_loopback_admin"`
 
-	// Mode is which requests are carried. Default [ModeFull].
+	// Mode selects the requests that are carried. Default [ModeFull].
 	Mode Mode `toml:"mode" json:"mode"`
 
-	// SNICheck is whether a TLS client in a tunnel must ask for the name that was
-	// allowed. Default [SNIEnforce]. It applies to tunnels opened afterwards.
+	// SNICheck selects whether TLS clients in a tunnel must ask for the name
+	// that was allowed. Default [SNIEnforce]. A change applies to tunnels that
+	// are opened afterwards.
 	SNICheck SNICheck `toml:"sni_check" json:"sni_check"`
 
-	// Policy says which hosts may be reached.
+	// Policy lists the hosts that may be reached.
 	Policy PolicyConfig `toml:"policy" json:"policy"`
 }
 
@@ -128,24 +129,24 @@ type Config struct {
 // nothing.
 type PolicyConfig struct {
 	// AllowedDomains are the patterns of the hosts that may be reached.
-	// Default none: everything is refused, or put to the decider if there
+	// Default none: every host is refused, or decided by the decider if there
 	// is one.
 	AllowedDomains []string `toml:"allowed_domains" json:"allowed_domains"`
 
-	// DeniedDomains are the patterns of the hosts that are refused whatever
-	// else allows them. Default none.
+	// DeniedDomains are the patterns of the hosts that are refused even if
+	// something allows them. Default none.
 	DeniedDomains []string `toml:"denied_domains" json:"denied_domains"`
 
-	// AllowLocalBinding lets requests reach loopback and private addresses,
-	// where AllowedDomains allows the host. Default false: only an entry
-	// that spells the local address out allows it.
+	// AllowLocalBinding lets requests reach loopback and private addresses
+	// if AllowedDomains allows the host. Default false: a local address needs
+	// an entry without a wildcard.
 	AllowLocalBinding bool `toml:"allow_local_binding" json:"allow_local_binding"`
 
 	// AllowUnixSockets are the absolute, cleaned paths of the Unix sockets
 	// that plain-HTTP requests may name in x-unix-socket, on macOS. The path
-	// is then the target and the host of the URL only a Host field: the lists
-	// of domains and the decider are not asked, the mode is. Another path
-	// that leads to the same socket by symbolic links counts as the same.
+	// is then the target, and the host of the URL is only the Host field: the
+	// mode applies, but neither the lists of domains nor the decider. Another
+	// path to the same socket through symbolic links counts as the same.
 	// While a listener is not on loopback, sockets that a reload adds stay
 	// off. Default none.
 	AllowUnixSockets []string `toml:"allow_unix_sockets" json:"allow_unix_sockets"`

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -281,4 +282,20 @@ func (l *loadedConfig) within(r *requirements) *loadedConfig {
 		bounded.cutBack = append(bounded.cutBack, "cut back to the managed limits; the next start fails until the configuration obeys them: "+line)
 	}
 	return &bounded
+}
+
+// logRoute logs whether requests go to their targets directly or through
+// upstream proxies.
+func (s *settings) logRoute(log *slog.Logger, upstream bool) {
+	if !upstream {
+		log.Info("requests go to their targets directly; connections through upstream proxies are cut")
+		return
+	}
+	proxies := s.upstreams.List()
+	if len(proxies) == 0 {
+		log.Warn("allow_upstream_proxy is true, but the environment names no proxy: requests go to their targets directly")
+	}
+	for _, p := range proxies {
+		log.Info("requests go through an upstream proxy", "proxy", p.String(), "variable", p.Variable())
+	}
 }

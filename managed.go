@@ -158,7 +158,7 @@ func (r *requirements) allowedLimit(p domain.Pattern) *LimitError {
 	if r.bounds().Contain(p) {
 		return nil
 	}
-	return r.limit(keyAllowedDomains, "must lie within an entry of the allowed_domains there")
+	return r.limit(keyAllowedDomains, "must be within an entry of the allowed_domains there")
 }
 
 // bounds returns the limits of what may be allowed, nil if there are none.
@@ -185,7 +185,7 @@ func (r *requirements) checkDeniedDomains(s *sourcedConfig, errs *errorList) {
 	for i, p := range r.denied {
 		if !denied.Covers(p) {
 			errs.add(s.exceeds(keyDeniedDomains, "", &LimitError{
-				Limit:    "must hold " + tomltable.Quote(p.String()),
+				Limit:    "must contain " + tomltable.Quote(p.String()),
 				Position: r.limits.itemPosition(keyDeniedDomains, i),
 			}))
 		}

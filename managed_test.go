@@ -31,7 +31,7 @@ func TestRequirementsCheck(t *testing.T) {
 	list := func(patterns string) string { return pol + "allowed_domains = [" + patterns + "]\n" }
 	holds := func(col, value string) string {
 		return `c.toml:2:` + col + `: network_proxy.policy.allowed_domains[0] = "` + value +
-			`": exceeds a managed limit: must lie within an entry of the allowed_domains there (r.toml:2:19)`
+			`": exceeds a managed limit: must be within an entry of the allowed_domains there (r.toml:2:19)`
 	}
 	tests := []struct {
 		name   string
@@ -108,8 +108,8 @@ func TestRequirementsCheck(t *testing.T) {
 		{"allowed: several do not add up", list(`"a.example", "*.a.example"`), list(`"**.a.example"`), []string{holds("20", "**.a.example")}},
 		{"allowed: an empty limit", list(``), list(`"a.example"`), []string{holds("20", "a.example")}},
 		{"allowed: each violation in its place", list(`"a.example"`), pol + "allowed_domains = [\n \"b.example\",\n \"a.example\",\n \"c.example\",\n]\n", []string{
-			`c.toml:3:2: network_proxy.policy.allowed_domains[0] = "b.example": exceeds a managed limit: must lie within an entry of the allowed_domains there (r.toml:2:19)`,
-			`c.toml:5:2: network_proxy.policy.allowed_domains[2] = "c.example": exceeds a managed limit: must lie within an entry of the allowed_domains there (r.toml:2:19)`,
+			`c.toml:3:2: network_proxy.policy.allowed_domains[0] = "b.example": exceeds a managed limit: must be within an entry of the allowed_domains there (r.toml:2:19)`,
+			`c.toml:5:2: network_proxy.policy.allowed_domains[2] = "c.example": exceeds a managed limit: must be within an entry of the allowed_domains there (r.toml:2:19)`,
 		}},
 		{"allowed: no pattern", list(`"*"`), list(`"https://a.example/"`),
 			[]string{`c.toml:2:20: network_proxy.policy.allowed_domains[0] = "https://a.example/": it is a URL, but patterns are hosts; write "a.example"`}},
@@ -117,13 +117,13 @@ func TestRequirementsCheck(t *testing.T) {
 		{"denied: equal", pol + `denied_domains = ["a.example"]`, pol + `denied_domains = ["x.example", "a.example"]`, nil},
 		{"denied: within a wider one", pol + `denied_domains = ["*.a.example", "10.1.0.0/16"]`, pol + `denied_domains = ["**.a.example", "10.0.0.0/8"]`, nil},
 		{"denied: narrower", pol + `denied_domains = ["**.a.example"]`, pol + `denied_domains = ["*.a.example"]`,
-			[]string{`c.toml:2:18: network_proxy.policy.denied_domains: exceeds a managed limit: must hold "**.a.example" (r.toml:2:19)`}},
+			[]string{`c.toml:2:18: network_proxy.policy.denied_domains: exceeds a managed limit: must contain "**.a.example" (r.toml:2:19)`}},
 		{"denied: one port only", pol + `denied_domains = ["a.example"]`, pol + `denied_domains = ["a.example:443"]`,
-			[]string{`c.toml:2:18: network_proxy.policy.denied_domains: exceeds a managed limit: must hold "a.example" (r.toml:2:19)`}},
+			[]string{`c.toml:2:18: network_proxy.policy.denied_domains: exceeds a managed limit: must contain "a.example" (r.toml:2:19)`}},
 		{"denied: missing", pol + "denied_domains = [\"a.example\",\n\"b.example\"]", pol + `denied_domains = ["a.example"]`,
-			[]string{`c.toml:2:18: network_proxy.policy.denied_domains: exceeds a managed limit: must hold "b.example" (r.toml:3:1)`}},
+			[]string{`c.toml:2:18: network_proxy.policy.denied_domains: exceeds a managed limit: must contain "b.example" (r.toml:3:1)`}},
 		{"denied: nothing", pol + `denied_domains = ["a.example"]`, np,
-			[]string{`network_proxy.policy.denied_domains: exceeds a managed limit: must hold "a.example" (r.toml:2:19); source of the value: default`}},
+			[]string{`network_proxy.policy.denied_domains: exceeds a managed limit: must contain "a.example" (r.toml:2:19); source of the value: default`}},
 		{"denied: nothing required", pol + `denied_domains = []`, np, nil},
 
 		{"sockets: equal", pol + `allow_unix_sockets = ["/a", "/b"]`, pol + `allow_unix_sockets = ["/b"]`, nil},
@@ -136,7 +136,7 @@ func TestRequirementsCheck(t *testing.T) {
 		{"several", np + "enabled = true\nmode = \"limited\"\n" + pol + "denied_domains = [\"a.example\"]", "", []string{
 			`network_proxy.enabled = false: exceeds a managed limit: must be true (r.toml:2:11); source of the value: default`,
 			`network_proxy.mode = "full": exceeds a managed limit: must be "limited" (r.toml:3:8); source of the value: default`,
-			`network_proxy.policy.denied_domains: exceeds a managed limit: must hold "a.example" (r.toml:5:19); source of the value: default`,
+			`network_proxy.policy.denied_domains: exceeds a managed limit: must contain "a.example" (r.toml:5:19); source of the value: default`,
 		}},
 	}
 	for _, test := range tests {
@@ -207,7 +207,7 @@ func TestRequirementsAtRunTime(t *testing.T) {
 		{"no limit of the mode", open.checkMode(ModeFull), ""},
 		{"no limits, mode", (*requirements)(nil).checkMode(ModeFull), ""},
 		{"host within", r.checkAllowed(pattern("x.a.example:443")), ""},
-		{"host outside", r.checkAllowed(pattern("a.example")), `network_proxy.policy.allowed_domains = "a.example": exceeds a managed limit: must lie within an entry of the allowed_domains there (r.toml:4:19)`},
+		{"host outside", r.checkAllowed(pattern("a.example")), `network_proxy.policy.allowed_domains = "a.example": exceeds a managed limit: must be within an entry of the allowed_domains there (r.toml:4:19)`},
 		{"no limit of the hosts", open.checkAllowed(pattern("a.example")), ""},
 		{"no limits, host", (*requirements)(nil).checkAllowed(pattern("a.example")), ""},
 	}
@@ -253,7 +253,7 @@ func TestLoadRequirements(t *testing.T) {
 		}},
 		{"patterns", "[network_proxy.policy]\nallowed_domains = [\"a.example/\"]\ndenied_domains = [\"x.example\", \"*\"]\n", []string{
 			`r.toml:2:20: network_proxy.policy.allowed_domains[0] = "a.example/": it has a path, but patterns are hosts; write "a.example"`,
-			`r.toml:3:32: network_proxy.policy.denied_domains[1] = "*": what allowed_domains does not name is refused already: remove this entry`,
+			`r.toml:3:32: network_proxy.policy.denied_domains[1] = "*": hosts that allowed_domains does not list are refused anyway: remove this entry`,
 		}},
 	}
 	for _, test := range tests {

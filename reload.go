@@ -1,4 +1,4 @@
-// Changing the policy of a running proxy: reload and mode. A change is made
+// Reloading the configuration of a running proxy. A reload takes effect as a
 // whole or not at all, and every request sees one whole policy.
 
 package networkproxy
@@ -382,21 +382,6 @@ func (r *reloading) noteChange(c change) {
 		r.note(slog.LevelWarn, w)
 	}
 	if c.policy.Upstream != c.before.Upstream {
-		r.notes = append(r.notes, r.reloader.logRoute)
-	}
-}
-
-// logRoute logs whether requests leave directly or through upstream proxies.
-func (l *reloader) logRoute() {
-	if !l.active.enforcer.installed().Upstream {
-		l.active.log.Info("requests leave directly; what went through an upstream proxy is cut")
-		return
-	}
-	proxies := l.settings.upstreams.List()
-	if len(proxies) == 0 {
-		l.active.log.Warn("allow_upstream_proxy is true and the environment names no proxy: requests leave directly")
-	}
-	for _, p := range proxies {
-		l.active.log.Info("requests leave through an upstream proxy", "proxy", p.String(), "variable", p.Variable())
+		r.notes = append(r.notes, func() { r.reloader.settings.logRoute(r.reloader.active.log, c.policy.Upstream) })
 	}
 }

@@ -136,7 +136,7 @@ func (h *Handle) serve() {
 		h.log.Warn(observingWarning)
 	}
 	if h.active.current().Config.AllowUpstreamProxy {
-		h.reloader.logRoute()
+		h.settings.logRoute(h.log, true)
 	}
 	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "socks", h.socksAddr, "mode", string(h.enforcer.installed().Mode))
 }

@@ -222,11 +222,11 @@ func checkWhole(t, before *tomltable.Table, errs *errorList) {
 	switch {
 	case before != nil && before.Present && !t.Present:
 		errs.add(&ConfigError{Position: Position{File: t.File}, Problem: fmt.Sprintf(
-			"had a [%[1]s] table and has none now, as a file that is being written; "+
+			"had a [%[1]s] table and has none now, as if it is still being written; "+
 				"put the table back, or write [%[1]s] with enabled = false to turn the proxy off", keyRoot)})
 	case t.LastHeader != "" && before.HasKeyIn(t.LastHeader):
 		errs.add(&ConfigError{Position: Position{File: t.File}, Key: t.LastHeader, Problem: fmt.Sprintf(
-			"the file ends in the header [%s], and the keys that were below it are gone, as in a file that is being written; "+
+			"the file ends in the header [%s], and the keys that were below it are gone, as if the file is still being written; "+
 				"put them back, or remove the header", t.LastHeader)})
 	}
 }
@@ -261,7 +261,7 @@ func (s *sourcedConfig) patterns(key string, errs *errorList) []domain.Pattern {
 func parseAllowed(text string) (domain.Pattern, error) {
 	p, err := domain.Parse(text)
 	if err == nil && p.Kind() == domain.CIDR && p.Prefix().Bits() == 0 {
-		err = &domain.Error{Text: text, Problem: "this would open every local address as well: write * for everything public, or the blocks that are meant"}
+		err = &domain.Error{Text: text, Problem: "this would allow every local address as well: write * for everything public, or the blocks that you mean"}
 	}
 	return p, err
 }
@@ -271,7 +271,7 @@ func parseAllowed(text string) (domain.Pattern, error) {
 func parseDenied(text string) (domain.Pattern, error) {
 	p, err := domain.Parse(text)
 	if err == nil && p.Kind() == domain.Any {
-		err = &domain.Error{Text: text, Problem: "what allowed_domains does not name is refused already: remove this entry"}
+		err = &domain.Error{Text: text, Problem: "hosts that allowed_domains does not list are refused anyway: remove this entry"}
 	}
 	return p, err
 }
