@@ -1,5 +1,5 @@
-// Observing, to learn what a policy has to allow: allowlist misses pass, and
-// what passed is remembered, so that an allowlist can be made of it.
+// Observing, to learn what an allowlist has to contain: the proxy lets allowlist
+// misses pass and records their targets.
 
 package networkproxy
 
@@ -8,22 +8,22 @@ import (
 	"strings"
 )
 
-// observingWarning is said wherever the state of the proxy is told.
+// observingWarning appears wherever the proxy reports its state.
 const observingWarning = "OBSERVING: hosts that no list names are let through and recorded, not refused; " +
 	"the denylist and the protection of local networks still hold. Turn it off to enforce the allowlist"
 
-// Suggest returns the smallest allowlist that would have let through what has
-// passed since the start, sorted: a host that was used on the ports of HTTP
-// and HTTPS alone stands by its name, others with their ports. It does not
-// widen to wildcards: what else a domain's owner serves is not for a guess.
-// nil unless observing.
+// Suggest returns the smallest allowlist that would have allowed every request
+// that passed since the start, sorted. It lists a host by its name if only the
+// ports of HTTP and HTTPS were used, and with its ports otherwise. It does not
+// propose wildcards, because the other hosts of a domain may serve anything. It
+// returns nil unless the proxy observes.
 func (h *Handle) Suggest() []string {
 	list, _ := h.enforcer.observed.suggest()
 	return list
 }
 
-// suggestion returns the same allowlist as TOML, to be pasted. ok is false
-// unless the proxy is observing.
+// suggestion returns the same allowlist as TOML that a user can paste. ok is
+// false unless the proxy observes.
 func (h *Handle) suggestion() (text string, ok bool) {
 	if h.enforcer.observed == nil {
 		return "", false
@@ -31,12 +31,13 @@ func (h *Handle) suggestion() (text string, ok bool) {
 	return suggestion(h.enforcer.observed.suggest()), true
 }
 
-// suggestion is an allowlist as TOML, to be pasted.
+// suggestion returns an allowlist as TOML. complete is false if there were more
+// targets than the proxy records.
 func suggestion(list []string, complete bool) string {
 	var b strings.Builder
-	b.WriteString("# What passed while observing. Read it before you paste it:\n# an agent that is tricked reaches out too.\n")
+	b.WriteString("# The targets of requests that passed while observing. Review them before you paste\n# this: a tricked agent may have reached hosts that it should not.\n")
 	if !complete {
-		fmt.Fprintf(&b, "# More than %d targets were seen; this is not all of them.\n", observedLimit)
+		fmt.Fprintf(&b, "# The list is incomplete, because there were more than %d targets.\n", observedLimit)
 	}
 	b.WriteString("[network_proxy.policy]\nallowed_domains = [\n")
 	for _, entry := range list {
