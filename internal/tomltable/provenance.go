@@ -6,11 +6,11 @@ import (
 	"maps"
 )
 
-// Provenance records where each value of a configuration was set: in which of
-// several files, from Go, or nowhere, which leaves the default. In the zero
-// value all are defaults. It may be used concurrently while nothing changes it.
+// Provenance records where each value of a configuration was set: in one of
+// several files, or from Go. Other values are defaults. The zero value records
+// none. It may be read concurrently.
 type Provenance struct {
-	places map[string]place // by dotted key; values that are not defaults
+	places map[string]place // by dotted key
 }
 
 // place is where one value was set.
@@ -19,13 +19,13 @@ type place struct {
 	at    pos    // of the value
 	items []pos  // of the elements, for an array
 
-	// added are the positions of the elements from index own on. They come
-	// from other files than the array itself.
+	// added are the positions of the elements from index own on, which may be
+	// in other files.
 	own   int
 	added []Position
 }
 
-// The text of Describe for a value that is in no file.
+// The descriptions of values that are in no file.
 const (
 	SetFromGo = "set from Go"
 	ByDefault = "default"
@@ -53,8 +53,7 @@ func (p *Provenance) set(key string, at place) {
 	p.places[key] = at
 }
 
-// Select records that an array has kept only the elements of these indexes, in
-// this order.
+// Select records that only the elements at these indexes remain in an array.
 func (p *Provenance) Select(key string, indexes []int) {
 	at := p.places[key]
 	var items []pos
@@ -67,15 +66,15 @@ func (p *Provenance) Select(key string, indexes []int) {
 	p.set(key, at)
 }
 
-// Extend records that elements of other files follow the first n of an array,
-// with their positions.
+// Extend records that elements were appended to an array of n elements, and their
+// positions.
 func (p *Provenance) Extend(key string, n int, added []Position) {
 	at := p.places[key]
 	at.own, at.added = n, added
 	p.set(key, at)
 }
 
-// Clone returns a copy that may be changed on its own.
+// Clone returns an independent copy.
 func (p *Provenance) Clone() Provenance { return Provenance{maps.Clone(p.places)} }
 
 // Has reports whether key was set, in a file or from Go.
@@ -94,11 +93,11 @@ func (p *Provenance) Position(key string) Position {
 	return at.at.in(at.file)
 }
 
-// ItemPosition returns the position of element i of the array key. It is zero
-// where there is no such element, and for one set from Go.
+// ItemPosition returns the position of element i of the array key. It is zero if
+// there is no such element, or if it was set from Go.
 func (p *Provenance) ItemPosition(key string, i int) Position { return p.ItemPositions(key)(i) }
 
-// ItemPositions returns ItemPosition for one array.
+// ItemPositions returns a function that is ItemPosition for one array.
 func (p *Provenance) ItemPositions(key string) func(i int) Position {
 	at := p.places[key]
 	return func(i int) Position {

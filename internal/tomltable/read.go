@@ -22,25 +22,26 @@ import (
 // Field is a key of the table and the variable that receives its value.
 type Field struct {
 	// Key is the dotted key from the top of the file, like
-	// "table.subtable.key". All fields of a Reader start with its table.
+	// "table.subtable.key". Its tables need no fields of their own.
 	Key string
 
+	// Value receives the value. It keeps its value if the file lacks the key.
 	Value Value
 }
 
-// Table describes what one file sets.
+// Table describes the table of one file: the keys that it sets, and where.
 type Table struct {
-	// File is the path of the file, as it is named in errors.
+	// File is the path of the file, as errors name it.
 	File string
 
-	// Present reports whether the file has the table at all.
+	// Present reports whether the file has the table.
 	Present bool
 
-	// LastHeader is the header of one of the table's own tables if that is
-	// the last expression of the file, and otherwise empty.
+	// LastHeader is the name of the table or subtable whose header is the
+	// last expression of the file. It is empty if the file ends otherwise.
 	LastHeader string
 
-	// Warnings are tables of other programs whose names are close to ours.
+	// Warnings are about other top-level tables whose names are similar.
 	Warnings []string
 
 	places map[string]place // by dotted key
@@ -107,10 +108,10 @@ func (e *Error) Error() string {
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Read reads the table named root, and its subtables, from the text of a file
-// into fields. It calls report with every mistake, and stores what it can read
-// all the same, so that one run also shows mistakes of other kinds and in other
-// files. Variables whose keys the file leaves out keep their values.
+// Read reads the table named root, with its subtables, from the text of a file
+// into fields. It calls report with every mistake. After a mistake it continues
+// and stores the valid values, so that a caller can go on to report mistakes of
+// other kinds.
 //
 // go-toml's own decoding cannot do this: it ignores the case of keys and keeps
 // no positions. It still decides what is valid TOML, including duplicate keys
@@ -173,13 +174,13 @@ type reader struct {
 	lines  lineCounter
 
 	report   func(*Error)
-	reported int             // calls of report
-	rejected map[string]bool // dotted keys that were reported; what is below them is skipped
+	reported int             // number of calls of report
+	rejected map[string]bool // dotted keys that were reported; keys below them are skipped
 
-	lookalikes []keyPart // top-level keys that look like one of our tables
+	lookalikes []keyPart // top-level keys that look like a misspelling of the root table
 }
 
-// keyPart is one part of a dotted key, and its place in the text.
+// keyPart is one part of a dotted key, and its range in the text.
 type keyPart struct {
 	name string
 	raw  unstable.Range
@@ -199,7 +200,7 @@ func (r *reader) walk() {
 			}
 		case unstable.KeyValue:
 			r.table.LastHeader = ""
-			// The common case of a large table of another program costs nothing.
+			// Skip the tables of other programs, which may be large.
 			if len(table) > 0 && table[0].name != r.names.root {
 				continue
 			}
@@ -219,8 +220,8 @@ func appendKey(dst []keyPart, it unstable.Iterator) []keyPart {
 	return dst
 }
 
-// isOurs reports whether key is in our table. It collects top-level keys that
-// look like a misspelling of it.
+// isOurs reports whether key is in the root table. It collects top-level keys
+// that look like a misspelling of that.
 func (r *reader) isOurs(key []keyPart) bool {
 	top := key[0]
 	if top.name == r.names.root {
@@ -244,8 +245,8 @@ func (r *reader) header(key []keyPart, isArray bool) {
 	}
 }
 
-// isTable reports whether key, and each of its prefixes, is one of our tables.
-// It reports the first part that is not.
+// isTable reports whether key and each of its prefixes is the root table or one
+// of its subtables. It rejects the first part that is not.
 func (r *reader) isTable(key []keyPart) bool {
 	for i := range key {
 		k := key[:i+1]
@@ -308,9 +309,9 @@ func (r *reader) inlineTable(key []keyPart, n *unstable.Node) {
 	}
 }
 
-// reportLookalikes reports top-level tables that were probably meant to be
-// ours. One that differs in more than case and punctuation is only a warning
-// if the file has our table too.
+// reportLookalikes reports top-level keys that look like a misspelling of the
+// root table. If the file has the root table too, a key that differs in more than
+// case and punctuation is only a warning.
 func (r *reader) reportLookalikes() {
 	t := r.table
 	for _, k := range r.lookalikes {
@@ -324,7 +325,7 @@ func (r *reader) reportLookalikes() {
 	}
 }
 
-// reject reports a problem with key, and has the reader skip what is below it.
+// reject reports a problem with key. The reader then skips all keys below it.
 func (r *reader) reject(key []keyPart, at pos, problem string) {
 	name := dotted(key)
 	r.rejected[name] = true
@@ -336,12 +337,12 @@ func (r *reader) add(e *Error) {
 	r.report(e)
 }
 
-// maxHints is how many unknown keys of a file get a hint. Computing one
-// compares the key with every known key, which a file with a million unknown
-// keys must not cost.
+// maxHints is the number of errors after which unknown keys get no hint. A hint
+// takes a comparison with every known key, which is too much for a file with a
+// million unknown keys.
 const maxHints = 20
 
-// unknownKey returns the problem of a key whose last part is unknown.
+// unknownKey returns the problem with a key whose last part is unknown.
 func (r *reader) unknownKey(key []keyPart) string {
 	if r.reported >= maxHints {
 		return "unknown key"

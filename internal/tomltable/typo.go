@@ -1,5 +1,4 @@
-// Names of keys: how errors write them, and which known key an unknown one was
-// probably meant to be.
+// Names of keys: how errors write them, and hints for unknown ones.
 
 package tomltable
 
@@ -60,8 +59,7 @@ func splitKey(key string) (table, name string) {
 	return key[:max(i, 0)], key[i+1:]
 }
 
-// names are the names that are known in a file: of the root table, its
-// subtables and their keys.
+// names are the known names: the root table, its subtables and their keys.
 type names struct {
 	root   string
 	tables []string // the subtables, in the order of their first keys
@@ -91,8 +89,8 @@ func (n *names) isTable(key string) bool {
 // the known ones.
 const maxKeyLength = 64
 
-// unknownKey returns the problem of a name that is no key of a table, with the
-// key that was probably meant.
+// unknownKey returns the problem with a name that is no key of a table. It
+// includes the most similar key, or else all keys of the table.
 func (n *names) unknownKey(table, name string) string {
 	var inTable []string
 	best, bestTable, bestDistance := "", "", maxTypos+1
@@ -116,8 +114,7 @@ func (n *names) unknownKey(table, name string) string {
 	return fmt.Sprintf("unknown key; did you mean %q?", best)
 }
 
-// similarTable returns the table of ours that a top-level key was probably
-// meant to name, or "".
+// similarTable returns the table whose name a top-level key resembles, or "".
 func (n *names) similarTable(name string) string {
 	if len(name) > maxKeyLength {
 		return ""
@@ -133,7 +130,7 @@ func (n *names) similarTable(name string) string {
 	return ""
 }
 
-// maxTypos is the largest number of typos in a name that gets a hint.
+// maxTypos is the largest number of typos for which a key is suggested.
 const maxTypos = 3
 
 // typos returns the number of typos that turn key into name, ignoring case and

@@ -14,24 +14,27 @@ type Value interface {
 	// empty for an array.
 	Text() string
 
-	// Unset reports whether the value is empty, and so stands for a default.
-	// A boolean never is.
+	// Unset reports whether the value is empty, which stands for a default.
+	// A boolean is never unset.
 	Unset() bool
 
-	// Equal and Copy compare with, and copy from, a Value of the same type.
-	// An array is not copied but shared.
+	// Equal reports whether the value equals that of a Value of the same type.
 	Equal(other Value) bool
+
+	// Copy sets the value to that of a Value of the same type. Both then
+	// share the elements of an array.
 	Copy(from Value)
 
-	kind() unstable.Kind
-	expects() string // names the type in errors
+	kind() unstable.Kind // of the nodes that read accepts
+	expects() string     // describes these in errors
 
-	// correction returns what was probably meant by a node of another kind:
-	// ": write ...", or "".
+	// correction returns a hint for a node of another kind, like
+	// ": write true without quotes", or "".
 	correction(n *unstable.Node) string
 
 	// read stores the value of a node of the right kind, which begins at
-	// offset. It reports false after it has rejected the key.
+	// offset. For an array it adds the positions of the elements to p. It
+	// returns false after it has reported a mistake.
 	read(r *reader, key []keyPart, n *unstable.Node, offset int, p *place) bool
 }
 
@@ -59,8 +62,8 @@ func (b boolean) read(_ *reader, _ []keyPart, n *unstable.Node, _ int, _ *place)
 	return true
 }
 
-// String returns a Value for a string. An empty string in a file is an error,
-// because it stands for the default elsewhere.
+// String returns a Value for a string. An empty string in a file is a mistake,
+// because an empty variable stands for the default.
 func String[T ~string](p *T) Value { return text[T]{p} }
 
 type text[T ~string] struct{ p *T }
@@ -104,8 +107,8 @@ func (l list) correction(n *unstable.Node) string {
 // read stops at the first element that is not a string.
 func (l list) read(r *reader, key []keyPart, array *unstable.Node, offset int, p *place) bool {
 	elements := []string{} // not nil: [] in JSON
-	// An array node has no range, so a nested array is searched for from the
-	// end of the element before it.
+	// An array node has no range, so the search for a nested array begins at
+	// the end of the element before it.
 	from := offset + 1
 	for it := array.Children(); it.Next(); {
 		n := it.Node()
