@@ -26,7 +26,7 @@ func (e *enforcer) newObserver(f func(*refusal)) *hostcall.Mailbox[refusal] {
 			f(&r)
 		},
 		Resumed: func(n int) {
-			e.log.Warn("OnBlocked was not told of refusals, because it did not return in time for them", "refusals", n)
+			e.log.Warn("OnBlocked was not called for some refusals, because it did not return in time", "refusals", n)
 		},
 	}
 }
@@ -38,6 +38,6 @@ func (e *enforcer) notify(r refusal) {
 		r.Verdict.ServerName = strings.Clone(r.Verdict.ServerName)
 	}
 	if _, first := e.observer.Put(r); first {
-		e.log.Warn("OnBlocked does not return; refusals that it is not told of are counted, and still recorded", "waiting", hostcall.MailboxLimit)
+		e.log.Warn("OnBlocked does not return; refusals for which it is not called are counted and recorded", "waiting", hostcall.MailboxLimit)
 	}
 }
