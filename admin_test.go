@@ -25,7 +25,7 @@ import (
 const curlForm = "Content-Type: application/x-www-form-urlencoded"
 
 // decode reads a JSON answer of the admin API.
-func decode[T any](t testing.TB, a reply) T {
+func decode[T any](t testing.TB, a rawResponse) T {
 	t.Helper()
 	var v T
 	if err := json.Unmarshal([]byte(a.body), &v); err != nil {
@@ -44,10 +44,10 @@ func TestAdminHealth(t *testing.T) {
 	s := newSource(allow("o.example"))
 	l := startSource(t, s.builder, nil)
 	l.scripted("o.example", emptyAnswer)
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	for _, url := range []string{"http://o.example/", "http://other.example/", "http://o.example:81/"} {
 		w.get(url)
-		w.answer("GET")
+		w.readResponse("GET")
 	}
 	h := l.health(t)
 	if want := (health{Status: "ok", Mode: "full", Generation: 1, Connections: 1, Allowed: 1, Refused: 1, Failed: 1}); h != want {
@@ -90,13 +90,13 @@ func TestAdminConfigAndPatterns(t *testing.T) {
 		Mode  string `json:"mode_in_force"`
 		HTTP  string `json:"http_address"`
 		Admin string `json:"admin_address"`
-	}](t, l.adminWire(t, "GET", "/config", ""))
+	}](t, l.adminRaw(t, "GET", "/config", ""))
 	p := got.NetworkProxy
 	if !p.Enabled || p.ProxyURL != "http://127.0.0.1:3128" || fmt.Sprint(p.Policy.Allowed, p.Policy.Denied) != "[o.example *.wild.example:443] [10.0.0.0/8]" ||
 		p.Policy.Sockets == nil || got.Mode != "full" || got.HTTP != l.HTTPAddr() || got.Admin != l.AdminAddr() {
 		t.Errorf("%+v", got)
 	}
-	patterns := decode[struct{ Allowed, Denied []networkproxy.Rule }](t, l.adminWire(t, "GET", "/patterns", ""))
+	patterns := decode[struct{ Allowed, Denied []networkproxy.Rule }](t, l.adminRaw(t, "GET", "/patterns", ""))
 	if len(patterns.Allowed) != 2 || patterns.Allowed[1].Pattern != "*.wild.example:443" || patterns.Allowed[1].List != "allowed_domains" ||
 		len(patterns.Denied) != 1 || patterns.Denied[0].List != "denied_domains" {
 		t.Errorf("%+v", patterns)
@@ -104,7 +104,7 @@ func TestAdminConfigAndPatterns(t *testing.T) {
 	// Nothing is [], never null.
 	l = start(t, networkproxy.Config{}, nil)
 	for _, path := range []string{"/config", "/patterns", "/blocked"} {
-		if a := l.adminWire(t, "GET", path, ""); strings.Contains(a.body, "null") {
+		if a := l.adminRaw(t, "GET", path, ""); strings.Contains(a.body, "null") {
 			t.Errorf("%s: %s", path, a.body)
 		}
 	}
@@ -118,15 +118,15 @@ func TestAdminBlocked(t *testing.T) {
 		Total, Limit int
 		Blocked      []networkproxy.BlockedRequest
 	}
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	for i := range 205 {
 		w.get(fmt.Sprintf("http://host%d.example/", i))
-		if a := w.answer("GET"); a.StatusCode != 403 {
+		if a := w.readResponse("GET"); a.StatusCode != 403 {
 			t.Fatal(a.Status)
 		}
 	}
 	for range 2 {
-		b := decode[blocked](t, l.adminWire(t, "GET", "/blocked", ""))
+		b := decode[blocked](t, l.adminRaw(t, "GET", "/blocked", ""))
 		if b.Total != 205 || b.Limit != 200 || len(b.Blocked) != 200 {
 			t.Fatalf("total %d, limit %d, %d kept", b.Total, b.Limit, len(b.Blocked))
 		}
@@ -168,7 +168,7 @@ func TestAdminMode(t *testing.T) {
 		{"over 8 KiB", `{"mode":"limited","x":"` + strings.Repeat("x", 8<<10) + `"}`, 413, "8192 bytes", "full"},
 		{"over 8 KiB of blanks", `{"mode":"limited"}` + strings.Repeat(" ", 8<<10), 413, "8192 bytes", "full"},
 	} {
-		a := l.adminWire(t, "POST", "/mode", tt.body, curlForm)
+		a := l.adminRaw(t, "POST", "/mode", tt.body, curlForm)
 		if a.StatusCode != tt.status || !strings.Contains(a.body, tt.says) || l.Mode() != tt.mode {
 			t.Errorf("%s: %s %q, mode %s; want %d %q, %s", tt.name, a.Status, a.body, l.Mode(), tt.status, tt.says, tt.mode)
 		}
@@ -184,7 +184,7 @@ func TestAdminReload(t *testing.T) {
 	l := startSource(t, s.builder, nil)
 	s.set(func(c *networkproxy.Config) { c.Policy.AllowedDomains = []string{"new.example"} })
 	for i, body := range []string{"", "x=1"} { // curl -X POST, and with a -d that means nothing
-		a := l.adminWire(t, "POST", "/reload", body, curlForm)
+		a := l.adminRaw(t, "POST", "/reload", body, curlForm)
 		if got := decode[struct{ Generation int }](t, a); a.StatusCode != 200 || got.Generation != i+2 {
 			t.Errorf("%s %s", a.Status, a.body)
 		}
@@ -192,11 +192,11 @@ func TestAdminReload(t *testing.T) {
 	if got := l.Config().Policy.AllowedDomains; len(got) != 1 || got[0] != "new.example" {
 		t.Errorf("allowed %q", got)
 	}
-	if a := l.adminWire(t, "POST", "/reload", strings.Repeat("x", 9000)); a.StatusCode != 413 {
+	if a := l.adminRaw(t, "POST", "/reload", strings.Repeat("x", 9000)); a.StatusCode != 413 {
 		t.Errorf("%s %s", a.Status, a.body)
 	}
 	s.set(func(c *networkproxy.Config) { c.Policy.AllowedDomains = []string{"http://new.example/"} })
-	a := l.adminWire(t, "POST", "/reload", "")
+	a := l.adminRaw(t, "POST", "/reload", "")
 	if e := decode[adminError](t, a); a.StatusCode != 409 || !strings.Contains(e.Error, "allowed_domains[0]") || !strings.Contains(e.Error, "last good") {
 		t.Errorf("%s %s", a.Status, a.body)
 	}
@@ -210,7 +210,7 @@ func TestAdminRoutes(t *testing.T) {
 		"/metrics": "GET, HEAD", "/mode": "POST", "/reload": "POST",
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "MODE"} {
-			a := l.adminWire(t, method, path, "")
+			a := l.adminRaw(t, method, path, "")
 			if strings.Contains(", "+allow+",", ", "+method+",") {
 				if a.StatusCode == 405 || a.Header.Get("Allow") != "" {
 					t.Errorf("%s %s: %s", method, path, a.Status)
@@ -226,7 +226,7 @@ func TestAdminRoutes(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/", "/healthz", "/health/", "/Health", "/mode/x"} {
-		a := l.adminWire(t, "GET", path, "")
+		a := l.adminRaw(t, "GET", path, "")
 		if e := decode[adminError](t, a); a.StatusCode != 404 || !strings.Contains(e.Error, "GET /health") || !strings.Contains(e.Error, "POST /mode") {
 			t.Errorf("%s: %s %s", path, a.Status, a.body)
 		}
@@ -296,7 +296,7 @@ func TestAdminAgainstWebPages(t *testing.T) {
 			if method == "POST" {
 				body = `{"mode":"full"}`
 			}
-			a := l.adminWire(t, method, path, body, tt.fields...)
+			a := l.adminRaw(t, method, path, body, tt.fields...)
 			if (a.StatusCode == 403) == tt.ok {
 				t.Errorf("%s: %s %s: %s", tt.name, method, path, a.Status)
 			}
@@ -312,18 +312,18 @@ func TestAdminAgainstWebPages(t *testing.T) {
 		}
 	}
 	// A URL of another host in the request line is another Host, too.
-	if a := l.adminWire(t, "GET", "http://evil.example/health", ""); a.StatusCode != 403 {
+	if a := l.adminRaw(t, "GET", "http://evil.example/health", ""); a.StatusCode != 403 {
 		t.Errorf("absolute-form: %s", a.Status)
 	}
 	for _, host := range []string{"93.184.216.34", "evil.example:80", "localhost."} {
-		if a := l.adminWire(t, "GET", "http://"+host+"/health", "", "Host: "+l.AdminAddr()); a.StatusCode != 403 {
+		if a := l.adminRaw(t, "GET", "http://"+host+"/health", "", "Host: "+l.AdminAddr()); a.StatusCode != 403 {
 			t.Errorf("absolute-form for %s: %s", host, a.Status)
 		}
-		if a := l.adminWire(t, "CONNECT", host, "", "Host: "+l.AdminAddr()); a.StatusCode < 400 {
+		if a := l.adminRaw(t, "CONNECT", host, "", "Host: "+l.AdminAddr()); a.StatusCode < 400 {
 			t.Errorf("CONNECT %s: %s", host, a.Status)
 		}
 	}
-	if a := l.adminWire(t, "OPTIONS", "*", "", "Host: evil.example", "Origin: https://evil.example", "Access-Control-Request-Method: POST"); a.StatusCode < 400 {
+	if a := l.adminRaw(t, "OPTIONS", "*", "", "Host: evil.example", "Origin: https://evil.example", "Access-Control-Request-Method: POST"); a.StatusCode < 400 {
 		t.Errorf("OPTIONS *: %s", a.Status)
 	}
 }
@@ -362,7 +362,7 @@ func TestAdminHostWhereOthersReachIt(t *testing.T) {
 			config.DangerouslyAllowNonLoopbackAdmin = true
 			start(t, config, func(b *networkproxy.Builder) { b.AdminAddr("").AdminListener(otherAddr{inner, test.addr}) })
 			for host, want := range map[string]int{"93.184.216.34": test.public, "localhost": 200, "127.0.0.1": 200} {
-				if _, answer := raw(t, "tcp", inner.Addr().String(), "GET /health HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); answer.StatusCode != want {
+				if _, answer := sendRaw(t, "tcp", inner.Addr().String(), "GET /health HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); answer.StatusCode != want {
 					t.Errorf("Host %s: %s, want %d", host, answer.Status, want)
 				}
 			}
@@ -389,7 +389,7 @@ func TestAdminToken(t *testing.T) {
 		{"Authorization: " + token, false},
 	} {
 		for _, path := range []string{"/health", "/config", "/none"} {
-			a := l.adminWire(t, "GET", path, "", tt.field)
+			a := l.adminRaw(t, "GET", path, "", tt.field)
 			if (a.StatusCode == 401) == tt.ok || !tt.ok && !strings.HasPrefix(a.Header.Get("WWW-Authenticate"), "Bearer ") {
 				t.Errorf("%q %s: %s", tt.field, path, a.Status)
 			}
@@ -407,9 +407,9 @@ func TestAdminToken(t *testing.T) {
 func TestAdminConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow(), nil)
-	var open []*wire
+	var open []*rawConn
 	for range 100 {
-		w := wireTo(t, l.AdminAddr())
+		w := dialRaw(t, l.AdminAddr())
 		open = append(open, w)
 	}
 	// The first ones make room, and not just for want of a request, after 10 s;
@@ -417,19 +417,19 @@ func TestAdminConnectionsAreBounded(t *testing.T) {
 	closed := 0
 	for _, w := range open[:36] {
 		w.SetDeadline(time.Now().Add(5 * time.Second))
-		if w.rest() == "" {
+		if w.readAll() == "" {
 			closed++
 		}
 	}
 	if closed != 36 {
 		t.Errorf("%d of 36 connections were closed to make room", closed)
 	}
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.get("http://other.example/")
-	if a := w.answer("GET"); a.StatusCode != 403 {
+	if a := w.readResponse("GET"); a.StatusCode != 403 {
 		t.Errorf("%s", a.Status)
 	}
-	if a := l.adminWire(t, "GET", "/health", ""); a.StatusCode != 200 {
+	if a := l.adminRaw(t, "GET", "/health", ""); a.StatusCode != 200 {
 		t.Errorf("the API: %s", a.Status)
 	}
 }
@@ -455,7 +455,7 @@ func TestAdminMakesRoom(t *testing.T) {
 				b.AdminToken(token).Limits(networkproxy.Limits{HeaderTimeout: time.Minute, IdleTimeout: time.Minute})
 			})
 			for range 200 {
-				io.WriteString(wireTo(t, l.AdminAddr()), stall)
+				io.WriteString(dialRaw(t, l.AdminAddr()), stall)
 			}
 			// A request may be under way for a moment on each of 64 connections.
 			eventually(t, "the API answers", func() bool {
@@ -495,13 +495,13 @@ func TestAdminAgainstScripts(t *testing.T) {
 		"two hosts":             {own, "Host: evil.example"},
 	} {
 		for _, path := range []string{"/mode", "/reload", "/grants/revoke"} {
-			a := l.adminWire(t, "POST", path, `{"mode":"limited"}`, fields...)
+			a := l.adminRaw(t, "POST", path, `{"mode":"limited"}`, fields...)
 			if a.StatusCode != 403 && a.StatusCode != 400 {
 				t.Errorf("%s: POST %s: %s", name, path, a.Status)
 			}
 		}
 		// The leave that a browser asks for first.
-		a := l.adminWire(t, "OPTIONS", "/mode", "", append(fields, "Access-Control-Request-Method: POST", "Access-Control-Request-Private-Network: true")...)
+		a := l.adminRaw(t, "OPTIONS", "/mode", "", append(fields, "Access-Control-Request-Method: POST", "Access-Control-Request-Private-Network: true")...)
 		for field := range a.Header {
 			if strings.HasPrefix(field, "Access-Control-") {
 				t.Errorf("%s: %s: %s", name, field, a.Header.Get(field))
@@ -538,15 +538,15 @@ func TestAdminNotThroughTheProxy(t *testing.T) {
 			if method == "CONNECT" {
 				target = host + ":" + port
 			}
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.send(method + " " + target + " HTTP/1.1\r\nHost: localhost:" + port + "\r\n\r\n")
-			if a := w.answer(method); a.StatusCode != 403 && a.StatusCode != 400 {
+			if a := w.readResponse(method); a.StatusCode != 403 && a.StatusCode != 400 {
 				t.Errorf("%s %s: %s", method, target, a.Status)
 			}
 			w.Close()
 		}
 		plain := strings.Trim(host, "[]")
-		if _, code, _ := l.request(socksConnect, wireHost(plain, n)); code != 2 {
+		if _, code, _ := l.socksRequest(socksConnect, socksDest(plain, n)); code != 2 {
 			t.Errorf("SOCKS5 %s: reply %d", plain, code)
 		}
 	}
@@ -556,14 +556,14 @@ func TestAdminNotThroughTheProxy(t *testing.T) {
 }
 
 // unixWire makes a request of an admin API on a unix socket.
-func unixWire(t testing.TB, path, request string) reply {
+func unixWire(t testing.TB, path, request string) rawResponse {
 	t.Helper()
 	c, err := net.Dial("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(testTimeout))
 	io.WriteString(c, request)
 	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
@@ -573,7 +573,7 @@ func unixWire(t testing.TB, path, request string) reply {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return reply{answer, string(body)}
+	return rawResponse{answer, string(body)}
 }
 
 func TestAdminUnixSocket(t *testing.T) {
@@ -674,13 +674,13 @@ func TestAdminReadOnly(t *testing.T) {
 		t.Helper()
 		generation := l.health(t).Generation
 		for _, path := range []string{"/mode", "/reload", "/grants/revoke"} {
-			a := l.adminWire(t, "POST", path, `{"mode":"limited"}`)
+			a := l.adminRaw(t, "POST", path, `{"mode":"limited"}`)
 			if e := decode[adminError](t, a); a.StatusCode != 403 || !strings.Contains(e.Error, "read-only") {
 				t.Errorf("POST %s: %s %s", path, a.Status, a.body)
 			}
 		}
 		for _, path := range []string{"/health", "/config", "/blocked", "/metrics"} {
-			if a := l.adminWire(t, "GET", path, ""); a.StatusCode != 200 {
+			if a := l.adminRaw(t, "GET", path, ""); a.StatusCode != 200 {
 				t.Errorf("GET %s: %s", path, a.Status)
 			}
 		}
@@ -691,7 +691,7 @@ func TestAdminReadOnly(t *testing.T) {
 	set(true)
 	refused(l)
 	set(false)
-	if a := l.adminWire(t, "POST", "/mode", `{"mode":"limited"}`); a.StatusCode != 200 {
+	if a := l.adminRaw(t, "POST", "/mode", `{"mode":"limited"}`); a.StatusCode != 200 {
 		t.Errorf("after the switch is off: %s", a.Status)
 	}
 

@@ -132,7 +132,7 @@ func BenchmarkForward(b *testing.B) {
 	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(content), content)
 	l.serve("o.example", 80, func(c *net.TCPConn) {
 		r := bufio.NewReader(c)
-		for readHead(r) != "" {
+		for readHeader(r) != "" {
 			if _, err := c.Write(answer); err != nil {
 				return
 			}
@@ -221,7 +221,7 @@ func BenchmarkRefuse(b *testing.B) {
 // close.
 func BenchmarkConnect(b *testing.B) {
 	l := start(b, allow("o.example"), nil)
-	l.host("o.example", 443, testnet.Echo(b).Addr())
+	l.mapHost("o.example", 443, testnet.Echo(b).Addr())
 	request := []byte("CONNECT o.example:443 HTTP/1.1\r\nHost: o.example:443\r\n\r\nx")
 	buf := make([]byte, 256)
 	b.ReportAllocs()

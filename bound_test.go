@@ -84,10 +84,10 @@ func TestLoginsStayWithTheirClient(t *testing.T) {
 				}
 				closed := loginOrigin(l, name, port, test.answer)
 
-				alice, bob := l.wire(t), l.wire(t)
-				ask := func(w *wire, fields ...string) string {
+				alice, bob := l.dialHTTP(t), l.dialHTTP(t)
+				ask := func(w *rawConn, fields ...string) string {
 					w.request("POST", "http://o.example/", fields...)
-					return w.answer("POST").body
+					return w.readResponse("POST").body
 				}
 				const first = "connection 1, alice"
 				if got := ask(alice, append([]string{"X-User: alice"}, test.fields...)...); got != first {
@@ -111,7 +111,7 @@ func TestLoginsStayWithTheirClient(t *testing.T) {
 						t.Errorf("the same client: %q, want %q", got, first)
 					}
 				}
-				if got := ask(l.wire(t)); got != want {
+				if got := ask(l.dialHTTP(t)); got != want {
 					t.Errorf("a third client: %q, want %q", got, want)
 				}
 				alice.Close()
@@ -149,12 +149,12 @@ func TestLoginsAreBounded(t *testing.T) {
 					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 				}
 			})
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			for i := range 12 {
 				name := fmt.Sprintf("h%d.example", i)
 				l.dns.Set(name, addrs(publicAddr))
 				w.get("http://"+name+"/", "Authorization: NTLM TlRM")
-				if got := w.answer("GET"); got.StatusCode != 200 {
+				if got := w.readResponse("GET"); got.StatusCode != 200 {
 					t.Fatalf("%s: %s", name, got.Status)
 				}
 			}

@@ -307,13 +307,13 @@ func TestCallbacksMayCallEverything(t *testing.T) {
 						c.do(l.Handle, s)
 					})
 					f.fire(t, l, h)
-					returns(t, returned, "the method")
+					waitReturned(t, returned, "the method")
 					ended := make(chan struct{})
 					go func() {
 						defer close(ended)
 						l.Close()
 					}()
-					returns(t, ended, "Close")
+					waitReturned(t, ended, "Close")
 				})
 			}
 		})
@@ -332,9 +332,9 @@ func methodsOf[T any]() (names []string) {
 	return names
 }
 
-// returns waits for done, and prints all stacks if it is not closed. The limit is
+// waitReturned waits for done, and prints all stacks if it is not closed. The limit is
 // far longer than a loaded machine needs.
-func returns(t *testing.T, done <-chan struct{}, what string) {
+func waitReturned(t *testing.T, done <-chan struct{}, what string) {
 	t.Helper()
 	select {
 	case <-done:
@@ -445,24 +445,24 @@ func TestRefusalsBeyondTheMailbox(t *testing.T) {
 		})
 	})
 	const beyond = 5
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	for range 1 + networkproxy.MailboxLimit + beyond {
-		w.SetDeadline(time.Now().Add(patience)) // a limit for each request, because there are many
+		w.SetDeadline(time.Now().Add(testTimeout)) // a limit for each request, because there are many
 		w.get("http://other.example/")
-		if a := w.answer("GET"); a.StatusCode != 403 {
+		if a := w.readResponse("GET"); a.StatusCode != 403 {
 			t.Fatalf("%s", a.Status)
 		}
 	}
 	if got := l.metrics(t)[`networkproxy_callbacks_dropped_total{callback="OnBlocked"}`]; got != beyond {
 		t.Errorf("%v refusals are counted as dropped, want %d", got, beyond)
 	}
-	l.logged(t, "OnBlocked does not return")
+	l.waitLogged(t, "OnBlocked does not return")
 	close(release)
 	networkproxy.FlushOnBlocked(l.Handle)
 	if n := told.Load(); n != 1+networkproxy.MailboxLimit {
 		t.Errorf("OnBlocked was called for %d refusals, want %d", n, 1+networkproxy.MailboxLimit)
 	}
-	l.logged(t, fmt.Sprintf("refusals=%d", beyond))
+	l.waitLogged(t, fmt.Sprintf("refusals=%d", beyond))
 }
 
 // panickingListener panics in Close and, once the test says so, after an Accept.

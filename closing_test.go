@@ -24,7 +24,7 @@ func closingLab(t *testing.T) *lab {
 	l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
 	l.serve("early.example", 8080, func(c *net.TCPConn) {
 		r := bufio.NewReader(c)
-		readHead(r)
+		readHeader(r)
 		io.WriteString(c, emptyAnswer)
 		io.Copy(io.Discard, r)
 	})
@@ -68,17 +68,17 @@ func TestConnectionCloseIsSaid(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.request("POST", "http://"+tt.target+"/", tt.fields...)
 			w.send(tt.content)
-			a := w.answer("POST")
+			a := w.readResponse("POST")
 			if tt.status != 0 && a.StatusCode != tt.status {
 				t.Errorf("answered %s", a.Status)
 			}
 			if !a.Close {
 				t.Errorf("%s does not say that the connection closes: %v", a.Status, a.Header)
 			}
-			if rest := w.rest(); rest != "" { // fails where it stays open
+			if rest := w.readAll(); rest != "" { // fails where it stays open
 				t.Errorf("then %q", rest)
 			}
 		})
@@ -102,10 +102,10 @@ func TestRefusedContentIsSkipped(t *testing.T) {
 			t.Parallel()
 			// On a machine that is busy, the second piece may come too late.
 			eventually(t, "the connection goes on", func() bool {
-				w := l.wire(t)
+				w := l.dialHTTP(t)
 				w.send("POST http://no.example/ HTTP/1.1\r\nHost: no.example\r\n" + tt.head)
 				w.send(tt.content)
-				a := w.answer("POST")
+				a := w.readResponse("POST")
 				if a.StatusCode != 403 {
 					t.Fatal(a.Status)
 				}
@@ -114,7 +114,7 @@ func TestRefusedContentIsSkipped(t *testing.T) {
 				}
 				w.request("POST", "http://o.example/", "Content-Length: 4")
 				w.send("next")
-				if a := w.answer("POST"); a.StatusCode != 200 || a.body != "next" {
+				if a := w.readResponse("POST"); a.StatusCode != 200 || a.body != "next" {
 					t.Errorf("the next request: %s %q", a.Status, a.body)
 				}
 				return true
@@ -128,13 +128,13 @@ func TestRefusedContentIsSkipped(t *testing.T) {
 func TestRefusalArrivesBehindLargeContent(t *testing.T) {
 	t.Parallel()
 	l := closingLab(t)
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	const size = 32 << 20
 	w.request("POST", "http://no.example/", fmt.Sprint("Content-Length: ", size))
 	if _, err := io.Copy(w.TCPConn, io.LimitReader(zeros{}, size)); err != nil {
 		t.Fatal(err)
 	}
-	if a := w.answer("POST"); a.StatusCode != 403 || a.refusal(t).Reason != "not_allowed" || !a.Close {
+	if a := w.readResponse("POST"); a.StatusCode != 403 || a.refusal(t).Reason != "not_allowed" || !a.Close {
 		t.Errorf("%s %s", a.Status, a.body)
 	}
 }
@@ -155,17 +155,17 @@ func TestLimitConnectionsWithoutContent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := limited(t, allow("o.example"), networkproxy.Limits{Connections: 1})
-			l.host("o.example", 80, testnet.Echo(t).Addr())
+			l.mapHost("o.example", 80, testnet.Echo(t).Addr())
 			l.connectTo(t, "o.example:80") // an idle connection would make room
 			for range 64 {                 // as many as are answered at a time
-				w := l.wire(t)
+				w := l.dialHTTP(t)
 				w.send("POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\n" + fields + "\r\n")
-				if a := w.answer("POST"); a.StatusCode != 503 || !a.Close {
+				if a := w.readResponse("POST"); a.StatusCode != 503 || !a.Close {
 					t.Fatalf("%s, close: %t", a.Status, a.Close)
 				}
 			}
 			eventually(t, "another one is answered", func() bool {
-				w := l.wire(t)
+				w := l.dialHTTP(t)
 				io.WriteString(w, "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n\r\n")
 				a, err := http.ReadResponse(w.r, nil)
 				return err == nil && a.StatusCode == 503

@@ -173,7 +173,7 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 				if !strings.Contains(health, `"degraded"`) && name != "enabled" {
 					t.Errorf("/health: %s", health)
 				}
-				l.logged(t, test.key)
+				l.waitLogged(t, test.key)
 
 				// Limits that are loosened again give back what was cut.
 				l.write(t, l.limits, "mode = \"full\"\n")
@@ -215,11 +215,11 @@ func TestTightenedLimitsDropWhatWasSetAtRunTime(t *testing.T) {
 			t.Errorf("%s: %q, want %q", host, got, want)
 		}
 	}
-	if got := do(t, through(t, session.ProxyURL()), "GET", "http://overlay.example/", ""); got.status != 403 {
+	if got := doRequest(t, clientThrough(t, session.ProxyURL()), "GET", "http://overlay.example/", ""); got.status != 403 {
 		t.Errorf("the session's own rule: %d", got.status)
 	}
-	l.logged(t, "added.example")
-	l.logged(t, "the mode set at run time")
+	l.waitLogged(t, "added.example")
+	l.waitLogged(t, "the mode set at run time")
 }
 
 // A configuration that is changed to exceed the limits is refused as ever, and
@@ -317,7 +317,7 @@ func TestLimitsBoundTheDeciderAndTheObserver(t *testing.T) {
 			l := startManaged(t, "enabled = true\n", limits, change)
 			echo := testnet.Echo(t).Addr()
 			for _, host := range []string{"x.corp.example", "elsewhere.example"} {
-				l.host(host, 7, echo)
+				l.mapHost(host, 7, echo)
 			}
 			conn := l.connect("x.corp.example:7")
 			if err := echoes(conn); err != nil {

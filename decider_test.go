@@ -71,11 +71,11 @@ func TestDecisions(t *testing.T) {
 				}
 			})
 			origin := l.origin("asked.example", 80, func(http.ResponseWriter, *http.Request) {})
-			l.host("listed.example", 80, origin.Listener.Addr())
+			l.mapHost("listed.example", 80, origin.Listener.Addr())
 
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.get("http://asked.example/")
-			a := w.answer("GET")
+			a := w.readResponse("GET")
 			if a.StatusCode != tt.status {
 				t.Fatalf("%s %s", a.Status, a.body)
 			}
@@ -96,7 +96,7 @@ func TestDecisions(t *testing.T) {
 			}
 			// Only its own request suffered.
 			w.get("http://listed.example/")
-			if a := w.answer("GET"); a.StatusCode != 200 {
+			if a := w.readResponse("GET"); a.StatusCode != 200 {
 				t.Errorf("the next request: %s", a.Status)
 			}
 		})
@@ -141,9 +141,9 @@ func TestDeciderIsAskedAboutMissesOnly(t *testing.T) {
 		if err := l.SetMode(tt.mode); err != nil {
 			t.Fatal(err)
 		}
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.request(tt.method, tt.target, "Content-Length: 0")
-		a := w.head("GET")
+		a := w.readHeader("GET")
 		list := l.Blocked()
 		if b := list[len(list)-1]; a.StatusCode != 403 || b.Reason != tt.want || asked.Load() != tt.asked {
 			t.Errorf("%s: %s, %q, asked %d times; want %q, %d", tt.name, a.Status, b.Reason, asked.Load(), tt.want, tt.asked)
@@ -169,7 +169,7 @@ func TestDeciderIsTold(t *testing.T) {
 		{"CONNECT", "[2606:4700:0:0::1]:443", request{Protocol: "https_connect", Host: "2606:4700::1", Port: 443, Method: "CONNECT"}},
 		{"CONNECT", "[::ffff:1.1.1.1]:443", request{Protocol: "https_connect", Host: "1.1.1.1", Port: 443, Method: "CONNECT"}},
 	} {
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.send(tt.method + " " + tt.target + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
 		got := wait(t, told, "the question")
 		if got.Client.String() != w.LocalAddr().String() {
@@ -215,15 +215,15 @@ func TestDenyWhileTheDeciderThinks(t *testing.T) {
 				<-answer
 				return networkproxy.Allow(), nil
 			}))
-			l.host("miss.example", 443, testnet.Echo(t).Addr())
-			w := l.wire(t)
+			l.mapHost("miss.example", 443, testnet.Echo(t).Addr())
+			w := l.dialHTTP(t)
 			w.request("CONNECT", "miss.example:443")
 			wait(t, thinking, "the question")
 			if err := tt.change(l, s); err != nil {
 				t.Error(err)
 			}
 			close(answer)
-			a := w.head("CONNECT")
+			a := w.readHeader("CONNECT")
 			var got networkproxy.Reason
 			if list := l.Blocked(); len(list) > 0 {
 				got = list[0].Reason
@@ -251,16 +251,16 @@ func TestDeciderConcurrency(t *testing.T) {
 		together.Wait() // for all to be here
 		return networkproxy.Deny(r.Host), nil
 	}))
-	hanging := l.wire(t)
+	hanging := l.dialHTTP(t)
 	hanging.get("http://hangs.example/")
-	var wires []*wire
+	var wires []*rawConn
 	for i := range n { // different questions: identical ones would be one
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.get(fmt.Sprintf("http://miss%d.example/", i))
 		wires = append(wires, w)
 	}
 	for i, w := range wires {
-		if f := w.answer("GET").refusal(t); string(f.Reason) != fmt.Sprintf("miss%d.example", i) {
+		if f := w.readResponse("GET").refusal(t); string(f.Reason) != fmt.Sprintf("miss%d.example", i) {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -280,7 +280,7 @@ func TestDeciderContextEnds(t *testing.T) {
 				close(ended)
 				return networkproxy.Allow(), nil // too late
 			}))
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.request("CONNECT", "miss.example:443")
 			wait(t, asked, "the question")
 			switch how {
@@ -317,9 +317,9 @@ func TestDeciderThatIgnoresItsContext(t *testing.T) {
 			return networkproxy.Allow(), nil
 		})
 	})
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.get("http://miss.example/")
-	if f := w.answer("GET").refusal(t); f.Reason != "decider_timeout" {
+	if f := w.readResponse("GET").refusal(t); f.Reason != "decider_timeout" {
 		t.Errorf("%+v", f)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -327,7 +327,7 @@ func TestDeciderThatIgnoresItsContext(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- l.Shutdown(ctx) }()
 	wait(t, ended, "the end of Shutdown")
-	l.logged(t, "left behind")
+	l.waitLogged(t, "left behind")
 }
 
 func TestDecisionString(t *testing.T) {

@@ -18,9 +18,9 @@ import (
 
 func TestExplainNamesTheRuleAndItsPlace(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, "policy.allowed_domains = [\n  \"*.example\",\n]\npolicy.denied_domains = [\"bad.example\", \"93.0.0.0/8\"]")
+	f := newConfigFile(t, "policy.allowed_domains = [\n  \"*.example\",\n]\npolicy.denied_domains = [\"bad.example\", \"93.0.0.0/8\"]")
 	l := startFile(t, nil, f.path)
-	l.host("good.example", 443, testnet.Echo(t).Addr())
+	l.mapHost("good.example", 443, testnet.Echo(t).Addr())
 	tests := []struct {
 		url, method string
 		resolve     bool

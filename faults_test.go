@@ -77,7 +77,7 @@ func newFaulty(t *testing.T, change func(*networkproxy.Builder)) *faulty {
 const holePort = 89
 
 func answerAndClose(c *net.TCPConn) {
-	readHead(bufio.NewReader(c))
+	readHeader(bufio.NewReader(c))
 	io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
 }
 
@@ -111,18 +111,18 @@ func (f *faulty) push(c net.Conn) {
 }
 
 func resetMidway(c *net.TCPConn) {
-	readHead(bufio.NewReader(c))
+	readHeader(bufio.NewReader(c))
 	io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\npart")
 	c.SetLinger(0)
 }
 
-// works checks that the proxy still does what it is for.
-func (f *faulty) works(t *testing.T) {
+// checkWorks checks that the proxy still does what it is for.
+func (f *faulty) checkWorks(t *testing.T) {
 	t.Helper()
-	w := f.wire(t)
+	w := f.dialHTTP(t)
 	defer w.Close()
 	w.get("http://ok.example/", "Connection: close")
-	if a := w.answer("GET"); a.StatusCode != 200 || a.body != "ok" {
+	if a := w.readResponse("GET"); a.StatusCode != 200 || a.body != "ok" {
 		t.Errorf("a request beside or after the fault: %s %q", a.Status, a.body)
 	}
 }
@@ -131,7 +131,7 @@ func (f *faulty) works(t *testing.T) {
 func (f *faulty) socksTo(t *testing.T, host string, port uint16) (*net.TCPConn, byte) {
 	t.Helper()
 	c := dialSOCKS(t, f.SOCKSAddr())
-	code, _, err := socksRequest(c, socksConnect, wireName(host, port))
+	code, _, err := socksRequest(c, socksConnect, socksDestName(host, port))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,64 +144,64 @@ func TestFaults(t *testing.T) {
 		fault func(t *testing.T, f *faulty)
 	}{
 		{"a client that never reads an answer", func(t *testing.T, f *faulty) {
-			w := f.wire(t)
+			w := f.dialHTTP(t)
 			defer w.Close()
 			w.SetReadBuffer(4 << 10)
 			w.get("http://flood.example:81/")
 			wait(t, f.stalled, "the origin is stuck")
-			f.works(t)
+			f.checkWorks(t)
 		}},
 		{"a client that never reads a tunnel", func(t *testing.T, f *faulty) {
 			w := f.connectTo(t, "flood.example:81")
 			defer w.Close()
 			wait(t, f.stalled, "the origin is stuck")
-			f.works(t)
+			f.checkWorks(t)
 		}},
 		{"a client that never reads SOCKS5", func(t *testing.T, f *faulty) {
 			c, _ := f.socksTo(t, "flood.example", 81)
 			defer c.Close()
 			wait(t, f.stalled, "the origin is stuck")
-			f.works(t)
+			f.checkWorks(t)
 		}},
 		{"an origin that never reads", func(t *testing.T, f *faulty) {
-			w := f.wire(t)
+			w := f.dialHTTP(t)
 			w.request("POST", "http://deaf.example:82/", "Content-Length: 100000000000")
 			f.push(w) // the origin reads again when this is stuck
-			f.works(t)
+			f.checkWorks(t)
 			w.Close()
 		}},
 		{"an origin that never answers", func(t *testing.T, f *faulty) {
-			w := f.wire(t)
+			w := f.dialHTTP(t)
 			w.get("http://silent.example:83/")
 			eventually(t, "the origin is asked", func() bool { return f.LiveTargets() == 1 })
-			f.works(t)
+			f.checkWorks(t)
 			w.Close()
 		}},
 		{"an origin that never answers an upgrade", func(t *testing.T, f *faulty) {
-			w := f.wire(t)
+			w := f.dialHTTP(t)
 			w.get("http://silent.example:83/", "Connection: Upgrade", "Upgrade: x")
 			eventually(t, "the origin is asked", func() bool { return f.LiveTargets() == 1 })
 			w.Close()
 		}},
 		{"an origin that resets in the middle of an answer", func(t *testing.T, f *faulty) {
-			w := f.wire(t)
+			w := f.dialHTTP(t)
 			defer w.Close()
 			w.get("http://reset.example:84/")
-			a := w.head("GET")
+			a := w.readHeader("GET")
 			if b, err := io.ReadAll(a.Body); err == nil {
 				t.Errorf("an answer that was cut looks whole: %q", b)
 			}
 		}},
 		{"a client that resets in the middle of an answer", func(t *testing.T, f *faulty) {
-			w := f.wire(t)
+			w := f.dialHTTP(t)
 			w.get("http://flood.example:81/")
-			w.read(1000)
+			w.readN(1000)
 			w.SetLinger(0)
 			w.Close()
 			wait(t, f.stalled, "the origin notices")
 		}},
 		{"a client that resets in the middle of its content", func(t *testing.T, f *faulty) {
-			w := f.wire(t)
+			w := f.dialHTTP(t)
 			w.request("POST", "http://silent.example:83/", "Content-Length: 1000")
 			w.send("part")
 			eventually(t, "the origin is asked", func() bool { return f.LiveTargets() == 1 })
@@ -212,7 +212,7 @@ func TestFaults(t *testing.T) {
 			w := f.connectTo(t, "reset.example:84")
 			defer w.Close()
 			w.send("x\r\n\r\n")
-			w.rest()
+			w.readAll()
 		}},
 		{"a tunnel that its client resets", func(t *testing.T, f *faulty) {
 			w := f.connectTo(t, "silent.example:83")
@@ -224,14 +224,14 @@ func TestFaults(t *testing.T) {
 			w := f.connectTo(t, "silent.example:83") // ends when it has read to the end
 			defer w.Close()
 			w.CloseWrite()
-			if rest := w.rest(); rest != "" {
+			if rest := w.readAll(); rest != "" {
 				t.Errorf("got %q", rest)
 			}
 		}},
 		{"a tunnel that its origin half-closes", func(t *testing.T, f *faulty) {
 			w := f.connectTo(t, "ok.example:80")
 			w.send("GET / HTTP/1.1\r\n\r\n")
-			if rest := w.rest(); !strings.HasSuffix(rest, "ok") {
+			if rest := w.readAll(); !strings.HasSuffix(rest, "ok") {
 				t.Errorf("got %q", rest)
 			}
 			w.Close()
@@ -241,23 +241,23 @@ func TestFaults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := wireTo(t, s.HTTPAddr())
+			w := dialRaw(t, s.HTTPAddr())
 			defer w.Close()
 			w.request("CONNECT", "flood.example:81")
-			w.head("CONNECT")
+			w.readHeader("CONNECT")
 			w.CloseWrite()
 			wait(t, f.stalled, "the origin is stuck")
 			s.Close()
 		}},
 		{"a dial into a black hole", func(t *testing.T, f *faulty) {
-			w, x, s := f.wire(t), f.wire(t), dialSOCKS(t, f.SOCKSAddr())
+			w, x, s := f.dialHTTP(t), f.dialHTTP(t), dialSOCKS(t, f.SOCKSAddr())
 			w.get("http://hole.example:89/")
 			x.request("CONNECT", "hole.example:89")
-			s.Write(append([]byte{5, 1, 0, 5, 1, 0}, wireName("hole.example", holePort)...))
+			s.Write(append([]byte{5, 1, 0, 5, 1, 0}, socksDestName("hole.example", holePort)...))
 			for range 3 {
 				wait(t, f.dialing, "the dials")
 			}
-			f.works(t)
+			f.checkWorks(t)
 			w.Close()
 			x.Close()
 			s.Close()
@@ -267,17 +267,17 @@ func TestFaults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := wireTo(t, s.HTTPAddr())
+			w := dialRaw(t, s.HTTPAddr())
 			defer w.Close()
 			w.get("http://hole.example:89/")
 			wait(t, f.dialing, "the dial")
 			s.Close()
 		}},
 		{"a name server that does not answer", func(t *testing.T, f *faulty) {
-			w, x, s := f.wire(t), f.wire(t), dialSOCKS(t, f.SOCKSAddr())
+			w, x, s := f.dialHTTP(t), f.dialHTTP(t), dialSOCKS(t, f.SOCKSAddr())
 			w.get("http://lost.example/")
 			x.request("CONNECT", "lost.example:443")
-			s.Write(append([]byte{5, 1, 0, 5, 1, 0}, wireName("lost.example", 443)...))
+			s.Write(append([]byte{5, 1, 0, 5, 1, 0}, socksDestName("lost.example", 443)...))
 			eventually(t, "three lookups", func() bool {
 				n := 0
 				for _, q := range f.dns.Queries() {
@@ -287,16 +287,16 @@ func TestFaults(t *testing.T) {
 				}
 				return n == 3
 			})
-			f.works(t)
+			f.checkWorks(t)
 			w.Close()
 			x.Close()
 			s.Close()
 		}},
 		{"a name server that fails", func(t *testing.T, f *faulty) {
 			for _, send := range []string{"GET http://servfail.example/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "CONNECT servfail.example:443 HTTP/1.1\r\nHost: x\r\n\r\n"} {
-				w := f.wire(t)
+				w := f.dialHTTP(t)
 				w.send(send)
-				if a := w.head("GET"); a.StatusCode != http.StatusBadGateway {
+				if a := w.readHeader("GET"); a.StatusCode != http.StatusBadGateway {
 					t.Errorf("%.10q: %s", send, a.Status)
 				}
 				w.Close()
@@ -311,10 +311,10 @@ func TestFaults(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			testnet.CheckLeaks(t)
 			f := newFaulty(t, nil)
-			f.works(t)
+			f.checkWorks(t)
 			testnet.CheckLeaksOf(t, func() { tt.fault(t, f) })
 			eventually(t, "no connection is left", func() bool { return f.LiveClients()+f.LiveTargets() == 0 })
-			f.works(t)
+			f.checkWorks(t)
 		})
 	}
 }
@@ -366,17 +366,17 @@ func TestPanics(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, addr := range []string{f.HTTPAddr(), s.HTTPAddr()} {
-					w := wireTo(t, addr)
+					w := dialRaw(t, addr)
 					w.get("http://miss.example/")
-					if a := w.answer("GET"); a.StatusCode != 403 || a.refusal(t).Reason != string(tt.miss) {
+					if a := w.readResponse("GET"); a.StatusCode != 403 || a.refusal(t).Reason != string(tt.miss) {
 						t.Errorf("a miss: %s %s", a.Status, a.body)
 					}
 					w.get("http://ok.example/") // on the same connection
-					if a := w.answer("GET"); a.StatusCode != tt.allowed {
+					if a := w.readResponse("GET"); a.StatusCode != tt.allowed {
 						t.Errorf("what is allowed: %s %s", a.Status, a.body)
 					}
 					w.send("END\r\n\r\n")
-					if a := w.answer("GET"); a.StatusCode != 400 {
+					if a := w.readResponse("GET"); a.StatusCode != 400 {
 						t.Errorf("what is no request: %s", a.Status)
 					}
 					w.Close()
@@ -433,11 +433,11 @@ func TestFullDisk(t *testing.T) {
 		b.Logger(slog.New(fullDisk{slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug})}))
 	})
 	testnet.CheckLeaksOf(t, func() {
-		f.works(t)
-		w := f.wire(t)
+		f.checkWorks(t)
+		w := f.dialHTTP(t)
 		defer w.Close()
 		w.get("http://miss.example/")
-		if a := w.answer("GET"); a.StatusCode != 403 {
+		if a := w.readResponse("GET"); a.StatusCode != 403 {
 			t.Errorf("a miss: %s", a.Status)
 		}
 	})

@@ -75,10 +75,10 @@ func TestDescriptorsRunOut(t *testing.T) {
 		return c
 	}
 	get := func() (status int) {
-		w := wireTo(t, addr)
+		w := dialRaw(t, addr)
 		defer w.Close()
 		w.get("http://ok.example/", "Connection: close")
-		return w.answer("GET").StatusCode
+		return w.readResponse("GET").StatusCode
 	}
 	if status := get(); status != 200 {
 		t.Fatalf("to begin with: %d", status)
@@ -91,18 +91,18 @@ func TestDescriptorsRunOut(t *testing.T) {
 		return before == last && before.clients == 0
 	})
 
-	served := wireTo(t, addr) // accepted, and so served whatever comes
+	served := dialRaw(t, addr) // accepted, and so served whatever comes
 	served.get("http://miss.example/")
-	if a := served.answer("GET"); a.StatusCode != 403 {
+	if a := served.readResponse("GET"); a.StatusCode != 403 {
 		t.Fatalf("to begin with: %s", a.Status)
 	}
 	var crowd []net.Conn
 	for range 100 {
-		crowd = append(crowd, wireTo(t, addr))
+		crowd = append(crowd, dialRaw(t, addr))
 	}
 	eventually(t, "a request that wants for a descriptor", func() bool {
 		served.get("http://ok.example/")
-		a := served.answer("GET")
+		a := served.readResponse("GET")
 		if a.StatusCode == 502 && a.refusal(t).Reason == "connect_failure" {
 			return true
 		}
@@ -112,7 +112,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 		return false
 	})
 	served.get("http://miss.example/")
-	if a := served.answer("GET"); a.StatusCode != 403 {
+	if a := served.readResponse("GET"); a.StatusCode != 403 {
 		t.Errorf("a refusal, which needs no descriptor: %s", a.Status)
 	}
 
@@ -155,7 +155,7 @@ func runStarved(t *testing.T, origin string) {
 	config := allow("ok.example")
 	config.Enabled = true
 	l.run(b.Config(config), nil)
-	l.host("ok.example", 80, to)
+	l.mapHost("ok.example", 80, to)
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)

@@ -22,8 +22,8 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// decides gives every host its own answer, and denies the rest.
-func decides(answers map[string]networkproxy.Decision) func(*networkproxy.Builder) {
+// withDecisions gives every host its own answer, and denies the rest.
+func withDecisions(answers map[string]networkproxy.Decision) func(*networkproxy.Builder) {
 	return func(b *networkproxy.Builder) {
 		b.PolicyDecider(func(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
 			return answers[req.Host], nil
@@ -52,14 +52,14 @@ func isCut(c net.Conn) bool {
 
 func TestRevokeCutsWhatTheGrantOpened(t *testing.T) {
 	t.Parallel()
-	l := start(t, allow(), decides(map[string]networkproxy.Decision{
+	l := start(t, allow(), withDecisions(map[string]networkproxy.Decision{
 		"granted.example": networkproxy.Allow().ForSession().AnyPort(),
 		"kept.example":    networkproxy.Allow().ForSession(),
 		"once.example":    networkproxy.Allow(),
 	}))
 	echo := testnet.Echo(t).Addr()
 	for _, host := range []string{"granted.example", "kept.example", "once.example"} {
-		l.host(host, 7, echo)
+		l.mapHost(host, 7, echo)
 	}
 	streaming := make(chan struct{})
 	l.origin("granted.example", 80, func(w http.ResponseWriter, r *http.Request) {
@@ -124,7 +124,7 @@ func TestRevokeReachesWhatIsConnecting(t *testing.T) {
 	t.Parallel()
 	connecting := make(chan struct{})
 	l := start(t, allow(), func(b *networkproxy.Builder) {
-		decides(map[string]networkproxy.Decision{"granted.example": networkproxy.Allow().For(time.Hour)})(b)
+		withDecisions(map[string]networkproxy.Decision{"granted.example": networkproxy.Allow().For(time.Hour)})(b)
 		networkproxy.SetConnect(b, func(ctx context.Context, _ netip.AddrPort) (*net.TCPConn, error) {
 			connecting <- struct{}{}
 			<-ctx.Done()
@@ -172,7 +172,7 @@ func TestRevokeReachesWhatHasJustConnected(t *testing.T) {
 			connecting, revoked := make(chan struct{}), make(chan struct{})
 			echo := testnet.Echo(t)
 			l := start(t, allow(), func(b *networkproxy.Builder) {
-				decides(map[string]networkproxy.Decision{"granted.example": networkproxy.Allow().For(time.Hour)})(b)
+				withDecisions(map[string]networkproxy.Decision{"granted.example": networkproxy.Allow().For(time.Hour)})(b)
 				networkproxy.SetConnect(b, func(context.Context, netip.AddrPort) (*net.TCPConn, error) {
 					close(connecting)
 					<-revoked
@@ -185,9 +185,9 @@ func TestRevokeReachesWhatHasJustConnected(t *testing.T) {
 				l.Revoke(l.Grants()[0].ID)
 				close(revoked)
 			}()
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.request(method, target)
-			a := w.head("GET")
+			a := w.readHeader("GET")
 			if list := l.Blocked(); a.StatusCode != 403 || len(list) != 1 || list[0].Reason != networkproxy.ReasonGrantRevoked {
 				t.Errorf("%s %+v", a.Status, list)
 			}
@@ -197,7 +197,7 @@ func TestRevokeReachesWhatHasJustConnected(t *testing.T) {
 
 func TestRevokeReachesWhatWaitsForAnAnswer(t *testing.T) {
 	t.Parallel()
-	l := start(t, allow(), decides(map[string]networkproxy.Decision{
+	l := start(t, allow(), withDecisions(map[string]networkproxy.Decision{
 		"granted.example": networkproxy.Allow().ForSession(),
 	}))
 	l.origin("granted.example", 80, func(_ http.ResponseWriter, r *http.Request) {
@@ -207,15 +207,15 @@ func TestRevokeReachesWhatWaitsForAnAnswer(t *testing.T) {
 		}
 	})
 	l.get("http://granted.example/") // leaves a connection in the pool
-	if got := do(t, l.client(), "PUT", "http://granted.example/", ""); got.status != 403 || !strings.Contains(got.body, `"reason":"grant_revoked"`) {
+	if got := doRequest(t, l.client(), "PUT", "http://granted.example/", ""); got.status != 403 || !strings.Contains(got.body, `"reason":"grant_revoked"`) {
 		t.Errorf("%+v", got)
 	}
 }
 
 func TestGrantGoesWithItsTunnel(t *testing.T) {
 	t.Parallel()
-	l := start(t, allow(), decides(map[string]networkproxy.Decision{"once.example": networkproxy.Allow()}))
-	l.host("once.example", 7, testnet.Echo(t).Addr())
+	l := start(t, allow(), withDecisions(map[string]networkproxy.Decision{"once.example": networkproxy.Allow()}))
+	l.mapHost("once.example", 7, testnet.Echo(t).Addr())
 	tunnel := l.connect("once.example:7")
 	l.grantOf("once.example")
 	tunnel.Close()
@@ -237,7 +237,7 @@ func TestPooledConnectionIsNoGrant(t *testing.T) {
 	l.origin("miss.example", 80, func(http.ResponseWriter, *http.Request) {})
 	c := l.client() // one connection, kept alive
 	for i, want := range []int{200, 200, 403, 403} {
-		if got := do(t, c, "GET", "http://miss.example/", ""); got.status != want {
+		if got := doRequest(t, c, "GET", "http://miss.example/", ""); got.status != want {
 			t.Errorf("request %d: %d, want %d", i+1, got.status, want)
 		}
 	}
@@ -351,10 +351,10 @@ func TestCloseEndsQuestions(t *testing.T) {
 
 func TestGrantsOverAdmin(t *testing.T) {
 	t.Parallel()
-	l := start(t, allow(), decides(map[string]networkproxy.Decision{
+	l := start(t, allow(), withDecisions(map[string]networkproxy.Decision{
 		"granted.example": networkproxy.Allow().Times(3).Subdomains(),
 	}))
-	l.host("granted.example", 7, testnet.Echo(t).Addr())
+	l.mapHost("granted.example", 7, testnet.Echo(t).Addr())
 	if got := l.admin("GET", "/grants", ""); got.status != 200 || strings.Join(strings.Fields(got.body), "") != `{"grants":[]}` {
 		t.Errorf("without a grant: %+v", got)
 	}

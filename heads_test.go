@@ -16,20 +16,20 @@ import (
 
 // The ways that a forwarded request can take.
 const (
-	wayDirect  = "direct"
-	wayProxy   = "through an upstream proxy"
-	wayUpgrade = "with an upgrade"
+	viaDirect   = "direct"
+	viaUpstream = "through an upstream proxy"
+	viaUpgrade  = "with an upgrade"
 )
 
-// startWay runs a proxy whose requests to o.example go one way, to an origin, or
+// startVia runs a proxy whose requests to o.example go one way, to an origin, or
 // an upstream proxy, that sends answer. It returns the heads that arrive there.
-func startWay(t *testing.T, way, answer string) (*lab, <-chan string) {
+func startVia(t *testing.T, via, answer string) (*lab, <-chan string) {
 	t.Helper()
 	config := allow("o.example")
-	config.AllowUpstreamProxy = way == wayProxy
+	config.AllowUpstreamProxy = via == viaUpstream
 	l := start(t, config, func(b *networkproxy.Builder) { b.UpstreamEnviron([]string{"ALL_PROXY=proxy.example:80"}) })
 	name := "o.example"
-	if way == wayProxy {
+	if via == viaUpstream {
 		name = "proxy.example"
 	}
 	return l, l.scripted(name, answer)
@@ -41,28 +41,28 @@ func TestRequestTargetsPassAsTheyCame(t *testing.T) {
 		"/100%", "/%", "/%zz", "/%2", "/a%2Fb%2fc", "//", "//x.example/a", "///x|y^`{}\"<>\\", "/é\xff", "/a;b,c=d'(!*)~[1]",
 		"/%00%0d%0a", "/../a/./b", "/?", "/??", "/?%", "/?a=%zz&b=\"|{}", "/:80", "/a:b@c", "/x?http://y/?z", "/http://y/%", "/+%20+",
 	} {
-		for _, way := range []string{wayDirect, wayProxy, wayUpgrade} {
+		for _, via := range []string{viaDirect, viaUpstream, viaUpgrade} {
 			for _, content := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%q, %s, content %t", path, way, content), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%q, %s, content %t", path, via, content), func(t *testing.T) {
 					t.Parallel()
-					l, heads := startWay(t, way, emptyAnswer)
-					w := l.wire(t)
+					l, heads := startVia(t, via, emptyAnswer)
+					w := l.dialHTTP(t)
 					send := "GET http://o.example" + path + " HTTP/1.1\r\nHost: o.example\r\n"
 					if content {
 						send = "POST" + send[len("GET"):] + "Transfer-Encoding: chunked\r\n"
 					}
-					if way == wayUpgrade {
+					if via == viaUpgrade {
 						send += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
 					}
 					if send += "\r\n"; content {
 						send += "0\r\n\r\n"
 					}
 					w.send(send)
-					if got := w.answer("GET"); got.StatusCode != 200 {
+					if got := w.readResponse("GET"); got.StatusCode != 200 {
 						t.Fatalf("%s: %s", got.Status, got.body)
 					}
 					want := path
-					if way == wayProxy {
+					if via == viaUpstream {
 						want = "http://o.example" + path
 					}
 					line, _, _ := strings.Cut(wait(t, heads, "the request"), "\r\n")
@@ -80,7 +80,7 @@ func TestRequestTargetsPassAsTheyCame(t *testing.T) {
 func TestHeadsPassAsTheyCame(t *testing.T) {
 	t.Parallel()
 	const fields = "soapaction: x\r\nX-B: 2\r\nx-a: 1\r\nX-B: 3\r\nETag: W/\"1\"\r\nContent-MD5: \r\nPragma: no-cache\r\nx-A: a,  b\tc\r\nWWW-X: é\r\n"
-	for _, way := range []string{wayDirect, wayProxy, wayUpgrade} {
+	for _, via := range []string{viaDirect, viaUpstream, viaUpgrade} {
 		for _, test := range []struct {
 			name, send, sent string // of the request, behind its Host
 			answer, relayed  string
@@ -110,15 +110,15 @@ func TestHeadsPassAsTheyCame(t *testing.T) {
 			},
 			{name: "no length of no content", send: "content-length: 0\r\n", sent: "content-length: 0\r\n", answer: "HTTP/1.1 204 Nothing\r\nX-A: 1\r\n"},
 		} {
-			t.Run(test.name+", "+way, func(t *testing.T) {
+			t.Run(test.name+", "+via, func(t *testing.T) {
 				t.Parallel()
-				l, heads := startWay(t, way, test.answer+"\r\n")
-				w := l.wire(t)
+				l, heads := startVia(t, via, test.answer+"\r\n")
+				w := l.dialHTTP(t)
 				upgrade, host := "", "http://o.example"
-				switch way {
-				case wayUpgrade:
+				switch via {
+				case viaUpgrade:
 					upgrade, host = "Connection: Upgrade\r\nUpgrade: websocket\r\n", ""
-				case wayDirect:
+				case viaDirect:
 					host = ""
 				}
 				w.send("GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n" + test.send + upgrade + "\r\n")
@@ -132,7 +132,7 @@ func TestHeadsPassAsTheyCame(t *testing.T) {
 				if strings.Contains(strings.ToLower(test.send), "close") {
 					want += "Connection: close\r\n"
 				}
-				if got := readHead(w.r); got != want+"\r\n" {
+				if got := readHeader(w.r); got != want+"\r\n" {
 					t.Errorf("the client got\n%q, want\n%q", got, want)
 				}
 			})
@@ -143,10 +143,10 @@ func TestHeadsPassAsTheyCame(t *testing.T) {
 // White space before a colon has two readings in a request, and is refused.
 func TestSpaceBeforeTheColonOfARequest(t *testing.T) {
 	t.Parallel()
-	l, _ := startWay(t, wayDirect, emptyAnswer)
-	w := l.wire(t)
+	l, _ := startVia(t, viaDirect, emptyAnswer)
+	w := l.dialHTTP(t)
 	w.get("http://o.example/", "X-A : 1")
-	if got := w.answer("GET"); got.StatusCode != 400 {
+	if got := w.readResponse("GET"); got.StatusCode != 400 {
 		t.Errorf("%s", got.Status)
 	}
 }
@@ -155,15 +155,15 @@ func TestSpaceBeforeTheColonOfARequest(t *testing.T) {
 func TestManyInterimResponses(t *testing.T) {
 	t.Parallel()
 	const many = 300
-	l, _ := startWay(t, wayDirect, strings.Repeat("HTTP/1.1 102 Still At It\r\nx-step: 1\r\n\r\n", many)+emptyAnswer)
-	w := l.wire(t)
+	l, _ := startVia(t, viaDirect, strings.Repeat("HTTP/1.1 102 Still At It\r\nx-step: 1\r\n\r\n", many)+emptyAnswer)
+	w := l.dialHTTP(t)
 	w.get("http://o.example/")
 	for i := range many {
-		if got := readHead(w.r); got != "HTTP/1.1 102 Still At It\r\nx-step: 1\r\n\r\n" {
+		if got := readHeader(w.r); got != "HTTP/1.1 102 Still At It\r\nx-step: 1\r\n\r\n" {
 			t.Fatalf("response %d: %q", i, got)
 		}
 	}
-	if got := w.answer("GET"); got.StatusCode != 200 {
+	if got := w.readResponse("GET"); got.StatusCode != 200 {
 		t.Errorf("at last: %s", got.Status)
 	}
 }
@@ -178,17 +178,17 @@ func TestContentLengthBesideTransferEncoding(t *testing.T) {
 		{"GET", "HTTP/1.1 304 Not Modified" + framing, "HTTP/1.1 304 Not Modified\r\n\r\n"},
 		{"GET", "HTTP/1.1 200 OK" + framing + "0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"},
 	} {
-		for _, way := range []string{wayDirect, wayProxy, wayUpgrade} {
-			t.Run(test.method+", "+test.answer[:len("HTTP/1.1 200")]+", "+way, func(t *testing.T) {
+		for _, via := range []string{viaDirect, viaUpstream, viaUpgrade} {
+			t.Run(test.method+", "+test.answer[:len("HTTP/1.1 200")]+", "+via, func(t *testing.T) {
 				t.Parallel()
-				l, _ := startWay(t, way, test.answer)
-				w := l.wire(t)
-				if way == wayUpgrade {
+				l, _ := startVia(t, via, test.answer)
+				w := l.dialHTTP(t)
+				if via == viaUpgrade {
 					w.request(test.method, "http://o.example/", "Connection: Upgrade", "Upgrade: websocket")
 				} else {
 					w.request(test.method, "http://o.example/")
 				}
-				if got := readHead(w.r); got != test.want {
+				if got := readHeader(w.r); got != test.want {
 					t.Errorf("got %q, want %q", got, test.want)
 				}
 			})
@@ -220,17 +220,17 @@ func TestResponseFieldsAreBounded(t *testing.T) {
 		{"trailers", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + fields(limit+1) + "\r\n", true, false},
 		{"as many trailers as may come", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + fields(limit) + "\r\n", true, true},
 	} {
-		for _, way := range []string{wayDirect, wayProxy, wayUpgrade} {
-			t.Run(test.name+", "+way, func(t *testing.T) {
+		for _, via := range []string{viaDirect, viaUpstream, viaUpgrade} {
+			t.Run(test.name+", "+via, func(t *testing.T) {
 				t.Parallel()
-				l, _ := startWay(t, way, test.answer)
-				w := l.wire(t)
-				if way == wayUpgrade {
+				l, _ := startVia(t, via, test.answer)
+				w := l.dialHTTP(t)
+				if via == viaUpgrade {
 					w.get("http://o.example/", "Connection: Upgrade", "Upgrade: websocket")
 				} else {
 					w.get("http://o.example/")
 				}
-				a := w.head("GET")
+				a := w.readHeader("GET")
 				_, err := io.ReadAll(a.Body)
 				switch {
 				case test.cut && (a.StatusCode != 200 || (err == nil) != test.ok):
@@ -251,9 +251,9 @@ func TestResponseHeaderTime(t *testing.T) {
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nX-A")
 		io.Copy(io.Discard, c)
 	})
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.get("http://o.example/")
-	if got := w.answer("GET"); got.StatusCode != 504 || !strings.Contains(got.body, `"reason":"timeout"`) {
+	if got := w.readResponse("GET"); got.StatusCode != 504 || !strings.Contains(got.body, `"reason":"timeout"`) {
 		t.Errorf("%s %s", got.Status, got.body)
 	}
 }

@@ -101,9 +101,9 @@ func TestForwardedHeader(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), nil)
 			heads := l.scripted("o.example", emptyAnswer)
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.send(tt.send)
-			if a := w.answer("GET"); a.StatusCode != 200 {
+			if a := w.readResponse("GET"); a.StatusCode != 200 {
 				t.Fatalf("%s: %s", a.Status, a.body)
 			}
 			got := strings.Split(strings.TrimSuffix(wait(t, heads, "the request"), "\r\n\r\n"), "\r\n")
@@ -168,15 +168,15 @@ func TestAnswerHeader(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), nil)
 			l.scripted("o.example", tt.answer)
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.request(tt.method, "http://o.example/")
 			// A second request, malformed, makes the proxy close behind the answer.
-			got := w.read(len(tt.want))
+			got := w.readN(len(tt.want))
 			if sortedHead(got) != sortedHead(tt.want) {
 				t.Errorf("the client got\n%q, want\n%q", got, tt.want)
 			}
 			w.send("END\r\n\r\n")
-			if rest := w.rest(); !strings.HasPrefix(rest, "HTTP/1.1 400") {
+			if rest := w.readAll(); !strings.HasPrefix(rest, "HTTP/1.1 400") {
 				t.Errorf("behind the answer: %.100q", rest)
 			}
 		})
@@ -197,16 +197,16 @@ func TestPooling(t *testing.T) {
 	l := start(t, allow("o.example", "p.example"), nil)
 	origin := l.serve("o.example", 80, func(c *net.TCPConn) {
 		r := bufio.NewReader(c)
-		for readHead(r) != "" {
+		for readHeader(r) != "" {
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		}
 	})
-	l.host("p.example", 80, origin.Addr())
+	l.mapHost("p.example", 80, origin.Addr())
 	for range 3 {
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		for range 5 {
 			w.get("http://o.example/")
-			if a := w.answer("GET"); a.body != "ok" {
+			if a := w.readResponse("GET"); a.body != "ok" {
 				t.Fatalf("%s %q", a.Status, a.body)
 			}
 		}
@@ -216,9 +216,9 @@ func TestPooling(t *testing.T) {
 	}
 	// The same address under another name is another pool: what was judged
 	// for one name says nothing about another.
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.get("http://p.example/")
-	w.answer("GET")
+	w.readResponse("GET")
 	if n := origin.Accepted(); n != 2 {
 		t.Errorf("%d connections for two names, want 2", n)
 	}
@@ -253,9 +253,9 @@ func TestEventsArriveUnbuffered(t *testing.T) {
 					rc.Flush()
 				}
 			})
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.get("http://o.example/")
-			a := w.head("GET") // while no event has been sent
+			a := w.readHeader("GET") // while no event has been sent
 			if ct := a.Header.Get("Content-Type"); ct != "text/event-stream" {
 				t.Errorf("Content-Type %q", ct)
 			}
@@ -289,9 +289,9 @@ func TestFullDuplex(t *testing.T) {
 			}
 		}
 	})
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.request("POST", "http://o.example/", "Transfer-Encoding: chunked")
-	a := w.head("POST")
+	a := w.readHeader("POST")
 	for _, ping := range []string{"one", "two", "three"} {
 		w.send(fmt.Sprintf("%x\r\n%s\r\n", len(ping), ping))
 		pong := make([]byte, len(ping))
@@ -367,9 +367,9 @@ func TestTrailers(t *testing.T) {
 				l := start(t, allow("o.example"), nil)
 				// A trailer is no way round what a header may not say.
 				l.scripted("o.example", answer+"X-Proxy-Error: blocked-by-policy\r\nConnection: close\r\nContent-Length: 5\r\nProxy-Authenticate: x\r\n\r\n")
-				w := l.wire(t)
+				w := l.dialHTTP(t)
 				w.get("http://o.example/", "TE: trailers")
-				a := w.answer("GET")
+				a := w.readResponse("GET")
 				if a.body != "ok" || a.Trailer.Get("X-Sum") != "1" || a.Trailer.Get("X-Other") != "2" {
 					t.Errorf("%q, trailers %v", a.body, a.Trailer)
 				}
@@ -395,13 +395,13 @@ func TestTrailers(t *testing.T) {
 					break
 				}
 			}
-			got <- b.String() + readHead(r)
+			got <- b.String() + readHeader(r)
 			io.WriteString(c, emptyAnswer)
 		})
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.request("POST", "http://o.example/", "Trailer: X-Sum", "Transfer-Encoding: chunked")
 		w.send("2\r\nhi\r\n0\r\nX-Sum: 7\r\nProxy-Authorization: secret\r\nX-Unix-Socket: /x\r\nContent-Length: 5\r\nConnection: close\r\n\r\n")
-		if a := w.answer("POST"); a.StatusCode != 200 {
+		if a := w.readResponse("POST"); a.StatusCode != 200 {
 			t.Errorf("%s", a.Status)
 		}
 		want := "POST / HTTP/1.1\r\nHost: o.example\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 7\r\n\r\n"
@@ -420,11 +420,11 @@ func TestInterimAnswers(t *testing.T) {
 	l.scripted("o.example", answer)
 	t.Run("HTTP/1.1", func(t *testing.T) {
 		t.Parallel()
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.get("http://o.example/", "Connection: close")
 		want := "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" +
 			"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Final: 1\r\nConnection: close\r\n\r\nok"
-		got := w.rest()
+		got := w.readAll()
 		final := strings.LastIndex(got, "HTTP/1.1")
 		if got[:max(final, 0)] != want[:strings.LastIndex(want, "HTTP/1.1")] || sortedHead(got[max(final, 0):]) != sortedHead(want[strings.LastIndex(want, "HTTP/1.1"):]) {
 			t.Errorf("the client got\n%q, want\n%q", got, want)
@@ -432,9 +432,9 @@ func TestInterimAnswers(t *testing.T) {
 	})
 	t.Run("HTTP/1.0 has none", func(t *testing.T) { // RFC 9110 section 15.2
 		t.Parallel()
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.send("GET http://o.example/ HTTP/1.0\r\n\r\n")
-		if got := w.rest(); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") {
+		if got := w.readAll(); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") {
 			t.Errorf("the client got\n%q", got)
 		}
 	})
@@ -448,13 +448,13 @@ func TestExpectContinue(t *testing.T) {
 		l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(w, r.Body) // the first Read sends 100
 		})
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.request("POST", "http://o.example/", "Expect: 100-continue", "Content-Length: 5")
-		if s := w.line() + w.line(); s != "HTTP/1.1 100 Continue" {
+		if s := w.readLine() + w.readLine(); s != "HTTP/1.1 100 Continue" {
 			t.Fatalf("before the content: %q", s)
 		}
 		w.send("hello")
-		if a := w.answer("POST"); a.body != "hello" {
+		if a := w.readResponse("POST"); a.body != "hello" {
 			t.Errorf("%s %q", a.Status, a.body)
 		}
 	})
@@ -462,18 +462,18 @@ func TestExpectContinue(t *testing.T) {
 		t.Parallel()
 		l := start(t, allow("o.example"), nil)
 		l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusRequestEntityTooLarge) })
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.request("POST", "http://o.example/", "Expect: 100-continue", "Content-Length: 5")
-		if s := w.line(); s != "HTTP/1.1 413 Request Entity Too Large" {
+		if s := w.readLine(); s != "HTTP/1.1 413 Request Entity Too Large" {
 			t.Errorf("in place of the content: %q", s)
 		}
 	})
 	t.Run("the policy does not", func(t *testing.T) {
 		t.Parallel()
 		l := start(t, allow("o.example"), nil)
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.request("POST", "http://other.example/", "Expect: 100-continue", "Content-Length: 5")
-		if s := w.line(); s != "HTTP/1.1 403 Forbidden" {
+		if s := w.readLine(); s != "HTTP/1.1 403 Forbidden" {
 			t.Errorf("in place of the content: %q", s)
 		}
 	})
@@ -512,11 +512,11 @@ func TestOriginMisbehaves(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), nil)
 			l.scripted("o.example", answer)
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.get("http://o.example/")
-			a := w.head("GET")
+			a := w.readHeader("GET")
 			for a.StatusCode == http.StatusEarlyHints {
-				a = w.head("GET")
+				a = w.readHeader("GET")
 			}
 			if a.StatusCode != http.StatusBadGateway {
 				t.Fatalf("%s", a.Status)
@@ -525,7 +525,7 @@ func TestOriginMisbehaves(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f := reply{a, string(body)}.refusal(t)
+			f := rawResponse{a, string(body)}.refusal(t)
 			if f.Status != "error" || f.Reason != "upstream_error" || f.Host != "o.example" {
 				t.Errorf("%+v", f)
 			}
@@ -553,9 +553,9 @@ func TestAnswerCutShort(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), nil)
 			l.scripted("o.example", answer)
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.get("http://o.example/")
-			a := w.head("GET")
+			a := w.readHeader("GET")
 			body, err := io.ReadAll(a.Body)
 			if !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasPrefix("half", string(body)) {
 				t.Errorf("%s %q, %v", a.Status, body, err)
@@ -585,17 +585,17 @@ func TestClientLeaves(t *testing.T) {
 			got, gone := make(chan string, 1), make(chan error, 1)
 			l.serve("o.example", 80, func(c *net.TCPConn) {
 				r := bufio.NewReader(c)
-				got <- readHead(r)
+				got <- readHeader(r)
 				io.WriteString(c, tt.answer)
 				_, err := io.Copy(io.Discard, r)
 				gone <- err
 			})
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.send(tt.send)
 			wait(t, got, "the request")
 			if tt.answer != "" {
-				w.head("GET")
-				w.read(len("some"))
+				w.readHeader("GET")
+				w.readN(len("some"))
 			}
 			w.Close()
 			wait(t, gone, "the end of the origin's side")
@@ -629,22 +629,22 @@ func TestFailures(t *testing.T) {
 			l := start(t, allow("o.example"), tt.change)
 			l.dns.Set("o.example", tt.dns)
 
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.get("http://o.example/")
-			a := w.answer("GET")
+			a := w.readResponse("GET")
 			f := a.refusal(t)
 			if a.StatusCode != tt.status || f.Status != "error" || f.Reason != tt.reason || !strings.Contains(f.Message, tt.says) {
 				t.Errorf("GET: %s %+v", a.Status, f)
 			}
 
 			w.get("http://o.example/", "Connection: Upgrade", "Upgrade: websocket") // on the same connection
-			a = w.answer("GET")
+			a = w.readResponse("GET")
 			if f := a.refusal(t); a.StatusCode != tt.status || f.Reason != tt.reason {
 				t.Errorf("Upgrade: %s %+v", a.Status, f)
 			}
 
 			w.request("CONNECT", "o.example:443")
-			a = w.answer("CONNECT!")
+			a = w.readResponse("CONNECT!")
 			if a.StatusCode != tt.status || !strings.Contains(a.body, tt.says) || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/plain") {
 				t.Errorf("CONNECT: %s %q", a.Status, a.body)
 			}
@@ -693,10 +693,10 @@ func TestConcurrentRequests(t *testing.T) {
 func TestLargeHeader(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.send("GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nX-Large: " + strings.Repeat("a", 80<<10) + "\r\n\r\n")
-	if s := w.line(); s != "HTTP/1.1 431 Request Header Fields Too Large" {
+	if s := w.readLine(); s != "HTTP/1.1 431 Request Header Fields Too Large" {
 		t.Errorf("%q", s)
 	}
-	l.logged(t, "malformed request")
+	l.waitLogged(t, "malformed request")
 }

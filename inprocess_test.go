@@ -30,7 +30,7 @@ func (l *lab) startTLS(name string, s *httptest.Server) *x509.CertPool {
 	l.t.Helper()
 	s.StartTLS()
 	l.t.Cleanup(s.Close)
-	l.host(name, 443, s.Listener.Addr())
+	l.mapHost(name, 443, s.Listener.Addr())
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
 	return roots
@@ -71,7 +71,7 @@ func TestTransport(t *testing.T) {
 	}
 	l.origin("example.com", 80, echo)
 	l.origin("asked.example", 80, echo)
-	l.host("example.com", 8080, l.origin("unused.example", 80, echo).Listener.Addr())
+	l.mapHost("example.com", 8080, l.origin("unused.example", 80, echo).Listener.Addr())
 	roots := l.secure("example.com", echo)
 	l.dns.Set("inner.example", testnet.Addrs("10.0.0.7"))
 	client := l.inProcess(networkproxy.Attribution{Command: "fetch tool", ExecPolicyHint: "hint"}, roots)
@@ -218,7 +218,7 @@ func TestInProcessConnectionsFollowThePolicy(t *testing.T) {
 			<-release
 		}
 	})
-	l.host("echo.example", 22, testnet.Echo(t).Addr())
+	l.mapHost("echo.example", 22, testnet.Echo(t).Addr())
 	client := l.inProcess(networkproxy.Attribution{}, roots)
 	dial := l.DialContext(networkproxy.Attribution{})
 
@@ -335,7 +335,7 @@ func TestSwitchedConnectionsFollowThePolicy(t *testing.T) {
 func TestDialContext(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("echo.example"), nil)
-	l.host("echo.example", 22, testnet.Echo(t).Addr())
+	l.mapHost("echo.example", 22, testnet.Echo(t).Addr())
 	dial := l.DialContext(networkproxy.Attribution{Command: "db"})
 	for _, test := range []struct {
 		network, addr string

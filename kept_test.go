@@ -46,9 +46,9 @@ func TestLargeHeadersAreNotKept(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			ask := func(fields string) {
 				before := inUse()
-				var open []*wire
+				var open []*rawConn
 				for range clients {
-					w := l.wire(t)
+					w := l.dialHTTP(t)
 					w.r = nil // the client's own buffer
 					w.send(test.method + " " + test.target + " HTTP/1.1\r\nHost: x\r\n" + fields + "\r\n")
 					if _, err := io.ReadFull(w.TCPConn, make([]byte, len("HTTP/1.1 200"))); err != nil {

@@ -66,13 +66,13 @@ type lab struct {
 // serve carries name:port to a TCP server.
 func (l *lab) serve(name string, port uint16, handle func(*net.TCPConn)) *testnet.Origin {
 	o := testnet.Serve(l.t, handle)
-	l.host(name, port, o.Addr())
+	l.mapHost(name, port, o.Addr())
 	return o
 }
 
-// logged waits until the log has a text: an answer may be out before the line
+// waitLogged waits until the log has a text: an answer may be out before the line
 // about it is.
-func (l *lab) logged(t testing.TB, text string) {
+func (l *lab) waitLogged(t testing.TB, text string) {
 	t.Helper()
 	eventually(t, "a log line with "+text, func() bool { return strings.Contains(l.log.String(), text) })
 }
@@ -125,9 +125,9 @@ func allow(patterns ...string) networkproxy.Config {
 	return c
 }
 
-// host makes a name resolve to the public address and that address, at a
+// mapHost makes a name resolve to the public address and that address, at a
 // port, lead to a listener on loopback.
-func (l *lab) host(name string, port uint16, to net.Addr) {
+func (l *lab) mapHost(name string, port uint16, to net.Addr) {
 	l.dns.Set(name, testnet.Addrs(publicAddr))
 	l.net.Map(netip.AddrPortFrom(netip.MustParseAddr(publicAddr), port), to)
 }
@@ -136,7 +136,7 @@ func (l *lab) host(name string, port uint16, to net.Addr) {
 func (l *lab) origin(name string, port uint16, handler http.HandlerFunc) *httptest.Server {
 	s := httptest.NewServer(handler)
 	l.t.Cleanup(s.Close)
-	l.host(name, port, s.Listener.Addr())
+	l.mapHost(name, port, s.Listener.Addr())
 	return s
 }
 
@@ -195,15 +195,15 @@ func startSource(t testing.TB, source, change func(*networkproxy.Builder)) *lab 
 	return l
 }
 
-// answer is what came back to a request.
-type answer struct {
+// response is what came back to a request.
+type response struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// do makes a request with a client of its own.
-func do(t testing.TB, c *http.Client, method, url, body string) answer {
+// doRequest makes a request with a client of its own.
+func doRequest(t testing.TB, c *http.Client, method, url, body string) response {
 	t.Helper()
 	r, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
@@ -218,21 +218,21 @@ func do(t testing.TB, c *http.Client, method, url, body string) answer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer{resp.StatusCode, resp.Header, string(b)}
+	return response{resp.StatusCode, resp.Header, string(b)}
 }
 
 // get forwards a GET through the proxy.
-func (l *lab) get(url string) answer {
+func (l *lab) get(url string) response {
 	l.t.Helper()
-	return do(l.t, l.client(), "GET", url, "")
+	return doRequest(l.t, l.client(), "GET", url, "")
 }
 
 // admin makes a request of the admin API.
-func (l *lab) admin(method, path, body string) answer {
+func (l *lab) admin(method, path, body string) response {
 	l.t.Helper()
 	tr := &http.Transport{}
 	defer tr.CloseIdleConnections()
-	return do(l.t, &http.Client{Transport: tr}, method, "http://"+l.AdminAddr()+path, body)
+	return doRequest(l.t, &http.Client{Transport: tr}, method, "http://"+l.AdminAddr()+path, body)
 }
 
 // connect opens a tunnel by CONNECT.

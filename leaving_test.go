@@ -17,20 +17,20 @@ import (
 	"example.com/networkproxy"
 )
 
-// waiting is a request that is under way until release is called. Its context
+// waitingRequest is a request that is under way until release is called. Its context
 // ends, or its origin's connection does, when the proxy gives it up.
-type waiting struct {
+type waitingRequest struct {
 	name    string
 	request string // to the HTTP proxy, or, where it begins with 5, to the SOCKS5 proxy
-	content string // which the proxy has not read
-	wants   string // in what comes back
+	body    string // which the proxy has not read
+	want    string // in what comes back
 }
 
 func socksTo(name string) string {
-	return string(append([]byte{5, 1, 0, 5, 1, 0}, wireName(name, 80)...))
+	return string(append([]byte{5, 1, 0, 5, 1, 0}, socksDestName(name, 80)...))
 }
 
-var waitings = []waiting{
+var waitingRequests = []waitingRequest{
 	{"an origin that thinks", "GET http://origin.example/ HTTP/1.1\r\nHost: x\r\n\r\n", "", "HTTP/1.1 200 OK"},
 	{"an origin that thinks about content", "POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", "", "HTTP/1.1 200 OK"},
 	{"an origin that thinks about an upgrade", "GET http://origin.example/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", "", "HTTP/1.1 200 OK"},
@@ -45,7 +45,7 @@ var waitings = []waiting{
 
 // begin sends the request with extra behind it, and returns when it is under way. gone is
 // sent to when the proxy gives it up.
-func (w waiting) begin(t *testing.T, extra string) (c *net.TCPConn, release func(), gone <-chan struct{}) {
+func (w waitingRequest) begin(t *testing.T, extra string) (c *net.TCPConn, release func(), gone <-chan struct{}) {
 	t.Helper()
 	began, released, given := make(chan struct{}, 8), make(chan struct{}), make(chan struct{}, 8)
 	target := make(chan netip.AddrPort, 1)
@@ -110,14 +110,14 @@ func (w waiting) begin(t *testing.T, extra string) (c *net.TCPConn, release func
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(noLaterThan())
+	conn.SetDeadline(testDeadline())
 	c = conn.(*net.TCPConn)
 	if w.request[0] == 5 { // the methods are answered first
 		io.WriteString(c, w.request[:3])
 		io.ReadFull(c, make([]byte, 2))
 		io.WriteString(c, w.request[3:]+extra)
 	} else {
-		io.WriteString(c, w.request+w.content+extra)
+		io.WriteString(c, w.request+w.body+extra)
 	}
 	wait(t, began, "the request is under way")
 	return c, func() { close(released) }, given
@@ -126,7 +126,7 @@ func (w waiting) begin(t *testing.T, extra string) (c *net.TCPConn, release func
 // A client that closes ends its request, whatever it has sent behind it.
 func TestClientLeavesBehindBytes(t *testing.T) {
 	t.Parallel()
-	for _, w := range waitings {
+	for _, w := range waitingRequests {
 		for name, extra := range map[string]string{"nothing": "", "a byte": "x", "more than the buffer holds": strings.Repeat("x", 9000)} {
 			t.Run(w.name+"/"+name, func(t *testing.T) {
 				t.Parallel()
@@ -143,7 +143,7 @@ func TestClientLeavesBehindBytes(t *testing.T) {
 // the proxy found out whether the client was still there.
 func TestHalfClosedClientIsServed(t *testing.T) {
 	t.Parallel()
-	for _, w := range waitings {
+	for _, w := range waitingRequests {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
 			c, release, gone := w.begin(t, "")
@@ -158,7 +158,7 @@ func TestHalfClosedClientIsServed(t *testing.T) {
 			release()
 			rest, err := io.ReadAll(c)
 			got := string(ahead) + string(rest)
-			if err != nil || !strings.HasPrefix(got, w.wants) || strings.Count(got, "HTTP/1.1") > 1 {
+			if err != nil || !strings.HasPrefix(got, w.want) || strings.Count(got, "HTTP/1.1") > 1 {
 				t.Errorf("%q, %v", got, err)
 			}
 			if w.request[0] == 5 && len(got) != 10 {
@@ -174,7 +174,7 @@ func TestHalfClosedClientIsServed(t *testing.T) {
 // A client that has ended its stream, and goes later, is noticed, too.
 func TestHalfClosedClientLeaves(t *testing.T) {
 	t.Parallel()
-	for _, w := range waitings {
+	for _, w := range waitingRequests {
 		for _, resets := range []bool{false, true} {
 			if !resets && w.request[0] == 5 {
 				continue // there is one byte to find out with, and it is out
@@ -212,16 +212,16 @@ func TestHalfClosedClientGetsAllOfIt(t *testing.T) {
 		<-timer.C
 		io.WriteString(w, r.URL.Path)
 	})
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.get("http://o.example/1")
 	w.get("http://o.example/2")
 	w.CloseWrite()
 	for _, want := range []string{"first;/1", "first;/2"} {
-		if a := w.answer("GET"); a.body != want {
+		if a := w.readResponse("GET"); a.body != want {
 			t.Errorf("%q, want %q", a.body, want)
 		}
 	}
-	if rest := w.rest(); rest != "" {
+	if rest := w.readAll(); rest != "" {
 		t.Errorf("then %q", rest)
 	}
 }
@@ -234,18 +234,18 @@ func TestHalfClosedClientGetsInterimResponses(t *testing.T) {
 	interim, final := make(chan struct{}), make(chan struct{})
 	l.serve("o.example", 80, func(c *net.TCPConn) {
 		r := bufio.NewReader(c)
-		readHead(r)
+		readHeader(r)
 		<-interim
 		io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n")
 		<-final
 		io.WriteString(c, emptyAnswer)
 		io.Copy(io.Discard, r)
 	})
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.get("http://o.example/")
 	w.CloseWrite()
 	var got bytes.Buffer
-	take := func(n int) { got.WriteString(w.read(n)) }
+	take := func(n int) { got.WriteString(w.readN(n)) }
 	take(1)
 	close(interim)
 	for !strings.HasSuffix(got.String(), "\r\n\r\n") {
@@ -253,7 +253,7 @@ func TestHalfClosedClientGetsInterimResponses(t *testing.T) {
 	}
 	take(1)
 	close(final)
-	got.WriteString(w.rest())
+	got.WriteString(w.readAll())
 	if text := got.String(); !strings.HasPrefix(text, "HTTP/1.1 103 Early Hints\r\n") || strings.Count(text, "HTTP/1.1 200 OK\r\n") != 1 || strings.Count(text, "HTTP") != 2 {
 		t.Errorf("%q", text)
 	}

@@ -28,8 +28,8 @@ func enabled() networkproxy.Config {
 	return c
 }
 
-// build builds a proxy on free ports, unless change says otherwise.
-func build(t testing.TB, change func(*networkproxy.Builder)) *networkproxy.NetworkProxy {
+// buildProxy builds a proxy on free ports, unless change says otherwise.
+func buildProxy(t testing.TB, change func(*networkproxy.Builder)) *networkproxy.NetworkProxy {
 	t.Helper()
 	b := networkproxy.NewBuilder().Config(enabled())
 	if change == nil {
@@ -44,8 +44,8 @@ func build(t testing.TB, change func(*networkproxy.Builder)) *networkproxy.Netwo
 	return p
 }
 
-// run runs a proxy to the end of the test.
-func run(t testing.TB, p *networkproxy.NetworkProxy) *networkproxy.Handle {
+// runProxy runs a proxy to the end of the test.
+func runProxy(t testing.TB, p *networkproxy.NetworkProxy) *networkproxy.Handle {
 	t.Helper()
 	h, err := p.Run(t.Context())
 	if err != nil {
@@ -81,7 +81,7 @@ func TestPortInUse(t *testing.T) {
 		t.Run(key, func(t *testing.T) {
 			t.Parallel()
 			taken, handed := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
-			p := build(t, func(b *networkproxy.Builder) {
+			p := buildProxy(t, func(b *networkproxy.Builder) {
 				if key == "proxy_url" {
 					b.HTTPAddr(taken.Addr().String()).AdminListener(handed)
 				} else {
@@ -112,7 +112,7 @@ func TestPortInUse(t *testing.T) {
 		taken, free := listen(t, "127.0.0.1:0"), listen(t, host+":0")
 		addr := free.Addr().String()
 		free.Close()
-		p := build(t, func(b *networkproxy.Builder) { b.HTTPAddr(addr).AdminAddr(taken.Addr().String()) })
+		p := buildProxy(t, func(b *networkproxy.Builder) { b.HTTPAddr(addr).AdminAddr(taken.Addr().String()) })
 		if _, err := p.Run(t.Context()); err == nil {
 			t.Fatal("Run has succeeded")
 		}
@@ -124,13 +124,13 @@ func TestPortInUse(t *testing.T) {
 
 func TestRunIsForOnce(t *testing.T) {
 	t.Parallel()
-	p := build(t, nil)
+	p := buildProxy(t, nil)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := p.Run(ended); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a context that has ended: %v", err)
 	}
-	h := run(t, p)
+	h := runProxy(t, p)
 	if !isBound(h.HTTPAddr()) || !isBound(h.AdminAddr()) {
 		t.Error("not every listener accepts when Run returns")
 	}
@@ -142,7 +142,7 @@ func TestRunIsForOnce(t *testing.T) {
 func TestHandedInListeners(t *testing.T) {
 	t.Parallel()
 	front, admin := listen(t, "127.0.0.1:0"), listen(t, "[::1]:0")
-	h := run(t, build(t, func(b *networkproxy.Builder) { b.HTTPListener(front).AdminListener(admin) }))
+	h := runProxy(t, buildProxy(t, func(b *networkproxy.Builder) { b.HTTPListener(front).AdminListener(admin) }))
 	if h.HTTPAddr() != front.Addr().String() || h.AdminAddr() != admin.Addr().String() || len(h.Warnings()) > 0 {
 		t.Errorf("%s %s %q", h.HTTPAddr(), h.AdminAddr(), h.Warnings())
 	}
@@ -165,7 +165,7 @@ func TestHandedInListenersAreClamped(t *testing.T) {
 	}
 	admin := listen(t, "127.0.0.1:0")
 	_, port, _ := net.SplitHostPort(front.Addr().String())
-	h := run(t, build(t, func(b *networkproxy.Builder) { b.HTTPListener(front).AdminListener(admin) }))
+	h := runProxy(t, buildProxy(t, func(b *networkproxy.Builder) { b.HTTPListener(front).AdminListener(admin) }))
 	if want := "127.0.0.1:" + port; h.HTTPAddr() != want {
 		t.Errorf("listens on %s, want %s", h.HTTPAddr(), want)
 	}
@@ -187,7 +187,7 @@ func TestUnixListener(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := run(t, build(t, func(b *networkproxy.Builder) { b.HTTPListener(l).AdminAddr("127.0.0.1:0") }))
+	h := runProxy(t, buildProxy(t, func(b *networkproxy.Builder) { b.HTTPListener(l).AdminAddr("127.0.0.1:0") }))
 	c, err := net.Dial("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -240,7 +240,7 @@ func TestNotEnabled(t *testing.T) {
 func TestContextEndCloses(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	h, err := build(t, nil).Run(ctx)
+	h, err := buildProxy(t, nil).Run(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func TestContextEndCloses(t *testing.T) {
 func TestContextEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	for range 20 {
-		p := build(t, nil)
+		p := buildProxy(t, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		go cancel()
 		h, err := p.Run(ctx)
@@ -285,16 +285,16 @@ func TestShutdownDrains(t *testing.T) {
 		<-finish
 		io.WriteString(w, "whole")
 	})
-	idle, w := l.wire(t), l.wire(t)
+	idle, w := l.dialHTTP(t), l.dialHTTP(t)
 	idle.get("http://other.example/")
-	idle.answer("GET")
+	idle.readResponse("GET")
 	w.get("http://o.example/")
 	wait(t, begun, "the request")
 
 	ended := make(chan error, 1)
 	go func() { ended <- l.Shutdown(context.Background()) }()
 	eventually(t, "nothing new is accepted", func() bool { return !isBound(l.HTTPAddr()) })
-	if rest := idle.rest(); rest != "" {
+	if rest := idle.readAll(); rest != "" {
 		t.Errorf("on the idle connection: %q", rest)
 	}
 	select {
@@ -303,7 +303,7 @@ func TestShutdownDrains(t *testing.T) {
 	default:
 	}
 	close(finish)
-	if a := w.answer("GET"); a.StatusCode != 200 || a.body != "whole" {
+	if a := w.readResponse("GET"); a.StatusCode != 200 || a.body != "whole" {
 		t.Errorf("%s %q", a.Status, a.body)
 	}
 	if err := wait(t, ended, "the end of Shutdown"); err != nil {
@@ -323,7 +323,7 @@ func TestCutIsNoAnswer(t *testing.T) {
 				begun := make(chan struct{}, 1)
 				l.serve("o.example", 80, func(c *net.TCPConn) {
 					r := bufio.NewReader(c)
-					readHead(r)
+					readHeader(r)
 					if where == "in the answer" {
 						io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
 					}
@@ -334,7 +334,7 @@ func TestCutIsNoAnswer(t *testing.T) {
 					l.dns.Set("o.example", testnet.Silence())
 					close(begun)
 				}
-				w := l.wire(t)
+				w := l.dialHTTP(t)
 				if where == "in an upgrade" {
 					w.send(upgradeRequest)
 				} else {
@@ -343,8 +343,8 @@ func TestCutIsNoAnswer(t *testing.T) {
 				wait(t, begun, "the request")
 				eventually(t, "the look-up", func() bool { return len(l.dns.Queries()) > 0 })
 				if where == "in the answer" {
-					w.head("GET")
-					w.read(4)
+					w.readHeader("GET")
+					w.readN(4)
 				}
 				ended := make(chan error, 1)
 				go func() {
@@ -356,7 +356,7 @@ func TestCutIsNoAnswer(t *testing.T) {
 					defer cancel()
 					ended <- l.Shutdown(ctx)
 				}()
-				rest := w.rest()
+				rest := w.readAll()
 				if rest != "" && !strings.HasPrefix(rest, "HTTP/1.1 50") {
 					t.Errorf("the client was told %q", rest)
 				}
@@ -373,7 +373,7 @@ func TestCutIsNoAnswer(t *testing.T) {
 func TestShutdownAndCloseTogether(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
-	l.host("o.example", 443, testnet.Hang(t).Addr())
+	l.mapHost("o.example", 443, testnet.Hang(t).Addr())
 	l.connectTo(t, "o.example:443") // an idle tunnel, which would not end by itself
 	var together sync.WaitGroup
 	for i := range 20 {
@@ -409,7 +409,7 @@ func TestListenerFails(t *testing.T) {
 		t.Run(which, func(t *testing.T) {
 			t.Parallel()
 			broken := &failingListener{listen(t, "127.0.0.1:0"), make(chan error, 1)}
-			h := run(t, build(t, func(b *networkproxy.Builder) {
+			h := runProxy(t, buildProxy(t, func(b *networkproxy.Builder) {
 				if which == "HTTP" {
 					b.HTTPListener(broken).AdminAddr("127.0.0.1:0")
 				} else {
@@ -558,7 +558,7 @@ func TestNothingIsLeft(t *testing.T) {
 			switch how {
 			case "a port in use":
 				taken := listen(t, "127.0.0.1:0")
-				p := build(t, func(b *networkproxy.Builder) { b.HTTPAddr("127.0.0.1:0").AdminAddr(taken.Addr().String()) })
+				p := buildProxy(t, func(b *networkproxy.Builder) { b.HTTPAddr("127.0.0.1:0").AdminAddr(taken.Addr().String()) })
 				if _, err := p.Run(t.Context()); err == nil {
 					t.Error("Run has succeeded")
 				}
@@ -582,25 +582,25 @@ func TestNothingIsLeft(t *testing.T) {
 				return decision{}, ctx.Err()
 			}))
 			l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
-			l.host("o.example", 443, testnet.Echo(t).Addr())
+			l.mapHost("o.example", 443, testnet.Echo(t).Addr())
 			hold := testnet.Hang(t).Addr()
-			l.host("hold.example", 81, hold)
+			l.mapHost("hold.example", 81, hold)
 			l.dns.Set("silent.example", testnet.Silence())
 
-			l.get("http://o.example/")     // a connection in the pool
-			l.wire(t)                      // one that says nothing
-			l.wire(t).send("GET http://o") // one that says half
-			w := l.wire(t)                 // an upload that stands still
+			l.get("http://o.example/")         // a connection in the pool
+			l.dialHTTP(t)                      // one that says nothing
+			l.dialHTTP(t).send("GET http://o") // one that says half
+			w := l.dialHTTP(t)                 // an upload that stands still
 			w.request("POST", "http://o.example/", "Content-Length: 100")
-			l.wire(t).get("http://hold.example:81/") // an answer that does not come
-			l.wire(t).get("http://silent.example/")  // a look-up
-			l.wire(t).request("CONNECT", "silent.example:443")
-			l.wire(t).get("http://hold.example:81/", "Connection: Upgrade", "Upgrade: x")
-			l.wire(t).get("http://asked.example/") // a question
+			l.dialHTTP(t).get("http://hold.example:81/") // an answer that does not come
+			l.dialHTTP(t).get("http://silent.example/")  // a look-up
+			l.dialHTTP(t).request("CONNECT", "silent.example:443")
+			l.dialHTTP(t).get("http://hold.example:81/", "Connection: Upgrade", "Upgrade: x")
+			l.dialHTTP(t).get("http://asked.example/") // a question
 			if err := echoes(l.connectTo(t, "o.example:443")); err != nil {
 				t.Error(err)
 			}
-			wireTo(t, l.AdminAddr())
+			dialRaw(t, l.AdminAddr())
 			wait(t, asked, "the question")
 			if how == "Close" {
 				l.Close()

@@ -166,8 +166,8 @@ func TestLimitUpperBounds(t *testing.T) {
 	l := start(t, withSOCKS(allow("o.example", publicAddr)), func(b *networkproxy.Builder) {
 		b.SOCKSAddr("127.0.0.1:0").Limits(most)
 	})
-	l.hostUDP("echo.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
-	l.host("o.example", 22, testnet.Echo(t).Addr())
+	l.mapHostUDP("echo.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
+	l.mapHost("o.example", 22, testnet.Echo(t).Addr())
 	l.origin("o.example", 80, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
 	if a := l.get("http://o.example/"); a.body != "ok" {
 		t.Errorf("GET: %d %s", a.status, a.body)
@@ -175,35 +175,35 @@ func TestLimitUpperBounds(t *testing.T) {
 	if a := l.get("http://refused.example/"); a.status != 403 || len(l.Blocked()) != 1 {
 		t.Errorf("a refused GET: %d, recorded %+v", a.status, l.Blocked())
 	}
-	_, answer := raw(t, "tcp", l.HTTPAddr(), "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nX: "+strings.Repeat("x", 100<<10)+"\r\n\r\n")
+	_, answer := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nX: "+strings.Repeat("x", 100<<10)+"\r\n\r\n")
 	if answer.StatusCode != 200 {
 		t.Errorf("a long header: %s", answer.Status)
 	}
 	if err := echoes(l.connect("o.example:22")); err != nil {
 		t.Errorf("CONNECT: %v", err)
 	}
-	if err := echoes(l.tunnel("o.example", 22)); err != nil {
+	if err := echoes(l.socksTunnel("o.example", 22)); err != nil {
 		t.Errorf("SOCKS5: %v", err)
 	}
 	u := l.associate()
-	u.send(wireHost(publicAddr, 53), "ping")
+	u.send(socksDest(publicAddr, 53), "ping")
 	u.expect("ping", publicAddr+":53")
 	s := l.command("a")
-	if a := do(t, through(t, s.ProxyURL()), "GET", "http://o.example/", ""); a.body != "ok" {
+	if a := doRequest(t, clientThrough(t, s.ProxyURL()), "GET", "http://o.example/", ""); a.body != "ok" {
 		t.Errorf("by a session: %d %s", a.status, a.body)
 	}
 }
 
-// overHTTP checks the answer to a connection too many.
-func overHTTP(t *testing.T, w *wire) {
+// checkTooManyConnections checks the answer to a connection too many.
+func checkTooManyConnections(t *testing.T, w *rawConn) {
 	t.Helper()
 	w.get("http://o.example/?secret=1")
-	a := w.answer("GET")
+	a := w.readResponse("GET")
 	if f := a.refusal(t); a.StatusCode != 503 || a.Header.Get("Retry-After") != "1" || !a.Close ||
 		f.Reason != "too_many_connections" || f.Source != "proxy_state" || f.Host != "o.example" {
 		t.Errorf("%s, Retry-After %q: %+v", a.Status, a.Header.Get("Retry-After"), f)
 	}
-	if rest := w.rest(); rest != "" {
+	if rest := w.readAll(); rest != "" {
 		t.Errorf("then %q", rest)
 	}
 }
@@ -211,22 +211,22 @@ func overHTTP(t *testing.T, w *wire) {
 func TestLimitConnections(t *testing.T) {
 	t.Parallel()
 	l := limited(t, withSOCKS(allow("o.example")), networkproxy.Limits{Connections: 2})
-	l.host("o.example", 80, testnet.Echo(t).Addr())
-	held := []net.Conn{l.connectTo(t, "o.example:80"), l.tunnel("o.example", 80)}
+	l.mapHost("o.example", 80, testnet.Echo(t).Addr())
+	held := []net.Conn{l.connectTo(t, "o.example:80"), l.socksTunnel("o.example", 80)}
 
-	overHTTP(t, l.wire(t))
-	w := l.wire(t)
+	checkTooManyConnections(t, l.dialHTTP(t))
+	w := l.dialHTTP(t)
 	w.request("CONNECT", "o.example:80")
-	if a := w.answer("CONNECT"); a.StatusCode != 503 || a.Header.Get("Retry-After") != "1" || !strings.Contains(a.body, "too many connections") {
+	if a := w.readResponse("CONNECT"); a.StatusCode != 503 || a.Header.Get("Retry-After") != "1" || !strings.Contains(a.body, "too many connections") {
 		t.Errorf("CONNECT: %s %q", a.Status, a.body)
 	}
-	w = l.wire(t)
+	w = l.dialHTTP(t)
 	w.send("nonsense\r\n\r\n")
-	if a := w.answer("GET"); a.StatusCode != 400 {
+	if a := w.readResponse("GET"); a.StatusCode != 400 {
 		t.Errorf("nonsense: %s", a.Status)
 	}
 	for _, command := range []byte{socksConnect, socksBind, socksAssociate} {
-		if _, code, _ := l.request(command, wireName("o.example", 80)); code != 1 {
+		if _, code, _ := l.socksRequest(command, socksDestName("o.example", 80)); code != 1 {
 			t.Errorf("SOCKS5 command %d: reply %d", command, code)
 		}
 	}
@@ -246,12 +246,12 @@ func TestLimitConnections(t *testing.T) {
 	}
 
 	// A client that says nothing is told nothing, and does not stay.
-	if rest := l.wire(t).rest(); rest != "" {
+	if rest := l.dialHTTP(t).readAll(); rest != "" {
 		t.Errorf("a silent client was sent %q", rest)
 	}
 
 	held[0].Close()
-	eventually(t, "there is room again", func() bool { return l.tally().Connections == 1 })
+	eventually(t, "there is room again", func() bool { return l.healthCounts().Connections == 1 })
 	if err := echoes(l.connectTo(t, "o.example:80")); err != nil {
 		t.Error(err)
 	}
@@ -262,16 +262,16 @@ func TestLimitConnections(t *testing.T) {
 func TestLimitConnectionsWithoutEnd(t *testing.T) {
 	t.Parallel()
 	l := limited(t, allow("o.example"), networkproxy.Limits{Connections: 1})
-	l.host("o.example", 80, testnet.Echo(t).Addr())
+	l.mapHost("o.example", 80, testnet.Echo(t).Addr())
 	first := l.connectTo(t, "o.example:80")
-	var many []*wire
+	var many []*rawConn
 	for range 200 {
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		io.WriteString(w, "GET http://o.example/ HT") // it may be closed already
 		many = append(many, w)
 	}
 	for _, w := range many {
-		w.rest()
+		w.readAll()
 	}
 	if err := echoes(first); err != nil {
 		t.Errorf("who was let in: %v", err)
@@ -284,21 +284,21 @@ func TestLimitConnectionsWithoutEnd(t *testing.T) {
 func TestLimitSessionConnections(t *testing.T) {
 	t.Parallel()
 	l := limited(t, allow("o.example"), networkproxy.Limits{SessionConnections: 1})
-	l.host("o.example", 80, testnet.Echo(t).Addr())
+	l.mapHost("o.example", 80, testnet.Echo(t).Addr())
 	s, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: "wget"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	tunnel := func(addr string) *wire {
-		w := wireTo(t, addr)
+	tunnel := func(addr string) *rawConn {
+		w := dialRaw(t, addr)
 		w.request("CONNECT", "o.example:80")
-		if a := w.head("CONNECT"); a.StatusCode != 200 {
+		if a := w.readHeader("CONNECT"); a.StatusCode != 200 {
 			t.Errorf("CONNECT at %s: %s", addr, a.Status)
 		}
 		return w
 	}
 	tunnel(s.HTTPAddr())
-	overHTTP(t, wireTo(t, s.HTTPAddr()))
+	checkTooManyConnections(t, dialRaw(t, s.HTTPAddr()))
 	if list := s.Blocked(); len(list) != 1 || list[0].Command != "wget" {
 		t.Errorf("the session's record: %+v", list)
 	}
@@ -333,15 +333,15 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := limited(t, withSOCKS(allow("o.example")), networkproxy.Limits{Connections: 8})
-			l.host("o.example", 80, testnet.Echo(t).Addr())
+			l.mapHost("o.example", 80, testnet.Echo(t).Addr())
 			addr := l.HTTPAddr()
 			if test.socks {
 				addr = l.SOCKSAddr()
 			}
 			tunnel := l.connectTo(t, "o.example:80")
-			var idle []*wire
+			var idle []*rawConn
 			for range 50 {
-				w := wireTo(t, addr)
+				w := dialRaw(t, addr)
 				io.WriteString(w, test.sends)
 				if test.gets != "" {
 					got := make([]byte, len(test.gets))
@@ -354,11 +354,11 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 			if err := echoes(l.connectTo(t, "o.example:80")); err != nil {
 				t.Errorf("a new tunnel: %v", err)
 			}
-			if _, code, _ := l.request(socksConnect, wireName("o.example", 80)); code != 0 {
+			if _, code, _ := l.socksRequest(socksConnect, socksDestName("o.example", 80)); code != 0 {
 				t.Errorf("SOCKS5: reply %d", code)
 			}
 			for _, w := range idle[:40] {
-				w.rest() // fails unless the connection has ended
+				w.readAll() // fails unless the connection has ended
 			}
 			if err := echoes(tunnel); err != nil {
 				t.Errorf("a tunnel that was open all the time: %v", err)
@@ -377,19 +377,19 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 func TestLimitSessionConnectionsByToken(t *testing.T) {
 	t.Parallel()
 	l := limited(t, withSOCKS(allow("o.example")), networkproxy.Limits{SessionConnections: 2})
-	l.host("o.example", 80, testnet.Echo(t).Addr())
+	l.mapHost("o.example", 80, testnet.Echo(t).Addr())
 	s, other := l.command("mine"), l.command("other")
-	connect := func(addr, header string) (*wire, int) {
-		w := wireTo(t, addr)
+	connect := func(addr, header string) (*rawConn, int) {
+		w := dialRaw(t, addr)
 		w.send("CONNECT o.example:80 HTTP/1.1\r\nHost: o.example\r\n" + header + "\r\n")
-		return w, w.head("CONNECT").StatusCode
+		return w, w.readHeader("CONNECT").StatusCode
 	}
 	token := credentials("session", s.Token())
 	first, code := connect(l.HTTPAddr(), token)
 	if code != 200 {
 		t.Fatalf("the first: %d", code)
 	}
-	if _, code := bySOCKS(t, l.SOCKSAddr(), s.Token(), "o.example", 80); code != 0 {
+	if _, code := connectSOCKS(t, l.SOCKSAddr(), s.Token(), "o.example", 80); code != 0 {
 		t.Fatalf("the second: reply %d", code)
 	}
 	for range 20 {
@@ -400,7 +400,7 @@ func TestLimitSessionConnectionsByToken(t *testing.T) {
 	if _, code := connect(s.HTTPAddr(), ""); code != 503 {
 		t.Errorf("beyond the limit, by its own listener: %d", code)
 	}
-	if _, code := bySOCKS(t, l.SOCKSAddr(), s.Token(), "o.example", 80); code != 1 {
+	if _, code := connectSOCKS(t, l.SOCKSAddr(), s.Token(), "o.example", 80); code != 1 {
 		t.Errorf("beyond the limit, by SOCKS5 and token: reply %d", code)
 	}
 	if list := s.Blocked(); len(list) == 0 || list[0].Reason != networkproxy.ReasonTooManyConnections || list[0].Command != "mine" {
@@ -420,20 +420,20 @@ func TestLimitSessionConnectionsByToken(t *testing.T) {
 
 	// A connection that carries requests of one session after the other counts
 	// for the last.
-	w := wireTo(t, l.HTTPAddr())
+	w := dialRaw(t, l.HTTPAddr())
 	for _, who := range []*networkproxy.Session{other, nil, other} {
 		header := "\r\n"
 		if who != nil {
 			header = credentials("x", who.Token()) + "\r\n"
 		}
 		w.send("GET http://miss.example/ HTTP/1.1\r\nHost: miss.example\r\n" + header)
-		if a := w.answer("GET"); a.StatusCode != 403 {
+		if a := w.readResponse("GET"); a.StatusCode != 403 {
 			t.Errorf("a miss: %s", a.Status)
 		}
 	}
 	other.Close()
 	w.get("http://miss.example/")
-	if a := w.answer("GET"); a.StatusCode != 403 {
+	if a := w.readResponse("GET"); a.StatusCode != 403 {
 		t.Errorf("a shared connection after the end of its last session: %s", a.Status)
 	}
 }
@@ -442,11 +442,11 @@ func TestLimitSessionConnectionsByToken(t *testing.T) {
 func TestConnectionsLeaveRoomForSessions(t *testing.T) {
 	t.Parallel()
 	l := limited(t, allow("o.example"), networkproxy.Limits{Connections: 16})
-	l.host("o.example", 80, testnet.Echo(t).Addr())
+	l.mapHost("o.example", 80, testnet.Echo(t).Addr())
 	connect := func(addr string) int {
-		w := wireTo(t, addr)
+		w := dialRaw(t, addr)
 		w.request("CONNECT", "o.example:80")
-		return w.head("CONNECT").StatusCode
+		return w.readHeader("CONNECT").StatusCode
 	}
 	tunnels := 0
 	for connect(l.HTTPAddr()) == 200 {
@@ -470,39 +470,39 @@ func TestLimitHeader(t *testing.T) {
 	})
 	l.scripted("o.example", emptyAnswer)
 
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.get("http://o.example/", "X-Long: "+strings.Repeat("x", 4<<10))
-	if a := w.answer("GET"); a.StatusCode != 200 {
+	if a := w.readResponse("GET"); a.StatusCode != 200 {
 		t.Errorf("a header within the limit: %s", a.Status)
 	}
-	w = l.wire(t)
+	w = l.dialHTTP(t)
 	w.get("http://o.example/", "X-Long: "+strings.Repeat("x", 16<<10))
-	if a := w.answer("GET"); a.StatusCode != 431 {
+	if a := w.readResponse("GET"); a.StatusCode != 431 {
 		t.Errorf("a header over the limit: %s", a.Status)
 	}
-	if rest := l.wire(t).rest(); rest != "" { // ends within patience, by default it would not
+	if rest := l.dialHTTP(t).readAll(); rest != "" { // ends within patience, by default it would not
 		t.Errorf("a connection without a request: %q", rest)
 	}
 
 	l = limited(t, allow("o.example"), networkproxy.Limits{HeaderFields: 3})
 	l.origin("o.example", 80, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
 	for fields, status := range map[string]int{"": 200, "A:\r\n": 200, "A:\r\nB:\r\n": 431, "Trailer: B, C, D\r\n": 431} {
-		w = l.wire(t)
+		w = l.dialHTTP(t)
 		w.send("POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\nTransfer-Encoding: chunked\r\n" + fields + "\r\n0\r\n\r\n")
-		if a := w.answer("POST"); a.StatusCode != status {
+		if a := w.readResponse("POST"); a.StatusCode != status {
 			t.Errorf("%q: %s", fields, a.Status)
 		}
 	}
-	w = l.wire(t)
+	w = l.dialHTTP(t)
 	w.send("POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA:\r\nB:\r\nC:\r\nD:\r\n\r\n")
-	if a := w.answer("POST"); a.StatusCode != 400 || a.refusal(t).Reason != "invalid_content" || !a.Close {
+	if a := w.readResponse("POST"); a.StatusCode != 400 || a.refusal(t).Reason != "invalid_content" || !a.Close {
 		t.Errorf("too many trailers: %s %s", a.Status, a.body)
 	}
 
 	l = limited(t, allow("o.example"), networkproxy.Limits{HeaderTimeout: 300 * time.Millisecond})
-	w = l.wire(t)
+	w = l.dialHTTP(t)
 	w.send("GET http://o.example/ HTTP/1.1\r\nHost:")
-	if a := w.answer("GET"); a.StatusCode != 408 {
+	if a := w.readResponse("GET"); a.StatusCode != 408 {
 		t.Errorf("a header that does not end: %s", a.Status)
 	}
 }
@@ -512,9 +512,9 @@ func TestLimitAnswerHeader(t *testing.T) {
 	l := limited(t, allow("o.example"), networkproxy.Limits{ResponseHeaderBytes: 8 << 10})
 	l.scripted("o.example", "HTTP/1.1 200 OK\r\nX-Long: "+strings.Repeat("x", 64<<10)+"\r\nContent-Length: 0\r\n\r\n")
 	for _, fields := range [][]string{nil, {"Connection: Upgrade", "Upgrade: other"}} {
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.get("http://o.example/", fields...)
-		if a := w.answer("GET"); a.StatusCode != 502 {
+		if a := w.readResponse("GET"); a.StatusCode != 502 {
 			t.Errorf("%q: %s", fields, a.Status)
 		}
 	}
@@ -535,13 +535,13 @@ func TestLimitLookupAndDial(t *testing.T) {
 		host, reason string
 		status       int
 	}{{"silent.example", "dns_failure", 502}, {"hole.example", "timeout", 504}} {
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.SetDeadline(time.Now().Add(5 * time.Second)) // less than the defaults
 		w.get("http://" + test.host + "/")
-		if a := w.answer("GET"); a.StatusCode != test.status || a.refusal(t).Reason != test.reason {
+		if a := w.readResponse("GET"); a.StatusCode != test.status || a.refusal(t).Reason != test.reason {
 			t.Errorf("%s: %s %s", test.host, a.Status, a.body)
 		}
-		if _, code, _ := l.request(socksConnect, wireName(test.host, 80)); code != 4 {
+		if _, code, _ := l.socksRequest(socksConnect, socksDestName(test.host, 80)); code != 4 {
 			t.Errorf("%s by SOCKS5: reply %d", test.host, code)
 		}
 	}
@@ -570,21 +570,21 @@ func TestResolverThatDoesNotReturn(t *testing.T) {
 	}
 	for name, request := range map[string]func(t *testing.T){
 		"HTTP": func(t *testing.T) {
-			w := wireTo(t, l.HTTPAddr())
+			w := dialRaw(t, l.HTTPAddr())
 			w.get("http://deaf.example/")
-			if a := w.answer("GET"); a.StatusCode != 502 || a.refusal(t).Reason != "dns_failure" {
+			if a := w.readResponse("GET"); a.StatusCode != 502 || a.refusal(t).Reason != "dns_failure" {
 				t.Errorf("%s %s", a.Status, a.body)
 			}
 		},
 		"CONNECT from a session": func(t *testing.T) {
-			w := wireTo(t, s.HTTPAddr())
+			w := dialRaw(t, s.HTTPAddr())
 			w.request("CONNECT", "deaf.example:443")
-			if a := w.head("CONNECT"); a.StatusCode != 502 {
+			if a := w.readHeader("CONNECT"); a.StatusCode != 502 {
 				t.Error(a.Status)
 			}
 		},
 		"SOCKS5": func(t *testing.T) {
-			if _, code, _ := l.request(socksConnect, wireName("deaf.example", 80)); code != 4 {
+			if _, code, _ := l.socksRequest(socksConnect, socksDestName("deaf.example", 80)); code != 4 {
 				t.Errorf("reply %d", code)
 			}
 		},
@@ -597,7 +597,7 @@ func TestResolverThatDoesNotReturn(t *testing.T) {
 		t.Run(name, request)
 	}
 	l.Close()
-	l.logged(t, "the resolver has not returned")
+	l.waitLogged(t, "the resolver has not returned")
 	close(r.free)
 	if n := networkproxy.AwaitLookups(l.Handle); n != 0 {
 		t.Errorf("%d look-ups have not returned, but the resolver has", n)
@@ -611,7 +611,7 @@ func TestLimitHandshake(t *testing.T) {
 	t.Parallel()
 	l := limited(t, withSOCKS(allow()), networkproxy.Limits{HandshakeTimeout: 100 * time.Millisecond})
 	for _, text := range []string{"", "\x05\x01\x00", "\x05\x01\x00\x05\x01\x00\x03\x09o.exa"} {
-		c := l.socks()
+		c := l.dialSOCKS()
 		c.SetDeadline(time.Now().Add(5 * time.Second)) // less than the default
 		io.WriteString(c, text)
 		if _, err := io.Copy(io.Discard, c); os.IsTimeout(err) {
@@ -629,9 +629,9 @@ func TestLimitTunnels(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := limited(t, withSOCKS(allow("o.example")), limits)
-			l.host("o.example", 80, testnet.Echo(t).Addr())
-			for protocol, conn := range map[string]net.Conn{"CONNECT": l.connectTo(t, "o.example:80"), "SOCKS5": l.tunnel("o.example", 80)} {
-				conn.SetDeadline(noLaterThan())
+			l.mapHost("o.example", 80, testnet.Echo(t).Addr())
+			for protocol, conn := range map[string]net.Conn{"CONNECT": l.connectTo(t, "o.example:80"), "SOCKS5": l.socksTunnel("o.example", 80)} {
+				conn.SetDeadline(testDeadline())
 				var err error
 				for name == "lifetime" && err == nil { // it is never idle
 					err = echoes(conn)
@@ -640,7 +640,7 @@ func TestLimitTunnels(t *testing.T) {
 					t.Errorf("%s: still open", protocol)
 				}
 			}
-			l.logged(t, "cause="+name)
+			l.waitLogged(t, "cause="+name)
 		})
 	}
 }
@@ -649,8 +649,8 @@ func TestLimitAssociationLifetime(t *testing.T) {
 	t.Parallel()
 	l := limited(t, withSOCKS(allow(publicAddr)), networkproxy.Limits{TunnelLifetime: 300 * time.Millisecond})
 	u := l.associate()
-	u.control.SetReadDeadline(noLaterThan())
-	if err := ended(u.control); err != nil {
+	u.control.SetReadDeadline(testDeadline())
+	if err := checkClosed(u.control); err != nil {
 		t.Error(err)
 	}
 }
@@ -668,18 +668,18 @@ func TestLimitQuestions(t *testing.T) {
 				return networkproxy.Allow(), nil
 			})
 	})
-	first := l.wire(t)
+	first := l.dialHTTP(t)
 	first.get("http://first.example/")
 	wait(t, asked, "the first question")
 
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.get("http://second.example/")
-	a := w.answer("GET")
+	a := w.readResponse("GET")
 	if f := a.refusal(t); a.StatusCode != 503 || a.Header.Get("Retry-After") != "1" || f.Reason != "decider_busy" ||
 		a.Header.Get("x-proxy-error") != "blocked-by-policy" {
 		t.Errorf("%s, Retry-After %q: %+v", a.Status, a.Header.Get("Retry-After"), f)
 	}
-	if _, code, _ := l.request(socksConnect, wireName("third.example", 80)); code != 1 {
+	if _, code, _ := l.socksRequest(socksConnect, socksDestName("third.example", 80)); code != 1 {
 		t.Errorf("SOCKS5: reply %d", code)
 	}
 	// A decider that uses the word does not get the status.
@@ -688,9 +688,9 @@ func TestLimitQuestions(t *testing.T) {
 			return networkproxy.Deny("decider_busy"), nil
 		})
 	})
-	w = l.wire(t)
+	w = l.dialHTTP(t)
 	w.get("http://first.example/")
-	if a := w.answer("GET"); a.StatusCode != 403 || a.Header.Get("Retry-After") != "" {
+	if a := w.readResponse("GET"); a.StatusCode != 403 || a.Header.Get("Retry-After") != "" {
 		t.Errorf("a decider's own decider_busy: %s", a.Status)
 	}
 }
@@ -702,7 +702,7 @@ func TestLimitUDPFlows(t *testing.T) {
 	u := l.associate()
 	for port := range uint16(6) {
 		l.net.MapUDP(netip.AddrPortFrom(netip.MustParseAddr(publicAddr), port+1), echo)
-		u.send(wireHost(publicAddr, port+1), "ping")
+		u.send(socksDest(publicAddr, port+1), "ping")
 		u.expect("ping", fmt.Sprintf("%s:%d", publicAddr, port+1))
 	}
 	eventually(t, "two flows are left", func() bool { return l.LiveTargets() == 2 })
@@ -715,10 +715,10 @@ func TestLimitRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := wireTo(t, s.HTTPAddr())
+	w := dialRaw(t, s.HTTPAddr())
 	for i := range 5 {
 		w.get(fmt.Sprintf("http://host%d.example/", i))
-		w.answer("GET")
+		w.readResponse("GET")
 	}
 	for _, list := range [][]networkproxy.BlockedRequest{l.Blocked(), s.Blocked()} {
 		if len(list) != 3 || list[0].Host != "host2.example" || list[2].Host != "host4.example" {
@@ -726,7 +726,7 @@ func TestLimitRecord(t *testing.T) {
 		}
 	}
 	var all struct{ Total, Limit int }
-	if a := l.adminWire(t, "GET", "/blocked", ""); json.Unmarshal([]byte(a.body), &all) != nil || all.Total != 5 || all.Limit != 3 {
+	if a := l.adminRaw(t, "GET", "/blocked", ""); json.Unmarshal([]byte(a.body), &all) != nil || all.Total != 5 || all.Limit != 3 {
 		t.Errorf("%s", a.body)
 	}
 }
@@ -735,12 +735,12 @@ func TestLimitRecord(t *testing.T) {
 func TestLimitLogText(t *testing.T) {
 	t.Parallel()
 	l := limited(t, allow("o.example"), networkproxy.Limits{LogValueBytes: 20})
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.send("GET http://" + strings.Repeat("a.", 2000) + "/ HTTP/1.1\r\nHost: x\r\n\r\n")
-	if a := w.answer("GET"); a.StatusCode != 400 {
+	if a := w.readResponse("GET"); a.StatusCode != 400 {
 		t.Fatal(a.Status)
 	}
-	l.logged(t, "malformed request")
+	l.waitLogged(t, "malformed request")
 	for line := range strings.Lines(l.log.String()) {
 		if strings.Contains(line, "malformed request") && (len(line) > 250 || strings.Contains(line, "a.a.a.a.a.a.a.")) {
 			t.Errorf("%d bytes: %s", len(line), line)
@@ -764,9 +764,9 @@ func TestLimitLogLines(t *testing.T) {
 			"GET http://a..example/ HTTP/1.1\r\nHost: x\r\n\r\n":       400,
 			"GET http://refused.example/ HTTP/1.1\r\nHost : x\r\n\r\n": 400,
 		} {
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.send(request)
-			if a := w.answer("GET"); a.StatusCode != status {
+			if a := w.readResponse("GET"); a.StatusCode != status {
 				t.Fatalf("%q: %s", request, a.Status)
 			}
 		}
@@ -802,26 +802,26 @@ func TestLimitLogLinesOfEveryKind(t *testing.T) {
 		cause func(l *lab, i int)
 	}{
 		"panic in HTTP": {"panic while serving a request", func(l *lab, _ int) {
-			w := l.wire(l.t)
+			w := l.dialHTTP(l.t)
 			w.request("CONNECT", "panic.example:54")
-			w.rest()
+			w.readAll()
 		}},
 		"panic in SOCKS5": {"panic while serving a connection", func(l *lab, _ int) {
-			c := l.socks()
-			c.Write(slices.Concat([]byte{5, 1, 0, 5, socksConnect, 0}, wireName("panic.example", 54)))
+			c := l.dialSOCKS()
+			c.Write(slices.Concat([]byte{5, 1, 0, 5, socksConnect, 0}, socksDestName("panic.example", 54)))
 			io.Copy(io.Discard, c)
 		}},
 		"panic in a UDP association": {"panic in a UDP association", func(l *lab, _ int) {
 			u := l.associate()
-			u.send(wireName("panic.example", 54), "ping")
-			if err := ended(u.control); err != nil {
+			u.send(socksDestName("panic.example", 54), "ping")
+			if err := checkClosed(u.control); err != nil {
 				l.t.Error(err)
 			}
 		}},
 		"decider panic": {"decider panicked", func(l *lab, i int) {
-			w := l.wire(l.t)
+			w := l.dialHTTP(l.t)
 			w.get(fmt.Sprintf("http://miss%d.test/", i))
-			w.answer("GET")
+			w.readResponse("GET")
 		}},
 		"tunnels at the level debug": {"tunnel (open|closed)", func(l *lab, _ int) {
 			conn := l.connectTo(l.t, "echo.example:80")
@@ -851,7 +851,7 @@ func TestLimitLogLinesOfEveryKind(t *testing.T) {
 				networkproxy.SetConnectUDP(b, func(context.Context, netip.AddrPort) (*net.UDPConn, error) { panic("out of order") })
 			})
 			l.dns.Set("panic.example", addrs(publicAddr))
-			l.host("echo.example", 80, testnet.Echo(t).Addr())
+			l.mapHost("echo.example", 80, testnet.Echo(t).Addr())
 			for i := range each {
 				test.cause(l, i)
 			}
@@ -873,10 +873,10 @@ func TestLimitIdleUpstream(t *testing.T) {
 	for i := range 6 {
 		l.origin(fmt.Sprintf("host%d.example", i), uint16(8000+i), func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
 	}
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	for i := range 6 {
 		w.get(fmt.Sprintf("http://host%d.example:%d/", i, 8000+i))
-		if a := w.answer("GET"); a.body != "ok" {
+		if a := w.readResponse("GET"); a.body != "ok" {
 			t.Fatalf("%s %q", a.Status, a.body)
 		}
 	}

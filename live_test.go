@@ -34,8 +34,8 @@ func newStreams(t *testing.T) *streams {
 	return s
 }
 
-// of returns what is closed when the request for a path has ended.
-func (s *streams) of(path string) chan struct{} {
+// endOf returns what is closed when the request for a path has ended.
+func (s *streams) endOf(path string) chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended[path] == nil {
@@ -50,7 +50,7 @@ func (s *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/quick" {
 		return
 	}
-	defer close(s.of(r.URL.Path))
+	defer close(s.endOf(r.URL.Path))
 	rc := http.NewResponseController(w)
 	rc.EnableFullDuplex()
 	io.WriteString(w, "begun ")
@@ -76,18 +76,18 @@ func (s *streams) finish(t *testing.T) {
 	}
 }
 
-// underWay is a request under way, as its client sees it.
-type underWay struct {
+// openRequest is a request under way, as its client sees it.
+type openRequest struct {
 	*http.Response
 	send *io.PipeWriter // nil: it has no content
 }
 
-// begin makes a request and waits until its response has begun. A POST sends
+// beginRequest makes a request and waits until its response has begun. A POST sends
 // content for as long as nothing ends it.
-func begin(t *testing.T, client *http.Client, method, url string) *underWay {
+func beginRequest(t *testing.T, client *http.Client, method, url string) *openRequest {
 	t.Helper()
 	var content io.Reader
-	u := new(underWay)
+	u := new(openRequest)
 	if method == "POST" {
 		content, u.send = io.Pipe()
 		t.Cleanup(func() { u.send.Close() })
@@ -107,7 +107,7 @@ func begin(t *testing.T, client *http.Client, method, url string) *underWay {
 }
 
 // cut returns the error that ends the request.
-func (u *underWay) cut(t *testing.T) error {
+func (u *openRequest) cut(t *testing.T) error {
 	t.Helper()
 	_, err := io.ReadAll(u.Body)
 	if err == nil {
@@ -135,12 +135,12 @@ func TestModeEndsWhatItForbids(t *testing.T) {
 			s := newStreams(t)
 			l.origin("o.example", 80, s.ServeHTTP)
 			client := clientOf(l)
-			upload := begin(t, client, "POST", "http://o.example/upload")
-			download := begin(t, client, "GET", "http://o.example/download")
+			upload := beginRequest(t, client, "POST", "http://o.example/upload")
+			download := beginRequest(t, client, "GET", "http://o.example/download")
 			if err := l.SetMode(networkproxy.ModeLimited); err != nil {
 				t.Fatal(err)
 			}
-			<-s.of("/upload") // the origin gets no more of it
+			<-s.endOf("/upload") // the origin gets no more of it
 			upload.cut(t)
 			s.finish(t)
 			if got, err := io.ReadAll(download.Body); string(got) != "ended" || err != nil {
@@ -187,16 +187,16 @@ func TestAllowlistEntryEndsItsRequests(t *testing.T) {
 	for name, clientOf := range requestClients() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := start(t, allow(), decides(map[string]networkproxy.Decision{"o.example": networkproxy.Allow().For(time.Hour)}))
+			l := start(t, allow(), withDecisions(map[string]networkproxy.Decision{"o.example": networkproxy.Allow().For(time.Hour)}))
 			s := newStreams(t)
 			l.origin("o.example", 80, s.ServeHTTP)
 			client := clientOf(l)
-			granted := begin(t, client, "GET", "http://o.example/granted")
-			do(t, client, "GET", "http://o.example/quick", "") // leaves a connection that the decider let in
+			granted := beginRequest(t, client, "GET", "http://o.example/granted")
+			doRequest(t, client, "GET", "http://o.example/quick", "") // leaves a connection that the decider let in
 			if err := l.AllowDomain("o.example"); err != nil {
 				t.Fatal(err)
 			}
-			listed := begin(t, client, "GET", "http://o.example/listed")
+			listed := beginRequest(t, client, "GET", "http://o.example/listed")
 			if n := len(l.net.Dialed()); n != 2 {
 				t.Fatalf("%d connections were made: the last request was to use the second", n)
 			}
@@ -204,7 +204,7 @@ func TestAllowlistEntryEndsItsRequests(t *testing.T) {
 				t.Fatal(err)
 			}
 			listed.cut(t)
-			<-s.of("/listed")
+			<-s.endOf("/listed")
 			s.finish(t)
 			if got, err := io.ReadAll(granted.Body); string(got) != "ended" || err != nil {
 				t.Errorf("the request under the grant got %q, %v", got, err)
@@ -220,14 +220,14 @@ func TestRevokeLeavesOtherGrantsAlone(t *testing.T) {
 	for name, clientOf := range requestClients() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := start(t, allow(), decides(map[string]networkproxy.Decision{"o.example": networkproxy.Allow().Times(2)}))
+			l := start(t, allow(), withDecisions(map[string]networkproxy.Decision{"o.example": networkproxy.Allow().Times(2)}))
 			s := newStreams(t)
 			l.origin("o.example", 80, s.ServeHTTP)
 			client := clientOf(l)
-			first := begin(t, client, "GET", "http://o.example/first")
-			do(t, client, "GET", "http://o.example/quick", "") // uses the grant up, and leaves a connection of it
+			first := beginRequest(t, client, "GET", "http://o.example/first")
+			doRequest(t, client, "GET", "http://o.example/quick", "") // uses the grant up, and leaves a connection of it
 			revoked := l.Grants()[0].ID
-			second := begin(t, client, "GET", "http://o.example/second") // a grant of its own
+			second := beginRequest(t, client, "GET", "http://o.example/second") // a grant of its own
 			if n := len(l.net.Dialed()); n != 2 {
 				t.Fatalf("%d connections were made: the last request was to use the second", n)
 			}
@@ -235,7 +235,7 @@ func TestRevokeLeavesOtherGrantsAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 			first.cut(t)
-			<-s.of("/first")
+			<-s.endOf("/first")
 			s.finish(t)
 			if got, err := io.ReadAll(second.Body); string(got) != "ended" || err != nil {
 				t.Errorf("the request of the other grant got %q, %v", got, err)
@@ -247,14 +247,14 @@ func TestRevokeLeavesOtherGrantsAlone(t *testing.T) {
 // Requests that share a connection of HTTP/2 are judged one by one.
 func TestRequestsOnOneConnectionAreJudgedAlone(t *testing.T) {
 	t.Parallel()
-	l := start(t, allow(), decides(map[string]networkproxy.Decision{"example.com": networkproxy.Allow()}))
+	l := start(t, allow(), withDecisions(map[string]networkproxy.Decision{"example.com": networkproxy.Allow()}))
 	s := newStreams(t)
 	server := httptest.NewUnstartedServer(s)
 	server.EnableHTTP2 = true
 	roots := l.startTLS("example.com", server)
 	client := l.inProcess(networkproxy.Attribution{}, roots)
-	first := begin(t, client, "GET", "https://example.com/first")
-	second := begin(t, client, "GET", "https://example.com/second")
+	first := beginRequest(t, client, "GET", "https://example.com/first")
+	second := beginRequest(t, client, "GET", "https://example.com/second")
 	if first.ProtoMajor != 2 || len(l.net.Dialed()) != 1 {
 		t.Fatalf("%s over %d connections: nothing is shared", first.Proto, len(l.net.Dialed()))
 	}
@@ -269,7 +269,7 @@ func TestRequestsOnOneConnectionAreJudgedAlone(t *testing.T) {
 	if err := first.cut(t); !errors.As(err, &refusal) || refusal.Verdict.Reason != networkproxy.ReasonGrantRevoked {
 		t.Errorf("the first ended with: %v", err)
 	}
-	<-s.of("/first")
+	<-s.endOf("/first")
 	s.finish(t)
 	if got, err := io.ReadAll(second.Body); string(got) != "ended" || err != nil {
 		t.Errorf("the second got %q, %v", got, err)
@@ -283,14 +283,14 @@ func TestRequestsOnOneConnectionAreJudgedAlone(t *testing.T) {
 // A connection that was busy during a change is judged when it becomes idle.
 func TestBusyConnectionIsJudgedAfterwards(t *testing.T) {
 	t.Parallel()
-	l := start(t, allow(), decides(map[string]networkproxy.Decision{"o.example": networkproxy.Allow().For(time.Hour)}))
+	l := start(t, allow(), withDecisions(map[string]networkproxy.Decision{"o.example": networkproxy.Allow().For(time.Hour)}))
 	s := newStreams(t)
 	l.origin("o.example", 80, s.ServeHTTP)
 	if err := l.AllowDomain("o.example"); err != nil {
 		t.Fatal(err)
 	}
 	client := l.client()
-	do(t, client, "GET", "http://o.example/quick", "") // a connection that the entry let in
+	doRequest(t, client, "GET", "http://o.example/quick", "") // a connection that the entry let in
 	if err := l.RemoveDomain("o.example"); err != nil {
 		t.Fatal(err)
 	}
@@ -298,11 +298,11 @@ func TestBusyConnectionIsJudgedAfterwards(t *testing.T) {
 	if err := l.AllowDomain("o.example"); err != nil {
 		t.Fatal(err)
 	}
-	do(t, client, "GET", "http://o.example/quick", "")
+	doRequest(t, client, "GET", "http://o.example/quick", "")
 	if err := l.RemoveDomain("o.example"); err != nil {
 		t.Fatal(err)
 	}
-	busy := begin(t, client, "GET", "http://o.example/busy") // under a grant
+	busy := beginRequest(t, client, "GET", "http://o.example/busy") // under a grant
 	if err := l.AllowDomain("other.example"); err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +310,7 @@ func TestBusyConnectionIsJudgedAfterwards(t *testing.T) {
 	if got, err := io.ReadAll(busy.Body); string(got) != "ended" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
-	do(t, client, "GET", "http://o.example/quick", "")
+	doRequest(t, client, "GET", "http://o.example/quick", "")
 }
 
 // Opening, granting, revoking, reloading and closing at once comes to an end:
@@ -322,7 +322,7 @@ func TestRevokeBesideWhatOpens(t *testing.T) {
 			return networkproxy.Allow(), nil
 		})
 	})
-	l.host("o.example", 7, testnet.Echo(t).Addr())
+	l.mapHost("o.example", 7, testnet.Echo(t).Addr())
 	dial := l.DialContext(networkproxy.Attribution{})
 	rounds := scaled(2000)
 	var openers, others sync.WaitGroup

@@ -58,7 +58,7 @@ func TestLocksInEveryOrder(t *testing.T) {
 			t.Errorf("Close: %v", err)
 		}
 	}()
-	returns(t, done, "one of them")
+	waitReturned(t, done, "one of them")
 }
 
 type lockStress struct {
@@ -91,7 +91,7 @@ func newLockStress(t *testing.T) *lockStress {
 	echo := testnet.Echo(t).Addr()
 	for i := range grantedHosts {
 		s.origin(granted(i), 80, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
-		s.host(granted(i), 7, echo)
+		s.mapHost(granted(i), 7, echo)
 	}
 	a := networkproxy.Attribution{Command: "host"}
 	s.transport, s.dialer = s.Transport(a), s.DialContext(a)

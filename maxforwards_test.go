@@ -60,7 +60,7 @@ func TestMaxForwards(t *testing.T) {
 			config := allow("o.example")
 			config.Enabled, config.AllowUpstreamProxy = true, true
 			serve := func(c *net.TCPConn) {
-				head := readHead(bufio.NewReader(c))
+				head := readHeader(bufio.NewReader(c))
 				if head == "" {
 					return
 				}
@@ -81,9 +81,9 @@ func TestMaxForwards(t *testing.T) {
 				l.serve("proxy.example", 3128, serve)
 			}
 
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.request(test.method, "http://o.example/x", append(test.fields, "Authorization: s3cret", "X-Seen: yes")...)
-			got := w.answer(test.method)
+			got := w.readResponse(test.method)
 			if got.StatusCode != test.status {
 				t.Errorf("%s %s, want %d", got.Status, got.body, test.status)
 			}
@@ -92,7 +92,7 @@ func TestMaxForwards(t *testing.T) {
 			case head = <-heads:
 			default:
 			}
-			switch value, has := fieldOf(head, "Max-Forwards"); {
+			switch value, has := headerField(head, "Max-Forwards"); {
 			case test.forwarded == "" && head != "":
 				t.Errorf("it was forwarded:\n%s", head)
 			case test.forwarded == "-" && (head == "" || has):
@@ -112,19 +112,19 @@ func TestTraceShowsNoCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.request("TRACE", "http://o.example/x?y", "Max-Forwards: 0", "X-Seen: yes", "Proxy-Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte("session:"+session.Token())),
 		"AUTHORIZATION: s3cret", "Cookie: s3cret", "cookie2: s3cret", "Proxy-Foo: s3cret", "X-Api-Key: s3cret", "X-Auth-Token: s3cret",
 		"X-Csrf: s3cret", "X-Amz-Security-Token: s3cret", "Signature: s3cret")
-	got := w.answer("TRACE")
+	got := w.readResponse("TRACE")
 	want := "TRACE http://o.example/x?y HTTP/1.1\r\nHost: o.example\r\nMax-Forwards: 0\r\nX-Seen: yes\r\n\r\n"
 	if got.StatusCode != 200 || got.Header.Get("Content-Type") != "message/http" || got.body != want {
 		t.Errorf("%s %v\n%q, want\n%q", got.Status, got.Header, got.body, want)
 	}
 }
 
-// fieldOf returns the value of a field in the text of a header.
-func fieldOf(head, name string) (value string, found bool) {
+// headerField returns the value of a field in the text of a header.
+func headerField(head, name string) (value string, found bool) {
 	for line := range strings.SplitSeq(head, "\r\n") {
 		if n, v, ok := strings.Cut(line, ":"); ok && strings.EqualFold(n, name) {
 			return strings.TrimSpace(v), true

@@ -23,7 +23,7 @@ type series map[string]float64
 // metrics reads and checks /metrics.
 func (l *lab) metrics(t testing.TB) series {
 	t.Helper()
-	a := l.adminWire(t, "GET", "/metrics", "")
+	a := l.adminRaw(t, "GET", "/metrics", "")
 	if a.StatusCode != 200 || a.Header.Get("Content-Type") != "text/plain; version=0.0.4; charset=utf-8" {
 		t.Fatalf("%s, %s", a.Status, a.Header.Get("Content-Type"))
 	}
@@ -130,21 +130,21 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 		})
 	})
 	echo := testnet.Echo(t).Addr()
-	l.host("tunnel.example", 443, echo)
-	l.host("other.test", 443, echo)
+	l.mapHost("tunnel.example", 443, echo)
+	l.mapHost("other.test", 443, echo)
 	l.dns.Set("gone.example", testnet.NXDomain())
 	l.dns.Set("closed.example", addrs(publicAddr))
 	l.dns.Set("inner.example", addrs("10.0.0.1"))
-	l.hostUDP("udp.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
+	l.mapHostUDP("udp.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
 	l.scripted("o.example", emptyAnswer)
 
 	want := 0
 	http := func(method, url string, status int, fields ...string) {
 		t.Helper()
 		want++
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.request(method, url, fields...)
-		if a := w.answer(method); a.StatusCode != status {
+		if a := w.readResponse(method); a.StatusCode != status {
 			t.Errorf("%s %s: %s", method, url, a.Status)
 		}
 		w.Close()
@@ -164,7 +164,7 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 	http("CONNECT", "gone.example:443", 502)
 	http("CONNECT", "closed.example:444", 502)
 	http("CONNECT", "nowhere", 400)
-	var tunnels []*wire
+	var tunnels []*rawConn
 	for _, target := range []string{"tunnel.example:443", "tunnel.example:443", "tunnel.example:443", "other.test:443"} { // the last by the decider
 		want++
 		w := l.connectTo(t, target)
@@ -174,32 +174,32 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 		}
 	}
 	want++
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.send("nonsense\r\n\r\n")
-	w.rest()
+	w.readAll()
 
 	socks := func(command byte, dst []byte, code byte) {
 		t.Helper()
 		want++
-		conn, got, _ := l.request(command, dst)
+		conn, got, _ := l.socksRequest(command, dst)
 		if got != code {
 			t.Errorf("SOCKS5 command %d to % x: reply %d, want %d", command, dst, got, code)
 		}
 		conn.Close()
 	}
-	socks(socksConnect, wireName("tunnel.example", 443), 0)
-	socks(socksConnect, wireName("free.test", 443), 2)
-	socks(socksConnect, wireName("gone.example", 443), 4)
-	socks(socksConnect, wireName("closed.example", 444), 5)
-	socks(socksConnect, wireName("a..b", 443), 2)
-	socks(socksBind, wireName("tunnel.example", 443), 7)
+	socks(socksConnect, socksDestName("tunnel.example", 443), 0)
+	socks(socksConnect, socksDestName("free.test", 443), 2)
+	socks(socksConnect, socksDestName("gone.example", 443), 4)
+	socks(socksConnect, socksDestName("closed.example", 444), 5)
+	socks(socksConnect, socksDestName("a..b", 443), 2)
+	socks(socksBind, socksDestName("tunnel.example", 443), 7)
 	u := l.associate() // is no request, its flows are
-	u.send(wireName("udp.example", 53), "ping")
+	u.send(socksDestName("udp.example", 53), "ping")
 	u.expect("ping", publicAddr+":53")
-	u.send(wireName("udp.example", 53), "ping")
+	u.send(socksDestName("udp.example", 53), "ping")
 	u.expect("ping", publicAddr+":53")
-	u.send(wireName("free.test", 53), "ping")
-	u.send(wireName("gone.example", 53), "ping")
+	u.send(socksDestName("free.test", 53), "ping")
+	u.send(socksDestName("gone.example", 53), "ping")
 	u.sendRaw([]byte{0, 0, 1, 1, 1, 2, 3, 4, 0, 1}) // a fragment
 	want += 3
 
@@ -264,8 +264,8 @@ func TestMetricsGauges(t *testing.T) {
 			return networkproxy.Allow().ForSession(), nil
 		})
 	})
-	l.host("tunnel.example", 443, testnet.Echo(t).Addr())
-	l.host("granted.test", 443, testnet.Echo(t).Addr())
+	l.mapHost("tunnel.example", 443, testnet.Echo(t).Addr())
+	l.mapHost("granted.test", 443, testnet.Echo(t).Addr())
 	session, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{})
 	if err != nil {
 		t.Fatal(err)
@@ -295,7 +295,7 @@ func TestMetricsGauges(t *testing.T) {
 	if err := l.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := ended(tunnel); err != nil {
+	if err := checkClosed(tunnel); err != nil {
 		t.Error(err)
 	}
 	eventually(t, "the tunnel is gone", func() bool { return l.metric(t, "networkproxy_tunnels") == 1 })
@@ -313,7 +313,7 @@ func TestMetricsGauges(t *testing.T) {
 	if info != 1 {
 		t.Error("no build info")
 	}
-	if a := l.adminWire(t, "HEAD", "/metrics", ""); a.StatusCode != 200 || a.Header.Get("Cache-Control") != "no-store" {
+	if a := l.adminRaw(t, "HEAD", "/metrics", ""); a.StatusCode != 200 || a.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("HEAD: %s %v", a.Status, a.Header)
 	}
 }

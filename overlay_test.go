@@ -31,7 +31,7 @@ func TestOverlayVerdicts(t *testing.T) {
 	for _, host := range []string{"base.example", "extra.example", "a.wild.example", "denied-by-address.example"} {
 		l.origin(host, 80, func(w http.ResponseWriter, r *http.Request) {})
 	}
-	l.host("base.example", 443, testnet.Echo(t).Addr())
+	l.mapHost("base.example", 443, testnet.Echo(t).Addr())
 	l.dns.Set("denied-by-address.example", testnet.Addrs("93.184.216.9"))
 	local := testnet.Echo(t).AddrPort()
 	l.net.Map(local, testnet.Echo(t).Addr())
@@ -77,7 +77,7 @@ func TestOverlayVerdicts(t *testing.T) {
 			if test.method == connect {
 				target = test.host
 			}
-			_, answer := raw(t, "tcp", test.session.HTTPAddr(), fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\n\r\n", test.method, target))
+			_, answer := sendRaw(t, "tcp", test.session.HTTPAddr(), fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\n\r\n", test.method, target))
 			if (test.want == "") != (answer.StatusCode == 200) {
 				t.Fatalf("%s, want reason %q", answer.Status, test.want)
 			}
@@ -151,10 +151,10 @@ func TestOverlayUnderChangingLimits(t *testing.T) {
 		}
 	}
 	limit(`"**.corp.example"`)
-	f := newFile(t, "[network_proxy.policy]\nallowed_domains = []\n")
+	f := newConfigFile(t, "[network_proxy.policy]\nallowed_domains = []\n")
 	l := startFile(t, func(b *networkproxy.Builder) { b.Requirements(limits) }, f.path)
-	l.host("a.corp.example", 443, testnet.Echo(t).Addr())
-	l.host("b.corp.example", 443, testnet.Echo(t).Addr())
+	l.mapHost("a.corp.example", 443, testnet.Echo(t).Addr())
+	l.mapHost("b.corp.example", 443, testnet.Echo(t).Addr())
 	// Both entries match a.corp.example, and only one will be held.
 	s := l.open(networkproxy.SessionConfig{AllowedDomains: []string{"*.corp.example", "a.corp.example"}})
 
@@ -171,11 +171,11 @@ func TestOverlayUnderChangingLimits(t *testing.T) {
 	if err := l.Reload(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	ends(t, "a tunnel that the limits no longer hold", b)
+	waitClosed(t, "a tunnel that the limits no longer hold", b)
 	if err := echoes(a); err != nil {
 		t.Errorf("a tunnel that they do: %v", err)
 	}
-	_, answer := raw(t, "tcp", s.HTTPAddr(), "CONNECT b.corp.example:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+	_, answer := sendRaw(t, "tcp", s.HTTPAddr(), "CONNECT b.corp.example:443 HTTP/1.1\r\nHost: x\r\n\r\n")
 	if answer.StatusCode != 403 {
 		t.Errorf("beyond the limits: %s", answer.Status)
 	}

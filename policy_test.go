@@ -46,13 +46,13 @@ func TestOrderOfChecks(t *testing.T) {
 		{"addresses last", "GET", "private.example:80", networkproxy.ReasonNotAllowedLocal, ""},
 		{"local addresses before denied ones", "GET", "denied-private.example:80", networkproxy.ReasonNotAllowedLocal, ""},
 	} {
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		target := tt.target
 		if tt.method != "CONNECT" {
 			target = "http://" + target + "/"
 		}
 		w.request(tt.method, target)
-		a := w.head(tt.method)
+		a := w.readHeader(tt.method)
 		list := l.Blocked()
 		b := list[len(list)-1]
 		if a.StatusCode != 403 || b.Reason != tt.want || b.Rule.Pattern != tt.rule {
@@ -71,7 +71,7 @@ func TestRebinding(t *testing.T) {
 	l := start(t, allow("rebind.example"), nil)
 	var reached atomic.Int64
 	origin := l.origin("rebind.example", 80, func(http.ResponseWriter, *http.Request) { reached.Add(1) })
-	l.host("rebind.example", 443, origin.Listener.Addr())
+	l.mapHost("rebind.example", 443, origin.Listener.Addr())
 	// What is on this machine, at the very port.
 	trap := testnet.Serve(t, func(*net.TCPConn) { t.Error("the trap was reached") })
 	for _, port := range []uint16{80, 443} {
@@ -81,21 +81,21 @@ func TestRebinding(t *testing.T) {
 	}
 	l.dns.Set("rebind.example", addrs(publicAddr), addrs("127.0.0.1"), addrs("169.254.169.254"), addrs(publicAddr, "10.0.0.1"), addrs("10.0.0.1", publicAddr), addrs("::1"))
 
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.get("http://rebind.example/")
-	if a := w.answer("GET"); a.StatusCode != 200 {
+	if a := w.readResponse("GET"); a.StatusCode != 200 {
 		t.Fatalf("the good answer: %s", a.Status)
 	}
 	// The connection of the good answer may be used again: it leads where it
 	// led. New ones need an answer that is good.
 	w.get("http://rebind.example/")
-	if a := w.answer("GET"); a.StatusCode != 200 || reached.Load() != 2 {
+	if a := w.readResponse("GET"); a.StatusCode != 200 || reached.Load() != 2 {
 		t.Errorf("again: %s, %d requests at the origin", a.Status, reached.Load())
 	}
 	for range 6 {
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.request("CONNECT", "rebind.example:443")
-		if a := w.head("GET"); a.StatusCode != 403 {
+		if a := w.readHeader("GET"); a.StatusCode != 403 {
 			t.Errorf("a bad answer: %s", a.Status)
 		}
 	}
@@ -116,14 +116,14 @@ func TestDialsTheVettedAddressesOnly(t *testing.T) {
 	l := start(t, allow("many.example", "93.184.216.34"), nil)
 	list := []string{"93.184.215.1", "93.184.215.2", "2606:4700::1", "93.184.215.3"}
 	l.dns.Set("many.example", addrs(list...))
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.request("CONNECT", "many.example:443") // all refuse
-	if a := w.answer("GET"); a.StatusCode != 502 {
+	if a := w.readResponse("GET"); a.StatusCode != 502 {
 		t.Fatalf("%s %s", a.Status, a.body)
 	}
-	w = l.wire(t)
+	w = l.dialHTTP(t)
 	w.request("CONNECT", "[::ffff:93.184.216.34]:8443") // one literal
-	w.answer("GET")
+	w.readResponse("GET")
 	want := []netip.AddrPort{netip.MustParseAddrPort("93.184.216.34:8443")}
 	for _, a := range list {
 		want = append(want, netip.AddrPortFrom(netip.MustParseAddr(a), 443))
@@ -156,13 +156,13 @@ func TestDenyWhileDialing(t *testing.T) {
 					})
 				})
 				l.dns.Set("late.example", addrs(publicAddr))
-				w := l.wire(t)
+				w := l.dialHTTP(t)
 				target := "late.example:80"
 				if method == "GET" {
 					target = "http://" + target + "/"
 				}
 				w.request(method, target)
-				a := w.head("GET")
+				a := w.readHeader("GET")
 				list := l.Blocked()
 				if a.StatusCode != 403 || len(list) != 1 || list[0].Rule.Pattern != entry {
 					t.Errorf("%s %+v", a.Status, list)
@@ -188,9 +188,9 @@ func TestResolverAnswers(t *testing.T) {
 			l := start(t, allow("o.example"), func(b *networkproxy.Builder) {
 				b.Resolver(fixedResolver(answer))
 			})
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.get("http://o.example/")
-			if a := w.answer("GET"); a.StatusCode != 403 && a.StatusCode != 502 {
+			if a := w.readResponse("GET"); a.StatusCode != 403 && a.StatusCode != 502 {
 				t.Errorf("%s %s", a.Status, a.body)
 			}
 			if d := l.net.Dialed(); len(d) > 0 {

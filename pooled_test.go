@@ -32,7 +32,7 @@ func TestStaleConnectionsGetNoContent(t *testing.T) {
 	})
 	client := l.client()
 	for i := range 5 {
-		if got := do(t, client, "POST", "http://o.example/", fmt.Sprint("content ", i)); got.status != 200 {
+		if got := doRequest(t, client, "POST", "http://o.example/", fmt.Sprint("content ", i)); got.status != 200 {
 			t.Fatalf("request %d: %d %s", i, got.status, got.body)
 		}
 		<-closed
@@ -46,18 +46,18 @@ func TestHostConnectionsHalfClose(t *testing.T) {
 		t.Run(fmt.Sprintf("upstream %t", upstream), func(t *testing.T) {
 			t.Parallel()
 			config := allow("o.example")
-			c := newCorporate(t, nil)
+			c := newUpstreamProxy(t, nil)
 			c.Start()
 			config.AllowUpstreamProxy = upstream
 			l := start(t, config, func(b *networkproxy.Builder) {
-				b.UpstreamEnviron([]string{"ALL_PROXY=" + corporateName + ":3128"})
+				b.UpstreamEnviron([]string{"ALL_PROXY=" + upstreamName + ":3128"})
 			})
 			o := l.serve("o.example", 7, func(c *net.TCPConn) {
 				got, _ := io.ReadAll(c)
 				fmt.Fprintf(c, "got %q", got)
 			})
 			c.leads = map[string]net.Addr{"o.example:7": o.Addr()}
-			l.behind(c)
+			l.mapUpstream(c)
 
 			conn, err := l.DialContext(networkproxy.Attribution{})(t.Context(), "tcp", "o.example:7")
 			if err != nil {
@@ -84,7 +84,7 @@ func TestKeptConnectionsGetContent(t *testing.T) {
 	client := l.client()
 	const requests = 30
 	for i := range requests {
-		if got := do(t, client, "POST", "http://o.example/", fmt.Sprint("content ", i)); got.status != 200 {
+		if got := doRequest(t, client, "POST", "http://o.example/", fmt.Sprint("content ", i)); got.status != 200 {
 			t.Fatalf("request %d: %d %s", i, got.status, got.body)
 		}
 	}

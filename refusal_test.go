@@ -26,9 +26,9 @@ func TestRefusalShape(t *testing.T) {
 			return networkproxy.Ask("first use of this host"), nil
 		})
 	})
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.request("POST", "http://New.Example.:8080/secret?token=1", "Content-Length: 0", "Authorization: secret")
-	a := w.answer("POST")
+	a := w.readResponse("POST")
 	if a.StatusCode != 403 || a.Proto != "HTTP/1.1" {
 		t.Fatalf("%s %s", a.Proto, a.Status)
 	}
@@ -62,7 +62,7 @@ func TestRefusalShape(t *testing.T) {
 	}
 
 	w.request("CONNECT", "new.example:443") // the connection goes on
-	a = reply{Response: w.head("GET")}
+	a = rawResponse{Response: w.readHeader("GET")}
 	if a.StatusCode != 403 || a.Header.Get("X-Proxy-Error") != "blocked-by-policy" || a.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
 		t.Errorf("CONNECT: %s %v", a.Status, a.Header)
 	}
@@ -105,9 +105,9 @@ func TestRefusalMessages(t *testing.T) {
 		{"POST", "http://allowed.example/", "limited mode", `mode = "full"`, ""},
 		{"GET", "http://" + l.AdminAddr() + "/", "it is the proxy itself", "", ""},
 	} {
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.request(tt.method, tt.url, "Content-Length: 0")
-		f := w.answer(tt.method).refusal(t)
+		f := w.readResponse(tt.method).refusal(t)
 		if !strings.HasPrefix(f.Message, "networkproxy blocked ") || !strings.Contains(f.Message, tt.message) || !strings.Contains(f.Hint, tt.hint) || f.Rule != tt.rule {
 			t.Errorf("%s %s: %q %q %q", tt.method, tt.url, f.Message, f.Hint, f.Rule)
 		}
@@ -130,9 +130,9 @@ func TestDisabledAtRunTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, url := range []string{"http://allowed.example/", "http://other.example/", "http://127.0.0.1/"} {
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.get(url)
-		a := w.answer("GET")
+		a := w.readResponse("GET")
 		if f := a.refusal(t); a.StatusCode != 503 || f.Reason != "proxy_disabled" || f.Source != "proxy_state" {
 			t.Errorf("%s: %s %+v", url, a.Status, f)
 		}
@@ -141,9 +141,9 @@ func TestDisabledAtRunTime(t *testing.T) {
 	if err := l.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.get("http://allowed.example/")
-	if a := w.answer("GET"); a.StatusCode != 200 {
+	if a := w.readResponse("GET"); a.StatusCode != 200 {
 		t.Errorf("turned on again: %s", a.Status)
 	}
 }
@@ -203,13 +203,13 @@ func TestMalformedRequests(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("allowed.example"), nil)
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.send(tt.send)
-			got := w.rest() // and the connection ends
+			got := w.readAll() // and the connection ends
 			if !strings.HasPrefix(got, "HTTP/1.1 "+tt.status+" ") || !strings.Contains(got, tt.says) {
 				t.Errorf("answered %q, want %s and %q", got, tt.status, tt.says)
 			}
-			l.logged(t, `msg="malformed request"`)
+			l.waitLogged(t, `msg="malformed request"`)
 			if n := strings.Count(l.log.String(), "malformed request"); n != 1 {
 				t.Errorf("logged %d times", n)
 			}
@@ -245,14 +245,14 @@ func TestBytesThatAreNoRequest(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("allowed.example"), nil)
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			if tt.first {
 				w.get("http://other.example/")
-				w.answer("GET")
+				w.readResponse("GET")
 			}
 			w.send(tt.send)
 			w.CloseWrite()
-			w.rest()
+			w.readAll()
 			eventually(t, "the end of the connection", func() bool { return l.health(t).Connections == 0 })
 			if noted := strings.Contains(l.log.String(), "malformed request"); noted != tt.noted {
 				t.Errorf("logged %t, want %t: %s", noted, tt.noted, l.log)
@@ -267,7 +267,7 @@ func TestEveryRequestIsJudged(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("allowed.example"), nil)
 	l.origin("allowed.example", 80, func(w http.ResponseWriter, r *http.Request) { w.Write([]byte(r.Host)) })
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	for _, tt := range []struct {
 		url    string
 		status int
@@ -279,24 +279,24 @@ func TestEveryRequestIsJudged(t *testing.T) {
 		{"http://127.0.0.1/", 403},
 	} {
 		w.get(tt.url)
-		if a := w.answer("GET"); a.StatusCode != tt.status {
+		if a := w.readResponse("GET"); a.StatusCode != tt.status {
 			t.Errorf("%s: %s, want %d", tt.url, a.Status, tt.status)
 		}
 	}
 	// Pipelined, and with the other host in every field that might count.
 	w.send("GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\n\r\n" +
 		"GET http://other.example/ HTTP/1.1\r\nHost: allowed.example\r\nX-Forwarded-Host: allowed.example\r\nForwarded: host=allowed.example\r\nConnection: host\r\n\r\n")
-	if a, b := w.answer("GET"), w.answer("GET"); a.StatusCode != 200 || b.StatusCode != 403 {
+	if a, b := w.readResponse("GET"), w.readResponse("GET"); a.StatusCode != 200 || b.StatusCode != 403 {
 		t.Errorf("pipelined: %s, %s", a.Status, b.Status)
 	}
 	// A request in the content of another is content.
 	inner := "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n"
 	w.request("POST", "http://allowed.example/", "Transfer-Encoding: chunked")
 	w.send("0\r\n\r\n" + inner)
-	if a := w.answer("POST"); a.StatusCode != 200 {
+	if a := w.readResponse("POST"); a.StatusCode != 200 {
 		t.Errorf("around it: %s", a.Status)
 	}
-	if a := w.answer("GET"); a.StatusCode != 403 {
+	if a := w.readResponse("GET"); a.StatusCode != 403 {
 		t.Errorf("behind the content: %s", a.Status)
 	}
 	if q := l.dns.Queries(); slices.Contains(q, "other.example") {
@@ -307,9 +307,9 @@ func TestEveryRequestIsJudged(t *testing.T) {
 func TestUnixSocketHeader(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("allowed.example"), nil)
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.get("http://allowed.example/", "X-Unix-Socket: /var/run/docker.sock")
-	a := w.answer("GET")
+	a := w.readResponse("GET")
 	if f := a.refusal(t); a.StatusCode != http.StatusNotImplemented || f.Status != "error" {
 		t.Errorf("%s %+v", a.Status, f)
 	}
@@ -328,17 +328,17 @@ func TestOnBlocked(t *testing.T) {
 			panic("the host's own mistake")
 		})
 	})
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	for range 2 {
 		w.get("http://other.example/")
-		if a := w.answer("GET"); a.StatusCode != 403 {
+		if a := w.readResponse("GET"); a.StatusCode != 403 {
 			t.Errorf("%s", a.Status)
 		}
 		if r := wait(t, told, "the call"); r.Host != "other.example" || r.Reason != networkproxy.ReasonNotAllowed {
 			t.Errorf("told %+v", r)
 		}
 	}
-	l.logged(t, "OnBlocked panicked")
+	l.waitLogged(t, "OnBlocked panicked")
 }
 
 // TestNoChainingToItself allows every name of the proxy's own addresses, to no
@@ -351,13 +351,13 @@ func TestNoChainingToItself(t *testing.T) {
 	_, port, _ := net.SplitHostPort(l.HTTPAddr())
 	for _, target := range []string{l.HTTPAddr(), "localhost:" + port, "self.example:" + port, l.AdminAddr()} {
 		for _, method := range []string{"CONNECT", "GET"} {
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			if method == "GET" {
 				w.get("http://" + target + "/")
 			} else {
 				w.request(method, target)
 			}
-			if a := w.head("GET"); a.StatusCode != 403 {
+			if a := w.readHeader("GET"); a.StatusCode != 403 {
 				t.Errorf("%s %s: %s", method, target, a.Status)
 			}
 		}

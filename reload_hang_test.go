@@ -174,7 +174,7 @@ func (h callbackHandler) Handle(_ context.Context, r slog.Record) error {
 
 func TestLogHandlerMayCallTheHandle(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, `policy.allowed_domains = ["a.example"]`)
+	f := newConfigFile(t, `policy.allowed_domains = ["a.example"]`)
 	var handle atomic.Pointer[networkproxy.Handle]
 	var reloads atomic.Int32
 	l := startFile(t, func(b *networkproxy.Builder) {

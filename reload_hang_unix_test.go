@@ -29,7 +29,7 @@ func TestReloadOfWhatIsNoFile(t *testing.T) {
 		for _, which := range []string{"configuration", "limits"} {
 			t.Run(name+", "+which, func(t *testing.T) {
 				t.Parallel()
-				f := newFile(t, `policy.allowed_domains = ["a.example"]`)
+				f := newConfigFile(t, `policy.allowed_domains = ["a.example"]`)
 				limits := filepath.Join(t.TempDir(), "limits.toml")
 				if err := os.WriteFile(limits, []byte("[network_proxy]\n"), 0o600); err != nil {
 					t.Fatal(err)
@@ -64,7 +64,7 @@ func TestReloadOfWhatIsNoFile(t *testing.T) {
 // A FIFO is read once, at the start. Reloads of the other file keep its content.
 func TestReloadKeepsWhatAPipeHeld(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, `policy.allowed_domains = ["a.example"]`)
+	f := newConfigFile(t, `policy.allowed_domains = ["a.example"]`)
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func TestReloadKeepsWhatAPipeHeld(t *testing.T) {
 	if err := <-wrote; err != nil {
 		t.Fatal(err)
 	}
-	f.rename(`policy.allowed_domains = ["b.example"]`)
+	f.replace(`policy.allowed_domains = ["b.example"]`)
 	within(t, "Reload", func() {
 		if err := l.Reload(context.Background()); err != nil {
 			t.Error(err)

@@ -22,28 +22,28 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// file is a configuration file of a test.
-type file struct {
+// configFile is a configuration configFile of a test.
+type configFile struct {
 	t    testing.TB
 	path string
 }
 
-func newFile(t testing.TB, policy string) *file {
-	f := &file{t, filepath.Join(t.TempDir(), "config.toml")}
-	f.rename(policy)
+func newConfigFile(t testing.TB, policy string) *configFile {
+	f := &configFile{t, filepath.Join(t.TempDir(), "config.toml")}
+	f.replace(policy)
 	return f
 }
 
-// text is a whole configuration around a policy table.
-func text(policy string) []byte {
+// tomlFile is a whole configuration around a policy table.
+func tomlFile(policy string) []byte {
 	return []byte("[network_proxy]\nenabled = true\n" + policy)
 }
 
-// rename replaces the file as editors do: all at once.
-func (f *file) rename(policy string) {
+// replace replaces the file as editors do: all at once.
+func (f *configFile) replace(policy string) {
 	f.t.Helper()
 	temp := f.path + ".new"
-	if err := os.WriteFile(temp, text(policy), 0o600); err != nil {
+	if err := os.WriteFile(temp, tomlFile(policy), 0o600); err != nil {
 		f.t.Fatal(err)
 	}
 	if err := os.Rename(temp, f.path); err != nil {
@@ -86,22 +86,22 @@ func TestReloadNoticesEveryKindOfEdit(t *testing.T) {
 	const before, after = `policy.allowed_domains = ["a.example"]`, `policy.allowed_domains = ["b.example"]`
 	for _, test := range []struct {
 		name string
-		edit func(f *file, old os.FileInfo) error
+		edit func(f *configFile, old os.FileInfo) error
 	}{
-		{"an atomic rename", func(f *file, _ os.FileInfo) error { f.rename(after); return nil }},
-		{"a rewrite in place", func(f *file, _ os.FileInfo) error { return os.WriteFile(f.path, text(after), 0o600) }},
-		{"an older modification time", func(f *file, old os.FileInfo) error {
-			f.rename(after)
+		{"an atomic rename", func(f *configFile, _ os.FileInfo) error { f.replace(after); return nil }},
+		{"a rewrite in place", func(f *configFile, _ os.FileInfo) error { return os.WriteFile(f.path, tomlFile(after), 0o600) }},
+		{"an older modification time", func(f *configFile, old os.FileInfo) error {
+			f.replace(after)
 			return os.Chtimes(f.path, time.Time{}, old.ModTime().Add(-time.Hour))
 		}},
-		{"the same size and modification time", func(f *file, old os.FileInfo) error {
-			f.rename(after)
+		{"the same size and modification time", func(f *configFile, old os.FileInfo) error {
+			f.replace(after)
 			return os.Chtimes(f.path, time.Time{}, old.ModTime())
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			f := newFile(t, before)
+			f := newConfigFile(t, before)
 			l := startFile(t, nil, f.path)
 			old, err := os.Stat(f.path)
 			if err != nil {
@@ -120,7 +120,7 @@ func TestReloadNoticesEveryKindOfEdit(t *testing.T) {
 
 func TestReloadKeepsTheLastGoodConfiguration(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, `policy.allowed_domains = ["good.example"]`)
+	f := newConfigFile(t, `policy.allowed_domains = ["good.example"]`)
 	l := startFile(t, nil, f.path)
 
 	for name, broken := range map[string]string{
@@ -130,7 +130,7 @@ func TestReloadKeepsTheLastGoodConfiguration(t *testing.T) {
 		"a bad mode":      `mode = "off"`,
 		"the wrong table": "\n[network-proxy]\nenabled = true",
 	} {
-		f.rename(broken)
+		f.replace(broken)
 		err := l.Reload(context.Background())
 		if err == nil {
 			t.Errorf("%s: reloaded", name)
@@ -146,7 +146,7 @@ func TestReloadKeepsTheLastGoodConfiguration(t *testing.T) {
 			t.Errorf("%s: /health does not tell: %s", name, got.body)
 		}
 	}
-	f.rename(`policy.allowed_domains = ["other.example"]`)
+	f.replace(`policy.allowed_domains = ["other.example"]`)
 	if err := l.Reload(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -157,10 +157,10 @@ func TestReloadKeepsTheLastGoodConfiguration(t *testing.T) {
 
 func TestReloadKeepsWhatIsNotConfiguration(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, "")
+	f := newConfigFile(t, "")
 	l := startFile(t, nil, f.path)
 	l.get("http://refused.example/")
-	f.rename(`policy.allowed_domains = ["x.example"]`)
+	f.replace(`policy.allowed_domains = ["x.example"]`)
 	if err := l.Reload(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -171,9 +171,9 @@ func TestReloadKeepsWhatIsNotConfiguration(t *testing.T) {
 
 func TestReloadTellsWhatNeedsARestart(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, "")
+	f := newConfigFile(t, "")
 	l := startFile(t, nil, f.path)
-	f.rename("proxy_url = \"http://127.0.0.1:9\"\nenable_socks5 = true\npolicy.allowed_domains = [\"now.example\"]")
+	f.replace("proxy_url = \"http://127.0.0.1:9\"\nenable_socks5 = true\npolicy.allowed_domains = [\"now.example\"]")
 	got := l.admin("POST", "/reload", "")
 	if got.status != 200 || !strings.Contains(got.body, "network_proxy.proxy_url") || !strings.Contains(got.body, "network_proxy.enable_socks5") {
 		t.Errorf("%d %s", got.status, got.body)
@@ -185,7 +185,7 @@ func TestReloadTellsWhatNeedsARestart(t *testing.T) {
 
 func TestModeSetAtRunTime(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, `mode = "full"`)
+	f := newConfigFile(t, `mode = "full"`)
 	l := startFile(t, nil, f.path)
 	steps := []struct {
 		name string
@@ -194,15 +194,15 @@ func TestModeSetAtRunTime(t *testing.T) {
 	}{
 		{"set", func() error { return l.SetMode(networkproxy.ModeLimited) }, networkproxy.ModeLimited},
 		{"a reload that leaves the mode alone", func() error {
-			f.rename("mode = \"full\"\npolicy.allowed_domains = [\"x.example\"]")
+			f.replace("mode = \"full\"\npolicy.allowed_domains = [\"x.example\"]")
 			return l.Reload(context.Background())
 		}, networkproxy.ModeLimited},
 		{"the file's mode changes", func() error {
-			f.rename(`mode = "limited"`)
+			f.replace(`mode = "limited"`)
 			return l.Reload(context.Background())
 		}, networkproxy.ModeLimited},
 		{"and back", func() error {
-			f.rename(`mode = "full"`)
+			f.replace(`mode = "full"`)
 			return l.Reload(context.Background())
 		}, networkproxy.ModeFull},
 	}
@@ -221,9 +221,9 @@ func TestModeSetAtRunTime(t *testing.T) {
 
 func TestTurningOffRefusesAndCuts(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, `policy.allowed_domains = ["echo.example"]`)
+	f := newConfigFile(t, `policy.allowed_domains = ["echo.example"]`)
 	l := startFile(t, nil, f.path)
-	l.host("echo.example", 7, testnet.Echo(t).Addr())
+	l.mapHost("echo.example", 7, testnet.Echo(t).Addr())
 	conn := l.connect("echo.example:7")
 	if err := os.WriteFile(f.path, []byte("[network_proxy]\nenabled = false\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -250,7 +250,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		"policy.allowed_domains = [\"a.example\", \"both.example\"]\npolicy.denied_domains = [\"b.example\"]",
 		"policy.allowed_domains = [\"b.example\", \"both.example\"]\npolicy.denied_domains = [\"a.example\"]",
 	}
-	f := newFile(t, policies[0])
+	f := newConfigFile(t, policies[0])
 	l := startFile(t, func(b *networkproxy.Builder) { networkproxy.SetQuiet(b, time.Millisecond) }, f.path)
 	hello := func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }
 	for _, host := range []string{"a.example", "b.example", "both.example"} {
@@ -288,13 +288,13 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 	for i := range replacements {
 		if i%2 == 1 {
-			f.rename("policy.allowed_domains = [\"*\", 3]") // broken
+			f.replace("policy.allowed_domains = [\"*\", 3]") // broken
 			if err := l.Reload(context.Background()); err == nil {
 				t.Error("a broken file was loaded")
 			}
 			continue
 		}
-		f.rename(policies[(i/2+1)%2])
+		f.replace(policies[(i/2+1)%2])
 		if err := l.Reload(context.Background()); err != nil {
 			t.Error(err)
 		}
@@ -319,11 +319,11 @@ func TestReloadUnderLoad(t *testing.T) {
 func TestDenyCutsOpenTunnels(t *testing.T) {
 	t.Parallel()
 	const tunnels = 50
-	f := newFile(t, `policy.allowed_domains = ["bad.example", "good.example"]`)
+	f := newConfigFile(t, `policy.allowed_domains = ["bad.example", "good.example"]`)
 	l := startFile(t, nil, f.path)
 	echo := testnet.Echo(t).Addr()
-	l.host("bad.example", 7, echo)
-	l.host("good.example", 7, echo)
+	l.mapHost("bad.example", 7, echo)
+	l.mapHost("good.example", 7, echo)
 	var conns []net.Conn
 	for range tunnels {
 		conns = append(conns, l.connect("bad.example:7"))
@@ -331,7 +331,7 @@ func TestDenyCutsOpenTunnels(t *testing.T) {
 	good := l.connect("good.example:7")
 
 	start := time.Now()
-	f.rename("policy.allowed_domains = [\"good.example\"]\npolicy.denied_domains = [\"bad.example\"]")
+	f.replace("policy.allowed_domains = [\"good.example\"]\npolicy.denied_domains = [\"bad.example\"]")
 	for _, c := range conns {
 		c.SetReadDeadline(start.Add(10 * time.Second))
 		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -376,7 +376,7 @@ func TestDenyCutsPooledConnections(t *testing.T) {
 
 func TestRunTimeRules(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, `policy.allowed_domains = ["file.example"]`)
+	f := newConfigFile(t, `policy.allowed_domains = ["file.example"]`)
 	l := startFile(t, nil, f.path)
 	check := func(when string, want map[string]networkproxy.Reason) {
 		t.Helper()
@@ -422,7 +422,7 @@ func TestRunTimeRules(t *testing.T) {
 
 func TestManagedLimitsHoldAtRunTime(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, "mode = \"limited\"\npolicy.allowed_domains = [\"x.corp.example\"]")
+	f := newConfigFile(t, "mode = \"limited\"\npolicy.allowed_domains = [\"x.corp.example\"]")
 	limits := filepath.Join(t.TempDir(), "limits.toml")
 	if err := os.WriteFile(limits, []byte("[network_proxy]\nmode = \"limited\"\n[network_proxy.policy]\nallowed_domains = [\"**.corp.example\"]\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -441,7 +441,7 @@ func TestManagedLimitsHoldAtRunTime(t *testing.T) {
 	if got := l.admin("POST", "/mode", `{"mode":"full"}`); got.status != 409 || !strings.Contains(got.body, limits) {
 		t.Errorf("/mode: %d %s", got.status, got.body)
 	}
-	f.rename(`policy.allowed_domains = ["elsewhere.example"]`)
+	f.replace(`policy.allowed_domains = ["elsewhere.example"]`)
 	err := l.Reload(context.Background())
 	over("Reload", err)
 	for _, want := range []string{f.path + ":", "network_proxy.policy.allowed_domains[0]", "elsewhere.example", "network_proxy.mode"} {
@@ -453,7 +453,7 @@ func TestManagedLimitsHoldAtRunTime(t *testing.T) {
 		t.Errorf("within the limits: %v", err)
 	}
 	// A tighter limit drops the run-time rule and is enforced like any edit.
-	f.rename("mode = \"limited\"\npolicy.allowed_domains = [\"x.corp.example\"]")
+	f.replace("mode = \"limited\"\npolicy.allowed_domains = [\"x.corp.example\"]")
 	if err := os.WriteFile(limits, []byte("[network_proxy]\nmode = \"limited\"\n[network_proxy.policy]\nallowed_domains = [\"x.corp.example\"]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -464,8 +464,8 @@ func TestManagedLimitsHoldAtRunTime(t *testing.T) {
 
 func TestConfigTellsWhereValuesComeFrom(t *testing.T) {
 	t.Parallel()
-	base := newFile(t, "mode = \"limited\"\npolicy.allowed_domains = [\"base.example\"]")
-	over := newFile(t, `policy.allowed_domains = ["over.example"]`)
+	base := newConfigFile(t, "mode = \"limited\"\npolicy.allowed_domains = [\"base.example\"]")
+	over := newConfigFile(t, `policy.allowed_domains = ["over.example"]`)
 	l := startFile(t, nil, base.path, over.path)
 	got := l.admin("GET", "/config", "").body
 	for _, want := range []string{
@@ -525,7 +525,7 @@ func BenchmarkReload(b *testing.B) {
 		fmt.Fprintf(&policy, "  %q,\n", fmt.Sprintf("%shost-%d.domain-%d.example", []string{"", "*."}[i%2], i, i%1000))
 	}
 	policy.WriteString("]\n")
-	l := startFile(b, nil, newFile(b, policy.String()).path)
+	l := startFile(b, nil, newConfigFile(b, policy.String()).path)
 	for b.Loop() {
 		if err := l.Reload(context.Background()); err != nil {
 			b.Fatal(err)

@@ -67,10 +67,10 @@ func TestMalformedValuesAreNotQuoted(t *testing.T) {
 			} else {
 				l.origin("o.example", 80, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
 			}
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.send(tt.request)
 			w.CloseWrite()
-			got := w.rest()
+			got := w.readAll()
 			if !strings.HasPrefix(got, "HTTP/1.1 ") {
 				t.Fatalf("answered %q", got)
 			}
@@ -97,7 +97,7 @@ func TestAdminDoesNotQuoteTheHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(noLaterThan())
+	c.SetDeadline(testDeadline())
 	fmt.Fprintf(c, "GET /health HTTP/1.1\r\nHost: %s.example\r\nConnection: close\r\n\r\n", secret)
 	got, err := io.ReadAll(c)
 	if err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 403 ") || strings.Contains(string(got), secret) {

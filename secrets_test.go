@@ -46,7 +46,7 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 	})
 	jsonLog.Flush = func() { networkproxy.FlushLog(l.Handle) }
 	l.scripted("o.example", emptyAnswer)
-	l.host("tunnel.example", 443, testnet.Echo(t).Addr())
+	l.mapHost("tunnel.example", 443, testnet.Echo(t).Addr())
 	l.dns.Set("gone.example", testnet.NXDomain())
 	for i, answer := range []string{
 		"HTTP/1.1 200 OK\r\nSet-Cookie " + secret + "\r\n\r\n",
@@ -74,10 +74,10 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 		"X-Api-Key: " + secret, "X-Unix-Socket: ",
 	}
 	send := func(text string) {
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.send(text)
 		w.CloseWrite()
-		w.rest()
+		w.readAll()
 		w.Close()
 	}
 	query := "/p?token=" + secret + "&" + secret
@@ -130,19 +130,19 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 		"\x05\x01\x02\x01\x04user" + string(rune(len(secret))) + secret,
 		"\x04\x01" + secret, "GET /?" + secret + " HTTP/1.1\r\n\r\n",
 	} {
-		c := l.socks()
+		c := l.dialSOCKS()
 		io.WriteString(c, text)
 		c.CloseWrite()
 		io.Copy(io.Discard, c)
 	}
 	for _, name := range []string{"user:" + secret + "@o.example", "o.example/?" + secret, "no.test", "gone.example", "\x1b[2J.example"} {
 		for _, command := range []byte{socksConnect, socksBind} {
-			l.request(command, wireName(name, 80))
+			l.socksRequest(command, socksDestName(name, 80))
 		}
 	}
 	u := l.associate()
-	u.send(wireName("user:"+secret+"@o.example", 53), secret)
-	u.send(wireName("no.test", 53), secret)
+	u.send(socksDestName("user:"+secret+"@o.example", 53), secret)
+	u.send(socksDestName("no.test", 53), secret)
 	// A session's token, right, wrong and on another session's listener.
 	wrong := secret + strings.Repeat("x", len(session.Token())-len(secret))
 	for _, token := range []string{session.Token(), wrong, secret} {
@@ -172,32 +172,32 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 	right := "Authorization: Bearer " + adminToken
 	for _, field := range []string{right, "Authorization: Bearer " + secret, "Origin: https://" + secret} {
 		for _, path := range []string{"/health", "/explain?url=http://u:" + secret + "@o.example/?" + secret, "/explain?url=" + secret + "://", "/" + secret} {
-			l.adminWire(t, "GET", path, "", field)
+			l.adminRaw(t, "GET", path, "", field)
 		}
-		l.adminWire(t, "POST", "/mode", `{"mode":"`+secret+`"}`, field)
-		l.adminWire(t, "POST", "/reload", secret, field)
+		l.adminRaw(t, "POST", "/mode", `{"mode":"`+secret+`"}`, field)
+		l.adminRaw(t, "POST", "/reload", secret, field)
 	}
 
 	eventually(t, "enough refusals are recorded", func() bool { return len(l.Blocked()) >= 20 }) // a datagram's comes when it comes
 	for _, path := range []string{"/blocked", "/metrics", "/config", "/health", "/patterns", "/grants"} {
-		a := l.adminWire(t, "GET", path, "", right)
+		a := l.adminRaw(t, "GET", path, "", right)
 		if a.StatusCode != 200 {
 			t.Errorf("%s: %s", path, a.Status)
 		}
-		clean(t, path, a.body, session.Token())
+		checkNoSecrets(t, path, a.body, session.Token())
 	}
 	records, err := json.Marshal([]any{l.Blocked(), session.Blocked(), l.Warnings()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	clean(t, "the record", string(records), session.Token())
+	checkNoSecrets(t, "the record", string(records), session.Token())
 	for _, b := range l.Blocked() {
 		if strings.ContainsFunc(b.Host+b.Method+string(b.Reason), isControl) {
 			t.Errorf("control bytes in the record: %+v", b)
 		}
 	}
 	l.Close()
-	clean(t, "the log as JSON", jsonLog.String(), session.Token())
+	checkNoSecrets(t, "the log as JSON", jsonLog.String(), session.Token())
 	checkLog(t, jsonLog.String())
 	for line := range strings.Lines(jsonLog.String()) {
 		if !json.Valid([]byte(line)) {
@@ -214,9 +214,9 @@ func TestLogValuesHaveNoControlBytes(t *testing.T) {
 	l := start(t, allow("o.example"), func(b *networkproxy.Builder) {
 		b.Resolver(brokenResolver{}).Logger(slog.New(&log))
 	})
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.get("http://o.example/")
-	if a := w.answer("GET"); a.StatusCode != 502 {
+	if a := w.readResponse("GET"); a.StatusCode != 502 {
 		t.Errorf("%s", a.Status)
 	}
 	l.Close()
@@ -262,7 +262,7 @@ func (l *valueLog) WithGroup(string) slog.Handler      { return l }
 
 // checkLog looks for what must not be in a log, and for enough of what must.
 func checkLog(t *testing.T, log string) {
-	clean(t, "the log", log, secret)
+	checkNoSecrets(t, "the log", log, secret)
 	for _, what := range []string{"refused", "malformed request", "failed", "tunnel", "no.test", "decider panicked"} {
 		if !strings.Contains(log, what) {
 			t.Errorf("the log says nothing of %q: nothing was tested", what)
@@ -270,9 +270,9 @@ func checkLog(t *testing.T, log string) {
 	}
 }
 
-// clean fails the test where a text has a secret, or a control byte that does
+// checkNoSecrets fails the test where a text has a secret, or a control byte that does
 // not end a line.
-func clean(t *testing.T, name, text, token string) {
+func checkNoSecrets(t *testing.T, name, text, token string) {
 	t.Helper()
 	for line := range strings.Lines(text) {
 		bare := strings.TrimSuffix(line, "\n")

@@ -101,7 +101,7 @@ func TestSequences(t *testing.T) {
 	// ask sends requests at once and returns what was answered and what the
 	// origin got, by request.
 	ask := func(texts []string, methods []string) (answers, reached []string) {
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		first := number
 		var b strings.Builder
 		for _, text := range texts {

@@ -17,17 +17,17 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// bySOCKS asks a SOCKS5 listener for name:port, with a password unless that is
+// connectSOCKS asks a SOCKS5 listener for name:port, with a password unless that is
 // empty, and returns the connection and what was answered: the refused method
 // (0xFF), the failed password (0xFE), or the reply.
-func bySOCKS(t testing.TB, addr, password, name string, port uint16) (net.Conn, byte) {
+func connectSOCKS(t testing.TB, addr, password, name string, port uint16) (net.Conn, byte) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(testTimeout))
 	read := func(n int) []byte {
 		b := make([]byte, n)
 		if _, err := io.ReadFull(conn, b); err != nil {
@@ -77,7 +77,7 @@ func TestSessionsBySOCKS(t *testing.T) {
 				return networkproxy.Deny("no"), nil
 			})
 		})
-		l.host("echo.example", 22, testnet.Echo(t).Addr())
+		l.mapHost("echo.example", 22, testnet.Echo(t).Addr())
 		a, b := l.command("a"), l.command("b")
 		anonymous := map[bool]byte{false: 0, true: noMethod}[required]
 		for i, test := range []struct {
@@ -97,7 +97,7 @@ func TestSessionsBySOCKS(t *testing.T) {
 			{"own, a password of something else", a.SOCKSAddr(), "hunter2", 0, "a"},
 			{"another's own", b.SOCKSAddr(), "", 0, "b"},
 		} {
-			conn, got := bySOCKS(t, test.addr, test.password, "echo.example", 22)
+			conn, got := connectSOCKS(t, test.addr, test.password, "echo.example", 22)
 			if got != test.want {
 				t.Errorf("required=%t, %s: %#x, want %#x", required, test.name, got, test.want)
 				continue
@@ -109,7 +109,7 @@ func TestSessionsBySOCKS(t *testing.T) {
 				t.Errorf("%s: %v", test.name, err)
 			}
 			// A name of its own, since a deny stands for a while.
-			if _, got := bySOCKS(t, test.addr, test.password, fmt.Sprintf("other%d.example", i), 22); got != refused {
+			if _, got := connectSOCKS(t, test.addr, test.password, fmt.Sprintf("other%d.example", i), 22); got != refused {
 				t.Fatalf("%s, refused: %#x", test.name, got)
 			}
 			if command := <-asked; command != test.command {
@@ -120,16 +120,16 @@ func TestSessionsBySOCKS(t *testing.T) {
 			t.Error("a token is in the log")
 		}
 
-		own, _ := bySOCKS(t, a.SOCKSAddr(), "", "echo.example", 22)
-		shared, _ := bySOCKS(t, l.SOCKSAddr(), a.Token(), "echo.example", 22)
-		other, _ := bySOCKS(t, b.SOCKSAddr(), "", "echo.example", 22)
+		own, _ := connectSOCKS(t, a.SOCKSAddr(), "", "echo.example", 22)
+		shared, _ := connectSOCKS(t, l.SOCKSAddr(), a.Token(), "echo.example", 22)
+		other, _ := connectSOCKS(t, b.SOCKSAddr(), "", "echo.example", 22)
 		a.Close()
-		ends(t, "tunnel by its own listener", own)
-		ends(t, "tunnel by its token", shared)
+		waitClosed(t, "tunnel by its own listener", own)
+		waitClosed(t, "tunnel by its token", shared)
 		if err := echoes(other); err != nil {
 			t.Errorf("another's tunnel: %v", err)
 		}
-		if _, got := bySOCKS(t, l.SOCKSAddr(), a.Token(), "echo.example", 22); got != noPassword {
+		if _, got := connectSOCKS(t, l.SOCKSAddr(), a.Token(), "echo.example", 22); got != noPassword {
 			t.Errorf("its token afterwards: %#x", got)
 		}
 		if conn, err := net.Dial("tcp", a.SOCKSAddr()); err == nil {
@@ -145,13 +145,13 @@ func TestSessionSOCKSIsReleased(t *testing.T) {
 	config := allow("echo.example")
 	config.EnableSOCKS5, config.EnableSOCKS5UDP = true, true
 	l := start(t, config, func(b *networkproxy.Builder) { b.SOCKSAddr("127.0.0.1:0") })
-	l.host("echo.example", 22, testnet.Echo(t).Addr())
+	l.mapHost("echo.example", 22, testnet.Echo(t).Addr())
 	s := l.command("")
 	shared := l.open(networkproxy.SessionConfig{SharedPort: true})
 	if s.SOCKSAddr() == "" || shared.SOCKSAddr() != "" {
 		t.Errorf("SOCKS addresses %q and %q", s.SOCKSAddr(), shared.SOCKSAddr())
 	}
-	conn, _ := bySOCKS(t, s.SOCKSAddr(), "", "echo.example", 22)
+	conn, _ := connectSOCKS(t, s.SOCKSAddr(), "", "echo.example", 22)
 	if err := echoes(conn); err != nil {
 		t.Fatal(err)
 	}
@@ -175,5 +175,5 @@ func TestSessionSOCKSIsReleased(t *testing.T) {
 	cancel()
 	<-drained
 	<-s.Done()
-	ends(t, "after the drain", conn)
+	waitClosed(t, "after the drain", conn)
 }

@@ -43,8 +43,8 @@ func (l *lab) command(command string) *networkproxy.Session {
 	return l.open(networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: command}})
 }
 
-// through is a client of one proxy.
-func through(t testing.TB, proxy string) *http.Client {
+// clientThrough is a client of one proxy.
+func clientThrough(t testing.TB, proxy string) *http.Client {
 	t.Helper()
 	u, err := url.Parse(proxy)
 	if err != nil {
@@ -55,8 +55,8 @@ func through(t testing.TB, proxy string) *http.Client {
 	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
 }
 
-// raw sends a request as it is written and reads the answer's head.
-func raw(t testing.TB, network, addr, request string) (net.Conn, *http.Response) {
+// sendRaw sends a request as it is written and reads the answer's head.
+func sendRaw(t testing.TB, network, addr, request string) (net.Conn, *http.Response) {
 	t.Helper()
 	conn, err := net.Dial(network, addr)
 	if err != nil {
@@ -76,7 +76,7 @@ func raw(t testing.TB, network, addr, request string) (net.Conn, *http.Response)
 // connectThrough opens a tunnel through a listener, with further header lines.
 func connectThrough(t testing.TB, addr, target, header string) net.Conn {
 	t.Helper()
-	conn, answer := raw(t, "tcp", addr, fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n%s\r\n", target, header))
+	conn, answer := sendRaw(t, "tcp", addr, fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n%s\r\n", target, header))
 	if answer.StatusCode != http.StatusOK {
 		t.Fatalf("CONNECT %s: %s", target, answer.Status)
 	}
@@ -88,8 +88,8 @@ func credentials(user, password string) string {
 	return "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password)) + "\r\n"
 }
 
-// ends waits for the other side to end a connection.
-func ends(t testing.TB, what string, conn net.Conn) {
+// waitClosed waits for the other side to end a connection.
+func waitClosed(t testing.TB, what string, conn net.Conn) {
 	t.Helper()
 	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if n, err := io.Copy(io.Discard, conn); err != nil && !isReset(err) || n != 0 {
@@ -130,7 +130,7 @@ func TestSessionsTellCommandsApart(t *testing.T) {
 	var wg sync.WaitGroup
 	for i, s := range sessions {
 		wg.Go(func() {
-			client := through(t, s.ProxyURL())
+			client := clientThrough(t, s.ProxyURL())
 			r, _ := http.NewRequest("GET", "http://shared.example/", nil)
 			r.Header.Set("Command", "command 1") // what a peer says of itself is nothing
 			answer, err := client.Do(r)
@@ -174,7 +174,7 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 			return networkproxy.Allow(), nil
 		})
 	})
-	l.host("echo.example", 443, testnet.Echo(t).Addr())
+	l.mapHost("echo.example", 443, testnet.Echo(t).Addr())
 	l.origin("web.example", 80, func(w http.ResponseWriter, r *http.Request) {})
 	l.origin("slow.example", 80, func(w http.ResponseWriter, r *http.Request) {})
 	mine, other := l.command("mine"), l.command("other")
@@ -188,13 +188,13 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	keptAlive := through(t, mine.ProxyURL())
-	if a := do(t, keptAlive, "GET", "http://web.example/", ""); a.status != 200 {
+	keptAlive := clientThrough(t, mine.ProxyURL())
+	if a := doRequest(t, keptAlive, "GET", "http://web.example/", ""); a.status != 200 {
 		t.Fatal(a)
 	}
 	waits := make(chan int, 1)
 	go func() {
-		_, answer := raw(t, "tcp", l.HTTPAddr(), "GET http://slow.example/ HTTP/1.1\r\nHost: slow.example\r\n"+credentials("x", mine.Token())+"\r\n")
+		_, answer := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://slow.example/ HTTP/1.1\r\nHost: slow.example\r\n"+credentials("x", mine.Token())+"\r\n")
 		waits <- answer.StatusCode
 	}()
 	if host := <-asked; host != "slow.example" {
@@ -211,8 +211,8 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 		t.Errorf("a question waited: %d, want 403", status)
 	}
 	<-withdrawn
-	ends(t, "tunnel by its own listener", own)
-	ends(t, "tunnel by its token", shared)
+	waitClosed(t, "tunnel by its own listener", own)
+	waitClosed(t, "tunnel by its token", shared)
 	for _, conn := range []net.Conn{others, nobodys} {
 		if err := echoes(conn); err != nil {
 			t.Errorf("a tunnel that is not the session's: %v", err)
@@ -222,7 +222,7 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 		conn.Close()
 		t.Error("its listener still accepts")
 	}
-	if _, answer := raw(t, "tcp", l.HTTPAddr(), "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+credentials("x", mine.Token())+"\r\n"); answer.StatusCode != 407 {
+	if _, answer := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+credentials("x", mine.Token())+"\r\n"); answer.StatusCode != 407 {
 		t.Errorf("its token afterwards: %s", answer.Status)
 	}
 	blocked := mine.Blocked()
@@ -342,7 +342,7 @@ func TestSessionTokens(t *testing.T) {
 				{"own, another's in another scheme", a.HTTPAddr(), "Proxy-Authorization: Bearer " + b.Token() + "\r\n", 407},
 			} {
 				t.Run(test.name, func(t *testing.T) {
-					_, answer := raw(t, "tcp", test.addr, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+test.header+"\r\n")
+					_, answer := sendRaw(t, "tcp", test.addr, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+test.header+"\r\n")
 					if answer.StatusCode != test.want {
 						t.Fatalf("%s, want %d", answer.Status, test.want)
 					}
@@ -363,7 +363,7 @@ func TestSessionTokens(t *testing.T) {
 					if body.Status != "blocked" || body.Reason != reason || body.Source != "session" || body.Message == "" {
 						t.Errorf("body %+v, want reason %s", body, reason)
 					}
-					_, answer = raw(t, "tcp", test.addr, "CONNECT web.example:443 HTTP/1.1\r\nHost: web.example\r\n"+test.header+"\r\n")
+					_, answer = sendRaw(t, "tcp", test.addr, "CONNECT web.example:443 HTTP/1.1\r\nHost: web.example\r\n"+test.header+"\r\n")
 					if answer.StatusCode != 407 || answer.Header.Get("Proxy-Authenticate") == "" {
 						t.Errorf("CONNECT: %s", answer.Status)
 					}
@@ -417,7 +417,7 @@ func TestSessionRequiresItsToken(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	s := l.open(networkproxy.SessionConfig{UnixSocket: path, RequireToken: true})
 	other := l.command("other")
-	for _, way := range []struct{ network, addr string }{{"tcp", s.HTTPAddr()}, {"unix", path}} {
+	for _, listener := range []struct{ network, addr string }{{"tcp", s.HTTPAddr()}, {"unix", path}} {
 		for _, test := range []struct {
 			name, header string
 			want         int
@@ -428,8 +428,8 @@ func TestSessionRequiresItsToken(t *testing.T) {
 			{"a guess", credentials("session", "guess"), 407},
 		} {
 			for _, request := range []string{"GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n", "CONNECT web.example:80 HTTP/1.1\r\nHost: web.example:80\r\n"} {
-				t.Run(way.network+" "+test.name+" "+request[:7], func(t *testing.T) {
-					if _, answer := raw(t, way.network, way.addr, request+test.header+"\r\n"); answer.StatusCode != test.want {
+				t.Run(listener.network+" "+test.name+" "+request[:7], func(t *testing.T) {
+					if _, answer := sendRaw(t, listener.network, listener.addr, request+test.header+"\r\n"); answer.StatusCode != test.want {
 						t.Errorf("%s, want %d", answer.Status, test.want)
 					}
 				})
@@ -443,12 +443,12 @@ func TestSessionRequiresItsToken(t *testing.T) {
 		"without": {"", 0xFF}, "its token": {s.Token(), 0}, "another's": {other.Token(), 0xFE}, "a guess": {"guess", 0xFE},
 	} {
 		t.Run("SOCKS5 "+name, func(t *testing.T) {
-			if _, code := bySOCKS(t, s.SOCKSAddr(), test.password, "web.example", 80); code != test.want {
+			if _, code := connectSOCKS(t, s.SOCKSAddr(), test.password, "web.example", 80); code != test.want {
 				t.Errorf("reply %#x, want %#x", code, test.want)
 			}
 		})
 	}
-	if _, code := bySOCKS(t, other.SOCKSAddr(), "", "web.example", 80); code != 0 {
+	if _, code := connectSOCKS(t, other.SOCKSAddr(), "", "web.example", 80); code != 0 {
 		t.Errorf("a session without RequireToken: reply %#x", code)
 	}
 
@@ -458,7 +458,7 @@ func TestSessionRequiresItsToken(t *testing.T) {
 	if !slices.Contains(s.Environ(nil), "HTTPS_PROXY="+s.ProxyURL()) {
 		t.Errorf("the environment does not carry the token: %q", s.Environ(nil))
 	}
-	if a := do(t, through(t, s.ProxyURL()), "GET", "http://web.example/", ""); a.status != 200 {
+	if a := doRequest(t, clientThrough(t, s.ProxyURL()), "GET", "http://web.example/", ""); a.status != 200 {
 		t.Errorf("by ProxyURL: %d", a.status)
 	}
 	if strings.Contains(l.log.String(), s.Token()) {
@@ -479,7 +479,7 @@ func TestATokenNamesTheCommand(t *testing.T) {
 	if s.HTTPAddr() != "" || s.ProxyURL() != s.SharedProxyURL() || !strings.Contains(s.ProxyURL(), s.Token()) {
 		t.Errorf("a session on the shared port: address %q, URL %q", s.HTTPAddr(), s.ProxyURL())
 	}
-	if a := do(t, through(t, s.ProxyURL()), "GET", "http://web.example/", ""); a.status != 403 {
+	if a := doRequest(t, clientThrough(t, s.ProxyURL()), "GET", "http://web.example/", ""); a.status != 403 {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
 	if req := <-asked; req.Command != "by token" {
@@ -499,14 +499,14 @@ func TestSessionsAreNoTargets(t *testing.T) {
 	l := start(t, config, nil)
 	a, b := l.command("a"), l.command("b")
 	for _, target := range []string{b.HTTPAddr(), a.HTTPAddr(), strings.Replace(b.HTTPAddr(), "127.0.0.1", "localhost", 1)} {
-		_, answer := raw(t, "tcp", a.HTTPAddr(), fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n", target))
+		_, answer := sendRaw(t, "tcp", a.HTTPAddr(), fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n", target))
 		if answer.StatusCode != 403 {
 			t.Errorf("CONNECT %s: %s", target, answer.Status)
 		}
 	}
 	b.Close()
 	// The port is nobody's now: out of reach, and not forbidden.
-	_, answer := raw(t, "tcp", a.HTTPAddr(), fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n", b.HTTPAddr()))
+	_, answer := sendRaw(t, "tcp", a.HTTPAddr(), fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n", b.HTTPAddr()))
 	if answer.StatusCode == 403 {
 		t.Errorf("a closed session's port: %s", answer.Status)
 	}
@@ -535,11 +535,11 @@ func TestSessionUnixSocket(t *testing.T) {
 	if s.UnixSocket() != path {
 		t.Errorf("path %q", s.UnixSocket())
 	}
-	conn, answer := raw(t, "unix", path, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n")
+	conn, answer := sendRaw(t, "unix", path, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n")
 	if body, err := io.ReadAll(answer.Body); string(body) != "hello" || err != nil {
 		t.Errorf("allowed: %s %q, %v", answer.Status, body, err)
 	}
-	if _, answer := raw(t, "unix", path, "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n"); answer.StatusCode != 403 {
+	if _, answer := sendRaw(t, "unix", path, "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n"); answer.StatusCode != 403 {
 		t.Errorf("refused: %s", answer.Status)
 	}
 	if command := <-asked; command != "boxed" {
@@ -549,7 +549,7 @@ func TestSessionUnixSocket(t *testing.T) {
 		t.Errorf("a socket in use: %v", err)
 	}
 	s.Close()
-	ends(t, "its connection", conn)
+	waitClosed(t, "its connection", conn)
 	if left, err := os.ReadDir(dir); len(left) != 0 || err != nil {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
@@ -562,7 +562,7 @@ func TestSessionUnixSocket(t *testing.T) {
 	stale.SetUnlinkOnClose(false)
 	stale.Close()
 	s = open()
-	if _, answer := raw(t, "unix", path, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n"); answer.StatusCode != 200 {
+	if _, answer := sendRaw(t, "unix", path, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n"); answer.StatusCode != 200 {
 		t.Errorf("over a stale socket: %s", answer.Status)
 	}
 	// Somebody else's by now: not ours to remove.
@@ -611,7 +611,7 @@ func TestManySessions(t *testing.T) {
 			if i%10 != 0 {
 				return
 			}
-			answer, err := through(t, s.ProxyURL()).Get("http://web.example/")
+			answer, err := clientThrough(t, s.ProxyURL()).Get("http://web.example/")
 			if err != nil {
 				t.Error(err)
 				return
@@ -693,7 +693,7 @@ func BenchmarkOpenSession(b *testing.B) {
 	}
 	b.StopTimer()
 	const n = 1000
-	before := memory()
+	before := memoryInUse()
 	open := make([]*networkproxy.Session, n)
 	for i := range open {
 		var err error
@@ -701,14 +701,14 @@ func BenchmarkOpenSession(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(memory()-before)/n/1024, "KiB/open-session")
+	b.ReportMetric(float64(memoryInUse()-before)/n/1024, "KiB/open-session")
 	for _, s := range open {
 		s.Close()
 	}
 }
 
-// memory is what the heap and the stacks hold.
-func memory() uint64 {
+// memoryInUse is what the heap and the stacks hold.
+func memoryInUse() uint64 {
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
@@ -722,11 +722,11 @@ func TestRefusedConnectCloses(t *testing.T) {
 	t.Parallel()
 	l := start(t, networkproxy.DefaultConfig(), func(b *networkproxy.Builder) { b.RequireSession() })
 	for addr, want := range map[string]int{l.command("").HTTPAddr(): 403, l.HTTPAddr(): 407} {
-		conn, answer := raw(t, "tcp", addr, "CONNECT other.example:443 HTTP/1.1\r\nHost: other.example\r\n\r\n")
+		conn, answer := sendRaw(t, "tcp", addr, "CONNECT other.example:443 HTTP/1.1\r\nHost: other.example\r\n\r\n")
 		if _, err := io.ReadAll(answer.Body); answer.StatusCode != want || err != nil {
 			t.Errorf("%s, %v; want %d", answer.Status, err, want)
 		}
-		ends(t, answer.Status, conn)
+		waitClosed(t, answer.Status, conn)
 	}
 }
 
@@ -756,11 +756,11 @@ func TestGrantsAreTheSessions(t *testing.T) {
 	defer close(release)
 	s, other := l.command("trusted"), l.command("other")
 	for range 2 {
-		if a := do(t, through(t, s.ProxyURL()), "GET", "http://web.example/", ""); a.status != 200 {
+		if a := doRequest(t, clientThrough(t, s.ProxyURL()), "GET", "http://web.example/", ""); a.status != 200 {
 			t.Fatalf("granted: %d", a.status)
 		}
 	}
-	if a := do(t, through(t, other.ProxyURL()), "GET", "http://web.example/", ""); a.status != 403 {
+	if a := doRequest(t, clientThrough(t, other.ProxyURL()), "GET", "http://web.example/", ""); a.status != 403 {
 		t.Errorf("granted to another: %d", a.status)
 	}
 	if n := len(l.Grants()); n != 1 {
@@ -774,7 +774,7 @@ func TestGrantsAreTheSessions(t *testing.T) {
 	// The second request comes by a grant of its own, on the connection that
 	// the first one's had opened.
 	client := l.inProcess(networkproxy.Attribution{Command: "host"}, nil)
-	do(t, client, "GET", "http://web.example/", "")
+	doRequest(t, client, "GET", "http://web.example/", "")
 	answer, err := client.Get("http://web.example/slow")
 	if err != nil {
 		t.Fatal(err)
@@ -816,7 +816,7 @@ func TestCloseDuringADial(t *testing.T) {
 	})
 	l.dns.Set("echo.example", testnet.Addrs(publicAddr))
 	s = l.open(networkproxy.SessionConfig{SharedPort: true})
-	_, answer := raw(t, "tcp", l.HTTPAddr(), "CONNECT echo.example:22 HTTP/1.1\r\nHost: echo.example\r\n"+credentials("", s.Token())+"\r\n")
+	_, answer := sendRaw(t, "tcp", l.HTTPAddr(), "CONNECT echo.example:22 HTTP/1.1\r\nHost: echo.example\r\n"+credentials("", s.Token())+"\r\n")
 	if answer.StatusCode == 200 {
 		t.Error("a tunnel for a session that has ended")
 	}
@@ -841,7 +841,7 @@ func TestEndReachesADial(t *testing.T) {
 	l.dns.Set("hole.example", testnet.Addrs(publicAddr))
 
 	s := l.open(networkproxy.SessionConfig{SharedPort: true})
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.request("CONNECT", "hole.example:22", strings.TrimSpace(credentials("", s.Token())))
 	wait(t, dialing, "the dial for a session's token on the shared listener")
 	s.Close()

@@ -85,30 +85,30 @@ const (
 	deniedAlert = "\x15\x03\x03\x00\x02\x02\x31"
 )
 
-// tunnelled is a way to open a tunnel.
-type tunnelled struct {
+// tunnelPath is a way to open a tunnel.
+type tunnelPath struct {
 	protocol networkproxy.Protocol
-	open     func(l *lab, t testing.TB, host string, port uint16) *wire
+	open     func(l *lab, t testing.TB, host string, port uint16) *rawConn
 
 	// begin is what an origin does before the tunnel, if anything.
 	begin func(c *net.TCPConn)
 }
 
-var tunnelWays = []tunnelled{
-	{protocol: networkproxy.ProtocolHTTPSConnect, open: func(l *lab, t testing.TB, host string, port uint16) *wire {
+var tunnelPaths = []tunnelPath{
+	{protocol: networkproxy.ProtocolHTTPSConnect, open: func(l *lab, t testing.TB, host string, port uint16) *rawConn {
 		return l.connectTo(t, net.JoinHostPort(host, strconv.Itoa(int(port))))
 	}},
-	{protocol: networkproxy.ProtocolSOCKS5TCP, open: func(l *lab, t testing.TB, host string, port uint16) *wire {
-		w := wireTo(t, l.SOCKSAddr())
-		if code, _, err := socksRequest(w.TCPConn, socksConnect, wireHost(host, port)); err != nil || code != 0 {
+	{protocol: networkproxy.ProtocolSOCKS5TCP, open: func(l *lab, t testing.TB, host string, port uint16) *rawConn {
+		w := dialRaw(t, l.SOCKSAddr())
+		if code, _, err := socksRequest(w.TCPConn, socksConnect, socksDest(host, port)); err != nil || code != 0 {
 			t.Fatalf("SOCKS5: reply %d, %v", code, err)
 		}
 		return w
 	}},
-	{protocol: networkproxy.ProtocolHTTP, open: func(l *lab, t testing.TB, host string, port uint16) *wire {
-		w := l.wire(t)
+	{protocol: networkproxy.ProtocolHTTP, open: func(l *lab, t testing.TB, host string, port uint16) *rawConn {
+		w := l.dialHTTP(t)
 		w.get("http://"+net.JoinHostPort(host, strconv.Itoa(int(port)))+"/", "Connection: Upgrade", "Upgrade: tcp")
-		if a := w.head("GET"); a.StatusCode != http.StatusSwitchingProtocols {
+		if a := w.readHeader("GET"); a.StatusCode != http.StatusSwitchingProtocols {
 			t.Fatalf("an upgrade: %s", a.Status)
 		}
 		return w
@@ -124,10 +124,10 @@ var tunnelWays = []tunnelled{
 }
 
 // serve is lab.serve for an origin of tunnels that are opened this way.
-func (way tunnelled) serve(l *lab, name string, port uint16, handle func(*net.TCPConn)) *testnet.Origin {
+func (p tunnelPath) serve(l *lab, name string, port uint16, handle func(*net.TCPConn)) *testnet.Origin {
 	return l.serve(name, port, func(c *net.TCPConn) {
-		if way.begin != nil {
-			way.begin(c)
+		if p.begin != nil {
+			p.begin(c)
 		}
 		handle(c)
 	})
@@ -138,9 +138,9 @@ type recorder chan string
 
 // record carries name:port to a recorder. Each connection is one element, up to
 // its end or to want bytes.
-func (way tunnelled) record(l *lab, name string, port uint16, want int) recorder {
+func (p tunnelPath) record(l *lab, name string, port uint16, want int) recorder {
 	r := make(recorder, 8)
-	way.serve(l, name, port, func(c *net.TCPConn) {
+	p.serve(l, name, port, func(c *net.TCPConn) {
 		b := make([]byte, want)
 		n, _ := io.ReadFull(c, b)
 		r <- string(b[:n])
@@ -199,9 +199,9 @@ func TestServerName(t *testing.T) {
 		{"of SSL 2.0, for version 4.3, which GnuTLS answers", name, 443, "\x80\x1d\x01\x04\x03\x00\x03\x00\x00\x00\x10\x00\x00\x2f" + strings.Repeat("x", 17), "", "cannot be checked"},
 		{"too long", name, 443, clientHello(t, &tls.Config{ServerName: name, NextProtos: slices.Repeat([]string{strings.Repeat("p", 250)}, 80)}), "", "cannot be checked"},
 	}
-	for _, way := range tunnelWays {
+	for _, path := range tunnelPaths {
 		for _, tt := range tests {
-			t.Run(string(way.protocol)+"/"+tt.name, func(t *testing.T) {
+			t.Run(string(path.protocol)+"/"+tt.name, func(t *testing.T) {
 				t.Parallel()
 				pieces := []int{len(tt.sent), 1}
 				if testing.Short() {
@@ -212,9 +212,9 @@ func TestServerName(t *testing.T) {
 						c := withSOCKS(allow(name, plain, ip))
 						c.SNICheck = check
 						l := start(t, c, nil)
-						got := way.record(l, name, tt.port, len(tt.sent))
+						got := path.record(l, name, tt.port, len(tt.sent))
 						l.dns.Set(plain, addrs(ip))
-						w := way.open(l, t, tt.target, tt.port)
+						w := path.open(l, t, tt.target, tt.port)
 						for part := range slices.Chunk([]byte(tt.sent), piece) {
 							if _, err := w.Write(part); err != nil {
 								break // refused by what it has
@@ -233,7 +233,7 @@ func TestServerName(t *testing.T) {
 						if sent := wait(t, got, "the end at the origin"); sent != "" && !(tt.sent[0] == 0x80 && len(sent) <= 10 && strings.HasPrefix(tt.sent, sent)) {
 							t.Fatalf("the origin got %q", sent)
 						}
-						l.checkCut(t, w, way, tt.target, tt.recorded, tt.refused)
+						l.checkCut(t, w, path, tt.target, tt.recorded, tt.refused)
 					}
 				}
 			})
@@ -243,16 +243,16 @@ func TestServerName(t *testing.T) {
 
 // checkCut checks all that a refusal leaves: the alert, the record, the counters
 // and the log.
-func (l *lab) checkCut(t *testing.T, w *wire, way tunnelled, target, serverName, message string) {
+func (l *lab) checkCut(t *testing.T, w *rawConn, path tunnelPath, target, serverName, message string) {
 	t.Helper()
-	if got := w.rest(); len(got) != 7 || got[:2]+got[3:] != deniedAlert[:2]+deniedAlert[3:] {
+	if got := w.readAll(); len(got) != 7 || got[:2]+got[3:] != deniedAlert[:2]+deniedAlert[3:] {
 		t.Errorf("the client got %q, want the alert %q", got, deniedAlert)
 	}
 	b := l.Blocked()
 	if len(b) != 1 {
 		t.Fatalf("%d refusals are recorded", len(b))
 	}
-	if b[0].Host != target || b[0].Protocol != way.protocol || b[0].Reason != networkproxy.ReasonSNIMismatch ||
+	if b[0].Host != target || b[0].Protocol != path.protocol || b[0].Reason != networkproxy.ReasonSNIMismatch ||
 		b[0].Source != networkproxy.SourceBaselinePolicy || b[0].Decision != "deny" || b[0].ServerName != serverName {
 		t.Errorf("recorded %+v", b[0])
 	}
@@ -261,8 +261,8 @@ func (l *lab) checkCut(t *testing.T, w *wire, way tunnelled, target, serverName,
 	if h := l.health(t); h.Refused != 1 || h.Allowed != 0 || h.Failed != 0 {
 		t.Errorf("counted %+v", h)
 	}
-	l.logged(t, "reason=sni_mismatch")
-	l.logged(t, "tunnel cut")
+	l.waitLogged(t, "reason=sni_mismatch")
+	l.waitLogged(t, "tunnel cut")
 	if log := l.log.String(); !strings.Contains(strings.ReplaceAll(log, `\"`, `"`), message) {
 		t.Errorf("the log does not say %s:\n%s", message, log)
 	}
@@ -317,13 +317,13 @@ func TestSecondServerName(t *testing.T) {
 		{"a ServerHello, a finish in records of TLS 1.3", takes, ccs + "\x17\x03\x03\x00\x01\x00", "", ""},
 		{"a ServerHello, a finish that looks like a hello", takes, ccs + finished, "", ""},
 	}
-	for _, way := range tunnelWays {
+	for _, path := range tunnelPaths {
 		for _, tt := range tests {
-			t.Run(string(way.protocol)+"/"+tt.name, func(t *testing.T) {
+			t.Run(string(path.protocol)+"/"+tt.name, func(t *testing.T) {
 				t.Parallel()
 				l := start(t, withSOCKS(allow(name)), nil)
 				got := make(chan string, 2)
-				way.serve(l, name, 443, func(c *net.TCPConn) {
+				path.serve(l, name, 443, func(c *net.TCPConn) {
 					b := make([]byte, len(first))
 					n, _ := io.ReadFull(c, b)
 					got <- string(b[:n])
@@ -334,12 +334,12 @@ func TestSecondServerName(t *testing.T) {
 					}
 					got <- string(rest)
 				})
-				w := way.open(l, t, name, 443)
+				w := path.open(l, t, name, 443)
 				w.send(first)
 				if got := wait(t, got, "the first hello"); got != first {
 					t.Fatalf("the origin got %q", got)
 				}
-				if answer := w.read(len(tt.answer)); answer != tt.answer {
+				if answer := w.readN(len(tt.answer)); answer != tt.answer {
 					t.Fatalf("the client got %q", answer)
 				}
 				w.send(tt.then)
@@ -353,13 +353,13 @@ func TestSecondServerName(t *testing.T) {
 				case strings.Contains(rest, "evil"):
 					t.Error("the second hello reached the origin")
 				case tt.answer == "":
-					l.checkCut(t, w, way, name, tt.recorded, tt.refused)
+					l.checkCut(t, w, path, name, tt.recorded, tt.refused)
 				default: // no alert, in the middle of what the origin sends
-					w.rest()
+					w.readAll()
 					if b := l.Blocked(); len(b) != 1 || b[0].Reason != networkproxy.ReasonSNIMismatch || b[0].ServerName != tt.recorded {
 						t.Errorf("recorded %+v", b)
 					}
-					l.logged(t, "tunnel cut")
+					l.waitLogged(t, "tunnel cut")
 				}
 			})
 		}
@@ -376,22 +376,22 @@ func TestHelloWithheld(t *testing.T) {
 	if testing.Short() {
 		timeout = time.Second
 	}
-	for _, way := range tunnelWays {
+	for _, path := range tunnelPaths {
 		for name, sent := range map[string]string{"the first byte": hello[:1], "half a hello": hello[:100], "half a second hello": hello + ccs + hello[:100]} {
-			t.Run(string(way.protocol)+"/"+name, func(t *testing.T) {
+			t.Run(string(path.protocol)+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				l := start(t, withSOCKS(allow("allowed.example")), func(b *networkproxy.Builder) {
 					b.Limits(networkproxy.Limits{HandshakeTimeout: timeout, TunnelIdle: time.Hour})
 				})
-				got := way.record(l, "allowed.example", 443, 1<<20)
-				w := way.open(l, t, "allowed.example", 443)
+				got := path.record(l, "allowed.example", 443, 1<<20)
+				w := path.open(l, t, "allowed.example", 443)
 				w.send(sent)
 				if rest := wait(t, got, "the end at the origin"); len(rest)%len(hello) > len(ccs) {
 					t.Errorf("the origin got %q", rest)
 				}
-				w.rest()
+				w.readAll()
 				eventually(t, "the refusal", func() bool { return len(l.Blocked()) == 1 })
-				l.logged(t, "does not end within "+timeout.String())
+				l.waitLogged(t, "does not end within "+timeout.String())
 			})
 		}
 	}
@@ -402,28 +402,28 @@ func TestHelloWithheld(t *testing.T) {
 func TestHelloCutShort(t *testing.T) {
 	t.Parallel()
 	hello := helloFor(t, "allowed.example")
-	for _, way := range tunnelWays {
-		t.Run(string(way.protocol), func(t *testing.T) {
+	for _, path := range tunnelPaths {
+		t.Run(string(path.protocol), func(t *testing.T) {
 			t.Parallel()
 			l := start(t, withSOCKS(allow("allowed.example")), nil)
 			got := make(chan string, 1)
 			send := make(chan string)
-			way.serve(l, "allowed.example", 443, func(c *net.TCPConn) {
+			path.serve(l, "allowed.example", 443, func(c *net.TCPConn) {
 				io.WriteString(c, <-send)
 				b, _ := io.ReadAll(c)
 				got <- string(b)
 			})
-			w := way.open(l, t, "allowed.example", 443)
+			w := path.open(l, t, "allowed.example", 443)
 			w.send(hello[:100])
 			send <- "meanwhile"
-			if s := w.read(9); s != "meanwhile" {
+			if s := w.readN(9); s != "meanwhile" {
 				t.Errorf("the client got %q", s)
 			}
 			w.CloseWrite()
 			if s := wait(t, got, "the end at the origin"); s != "" {
 				t.Errorf("the origin got %q", s)
 			}
-			if s := w.rest(); s != "" {
+			if s := w.readAll(); s != "" {
 				t.Errorf("the client got %q in the middle of what the origin sent", s)
 			}
 			if b := l.Blocked(); len(b) != 1 || b[0].Reason != networkproxy.ReasonSNIMismatch {
@@ -437,20 +437,20 @@ func TestHelloCutShort(t *testing.T) {
 // byte.
 func TestNotTLS(t *testing.T) {
 	t.Parallel()
-	for _, way := range tunnelWays {
-		t.Run(string(way.protocol)+"/server first", func(t *testing.T) {
+	for _, path := range tunnelPaths {
+		t.Run(string(path.protocol)+"/server first", func(t *testing.T) {
 			t.Parallel()
 			l := start(t, withSOCKS(allow("allowed.example")), nil)
-			way.serve(l, "allowed.example", 22, func(c *net.TCPConn) {
+			path.serve(l, "allowed.example", 22, func(c *net.TCPConn) {
 				io.WriteString(c, "SSH-2.0-origin\r\n")
 				io.Copy(c, c)
 			})
-			w := way.open(l, t, "allowed.example", 22)
-			if got := w.line(); got != "SSH-2.0-origin" {
+			w := path.open(l, t, "allowed.example", 22)
+			if got := w.readLine(); got != "SSH-2.0-origin" {
 				t.Errorf("got %q before the client has sent a byte", got)
 			}
 			w.send("SSH-2.0-client\r\n")
-			if got := w.line(); got != "SSH-2.0-client" {
+			if got := w.readLine(); got != "SSH-2.0-client" {
 				t.Errorf("the echo: %q", got)
 			}
 		})
@@ -461,13 +461,13 @@ func TestNotTLS(t *testing.T) {
 			"Ctrl-V, then text": "\x16abc",
 			"almost a hello":    "\x16\x03\x01\x00\x09\x02",
 		} {
-			t.Run(string(way.protocol)+"/"+name, func(t *testing.T) {
+			t.Run(string(path.protocol)+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				l := start(t, withSOCKS(allow("allowed.example")), nil)
-				way.serve(l, "allowed.example", 443, func(c *net.TCPConn) { io.Copy(c, c) })
-				w := way.open(l, t, "allowed.example", 443)
+				path.serve(l, "allowed.example", 443, func(c *net.TCPConn) { io.Copy(c, c) })
+				w := path.open(l, t, "allowed.example", 443)
 				w.send(first)
-				if got := w.read(len(first)); got != first {
+				if got := w.readN(len(first)); got != first {
 					t.Errorf("the echo: %q", got)
 				}
 				if h := l.health(t); h.Allowed != 1 || h.Refused != 0 {
@@ -475,20 +475,20 @@ func TestNotTLS(t *testing.T) {
 				}
 			})
 		}
-		t.Run(string(way.protocol)+"/nothing at all", func(t *testing.T) {
+		t.Run(string(path.protocol)+"/nothing at all", func(t *testing.T) {
 			t.Parallel()
 			l := start(t, withSOCKS(allow("allowed.example")), nil)
-			way.serve(l, "allowed.example", 443, func(c *net.TCPConn) { io.Copy(io.Discard, c) })
-			w := way.open(l, t, "allowed.example", 443)
+			path.serve(l, "allowed.example", 443, func(c *net.TCPConn) { io.Copy(io.Discard, c) })
+			w := path.open(l, t, "allowed.example", 443)
 			w.CloseWrite()
-			w.rest()
+			w.readAll()
 			eventually(t, "one request counted as allowed", func() bool { return l.health(t).Allowed == 1 })
 		})
-		t.Run(string(way.protocol)+"/too little to be TLS", func(t *testing.T) {
+		t.Run(string(path.protocol)+"/too little to be TLS", func(t *testing.T) {
 			t.Parallel()
 			l := start(t, withSOCKS(allow("allowed.example")), nil)
-			got := way.record(l, "allowed.example", 443, 100)
-			w := way.open(l, t, "allowed.example", 443)
+			got := path.record(l, "allowed.example", 443, 100)
+			w := path.open(l, t, "allowed.example", 443)
 			w.send("\x16\x03\x01")
 			w.CloseWrite()
 			if s := wait(t, got, "what was sent"); s != "\x16\x03\x01" {
@@ -515,14 +515,14 @@ func TestTLSThroughTunnel(t *testing.T) {
 		{"a HelloRetryRequest", &tls.Config{}, &tls.Config{CurvePreferences: []tls.CurveID{tls.CurveP521}, MinVersion: tls.VersionTLS13}},
 		{"a client certificate", &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: tls.VersionTLS12}, &tls.Config{ClientAuth: tls.RequireAnyClientCert}},
 	}
-	for _, way := range tunnelWays {
+	for _, path := range tunnelPaths {
 		for _, tt := range tests {
-			t.Run(string(way.protocol)+"/"+tt.name, func(t *testing.T) {
+			t.Run(string(path.protocol)+"/"+tt.name, func(t *testing.T) {
 				t.Parallel()
 				l := start(t, withSOCKS(allow("allowed.example")), nil)
 				server := tt.server.Clone()
 				server.Certificates = []tls.Certificate{cert}
-				way.serve(l, "allowed.example", 443, func(c *net.TCPConn) {
+				path.serve(l, "allowed.example", 443, func(c *net.TCPConn) {
 					s := tls.Server(c, server)
 					io.Copy(s, s)
 				})
@@ -536,7 +536,7 @@ func TestTLSThroughTunnel(t *testing.T) {
 					connections = 3
 				}
 				for range connections {
-					c := tls.Client(way.open(l, t, "allowed.example", 443), client)
+					c := tls.Client(path.open(l, t, "allowed.example", 443), client)
 					if err := echoes(c); err != nil {
 						t.Fatal(err)
 					}
@@ -561,10 +561,10 @@ func TestTLSThroughTunnel(t *testing.T) {
 func TestTLSClientIsTold(t *testing.T) {
 	t.Parallel()
 	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS12, tls.VersionTLS13} {
-		for _, way := range tunnelWays {
+		for _, path := range tunnelPaths {
 			l := start(t, withSOCKS(allow("allowed.example")), nil)
-			way.record(l, "allowed.example", 443, 1)
-			c := tls.Client(way.open(l, t, "allowed.example", 443), &tls.Config{
+			path.record(l, "allowed.example", 443, 1)
+			c := tls.Client(path.open(l, t, "allowed.example", 443), &tls.Config{
 				ServerName: "evil.example", MinVersion: tls.VersionTLS10, MaxVersion: version, InsecureSkipVerify: true,
 			})
 			var alert tls.AlertError
@@ -613,16 +613,16 @@ func TestServerNameOfEarlyBytes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			way := tunnelWays[0]
+			path := tunnelPaths[0]
 			if name == "Upgrade" {
-				way = tunnelWays[2]
+				path = tunnelPaths[2]
 			}
 			l := start(t, allow("allowed.example"), nil)
 			for _, sent := range []string{hello, evil} {
-				got := way.record(l, "allowed.example", 80, len(sent))
-				w := l.wire(t)
+				got := path.record(l, "allowed.example", 80, len(sent))
+				w := l.dialHTTP(t)
 				w.send(request + sent)
-				w.head("CONNECT")
+				w.readHeader("CONNECT")
 				want := map[string]string{hello: hello, evil: ""}[sent]
 				if all := wait(t, got, "the end at the origin"); all != want {
 					t.Errorf("the origin got %q, want %q", all, want)
@@ -635,21 +635,21 @@ func TestServerNameOfEarlyBytes(t *testing.T) {
 // TestServerNameOfLocalhost: clients send none, or this.
 func TestServerNameOfLocalhost(t *testing.T) {
 	t.Parallel()
-	for _, way := range tunnelWays {
+	for _, path := range tunnelPaths {
 		for name, want := range map[string]bool{"": true, "localhost": true, "allowed.example": false, "127.0.0.1": false} {
-			t.Run(string(way.protocol)+"/"+name, func(t *testing.T) {
+			t.Run(string(path.protocol)+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				l := start(t, withSOCKS(allow("localhost")), nil)
 				hello := helloFor(t, name)
 				got := make(chan string, 1)
-				origin := way.serve(l, "localhost", 8443, func(c *net.TCPConn) {
+				origin := path.serve(l, "localhost", 8443, func(c *net.TCPConn) {
 					b := make([]byte, len(hello))
 					n, _ := io.ReadFull(c, b)
 					got <- string(b[:n])
 				})
 				l.dns.Set("localhost", addrs("127.0.0.1"))
 				l.net.Map(netip.MustParseAddrPort("127.0.0.1:8443"), origin.Addr())
-				w := way.open(l, t, "localhost", 8443)
+				w := path.open(l, t, "localhost", 8443)
 				w.send(hello)
 				if sent := wait(t, got, "the end at the origin"); (sent == hello) != want {
 					t.Errorf("the origin got %q", sent)
@@ -674,11 +674,11 @@ func TestSNICheckReload(t *testing.T) {
 	}
 	w := l.connectTo(t, "allowed.example:443")
 	w.send(evil)
-	if got := w.read(len(evil)); got != evil {
+	if got := w.readN(len(evil)); got != evil {
 		t.Errorf("with the check off: %q", got)
 	}
 	open.send(evil)
-	if got := open.rest(); got != deniedAlert {
+	if got := open.readAll(); got != deniedAlert {
 		t.Errorf("in a tunnel opened before: %q", got)
 	}
 }
@@ -689,7 +689,7 @@ func TestSNICheckLeavesNothing(t *testing.T) {
 	l.serve("allowed.example", 443, func(c *net.TCPConn) { io.Copy(io.Discard, c) })
 	hello, evil := helloFor(t, "allowed.example"), helloFor(t, "evil.example")
 	for i := range 20 {
-		w := tunnelWays[i%2].open(l, t, "allowed.example", 443)
+		w := tunnelPaths[i%2].open(l, t, "allowed.example", 443)
 		for _, s := range []string{evil, hello[:50], hello, "plain", ""}[i%5:][:1] {
 			w.send(s)
 		}

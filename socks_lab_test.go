@@ -30,13 +30,13 @@ const (
 	socksIPv4, socksName, socksIPv6         = 1, 3, 4
 )
 
-// wireName and wireAddr spell a destination: type, address and port.
-func wireName(name string, port uint16) []byte {
+// socksDestName and wireAddr spell a destination: type, address and port.
+func socksDestName(name string, port uint16) []byte {
 	b := append([]byte{socksName, byte(len(name))}, name...)
 	return binary.BigEndian.AppendUint16(b, port)
 }
 
-func wireAddr(a netip.AddrPort) []byte {
+func socksDestAddr(a netip.AddrPort) []byte {
 	b := []byte{socksIPv6}
 	if a.Addr().Is4() {
 		b[0] = socksIPv4
@@ -45,17 +45,17 @@ func wireAddr(a netip.AddrPort) []byte {
 	return binary.BigEndian.AppendUint16(b, a.Port())
 }
 
-// wireHost spells a host as an address if it is one, and has no zone, for which
+// socksDest spells a host as an address if it is one, and has no zone, for which
 // an address has no room.
-func wireHost(host string, port uint16) []byte {
+func socksDest(host string, port uint16) []byte {
 	if a, err := netip.ParseAddr(host); err == nil && a.Zone() == "" {
-		return wireAddr(netip.AddrPortFrom(a, port))
+		return socksDestAddr(netip.AddrPortFrom(a, port))
 	}
-	return wireName(host, port)
+	return socksDestName(host, port)
 }
 
-// socks opens a connection to the SOCKS5 listener and says nothing.
-func (l *lab) socks() *net.TCPConn {
+// dialSOCKS opens a connection to the SOCKS5 listener and says nothing.
+func (l *lab) dialSOCKS() *net.TCPConn {
 	l.t.Helper()
 	return dialSOCKS(l.t, l.SOCKSAddr())
 }
@@ -71,10 +71,10 @@ func dialSOCKS(t testing.TB, addr string) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-// request makes one request and returns the reply.
-func (l *lab) request(command byte, dst []byte) (conn *net.TCPConn, code byte, bound netip.AddrPort) {
+// socksRequest makes one socksRequest and returns the reply.
+func (l *lab) socksRequest(command byte, dst []byte) (conn *net.TCPConn, code byte, bound netip.AddrPort) {
 	l.t.Helper()
-	conn = l.socks()
+	conn = l.dialSOCKS()
 	code, bound, err := socksRequest(conn, command, dst)
 	if err != nil {
 		l.t.Fatalf("request %d of % x: %v", command, dst, err)
@@ -116,18 +116,18 @@ func readReply(r io.Reader) (code byte, bound netip.AddrPort, err error) {
 	return head[1], netip.AddrPortFrom(addr, binary.BigEndian.Uint16(rest[length:])), nil
 }
 
-// tunnel opens a tunnel by CONNECT.
-func (l *lab) tunnel(host string, port uint16) *net.TCPConn {
+// socksTunnel opens a socksTunnel by CONNECT.
+func (l *lab) socksTunnel(host string, port uint16) *net.TCPConn {
 	l.t.Helper()
-	conn, code, _ := l.request(socksConnect, wireHost(host, port))
+	conn, code, _ := l.socksRequest(socksConnect, socksDest(host, port))
 	if code != 0 {
 		l.t.Fatalf("CONNECT %s:%d: reply %d", host, port, code)
 	}
 	return conn
 }
 
-// ended checks that the other side has ended the connection, in order or not.
-func ended(conn net.Conn) error {
+// checkClosed checks that the other side has checkClosed the connection, in order or not.
+func checkClosed(conn net.Conn) error {
 	b, err := io.ReadAll(conn)
 	if nerr, ok := err.(net.Error); ok && nerr.Timeout() {
 		return fmt.Errorf("it is still open")
@@ -138,15 +138,15 @@ func ended(conn net.Conn) error {
 	return nil
 }
 
-// tally is the account of /health.
-type tally struct {
+// healthCounts is the account of /health.
+type healthCounts struct {
 	Connections, Allowed, Refused, Failed, Cut int
 	Dropped                                    int `json:"datagrams_dropped"`
 }
 
-func (l *lab) tally() tally {
+func (l *lab) healthCounts() healthCounts {
 	l.t.Helper()
-	var got tally
+	var got healthCounts
 	if err := json.Unmarshal([]byte(l.admin("GET", "/health", "").body), &got); err != nil {
 		l.t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ type udpClient struct {
 // associate opens an association and a socket to use it from.
 func (l *lab) associate() *udpClient {
 	l.t.Helper()
-	control, code, relay := l.request(socksAssociate, wireAddr(netip.MustParseAddrPort("0.0.0.0:0")))
+	control, code, relay := l.socksRequest(socksAssociate, socksDestAddr(netip.MustParseAddrPort("0.0.0.0:0")))
 	if code != 0 {
 		l.t.Fatalf("UDP ASSOCIATE: reply %d", code)
 	}
@@ -228,8 +228,8 @@ func (c *udpClient) expect(data, from string) {
 	}
 }
 
-// hostUDP is host for datagrams.
-func (l *lab) hostUDP(name string, port uint16, to netip.AddrPort) {
+// mapHostUDP is host for datagrams.
+func (l *lab) mapHostUDP(name string, port uint16, to netip.AddrPort) {
 	l.dns.Set(name, testnet.Addrs(publicAddr))
 	l.net.MapUDP(netip.AddrPortFrom(netip.MustParseAddr(publicAddr), port), to)
 }
@@ -255,7 +255,7 @@ func (l *lab) verdictUDP(t *testing.T, dst []byte) networkproxy.Reason {
 	t.Helper()
 	// By protocol: a tunnel of the test before may be counted only at its end.
 	count := func() (allowed, failed float64, dropped int) {
-		dropped = l.tally().Dropped // first: what is dropped for a failure is counted after that
+		dropped = l.healthCounts().Dropped // first: what is dropped for a failure is counted after that
 		m := l.metrics(t)
 		return m.requests(`protocol="socks5_udp"`, `outcome="allowed"`), m.requests(`protocol="socks5_udp"`, `outcome="failed"`), dropped
 	}
@@ -299,5 +299,5 @@ func (l *lab) newestReason(recorded int) networkproxy.Reason {
 	return list[len(list)-1].Reason
 }
 
-// noLaterThan bounds a wait that ends at once unless something is wrong.
-func noLaterThan() time.Time { return time.Now().Add(20 * time.Second) }
+// testDeadline bounds a wait that ends at once unless something is wrong.
+func testDeadline() time.Time { return time.Now().Add(20 * time.Second) }

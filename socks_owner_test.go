@@ -22,7 +22,7 @@ import (
 // associateFrom is associate for a client that says where it sends from.
 func (l *lab) associateFrom(said netip.AddrPort, from *udpClient) *udpClient {
 	l.t.Helper()
-	control, code, relay := l.request(socksAssociate, wireAddr(said))
+	control, code, relay := l.socksRequest(socksAssociate, socksDestAddr(said))
 	if code != 0 {
 		l.t.Fatalf("UDP ASSOCIATE from %s: reply %d", said, code)
 	}
@@ -46,41 +46,41 @@ func TestUDPStrangerIsFirst(t *testing.T) {
 	}{
 		"the client named its address and port": {
 			said:     func(victim netip.AddrPort) netip.AddrPort { return victim },
-			stranger: func(c *udpClient) { c.send(wireHost(publicAddr, 53), "stranger") },
+			stranger: func(c *udpClient) { c.send(socksDest(publicAddr, 53), "stranger") },
 		},
 		"the client named its port": {
 			said: func(victim netip.AddrPort) netip.AddrPort {
 				return netip.AddrPortFrom(netip.IPv4Unspecified(), victim.Port())
 			},
-			stranger: func(c *udpClient) { c.send(wireHost(publicAddr, 53), "stranger") },
+			stranger: func(c *udpClient) { c.send(socksDest(publicAddr, 53), "stranger") },
 		},
 		"the client named its port, with an IPv6 address": {
 			said: func(victim netip.AddrPort) netip.AddrPort {
 				return netip.AddrPortFrom(netip.IPv6Unspecified(), victim.Port())
 			},
-			stranger: func(c *udpClient) { c.send(wireHost(publicAddr, 53), "stranger") },
+			stranger: func(c *udpClient) { c.send(socksDest(publicAddr, 53), "stranger") },
 		},
 		"a target that is denied": {
-			stranger: func(c *udpClient) { c.send(wireName("denied.example", 53), "stranger") },
+			stranger: func(c *udpClient) { c.send(socksDestName("denied.example", 53), "stranger") },
 			refused:  1,
 		},
 		"a target that no list names": {
-			stranger: func(c *udpClient) { c.send(wireName("other.test", 53), "stranger") },
+			stranger: func(c *udpClient) { c.send(socksDestName("other.test", 53), "stranger") },
 			refused:  1,
 		},
 		"a local target": {
-			stranger: func(c *udpClient) { c.send(wireHost("127.0.0.1", 53), "stranger") },
+			stranger: func(c *udpClient) { c.send(socksDest("127.0.0.1", 53), "stranger") },
 			refused:  1,
 		},
 		"the same target, which does not resolve": {
-			stranger: func(c *udpClient) { c.send(wireName("none.example", 53), "stranger") },
+			stranger: func(c *udpClient) { c.send(socksDestName("none.example", 53), "stranger") },
 		},
 		"no target": {
-			stranger: func(c *udpClient) { c.send(wireName("a..example", 53), "stranger") },
+			stranger: func(c *udpClient) { c.send(socksDestName("a..example", 53), "stranger") },
 		},
 		"a fragment": {
 			stranger: func(c *udpClient) {
-				c.sendRaw(append([]byte{0, 0, 1}, append(wireHost(publicAddr, 53), "stranger"...)...))
+				c.sendRaw(append([]byte{0, 0, 1}, append(socksDest(publicAddr, 53), "stranger"...)...))
 			},
 		},
 		"malformed": {stranger: func(c *udpClient) { c.sendRaw([]byte("stranger")) }},
@@ -90,7 +90,7 @@ func TestUDPStrangerIsFirst(t *testing.T) {
 			config := withSOCKS(allow("none.example", publicAddr))
 			config.Policy.DeniedDomains = []string{"denied.example"}
 			l := start(t, config, nil)
-			l.hostUDP("", 53, testnet.EchoUDP(t, "127.0.0.1"))
+			l.mapHostUDP("", 53, testnet.EchoUDP(t, "127.0.0.1"))
 			victim, addr := localUDP(t)
 			said := netip.MustParseAddrPort("0.0.0.0:0")
 			if test.said != nil {
@@ -100,15 +100,15 @@ func TestUDPStrangerIsFirst(t *testing.T) {
 			stranger, _ := localUDP(t)
 			stranger.relay = victim.relay
 			test.stranger(stranger)
-			eventually(t, "the stranger's datagram is dropped", func() bool { return l.tally().Dropped == 1 })
+			eventually(t, "the stranger's datagram is dropped", func() bool { return l.healthCounts().Dropped == 1 })
 
 			for range 3 {
-				victim.send(wireHost(publicAddr, 53), "victim")
+				victim.send(socksDest(publicAddr, 53), "victim")
 				victim.expect("victim", publicAddr+":53")
 			}
-			stranger.send(wireHost(publicAddr, 53), "late")
+			stranger.send(socksDest(publicAddr, 53), "late")
 			eventually(t, "the stranger is shut out", func() bool { return l.Dropped()["source"] >= 1 })
-			victim.send(wireHost(publicAddr, 53), "again")
+			victim.send(socksDest(publicAddr, 53), "again")
 			victim.expect("again", publicAddr+":53")
 			if got := len(l.Blocked()); got != test.refused {
 				t.Errorf("%d refusals are recorded, want %d", got, test.refused)
@@ -123,20 +123,20 @@ func TestUDPStrangerAsks(t *testing.T) {
 	t.Parallel()
 	answers := map[string]chan networkproxy.Decision{"stranger.example": make(chan networkproxy.Decision), "victim.example": make(chan networkproxy.Decision)}
 	asked := make(chan string, 2)
-	l := start(t, withSOCKS(allow()), func(b *networkproxy.Builder) { b.PolicyDecider(deciderOf(asked, answers)) })
-	l.hostUDP("victim.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
+	l := start(t, withSOCKS(allow()), func(b *networkproxy.Builder) { b.PolicyDecider(deciderWith(asked, answers)) })
+	l.mapHostUDP("victim.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
 	victim, _ := localUDP(t)
 	l.associateFrom(netip.MustParseAddrPort("0.0.0.0:0"), victim)
 	stranger, _ := localUDP(t)
 	stranger.relay = victim.relay
-	stranger.send(wireName("stranger.example", 53), "stranger")
+	stranger.send(socksDestName("stranger.example", 53), "stranger")
 	wait(t, asked, "the question of the stranger")
-	victim.send(wireName("victim.example", 53), "victim")
+	victim.send(socksDestName("victim.example", 53), "victim")
 	wait(t, asked, "the question of the victim")
 	answers["victim.example"] <- networkproxy.Allow()
 	victim.expect("victim", publicAddr+":53")
 	eventually(t, "the stranger's datagram is dropped", func() bool { return l.Dropped()["source"] == 1 })
-	victim.send(wireName("victim.example", 53), "again")
+	victim.send(socksDestName("victim.example", 53), "again")
 	victim.expect("again", publicAddr+":53")
 }
 
@@ -145,12 +145,12 @@ func TestUDPAssociateFromElsewhere(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow(publicAddr)), nil)
 	for _, said := range []string{"127.0.0.2:0", "127.0.0.2:4000", "93.184.216.34:53", "[::1]:4000", "[::ffff:127.0.0.2]:1"} {
-		if _, code, _ := l.request(socksAssociate, wireAddr(netip.MustParseAddrPort(said))); code != 2 {
+		if _, code, _ := l.socksRequest(socksAssociate, socksDestAddr(netip.MustParseAddrPort(said))); code != 2 {
 			t.Errorf("from %s: reply %d, want 2", said, code)
 		}
 	}
-	for _, said := range [][]byte{wireName("client.example", 0), wireAddr(netip.MustParseAddrPort("127.0.0.1:0")), wireAddr(netip.MustParseAddrPort("[::ffff:127.0.0.1]:0"))} {
-		if _, code, _ := l.request(socksAssociate, said); code != 0 {
+	for _, said := range [][]byte{socksDestName("client.example", 0), socksDestAddr(netip.MustParseAddrPort("127.0.0.1:0")), socksDestAddr(netip.MustParseAddrPort("[::ffff:127.0.0.1]:0"))} {
+		if _, code, _ := l.socksRequest(socksAssociate, said); code != 0 {
 			t.Errorf("from % x: reply %d", said, code)
 		}
 	}
@@ -226,7 +226,7 @@ func TestUDPSenderOfAnotherUser(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			l := start(t, withSOCKS(allow(publicAddr)), func(b *networkproxy.Builder) { networkproxy.SetProcNet(b, dir) })
-			l.hostUDP("", 53, testnet.EchoUDP(t, "127.0.0.1"))
+			l.mapHostUDP("", 53, testnet.EchoUDP(t, "127.0.0.1"))
 			victim, victimAddr := localUDP(t)
 			stranger, strangerAddr := localUDP(t)
 			l.associateFrom(netip.MustParseAddrPort("0.0.0.0:0"), victim)
@@ -237,13 +237,13 @@ func TestUDPSenderOfAnotherUser(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			stranger.send(wireHost(publicAddr, 53), "stranger")
+			stranger.send(socksDest(publicAddr, 53), "stranger")
 			if !test.shut {
 				stranger.expect("stranger", publicAddr+":53")
 				return
 			}
-			stranger.send(wireHost(publicAddr, 53), "stranger")
-			victim.send(wireHost(publicAddr, 53), "victim")
+			stranger.send(socksDest(publicAddr, 53), "stranger")
+			victim.send(socksDest(publicAddr, 53), "victim")
 			victim.expect("victim", publicAddr+":53")
 			if got, want := l.Dropped(), map[string]uint64{"source": 2}; !maps.Equal(got, want) {
 				t.Errorf("dropped %v, want %v", got, want)
@@ -252,8 +252,8 @@ func TestUDPSenderOfAnotherUser(t *testing.T) {
 	}
 }
 
-// deciderOf answers as it is told, for each host.
-func deciderOf(asked chan<- string, answers map[string]chan networkproxy.Decision) networkproxy.PolicyDecider {
+// deciderWith answers as it is told, for each host.
+func deciderWith(asked chan<- string, answers map[string]chan networkproxy.Decision) networkproxy.PolicyDecider {
 	return func(ctx context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
 		asked <- req.Host
 		select {

@@ -25,7 +25,7 @@ import (
 func TestSOCKSWithAnIndependentClient(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("allowed.example", publicAddr)), nil)
-	l.host("allowed.example", 80, testnet.Echo(t).Addr())
+	l.mapHost("allowed.example", 80, testnet.Echo(t).Addr())
 	client, err := proxy.SOCKS5("tcp", l.SOCKSAddr(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestSOCKSWithAnIndependentClient(t *testing.T) {
 		t.Errorf("looked up %q; only the allowed name may be", got)
 	}
 	eventually(t, "the tunnels are gone", func() bool {
-		return l.tally() == tally{Allowed: 2, Refused: 1} && l.LiveTargets() == 0
+		return l.healthCounts() == healthCounts{Allowed: 2, Refused: 1} && l.LiveTargets() == 0
 	})
 }
 
@@ -109,13 +109,13 @@ func TestSOCKSReplies(t *testing.T) {
 		{"none.allowed.example", 80, 4, ""},
 		{"broken.allowed.example", 80, 4, ""},
 	}
-	want := tally{}
+	want := healthCounts{}
 	for _, test := range tests {
-		conn, code, bound := l.request(socksConnect, wireHost(test.host, test.port))
+		conn, code, bound := l.socksRequest(socksConnect, socksDest(test.host, test.port))
 		if code != test.code || bound != netip.MustParseAddrPort("0.0.0.0:0") {
 			t.Errorf("%s:%d: reply %d bound to %v, want %d", test.host, test.port, code, bound, test.code)
 		}
-		if err := ended(conn); err != nil {
+		if err := checkClosed(conn); err != nil {
 			t.Errorf("%s:%d: after the reply: %v", test.host, test.port, err)
 		}
 		conn.Close()
@@ -131,22 +131,22 @@ func TestSOCKSReplies(t *testing.T) {
 			t.Errorf("%s:%d: recorded as %+v", test.host, test.port, last)
 		}
 	}
-	eventually(t, "every request is counted once", func() bool { return l.tally() == want })
+	eventually(t, "every request is counted once", func() bool { return l.healthCounts() == want })
 }
 
 // The limited mode forbids SOCKS whole, and so does a proxy that is turned off.
 func TestSOCKSModes(t *testing.T) {
 	t.Parallel()
-	f := newFile(t, "enable_socks5 = true\nenable_socks5_udp = true\npolicy.allowed_domains = [\"*\"]")
+	f := newConfigFile(t, "enable_socks5 = true\nenable_socks5_udp = true\npolicy.allowed_domains = [\"*\"]")
 	l := startFile(t, nil, f.path)
-	l.host("allowed.example", 80, testnet.Echo(t).Addr())
-	anywhere := wireAddr(netip.MustParseAddrPort("0.0.0.0:0"))
+	l.mapHost("allowed.example", 80, testnet.Echo(t).Addr())
+	anywhere := socksDestAddr(netip.MustParseAddrPort("0.0.0.0:0"))
 
-	tunnel := l.tunnel("allowed.example", 80)
+	tunnel := l.socksTunnel("allowed.example", 80)
 	refusals := func(reason networkproxy.Reason, source networkproxy.Source) {
 		t.Helper()
-		for command, dst := range map[byte][]byte{socksConnect: wireName("allowed.example", 80), socksAssociate: anywhere} {
-			if _, code, _ := l.request(command, dst); code != 2 {
+		for command, dst := range map[byte][]byte{socksConnect: socksDestName("allowed.example", 80), socksAssociate: anywhere} {
+			if _, code, _ := l.socksRequest(command, dst); code != 2 {
 				t.Errorf("%s: command %d: reply %d", reason, command, code)
 			}
 			list := l.Blocked()
@@ -158,7 +158,7 @@ func TestSOCKSModes(t *testing.T) {
 	if err := l.SetMode(networkproxy.ModeLimited); err != nil {
 		t.Fatal(err)
 	}
-	if err := ended(tunnel); err != nil {
+	if err := checkClosed(tunnel); err != nil {
 		t.Errorf("the open tunnel: %v", err)
 	}
 	refusals(networkproxy.ReasonMethodNotAllowed, networkproxy.SourceModeGuard)
@@ -180,16 +180,16 @@ func TestSOCKSModes(t *testing.T) {
 func TestSOCKSTunnel(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("ssh.example", "sink.example")), nil)
-	l.host("ssh.example", 22, testnet.Serve(t, func(c *net.TCPConn) {
+	l.mapHost("ssh.example", 22, testnet.Serve(t, func(c *net.TCPConn) {
 		io.WriteString(c, "SSH-2.0-test\r\n")
 		io.Copy(c, c)
 	}).Addr())
-	l.host("sink.example", 9, testnet.Serve(t, func(c *net.TCPConn) {
+	l.mapHost("sink.example", 9, testnet.Serve(t, func(c *net.TCPConn) {
 		n, _ := io.Copy(io.Discard, c)
 		fmt.Fprintf(c, "%d bytes", n)
 	}).Addr())
 
-	conn := l.tunnel("ssh.example", 22)
+	conn := l.socksTunnel("ssh.example", 22)
 	banner := make([]byte, 14)
 	if _, err := io.ReadFull(conn, banner); err != nil || string(banner) != "SSH-2.0-test\r\n" {
 		t.Fatalf("banner %q, %v", banner, err)
@@ -199,7 +199,7 @@ func TestSOCKSTunnel(t *testing.T) {
 	}
 
 	const size = 5 << 20
-	conn = l.tunnel("sink.example", 9)
+	conn = l.socksTunnel("sink.example", 9)
 	if _, err := io.Copy(conn, testnet.NewSource(1, size)); err != nil {
 		t.Fatal(err)
 	}
@@ -215,14 +215,14 @@ func TestSOCKSLocalhost(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("localhost:3000")), nil)
 	l.net.Map(netip.MustParseAddrPort("127.0.0.1:3000"), testnet.Echo(t).Addr())
-	if err := echoes(l.tunnel("localhost", 3000)); err != nil {
+	if err := echoes(l.socksTunnel("localhost", 3000)); err != nil {
 		t.Error(err)
 	}
-	if err := echoes(l.tunnel("LOCALHOST.", 3000)); err != nil {
+	if err := echoes(l.socksTunnel("LOCALHOST.", 3000)); err != nil {
 		t.Error(err)
 	}
-	for _, dst := range [][]byte{wireHost("127.0.0.1", 3000), wireName("127.0.0.1", 3000), wireName("localhost", 3001)} {
-		if _, code, _ := l.request(socksConnect, dst); code != 2 {
+	for _, dst := range [][]byte{socksDest("127.0.0.1", 3000), socksDestName("127.0.0.1", 3000), socksDestName("localhost", 3001)} {
+		if _, code, _ := l.socksRequest(socksConnect, dst); code != 2 {
 			t.Errorf("% x: reply %d", dst, code)
 		}
 	}
@@ -240,7 +240,7 @@ func TestSOCKSNotToItself(t *testing.T) {
 	for _, addr := range []string{l.HTTPAddr(), l.AdminAddr(), l.SOCKSAddr()} {
 		port := netip.MustParseAddrPort(addr).Port()
 		for _, host := range []string{"127.0.0.1", "localhost", "::1", "0.0.0.0", "127.0.0.2"} {
-			if _, code, _ := l.request(socksConnect, wireHost(host, port)); code != 2 {
+			if _, code, _ := l.socksRequest(socksConnect, socksDest(host, port)); code != 2 {
 				t.Errorf("%s:%d: reply %d", host, port, code)
 			}
 		}
@@ -249,17 +249,17 @@ func TestSOCKSNotToItself(t *testing.T) {
 	own := l.associate()
 	client := l.associate()
 	for i, host := range []string{"127.0.0.1", "localhost", "::1", "0.0.0.0", "127.0.0.2"} {
-		client.send(wireHost(host, own.relay.Port()), "to a relay")
+		client.send(socksDest(host, own.relay.Port()), "to a relay")
 		eventually(t, host+" is refused", func() bool { return len(l.Blocked()) == 16+i })
 	}
 	own.control.Close()
 	eventually(t, "the relay's port is free again", func() bool {
-		before := l.tally()
+		before := l.healthCounts()
 		client := l.associate()
 		defer client.control.Close()
-		client.send(wireHost("127.0.0.1", own.relay.Port()), "to nobody")
-		eventually(t, "an outcome", func() bool { return l.tally() != before })
-		after := l.tally()
+		client.send(socksDest("127.0.0.1", own.relay.Port()), "to nobody")
+		eventually(t, "an outcome", func() bool { return l.healthCounts() != before })
+		after := l.healthCounts()
 		return after.Allowed+after.Failed > before.Allowed+before.Failed // allowed, at any rate
 	})
 }
@@ -273,8 +273,8 @@ func TestSOCKSDeciderSeesTheRequest(t *testing.T) {
 			return networkproxy.Allow(), nil
 		})
 	})
-	l.host("new.example", 22, testnet.Echo(t).Addr())
-	conn := l.tunnel("New.Example.", 22)
+	l.mapHost("new.example", 22, testnet.Echo(t).Addr())
+	conn := l.socksTunnel("New.Example.", 22)
 	want := networkproxy.PolicyRequest{
 		Protocol: networkproxy.ProtocolSOCKS5TCP, Host: "new.example", Port: 22,
 		Client: conn.LocalAddr().(*net.TCPAddr).AddrPort(),
@@ -301,13 +301,13 @@ func TestSOCKSClientLeaves(t *testing.T) {
 			return networkproxy.Allow(), nil
 		})
 	})
-	conn := l.socks()
-	conn.Write(append([]byte{5, 1, 0, 5, 1, 0}, wireName("new.example", 80)...))
+	conn := l.dialSOCKS()
+	conn.Write(append([]byte{5, 1, 0, 5, 1, 0}, socksDestName("new.example", 80)...))
 	<-asked
 	conn.Close()
 	<-canceled
 	eventually(t, "the request is counted and its connection gone", func() bool {
-		return l.tally() == tally{Refused: 1}
+		return l.healthCounts() == healthCounts{Refused: 1}
 	})
 	if list := l.Blocked(); len(list) != 1 || list[0].Reason != networkproxy.ReasonCanceled {
 		t.Errorf("recorded: %+v", list)
@@ -318,12 +318,12 @@ func TestSOCKSClientLeaves(t *testing.T) {
 func TestSOCKSPolicyChangeCutsTunnels(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("good.example", "bad.example")), nil)
-	l.host("good.example", 80, testnet.Echo(t).Addr())
+	l.mapHost("good.example", 80, testnet.Echo(t).Addr())
 	l.dns.Set("bad.example", testnet.Addrs(publicAddr))
-	good := l.tunnel("good.example", 80)
+	good := l.socksTunnel("good.example", 80)
 	var bad []net.Conn
 	for range 20 {
-		conn := l.tunnel("bad.example", 80)
+		conn := l.socksTunnel("bad.example", 80)
 		if err := echoes(conn); err != nil {
 			t.Fatal(err)
 		}
@@ -333,17 +333,17 @@ func TestSOCKSPolicyChangeCutsTunnels(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, conn := range bad {
-		if err := ended(conn); err != nil {
+		if err := checkClosed(conn); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := echoes(good); err != nil {
 		t.Errorf("the tunnel to good.example: %v", err)
 	}
-	if _, code, _ := l.request(socksConnect, wireName("bad.example", 80)); code != 2 {
+	if _, code, _ := l.socksRequest(socksConnect, socksDestName("bad.example", 80)); code != 2 {
 		t.Errorf("bad.example after the change: reply %d", code)
 	}
-	if got := l.tally(); got.Cut != len(bad) || l.LiveTargets() != 1 {
+	if got := l.healthCounts(); got.Cut != len(bad) || l.LiveTargets() != 1 {
 		t.Errorf("%+v and %d live; want %d cut and 1 live", got, l.LiveTargets(), len(bad))
 	}
 }
@@ -358,7 +358,7 @@ func TestSOCKSPasswords(t *testing.T) {
 			return networkproxy.Allow(), nil
 		})
 	})
-	l.host("new.example", 80, testnet.Echo(t).Addr())
+	l.mapHost("new.example", 80, testnet.Echo(t).Addr())
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -458,22 +458,22 @@ func TestSOCKSShutdownLeavesNothing(t *testing.T) {
 			return networkproxy.Allow(), nil
 		})
 	})
-	l.host("allowed.example", 7, testnet.Echo(t).Addr())
-	l.hostUDP("allowed.example", 7, testnet.EchoUDP(t, "127.0.0.1"))
+	l.mapHost("allowed.example", 7, testnet.Echo(t).Addr())
+	l.mapHostUDP("allowed.example", 7, testnet.EchoUDP(t, "127.0.0.1"))
 
-	handshake := l.socks()
+	handshake := l.dialSOCKS()
 	handshake.Write([]byte{5})
-	tunnel := l.tunnel("allowed.example", 7)
+	tunnel := l.socksTunnel("allowed.example", 7)
 	if err := echoes(tunnel); err != nil {
 		t.Fatal(err)
 	}
-	undecided := l.socks()
-	undecided.Write(append([]byte{5, 1, 0, 5, 1, 0}, wireName("new.example", 80)...))
+	undecided := l.dialSOCKS()
+	undecided.Write(append([]byte{5, 1, 0, 5, 1, 0}, socksDestName("new.example", 80)...))
 	<-asked
 	u := l.associate()
-	u.send(wireName("allowed.example", 7), "ping")
+	u.send(socksDestName("allowed.example", 7), "ping")
 	u.expect("ping", publicAddr+":7")
-	u.send(wireName("new.example", 7), "ping")
+	u.send(socksDestName("new.example", 7), "ping")
 	<-asked
 
 	if err := l.Close(); err != nil {
@@ -483,7 +483,7 @@ func TestSOCKSShutdownLeavesNothing(t *testing.T) {
 		t.Errorf("%d connections to targets are left", n)
 	}
 	for _, conn := range []net.Conn{handshake, tunnel, undecided, u.control} {
-		conn.SetReadDeadline(noLaterThan())
+		conn.SetReadDeadline(testDeadline())
 		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%v is still open", conn.LocalAddr())
 		}
@@ -548,9 +548,9 @@ func TestSOCKSVerdicts(t *testing.T) {
 			case "root.example":
 				want.Allowed, want.Reason = false, networkproxy.ReasonDenied
 			}
-			spellings := map[string][]byte{"as a name": wireName(test.host, test.port)}
+			spellings := map[string][]byte{"as a name": socksDestName(test.host, test.port)}
 			if a, err := netip.ParseAddr(test.host); err == nil {
-				spellings["as an address"] = wireAddr(netip.AddrPortFrom(a, test.port))
+				spellings["as an address"] = socksDestAddr(netip.AddrPortFrom(a, test.port))
 			}
 			for spelling, dst := range spellings {
 				if got := l.verdictTCP(t, dst); got != want.Reason {

@@ -30,25 +30,25 @@ func TestUDPRelays(t *testing.T) {
 			l := start(t, withSOCKS(allow("dns.example", publicAddr, "2606:2800:21f::1", "other.example")), func(b *networkproxy.Builder) {
 				b.SOCKSAddr(listen)
 			})
-			l.hostUDP("dns.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
+			l.mapHostUDP("dns.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
 			l.net.MapUDP(netip.MustParseAddrPort("[2606:2800:21f::1]:53"), testnet.EchoUDP(t, "::1"))
 			l.dns.Set("other.example", testnet.Addrs("2606:2800:21f::1"))
 
 			u := l.associate()
 			for range 3 {
-				u.send(wireName("dns.example", 53), "by name")
+				u.send(socksDestName("dns.example", 53), "by name")
 				u.expect("by name", publicAddr+":53")
-				u.send(wireHost(publicAddr, 53), "by IPv4")
+				u.send(socksDest(publicAddr, 53), "by IPv4")
 				u.expect("by IPv4", publicAddr+":53")
-				u.send(wireHost("2606:2800:21f::1", 53), "by IPv6")
+				u.send(socksDest("2606:2800:21f::1", 53), "by IPv6")
 				u.expect("by IPv6", "[2606:2800:21f::1]:53")
-				u.send(wireName("other.example", 53), "a name with an IPv6 address")
+				u.send(socksDestName("other.example", 53), "a name with an IPv6 address")
 				u.expect("a name with an IPv6 address", "[2606:2800:21f::1]:53")
-				u.send(wireName(publicAddr, 53), "")
+				u.send(socksDestName(publicAddr, 53), "")
 				u.expect("", publicAddr+":53")
 			}
 			// A flow is one request, however many datagrams it has.
-			if got, want := l.tally(), (tally{Connections: 1, Allowed: 5}); got != want {
+			if got, want := l.healthCounts(), (healthCounts{Connections: 1, Allowed: 5}); got != want {
 				t.Errorf("counted %+v, want %+v", got, want)
 			}
 			if got := len(l.dns.Queries()); got != 2 {
@@ -71,15 +71,15 @@ func TestUDPCarriesTheLongestDatagrams(t *testing.T) {
 		}
 		c.WriteToUDPAddrPort(data, from)
 	})
-	l.hostUDP("", 53, server)
+	l.mapHostUDP("", 53, server)
 
 	u := l.associate()
 	for _, size := range []int{len(longest), 1500, 9000, 0, len(longest)} {
-		u.send(wireHost(publicAddr, 53), longest[:size])
+		u.send(socksDest(publicAddr, 53), longest[:size])
 		u.expect(longest[:size], publicAddr+":53")
 	}
 	// The target's own longest does not fit behind a header.
-	u.send(wireHost(publicAddr, 53), "more")
+	u.send(socksDest(publicAddr, 53), "more")
 	u.expect("less", publicAddr+":53")
 	if got, want := l.Dropped(), map[string]uint64{"oversize": 1}; !maps.Equal(got, want) {
 		t.Errorf("dropped %v, want %v", got, want)
@@ -89,9 +89,9 @@ func TestUDPCarriesTheLongestDatagrams(t *testing.T) {
 func TestUDPDropsWhatIsNotADatagramOfTheClient(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow(publicAddr)), nil)
-	l.hostUDP("", 53, testnet.EchoUDP(t, "127.0.0.1"))
+	l.mapHostUDP("", 53, testnet.EchoUDP(t, "127.0.0.1"))
 	u := l.associate()
-	dst := wireHost(publicAddr, 53)
+	dst := socksDest(publicAddr, 53)
 
 	// Before the first datagram of the client, its port is not known; its
 	// address is. What is malformed settles nothing.
@@ -115,7 +115,7 @@ func TestUDPDropsWhatIsNotADatagramOfTheClient(t *testing.T) {
 		"00000001 5db8d70e 0000 70", "00000003 00 0035 70", "00000003 03 610062 0035 70", "00000003 05 3132372e31 0035 70", // no valid target
 	}
 	for _, m := range malformed {
-		u.sendRaw(unhex(t, m))
+		u.sendRaw(decodeHex(t, m))
 	}
 	u.send(dst, "last")
 	u.expect("last", publicAddr+":53")
@@ -124,7 +124,7 @@ func TestUDPDropsWhatIsNotADatagramOfTheClient(t *testing.T) {
 	if got := l.Dropped(); !maps.Equal(got, want) {
 		t.Errorf("dropped %v, want %v", got, want)
 	}
-	if got, want := l.tally(), (tally{Connections: 1, Allowed: 1, Dropped: len(malformed) + 8}); got != want {
+	if got, want := l.healthCounts(), (healthCounts{Connections: 1, Allowed: 1, Dropped: len(malformed) + 8}); got != want {
 		t.Errorf("counted %+v, want %+v", got, want)
 	}
 	if n := strings.Count(l.log.String(), "datagrams are dropped"); n != 3 {
@@ -139,23 +139,23 @@ func TestUDPRefusals(t *testing.T) {
 	l := start(t, config, nil)
 	received := make(chan string, 10)
 	server := testnet.ServeUDP(t, "127.0.0.1", func(_ *net.UDPConn, data []byte, _ netip.AddrPort) { received <- string(data) })
-	l.hostUDP("allowed.example", 53, server)
+	l.mapHostUDP("allowed.example", 53, server)
 	l.dns.Set("denied.example", testnet.Addrs(publicAddr))
 	l.net.MapUDP(netip.MustParseAddrPort("127.0.0.1:53"), server)
 
 	u := l.associate()
 	for range 5 {
-		u.send(wireName("denied.example", 53), "denied")
-		u.send(wireHost("127.0.0.1", 53), "local")
-		u.send(wireName("none.example", 53), "no such name")
+		u.send(socksDestName("denied.example", 53), "denied")
+		u.send(socksDest("127.0.0.1", 53), "local")
+		u.send(socksDestName("none.example", 53), "no such name")
 	}
-	eventually(t, "all is accounted for", func() bool { return l.tally().Dropped == 15 })
-	u.send(wireName("allowed.example", 53), "allowed")
+	eventually(t, "all is accounted for", func() bool { return l.healthCounts().Dropped == 15 })
+	u.send(socksDestName("allowed.example", 53), "allowed")
 	if got := <-received; got != "allowed" {
 		t.Errorf("the target received %q", got)
 	}
 	// A refusal stands for a while: it is recorded once, not for each datagram.
-	if got, want := l.tally(), (tally{Connections: 1, Allowed: 1, Refused: 2, Failed: 1, Dropped: 15}); got != want {
+	if got, want := l.healthCounts(), (healthCounts{Connections: 1, Allowed: 1, Refused: 2, Failed: 1, Dropped: 15}); got != want {
 		t.Errorf("counted %+v, want %+v", got, want)
 	}
 	reasons := make(map[string]networkproxy.Reason)
@@ -197,7 +197,7 @@ func TestUDPPortIsNotTCPs(t *testing.T) {
 	if text, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusNotFound {
 		t.Errorf("%s, want the origin's 404: %s", answer.Status, text)
 	}
-	u.send(wireAddr(u.relay), "to itself")
+	u.send(socksDestAddr(u.relay), "to itself")
 	eventually(t, "the relay's own port is refused to datagrams", func() bool { return len(l.Blocked()) == 1 })
 }
 
@@ -215,14 +215,14 @@ func TestUDPBurst(t *testing.T) {
 	u := l.associate()
 	for _, target := range targets {
 		l.net.MapUDP(target, echo)
-		u.send(wireAddr(target), "first")
+		u.send(socksDestAddr(target), "first")
 		u.expect("first", target.String())
 	}
 	out, err := udpbatch.NewSender(u.conn, u.relay, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.send(wireHost("93.184.215.99", 53), "denied")
+	u.send(socksDest("93.184.215.99", 53), "denied")
 	eventually(t, "the refusal is recorded", func() bool { return len(l.Blocked()) == 1 })
 
 	random := rand.New(rand.NewPCG(19, 28))
@@ -235,14 +235,14 @@ func TestUDPBurst(t *testing.T) {
 			data := fmt.Sprintf("%03d %02d", round, i)
 			switch who := random.IntN(8); who {
 			case 0:
-				burst = append(burst, slices.Concat([]byte{0, 0, 1}, wireAddr(targets[0]), []byte(data)))
+				burst = append(burst, slices.Concat([]byte{0, 0, 1}, socksDestAddr(targets[0]), []byte(data)))
 				fragments++
 			case 1:
-				burst = append(burst, slices.Concat([]byte{0, 0, 0}, wireHost("93.184.215.99", 53), []byte(data)))
+				burst = append(burst, slices.Concat([]byte{0, 0, 0}, socksDest("93.184.215.99", 53), []byte(data)))
 				dropped++
 			default:
 				who = who / 2 % 2
-				burst = append(burst, slices.Concat([]byte{0, 0, 0}, wireAddr(targets[who]), []byte(data)))
+				burst = append(burst, slices.Concat([]byte{0, 0, 0}, socksDestAddr(targets[who]), []byte(data)))
 				want[who] = append(want[who], data)
 			}
 		}
@@ -276,13 +276,13 @@ func TestUDPRefusalEnds(t *testing.T) {
 			return networkproxy.Allow(), nil
 		})
 	})
-	l.hostUDP("new.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
+	l.mapHostUDP("new.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
 	u := l.associate()
-	u.send(wireName("new.example", 53), "too early")
+	u.send(socksDestName("new.example", 53), "too early")
 	eventually(t, "the refusal is recorded", func() bool { return len(l.Blocked()) == 1 })
 	// What comes while it stands is dropped: send until it no longer does.
 	eventually(t, "the flow opens", func() bool {
-		u.send(wireName("new.example", 53), "again")
+		u.send(socksDestName("new.example", 53), "again")
 		return l.LiveTargets() == 1
 	})
 	u.expect("again", publicAddr+":53")
@@ -292,7 +292,7 @@ func TestUDPRefusalEnds(t *testing.T) {
 func TestUDPPolicyChanges(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("good.example", "bad.example")), nil)
-	l.hostUDP("good.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
+	l.mapHostUDP("good.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
 	var mu sync.Mutex
 	var client netip.AddrPort
 	bad := make(chan string, 10)
@@ -306,32 +306,32 @@ func TestUDPPolicyChanges(t *testing.T) {
 	}))
 
 	u := l.associate()
-	u.send(wireName("good.example", 53), "1")
+	u.send(socksDestName("good.example", 53), "1")
 	u.expect("1", publicAddr+":53")
-	u.send(wireName("bad.example", 53), "1")
+	u.send(socksDestName("bad.example", 53), "1")
 	<-bad
 
 	if err := l.DenyDomain("bad.example"); err != nil {
 		t.Fatal(err)
 	}
-	if got := l.tally(); got.Cut != 1 || l.LiveTargets() != 1 {
+	if got := l.healthCounts(); got.Cut != 1 || l.LiveTargets() != 1 {
 		t.Errorf("%+v, %d live; want 1 cut, 1 live", got, l.LiveTargets())
 	}
 	mu.Lock()
 	server.WriteToUDPAddrPort([]byte("too late"), client)
 	mu.Unlock()
 	eventually(t, "the refusal is recorded", func() bool {
-		u.send(wireName("bad.example", 53), "2")
+		u.send(socksDestName("bad.example", 53), "2")
 		return len(l.Blocked()) == 1
 	})
-	u.send(wireName("good.example", 53), "2")
+	u.send(socksDestName("good.example", 53), "2")
 	u.expect("2", publicAddr+":53") // and not what was too late
 
 	// The other way round: what was refused a moment ago is not any more.
 	if err := l.RemoveDomain("bad.example"); err != nil {
 		t.Fatal(err)
 	}
-	u.send(wireName("bad.example", 53), "3")
+	u.send(socksDestName("bad.example", 53), "3")
 	if got := <-bad; got != "3" {
 		t.Errorf("bad.example received %q", got)
 	}
@@ -343,7 +343,7 @@ func TestUDPPolicyChanges(t *testing.T) {
 		t.Errorf("%d flows outlived the limited mode", n)
 	}
 	eventually(t, "the mode refuses", func() bool {
-		u.send(wireName("good.example", 53), "3")
+		u.send(socksDestName("good.example", 53), "3")
 		list := l.Blocked()
 		return list[len(list)-1].Reason == networkproxy.ReasonMethodNotAllowed
 	})
@@ -354,23 +354,23 @@ func TestUDPPolicyChanges(t *testing.T) {
 func TestUDPPolicyChangeIsNoMomentLate(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("good.example", "bad.example")), nil)
-	l.hostUDP("good.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
+	l.mapHostUDP("good.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
 	bad := make(chan string, 10)
 	l.dns.Set("bad.example", testnet.Addrs("93.184.215.15"))
 	l.net.MapUDP(netip.MustParseAddrPort("93.184.215.15:53"), testnet.ServeUDP(t, "127.0.0.1", func(_ *net.UDPConn, data []byte, _ netip.AddrPort) {
 		bad <- string(data)
 	}))
 	u := l.associate()
-	u.send(wireName("bad.example", 53), "1")
+	u.send(socksDestName("bad.example", 53), "1")
 	<-bad
 
 	l.HideOpen()
 	if err := l.DenyDomain("bad.example"); err != nil {
 		t.Fatal(err)
 	}
-	u.send(wireName("bad.example", 53), "2")
-	eventually(t, "the flow is cut all the same", func() bool { return l.tally().Cut == 1 })
-	u.send(wireName("good.example", 53), "3")
+	u.send(socksDestName("bad.example", 53), "2")
+	eventually(t, "the flow is cut all the same", func() bool { return l.healthCounts().Cut == 1 })
+	u.send(socksDestName("good.example", 53), "3")
 	u.expect("3", publicAddr+":53")
 	select {
 	case got := <-bad:
@@ -384,11 +384,11 @@ func TestUDPPolicyChangeHoldsForAnswers(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("bad.example")), nil)
 	ask := make(chan func(data string), 10)
-	l.hostUDP("bad.example", 53, testnet.ServeUDP(t, "127.0.0.1", func(c *net.UDPConn, _ []byte, from netip.AddrPort) {
+	l.mapHostUDP("bad.example", 53, testnet.ServeUDP(t, "127.0.0.1", func(c *net.UDPConn, _ []byte, from netip.AddrPort) {
 		ask <- func(data string) { c.WriteToUDPAddrPort([]byte(data), from) }
 	}))
 	u := l.associate()
-	u.send(wireName("bad.example", 53), "ping")
+	u.send(socksDestName("bad.example", 53), "ping")
 	answer := <-ask
 	answer("in time")
 	u.expect("in time", publicAddr+":53")
@@ -398,7 +398,7 @@ func TestUDPPolicyChangeHoldsForAnswers(t *testing.T) {
 	}
 	answer("too late")
 	eventually(t, "the answer is dropped", func() bool { return l.Dropped()["refused"] == 1 })
-	if got := l.tally().Cut; got != 1 {
+	if got := l.healthCounts().Cut; got != 1 {
 		t.Errorf("%d cut, want 1", got)
 	}
 }
@@ -408,7 +408,7 @@ func TestUDPPolicyChangeHoldsForAnswers(t *testing.T) {
 func TestUDPClosedPort(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("*")), nil)
-	l.hostUDP("", 53, testnet.EchoUDP(t, "127.0.0.1"))
+	l.mapHostUDP("", 53, testnet.EchoUDP(t, "127.0.0.1"))
 	// On an address of its own: no other socket of these tests takes the port.
 	closed := listenUDP(t, "127.0.0.53")
 	addr := closed.LocalAddr().(*net.UDPAddr)
@@ -417,8 +417,8 @@ func TestUDPClosedPort(t *testing.T) {
 
 	u := l.associate()
 	for i := range 30 {
-		u.send(wireHost("93.184.215.15", 53), "to the closed port")
-		u.send(wireHost(publicAddr, 53), fmt.Sprint(i))
+		u.send(socksDest("93.184.215.15", 53), "to the closed port")
+		u.send(socksDest(publicAddr, 53), fmt.Sprint(i))
 		u.expect(fmt.Sprint(i), publicAddr+":53")
 	}
 	server, err := net.ListenUDP("udp", addr)
@@ -439,7 +439,7 @@ func TestUDPClosedPort(t *testing.T) {
 	// A busy system delivers ICMP late: errors of what was sent before may
 	// still come, and cost a datagram.
 	eventually(t, "the server that was started later receives something", func() bool {
-		u.send(wireHost("93.184.215.15", 53), "now")
+		u.send(socksDest("93.184.215.15", 53), "now")
 		select {
 		case <-received:
 			return true
@@ -447,7 +447,7 @@ func TestUDPClosedPort(t *testing.T) {
 			return false
 		}
 	})
-	if got := l.tally(); got.Allowed != 2 {
+	if got := l.healthCounts(); got.Allowed != 2 {
 		t.Errorf("%d flows were opened for 2 targets", got.Allowed)
 	}
 }
@@ -481,7 +481,7 @@ func TestUDPLateError(t *testing.T) {
 			return conn, nil
 		})
 	})
-	l.associate().send(wireHost(publicAddr, 53), "ping")
+	l.associate().send(socksDest(publicAddr, 53), "ping")
 	if got := <-received; got != "ping" {
 		t.Errorf("the target received %q", got)
 	}
@@ -500,16 +500,16 @@ func TestUDPSlowDecider(t *testing.T) {
 		})
 	})
 	echo := testnet.EchoUDP(t, "127.0.0.1")
-	l.hostUDP("listed.example", 53, echo)
+	l.mapHostUDP("listed.example", 53, echo)
 	u := l.associate()
 	for i := range networkproxy.UDPQuestions + 3 {
 		name := fmt.Sprintf("new%d.example", i)
 		l.dns.Set(name, testnet.Addrs("93.184.215.15"))
 		l.net.MapUDP(netip.AddrPortFrom(netip.MustParseAddr("93.184.215.15"), uint16(i+1)), echo)
 		for j := range networkproxy.UDPWaiting + 2 {
-			u.send(wireName(name, uint16(i+1)), fmt.Sprint(j))
+			u.send(socksDestName(name, uint16(i+1)), fmt.Sprint(j))
 		}
-		u.send(wireName("listed.example", 53), "not held up")
+		u.send(socksDestName("listed.example", 53), "not held up")
 		u.expect("not held up", publicAddr+":53")
 	}
 	for range networkproxy.UDPQuestions {
@@ -533,7 +533,7 @@ func TestUDPSlowDecider(t *testing.T) {
 		t.Errorf("%d flows opened, %d further questions; want %d and none", len(next), len(asked), networkproxy.UDPQuestions)
 	}
 	// With those answered there is room for others.
-	u.send(wireName("another.example", 53), "ping")
+	u.send(socksDestName("another.example", 53), "ping")
 	if got := <-asked; got != "another.example" {
 		t.Errorf("the decider was asked about %s", got)
 	}
@@ -552,20 +552,20 @@ func TestUDPEndsWithItsConnection(t *testing.T) {
 			return networkproxy.Allow(), nil
 		})
 	})
-	l.hostUDP("a.allowed.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
+	l.mapHostUDP("a.allowed.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
 	u := l.associate()
-	u.send(wireName("a.allowed.example", 53), "ping")
+	u.send(socksDestName("a.allowed.example", 53), "ping")
 	u.expect("ping", publicAddr+":53")
-	u.send(wireName("new.example", 53), "ping")
+	u.send(socksDestName("new.example", 53), "ping")
 	<-asked
 	// Nothing that is said on the TCP connection means anything.
 	io.WriteString(u.control, "what?")
-	u.send(wireName("a.allowed.example", 53), "pong")
+	u.send(socksDestName("a.allowed.example", 53), "pong")
 	u.expect("pong", publicAddr+":53")
 
 	u.control.Close()
 	<-canceled
-	eventually(t, "nothing is left", func() bool { return l.tally().Connections == 0 && l.LiveTargets() == 0 })
+	eventually(t, "nothing is left", func() bool { return l.healthCounts().Connections == 0 && l.LiveTargets() == 0 })
 	again, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(u.relay))
 	if err != nil {
 		t.Errorf("the relay's port is still taken: %v", err)
@@ -579,21 +579,21 @@ func TestUDPIdle(t *testing.T) {
 	l := start(t, withSOCKS(allow(publicAddr)), func(b *networkproxy.Builder) {
 		b.Limits(networkproxy.Limits{UDPIdle: 300 * time.Millisecond, TunnelIdle: time.Second})
 	})
-	l.hostUDP("", 53, testnet.EchoUDP(t, "127.0.0.1"))
+	l.mapHostUDP("", 53, testnet.EchoUDP(t, "127.0.0.1"))
 	u := l.associate()
 	for range 2 {
-		u.send(wireHost(publicAddr, 53), "ping")
+		u.send(socksDest(publicAddr, 53), "ping")
 		u.expect("ping", publicAddr+":53")
 		eventually(t, "the idle flow is gone", func() bool { return l.LiveTargets() == 0 })
 	}
-	if got := l.tally(); got.Allowed != 2 {
+	if got := l.healthCounts(); got.Allowed != 2 {
 		t.Errorf("%d flows, want the first and one after it", got.Allowed)
 	}
-	u.control.SetReadDeadline(noLaterThan())
-	if err := ended(u.control); err != nil {
+	u.control.SetReadDeadline(testDeadline())
+	if err := checkClosed(u.control); err != nil {
 		t.Errorf("the TCP connection of an idle association: %v", err)
 	}
-	eventually(t, "the idle association is gone", func() bool { return l.tally().Connections == 0 })
+	eventually(t, "the idle association is gone", func() bool { return l.healthCounts().Connections == 0 })
 }
 
 // A client may name as many targets as it likes; what it holds is bounded, and
@@ -616,9 +616,9 @@ func TestUDPManyTargets(t *testing.T) {
 	most := 0
 	for i := range targets {
 		target := netip.AddrPortFrom(netip.AddrFrom4([4]byte{93, 184, byte(i >> 8), byte(i)}), 53)
-		u.send(wireAddr(target), "ping")
+		u.send(socksDestAddr(target), "ping")
 		u.expect("ping", target.String())
-		u.send(wireHost("10.0.0.1", uint16(i+1)), "refused") // and remembered, which is bounded too
+		u.send(socksDest("10.0.0.1", uint16(i+1)), "refused") // and remembered, which is bounded too
 		if i%100 == 99 {
 			most = max(most, l.LiveTargets())
 		}
@@ -627,7 +627,7 @@ func TestUDPManyTargets(t *testing.T) {
 		t.Errorf("up to %d flows at a time; the bound is %d", most, networkproxy.UDPFlows)
 	}
 	eventually(t, "every target is counted", func() bool {
-		got := l.tally()
+		got := l.healthCounts()
 		return got.Allowed == targets && got.Refused == targets
 	})
 }
@@ -642,14 +642,14 @@ func TestUDPManyAssociations(t *testing.T) {
 	}
 	greedy, modest := l.associate(), l.associate()
 	for port := range uint16(3) {
-		greedy.send(wireHost(publicAddr, port+1), "ping")
+		greedy.send(socksDest(publicAddr, port+1), "ping")
 		greedy.receive()
 	}
 	// One more makes room by ending the one in which nothing moved for longest.
-	modest.send(wireHost(publicAddr, 1), "ping")
+	modest.send(socksDest(publicAddr, 1), "ping")
 	modest.expect("ping", publicAddr+":1")
 	eventually(t, "the oldest flow is ended", func() bool { return l.LiveTargets() == 3 })
-	greedy.send(wireHost(publicAddr, 10), "pong")
+	greedy.send(socksDest(publicAddr, 10), "pong")
 	greedy.expect("pong", publicAddr+":10")
 	eventually(t, "the next one is ended", func() bool { return l.LiveTargets() == 3 })
 	if n := l.Dropped()["overflow"]; n != 0 {
@@ -672,7 +672,7 @@ func TestUDPFlowsAreShared(t *testing.T) {
 	associate := func() *udpClient {
 		s := l.command("")
 		control := dialSOCKS(t, s.SOCKSAddr())
-		control.Write(slices.Concat([]byte{5, 1, 0, 5, socksAssociate, 0}, wireAddr(netip.MustParseAddrPort("0.0.0.0:0"))))
+		control.Write(slices.Concat([]byte{5, 1, 0, 5, socksAssociate, 0}, socksDestAddr(netip.MustParseAddrPort("0.0.0.0:0"))))
 		reply := make([]byte, 2+10)
 		if _, err := io.ReadFull(control, reply); err != nil || reply[3] != 0 {
 			t.Fatalf("UDP ASSOCIATE: %x, %v", reply, err)
@@ -682,19 +682,19 @@ func TestUDPFlowsAreShared(t *testing.T) {
 	}
 	greedy, modest := associate(), associate()
 	for port := range uint16(4) {
-		greedy.send(wireHost(publicAddr, port+1), "ping")
+		greedy.send(socksDest(publicAddr, port+1), "ping")
 		greedy.expect("ping", fmt.Sprintf("%s:%d", publicAddr, port+1))
 	}
-	modest.send(wireHost(publicAddr, 1), "ping") // the greedy session has to make room
+	modest.send(socksDest(publicAddr, 1), "ping") // the greedy session has to make room
 	modest.expect("ping", publicAddr+":1")
 	for port := range uint16(10) { // and makes room among its own
-		greedy.send(wireHost(publicAddr, port+10), "ping")
+		greedy.send(socksDest(publicAddr, port+10), "ping")
 		greedy.expect("ping", fmt.Sprintf("%s:%d", publicAddr, port+10))
 	}
-	allowed := l.tally().Allowed
-	modest.send(wireHost(publicAddr, 1), "pong")
+	allowed := l.healthCounts().Allowed
+	modest.send(socksDest(publicAddr, 1), "pong")
 	modest.expect("pong", publicAddr+":1")
-	if got := l.tally().Allowed; got != allowed {
+	if got := l.healthCounts().Allowed; got != allowed {
 		t.Error("the modest session's flow was ended and opened again")
 	}
 }
@@ -711,14 +711,14 @@ func TestUDPPanic(t *testing.T) {
 			return l.net.ConnectUDP(ctx, addr)
 		})
 	})
-	l.hostUDP("a.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
+	l.mapHostUDP("a.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
 	broken, sound := l.associate(), l.associate()
-	broken.send(wireName("a.example", 54), "ping")
-	broken.control.SetReadDeadline(noLaterThan())
-	if err := ended(broken.control); err != nil {
+	broken.send(socksDestName("a.example", 54), "ping")
+	broken.control.SetReadDeadline(testDeadline())
+	if err := checkClosed(broken.control); err != nil {
 		t.Errorf("the association of the panic: %v", err)
 	}
-	sound.send(wireHost(publicAddr, 53), "ping")
+	sound.send(socksDest(publicAddr, 53), "ping")
 	sound.expect("ping", publicAddr+":53")
 	if !strings.Contains(l.log.String(), "out of order") {
 		t.Error("the log does not have the panic")
@@ -731,9 +731,9 @@ func BenchmarkUDPRoundTrip(b *testing.B) {
 	for _, burst := range []int{1, 16} {
 		b.Run(fmt.Sprint(burst), func(b *testing.B) {
 			l := start(b, withSOCKS(allow(publicAddr)), nil)
-			l.hostUDP("", 53, testnet.EchoUDP(b, "127.0.0.1"))
+			l.mapHostUDP("", 53, testnet.EchoUDP(b, "127.0.0.1"))
 			u := l.associate()
-			datagram := append(append([]byte{0, 0, 0}, wireHost(publicAddr, 53)...), make([]byte, 100)...)
+			datagram := append(append([]byte{0, 0, 0}, socksDest(publicAddr, 53)...), make([]byte, 100)...)
 			answer := make([]byte, 64<<10)
 			u.sendRaw(datagram) // opens the flow, for which not all of 16 would wait
 			u.receive()

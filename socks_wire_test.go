@@ -18,8 +18,8 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// unhex reads bytes written in hexadecimal, with spaces as they please.
-func unhex(t testing.TB, s string) []byte {
+// decodeHex reads bytes written in hexadecimal, with spaces as they please.
+func decodeHex(t testing.TB, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
 	if err != nil {
@@ -37,7 +37,7 @@ func TestSOCKSConformance(t *testing.T) {
 	config.EnableSOCKS5UDP = false
 	l := start(t, config, nil)
 	echo := testnet.Echo(t)
-	l.host("allowed.example", 7, echo.Addr())
+	l.mapHost("allowed.example", 7, echo.Addr())
 	l.net.Map(netip.MustParseAddrPort("[2606:2800:21f::1]:7"), echo.Addr())
 
 	const (
@@ -47,7 +47,7 @@ func TestSOCKSConformance(t *testing.T) {
 		v4       = "01 5db8d70e 0007"                          // 93.184.215.14:7
 		v6       = "04 26062800021f00000000000000000001 0007"
 	)
-	name := func(s string) string { return hex.EncodeToString(wireName(s, 7)) }
+	name := func(s string) string { return hex.EncodeToString(socksDestName(s, 7)) }
 	// success stands for a reply that opens a tunnel; "ping" goes through it.
 	const success = "success"
 	tests := []struct{ name, send, want string }{
@@ -122,7 +122,7 @@ func TestSOCKSConformance(t *testing.T) {
 			t.Run(test.name+", "+how, func(t *testing.T) {
 				t.Parallel()
 				conn := dialSOCKS(t, l.SOCKSAddr())
-				send := unhex(t, test.send)
+				send := decodeHex(t, test.send)
 				tunnel := strings.HasSuffix(test.want, success)
 				if tunnel {
 					send = append(send, "ping"...) // does not wait for the reply
@@ -139,7 +139,7 @@ func TestSOCKSConformance(t *testing.T) {
 				if err != nil && !isReset(err) {
 					t.Fatal(err)
 				}
-				want := unhex(t, strings.TrimSuffix(test.want, success))
+				want := decodeHex(t, strings.TrimSuffix(test.want, success))
 				if tunnel {
 					if !bytes.HasPrefix(got, want) {
 						t.Fatalf("got % x, want % x", got, want)
@@ -182,13 +182,13 @@ func TestSOCKSHandshakeDeadline(t *testing.T) {
 			return networkproxy.Allow(), nil
 		})
 	})
-	l.host("slow.example", 7, testnet.Echo(t).Addr())
+	l.mapHost("slow.example", 7, testnet.Echo(t).Addr())
 
 	// This one is through with its handshake.
-	waiting := l.socks()
+	waiting := l.dialSOCKS()
 	replied := make(chan error, 1)
 	go func() {
-		code, _, err := socksRequest(waiting, socksConnect, wireName("slow.example", 7))
+		code, _, err := socksRequest(waiting, socksConnect, socksDestName("slow.example", 7))
 		if err == nil && code != 0 {
 			err = fmt.Errorf("reply %d", code)
 		}
@@ -197,10 +197,10 @@ func TestSOCKSHandshakeDeadline(t *testing.T) {
 	<-asked
 
 	// These are not, each stuck at another byte.
-	said := append([]byte{5, 1, 0, 5, 1, 0}, wireName("slow.example", 7)...)
+	said := append([]byte{5, 1, 0, 5, 1, 0}, socksDestName("slow.example", 7)...)
 	var stuck []net.Conn
 	for i := range 300 {
-		conn := l.socks()
+		conn := l.dialSOCKS()
 		conn.Write(said[:i%len(said)])
 		stuck = append(stuck, conn)
 	}
@@ -210,7 +210,7 @@ func TestSOCKSHandshakeDeadline(t *testing.T) {
 			t.Fatalf("stuck after %d bytes: % x, %v", i%len(said), got, err)
 		}
 	}
-	eventually(t, "the half-open handshakes are gone", func() bool { return l.tally().Connections == 1 })
+	eventually(t, "the half-open handshakes are gone", func() bool { return l.healthCounts().Connections == 1 })
 
 	close(answer)
 	if err := <-replied; err != nil {
@@ -226,7 +226,7 @@ func TestSOCKSHandshakeDeadline(t *testing.T) {
 			silent++
 		}
 	}
-	if got, want := l.tally(), (tally{Connections: 1, Allowed: 1, Refused: len(stuck) - silent}); got != want {
+	if got, want := l.healthCounts(), (healthCounts{Connections: 1, Allowed: 1, Refused: len(stuck) - silent}); got != want {
 		t.Errorf("counted %+v, want %+v", got, want)
 	}
 }
@@ -241,12 +241,12 @@ func TestOtherProtocolsOnSOCKS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, withSOCKS(allow()), nil)
-			conn := l.socks()
+			conn := l.dialSOCKS()
 			io.WriteString(conn, said)
 			if got, err := io.ReadAll(conn); len(got) > 0 || err != nil && !isReset(err) {
 				t.Errorf("answered % x, %v", got, err)
 			}
-			l.logged(t, "not SOCKS5; HTTP is spoken at the address of the HTTP proxy")
+			l.waitLogged(t, "not SOCKS5; HTTP is spoken at the address of the HTTP proxy")
 		})
 	}
 }
@@ -261,7 +261,7 @@ func FuzzSOCKSConnection(f *testing.F) {
 		"05 01 00 05 03 00 01 00000000 0000", "05 01 00 05 01 00 03 00 0007", "05 00", "05 02 01 02", "04 01 0050 7f000001 00",
 		"05 01 00 05 01 00 05 00", "05 01 00 05 09 00 01 7f000001 0050",
 	} {
-		f.Add(unhex(f, seed))
+		f.Add(decodeHex(f, seed))
 	}
 	f.Fuzz(func(t *testing.T, said []byte) {
 		conn := dialSOCKS(t, l.SOCKSAddr())

@@ -16,9 +16,9 @@ import (
 	"example.com/networkproxy"
 )
 
-// openButDenied returns a file that allows every host except one. The denylist
+// denylistAtEnd returns a file that allows every host except one. The denylist
 // comes last, so that a file that is cut short is valid and allows that host.
-func openButDenied() string {
+func denylistAtEnd() string {
 	var b strings.Builder
 	b.WriteString("[network_proxy]\nenabled = true\n[network_proxy.policy]\nallowed_domains = [\"*\"]\n")
 	for i := range 20 {
@@ -28,9 +28,9 @@ func openButDenied() string {
 	return b.String()
 }
 
-// inPlace truncates a file and writes it again line by line, with a pause before
+// writeInPlace truncates a file and writes it again line by line, with a pause before
 // each line. It calls look after each line.
-func inPlace(t testing.TB, path, content string, pause time.Duration, look func()) {
+func writeInPlace(t testing.TB, path, content string, pause time.Duration, look func()) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
@@ -60,9 +60,9 @@ func TestWatcherIgnoresHalfWrittenFiles(t *testing.T) {
 		file   string // the file to write
 		holds  func(l *lab) bool
 	}{
-		"the configuration": {[]string{openButDenied()}, "", "0.toml", denied},
+		"the configuration": {[]string{denylistAtEnd()}, "", "0.toml", denied},
 		"the second layer": {
-			[]string{"[network_proxy]\nenabled = true\npolicy.allowed_domains = [\"*\"]\n", openButDenied()}, "", "1.toml", denied,
+			[]string{"[network_proxy]\nenabled = true\npolicy.allowed_domains = [\"*\"]\n", denylistAtEnd()}, "", "1.toml", denied,
 		},
 		"the mode": {
 			[]string{"[network_proxy]\nenabled = true\n" + padding + "mode = \"limited\"\n"}, "", "0.toml",
@@ -88,7 +88,7 @@ func TestWatcherIgnoresHalfWrittenFiles(t *testing.T) {
 			if testing.Short() {
 				pause /= 2
 			}
-			inPlace(t, path, string(whole), pause, func() {
+			writeInPlace(t, path, string(whole), pause, func() {
 				if !test.holds(l) {
 					t.Error("a half-written file is in force")
 				}
@@ -233,9 +233,9 @@ func TestReloadTakesDeletedKeys(t *testing.T) {
 // A reload that starts in the middle of a write waits for the end of the write.
 func TestReloadWaitsForTheWriter(t *testing.T) {
 	t.Parallel()
-	l, dir := startDir(t, []string{openButDenied()}, "")
+	l, dir := startDir(t, []string{denylistAtEnd()}, "")
 	path := filepath.Join(dir, "0.toml")
-	content := strings.Replace(openButDenied(), "bad.example", "worse.example", 1)
+	content := strings.Replace(denylistAtEnd(), "bad.example", "worse.example", 1)
 	lines := strings.SplitAfterN(content, "\n", 5) // the last part begins after allowed_domains
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
@@ -271,7 +271,7 @@ func TestReloadOfAFileThatIsBeingWritten(t *testing.T) {
 	t.Parallel()
 	quiet := quietOfWriters()
 	for {
-		f := newFile(t, `policy.allowed_domains = ["a.example"]`)
+		f := newConfigFile(t, `policy.allowed_domains = ["a.example"]`)
 		l := startFile(t, func(b *networkproxy.Builder) { networkproxy.SetQuiet(b, quiet) }, f.path)
 		stop, paused := make(chan struct{}), make(chan time.Duration)
 		began := time.Now()
@@ -302,8 +302,8 @@ func quietOfWriters() time.Duration {
 
 // keepWriting changes the file again and again until stop is closed. It returns
 // the longest time without a change since last.
-func (f *file) keepWriting(t *testing.T, last time.Time, stop <-chan struct{}) (longest time.Duration) {
-	content := text(`policy.allowed_domains = ["b.example"]` + "\n")
+func (f *configFile) keepWriting(t *testing.T, last time.Time, stop <-chan struct{}) (longest time.Duration) {
+	content := tomlFile(`policy.allowed_domains = ["b.example"]` + "\n")
 	pace := time.NewTicker(time.Millisecond)
 	defer pace.Stop()
 	for {
@@ -333,7 +333,7 @@ func TestLimitsWhileTheConfigurationIsBeingWritten(t *testing.T) {
 		l.write(t, l.limits, "policy.allowed_domains = []\n")
 		stop, paused := make(chan struct{}), make(chan time.Duration)
 		began := time.Now()
-		go func() { paused <- (&file{path: l.config}).keepWriting(t, began, stop) }()
+		go func() { paused <- (&configFile{path: l.config}).keepWriting(t, began, stop) }()
 		err := l.Reload(context.Background())
 		close(stop)
 		if <-paused >= quiet/2 {
@@ -365,7 +365,7 @@ func TestHalfWrittenLimitsOverABrokenConfiguration(t *testing.T) {
 		reloaded := make(chan error, 1)
 		reload := sync.OnceFunc(func() { go func() { reloaded <- l.Reload(context.Background()) }() })
 		began := time.Now()
-		inPlace(t, l.limits, "[network_proxy]\nmode = \"full\"\n# more\n[network_proxy.policy]\n# more\nallowed_domains = []\n", 5*time.Millisecond, reload)
+		writeInPlace(t, l.limits, "[network_proxy]\nmode = \"full\"\n# more\n[network_proxy.policy]\n# more\nallowed_domains = []\n", 5*time.Millisecond, reload)
 		slow := time.Since(began) >= quiet/2
 		if err := <-reloaded; err == nil || !strings.Contains(err.Error(), "create the file") {
 			t.Errorf("Reload: %v", err)

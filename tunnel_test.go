@@ -24,19 +24,19 @@ import (
 func TestConnectEarlyBytes(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
-	l.host("o.example", 443, testnet.Echo(t).Addr())
+	l.mapHost("o.example", 443, testnet.Echo(t).Addr())
 	for _, early := range []string{"", "x", "hello", strings.Repeat("long ", 1000)} {
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.send("CONNECT o.example:443 HTTP/1.1\r\nHost: o.example:443\r\n\r\n" + early)
-		if a := w.head("CONNECT"); a.StatusCode != 200 || len(a.Header) > 0 {
+		if a := w.readHeader("CONNECT"); a.StatusCode != 200 || len(a.Header) > 0 {
 			t.Fatalf("%s %v", a.Status, a.Header)
 		}
 		w.send("and late")
-		if got := w.read(len(early) + len("and late")); got != early+"and late" {
+		if got := w.readN(len(early) + len("and late")); got != early+"and late" {
 			t.Errorf("echoed %.80q", got)
 		}
 		w.CloseWrite()
-		if rest := w.rest(); rest != "" {
+		if rest := w.readAll(); rest != "" {
 			t.Errorf("behind the echo: %q", rest)
 		}
 	}
@@ -55,7 +55,7 @@ func TestConnectHalfClose(t *testing.T) {
 		w := l.connectTo(t, "o.example:443")
 		w.send("all of it")
 		w.CloseWrite()
-		if got := w.rest(); got != "ALL OF IT" {
+		if got := w.readAll(); got != "ALL OF IT" {
 			t.Errorf("%q", got)
 		}
 	})
@@ -70,7 +70,7 @@ func TestConnectHalfClose(t *testing.T) {
 			got <- string(all)
 		})
 		w := l.connectTo(t, "o.example:443")
-		if s := w.rest(); s != "220 ready" {
+		if s := w.readAll(); s != "220 ready" {
 			t.Errorf("%q", s)
 		}
 		w.send("still here")
@@ -84,7 +84,7 @@ func TestConnectHalfClose(t *testing.T) {
 func TestConnectReset(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
-	l.host("o.example", 443, testnet.Reset(t).Addr())
+	l.mapHost("o.example", 443, testnet.Reset(t).Addr())
 	w := l.connectTo(t, "o.example:443")
 	w.send("x")
 	if _, err := w.Read(make([]byte, 1)); !isReset(err) {
@@ -125,7 +125,7 @@ func TestConnectClientLeavesWhileDialing(t *testing.T) {
 				})
 			})
 			l.dns.Set("o.example", addrs(publicAddr))
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			target := "o.example:443"
 			if method == "GET" {
 				target = "http://o.example/"
@@ -151,7 +151,7 @@ func TestConnectDialsFirst(t *testing.T) {
 		})
 	})
 	l.dns.Set("o.example", addrs(publicAddr))
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.request("CONNECT", "o.example:443")
 	answered := make(chan struct{})
 	go func() {
@@ -164,7 +164,7 @@ func TestConnectDialsFirst(t *testing.T) {
 	case <-release:
 	}
 	wait(t, answered, "the answer")
-	if a := w.head("CONNECT"); a.StatusCode != 200 {
+	if a := w.readHeader("CONNECT"); a.StatusCode != 200 {
 		t.Error(a.Status)
 	}
 }
@@ -173,7 +173,7 @@ func TestConnectDialsFirst(t *testing.T) {
 func TestConnectFallsBack(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
-	l.host("o.example", 443, testnet.Echo(t).Addr())
+	l.mapHost("o.example", 443, testnet.Echo(t).Addr())
 	l.dns.Set("o.example", addrs("93.184.215.99", publicAddr))
 	if err := echoes(l.connectTo(t, "o.example:443")); err != nil {
 		t.Error(err)
@@ -183,13 +183,13 @@ func TestConnectFallsBack(t *testing.T) {
 func TestConnectHTTP10(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
-	l.host("o.example", 443, testnet.Echo(t).Addr())
-	w := l.wire(t)
+	l.mapHost("o.example", 443, testnet.Echo(t).Addr())
+	w := l.dialHTTP(t)
 	w.send("CONNECT o.example:443 HTTP/1.0\r\n\r\nhi")
-	if a := w.head("CONNECT"); a.StatusCode != 200 {
+	if a := w.readHeader("CONNECT"); a.StatusCode != 200 {
 		t.Fatal(a.Status)
 	}
-	if got := w.read(2); got != "hi" {
+	if got := w.readN(2); got != "hi" {
 		t.Errorf("%q", got)
 	}
 }
@@ -220,17 +220,17 @@ func TestUpgrade(t *testing.T) {
 	l := start(t, allow("o.example"), nil)
 	l.serve("o.example", 80, websocket)
 	for _, early := range []string{"", "early"} {
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.send(upgradeRequest + early)
 		want := upgradeAnswer + "welcome" + early
-		if got := w.read(len(want)); got != want {
+		if got := w.readN(len(want)); got != want {
 			t.Fatalf("got %q, want %q", got, want)
 		}
 		if err := echoes(w); err != nil {
 			t.Error(err)
 		}
 		w.CloseWrite()
-		if rest := w.rest(); rest != "" {
+		if rest := w.readAll(); rest != "" {
 			t.Errorf("at the end: %q", rest)
 		}
 	}
@@ -242,10 +242,10 @@ func TestUpgradeThroughConnect(t *testing.T) {
 	l.serve("o.example", 443, websocket)
 	w := l.connectTo(t, "o.example:443")
 	w.send(strings.Replace(strings.Replace(upgradeRequest, "http://o.example", "", 1), "keep-alive, upgrade", "Upgrade", 1))
-	if a := w.head("GET"); a.StatusCode != http.StatusSwitchingProtocols {
+	if a := w.readHeader("GET"); a.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatal(a.Status)
 	}
-	if got := w.read(len("welcome")); got != "welcome" {
+	if got := w.readN(len("welcome")); got != "welcome" {
 		t.Errorf("%q", got)
 	}
 }
@@ -278,9 +278,9 @@ func TestUpgradeAnswers(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), nil)
 			l.scripted("o.example", tt.answer)
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.send(upgradeRequest)
-			a := w.answer("GET")
+			a := w.readResponse("GET")
 			if a.StatusCode != tt.status || tt.status != 502 && a.body != tt.body {
 				t.Errorf("%s %q, want %d %q", a.Status, a.body, tt.status, tt.body)
 			}
@@ -310,9 +310,9 @@ func TestUpgradeIsAsked(t *testing.T) {
 		config.Mode = networkproxy.ModeLimited // which refuses upgrades
 		l := start(t, config, nil)
 		heads := l.scripted("o.example", emptyAnswer)
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.get("http://o.example/", fields...)
-		if a := w.answer("GET"); a.StatusCode != 200 {
+		if a := w.readResponse("GET"); a.StatusCode != 200 {
 			t.Errorf("%q: %s", fields, a.Status)
 		}
 		if head := wait(t, heads, "the request"); strings.Contains(strings.ToLower(head), "upgrade") {
@@ -375,12 +375,12 @@ func TestUpgradeOffers(t *testing.T) {
 				if !ok {
 					version = "HTTP/1.1"
 				}
-				w := l.wire(t)
+				w := l.dialHTTP(t)
 				w.send(method + " http://o.example/ " + version + "\r\nHost: o.example\r\n" + lines(tt.fields) + "\r\n")
 				if strings.Contains(lines(tt.fields), "Content-Length") {
 					w.send("ok")
 				}
-				a := w.answer(method)
+				a := w.readResponse(method)
 				if mode == networkproxy.ModeLimited && (tt.offer != "" || method == "POST") {
 					if a.StatusCode != http.StatusForbidden {
 						t.Errorf("%s", a.Status)
@@ -424,19 +424,19 @@ func TestUpgradeNotOffered(t *testing.T) {
 			got := make(chan string, 1)
 			l.serve("o.example", 80, func(c *net.TCPConn) {
 				r := bufio.NewReader(c)
-				readHead(r)
+				readHeader(r)
 				io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"+tt.switched+"\r\n\r\n")
 				rest, _ := io.ReadAll(r)
 				got <- string(rest)
 			})
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.get("http://o.example/", "Connection: Upgrade", "Upgrade: "+tt.asked)
-			if a := w.answer("GET"); a.StatusCode != http.StatusBadGateway {
+			if a := w.readResponse("GET"); a.StatusCode != http.StatusBadGateway {
 				t.Errorf("%s", a.Status)
 			}
 			w.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") // RFC 9113 section 3.4
 			w.CloseWrite()
-			w.rest()
+			w.readAll()
 			if rest := wait(t, got, "the end at the origin"); rest != "" {
 				t.Errorf("the origin got %q behind the request", rest)
 			}
@@ -489,13 +489,13 @@ func TestUpgradeWithContent(t *testing.T) {
 		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n"+string(content))
 		io.Copy(c, r)
 	})
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.request("POST", "http://o.example/", "Connection: Upgrade", "Upgrade: other, Echo", "Content-Length: 7")
 	w.send("content")
-	if a := w.head("POST"); a.StatusCode != 101 || a.Header.Get("Upgrade") != "echo" {
+	if a := w.readHeader("POST"); a.StatusCode != 101 || a.Header.Get("Upgrade") != "echo" {
 		t.Fatalf("%s %v", a.Status, a.Header)
 	}
-	if got := w.read(7); got != "content" {
+	if got := w.readN(7); got != "content" {
 		t.Errorf("%q", got)
 	}
 	if err := echoes(w); err != nil {
@@ -511,11 +511,11 @@ func TestUpgradeClientLeaves(t *testing.T) {
 	got, gone := make(chan string, 1), make(chan struct{})
 	l.serve("o.example", 80, func(c *net.TCPConn) {
 		r := bufio.NewReader(c)
-		got <- readHead(r)
+		got <- readHeader(r)
 		io.Copy(io.Discard, r)
 		close(gone)
 	})
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.send(upgradeRequest)
 	wait(t, got, "the request")
 	w.Close()
@@ -553,9 +553,9 @@ func TestLimitedMode(t *testing.T) {
 		{"CONNECT", "127.0.0.1:80", nil, networkproxy.ReasonNotAllowedLocal},
 		{"CONNECT", "127.0.0.1:9000", nil, networkproxy.ReasonMethodNotAllowed},
 	} {
-		w := l.wire(t)
+		w := l.dialHTTP(t)
 		w.request(tt.method, tt.target, append(tt.fields, "Content-Length: 0")...)
-		a := w.head(tt.method)
+		a := w.readHeader(tt.method)
 		var got networkproxy.Reason
 		if list := l.Blocked(); a.StatusCode == 403 {
 			got = list[len(list)-1].Reason
@@ -591,6 +591,6 @@ func TestShutdownEndsTunnels(t *testing.T) {
 	if err := l.Shutdown(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Shutdown: %v", err)
 	}
-	w.rest()
+	w.readAll()
 	wait(t, gone, "the end of the target's side")
 }

@@ -40,8 +40,8 @@ func socketDir(t testing.TB) string {
 	return real
 }
 
-// service serves HTTP on a Unix socket. Its responses begin with name.
-func service(t testing.TB, path, name string, handler http.HandlerFunc) {
+// serveUnix serves HTTP on a Unix socket. Its responses begin with name.
+func serveUnix(t testing.TB, path, name string, handler http.HandlerFunc) {
 	t.Helper()
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -75,14 +75,14 @@ func startSockets(t testing.TB, paths []string, change func(*networkproxy.Config
 	})
 }
 
-// socket makes a request for a Unix socket, with one header line for each path.
-func (l *lab) socket(method, url string, paths ...string) answer {
+// viaUnixSocket makes a request for a Unix socket, with one header line for each path.
+func (l *lab) viaUnixSocket(method, url string, paths ...string) response {
 	l.t.Helper()
-	return l.socketBy(l.HTTPAddr(), method, url, paths...)
+	return l.viaUnixSocketBy(l.HTTPAddr(), method, url, paths...)
 }
 
-// socketBy is socket through the listener at proxy.
-func (l *lab) socketBy(proxy, method, target string, paths ...string) answer {
+// viaUnixSocketBy is viaUnixSocket through the listener at proxy.
+func (l *lab) viaUnixSocketBy(proxy, method, target string, paths ...string) response {
 	l.t.Helper()
 	r, err := http.NewRequest(method, target, nil)
 	if err != nil {
@@ -100,7 +100,7 @@ func (l *lab) socketBy(proxy, method, target string, paths ...string) answer {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return answer{resp.StatusCode, resp.Header, string(body)}
+	return response{resp.StatusCode, resp.Header, string(body)}
 }
 
 func TestUnixSocketIsTheTarget(t *testing.T) {
@@ -108,7 +108,7 @@ func TestUnixSocketIsTheTarget(t *testing.T) {
 	dir := socketDir(t)
 	path := filepath.Join(dir, "s.sock")
 	seen := make(chan *http.Request, 1)
-	service(t, path, "service", func(w http.ResponseWriter, r *http.Request) {
+	serveUnix(t, path, "service", func(w http.ResponseWriter, r *http.Request) {
 		seen <- r.Clone(context.Background())
 		io.WriteString(w, "from the socket")
 	})
@@ -125,7 +125,7 @@ func TestUnixSocketIsTheTarget(t *testing.T) {
 		"http://denied.example:81/v1/info":   "denied.example:81",
 		"http://localhost/v1/info":           "localhost",
 	} {
-		got := l.socket("POST", url, path)
+		got := l.viaUnixSocket("POST", url, path)
 		if got.status != 200 || got.body != "from the socket" {
 			t.Errorf("%s: %d %s", url, got.status, got.body)
 			continue
@@ -148,14 +148,14 @@ func TestUnixSocketSharesNoConnection(t *testing.T) {
 	t.Parallel()
 	dir := socketDir(t)
 	one, two := filepath.Join(dir, "1"), filepath.Join(dir, "2")
-	service(t, one, "one", nil)
-	service(t, two, "two", nil)
+	serveUnix(t, one, "one", nil)
+	serveUnix(t, two, "two", nil)
 	l := startSockets(t, []string{one, two}, nil)
 	l.origin("allowed.example", 80, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "origin") })
 	for range 3 {
-		for want, got := range map[string]answer{
-			"one GET /": l.socket("GET", "http://allowed.example/", one),
-			"two GET /": l.socket("GET", "http://allowed.example/", two),
+		for want, got := range map[string]response{
+			"one GET /": l.viaUnixSocket("GET", "http://allowed.example/", one),
+			"two GET /": l.viaUnixSocket("GET", "http://allowed.example/", two),
 			"origin":    l.get("http://allowed.example/"),
 		} {
 			if got.body != want {
@@ -169,8 +169,8 @@ func TestUnixSocketRefusals(t *testing.T) {
 	t.Parallel()
 	dir := socketDir(t)
 	in := func(name string) string { return filepath.Join(dir, name) }
-	service(t, in("allowed"), "allowed", nil)
-	service(t, in("other"), "other", nil)
+	serveUnix(t, in("allowed"), "allowed", nil)
+	serveUnix(t, in("other"), "other", nil)
 	if err := os.WriteFile(in("file"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +236,7 @@ func TestUnixSocketRefusals(t *testing.T) {
 	l := startSockets(t, allowed, nil)
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := l.socket("GET", "http://host.example/", test.paths...)
+			got := l.viaUnixSocket("GET", "http://host.example/", test.paths...)
 			if got.status != test.status || !strings.Contains(got.body, test.want) {
 				t.Errorf("%d %s, want %d with %q", got.status, got.body, test.status, test.want)
 			}
@@ -265,7 +265,7 @@ func TestUnixSocketRefusals(t *testing.T) {
 func TestUnixSocketRawHeaders(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(socketDir(t), "s")
-	service(t, path, "service", nil)
+	serveUnix(t, path, "service", nil)
 	l := startSockets(t, []string{path}, nil)
 	for name, test := range map[string]struct {
 		request string
@@ -305,8 +305,8 @@ func TestUnixSocketEntryIsALink(t *testing.T) {
 	t.Parallel()
 	dir := socketDir(t)
 	in := func(name string) string { return filepath.Join(dir, name) }
-	service(t, in("real"), "real", nil)
-	service(t, in("other"), "other", nil)
+	serveUnix(t, in("real"), "real", nil)
+	serveUnix(t, in("other"), "other", nil)
 	if err := os.Symlink(in("real"), in("entry")); err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +318,7 @@ func TestUnixSocketEntryIsALink(t *testing.T) {
 		in("entry"): 200, in("real"): 200, in("here/entry"): 200, in("here/real"): 200,
 		in("other"): 403, in("here/other"): 403,
 	} {
-		if got := l.socket("GET", "http://h.example/", path); got.status != status {
+		if got := l.viaUnixSocket("GET", "http://h.example/", path); got.status != status {
 			t.Errorf("%s: %d %s, want %d", path, got.status, got.body, status)
 		}
 	}
@@ -374,8 +374,8 @@ func TestUnixSocketSwaps(t *testing.T) {
 			if err := os.Mkdir(in("dir"), 0o700); err != nil {
 				t.Fatal(err)
 			}
-			service(t, in("dir/allowed"), "allowed", nil)
-			service(t, in("dir/secret"), "secret", func(http.ResponseWriter, *http.Request) { t.Error("a socket that is not allowed was sent a request") })
+			serveUnix(t, in("dir/allowed"), "allowed", nil)
+			serveUnix(t, in("dir/secret"), "secret", func(http.ResponseWriter, *http.Request) { t.Error("a socket that is not allowed was sent a request") })
 			if err := os.Symlink(in("dir/allowed"), in("link")); err != nil {
 				t.Fatal(err)
 			}
@@ -398,7 +398,7 @@ func TestUnixSocketSwaps(t *testing.T) {
 					return conn, err
 				})
 			})
-			got := l.socket("GET", "http://h.example/", in(test.ask))
+			got := l.viaUnixSocket("GET", "http://h.example/", in(test.ask))
 			if got.status != test.status || !strings.Contains(got.body, test.body) {
 				t.Errorf("%d %s, want %d %s", got.status, got.body, test.status, test.body)
 			}
@@ -413,7 +413,7 @@ func TestUnixSocketSwaps(t *testing.T) {
 func TestUnixSocketDialTime(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(socketDir(t), "s")
-	service(t, path, "service", nil)
+	serveUnix(t, path, "service", nil)
 	config := allow()
 	config.Policy.AllowUnixSockets = []string{path}
 	l := start(t, config, func(b *networkproxy.Builder) {
@@ -428,7 +428,7 @@ func TestUnixSocketDialTime(t *testing.T) {
 			return nil, ctx.Err()
 		})
 	})
-	if got := l.socket("GET", "http://h.example/", path); got.status != 504 {
+	if got := l.viaUnixSocket("GET", "http://h.example/", path); got.status != 504 {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 }
@@ -449,7 +449,7 @@ func TestUnixSocketFieldIsEmpty(t *testing.T) {
 			"CONNECT":                  "CONNECT allowed.example:80 HTTP/1.1\r\nHost: allowed.example:80\r\nx-unix-socket:\r\n\r\n",
 			"a host that is not known": "GET http://refused.example/ HTTP/1.1\r\nHost: refused.example\r\nx-unix-socket:\r\n\r\n",
 		} {
-			_, answer := raw(t, "tcp", l.HTTPAddr(), request)
+			_, answer := sendRaw(t, "tcp", l.HTTPAddr(), request)
 			body, _ := io.ReadAll(answer.Body)
 			if answer.StatusCode != 400 || !strings.Contains(string(body), "x-unix-socket is empty") {
 				t.Errorf("supported %t, %s: %s %s", supported, name, answer.Status, body)
@@ -464,16 +464,16 @@ func TestUnixSocketFieldIsEmpty(t *testing.T) {
 func TestUnixSocketMode(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(socketDir(t), "s")
-	service(t, path, "service", nil)
+	serveUnix(t, path, "service", nil)
 	l := startSockets(t, []string{path}, func(c *networkproxy.Config) { c.Mode = networkproxy.ModeLimited })
 	for method, status := range map[string]int{"GET": 200, "HEAD": 200, "OPTIONS": 200, "POST": 403, "DELETE": 403, "get": 403} {
-		got := l.socket(method, "http://h.example/", path)
+		got := l.viaUnixSocket(method, "http://h.example/", path)
 		if got.status != status || status == 403 && (got.header.Get("x-proxy-error") != "blocked-by-method-policy" || !strings.Contains(got.body, path)) {
 			t.Errorf("%s: %d %s", method, got.status, got.body)
 		}
 	}
 	// A path that is not allowed is refused for that reason, whatever the method.
-	if got := l.socket("POST", "http://h.example/", path+"x"); !strings.Contains(got.body, `"reason":"not_allowed"`) {
+	if got := l.viaUnixSocket("POST", "http://h.example/", path+"x"); !strings.Contains(got.body, `"reason":"not_allowed"`) {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 }
@@ -484,23 +484,23 @@ func TestUnixSocketOfASession(t *testing.T) {
 	t.Parallel()
 	dir := socketDir(t)
 	path, own := filepath.Join(dir, "s"), filepath.Join(dir, "own")
-	service(t, path, "service", nil)
+	serveUnix(t, path, "service", nil)
 	l := startSockets(t, []string{path, own}, nil)
 	session := l.open(networkproxy.SessionConfig{Mode: networkproxy.ModeLimited, UnixSocket: own})
 	for method, status := range map[string]int{"GET": 200, "POST": 403} {
-		if got := l.socketBy(session.HTTPAddr(), method, "http://h.example/", path); got.status != status {
+		if got := l.viaUnixSocketBy(session.HTTPAddr(), method, "http://h.example/", path); got.status != status {
 			t.Errorf("%s: %d %s, want %d", method, got.status, got.body, status)
 		}
 	}
-	if got := l.socket("POST", "http://h.example/", path); got.status != 200 {
+	if got := l.viaUnixSocket("POST", "http://h.example/", path); got.status != 200 {
 		t.Errorf("outside of the session: %d %s", got.status, got.body)
 	}
-	if got := l.socket("GET", "http://h.example/", own); got.status != 403 || !strings.Contains(got.body, "not_allowed_local") {
+	if got := l.viaUnixSocket("GET", "http://h.example/", own); got.status != 403 || !strings.Contains(got.body, "not_allowed_local") {
 		t.Errorf("the session's listener: %d %s", got.status, got.body)
 	}
 	session.Close()
-	service(t, own, "successor", nil)
-	if got := l.socket("GET", "http://h.example/", own); got.status != 200 {
+	serveUnix(t, own, "successor", nil)
+	if got := l.viaUnixSocket("GET", "http://h.example/", own); got.status != 200 {
 		t.Errorf("another socket at the path after the session: %d %s", got.status, got.body)
 	}
 }
@@ -509,7 +509,7 @@ func TestUnixSocketOfASession(t *testing.T) {
 func TestUnixSocketUpgrade(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(socketDir(t), "s")
-	service(t, path, "service", func(w http.ResponseWriter, r *http.Request) {
+	serveUnix(t, path, "service", func(w http.ResponseWriter, r *http.Request) {
 		conn, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -519,7 +519,7 @@ func TestUnixSocketUpgrade(t *testing.T) {
 		io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
 		io.Copy(conn, rw)
 	})
-	f := newFile(t, fmt.Sprintf("policy.allow_unix_sockets = [%q]", path))
+	f := newConfigFile(t, fmt.Sprintf("policy.allow_unix_sockets = [%q]", path))
 	l := startFile(t, func(b *networkproxy.Builder) { networkproxy.SetUnixSockets(b, true) }, f.path)
 	conn, err := net.Dial("tcp", l.HTTPAddr())
 	if err != nil {
@@ -536,7 +536,7 @@ func TestUnixSocketUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A reload that removes the path from the list cuts open connections.
-	f.rename("policy.allow_unix_sockets = []")
+	f.replace("policy.allow_unix_sockets = []")
 	if err := l.Reload(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -549,7 +549,7 @@ func TestUnixSocketUpgrade(t *testing.T) {
 func TestUnixSocketIsForTheListAlone(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(socketDir(t), "s")
-	service(t, path, "service", nil)
+	serveUnix(t, path, "service", nil)
 	for name, change := range map[string]func(*networkproxy.Builder){
 		"decider": func(b *networkproxy.Builder) {
 			b.PolicyDecider(func(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) {
@@ -565,7 +565,7 @@ func TestUnixSocketIsForTheListAlone(t *testing.T) {
 				networkproxy.SetUnixSockets(b, true)
 				change(b)
 			})
-			if got := l.socket("GET", "http://allowed.example/", path); got.status != 403 {
+			if got := l.viaUnixSocket("GET", "http://allowed.example/", path); got.status != 403 {
 				t.Errorf("%d %s", got.status, got.body)
 			}
 		})
@@ -577,7 +577,7 @@ func TestUnixSocketIsForTheListAlone(t *testing.T) {
 		networkproxy.SetUnixSockets(b, true)
 		b.Observe()
 	})
-	if got := l.socket("GET", "http://h.example/", path); got.status != 200 || len(l.Suggest()) != 0 {
+	if got := l.viaUnixSocket("GET", "http://h.example/", path); got.status != 200 || len(l.Suggest()) != 0 {
 		t.Errorf("%d %s, suggested %q", got.status, got.body, l.Suggest())
 	}
 }
@@ -604,7 +604,7 @@ func TestUnixSocketIsNeverThisProxy(t *testing.T) {
 	refused := func(names ...string) {
 		t.Helper()
 		for _, name := range names {
-			if got := l.socket("GET", "http://localhost/config", in(name)); got.status != 403 || !strings.Contains(got.body, "not_allowed_local") {
+			if got := l.viaUnixSocket("GET", "http://localhost/config", in(name)); got.status != 403 || !strings.Contains(got.body, "not_allowed_local") {
 				t.Errorf("%s: %d %s", name, got.status, got.body)
 			}
 		}
@@ -619,12 +619,12 @@ func TestUnixSocketIsNeverThisProxy(t *testing.T) {
 func TestUnixSocketOnOtherPlatforms(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(socketDir(t), "s")
-	service(t, path, "service", nil)
+	serveUnix(t, path, "service", nil)
 	config := allow("allowed.example")
 	config.Policy.AllowUnixSockets = []string{path}
 	l := start(t, config, func(b *networkproxy.Builder) { networkproxy.SetUnixSockets(b, false) })
 	for _, path := range []string{path, "/elsewhere", "relative"} {
-		if got := l.socket("GET", "http://allowed.example/", path); got.status != 501 || !strings.Contains(got.body, "unix_socket_unsupported") {
+		if got := l.viaUnixSocket("GET", "http://allowed.example/", path); got.status != 501 || !strings.Contains(got.body, "unix_socket_unsupported") {
 			t.Errorf("%q: %d %s", path, got.status, got.body)
 		}
 	}
@@ -638,12 +638,12 @@ func TestUnixSocketOnOtherPlatforms(t *testing.T) {
 func TestUnixSocketsOfAReload(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(socketDir(t), "s")
-	service(t, path, "service", nil)
+	serveUnix(t, path, "service", nil)
 	for _, exposed := range []bool{true, false} {
 		t.Run(fmt.Sprintf("exposed %t", exposed), func(t *testing.T) {
 			t.Parallel()
 			const head = "dangerously_allow_non_loopback_proxy = true\n"
-			f := newFile(t, head)
+			f := newConfigFile(t, head)
 			l := startFile(t, func(b *networkproxy.Builder) {
 				networkproxy.SetUnixSockets(b, true)
 				if exposed {
@@ -651,7 +651,7 @@ func TestUnixSocketsOfAReload(t *testing.T) {
 				}
 			}, f.path)
 			_, port, _ := net.SplitHostPort(l.HTTPAddr())
-			get := func() answer {
+			get := func() response {
 				r, _ := http.NewRequest("GET", "http://h.example/", nil)
 				r.Header.Set("X-Unix-Socket", path)
 				conn, err := net.Dial("tcp", "127.0.0.1:"+port)
@@ -666,7 +666,7 @@ func TestUnixSocketsOfAReload(t *testing.T) {
 				}
 				defer got.Body.Close()
 				body, _ := io.ReadAll(got.Body)
-				return answer{got.StatusCode, got.Header, string(body)}
+				return response{got.StatusCode, got.Header, string(body)}
 			}
 			warned := func() bool {
 				return slices.ContainsFunc(l.Warnings(), func(w string) bool { return strings.Contains(w, "allow_unix_sockets stays off") })
@@ -674,7 +674,7 @@ func TestUnixSocketsOfAReload(t *testing.T) {
 			if warned() {
 				t.Error("a warning although no socket is allowed")
 			}
-			f.rename(head + fmt.Sprintf("policy.allow_unix_sockets = [%q]", path))
+			f.replace(head + fmt.Sprintf("policy.allow_unix_sockets = [%q]", path))
 			if err := l.Reload(context.Background()); err != nil {
 				t.Fatal(err)
 			}
@@ -705,7 +705,7 @@ func TestUnixSocketsOfAReload(t *testing.T) {
 func TestUnixSocketLeavesNothing(t *testing.T) {
 	testnet.CheckLeaks(t)
 	path := filepath.Join(socketDir(t), "s")
-	service(t, path, "service", nil)
+	serveUnix(t, path, "service", nil)
 	l := startSockets(t, []string{path}, nil)
 	c := l.client()
 	for _, p := range []string{path, path + "x"} {

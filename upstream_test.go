@@ -27,9 +27,9 @@ import (
 	"example.com/networkproxy/internal/tunnel"
 )
 
-// corporate is an upstream proxy of a test. What it is asked to forward it
+// upstreamProxy is an upstream proxy of a test. What it is asked to forward it
 // answers itself, and its tunnels greet and then echo.
-type corporate struct {
+type upstreamProxy struct {
 	*httptest.Server
 	leads  map[string]net.Addr       // what answers in the tunnels to some targets in its place
 	refuse func(r *http.Request) int // a status in place of the above; nil or 0: none
@@ -42,15 +42,15 @@ type corporate struct {
 // proxy's answer.
 const greeting = "SSH-2.0-test\r\n"
 
-func newCorporate(t testing.TB, refuse func(r *http.Request) int) *corporate {
-	c := &corporate{refuse: refuse}
+func newUpstreamProxy(t testing.TB, refuse func(r *http.Request) int) *upstreamProxy {
+	c := &upstreamProxy{refuse: refuse}
 	c.Server = httptest.NewUnstartedServer(c)
 	c.Config.ErrorLog = log.New(io.Discard, "", 0)
 	t.Cleanup(c.Close)
 	return c
 }
 
-func (c *corporate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (c *upstreamProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	c.seen = append(c.seen, r.Clone(context.Background()))
 	c.mu.Unlock()
@@ -85,7 +85,7 @@ func (c *corporate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // requests are what has arrived, as "METHOD target".
-func (c *corporate) requests() (list []string) {
+func (c *upstreamProxy) requests() (list []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range c.seen {
@@ -95,7 +95,7 @@ func (c *corporate) requests() (list []string) {
 }
 
 // last is the newest request.
-func (c *corporate) last(t testing.TB) *http.Request {
+func (c *upstreamProxy) last(t testing.TB) *http.Request {
 	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,27 +106,27 @@ func (c *corporate) last(t testing.TB) *http.Request {
 }
 
 const (
-	corporateName = "proxy.corp.example"
-	corporateAddr = "10.0.0.5" // private, as such proxies are
+	upstreamName = "proxy.corp.example"
+	upstreamAddr = "10.0.0.5" // private, as such proxies are
 )
 
-// startBehind runs a proxy behind c, whose name and port 3128 lead to it.
+// startWithUpstream runs a proxy behind c, whose name and port 3128 lead to it.
 // Without further environment, ALL_PROXY names it with credentials.
-func startBehind(t testing.TB, c *corporate, config networkproxy.Config, env ...string) *lab {
+func startWithUpstream(t testing.TB, c *upstreamProxy, config networkproxy.Config, env ...string) *lab {
 	t.Helper()
 	if len(env) == 0 {
-		env = []string{"ALL_PROXY=http://user:secret@" + corporateName + ":3128"}
+		env = []string{"ALL_PROXY=http://user:secret@" + upstreamName + ":3128"}
 	}
 	c.Start()
 	config.AllowUpstreamProxy = true
 	l := start(t, config, func(b *networkproxy.Builder) { b.UpstreamEnviron(env) })
-	l.behind(c)
+	l.mapUpstream(c)
 	return l
 }
 
-func (l *lab) behind(c *corporate) {
-	l.dns.Set(corporateName, testnet.Addrs(corporateAddr))
-	l.net.Map(netip.AddrPortFrom(netip.MustParseAddr(corporateAddr), 3128), c.Listener.Addr())
+func (l *lab) mapUpstream(c *upstreamProxy) {
+	l.dns.Set(upstreamName, testnet.Addrs(upstreamAddr))
+	l.net.Map(netip.AddrPortFrom(netip.MustParseAddr(upstreamAddr), 3128), c.Listener.Addr())
 }
 
 // basic is the credentials that the environment of startBehind has.
@@ -134,8 +134,8 @@ var basic = "Basic " + base64.StdEncoding.EncodeToString([]byte("user:secret"))
 
 func TestUpstreamForwards(t *testing.T) {
 	t.Parallel()
-	c := newCorporate(t, nil)
-	l := startBehind(t, c, allow("origin.example"))
+	c := newUpstreamProxy(t, nil)
+	l := startWithUpstream(t, c, allow("origin.example"))
 
 	for _, url := range []string{
 		"http://origin.example/a%2Fb//c?q=1%20;2&u=http://x/",
@@ -172,7 +172,7 @@ func TestUpstreamForwards(t *testing.T) {
 	}
 	// The name is for the upstream proxy to look up.
 	for _, name := range l.dns.Queries() {
-		if name != corporateName {
+		if name != upstreamName {
 			t.Errorf("%s was looked up here", name)
 		}
 	}
@@ -185,8 +185,8 @@ func TestUpstreamForwards(t *testing.T) {
 // for the upstream proxy goes to no origin.
 func TestUpstreamCredentialsStayOnTheirHop(t *testing.T) {
 	t.Parallel()
-	c := newCorporate(t, nil)
-	l := startBehind(t, c, allow("*"), "HTTP_PROXY=http://user:secret@"+corporateName+":3128", "NO_PROXY=direct.example")
+	c := newUpstreamProxy(t, nil)
+	l := startWithUpstream(t, c, allow("*"), "HTTP_PROXY=http://user:secret@"+upstreamName+":3128", "NO_PROXY=direct.example")
 	seen := make(chan http.Header, 1)
 	l.origin("direct.example", 80, func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header })
 
@@ -228,8 +228,8 @@ func TestUpstreamCredentialsStayOnTheirHop(t *testing.T) {
 	}
 
 	// A proxy without credentials gets none, neither ours nor the client's.
-	c = newCorporate(t, nil)
-	l = startBehind(t, c, allow("*"), "HTTP_PROXY="+corporateName+":3128")
+	c = newUpstreamProxy(t, nil)
+	l = startWithUpstream(t, c, allow("*"), "HTTP_PROXY="+upstreamName+":3128")
 	for _, password := range []string{"", "of something else"} {
 		with(l, "http://origin.example/", password)
 		if got := c.last(t).Header; got.Get("Proxy-Authorization") != "" {
@@ -243,7 +243,7 @@ func TestUpstreamTunnels(t *testing.T) {
 	for _, scheme := range []string{"http", "https"} {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
-			c := newCorporate(t, nil)
+			c := newUpstreamProxy(t, nil)
 			if scheme == "https" {
 				c.StartTLS()
 			} else {
@@ -260,7 +260,7 @@ func TestUpstreamTunnels(t *testing.T) {
 					networkproxy.SetUpstreamRoots(b, roots)
 				}
 			})
-			l.host("example.com", 3128, c.Listener.Addr())
+			l.mapHost("example.com", 3128, c.Listener.Addr())
 
 			conn := l.connect("origin.example:22")
 			got := make([]byte, len(greeting))
@@ -298,9 +298,9 @@ func TestUpstreamUpgrade(t *testing.T) {
 		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello")
 		io.Copy(conn, in)
 	})
-	c := newCorporate(t, nil)
+	c := newUpstreamProxy(t, nil)
 	c.leads = map[string]net.Addr{"origin.example:80": origin.Addr()}
-	l := startBehind(t, c, allow("origin.example"))
+	l := startWithUpstream(t, c, allow("origin.example"))
 
 	conn, err := net.Dial("tcp", l.HTTPAddr())
 	if err != nil {
@@ -329,7 +329,7 @@ func must(n int, _ error) int { return n }
 
 func TestUpstreamSOCKS(t *testing.T) {
 	t.Parallel()
-	c := newCorporate(t, func(r *http.Request) int {
+	c := newUpstreamProxy(t, func(r *http.Request) int {
 		if r.RequestURI == "refused.example:22" {
 			return 403
 		}
@@ -341,12 +341,12 @@ func TestUpstreamSOCKS(t *testing.T) {
 	config.AllowUpstreamProxy = true
 	c.Start()
 	l := start(t, config, func(b *networkproxy.Builder) {
-		b.SOCKSAddr("127.0.0.1:0").UpstreamEnviron([]string{"HTTPS_PROXY=http://user:secret@" + corporateName + ":3128"})
+		b.SOCKSAddr("127.0.0.1:0").UpstreamEnviron([]string{"HTTPS_PROXY=http://user:secret@" + upstreamName + ":3128"})
 	})
-	l.behind(c)
+	l.mapUpstream(c)
 
-	for _, dst := range [][]byte{wireHost("origin.example", 22), wireHost("8.8.8.8", 22), wireHost("10.0.0.8", 22)} {
-		conn, code, _ := l.request(socksConnect, dst)
+	for _, dst := range [][]byte{socksDest("origin.example", 22), socksDest("8.8.8.8", 22), socksDest("10.0.0.8", 22)} {
+		conn, code, _ := l.socksRequest(socksConnect, dst)
 		got := make([]byte, len(greeting))
 		if n, err := io.ReadFull(conn, got); code != 0 || err != nil || string(got) != greeting {
 			t.Errorf("% x: reply %d, %q, %v", dst, code, got[:n], err)
@@ -360,16 +360,16 @@ func TestUpstreamSOCKS(t *testing.T) {
 		t.Errorf("the upstream proxy saw %q", got)
 	}
 	for name, want := range map[string]byte{"denied.example": 2, "localhost": 2, "refused.example": 1} {
-		if _, code, _ := l.request(socksConnect, wireHost(name, 22)); code != want {
+		if _, code, _ := l.socksRequest(socksConnect, socksDest(name, 22)); code != want {
 			t.Errorf("%s: reply %d, want %d", name, code, want)
 		}
 	}
-	if got := l.dns.Queries(); slices.ContainsFunc(got, func(name string) bool { return name != corporateName }) {
+	if got := l.dns.Queries(); slices.ContainsFunc(got, func(name string) bool { return name != upstreamName }) {
 		t.Errorf("looked up here: %q", got)
 	}
 	// What goes wrong on the way to the proxy says nothing about the target.
-	l.net.Map(netip.AddrPortFrom(netip.MustParseAddr(corporateAddr), 3128), nil)
-	if _, code, _ := l.request(socksConnect, wireHost("origin.example", 22)); code != 1 {
+	l.net.Map(netip.AddrPortFrom(netip.MustParseAddr(upstreamAddr), 3128), nil)
+	if _, code, _ := l.socksRequest(socksConnect, socksDest("origin.example", 22)); code != 1 {
 		t.Errorf("nobody listens: reply %d, want 1", code)
 	}
 }
@@ -378,10 +378,10 @@ func TestUpstreamSOCKS(t *testing.T) {
 func TestUpstreamInProcess(t *testing.T) {
 	t.Parallel()
 	const allowed = "\npolicy.allowed_domains = [\"example.com\"]"
-	f := newFile(t, "allow_upstream_proxy = true"+allowed)
-	c := newCorporate(t, nil)
+	f := newConfigFile(t, "allow_upstream_proxy = true"+allowed)
+	c := newUpstreamProxy(t, nil)
 	l := startFile(t, func(b *networkproxy.Builder) {
-		b.UpstreamEnviron([]string{"ALL_PROXY=http://user:secret@" + corporateName + ":3128"})
+		b.UpstreamEnviron([]string{"ALL_PROXY=http://user:secret@" + upstreamName + ":3128"})
 	}, f.path)
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Proxy-Authorization") != "" || strings.Contains(r.RequestURI, "://") {
@@ -392,22 +392,22 @@ func TestUpstreamInProcess(t *testing.T) {
 	plain := l.origin("example.com", 80, handler)
 	secure := httptest.NewTLSServer(http.HandlerFunc(handler)) // its certificate is for example.com
 	t.Cleanup(secure.Close)
-	l.host("example.com", 443, secure.Listener.Addr())
+	l.mapHost("example.com", 443, secure.Listener.Addr())
 	roots := x509.NewCertPool()
 	roots.AddCert(secure.Certificate())
 	c.leads = map[string]net.Addr{"example.com:80": plain.Listener.Addr(), "example.com:443": secure.Listener.Addr()}
 	c.Start()
-	l.behind(c)
+	l.mapUpstream(c)
 
 	client := l.inProcess(networkproxy.Attribution{}, roots)
 	for _, upstream := range []bool{true, false, true} {
-		f.rename(fmt.Sprintf("allow_upstream_proxy = %t", upstream) + allowed)
+		f.replace(fmt.Sprintf("allow_upstream_proxy = %t", upstream) + allowed)
 		if err := l.Reload(context.Background()); err != nil {
 			t.Fatal(err)
 		}
 		before := len(c.requests())
 		for _, url := range []string{"http://example.com/a", "https://example.com/b", "http://example.com/c", "https://example.com/d"} {
-			if got := do(t, client, "GET", url, ""); got.body != "the origin" {
+			if got := doRequest(t, client, "GET", url, ""); got.body != "the origin" {
 				t.Errorf("%s: %d %s", url, got.status, got.body)
 			}
 		}
@@ -424,15 +424,15 @@ func TestUpstreamInProcess(t *testing.T) {
 // The environment has no effect until the configuration lets it.
 func TestUpstreamIsOffByDefault(t *testing.T) {
 	t.Parallel()
-	c := newCorporate(t, nil)
+	c := newUpstreamProxy(t, nil)
 	c.Start()
 	l := start(t, allow("origin.example"), func(b *networkproxy.Builder) {
-		b.UpstreamEnviron([]string{"ALL_PROXY=" + corporateName + ":3128"})
+		b.UpstreamEnviron([]string{"ALL_PROXY=" + upstreamName + ":3128"})
 	})
-	l.behind(c)
+	l.mapUpstream(c)
 	origin := testnet.Echo(t)
 	l.origin("origin.example", 80, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "the origin") })
-	l.host("origin.example", 443, origin.Addr())
+	l.mapHost("origin.example", 443, origin.Addr())
 	if got := l.get("http://origin.example/"); got.body != "the origin" {
 		t.Errorf("forwarded: %d %q", got.status, got.body)
 	}
@@ -442,7 +442,7 @@ func TestUpstreamIsOffByDefault(t *testing.T) {
 	if got := c.requests(); len(got) != 0 {
 		t.Errorf("the upstream proxy saw %q", got)
 	}
-	if got := l.dns.Queries(); slices.Contains(got, corporateName) {
+	if got := l.dns.Queries(); slices.Contains(got, upstreamName) {
 		t.Errorf("looked up: %q", got)
 	}
 }
@@ -453,8 +453,8 @@ func TestUpstreamChangesNoVerdict(t *testing.T) {
 	t.Parallel()
 	config := allow("*", "10.0.0.8", "8.8.4.4", "rebound.example")
 	config.Policy.DeniedDomains = []string{"denied.example", "8.8.8.0/24"}
-	c := newCorporate(t, nil)
-	l := startBehind(t, c, config)
+	c := newUpstreamProxy(t, nil)
+	l := startWithUpstream(t, c, config)
 	l.dns.Set("rebound.example", testnet.Addrs("127.0.0.1"))
 
 	_, adminPort, _ := net.SplitHostPort(l.AdminAddr())
@@ -470,7 +470,7 @@ func TestUpstreamChangesNoVerdict(t *testing.T) {
 		"[::ffff:10.0.0.7]:80":      "not_allowed_local",
 		l.AdminAddr():               "not_allowed_local",
 		"localhost:" + adminPort:    "not_allowed_local",
-		corporateAddr + ":3128":     "not_allowed_local",
+		upstreamAddr + ":3128":      "not_allowed_local",
 		"[::ffff:127.0.0.1]:" + "1": "not_allowed_local",
 	} {
 		got := l.get("http://" + target + "/")
@@ -486,8 +486,8 @@ func TestUpstreamChangesNoVerdict(t *testing.T) {
 	// not even spelled so that the way would not be the direct one.
 	open := allow("*", "64:ff9b::/96")
 	open.Policy.AllowLocalBinding = true
-	other := newCorporate(t, nil)
-	self := startBehind(t, other, open)
+	other := newUpstreamProxy(t, nil)
+	self := startWithUpstream(t, other, open)
 	_, port, _ := net.SplitHostPort(self.AdminAddr())
 	if got := self.get("http://[64:ff9b::7f00:1]:" + port + "/health"); got.status != 403 || !strings.Contains(got.body, "not_allowed_local") {
 		t.Errorf("the proxy itself: %d %s", got.status, got.body)
@@ -508,9 +508,9 @@ func TestUpstreamChangesNoVerdict(t *testing.T) {
 	}
 
 	config.Mode = networkproxy.ModeLimited
-	c = newCorporate(t, nil)
-	l = startBehind(t, c, config)
-	if got := do(t, l.client(), "POST", "http://origin.example/", "x"); got.status != 403 || !strings.Contains(got.body, "method_not_allowed") {
+	c = newUpstreamProxy(t, nil)
+	l = startWithUpstream(t, c, config)
+	if got := doRequest(t, l.client(), "POST", "http://origin.example/", "x"); got.status != 403 || !strings.Contains(got.body, "method_not_allowed") {
 		t.Errorf("POST in limited mode: %d %s", got.status, got.body)
 	}
 	if got := c.requests(); len(got) != 0 {
@@ -521,8 +521,8 @@ func TestUpstreamChangesNoVerdict(t *testing.T) {
 // A name that is not sent through a proxy is looked up and judged here.
 func TestUpstreamExceptionsAreJudgedHere(t *testing.T) {
 	t.Parallel()
-	c := newCorporate(t, nil)
-	l := startBehind(t, c, allow("*"), "ALL_PROXY="+corporateName+":3128", "NO_PROXY=.internal.example")
+	c := newUpstreamProxy(t, nil)
+	l := startWithUpstream(t, c, allow("*"), "ALL_PROXY="+upstreamName+":3128", "NO_PROXY=.internal.example")
 	l.dns.Set("x.internal.example", testnet.Addrs("10.0.0.9"))
 	if got := l.get("http://x.internal.example/"); got.status != 403 || !strings.Contains(got.body, "not_allowed_local") {
 		t.Errorf("%d %s", got.status, got.body)
@@ -537,8 +537,8 @@ func TestUpstreamExceptionsAreJudgedHere(t *testing.T) {
 // is no way to the ports that this proxy listens on.
 func TestUpstreamNamesNeverLeadToThisProxy(t *testing.T) {
 	t.Parallel()
-	c := newCorporate(t, nil)
-	l := startBehind(t, c, withSOCKS(allow("*")), "ALL_PROXY="+corporateName+":3128", "NO_PROXY=exempt.example")
+	c := newUpstreamProxy(t, nil)
+	l := startWithUpstream(t, c, withSOCKS(allow("*")), "ALL_PROXY="+upstreamName+":3128", "NO_PROXY=exempt.example")
 	session, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{})
 	if err != nil {
 		t.Fatal(err)
@@ -551,18 +551,18 @@ func TestUpstreamNamesNeverLeadToThisProxy(t *testing.T) {
 			return strings.Contains(l.get("http://"+name+":"+port+"/").body, `"reason":"not_allowed_local"`)
 		},
 		"CONNECT": func(t *testing.T, port string) bool {
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.request("CONNECT", name+":"+port)
-			return w.head("CONNECT").StatusCode == 403
+			return w.readHeader("CONNECT").StatusCode == 403
 		},
 		"upgrade": func(t *testing.T, port string) bool {
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.get("http://"+name+":"+port+"/", "Connection: Upgrade", "Upgrade: websocket")
-			return w.head("GET").StatusCode == 403
+			return w.readHeader("GET").StatusCode == 403
 		},
 		"SOCKS": func(t *testing.T, port string) bool {
 			n, _ := strconv.ParseUint(port, 10, 16)
-			_, code, _ := l.request(socksConnect, wireHost(name, uint16(n)))
+			_, code, _ := l.socksRequest(socksConnect, socksDest(name, uint16(n)))
 			return code == 2
 		},
 		"the host's request": func(t *testing.T, port string) bool {
@@ -675,10 +675,10 @@ func TestUpstreamRefuses(t *testing.T) {
 	for _, status := range []int{403, 407, 502, 503} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			t.Parallel()
-			c := newCorporate(t, func(*http.Request) int { return status })
-			l := startBehind(t, c, allow("origin.example"))
+			c := newUpstreamProxy(t, func(*http.Request) int { return status })
+			l := startWithUpstream(t, c, allow("origin.example"))
 			got, text := l.tryConnect("origin.example:443")
-			want := fmt.Sprintf("upstream proxy http://%s:3128 (ALL_PROXY): response status %d %s", corporateName, status, http.StatusText(status))
+			want := fmt.Sprintf("upstream proxy http://%s:3128 (ALL_PROXY): response status %d %s", upstreamName, status, http.StatusText(status))
 			if got != 502 || !strings.Contains(text, want) {
 				t.Errorf("CONNECT: %d %q, want %q", got, text, want)
 			}
@@ -703,14 +703,14 @@ func TestUpstreamRefuses(t *testing.T) {
 func TestUpstreamOutOfReach(t *testing.T) {
 	t.Parallel()
 	for name, env := range map[string]string{
-		"nobody listens": "http://user:secret@" + corporateName + ":9",
+		"nobody listens": "http://user:secret@" + upstreamName + ":9",
 		"no such name":   "http://user:secret@nowhere.example:3128",
-		"not TLS":        "https://user:secret@" + corporateName + ":3128",
+		"not TLS":        "https://user:secret@" + upstreamName + ":3128",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newCorporate(t, nil)
-			l := startBehind(t, c, allow("origin.example"), "ALL_PROXY="+env)
+			c := newUpstreamProxy(t, nil)
+			l := startWithUpstream(t, c, allow("origin.example"), "ALL_PROXY="+env)
 			status, text := l.tryConnect("origin.example:443")
 			if status != 502 || !strings.Contains(text, "upstream proxy http") || strings.Contains(text, "secret") {
 				t.Errorf("CONNECT: %d %s", status, text)
@@ -732,7 +732,7 @@ func TestUpstreamTimesOut(t *testing.T) {
 	config := allow("origin.example")
 	config.AllowUpstreamProxy = true
 	l := start(t, config, func(b *networkproxy.Builder) {
-		b.UpstreamEnviron([]string{"ALL_PROXY=" + corporateName}).Resolver(slowResolver{})
+		b.UpstreamEnviron([]string{"ALL_PROXY=" + upstreamName}).Resolver(slowResolver{})
 	})
 	if got := l.get("http://origin.example/"); got.status != 504 || !strings.Contains(got.body, `"reason":"timeout"`) || !strings.Contains(got.body, "upstream proxy") {
 		t.Errorf("%d %s", got.status, got.body)
@@ -752,13 +752,13 @@ func TestUpstreamReload(t *testing.T) {
 	t.Parallel()
 	const allowed = "\npolicy.allowed_domains = [\"origin.example\", \"other.example\"]"
 	on, off := "allow_upstream_proxy = true"+allowed, "allow_upstream_proxy = false"+allowed
-	f := newFile(t, on)
-	c := newCorporate(t, nil)
+	f := newConfigFile(t, on)
+	c := newUpstreamProxy(t, nil)
 	c.Start()
 	l := startFile(t, func(b *networkproxy.Builder) {
-		b.UpstreamEnviron([]string{"ALL_PROXY=http://user:secret@" + corporateName + ":3128"})
+		b.UpstreamEnviron([]string{"ALL_PROXY=http://user:secret@" + upstreamName + ":3128"})
 	}, f.path)
-	l.behind(c)
+	l.mapUpstream(c)
 	var fromProxy []string
 	var mu sync.Mutex
 	l.origin("origin.example", 80, func(w http.ResponseWriter, r *http.Request) {
@@ -769,7 +769,7 @@ func TestUpstreamReload(t *testing.T) {
 		}
 		io.WriteString(w, "the origin")
 	})
-	l.host("origin.example", 22, testnet.Echo(t).Addr())
+	l.mapHost("origin.example", 22, testnet.Echo(t).Addr())
 
 	get := func(want string) {
 		t.Helper()
@@ -781,7 +781,7 @@ func TestUpstreamReload(t *testing.T) {
 	}
 	reload := func(policy string) {
 		t.Helper()
-		f.rename(policy)
+		f.replace(policy)
 		if err := l.Reload(context.Background()); err != nil {
 			t.Fatal(err)
 		}
@@ -822,8 +822,8 @@ func TestUpstreamReload(t *testing.T) {
 // A deny cuts what goes through an upstream proxy, too.
 func TestUpstreamTunnelIsJudgedAgain(t *testing.T) {
 	t.Parallel()
-	c := newCorporate(t, nil)
-	l := startBehind(t, c, allow("*", "10.0.0.8"))
+	c := newUpstreamProxy(t, nil)
+	l := startWithUpstream(t, c, allow("*", "10.0.0.8"))
 	name, literal := l.connect("origin.example:22"), l.connect("10.0.0.8:22")
 	for _, conn := range []net.Conn{name, literal} {
 		io.ReadFull(conn, make([]byte, len(greeting)))
@@ -874,9 +874,9 @@ func TestUpstreamEnvironmentThatCannotBeUsed(t *testing.T) {
 	}
 
 	// A reload that would have it used is refused, and what was in force stays.
-	f := newFile(t, `policy.allowed_domains = ["origin.example"]`)
+	f := newConfigFile(t, `policy.allowed_domains = ["origin.example"]`)
 	l := startFile(t, func(b *networkproxy.Builder) { b.UpstreamEnviron([]string{"HTTP_PROXY=socks5://x"}) }, f.path)
-	f.rename("allow_upstream_proxy = true")
+	f.replace("allow_upstream_proxy = true")
 	if err := l.Reload(context.Background()); err == nil || !strings.Contains(err.Error(), "HTTP_PROXY") {
 		t.Errorf("reload: %v", err)
 	}
@@ -888,7 +888,7 @@ func TestUpstreamEnvironmentThatCannotBeUsed(t *testing.T) {
 // A host that changes its slice afterwards changes nothing.
 func TestUpstreamEnvironIsCopied(t *testing.T) {
 	t.Parallel()
-	env := []string{"HTTP_PROXY=" + corporateName + ":3128"}
+	env := []string{"HTTP_PROXY=" + upstreamName + ":3128"}
 	config := allow("origin.example")
 	config.AllowUpstreamProxy = true
 	b := networkproxy.NewBuilder().Config(config).UpstreamEnviron(env)
@@ -900,12 +900,12 @@ func TestUpstreamEnvironIsCopied(t *testing.T) {
 
 func TestUpstreamExplained(t *testing.T) {
 	t.Parallel()
-	c := newCorporate(t, nil)
-	l := startBehind(t, c, allow("*"), "HTTPS_PROXY=http://user:secret@"+corporateName+":3128")
+	c := newUpstreamProxy(t, nil)
+	l := startWithUpstream(t, c, allow("*"), "HTTPS_PROXY=http://user:secret@"+upstreamName+":3128")
 	for url, want := range map[string]string{
-		"https://origin.example/":   "http://" + corporateName + ":3128",
+		"https://origin.example/":   "http://" + upstreamName + ":3128",
 		"http://origin.example/":    "",
-		"socks5://origin.example:1": "http://" + corporateName + ":3128",
+		"socks5://origin.example:1": "http://" + upstreamName + ":3128",
 		"udp://origin.example:1":    "",
 		"https://localhost/":        "",
 	} {
@@ -922,10 +922,10 @@ func TestUpstreamExplained(t *testing.T) {
 
 func TestUpstreamLeavesNothing(t *testing.T) {
 	testnet.CheckLeaks(t)
-	c := newCorporate(t, nil)
-	l := startBehind(t, c, allow("*"))
+	c := newUpstreamProxy(t, nil)
+	l := startWithUpstream(t, c, allow("*"))
 	client := l.client()
-	if got := do(t, client, "GET", "http://origin.example/", ""); got.status != 200 {
+	if got := doRequest(t, client, "GET", "http://origin.example/", ""); got.status != 200 {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	l.tryConnect("origin.example:443")

@@ -56,8 +56,8 @@ type verdictTable struct {
 	cases  []verdictCase
 }
 
-// way sends one target to the proxy by one of its entries.
-type way struct {
+// path sends one target to the proxy by one of its entries.
+type path struct {
 	name string
 	send func(l *verdictLab, t *testing.T, target string) outcome
 }
@@ -65,7 +65,7 @@ type way struct {
 // inexpressible is no verdict: the entry has no way to say such a target.
 var inexpressible = outcome{reason: "inexpressible"}
 
-var ways = []way{
+var paths = []path{
 	{"http", func(l *verdictLab, t *testing.T, target string) outcome { return l.overHTTP(t, l.HTTPAddr(), target) }},
 	{"connect", func(l *verdictLab, t *testing.T, target string) outcome {
 		return l.overConnect(t, l.HTTPAddr(), target)
@@ -81,9 +81,11 @@ var ways = []way{
 	{"explain http", func(l *verdictLab, t *testing.T, target string) outcome { return l.explained(t, l, "http://"+target) }},
 	{"explain connect", func(l *verdictLab, t *testing.T, target string) outcome { return l.explained(t, l, target) }},
 	{"check http", func(l *verdictLab, t *testing.T, target string) outcome {
-		return l.explained(t, l.unrun(t), "http://"+target)
+		return l.explained(t, l.unstarted(t), "http://"+target)
 	}},
-	{"check connect", func(l *verdictLab, t *testing.T, target string) outcome { return l.explained(t, l.unrun(t), target) }},
+	{"check connect", func(l *verdictLab, t *testing.T, target string) outcome {
+		return l.explained(t, l.unstarted(t), target)
+	}},
 }
 
 func TestVerdicts(t *testing.T) {
@@ -93,10 +95,10 @@ func TestVerdicts(t *testing.T) {
 		rows += len(table.cases)
 		t.Run(table.name, func(t *testing.T) {
 			t.Parallel()
-			for _, way := range ways {
-				t.Run(way.name, func(t *testing.T) {
+			for _, p := range paths {
+				t.Run(p.name, func(t *testing.T) {
 					t.Parallel()
-					runVerdicts(t, table, way)
+					runVerdicts(t, table, p)
 				})
 			}
 		})
@@ -107,12 +109,12 @@ func TestVerdicts(t *testing.T) {
 }
 
 // runVerdicts runs one way in over one table.
-func runVerdicts(t *testing.T, table verdictTable, way way) {
+func runVerdicts(t *testing.T, table verdictTable, p path) {
 	l := newVerdictLab(t, table)
 	said := 0
 	for _, c := range table.cases {
-		target := l.fill(c.target)
-		got := way.send(l, t, target)
+		target := l.expand(c.target)
+		got := p.send(l, t, target)
 		if got == inexpressible {
 			continue
 		}
@@ -178,7 +180,7 @@ func newVerdictLab(t *testing.T, table verdictTable) *verdictLab {
 	return l
 }
 
-func (l *verdictLab) fill(target string) string {
+func (l *verdictLab) expand(target string) string {
 	return networkproxytest.ExpandTarget(target, l.Handle)
 }
 
@@ -200,11 +202,11 @@ func (l *verdictLab) anyRecorded() bool {
 }
 
 func (l *verdictLab) overHTTP(t *testing.T, addr, target string) outcome {
-	w := wireTo(t, addr)
+	w := dialRaw(t, addr)
 	defer w.Close()
 	// The Host field is one that the policy allows: it must not count.
 	w.send("GET http://" + target + "/ HTTP/1.1\r\nHost: allowed.example\r\nConnection: close\r\n\r\n")
-	a := w.answer("GET")
+	a := w.readResponse("GET")
 	got := l.outcome(t, target, a)
 	if a.StatusCode == http.StatusForbidden {
 		f := a.refusal(t)
@@ -216,15 +218,15 @@ func (l *verdictLab) overHTTP(t *testing.T, addr, target string) outcome {
 }
 
 func (l *verdictLab) overConnect(t *testing.T, addr, target string) outcome {
-	w := wireTo(t, addr)
+	w := dialRaw(t, addr)
 	defer w.Close()
 	w.send("CONNECT " + target + " HTTP/1.1\r\nHost: allowed.example\r\n\r\n")
-	a := reply{Response: w.head("CONNECT")}
+	a := rawResponse{Response: w.readHeader("CONNECT")}
 	return l.outcome(t, target, a)
 }
 
 // outcome reads an answer; what was refused is taken from the record.
-func (l *verdictLab) outcome(t *testing.T, target string, a reply) outcome {
+func (l *verdictLab) outcome(t *testing.T, target string, a rawResponse) outcome {
 	t.Helper()
 	refusals := l.recorded()
 	switch {
@@ -264,7 +266,7 @@ func socksDestination(target string) ([]byte, bool) {
 		}
 		host = inner
 	}
-	return wireHost(host, uint16(port)), true
+	return socksDest(host, uint16(port)), true
 }
 
 func (l *verdictLab) overSOCKS(t *testing.T, target string) outcome {
@@ -287,14 +289,14 @@ func (l *verdictLab) overUDP(t *testing.T, target string) outcome {
 	if !ok {
 		return inexpressible
 	}
-	before, dropped := l.tally(), l.Dropped()
+	before, dropped := l.healthCounts(), l.Dropped()
 	u := l.associate()
 	defer u.conn.Close()
 	defer u.control.Close()
 	u.send(destination, "ping")
 	passed, refused := false, false
 	eventually(t, "the datagram is accounted for", func() bool {
-		passed = l.tally().Allowed > before.Allowed
+		passed = l.healthCounts().Allowed > before.Allowed
 		// A refusal is recorded behind the drop.
 		refused = l.Dropped()["malformed"] > dropped["malformed"] || l.anyRecorded()
 		return passed || refused
@@ -331,8 +333,8 @@ type explainer interface {
 	ExplainURL(ctx context.Context, url, method string, resolve bool) (networkproxy.Explanation, error)
 }
 
-// unrun is a proxy of the same configuration and addresses that is not run.
-func (l *verdictLab) unrun(t *testing.T) *networkproxy.NetworkProxy {
+// unstarted is a proxy of the same configuration and addresses that is not run.
+func (l *verdictLab) unstarted(t *testing.T) *networkproxy.NetworkProxy {
 	t.Helper()
 	if l.built == nil {
 		var err error

@@ -20,35 +20,35 @@ import (
 	"example.com/networkproxy"
 )
 
-// patience bounds every wait of a test; it is spent only when one fails.
-const patience = 20 * time.Second
+// testTimeout bounds every wait of a test; it is spent only when one fails.
+const testTimeout = 20 * time.Second
 
-// wire is one connection to a listener of the lab.
-type wire struct {
+// rawConn is one connection to a listener of the lab.
+type rawConn struct {
 	*net.TCPConn
 	t testing.TB
 	r *bufio.Reader
 }
 
-// wire opens a connection to the HTTP proxy.
-func (l *lab) wire(t testing.TB) *wire {
+// dialHTTP opens a connection to the HTTP proxy.
+func (l *lab) dialHTTP(t testing.TB) *rawConn {
 	t.Helper()
-	return wireTo(t, l.HTTPAddr())
+	return dialRaw(t, l.HTTPAddr())
 }
 
-func wireTo(t testing.TB, addr string) *wire {
+func dialRaw(t testing.TB, addr string) *rawConn {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(patience))
-	return &wire{TCPConn: c.(*net.TCPConn), t: t, r: bufio.NewReader(c)}
+	c.SetDeadline(time.Now().Add(testTimeout))
+	return &rawConn{TCPConn: c.(*net.TCPConn), t: t, r: bufio.NewReader(c)}
 }
 
 // send writes text as it stands.
-func (w *wire) send(text string) {
+func (w *rawConn) send(text string) {
 	w.t.Helper()
 	if _, err := io.WriteString(w.TCPConn, text); err != nil {
 		w.t.Fatalf("send %.80q: %v", text, err)
@@ -56,12 +56,12 @@ func (w *wire) send(text string) {
 }
 
 // get sends a request without content.
-func (w *wire) get(url string, fields ...string) {
+func (w *rawConn) get(url string, fields ...string) {
 	w.t.Helper()
 	w.request("GET", url, fields...)
 }
 
-func (w *wire) request(method, target string, fields ...string) {
+func (w *rawConn) request(method, target string, fields ...string) {
 	w.t.Helper()
 	host := strings.TrimPrefix(target, "http://")
 	if i := strings.IndexAny(host, "/?"); i >= 0 {
@@ -79,14 +79,14 @@ func lines(fields []string) string {
 	return b.String()
 }
 
-// reply is an answer with its content.
-type reply struct {
+// rawResponse is an answer with its content.
+type rawResponse struct {
 	*http.Response
 	body string
 }
 
-// head reads the header of an answer to method.
-func (w *wire) head(method string) *http.Response {
+// readHeader reads the header of an answer to method.
+func (w *rawConn) readHeader(method string) *http.Response {
 	w.t.Helper()
 	answer, err := http.ReadResponse(w.r, &http.Request{Method: method})
 	if err != nil {
@@ -95,19 +95,19 @@ func (w *wire) head(method string) *http.Response {
 	return answer
 }
 
-// answer reads one whole answer to method.
-func (w *wire) answer(method string) reply {
+// readResponse reads one whole readResponse to method.
+func (w *rawConn) readResponse(method string) rawResponse {
 	w.t.Helper()
-	answer := w.head(method)
+	answer := w.readHeader(method)
 	body, err := io.ReadAll(answer.Body)
 	if err != nil {
 		w.t.Fatalf("answer %s cut short: %v", answer.Status, err)
 	}
-	return reply{answer, string(body)}
+	return rawResponse{answer, string(body)}
 }
 
-// read reads exactly n bytes.
-func (w *wire) read(n int) string {
+// readN reads exactly n bytes.
+func (w *rawConn) readN(n int) string {
 	w.t.Helper()
 	b := make([]byte, n)
 	if _, err := io.ReadFull(w.r, b); err != nil {
@@ -116,8 +116,8 @@ func (w *wire) read(n int) string {
 	return string(b)
 }
 
-// line reads one line, without its end.
-func (w *wire) line() string {
+// readLine reads one readLine, without its end.
+func (w *rawConn) readLine() string {
 	w.t.Helper()
 	s, err := w.r.ReadString('\n')
 	if err != nil {
@@ -126,8 +126,8 @@ func (w *wire) line() string {
 	return strings.TrimRight(s, "\r\n")
 }
 
-// rest reads to the end of the connection, however it ends.
-func (w *wire) rest() string {
+// readAll reads to the end of the connection, however it ends.
+func (w *rawConn) readAll() string {
 	w.t.Helper()
 	b, err := io.ReadAll(w.r)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -142,7 +142,7 @@ type refusal struct {
 	Port                                                                          int
 }
 
-func (r reply) refusal(t testing.TB) refusal {
+func (r rawResponse) refusal(t testing.TB) refusal {
 	t.Helper()
 	var f refusal
 	d := json.NewDecoder(strings.NewReader(r.body))
@@ -154,11 +154,11 @@ func (r reply) refusal(t testing.TB) refusal {
 }
 
 // connectTo opens a tunnel.
-func (l *lab) connectTo(t testing.TB, target string) *wire {
+func (l *lab) connectTo(t testing.TB, target string) *rawConn {
 	t.Helper()
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.request("CONNECT", target)
-	if a := w.head("CONNECT"); a.StatusCode != http.StatusOK {
+	if a := w.readHeader("CONNECT"); a.StatusCode != http.StatusOK {
 		t.Fatalf("CONNECT %s: %s", target, a.Status)
 	}
 	return w
@@ -170,7 +170,7 @@ func wait[T any](t testing.TB, c <-chan T, what string) (v T) {
 	t.Helper()
 	select {
 	case v = <-c:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatalf("not in time: %s", what)
 	}
 	return v
@@ -182,9 +182,9 @@ func wait[T any](t testing.TB, c <-chan T, what string) (v T) {
 func (l *lab) scripted(name string, answer string) <-chan string {
 	heads := make(chan string, 16)
 	l.serve(name, 80, func(c *net.TCPConn) {
-		c.SetDeadline(time.Now().Add(patience))
+		c.SetDeadline(time.Now().Add(testTimeout))
 		r := bufio.NewReader(c)
-		heads <- readHead(r)
+		heads <- readHeader(r)
 		io.WriteString(c, answer)
 		c.CloseWrite()
 		io.Copy(io.Discard, r)
@@ -192,8 +192,8 @@ func (l *lab) scripted(name string, answer string) <-chan string {
 	return heads
 }
 
-// readHead reads up to and with the empty line.
-func readHead(r *bufio.Reader) string {
+// readHeader reads up to and with the empty line.
+func readHeader(r *bufio.Reader) string {
 	var b strings.Builder
 	for {
 		line, err := r.ReadString('\n')
@@ -215,17 +215,17 @@ type health struct {
 func (l *lab) health(t testing.TB) health {
 	t.Helper()
 	var h health
-	a := l.adminWire(t, "GET", "/health", "")
+	a := l.adminRaw(t, "GET", "/health", "")
 	if err := json.Unmarshal([]byte(a.body), &h); err != nil {
 		t.Fatalf("%s %q: %v", a.Status, a.body, err)
 	}
 	return h
 }
 
-// adminWire makes one request of the admin API, of fields "Name: value".
-func (l *lab) adminWire(t testing.TB, method, path, body string, fields ...string) reply {
+// adminRaw makes one request of the admin API, of fields "Name: value".
+func (l *lab) adminRaw(t testing.TB, method, path, body string, fields ...string) rawResponse {
 	t.Helper()
-	w := wireTo(t, l.AdminAddr())
+	w := dialRaw(t, l.AdminAddr())
 	defer w.Close()
 	if body != "" {
 		fields = append(fields, "Content-Length: "+strconv.Itoa(len(body)))
@@ -234,5 +234,5 @@ func (l *lab) adminWire(t testing.TB, method, path, body string, fields ...strin
 		fields = append(fields, "Host: "+l.AdminAddr())
 	}
 	w.send(method + " " + path + " HTTP/1.1\r\n" + lines(fields) + "\r\n" + body)
-	return w.answer(method)
+	return w.readResponse(method)
 }

@@ -24,14 +24,14 @@ func TestZoneIsDialed(t *testing.T) {
 	t.Parallel()
 	for name, request := range map[string]func(l *lab, t *testing.T){
 		"HTTP": func(l *lab, t *testing.T) {
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.get("http://[fe80::1%25eth0]:80/path", "Connection: close")
-			if a := w.answer("GET"); a.StatusCode != 200 || a.body != "[fe80::1]/path" {
+			if a := w.readResponse("GET"); a.StatusCode != 200 || a.body != "[fe80::1]/path" {
 				t.Errorf("%s %q", a.Status, a.body)
 			}
 		},
 		"CONNECT": func(l *lab, t *testing.T) { l.connectTo(t, "[fe80::1%25eth0]:80").Close() },
-		"SOCKS5":  func(l *lab, t *testing.T) { l.tunnel("fe80::1%eth0", 80).Close() },
+		"SOCKS5":  func(l *lab, t *testing.T) { l.socksTunnel("fe80::1%eth0", 80).Close() },
 		"DialContext": func(l *lab, t *testing.T) {
 			c, err := l.DialContext(networkproxy.Attribution{})(t.Context(), "tcp", "[fe80::1%eth0]:80")
 			if err != nil {
@@ -41,7 +41,7 @@ func TestZoneIsDialed(t *testing.T) {
 		},
 		"Transport": func(l *lab, t *testing.T) {
 			c := http.Client{Transport: l.Transport(networkproxy.Attribution{})}
-			if a := do(t, &c, "GET", "http://[fe80::1%25eth0]/path", ""); a.status != 200 || a.body != "[fe80::1]/path" {
+			if a := doRequest(t, &c, "GET", "http://[fe80::1%25eth0]/path", ""); a.status != 200 || a.body != "[fe80::1]/path" {
 				t.Errorf("%+v", a)
 			}
 		},
@@ -64,9 +64,9 @@ func TestZoneIsDialed(t *testing.T) {
 func TestZoneIsTold(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("fe80::1%eth0"), nil)
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.get("http://[fe80::1%25eth1]/")
-	a := w.answer("GET")
+	a := w.readResponse("GET")
 	if f := a.refusal(t); a.StatusCode != 403 || f.Host != "fe80::1%eth1" || f.Reason != "not_allowed_local" {
 		t.Errorf("%s %s", a.Status, a.body)
 	}
@@ -89,9 +89,9 @@ func TestZoneOfAGrant(t *testing.T) {
 	for _, zone := range []string{"eth0", "eth1"} {
 		l.net.Map(netip.MustParseAddrPort("[fe80::1%"+zone+"]:80"), origin.Listener.Addr())
 		for range 2 {
-			w := l.wire(t) // net/http's client leaves the zone out
+			w := l.dialHTTP(t) // net/http's client leaves the zone out
 			w.get("http://[fe80::1%25" + zone + "]/")
-			if a := w.answer("GET"); a.StatusCode != 200 {
+			if a := w.readResponse("GET"); a.StatusCode != 200 {
 				t.Errorf("%s: %s %s", zone, a.Status, a.body)
 			}
 		}
@@ -182,9 +182,9 @@ func TestEmptyPort(t *testing.T) {
 			l := start(t, allow("*"), nil)
 			origin := l.origin("h.example", 80, func(http.ResponseWriter, *http.Request) {})
 			l.net.Map(netip.MustParseAddrPort("[2606:4700::1]:80"), origin.Listener.Addr())
-			w := l.wire(t)
+			w := l.dialHTTP(t)
 			w.request(tt.method, tt.target, "Connection: close")
-			if a := w.head(tt.method); a.StatusCode != tt.status {
+			if a := w.readHeader(tt.method); a.StatusCode != tt.status {
 				t.Errorf("%s, want %d", a.Status, tt.status)
 			}
 		})
@@ -194,7 +194,7 @@ func TestEmptyPort(t *testing.T) {
 		l := start(t, allow("h.example"), nil)
 		l.origin("h.example", 80, func(http.ResponseWriter, *http.Request) {})
 		c := http.Client{Transport: l.Transport(networkproxy.Attribution{})}
-		if a := do(t, &c, "GET", "http://h.example:/", ""); a.status != 200 {
+		if a := doRequest(t, &c, "GET", "http://h.example:/", ""); a.status != 200 {
 			t.Errorf("%+v", a)
 		}
 	})
@@ -206,17 +206,17 @@ func TestHyphens(t *testing.T) {
 	l := start(t, withSOCKS(allow("-x.a.example", "**.b-.example", "-*.c.example")), nil)
 	origin := testnet.Echo(t)
 	for _, host := range []string{"-x.a.example", "b-.example", "-.b-.example", "-y.c.example"} {
-		l.host(host, 443, origin.Addr())
+		l.mapHost(host, 443, origin.Addr())
 		if err := echoes(l.connect(host + ":443")); err != nil {
 			t.Errorf("CONNECT to %s: %v", host, err)
 		}
-		if err := echoes(l.tunnel(host, 443)); err != nil {
+		if err := echoes(l.socksTunnel(host, 443)); err != nil {
 			t.Errorf("SOCKS5 to %s: %v", host, err)
 		}
 	}
-	w := l.wire(t)
+	w := l.dialHTTP(t)
 	w.request("CONNECT", "x.a.example:443")
-	if a := w.head("CONNECT"); a.StatusCode != 403 {
+	if a := w.readHeader("CONNECT"); a.StatusCode != 403 {
 		t.Errorf("a name without the hyphen: %s", a.Status)
 	}
 }
