@@ -332,18 +332,6 @@ func methodsOf[T any]() (names []string) {
 	return names
 }
 
-// waitReturned waits for done, and prints all stacks if it is not closed. The limit is
-// far longer than a loaded machine needs.
-func waitReturned(t *testing.T, done <-chan struct{}, what string) {
-	t.Helper()
-	select {
-	case <-done:
-	case <-time.After(2 * time.Minute):
-		stacks := make([]byte, 4<<20)
-		t.Fatalf("%s does not return:\n%s", what, stacks[:runtime.Stack(stacks, true)])
-	}
-}
-
 // TestCallbacksThatHang: a function of the host that does not return blocks only
 // the requests that need its result. It delays the end of the proxy for a bounded
 // time, and Shutdown's error names it.

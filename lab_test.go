@@ -6,7 +6,6 @@ package networkproxy_test
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -21,7 +20,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -43,15 +41,6 @@ func TestMain(m *testing.M) {
 		flag.Set("test.parallel", strconv.Itoa(max(parallel, runtime.GOMAXPROCS(0))))
 	}
 	os.Exit(m.Run())
-}
-
-// scaled returns n, and a tenth of it under -short. It is for sizes and counts
-// that make a test slow.
-func scaled(n int) int {
-	if testing.Short() {
-		return max(1, n/10)
-	}
-	return n
 }
 
 // lab is one proxy under test.
@@ -174,9 +163,6 @@ func (s *source) load(context.Context) (networkproxy.Config, error) {
 	return s.config, s.err
 }
 
-// addrs is short for the answer that it makes.
-func addrs(list ...string) testnet.Answer { return testnet.Addrs(list...) }
-
 // client is an HTTP client that goes through the proxy and keeps its
 // connections for itself.
 func (l *lab) client() *http.Client {
@@ -251,18 +237,3 @@ func (l *lab) connect(target string) net.Conn {
 	}
 	return conn
 }
-
-// echoes reports whether what is sent comes back.
-func echoes(conn net.Conn) error {
-	if _, err := io.WriteString(conn, "ping"); err != nil {
-		return err
-	}
-	got := make([]byte, 4)
-	if _, err := io.ReadFull(conn, got); err != nil || string(got) != "ping" {
-		return fmt.Errorf("got %q, %v", got, err)
-	}
-	return nil
-}
-
-// isReset reports whether a connection was reset by the other side.
-func isReset(err error) bool { return errors.Is(err, syscall.ECONNRESET) }

@@ -9,25 +9,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"example.com/networkproxy"
 )
-
-// within fails the test if f does not return.
-func within(t testing.TB, what string, f func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	select {
-	case <-done:
-	case <-time.After(20 * time.Second):
-		t.Fatalf("%s does not return", what)
-	}
-}
 
 // hangingSource starts a proxy with a ConfigSource that blocks from its second
 // call on until the test ends, even after its context has ended.

@@ -22,53 +22,9 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// configFile is a configuration configFile of a test.
-type configFile struct {
-	t    testing.TB
-	path string
-}
-
-func newConfigFile(t testing.TB, policy string) *configFile {
-	f := &configFile{t, filepath.Join(t.TempDir(), "config.toml")}
-	f.replace(policy)
-	return f
-}
-
-// tomlFile is a whole configuration around a policy table.
-func tomlFile(policy string) []byte {
-	return []byte("[network_proxy]\nenabled = true\n" + policy)
-}
-
-// replace replaces the file as editors do: all at once.
-func (f *configFile) replace(policy string) {
-	f.t.Helper()
-	temp := f.path + ".new"
-	if err := os.WriteFile(temp, tomlFile(policy), 0o600); err != nil {
-		f.t.Fatal(err)
-	}
-	if err := os.Rename(temp, f.path); err != nil {
-		f.t.Fatal(err)
-	}
-}
-
 // startFile runs a proxy over configuration files.
 func startFile(t testing.TB, change func(*networkproxy.Builder), paths ...string) *lab {
 	return startSource(t, func(b *networkproxy.Builder) { b.ConfigFiles(paths...) }, change)
-}
-
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("not so in 20 s: %s", what)
-		case <-tick.C:
-		}
-	}
 }
 
 // reason asks why a URL is refused; empty when it is not.

@@ -88,15 +88,6 @@ func credentials(user, password string) string {
 	return "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password)) + "\r\n"
 }
 
-// waitClosed waits for the other side to end a connection.
-func waitClosed(t testing.TB, what string, conn net.Conn) {
-	t.Helper()
-	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if n, err := io.Copy(io.Discard, conn); err != nil && !isReset(err) || n != 0 {
-		t.Errorf("%s: %d bytes, %v; want the end of the connection", what, n, err)
-	}
-}
-
 func TestSessionsTellCommandsApart(t *testing.T) {
 	t.Parallel()
 	const n = 3

@@ -20,9 +20,6 @@ import (
 	"example.com/networkproxy"
 )
 
-// testTimeout bounds every wait of a test; it is spent only when one fails.
-const testTimeout = 20 * time.Second
-
 // rawConn is one connection to a listener of the lab.
 type rawConn struct {
 	*net.TCPConn
@@ -162,18 +159,6 @@ func (l *lab) connectTo(t testing.TB, target string) *rawConn {
 		t.Fatalf("CONNECT %s: %s", target, a.Status)
 	}
 	return w
-}
-
-// wait returns what c is sent, or the zero value when it is closed, and fails
-// the test when neither happens.
-func wait[T any](t testing.TB, c <-chan T, what string) (v T) {
-	t.Helper()
-	select {
-	case v = <-c:
-	case <-time.After(testTimeout):
-		t.Fatalf("not in time: %s", what)
-	}
-	return v
 }
 
 // scripted is an origin that plays one side of a conversation: it takes the

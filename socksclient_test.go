@@ -126,18 +126,6 @@ func (l *lab) socksTunnel(host string, port uint16) *net.TCPConn {
 	return conn
 }
 
-// checkClosed checks that the other side has checkClosed the connection, in order or not.
-func checkClosed(conn net.Conn) error {
-	b, err := io.ReadAll(conn)
-	if nerr, ok := err.(net.Error); ok && nerr.Timeout() {
-		return fmt.Errorf("it is still open")
-	}
-	if len(b) > 0 {
-		return fmt.Errorf("% x came before its end", b)
-	}
-	return nil
-}
-
 // healthCounts is the account of /health.
 type healthCounts struct {
 	Connections, Allowed, Refused, Failed, Cut int
@@ -298,6 +286,3 @@ func (l *lab) newestReason(recorded int) networkproxy.Reason {
 	list := l.Blocked()
 	return list[len(list)-1].Reason
 }
-
-// testDeadline bounds a wait that ends at once unless something is wrong.
-func testDeadline() time.Time { return time.Now().Add(20 * time.Second) }
