@@ -1,4 +1,4 @@
-// The proxy's JSON against encoding/json.
+// Tests that the proxy's JSON is what encoding/json would write.
 
 package networkproxy
 

@@ -1,5 +1,5 @@
-// Authentication of connections (NTLM, Negotiate): a login of one client must
-// not serve another one.
+// Tests of connection-based authentication (NTLM, Negotiate): other clients must
+// not use a connection on which a client has logged in.
 
 package networkproxy_test
 
@@ -15,8 +15,8 @@ import (
 	"example.com/networkproxy"
 )
 
-// loginOrigin is an origin, or an upstream proxy in front of one, that knows
-// who has logged in on a connection, and answers with that.
+// loginOrigin is an origin server, or an upstream proxy, that remembers which
+// user has logged in on a connection, and responds with the user's name.
 func loginOrigin(l *lab, name string, port uint16, challenge string) (closed <-chan int) {
 	ends := make(chan int, 16)
 	var conns atomic.Int32
@@ -50,8 +50,8 @@ func TestLoginsStayWithTheirClient(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		fields []string // of the client that logs in
-		answer string   // challenge of the origin
-		shared bool     // the connection is for everybody
+		answer string   // challenge of the origin server
+		shared bool     // other clients may use the connection
 	}{
 		{"NTLM", []string{"Authorization: NTLM TlRMTVNTUAABAAAA"}, "", false},
 		{"Negotiate", []string{"Authorization: Negotiate YIIC"}, "", false},
@@ -91,43 +91,43 @@ func TestLoginsStayWithTheirClient(t *testing.T) {
 				}
 				const first = "connection 1, alice"
 				if got := ask(alice, append([]string{"X-User: alice"}, test.fields...)...); got != first {
-					t.Fatalf("the login: %q", got)
+					t.Fatalf("login: got %q", got)
 				}
 				want := "connection 2, nobody"
 				if test.shared {
 					want = first
 				}
 				if got := ask(bob); got != want {
-					t.Errorf("another client: %q, want %q", got, want)
+					t.Errorf("another client: got %q, want %q", got, want)
 				}
 				if got := ask(bob); got != want {
-					t.Errorf("another client, again: %q, want %q", got, want)
+					t.Errorf("another client, second request: got %q, want %q", got, want)
 				}
 				if test.shared {
 					return
 				}
 				for range 3 {
 					if got := ask(alice); got != first {
-						t.Errorf("the same client: %q, want %q", got, first)
+						t.Errorf("the same client: got %q, want %q", got, first)
 					}
 				}
 				if got := ask(l.dialHTTP(t)); got != want {
-					t.Errorf("a third client: %q, want %q", got, want)
+					t.Errorf("a third client: got %q, want %q", got, want)
 				}
 				alice.Close()
-				if got := wait(t, closed, "the connection ends with its client"); got != 1 {
-					t.Errorf("connection %d has ended", got)
+				if got := wait(t, closed, "the end of the client's connection"); got != 1 {
+					t.Errorf("connection %d has ended, want 1", got)
 				}
 				if got := ask(bob); got != want {
-					t.Errorf("another client, afterwards: %q, want %q", got, want)
+					t.Errorf("another client, after the end: got %q, want %q", got, want)
 				}
 			})
 		}
 	}
 }
 
-// The connections that stay with one client are few, and count among the idle
-// ones.
+// The number of connections that are reserved for one client is limited, and
+// they count as idle connections.
 func TestLoginsAreBounded(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -158,12 +158,12 @@ func TestLoginsAreBounded(t *testing.T) {
 					t.Fatalf("%s: %s", name, got.Status)
 				}
 			}
-			eventually(t, "few are left", func() bool { return open.Load() <= test.most })
+			eventually(t, "only a few connections are left", func() bool { return open.Load() <= test.most })
 			if open.Load() == 0 {
-				t.Error("none is kept")
+				t.Error("no connection is kept")
 			}
 			w.Close()
-			eventually(t, "none is left", func() bool { return open.Load() == 0 })
+			eventually(t, "no connection is left", func() bool { return open.Load() == 0 })
 		})
 	}
 }

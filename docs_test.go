@@ -1,4 +1,4 @@
-// Tests of the pages: links that lead somewhere, and limits that are described.
+// Tests of the documentation: links have a target, and all limits are described.
 
 package networkproxy
 
@@ -18,7 +18,7 @@ var (
 	pageFence   = regexp.MustCompile("(?ms)^```.*?^```$")
 )
 
-// pages returns the text of every page, without its fenced blocks, by its path.
+// pages returns the text of every page without its fenced blocks, by path.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	texts := make(map[string]string)
@@ -38,8 +38,8 @@ func pages(t *testing.T) map[string]string {
 	return texts
 }
 
-// anchor returns the anchor that GitHub gives to a heading: lower case, "-" for
-// a space, and without punctuation.
+// anchor returns GitHub's anchor for a heading: lower case, "-" for each space,
+// no punctuation.
 func anchor(heading string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -88,7 +88,7 @@ func TestLinksOfPages(t *testing.T) {
 		}
 	}
 	if links < 30 {
-		t.Errorf("found %d links in %d pages; the test does not see them", links, len(texts))
+		t.Errorf("found only %d links in %d pages", links, len(texts))
 	}
 }
 
@@ -112,6 +112,6 @@ func TestReadmeIsShort(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := strings.Count(string(text), "\n"); n > 200 {
-		t.Errorf("README.md has %d lines, at most 200 are wanted: move details to docs/", n)
+		t.Errorf("README.md has %d lines, want at most 200: move details to docs/", n)
 	}
 }

@@ -1,4 +1,4 @@
-// The answer to "why?", the learning of an allowlist, and the self-test.
+// Tests of explanations, of learning an allowlist, and of the self-test.
 
 package networkproxy_test
 
@@ -28,7 +28,7 @@ func TestExplainNamesTheRuleAndItsPlace(t *testing.T) {
 		reason      networkproxy.Reason
 		pattern     string
 		line        int
-		last        string // the check that settled it
+		last        string // the check that decided
 	}{
 		{"https://good.example/x?y", "", false, true, "", "*.example", 4, "mode"},
 		{"https://bad.example", "", false, false, networkproxy.ReasonDenied, "bad.example", 6, "denylist"},
@@ -50,7 +50,7 @@ func TestExplainNamesTheRuleAndItsPlace(t *testing.T) {
 		last := x.Checks[len(x.Checks)-1]
 		if x.Allowed != test.allowed || x.Reason != test.reason || x.Rule.Pattern != test.pattern ||
 			x.Rule.Position.Line != test.line || last.Name != test.last || last.Passed != test.allowed {
-			t.Errorf("%s: %+v", test.url, x)
+			t.Errorf("%s: got %+v", test.url, x)
 		}
 		if x.Message == "" {
 			t.Errorf("%s: no message", test.url)
@@ -62,20 +62,20 @@ func TestExplainNamesTheRuleAndItsPlace(t *testing.T) {
 		var wire networkproxy.Explanation
 		got := l.admin("GET", "/explain?url="+url.QueryEscape(test.url)+"&method="+test.method+resolve, "")
 		if err := json.Unmarshal([]byte(got.body), &wire); err != nil || wire.Allowed != x.Allowed || wire.Reason != x.Reason || wire.Rule != x.Rule {
-			t.Errorf("/explain of %s: %v %s", test.url, err, got.body)
+			t.Errorf("/explain of %s: got %v %s", test.url, err, got.body)
 		}
 	}
 	if got := l.dns.Queries(); !slices.Equal(got, []string{"good.example", "good.example"}) {
-		t.Errorf("looked up %q; only the two that asked for it may be", got)
+		t.Errorf("looked up %q, want only the two requests that ask for it", got)
 	}
 	if got := l.admin("GET", "/explain", ""); got.status != 400 {
-		t.Errorf("/explain without a url: %d", got.status)
+		t.Errorf("/explain without a URL: got %d, want 400", got.status)
 	}
 	if got := l.admin("GET", "/explain?url=gopher://x/", ""); got.status != 400 {
-		t.Errorf("/explain of gopher: %d", got.status)
+		t.Errorf("/explain of gopher://x/: got %d, want 400", got.status)
 	}
 	if list := l.Blocked(); len(list) != 0 {
-		t.Errorf("explaining was recorded as refusing: %v", list)
+		t.Errorf("explanations are recorded as refusals: %v", list)
 	}
 }
 
@@ -83,23 +83,23 @@ func TestExplainDoesNotAskTheDecider(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow(), func(b *networkproxy.Builder) {
 		b.PolicyDecider(func(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) {
-			t.Error("the decider was asked")
+			t.Error("an explanation called the decider")
 			return networkproxy.Allow(), nil
 		})
 	})
 	x, err := l.Explain(context.Background(), networkproxy.PolicyRequest{Host: "new.example", Port: 80})
 	if err != nil || x.Allowed || !x.Decider {
-		t.Errorf("%+v, %v", x, err)
+		t.Errorf("got %+v, %v", x, err)
 	}
 	if err := l.SetMode(networkproxy.ModeLimited); err != nil {
 		t.Fatal(err)
 	}
 	x, err = l.Explain(context.Background(), networkproxy.PolicyRequest{Host: "new.example", Port: 80, Method: "POST"})
 	if err != nil || x.Decider || x.Reason != networkproxy.ReasonMethodNotAllowed {
-		t.Errorf("a method the mode forbids: %+v, %v", x, err)
+		t.Errorf("a method that the mode forbids: got %+v, %v", x, err)
 	}
 	if _, err := l.Explain(context.Background(), networkproxy.PolicyRequest{Protocol: "ftp", Host: "x.example", Port: 21}); err == nil {
-		t.Error("an unknown protocol was explained")
+		t.Error("an unknown protocol: got no error")
 	}
 }
 
@@ -120,11 +120,11 @@ func TestObserveLetsMissesPassAndSuggests(t *testing.T) {
 	}
 	for target, status := range want {
 		if got := l.get(target); got.status != status {
-			t.Errorf("%s: %d, want %d (%s)", target, got.status, status, got.body)
+			t.Errorf("%s: got %d, want %d (%s)", target, got.status, status, got.body)
 		}
 	}
 	if got, want := l.Suggest(), []string{"listed.example", "new.example", "odd.example:8080"}; !slices.Equal(got, want) {
-		t.Errorf("suggested %q, want %q", got, want)
+		t.Errorf("suggested allowlist: got %q, want %q", got, want)
 	}
 	for what, said := range map[string]string{
 		"/health":  l.admin("GET", "/health", "").body,
@@ -132,22 +132,22 @@ func TestObserveLetsMissesPassAndSuggests(t *testing.T) {
 		"warnings": strings.Join(l.Warnings(), "\n"),
 	} {
 		if !strings.Contains(said, "OBSERVING") {
-			t.Errorf("%s does not say that the proxy observes: %s", what, said)
+			t.Errorf("%s does not report that the proxy observes: %s", what, said)
 		}
 	}
 
-	// What is suggested is enough: with it, the same session passes.
+	// With the suggested allowlist, the same requests pass.
 	enforcing := start(t, allow(l.Suggest()...), nil)
 	for target, status := range want {
 		if x := enforcing.reason(target); (x == "") != (status == 200) && target != "http://inner.example/" {
-			t.Errorf("under the suggested allowlist %s is %q", target, x)
+			t.Errorf("with the suggested allowlist, %s: got the reason %q", target, x)
 		}
 	}
 	if got := l.admin("GET", "/suggest", ""); got.status != 200 || !strings.Contains(got.body, "  \"new.example\",\n") {
-		t.Errorf("/suggest: %d %s", got.status, got.body)
+		t.Errorf("/suggest: got %d %s", got.status, got.body)
 	}
 	if got := enforcing.admin("GET", "/suggest", ""); got.status != 409 {
-		t.Errorf("/suggest without observing: %d", got.status)
+		t.Errorf("/suggest without observing: got %d", got.status)
 	}
 }
 
@@ -165,14 +165,14 @@ func TestSelfTest(t *testing.T) {
 	for _, r := range results {
 		promises[r.Promise] = true
 		if !r.OK || r.Note != "" {
-			t.Errorf("%+v", r)
+			t.Errorf("self-test: got %+v", r)
 		}
 	}
 	if len(promises) != 5 {
-		t.Errorf("%d promises were put to the test: %v", len(promises), promises)
+		t.Errorf("the self-test checked %d promises: %v", len(promises), promises)
 	}
 
-	// Through every listener, and through a session where there must be one.
+	// Through every listener, and through a session if one is required.
 	for _, require := range []bool{false, true} {
 		l := start(t, withSOCKS(allow("some.example")), func(b *networkproxy.Builder) {
 			if require {
@@ -195,8 +195,8 @@ func TestSelfTest(t *testing.T) {
 		}
 	}
 
-	// A configuration that waives a promise is told as that, and the rest
-	// is tested all the same.
+	// A configuration that waives a promise is reported, and the other promises
+	// are still checked.
 	open := allow("*", "127.0.0.1")
 	open.Policy.AllowLocalBinding = true
 	l = start(t, open, nil)
@@ -207,14 +207,14 @@ func TestSelfTest(t *testing.T) {
 	for _, r := range results {
 		waived := strings.HasPrefix(r.Promise, "what no list") || strings.HasPrefix(r.Promise, "local networks")
 		if !r.OK || (r.Note != "") != waived {
-			t.Errorf("%+v", r)
+			t.Errorf("self-test: got %+v", r)
 		}
 	}
 	if got := l.admin("GET", "/patterns", "").body; strings.Contains(got, "selftest") {
-		t.Errorf("the self-test left rules behind: %s", got)
+		t.Errorf("rules after the self-test: %s", got)
 	}
 	l.Close()
 	if _, err := l.SelfTest(context.Background()); !errors.Is(err, networkproxy.ErrClosed) {
-		t.Errorf("after the end: %v", err)
+		t.Errorf("after Close: got the error %v", err)
 	}
 }

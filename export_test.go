@@ -1,5 +1,5 @@
-// What the tests, which stand outside the package as hosts do, may reach
-// into.
+// Access to internals for the tests of package networkproxy_test, which use the
+// API as hosts do.
 
 package networkproxy
 
@@ -18,8 +18,8 @@ import (
 	"example.com/networkproxy/internal/unixsock"
 )
 
-// SetConnect replaces the kernel's connect, so that public addresses can be
-// stood in for by listeners on loopback.
+// SetConnect replaces the kernel's connect, so that listeners on loopback can
+// stand in for public addresses.
 func SetConnect(b *Builder, connect connectFunc) { b.settings.hooks.connect = connect }
 
 // Decide returns a function that makes the decision of every front on a
@@ -34,7 +34,7 @@ func (h *Handle) Decide(protocol Protocol, method, target string) (func(context.
 	return func(ctx context.Context) bool { return h.enforcer.decide(ctx, req).Allowed }, nil
 }
 
-// ServeHTTPConn serves a connection as one that the HTTP listener has accepted.
+// ServeHTTPConn serves c as if the HTTP listener had accepted it.
 func (h *Handle) ServeHTTPConn(c net.Conn) {
 	x := &clientState{client: addrPortOf(c.RemoteAddr()), principal: h.shared}
 	h.http.server.ServeConn(context.WithValue(h.shared.ctx, clientStateKey{}, x), c)
@@ -43,12 +43,12 @@ func (h *Handle) ServeHTTPConn(c net.Conn) {
 // SetConnectUDP is SetConnect for datagrams.
 func SetConnectUDP(b *Builder, connect connectUDPFunc) { b.settings.hooks.connectUDP = connect }
 
-// SetRefusalStands replaces how long a target that was refused to datagrams is
-// not tried again.
+// SetRefusalStands sets for how long datagrams to a refused target are dropped
+// without another decision.
 func SetRefusalStands(b *Builder, d time.Duration) { b.settings.hooks.refusalStands = d }
 
-// SetQuiet replaces how long files must be still for a reload that is asked
-// for, for tests of many reloads.
+// SetQuiet sets how long files must be unchanged before Reload reads them. Tests
+// of many reloads shorten it.
 func SetQuiet(b *Builder, d time.Duration) { b.settings.hooks.quiet = d }
 
 // SetProcNet replaces the directory in which Linux lists its sockets.
@@ -65,7 +65,7 @@ const (
 // it.
 func CountsReason(r Reason) bool { return slices.Contains(countedReasons[:], r) }
 
-// CountOne returns what counts a request of each outcome.
+// CountOne returns a function that counts one request of each outcome.
 func CountOne() func() {
 	c, v := new(counters), policy.Verdict{Reason: ReasonDenied}
 	return func() {
@@ -75,7 +75,8 @@ func CountOne() func() {
 	}
 }
 
-// LiveTargets is how many connections to targets are open, flows included.
+// LiveTargets returns the number of open connections to targets, including UDP
+// flows.
 func (h *Handle) LiveTargets() int {
 	n := 0
 	for _, lr := range h.enforcer.live.list() {
@@ -88,18 +89,18 @@ func (h *Handle) LiveTargets() int {
 	return n
 }
 
-// LiveClients is how many connections of clients are open.
+// LiveClients returns the number of open connections from clients.
 func (h *Handle) LiveClients() int { return h.live.Len() }
 
-// HideOpen keeps the changes of the policy to come from finding what is open
-// now, as if their cuts never came.
+// HideOpen hides the open connections from later policy changes, which then do
+// not cut them.
 func (h *Handle) HideOpen() {
 	h.enforcer.live.mu.Lock()
 	defer h.enforcer.live.mu.Unlock()
 	h.enforcer.live.all = nil
 }
 
-// Dropped counts the datagrams that were dropped, by cause.
+// Dropped returns the number of dropped datagrams by cause.
 func (h *Handle) Dropped() map[string]uint64 {
 	dropped := make(map[string]uint64)
 	for why := range dropCauses {
@@ -110,9 +111,9 @@ func (h *Handle) Dropped() map[string]uint64 {
 	return dropped
 }
 
-// ServeSOCKSPasswords serves SOCKS5 on l, until l is closed, to users who are
-// known by their passwords. Each comes in by a principal of its own, whose
-// command is the user's name.
+// ServeSOCKSPasswords serves SOCKS5 on l until l is closed, and authenticates
+// users by their passwords. Each connection has its own principal, whose command
+// is the user's name.
 func (h *Handle) ServeSOCKSPasswords(l net.Listener, passwords map[string]string) {
 	c := h.settings.socksConfig(&h.sessions.tokens, true)
 	c.RequireSession = false
@@ -126,8 +127,7 @@ func (h *Handle) ServeSOCKSPasswords(l net.Listener, passwords map[string]string
 	h.serving.Go(func() { proxy.serve(h.track(l, h.shared)) })
 }
 
-// SetRootCAs has a transport of Handle.Transport trust the certificates of
-// tests.
+// SetRootCAs makes a transport of Handle.Transport trust roots.
 func SetRootCAs(rt http.RoundTripper, roots *x509.CertPool) {
 	t := rt.(*transport)
 	t.direct.TLSClientConfig = &tls.Config{RootCAs: roots}
@@ -137,19 +137,19 @@ func SetRootCAs(rt http.RoundTripper, roots *x509.CertPool) {
 // SetUpstreamRoots replaces the system's roots for TLS to upstream proxies.
 func SetUpstreamRoots(b *Builder, roots *x509.CertPool) { b.settings.hooks.upstreamRoots = roots }
 
-// SetUnixSockets sets whether the platform is one with x-unix-socket.
+// SetUnixSockets sets whether the platform supports x-unix-socket.
 func SetUnixSockets(b *Builder, supported bool) { b.settings.hooks.unixSockets = supported }
 
 // SetConnectUnix replaces the kernel's connect to unix sockets.
 func SetConnectUnix(b *Builder, connect unixsock.ConnectFunc) { b.settings.hooks.connectUnix = connect }
 
-// UnixSocketsSupported is what the product has on this platform.
+// UnixSocketsSupported reports whether this platform supports x-unix-socket.
 const UnixSocketsSupported = unixSocketsSupported
 
-// ListenersOf are the listeners of a proxy that belong to no session.
+// ListenersOf returns the listeners of a proxy that belong to no session.
 func ListenersOf(h *Handle) []net.Listener { return h.listeners.open() }
 
-// ListenersOfSession are those that a session has to itself.
+// ListenersOfSession returns a session's own listeners.
 func ListenersOfSession(s *Session) (list []net.Listener) {
 	for _, l := range s.listeners {
 		list = append(list, l.Listener)
@@ -157,12 +157,12 @@ func ListenersOfSession(s *Session) (list []net.Listener) {
 	return list
 }
 
-// AwaitLookups waits for the calls of the host's resolver, and returns the
-// number of those that have not returned.
+// AwaitLookups waits up to a minute for the calls of the host's resolver, and
+// returns the number of calls that have not returned.
 func AwaitLookups(h *Handle) int { return h.enforcer.awaitLookups(time.Minute) }
 
-// FlushLog waits until the log handler has every line that was logged so far.
-// It is not for the handler itself.
+// FlushLog waits until the log handler has handled every line so far. The
+// handler itself must not call it.
 func FlushLog(h *Handle) {
 	if h.logQueue != nil {
 		flush(h.calls, hostcall.LogHandler)
@@ -182,12 +182,13 @@ func flush(calls *hostcall.Calls, kind hostcall.Kind) {
 	}
 }
 
-// Drained is closed when the drain is over, and what is open is cut.
+// Drained returns a channel that is closed at the end of the drain, when open
+// connections are cut.
 func Drained(h *Handle) <-chan struct{} { return h.drain.Done() }
 
-// MailboxLimit is how many refusals, and how many log lines, wait.
+// MailboxLimit is the number of refusals, and of log lines, that can wait for the
+// host's functions.
 const MailboxLimit = hostcall.MailboxLimit
 
-// SetCallbackPatience replaces how long functions of the host that do not
-// return are waited for.
+// SetCallbackPatience sets how long Shutdown waits for functions of the host.
 func SetCallbackPatience(b *Builder, d time.Duration) { b.settings.hooks.callbackPatience = d }

@@ -1,5 +1,5 @@
-// Heads of requests and responses on their way: as they came, but for what
-// concerns one connection.
+// Tests that headers of requests and responses are forwarded unchanged, except
+// for hop-by-hop fields.
 
 package networkproxy_test
 
@@ -14,15 +14,16 @@ import (
 	"example.com/networkproxy"
 )
 
-// The ways that a forwarded request can take.
+// The paths of a forwarded request.
 const (
 	viaDirect   = "direct"
 	viaUpstream = "through an upstream proxy"
 	viaUpgrade  = "with an upgrade"
 )
 
-// startVia runs a proxy whose requests to o.example go one way, to an origin, or
-// an upstream proxy, that sends answer. It returns the heads that arrive there.
+// startVia runs a proxy whose requests to o.example take one path, to an origin
+// server or an upstream proxy that sends answer. It returns the headers that
+// arrive there.
 func startVia(t *testing.T, via, answer string) (*lab, <-chan string) {
 	t.Helper()
 	config := allow("o.example")
@@ -67,7 +68,7 @@ func TestRequestTargetsPassAsTheyCame(t *testing.T) {
 					}
 					line, _, _ := strings.Cut(wait(t, heads, "the request"), "\r\n")
 					if got := strings.Split(line, " "); len(got) != 3 || got[1] != want {
-						t.Errorf("the request line is %q, want the target %q", line, want)
+						t.Errorf("got the request line %q, want the target %q", line, want)
 					}
 				})
 			}
@@ -75,14 +76,14 @@ func TestRequestTargetsPassAsTheyCame(t *testing.T) {
 	}
 }
 
-// Field names keep their case and order, values their inner spaces, and the
-// reason phrase is the origin's.
+// Field names keep their case and order, values keep their inner spaces, and the
+// reason phrase of the origin server is kept.
 func TestHeadsPassAsTheyCame(t *testing.T) {
 	t.Parallel()
 	const fields = "soapaction: x\r\nX-B: 2\r\nx-a: 1\r\nX-B: 3\r\nETag: W/\"1\"\r\nContent-MD5: \r\nPragma: no-cache\r\nx-A: a,  b\tc\r\nWWW-X: é\r\n"
 	for _, via := range []string{viaDirect, viaUpstream, viaUpgrade} {
 		for _, test := range []struct {
-			name, send, sent string // of the request, behind its Host
+			name, send, sent string // of the request, after its Host
 			answer, relayed  string
 		}{
 			{name: "fields", send: fields, sent: fields, answer: "HTTP/1.1 404 No Such  Widget\r\ncontent-length: 0\r\n" + fields},
@@ -140,7 +141,8 @@ func TestHeadsPassAsTheyCame(t *testing.T) {
 	}
 }
 
-// White space before a colon has two readings in a request, and is refused.
+// A request with white space before a colon is refused, because readers disagree
+// about its meaning.
 func TestSpaceBeforeTheColonOfARequest(t *testing.T) {
 	t.Parallel()
 	l, _ := startVia(t, viaDirect, emptyAnswer)
@@ -151,7 +153,7 @@ func TestSpaceBeforeTheColonOfARequest(t *testing.T) {
 	}
 }
 
-// Every interim response is forwarded, however many there are.
+// Every informational response is forwarded, regardless of their number.
 func TestManyInterimResponses(t *testing.T) {
 	t.Parallel()
 	const many = 300
@@ -164,12 +166,12 @@ func TestManyInterimResponses(t *testing.T) {
 		}
 	}
 	if got := w.readResponse("GET"); got.StatusCode != 200 {
-		t.Errorf("at last: %s", got.Status)
+		t.Errorf("final response: got %s", got.Status)
 	}
 }
 
-// A Content-Length beside Transfer-Encoding means nothing. It is not passed on,
-// not even where a response has no content and it frames none.
+// A Content-Length next to Transfer-Encoding is ignored and not forwarded, even
+// if the response has no body to frame.
 func TestContentLengthBesideTransferEncoding(t *testing.T) {
 	t.Parallel()
 	const framing = "\r\nTransfer-Encoding: chunked\r\nContent-Length: -5, abc\r\n\r\n"
@@ -196,14 +198,15 @@ func TestContentLengthBesideTransferEncoding(t *testing.T) {
 	}
 }
 
-// A response has a number of fields, whatever their length: each takes memory.
+// The number of fields in a response is limited regardless of their length,
+// because each takes memory.
 func TestResponseFieldsAreBounded(t *testing.T) {
 	t.Parallel()
 	const limit = 256
 	fields := func(n int) string { return strings.Repeat("0:\r\n", n) }
 	for _, test := range []struct {
 		name, answer string
-		cut          bool // the response has begun
+		cut          bool // the response is cut after its header
 		ok           bool
 	}{
 		{"as many as may come", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + fields(limit-1) + "\r\n", false, true},
@@ -243,7 +246,7 @@ func TestResponseFieldsAreBounded(t *testing.T) {
 	}
 }
 
-// The rest of a response's header has a time, once it has begun.
+// The rest of a response's header has a time limit once it has begun.
 func TestResponseHeaderTime(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), func(b *networkproxy.Builder) { b.Limits(networkproxy.Limits{HeaderTimeout: 50 * time.Millisecond}) })

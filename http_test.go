@@ -1,5 +1,5 @@
-// Forwarding plain HTTP: what reaches the origin, what reaches the client, and
-// when.
+// Tests of forwarded plain HTTP: the bytes that the origin server and the client
+// get, and when they get them.
 
 package networkproxy_test
 
@@ -23,14 +23,14 @@ import (
 
 const emptyAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
-// TestForwardedHeader compares every byte of the request head that the origin
-// gets.
+// TestForwardedHeader compares every line of the request header that the origin
+// server gets.
 func TestForwardedHeader(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		send string
-		want []string // the head's lines; those after the first in any order
+		want []string // the lines of the header; all but the first in any order
 	}{
 		{
 			"nothing is added", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n\r\n",
@@ -49,11 +49,11 @@ func TestForwardedHeader(t *testing.T) {
 			[]string{"GET / HTTP/1.1", "Host: o.example", "X-Stays: 1"},
 		},
 		{
-			"TE: trailers is ours to say too", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nTE: gzip, Trailers\r\nConnection: TE\r\n\r\n",
+			"TE: trailers is sent for the proxy itself", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nTE: gzip, Trailers\r\nConnection: TE\r\n\r\n",
 			[]string{"GET / HTTP/1.1", "Host: o.example", "TE: trailers"},
 		},
 		{
-			"Connection takes neither Host nor framing", "POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\nConnection: host, content-length, transfer-encoding\r\nContent-Length: 3\r\n\r\nabc",
+			"Connection cannot remove Host and framing", "POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\nConnection: host, content-length, transfer-encoding\r\nContent-Length: 3\r\n\r\nabc",
 			[]string{"POST / HTTP/1.1", "Host: o.example", "Content-Length: 3"},
 		},
 		{
@@ -93,7 +93,7 @@ func TestForwardedHeader(t *testing.T) {
 			[]string{"OPTIONS * HTTP/1.1", "Host: o.example"},
 		},
 		{
-			"a method of one's own", "PROPFIND http://o.example/ HTTP/1.1\r\nHost: o.example\r\nDepth: 1\r\n\r\n",
+			"an extension method", "PROPFIND http://o.example/ HTTP/1.1\r\nHost: o.example\r\nDepth: 1\r\n\r\n",
 			[]string{"PROPFIND / HTTP/1.1", "Host: o.example", "Depth: 1"},
 		},
 	} {
@@ -114,7 +114,8 @@ func TestForwardedHeader(t *testing.T) {
 	}
 }
 
-// TestAnswerHeader compares every line of the head that the client gets.
+// TestAnswerHeader compares every line of the response header that the client
+// gets.
 func TestAnswerHeader(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, method, answer, want string }{
@@ -128,11 +129,11 @@ func TestAnswerHeader(t *testing.T) {
 			"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-B: 1\r\n\r\n",
 		},
 		{
-			"only the proxy speaks for the proxy", "GET", "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nX-Proxy-Error: blocked-by-allowlist\r\nx-proxy-error: x\r\n\r\n",
+			"an origin server cannot imitate the proxy", "GET", "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nX-Proxy-Error: blocked-by-allowlist\r\nx-proxy-error: x\r\n\r\n",
 			"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
 		},
 		{
-			"fields of the origin's own", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: now\r\nContent-Encoding: gzip\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n",
+			"other fields pass", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: now\r\nContent-Encoding: gzip\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n",
 			"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\nDate: now\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n",
 		},
 		{
@@ -156,11 +157,11 @@ func TestAnswerHeader(t *testing.T) {
 			"HTTP/1.1 200 OK\r\nX-D: 1\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nall of it\r\n0\r\n\r\n",
 		},
 		{
-			"a 401 is the client's affair", "GET", "HTTP/1.1 401 Unauthorized\r\nWww-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n",
+			"a 401 passes to the client", "GET", "HTTP/1.1 401 Unauthorized\r\nWww-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n",
 			"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nWww-Authenticate: Basic\r\n\r\n",
 		},
 		{
-			"a 301 is the client's affair", "GET", "HTTP/1.1 301 Moved Permanently\r\nLocation: http://denied.example/\r\nContent-Length: 0\r\n\r\n",
+			"a 301 is not followed", "GET", "HTTP/1.1 301 Moved Permanently\r\nLocation: http://denied.example/\r\nContent-Length: 0\r\n\r\n",
 			"HTTP/1.1 301 Moved Permanently\r\nContent-Length: 0\r\nLocation: http://denied.example/\r\n\r\n",
 		},
 	} {
@@ -170,20 +171,20 @@ func TestAnswerHeader(t *testing.T) {
 			l.scripted("o.example", tt.answer)
 			w := l.dialHTTP(t)
 			w.request(tt.method, "http://o.example/")
-			// A second request, malformed, makes the proxy close behind the answer.
+			// A malformed second request makes the proxy close after the response.
 			got := w.readN(len(tt.want))
 			if sortedHead(got) != sortedHead(tt.want) {
 				t.Errorf("the client got\n%q, want\n%q", got, tt.want)
 			}
 			w.send("END\r\n\r\n")
 			if rest := w.readAll(); !strings.HasPrefix(rest, "HTTP/1.1 400") {
-				t.Errorf("behind the answer: %.100q", rest)
+				t.Errorf("after the response: got %.100q, want a 400", rest)
 			}
 		})
 	}
 }
 
-// sortedHead puts the fields of a head in order.
+// sortedHead returns a header with its fields sorted.
 func sortedHead(s string) string {
 	head, body, _ := strings.Cut(s, "\r\n\r\n")
 	fields := strings.Split(head, "\r\n")
@@ -191,7 +192,7 @@ func sortedHead(s string) string {
 	return strings.Join(fields, "\r\n") + "\r\n\r\n" + body
 }
 
-// TestPooling shows that connections are kept on both sides.
+// TestPooling checks that connections are reused on both sides.
 func TestPooling(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example", "p.example"), nil)
@@ -207,28 +208,29 @@ func TestPooling(t *testing.T) {
 		for range 5 {
 			w.get("http://o.example/")
 			if a := w.readResponse("GET"); a.body != "ok" {
-				t.Fatalf("%s %q", a.Status, a.body)
+				t.Fatalf("got %s %q", a.Status, a.body)
 			}
 		}
 	}
 	if n := origin.Accepted(); n != 1 {
 		t.Errorf("%d connections for 15 requests in turn, want 1", n)
 	}
-	// The same address under another name is another pool: what was judged
-	// for one name says nothing about another.
+	// The same address under another name has its own pool, because the verdict
+	// on one name says nothing about another.
 	w := l.dialHTTP(t)
 	w.get("http://p.example/")
 	w.readResponse("GET")
 	if n := origin.Accepted(); n != 2 {
-		t.Errorf("%d connections for two names, want 2", n)
+		t.Errorf("%d connections for two names of one address, want 2", n)
 	}
 	if q := l.dns.Queries(); !slices.Equal(q, []string{"o.example", "p.example"}) {
-		t.Errorf("queries: %q, want one for a connection", q)
+		t.Errorf("DNS queries %q, want one for each connection", q)
 	}
 }
 
-// TestEventsArriveUnbuffered reads a stream whose origin waits between events
-// for the client to have got the last one, and the header before any.
+// TestEventsArriveUnbuffered reads a stream of events. The origin server sends
+// the next event only after the client has read the last one, and the first only
+// after the client has read the header.
 func TestEventsArriveUnbuffered(t *testing.T) {
 	t.Parallel()
 	for _, length := range []string{"", "30"} {
@@ -255,7 +257,7 @@ func TestEventsArriveUnbuffered(t *testing.T) {
 			})
 			w := l.dialHTTP(t)
 			w.get("http://o.example/")
-			a := w.readHeader("GET") // while no event has been sent
+			a := w.readHeader("GET") // before any event is sent
 			if ct := a.Header.Get("Content-Type"); ct != "text/event-stream" {
 				t.Errorf("Content-Type %q", ct)
 			}
@@ -270,8 +272,8 @@ func TestEventsArriveUnbuffered(t *testing.T) {
 	}
 }
 
-// TestFullDuplex plays ping-pong between the content of a request and that of
-// its answer.
+// TestFullDuplex alternates between the body of a request and the body of its
+// response.
 func TestFullDuplex(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
@@ -365,17 +367,17 @@ func TestTrailers(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				l := start(t, allow("o.example"), nil)
-				// A trailer is no way round what a header may not say.
+				// Trailers must not carry fields that are removed from headers.
 				l.scripted("o.example", answer+"X-Proxy-Error: blocked-by-policy\r\nConnection: close\r\nContent-Length: 5\r\nProxy-Authenticate: x\r\n\r\n")
 				w := l.dialHTTP(t)
 				w.get("http://o.example/", "TE: trailers")
 				a := w.readResponse("GET")
 				if a.body != "ok" || a.Trailer.Get("X-Sum") != "1" || a.Trailer.Get("X-Other") != "2" {
-					t.Errorf("%q, trailers %v", a.body, a.Trailer)
+					t.Errorf("got body %q and trailers %v", a.body, a.Trailer)
 				}
 				for _, name := range []string{"X-Proxy-Error", "Connection", "Content-Length", "Proxy-Authenticate"} {
 					if v, ok := a.Trailer[name]; ok {
-						t.Errorf("the trailer %s: %q was passed on", name, v)
+						t.Errorf("the trailer %s: %q was forwarded", name, v)
 					}
 				}
 			})
@@ -430,12 +432,12 @@ func TestInterimAnswers(t *testing.T) {
 			t.Errorf("the client got\n%q, want\n%q", got, want)
 		}
 	})
-	t.Run("HTTP/1.0 has none", func(t *testing.T) { // RFC 9110 section 15.2
+	t.Run("not to HTTP/1.0", func(t *testing.T) { // RFC 9110 section 15.2
 		t.Parallel()
 		w := l.dialHTTP(t)
 		w.send("GET http://o.example/ HTTP/1.0\r\n\r\n")
 		if got := w.readAll(); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") {
-			t.Errorf("the client got\n%q", got)
+			t.Errorf("the HTTP/1.0 client got\n%q, want the final response only", got)
 		}
 	})
 }
@@ -446,12 +448,12 @@ func TestExpectContinue(t *testing.T) {
 		t.Parallel()
 		l := start(t, allow("o.example"), nil)
 		l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) {
-			io.Copy(w, r.Body) // the first Read sends 100
+			io.Copy(w, r.Body) // the first Read sends 100 Continue
 		})
 		w := l.dialHTTP(t)
 		w.request("POST", "http://o.example/", "Expect: 100-continue", "Content-Length: 5")
 		if s := w.readLine() + w.readLine(); s != "HTTP/1.1 100 Continue" {
-			t.Fatalf("before the content: %q", s)
+			t.Fatalf("before the body: got %q, want 100 Continue", s)
 		}
 		w.send("hello")
 		if a := w.readResponse("POST"); a.body != "hello" {
@@ -465,7 +467,7 @@ func TestExpectContinue(t *testing.T) {
 		w := l.dialHTTP(t)
 		w.request("POST", "http://o.example/", "Expect: 100-continue", "Content-Length: 5")
 		if s := w.readLine(); s != "HTTP/1.1 413 Request Entity Too Large" {
-			t.Errorf("in place of the content: %q", s)
+			t.Errorf("instead of 100 Continue: got %q", s)
 		}
 	})
 	t.Run("the policy does not", func(t *testing.T) {
@@ -474,13 +476,13 @@ func TestExpectContinue(t *testing.T) {
 		w := l.dialHTTP(t)
 		w.request("POST", "http://other.example/", "Expect: 100-continue", "Content-Length: 5")
 		if s := w.readLine(); s != "HTTP/1.1 403 Forbidden" {
-			t.Errorf("in place of the content: %q", s)
+			t.Errorf("instead of 100 Continue: got %q", s)
 		}
 	})
 }
 
-// TestOriginMisbehaves holds broken answers against the proxy. None may pass
-// for a whole one.
+// TestOriginMisbehaves sends malformed responses from the origin server. The
+// proxy must respond 502 to each.
 func TestOriginMisbehaves(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{
@@ -502,9 +504,9 @@ func TestOriginMisbehaves(t *testing.T) {
 		"no colon":                "HTTP/1.1 200 OK\r\nContent-Length 0\r\n\r\n",
 		"space in a name":         "HTTP/1.1 200 OK\r\nContent Length: 0\r\n\r\n",
 		"NUL in a field":          "HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 0\r\n\r\n",
-		"a switch nobody asked":   "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nbytes",
+		"an unwanted switch":      "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nbytes",
 		"a header without end":    "HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 2<<20) + "\r\n\r\n",
-		"interim for ever":        strings.Repeat("HTTP/1.1 103 Early Hints\r\nX-A: "+strings.Repeat("a", 1000)+"\r\n\r\n", 3000),
+		"endless 1xx":             strings.Repeat("HTTP/1.1 103 Early Hints\r\nX-A: "+strings.Repeat("a", 1000)+"\r\n\r\n", 3000),
 		"HTTP/2":                  "\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64",
 		"TLS":                     "\x15\x03\x01\x00\x02\x02\x46",
 	} {
@@ -530,16 +532,16 @@ func TestOriginMisbehaves(t *testing.T) {
 				t.Errorf("%+v", f)
 			}
 			if a.Header.Get("x-proxy-error") != "" || len(l.Blocked()) != 0 {
-				t.Error("a failure passes for a refusal")
+				t.Error("a failure is reported as a refusal")
 			}
 			if log := l.log.String(); strings.Contains(log, "panic") {
-				t.Errorf("a panic: %s", log)
+				t.Errorf("the log has a panic: %s", log)
 			}
 		})
 	}
 }
 
-// TestAnswerCutShort makes sure that half an answer does not look whole.
+// TestAnswerCutShort checks that a truncated response does not look complete.
 func TestAnswerCutShort(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{
@@ -558,13 +560,14 @@ func TestAnswerCutShort(t *testing.T) {
 			a := w.readHeader("GET")
 			body, err := io.ReadAll(a.Body)
 			if !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasPrefix("half", string(body)) {
-				t.Errorf("%s %q, %v", a.Status, body, err)
+				t.Errorf("got %s with body %q, %v; want %v", a.Status, body, err, io.ErrUnexpectedEOF)
 			}
 		})
 	}
 }
 
-// TestClientLeaves watches the origin's side of a request whose client goes.
+// TestClientLeaves checks that the connection to the origin server ends when the
+// client closes its own.
 func TestClientLeaves(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -572,13 +575,13 @@ func TestClientLeaves(t *testing.T) {
 		answer string
 		send   string
 	}{
-		{"before the answer", "", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n\r\n"},
-		{"during the answer", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nsome", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n\r\n"},
+		{"before the response", "", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n\r\n"},
+		{"during the response", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nsome", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n\r\n"},
 		{"during the request", "", "POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\nContent-Length: 1000000\r\n\r\nsome"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if testing.Short() && tt.name == "during the answer" {
+			if testing.Short() && tt.name == "during the response" {
 				t.Skip("waits ten seconds for a client that may have closed one direction only")
 			}
 			l := start(t, allow("o.example"), nil)
@@ -598,7 +601,7 @@ func TestClientLeaves(t *testing.T) {
 				w.readN(len("some"))
 			}
 			w.Close()
-			wait(t, gone, "the end of the origin's side")
+			wait(t, gone, "the end of the origin server's connection")
 		})
 	}
 }
@@ -649,7 +652,7 @@ func TestFailures(t *testing.T) {
 				t.Errorf("CONNECT: %s %q", a.Status, a.body)
 			}
 			if n := len(l.Blocked()); n != 0 {
-				t.Errorf("%d failures were recorded as refusals", n)
+				t.Errorf("%d failures are recorded as refusals", n)
 			}
 		})
 	}
@@ -660,7 +663,7 @@ type timeoutError struct{}
 func (timeoutError) Error() string { return "too slow" }
 func (timeoutError) Timeout() bool { return true }
 
-// TestConcurrentRequests sends many at once and misses none.
+// TestConcurrentRequests sends many requests at once and reads every response.
 func TestConcurrentRequests(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
@@ -684,7 +687,7 @@ func TestConcurrentRequests(t *testing.T) {
 		}()
 	}
 	for range n {
-		if err := wait(t, errs, "an answer"); err != nil {
+		if err := wait(t, errs, "a response"); err != nil {
 			t.Error(err)
 		}
 	}

@@ -1,4 +1,4 @@
-// What the proxy keeps of a request when the request is over.
+// Memory that the proxy holds after a request.
 
 package networkproxy_test
 
@@ -13,30 +13,30 @@ import (
 	"example.com/networkproxy"
 )
 
-// A record of a request, a tunnel that it opened and a connection that waits
-// for the next keep what they need, which is not a header of 60 kB: a client
-// could have the proxy hold as many of those. Not parallel: it looks at what
-// the whole process has.
+// TestLargeHeadersAreNotKept checks that refusal records, tunnels and idle
+// connections do not hold the request's header of 60 kB. Otherwise a client
+// could make the proxy hold many of them. It is not parallel, because it
+// measures the memory of the process.
 func TestLargeHeadersAreNotKept(t *testing.T) {
 	const size, most = 60_000, 30_000
 	clients := 24
 	if testing.Short() {
 		clients = 8
 	}
-	l := limited(t, allow("o.example"), networkproxy.Limits{HeaderFields: size}) // as many as the bytes have room for
+	l := limited(t, allow("o.example"), networkproxy.Limits{HeaderFields: size}) // as many as fit into the bytes
 	l.origin("o.example", 80, func(http.ResponseWriter, *http.Request) {})
 	l.serve("o.example", 443, func(c *net.TCPConn) { io.Copy(io.Discard, c) })
 	inUse := func() int {
 		runtime.GC()
-		runtime.GC() // what pools hold is gone after two
+		runtime.GC() // pools are empty after two collections
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		return int(m.HeapAlloc)
 	}
 	for _, test := range []struct {
 		name, method, target string
-		leaves               bool // the client does
-		buffer               int  // a connection keeps one that the header fits in
+		leaves               bool // the client closes the connection
+		buffer               int  // the connection keeps a buffer that fits the header
 	}{
 		{"a record of a refusal", "GET", "http://denied.example/", true, 0},
 		{"a record of a method", "X-" + strings.Repeat("X", 20), "http://denied.example/", true, 0},
@@ -64,7 +64,7 @@ func TestLargeHeadersAreNotKept(t *testing.T) {
 						w.Close()
 					}
 				}()
-				eventually(t, "what was in use for the requests is gone", func() bool {
+				eventually(t, "the memory of the requests is free", func() bool {
 					return (inUse()-before)/clients < most+test.buffer
 				})
 			}

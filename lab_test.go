@@ -1,6 +1,5 @@
-// The laboratory that the tests of this package share: a running proxy whose
-// names are answered by a script, and whose connections to public addresses
-// end at listeners on loopback.
+// lab, which most tests use: a running proxy whose name server is scripted, and
+// whose connections to public addresses lead to listeners on loopback.
 
 package networkproxy_test
 
@@ -43,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// lab is one proxy under test.
+// lab is a proxy under test.
 type lab struct {
 	*networkproxy.Handle
 	t   testing.TB
@@ -52,25 +51,26 @@ type lab struct {
 	log *testnet.Buffer
 }
 
-// serve carries name:port to a TCP server.
+// serve makes name:port lead to a TCP server that calls handle for each
+// connection.
 func (l *lab) serve(name string, port uint16, handle func(*net.TCPConn)) *testnet.Origin {
 	o := testnet.Serve(l.t, handle)
 	l.mapHost(name, port, o.Addr())
 	return o
 }
 
-// waitLogged waits until the log has a text: an answer may be out before the line
-// about it is.
+// waitLogged waits until the log contains text. A response may be sent before its
+// line is logged.
 func (l *lab) waitLogged(t testing.TB, text string) {
 	t.Helper()
 	eventually(t, "a log line with "+text, func() bool { return strings.Contains(l.log.String(), text) })
 }
 
-// publicAddr is what names resolve to unless a test says otherwise.
+// publicAddr is the address of names unless a test sets another.
 const publicAddr = "93.184.215.14"
 
-// start runs a proxy over a configuration. change, if not nil, has a last
-// word on the builder. The proxy is closed at the end of the test.
+// start runs a proxy with config until the end of the test. change, if not nil,
+// changes the builder last.
 func start(t testing.TB, config networkproxy.Config, change func(*networkproxy.Builder)) *lab {
 	t.Helper()
 	config.Enabled = true
@@ -81,7 +81,7 @@ func newLab(t testing.TB) *lab {
 	return &lab{t: t, dns: new(testnet.Resolver), net: new(testnet.Dialer), log: new(testnet.Buffer)}
 }
 
-// run builds and runs the proxy, on ports of its own.
+// run builds and runs the proxy on free ports.
 func (l *lab) run(b *networkproxy.Builder, change func(*networkproxy.Builder)) {
 	l.t.Helper()
 	b.HTTPAddr("127.0.0.1:0").
@@ -89,7 +89,7 @@ func (l *lab) run(b *networkproxy.Builder, change func(*networkproxy.Builder)) {
 		SOCKSAddr("127.0.0.1:0").
 		Resolver(l.dns).
 		Logger(slog.New(slog.NewTextHandler(l.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	networkproxy.SetQuiet(b, 10*time.Millisecond) // tests of half-written files set another
+	networkproxy.SetQuiet(b, 10*time.Millisecond) // tests of half-written files set a longer time
 	networkproxy.SetConnect(b, l.net.Connect)
 	networkproxy.SetConnectUDP(b, l.net.ConnectUDP)
 	if change != nil {
@@ -107,21 +107,21 @@ func (l *lab) run(b *networkproxy.Builder, change func(*networkproxy.Builder)) {
 	l.t.Cleanup(func() { l.Close() })
 }
 
-// allow is a configuration that allows some hosts.
+// allow returns a configuration whose allowlist is patterns.
 func allow(patterns ...string) networkproxy.Config {
 	c := networkproxy.DefaultConfig()
 	c.Policy.AllowedDomains = patterns
 	return c
 }
 
-// mapHost makes a name resolve to the public address and that address, at a
-// port, lead to a listener on loopback.
+// mapHost makes name resolve to publicAddr, and publicAddr:port lead to the
+// listener at to.
 func (l *lab) mapHost(name string, port uint16, to net.Addr) {
 	l.dns.Set(name, testnet.Addrs(publicAddr))
 	l.net.Map(netip.AddrPortFrom(netip.MustParseAddr(publicAddr), port), to)
 }
 
-// origin serves name:port over HTTP.
+// origin makes name:port lead to an HTTP server.
 func (l *lab) origin(name string, port uint16, handler http.HandlerFunc) *httptest.Server {
 	s := httptest.NewServer(handler)
 	l.t.Cleanup(s.Close)
@@ -129,7 +129,7 @@ func (l *lab) origin(name string, port uint16, handler http.HandlerFunc) *httpte
 	return s
 }
 
-// source is a host's own configuration, which a test changes.
+// source is a ConfigSource whose configuration a test changes.
 type source struct {
 	mu     sync.Mutex
 	config networkproxy.Config
@@ -154,7 +154,7 @@ func (s *source) fail(err error) {
 	s.err = err
 }
 
-// builder has a proxy take its configuration from s.
+// builder makes s the configuration source of b.
 func (s *source) builder(b *networkproxy.Builder) { b.ConfigSource(s.load) }
 
 func (s *source) load(context.Context) (networkproxy.Config, error) {
@@ -163,15 +163,14 @@ func (s *source) load(context.Context) (networkproxy.Config, error) {
 	return s.config, s.err
 }
 
-// client is an HTTP client that goes through the proxy and keeps its
-// connections for itself.
+// client returns an HTTP client that uses the proxy and has its own connections.
 func (l *lab) client() *http.Client {
 	tr := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: l.HTTPAddr()})}
 	l.t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
 }
 
-// startSource is start over a configuration from elsewhere.
+// startSource is like start, with a configuration that source sets.
 func startSource(t testing.TB, source, change func(*networkproxy.Builder)) *lab {
 	t.Helper()
 	l := newLab(t)
@@ -181,14 +180,14 @@ func startSource(t testing.TB, source, change func(*networkproxy.Builder)) *lab 
 	return l
 }
 
-// response is what came back to a request.
+// response is a response with its complete body.
 type response struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// doRequest makes a request with a client of its own.
+// doRequest makes one request with c.
 func doRequest(t testing.TB, c *http.Client, method, url, body string) response {
 	t.Helper()
 	r, err := http.NewRequest(method, url, strings.NewReader(body))
@@ -207,13 +206,13 @@ func doRequest(t testing.TB, c *http.Client, method, url, body string) response 
 	return response{resp.StatusCode, resp.Header, string(b)}
 }
 
-// get forwards a GET through the proxy.
+// get makes a GET request through the proxy.
 func (l *lab) get(url string) response {
 	l.t.Helper()
 	return doRequest(l.t, l.client(), "GET", url, "")
 }
 
-// admin makes a request of the admin API.
+// admin makes a request to the admin API.
 func (l *lab) admin(method, path, body string) response {
 	l.t.Helper()
 	tr := &http.Transport{}
@@ -221,7 +220,7 @@ func (l *lab) admin(method, path, body string) response {
 	return doRequest(l.t, &http.Client{Transport: tr}, method, "http://"+l.AdminAddr()+path, body)
 }
 
-// connect opens a tunnel by CONNECT.
+// connect opens a tunnel with CONNECT.
 func (l *lab) connect(target string) net.Conn {
 	l.t.Helper()
 	conn, err := net.Dial("tcp", l.HTTPAddr())
@@ -233,7 +232,7 @@ func (l *lab) connect(target string) net.Conn {
 	const established = "HTTP/1.1 200 Connection established\r\n\r\n"
 	head := make([]byte, len(established))
 	if _, err := io.ReadFull(conn, head); err != nil || string(head) != established {
-		l.t.Fatalf("CONNECT %s: %q, %v", target, head, err)
+		l.t.Fatalf("CONNECT %s: got %q, %v; want %q", target, head, err, established)
 	}
 	return conn
 }

@@ -1,4 +1,5 @@
-// Clients that leave while they wait, and those that only end their stream.
+// Tests of clients that close the connection while they wait, and of clients that
+// close only their sending side.
 
 package networkproxy_test
 
@@ -17,13 +18,13 @@ import (
 	"example.com/networkproxy"
 )
 
-// waitingRequest is a request that is under way until release is called. Its context
-// ends, or its origin's connection does, when the proxy gives it up.
+// waitingRequest is a request that does not end before release is called. If the
+// proxy abandons it, its context or the connection to its origin server ends.
 type waitingRequest struct {
 	name    string
-	request string // to the HTTP proxy, or, where it begins with 5, to the SOCKS5 proxy
-	body    string // which the proxy has not read
-	want    string // in what comes back
+	request string // to the HTTP proxy, or to the SOCKS5 proxy if its first byte is 5
+	body    string // the part of the body that the proxy has not read
+	want    string // the beginning of the response
 }
 
 func socksTo(name string) string {
@@ -43,8 +44,8 @@ var waitingRequests = []waitingRequest{
 	{"SOCKS5: a dial that takes its time", socksTo("dial.example"), "", "\x05\x00\x00\x01"},
 }
 
-// begin sends the request with extra behind it, and returns when it is under way. gone is
-// sent to when the proxy gives it up.
+// begin sends the request followed by extra, and returns when it waits. gone
+// receives a value when the proxy abandons the request.
 func (w waitingRequest) begin(t *testing.T, extra string) (c *net.TCPConn, release func(), gone <-chan struct{}) {
 	t.Helper()
 	began, released, given := make(chan struct{}, 8), make(chan struct{}), make(chan struct{}, 8)
@@ -112,18 +113,19 @@ func (w waitingRequest) begin(t *testing.T, extra string) (c *net.TCPConn, relea
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(testDeadline())
 	c = conn.(*net.TCPConn)
-	if w.request[0] == 5 { // the methods are answered first
+	if w.request[0] == 5 { // the response to the methods comes first
 		io.WriteString(c, w.request[:3])
 		io.ReadFull(c, make([]byte, 2))
 		io.WriteString(c, w.request[3:]+extra)
 	} else {
 		io.WriteString(c, w.request+w.body+extra)
 	}
-	wait(t, began, "the request is under way")
+	wait(t, began, "the start of the request")
 	return c, func() { close(released) }, given
 }
 
-// A client that closes ends its request, whatever it has sent behind it.
+// A client that closes its connection ends its request, even if it has sent more
+// after the request.
 func TestClientLeavesBehindBytes(t *testing.T) {
 	t.Parallel()
 	for _, w := range waitingRequests {
@@ -132,15 +134,15 @@ func TestClientLeavesBehindBytes(t *testing.T) {
 				t.Parallel()
 				c, _, gone := w.begin(t, extra)
 				c.Close()
-				wait(t, gone, "the request is given up")
+				wait(t, gone, "the end of the abandoned request")
 			})
 		}
 	}
 }
 
-// A client that ends its stream behind its request is served, however long
-// that takes, and gets the response in one piece, though it was begun while
-// the proxy found out whether the client was still there.
+// A client that closes only its sending side after its request is served. It
+// gets a complete response even though the proxy sends its first bytes early, to
+// find out whether the client is still there.
 func TestHalfClosedClientIsServed(t *testing.T) {
 	t.Parallel()
 	for _, w := range waitingRequests {
@@ -150,7 +152,7 @@ func TestHalfClosedClientIsServed(t *testing.T) {
 			c.CloseWrite()
 			ahead := make([]byte, 2)
 			if w.request[0] == 5 {
-				ahead = ahead[:1] // more of a reply depends on its outcome
+				ahead = ahead[:1] // the rest of a reply depends on the outcome
 			}
 			if _, err := io.ReadFull(c, ahead); err != nil {
 				t.Fatal(err)
@@ -159,25 +161,26 @@ func TestHalfClosedClientIsServed(t *testing.T) {
 			rest, err := io.ReadAll(c)
 			got := string(ahead) + string(rest)
 			if err != nil || !strings.HasPrefix(got, w.want) || strings.Count(got, "HTTP/1.1") > 1 {
-				t.Errorf("%q, %v", got, err)
+				t.Errorf("got %q, %v; want %q in it", got, err, w.want)
 			}
 			if w.request[0] == 5 && len(got) != 10 {
-				t.Errorf("a reply of %d bytes", len(got))
+				t.Errorf("got a reply of %d bytes", len(got))
 			}
 			if len(gone) > 0 {
-				t.Error("the request was given up")
+				t.Error("the request was abandoned")
 			}
 		})
 	}
 }
 
-// A client that has ended its stream, and goes later, is noticed, too.
+// A client that first closes its sending side and later the connection ends its
+// request, too.
 func TestHalfClosedClientLeaves(t *testing.T) {
 	t.Parallel()
 	for _, w := range waitingRequests {
 		for _, resets := range []bool{false, true} {
 			if !resets && w.request[0] == 5 {
-				continue // there is one byte to find out with, and it is out
+				continue // the one byte that can be sent early has been sent
 			}
 			name := "closes"
 			if resets {
@@ -194,21 +197,21 @@ func TestHalfClosedClientLeaves(t *testing.T) {
 					c.SetLinger(0)
 				}
 				c.Close()
-				wait(t, gone, "the request is given up")
+				wait(t, gone, "the end of the abandoned request")
 			})
 		}
 	}
 }
 
-// A response that has begun goes on behind the end of the client's stream, and
-// so do the requests that were sent before it.
+// A response continues after the client closes its sending side, and so do the
+// responses to earlier pipelined requests.
 func TestHalfClosedClientGetsAllOfIt(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
 	l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "first;")
 		http.NewResponseController(w).Flush()
-		timer := time.NewTimer(300 * time.Millisecond) // the proxy notices the end of the stream
+		timer := time.NewTimer(300 * time.Millisecond) // the proxy notices the end of the client's side
 		<-timer.C
 		io.WriteString(w, r.URL.Path)
 	})
@@ -218,16 +221,16 @@ func TestHalfClosedClientGetsAllOfIt(t *testing.T) {
 	w.CloseWrite()
 	for _, want := range []string{"first;/1", "first;/2"} {
 		if a := w.readResponse("GET"); a.body != want {
-			t.Errorf("%q, want %q", a.body, want)
+			t.Errorf("got the body %q, want %q", a.body, want)
 		}
 	}
 	if rest := w.readAll(); rest != "" {
-		t.Errorf("then %q", rest)
+		t.Errorf("after the responses: got %q, want the end", rest)
 	}
 }
 
-// What is sent ahead of a response fits an interim one, too, and the next
-// response has its own.
+// The bytes that are sent early also fit an informational response. The final
+// response then has its own status line.
 func TestHalfClosedClientGetsInterimResponses(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
@@ -255,6 +258,6 @@ func TestHalfClosedClientGetsInterimResponses(t *testing.T) {
 	close(final)
 	got.WriteString(w.readAll())
 	if text := got.String(); !strings.HasPrefix(text, "HTTP/1.1 103 Early Hints\r\n") || strings.Count(text, "HTTP/1.1 200 OK\r\n") != 1 || strings.Count(text, "HTTP") != 2 {
-		t.Errorf("%q", text)
+		t.Errorf("got %q", text)
 	}
 }

@@ -1,5 +1,5 @@
-// Max-Forwards (RFC 9110 section 7.6.2) on every route, and what a response to
-// TRACE may show.
+// Tests of Max-Forwards (RFC 9110 section 7.6.2) on every path, and of the
+// response to TRACE.
 
 package networkproxy_test
 
@@ -26,7 +26,7 @@ func TestMaxForwards(t *testing.T) {
 		name, route, method string
 		fields              []string
 		status              int
-		forwarded           string // the field that goes out; "-": the request goes out without one; empty: it does not go out
+		forwarded           string // the field that is forwarded; "-": the request is forwarded without it; empty: it is not forwarded
 	}{
 		{"the last TRACE", direct, "TRACE", []string{"Max-Forwards: 0"}, 200, ""},
 		{"the last TRACE", plain, "TRACE", []string{"Max-Forwards: 0"}, 200, ""},
@@ -85,7 +85,7 @@ func TestMaxForwards(t *testing.T) {
 			w.request(test.method, "http://o.example/x", append(test.fields, "Authorization: s3cret", "X-Seen: yes")...)
 			got := w.readResponse(test.method)
 			if got.StatusCode != test.status {
-				t.Errorf("%s %s, want %d", got.Status, got.body, test.status)
+				t.Errorf("got %s %s, want %d", got.Status, got.body, test.status)
 			}
 			var head string
 			select {
@@ -94,17 +94,17 @@ func TestMaxForwards(t *testing.T) {
 			}
 			switch value, has := headerField(head, "Max-Forwards"); {
 			case test.forwarded == "" && head != "":
-				t.Errorf("it was forwarded:\n%s", head)
+				t.Errorf("the request was forwarded, want no request:\n%s", head)
 			case test.forwarded == "-" && (head == "" || has):
-				t.Errorf("it went out as\n%s", head)
+				t.Errorf("forwarded, with a Max-Forwards:\n%s", head)
 			case test.forwarded != "" && test.forwarded != "-" && value != test.forwarded:
-				t.Errorf("Max-Forwards %q, want %q, in\n%s", value, test.forwarded, head)
+				t.Errorf("got Max-Forwards %q, want %q, in\n%s", value, test.forwarded, head)
 			}
 		})
 	}
 }
 
-// A response to TRACE shows the request, but no credentials in it.
+// The response to TRACE contains the request without its credentials.
 func TestTraceShowsNoCredentials(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)

@@ -1,5 +1,5 @@
-// Overlays: a session's own rules, which add to the policy and never loosen
-// the managed limits.
+// Tests of overlays: a session's own rules add to the policy and never exceed the
+// managed limits.
 
 package networkproxy_test
 
@@ -49,7 +49,7 @@ func TestOverlayVerdicts(t *testing.T) {
 		name         string
 		session      *networkproxy.Session
 		method, host string
-		want         networkproxy.Reason // empty: carried
+		want         networkproxy.Reason // empty: allowed
 		rule         string
 	}{
 		{"base, plain", plain, get, "base.example", "", ""},
@@ -79,17 +79,17 @@ func TestOverlayVerdicts(t *testing.T) {
 			}
 			_, answer := sendRaw(t, "tcp", test.session.HTTPAddr(), fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\n\r\n", test.method, target))
 			if (test.want == "") != (answer.StatusCode == 200) {
-				t.Fatalf("%s, want reason %q", answer.Status, test.want)
+				t.Fatalf("got %s, want the reason %q", answer.Status, test.want)
 			}
 			if test.want == "" {
 				return
 			}
 			blocked := test.session.Blocked()
 			if len(blocked) != before+1 {
-				t.Fatalf("%d refusals recorded, want %d", len(blocked), before+1)
+				t.Fatalf("%d refusals are recorded, want %d", len(blocked), before+1)
 			}
 			if last := blocked[before]; last.Reason != test.want || last.Rule.Pattern != test.rule {
-				t.Errorf("refused for %s by rule %+v; want %s by %q", last.Reason, last.Rule, test.want, test.rule)
+				t.Errorf("refused with the reason %s by the rule %+v, want %s by %q", last.Reason, last.Rule, test.want, test.rule)
 			}
 			if (len(asked) == 1) != (test.want == "asked") {
 				t.Errorf("the decider was asked about %q", asked)
@@ -132,14 +132,14 @@ func TestOverlayErrors(t *testing.T) {
 			}
 			var limit *networkproxy.LimitError
 			if err == nil || !strings.Contains(err.Error(), test.want) || errors.As(err, &limit) != test.limit {
-				t.Errorf("error %v; want one with %s, a limit: %t", err, test.want, test.limit)
+				t.Errorf("got the error %v, want %q in it and a *LimitError: %t", err, test.want, test.limit)
 			}
 		})
 	}
 }
 
-// TestOverlayUnderChangingLimits shows that an overlay outlives reloads, and
-// that limits which tighten bind it at once, what it has open included.
+// TestOverlayUnderChangingLimits checks that an overlay outlives reloads, and that
+// tightened limits apply to it at once and cut its open connections.
 func TestOverlayUnderChangingLimits(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -155,7 +155,7 @@ func TestOverlayUnderChangingLimits(t *testing.T) {
 	l := startFile(t, func(b *networkproxy.Builder) { b.Requirements(limits) }, f.path)
 	l.mapHost("a.corp.example", 443, testnet.Echo(t).Addr())
 	l.mapHost("b.corp.example", 443, testnet.Echo(t).Addr())
-	// Both entries match a.corp.example, and only one will be held.
+	// Both entries match a.corp.example, but only one exceeds the later limits.
 	s := l.open(networkproxy.SessionConfig{AllowedDomains: []string{"*.corp.example", "a.corp.example"}})
 
 	a := connectThrough(t, s.HTTPAddr(), "a.corp.example:443", "")
@@ -173,11 +173,11 @@ func TestOverlayUnderChangingLimits(t *testing.T) {
 	}
 	waitClosed(t, "a tunnel that the limits no longer hold", b)
 	if err := echoes(a); err != nil {
-		t.Errorf("a tunnel that they do: %v", err)
+		t.Errorf("a tunnel within the tightened limits: %v", err)
 	}
 	_, answer := sendRaw(t, "tcp", s.HTTPAddr(), "CONNECT b.corp.example:443 HTTP/1.1\r\nHost: x\r\n\r\n")
 	if answer.StatusCode != 403 {
-		t.Errorf("beyond the limits: %s", answer.Status)
+		t.Errorf("a host beyond the limits: got %s, want 403", answer.Status)
 	}
 	connectThrough(t, s.HTTPAddr(), "a.corp.example:443", "")
 

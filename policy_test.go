@@ -1,4 +1,4 @@
-// The order of the checks, and what no allow lifts.
+// Tests of the order of the checks, and of refusals that no allow overrides.
 
 package networkproxy_test
 
@@ -15,8 +15,8 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// TestOrderOfChecks gives each request two reasons or more to be refused: the
-// one of the earlier check is told.
+// TestOrderOfChecks makes requests with several reasons for a refusal. The
+// earliest check decides.
 func TestOrderOfChecks(t *testing.T) {
 	t.Parallel()
 	config := allow("both.example", "*.both.example", "127.0.0.1", "10.0.0.0/8", "private.example", "denied-private.example")
@@ -56,24 +56,24 @@ func TestOrderOfChecks(t *testing.T) {
 		list := l.Blocked()
 		b := list[len(list)-1]
 		if a.StatusCode != 403 || b.Reason != tt.want || b.Rule.Pattern != tt.rule {
-			t.Errorf("%s: %s, %s %q, want %s %q", tt.name, a.Status, b.Reason, b.Rule.Pattern, tt.want, tt.rule)
+			t.Errorf("%s: got %s, reason %s, rule %q; want reason %s, rule %q", tt.name, a.Status, b.Reason, b.Rule.Pattern, tt.want, tt.rule)
 		}
 	}
 	if q := l.dns.Queries(); !slices.Equal(q, []string{"private.example", "denied-private.example"}) {
-		t.Errorf("queries %q", q)
+		t.Errorf("unexpected DNS queries %q", q)
 	}
 }
 
-// TestRebinding: a name server that answers well when asked first, and badly
-// after, gets nowhere: what was judged is what is connected to.
+// TestRebinding checks that only judged addresses are connected to, if a name
+// server gives a public address first and a local one later.
 func TestRebinding(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("rebind.example"), nil)
 	var reached atomic.Int64
 	origin := l.origin("rebind.example", 80, func(http.ResponseWriter, *http.Request) { reached.Add(1) })
 	l.mapHost("rebind.example", 443, origin.Listener.Addr())
-	// What is on this machine, at the very port.
-	trap := testnet.Serve(t, func(*net.TCPConn) { t.Error("the trap was reached") })
+	// A server on this machine that listens on the same port.
+	trap := testnet.Serve(t, func(*net.TCPConn) { t.Error("the local server was reached") })
 	for _, port := range []uint16{80, 443} {
 		for _, a := range []string{"127.0.0.1", "::1", "10.0.0.1", "169.254.169.254"} {
 			l.net.Map(netip.AddrPortFrom(netip.MustParseAddr(a), port), trap.Addr())
@@ -84,24 +84,24 @@ func TestRebinding(t *testing.T) {
 	w := l.dialHTTP(t)
 	w.get("http://rebind.example/")
 	if a := w.readResponse("GET"); a.StatusCode != 200 {
-		t.Fatalf("the good answer: %s", a.Status)
+		t.Fatalf("public address: got %s, want 200", a.Status)
 	}
-	// The connection of the good answer may be used again: it leads where it
-	// led. New ones need an answer that is good.
+	// The connection to the public address may be reused. A new connection needs
+	// a new answer with a public address.
 	w.get("http://rebind.example/")
 	if a := w.readResponse("GET"); a.StatusCode != 200 || reached.Load() != 2 {
-		t.Errorf("again: %s, %d requests at the origin", a.Status, reached.Load())
+		t.Errorf("second request: got %s and %d requests at the origin server", a.Status, reached.Load())
 	}
 	for range 6 {
 		w := l.dialHTTP(t)
 		w.request("CONNECT", "rebind.example:443")
 		if a := w.readHeader("GET"); a.StatusCode != 403 {
-			t.Errorf("a bad answer: %s", a.Status)
+			t.Errorf("local address: got %s, want a refusal", a.Status)
 		}
 	}
 	for _, a := range l.net.Dialed() {
 		if a.Addr() != netip.MustParseAddr(publicAddr) {
-			t.Errorf("dialed %v", a)
+			t.Errorf("dialed %v, want only the public address", a)
 		}
 	}
 	if n := len(l.dns.Queries()); n != 7 {
@@ -109,17 +109,17 @@ func TestRebinding(t *testing.T) {
 	}
 }
 
-// TestDialsTheVettedAddressesOnly gives the dialer a list and watches which of
-// it are tried.
+// TestDialsTheVettedAddressesOnly checks that all judged addresses are dialed, and
+// no others.
 func TestDialsTheVettedAddressesOnly(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("many.example", "93.184.216.34"), nil)
 	list := []string{"93.184.215.1", "93.184.215.2", "2606:4700::1", "93.184.215.3"}
 	l.dns.Set("many.example", addrs(list...))
 	w := l.dialHTTP(t)
-	w.request("CONNECT", "many.example:443") // all refuse
+	w.request("CONNECT", "many.example:443") // all addresses refuse the connection
 	if a := w.readResponse("GET"); a.StatusCode != 502 {
-		t.Fatalf("%s %s", a.Status, a.body)
+		t.Fatalf("got %s %s", a.Status, a.body)
 	}
 	w = l.dialHTTP(t)
 	w.request("CONNECT", "[::ffff:93.184.216.34]:8443") // one literal
@@ -136,7 +136,7 @@ func TestDialsTheVettedAddressesOnly(t *testing.T) {
 	}
 }
 
-// TestDenyWhileDialing puts a deny in force between the verdict and the
+// TestDenyWhileDialing adds a denylist entry between the verdict and the
 // connection.
 func TestDenyWhileDialing(t *testing.T) {
 	t.Parallel()
@@ -165,14 +165,15 @@ func TestDenyWhileDialing(t *testing.T) {
 				a := w.readHeader("GET")
 				list := l.Blocked()
 				if a.StatusCode != 403 || len(list) != 1 || list[0].Rule.Pattern != entry {
-					t.Errorf("%s %+v", a.Status, list)
+					t.Errorf("got %s with the records %+v", a.Status, list)
 				}
 			})
 		}
 	}
 }
 
-// TestResolverAnswers: a host's resolver is a host's code.
+// TestResolverAnswers checks that invalid answers of the host's resolver are
+// refused.
 func TestResolverAnswers(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string][]netip.Addr{
@@ -191,10 +192,10 @@ func TestResolverAnswers(t *testing.T) {
 			w := l.dialHTTP(t)
 			w.get("http://o.example/")
 			if a := w.readResponse("GET"); a.StatusCode != 403 && a.StatusCode != 502 {
-				t.Errorf("%s %s", a.Status, a.body)
+				t.Errorf("got %s %s", a.Status, a.body)
 			}
 			if d := l.net.Dialed(); len(d) > 0 {
-				t.Errorf("dialed %v", d)
+				t.Errorf("dialed %v, want nothing", d)
 			}
 		})
 	}

@@ -1,5 +1,5 @@
-// Connections to targets that are kept, or handed to the host: what their
-// wrapping must not take from them.
+// Tests of connections to targets that are kept or given to the host: their
+// wrappers must not hide what the connection can do.
 
 package networkproxy_test
 
@@ -14,8 +14,8 @@ import (
 	"example.com/networkproxy"
 )
 
-// A request with content cannot be sent a second time: a connection that the
-// origin has closed meanwhile must be known as that before.
+// A request with a body cannot be sent twice. So a connection that the origin
+// server has closed must be detected before the request is sent.
 func TestStaleConnectionsGetNoContent(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
@@ -39,7 +39,7 @@ func TestStaleConnectionsGetNoContent(t *testing.T) {
 	}
 }
 
-// A host's connection can be half-closed, directly and through a proxy.
+// A host's connection can be half-closed, both direct and through a proxy.
 func TestHostConnectionsHalfClose(t *testing.T) {
 	t.Parallel()
 	for _, upstream := range []bool{false, true} {
@@ -69,14 +69,14 @@ func TestHostConnectionsHalfClose(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got, err := io.ReadAll(conn); err != nil || string(got) != `got "all"` {
-				t.Errorf("%q, %v", got, err)
+				t.Errorf("after the half-close: got %q, %v", got, err)
 			}
 		})
 	}
 }
 
-// And one that the origin has kept is used, for content as well. Now and then
-// one is not kept, where the end of sending it was noticed too late.
+// A connection that the origin server has kept open is reused, also for requests
+// with a body. A few are not kept, because the end of sending was noticed late.
 func TestKeptConnectionsGetContent(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
@@ -89,6 +89,6 @@ func TestKeptConnectionsGetContent(t *testing.T) {
 		}
 	}
 	if got := l.net.Dialed(); len(got) > requests/2 {
-		t.Errorf("%d connections were made for %d requests", len(got), requests)
+		t.Errorf("opened %d connections for %d requests", len(got), requests)
 	}
 }

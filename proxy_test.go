@@ -1,4 +1,4 @@
-// The proxy as a whole: it starts, carries, refuses and ends.
+// Tests of the whole proxy: start, forwarding, refusal and shutdown.
 
 package networkproxy_test
 
@@ -23,7 +23,7 @@ func TestForwardAllowedAndRefused(t *testing.T) {
 	body, err := io.ReadAll(answer.Body)
 	answer.Body.Close()
 	if err != nil || string(body) != "hello allowed.example/a%2Fb?q=1%20;2" {
-		t.Errorf("allowed: %q, %v", body, err)
+		t.Errorf("body of the allowed request: got %q, %v; want %q", body, err, "hello allowed.example/a%2Fb?q=1%20;2")
 	}
 
 	answer, err = l.client().Get("http://other.example/")
@@ -32,10 +32,10 @@ func TestForwardAllowedAndRefused(t *testing.T) {
 	}
 	answer.Body.Close()
 	if answer.StatusCode != 403 || answer.Header.Get("x-proxy-error") != "blocked-by-allowlist" {
-		t.Errorf("refused: %s, %q", answer.Status, answer.Header.Get("x-proxy-error"))
+		t.Errorf("refused request: got %s, x-proxy-error %q; want 403, blocked-by-allowlist", answer.Status, answer.Header.Get("x-proxy-error"))
 	}
 	if got := l.dns.Queries(); len(got) != 1 || got[0] != "allowed.example" {
-		t.Errorf("queries: %q; only the allowed name may be looked up, and once", got)
+		t.Errorf("DNS queries %q, want one for allowed.example only", got)
 	}
 }
 

@@ -1,5 +1,5 @@
-// A client that writes its own bytes, for requests that no HTTP library would
-// send and answers that none would show.
+// A client that writes and reads bytes, for requests that no HTTP library would
+// send, and responses that none would show unchanged.
 
 package networkproxy_test
 
@@ -20,14 +20,14 @@ import (
 	"example.com/networkproxy"
 )
 
-// rawConn is one connection to a listener of the lab.
+// rawConn is a connection to a listener of the proxy.
 type rawConn struct {
 	*net.TCPConn
 	t testing.TB
 	r *bufio.Reader
 }
 
-// dialHTTP opens a connection to the HTTP proxy.
+// dialHTTP connects to the HTTP proxy.
 func (l *lab) dialHTTP(t testing.TB) *rawConn {
 	t.Helper()
 	return dialRaw(t, l.HTTPAddr())
@@ -44,7 +44,7 @@ func dialRaw(t testing.TB, addr string) *rawConn {
 	return &rawConn{TCPConn: c.(*net.TCPConn), t: t, r: bufio.NewReader(c)}
 }
 
-// send writes text as it stands.
+// send writes text.
 func (w *rawConn) send(text string) {
 	w.t.Helper()
 	if _, err := io.WriteString(w.TCPConn, text); err != nil {
@@ -52,7 +52,7 @@ func (w *rawConn) send(text string) {
 	}
 }
 
-// get sends a request without content.
+// get sends a GET request.
 func (w *rawConn) get(url string, fields ...string) {
 	w.t.Helper()
 	w.request("GET", url, fields...)
@@ -67,7 +67,7 @@ func (w *rawConn) request(method, target string, fields ...string) {
 	w.send(method + " " + target + " HTTP/1.1\r\nHost: " + host + "\r\n" + lines(fields) + "\r\n")
 }
 
-// lines are header fields as they are sent.
+// lines returns header fields with their line ends.
 func lines(fields []string) string {
 	var b strings.Builder
 	for _, f := range fields {
@@ -76,54 +76,54 @@ func lines(fields []string) string {
 	return b.String()
 }
 
-// rawResponse is an answer with its content.
+// rawResponse is a response with its complete body.
 type rawResponse struct {
 	*http.Response
 	body string
 }
 
-// readHeader reads the header of an answer to method.
+// readHeader reads the header of a response to method.
 func (w *rawConn) readHeader(method string) *http.Response {
 	w.t.Helper()
 	answer, err := http.ReadResponse(w.r, &http.Request{Method: method})
 	if err != nil {
-		w.t.Fatalf("no answer: %v", err)
+		w.t.Fatalf("reading a response: %v", err)
 	}
 	return answer
 }
 
-// readResponse reads one whole readResponse to method.
+// readResponse reads one response to method.
 func (w *rawConn) readResponse(method string) rawResponse {
 	w.t.Helper()
 	answer := w.readHeader(method)
 	body, err := io.ReadAll(answer.Body)
 	if err != nil {
-		w.t.Fatalf("answer %s cut short: %v", answer.Status, err)
+		w.t.Fatalf("reading the body of the response %s: %v", answer.Status, err)
 	}
 	return rawResponse{answer, string(body)}
 }
 
-// readN reads exactly n bytes.
+// readN reads n bytes.
 func (w *rawConn) readN(n int) string {
 	w.t.Helper()
 	b := make([]byte, n)
 	if _, err := io.ReadFull(w.r, b); err != nil {
-		w.t.Fatalf("read %q, then %v", b, err)
+		w.t.Fatalf("reading %d bytes: got %q, %v", n, b, err)
 	}
 	return string(b)
 }
 
-// readLine reads one readLine, without its end.
+// readLine reads one line and returns it without its end.
 func (w *rawConn) readLine() string {
 	w.t.Helper()
 	s, err := w.r.ReadString('\n')
 	if err != nil {
-		w.t.Fatalf("read %q, then %v", s, err)
+		w.t.Fatalf("reading a line: got %q, %v", s, err)
 	}
 	return strings.TrimRight(s, "\r\n")
 }
 
-// readAll reads to the end of the connection, however it ends.
+// readAll reads until the connection is closed or reset.
 func (w *rawConn) readAll() string {
 	w.t.Helper()
 	b, err := io.ReadAll(w.r)
@@ -133,7 +133,7 @@ func (w *rawConn) readAll() string {
 	return string(b)
 }
 
-// refusal is the JSON of an answer that the proxy gives itself.
+// refusal is the JSON body of the proxy's own responses.
 type refusal struct {
 	Status, Host, Protocol, Method, Reason, Source, Decision, Rule, Message, Hint string
 	Port                                                                          int
@@ -145,12 +145,12 @@ func (r rawResponse) refusal(t testing.TB) refusal {
 	d := json.NewDecoder(strings.NewReader(r.body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {
-		t.Errorf("%s: body %.200q is not a refusal: %v", r.Status, r.body, err)
+		t.Errorf("response %s: the body %.200q is not a refusal: %v", r.Status, r.body, err)
 	}
 	return f
 }
 
-// connectTo opens a tunnel.
+// connectTo is like connect, but returns a rawConn.
 func (l *lab) connectTo(t testing.TB, target string) *rawConn {
 	t.Helper()
 	w := l.dialHTTP(t)
@@ -161,9 +161,9 @@ func (l *lab) connectTo(t testing.TB, target string) *rawConn {
 	return w
 }
 
-// scripted is an origin that plays one side of a conversation: it takes the
-// head of a request, which it also gives to the test, answers, and waits for
-// the other end.
+// scripted makes name:80 lead to an origin server that reads the header of a
+// request, sends it to the returned channel, writes answer, and waits for the
+// end of the connection.
 func (l *lab) scripted(name string, answer string) <-chan string {
 	heads := make(chan string, 16)
 	l.serve(name, 80, func(c *net.TCPConn) {
@@ -177,7 +177,7 @@ func (l *lab) scripted(name string, answer string) <-chan string {
 	return heads
 }
 
-// readHeader reads up to and with the empty line.
+// readHeader reads up to the empty line, and includes it.
 func readHeader(r *bufio.Reader) string {
 	var b strings.Builder
 	for {
@@ -189,7 +189,7 @@ func readHeader(r *bufio.Reader) string {
 	}
 }
 
-// health is what the admin API says of the proxy.
+// health is the response to GET /health.
 type health struct {
 	Status, Detail                            string
 	Mode                                      networkproxy.Mode
@@ -202,12 +202,12 @@ func (l *lab) health(t testing.TB) health {
 	var h health
 	a := l.adminRaw(t, "GET", "/health", "")
 	if err := json.Unmarshal([]byte(a.body), &h); err != nil {
-		t.Fatalf("%s %q: %v", a.Status, a.body, err)
+		t.Fatalf("/health: got %s %q: %v", a.Status, a.body, err)
 	}
 	return h
 }
 
-// adminRaw makes one request of the admin API, of fields "Name: value".
+// adminRaw makes a request to the admin API with fields like "Name: value".
 func (l *lab) adminRaw(t testing.TB, method, path, body string, fields ...string) rawResponse {
 	t.Helper()
 	w := dialRaw(t, l.AdminAddr())

@@ -1,5 +1,4 @@
-// What a client is told when its request is not carried, and what is noted of
-// it.
+// Tests of refusals: the response, the record and the log line.
 
 package networkproxy_test
 
@@ -17,8 +16,8 @@ import (
 	"example.com/networkproxy"
 )
 
-// TestRefusalShape holds the whole of a refusal against what is promised:
-// programs read it.
+// TestRefusalShape compares every field of a refusal with its documented format,
+// because programs parse it.
 func TestRefusalShape(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("allowed.example"), func(b *networkproxy.Builder) {
@@ -30,7 +29,7 @@ func TestRefusalShape(t *testing.T) {
 	w.request("POST", "http://New.Example.:8080/secret?token=1", "Content-Length: 0", "Authorization: secret")
 	a := w.readResponse("POST")
 	if a.StatusCode != 403 || a.Proto != "HTTP/1.1" {
-		t.Fatalf("%s %s", a.Proto, a.Status)
+		t.Fatalf("got %s %s, want HTTP/1.1 403", a.Proto, a.Status)
 	}
 	var keys map[string]any
 	if err := json.Unmarshal([]byte(a.body), &keys); err != nil {
@@ -44,11 +43,11 @@ func TestRefusalShape(t *testing.T) {
 		"reason": "first use of this host", "source": "decider", "decision": "ask",
 	}
 	if !maps.Equal(keys, want) {
-		t.Errorf("body %v, want %v", keys, want)
+		t.Errorf("got the body %v, want %v", keys, want)
 	}
 	for _, text := range []any{message, hint} {
 		if s, _ := text.(string); s == "" || strings.Contains(s, "secret") || strings.Contains(s, "token") {
-			t.Errorf("message %q, hint %q", message, hint)
+			t.Errorf("message %q or hint %q is empty or repeats parts of the URL", message, hint)
 		}
 	}
 	for name, want := range map[string]string{
@@ -57,18 +56,18 @@ func TestRefusalShape(t *testing.T) {
 		"X-Content-Type-Options": "nosniff",
 	} {
 		if got := a.Header.Get(name); got != want {
-			t.Errorf("%s: %q, want %q", name, got, want)
+			t.Errorf("field %s: got %q, want %q", name, got, want)
 		}
 	}
 
-	w.request("CONNECT", "new.example:443") // the connection goes on
+	w.request("CONNECT", "new.example:443") // on the same connection
 	a = rawResponse{Response: w.readHeader("GET")}
 	if a.StatusCode != 403 || a.Header.Get("X-Proxy-Error") != "blocked-by-policy" || a.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
-		t.Errorf("CONNECT: %s %v", a.Status, a.Header)
+		t.Errorf("refusal of CONNECT: got %s with the header %v", a.Status, a.Header)
 	}
 	text := make([]byte, a.ContentLength)
 	if _, err := io.ReadFull(a.Body, text); err != nil || !strings.HasPrefix(string(text), "networkproxy blocked new.example:443: ") || strings.Count(string(text), "\n") != 2 {
-		t.Errorf("CONNECT: %q, %v", text, err)
+		t.Errorf("refusal of CONNECT: got the body %q, %v; want two lines of text", text, err)
 	}
 
 	blocked := l.Blocked()
@@ -82,12 +81,13 @@ func TestRefusalShape(t *testing.T) {
 		t.Errorf("recorded %+v", b)
 	}
 	if log := l.log.String(); strings.Contains(log, "secret") || strings.Contains(log, "token") || !strings.Contains(log, "msg=refused host=new.example port=8080") {
-		t.Errorf("logged %s", log)
+		t.Errorf("the log lacks the refusal or contains parts of the URL:\n%s", log)
 	}
 }
 
-// TestRefusalMessages: every message names the target, and says what the user
-// could change; none suggests a way round.
+// TestRefusalMessages checks that every message names the target and that its
+// hint says what to change in the configuration, and never how to bypass the
+// proxy.
 func TestRefusalMessages(t *testing.T) {
 	t.Parallel()
 	config := allow("allowed.example", "private.example")
@@ -109,11 +109,11 @@ func TestRefusalMessages(t *testing.T) {
 		w.request(tt.method, tt.url, "Content-Length: 0")
 		f := w.readResponse(tt.method).refusal(t)
 		if !strings.HasPrefix(f.Message, "networkproxy blocked ") || !strings.Contains(f.Message, tt.message) || !strings.Contains(f.Hint, tt.hint) || f.Rule != tt.rule {
-			t.Errorf("%s %s: %q %q %q", tt.method, tt.url, f.Message, f.Hint, f.Rule)
+			t.Errorf("%s %s: got message %q, hint %q, rule %q; want %q, %q, %q", tt.method, tt.url, f.Message, f.Hint, f.Rule, tt.message, tt.hint, tt.rule)
 		}
-		for _, way := range []string{"NO_PROXY", "no_proxy", "bypass", "unset"} {
-			if strings.Contains(f.Message+f.Hint, way) {
-				t.Errorf("%s %s: suggests a way round: %q %q", tt.method, tt.url, f.Message, f.Hint)
+		for _, word := range []string{"NO_PROXY", "no_proxy", "bypass", "unset"} {
+			if strings.Contains(f.Message+f.Hint, word) {
+				t.Errorf("%s %s: message %q or hint %q suggests a bypass", tt.method, tt.url, f.Message, f.Hint)
 			}
 		}
 	}
@@ -134,7 +134,7 @@ func TestDisabledAtRunTime(t *testing.T) {
 		w.get(url)
 		a := w.readResponse("GET")
 		if f := a.refusal(t); a.StatusCode != 503 || f.Reason != "proxy_disabled" || f.Source != "proxy_state" {
-			t.Errorf("%s: %s %+v", url, a.Status, f)
+			t.Errorf("%s: got %s with %+v", url, a.Status, f)
 		}
 	}
 	source.set(func(c *networkproxy.Config) { c.Enabled = true })
@@ -144,12 +144,12 @@ func TestDisabledAtRunTime(t *testing.T) {
 	w := l.dialHTTP(t)
 	w.get("http://allowed.example/")
 	if a := w.readResponse("GET"); a.StatusCode != 200 {
-		t.Errorf("turned on again: %s", a.Status)
+		t.Errorf("after the proxy is turned on again: got %s, want 200", a.Status)
 	}
 }
 
-// TestMalformedRequests sends what no proxy should be sent. Each is answered,
-// logged and counted, and reaches nothing, though the host is allowed.
+// TestMalformedRequests checks that malformed requests for an allowed host are
+// refused, logged and counted, without a look-up or a connection.
 func TestMalformedRequests(t *testing.T) {
 	t.Parallel()
 	const host = "Host: allowed.example\r\n"
@@ -187,7 +187,7 @@ func TestMalformedRequests(t *testing.T) {
 		{"no version", "GET http://allowed.example/ \r\n\r\n", "400", ""},
 		{"no Host", "GET http://allowed.example/ HTTP/1.1\r\n\r\n", "400", ""},
 		{"two Hosts", "GET http://allowed.example/ HTTP/1.1\r\n" + host + host + "\r\n", "400", ""},
-		{"a Host that is none", "GET http://allowed.example/ HTTP/1.1\r\nHost: a b\r\n\r\n", "400", ""},
+		{"an invalid Host", "GET http://allowed.example/ HTTP/1.1\r\nHost: a b\r\n\r\n", "400", ""},
 		{"a field without colon", "GET http://allowed.example/ HTTP/1.1\r\n" + host + "Foo\r\n\r\n", "400", ""},
 		{"a space before the colon", "GET http://allowed.example/ HTTP/1.1\r\n" + host + "Content-Length : 3\r\n\r\nabc", "400", ""},
 		{"NUL in a field", "GET http://allowed.example/ HTTP/1.1\r\n" + host + "X: a\x00b\r\n\r\n", "400", ""},
@@ -195,8 +195,8 @@ func TestMalformedRequests(t *testing.T) {
 		{"a list of lengths", "POST http://allowed.example/ HTTP/1.1\r\n" + host + "Content-Length: 1, 1\r\n\r\na", "400", ""},
 		{"a negative length", "POST http://allowed.example/ HTTP/1.1\r\n" + host + "Content-Length: -1\r\n\r\n", "400", ""},
 		{"an unknown transfer coding", "POST http://allowed.example/ HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "501", ""},
-		{"an expectation of one's own", "GET http://allowed.example/ HTTP/1.1\r\n" + host + "Expect: more\r\n\r\n", "417", ""},
-		{"a method that is none", "G@T http://allowed.example/ HTTP/1.1\r\n" + host + "\r\n", "400", ""},
+		{"an unknown expectation", "GET http://allowed.example/ HTTP/1.1\r\n" + host + "Expect: more\r\n\r\n", "417", ""},
+		{"an invalid method", "G@T http://allowed.example/ HTTP/1.1\r\n" + host + "\r\n", "400", ""},
 		{"TLS", "\x16\x03\x01\x00\x05hello\r\n\r\n", "400", ""},
 		{"SOCKS5", "\x05\x01\x00\r\n\r\n", "400", ""},
 	} {
@@ -205,42 +205,42 @@ func TestMalformedRequests(t *testing.T) {
 			l := start(t, allow("allowed.example"), nil)
 			w := l.dialHTTP(t)
 			w.send(tt.send)
-			got := w.readAll() // and the connection ends
+			got := w.readAll()
 			if !strings.HasPrefix(got, "HTTP/1.1 "+tt.status+" ") || !strings.Contains(got, tt.says) {
-				t.Errorf("answered %q, want %s and %q", got, tt.status, tt.says)
+				t.Errorf("got %q, want status %s and %q", got, tt.status, tt.says)
 			}
 			l.waitLogged(t, `msg="malformed request"`)
 			if n := strings.Count(l.log.String(), "malformed request"); n != 1 {
-				t.Errorf("logged %d times", n)
+				t.Errorf("logged %d times, want once", n)
 			}
 			if strings.Contains(got+l.log.String(), "hunter2") {
-				t.Errorf("the password is in the answer or the log:\n%s\n%s", got, l.log)
+				t.Errorf("the password is in the response or in the log:\n%s\n%s", got, l.log)
 			}
 			if h := l.health(t); h.Refused != 1 || h.Allowed+h.Failed != 0 {
-				t.Errorf("counted %+v", h)
+				t.Errorf("counters %+v, want one refusal", h)
 			}
 			if len(l.net.Dialed()) > 0 || len(l.dns.Queries()) > 0 || len(l.Blocked()) > 0 {
-				t.Errorf("dialed %v, looked up %q, recorded %v", l.net.Dialed(), l.dns.Queries(), l.Blocked())
+				t.Errorf("dialed %v, looked up %q, recorded %v; want nothing", l.net.Dialed(), l.dns.Queries(), l.Blocked())
 			}
 		})
 	}
 }
 
-// TestBytesThatAreNoRequest ends connections in the middle of a request. The
-// idle end of one is nothing to log.
+// TestBytesThatAreNoRequest checks that a connection that ends in the middle of a
+// request is logged, and one that ends between requests is not.
 func TestBytesThatAreNoRequest(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name  string
-		first bool // a whole request goes before
+		first bool // send a complete request first
 		send  string
-		noted bool
+		want  bool // a log line
 	}{
 		{"nothing", false, "", false},
 		{"half a request line", false, "GET http://all", true},
 		{"half a header", false, "GET http://allowed.example/ HTTP/1.1\r\nHo", true},
-		{"nothing behind a request", true, "", false},
-		{"half a request behind another", true, "GET http://all", true},
+		{"nothing after a request", true, "", false},
+		{"half a request after another", true, "GET http://all", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -254,15 +254,15 @@ func TestBytesThatAreNoRequest(t *testing.T) {
 			w.CloseWrite()
 			w.readAll()
 			eventually(t, "the end of the connection", func() bool { return l.health(t).Connections == 0 })
-			if noted := strings.Contains(l.log.String(), "malformed request"); noted != tt.noted {
-				t.Errorf("logged %t, want %t: %s", noted, tt.noted, l.log)
+			if logged := strings.Contains(l.log.String(), "malformed request"); logged != tt.want {
+				t.Errorf("logged: got %t, want %t:\n%s", logged, tt.want, l.log)
 			}
 		})
 	}
 }
 
-// TestEveryRequestIsJudged sends several requests over one connection: what
-// was said of one holds for no other.
+// TestEveryRequestIsJudged checks that each request on a connection has its own
+// verdict.
 func TestEveryRequestIsJudged(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("allowed.example"), nil)
@@ -280,27 +280,27 @@ func TestEveryRequestIsJudged(t *testing.T) {
 	} {
 		w.get(tt.url)
 		if a := w.readResponse("GET"); a.StatusCode != tt.status {
-			t.Errorf("%s: %s, want %d", tt.url, a.Status, tt.status)
+			t.Errorf("%s: got %s, want %d", tt.url, a.Status, tt.status)
 		}
 	}
-	// Pipelined, and with the other host in every field that might count.
+	// Pipelined, and with the allowed host in every field that might count.
 	w.send("GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\n\r\n" +
 		"GET http://other.example/ HTTP/1.1\r\nHost: allowed.example\r\nX-Forwarded-Host: allowed.example\r\nForwarded: host=allowed.example\r\nConnection: host\r\n\r\n")
 	if a, b := w.readResponse("GET"), w.readResponse("GET"); a.StatusCode != 200 || b.StatusCode != 403 {
-		t.Errorf("pipelined: %s, %s", a.Status, b.Status)
+		t.Errorf("pipelined requests: got %s and %s, want 200 and 403", a.Status, b.Status)
 	}
-	// A request in the content of another is content.
+	// A request in the body of another is not a request, after the body it is.
 	inner := "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n"
 	w.request("POST", "http://allowed.example/", "Transfer-Encoding: chunked")
 	w.send("0\r\n\r\n" + inner)
 	if a := w.readResponse("POST"); a.StatusCode != 200 {
-		t.Errorf("around it: %s", a.Status)
+		t.Errorf("request with a body: got %s, want 200", a.Status)
 	}
 	if a := w.readResponse("GET"); a.StatusCode != 403 {
-		t.Errorf("behind the content: %s", a.Status)
+		t.Errorf("request after the body: got %s, want 403", a.Status)
 	}
 	if q := l.dns.Queries(); slices.Contains(q, "other.example") {
-		t.Errorf("queries %q", q)
+		t.Errorf("DNS queries %q, want none for other.example", q)
 	}
 }
 
@@ -311,20 +311,21 @@ func TestUnixSocketHeader(t *testing.T) {
 	w.get("http://allowed.example/", "X-Unix-Socket: /var/run/docker.sock")
 	a := w.readResponse("GET")
 	if f := a.refusal(t); a.StatusCode != http.StatusNotImplemented || f.Status != "error" {
-		t.Errorf("%s %+v", a.Status, f)
+		t.Errorf("got %s with %+v, want 501 and the status error", a.Status, f)
 	}
 	if len(l.net.Dialed()) > 0 {
-		t.Errorf("dialed %v", l.net.Dialed())
+		t.Errorf("dialed %v, want nothing", l.net.Dialed())
 	}
 }
 
-// TestOnBlocked tells the host of refusals, and survives its panics.
+// TestOnBlocked checks that the host's function is called for refusals and may
+// panic.
 func TestOnBlocked(t *testing.T) {
 	t.Parallel()
-	told := make(chan networkproxy.BlockedRequest, 10)
+	calls := make(chan networkproxy.BlockedRequest, 10)
 	l := start(t, allow("allowed.example"), func(b *networkproxy.Builder) {
 		b.OnBlocked(func(r networkproxy.BlockedRequest) {
-			told <- r
+			calls <- r
 			panic("the host's own mistake")
 		})
 	})
@@ -332,17 +333,17 @@ func TestOnBlocked(t *testing.T) {
 	for range 2 {
 		w.get("http://other.example/")
 		if a := w.readResponse("GET"); a.StatusCode != 403 {
-			t.Errorf("%s", a.Status)
+			t.Errorf("got %s, want 403", a.Status)
 		}
-		if r := wait(t, told, "the call"); r.Host != "other.example" || r.Reason != networkproxy.ReasonNotAllowed {
-			t.Errorf("told %+v", r)
+		if r := wait(t, calls, "the call of OnBlocked"); r.Host != "other.example" || r.Reason != networkproxy.ReasonNotAllowed {
+			t.Errorf("OnBlocked got %+v, want other.example and %s", r, networkproxy.ReasonNotAllowed)
 		}
 	}
 	l.waitLogged(t, "OnBlocked panicked")
 }
 
-// TestNoChainingToItself allows every name of the proxy's own addresses, to no
-// avail.
+// TestNoChainingToItself checks that the proxy's own addresses are refused even
+// if their names are on the allowlist.
 func TestNoChainingToItself(t *testing.T) {
 	t.Parallel()
 	config := allow("127.0.0.1", "localhost", "self.example")
@@ -358,7 +359,7 @@ func TestNoChainingToItself(t *testing.T) {
 				w.request(method, target)
 			}
 			if a := w.readHeader("GET"); a.StatusCode != 403 {
-				t.Errorf("%s %s: %s", method, target, a.Status)
+				t.Errorf("%s %s: got %s, want 403", method, target, a.Status)
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-// SECURITY.md names the tests that hold its promises: they exist.
+// Tests that the tests that SECURITY.md names exist.
 
 package networkproxy_test
 
@@ -33,11 +33,11 @@ func TestSecurityNamesTestsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A name with "…" behind it stands for all that begin so; a file stands
-	// for the tests in it.
+	// A name before "…" is a prefix of test names. A file name means the tests in
+	// it.
 	named := regexp.MustCompile(`\b(?:(?:Test|Fuzz|Example)[A-Z]\w*…?|[\w/]+_test\.go\b)`).FindAllString(string(page), -1)
 	if len(named) < 20 {
-		t.Errorf("only %d tests are named", len(named))
+		t.Errorf("SECURITY.md names only %d tests", len(named))
 	}
 	for _, name := range named {
 		prefix, some := strings.CutSuffix(name, "…")
@@ -46,7 +46,7 @@ func TestSecurityNamesTestsThatExist(t *testing.T) {
 			found = found || some && strings.HasPrefix(test, prefix)
 		}
 		if !found {
-			t.Errorf("SECURITY.md names %s, which is not there", name)
+			t.Errorf("SECURITY.md names %s, which does not exist", name)
 		}
 	}
 }

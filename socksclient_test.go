@@ -1,5 +1,5 @@
-// A SOCKS5 client of bytes, written from RFC 1928 and from nothing that the
-// proxy uses.
+// A SOCKS5 client that is written from RFC 1928 and shares no code with the
+// proxy.
 
 package networkproxy_test
 
@@ -18,7 +18,7 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// withSOCKS turns the SOCKS5 listener on, with UDP.
+// withSOCKS turns on SOCKS5 and UDP.
 func withSOCKS(c networkproxy.Config) networkproxy.Config {
 	c.EnableSOCKS5, c.EnableSOCKS5UDP = true, true
 	return c
@@ -30,7 +30,7 @@ const (
 	socksIPv4, socksName, socksIPv6         = 1, 3, 4
 )
 
-// socksDestName and wireAddr spell a destination: type, address and port.
+// socksDestName and socksDestAddr encode a destination: type, address and port.
 func socksDestName(name string, port uint16) []byte {
 	b := append([]byte{socksName, byte(len(name))}, name...)
 	return binary.BigEndian.AppendUint16(b, port)
@@ -45,8 +45,8 @@ func socksDestAddr(a netip.AddrPort) []byte {
 	return binary.BigEndian.AppendUint16(b, a.Port())
 }
 
-// socksDest spells a host as an address if it is one, and has no zone, for which
-// an address has no room.
+// socksDest encodes a destination as an address if host is an address without a
+// zone, and as a name otherwise. SOCKS5 addresses have no zones.
 func socksDest(host string, port uint16) []byte {
 	if a, err := netip.ParseAddr(host); err == nil && a.Zone() == "" {
 		return socksDestAddr(netip.AddrPortFrom(a, port))
@@ -54,7 +54,7 @@ func socksDest(host string, port uint16) []byte {
 	return socksDestName(host, port)
 }
 
-// dialSOCKS opens a connection to the SOCKS5 listener and says nothing.
+// dialSOCKS connects to the SOCKS5 listener and sends nothing.
 func (l *lab) dialSOCKS() *net.TCPConn {
 	l.t.Helper()
 	return dialSOCKS(l.t, l.SOCKSAddr())
@@ -71,13 +71,13 @@ func dialSOCKS(t testing.TB, addr string) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-// socksRequest makes one socksRequest and returns the reply.
+// socksRequest makes one request on a new connection and returns the reply.
 func (l *lab) socksRequest(command byte, dst []byte) (conn *net.TCPConn, code byte, bound netip.AddrPort) {
 	l.t.Helper()
 	conn = l.dialSOCKS()
 	code, bound, err := socksRequest(conn, command, dst)
 	if err != nil {
-		l.t.Fatalf("request %d of % x: %v", command, dst, err)
+		l.t.Fatalf("SOCKS5 command %d to % x: %v", command, dst, err)
 	}
 	return conn, code, bound
 }
@@ -116,17 +116,17 @@ func readReply(r io.Reader) (code byte, bound netip.AddrPort, err error) {
 	return head[1], netip.AddrPortFrom(addr, binary.BigEndian.Uint16(rest[length:])), nil
 }
 
-// socksTunnel opens a socksTunnel by CONNECT.
+// socksTunnel opens a tunnel with the SOCKS5 command CONNECT.
 func (l *lab) socksTunnel(host string, port uint16) *net.TCPConn {
 	l.t.Helper()
 	conn, code, _ := l.socksRequest(socksConnect, socksDest(host, port))
 	if code != 0 {
-		l.t.Fatalf("CONNECT %s:%d: reply %d", host, port, code)
+		l.t.Fatalf("SOCKS5 CONNECT to %s:%d: got the reply %d", host, port, code)
 	}
 	return conn
 }
 
-// healthCounts is the account of /health.
+// healthCounts has the counters of GET /health.
 type healthCounts struct {
 	Connections, Allowed, Refused, Failed, Cut int
 	Dropped                                    int `json:"datagrams_dropped"`
@@ -141,7 +141,7 @@ func (l *lab) healthCounts() healthCounts {
 	return got
 }
 
-// udpClient is a client with an association.
+// udpClient is a client with a UDP association.
 type udpClient struct {
 	t       testing.TB
 	control *net.TCPConn
@@ -149,18 +149,18 @@ type udpClient struct {
 	relay   netip.AddrPort
 }
 
-// associate opens an association and a socket to use it from.
+// associate opens an association, and a socket to send from.
 func (l *lab) associate() *udpClient {
 	l.t.Helper()
 	control, code, relay := l.socksRequest(socksAssociate, socksDestAddr(netip.MustParseAddrPort("0.0.0.0:0")))
 	if code != 0 {
-		l.t.Fatalf("UDP ASSOCIATE: reply %d", code)
+		l.t.Fatalf("UDP ASSOCIATE: got the reply %d", code)
 	}
 	control.SetDeadline(time.Time{})
 	return &udpClient{l.t, control, listenUDP(l.t, relay.Addr().String()), relay}
 }
 
-// listenUDP opens a socket on an address, for as long as the test runs.
+// listenUDP opens a socket on addr until the end of the test.
 func listenUDP(t testing.TB, addr string) *net.UDPConn {
 	t.Helper()
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), 0)))
@@ -172,7 +172,7 @@ func listenUDP(t testing.TB, addr string) *net.UDPConn {
 	return conn
 }
 
-// send sends data for a destination as wireName and wireAddr spell it.
+// send sends data to a destination that socksDest encoded.
 func (c *udpClient) send(dst []byte, data string) {
 	c.sendRaw(slices.Concat([]byte{0, 0, 0}, dst, []byte(data)))
 }
@@ -184,7 +184,7 @@ func (c *udpClient) sendRaw(b []byte) {
 	}
 }
 
-// receive returns the next datagram and whom its header names as the sender.
+// receive returns the data of the next datagram and the sender in its header.
 func (c *udpClient) receive() (data string, from netip.AddrPort) {
 	c.t.Helper()
 	c.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -194,7 +194,7 @@ func (c *udpClient) receive() (data string, from netip.AddrPort) {
 		c.t.Fatal(err)
 	}
 	if sender != c.relay {
-		c.t.Fatalf("a datagram from %v; the relay is %v", sender, c.relay)
+		c.t.Fatalf("got a datagram from %v, want one from the relay %v", sender, c.relay)
 	}
 	b = b[:n]
 	length := 0
@@ -202,27 +202,28 @@ func (c *udpClient) receive() (data string, from netip.AddrPort) {
 		length = map[byte]int{socksIPv4: 4, socksIPv6: 16}[b[3]]
 	}
 	if n < 6+length || length == 0 || b[0] != 0 || b[1] != 0 || b[2] != 0 {
-		c.t.Fatalf("not a datagram of SOCKS5: % x", b)
+		c.t.Fatalf("got % x, want a SOCKS5 datagram", b)
 	}
 	addr, _ := netip.AddrFromSlice(b[4 : 4+length])
 	return string(b[6+length:]), netip.AddrPortFrom(addr, binary.BigEndian.Uint16(b[4+length:]))
 }
 
-// expect receives one datagram and checks it.
+// expect receives one datagram and checks its data and sender.
 func (c *udpClient) expect(data, from string) {
 	c.t.Helper()
 	if got, sender := c.receive(); got != data || sender.String() != from {
-		c.t.Errorf("got %.60q (%d bytes) from %v; want %.60q from %s", got, len(got), sender, data, from)
+		c.t.Errorf("got the datagram %.60q (%d bytes) from %v, want %.60q from %s", got, len(got), sender, data, from)
 	}
 }
 
-// mapHostUDP is host for datagrams.
+// mapHostUDP is mapHost for datagrams.
 func (l *lab) mapHostUDP(name string, port uint16, to netip.AddrPort) {
 	l.dns.Set(name, testnet.Addrs(publicAddr))
 	l.net.MapUDP(netip.AddrPortFrom(netip.MustParseAddr(publicAddr), port), to)
 }
 
-// verdictTCP is the reason for which a tunnel is refused, empty if it is not.
+// verdictTCP returns the reason of the refusal of a tunnel, or "" if it is
+// allowed.
 func (l *lab) verdictTCP(t *testing.T, dst []byte) networkproxy.Reason {
 	t.Helper()
 	recorded := l.recorded()
@@ -238,12 +239,12 @@ func (l *lab) verdictTCP(t *testing.T, dst []byte) networkproxy.Reason {
 	return l.newestReason(recorded)
 }
 
-// verdictUDP is verdictTCP for a datagram.
+// verdictUDP is verdictTCP for datagrams.
 func (l *lab) verdictUDP(t *testing.T, dst []byte) networkproxy.Reason {
 	t.Helper()
-	// By protocol: a tunnel of the test before may be counted only at its end.
+	// Count by protocol, because an earlier tunnel may be counted only when it ends.
 	count := func() (allowed, failed float64, dropped int) {
-		dropped = l.healthCounts().Dropped // first: what is dropped for a failure is counted after that
+		dropped = l.healthCounts().Dropped // first, because a failure is counted before the drop that it causes
 		m := l.metrics(t)
 		return m.requests(`protocol="socks5_udp"`, `outcome="allowed"`), m.requests(`protocol="socks5_udp"`, `outcome="failed"`), dropped
 	}
@@ -253,7 +254,7 @@ func (l *lab) verdictUDP(t *testing.T, dst []byte) networkproxy.Reason {
 	defer u.control.Close()
 	u.send(dst, "ping")
 	var allowed, failed bool
-	eventually(t, "the datagram is accounted for", func() bool {
+	eventually(t, "the datagram is counted", func() bool {
 		a, f, dropped := count()
 		allowed, failed = a > allowedBefore, f > failedBefore
 		return allowed || failed || dropped > droppedBefore
@@ -267,7 +268,7 @@ func (l *lab) verdictUDP(t *testing.T, dst []byte) networkproxy.Reason {
 	return l.newestReason(recorded)
 }
 
-// recorded is how many refusals were recorded so far.
+// recorded returns the number of recorded refusals.
 func (l *lab) recorded() int {
 	l.t.Helper()
 	var all struct{ Total int }
@@ -277,8 +278,9 @@ func (l *lab) recorded() int {
 	return all.Total
 }
 
-// newestReason is the reason of a refusal that just happened. One that was not
-// recorded since is that of a malformed target, which has no host to record.
+// newestReason returns the reason of the newest refusal. If there are no more than
+// recorded refusals, the target was malformed: that is not recorded, because it
+// has no host.
 func (l *lab) newestReason(recorded int) networkproxy.Reason {
 	if l.recorded() == recorded {
 		return networkproxy.ReasonInvalidTarget

@@ -1,4 +1,4 @@
-// What a request line may ask for, against a reading of its own.
+// Parsing the target of a request line.
 
 package networkproxy
 
@@ -9,9 +9,8 @@ import (
 	"testing"
 )
 
-// FuzzTarget puts any text in the place of a request's target. What is taken
-// for one names the host that is written there, and nobody else's: no user
-// information, no escape, no second reading.
+// FuzzTarget checks that a target that is accepted names exactly the host that
+// is written in it: no user information, no escapes, no second reading.
 func FuzzTarget(f *testing.F) {
 	for _, s := range []string{
 		"http://a.example/", "http://a.example:8080/x?y#z", "http://[::1]:80/", "a.example:443", "http://u@a.example/",
@@ -26,7 +25,7 @@ func FuzzTarget(f *testing.F) {
 			method = "CONNECT"
 		}
 		if strings.ContainsAny(text, " \r\n") {
-			return // more than a target
+			return // more than one word
 		}
 		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(method + " " + text + " HTTP/1.1\r\nHost: x\r\n\r\n")))
 		if err != nil {
@@ -39,23 +38,23 @@ func FuzzTarget(f *testing.F) {
 		authority := text
 		if protocol == ProtocolHTTP {
 			if !strings.EqualFold(text[:7], "http://") {
-				t.Fatalf("%q is taken for an http:// URL", text)
+				t.Fatalf("target %q is accepted as an http:// URL", text)
 			}
 			authority, _, _ = strings.Cut(text[7:], "/")
 			authority, _, _ = strings.Cut(authority, "?")
 			authority, _, _ = strings.Cut(authority, "#")
 		}
 		if strings.ContainsAny(authority, "@\\/?#\"<>|^`{}\x00") || target.Host.IsZero() || target.Port == 0 {
-			t.Fatalf("%q is taken for %v", text, target)
+			t.Fatalf("target %q is accepted as %v, want an error", text, target)
 		}
-		// What is plain is taken as it stands.
+		// A plain target is not changed.
 		host, port, _ := strings.Cut(authority, ":")
 		if plain := strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-."); plain == "" && !strings.HasSuffix(host, ".") && !strings.Contains(host, "xn--") {
 			if port == "" {
 				port = "80"
 			}
 			if got := target.String(); got != host+":"+port {
-				t.Fatalf("%q is taken for %s", text, got)
+				t.Fatalf("target %q is parsed as %s, want %s", text, got, host+":"+port)
 			}
 		}
 	})

@@ -1,4 +1,4 @@
-// Tunnels: CONNECT, and the switch of protocols by Upgrade.
+// Tests of tunnels: CONNECT and Upgrade.
 
 package networkproxy_test
 
@@ -19,8 +19,8 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// TestConnectEarlyBytes sends what a client in a hurry does: a head and, in
-// the same breath, what is meant for the target.
+// TestConnectEarlyBytes sends bytes for the target together with the header of
+// the CONNECT request.
 func TestConnectEarlyBytes(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
@@ -29,20 +29,21 @@ func TestConnectEarlyBytes(t *testing.T) {
 		w := l.dialHTTP(t)
 		w.send("CONNECT o.example:443 HTTP/1.1\r\nHost: o.example:443\r\n\r\n" + early)
 		if a := w.readHeader("CONNECT"); a.StatusCode != 200 || len(a.Header) > 0 {
-			t.Fatalf("%s %v", a.Status, a.Header)
+			t.Fatalf("CONNECT: got %s with the header %v, want 200 without fields", a.Status, a.Header)
 		}
 		w.send("and late")
 		if got := w.readN(len(early) + len("and late")); got != early+"and late" {
-			t.Errorf("echoed %.80q", got)
+			t.Errorf("got the echo %.80q, want %.80q", got, early+"and late")
 		}
 		w.CloseWrite()
 		if rest := w.readAll(); rest != "" {
-			t.Errorf("behind the echo: %q", rest)
+			t.Errorf("after the echo: got %q, want the end", rest)
 		}
 	}
 }
 
-// TestConnectHalfClose ends each direction in turn: the other goes on.
+// TestConnectHalfClose checks that one direction continues after the end of the
+// other.
 func TestConnectHalfClose(t *testing.T) {
 	t.Parallel()
 	t.Run("the client first", func(t *testing.T) {
@@ -56,7 +57,7 @@ func TestConnectHalfClose(t *testing.T) {
 		w.send("all of it")
 		w.CloseWrite()
 		if got := w.readAll(); got != "ALL OF IT" {
-			t.Errorf("%q", got)
+			t.Errorf("the client got %q, want %q", got, "ALL OF IT")
 		}
 	})
 	t.Run("the target first", func(t *testing.T) {
@@ -71,12 +72,12 @@ func TestConnectHalfClose(t *testing.T) {
 		})
 		w := l.connectTo(t, "o.example:443")
 		if s := w.readAll(); s != "220 ready" {
-			t.Errorf("%q", s)
+			t.Errorf("the client got %q, want %q", s, "220 ready")
 		}
 		w.send("still here")
 		w.CloseWrite()
-		if s := wait(t, got, "what the client sent last"); s != "still here" {
-			t.Errorf("%q", s)
+		if s := wait(t, got, "the client's last bytes"); s != "still here" {
+			t.Errorf("the target got %q, want %q", s, "still here")
 		}
 	})
 }
@@ -88,11 +89,12 @@ func TestConnectReset(t *testing.T) {
 	w := l.connectTo(t, "o.example:443")
 	w.send("x")
 	if _, err := w.Read(make([]byte, 1)); !isReset(err) {
-		t.Errorf("read: %v, want a reset: a stream cut short must not look whole", err)
+		t.Errorf("read: got %v, want a reset, because a truncated stream must not look complete", err)
 	}
 }
 
-// TestConnectClientLeaves: the target's side ends when the client goes.
+// TestConnectClientLeaves checks that the connection to the target ends when the
+// client closes its own.
 func TestConnectClientLeaves(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
@@ -104,12 +106,11 @@ func TestConnectClientLeaves(t *testing.T) {
 	w := l.connectTo(t, "o.example:443")
 	w.send("x")
 	w.Close()
-	wait(t, gone, "the end of the target's side")
-	eventually(t, "no connection left", func() bool { return l.health(t).Connections == 0 })
+	wait(t, gone, "the end of the connection to the target")
+	eventually(t, "no connection is left", func() bool { return l.health(t).Connections == 0 })
 }
 
-// TestConnectClientLeavesWhileDialing: nobody is left to answer, and the
-// attempt ends with the client.
+// TestConnectClientLeavesWhileDialing checks that the dial ends with the client.
 func TestConnectClientLeavesWhileDialing(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"CONNECT", "GET"} {
@@ -131,14 +132,15 @@ func TestConnectClientLeavesWhileDialing(t *testing.T) {
 				target = "http://o.example/"
 			}
 			w.request(method, target)
-			wait(t, dialing, "the attempt")
+			wait(t, dialing, "the dial")
 			w.Close()
-			wait(t, ended, "the end of the attempt")
+			wait(t, ended, "the end of the dial")
 		})
 	}
 }
 
-// TestConnectDialsFirst: there is no 200 before there is a connection.
+// TestConnectDialsFirst checks that the response 200 comes after the connection
+// is open.
 func TestConnectDialsFirst(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -160,16 +162,17 @@ func TestConnectDialsFirst(t *testing.T) {
 	}()
 	select {
 	case <-answered:
-		t.Error("an answer before the dial")
+		t.Error("got a response before the dial")
 	case <-release:
 	}
-	wait(t, answered, "the answer")
+	wait(t, answered, "the response")
 	if a := w.readHeader("CONNECT"); a.StatusCode != 200 {
-		t.Error(a.Status)
+		t.Errorf("got %s, want 200", a.Status)
 	}
 }
 
-// TestConnectFallsBack tries the second address when the first refuses.
+// TestConnectFallsBack checks that the second address is tried if the first one
+// refuses the connection.
 func TestConnectFallsBack(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
@@ -194,8 +197,8 @@ func TestConnectHTTP10(t *testing.T) {
 	}
 }
 
-// websocket is an origin that accepts an upgrade, with words of its own in the
-// same segment as the answer, and then echoes.
+// websocket is an origin server that accepts an upgrade, sends a greeting in the
+// same segment as the response, and then echoes.
 func websocket(c *net.TCPConn) {
 	r := bufio.NewReader(c)
 	request, err := http.ReadRequest(r)
@@ -231,7 +234,7 @@ func TestUpgrade(t *testing.T) {
 		}
 		w.CloseWrite()
 		if rest := w.readAll(); rest != "" {
-			t.Errorf("at the end: %q", rest)
+			t.Errorf("after the echo: got %q, want the end", rest)
 		}
 	}
 }
@@ -243,14 +246,14 @@ func TestUpgradeThroughConnect(t *testing.T) {
 	w := l.connectTo(t, "o.example:443")
 	w.send(strings.Replace(strings.Replace(upgradeRequest, "http://o.example", "", 1), "keep-alive, upgrade", "Upgrade", 1))
 	if a := w.readHeader("GET"); a.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatal(a.Status)
+		t.Fatalf("got %s, want 101", a.Status)
 	}
 	if got := w.readN(len("welcome")); got != "welcome" {
-		t.Errorf("%q", got)
+		t.Errorf("got %q, want %q", got, "welcome")
 	}
 }
 
-// TestUpgradeAnswers are the other things that an origin may say to an
+// TestUpgradeAnswers checks the other responses of an origin server to an
 // upgrade.
 func TestUpgradeAnswers(t *testing.T) {
 	t.Parallel()
@@ -263,7 +266,7 @@ func TestUpgradeAnswers(t *testing.T) {
 		{"ignored", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nplain\r\n0\r\n\r\n", 200, "plain"},
 		{"ignored, to the end", "HTTP/1.0 200 OK\r\n\r\nplain", 200, "plain"},
 		{"426", "HTTP/1.1 426 Upgrade Required\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n", 426, ""},
-		{"interim first", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok"},
+		{"1xx first", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok"},
 		{"another protocol", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", 502, ""},
 		{"no protocol", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n", 502, ""},
 		{"no Connection", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", 502, ""},
@@ -272,7 +275,7 @@ func TestUpgradeAnswers(t *testing.T) {
 		{"a status below 100", "HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n", 502, ""},
 		{"another version", "HTTP/3.0 200 OK\r\nContent-Length: 0\r\n\r\n", 502, ""},
 		{"a header without end", "HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 2<<20) + "\r\n\r\n", 502, ""},
-		{"interim for ever", strings.Repeat("HTTP/1.1 103 Early Hints\r\nX-A: "+strings.Repeat("a", 1000)+"\r\n\r\n", 2000), 502, ""},
+		{"endless 1xx", strings.Repeat("HTTP/1.1 103 Early Hints\r\nX-A: "+strings.Repeat("a", 1000)+"\r\n\r\n", 2000), 502, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -282,22 +285,22 @@ func TestUpgradeAnswers(t *testing.T) {
 			w.send(upgradeRequest)
 			a := w.readResponse("GET")
 			if a.StatusCode != tt.status || tt.status != 502 && a.body != tt.body {
-				t.Errorf("%s %q, want %d %q", a.Status, a.body, tt.status, tt.body)
+				t.Errorf("got %s %q, want %d %q", a.Status, a.body, tt.status, tt.body)
 			}
 			if tt.status == 502 {
 				if f := a.refusal(t); f.Reason != "upstream_error" {
-					t.Errorf("%+v", f)
+					t.Errorf("got %+v, want the reason upstream_error", f)
 				}
 			}
 			if strings.Contains(l.log.String(), "panic") {
-				t.Errorf("a panic: %s", l.log)
+				t.Errorf("the log has a panic: %s", l.log)
 			}
 		})
 	}
 }
 
-// TestUpgradeIsAsked: a field alone is no request to switch, and is not passed
-// on as one.
+// TestUpgradeIsAsked checks that one of the fields Upgrade and Connection alone
+// does not request an upgrade, and is not forwarded.
 func TestUpgradeIsAsked(t *testing.T) {
 	t.Parallel()
 	for _, fields := range [][]string{
@@ -313,24 +316,25 @@ func TestUpgradeIsAsked(t *testing.T) {
 		w := l.dialHTTP(t)
 		w.get("http://o.example/", fields...)
 		if a := w.readResponse("GET"); a.StatusCode != 200 {
-			t.Errorf("%q: %s", fields, a.Status)
+			t.Errorf("%q: got %s, want 200", fields, a.Status)
 		}
 		if head := wait(t, heads, "the request"); strings.Contains(strings.ToLower(head), "upgrade") {
-			t.Errorf("%q: the origin got %q", fields, head)
+			t.Errorf("%q: the origin server got %q, want no upgrade", fields, head)
 		}
 	}
 }
 
-// TestUpgradeOffers: a protocol that carries requests is not offered to an origin.
-// A request that asks for nothing else is an ordinary one, in every mode.
+// TestUpgradeOffers checks that protocols that carry requests are not offered to
+// an origin server. A request for such protocols only is an ordinary request in
+// every mode.
 func TestUpgradeOffers(t *testing.T) {
 	t.Parallel()
 	const asked = "Connection: Upgrade"
 	tests := []struct {
 		name   string
-		method string // and the version, if not 1.1
+		method string // and the version if it is not HTTP/1.1
 		fields []string
-		offer  string // what the origin gets; empty: the request is an ordinary one
+		offer  string // what the origin server gets; empty: an ordinary request
 	}{
 		{"h2c", "GET", []string{"Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"}, ""},
 		{"h2c, with its settings not named", "GET", []string{asked, "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"}, ""},
@@ -403,8 +407,8 @@ func TestUpgradeOffers(t *testing.T) {
 	}
 }
 
-// TestUpgradeNotOffered: an origin that switches to a protocol which was not offered
-// to it does not get the connection.
+// TestUpgradeNotOffered checks that an origin server that switches to a protocol
+// that was not offered does not get the connection.
 func TestUpgradeNotOffered(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ asked, switched string }{
@@ -437,14 +441,14 @@ func TestUpgradeNotOffered(t *testing.T) {
 			w.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") // RFC 9113 section 3.4
 			w.CloseWrite()
 			w.readAll()
-			if rest := wait(t, got, "the end at the origin"); rest != "" {
-				t.Errorf("the origin got %q behind the request", rest)
+			if rest := wait(t, got, "the end of the origin server's connection"); rest != "" {
+				t.Errorf("after the request, the origin server got %q, want nothing", rest)
 			}
 		})
 	}
 }
 
-// TestTransportUpgradeOffers: the same for the host's own requests.
+// TestTransportUpgradeOffers checks the same for the host's own requests.
 func TestTransportUpgradeOffers(t *testing.T) {
 	t.Parallel()
 	config := allow("o.example")
@@ -461,14 +465,14 @@ func TestTransportUpgradeOffers(t *testing.T) {
 		r.Header.Set("HTTP2-Settings", "AAMAAABkAAQAAP__")
 		answer, err := l.Transport(networkproxy.Attribution{}).RoundTrip(r)
 		if (err == nil) != want {
-			t.Errorf("%q: %v", asked, err)
+			t.Errorf("%q: got the error %v, want success: %t", asked, err, want)
 		}
 		if err != nil {
 			continue
 		}
 		answer.Body.Close()
 		if head := wait(t, heads, "the request"); strings.Contains(strings.ToLower(head), "upgrade") || strings.Contains(head, "Http2-Settings") {
-			t.Errorf("%q: the origin got %q", asked, head)
+			t.Errorf("%q: the origin server got %q, want no upgrade", asked, head)
 		}
 		if r.Header.Get("Upgrade") != asked {
 			t.Errorf("%q: the host's request was changed", asked)
@@ -493,18 +497,18 @@ func TestUpgradeWithContent(t *testing.T) {
 	w.request("POST", "http://o.example/", "Connection: Upgrade", "Upgrade: other, Echo", "Content-Length: 7")
 	w.send("content")
 	if a := w.readHeader("POST"); a.StatusCode != 101 || a.Header.Get("Upgrade") != "echo" {
-		t.Fatalf("%s %v", a.Status, a.Header)
+		t.Fatalf("got %s with the header %v, want 101 and Upgrade: echo", a.Status, a.Header)
 	}
 	if got := w.readN(7); got != "content" {
-		t.Errorf("%q", got)
+		t.Errorf("the origin server got the body %q, want %q", got, "content")
 	}
 	if err := echoes(w); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestUpgradeClientLeaves: the wait for the origin's answer ends with the
-// client.
+// TestUpgradeClientLeaves checks that the wait for the origin server's response
+// ends with the client.
 func TestUpgradeClientLeaves(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
@@ -519,10 +523,11 @@ func TestUpgradeClientLeaves(t *testing.T) {
 	w.send(upgradeRequest)
 	wait(t, got, "the request")
 	w.Close()
-	wait(t, gone, "the end of the origin's side")
+	wait(t, gone, "the end of the origin server's connection")
 }
 
-// TestLimitedMode: reads alone, over plain HTTP alone.
+// TestLimitedMode checks that the limited mode allows only GET, HEAD and OPTIONS
+// over plain HTTP.
 func TestLimitedMode(t *testing.T) {
 	t.Parallel()
 	config := allow("o.example", "127.0.0.1:9000")
@@ -545,7 +550,7 @@ func TestLimitedMode(t *testing.T) {
 		{"TRACE", "http://o.example/", nil, networkproxy.ReasonMethodNotAllowed},
 		{"PROPFIND", "http://o.example/", nil, networkproxy.ReasonMethodNotAllowed},
 		{"CONNECT", "o.example:80", nil, networkproxy.ReasonMethodNotAllowed},
-		// A method that is said elsewhere is not the method.
+		// Only the request line has the method.
 		{"GET", "http://o.example/", []string{"X-HTTP-Method-Override: POST"}, ""},
 		// The lists come first.
 		{"POST", "http://other.example/", nil, networkproxy.ReasonNotAllowed},
@@ -561,22 +566,22 @@ func TestLimitedMode(t *testing.T) {
 			got = list[len(list)-1].Reason
 		}
 		if got != tt.want || a.StatusCode != 200 && a.Header.Get("x-proxy-error") != errorTokens[tt.want] {
-			t.Errorf("%s %s %q: %s, %q, want %q", tt.method, tt.target, tt.fields, a.Status, got, tt.want)
+			t.Errorf("%s %s %q: got %s with the reason %q, want the reason %q", tt.method, tt.target, tt.fields, a.Status, got, tt.want)
 		}
 	}
-	// Nothing was looked up for what the mode forbids.
+	// Requests that the mode forbids are refused before a look-up.
 	for _, name := range l.dns.Queries() {
 		if name != "o.example" {
-			t.Errorf("looked up %q", name)
+			t.Errorf("looked up %q, want only o.example", name)
 		}
 	}
 	if n := len(l.dns.Queries()); n > 4 {
-		t.Errorf("%d look-ups", n)
+		t.Errorf("%d look-ups, want at most 4", n)
 	}
 }
 
-// TestShutdownEndsTunnels: a tunnel is cut when the time for the drain is over,
-// and both its ends learn of it.
+// TestShutdownEndsTunnels checks that a tunnel is cut at the end of the drain, and
+// that both its connections end.
 func TestShutdownEndsTunnels(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
@@ -589,8 +594,8 @@ func TestShutdownEndsTunnels(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := l.Shutdown(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("Shutdown: %v", err)
+		t.Errorf("Shutdown: got %v, want %v", err, context.Canceled)
 	}
 	w.readAll()
-	wait(t, gone, "the end of the target's side")
+	wait(t, gone, "the end of the connection to the target")
 }

@@ -8,8 +8,8 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// TestUnpaced: what a client downloads is not paced, whichever listener it came
-// in by. (On a system whose default is Reno this shows nothing.)
+// TestUnpaced checks that downloads are not paced on any listener. It proves
+// nothing on a system whose default congestion control is Reno.
 func TestUnpaced(t *testing.T) {
 	t.Parallel()
 	config := allow()
@@ -18,7 +18,7 @@ func TestUnpaced(t *testing.T) {
 	s := l.open(networkproxy.SessionConfig{})
 	listeners := append(networkproxy.ListenersOf(l.Handle), networkproxy.ListenersOfSession(s)...)
 	if len(listeners) != 5 {
-		t.Fatalf("%d listeners, want HTTP, admin and SOCKS, and HTTP and SOCKS of the session", len(listeners))
+		t.Fatalf("got %d listeners, want HTTP, admin and SOCKS5, and the session's HTTP and SOCKS5", len(listeners))
 	}
 	for _, l := range listeners {
 		if got := testnet.CongestionControl(t, l.(syscall.Conn)); got != "reno" {

@@ -1,5 +1,4 @@
-// Addresses with a zone, from the client's words to the dial, and other
-// spellings of a target that are taken now.
+// Tests of addresses with a zone, and of other unusual spellings of a target.
 
 package networkproxy_test
 
@@ -18,8 +17,9 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// TestZoneIsDialed: a zone is kept for the dial and the record, by every way
-// in, and does not leave in the Host field (RFC 6874 section 4).
+// TestZoneIsDialed checks that the zone is used for the dial and kept in the
+// record for every protocol, and is not sent in the Host field (RFC 6874
+// section 4).
 func TestZoneIsDialed(t *testing.T) {
 	t.Parallel()
 	for name, request := range map[string]func(l *lab, t *testing.T){
@@ -27,7 +27,7 @@ func TestZoneIsDialed(t *testing.T) {
 			w := l.dialHTTP(t)
 			w.get("http://[fe80::1%25eth0]:80/path", "Connection: close")
 			if a := w.readResponse("GET"); a.StatusCode != 200 || a.body != "[fe80::1]/path" {
-				t.Errorf("%s %q", a.Status, a.body)
+				t.Errorf("got %s %q", a.Status, a.body)
 			}
 		},
 		"CONNECT": func(l *lab, t *testing.T) { l.connectTo(t, "[fe80::1%25eth0]:80").Close() },
@@ -42,7 +42,7 @@ func TestZoneIsDialed(t *testing.T) {
 		"Transport": func(l *lab, t *testing.T) {
 			c := http.Client{Transport: l.Transport(networkproxy.Attribution{})}
 			if a := doRequest(t, &c, "GET", "http://[fe80::1%25eth0]/path", ""); a.status != 200 || a.body != "[fe80::1]/path" {
-				t.Errorf("%+v", a)
+				t.Errorf("got %+v", a)
 			}
 		},
 	} {
@@ -60,7 +60,7 @@ func TestZoneIsDialed(t *testing.T) {
 	}
 }
 
-// TestZoneIsTold: a refusal and its record name the zone.
+// TestZoneIsTold checks that a refusal and its record have the zone.
 func TestZoneIsTold(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("fe80::1%eth0"), nil)
@@ -68,14 +68,15 @@ func TestZoneIsTold(t *testing.T) {
 	w.get("http://[fe80::1%25eth1]/")
 	a := w.readResponse("GET")
 	if f := a.refusal(t); a.StatusCode != 403 || f.Host != "fe80::1%eth1" || f.Reason != "not_allowed_local" {
-		t.Errorf("%s %s", a.Status, a.body)
+		t.Errorf("got %s %s, want 403 with the zone", a.Status, a.body)
 	}
 	if b := l.Blocked(); len(b) != 1 || b[0].Host != "fe80::1%eth1" {
 		t.Errorf("recorded %+v", b)
 	}
 }
 
-// TestZoneOfAGrant: the decider is told the zone, and its grant is for that one.
+// TestZoneOfAGrant checks that the decider gets the zone, and that the grant is
+// for this zone only.
 func TestZoneOfAGrant(t *testing.T) {
 	t.Parallel()
 	asked := make(chan string, 10)
@@ -89,10 +90,10 @@ func TestZoneOfAGrant(t *testing.T) {
 	for _, zone := range []string{"eth0", "eth1"} {
 		l.net.Map(netip.MustParseAddrPort("[fe80::1%"+zone+"]:80"), origin.Listener.Addr())
 		for range 2 {
-			w := l.dialHTTP(t) // net/http's client leaves the zone out
+			w := l.dialHTTP(t) // net/http's client omits the zone
 			w.get("http://[fe80::1%25" + zone + "]/")
 			if a := w.readResponse("GET"); a.StatusCode != 200 {
-				t.Errorf("%s: %s %s", zone, a.Status, a.body)
+				t.Errorf("zone %s: got %s %s", zone, a.Status, a.body)
 			}
 		}
 	}
@@ -113,8 +114,8 @@ func values[T any](c <-chan T) iter.Seq[T] {
 	}
 }
 
-// TestZoneOfTheLimits: an entry with a zone lies within a limit without one, and
-// not the other way round.
+// TestZoneOfTheLimits checks that an entry with a zone is within a limit without a
+// zone, but not the reverse.
 func TestZoneOfTheLimits(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -144,8 +145,8 @@ func TestZoneOfTheLimits(t *testing.T) {
 	}
 }
 
-// TestZoneGoesDirectly: a zone means something on this machine only, so such a
-// request does not go through an upstream proxy.
+// TestZoneGoesDirectly checks that a request with a zone does not use an upstream
+// proxy, because zones have a meaning on this machine only.
 func TestZoneGoesDirectly(t *testing.T) {
 	t.Parallel()
 	c := allow("fe80::1%eth0", "ff02::1%eth0")
@@ -154,13 +155,13 @@ func TestZoneGoesDirectly(t *testing.T) {
 	for _, url := range []string{"http://[fe80::1%25eth0]/", "http://[ff02::1%25eth0]/"} {
 		x, err := l.ExplainURL(t.Context(), url, "GET", false)
 		if err != nil || !x.Allowed || x.Upstream != "" {
-			t.Errorf("%s: %+v, %v", url, x, err)
+			t.Errorf("%s: got %+v, %v", url, x, err)
 		}
 	}
 }
 
-// TestEmptyPort: a colon without a port means the default one in a URL (RFC
-// 3986 section 6.2.3), and nothing where there is no default.
+// TestEmptyPort checks that a colon without a port means the default port in a
+// URL (RFC 3986 section 6.2.3), and is an error where there is no default.
 func TestEmptyPort(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -185,7 +186,7 @@ func TestEmptyPort(t *testing.T) {
 			w := l.dialHTTP(t)
 			w.request(tt.method, tt.target, "Connection: close")
 			if a := w.readHeader(tt.method); a.StatusCode != tt.status {
-				t.Errorf("%s, want %d", a.Status, tt.status)
+				t.Errorf("got %s, want %d", a.Status, tt.status)
 			}
 		})
 	}
@@ -195,12 +196,13 @@ func TestEmptyPort(t *testing.T) {
 		l.origin("h.example", 80, func(http.ResponseWriter, *http.Request) {})
 		c := http.Client{Transport: l.Transport(networkproxy.Attribution{})}
 		if a := doRequest(t, &c, "GET", "http://h.example:/", ""); a.status != 200 {
-			t.Errorf("%+v", a)
+			t.Errorf("got %+v", a)
 		}
 	})
 }
 
-// TestHyphens: labels may begin and end with hyphens, in targets and entries.
+// TestHyphens checks that labels in targets and entries may begin and end with
+// hyphens.
 func TestHyphens(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("-x.a.example", "**.b-.example", "-*.c.example")), nil)
@@ -217,6 +219,6 @@ func TestHyphens(t *testing.T) {
 	w := l.dialHTTP(t)
 	w.request("CONNECT", "x.a.example:443")
 	if a := w.readHeader("CONNECT"); a.StatusCode != 403 {
-		t.Errorf("a name without the hyphen: %s", a.Status)
+		t.Errorf("the name without the hyphen: got %s, want 403", a.Status)
 	}
 }
