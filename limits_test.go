@@ -480,7 +480,7 @@ func TestLimitHeader(t *testing.T) {
 	if a := w.readResponse("GET"); a.StatusCode != 431 {
 		t.Errorf("a header over the limit: %s", a.Status)
 	}
-	if rest := l.dialHTTP(t).readAll(); rest != "" { // ends within patience, by default it would not
+	if rest := l.dialHTTP(t).readAll(); rest != "" { // the default HeaderTimeout is longer than testTimeout
 		t.Errorf("a connection without a request: %q", rest)
 	}
 
