@@ -5,7 +5,6 @@ package networkproxy
 
 import (
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
@@ -248,28 +247,6 @@ func changedAtRestart(started, next *Config) []string {
 		}
 	}
 	return keys
-}
-
-// notClean is the beginning of the problem of a path with a shorter spelling.
-const notClean = "not a clean path: write "
-
-// socketPathProblem returns the reason why p cannot be the path of an allowed
-// Unix socket, or "". Paths are compared as text, so a socket must have one
-// spelling.
-func socketPathProblem(p string) string {
-	switch {
-	case strings.ContainsRune(p, 0):
-		return "a path cannot hold a NUL byte"
-	case strings.HasPrefix(p, "~"):
-		return "~ is not expanded here: write the absolute path"
-	case !path.IsAbs(p):
-		return `not an absolute path: start it with "/"`
-	case path.Clean(p) != p:
-		return notClean + tomltable.Quote(path.Clean(p))
-	case p == "/":
-		return "names a directory: write the path of the socket"
-	}
-	return ""
 }
 
 // Position is the place of a configuration value in a file. The zero value

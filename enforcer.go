@@ -41,6 +41,14 @@ type enforcer struct {
 	config   gateConfig
 }
 
+var (
+	// errClosed is the error of requests after the proxy has ended.
+	errClosed = errors.New("the proxy is closed")
+
+	// errNoGrant is the error of Revoke if there is no such grant.
+	errNoGrant = errors.New("no such grant: it may have ended; GET /grants and Handle.Grants list the current ones")
+)
+
 // gateConfig holds the settings of an enforcer. All limits must be set.
 type gateConfig struct {
 	Decider        func(context.Context, *askedRequest) (decision, error) // nil if there is none
@@ -402,7 +410,7 @@ func (e *refusedError) Error() string {
 func (e *enforcer) revoke(id uint64) (cut int, err error) {
 	g := e.grants.take(id)
 	if g == nil {
-		return 0, fmt.Errorf("grant %d: %w", id, ErrNoGrant)
+		return 0, fmt.Errorf("grant %d: %w", id, errNoGrant)
 	}
 	// Requests are cut before the grant's context ends, because they would end
 	// with it and not be counted, and again afterwards, because one may have

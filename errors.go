@@ -14,7 +14,7 @@ import (
 var (
 	// ErrClosed is what a Handle's methods return once the proxy has been
 	// shut down or closed.
-	ErrClosed = errors.New("the proxy is closed")
+	ErrClosed = errClosed
 
 	// ErrAlreadyRun is what Run returns when it is called again: a
 	// NetworkProxy is run once.
@@ -37,7 +37,7 @@ var (
 
 	// ErrNoGrant is what Revoke returns when there is no such grant: there
 	// never was, or it is used up, over or revoked and has nothing open.
-	ErrNoGrant = errors.New("there is no such grant; it may have ended, GET /grants and Handle.Grants list those there are")
+	ErrNoGrant = errNoGrant
 )
 
 // RefusedError is a refusal by policy, where it reaches a host as an error.

@@ -44,7 +44,7 @@ type Explanation struct {
 // malformed host is explained like any other refusal; the error concerns the
 // protocol and ctx.
 func (h *Handle) Explain(ctx context.Context, req PolicyRequest) (Explanation, error) {
-	return h.enforcer.explainRequest(ctx, req)
+	return explainRequest(h.enforcer, ctx, req)
 }
 
 // ExplainURL is Explain for a target as people write it: an http:// or ws://
@@ -53,18 +53,18 @@ func (h *Handle) Explain(ctx context.Context, req PolicyRequest) (Explanation, e
 // resolve, a name that is allowed is looked up, and the checks of its
 // addresses are explained as well; still nothing is connected to.
 func (h *Handle) ExplainURL(ctx context.Context, url, method string, resolve bool) (Explanation, error) {
-	return h.enforcer.explainURL(ctx, url, method, resolve)
+	return explainURL(h.enforcer, ctx, url, method, resolve)
 }
 
 // Explain is [Handle.Explain] for a proxy that has not been run. Its own
 // listeners are taken to be where the configuration puts them.
 func (p *NetworkProxy) Explain(ctx context.Context, req PolicyRequest) (Explanation, error) {
-	return p.planned().explainRequest(ctx, req)
+	return explainRequest(p.planned(), ctx, req)
 }
 
 // ExplainURL is [Handle.ExplainURL] for a proxy that has not been run.
 func (p *NetworkProxy) ExplainURL(ctx context.Context, url, method string, resolve bool) (Explanation, error) {
-	return p.planned().explainURL(ctx, url, method, resolve)
+	return explainURL(p.planned(), ctx, url, method, resolve)
 }
 
 // planned enforces what Run would.
@@ -84,7 +84,7 @@ type target struct {
 	wrong error  // what is malformed about it
 }
 
-func (e *enforcer) explainRequest(ctx context.Context, req PolicyRequest) (Explanation, error) {
+func explainRequest(e *enforcer, ctx context.Context, req PolicyRequest) (Explanation, error) {
 	q := target{Query: policy.Query{Protocol: req.Protocol, Method: req.Method}, text: req.Host}
 	switch req.Protocol {
 	case "":
@@ -99,16 +99,16 @@ func (e *enforcer) explainRequest(ctx context.Context, req PolicyRequest) (Expla
 	if q.wrong == nil && req.Port == 0 {
 		q.wrong = errors.New("port 0 is no port: use 1 to 65535")
 	}
-	return e.explain(ctx, q, false)
+	return explain(e, ctx, q, false)
 }
 
-func (e *enforcer) explainURL(ctx context.Context, text, method string, resolve bool) (Explanation, error) {
+func explainURL(e *enforcer, ctx context.Context, text, method string, resolve bool) (Explanation, error) {
 	q, err := parseTarget(text)
 	if err != nil {
 		return Explanation{}, err
 	}
 	q.Method = method
-	return e.explain(ctx, q, resolve)
+	return explain(e, ctx, q, resolve)
 }
 
 // parseTarget reads a target by the very parsers that the listeners use.
@@ -141,7 +141,7 @@ func parseTarget(text string) (target, error) {
 }
 
 // explain takes a question through the checks and keeps the account.
-func (e *enforcer) explain(ctx context.Context, q target, resolve bool) (Explanation, error) {
+func explain(e *enforcer, ctx context.Context, q target, resolve bool) (Explanation, error) {
 	if err := ctx.Err(); err != nil {
 		return Explanation{}, err
 	}
@@ -176,7 +176,7 @@ func (e *enforcer) explain(ctx context.Context, q target, resolve bool) (Explana
 		via = e.route(p, &req.Query).proxy
 	}
 	if v.Allowed && resolve {
-		v = e.explainAddrs(ctx, p, req, v, via, &tr)
+		v = explainAddrs(e, ctx, p, req, v, via, &tr)
 	}
 	x := Explanation{
 		Request:    publicRequest(req.asked()),
@@ -209,7 +209,7 @@ func (e *enforcer) explain(ctx context.Context, q target, resolve bool) (Explana
 
 // explainAddrs looks an allowed name up and judges its addresses, as far as
 // that is not left to a proxy.
-func (e *enforcer) explainAddrs(ctx context.Context, p *policy.Policy, req *request, v policy.Verdict, via *upstream.Proxy, tr *policy.Trace) policy.Verdict {
+func explainAddrs(e *enforcer, ctx context.Context, p *policy.Policy, req *request, v policy.Verdict, via *upstream.Proxy, tr *policy.Trace) policy.Verdict {
 	addrs := fixedAddrs(req.Target.Host)
 	if addrs == nil && via != nil {
 		return v

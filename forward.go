@@ -489,3 +489,13 @@ func (b *trailedBody) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// refusedByProxy is the failure where an answer is not the origin's: the proxy
+// wants credentials, from us and not from our client (RFC 9110 section
+// 15.5.8). Its other refusals cannot be told from an origin's.
+func refusedByProxy(answer *http1.Response, via *upstream.Proxy) error {
+	if via == nil || answer.Status != http.StatusProxyAuthRequired {
+		return nil
+	}
+	return &upstream.Error{Proxy: via, Err: &upstream.StatusError{Status: answer.Status}}
+}

@@ -299,7 +299,7 @@ func (h *httpProxy) tunnel(entry *track.Entry, client *clientConn, target net.Co
 	if !entry.SetCloser(tunnel.Pair{A: client.conn, B: transportOf(target)}) {
 		live.end()
 		target.Close() // the proxy is stopping
-		h.gate.failed(req, ErrClosed)
+		h.gate.failed(req, errClosed)
 		return
 	}
 	// Not here in the handler, so that a tunnel does not hold its request.
@@ -329,3 +329,12 @@ func takeOver(w http.ResponseWriter, head []byte) (*clientConn, error) {
 	}
 	return &clientConn{conn: conn, early: early}, nil
 }
+
+// urlAuthority is what stands between "//" and the path of a URL.
+func urlAuthority(rest string) string {
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		rest = rest[:i]
+	}
+	return rest
+}
+

@@ -86,12 +86,12 @@ func parseSocketPath(protocol Protocol, paths []string) (string, error) {
 	case !utf8.ValidString(path):
 		problem = "it is not UTF-8"
 	default:
-		problem = socketPathProblem(path)
+		var better string
+		if problem, better = policy.SocketPathProblem(path); better != "" {
+			problem += ": it has an empty element, . or .." // without quoting the header's value
+		}
 	}
-	if strings.HasPrefix(problem, notClean) {
-		problem = "not a clean path: it has an empty element, . or .." // without quoting the header's value
-	}
-	// socketPathProblem has a message of its own for NUL.
+	// SocketPathProblem has a message of its own for NUL.
 	for _, r := range path {
 		if problem == "" && unicode.IsControl(r) {
 			problem = "a path with control characters is not carried"

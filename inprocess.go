@@ -437,3 +437,26 @@ func (x *hostExchange) addressed(r *http.Request, by route) *http.Request {
 func withoutPort(hostport string, port int) string {
 	return strings.TrimSuffix(hostport, ":"+strconv.Itoa(port))
 }
+
+// dialedConn is a connection that a host was given. It fails with the refusal
+// where the policy closed it.
+type dialedConn struct {
+	targetConn
+	live *liveRequest
+}
+
+func (c *dialedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	return n, publicError(c.live.cause(err))
+}
+
+func (c *dialedConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	return n, publicError(c.live.cause(err))
+}
+
+func (c *dialedConn) Close() error {
+	c.live.leave() // not end: a Read that fails afterwards still says why
+	c.live.done()
+	return c.Conn.Close()
+}

@@ -89,7 +89,7 @@ func (e *enforcer) begin(lr *liveRequest, req *request, v *ruling) error {
 	lr.judged.Store(v.Generation)
 	if lr.requests == nil && !e.live.add(lr) {
 		lr.end()
-		return ErrClosed
+		return errClosed
 	}
 	return nil
 }
@@ -112,7 +112,7 @@ func (e *enforcer) attach(lr *liveRequest, carrier io.Closer, to destination) er
 	case refused:
 		err = errCut
 	case e.live.closed.Load():
-		err = ErrClosed
+		err = errClosed
 	case req.principal.ctx.Err() != nil:
 		err = context.Cause(req.principal.ctx)
 	case grant.wasRevoked():

@@ -32,29 +32,6 @@ func (c targetConn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// dialedConn is a connection that a host was given. It fails with the refusal
-// where the policy closed it.
-type dialedConn struct {
-	targetConn
-	live *liveRequest
-}
-
-func (c *dialedConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	return n, publicError(c.live.cause(err))
-}
-
-func (c *dialedConn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	return n, publicError(c.live.cause(err))
-}
-
-func (c *dialedConn) Close() error {
-	c.live.leave() // not end: a Read that fails afterwards still says why
-	c.live.done()
-	return c.Conn.Close()
-}
-
 // errStale says that a pooled connection was cut while it was idle.
 var errStale = errors.New("the connection was cut")
 

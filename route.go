@@ -7,12 +7,10 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 
 	"example.com/networkproxy/internal/hostname"
-	"example.com/networkproxy/internal/http1"
 	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/upstream"
 )
@@ -71,16 +69,6 @@ func (e *enforcer) dialProxy(ctx context.Context, addr hostname.Target) (net.Con
 		return nil, errUpstreamIsSelf
 	}
 	return e.dialer.DialAddr(ctx, addrs, addr.Port)
-}
-
-// refusedByProxy is the failure where an answer is not the origin's: the proxy
-// wants credentials, from us and not from our client (RFC 9110 section
-// 15.5.8). Its other refusals cannot be told from an origin's.
-func refusedByProxy(answer *http1.Response, via *upstream.Proxy) error {
-	if via == nil || answer.Status != http.StatusProxyAuthRequired {
-		return nil
-	}
-	return &upstream.Error{Proxy: via, Err: &upstream.StatusError{Status: answer.Status}}
 }
 
 // transportOf is the connection below TLS, or conn itself.

@@ -308,7 +308,7 @@ func (s *socksProxy) connect(c *socksConn, r *socksRequest) {
 	}
 	if !c.entry.SetCloser(tunnel.Pair{A: c.Conn, B: transportOf(conn)}) {
 		conn.Close() // the proxy is stopping
-		s.gate.failed(req, ErrClosed)
+		s.gate.failed(req, errClosed)
 		return
 	}
 	early, _ := r.rest.Peek(r.rest.Buffered()) // what is buffered can be peeked at

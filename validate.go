@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"example.com/networkproxy/internal/domain"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/tomltable"
 )
 
@@ -316,4 +317,14 @@ func (l *errorList) join() error {
 		return errors.Join(append(slices.Clone(l.list), fmt.Errorf("and %d more", l.more))...)
 	}
 	return errors.Join(l.list...)
+}
+
+// socketPathProblem returns why p cannot be the path of an allowed unix socket,
+// or "".
+func socketPathProblem(p string) string {
+	problem, better := policy.SocketPathProblem(p)
+	if better != "" {
+		return problem + ": write " + tomltable.Quote(better)
+	}
+	return problem
 }

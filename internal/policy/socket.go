@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // Socket is a unix socket as the client names it, and the path that this led
@@ -67,4 +69,23 @@ func (p *Policy) judgeSocket(q *Query, tr *Trace) Verdict {
 		return v
 	}
 	return Verdict{Allowed: true, Source: SourceBaselinePolicy, Entry: allowed, Generation: p.Generation}
+}
+
+// SocketPathProblem returns why p cannot be the path of an allowed unix socket,
+// or "". Paths are compared as text, so one socket must have one spelling:
+// better is that spelling if p is merely not clean.
+func SocketPathProblem(p string) (problem, better string) {
+	switch {
+	case strings.ContainsRune(p, 0):
+		return "a path cannot hold a NUL byte", ""
+	case strings.HasPrefix(p, "~"):
+		return "~ is not expanded here: write the absolute path", ""
+	case !path.IsAbs(p):
+		return `not an absolute path: start it with "/"`, ""
+	case path.Clean(p) != p:
+		return "not a clean path", path.Clean(p)
+	case p == "/":
+		return "names a directory: write the path of the socket", ""
+	}
+	return "", ""
 }
