@@ -329,12 +329,3 @@ func takeOver(w http.ResponseWriter, head []byte) (*clientConn, error) {
 	}
 	return &clientConn{conn: conn, early: early}, nil
 }
-
-// urlAuthority is what stands between "//" and the path of a URL.
-func urlAuthority(rest string) string {
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		rest = rest[:i]
-	}
-	return rest
-}
-

@@ -2,21 +2,6 @@
 
 package networkproxy
 
-// checkUpstreams reports an environment that cannot be used, to a
-// configuration that wants it used.
-func (s *settings) checkUpstreams(src *sourcedConfig) error {
-	if s.upstreamFault == nil || !src.Config.AllowUpstreamProxy {
-		return nil
-	}
-	return &ConfigError{
-		Position: src.position(keyAllowUpstreamProxy),
-		Key:      keyAllowUpstreamProxy,
-		Value:    "true",
-		Problem:  "the environment variable " + s.upstreamFault.Error(),
-		Err:      s.upstreamFault,
-	}
-}
-
 // logRoute tells which way requests leave.
 func (h *Handle) logRoute() {
 	if !h.enforcer.installed().Upstream {
