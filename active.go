@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"example.com/networkproxy/internal/domain"
+	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/tomltable"
 )
@@ -17,7 +18,7 @@ import (
 // were set at run time. Each change gives the enforcer a new policy. Safe for
 // concurrent use.
 type activeConfig struct {
-	enforcer *enforcer
+	enforcer *gate.Gate
 	log      *slog.Logger
 	alive    func() error  // returns why nothing can be changed; nil if it can
 	exposed  func() string // returns the address of a listener that other machines can reach, or ""
@@ -33,8 +34,8 @@ type activeConfig struct {
 }
 
 // newActiveConfig puts the first configuration in force.
-func newActiveConfig(first *loadedConfig, e *enforcer, log *slog.Logger, alive func() error, exposed func() string) *activeConfig {
-	e.install(first.compile(1, first.Config.Mode, runtimeRules{}, &e.self))
+func newActiveConfig(first *loadedConfig, e *gate.Gate, log *slog.Logger, alive func() error, exposed func() string) *activeConfig {
+	e.Install(first.compile(1, first.Config.Mode, runtimeRules{}, &e.Self))
 	return &activeConfig{enforcer: e, log: log, alive: alive, exposed: exposed, base: first, loaded: first}
 }
 
@@ -58,7 +59,7 @@ func (a *activeConfig) limits() (*requirements, error) {
 func (a *activeConfig) state() (*loadedConfig, *policy.Policy, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.loaded, a.enforcer.installed(), a.fault
+	return a.loaded, a.enforcer.Policy(), a.fault
 }
 
 // failed records the fault of a reload.
@@ -75,11 +76,11 @@ func (a *activeConfig) install(l *loadedConfig) *policy.Policy {
 	if l.Config.Mode != a.mode.over {
 		a.mode = runtimeMode{}
 	}
-	next := l.compile(a.enforcer.installed().Generation+1, a.mode.effective(l.Config.Mode), a.rules, &a.enforcer.self)
+	next := l.compile(a.enforcer.Policy().Generation+1, a.mode.effective(l.Config.Mode), a.rules, &a.enforcer.Self)
 	if a.socketsWithheld(l) != "" {
 		next.Sockets = nil
 	}
-	a.enforcer.install(next)
+	a.enforcer.Install(next)
 	return next
 }
 
@@ -104,7 +105,7 @@ type change struct {
 // change puts a configuration in force that is within its limits. It drops the
 // mode and the rules set at run time that exceed them. a.mu is held.
 func (a *activeConfig) change(next *loadedConfig) change {
-	c := change{before: a.enforcer.installed(), warnings: a.dropExceeding(next.limits)}
+	c := change{before: a.enforcer.Policy(), warnings: a.dropExceeding(next.limits)}
 	c.policy = a.install(next)
 	c.warnings = append(c.warnings, next.cutBack...)
 	return c
@@ -143,7 +144,7 @@ func (a *activeConfig) setMode(m Mode) error {
 	if err != nil {
 		return err
 	}
-	cut := a.enforcer.rejudge()
+	cut := a.enforcer.Rejudge()
 	a.log.Info("mode set", "mode", string(m), "connections_cut", cut)
 	return nil
 }
@@ -165,7 +166,7 @@ func (a *activeConfig) changeRules(change func(runtimeRules) (runtimeRules, erro
 	if err != nil {
 		return err
 	}
-	cut := a.enforcer.rejudge()
+	cut := a.enforcer.Rejudge()
 	a.log.Info("run-time rules changed", "allowed", rules.allow.entries, "denied", rules.deny.entries, "connections_cut", cut)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"example.com/networkproxy/internal/adminhttp"
+	"example.com/networkproxy/internal/audit"
 	"example.com/networkproxy/internal/policy"
 )
 
@@ -63,8 +64,8 @@ func (a admin) health(*http.Request) (any, error) {
 		Dropped     uint64 `json:"datagrams_dropped"` // of SOCKS5 clients
 	}{
 		state, detail, s.policy.Mode, s.policy.Generation, s.clients,
-		s.count.total(outcomeAllowed), s.count.total(outcomeRefused), s.count.total(outcomeFailed), s.count.cut.Load(),
-		s.count.datagramsDropped(),
+		s.count.Total(audit.Allowed), s.count.Total(audit.Refused), s.count.Total(audit.Failed), s.count.Cut.Load(),
+		s.count.DatagramsDropped(),
 	}, nil
 }
 

@@ -3,6 +3,8 @@ package networkproxy
 import (
 	"net/netip"
 	"time"
+
+	"example.com/networkproxy/internal/audit"
 )
 
 // BlockedRequest is one refusal, as recorded.
@@ -24,7 +26,7 @@ type BlockedRequest struct {
 	Generation uint64         `json:"generation"` // of the policy that refused
 }
 
-func publicRefusal(r *refusal) BlockedRequest {
+func publicRefusal(r *audit.Refusal) BlockedRequest {
 	v := &r.Verdict
 	return BlockedRequest{
 		Time:       r.Time,
@@ -45,7 +47,7 @@ func publicRefusal(r *refusal) BlockedRequest {
 	}
 }
 
-func publicRefusals(list []refusal) []BlockedRequest {
+func publicRefusals(list []audit.Refusal) []BlockedRequest {
 	public := make([]BlockedRequest, len(list)) // never nil: it is [] in JSON
 	for i := range list {
 		public[i] = publicRefusal(&list[i])

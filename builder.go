@@ -12,8 +12,11 @@ import (
 	"slices"
 	"time"
 
+	"example.com/networkproxy/internal/approval"
 	"example.com/networkproxy/internal/filewatch"
 	"example.com/networkproxy/internal/hostcall"
+	"example.com/networkproxy/internal/httpproxy"
+	"example.com/networkproxy/internal/socksproxy"
 	"example.com/networkproxy/internal/upstream"
 )
 
@@ -33,12 +36,12 @@ func NewBuilder() *Builder {
 		http:           endpoint{name: "HTTP", key: keyProxyURL},
 		admin:          endpoint{name: "Admin", key: keyAdminURL},
 		socks:          endpoint{name: "SOCKS", key: keySOCKSURL},
-		deciderTimeout: defaultDeciderTimeout,
+		deciderTimeout: approval.DefaultTimeout,
 		log:            slog.New(slog.DiscardHandler),
 		environ:        os.Environ,
 		hooks: hooks{
-			unixSockets:      unixSocketsSupported,
-			refusalStands:    udpRefusalStands,
+			unixSockets:      httpproxy.UnixSocketsSupported,
+			refusalStands:    socksproxy.UdpRefusalStands,
 			callbackPatience: hostcall.Patience,
 			quiet:            filewatch.ShortQuiet,
 		},

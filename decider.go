@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"time"
 
-	"example.com/networkproxy/internal/policy"
+	"example.com/networkproxy/internal/approval"
 )
 
 // PolicyRequest is what a decider is told of a request. It is canonical: the
@@ -62,90 +62,63 @@ type PolicyDecider func(ctx context.Context, req PolicyRequest) (Decision, error
 // also when they change later.
 //
 // On a Deny and an Ask these methods have no effect.
-type Decision struct{ d decision }
+type Decision struct{ d approval.Decision }
 
 // Allow lets the waiting requests through, and nothing after them.
-func Allow() Decision { return Decision{decision{Allow: true}} }
+func Allow() Decision { return Decision{approval.Allow()} }
 
 // Deny refuses the request. The reason reaches the client, the log and the
 // record of refusals, cleaned of control characters and cut at 200 bytes; an
 // empty one becomes "policy_denied".
-func Deny(reason string) Decision { return Decision{decision{Reason: policy.CleanReason(reason)}} }
+func Deny(reason string) Decision { return Decision{approval.Deny(reason)} }
 
 // Ask refuses the request for now and marks the refusal as one that the user
 // may lift, so that the host can prompt and the client can try again.
-func Ask(reason string) Decision {
-	return Decision{decision{Ask: true, Reason: policy.CleanReason(reason)}}
-}
+func Ask(reason string) Decision { return Decision{approval.Ask(reason)} }
 
 // Times lets n requests through, the waiting ones first; those that remain
 // are asked about again. It counts decisions: a request that passes uses one
 // up whether or not it reaches its target, a tunnel is one, and so is each
 // request of a connection that is kept alive. n below 1 leaves nothing to let
 // through: the decision becomes a Deny.
-func (d Decision) Times(n int) Decision {
-	if d.d.Allow && n < 1 {
-		return Deny("")
-	}
-	if d.d.Allow {
-		d.d.Times = n
-	}
-	return d
-}
+func (d Decision) Times(n int) Decision { return Decision{d.d.Times(n)} }
 
 // For lets requests through for a time that begins with the answer; with
 // Times, until either is used up. Its end stops new requests and leaves open
 // tunnels alone. A duration that is not positive is over already: the
 // decision becomes a Deny.
-func (d Decision) For(duration time.Duration) Decision {
-	if d.d.Allow && duration <= 0 {
-		return Deny("")
-	}
-	if d.d.Allow {
-		d.d.For = duration
-	}
-	return d
-}
+func (d Decision) For(duration time.Duration) Decision { return Decision{d.d.For(duration)} }
 
 // ForSession lets requests through until their session is closed, or, where
 // they came by the shared listeners, until the proxy ends. Every grant ends
 // then at the latest: with Times or For it adds nothing.
-func (d Decision) ForSession() Decision {
-	d.d.ForSession = d.d.Allow
-	return d
-}
+func (d Decision) ForSession() Decision { return Decision{d.d.ForSession()} }
 
 // AnyPort covers every port of the host.
-func (d Decision) AnyPort() Decision {
-	d.d.AnyPort = d.d.Allow
-	return d
-}
+func (d Decision) AnyPort() Decision { return Decision{d.d.AnyPort()} }
 
 // Subdomains covers the host and every name below it, on the port that was
 // asked about or, with Host, on all. An IP address has nothing below it. The
 // host is taken at its word: below a name under which anybody can register,
 // such as "co.uk" or "github.io", are strangers.
-func (d Decision) Subdomains() Decision {
-	d.d.Subdomains = d.d.Allow
-	return d
-}
+func (d Decision) Subdomains() Decision { return Decision{d.d.Subdomains()} }
 
 // String returns the decision in words, for logs and tests.
 func (d Decision) String() string { return d.d.String() }
 
 // ask returns the decider as the gate calls it, nil if there is none.
-func (f PolicyDecider) ask() func(context.Context, *askedRequest) (decision, error) {
+func (f PolicyDecider) ask() func(context.Context, *approval.Request) (approval.Decision, error) {
 	if f == nil {
 		return nil
 	}
-	return func(ctx context.Context, r *askedRequest) (decision, error) {
+	return func(ctx context.Context, r *approval.Request) (approval.Decision, error) {
 		d, err := f(ctx, publicRequest(r))
 		return d.d, err
 	}
 }
 
-func publicRequest(r *askedRequest) PolicyRequest {
-	a := &r.Owner.attribution
+func publicRequest(r *approval.Request) PolicyRequest {
+	a := &r.Owner.Attribution
 	return PolicyRequest{
 		Protocol:       r.Protocol,
 		Host:           r.Target.Host.String(),

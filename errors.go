@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+
+	"example.com/networkproxy/internal/gate"
 )
 
 var (
 	// ErrClosed is what a Handle's methods return once the proxy has been
 	// shut down or closed.
-	ErrClosed = errClosed
+	ErrClosed = gate.ErrClosed
 
 	// ErrAlreadyRun is what Run returns when it is called again: a
 	// NetworkProxy is run once.
@@ -37,7 +39,7 @@ var (
 
 	// ErrNoGrant is what Revoke returns when there is no such grant: there
 	// never was, or it is used up, over or revoked and has nothing open.
-	ErrNoGrant = errNoGrant
+	ErrNoGrant = gate.ErrNoGrant
 )
 
 // RefusedError is a refusal by policy, where it reaches a host as an error.
@@ -55,9 +57,9 @@ func (e *RefusedError) Error() string {
 // publicError returns err with the refusal in it, if there is one, in the form
 // that hosts know.
 func publicError(err error) error {
-	var refused *refusedError
+	var refused *gate.RefusedError
 	if !errors.As(err, &refused) {
 		return err
 	}
-	return &RefusedError{Host: refused.req.Target.Host.String(), Port: refused.req.Target.Port, Verdict: publicVerdict(&refused.verdict)}
+	return &RefusedError{Host: refused.Request.Target.Host.String(), Port: refused.Request.Target.Port, Verdict: publicVerdict(&refused.Verdict)}
 }

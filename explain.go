@@ -13,8 +13,10 @@ import (
 	"net/url"
 	"strings"
 
+	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/httpproxy"
 	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/upstream"
 )
@@ -68,12 +70,12 @@ func (p *NetworkProxy) ExplainURL(ctx context.Context, url, method string, resol
 }
 
 // planned enforces what Run would.
-func (p *NetworkProxy) planned() *enforcer {
-	e := newEnforcer(p.settings.gateConfig(p.settings.log, hostcall.New(p.settings.hooks.callbackPatience)))
+func (p *NetworkProxy) planned() *gate.Gate {
+	e := gate.New(p.settings.gateConfig(p.settings.log, hostcall.New(p.settings.hooks.callbackPatience)))
 	for _, addr := range p.settings.plannedAddrs(p.first) {
-		e.self.Add(net.TCPAddrFromAddrPort(addr))
+		e.Self.Add(net.TCPAddrFromAddrPort(addr))
 	}
-	e.install(p.first.compile(1, p.first.Config.Mode, runtimeRules{}, &e.self))
+	e.Install(p.first.compile(1, p.first.Config.Mode, runtimeRules{}, &e.Self))
 	return e
 }
 
@@ -84,7 +86,7 @@ type target struct {
 	wrong error  // what is malformed about it
 }
 
-func explainRequest(e *enforcer, ctx context.Context, req PolicyRequest) (Explanation, error) {
+func explainRequest(e *gate.Gate, ctx context.Context, req PolicyRequest) (Explanation, error) {
 	q := target{Query: policy.Query{Protocol: req.Protocol, Method: req.Method}, text: req.Host}
 	switch req.Protocol {
 	case "":
@@ -102,7 +104,7 @@ func explainRequest(e *enforcer, ctx context.Context, req PolicyRequest) (Explan
 	return explain(e, ctx, q, false)
 }
 
-func explainURL(e *enforcer, ctx context.Context, text, method string, resolve bool) (Explanation, error) {
+func explainURL(e *gate.Gate, ctx context.Context, text, method string, resolve bool) (Explanation, error) {
 	q, err := parseTarget(text)
 	if err != nil {
 		return Explanation{}, err
@@ -124,16 +126,16 @@ func parseTarget(text string) (target, error) {
 		q.Protocol, q.Upgrade = ProtocolHTTP, strings.EqualFold(scheme, "ws")
 		var u *url.URL
 		if u, q.wrong = url.ParseRequestURI("http://" + rest); q.wrong == nil {
-			q.Target, q.wrong = urlTarget(u, "http://"+rest)
+			q.Target, q.wrong = httpproxy.UrlTarget(u, "http://"+rest)
 		}
 	case "https", "wss":
-		q.Target, q.wrong = hostname.ParseTargetDefault(urlAuthority(rest), 443)
+		q.Target, q.wrong = hostname.ParseTargetDefault(httpproxy.UrlAuthority(rest), 443)
 	case "socks5", "socks5h":
 		q.Protocol = ProtocolSOCKS5TCP
-		q.Target, q.wrong = hostname.ParseTarget(urlAuthority(rest))
+		q.Target, q.wrong = hostname.ParseTarget(httpproxy.UrlAuthority(rest))
 	case "udp":
 		q.Protocol = ProtocolSOCKS5UDP
-		q.Target, q.wrong = hostname.ParseTarget(urlAuthority(rest))
+		q.Target, q.wrong = hostname.ParseTarget(httpproxy.UrlAuthority(rest))
 	default:
 		return q, fmt.Errorf("the scheme %.20q is not carried: use http://, https://, socks5:// or udp://", scheme)
 	}
@@ -141,14 +143,14 @@ func parseTarget(text string) (target, error) {
 }
 
 // explain takes a question through the checks and keeps the account.
-func explain(e *enforcer, ctx context.Context, q target, resolve bool) (Explanation, error) {
+func explain(e *gate.Gate, ctx context.Context, q target, resolve bool) (Explanation, error) {
 	if err := ctx.Err(); err != nil {
 		return Explanation{}, err
 	}
 	if q.Method == "" {
 		q.Method = map[Protocol]string{ProtocolHTTP: http.MethodGet, ProtocolHTTPSConnect: http.MethodConnect}[q.Protocol]
 	}
-	p := e.installed()
+	p := e.Policy()
 	if q.wrong != nil {
 		return Explanation{
 			Request:    PolicyRequest{Protocol: q.Protocol, Host: q.text, Method: q.Method},
@@ -159,11 +161,11 @@ func explain(e *enforcer, ctx context.Context, q target, resolve bool) (Explanat
 		}, nil
 	}
 
-	req := &request{Query: q.Query, principal: &principal{}}
+	req := &gate.Request{Query: q.Query, Principal: &gate.Principal{}}
 	tr := policy.Trace{{Check: policy.CheckTarget, Passed: true}}
-	v, miss := p.Judge(&req.Query, e.standingApproval(), &tr)
+	v, miss := p.Judge(&req.Query, e.StandingApproval(), &tr)
 	decider := false
-	if miss && e.asker.decider != nil {
+	if miss && e.Asker.Decider != nil {
 		if refusal, ok := p.JudgeMode(&req.Query, nil); ok {
 			decider = true
 		} else {
@@ -173,13 +175,13 @@ func explain(e *enforcer, ctx context.Context, q target, resolve bool) (Explanat
 	}
 	var via *upstream.Proxy
 	if v.Allowed {
-		via = e.route(p, &req.Query).proxy
+		via = e.Route(p, &req.Query).Proxy
 	}
 	if v.Allowed && resolve {
 		v = explainAddrs(e, ctx, p, req, v, via, &tr)
 	}
 	x := Explanation{
-		Request:    publicRequest(req.asked()),
+		Request:    publicRequest(req.Asked()),
 		Allowed:    v.Allowed,
 		Reason:     v.Reason,
 		Source:     v.Source,
@@ -209,14 +211,14 @@ func explain(e *enforcer, ctx context.Context, q target, resolve bool) (Explanat
 
 // explainAddrs looks an allowed name up and judges its addresses, as far as
 // that is not left to a proxy.
-func explainAddrs(e *enforcer, ctx context.Context, p *policy.Policy, req *request, v policy.Verdict, via *upstream.Proxy, tr *policy.Trace) policy.Verdict {
-	addrs := fixedAddrs(req.Target.Host)
+func explainAddrs(e *gate.Gate, ctx context.Context, p *policy.Policy, req *gate.Request, v policy.Verdict, via *upstream.Proxy, tr *policy.Trace) policy.Verdict {
+	addrs := gate.FixedAddrs(req.Target.Host)
 	if addrs == nil && via != nil {
 		return v
 	}
 	if addrs == nil {
 		var err error
-		if addrs, err = e.dialer.Resolve(ctx, req.Target.Host.Name()); err != nil {
+		if addrs, err = e.Dialer.Resolve(ctx, req.Target.Host.Name()); err != nil {
 			tr.Add(policy.Step{Check: policy.CheckResolve})
 			return policy.Verdict{Reason: policy.ReasonDNSFailure, Generation: v.Generation, Check: policy.CheckResolve}
 		}

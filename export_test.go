@@ -12,9 +12,13 @@ import (
 	"slices"
 	"time"
 
+	"example.com/networkproxy/internal/audit"
+	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/httpproxy"
 	"example.com/networkproxy/internal/policy"
+	"example.com/networkproxy/internal/socksproxy"
 	"example.com/networkproxy/internal/unixsock"
 )
 
@@ -30,14 +34,13 @@ func (h *Handle) Decide(protocol Protocol, method, target string) (func(context.
 	if err != nil {
 		return nil, err
 	}
-	req := &request{Query: policy.Query{Protocol: protocol, Target: t, Method: method}, principal: h.shared}
-	return func(ctx context.Context) bool { return h.enforcer.decide(ctx, req).Allowed }, nil
+	req := &gate.Request{Query: policy.Query{Protocol: protocol, Target: t, Method: method}, Principal: h.shared}
+	return func(ctx context.Context) bool { return h.enforcer.Decide(ctx, req).Allowed }, nil
 }
 
 // ServeHTTPConn serves c as if the HTTP listener had accepted it.
 func (h *Handle) ServeHTTPConn(c net.Conn) {
-	x := &clientState{client: addrPortOf(c.RemoteAddr()), principal: h.shared}
-	h.http.server.ServeConn(context.WithValue(h.shared.ctx, clientStateKey{}, x), c)
+	h.http.ServeConn(h.shared, c)
 }
 
 // SetConnectUDP is SetConnect for datagrams.
@@ -56,37 +59,29 @@ func SetProcNet(b *Builder, dir string) { b.settings.hooks.procNet = dir }
 
 // The bounds of one UDP association.
 const (
-	UDPFlows     = udpFlows
-	UDPQuestions = udpQuestions
-	UDPWaiting   = udpWaiting
+	UDPFlows     = socksproxy.UdpFlows
+	UDPQuestions = socksproxy.MaxQuestions
+	UDPWaiting   = socksproxy.MaxWaiting
 )
 
 // CountsReason reports whether requests refused for a reason are counted under
 // it.
-func CountsReason(r Reason) bool { return slices.Contains(countedReasons[:], r) }
+func CountsReason(r Reason) bool { return slices.Contains(audit.Reasons[:], r) }
 
 // CountOne returns a function that counts one request of each outcome.
 func CountOne() func() {
-	c, v := new(counters), policy.Verdict{Reason: ReasonDenied}
+	c, v := new(audit.Counters), policy.Verdict{Reason: ReasonDenied}
 	return func() {
-		c.allow(ProtocolHTTP)
-		c.refuse(ProtocolSOCKS5TCP, &v)
-		c.add(outcomeFailed, ProtocolHTTP, policy.ReasonTimeout)
+		c.Allow(ProtocolHTTP)
+		c.Refuse(ProtocolSOCKS5TCP, &v)
+		c.Add(audit.Failed, ProtocolHTTP, policy.ReasonTimeout)
 	}
 }
 
 // LiveTargets returns the number of open connections to targets, including UDP
 // flows.
 func (h *Handle) LiveTargets() int {
-	n := 0
-	for _, lr := range h.enforcer.live.list() {
-		lr.mu.Lock()
-		if lr.active && lr.carrier != nil && lr.refusal == nil {
-			n++
-		}
-		lr.mu.Unlock()
-	}
-	return n
+	return h.enforcer.Live.Connected()
 }
 
 // LiveClients returns the number of open connections from clients.
@@ -95,16 +90,14 @@ func (h *Handle) LiveClients() int { return h.live.Len() }
 // HideOpen hides the open connections from later policy changes, which then do
 // not cut them.
 func (h *Handle) HideOpen() {
-	h.enforcer.live.mu.Lock()
-	defer h.enforcer.live.mu.Unlock()
-	h.enforcer.live.all = nil
+	h.enforcer.Live.Hide()
 }
 
 // Dropped returns the number of dropped datagrams by cause.
 func (h *Handle) Dropped() map[string]uint64 {
 	dropped := make(map[string]uint64)
-	for why := range dropCauses {
-		if n := h.enforcer.count.dropped[why].Load(); n > 0 {
+	for why := range audit.DropCauses {
+		if n := h.enforcer.Count.Dropped[why].Load(); n > 0 {
 			dropped[why.String()] = n
 		}
 	}
@@ -117,14 +110,14 @@ func (h *Handle) Dropped() map[string]uint64 {
 func (h *Handle) ServeSOCKSPasswords(l net.Listener, passwords map[string]string) {
 	c := h.settings.socksConfig(&h.sessions.tokens, true)
 	c.RequireSession = false
-	c.Authenticate = func(_ *principal, c credentials) (*principal, error) {
-		if want, ok := passwords[c.user]; !ok || want != c.password {
-			return nil, errSessionUnknown
+	c.Authenticate = func(_ *gate.Principal, c gate.Credentials) (*gate.Principal, error) {
+		if want, ok := passwords[c.User]; !ok || want != c.Password {
+			return nil, gate.ErrTokenUnknown
 		}
-		return h.newPrincipal(h.drain, Attribution{Command: c.user}), nil
+		return h.newPrincipal(h.drain, Attribution{Command: c.User}), nil
 	}
-	proxy := newSOCKSProxy(h.enforcer, c)
-	h.serving.Go(func() { proxy.serve(h.track(l, h.shared)) })
+	proxy := socksproxy.New(h.enforcer, c)
+	h.serving.Go(func() { proxy.Serve(h.track(l, h.shared)) })
 }
 
 // SetRootCAs makes a transport of Handle.Transport trust roots.
@@ -144,7 +137,7 @@ func SetUnixSockets(b *Builder, supported bool) { b.settings.hooks.unixSockets =
 func SetConnectUnix(b *Builder, connect unixsock.ConnectFunc) { b.settings.hooks.connectUnix = connect }
 
 // UnixSocketsSupported reports whether this platform supports x-unix-socket.
-const UnixSocketsSupported = unixSocketsSupported
+const UnixSocketsSupported = httpproxy.UnixSocketsSupported
 
 // ListenersOf returns the listeners of a proxy that belong to no session.
 func ListenersOf(h *Handle) []net.Listener { return h.listeners.open() }
@@ -159,7 +152,7 @@ func ListenersOfSession(s *Session) (list []net.Listener) {
 
 // AwaitLookups waits up to a minute for the calls of the host's resolver, and
 // returns the number of calls that have not returned.
-func AwaitLookups(h *Handle) int { return h.enforcer.awaitLookups(time.Minute) }
+func AwaitLookups(h *Handle) int { return h.enforcer.AwaitLookups(time.Minute) }
 
 // FlushLog waits until the log handler has handled every line so far. The
 // handler itself must not call it.

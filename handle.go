@@ -14,8 +14,11 @@ import (
 	"sync"
 
 	"example.com/networkproxy/internal/adminhttp"
+	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/hostcall"
+	"example.com/networkproxy/internal/httpproxy"
 	"example.com/networkproxy/internal/loopback"
+	"example.com/networkproxy/internal/socksproxy"
 	"example.com/networkproxy/internal/track"
 )
 
@@ -26,11 +29,11 @@ type Handle struct {
 	log      *slog.Logger
 	logQueue *hostcall.LogQueue // behind log; nil if the log is discarded
 	calls    *hostcall.Calls    // of the host's functions
-	enforcer *enforcer
-	shared   *principal // of the shared listeners
+	enforcer *gate.Gate
+	shared   *gate.Principal // of the shared listeners
 	sessions *sessions
-	http     *httpProxy
-	socks    *socksProxy
+	http     *httpproxy.Proxy
+	socks    *socksproxy.Proxy
 	admin    *adminhttp.Server
 	warnings []string // of Run, about clamped addresses
 
@@ -79,7 +82,7 @@ func (h *Handle) Warnings() []string {
 	if h.listeners.http == nil {
 		warnings = append(warnings, h.offWarning())
 	}
-	if h.enforcer.observed != nil {
+	if h.enforcer.Observed != nil {
 		warnings = append(warnings, observingWarning)
 	}
 	if w := h.active.socketsWithheld(loaded); w != "" {
@@ -91,7 +94,7 @@ func (h *Handle) Warnings() []string {
 // Blocked returns the newest refusals, at most [Limits.BlockedKept], in the order
 // in which they happened.
 func (h *Handle) Blocked() []BlockedRequest {
-	list, _ := h.enforcer.blocked.list()
+	list, _ := h.enforcer.Blocked.List()
 	return publicRefusals(list)
 }
 
@@ -210,7 +213,7 @@ func (h *Handle) windDown() {
 	h.endMu.Unlock()
 	h.listeners.closeProxies() // the admin API serves until the end
 	h.sessions.refuse()
-	h.http.server.Shutdown()
+	h.http.Server.Shutdown()
 	h.live.Wait(h.drain)
 	h.admin.Shutdown(h.drain)
 
@@ -219,9 +222,9 @@ func (h *Handle) windDown() {
 	h.closeListeners()
 	h.live.CloseAll()
 	h.admin.Close()
-	h.http.closeIdle(h.shared)
-	h.enforcer.live.closeAll()
-	h.enforcer.drop(&h.shared.owner)
+	h.http.CloseIdle(h.shared)
+	h.enforcer.Live.CloseAll()
+	h.enforcer.Drop(&h.shared.Owner)
 
 	h.serving.Wait()
 	h.live.Wait(context.Background())
@@ -240,7 +243,7 @@ func (h *Handle) closeListeners() {
 // tellEnd logs the last lines, waits until they are written, and records which
 // functions of the host have not returned.
 func (h *Handle) tellEnd() {
-	if observer := h.enforcer.observer; observer != nil {
+	if observer := h.enforcer.Observer; observer != nil {
 		if n := observer.Close(); n > 0 {
 			h.log.Warn("dropped the last refusals, because OnBlocked does not return", "refusals", n)
 		}
@@ -251,7 +254,7 @@ func (h *Handle) tellEnd() {
 	if n := h.calls.Running(hostcall.Resolver); n > 0 {
 		h.log.Warn("the resolver has not returned although its context ended; its goroutines are left behind", "calls", n)
 	} else {
-		h.enforcer.awaitLookups(resolverPatience) // the last steps of their goroutines
+		h.enforcer.AwaitLookups(gate.ResolverPatience) // the last steps of their goroutines
 	}
 	patience := reloadPatience
 	if h.calls.Running(hostcall.ConfigSource) > 0 {
@@ -260,8 +263,7 @@ func (h *Handle) tellEnd() {
 	if n := h.reloader.goroutines.Wait(patience); n > 0 {
 		h.log.Warn("a reload has not ended although its context ended: the configuration source or the file system does not return; its goroutines are left behind", "calls", n)
 	}
-	h.enforcer.lines.close()
-	h.enforcer.debug.close()
+	h.enforcer.CloseLogs()
 	h.log.Info("networkproxy has ended")
 	h.logQueue.Flush()
 	if names := h.calls.Unreturned(); names != nil {

@@ -18,7 +18,10 @@ import (
 	"sync"
 	"time"
 
+	"example.com/networkproxy/internal/audit"
+	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/httpproxy"
 	"example.com/networkproxy/internal/policy"
 )
 
@@ -44,7 +47,7 @@ const tlsTimeout = 10 * time.Second
 // It uses the system's roots and TLS defaults. For other TLS settings, put
 // [Handle.DialContext] into an http.Transport of your own.
 func (h *Handle) Transport(a Attribution) http.RoundTripper {
-	t := &transport{gate: h.enforcer, from: newPrincipal(h.drain, attribution(a))}
+	t := &transport{gate: h.enforcer, from: gate.NewPrincipal(h.drain, audit.Attribution(a))}
 	t.direct, t.proxied = h.newHostPool(), h.newHostPool()
 	return t
 }
@@ -55,7 +58,7 @@ func (h *Handle) newHostPool() *http.Transport {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			// Under the client's context: the transport would dial on without it.
 			d := ctx.Value(dialKey{}).(*hostDial)
-			conn, err := h.enforcer.dialPooled(d.x.ctx, d.x.req, &d.x.verdict, d.route)
+			conn, err := h.enforcer.DialPooled(d.x.ctx, d.x.req, &d.x.verdict, d.route)
 			if err != nil {
 				return nil, err
 			}
@@ -64,8 +67,8 @@ func (h *Handle) newHostPool() *http.Transport {
 		ForceAttemptHTTP2:      true,
 		TLSHandshakeTimeout:    tlsTimeout,
 		MaxIdleConns:           h.settings.limits.IdleUpstream,
-		MaxIdleConnsPerHost:    upstreamIdlePerHost,
-		IdleConnTimeout:        upstreamIdle,
+		MaxIdleConnsPerHost:    httpproxy.UpstreamIdlePerHost,
+		IdleConnTimeout:        httpproxy.UpstreamIdle,
 		MaxResponseHeaderBytes: int64(h.settings.limits.ResponseHeaderBytes),
 	}
 }
@@ -79,14 +82,14 @@ func (h *Handle) newHostPool() *http.Transport {
 // The caller closes the connections; a change of the policy that refuses one,
 // and the end of the proxy, cut it.
 func (h *Handle) DialContext(a Attribution) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	t := &transport{gate: h.enforcer, from: newPrincipal(h.drain, attribution(a))}
+	t := &transport{gate: h.enforcer, from: gate.NewPrincipal(h.drain, audit.Attribution(a))}
 	return t.dialContext
 }
 
 // transport carries the host's own requests. Safe for concurrent use.
 type transport struct {
-	gate *enforcer
-	from *principal
+	gate *gate.Gate
+	from *gate.Principal
 
 	// These speak TLS and HTTP/2 too. They dial like any principal's, but that
 	// what goes through a proxy is in a tunnel, plain HTTP as well.
@@ -103,7 +106,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	protocol, target, err := targetOfURL(r.URL)
 	if err != nil {
 		closeBody()
-		t.gate.malformed(netip.AddrPort{}, protocol, err)
+		t.gate.Malformed(netip.AddrPort{}, protocol, err)
 		return nil, err
 	}
 	req := t.request(protocol, target, r.Method)
@@ -120,14 +123,14 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody()
 		return nil, t.failedWith(req, err)
 	}
-	route := t.gate.route(t.gate.installed(), &req.Query)
+	route := t.gate.Route(t.gate.Policy(), &req.Query)
 	pool := t.direct
-	if route.proxy != nil {
+	if route.Proxy != nil {
 		pool = t.proxied
 	}
 	answer, err := pool.RoundTrip(x.addressed(r, route))
 	if err != nil {
-		err = x.live.cause(err)
+		err = x.live.Cause(err)
 		x.end()
 		return nil, t.failedWith(req, err)
 	}
@@ -138,7 +141,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, t.failedWith(req, err)
 		}
 	}
-	t.gate.count.allow(req.Protocol)
+	t.gate.Count.Allow(req.Protocol)
 	answer.Body = x.body(answer.Body)
 	return answer, nil
 }
@@ -146,8 +149,8 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // offering returns a request without the offers to switch protocols that are not
 // passed on; see [upgradeOffer]. It reports whether one is left.
 func offering(r *http.Request) (*http.Request, bool) {
-	offer := upgradeOffer(r.Header)
-	if len(r.Header["Upgrade"]) == 0 || offer == upgradeType(r.Header) {
+	offer := httpproxy.UpgradeOffer(r.Header)
+	if len(r.Header["Upgrade"]) == 0 || offer == httpproxy.UpgradeType(r.Header) {
 		return r, offer != ""
 	}
 	out := r.WithContext(r.Context()) // a copy
@@ -165,21 +168,21 @@ func offering(r *http.Request) (*http.Request, bool) {
 // hostExchange is one request of the host's own and its response.
 type hostExchange struct {
 	*transport
-	req     *request
-	verdict ruling
-	live    liveRequest
+	req     *gate.Request
+	verdict gate.Ruling
+	live    gate.LiveRequest
 	ctx     context.Context // the request's, which also ends when the request is cut
 	cancel  context.CancelFunc
 
 	mu   sync.Mutex
-	conn *pooledConn // that carries the request; nil while none does
+	conn *gate.PooledConn // that carries the request; nil while none does
 	over bool
 }
 
 // begin puts the request under way.
 func (x *hostExchange) begin(ctx context.Context) error {
 	x.ctx, x.cancel = context.WithCancel(ctx)
-	if err := x.gate.begin(&x.live, x.req, &x.verdict); err != nil {
+	if err := x.gate.Begin(&x.live, x.req, &x.verdict); err != nil {
 		x.cancel()
 		return err
 	}
@@ -197,7 +200,7 @@ func (x *hostExchange) Close() error {
 // failure there may be another.
 func (x *hostExchange) gotConn(conn net.Conn) {
 	for {
-		if pooled, ok := conn.(*pooledConn); ok {
+		if pooled, ok := conn.(*gate.PooledConn); ok {
 			x.acquire(pooled)
 			return
 		}
@@ -210,17 +213,17 @@ func (x *hostExchange) gotConn(conn net.Conn) {
 	}
 }
 
-func (x *hostExchange) acquire(conn *pooledConn) {
+func (x *hostExchange) acquire(conn *gate.PooledConn) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.over {
 		return
 	}
 	if x.conn != nil {
-		x.conn.release(&x.live)
+		x.conn.Release(&x.live)
 		x.conn = nil
 	}
-	if err := conn.acquire(&x.live, x); err != nil {
+	if err := conn.Acquire(&x.live, x); err != nil {
 		x.cancel() // live says why
 		return
 	}
@@ -235,11 +238,11 @@ func (x *hostExchange) takeConn() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.conn == nil {
-		return x.live.cause(errCut)
+		return x.live.Cause(gate.ErrCut)
 	}
-	to := x.conn.to
-	to.generation = x.conn.idle.judged.Load()
-	return x.gate.attach(&x.live, transportOf(x.conn.Conn), to)
+	to := x.conn.To
+	to.Generation = x.conn.Idle.Judged.Load()
+	return x.gate.Attach(&x.live, gate.BelowTLS(x.conn.Conn), to)
 }
 
 // end says that the request and its response are over. It may be called more
@@ -252,9 +255,9 @@ func (x *hostExchange) end() {
 	}
 	x.over = true
 	if x.conn != nil {
-		x.conn.release(&x.live)
+		x.conn.Release(&x.live)
 	}
-	x.live.end()
+	x.live.End()
 	x.cancel()
 }
 
@@ -283,7 +286,7 @@ func (b *hostBody) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	if err != io.EOF {
-		err = publicError(b.x.live.cause(err))
+		err = publicError(b.x.live.Cause(err))
 	}
 	b.x.end()
 	return n, err
@@ -303,13 +306,13 @@ type switchedBody struct {
 
 func (b switchedBody) Write(p []byte) (int, error) {
 	n, err := b.w.Write(p)
-	return n, publicError(b.x.live.cause(err))
+	return n, publicError(b.x.live.Cause(err))
 }
 
 func (b switchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF {
-		err = publicError(b.x.live.cause(err))
+		err = publicError(b.x.live.Cause(err))
 	}
 	return n, err
 }
@@ -326,7 +329,7 @@ func (t *transport) dialContext(ctx context.Context, network, addr string) (net.
 	}
 	target, err := hostname.ParseTarget(addr)
 	if err != nil {
-		t.gate.malformed(netip.AddrPort{}, ProtocolHTTPSConnect, err)
+		t.gate.Malformed(netip.AddrPort{}, ProtocolHTTPSConnect, err)
 		return nil, err
 	}
 	req := t.request(ProtocolHTTPSConnect, target, http.MethodConnect)
@@ -334,45 +337,45 @@ func (t *transport) dialContext(ctx context.Context, network, addr string) (net.
 	if err != nil {
 		return nil, err
 	}
-	live := new(liveRequest)
-	conn, err := t.gate.dial(ctx, req, &v, live)
+	live := new(gate.LiveRequest)
+	conn, err := t.gate.Dial(ctx, req, &v, live)
 	if err != nil {
 		return nil, t.failedWith(req, err)
 	}
-	t.gate.count.allow(req.Protocol)
-	return &dialedConn{targetConn{conn}, live}, nil
+	t.gate.Count.Allow(req.Protocol)
+	return &dialedConn{gate.TargetConn{Conn: conn}, live}, nil
 }
 
-func (t *transport) request(protocol Protocol, target hostname.Target, method string) *request {
+func (t *transport) request(protocol Protocol, target hostname.Target, method string) *gate.Request {
 	if protocol == ProtocolHTTPSConnect {
 		method = http.MethodConnect // as a proxy would see it
 	}
-	return &request{Query: policy.Query{Protocol: protocol, Target: target, Method: method}, principal: t.from}
+	return &gate.Request{Query: policy.Query{Protocol: protocol, Target: target, Method: method}, Principal: t.from}
 }
 
 // admit decides about a request; the error is the refusal, which is recorded.
-func (t *transport) admit(ctx context.Context, req *request) (ruling, error) {
-	if t.from.ctx.Err() != nil {
-		return ruling{}, ErrClosed
+func (t *transport) admit(ctx context.Context, req *gate.Request) (gate.Ruling, error) {
+	if t.from.Context.Err() != nil {
+		return gate.Ruling{}, ErrClosed
 	}
-	v := t.gate.decide(ctx, req)
+	v := t.gate.Decide(ctx, req)
 	if !v.Allowed {
-		t.gate.refused(req, v.Verdict)
-		return v, publicError(newRefusedError(req, v.Verdict))
+		t.gate.Refused(req, v.Verdict)
+		return v, publicError(gate.NewRefusedError(req, v.Verdict))
 	}
 	return v, nil
 }
 
 // failedWith keeps account of a request that was allowed and came to nothing,
 // and returns why.
-func (t *transport) failedWith(req *request, err error) error {
-	var refused *refusedError
+func (t *transport) failedWith(req *gate.Request, err error) error {
+	var refused *gate.RefusedError
 	if errors.As(err, &refused) { // for the addresses, or by a later policy
-		t.gate.refused(req, refused.verdict)
+		t.gate.Refused(req, refused.Verdict)
 		return publicError(refused)
 	}
-	t.gate.failed(req, err)
-	if t.from.ctx.Err() != nil {
+	t.gate.Failed(req, err)
+	if t.from.Context.Err() != nil {
 		return fmt.Errorf("%w: %w", ErrClosed, err)
 	}
 	return err
@@ -406,7 +409,7 @@ func escapedHost(u *url.URL) string {
 // context of a request.
 type hostDial struct {
 	x     *hostExchange
-	route route
+	route gate.Route
 }
 
 // dialKey is the context key of a *hostDial.
@@ -414,7 +417,7 @@ type dialKey struct{}
 
 // addressed returns a request to exactly what was judged. A RoundTripper does
 // not change the request that it is given.
-func (x *hostExchange) addressed(r *http.Request, by route) *http.Request {
+func (x *hostExchange) addressed(r *http.Request, by gate.Route) *http.Request {
 	req := x.req
 	ctx := httptrace.WithClientTrace(x.ctx, &httptrace.ClientTrace{
 		GotConn: func(i httptrace.GotConnInfo) { x.gotConn(i.Conn) },
@@ -441,22 +444,22 @@ func withoutPort(hostport string, port int) string {
 // dialedConn is a connection that a host was given. It fails with the refusal
 // where the policy closed it.
 type dialedConn struct {
-	targetConn
-	live *liveRequest
+	gate.TargetConn
+	live *gate.LiveRequest
 }
 
 func (c *dialedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	return n, publicError(c.live.cause(err))
+	return n, publicError(c.live.Cause(err))
 }
 
 func (c *dialedConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
-	return n, publicError(c.live.cause(err))
+	return n, publicError(c.live.Cause(err))
 }
 
 func (c *dialedConn) Close() error {
-	c.live.leave() // not end: a Read that fails afterwards still says why
-	c.live.done()
+	c.live.Leave() // not end: a Read that fails afterwards still says why
+	c.live.Done()
 	return c.Conn.Close()
 }

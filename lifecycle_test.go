@@ -576,10 +576,10 @@ func TestNothingIsLeft(t *testing.T) {
 				return
 			}
 			asked := make(chan struct{})
-			l := start(t, allow("o.example", "silent.example", "hold.example"), withDecider(func(ctx context.Context, _ request) (decision, error) {
+			l := start(t, allow("o.example", "silent.example", "hold.example"), withDecider(func(ctx context.Context, _ Request) (Decision, error) {
 				close(asked)
 				<-ctx.Done()
-				return decision{}, ctx.Err()
+				return Decision{}, ctx.Err()
 			}))
 			l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
 			l.mapHost("o.example", 443, testnet.Echo(t).Addr())

@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"example.com/networkproxy/internal/approval"
+	"example.com/networkproxy/internal/socksproxy"
 )
 
 // Limits bound what a proxy holds and waits for. A field that is zero stands
@@ -157,10 +160,10 @@ func (l Limits) withDefaults() Limits {
 		LookupTimeout:       10 * time.Second,
 		DialTimeout:         30 * time.Second,
 		TunnelIdle:          10 * time.Minute,
-		Questions:           defaultQuestions,
-		UDPFlows:            udpFlows,
-		UDPTotalFlows:       udpAllFlows,
-		UDPIdle:             udpFlowIdle,
+		Questions:           approval.DefaultQuestions,
+		UDPFlows:            socksproxy.UdpFlows,
+		UDPTotalFlows:       socksproxy.UdpAllFlows,
+		UDPIdle:             socksproxy.UdpFlowIdle,
 		BlockedKept:         200,
 		LogValueBytes:       300,
 		LogLinesPerSecond:   500,

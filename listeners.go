@@ -2,7 +2,11 @@
 
 package networkproxy
 
-import "net"
+import (
+	"net"
+
+	"example.com/networkproxy/internal/gate"
+)
 
 // sharedListeners are the listeners of a proxy that belong to no session. Those
 // that are not open are nil: all of them while the proxy is disabled, and socks
@@ -35,7 +39,7 @@ func (s *sharedListeners) closeProxies() {
 // "".
 func (s *sharedListeners) exposed() string {
 	for _, l := range s.open() {
-		if a := addrPortOf(l.Addr()); a.IsValid() && !a.Addr().IsLoopback() {
+		if a := gate.AddrPortOf(l.Addr()); a.IsValid() && !a.Addr().IsLoopback() {
 			return a.String()
 		}
 	}

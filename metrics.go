@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 
 	"example.com/networkproxy/internal/adminhttp"
+	"example.com/networkproxy/internal/audit"
 )
 
 func (a admin) metrics(*http.Request) (any, error) {
@@ -16,10 +17,10 @@ func (a admin) metrics(*http.Request) (any, error) {
 	var m adminhttp.Metrics
 	m.Family("networkproxy_requests_total", adminhttp.Counter,
 		"Requests by outcome. Each request ends once: allowed, refused or failed. A UDP flow is a request.")
-	for o := range outcomes {
-		for p, protocol := range countedProtocols {
-			for r, reason := range countedReasons {
-				if n := c.requests[o][p][r].Load(); n > 0 || o == outcomeAllowed && r == 0 {
+	for o := range audit.Outcomes {
+		for p, protocol := range audit.Protocols {
+			for r, reason := range audit.Reasons {
+				if n := c.Requests[o][p][r].Load(); n > 0 || o == audit.Allowed && r == 0 {
 					m.Sample("networkproxy_requests_total", n,
 						"protocol", string(protocol), "outcome", o.String(), "reason", string(reason))
 				}
@@ -32,14 +33,14 @@ func (a admin) metrics(*http.Request) (any, error) {
 	m.Metric("networkproxy_connections", adminhttp.Gauge, "Open connections of clients.", s.clients)
 	m.Metric("networkproxy_connections_refused_total", adminhttp.Counter, "Connections of clients that were refused because of the limit.", s.clientsRefused)
 	m.Metric("networkproxy_connections_cut_total", adminhttp.Counter,
-		"Connections to targets that were cut, because a later policy refuses them or their grant was revoked.", c.cut.Load())
-	m.Metric("networkproxy_tunnels", adminhttp.Gauge, "Open tunnels.", c.tunnels.Load())
+		"Connections to targets that were cut, because a later policy refuses them or their grant was revoked.", c.Cut.Load())
+	m.Metric("networkproxy_tunnels", adminhttp.Gauge, "Open tunnels.", c.Tunnels.Load())
 	m.Family("networkproxy_tunnel_bytes_total", adminhttp.Counter, "Bytes that tunnels relayed, counted when they end.")
-	m.Sample("networkproxy_tunnel_bytes_total", c.bytesSent.Load(), "direction", "sent")
-	m.Sample("networkproxy_tunnel_bytes_total", c.bytesReceived.Load(), "direction", "received")
+	m.Sample("networkproxy_tunnel_bytes_total", c.BytesSent.Load(), "direction", "sent")
+	m.Sample("networkproxy_tunnel_bytes_total", c.BytesReceived.Load(), "direction", "received")
 	m.Family("networkproxy_datagrams_dropped_total", adminhttp.Counter, "Datagrams from and to SOCKS5 clients that were dropped.")
-	for cause := range dropCauses {
-		m.Sample("networkproxy_datagrams_dropped_total", c.dropped[cause].Load(), "cause", cause.String())
+	for cause := range audit.DropCauses {
+		m.Sample("networkproxy_datagrams_dropped_total", c.Dropped[cause].Load(), "cause", cause.String())
 	}
 
 	m.Family("networkproxy_callbacks_dropped_total", adminhttp.Counter,
@@ -52,8 +53,8 @@ func (a admin) metrics(*http.Request) (any, error) {
 	m.Metric("networkproxy_questions", adminhttp.Gauge, "Questions that wait for the decider.", s.questions)
 
 	m.Family("networkproxy_reloads_total", adminhttp.Counter, "Reloads of the configuration.")
-	m.Sample("networkproxy_reloads_total", c.reloadsOK.Load(), "result", "ok")
-	m.Sample("networkproxy_reloads_total", c.reloadsFailed.Load(), "result", "failed")
+	m.Sample("networkproxy_reloads_total", c.ReloadsOK.Load(), "result", "ok")
+	m.Sample("networkproxy_reloads_total", c.ReloadsFailed.Load(), "result", "failed")
 	m.Metric("networkproxy_policy_generation", adminhttp.Gauge, "Generation of the policy in force. Each change increases it.", s.policy.Generation)
 	m.Family("networkproxy_build_info", adminhttp.Gauge, "Always 1. The labels are the versions that the proxy was built from.")
 	m.Sample("networkproxy_build_info", 1, "version", moduleVersion(), "goversion", runtime.Version())

@@ -6,6 +6,8 @@ package networkproxy
 import (
 	"fmt"
 	"strings"
+
+	"example.com/networkproxy/internal/audit"
 )
 
 // observingWarning appears wherever the proxy reports its state.
@@ -18,17 +20,17 @@ const observingWarning = "OBSERVING: hosts that no list names are let through an
 // propose wildcards, because the other hosts of a domain may serve anything. It
 // returns nil unless the proxy observes.
 func (h *Handle) Suggest() []string {
-	list, _ := h.enforcer.observed.suggest()
+	list, _ := h.enforcer.Observed.Suggest()
 	return list
 }
 
 // suggestion returns the same allowlist as TOML that a user can paste. ok is
 // false unless the proxy observes.
 func (h *Handle) suggestion() (text string, ok bool) {
-	if h.enforcer.observed == nil {
+	if h.enforcer.Observed == nil {
 		return "", false
 	}
-	return suggestion(h.enforcer.observed.suggest()), true
+	return suggestion(h.enforcer.Observed.Suggest()), true
 }
 
 // suggestion returns an allowlist as TOML. complete is false if there were more
@@ -37,7 +39,7 @@ func suggestion(list []string, complete bool) string {
 	var b strings.Builder
 	b.WriteString("# The targets of requests that passed while observing. Review them before you paste\n# this: a tricked agent may have reached hosts that it should not.\n")
 	if !complete {
-		fmt.Fprintf(&b, "# The list is incomplete, because there were more than %d targets.\n", observedLimit)
+		fmt.Fprintf(&b, "# The list is incomplete, because there were more than %d targets.\n", audit.MaxObserved)
 	}
 	b.WriteString("[network_proxy.policy]\nallowed_domains = [\n")
 	for _, entry := range list {

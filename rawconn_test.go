@@ -133,15 +133,15 @@ func (w *rawConn) readAll() string {
 	return string(b)
 }
 
-// refusal is the JSON body of the proxy's own responses.
-type refusal struct {
+// Refusal is the JSON body of the proxy's own responses.
+type Refusal struct {
 	Status, Host, Protocol, Method, Reason, Source, Decision, Rule, Message, Hint string
 	Port                                                                          int
 }
 
-func (r rawResponse) refusal(t testing.TB) refusal {
+func (r rawResponse) refusal(t testing.TB) Refusal {
 	t.Helper()
-	var f refusal
+	var f Refusal
 	d := json.NewDecoder(strings.NewReader(r.body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {

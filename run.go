@@ -11,8 +11,11 @@ import (
 
 	"example.com/networkproxy/internal/adminhttp"
 	"example.com/networkproxy/internal/filewatch"
+	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/hostcall"
+	"example.com/networkproxy/internal/httpproxy"
 	"example.com/networkproxy/internal/loopback"
+	"example.com/networkproxy/internal/socksproxy"
 	"example.com/networkproxy/internal/track"
 	"example.com/networkproxy/internal/unixsock"
 )
@@ -66,14 +69,14 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	}
 	h.drain, h.cut = context.WithCancelCause(context.Background())
 	h.live.SetLimit(s.limits.Connections)
-	h.enforcer = newEnforcer(s.gateConfig(h.log, h.calls))
+	h.enforcer = gate.New(s.gateConfig(h.log, h.calls))
 	h.active = newActiveConfig(first, h.enforcer, h.log, h.alive, h.listeners.exposed)
 	h.reloader = newReloader(s, h.active, files, h.calls, h.stopping)
 	h.sessions = newSessions(s.requireSession)
-	h.http = newHTTPProxy(h.enforcer, s.httpConfig(&h.sessions.tokens))
-	h.socks = newSOCKSProxy(h.enforcer, s.socksConfig(&h.sessions.tokens, first.Config.EnableSOCKS5UDP))
+	h.http = httpproxy.New(h.enforcer, s.httpConfig(&h.sessions.tokens))
+	h.socks = socksproxy.New(h.enforcer, s.socksConfig(&h.sessions.tokens, first.Config.EnableSOCKS5UDP))
 	h.shared = h.newPrincipal(h.drain, Attribution{})
-	h.shared.group = track.NewGroup(h.live)
+	h.shared.Group = track.NewGroup(h.live)
 	h.admin = adminhttp.New(adminhttp.Config{
 		Routes:         adminRoutes(h),
 		Token:          s.adminToken,
@@ -82,7 +85,7 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 		HeaderTimeout:  s.limits.HeaderTimeout,
 		IdleTimeout:    s.limits.IdleTimeout,
 		MaxHeaderBytes: s.limits.HeaderBytes,
-		Logger:         h.enforcer.bounded,
+		Logger:         h.enforcer.ClientLog,
 	})
 	return h
 }
@@ -95,7 +98,7 @@ func (h *Handle) listen(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		h.enforcer.self.Add(l.Addr())
+		h.enforcer.Self.Add(l.Addr())
 		*listener, *addr = l, l.Addr().String()
 		return nil
 	}
@@ -119,40 +122,40 @@ func (h *Handle) listen(ctx context.Context) error {
 // serve starts a goroutine for each listener, and the watcher of the files.
 func (h *Handle) serve() {
 	h.serving.Go(func() {
-		h.ended(h.http.serve(h.track(h.listeners.http, h.shared)))
+		h.ended(h.http.Serve(h.track(h.listeners.http, h.shared)))
 	})
 	h.serving.Go(func() {
 		h.ended(h.admin.Serve(h.listeners.admin))
 	})
 	if h.listeners.socks != nil {
 		h.serving.Go(func() {
-			h.ended(h.socks.serve(h.track(h.listeners.socks, h.shared)))
+			h.ended(h.socks.Serve(h.track(h.listeners.socks, h.shared)))
 		})
 	}
 	if w := filewatch.NewWatcher(h.reloader.files.readings); !w.Empty() {
 		h.reloader.goroutines.Go(func() { w.Run(h.drain, h.reloader.reloadChanged) })
 	}
-	if h.enforcer.observed != nil {
+	if h.enforcer.Observed != nil {
 		h.log.Warn(observingWarning)
 	}
 	if h.active.current().Config.AllowUpstreamProxy {
 		h.settings.logRoute(h.log, true)
 	}
-	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "socks", h.socksAddr, "mode", string(h.enforcer.installed().Mode))
+	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "socks", h.socksAddr, "mode", string(h.enforcer.Policy().Mode))
 }
 
 // track returns l as a listener of p whose connections count as shared ones.
-func (h *Handle) track(l net.Listener, p *principal) *principalListener {
-	return &principalListener{
-		Listener:  &track.Listener{Inner: l, Group: h.shared.group, StartIdle: true, Logger: h.enforcer.bounded},
-		principal: p,
+func (h *Handle) track(l net.Listener, p *gate.Principal) *gate.Listener {
+	return &gate.Listener{
+		Listener:  &track.Listener{Inner: l, Group: h.shared.Group, StartIdle: true, Logger: h.enforcer.ClientLog},
+		Principal: p,
 	}
 }
 
 // listenOn opens the listener of ep, clamped to loopback.
 func (h *Handle) listenOn(ctx context.Context, ep *endpoint) (net.Listener, error) {
 	if ep.provided != nil {
-		asked := addrPortOf(ep.provided.Addr())
+		asked := gate.AddrPortOf(ep.provided.Addr())
 		if !asked.IsValid() {
 			return ep.provided, nil // not an IP address, so there is nothing to clamp
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/things-go/go-socks5/statute"
 
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/httpproxy"
 	"example.com/networkproxy/internal/policy"
 )
 
@@ -208,7 +209,7 @@ func askHTTP(ctx context.Context, addr string, protocol Protocol, target string)
 		return "", fmt.Errorf("status %s", resp.Status)
 	}
 	if protocol == ProtocolHTTPSConnect {
-		return resp.Header.Get(errorHeader), nil
+		return resp.Header.Get(httpproxy.ErrorHeader), nil
 	}
 	var body struct{ Reason Reason }
 	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"sync"
 
+	"example.com/networkproxy/internal/audit"
+	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/loopback"
 	"example.com/networkproxy/internal/track"
 	"example.com/networkproxy/internal/unixsock"
@@ -77,8 +79,8 @@ type SessionConfig struct {
 type Session struct {
 	id        string
 	handle    *Handle
-	principal *principal
-	token     token
+	principal *gate.Principal
+	token     gate.Token
 	group     *track.Group // its client connections, also those by its token
 
 	listeners  []sessionListener
@@ -94,7 +96,7 @@ type Session struct {
 // sessionListener is a listener of a session's own, and who serves it.
 type sessionListener struct {
 	net.Listener
-	serve func(*principalListener) error
+	serve func(*gate.Listener) error
 }
 
 // errSessionClosed is why what is under way for a session ends with it.
@@ -121,18 +123,18 @@ func (h *Handle) OpenSession(ctx context.Context, c SessionConfig) (*Session, er
 
 	ends, cancel := context.WithCancelCause(h.drain)
 	from := h.newPrincipal(ends, c.Attribution)
-	from.overlay = rules
-	from.requireToken = c.RequireToken
-	from.blocked = &refusalRecord{limit: h.settings.limits.BlockedKept}
+	from.Overlay = rules
+	from.RequireToken = c.RequireToken
+	from.Blocked = &audit.Record{Limit: h.settings.limits.BlockedKept}
 	s := &Session{
 		handle:    h,
 		principal: from,
-		token:     newToken(),
+		token:     gate.NewToken(),
 		group:     h.sessionGroup(),
 		cancel:    cancel,
 		done:      make(chan struct{}),
 	}
-	from.group = s.group
+	from.Group = s.group
 	if err := s.listen(ctx, &c); err != nil {
 		s.release()
 		cancel(err)
@@ -150,9 +152,9 @@ func (h *Handle) OpenSession(ctx context.Context, c SessionConfig) (*Session, er
 }
 
 // newPrincipal returns a principal that the fronts can serve.
-func (h *Handle) newPrincipal(ctx context.Context, a Attribution) *principal {
-	p := newPrincipal(ctx, attribution(a))
-	h.http.adopt(p)
+func (h *Handle) newPrincipal(ctx context.Context, a Attribution) *gate.Principal {
+	p := gate.NewPrincipal(ctx, audit.Attribution(a))
+	h.http.Adopt(p)
 	return p
 }
 
@@ -167,30 +169,30 @@ func (h *Handle) sessionGroup() *track.Group {
 // opened when one fails.
 func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 	h := s.handle
-	opened := func(l net.Listener, err error, serve func(*principalListener) error) (string, error) {
+	opened := func(l net.Listener, err error, serve func(*gate.Listener) error) (string, error) {
 		if err != nil {
 			return "", err
 		}
 		s.listeners = append(s.listeners, sessionListener{l, serve})
-		h.enforcer.self.Add(l.Addr())
+		h.enforcer.Self.Add(l.Addr())
 		return l.Addr().String(), nil
 	}
 	var err error
 	if !c.SharedPort {
 		l, lerr := h.listenSession(ctx)
-		if s.httpAddr, err = opened(l, lerr, h.http.serve); err != nil {
+		if s.httpAddr, err = opened(l, lerr, h.http.Serve); err != nil {
 			return err
 		}
 	}
 	if !c.SharedPort && h.socksAddr != "" {
 		l, lerr := h.listenSession(ctx)
-		if s.socksAddr, err = opened(l, lerr, h.socks.serve); err != nil {
+		if s.socksAddr, err = opened(l, lerr, h.socks.Serve); err != nil {
 			return err
 		}
 	}
 	if c.UnixSocket != "" {
 		l, lerr := unixsock.Listen(ctx, c.UnixSocket)
-		if s.unixSocket, err = opened(l, lerr, h.http.serve); err != nil {
+		if s.unixSocket, err = opened(l, lerr, h.http.Serve); err != nil {
 			return err
 		}
 	}
@@ -215,9 +217,9 @@ func (h *Handle) listenSession(ctx context.Context) (net.Listener, error) {
 // serve serves one of the session's listeners until it is closed.
 func (s *Session) serve(l sessionListener) {
 	h := s.handle
-	err := l.serve(&principalListener{
-		Listener:  &track.Listener{Inner: l.Listener, Group: s.group, StartIdle: true, Logger: h.enforcer.bounded},
-		principal: s.principal,
+	err := l.serve(&gate.Listener{
+		Listener:  &track.Listener{Inner: l.Listener, Group: s.group, StartIdle: true, Logger: h.enforcer.ClientLog},
+		Principal: s.principal,
 	})
 	if err == nil {
 		return
@@ -234,9 +236,9 @@ func (s *Session) end() {
 	s.detach()
 	s.handle.sessions.remove(s)
 	s.release()
-	s.handle.enforcer.drop(&s.principal.owner)
-	s.handle.enforcer.live.closeFrom(s.principal)
-	s.handle.http.closeIdle(s.principal)
+	s.handle.enforcer.Drop(&s.principal.Owner)
+	s.handle.enforcer.Live.CloseFrom(s.principal)
+	s.handle.http.CloseIdle(s.principal)
 	s.handle.log.Debug("session closed", "session", s.id)
 }
 
@@ -244,7 +246,7 @@ func (s *Session) end() {
 func (s *Session) release() {
 	for _, l := range s.listeners {
 		l.Close()
-		s.handle.enforcer.self.Remove(l.Addr())
+		s.handle.enforcer.Self.Remove(l.Addr())
 	}
 	s.group.CloseAll()
 }
@@ -284,8 +286,8 @@ func (s *Session) ProxyURL() string {
 		return s.SharedProxyURL()
 	}
 	u := url.URL{Scheme: "http", Host: s.httpAddr}
-	if s.principal.requireToken {
-		u.User = s.token.userinfo()
+	if s.principal.RequireToken {
+		u.User = s.token.Userinfo()
 	}
 	return u.String()
 }
@@ -293,13 +295,13 @@ func (s *Session) ProxyURL() string {
 // SharedProxyURL is the shared HTTP listener with the session's token in it:
 // a secret, as the token is.
 func (s *Session) SharedProxyURL() string {
-	return (&url.URL{Scheme: "http", User: s.token.userinfo(), Host: s.handle.httpAddr}).String()
+	return (&url.URL{Scheme: "http", User: s.token.Userinfo(), Host: s.handle.httpAddr}).String()
 }
 
 // Blocked returns the newest refusals of this session, oldest first, as
 // many as [Limits.BlockedKept] says. It works after the end, too.
 func (s *Session) Blocked() []BlockedRequest {
-	list, _ := s.principal.blocked.list()
+	list, _ := s.principal.Blocked.List()
 	return publicRefusals(list)
 }
 
@@ -317,12 +319,12 @@ func (s *Session) Close() error {
 }
 
 func newSessions(requireToken bool) *sessions {
-	return &sessions{tokens: tokens{required: requireToken}, open: make(map[*Session]struct{})}
+	return &sessions{tokens: gate.Tokens{Required: requireToken}, open: make(map[*Session]struct{})}
 }
 
 // sessions are the open ones of one proxy. Safe for concurrent use.
 type sessions struct {
-	tokens tokens
+	tokens gate.Tokens
 
 	mu     sync.Mutex
 	open   map[*Session]struct{}
@@ -339,9 +341,9 @@ func (t *sessions) add(s *Session) error {
 	}
 	t.last++
 	s.id = "s" + strconv.Itoa(t.last)
-	s.principal.id = s.id
+	s.principal.ID = s.id
 	t.open[s] = struct{}{}
-	t.tokens.add(s.token, s.principal)
+	t.tokens.Add(s.token, s.principal)
 	for _, l := range s.listeners {
 		s.handle.serving.Go(func() { s.serve(l) })
 	}
@@ -349,7 +351,7 @@ func (t *sessions) add(s *Session) error {
 }
 
 func (t *sessions) remove(s *Session) {
-	t.tokens.remove(s.token)
+	t.tokens.Remove(s.token)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.open, s)

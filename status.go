@@ -2,7 +2,10 @@
 
 package networkproxy
 
-import "example.com/networkproxy/internal/policy"
+import (
+	"example.com/networkproxy/internal/audit"
+	"example.com/networkproxy/internal/policy"
+)
 
 // status is the state of a proxy at one moment.
 type status struct {
@@ -13,7 +16,7 @@ type status struct {
 
 	httpAddr, adminAddr, socksAddr string
 
-	count *counters // these go on counting
+	count *audit.Counters // these go on counting
 
 	clients        int    // open connections of clients
 	clientsRefused uint64 // connections of clients beyond the limit
@@ -32,18 +35,18 @@ type status struct {
 func (h *Handle) status() status {
 	e := h.enforcer
 	s := status{
-		observing:       e.observed != nil,
+		observing:       e.Observed != nil,
 		httpAddr:        h.httpAddr,
 		adminAddr:       h.adminAddr,
 		socksAddr:       h.socksAddr,
-		count:           &e.count,
+		count:           &e.Count,
 		clients:         h.live.Len(),
 		clientsRefused:  h.live.Refused(),
 		sessions:        h.sessions.len(),
 		grants:          len(h.Grants()),
-		questions:       e.asker.len(),
+		questions:       e.Asker.Len(),
 		blockedKept:     h.settings.limits.BlockedKept,
-		droppedRefusals: e.observer.Lost(),
+		droppedRefusals: e.Observer.Lost(),
 		droppedLogLines: h.logQueue.Lost(),
 	}
 	s.loaded, s.policy, s.fault = h.active.state()
@@ -53,7 +56,7 @@ func (h *Handle) status() status {
 // refusals returns the recorded refusals, oldest first, and the number of
 // refusals since the start.
 func (h *Handle) refusals() (list []BlockedRequest, total uint64) {
-	kept, total := h.enforcer.blocked.list()
+	kept, total := h.enforcer.Blocked.List()
 	return publicRefusals(kept), total
 }
 

@@ -5,12 +5,16 @@ package networkproxy
 import (
 	"log/slog"
 
+	"example.com/networkproxy/internal/audit"
+	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/hostcall"
+	"example.com/networkproxy/internal/httpproxy"
+	"example.com/networkproxy/internal/socksproxy"
 )
 
-func (s *settings) gateConfig(log *slog.Logger, calls *hostcall.Calls) gateConfig {
+func (s *settings) gateConfig(log *slog.Logger, calls *hostcall.Calls) gate.Config {
 	l := &s.limits
-	c := gateConfig{
+	c := gate.Config{
 		Decider:           s.decider.ask(),
 		DeciderTimeout:    s.deciderTimeout,
 		Questions:         l.Questions,
@@ -32,14 +36,14 @@ func (s *settings) gateConfig(log *slog.Logger, calls *hostcall.Calls) gateConfi
 		Calls:             calls,
 	}
 	if onBlocked := s.onBlocked; onBlocked != nil {
-		c.OnBlocked = func(r *refusal) { onBlocked(publicRefusal(r)) }
+		c.OnBlocked = func(r *audit.Refusal) { onBlocked(publicRefusal(r)) }
 	}
 	return c
 }
 
-func (s *settings) httpConfig(t *tokens) httpConfig {
+func (s *settings) httpConfig(t *gate.Tokens) httpproxy.Config {
 	l := &s.limits
-	return httpConfig{
+	return httpproxy.Config{
 		Tokens:              t,
 		UnixSockets:         s.hooks.unixSockets,
 		HeaderTimeout:       l.HeaderTimeout,
@@ -51,10 +55,10 @@ func (s *settings) httpConfig(t *tokens) httpConfig {
 	}
 }
 
-func (s *settings) socksConfig(t *tokens, udp bool) socksConfig {
+func (s *settings) socksConfig(t *gate.Tokens, udp bool) socksproxy.Config {
 	l := &s.limits
-	return socksConfig{
-		Authenticate:     t.authenticate,
+	return socksproxy.Config{
+		Authenticate:     t.Authenticate,
 		RequireSession:   s.requireSession,
 		UDP:              udp,
 		RefusalStands:    s.hooks.refusalStands,

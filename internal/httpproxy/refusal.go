@@ -1,0 +1,101 @@
+// What a client is told when its request is not carried: the status, the
+// header and the body, all from the one policy.Verdict, in words for people.
+
+package httpproxy
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"example.com/networkproxy/internal/gate"
+	"example.com/networkproxy/internal/http1"
+	"example.com/networkproxy/internal/policy"
+)
+
+// ErrorHeader carries the kind of a refusal for programs.
+const ErrorHeader = "X-Proxy-Error"
+
+// writeRefusal answers a refused HTTP request.
+func writeRefusal(w http.ResponseWriter, req *gate.Request, v policy.Verdict) {
+	a := newProxyResponse(http.StatusForbidden)
+	switch {
+	case v.Check == policy.CheckLimit:
+		a.status, a.extra = http.StatusServiceUnavailable, http1.Field{Name: "Retry-After", Value: retryAfter}
+		a.close = v.Source == policy.SourceProxyState // the connection is the one too many
+	case v.Source == policy.SourceProxyState:
+		a.status = http.StatusServiceUnavailable
+	case v.Source == policy.SourceSession:
+		// RFC 9110 section 15.5.8.
+		a.status, a.extra = http.StatusProxyAuthRequired, http1.Field{Name: "Proxy-Authenticate", Value: gate.SessionChallenge}
+	}
+	if v.Source != policy.SourceProxyState {
+		a.token = v.ErrorToken()
+	}
+	text, n := v.AppendExplanation(a.explanation[:0], &req.Query)
+	a.explanation = text
+	a.body = refusalBody{
+		Status:   "blocked",
+		Host:     req.Target.Host.String(),
+		Port:     req.Target.Port,
+		Protocol: req.Protocol,
+		Method:   req.Method,
+		Socket:   req.Socket.Asked,
+		Reason:   v.Reason,
+		Source:   v.Source,
+		Decision: v.Decision(),
+		Rule:     v.Pattern(),
+		Message:  text[:n],
+		Hint:     text[n:],
+	}
+	a.write(w)
+}
+
+// writeMalformed answers a request that is not one for a proxy, and ends the
+// connection.
+func writeMalformed(w http.ResponseWriter, protocol policy.Protocol, method string, err error) {
+	a := newProxyResponse(http.StatusBadRequest)
+	a.close = true
+	a.body = refusalBody{
+		Status:   "error",
+		Protocol: protocol,
+		Method:   method,
+		Reason:   policy.ReasonInvalidTarget,
+		Message:  prose("networkproxy cannot carry this request: " + err.Error()),
+	}
+	a.write(w)
+}
+
+// writeFailure answers an allowed request whose target was out of reach.
+func writeFailure(w http.ResponseWriter, req *gate.Request, err error) {
+	status, reason := failureStatus(err)
+	a := newProxyResponse(status)
+	a.body = refusalBody{
+		Status:   "error",
+		Host:     req.Target.Host.String(),
+		Port:     req.Target.Port,
+		Protocol: req.Protocol,
+		Method:   req.Method,
+		Socket:   req.Socket.Asked,
+		Reason:   reason,
+		Message:  fmt.Appendf(nil, "networkproxy allowed %s but could not reach it: %v", req.AppendSubject(nil), err),
+	}
+	a.write(w)
+}
+
+// failureStatus returns the status and the reason of a failure: 504 if time ran
+// out (RFC 9110 section 15.6.5), mostly 502 otherwise.
+func failureStatus(err error) (int, policy.Reason) {
+	var body *http1.BodyError
+	switch {
+	case errors.Is(err, errTraceShowsCredentials):
+		return http.StatusNotImplemented, policy.ReasonProxyFailure
+	case errors.As(err, &body):
+		return http.StatusBadRequest, policy.ReasonInvalidContent
+	}
+	reason := gate.FailureReason(err)
+	if reason == policy.ReasonTimeout {
+		return http.StatusGatewayTimeout, reason
+	}
+	return http.StatusBadGateway, reason
+}

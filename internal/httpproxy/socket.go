@@ -1,0 +1,105 @@
+// The x-unix-socket header: a plain HTTP request with it goes to the service that listens on that Unix socket. The path is the
+// target. The host of the URL becomes the Host field for the service and has no other effect, so neither the lists of hosts nor the
+// decider apply to it.
+//
+// The checks, in order: an empty header (400), the platform (501), the header's syntax (400), the proxy turned off (503), one of the
+// proxy's own sockets, allow_unix_sockets, the mode. The proxy connects only after all of them.
+
+package httpproxy
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"example.com/networkproxy/internal/gate"
+	"example.com/networkproxy/internal/policy"
+)
+
+// UnixSocketsSupported reports whether clients may name Unix sockets as targets on this system: only the sandboxes of macOS leave a
+// command no other way to a socket.
+const UnixSocketsSupported = runtime.GOOS == "darwin"
+
+// socketHeader is the name of the header, in net/http's canonical case.
+const socketHeader = "X-Unix-Socket"
+
+// maxAskedPath is PATH_MAX of macOS. Sockets that can be connected to have
+// shorter paths.
+const maxAskedPath = 1024
+
+var errSocketUnnamed = errors.New("x-unix-socket is empty: it must name the absolute path of a socket; " +
+	"leave the field out to reach the host of the URL")
+
+// toSocket sets the target of req to the socket that the header names. It
+// returns false if it has responded to the request.
+func (h *Proxy) toSocket(w http.ResponseWriter, req *gate.Request, paths []string) bool {
+	if len(paths) == 1 && paths[0] == "" {
+		// An empty field still means a socket. With the host of the URL as the
+		// target, the request would go where the client did not intend.
+		h.gate.Malformed(req.Client, req.Protocol, errSocketUnnamed)
+		writeMalformed(w, req.Protocol, req.Method, errSocketUnnamed)
+		return false
+	}
+	if !h.config.UnixSockets {
+		err := errors.New("the x-unix-socket header is supported on macOS only")
+		h.gate.Malformed(req.Client, req.Protocol, err)
+		a := newProxyResponse(http.StatusNotImplemented)
+		a.body = refusalBody{
+			Status: "error", Protocol: req.Protocol, Method: req.Method, Reason: "unix_socket_unsupported",
+			Message: prose("networkproxy cannot carry this request: " + err.Error() + "."),
+		}
+		a.write(w)
+		return false
+	}
+	path, err := parseSocketPath(req.Protocol, paths)
+	if err != nil {
+		h.gate.Malformed(req.Client, req.Protocol, err)
+		writeMalformed(w, req.Protocol, req.Method, err)
+		return false
+	}
+	req.Socket = policy.Socket{Asked: strings.Clone(path)} // see lastTarget.intern
+	if p := h.gate.Policy(); p.Enabled && p.AllowsSockets() {
+		// Looking at a path that the client chose can have side effects, such as
+		// an automount. Do it only if a socket may be allowed.
+		req.Socket = policy.ResolveSocket(path)
+	}
+	return true
+}
+
+// parseSocketPath returns the path in the values of the header. It accepts only
+// the one spelling that the configuration accepts.
+func parseSocketPath(protocol policy.Protocol, paths []string) (string, error) {
+	if protocol != policy.ProtocolHTTP {
+		return "", errors.New("x-unix-socket goes with a plain http:// request, not with CONNECT")
+	}
+	if len(paths) != 1 {
+		return "", fmt.Errorf("x-unix-socket is there %d times; one request has one target", len(paths))
+	}
+	path := paths[0]
+	problem := ""
+	switch {
+	case len(path) > maxAskedPath:
+		return "", fmt.Errorf("x-unix-socket is longer than any path of a socket (%d bytes)", len(path))
+	case !utf8.ValidString(path):
+		problem = "it is not UTF-8"
+	default:
+		var better string
+		if problem, better = policy.SocketPathProblem(path); better != "" {
+			problem += ": it has an empty element, . or .." // without quoting the header's value
+		}
+	}
+	// SocketPathProblem has a message of its own for NUL.
+	for _, r := range path {
+		if problem == "" && unicode.IsControl(r) {
+			problem = "a path with control characters is not carried"
+		}
+	}
+	if problem != "" {
+		return "", errors.New("x-unix-socket: " + problem)
+	}
+	return path, nil
+}

@@ -1,0 +1,63 @@
+// Parsing the target of a request line.
+
+package httpproxy
+
+import (
+	"bufio"
+	"net/http"
+	"strings"
+	"testing"
+
+	"example.com/networkproxy/internal/policy"
+)
+
+// FuzzTarget checks that a target that is accepted names exactly the host that
+// is written in it: no user information, no escapes, no second reading.
+func FuzzTarget(f *testing.F) {
+	for _, s := range []string{
+		"http://a.example/", "http://a.example:8080/x?y#z", "http://[::1]:80/", "a.example:443", "http://u@a.example/",
+		"http://a.example\\@b.example/", "http://a%2eexample/", "https://a.example/", "//a.example/", "*", ":443", "http:a.example",
+	} {
+		f.Add(false, s)
+		f.Add(true, s)
+	}
+	f.Fuzz(func(t *testing.T, connect bool, text string) {
+		method := "GET"
+		if connect {
+			method = "CONNECT"
+		}
+		if strings.ContainsAny(text, " \r\n") {
+			return // more than one word
+		}
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(method + " " + text + " HTTP/1.1\r\nHost: x\r\n\r\n")))
+		if err != nil {
+			return
+		}
+		protocol, target, err := targetOf(r)
+		if err != nil {
+			return
+		}
+		authority := text
+		if protocol == policy.ProtocolHTTP {
+			if !strings.EqualFold(text[:7], "http://") {
+				t.Fatalf("target %q is accepted as an http:// URL", text)
+			}
+			authority, _, _ = strings.Cut(text[7:], "/")
+			authority, _, _ = strings.Cut(authority, "?")
+			authority, _, _ = strings.Cut(authority, "#")
+		}
+		if strings.ContainsAny(authority, "@\\/?#\"<>|^`{}\x00") || target.Host.IsZero() || target.Port == 0 {
+			t.Fatalf("target %q is accepted as %v, want an error", text, target)
+		}
+		// A plain target is not changed.
+		host, port, _ := strings.Cut(authority, ":")
+		if plain := strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-."); plain == "" && !strings.HasSuffix(host, ".") && !strings.Contains(host, "xn--") {
+			if port == "" {
+				port = "80"
+			}
+			if got := target.String(); got != host+":"+port {
+				t.Fatalf("target %q is parsed as %s, want %s", text, got, host+":"+port)
+			}
+		}
+	})
+}

@@ -1,0 +1,71 @@
+package socksproxy
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"syscall"
+)
+
+// Of sock_diag(7), which the syscall package has no names for.
+const (
+	netlinkSockDiag  = 4
+	sockDiagByFamily = 20
+	diagRequestSize  = 56 // struct inet_diag_req_v2
+	diagMessageSize  = 72 // struct inet_diag_msg
+)
+
+// tcpOwner asks the kernel for the user ID of the TCP socket with two
+// addresses. Reading the table of all sockets would take long where there are
+// many. ok is false if there is no such socket here, or the kernel cannot tell.
+func tcpOwner(local, remote netip.AddrPort) (uid uint32, ok bool) {
+	return diagOwner(syscall.IPPROTO_TCP, local, remote)
+}
+
+// udpOwner is tcpOwner for the UDP socket that gets what is sent from remote to
+// local.
+func udpOwner(local, remote netip.AddrPort) (uid uint32, ok bool) {
+	// The kernel looks UDP sockets up by the addresses of a datagram to them.
+	return diagOwner(syscall.IPPROTO_UDP, remote, local)
+}
+
+// diagOwner asks for the socket with a source and a destination.
+func diagOwner(protocol byte, source, destination netip.AddrPort) (uid uint32, ok bool) {
+	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, netlinkSockDiag)
+	if err != nil {
+		return 0, false
+	}
+	defer syscall.Close(fd)
+
+	src, dst := source.Addr().Unmap(), destination.Addr().Unmap()
+	family := byte(syscall.AF_INET6)
+	if src.Is4() {
+		family = syscall.AF_INET
+	}
+	b := make([]byte, 0, syscall.NLMSG_HDRLEN+diagRequestSize)
+	b = binary.NativeEndian.AppendUint32(b, syscall.NLMSG_HDRLEN+diagRequestSize)
+	b = binary.NativeEndian.AppendUint16(b, sockDiagByFamily)
+	b = binary.NativeEndian.AppendUint16(b, syscall.NLM_F_REQUEST)
+	b = append(b, make([]byte, 8)...) // sequence number and port ID
+	b = append(b, family, protocol, 0, 0)
+	b = binary.NativeEndian.AppendUint32(b, ^uint32(0)) // in any state
+	b = binary.BigEndian.AppendUint16(b, source.Port())
+	b = binary.BigEndian.AppendUint16(b, destination.Port())
+	for _, addr := range []netip.Addr{src, dst} {
+		var field [16]byte
+		copy(field[:], addr.AsSlice())
+		b = append(b, field[:]...)
+	}
+	b = append(b, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff) // any interface, no cookie
+	if err := syscall.Sendto(fd, b, 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
+		return 0, false
+	}
+	// The answer is there when Sendto returns.
+	answer := make([]byte, 4096)
+	n, _, err := syscall.Recvfrom(fd, answer, syscall.MSG_DONTWAIT)
+	if err != nil || n < syscall.NLMSG_HDRLEN+diagMessageSize || binary.NativeEndian.Uint16(answer[4:]) != sockDiagByFamily {
+		return 0, false
+	}
+	message := answer[syscall.NLMSG_HDRLEN:]
+	uid, inode := binary.NativeEndian.Uint32(message[64:]), binary.NativeEndian.Uint32(message[68:])
+	return uid, inode != 0 // without an inode it is no process's any more
+}
