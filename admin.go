@@ -129,6 +129,8 @@ func (a admin) blocked(*http.Request) (any, error) {
 	}{total, s.blockedKept, list}, nil
 }
 
+func (a admin) metrics(*http.Request) (any, error) { return a.h.metrics(), nil }
+
 func (a admin) explain(r *http.Request) (any, error) {
 	q := r.URL.Query()
 	if q.Get("url") == "" {

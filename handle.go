@@ -290,6 +290,10 @@ func (h *Handle) alive() error {
 	return nil
 }
 
+// observingWarning appears wherever the proxy reports its state.
+const observingWarning = "OBSERVING: hosts that no list names are let through and recorded, not refused; " +
+	"the denylist and the protection of local networks still hold. Turn it off to enforce the allowlist"
+
 // offWarning returns the warning of a proxy that was started with enabled =
 // false.
 func (h *Handle) offWarning() string {

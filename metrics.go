@@ -3,7 +3,6 @@
 package networkproxy
 
 import (
-	"net/http"
 	"runtime"
 	"runtime/debug"
 
@@ -11,8 +10,9 @@ import (
 	"example.com/networkproxy/internal/audit"
 )
 
-func (a admin) metrics(*http.Request) (any, error) {
-	s := a.h.status()
+// metrics returns all metrics.
+func (h *Handle) metrics() adminhttp.Text {
+	s := h.status()
 	c := s.count
 	var m adminhttp.Metrics
 	m.Family("networkproxy_requests_total", adminhttp.Counter,
@@ -27,7 +27,7 @@ func (a admin) metrics(*http.Request) (any, error) {
 			}
 		}
 	}
-	_, blocked := a.h.refusals()
+	_, blocked := h.refusals()
 	m.Metric("networkproxy_blocked_total", adminhttp.Counter, "Recorded refusals. Malformed requests are not recorded.", blocked)
 
 	m.Metric("networkproxy_connections", adminhttp.Gauge, "Open connections of clients.", s.clients)
@@ -58,7 +58,7 @@ func (a admin) metrics(*http.Request) (any, error) {
 	m.Metric("networkproxy_policy_generation", adminhttp.Gauge, "Generation of the policy in force. Each change increases it.", s.policy.Generation)
 	m.Family("networkproxy_build_info", adminhttp.Gauge, "Always 1. The labels are the versions that the proxy was built from.")
 	m.Sample("networkproxy_build_info", 1, "version", moduleVersion(), "goversion", runtime.Version())
-	return m.Text(), nil
+	return m.Text()
 }
 
 // modulePath is the path of this module.

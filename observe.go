@@ -10,10 +10,6 @@ import (
 	"example.com/networkproxy/internal/audit"
 )
 
-// observingWarning appears wherever the proxy reports its state.
-const observingWarning = "OBSERVING: hosts that no list names are let through and recorded, not refused; " +
-	"the denylist and the protection of local networks still hold. Turn it off to enforce the allowlist"
-
 // Suggest returns the smallest allowlist that would have allowed every request
 // that passed since the start, sorted. It lists a host by its name if only the
 // ports of HTTP and HTTPS were used, and with its ports otherwise. It does not
