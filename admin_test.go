@@ -1,4 +1,5 @@
-// The admin API: every route, as people type it, and as web pages try it.
+// Tests of the admin API: every route, requests of people, and attacks of web
+// pages.
 
 package networkproxy_test
 
@@ -21,18 +22,18 @@ import (
 	"example.com/networkproxy"
 )
 
-// curlForm is how curl -d labels what it sends.
+// curlForm is the Content-Type that curl -d sends.
 const curlForm = "Content-Type: application/x-www-form-urlencoded"
 
-// decode reads a JSON answer of the admin API.
+// decode reads a JSON response of the admin API.
 func decode[T any](t testing.TB, a rawResponse) T {
 	t.Helper()
 	var v T
 	if err := json.Unmarshal([]byte(a.body), &v); err != nil {
-		t.Errorf("%s: %q is not JSON: %v", a.Status, a.body, err)
+		t.Errorf("response %s: the body %q is not JSON: %v", a.Status, a.body, err)
 	}
 	if ct := a.Header.Get("Content-Type"); ct != "application/json" {
-		t.Errorf("Content-Type %q", ct)
+		t.Errorf("got the Content-Type %q", ct)
 	}
 	return v
 }
@@ -56,10 +57,10 @@ func TestAdminHealth(t *testing.T) {
 
 	s.fail(errors.New("the disk is on fire"))
 	if err := l.Reload(t.Context()); err == nil {
-		t.Error("a reload without a configuration")
+		t.Error("a reload without a configuration to reload succeeded")
 	}
 	if h := l.health(t); h.Status != "degraded" || !strings.Contains(h.Detail, "the disk is on fire") || h.Generation != 1 {
-		t.Errorf("%+v", h)
+		t.Errorf("got %+v", h)
 	}
 	s.fail(nil)
 	s.set(func(c *networkproxy.Config) { c.Enabled = false })
@@ -67,7 +68,7 @@ func TestAdminHealth(t *testing.T) {
 		t.Error(err)
 	}
 	if h := l.health(t); h.Status != "disabled" || h.Generation != 2 {
-		t.Errorf("%+v", h)
+		t.Errorf("got %+v", h)
 	}
 }
 
@@ -94,23 +95,24 @@ func TestAdminConfigAndPatterns(t *testing.T) {
 	p := got.NetworkProxy
 	if !p.Enabled || p.ProxyURL != "http://127.0.0.1:3128" || fmt.Sprint(p.Policy.Allowed, p.Policy.Denied) != "[o.example *.wild.example:443] [10.0.0.0/8]" ||
 		p.Policy.Sockets == nil || got.Mode != "full" || got.HTTP != l.HTTPAddr() || got.Admin != l.AdminAddr() {
-		t.Errorf("%+v", got)
+		t.Errorf("got %+v", got)
 	}
 	patterns := decode[struct{ Allowed, Denied []networkproxy.Rule }](t, l.adminRaw(t, "GET", "/patterns", ""))
 	if len(patterns.Allowed) != 2 || patterns.Allowed[1].Pattern != "*.wild.example:443" || patterns.Allowed[1].List != "allowed_domains" ||
 		len(patterns.Denied) != 1 || patterns.Denied[0].List != "denied_domains" {
-		t.Errorf("%+v", patterns)
+		t.Errorf("got %+v", patterns)
 	}
-	// Nothing is [], never null.
+	// Empty lists are [], not null.
 	l = start(t, networkproxy.Config{}, nil)
 	for _, path := range []string{"/config", "/patterns", "/blocked"} {
 		if a := l.adminRaw(t, "GET", path, ""); strings.Contains(a.body, "null") {
-			t.Errorf("%s: %s", path, a.body)
+			t.Errorf("%s: got %s", path, a.body)
 		}
 	}
 }
 
-// TestAdminBlocked: bounded, counted in full, newest first, and not drained.
+// TestAdminBlocked checks that /blocked has the newest refusals in order, counts
+// all of them, and does not remove them.
 func TestAdminBlocked(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow(), nil)
@@ -122,20 +124,20 @@ func TestAdminBlocked(t *testing.T) {
 	for i := range 205 {
 		w.get(fmt.Sprintf("http://host%d.example/", i))
 		if a := w.readResponse("GET"); a.StatusCode != 403 {
-			t.Fatal(a.Status)
+			t.Fatalf("got %s, want 403", a.Status)
 		}
 	}
 	for range 2 {
 		b := decode[blocked](t, l.adminRaw(t, "GET", "/blocked", ""))
 		if b.Total != 205 || b.Limit != 200 || len(b.Blocked) != 200 {
-			t.Fatalf("total %d, limit %d, %d kept", b.Total, b.Limit, len(b.Blocked))
+			t.Fatalf("got total %d, limit %d and %d records", b.Total, b.Limit, len(b.Blocked))
 		}
 		if first, last := b.Blocked[0].Host, b.Blocked[199].Host; first != "host204.example" || last != "host5.example" {
-			t.Errorf("from %s to %s", first, last)
+			t.Errorf("got the records from %s to %s", first, last)
 		}
 	}
 	if list := l.Blocked(); len(list) != 200 || list[0].Host != "host5.example" || list[199].Host != "host204.example" {
-		t.Errorf("Handle.Blocked has %d", len(list))
+		t.Errorf("Handle.Blocked returned %d records", len(list))
 	}
 }
 
@@ -170,10 +172,10 @@ func TestAdminMode(t *testing.T) {
 	} {
 		a := l.adminRaw(t, "POST", "/mode", tt.body, curlForm)
 		if a.StatusCode != tt.status || !strings.Contains(a.body, tt.says) || l.Mode() != tt.mode {
-			t.Errorf("%s: %s %q, mode %s; want %d %q, %s", tt.name, a.Status, a.body, l.Mode(), tt.status, tt.says, tt.mode)
+			t.Errorf("%s: got %s %q and the mode %s, want %d %q and %s", tt.name, a.Status, a.body, l.Mode(), tt.status, tt.says, tt.mode)
 		}
 		if e := decode[adminError](t, a); (e.Error != "") != (tt.status != 200) {
-			t.Errorf("%s: %q", tt.name, a.body)
+			t.Errorf("%s: got %q", tt.name, a.body)
 		}
 	}
 }
@@ -183,22 +185,22 @@ func TestAdminReload(t *testing.T) {
 	s := newSource(allow())
 	l := startSource(t, s.builder, nil)
 	s.set(func(c *networkproxy.Config) { c.Policy.AllowedDomains = []string{"new.example"} })
-	for i, body := range []string{"", "x=1"} { // curl -X POST, and with a -d that means nothing
+	for i, body := range []string{"", "x=1"} { // curl -X POST without and with -d
 		a := l.adminRaw(t, "POST", "/reload", body, curlForm)
 		if got := decode[struct{ Generation int }](t, a); a.StatusCode != 200 || got.Generation != i+2 {
-			t.Errorf("%s %s", a.Status, a.body)
+			t.Errorf("got %s %s", a.Status, a.body)
 		}
 	}
 	if got := l.Config().Policy.AllowedDomains; len(got) != 1 || got[0] != "new.example" {
-		t.Errorf("allowed %q", got)
+		t.Errorf("got the allowlist %q", got)
 	}
 	if a := l.adminRaw(t, "POST", "/reload", strings.Repeat("x", 9000)); a.StatusCode != 413 {
-		t.Errorf("%s %s", a.Status, a.body)
+		t.Errorf("got %s %s", a.Status, a.body)
 	}
 	s.set(func(c *networkproxy.Config) { c.Policy.AllowedDomains = []string{"http://new.example/"} })
 	a := l.adminRaw(t, "POST", "/reload", "")
 	if e := decode[adminError](t, a); a.StatusCode != 409 || !strings.Contains(e.Error, "allowed_domains[0]") || !strings.Contains(e.Error, "last good") {
-		t.Errorf("%s %s", a.Status, a.body)
+		t.Errorf("got %s %s", a.Status, a.body)
 	}
 }
 
@@ -213,30 +215,31 @@ func TestAdminRoutes(t *testing.T) {
 			a := l.adminRaw(t, method, path, "")
 			if strings.Contains(", "+allow+",", ", "+method+",") {
 				if a.StatusCode == 405 || a.Header.Get("Allow") != "" {
-					t.Errorf("%s %s: %s", method, path, a.Status)
+					t.Errorf("%s %s: got %s", method, path, a.Status)
 				}
 				continue
 			}
 			if a.StatusCode != 405 || a.Header.Get("Allow") != allow {
-				t.Errorf("%s %s: %s, Allow %q, want %q", method, path, a.Status, a.Header.Get("Allow"), allow)
+				t.Errorf("%s %s: got %s and Allow %q, want 405 and %q", method, path, a.Status, a.Header.Get("Allow"), allow)
 			}
 			if method != "HEAD" && decode[adminError](t, a).Error == "" {
-				t.Errorf("%s %s: %q", method, path, a.body)
+				t.Errorf("%s %s: got %q", method, path, a.body)
 			}
 		}
 	}
 	for _, path := range []string{"/", "/healthz", "/health/", "/Health", "/mode/x"} {
 		a := l.adminRaw(t, "GET", path, "")
 		if e := decode[adminError](t, a); a.StatusCode != 404 || !strings.Contains(e.Error, "GET /health") || !strings.Contains(e.Error, "POST /mode") {
-			t.Errorf("%s: %s %s", path, a.Status, a.body)
+			t.Errorf("%s: got %s %s", path, a.Status, a.body)
 		}
 	}
 	if l.Mode() != networkproxy.ModeFull {
-		t.Error("a GET has changed the mode")
+		t.Error("a GET request changed the mode")
 	}
 }
 
-// TestAdminAgainstWebPages sends what a page in the user's browser could.
+// TestAdminAgainstWebPages sends requests that a page in the user's browser could
+// send.
 func TestAdminAgainstWebPages(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow(), nil)
@@ -298,38 +301,38 @@ func TestAdminAgainstWebPages(t *testing.T) {
 			}
 			a := l.adminRaw(t, method, path, body, tt.fields...)
 			if (a.StatusCode == 403) == tt.ok {
-				t.Errorf("%s: %s %s: %s", tt.name, method, path, a.Status)
+				t.Errorf("%s: %s %s: got %s", tt.name, method, path, a.Status)
 			}
 			if decode[adminError](t, a).Error == "" && !tt.ok {
-				t.Errorf("%s: %q", tt.name, a.body)
+				t.Errorf("%s: got %q", tt.name, a.body)
 			}
 			if cors := a.Header.Get("Access-Control-Allow-Origin"); cors != "" {
-				t.Errorf("%s: Access-Control-Allow-Origin: %s", tt.name, cors)
+				t.Errorf("%s: got Access-Control-Allow-Origin: %s, want none", tt.name, cors)
 			}
 			if a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("X-Content-Type-Options") != "nosniff" {
-				t.Errorf("%s: header %v", tt.name, a.Header)
+				t.Errorf("%s: got the header %v", tt.name, a.Header)
 			}
 		}
 	}
-	// A URL of another host in the request line is another Host, too.
+	// A URL in the request line counts as Host, too.
 	if a := l.adminRaw(t, "GET", "http://evil.example/health", ""); a.StatusCode != 403 {
-		t.Errorf("absolute-form: %s", a.Status)
+		t.Errorf("absolute-form: got %s, want 403", a.Status)
 	}
 	for _, host := range []string{"93.184.216.34", "evil.example:80", "localhost."} {
 		if a := l.adminRaw(t, "GET", "http://"+host+"/health", "", "Host: "+l.AdminAddr()); a.StatusCode != 403 {
-			t.Errorf("absolute-form for %s: %s", host, a.Status)
+			t.Errorf("absolute-form for %s: got %s, want 403", host, a.Status)
 		}
 		if a := l.adminRaw(t, "CONNECT", host, "", "Host: "+l.AdminAddr()); a.StatusCode < 400 {
-			t.Errorf("CONNECT %s: %s", host, a.Status)
+			t.Errorf("CONNECT %s: got %s", host, a.Status)
 		}
 	}
 	if a := l.adminRaw(t, "OPTIONS", "*", "", "Host: evil.example", "Origin: https://evil.example", "Access-Control-Request-Method: POST"); a.StatusCode < 400 {
-		t.Errorf("OPTIONS *: %s", a.Status)
+		t.Errorf("OPTIONS *: got %s", a.Status)
 	}
 }
 
-// otherAddr is a listener that says it is on another address, as one that
-// other machines reach would.
+// otherAddr is a listener that reports another address, like one that other
+// machines can reach.
 type otherAddr struct {
 	net.Listener
 	addr net.Addr
@@ -337,8 +340,8 @@ type otherAddr struct {
 
 func (l otherAddr) Addr() net.Addr { return l.addr }
 
-// TestAdminHostWhereOthersReachIt has the address of a listener be translated
-// on the way, so that no address can be told from its own.
+// TestAdminHostWhereOthersReachIt checks the Host field where the address of the
+// listener is translated, so that clients do not know the listener's own address.
 func TestAdminHostWhereOthersReachIt(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -363,7 +366,7 @@ func TestAdminHostWhereOthersReachIt(t *testing.T) {
 			start(t, config, func(b *networkproxy.Builder) { b.AdminAddr("").AdminListener(otherAddr{inner, test.addr}) })
 			for host, want := range map[string]int{"93.184.216.34": test.public, "localhost": 200, "127.0.0.1": 200} {
 				if _, answer := sendRaw(t, "tcp", inner.Addr().String(), "GET /health HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); answer.StatusCode != want {
-					t.Errorf("Host %s: %s, want %d", host, answer.Status, want)
+					t.Errorf("Host %s: got %s, want %d", host, answer.Status, want)
 				}
 			}
 		})
@@ -391,19 +394,19 @@ func TestAdminToken(t *testing.T) {
 		for _, path := range []string{"/health", "/config", "/none"} {
 			a := l.adminRaw(t, "GET", path, "", tt.field)
 			if (a.StatusCode == 401) == tt.ok || !tt.ok && !strings.HasPrefix(a.Header.Get("WWW-Authenticate"), "Bearer ") {
-				t.Errorf("%q %s: %s", tt.field, path, a.Status)
+				t.Errorf("%q %s: got %s", tt.field, path, a.Status)
 			}
 			if strings.Contains(a.body, token) {
-				t.Errorf("%s tells the token: %s", path, a.body)
+				t.Errorf("the response to %s contains the token: got %s", path, a.body)
 			}
 		}
 	}
 	if strings.Contains(l.log.String(), token) {
-		t.Error("the token is in the log")
+		t.Error("the log contains the token")
 	}
 }
 
-// TestAdminConnectionsAreBounded opens more connections than there may be.
+// TestAdminConnectionsAreBounded opens more connections than the limit.
 func TestAdminConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow(), nil)
@@ -412,8 +415,8 @@ func TestAdminConnectionsAreBounded(t *testing.T) {
 		w := dialRaw(t, l.AdminAddr())
 		open = append(open, w)
 	}
-	// The first ones make room, and not just for want of a request, after 10 s;
-	// the proxy itself is not concerned.
+	// The first connections are closed to make room, before the time limit of 10 s
+	// for a request. The proxy is not affected.
 	closed := 0
 	for _, w := range open[:36] {
 		w.SetDeadline(time.Now().Add(5 * time.Second))
@@ -422,19 +425,19 @@ func TestAdminConnectionsAreBounded(t *testing.T) {
 		}
 	}
 	if closed != 36 {
-		t.Errorf("%d of 36 connections were closed to make room", closed)
+		t.Errorf("%d of the first 36 connections were closed, want all", closed)
 	}
 	w := l.dialHTTP(t)
 	w.get("http://other.example/")
 	if a := w.readResponse("GET"); a.StatusCode != 403 {
-		t.Errorf("%s", a.Status)
+		t.Errorf("got %s, want 403", a.Status)
 	}
 	if a := l.adminRaw(t, "GET", "/health", ""); a.StatusCode != 200 {
-		t.Errorf("the API: %s", a.Status)
+		t.Errorf("the API: got %s, want 200", a.Status)
 	}
 }
 
-// Clients that stall, in whatever way, shut nobody out.
+// Stalled clients do not lock out others.
 func TestAdminMakesRoom(t *testing.T) {
 	t.Parallel()
 	const token = "a token of the admin API"
@@ -451,20 +454,20 @@ func TestAdminMakesRoom(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow(), func(b *networkproxy.Builder) {
-				// Longer than the test waits: no time-out is to end what stalls.
+				// Longer than the test, so that no timeout ends the stalled connections.
 				b.AdminToken(token).Limits(networkproxy.Limits{HeaderTimeout: time.Minute, IdleTimeout: time.Minute})
 			})
 			for range 200 {
 				io.WriteString(dialRaw(t, l.AdminAddr()), stall)
 			}
-			// A request may be under way for a moment on each of 64 connections.
-			eventually(t, "the API answers", func() bool {
+			// For a moment, each of the 64 connections may have a request.
+			eventually(t, "the API responds", func() bool {
 				c, err := net.Dial("tcp", l.AdminAddr())
 				if err != nil {
 					return false
 				}
 				defer c.Close()
-				c.SetDeadline(time.Now().Add(5 * time.Second)) // less than the server's own time-outs
+				c.SetDeadline(time.Now().Add(5 * time.Second)) // less than the server's own timeouts
 				io.WriteString(c, "GET /health HTTP/1.0\r\n"+auth+"\r\n")
 				answer, _ := io.ReadAll(c)
 				return strings.Contains(string(answer), " 200 OK\r\n")
@@ -473,8 +476,9 @@ func TestAdminMakesRoom(t *testing.T) {
 	}
 }
 
-// TestAdminAgainstScripts: what fetch, forms and sockets of a page can send
-// without asking leave first, every one of them to what changes something.
+// TestAdminAgainstScripts sends, to every route that changes something, the
+// requests that a page can send without a preflight: with fetch, forms and
+// sockets.
 func TestAdminAgainstScripts(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow(), nil)
@@ -497,10 +501,10 @@ func TestAdminAgainstScripts(t *testing.T) {
 		for _, path := range []string{"/mode", "/reload", "/grants/revoke"} {
 			a := l.adminRaw(t, "POST", path, `{"mode":"limited"}`, fields...)
 			if a.StatusCode != 403 && a.StatusCode != 400 {
-				t.Errorf("%s: POST %s: %s", name, path, a.Status)
+				t.Errorf("%s: POST %s: got %s", name, path, a.Status)
 			}
 		}
-		// The leave that a browser asks for first.
+		// The browser's preflight.
 		a := l.adminRaw(t, "OPTIONS", "/mode", "", append(fields, "Access-Control-Request-Method: POST", "Access-Control-Request-Private-Network: true")...)
 		for field := range a.Header {
 			if strings.HasPrefix(field, "Access-Control-") {
@@ -508,15 +512,16 @@ func TestAdminAgainstScripts(t *testing.T) {
 			}
 		}
 		if a.StatusCode < 400 {
-			t.Errorf("%s: OPTIONS: %s", name, a.Status)
+			t.Errorf("%s: OPTIONS: got %s", name, a.Status)
 		}
 	}
 	if l.Mode() != networkproxy.ModeFull || l.health(t).Generation != 1 {
-		t.Error("a page has changed something")
+		t.Error("a page changed the policy")
 	}
 }
 
-// TestAdminNotThroughTheProxy spells the API's address in every way there is.
+// TestAdminNotThroughTheProxy checks that the proxy refuses the API's address in
+// every spelling.
 func TestAdminNotThroughTheProxy(t *testing.T) {
 	t.Parallel()
 	c := withSOCKS(allow("*", "localhost", "127.0.0.0/8", "0.0.0.0", "[::1]", "[::]", "[::ffff:0:0]"))
@@ -541,21 +546,21 @@ func TestAdminNotThroughTheProxy(t *testing.T) {
 			w := l.dialHTTP(t)
 			w.send(method + " " + target + " HTTP/1.1\r\nHost: localhost:" + port + "\r\n\r\n")
 			if a := w.readResponse(method); a.StatusCode != 403 && a.StatusCode != 400 {
-				t.Errorf("%s %s: %s", method, target, a.Status)
+				t.Errorf("%s %s: got %s", method, target, a.Status)
 			}
 			w.Close()
 		}
 		plain := strings.Trim(host, "[]")
 		if _, code, _ := l.socksRequest(socksConnect, socksDest(plain, n)); code != 2 {
-			t.Errorf("SOCKS5 %s: reply %d", plain, code)
+			t.Errorf("SOCKS5 to %s: got the reply %d", plain, code)
 		}
 	}
 	if dialed := l.net.Dialed(); len(dialed) > 0 {
-		t.Errorf("dialed %v", dialed)
+		t.Errorf("dialed %v, want nothing", dialed)
 	}
 }
 
-// unixWire makes a request of an admin API on a unix socket.
+// unixWire makes a request to an admin API on a Unix socket.
 func unixWire(t testing.TB, path, request string) rawResponse {
 	t.Helper()
 	c, err := net.Dial("unix", path)
@@ -579,7 +584,7 @@ func unixWire(t testing.TB, path, request string) rawResponse {
 func TestAdminUnixSocket(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(shortDir(t), "admin.sock")
-	stale, err := net.Listen("unix", path) // left behind by a process that has ended
+	stale, err := net.Listen("unix", path) // the leftover of a process that has ended
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -588,44 +593,44 @@ func TestAdminUnixSocket(t *testing.T) {
 
 	c := allow()
 	c.AdminURL = "unix://" + path
-	c.DangerouslyAllowNonLoopbackAdmin = true // is no concern of a socket
+	c.DangerouslyAllowNonLoopbackAdmin = true // has no effect on a socket
 	l := start(t, c, func(b *networkproxy.Builder) { b.AdminAddr("") })
 	if l.AdminAddr() != path || len(l.Warnings()) > 0 {
-		t.Errorf("address %q, warnings %q", l.AdminAddr(), l.Warnings())
+		t.Errorf("got the address %q and the warnings %q", l.AdminAddr(), l.Warnings())
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode() != fs.ModeSocket|0o600 {
-		t.Errorf("%v, %v", info, err)
+		t.Errorf("got %v, %v", info, err)
 	}
 	for _, host := range []string{"localhost", "unix", "admin.example"} {
 		if a := unixWire(t, path, "GET /health HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); a.StatusCode != 200 || !strings.Contains(a.body, `"status": "ok"`) {
-			t.Errorf("%s: %s %s", host, a.Status, a.body)
+			t.Errorf("%s: got %s %s", host, a.Status, a.body)
 		}
 	}
 	if a := unixWire(t, path, "GET /config HTTP/1.1\r\nHost: x\r\n\r\n"); !strings.Contains(a.body, `"admin_address": "`+path+`"`) {
-		t.Errorf("%s", a.body)
+		t.Errorf("got %s", a.body)
 	}
 	if a := unixWire(t, path, "GET /health HTTP/1.1\r\nHost: x\r\nOrigin: https://evil.example\r\n\r\n"); a.StatusCode != 403 {
-		t.Errorf("a web page: %s", a.Status)
+		t.Errorf("a web page: got %s, want 403", a.Status)
 	}
 	if a := unixWire(t, path, "POST /mode HTTP/1.1\r\nHost: x\r\nContent-Length: 18\r\n\r\n{\"mode\":\"limited\"}"); a.StatusCode != 200 || l.Mode() != networkproxy.ModeLimited {
-		t.Errorf("POST /mode: %s", a.Status)
+		t.Errorf("POST /mode: got %s", a.Status)
 	}
 	if results, err := l.SelfTest(t.Context()); err != nil || len(results) == 0 {
-		t.Errorf("the self-test: %v", err)
+		t.Errorf("self-test: %v", err)
 	}
 
-	// Somebody listens there: another proxy does not take it over.
+	// A second proxy does not take over a socket that is in use.
 	c.Enabled = true
 	second, err := networkproxy.NewBuilder().Config(c).HTTPAddr("127.0.0.1:0").Build()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := second.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "another process listens") {
-		t.Errorf("a second proxy on the same socket: %v", err)
+		t.Errorf("a second proxy on the same socket: got the error %v", err)
 	}
 	l.Close()
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the socket is left behind: %v", err)
+		t.Errorf("the socket file still exists after Close: %v", err)
 	}
 }
 
@@ -654,7 +659,7 @@ func TestAdminUnixAddresses(t *testing.T) {
 		c := allow()
 		change(&c)
 		if _, err := networkproxy.NewBuilder().Config(c).Build(); err == nil {
-			t.Errorf("%q %q: no error", c.ProxyURL, c.SOCKSURL)
+			t.Errorf("proxy_url %q, socks_url %q: got no error", c.ProxyURL, c.SOCKSURL)
 		}
 	}
 }
@@ -676,27 +681,27 @@ func TestAdminReadOnly(t *testing.T) {
 		for _, path := range []string{"/mode", "/reload", "/grants/revoke"} {
 			a := l.adminRaw(t, "POST", path, `{"mode":"limited"}`)
 			if e := decode[adminError](t, a); a.StatusCode != 403 || !strings.Contains(e.Error, "read-only") {
-				t.Errorf("POST %s: %s %s", path, a.Status, a.body)
+				t.Errorf("POST %s: got %s %s", path, a.Status, a.body)
 			}
 		}
 		for _, path := range []string{"/health", "/config", "/blocked", "/metrics"} {
 			if a := l.adminRaw(t, "GET", path, ""); a.StatusCode != 200 {
-				t.Errorf("GET %s: %s", path, a.Status)
+				t.Errorf("GET %s: got %s, want 200", path, a.Status)
 			}
 		}
 		if l.Mode() != networkproxy.ModeFull || l.health(t).Generation != generation {
-			t.Error("a read-only API has changed something")
+			t.Error("a read-only API changed the policy")
 		}
 	}
 	set(true)
 	refused(l)
 	set(false)
 	if a := l.adminRaw(t, "POST", "/mode", `{"mode":"limited"}`); a.StatusCode != 200 {
-		t.Errorf("after the switch is off: %s", a.Status)
+		t.Errorf("with admin_read_only off again: got %s", a.Status)
 	}
 
-	// The builder's word stands whatever the configuration says, and for the
-	// managed limits, too.
+	// The builder's setting overrides the configuration and satisfies the managed
+	// limits.
 	limits := filepath.Join(t.TempDir(), "limits.toml")
 	if err := os.WriteFile(limits, []byte("[network_proxy]\nadmin_read_only = true\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -709,7 +714,7 @@ func TestAdminReadOnly(t *testing.T) {
 	refused(l)
 	_, err := networkproxy.NewBuilder().Config(allow()).Requirements(limits).Build()
 	if err == nil || !strings.Contains(err.Error(), "admin_read_only = false: exceeds a managed limit: must be true") {
-		t.Errorf("admin_read_only = false under a limit of true: %v", err)
+		t.Errorf("admin_read_only = false under the limit true: got the error %v", err)
 	}
 	if err := os.WriteFile(limits, []byte("[network_proxy]\nadmin_read_only = false\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -717,11 +722,11 @@ func TestAdminReadOnly(t *testing.T) {
 	c := allow()
 	c.AdminReadOnly = true
 	if _, err := networkproxy.NewBuilder().Config(c).Requirements(limits).Build(); err != nil {
-		t.Errorf("a limit of false forbids nothing: %v", err)
+		t.Errorf("admin_read_only = true under the limit false: %v", err)
 	}
 }
 
-// shortDir is a directory whose path leaves room for a socket's name.
+// shortDir returns a directory whose path leaves room for the name of a socket.
 func shortDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "np")

@@ -155,7 +155,7 @@ func TestLoginsAreBounded(t *testing.T) {
 				l.dns.Set(name, addrs(publicAddr))
 				w.get("http://"+name+"/", "Authorization: NTLM TlRM")
 				if got := w.readResponse("GET"); got.StatusCode != 200 {
-					t.Fatalf("%s: %s", name, got.Status)
+					t.Fatalf("%s: got %s, want 200", name, got.Status)
 				}
 			}
 			eventually(t, "only a few connections are left", func() bool { return open.Load() <= test.most })

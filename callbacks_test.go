@@ -438,7 +438,7 @@ func TestRefusalsBeyondTheMailbox(t *testing.T) {
 		w.SetDeadline(time.Now().Add(testTimeout)) // a limit for each request, because there are many
 		w.get("http://other.example/")
 		if a := w.readResponse("GET"); a.StatusCode != 403 {
-			t.Fatalf("%s", a.Status)
+			t.Fatalf("got %s, want 403", a.Status)
 		}
 	}
 	if got := l.metrics(t)[`networkproxy_callbacks_dropped_total{callback="OnBlocked"}`]; got != beyond {
@@ -482,7 +482,7 @@ func TestListenerPanics(t *testing.T) {
 		b.HTTPAddr("").HTTPListener(panickingListener{listen(t, "127.0.0.1:0"), &panics})
 	})
 	if a := l.get("http://other.example/"); a.status != 403 {
-		t.Errorf("before: %d", a.status)
+		t.Errorf("before: got %d, want 403", a.status)
 	}
 	panics.Store(true)
 	if c, err := net.Dial("tcp", l.HTTPAddr()); err == nil {
@@ -508,7 +508,7 @@ func TestCallbacksThatExit(t *testing.T) {
 	})
 	for range 3 {
 		if a := l.get("http://other.example/"); a.status != 403 {
-			t.Errorf("%d", a.status)
+			t.Errorf("got %d, want 403", a.status)
 		}
 	}
 	if err := l.Close(); err != nil {

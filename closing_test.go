@@ -1,4 +1,4 @@
-// How connections of clients end: when they do, and that the response says so.
+// Tests of the end of client connections, and of its announcement in the response.
 
 package networkproxy_test
 
@@ -15,9 +15,9 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// closingLab has an origin at o.example that reads whatever it gets, one at
-// early.example that answers before it reads any content, and gone.example,
-// which does not resolve.
+// closingLab returns a lab with three names: o.example, whose origin server reads
+// everything; early.example, whose origin server responds before it reads the
+// body; and gone.example, which does not resolve.
 func closingLab(t *testing.T) *lab {
 	l := start(t, allow("o.example", "early.example", "gone.example"), nil)
 	l.dns.Set("gone.example", testnet.NXDomain())
@@ -31,8 +31,8 @@ func closingLab(t *testing.T) *lab {
 	return l
 }
 
-// A connection that closes behind a response closes with its announcement
-// (RFC 9112 section 9.6), and it closes though the content never comes.
+// A connection that is closed after a response is closed with "Connection: close"
+// (RFC 9112 section 9.6), even if the request's body never arrives.
 func TestConnectionCloseIsSaid(t *testing.T) {
 	t.Parallel()
 	l := closingLab(t)
@@ -73,20 +73,19 @@ func TestConnectionCloseIsSaid(t *testing.T) {
 			w.send(tt.content)
 			a := w.readResponse("POST")
 			if tt.status != 0 && a.StatusCode != tt.status {
-				t.Errorf("answered %s", a.Status)
+				t.Errorf("got %s", a.Status)
 			}
 			if !a.Close {
-				t.Errorf("%s does not say that the connection closes: %v", a.Status, a.Header)
+				t.Errorf("the response %s lacks Connection: close: got %v", a.Status, a.Header)
 			}
-			if rest := w.readAll(); rest != "" { // fails where it stays open
-				t.Errorf("then %q", rest)
+			if rest := w.readAll(); rest != "" { // fails if the connection stays open
+				t.Errorf("after the response: got %q, want the end", rest)
 			}
 		})
 	}
 }
 
-// Content that comes, if a moment later, costs a refused client nothing: its
-// connection goes on.
+// A refused client whose body arrives slightly later keeps its connection.
 func TestRefusedContentIsSkipped(t *testing.T) {
 	t.Parallel()
 	l := closingLab(t)
@@ -100,14 +99,14 @@ func TestRefusedContentIsSkipped(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			// On a machine that is busy, the second piece may come too late.
-			eventually(t, "the connection goes on", func() bool {
+			// On a busy machine, the second piece may come too late.
+			eventually(t, "the connection stays open", func() bool {
 				w := l.dialHTTP(t)
 				w.send("POST http://no.example/ HTTP/1.1\r\nHost: no.example\r\n" + tt.head)
 				w.send(tt.content)
 				a := w.readResponse("POST")
 				if a.StatusCode != 403 {
-					t.Fatal(a.Status)
+					t.Fatalf("got %s, want 403", a.Status)
 				}
 				if a.Close {
 					return false
@@ -115,7 +114,7 @@ func TestRefusedContentIsSkipped(t *testing.T) {
 				w.request("POST", "http://o.example/", "Content-Length: 4")
 				w.send("next")
 				if a := w.readResponse("POST"); a.StatusCode != 200 || a.body != "next" {
-					t.Errorf("the next request: %s %q", a.Status, a.body)
+					t.Errorf("the next request: got %s %q", a.Status, a.body)
 				}
 				return true
 			})
@@ -123,8 +122,8 @@ func TestRefusedContentIsSkipped(t *testing.T) {
 	}
 }
 
-// A client that sends all of a large content before it reads anything is told
-// why it is refused: it finds no connection that was reset.
+// A client that sends a complete large body before it reads gets the refusal, not
+// a reset.
 func TestRefusalArrivesBehindLargeContent(t *testing.T) {
 	t.Parallel()
 	l := closingLab(t)
@@ -135,7 +134,7 @@ func TestRefusalArrivesBehindLargeContent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a := w.readResponse("POST"); a.StatusCode != 403 || a.refusal(t).Reason != "not_allowed" || !a.Close {
-		t.Errorf("%s %s", a.Status, a.body)
+		t.Errorf("got %s %s", a.Status, a.body)
 	}
 }
 
@@ -143,8 +142,8 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// Connections over the limit do not keep each other from being answered,
-// whatever they announce.
+// Connections over the limit do not delay the responses to each other, even if
+// they announce a body that never arrives.
 func TestLimitConnectionsWithoutContent(t *testing.T) {
 	t.Parallel()
 	for name, fields := range map[string]string{
@@ -157,14 +156,14 @@ func TestLimitConnectionsWithoutContent(t *testing.T) {
 			l := limited(t, allow("o.example"), networkproxy.Limits{Connections: 1})
 			l.mapHost("o.example", 80, testnet.Echo(t).Addr())
 			l.connectTo(t, "o.example:80") // an idle connection would make room
-			for range 64 {                 // as many as are answered at a time
+			for range 64 {                 // the number of concurrent responses
 				w := l.dialHTTP(t)
 				w.send("POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\n" + fields + "\r\n")
 				if a := w.readResponse("POST"); a.StatusCode != 503 || !a.Close {
-					t.Fatalf("%s, close: %t", a.Status, a.Close)
+					t.Fatalf("got %s, close: %t", a.Status, a.Close)
 				}
 			}
-			eventually(t, "another one is answered", func() bool {
+			eventually(t, "another connection gets a response", func() bool {
 				w := l.dialHTTP(t)
 				io.WriteString(w, "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n\r\n")
 				a, err := http.ReadResponse(w.r, nil)

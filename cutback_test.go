@@ -77,13 +77,13 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 		}},
 		"allowed_domains, none": {"policy.allowed_domains = []\n", "allowed_domains[0]", func(t *testing.T, l *managedLab) {
 			if got := l.reason("http://in.corp.example/"); got != networkproxy.ReasonNotAllowed {
-				t.Errorf("%q", got)
+				t.Errorf("got %q", got)
 			}
 		}},
 		"denied_domains": {"policy.denied_domains = [\"own.example\", \"out.example\"]\n", "denied_domains", func(t *testing.T, l *managedLab) {
 			x, err := l.ExplainURL(context.Background(), "http://out.example/", "", false)
 			if err != nil || x.Reason != networkproxy.ReasonDenied || x.Rule.Position.File != l.limits || x.Rule.Position.Line != 2 {
-				t.Errorf("%+v, %v", x, err)
+				t.Errorf("got %+v, %v", x, err)
 			}
 			x, err = l.ExplainURL(context.Background(), "http://own.example/", "", false)
 			if err != nil || x.Reason != networkproxy.ReasonDenied || x.Rule.Position.File != l.config {
@@ -92,7 +92,7 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 		}},
 		"mode": {"mode = \"limited\"\n", "network_proxy.mode", func(t *testing.T, l *managedLab) {
 			if l.Mode() != networkproxy.ModeLimited || l.Config().Mode != networkproxy.ModeLimited {
-				t.Errorf("%s, %s", l.Mode(), l.Config().Mode)
+				t.Errorf("got %s, %s", l.Mode(), l.Config().Mode)
 			}
 			if l.SetMode(networkproxy.ModeFull) == nil {
 				t.Error("SetMode follows the old limits")
@@ -115,7 +115,7 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 		}},
 		"allow_unix_sockets": {"policy.allow_unix_sockets = [\"/run/b.sock\"]\n", "allow_unix_sockets[0]", func(t *testing.T, l *managedLab) {
 			if got := l.Config().Policy.AllowUnixSockets; !slices.Equal(got, []string{"/run/b.sock"}) {
-				t.Errorf("%q", got)
+				t.Errorf("got %q", got)
 			}
 			if got := l.admin("GET", "/patterns", "").body; strings.Contains(got, "/run/a.sock") {
 				t.Errorf("in force: %s", got)
@@ -123,12 +123,12 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 		}},
 		"admin_read_only": {"admin_read_only = true\n", "admin_read_only", func(t *testing.T, l *managedLab) {
 			if got := l.admin("POST", "/reload", ""); got.status != 403 {
-				t.Errorf("%d", got.status)
+				t.Errorf("got %d, want 403", got.status)
 			}
 		}},
 		"enabled": {"enabled = false\n", "network_proxy.enabled", func(t *testing.T, l *managedLab) {
 			if got := l.reason("http://in.corp.example/"); got != networkproxy.ReasonProxyDisabled {
-				t.Errorf("%q", got)
+				t.Errorf("got %q", got)
 			}
 		}},
 		"enable_socks5": {"enable_socks5 = false\n", "enable_socks5", func(t *testing.T, l *managedLab) {
@@ -216,7 +216,7 @@ func TestTightenedLimitsDropWhatWasSetAtRunTime(t *testing.T) {
 		}
 	}
 	if got := doRequest(t, clientThrough(t, session.ProxyURL()), "GET", "http://overlay.example/", ""); got.status != 403 {
-		t.Errorf("the session's own rule: %d", got.status)
+		t.Errorf("the session's own rule: got %d, want 403", got.status)
 	}
 	l.waitLogged(t, "added.example")
 	l.waitLogged(t, "the mode set at run time")
@@ -336,7 +336,7 @@ func TestLimitsBoundTheDeciderAndTheObserver(t *testing.T) {
 			}
 			x, err := l.ExplainURL(context.Background(), "https://elsewhere.example:7/", "", false)
 			if err != nil || x.Allowed || x.Decider || x.Reason != networkproxy.ReasonNotAllowed || !strings.Contains(x.Message, "managed limits") {
-				t.Errorf("%+v, %v", x, err)
+				t.Errorf("got %+v, %v", x, err)
 			}
 			// Tightened, they cut what was let through before.
 			l.write(t, l.limits, "policy.allowed_domains = []\n")

@@ -77,18 +77,18 @@ func TestDecisions(t *testing.T) {
 			w.get("http://asked.example/")
 			a := w.readResponse("GET")
 			if a.StatusCode != tt.status {
-				t.Fatalf("%s %s", a.Status, a.body)
+				t.Fatalf("got %s %s", a.Status, a.body)
 			}
 			if tt.status == 403 {
 				f := a.refusal(t)
 				if f.Reason != string(tt.reason) || f.Decision != tt.decision || f.Source != "decider" || f.Rule != "" {
-					t.Errorf("%+v", f)
+					t.Errorf("got %+v", f)
 				}
 				if got := a.Header.Get("x-proxy-error"); got != "blocked-by-policy" {
 					t.Errorf("x-proxy-error: %q", got)
 				}
 				if strings.Contains(a.body, "secret") {
-					t.Errorf("the client is told what is the host's: %s", a.body)
+					t.Errorf("the client is told what is the host's: got %s", a.body)
 				}
 				if b := l.Blocked(); len(b) != 1 || b[0].Reason != tt.reason || b[0].Decision != tt.decision || b[0].Source != networkproxy.SourceDecider {
 					t.Errorf("recorded %+v", b)
@@ -97,7 +97,7 @@ func TestDecisions(t *testing.T) {
 			// Only its own request suffered.
 			w.get("http://listed.example/")
 			if a := w.readResponse("GET"); a.StatusCode != 200 {
-				t.Errorf("the next request: %s", a.Status)
+				t.Errorf("the next request: got %s, want 200", a.Status)
 			}
 		})
 	}
@@ -261,7 +261,7 @@ func TestDeciderConcurrency(t *testing.T) {
 	}
 	for i, w := range wires {
 		if f := w.readResponse("GET").refusal(t); string(f.Reason) != fmt.Sprintf("miss%d.example", i) {
-			t.Errorf("%+v", f)
+			t.Errorf("got %+v", f)
 		}
 	}
 	hanging.Close()
@@ -320,7 +320,7 @@ func TestDeciderThatIgnoresItsContext(t *testing.T) {
 	w := l.dialHTTP(t)
 	w.get("http://miss.example/")
 	if f := w.readResponse("GET").refusal(t); f.Reason != "decider_timeout" {
-		t.Errorf("%+v", f)
+		t.Errorf("got %+v", f)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

@@ -1,6 +1,6 @@
-// Faults: what breaks outside of the proxy, or in what the host hands in,
-// costs the requests that it befalls. Nothing stays behind: no goroutine, no
-// descriptor, no connection.
+// Tests of faults outside of the proxy and in the host's functions. They fail only
+// the requests that they affect, and leave no goroutine, descriptor or connection
+// behind.
 
 package networkproxy_test
 
@@ -21,17 +21,17 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// faulty is a lab with origins that fail in one way each:
+// faulty is a lab with one origin server for each kind of failure:
 //
-//	ok.example       answers
-//	flood.example    sends without end, and tells stalled when nobody takes it
-//	deaf.example     does not read, and sends nothing
-//	silent.example   reads, and never answers
-//	reset.example    resets in the middle of an answer
-//	mute.example     reads, sends nothing, and closes when the peer has closed
-//	hole.example     does not answer to connections
+//	ok.example       responds
+//	flood.example    sends without end, and signals stalled when nobody reads
+//	deaf.example     does not read and sends nothing
+//	silent.example   reads and never responds
+//	reset.example    resets in the middle of a response
+//	mute.example     reads, sends nothing, and closes after its peer
+//	hole.example     never accepts a connection
 //	lost.example     has a name server that does not answer
-//	servfail.example has one that fails
+//	servfail.example has a name server that fails
 type faulty struct {
 	*lab
 	stalled chan struct{}
@@ -81,20 +81,20 @@ func answerAndClose(c *net.TCPConn) {
 	io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
 }
 
-// flood sends for as long as somebody takes it.
+// flood sends until nobody reads.
 func (f *faulty) flood(c *net.TCPConn) {
 	io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
 	f.push(c)
 	io.Copy(io.Discard, c)
 }
 
-// deaf leaves what it is sent where it is, until the peer is gone.
+// deaf does not read until the sender is blocked.
 func (f *faulty) deaf(c *net.TCPConn) {
-	wait(f.t, f.stalled, "the sender is stuck")
+	wait(f.t, f.stalled, "the blocked sender")
 	io.Copy(io.Discard, c)
 }
 
-// push writes until nobody takes it any more.
+// push writes until a write blocks.
 func (f *faulty) push(c net.Conn) {
 	block := make([]byte, 256<<10)
 	stalled := 300 * time.Millisecond
@@ -116,18 +116,18 @@ func resetMidway(c *net.TCPConn) {
 	c.SetLinger(0)
 }
 
-// checkWorks checks that the proxy still does what it is for.
+// checkWorks checks that the proxy still serves requests.
 func (f *faulty) checkWorks(t *testing.T) {
 	t.Helper()
 	w := f.dialHTTP(t)
 	defer w.Close()
 	w.get("http://ok.example/", "Connection: close")
 	if a := w.readResponse("GET"); a.StatusCode != 200 || a.body != "ok" {
-		t.Errorf("a request beside or after the fault: %s %q", a.Status, a.body)
+		t.Errorf("a request during or after the fault: got %s %q", a.Status, a.body)
 	}
 }
 
-// socksTo asks for a tunnel and returns the reply.
+// socksTo requests a tunnel and returns the reply.
 func (f *faulty) socksTo(t *testing.T, host string, port uint16) (*net.TCPConn, byte) {
 	t.Helper()
 	c := dialSOCKS(t, f.SOCKSAddr())
@@ -143,68 +143,68 @@ func TestFaults(t *testing.T) {
 		name  string
 		fault func(t *testing.T, f *faulty)
 	}{
-		{"a client that never reads an answer", func(t *testing.T, f *faulty) {
+		{"a client that never reads a response", func(t *testing.T, f *faulty) {
 			w := f.dialHTTP(t)
 			defer w.Close()
 			w.SetReadBuffer(4 << 10)
 			w.get("http://flood.example:81/")
-			wait(t, f.stalled, "the origin is stuck")
+			wait(t, f.stalled, "the blocked origin server")
 			f.checkWorks(t)
 		}},
 		{"a client that never reads a tunnel", func(t *testing.T, f *faulty) {
 			w := f.connectTo(t, "flood.example:81")
 			defer w.Close()
-			wait(t, f.stalled, "the origin is stuck")
+			wait(t, f.stalled, "the blocked origin server")
 			f.checkWorks(t)
 		}},
 		{"a client that never reads SOCKS5", func(t *testing.T, f *faulty) {
 			c, _ := f.socksTo(t, "flood.example", 81)
 			defer c.Close()
-			wait(t, f.stalled, "the origin is stuck")
+			wait(t, f.stalled, "the blocked origin server")
 			f.checkWorks(t)
 		}},
 		{"an origin that never reads", func(t *testing.T, f *faulty) {
 			w := f.dialHTTP(t)
 			w.request("POST", "http://deaf.example:82/", "Content-Length: 100000000000")
-			f.push(w) // the origin reads again when this is stuck
+			f.push(w) // the origin server reads again when this is blocked
 			f.checkWorks(t)
 			w.Close()
 		}},
-		{"an origin that never answers", func(t *testing.T, f *faulty) {
+		{"an origin that never responds", func(t *testing.T, f *faulty) {
 			w := f.dialHTTP(t)
 			w.get("http://silent.example:83/")
-			eventually(t, "the origin is asked", func() bool { return f.LiveTargets() == 1 })
+			eventually(t, "the origin server has the request", func() bool { return f.LiveTargets() == 1 })
 			f.checkWorks(t)
 			w.Close()
 		}},
-		{"an origin that never answers an upgrade", func(t *testing.T, f *faulty) {
+		{"an origin that never responds to an upgrade", func(t *testing.T, f *faulty) {
 			w := f.dialHTTP(t)
 			w.get("http://silent.example:83/", "Connection: Upgrade", "Upgrade: x")
-			eventually(t, "the origin is asked", func() bool { return f.LiveTargets() == 1 })
+			eventually(t, "the origin server has the request", func() bool { return f.LiveTargets() == 1 })
 			w.Close()
 		}},
-		{"an origin that resets in the middle of an answer", func(t *testing.T, f *faulty) {
+		{"an origin that resets in the middle of a response", func(t *testing.T, f *faulty) {
 			w := f.dialHTTP(t)
 			defer w.Close()
 			w.get("http://reset.example:84/")
 			a := w.readHeader("GET")
 			if b, err := io.ReadAll(a.Body); err == nil {
-				t.Errorf("an answer that was cut looks whole: %q", b)
+				t.Errorf("a truncated response looks complete: %q", b)
 			}
 		}},
-		{"a client that resets in the middle of an answer", func(t *testing.T, f *faulty) {
+		{"a client that resets in the middle of a response", func(t *testing.T, f *faulty) {
 			w := f.dialHTTP(t)
 			w.get("http://flood.example:81/")
 			w.readN(1000)
 			w.SetLinger(0)
 			w.Close()
-			wait(t, f.stalled, "the origin notices")
+			wait(t, f.stalled, "the origin server's failed write")
 		}},
-		{"a client that resets in the middle of its content", func(t *testing.T, f *faulty) {
+		{"a client that resets in the middle of its body", func(t *testing.T, f *faulty) {
 			w := f.dialHTTP(t)
 			w.request("POST", "http://silent.example:83/", "Content-Length: 1000")
 			w.send("part")
-			eventually(t, "the origin is asked", func() bool { return f.LiveTargets() == 1 })
+			eventually(t, "the origin server has the request", func() bool { return f.LiveTargets() == 1 })
 			w.SetLinger(0)
 			w.Close()
 		}},
@@ -221,7 +221,7 @@ func TestFaults(t *testing.T) {
 			w.Close()
 		}},
 		{"a tunnel that its client half-closes", func(t *testing.T, f *faulty) {
-			w := f.connectTo(t, "silent.example:83") // ends when it has read to the end
+			w := f.connectTo(t, "silent.example:83") // closes after it has read to the end
 			defer w.Close()
 			w.CloseWrite()
 			if rest := w.readAll(); rest != "" {
@@ -246,7 +246,7 @@ func TestFaults(t *testing.T) {
 			w.request("CONNECT", "flood.example:81")
 			w.readHeader("CONNECT")
 			w.CloseWrite()
-			wait(t, f.stalled, "the origin is stuck")
+			wait(t, f.stalled, "the blocked origin server")
 			s.Close()
 		}},
 		{"a dial into a black hole", func(t *testing.T, f *faulty) {
@@ -297,14 +297,14 @@ func TestFaults(t *testing.T) {
 				w := f.dialHTTP(t)
 				w.send(send)
 				if a := w.readHeader("GET"); a.StatusCode != http.StatusBadGateway {
-					t.Errorf("%.10q: %s", send, a.Status)
+					t.Errorf("%.10q: got %s, want %d", send, a.Status, http.StatusBadGateway)
 				}
 				w.Close()
 			}
 			c, code := f.socksTo(t, "servfail.example", 443)
 			c.Close()
 			if code != 4 {
-				t.Errorf("SOCKS5: reply %d, want 4", code)
+				t.Errorf("SOCKS5: got the reply %d, want 4", code)
 			}
 		}},
 	} {
@@ -319,7 +319,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// panics panics wherever it is asked anything.
+// panics is a resolver and a slog.Handler that panic.
 type panics struct{}
 
 func (panics) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
@@ -330,21 +330,21 @@ func (panics) Handle(context.Context, slog.Record) error { panic("handler") }
 func (p panics) WithAttrs([]slog.Attr) slog.Handler      { return p }
 func (p panics) WithGroup(string) slog.Handler           { return p }
 
-// panicsWhenAsked panics as soon as it is asked whether there is to be a line.
+// panicsWhenAsked also panics in Enabled.
 type panicsWhenAsked struct{ panics }
 
 func (panicsWhenAsked) Enabled(context.Context, slog.Level) bool { panic("enabled") }
 func (p panicsWhenAsked) WithAttrs([]slog.Attr) slog.Handler     { return p }
 func (p panicsWhenAsked) WithGroup(string) slog.Handler          { return p }
 
-// TestPanics: what panics in the host's code costs the request that it is
-// for, at most.
+// TestPanics checks that a panic in the host's code fails at most the request that
+// it was called for.
 func TestPanics(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		change  func(*networkproxy.Builder)
 		miss    networkproxy.Reason
-		allowed int // status of a request that is allowed
+		allowed int // status of an allowed request
 		reply   byte
 	}{
 		{"decider", withDecider(func(context.Context, Request) (Decision, error) { panic("decider") }), networkproxy.ReasonDeciderFailed, 200, 0},
@@ -369,37 +369,38 @@ func TestPanics(t *testing.T) {
 					w := dialRaw(t, addr)
 					w.get("http://miss.example/")
 					if a := w.readResponse("GET"); a.StatusCode != 403 || a.refusal(t).Reason != string(tt.miss) {
-						t.Errorf("a miss: %s %s", a.Status, a.body)
+						t.Errorf("an allowlist miss: got %s %s", a.Status, a.body)
 					}
 					w.get("http://ok.example/") // on the same connection
 					if a := w.readResponse("GET"); a.StatusCode != tt.allowed {
-						t.Errorf("what is allowed: %s %s", a.Status, a.body)
+						t.Errorf("an allowed request: got %s %s", a.Status, a.body)
 					}
 					w.send("END\r\n\r\n")
 					if a := w.readResponse("GET"); a.StatusCode != 400 {
-						t.Errorf("what is no request: %s", a.Status)
+						t.Errorf("a malformed request: got %s", a.Status)
 					}
 					w.Close()
 				}
 				c, code := f.socksTo(t, "ok.example", 80)
 				c.Close()
 				if code != tt.reply {
-					t.Errorf("SOCKS5: reply %d, want %d", code, tt.reply)
+					t.Errorf("SOCKS5: got the reply %d, want %d", code, tt.reply)
 				}
 				s.Close()
 			})
 			if n, m := f.LiveClients(), f.LiveTargets(); n+m != 0 {
-				t.Errorf("%d connections of clients and %d to targets are left", n, m)
+				t.Errorf("%d client connections and %d connections to targets are left", n, m)
 			}
-			// Nothing fell to a guard further out, where an account is missing.
+			// Each panic was recovered where requests are still counted.
 			if h := f.health(t); h.Allowed+h.Refused+h.Failed != 7 {
-				t.Errorf("7 requests are counted as %+v", h)
+				t.Errorf("got the counters %+v after 7 requests", h)
 			}
 		})
 	}
 }
 
-// TestSourcePanics: a configuration source that panics is a reload that failed.
+// TestSourcePanics checks that a panic of the configuration source fails the
+// reload.
 func TestSourcePanics(t *testing.T) {
 	t.Parallel()
 	s := newSource(allow("ok.example"))
@@ -414,19 +415,19 @@ func TestSourcePanics(t *testing.T) {
 	}, nil)
 	broken = true
 	if err := l.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "panicked: source") {
-		t.Errorf("Reload: %v", err)
+		t.Errorf("Reload: got the error %v", err)
 	}
 	if v, err := l.ExplainURL(t.Context(), "http://ok.example/", "GET", false); err != nil || !v.Allowed {
-		t.Errorf("behind it: %+v, %v", v, err)
+		t.Errorf("got the cause %+v, %v", v, err)
 	}
 }
 
-// fullDisk is a log that cannot be written.
+// fullDisk is a slog.Handler that cannot write.
 type fullDisk struct{ slog.Handler }
 
 func (fullDisk) Handle(context.Context, slog.Record) error { return syscall.ENOSPC }
 
-// TestFullDisk: a log that is lost loses nothing else.
+// TestFullDisk checks that requests are served if the log cannot be written.
 func TestFullDisk(t *testing.T) {
 	testnet.CheckLeaks(t)
 	f := newFaulty(t, func(b *networkproxy.Builder) {
@@ -438,10 +439,10 @@ func TestFullDisk(t *testing.T) {
 		defer w.Close()
 		w.get("http://miss.example/")
 		if a := w.readResponse("GET"); a.StatusCode != 403 {
-			t.Errorf("a miss: %s", a.Status)
+			t.Errorf("an allowlist miss: got %s", a.Status)
 		}
 	})
 	if list := f.Blocked(); len(list) != 1 {
-		t.Errorf("recorded: %v", list)
+		t.Errorf("got the records %v", list)
 	}
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-// A shortage of descriptors, in a process of its own.
+// Test of a process without free file descriptors.
 
 package networkproxy_test
 
@@ -20,13 +20,13 @@ import (
 	"example.com/networkproxy"
 )
 
-// starved is the environment variable that makes TestDescriptorsRunOut the
-// process that has few descriptors; its value is the origin's address.
+// starved is the environment variable that makes TestDescriptorsRunOut act as the
+// process with few descriptors. Its value is the origin server's address.
 const starved = "NETWORKPROXY_TEST_STARVED"
 
-// TestDescriptorsRunOut: with all descriptors taken, a request that needs one
-// is told so, what is open goes on, nothing spins, and when there are some
-// again everything works.
+// TestDescriptorsRunOut takes all descriptors. Requests that need one fail with an
+// explanation, open connections continue, nothing spins, and everything works
+// again when descriptors are free.
 func TestDescriptorsRunOut(t *testing.T) {
 	if origin := os.Getenv(starved); origin != "" {
 		runStarved(t, origin)
@@ -61,7 +61,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 	defer func() {
 		in.Close()
 		if err := child.Wait(); err != nil {
-			t.Errorf("the process that ran out: %v", err)
+			t.Errorf("the process with few descriptors: %v", err)
 		}
 	}()
 	lines := bufio.NewReader(out)
@@ -81,56 +81,56 @@ func TestDescriptorsRunOut(t *testing.T) {
 		return w.readResponse("GET").StatusCode
 	}
 	if status := get(); status != 200 {
-		t.Fatalf("to begin with: %d", status)
+		t.Fatalf("before the shortage: got %d", status)
 	}
-	// A handler's goroutine may outlive its connection by a moment.
+	// A handler's goroutine may end slightly after its connection.
 	var before counts
-	eventually(t, "nothing under way", func() bool {
+	eventually(t, "no open request", func() bool {
 		last := before
 		before = count()
 		return before == last && before.clients == 0
 	})
 
-	served := dialRaw(t, addr) // accepted, and so served whatever comes
+	served := dialRaw(t, addr) // already accepted, so it is served during the shortage
 	served.get("http://miss.example/")
 	if a := served.readResponse("GET"); a.StatusCode != 403 {
-		t.Fatalf("to begin with: %s", a.Status)
+		t.Fatalf("before the shortage: got %s", a.Status)
 	}
 	var crowd []net.Conn
 	for range 100 {
 		crowd = append(crowd, dialRaw(t, addr))
 	}
-	eventually(t, "a request that wants for a descriptor", func() bool {
+	eventually(t, "a request that lacks a descriptor", func() bool {
 		served.get("http://ok.example/")
 		a := served.readResponse("GET")
 		if a.StatusCode == 502 && a.refusal(t).Reason == "connect_failure" {
 			return true
 		}
 		if a.StatusCode != 200 {
-			t.Fatalf("%s %s", a.Status, a.body)
+			t.Fatalf("got %s %s", a.Status, a.body)
 		}
 		return false
 	})
 	served.get("http://miss.example/")
 	if a := served.readResponse("GET"); a.StatusCode != 403 {
-		t.Errorf("a refusal, which needs no descriptor: %s", a.Status)
+		t.Errorf("a refusal, which needs no descriptor: got %s", a.Status)
 	}
 
 	served.Close()
 	for _, c := range crowd {
 		c.Close()
 	}
-	// Some of the crowd may be ahead in the listen queue, closed as they are,
-	// and take the descriptors once more.
-	eventually(t, "a request that is served afterwards", func() bool { return get() == 200 })
-	eventually(t, "everything is as it was", func() bool {
+	// Closed connections may still be in the listen queue and take descriptors
+	// again.
+	eventually(t, "a request is served after the shortage", func() bool { return get() == 200 })
+	eventually(t, "the counts are the same as before", func() bool {
 		after := count()
 		return after.clients == 0 && after.targets <= before.targets &&
 			after.descriptors <= before.descriptors && after.goroutines <= before.goroutines
 	})
 }
 
-// counts is what the process that has few descriptors tells about itself.
+// counts is the report of the process with few descriptors.
 type counts struct{ clients, targets, descriptors, goroutines int }
 
 const countsFormat = "clients %d targets %d descriptors %d goroutines %d\n"
@@ -139,12 +139,12 @@ func readLine(t *testing.T, r *bufio.Reader) string {
 	t.Helper()
 	s, err := r.ReadString('\n')
 	if err != nil {
-		t.Fatalf("the process that runs out has ended: %q, %v", s, err)
+		t.Fatalf("the process with few descriptors has ended: %q, %v", s, err)
 	}
 	return s
 }
 
-// runStarved serves with few descriptors, and tells its counts when asked.
+// runStarved serves with few descriptors and prints its counts on request.
 func runStarved(t *testing.T, origin string) {
 	to, err := net.ResolveTCPAddr("tcp", origin)
 	if err != nil {
@@ -173,11 +173,11 @@ func runStarved(t *testing.T, origin string) {
 		fmt.Printf(countsFormat, l.LiveClients(), l.LiveTargets(), openDescriptors(), runtime.NumGoroutine())
 	}
 	if !strings.Contains(l.log.String(), "accept failed") {
-		t.Error("accept has never failed: the test shows nothing")
+		t.Error("accept never failed, so there was no shortage")
 	}
 }
 
-// openDescriptors counts without opening one.
+// openDescriptors counts the open descriptors without opening one.
 func openDescriptors() (n int) {
 	var st syscall.Stat_t
 	for fd := range 64 {

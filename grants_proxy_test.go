@@ -189,7 +189,7 @@ func TestRevokeReachesWhatHasJustConnected(t *testing.T) {
 			w.request(method, target)
 			a := w.readHeader("GET")
 			if list := l.Blocked(); a.StatusCode != 403 || len(list) != 1 || list[0].Reason != networkproxy.ReasonGrantRevoked {
-				t.Errorf("%s %+v", a.Status, list)
+				t.Errorf("got %s %+v", a.Status, list)
 			}
 		})
 	}
@@ -208,7 +208,7 @@ func TestRevokeReachesWhatWaitsForAnAnswer(t *testing.T) {
 	})
 	l.get("http://granted.example/") // leaves a connection in the pool
 	if got := doRequest(t, l.client(), "PUT", "http://granted.example/", ""); got.status != 403 || !strings.Contains(got.body, `"reason":"grant_revoked"`) {
-		t.Errorf("%+v", got)
+		t.Errorf("got %+v", got)
 	}
 }
 
@@ -270,7 +270,7 @@ func TestManyClientsOneQuestion(t *testing.T) {
 			}
 			resp.Body.Close()
 			if resp.StatusCode != 200 {
-				t.Error(resp.Status)
+				t.Errorf("got %s, want 200", resp.Status)
 			}
 		})
 	}
@@ -363,11 +363,11 @@ func TestGrantsOverAdmin(t *testing.T) {
 	var listed struct{ Grants []networkproxy.Grant }
 	got := l.admin("GET", "/grants", "")
 	if err := json.Unmarshal([]byte(got.body), &listed); err != nil || len(listed.Grants) != 1 {
-		t.Fatalf("%v: %s", err, got.body)
+		t.Fatalf("%v: got %s", err, got.body)
 	}
 	g := listed.Grants[0]
 	if g.Host != "**.granted.example" || g.Port != 7 || g.UsesLeft != 2 || g.Active != 1 || g.Created.IsZero() || !g.Expires.IsZero() {
-		t.Errorf("%s", got.body)
+		t.Errorf("got %s", got.body)
 	}
 	id := fmt.Sprintf(`{"id": %d}`, g.ID)
 	for _, test := range []struct {
@@ -385,7 +385,7 @@ func TestGrantsOverAdmin(t *testing.T) {
 	} {
 		got := l.admin(test.method, test.path, test.body)
 		if got.status != test.status || !strings.Contains(got.body, test.says) {
-			t.Errorf("%s %s %s: %d %s", test.method, test.path, test.body, got.status, got.body)
+			t.Errorf("%s %s %s: got %d %s", test.method, test.path, test.body, got.status, got.body)
 		}
 	}
 	if !isCut(tunnel) {

@@ -60,7 +60,7 @@ func TestRequestTargetsPassAsTheyCame(t *testing.T) {
 					}
 					w.send(send)
 					if got := w.readResponse("GET"); got.StatusCode != 200 {
-						t.Fatalf("%s: %s", got.Status, got.body)
+						t.Fatalf("%s: got %s", got.Status, got.body)
 					}
 					want := path
 					if via == viaUpstream {
@@ -149,7 +149,7 @@ func TestSpaceBeforeTheColonOfARequest(t *testing.T) {
 	w := l.dialHTTP(t)
 	w.get("http://o.example/", "X-A : 1")
 	if got := w.readResponse("GET"); got.StatusCode != 400 {
-		t.Errorf("%s", got.Status)
+		t.Errorf("got %s, want 400", got.Status)
 	}
 }
 
@@ -237,9 +237,9 @@ func TestResponseFieldsAreBounded(t *testing.T) {
 				_, err := io.ReadAll(a.Body)
 				switch {
 				case test.cut && (a.StatusCode != 200 || (err == nil) != test.ok):
-					t.Errorf("%s, %v", a.Status, err)
+					t.Errorf("got %s, %v", a.Status, err)
 				case !test.cut && test.ok && a.StatusCode != 200, !test.cut && !test.ok && a.StatusCode != 502:
-					t.Errorf("%s", a.Status)
+					t.Errorf("got %s", a.Status)
 				}
 			})
 		}
@@ -257,6 +257,6 @@ func TestResponseHeaderTime(t *testing.T) {
 	w := l.dialHTTP(t)
 	w.get("http://o.example/")
 	if got := w.readResponse("GET"); got.StatusCode != 504 || !strings.Contains(got.body, `"reason":"timeout"`) {
-		t.Errorf("%s %s", got.Status, got.body)
+		t.Errorf("got %s %s", got.Status, got.body)
 	}
 }

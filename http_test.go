@@ -104,7 +104,7 @@ func TestForwardedHeader(t *testing.T) {
 			w := l.dialHTTP(t)
 			w.send(tt.send)
 			if a := w.readResponse("GET"); a.StatusCode != 200 {
-				t.Fatalf("%s: %s", a.Status, a.body)
+				t.Fatalf("%s: got %s", a.Status, a.body)
 			}
 			got := strings.Split(strings.TrimSuffix(wait(t, heads, "the request"), "\r\n\r\n"), "\r\n")
 			if !slices.Equal(got, tt.want) {
@@ -404,7 +404,7 @@ func TestTrailers(t *testing.T) {
 		w.request("POST", "http://o.example/", "Trailer: X-Sum", "Transfer-Encoding: chunked")
 		w.send("2\r\nhi\r\n0\r\nX-Sum: 7\r\nProxy-Authorization: secret\r\nX-Unix-Socket: /x\r\nContent-Length: 5\r\nConnection: close\r\n\r\n")
 		if a := w.readResponse("POST"); a.StatusCode != 200 {
-			t.Errorf("%s", a.Status)
+			t.Errorf("got %s, want 200", a.Status)
 		}
 		want := "POST / HTTP/1.1\r\nHost: o.example\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 7\r\n\r\n"
 		if s := wait(t, got, "the request"); s != want {
@@ -457,7 +457,7 @@ func TestExpectContinue(t *testing.T) {
 		}
 		w.send("hello")
 		if a := w.readResponse("POST"); a.body != "hello" {
-			t.Errorf("%s %q", a.Status, a.body)
+			t.Errorf("got %s %q", a.Status, a.body)
 		}
 	})
 	t.Run("the origin does not", func(t *testing.T) {
@@ -521,7 +521,7 @@ func TestOriginMisbehaves(t *testing.T) {
 				a = w.readHeader("GET")
 			}
 			if a.StatusCode != http.StatusBadGateway {
-				t.Fatalf("%s", a.Status)
+				t.Fatalf("got %s, want %d", a.Status, http.StatusBadGateway)
 			}
 			body, err := io.ReadAll(a.Body)
 			if err != nil {
@@ -529,7 +529,7 @@ func TestOriginMisbehaves(t *testing.T) {
 			}
 			f := rawResponse{a, string(body)}.refusal(t)
 			if f.Status != "error" || f.Reason != "upstream_error" || f.Host != "o.example" {
-				t.Errorf("%+v", f)
+				t.Errorf("got %+v", f)
 			}
 			if a.Header.Get("x-proxy-error") != "" || len(l.Blocked()) != 0 {
 				t.Error("a failure is reported as a refusal")
@@ -649,7 +649,7 @@ func TestFailures(t *testing.T) {
 			w.request("CONNECT", "o.example:443")
 			a = w.readResponse("CONNECT!")
 			if a.StatusCode != tt.status || !strings.Contains(a.body, tt.says) || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/plain") {
-				t.Errorf("CONNECT: %s %q", a.Status, a.body)
+				t.Errorf("CONNECT: got %s %q", a.Status, a.body)
 			}
 			if n := len(l.Blocked()); n != 0 {
 				t.Errorf("%d failures are recorded as refusals", n)
@@ -699,7 +699,7 @@ func TestLargeHeader(t *testing.T) {
 	w := l.dialHTTP(t)
 	w.send("GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nX-Large: " + strings.Repeat("a", 80<<10) + "\r\n\r\n")
 	if s := w.readLine(); s != "HTTP/1.1 431 Request Header Fields Too Large" {
-		t.Errorf("%q", s)
+		t.Errorf("got %q", s)
 	}
 	l.waitLogged(t, "malformed request")
 }

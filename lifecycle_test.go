@@ -1,4 +1,5 @@
-// From Build to the end: what is bound when, and that nothing is left behind.
+// Tests of the life of a proxy: when its listeners are bound, and that nothing is
+// left after its end.
 
 package networkproxy_test
 
@@ -21,14 +22,14 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// enabled is a configuration that runs.
+// enabled returns a configuration that is enabled.
 func enabled() networkproxy.Config {
 	c := networkproxy.DefaultConfig()
 	c.Enabled = true
 	return c
 }
 
-// buildProxy builds a proxy on free ports, unless change says otherwise.
+// buildProxy builds a proxy on free ports, unless change sets others.
 func buildProxy(t testing.TB, change func(*networkproxy.Builder)) *networkproxy.NetworkProxy {
 	t.Helper()
 	b := networkproxy.NewBuilder().Config(enabled())
@@ -44,7 +45,7 @@ func buildProxy(t testing.TB, change func(*networkproxy.Builder)) *networkproxy.
 	return p
 }
 
-// runProxy runs a proxy to the end of the test.
+// runProxy runs a proxy until the end of the test.
 func runProxy(t testing.TB, p *networkproxy.NetworkProxy) *networkproxy.Handle {
 	t.Helper()
 	h, err := p.Run(t.Context())
@@ -65,7 +66,7 @@ func listen(t testing.TB, addr string) net.Listener {
 	return l
 }
 
-// isBound reports whether something listens on an address of this machine.
+// isBound reports whether a listener accepts connections on addr.
 func isBound(addr string) bool {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -90,34 +91,34 @@ func TestPortInUse(t *testing.T) {
 			})
 			h, err := p.Run(t.Context())
 			if h != nil || err == nil {
-				t.Fatalf("Run: %v, %v", h, err)
+				t.Fatalf("Run: got %v, %v; want an error", h, err)
 			}
 			for _, part := range []string{taken.Addr().String(), key, "address already in use", "free the port"} {
 				if !strings.Contains(err.Error(), part) {
-					t.Errorf("the error %q does not say %q", err, part)
+					t.Errorf("the error %q lacks %q", err, part)
 				}
 			}
 			if isBound(handed.Addr().String()) {
-				t.Error("the other listener stays bound")
+				t.Error("the other listener is still bound")
 			}
 		})
 	}
-	// And with both on ports of the proxy's own choice of address.
+	// With both listeners opened by the proxy.
 	t.Run("nothing stays bound", func(t *testing.T) {
 		t.Parallel()
 		host := "127.0.0.1"
 		if runtime.GOOS == "linux" {
-			host = "127.83.17.9" // where no other program takes the port meanwhile
+			host = "127.83.17.9" // no other program takes the port there
 		}
 		taken, free := listen(t, "127.0.0.1:0"), listen(t, host+":0")
 		addr := free.Addr().String()
 		free.Close()
 		p := buildProxy(t, func(b *networkproxy.Builder) { b.HTTPAddr(addr).AdminAddr(taken.Addr().String()) })
 		if _, err := p.Run(t.Context()); err == nil {
-			t.Fatal("Run has succeeded")
+			t.Fatal("Run succeeded, want an error")
 		}
 		if isBound(addr) {
-			t.Error("the HTTP listener stays bound")
+			t.Error("the HTTP listener is still bound")
 		}
 	})
 }
@@ -128,14 +129,14 @@ func TestRunIsForOnce(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := p.Run(ended); !errors.Is(err, context.Canceled) {
-		t.Errorf("with a context that has ended: %v", err)
+		t.Errorf("Run with a canceled context: got %v, want %v", err, context.Canceled)
 	}
 	h := runProxy(t, p)
 	if !isBound(h.HTTPAddr()) || !isBound(h.AdminAddr()) {
-		t.Error("not every listener accepts when Run returns")
+		t.Error("a listener does not accept connections when Run returns")
 	}
 	if _, err := p.Run(t.Context()); !errors.Is(err, networkproxy.ErrAlreadyRun) {
-		t.Errorf("again: %v", err)
+		t.Errorf("second Run: got %v, want %v", err, networkproxy.ErrAlreadyRun)
 	}
 }
 
@@ -144,10 +145,10 @@ func TestHandedInListeners(t *testing.T) {
 	front, admin := listen(t, "127.0.0.1:0"), listen(t, "[::1]:0")
 	h := runProxy(t, buildProxy(t, func(b *networkproxy.Builder) { b.HTTPListener(front).AdminListener(admin) }))
 	if h.HTTPAddr() != front.Addr().String() || h.AdminAddr() != admin.Addr().String() || len(h.Warnings()) > 0 {
-		t.Errorf("%s %s %q", h.HTTPAddr(), h.AdminAddr(), h.Warnings())
+		t.Errorf("got the addresses %s and %s and the warnings %q", h.HTTPAddr(), h.AdminAddr(), h.Warnings())
 	}
 	if !isBound(h.HTTPAddr()) {
-		t.Error("the listener does not accept")
+		t.Error("the listener does not accept connections")
 	}
 	h.Close()
 	if isBound(front.Addr().String()) || isBound(admin.Addr().String()) {
@@ -155,8 +156,8 @@ func TestHandedInListeners(t *testing.T) {
 	}
 }
 
-// TestHandedInListenersAreClamped: what a host opened to the world is closed,
-// and loopback listened on in its place.
+// TestHandedInListenersAreClamped checks that a host's listener that is not on
+// loopback is closed, and the proxy listens on loopback instead.
 func TestHandedInListenersAreClamped(t *testing.T) {
 	t.Parallel()
 	front, err := net.Listen("tcp4", "0.0.0.0:0")
@@ -170,13 +171,13 @@ func TestHandedInListenersAreClamped(t *testing.T) {
 		t.Errorf("listens on %s, want %s", h.HTTPAddr(), want)
 	}
 	if w := h.Warnings(); len(w) != 1 || !strings.Contains(w[0], "dangerously_allow_non_loopback_proxy") {
-		t.Errorf("warnings %q", w)
+		t.Errorf("got the warnings %q, want one", w)
 	}
 	if _, err := front.Accept(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("the listener that was handed in: %v", err)
+		t.Errorf("Accept on the host's listener: got %v, want %v", err, net.ErrClosed)
 	}
 	if isBound("127.0.0.2:" + port) {
-		t.Error("it is reachable beside 127.0.0.1")
+		t.Error("the proxy also listens on addresses other than 127.0.0.1")
 	}
 }
 
@@ -212,10 +213,10 @@ func TestNotEnabled(t *testing.T) {
 		t.Fatal(err)
 	}
 	if h.HTTPAddr() != "" || h.AdminAddr() != "" || len(h.Blocked()) != 0 || h.Mode() != networkproxy.ModeFull || h.Config().Enabled {
-		t.Errorf("%q %q %v", h.HTTPAddr(), h.AdminAddr(), h.Config())
+		t.Errorf("got %q %q %v", h.HTTPAddr(), h.AdminAddr(), h.Config())
 	}
 	if isBound(front.Addr().String()) {
-		t.Error("something is bound")
+		t.Error("a listener is bound")
 	}
 	for name, err := range map[string]error{
 		"SetMode": h.SetMode(networkproxy.ModeLimited), "Reload": h.Reload(t.Context()), "AllowDomain": h.AllowDomain("x.example"),
@@ -226,7 +227,7 @@ func TestNotEnabled(t *testing.T) {
 	}
 	select {
 	case <-h.Done():
-		t.Error("it has ended")
+		t.Error("the proxy has ended")
 	default:
 	}
 	if err := h.Shutdown(t.Context()); err != nil {
@@ -250,17 +251,17 @@ func TestContextEndCloses(t *testing.T) {
 		t.Error(err)
 	}
 	if isBound(h.HTTPAddr()) || isBound(h.AdminAddr()) {
-		t.Error("something is still bound")
+		t.Error("a listener is still bound")
 	}
 	if err := h.SetMode(networkproxy.ModeLimited); !errors.Is(err, networkproxy.ErrClosed) {
-		t.Errorf("SetMode: %v", err)
+		t.Errorf("SetMode after the end: got the error %v", err)
 	}
 	if err := h.Reload(t.Context()); !errors.Is(err, networkproxy.ErrClosed) {
-		t.Errorf("Reload: %v", err)
+		t.Errorf("Reload after the end: got the error %v", err)
 	}
 }
 
-// TestContextEndsAtOnce ends contexts around the moment in which Run returns.
+// TestContextEndsAtOnce cancels the context at about the moment when Run returns.
 func TestContextEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	for range 20 {
@@ -269,13 +270,13 @@ func TestContextEndsAtOnce(t *testing.T) {
 		go cancel()
 		h, err := p.Run(ctx)
 		if err != nil {
-			continue // the context was first
+			continue // the context ended before Run returned
 		}
 		wait(t, h.Done(), "the end of the proxy")
 	}
 }
 
-// TestShutdownDrains lets a request under way come to its end.
+// TestShutdownDrains checks that an open request is completed.
 func TestShutdownDrains(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
@@ -293,9 +294,9 @@ func TestShutdownDrains(t *testing.T) {
 
 	ended := make(chan error, 1)
 	go func() { ended <- l.Shutdown(context.Background()) }()
-	eventually(t, "nothing new is accepted", func() bool { return !isBound(l.HTTPAddr()) })
+	eventually(t, "the listener is closed", func() bool { return !isBound(l.HTTPAddr()) })
 	if rest := idle.readAll(); rest != "" {
-		t.Errorf("on the idle connection: %q", rest)
+		t.Errorf("on the idle connection: got %q, want the end", rest)
 	}
 	select {
 	case err := <-ended:
@@ -304,19 +305,19 @@ func TestShutdownDrains(t *testing.T) {
 	}
 	close(finish)
 	if a := w.readResponse("GET"); a.StatusCode != 200 || a.body != "whole" {
-		t.Errorf("%s %q", a.Status, a.body)
+		t.Errorf("got %s %q", a.Status, a.body)
 	}
 	if err := wait(t, ended, "the end of Shutdown"); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestCutIsNoAnswer: a request that the end of the proxy cuts off must not
-// look answered, wherever it stands.
+// TestCutIsNoAnswer checks that a request that is cut at the end of the proxy gets
+// no response that looks complete.
 func TestCutIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"Close", "Shutdown"} {
-		for _, where := range []string{"before the answer", "in the answer", "in the look-up", "in an upgrade"} {
+		for _, where := range []string{"before the response", "in the response", "in the look-up", "in an upgrade"} {
 			t.Run(how+" "+where, func(t *testing.T) {
 				t.Parallel()
 				l := start(t, allow("o.example"), nil)
@@ -324,7 +325,7 @@ func TestCutIsNoAnswer(t *testing.T) {
 				l.serve("o.example", 80, func(c *net.TCPConn) {
 					r := bufio.NewReader(c)
 					readHeader(r)
-					if where == "in the answer" {
+					if where == "in the response" {
 						io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
 					}
 					begun <- struct{}{}
@@ -342,7 +343,7 @@ func TestCutIsNoAnswer(t *testing.T) {
 				}
 				wait(t, begun, "the request")
 				eventually(t, "the look-up", func() bool { return len(l.dns.Queries()) > 0 })
-				if where == "in the answer" {
+				if where == "in the response" {
 					w.readHeader("GET")
 					w.readN(4)
 				}
@@ -358,7 +359,7 @@ func TestCutIsNoAnswer(t *testing.T) {
 				}()
 				rest := w.readAll()
 				if rest != "" && !strings.HasPrefix(rest, "HTTP/1.1 50") {
-					t.Errorf("the client was told %q", rest)
+					t.Errorf("the client got %q", rest)
 				}
 				err := wait(t, ended, "the end of the proxy")
 				if how == "Shutdown" && !errors.Is(err, context.DeadlineExceeded) || how == "Close" && err != nil {
@@ -369,12 +370,12 @@ func TestCutIsNoAnswer(t *testing.T) {
 	}
 }
 
-// TestShutdownAndCloseTogether calls both from many goroutines.
+// TestShutdownAndCloseTogether calls Shutdown and Close from many goroutines.
 func TestShutdownAndCloseTogether(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
 	l.mapHost("o.example", 443, testnet.Hang(t).Addr())
-	l.connectTo(t, "o.example:443") // an idle tunnel, which would not end by itself
+	l.connectTo(t, "o.example:443") // an idle tunnel, which does not end by itself
 	var together sync.WaitGroup
 	for i := range 20 {
 		together.Go(func() {
@@ -390,11 +391,11 @@ func TestShutdownAndCloseTogether(t *testing.T) {
 	together.Wait()
 	wait(t, l.Done(), "the end of the proxy")
 	if err := l.Shutdown(t.Context()); err != nil {
-		t.Errorf("once more: %v", err)
+		t.Errorf("another call: %v", err)
 	}
 }
 
-// failingListener fails once it is told to.
+// failingListener is a listener whose Accept fails with the error from fail.
 type failingListener struct {
 	net.Listener
 	fail chan error
@@ -402,7 +403,8 @@ type failingListener struct {
 
 func (l *failingListener) Accept() (net.Conn, error) { return nil, <-l.fail }
 
-// TestListenerFails: half a proxy is worse than none, and says why it ended.
+// TestListenerFails checks that the whole proxy ends when one listener fails, and
+// that Wait returns the reason.
 func TestListenerFails(t *testing.T) {
 	t.Parallel()
 	for _, which := range []string{"HTTP", "admin"} {
@@ -419,16 +421,16 @@ func TestListenerFails(t *testing.T) {
 			broken.fail <- errors.New("out of luck")
 			wait(t, h.Done(), "the end of the proxy")
 			if err := h.Wait(); err == nil || !strings.Contains(err.Error(), "out of luck") {
-				t.Errorf("Wait: %v", err)
+				t.Errorf("Wait: got %v, want the listener's error", err)
 			}
 			if isBound(h.HTTPAddr()) || isBound(h.AdminAddr()) {
-				t.Error("the other half is still there")
+				t.Error("the other listener is still bound")
 			}
 		})
 	}
 }
 
-// TestSeveralProxies run in one process and know nothing of each other.
+// TestSeveralProxies checks that the proxies of one process are independent.
 func TestSeveralProxies(t *testing.T) {
 	t.Parallel()
 	a, b := start(t, allow("a.example"), nil), start(t, allow("b.example"), nil)
@@ -442,7 +444,7 @@ func TestSeveralProxies(t *testing.T) {
 		status int
 	}{{a, "http://a.example/", 200}, {a, "http://b.example/", 403}, {b, "http://a.example/", 403}, {b, "http://b.example/", 200}} {
 		if got := tt.l.get(tt.url); got.status != tt.status {
-			t.Errorf("%s: %d, want %d", tt.url, got.status, tt.status)
+			t.Errorf("%s: got %d, want %d", tt.url, got.status, tt.status)
 		}
 	}
 	if err := a.SetMode(networkproxy.ModeLimited); err != nil {
@@ -450,7 +452,7 @@ func TestSeveralProxies(t *testing.T) {
 	}
 	a.Close()
 	if b.Mode() != networkproxy.ModeFull || len(b.Blocked()) != 1 || b.get("http://b.example/").status != 200 {
-		t.Error("the end of one changed the other")
+		t.Error("the end of one proxy changed the other")
 	}
 }
 
@@ -491,25 +493,25 @@ func TestBuilderErrors(t *testing.T) {
 		tt.build(b)
 		p, err := b.Build()
 		if p != nil || err == nil {
-			t.Errorf("%s: built", tt.name)
+			t.Errorf("%s: Build succeeded, want an error", tt.name)
 			continue
 		}
 		for _, part := range tt.says {
 			if !strings.Contains(err.Error(), part) {
-				t.Errorf("%s: the error does not say %q:\n%v", tt.name, part, err)
+				t.Errorf("%s: the error lacks %q:\n%v", tt.name, part, err)
 			}
 		}
 	}
 }
 
-// TestConfigSources takes one configuration from each place there is.
+// TestConfigSources loads a configuration in each way that the Builder has.
 func TestConfigSources(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "config.toml")
 	if err := os.WriteFile(path, []byte("[other]\nx = 1\n[network_proxy]\nenabled = true\nmode = \"limited\"\n[network_proxy.policy]\nallowed_domains = [\"a.example\"]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	config := networkproxy.Config{Enabled: true, Mode: networkproxy.ModeLimited} // zero values are defaults
+	config := networkproxy.Config{Enabled: true, Mode: networkproxy.ModeLimited} // the zero values mean the defaults
 	config.Policy.AllowedDomains = []string{"a.example"}
 	for name, source := range map[string]func(*networkproxy.Builder){
 		"file":   func(b *networkproxy.Builder) { b.ConfigFile(path) },
@@ -523,7 +525,7 @@ func TestConfigSources(t *testing.T) {
 		}
 		got.Policy.AllowedDomains[0] = "changed.example" // the caller's copy
 		if l.Config().Policy.AllowedDomains[0] != "a.example" {
-			t.Errorf("%s: Config gives the proxy's own slice away", name)
+			t.Errorf("%s: Config returns the proxy's own slice", name)
 		}
 		l.scripted("a.example", emptyAnswer)
 		if got := l.get("http://a.example/"); got.status != 200 {
@@ -533,24 +535,23 @@ func TestConfigSources(t *testing.T) {
 	config.Policy.AllowedDomains[0] = "changed.example"
 }
 
-// TestConfigIsCopied: what the host does to its value afterwards changes
-// nothing.
+// TestConfigIsCopied checks that later changes of the host's value have no effect.
 func TestConfigIsCopied(t *testing.T) {
 	t.Parallel()
 	config := allow("a.example")
 	l := start(t, config, nil)
 	config.Policy.AllowedDomains[0] = "b.example"
-	if err := l.SetMode(networkproxy.ModeLimited); err != nil { // compiles again
+	if err := l.SetMode(networkproxy.ModeLimited); err != nil { // compiles the policy again
 		t.Fatal(err)
 	}
 	if got := l.Config().Policy.AllowedDomains[0]; got != "a.example" {
-		t.Errorf("allowed %q", got)
+		t.Errorf("got the allowlist %q", got)
 	}
 }
 
-// TestNothingIsLeft counts goroutines and descriptors after everything that a
-// proxy does has been done to it, and left in the middle. Not parallel: others'
-// would count.
+// TestNothingIsLeft leaves every kind of request unfinished, ends the proxy, and
+// checks that no goroutine or descriptor is left. It is not parallel, because the
+// goroutines of other tests would count.
 func TestNothingIsLeft(t *testing.T) {
 	for _, how := range []string{"Close", "Shutdown", "a port in use", "not enabled"} {
 		t.Run(how, func(t *testing.T) {
@@ -560,7 +561,7 @@ func TestNothingIsLeft(t *testing.T) {
 				taken := listen(t, "127.0.0.1:0")
 				p := buildProxy(t, func(b *networkproxy.Builder) { b.HTTPAddr("127.0.0.1:0").AdminAddr(taken.Addr().String()) })
 				if _, err := p.Run(t.Context()); err == nil {
-					t.Error("Run has succeeded")
+					t.Error("Run succeeded, want an error")
 				}
 				return
 			case "not enabled":
@@ -588,15 +589,15 @@ func TestNothingIsLeft(t *testing.T) {
 			l.dns.Set("silent.example", testnet.Silence())
 
 			l.get("http://o.example/")         // a connection in the pool
-			l.dialHTTP(t)                      // one that says nothing
-			l.dialHTTP(t).send("GET http://o") // one that says half
-			w := l.dialHTTP(t)                 // an upload that stands still
+			l.dialHTTP(t)                      // a connection without a request
+			l.dialHTTP(t).send("GET http://o") // half a request
+			w := l.dialHTTP(t)                 // a stalled upload
 			w.request("POST", "http://o.example/", "Content-Length: 100")
-			l.dialHTTP(t).get("http://hold.example:81/") // an answer that does not come
+			l.dialHTTP(t).get("http://hold.example:81/") // a response that never arrives
 			l.dialHTTP(t).get("http://silent.example/")  // a look-up
 			l.dialHTTP(t).request("CONNECT", "silent.example:443")
 			l.dialHTTP(t).get("http://hold.example:81/", "Connection: Upgrade", "Upgrade: x")
-			l.dialHTTP(t).get("http://asked.example/") // a question
+			l.dialHTTP(t).get("http://asked.example/") // a question to the decider
 			if err := echoes(l.connectTo(t, "o.example:443")); err != nil {
 				t.Error(err)
 			}

@@ -1,4 +1,4 @@
-// Limits: each of them, reached and passed, and what the client is told.
+// Tests of every limit: at the limit, beyond it, and the response to the client.
 
 package networkproxy_test
 
@@ -25,7 +25,7 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// limited is start with limits.
+// limited is like start, with limits.
 func limited(t testing.TB, c networkproxy.Config, limits networkproxy.Limits) *lab {
 	t.Helper()
 	return start(t, c, func(b *networkproxy.Builder) { b.Limits(limits) })
@@ -37,14 +37,14 @@ func TestLimitDefaults(t *testing.T) {
 	for i := range defaults.NumField() {
 		name := defaults.Type().Field(i).Name
 		if defaults.Field(i).IsZero() != (name == "TunnelLifetime") {
-			t.Errorf("%s: default %v", name, defaults.Field(i))
+			t.Errorf("%s: got the default %v", name, defaults.Field(i))
 		}
-		// Each is kept when it is set, and may not be negative.
+		// A set limit is kept, and a negative one is an error.
 		var set networkproxy.Limits
 		reflect.ValueOf(&set).Elem().Field(i).SetInt(-1)
 		_, err := networkproxy.NewBuilder().Config(networkproxy.Config{}).Limits(set).Build()
 		if err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), "_", ""), strings.ToLower(name)+" is negative") {
-			t.Errorf("%s = -1: %v", name, err)
+			t.Errorf("%s = -1: got the error %v", name, err)
 		}
 	}
 }
@@ -55,11 +55,11 @@ func TestLimitSet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// docs/limits.md has a row for each, with its default.
+	// docs/limits.md has a row for each limit with its default.
 	rows := regexp.MustCompile("(?m)^\\| `(\\w+)` \\| `(\\w+)` \\| `Limits.(\\w+)` ").FindAllStringSubmatch(string(page), -1)
 	defaults := reflect.ValueOf(networkproxy.DefaultLimits())
 	if len(rows) != defaults.NumField() {
-		t.Errorf("docs/limits.md has %d limits, there are %d", len(rows), defaults.NumField())
+		t.Errorf("docs/limits.md has %d limits, want %d", len(rows), defaults.NumField())
 	}
 	for _, row := range rows {
 		var l networkproxy.Limits
@@ -68,7 +68,7 @@ func TestLimitSet(t *testing.T) {
 			continue
 		}
 		if got, want := reflect.ValueOf(l).FieldByName(row[3]), defaults.FieldByName(row[3]); !got.IsValid() || !got.Equal(want) {
-			t.Errorf("%s is %s in docs/limits.md and %v in fact", row[3], row[2], want)
+			t.Errorf("%s: docs/limits.md has %s, the default is %v", row[3], row[2], want)
 		}
 	}
 	for name, value := range map[string]string{
@@ -76,12 +76,12 @@ func TestLimitSet(t *testing.T) {
 	} {
 		var l networkproxy.Limits
 		if err := l.Set(name, value); err == nil || l != (networkproxy.Limits{}) {
-			t.Errorf("%q = %q: %v, %+v", name, value, err, l)
+			t.Errorf("%q = %q: got %v and %+v", name, value, err, l)
 		}
 	}
 }
 
-// upperBound is the documented upper bound of a limit.
+// upperBound returns the documented upper bound of a limit.
 func upperBound(name string, kind reflect.Type) int64 {
 	switch {
 	case kind == reflect.TypeFor[time.Duration]():
@@ -98,8 +98,8 @@ func upperBound(name string, kind reflect.Type) int64 {
 	return 1 << 20
 }
 
-// TestLimitUpperBounds sets each limit to its upper bound, beyond it, and to
-// what overflows when anything is added.
+// TestLimitUpperBounds sets each limit to its upper bound, beyond it, and to a
+// value that overflows when anything is added.
 func TestLimitUpperBounds(t *testing.T) {
 	t.Parallel()
 	var most networkproxy.Limits
@@ -132,13 +132,13 @@ func TestLimitUpperBounds(t *testing.T) {
 			if err == nil {
 				t.Errorf("%s = %s is accepted", name, spell(value))
 			} else if text := err.Error(); !strings.Contains(text, names[name]) || !strings.Contains(text, spell(value)) || !strings.Contains(text, spell(bound)) {
-				t.Errorf("%s = %s: %q does not name the limit, the value and the bound", name, spell(value), text)
+				t.Errorf("%s = %s: the error %q lacks the limit, the value or the bound", name, spell(value), text)
 			}
 			l = networkproxy.Limits{}
 			if err := l.Set(names[name], spell(value)); err == nil || l != (networkproxy.Limits{}) {
 				t.Errorf("Set: %s = %s is accepted", name, spell(value))
 			} else if text := err.Error(); !strings.Contains(text, names[name]) || !strings.Contains(text, spell(value)) || !strings.Contains(text, spell(bound)) {
-				t.Errorf("Set: %s = %s: %q does not name the limit, the value and the bound", name, spell(value), text)
+				t.Errorf("Set: %s = %s: the error %q lacks the limit, the value or the bound", name, spell(value), text)
 			}
 		}
 		var l networkproxy.Limits
@@ -170,14 +170,14 @@ func TestLimitUpperBounds(t *testing.T) {
 	l.mapHost("o.example", 22, testnet.Echo(t).Addr())
 	l.origin("o.example", 80, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
 	if a := l.get("http://o.example/"); a.body != "ok" {
-		t.Errorf("GET: %d %s", a.status, a.body)
+		t.Errorf("GET: got %d %s", a.status, a.body)
 	}
 	if a := l.get("http://refused.example/"); a.status != 403 || len(l.Blocked()) != 1 {
-		t.Errorf("a refused GET: %d, recorded %+v", a.status, l.Blocked())
+		t.Errorf("a refused GET: got %d and the records %+v", a.status, l.Blocked())
 	}
 	_, answer := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nX: "+strings.Repeat("x", 100<<10)+"\r\n\r\n")
 	if answer.StatusCode != 200 {
-		t.Errorf("a long header: %s", answer.Status)
+		t.Errorf("a long header: got %s, want 200", answer.Status)
 	}
 	if err := echoes(l.connect("o.example:22")); err != nil {
 		t.Errorf("CONNECT: %v", err)
@@ -190,21 +190,21 @@ func TestLimitUpperBounds(t *testing.T) {
 	u.expect("ping", publicAddr+":53")
 	s := l.command("a")
 	if a := doRequest(t, clientThrough(t, s.ProxyURL()), "GET", "http://o.example/", ""); a.body != "ok" {
-		t.Errorf("by a session: %d %s", a.status, a.body)
+		t.Errorf("through a session: got %d %s", a.status, a.body)
 	}
 }
 
-// checkTooManyConnections checks the answer to a connection too many.
+// checkTooManyConnections checks the response on a connection over the limit.
 func checkTooManyConnections(t *testing.T, w *rawConn) {
 	t.Helper()
 	w.get("http://o.example/?secret=1")
 	a := w.readResponse("GET")
 	if f := a.refusal(t); a.StatusCode != 503 || a.Header.Get("Retry-After") != "1" || !a.Close ||
 		f.Reason != "too_many_connections" || f.Source != "proxy_state" || f.Host != "o.example" {
-		t.Errorf("%s, Retry-After %q: %+v", a.Status, a.Header.Get("Retry-After"), f)
+		t.Errorf("got %s with Retry-After %q and %+v", a.Status, a.Header.Get("Retry-After"), f)
 	}
 	if rest := w.readAll(); rest != "" {
-		t.Errorf("then %q", rest)
+		t.Errorf("after the response: got %q, want the end", rest)
 	}
 }
 
@@ -218,16 +218,16 @@ func TestLimitConnections(t *testing.T) {
 	w := l.dialHTTP(t)
 	w.request("CONNECT", "o.example:80")
 	if a := w.readResponse("CONNECT"); a.StatusCode != 503 || a.Header.Get("Retry-After") != "1" || !strings.Contains(a.body, "too many connections") {
-		t.Errorf("CONNECT: %s %q", a.Status, a.body)
+		t.Errorf("CONNECT: got %s %q", a.Status, a.body)
 	}
 	w = l.dialHTTP(t)
 	w.send("nonsense\r\n\r\n")
 	if a := w.readResponse("GET"); a.StatusCode != 400 {
-		t.Errorf("nonsense: %s", a.Status)
+		t.Errorf("nonsense: got %s, want 400", a.Status)
 	}
 	for _, command := range []byte{socksConnect, socksBind, socksAssociate} {
 		if _, code, _ := l.socksRequest(command, socksDestName("o.example", 80)); code != 1 {
-			t.Errorf("SOCKS5 command %d: reply %d", command, code)
+			t.Errorf("SOCKS5 command %d: got the reply %d, want 1", command, code)
 		}
 	}
 	for _, conn := range held {
@@ -236,18 +236,18 @@ func TestLimitConnections(t *testing.T) {
 		}
 	}
 	if list := l.Blocked(); len(list) != 5 || list[0].Reason != networkproxy.ReasonTooManyConnections {
-		t.Errorf("recorded: %+v", list)
+		t.Errorf("got the records %+v", list)
 	}
 	if strings.Contains(l.log.String(), "secret") {
-		t.Error("the log has the query")
+		t.Error("the log contains the query")
 	}
 	if len(l.net.Dialed()) != 2 {
-		t.Errorf("dialed %v", l.net.Dialed())
+		t.Errorf("dialed %v, want two connections", l.net.Dialed())
 	}
 
-	// A client that says nothing is told nothing, and does not stay.
+	// A client that sends nothing gets no response, and its connection is closed.
 	if rest := l.dialHTTP(t).readAll(); rest != "" {
-		t.Errorf("a silent client was sent %q", rest)
+		t.Errorf("a client that sends nothing got %q", rest)
 	}
 
 	held[0].Close()
@@ -257,8 +257,8 @@ func TestLimitConnections(t *testing.T) {
 	}
 }
 
-// A client over the limit that never says what it wants is sent away before
-// the proxy would send one away that it serves.
+// A client over the limit that never completes its request is closed sooner than
+// a client within the limit.
 func TestLimitConnectionsWithoutEnd(t *testing.T) {
 	t.Parallel()
 	l := limited(t, allow("o.example"), networkproxy.Limits{Connections: 1})
@@ -267,14 +267,14 @@ func TestLimitConnectionsWithoutEnd(t *testing.T) {
 	var many []*rawConn
 	for range 200 {
 		w := l.dialHTTP(t)
-		io.WriteString(w, "GET http://o.example/ HT") // it may be closed already
+		io.WriteString(w, "GET http://o.example/ HT") // the connection may be closed already
 		many = append(many, w)
 	}
 	for _, w := range many {
 		w.readAll()
 	}
 	if err := echoes(first); err != nil {
-		t.Errorf("who was let in: %v", err)
+		t.Errorf("the connection within the limit: %v", err)
 	}
 	if n := l.metric(t, "networkproxy_connections_refused_total"); n != 200 {
 		t.Errorf("%v connections refused, want 200", n)
@@ -293,14 +293,14 @@ func TestLimitSessionConnections(t *testing.T) {
 		w := dialRaw(t, addr)
 		w.request("CONNECT", "o.example:80")
 		if a := w.readHeader("CONNECT"); a.StatusCode != 200 {
-			t.Errorf("CONNECT at %s: %s", addr, a.Status)
+			t.Errorf("CONNECT through %s: got %s", addr, a.Status)
 		}
 		return w
 	}
 	tunnel(s.HTTPAddr())
 	checkTooManyConnections(t, dialRaw(t, s.HTTPAddr()))
 	if list := s.Blocked(); len(list) != 1 || list[0].Command != "wget" {
-		t.Errorf("the session's record: %+v", list)
+		t.Errorf("got the session's records %+v", list)
 	}
 	other, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{})
 	if err != nil {
@@ -310,15 +310,15 @@ func TestLimitSessionConnections(t *testing.T) {
 	tunnel(l.HTTPAddr())
 }
 
-// Connections on which no request is under way make room for others, whatever
-// they wait for, and the one that was idle for longest goes first.
+// Idle connections, in every state, are closed to make room for others. The
+// connection that was idle for longest is closed first.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	t.Parallel()
 	const head = "GET http://miss.example/ HTTP/1.1\r\nHost: miss.example\r\n"
 	for name, test := range map[string]struct {
 		socks bool
 		sends string
-		gets  string // to wait for before the next connection
+		gets  string // read before the next connection is opened
 	}{
 		"silent":                     {},
 		"half a header":              {sends: "GET http://miss.example/ HT"},
@@ -355,25 +355,25 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 				t.Errorf("a new tunnel: %v", err)
 			}
 			if _, code, _ := l.socksRequest(socksConnect, socksDestName("o.example", 80)); code != 0 {
-				t.Errorf("SOCKS5: reply %d", code)
+				t.Errorf("SOCKS5: got the reply %d", code)
 			}
 			for _, w := range idle[:40] {
-				w.readAll() // fails unless the connection has ended
+				w.readAll() // fails if the connection is still open
 			}
 			if err := echoes(tunnel); err != nil {
-				t.Errorf("a tunnel that was open all the time: %v", err)
+				t.Errorf("the tunnel that was open throughout: %v", err)
 			}
 			if list := l.Blocked(); len(list) > 0 && list[len(list)-1].Reason == networkproxy.ReasonTooManyConnections {
-				t.Errorf("refused: %+v", list[len(list)-1])
+				t.Errorf("got the refusal %+v, want none", list[len(list)-1])
 			}
 			if strings.Contains(l.log.String(), "malformed") {
-				t.Error("what made room is told as malformed")
+				t.Error("a connection that was closed to make room is logged as malformed")
 			}
 		})
 	}
 }
 
-// The connections of a session count for it by whatever listener they come.
+// A session's connections count for it on every listener.
 func TestLimitSessionConnectionsByToken(t *testing.T) {
 	t.Parallel()
 	l := limited(t, withSOCKS(allow("o.example")), networkproxy.Limits{SessionConnections: 2})
@@ -387,39 +387,38 @@ func TestLimitSessionConnectionsByToken(t *testing.T) {
 	token := Credentials("session", s.Token())
 	first, code := connect(l.HTTPAddr(), token)
 	if code != 200 {
-		t.Fatalf("the first: %d", code)
+		t.Fatalf("the first connection: got %d", code)
 	}
 	if _, code := connectSOCKS(t, l.SOCKSAddr(), s.Token(), "o.example", 80); code != 0 {
-		t.Fatalf("the second: reply %d", code)
+		t.Fatalf("the second connection: got the reply %d", code)
 	}
 	for range 20 {
 		if _, code := connect(l.HTTPAddr(), token); code != 503 {
-			t.Errorf("beyond the limit, by token: %d", code)
+			t.Errorf("beyond the limit, with the token: got %d", code)
 		}
 	}
 	if _, code := connect(s.HTTPAddr(), ""); code != 503 {
-		t.Errorf("beyond the limit, by its own listener: %d", code)
+		t.Errorf("beyond the limit, on the session's listener: got %d", code)
 	}
 	if _, code := connectSOCKS(t, l.SOCKSAddr(), s.Token(), "o.example", 80); code != 1 {
-		t.Errorf("beyond the limit, by SOCKS5 and token: reply %d", code)
+		t.Errorf("beyond the limit, with SOCKS5 and the token: got the reply %d", code)
 	}
 	if list := s.Blocked(); len(list) == 0 || list[0].Reason != networkproxy.ReasonTooManyConnections || list[0].Command != "mine" {
-		t.Errorf("the session's record: %+v", list)
+		t.Errorf("got the session's records %+v", list)
 	}
 	for name, header := range map[string]string{"nobody": "", "another session": Credentials("x", other.Token())} {
 		if _, code := connect(l.HTTPAddr(), header); code != 200 {
-			t.Errorf("%s: %d", name, code)
+			t.Errorf("%s: got %d", name, code)
 		}
 	}
 
 	first.Close()
-	eventually(t, "its place is free", func() bool {
+	eventually(t, "the place is free", func() bool {
 		_, code := connect(l.HTTPAddr(), token)
 		return code == 200
 	})
 
-	// A connection that carries requests of one session after the other counts
-	// for the last.
+	// A connection with requests of several sessions counts for the last one.
 	w := dialRaw(t, l.HTTPAddr())
 	for _, who := range []*networkproxy.Session{other, nil, other} {
 		header := "\r\n"
@@ -428,17 +427,17 @@ func TestLimitSessionConnectionsByToken(t *testing.T) {
 		}
 		w.send("GET http://miss.example/ HTTP/1.1\r\nHost: miss.example\r\n" + header)
 		if a := w.readResponse("GET"); a.StatusCode != 403 {
-			t.Errorf("a miss: %s", a.Status)
+			t.Errorf("an allowlist miss: got %s", a.Status)
 		}
 	}
 	other.Close()
 	w.get("http://miss.example/")
 	if a := w.readResponse("GET"); a.StatusCode != 403 {
-		t.Errorf("a shared connection after the end of its last session: %s", a.Status)
+		t.Errorf("a connection after the end of its last session: got %s", a.Status)
 	}
 }
 
-// Clients without a session cannot take all places from those with one.
+// Clients without a session cannot take the places of all sessions.
 func TestConnectionsLeaveRoomForSessions(t *testing.T) {
 	t.Parallel()
 	l := limited(t, allow("o.example"), networkproxy.Limits{Connections: 16})
@@ -458,7 +457,7 @@ func TestConnectionsLeaveRoomForSessions(t *testing.T) {
 	s := l.command("")
 	for range 2 {
 		if code := connect(s.HTTPAddr()); code != 200 {
-			t.Errorf("a session's: %d", code)
+			t.Errorf("a tunnel of a session: got %d", code)
 		}
 	}
 }
@@ -473,15 +472,15 @@ func TestLimitHeader(t *testing.T) {
 	w := l.dialHTTP(t)
 	w.get("http://o.example/", "X-Long: "+strings.Repeat("x", 4<<10))
 	if a := w.readResponse("GET"); a.StatusCode != 200 {
-		t.Errorf("a header within the limit: %s", a.Status)
+		t.Errorf("a header within the limit: got %s", a.Status)
 	}
 	w = l.dialHTTP(t)
 	w.get("http://o.example/", "X-Long: "+strings.Repeat("x", 16<<10))
 	if a := w.readResponse("GET"); a.StatusCode != 431 {
-		t.Errorf("a header over the limit: %s", a.Status)
+		t.Errorf("a header over the limit: got %s, want 431", a.Status)
 	}
-	if rest := l.dialHTTP(t).readAll(); rest != "" { // the default HeaderTimeout is longer than testTimeout
-		t.Errorf("a connection without a request: %q", rest)
+	if rest := l.dialHTTP(t).readAll(); rest != "" { // IdleTimeout ends the connection
+		t.Errorf("a connection without a request: got %q, want the end", rest)
 	}
 
 	l = limited(t, allow("o.example"), networkproxy.Limits{HeaderFields: 3})
@@ -490,20 +489,20 @@ func TestLimitHeader(t *testing.T) {
 		w = l.dialHTTP(t)
 		w.send("POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\nTransfer-Encoding: chunked\r\n" + fields + "\r\n0\r\n\r\n")
 		if a := w.readResponse("POST"); a.StatusCode != status {
-			t.Errorf("%q: %s", fields, a.Status)
+			t.Errorf("%q: got %s, want %d", fields, a.Status, status)
 		}
 	}
 	w = l.dialHTTP(t)
 	w.send("POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA:\r\nB:\r\nC:\r\nD:\r\n\r\n")
 	if a := w.readResponse("POST"); a.StatusCode != 400 || a.refusal(t).Reason != "invalid_content" || !a.Close {
-		t.Errorf("too many trailers: %s %s", a.Status, a.body)
+		t.Errorf("too many trailers: got %s %s", a.Status, a.body)
 	}
 
 	l = limited(t, allow("o.example"), networkproxy.Limits{HeaderTimeout: 300 * time.Millisecond})
 	w = l.dialHTTP(t)
 	w.send("GET http://o.example/ HTTP/1.1\r\nHost:")
 	if a := w.readResponse("GET"); a.StatusCode != 408 {
-		t.Errorf("a header that does not end: %s", a.Status)
+		t.Errorf("an unfinished header: got %s", a.Status)
 	}
 }
 
@@ -515,7 +514,7 @@ func TestLimitAnswerHeader(t *testing.T) {
 		w := l.dialHTTP(t)
 		w.get("http://o.example/", fields...)
 		if a := w.readResponse("GET"); a.StatusCode != 502 {
-			t.Errorf("%q: %s", fields, a.Status)
+			t.Errorf("%q: got %s, want 502", fields, a.Status)
 		}
 	}
 }
@@ -525,7 +524,7 @@ func TestLimitLookupAndDial(t *testing.T) {
 	l := start(t, withSOCKS(allow("*")), func(b *networkproxy.Builder) {
 		b.Limits(networkproxy.Limits{LookupTimeout: 50 * time.Millisecond, DialTimeout: 50 * time.Millisecond})
 		networkproxy.SetConnect(b, func(ctx context.Context, _ netip.AddrPort) (*net.TCPConn, error) {
-			<-ctx.Done() // a black hole
+			<-ctx.Done()
 			return nil, ctx.Err()
 		})
 	})
@@ -539,15 +538,15 @@ func TestLimitLookupAndDial(t *testing.T) {
 		w.SetDeadline(time.Now().Add(5 * time.Second)) // less than the defaults
 		w.get("http://" + test.host + "/")
 		if a := w.readResponse("GET"); a.StatusCode != test.status || a.refusal(t).Reason != test.reason {
-			t.Errorf("%s: %s %s", test.host, a.Status, a.body)
+			t.Errorf("%s: got %s %s", test.host, a.Status, a.body)
 		}
 		if _, code, _ := l.socksRequest(socksConnect, socksDestName(test.host, 80)); code != 4 {
-			t.Errorf("%s by SOCKS5: reply %d", test.host, code)
+			t.Errorf("%s with SOCKS5: got the reply %d", test.host, code)
 		}
 	}
 }
 
-// deafResolver does not return before free is closed, whatever its context says.
+// deafResolver blocks until free is closed, and ignores its context.
 type deafResolver struct{ free chan struct{} }
 
 func (r deafResolver) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
@@ -555,9 +554,9 @@ func (r deafResolver) LookupNetIP(context.Context, string, string) ([]netip.Addr
 	return []netip.Addr{netip.MustParseAddr(publicAddr)}, nil
 }
 
-// TestResolverThatDoesNotReturn: a look-up is left behind at its limit, by
-// every way in, and neither the request nor the end of the proxy waits for it.
-// What it says afterwards is not dialed.
+// TestResolverThatDoesNotReturn checks that a look-up is abandoned at its time
+// limit for every protocol. Neither the request nor Close waits longer, and a late
+// answer is not dialed.
 func TestResolverThatDoesNotReturn(t *testing.T) {
 	t.Parallel()
 	r := deafResolver{make(chan struct{})}
@@ -573,24 +572,24 @@ func TestResolverThatDoesNotReturn(t *testing.T) {
 			w := dialRaw(t, l.HTTPAddr())
 			w.get("http://deaf.example/")
 			if a := w.readResponse("GET"); a.StatusCode != 502 || a.refusal(t).Reason != "dns_failure" {
-				t.Errorf("%s %s", a.Status, a.body)
+				t.Errorf("got %s %s", a.Status, a.body)
 			}
 		},
 		"CONNECT from a session": func(t *testing.T) {
 			w := dialRaw(t, s.HTTPAddr())
 			w.request("CONNECT", "deaf.example:443")
 			if a := w.readHeader("CONNECT"); a.StatusCode != 502 {
-				t.Error(a.Status)
+				t.Errorf("got %s, want 502", a.Status)
 			}
 		},
 		"SOCKS5": func(t *testing.T) {
 			if _, code, _ := l.socksRequest(socksConnect, socksDestName("deaf.example", 80)); code != 4 {
-				t.Errorf("reply %d", code)
+				t.Errorf("got the reply %d", code)
 			}
 		},
 		"explain": func(t *testing.T) {
 			if a, err := l.ExplainURL(t.Context(), "http://deaf.example/", "GET", true); err != nil || a.Allowed {
-				t.Errorf("%+v, %v", a, err)
+				t.Errorf("got %+v, %v", a, err)
 			}
 		},
 	} {
@@ -600,7 +599,7 @@ func TestResolverThatDoesNotReturn(t *testing.T) {
 	l.waitLogged(t, "the resolver has not returned")
 	close(r.free)
 	if n := networkproxy.AwaitLookups(l.Handle); n != 0 {
-		t.Errorf("%d look-ups have not returned, but the resolver has", n)
+		t.Errorf("%d look-ups are counted as running, want none", n)
 	}
 	if got := l.net.Dialed(); len(got) != 0 {
 		t.Errorf("a late answer was dialed: %v", got)
@@ -615,7 +614,7 @@ func TestLimitHandshake(t *testing.T) {
 		c.SetDeadline(time.Now().Add(5 * time.Second)) // less than the default
 		io.WriteString(c, text)
 		if _, err := io.Copy(io.Discard, c); os.IsTimeout(err) {
-			t.Errorf("%q: still open", text)
+			t.Errorf("%q: the connection is still open", text)
 		}
 	}
 }
@@ -633,11 +632,11 @@ func TestLimitTunnels(t *testing.T) {
 			for protocol, conn := range map[string]net.Conn{"CONNECT": l.connectTo(t, "o.example:80"), "SOCKS5": l.socksTunnel("o.example", 80)} {
 				conn.SetDeadline(testDeadline())
 				var err error
-				for name == "lifetime" && err == nil { // it is never idle
+				for name == "lifetime" && err == nil { // never idle
 					err = echoes(conn)
 				}
 				if _, err = io.Copy(io.Discard, conn); os.IsTimeout(err) {
-					t.Errorf("%s: still open", protocol)
+					t.Errorf("%s: the tunnel is still open", protocol)
 				}
 			}
 			l.waitLogged(t, "cause="+name)
@@ -655,8 +654,8 @@ func TestLimitAssociationLifetime(t *testing.T) {
 	}
 }
 
-// One question more than there may be is refused at once, with a status that
-// tells a client to try again.
+// A question over the limit is refused at once with a status that invites a
+// retry.
 func TestLimitQuestions(t *testing.T) {
 	t.Parallel()
 	asked := make(chan string, 8)
@@ -677,12 +676,12 @@ func TestLimitQuestions(t *testing.T) {
 	a := w.readResponse("GET")
 	if f := a.refusal(t); a.StatusCode != 503 || a.Header.Get("Retry-After") != "1" || f.Reason != "decider_busy" ||
 		a.Header.Get("x-proxy-error") != "blocked-by-policy" {
-		t.Errorf("%s, Retry-After %q: %+v", a.Status, a.Header.Get("Retry-After"), f)
+		t.Errorf("got %s with Retry-After %q and %+v", a.Status, a.Header.Get("Retry-After"), f)
 	}
 	if _, code, _ := l.socksRequest(socksConnect, socksDestName("third.example", 80)); code != 1 {
-		t.Errorf("SOCKS5: reply %d", code)
+		t.Errorf("SOCKS5: got the reply %d", code)
 	}
-	// A decider that uses the word does not get the status.
+	// A decider's own reason of the same name does not get this status.
 	l = start(t, allow(), func(b *networkproxy.Builder) {
 		b.PolicyDecider(func(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) {
 			return networkproxy.Deny("decider_busy"), nil
@@ -691,7 +690,7 @@ func TestLimitQuestions(t *testing.T) {
 	w = l.dialHTTP(t)
 	w.get("http://first.example/")
 	if a := w.readResponse("GET"); a.StatusCode != 403 || a.Header.Get("Retry-After") != "" {
-		t.Errorf("a decider's own decider_busy: %s", a.Status)
+		t.Errorf("the decider's reason decider_busy: got %s", a.Status)
 	}
 }
 
@@ -722,34 +721,34 @@ func TestLimitRecord(t *testing.T) {
 	}
 	for _, list := range [][]networkproxy.BlockedRequest{l.Blocked(), s.Blocked()} {
 		if len(list) != 3 || list[0].Host != "host2.example" || list[2].Host != "host4.example" {
-			t.Errorf("kept: %+v", list)
+			t.Errorf("got the records %+v", list)
 		}
 	}
 	var all struct{ Total, Limit int }
 	if a := l.adminRaw(t, "GET", "/blocked", ""); json.Unmarshal([]byte(a.body), &all) != nil || all.Total != 5 || all.Limit != 3 {
-		t.Errorf("%s", a.body)
+		t.Errorf("got %s", a.body)
 	}
 }
 
-// What comes from outside into a line of the log is bounded.
+// The part of a log line that clients control is bounded.
 func TestLimitLogText(t *testing.T) {
 	t.Parallel()
 	l := limited(t, allow("o.example"), networkproxy.Limits{LogValueBytes: 20})
 	w := l.dialHTTP(t)
 	w.send("GET http://" + strings.Repeat("a.", 2000) + "/ HTTP/1.1\r\nHost: x\r\n\r\n")
 	if a := w.readResponse("GET"); a.StatusCode != 400 {
-		t.Fatal(a.Status)
+		t.Fatalf("got %s, want 400", a.Status)
 	}
 	l.waitLogged(t, "malformed request")
 	for line := range strings.Lines(l.log.String()) {
 		if strings.Contains(line, "malformed request") && (len(line) > 250 || strings.Contains(line, "a.a.a.a.a.a.a.")) {
-			t.Errorf("%d bytes: %s", len(line), line)
+			t.Errorf("a log line of %d bytes: %s", len(line), line)
 		}
 	}
 }
 
-// A client cannot fill the log, whatever it sends, and nothing but the log
-// leaves anything out.
+// Clients cannot fill the log. Only the log omits requests, not the records and
+// counters.
 func TestLimitLogLines(t *testing.T) {
 	t.Parallel()
 	const limit, each = 5, 20
@@ -767,14 +766,14 @@ func TestLimitLogLines(t *testing.T) {
 			w := l.dialHTTP(t)
 			w.send(request)
 			if a := w.readResponse("GET"); a.StatusCode != status {
-				t.Fatalf("%q: %s", request, a.Status)
+				t.Fatalf("%q: got %s, want %d", request, a.Status, status)
 			}
 		}
 	}
 	if n := len(l.Blocked()); n != 2*each {
-		t.Errorf("%d refusals are recorded, of %d", n, 2*each)
+		t.Errorf("%d refusals are recorded, want %d", n, 2*each)
 	}
-	l.Close() // which tells of the rest
+	l.Close() // logs the number of dropped lines
 	about := regexp.MustCompile(`msg=(refused|failed|"malformed request") `)
 	left := regexp.MustCompile(`msg="lines about requests were left out[^"]*" lines=(\d+) log_lines_per_second=5\n`)
 	lines := len(about.FindAllString(l.log.String(), -1))
@@ -784,16 +783,16 @@ func TestLimitLogLines(t *testing.T) {
 		n, _ := strconv.Atoi(m[1])
 		sum += n
 	}
-	// Every second that was begun may have its lines.
+	// Each second, including the last, may have its lines.
 	if seconds := int(time.Since(began)/time.Second) + 2; lines < limit || lines > limit*seconds {
 		t.Errorf("%d lines about requests in %d seconds, and %d times some were left out", lines, seconds, len(tellings))
 	}
 	if sum != 5*each {
-		t.Errorf("the log tells of %d requests, of %d", sum, 5*each)
+		t.Errorf("the log accounts for %d requests, want %d", sum, 5*each)
 	}
 }
 
-// The bound holds for every line that a client can cause, whatever logs it.
+// The limit holds for every kind of line that a client can cause.
 func TestLimitLogLinesOfEveryKind(t *testing.T) {
 	t.Parallel()
 	const limit, each = 4, 30
@@ -859,14 +858,13 @@ func TestLimitLogLinesOfEveryKind(t *testing.T) {
 			lines := len(regexp.MustCompile(`msg="`+test.lines+`"`).FindAllString(l.log.String(), -1))
 			seconds := strings.Count(l.log.String(), "lines about requests were left out") + 1
 			if lines == 0 || lines > limit*seconds {
-				t.Errorf("%d lines in %d seconds, the limit is %d", lines, seconds, limit)
+				t.Errorf("%d lines in %d seconds, want at most %d per second", lines, seconds, limit)
 			}
 		})
 	}
 }
 
-// A client that goes from host to host does not leave more connections behind
-// than the limit.
+// A client that uses many hosts leaves no more idle connections than the limit.
 func TestLimitIdleUpstream(t *testing.T) {
 	t.Parallel()
 	l := limited(t, allow("*.example"), networkproxy.Limits{IdleUpstream: 2})
@@ -877,7 +875,7 @@ func TestLimitIdleUpstream(t *testing.T) {
 	for i := range 6 {
 		w.get(fmt.Sprintf("http://host%d.example:%d/", i, 8000+i))
 		if a := w.readResponse("GET"); a.body != "ok" {
-			t.Fatalf("%s %q", a.Status, a.body)
+			t.Fatalf("got %s %q", a.Status, a.body)
 		}
 	}
 	eventually(t, "two connections are kept", func() bool { return l.LiveTargets() == 2 })

@@ -1,5 +1,5 @@
-// What is under way is judged as the request that it is, with its own method,
-// approval and grant, whatever connection carries it.
+// Tests of policy changes during requests: each open request is judged again with
+// its own method, approval and grant, on whichever connection it is.
 
 package networkproxy_test
 
@@ -20,11 +20,11 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// streams is an origin whose requests stay under way until they are cut or
+// streams is an origin server whose requests stay open until they are cut or
 // released.
 type streams struct {
 	mu      sync.Mutex
-	ended   map[string]chan struct{} // by path; closed when the origin sees the end of the request
+	ended   map[string]chan struct{} // by path; closed when the origin server sees the end of the request
 	release chan struct{}
 }
 
@@ -34,7 +34,7 @@ func newStreams(t *testing.T) *streams {
 	return s
 }
 
-// endOf returns what is closed when the request for a path has ended.
+// endOf returns a channel that is closed when the request for path has ended.
 func (s *streams) endOf(path string) chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,8 +44,8 @@ func (s *streams) endOf(path string) chan struct{} {
 	return s.ended[path]
 }
 
-// ServeHTTP answers /quick at once. It reads what any other request sends,
-// and answers in pieces, until either side ends.
+// ServeHTTP responds to /quick at once. For other paths it begins a response, and
+// then reads the body or waits until either side ends.
 func (s *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/quick" {
 		return
@@ -66,24 +66,24 @@ func (s *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// finish lets the one request that is under way come to its end.
+// finish completes the one open request.
 func (s *streams) finish(t *testing.T) {
 	t.Helper()
 	select {
 	case s.release <- struct{}{}:
 	case <-time.After(30 * time.Second):
-		t.Fatal("no request is under way")
+		t.Fatal("no request is open")
 	}
 }
 
-// openRequest is a request under way, as its client sees it.
+// openRequest is the client's side of an open request.
 type openRequest struct {
 	*http.Response
-	send *io.PipeWriter // nil: it has no content
+	send *io.PipeWriter // nil: no body
 }
 
-// beginRequest makes a request and waits until its response has begun. A POST sends
-// content for as long as nothing ends it.
+// beginRequest makes a request and waits until its response has begun. The body of
+// a POST stays open.
 func beginRequest(t *testing.T, client *http.Client, method, url string) *openRequest {
 	t.Helper()
 	var content io.Reader
@@ -101,22 +101,22 @@ func beginRequest(t *testing.T, client *http.Client, method, url string) *openRe
 	}
 	t.Cleanup(func() { u.Body.Close() })
 	if _, err := io.ReadFull(u.Body, make([]byte, len("begun "))); err != nil {
-		t.Fatalf("%s %s: %v, status %d", method, url, err, u.StatusCode)
+		t.Fatalf("%s %s: reading the response: %v, status %d", method, url, err, u.StatusCode)
 	}
 	return u
 }
 
-// cut returns the error that ends the request.
+// cut reads the rest of the response and returns its error.
 func (u *openRequest) cut(t *testing.T) error {
 	t.Helper()
 	_, err := io.ReadAll(u.Body)
 	if err == nil {
-		t.Error("the response came to a regular end")
+		t.Error("the response was completed, want an error")
 	}
 	return err
 }
 
-// A client is one of the ways by which a forwarded request comes.
+// requestClients returns a client for each way to make a forwarded request.
 func requestClients() map[string]func(*lab) *http.Client {
 	return map[string]func(*lab) *http.Client{
 		"through the proxy": (*lab).client,
@@ -124,8 +124,7 @@ func requestClients() map[string]func(*lab) *http.Client {
 	}
 }
 
-// A mode that forbids the method ends a request with it that is under way.
-// Requests that the mode permits go on.
+// A new mode ends open requests whose method it forbids. Other requests continue.
 func TestModeEndsWhatItForbids(t *testing.T) {
 	t.Parallel()
 	for name, clientOf := range requestClients() {
@@ -140,11 +139,11 @@ func TestModeEndsWhatItForbids(t *testing.T) {
 			if err := l.SetMode(networkproxy.ModeLimited); err != nil {
 				t.Fatal(err)
 			}
-			<-s.endOf("/upload") // the origin gets no more of it
+			<-s.endOf("/upload") // the origin server gets no more of the body
 			upload.cut(t)
 			s.finish(t)
 			if got, err := io.ReadAll(download.Body); string(got) != "ended" || err != nil {
-				t.Errorf("a GET under way got %q, %v", got, err)
+				t.Errorf("the open GET: got %q, %v", got, err)
 			}
 		})
 	}
@@ -173,15 +172,15 @@ func TestModeRefusesAnUploadInWords(t *testing.T) {
 	}
 	defer answer.Body.Close()
 	if token := answer.Header.Get("X-Proxy-Error"); answer.StatusCode != 403 || token != "blocked-by-method-policy" {
-		t.Errorf("status %d, x-proxy-error %q", answer.StatusCode, token)
+		t.Errorf("got the status %d and x-proxy-error %q", answer.StatusCode, token)
 	}
 	if list := l.Blocked(); len(list) != 1 || list[0].Method != "POST" || list[0].Reason != networkproxy.ReasonMethodNotAllowed {
-		t.Errorf("recorded: %+v", list)
+		t.Errorf("got the records %+v", list)
 	}
 }
 
-// A request that an allowlist entry let through ends with the entry, though
-// the decider let the connection be made that carries it.
+// A request that an allowlist entry allows ends with the entry, even on a
+// connection that the decider allowed.
 func TestAllowlistEntryEndsItsRequests(t *testing.T) {
 	t.Parallel()
 	for name, clientOf := range requestClients() {
@@ -192,13 +191,13 @@ func TestAllowlistEntryEndsItsRequests(t *testing.T) {
 			l.origin("o.example", 80, s.ServeHTTP)
 			client := clientOf(l)
 			granted := beginRequest(t, client, "GET", "http://o.example/granted")
-			doRequest(t, client, "GET", "http://o.example/quick", "") // leaves a connection that the decider let in
+			doRequest(t, client, "GET", "http://o.example/quick", "") // leaves a connection that the decider allowed
 			if err := l.AllowDomain("o.example"); err != nil {
 				t.Fatal(err)
 			}
 			listed := beginRequest(t, client, "GET", "http://o.example/listed")
 			if n := len(l.net.Dialed()); n != 2 {
-				t.Fatalf("%d connections were made: the last request was to use the second", n)
+				t.Fatalf("%d connections were opened, but the last request must reuse the second", n)
 			}
 			if err := l.RemoveDomain("o.example"); err != nil {
 				t.Fatal(err)
@@ -207,14 +206,14 @@ func TestAllowlistEntryEndsItsRequests(t *testing.T) {
 			<-s.endOf("/listed")
 			s.finish(t)
 			if got, err := io.ReadAll(granted.Body); string(got) != "ended" || err != nil {
-				t.Errorf("the request under the grant got %q, %v", got, err)
+				t.Errorf("the request of the grant: got %q, %v", got, err)
 			}
 		})
 	}
 }
 
-// Revoking a grant ends what that grant let in, and nothing of another grant
-// that has come to use a connection of the first.
+// Revoking a grant ends the requests of the grant, but not requests of other grants
+// on a connection of the first.
 func TestRevokeLeavesOtherGrantsAlone(t *testing.T) {
 	t.Parallel()
 	for name, clientOf := range requestClients() {
@@ -225,11 +224,11 @@ func TestRevokeLeavesOtherGrantsAlone(t *testing.T) {
 			l.origin("o.example", 80, s.ServeHTTP)
 			client := clientOf(l)
 			first := beginRequest(t, client, "GET", "http://o.example/first")
-			doRequest(t, client, "GET", "http://o.example/quick", "") // uses the grant up, and leaves a connection of it
+			doRequest(t, client, "GET", "http://o.example/quick", "") // uses the grant up and leaves a connection
 			revoked := l.Grants()[0].ID
-			second := beginRequest(t, client, "GET", "http://o.example/second") // a grant of its own
+			second := beginRequest(t, client, "GET", "http://o.example/second") // with its own grant
 			if n := len(l.net.Dialed()); n != 2 {
-				t.Fatalf("%d connections were made: the last request was to use the second", n)
+				t.Fatalf("%d connections were opened, but the last request must reuse the second", n)
 			}
 			if err := l.Revoke(revoked); err != nil {
 				t.Fatal(err)
@@ -238,13 +237,13 @@ func TestRevokeLeavesOtherGrantsAlone(t *testing.T) {
 			<-s.endOf("/first")
 			s.finish(t)
 			if got, err := io.ReadAll(second.Body); string(got) != "ended" || err != nil {
-				t.Errorf("the request of the other grant got %q, %v", got, err)
+				t.Errorf("the request of the other grant: got %q, %v", got, err)
 			}
 		})
 	}
 }
 
-// Requests that share a connection of HTTP/2 are judged one by one.
+// Requests on the same HTTP/2 connection are judged separately.
 func TestRequestsOnOneConnectionAreJudgedAlone(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow(), withDecisions(map[string]networkproxy.Decision{"example.com": networkproxy.Allow()}))
@@ -256,23 +255,23 @@ func TestRequestsOnOneConnectionAreJudgedAlone(t *testing.T) {
 	first := beginRequest(t, client, "GET", "https://example.com/first")
 	second := beginRequest(t, client, "GET", "https://example.com/second")
 	if first.ProtoMajor != 2 || len(l.net.Dialed()) != 1 {
-		t.Fatalf("%s over %d connections: nothing is shared", first.Proto, len(l.net.Dialed()))
+		t.Fatalf("got %s on %d connections, want HTTP/2 on one", first.Proto, len(l.net.Dialed()))
 	}
 	grants := l.Grants()
 	if len(grants) != 2 {
-		t.Fatalf("grants in use: %+v", grants)
+		t.Fatalf("got the grants %+v", grants)
 	}
 	if err := l.Revoke(grants[0].ID); err != nil {
 		t.Fatal(err)
 	}
 	var refusal *networkproxy.RefusedError
 	if err := first.cut(t); !errors.As(err, &refusal) || refusal.Verdict.Reason != networkproxy.ReasonGrantRevoked {
-		t.Errorf("the first ended with: %v", err)
+		t.Errorf("the first request: got the error %v", err)
 	}
 	<-s.endOf("/first")
 	s.finish(t)
 	if got, err := io.ReadAll(second.Body); string(got) != "ended" || err != nil {
-		t.Errorf("the second got %q, %v", got, err)
+		t.Errorf("the second request: got %q, %v", got, err)
 	}
 	if err := l.DenyDomain("example.com"); err != nil {
 		t.Fatal(err)
@@ -280,7 +279,8 @@ func TestRequestsOnOneConnectionAreJudgedAlone(t *testing.T) {
 	eventually(t, "the idle connection is closed", func() bool { return l.LiveTargets() == 0 })
 }
 
-// A connection that was busy during a change is judged when it becomes idle.
+// A connection that was busy during a policy change is judged when it becomes
+// idle.
 func TestBusyConnectionIsJudgedAfterwards(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow(), withDecisions(map[string]networkproxy.Decision{"o.example": networkproxy.Allow().For(time.Hour)}))
@@ -290,7 +290,7 @@ func TestBusyConnectionIsJudgedAfterwards(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := l.client()
-	doRequest(t, client, "GET", "http://o.example/quick", "") // a connection that the entry let in
+	doRequest(t, client, "GET", "http://o.example/quick", "") // a connection that the entry allowed
 	if err := l.RemoveDomain("o.example"); err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +302,7 @@ func TestBusyConnectionIsJudgedAfterwards(t *testing.T) {
 	if err := l.RemoveDomain("o.example"); err != nil {
 		t.Fatal(err)
 	}
-	busy := beginRequest(t, client, "GET", "http://o.example/busy") // under a grant
+	busy := beginRequest(t, client, "GET", "http://o.example/busy") // of a grant
 	if err := l.AllowDomain("other.example"); err != nil {
 		t.Fatal(err)
 	}
@@ -313,8 +313,8 @@ func TestBusyConnectionIsJudgedAfterwards(t *testing.T) {
 	doRequest(t, client, "GET", "http://o.example/quick", "")
 }
 
-// Opening, granting, revoking, reloading and closing at once comes to an end:
-// no two locks are taken in both orders.
+// Opening, granting, revoking, reloading and closing at the same time does not
+// deadlock.
 func TestRevokeBesideWhatOpens(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow(), func(b *networkproxy.Builder) {
@@ -357,9 +357,9 @@ func TestRevokeBesideWhatOpens(t *testing.T) {
 	close(done)
 	others.Wait()
 	if list := l.Grants(); len(list) != 0 {
-		t.Errorf("grants left: %+v", list)
+		t.Errorf("got the grants %+v, want none left", list)
 	}
 	if !strings.Contains(l.log.String(), "grant revoked") {
-		t.Error("nothing was revoked while it opened")
+		t.Error("no grant was revoked during a dial")
 	}
 }

@@ -1,4 +1,4 @@
-// Everything that takes a lock, at once.
+// Test of all operations that take locks, at the same time.
 
 package networkproxy_test
 
@@ -19,10 +19,10 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// TestLocksInEveryOrder does from many goroutines what takes locks: requests
-// and tunnels under grants, revocations, reloads, modes, run-time rules, and
-// sessions that open and close. Every goroutine has a number of things to do,
-// so the test ends unless two of them wait for each other.
+// TestLocksInEveryOrder runs the operations that take locks from many goroutines:
+// requests and tunnels with grants, revocations, reloads, modes, run-time rules,
+// and sessions that open and close. Each goroutine has a fixed number of
+// operations, so the test ends unless there is a deadlock.
 func TestLocksInEveryOrder(t *testing.T) {
 	t.Parallel()
 	s := newLockStress(t)
@@ -95,8 +95,8 @@ func newLockStress(t *testing.T) *lockStress {
 	}
 	a := networkproxy.Attribution{Command: "host"}
 	s.transport, s.dialer = s.Transport(a), s.DialContext(a)
-	// Grants that are only there: the more there are, the longer a lock is
-	// held while they are gone through.
+	// Unused grants. The more there are, the longer a lock is held to iterate over
+	// them.
 	for i := range 1000 {
 		s.dialer(t.Context(), "tcp", fmt.Sprintf("i%d%s:7", i, idleHosts))
 	}
@@ -108,10 +108,10 @@ const (
 	idleHosts    = ".idle.example"
 )
 
-// granted is a host that no list names.
+// granted returns a host on no list.
 func granted(i int) string { return fmt.Sprintf("h%d.granted.example", i) }
 
-// dial opens a tunnel without a client in between.
+// dial opens a connection with Handle.DialContext.
 func (s *lockStress) dial(r *rand.Rand) {
 	if c, err := s.dialer(context.Background(), "tcp", granted(r.IntN(grantedHosts))+":7"); err == nil {
 		c.Close()
@@ -135,7 +135,7 @@ func (s *lockStress) request(r *rand.Rand) {
 	}
 }
 
-// exchange sends one request and reads the beginning of what comes back.
+// exchange sends one request and reads the beginning of the response.
 func (s *lockStress) exchange(addr, request string) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -166,8 +166,8 @@ func (s *lockStress) rules(r *rand.Rand) {
 	s.RemoveDomain(host)
 }
 
-// session opens a session, makes requests in it, and closes it while they are
-// under way. Few have listeners of their own, because no port is used twice.
+// session opens a session, makes requests in it, and closes it before they end.
+// Few sessions have their own listeners, because no port is used twice.
 func (s *lockStress) session(r *rand.Rand) {
 	session, err := s.OpenSession(context.Background(), networkproxy.SessionConfig{SharedPort: r.IntN(20) > 0})
 	if err != nil {
@@ -196,7 +196,7 @@ func (s *lockStress) session(r *rand.Rand) {
 	requests.Wait()
 }
 
-// look reads what there is to be read.
+// look calls the methods that only read.
 func (s *lockStress) look(*rand.Rand) {
 	s.Blocked()
 	s.Config()

@@ -25,7 +25,7 @@ func (l *lab) metrics(t testing.TB) series {
 	t.Helper()
 	a := l.adminRaw(t, "GET", "/metrics", "")
 	if a.StatusCode != 200 || a.Header.Get("Content-Type") != "text/plain; version=0.0.4; charset=utf-8" {
-		t.Fatalf("%s, %s", a.Status, a.Header.Get("Content-Type"))
+		t.Fatalf("got %s, %s", a.Status, a.Header.Get("Content-Type"))
 	}
 	samples, err := parseExposition(a.body)
 	if err != nil {
@@ -145,7 +145,7 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 		w := l.dialHTTP(t)
 		w.request(method, url, fields...)
 		if a := w.readResponse(method); a.StatusCode != status {
-			t.Errorf("%s %s: %s", method, url, a.Status)
+			t.Errorf("%s %s: got %s, want %d", method, url, a.Status, status)
 		}
 		w.Close()
 	}
@@ -314,7 +314,7 @@ func TestMetricsGauges(t *testing.T) {
 		t.Error("no build info")
 	}
 	if a := l.adminRaw(t, "HEAD", "/metrics", ""); a.StatusCode != 200 || a.Header.Get("Cache-Control") != "no-store" {
-		t.Errorf("HEAD: %s %v", a.Status, a.Header)
+		t.Errorf("HEAD: got %s %v", a.Status, a.Header)
 	}
 }
 

@@ -33,7 +33,7 @@ func TestStaleConnectionsGetNoContent(t *testing.T) {
 	client := l.client()
 	for i := range 5 {
 		if got := doRequest(t, client, "POST", "http://o.example/", fmt.Sprint("content ", i)); got.status != 200 {
-			t.Fatalf("request %d: %d %s", i, got.status, got.body)
+			t.Fatalf("request %d: got %d %s", i, got.status, got.body)
 		}
 		<-closed
 	}
@@ -85,7 +85,7 @@ func TestKeptConnectionsGetContent(t *testing.T) {
 	const requests = 30
 	for i := range requests {
 		if got := doRequest(t, client, "POST", "http://o.example/", fmt.Sprint("content ", i)); got.status != 200 {
-			t.Fatalf("request %d: %d %s", i, got.status, got.body)
+			t.Fatalf("request %d: got %d %s", i, got.status, got.body)
 		}
 	}
 	if got := l.net.Dialed(); len(got) > requests/2 {

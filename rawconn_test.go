@@ -156,7 +156,7 @@ func (l *lab) connectTo(t testing.TB, target string) *rawConn {
 	w := l.dialHTTP(t)
 	w.request("CONNECT", target)
 	if a := w.readHeader("CONNECT"); a.StatusCode != http.StatusOK {
-		t.Fatalf("CONNECT %s: %s", target, a.Status)
+		t.Fatalf("CONNECT %s: got %s, want %d", target, a.Status, http.StatusOK)
 	}
 	return w
 }

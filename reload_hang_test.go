@@ -53,17 +53,17 @@ func TestHangingSourceFreezesNothing(t *testing.T) {
 		},
 		"/health": func() {
 			if got := l.admin("GET", "/health", ""); got.status != 200 {
-				t.Errorf("%d %s", got.status, got.body)
+				t.Errorf("got %d %s", got.status, got.body)
 			}
 		},
 		"/mode": func() {
 			if got := l.admin("POST", "/mode", `{"mode":"limited"}`); got.status != 200 {
-				t.Errorf("%d %s", got.status, got.body)
+				t.Errorf("got %d %s", got.status, got.body)
 			}
 		},
 		"/reload": func() {
 			if got := l.admin("POST", "/reload", ""); got.status != 409 || !strings.Contains(got.body, "under way") {
-				t.Errorf("%d %s", got.status, got.body)
+				t.Errorf("got %d %s", got.status, got.body)
 			}
 		},
 		"Config":   func() { l.Config() },
@@ -105,7 +105,7 @@ func TestReloadEndsWithItsContext(t *testing.T) {
 		t.Errorf("Reload: %v", err)
 	}
 	if got := l.admin("GET", "/health", ""); !strings.Contains(got.body, `"degraded"`) {
-		t.Errorf("/health: %s", got.body)
+		t.Errorf("/health: got %s", got.body)
 	}
 	within(t, "Close", func() { l.Close() })
 }

@@ -99,7 +99,7 @@ func TestReloadKeepsTheLastGoodConfiguration(t *testing.T) {
 			t.Errorf("%s: the last good policy is not in force: %q", name, got)
 		}
 		if got := l.admin("GET", "/health", ""); !strings.Contains(got.body, `"degraded"`) || !strings.Contains(got.body, filepath.Base(f.path)) {
-			t.Errorf("%s: /health does not tell: %s", name, got.body)
+			t.Errorf("%s: /health does not tell: got %s", name, got.body)
 		}
 	}
 	f.replace(`policy.allowed_domains = ["other.example"]`)
@@ -107,7 +107,7 @@ func TestReloadKeepsTheLastGoodConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := l.admin("GET", "/health", ""); !strings.Contains(got.body, `"ok"`) {
-		t.Errorf("/health after the repair: %s", got.body)
+		t.Errorf("/health after the repair: got %s", got.body)
 	}
 }
 
@@ -132,7 +132,7 @@ func TestReloadTellsWhatNeedsARestart(t *testing.T) {
 	f.replace("proxy_url = \"http://127.0.0.1:9\"\nenable_socks5 = true\npolicy.allowed_domains = [\"now.example\"]")
 	got := l.admin("POST", "/reload", "")
 	if got.status != 200 || !strings.Contains(got.body, "network_proxy.proxy_url") || !strings.Contains(got.body, "network_proxy.enable_socks5") {
-		t.Errorf("%d %s", got.status, got.body)
+		t.Errorf("got %d %s", got.status, got.body)
 	}
 	if got := l.reason("http://now.example/"); got != "" {
 		t.Errorf("the rest was not applied: %q", got)
@@ -191,7 +191,7 @@ func TestTurningOffRefusesAndCuts(t *testing.T) {
 		t.Errorf("the tunnel ended with %v", err)
 	}
 	if got := l.get("http://echo.example/"); got.status != 503 || !strings.Contains(got.body, `"proxy_disabled"`) {
-		t.Errorf("%d %s", got.status, got.body)
+		t.Errorf("got %d %s", got.status, got.body)
 	}
 }
 
@@ -296,7 +296,7 @@ func TestDenyCutsOpenTunnels(t *testing.T) {
 	}
 	t.Logf("%d tunnels cut %v after the edit", tunnels, time.Since(start).Round(time.Millisecond))
 	if got := l.admin("GET", "/health", ""); !strings.Contains(got.body, fmt.Sprintf(`"cut": %d,`, tunnels)) && !strings.Contains(got.body, fmt.Sprintf("\"cut\": %d\n", tunnels)) {
-		t.Errorf("the cut is not counted: %s", got.body)
+		t.Errorf("the cut is not counted: got %s", got.body)
 	}
 	if err := echoes(good); err != nil {
 		t.Errorf("a tunnel that is still allowed: %v", err)
@@ -317,13 +317,13 @@ func TestDenyCutsPooledConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := l.get("http://pooled.example/"); got.status != 403 {
-		t.Errorf("denied: %d", got.status)
+		t.Errorf("denied: got %d, want 403", got.status)
 	}
 	if err := l.RemoveDomain("pooled.example"); err != nil {
 		t.Fatal(err)
 	}
 	if got := l.get("http://pooled.example/"); got.status != 200 {
-		t.Errorf("allowed again: %d %s", got.status, got.body)
+		t.Errorf("allowed again: got %d %s", got.status, got.body)
 	}
 	if got := len(l.net.Dialed()); got != 2 {
 		t.Errorf("%d connections in all; the denied one was kept", got)
@@ -395,7 +395,7 @@ func TestManagedLimitsHoldAtRunTime(t *testing.T) {
 	over("SetMode", l.SetMode(networkproxy.ModeFull))
 	over("AllowDomain", l.AllowDomain("elsewhere.example"))
 	if got := l.admin("POST", "/mode", `{"mode":"full"}`); got.status != 409 || !strings.Contains(got.body, limits) {
-		t.Errorf("/mode: %d %s", got.status, got.body)
+		t.Errorf("/mode: got %d %s", got.status, got.body)
 	}
 	f.replace(`policy.allowed_domains = ["elsewhere.example"]`)
 	err := l.Reload(context.Background())
@@ -460,10 +460,10 @@ func TestReloadDoesNotStallRequests(t *testing.T) {
 	<-reading
 	for range 3 {
 		if got := l.get("http://origin.example/"); got.status != 200 {
-			t.Errorf("during a reload: %d %s", got.status, got.body)
+			t.Errorf("during a reload: got %d %s", got.status, got.body)
 		}
 		if got := l.get("http://refused.example/"); got.status != 403 {
-			t.Errorf("during a reload: %d %s", got.status, got.body)
+			t.Errorf("during a reload: got %d %s", got.status, got.body)
 		}
 	}
 	close(goOn)

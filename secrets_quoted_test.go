@@ -101,6 +101,6 @@ func TestAdminDoesNotQuoteTheHost(t *testing.T) {
 	fmt.Fprintf(c, "GET /health HTTP/1.1\r\nHost: %s.example\r\nConnection: close\r\n\r\n", secret)
 	got, err := io.ReadAll(c)
 	if err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 403 ") || strings.Contains(string(got), secret) {
-		t.Errorf("%q, %v", got, err)
+		t.Errorf("got %q, %v", got, err)
 	}
 }

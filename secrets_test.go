@@ -182,7 +182,7 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 	for _, path := range []string{"/blocked", "/metrics", "/config", "/health", "/patterns", "/grants"} {
 		a := l.adminRaw(t, "GET", path, "", right)
 		if a.StatusCode != 200 {
-			t.Errorf("%s: %s", path, a.Status)
+			t.Errorf("%s: got %s, want 200", path, a.Status)
 		}
 		checkNoSecrets(t, path, a.body, session.Token())
 	}
@@ -217,7 +217,7 @@ func TestLogValuesHaveNoControlBytes(t *testing.T) {
 	w := l.dialHTTP(t)
 	w.get("http://o.example/")
 	if a := w.readResponse("GET"); a.StatusCode != 502 {
-		t.Errorf("%s", a.Status)
+		t.Errorf("got %s, want 502", a.Status)
 	}
 	l.Close()
 	told := false

@@ -78,7 +78,7 @@ func connectThrough(t testing.TB, addr, target, header string) net.Conn {
 	t.Helper()
 	conn, answer := sendRaw(t, "tcp", addr, fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n%s\r\n", target, header))
 	if answer.StatusCode != http.StatusOK {
-		t.Fatalf("CONNECT %s: %s", target, answer.Status)
+		t.Fatalf("CONNECT %s: got %s, want %d", target, answer.Status, http.StatusOK)
 	}
 	return conn
 }
@@ -214,7 +214,7 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 		t.Error("its listener still accepts")
 	}
 	if _, answer := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+Credentials("x", mine.Token())+"\r\n"); answer.StatusCode != 407 {
-		t.Errorf("its token afterwards: %s", answer.Status)
+		t.Errorf("its token afterwards: got %s, want 407", answer.Status)
 	}
 	blocked := mine.Blocked()
 	if len(blocked) != 1 || blocked[0].Reason != networkproxy.ReasonCanceled {
@@ -356,7 +356,7 @@ func TestSessionTokens(t *testing.T) {
 					}
 					_, answer = sendRaw(t, "tcp", test.addr, "CONNECT web.example:443 HTTP/1.1\r\nHost: web.example\r\n"+test.header+"\r\n")
 					if answer.StatusCode != 407 || answer.Header.Get("Proxy-Authenticate") == "" {
-						t.Errorf("CONNECT: %s", answer.Status)
+						t.Errorf("CONNECT: got %s", answer.Status)
 					}
 				})
 			}
@@ -450,7 +450,7 @@ func TestSessionRequiresItsToken(t *testing.T) {
 		t.Errorf("the environment does not carry the token: %q", s.Environ(nil))
 	}
 	if a := doRequest(t, clientThrough(t, s.ProxyURL()), "GET", "http://web.example/", ""); a.status != 200 {
-		t.Errorf("by ProxyURL: %d", a.status)
+		t.Errorf("by ProxyURL: got %d, want 200", a.status)
 	}
 	if strings.Contains(l.log.String(), s.Token()) {
 		t.Error("the log has the token")
@@ -471,7 +471,7 @@ func TestATokenNamesTheCommand(t *testing.T) {
 		t.Errorf("a session on the shared port: address %q, URL %q", s.HTTPAddr(), s.ProxyURL())
 	}
 	if a := doRequest(t, clientThrough(t, s.ProxyURL()), "GET", "http://web.example/", ""); a.status != 403 {
-		t.Fatalf("%d %s", a.status, a.body)
+		t.Fatalf("got %d %s", a.status, a.body)
 	}
 	if req := <-asked; req.Command != "by token" {
 		t.Errorf("asked about command %q", req.Command)
@@ -492,14 +492,14 @@ func TestSessionsAreNoTargets(t *testing.T) {
 	for _, target := range []string{b.HTTPAddr(), a.HTTPAddr(), strings.Replace(b.HTTPAddr(), "127.0.0.1", "localhost", 1)} {
 		_, answer := sendRaw(t, "tcp", a.HTTPAddr(), fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n", target))
 		if answer.StatusCode != 403 {
-			t.Errorf("CONNECT %s: %s", target, answer.Status)
+			t.Errorf("CONNECT %s: got %s, want 403", target, answer.Status)
 		}
 	}
 	b.Close()
 	// The port is nobody's now: out of reach, and not forbidden.
 	_, answer := sendRaw(t, "tcp", a.HTTPAddr(), fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n", b.HTTPAddr()))
 	if answer.StatusCode == 403 {
-		t.Errorf("a closed session's port: %s", answer.Status)
+		t.Errorf("a closed session's port: got %s", answer.Status)
 	}
 }
 
@@ -531,7 +531,7 @@ func TestSessionUnixSocket(t *testing.T) {
 		t.Errorf("allowed: %s %q, %v", answer.Status, body, err)
 	}
 	if _, answer := sendRaw(t, "unix", path, "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n"); answer.StatusCode != 403 {
-		t.Errorf("refused: %s", answer.Status)
+		t.Errorf("refused: got %s, want 403", answer.Status)
 	}
 	if command := <-asked; command != "boxed" {
 		t.Errorf("asked about command %q", command)
@@ -554,7 +554,7 @@ func TestSessionUnixSocket(t *testing.T) {
 	stale.Close()
 	s = open()
 	if _, answer := sendRaw(t, "unix", path, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n"); answer.StatusCode != 200 {
-		t.Errorf("over a stale socket: %s", answer.Status)
+		t.Errorf("over a stale socket: got %s, want 200", answer.Status)
 	}
 	// Somebody else's by now: not ours to remove.
 	if err := os.Remove(path); err != nil {
@@ -748,11 +748,11 @@ func TestGrantsAreTheSessions(t *testing.T) {
 	s, other := l.command("trusted"), l.command("other")
 	for range 2 {
 		if a := doRequest(t, clientThrough(t, s.ProxyURL()), "GET", "http://web.example/", ""); a.status != 200 {
-			t.Fatalf("granted: %d", a.status)
+			t.Fatalf("granted: got %d, want 200", a.status)
 		}
 	}
 	if a := doRequest(t, clientThrough(t, other.ProxyURL()), "GET", "http://web.example/", ""); a.status != 403 {
-		t.Errorf("granted to another: %d", a.status)
+		t.Errorf("granted to another: got %d, want 403", a.status)
 	}
 	if n := len(l.Grants()); n != 1 {
 		t.Fatalf("%d grants, want 1", n)

@@ -109,7 +109,7 @@ var tunnelPaths = []tunnelPath{
 		w := l.dialHTTP(t)
 		w.get("http://"+net.JoinHostPort(host, strconv.Itoa(int(port)))+"/", "Connection: Upgrade", "Upgrade: tcp")
 		if a := w.readHeader("GET"); a.StatusCode != http.StatusSwitchingProtocols {
-			t.Fatalf("an upgrade: %s", a.Status)
+			t.Fatalf("an upgrade: got %s, want %d", a.Status, http.StatusSwitchingProtocols)
 		}
 		return w
 	}, begin: func(c *net.TCPConn) {

@@ -190,10 +190,10 @@ func TestConnectHTTP10(t *testing.T) {
 	w := l.dialHTTP(t)
 	w.send("CONNECT o.example:443 HTTP/1.0\r\n\r\nhi")
 	if a := w.readHeader("CONNECT"); a.StatusCode != 200 {
-		t.Fatal(a.Status)
+		t.Fatalf("got %s, want 200", a.Status)
 	}
 	if got := w.readN(2); got != "hi" {
-		t.Errorf("%q", got)
+		t.Errorf("got %q", got)
 	}
 }
 
@@ -387,12 +387,12 @@ func TestUpgradeOffers(t *testing.T) {
 				a := w.readResponse(method)
 				if mode == networkproxy.ModeLimited && (tt.offer != "" || method == "POST") {
 					if a.StatusCode != http.StatusForbidden {
-						t.Errorf("%s", a.Status)
+						t.Errorf("got %s, want %d", a.Status, http.StatusForbidden)
 					}
 					return
 				}
 				if a.StatusCode != http.StatusOK {
-					t.Fatalf("%s %s", a.Status, a.body)
+					t.Fatalf("got %s %s", a.Status, a.body)
 				}
 				r := wait(t, got, "the request")
 				wantConnection := ""
@@ -436,7 +436,7 @@ func TestUpgradeNotOffered(t *testing.T) {
 			w := l.dialHTTP(t)
 			w.get("http://o.example/", "Connection: Upgrade", "Upgrade: "+tt.asked)
 			if a := w.readResponse("GET"); a.StatusCode != http.StatusBadGateway {
-				t.Errorf("%s", a.Status)
+				t.Errorf("got %s, want %d", a.Status, http.StatusBadGateway)
 			}
 			w.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") // RFC 9113 section 3.4
 			w.CloseWrite()

@@ -127,7 +127,7 @@ func TestUnixSocketIsTheTarget(t *testing.T) {
 	} {
 		got := l.viaUnixSocket("POST", url, path)
 		if got.status != 200 || got.body != "from the socket" {
-			t.Errorf("%s: %d %s", url, got.status, got.body)
+			t.Errorf("%s: got %d %s", url, got.status, got.body)
 			continue
 		}
 		r := <-seen
@@ -429,7 +429,7 @@ func TestUnixSocketDialTime(t *testing.T) {
 		})
 	})
 	if got := l.viaUnixSocket("GET", "http://h.example/", path); got.status != 504 {
-		t.Errorf("%d %s", got.status, got.body)
+		t.Errorf("got %d %s", got.status, got.body)
 	}
 }
 
@@ -469,12 +469,12 @@ func TestUnixSocketMode(t *testing.T) {
 	for method, status := range map[string]int{"GET": 200, "HEAD": 200, "OPTIONS": 200, "POST": 403, "DELETE": 403, "get": 403} {
 		got := l.viaUnixSocket(method, "http://h.example/", path)
 		if got.status != status || status == 403 && (got.header.Get("x-proxy-error") != "blocked-by-method-policy" || !strings.Contains(got.body, path)) {
-			t.Errorf("%s: %d %s", method, got.status, got.body)
+			t.Errorf("%s: got %d %s", method, got.status, got.body)
 		}
 	}
 	// A path that is not allowed is refused for that reason, whatever the method.
 	if got := l.viaUnixSocket("POST", "http://h.example/", path+"x"); !strings.Contains(got.body, `"reason":"not_allowed"`) {
-		t.Errorf("%d %s", got.status, got.body)
+		t.Errorf("got %d %s", got.status, got.body)
 	}
 }
 
@@ -493,15 +493,15 @@ func TestUnixSocketOfASession(t *testing.T) {
 		}
 	}
 	if got := l.viaUnixSocket("POST", "http://h.example/", path); got.status != 200 {
-		t.Errorf("outside of the session: %d %s", got.status, got.body)
+		t.Errorf("outside of the session: got %d %s", got.status, got.body)
 	}
 	if got := l.viaUnixSocket("GET", "http://h.example/", own); got.status != 403 || !strings.Contains(got.body, "not_allowed_local") {
-		t.Errorf("the session's listener: %d %s", got.status, got.body)
+		t.Errorf("the session's listener: got %d %s", got.status, got.body)
 	}
 	session.Close()
 	serveUnix(t, own, "successor", nil)
 	if got := l.viaUnixSocket("GET", "http://h.example/", own); got.status != 200 {
-		t.Errorf("another socket at the path after the session: %d %s", got.status, got.body)
+		t.Errorf("another socket at the path after the session: got %d %s", got.status, got.body)
 	}
 }
 
@@ -530,7 +530,7 @@ func TestUnixSocketUpgrade(t *testing.T) {
 	in := bufio.NewReader(conn)
 	got, err := http.ReadResponse(in, nil)
 	if err != nil || got.StatusCode != 101 {
-		t.Fatalf("%v, %v", got, err)
+		t.Fatalf("got %v, %v", got, err)
 	}
 	if err := echoes(conn); err != nil {
 		t.Fatal(err)
@@ -566,7 +566,7 @@ func TestUnixSocketIsForTheListAlone(t *testing.T) {
 				change(b)
 			})
 			if got := l.viaUnixSocket("GET", "http://allowed.example/", path); got.status != 403 {
-				t.Errorf("%d %s", got.status, got.body)
+				t.Errorf("got %d %s", got.status, got.body)
 			}
 		})
 	}
@@ -605,7 +605,7 @@ func TestUnixSocketIsNeverThisProxy(t *testing.T) {
 		t.Helper()
 		for _, name := range names {
 			if got := l.viaUnixSocket("GET", "http://localhost/config", in(name)); got.status != 403 || !strings.Contains(got.body, "not_allowed_local") {
-				t.Errorf("%s: %d %s", name, got.status, got.body)
+				t.Errorf("%s: got %d %s", name, got.status, got.body)
 			}
 		}
 	}
@@ -625,7 +625,7 @@ func TestUnixSocketOnOtherPlatforms(t *testing.T) {
 	l := start(t, config, func(b *networkproxy.Builder) { networkproxy.SetUnixSockets(b, false) })
 	for _, path := range []string{path, "/elsewhere", "relative"} {
 		if got := l.viaUnixSocket("GET", "http://allowed.example/", path); got.status != 501 || !strings.Contains(got.body, "unix_socket_unsupported") {
-			t.Errorf("%q: %d %s", path, got.status, got.body)
+			t.Errorf("%q: got %d %s", path, got.status, got.body)
 		}
 	}
 	if got, want := networkproxy.UnixSocketsSupported, runtime.GOOS == "darwin"; got != want {
@@ -689,7 +689,7 @@ func TestUnixSocketsOfAReload(t *testing.T) {
 				t.Errorf("warnings %q", l.Warnings())
 			}
 			if got := l.admin("POST", "/reload", ""); strings.Contains(got.body, "allow_unix_sockets stays off") != exposed {
-				t.Errorf("POST /reload: %s", got.body)
+				t.Errorf("POST /reload: got %s", got.body)
 			}
 			// A change of something else does not allow them.
 			if err := l.SetMode(networkproxy.ModeLimited); err != nil {

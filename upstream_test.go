@@ -144,7 +144,7 @@ func TestUpstreamForwards(t *testing.T) {
 		"http://origin.example//x",
 	} {
 		if got := l.get(url); got.status != 200 || got.body != "forwarded "+url {
-			t.Errorf("%s: %d %q", url, got.status, got.body)
+			t.Errorf("%s: got %d %q", url, got.status, got.body)
 		}
 	}
 	// An empty path is written as "/" (RFC 9110 section 4.2.3), except in what
@@ -213,7 +213,7 @@ func TestUpstreamCredentialsStayOnTheirHop(t *testing.T) {
 		}
 		answer.Body.Close()
 		if answer.StatusCode != 200 {
-			t.Errorf("%s: %s", url, answer.Status)
+			t.Errorf("%s: got %s, want 200", url, answer.Status)
 		}
 	}
 	for _, password := range []string{"", "of something else"} {
@@ -311,7 +311,7 @@ func TestUpstreamUpgrade(t *testing.T) {
 	in := bufio.NewReader(conn)
 	answer, err := http.ReadResponse(in, nil)
 	if err != nil || answer.StatusCode != 101 {
-		t.Fatalf("%v, %v", answer, err)
+		t.Fatalf("got %v, %v", answer, err)
 	}
 	if got := make([]byte, 5); must(io.ReadFull(in, got)) != 5 || string(got) != "hello" {
 		t.Fatalf("the origin's first words: %q", got)
@@ -408,7 +408,7 @@ func TestUpstreamInProcess(t *testing.T) {
 		before := len(c.requests())
 		for _, url := range []string{"http://example.com/a", "https://example.com/b", "http://example.com/c", "https://example.com/d"} {
 			if got := doRequest(t, client, "GET", url, ""); got.body != "the origin" {
-				t.Errorf("%s: %d %s", url, got.status, got.body)
+				t.Errorf("%s: got %d %s", url, got.status, got.body)
 			}
 		}
 		want := 0
@@ -434,7 +434,7 @@ func TestUpstreamIsOffByDefault(t *testing.T) {
 	l.origin("origin.example", 80, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "the origin") })
 	l.mapHost("origin.example", 443, origin.Addr())
 	if got := l.get("http://origin.example/"); got.body != "the origin" {
-		t.Errorf("forwarded: %d %q", got.status, got.body)
+		t.Errorf("forwarded: got %d %q", got.status, got.body)
 	}
 	if err := echoes(l.connect("origin.example:443")); err != nil {
 		t.Error(err)
@@ -490,7 +490,7 @@ func TestUpstreamChangesNoVerdict(t *testing.T) {
 	self := startWithUpstream(t, other, open)
 	_, port, _ := net.SplitHostPort(self.AdminAddr())
 	if got := self.get("http://[64:ff9b::7f00:1]:" + port + "/health"); got.status != 403 || !strings.Contains(got.body, "not_allowed_local") {
-		t.Errorf("the proxy itself: %d %s", got.status, got.body)
+		t.Errorf("the proxy itself: got %d %s", got.status, got.body)
 	}
 	if got := other.requests(); len(got) != 0 {
 		t.Fatalf("the upstream proxy saw %q", got)
@@ -499,19 +499,19 @@ func TestUpstreamChangesNoVerdict(t *testing.T) {
 	// Literals that are allowed go through it.
 	for _, target := range []string{"10.0.0.8:80", "8.8.4.4:80"} {
 		if got := l.get("http://" + target + "/"); got.status != 200 {
-			t.Errorf("%s: %d %s", target, got.status, got.body)
+			t.Errorf("%s: got %d %s", target, got.status, got.body)
 		}
 	}
 	// A name is looked up there: what it leads to is not ours to know.
 	if got := l.get("http://rebound.example/"); got.status != 200 {
-		t.Errorf("rebound.example: %d %s", got.status, got.body)
+		t.Errorf("rebound.example: got %d %s", got.status, got.body)
 	}
 
 	config.Mode = networkproxy.ModeLimited
 	c = newUpstreamProxy(t, nil)
 	l = startWithUpstream(t, c, config)
 	if got := doRequest(t, l.client(), "POST", "http://origin.example/", "x"); got.status != 403 || !strings.Contains(got.body, "method_not_allowed") {
-		t.Errorf("POST in limited mode: %d %s", got.status, got.body)
+		t.Errorf("POST in limited mode: got %d %s", got.status, got.body)
 	}
 	if got := c.requests(); len(got) != 0 {
 		t.Errorf("the upstream proxy saw %q", got)
@@ -525,7 +525,7 @@ func TestUpstreamExceptionsAreJudgedHere(t *testing.T) {
 	l := startWithUpstream(t, c, allow("*"), "ALL_PROXY="+upstreamName+":3128", "NO_PROXY=.internal.example")
 	l.dns.Set("x.internal.example", testnet.Addrs("10.0.0.9"))
 	if got := l.get("http://x.internal.example/"); got.status != 403 || !strings.Contains(got.body, "not_allowed_local") {
-		t.Errorf("%d %s", got.status, got.body)
+		t.Errorf("got %d %s", got.status, got.body)
 	}
 	if got := c.requests(); len(got) != 0 {
 		t.Errorf("the upstream proxy saw %q", got)
@@ -599,14 +599,14 @@ func TestUpstreamNamesNeverLeadToThisProxy(t *testing.T) {
 
 	// Another port, and a name that is reached directly, are as always.
 	if got := l.get("http://" + name + ":9/"); got.status != 200 {
-		t.Errorf("another port: %d %s", got.status, got.body)
+		t.Errorf("another port: got %d %s", got.status, got.body)
 	}
 	l.origin("exempt.example", netip.MustParseAddrPort(l.AdminAddr()).Port(), func(http.ResponseWriter, *http.Request) {})
 	if got := l.get("http://exempt.example:" + portOf(l.AdminAddr()) + "/"); got.status != 200 {
-		t.Errorf("reached directly: %d %s", got.status, got.body)
+		t.Errorf("reached directly: got %d %s", got.status, got.body)
 	}
 	if got := l.get("http://" + name + ":" + portOf(l.AdminAddr()) + "/"); !strings.Contains(got.body, "NO_PROXY") {
-		t.Errorf("the refusal: %s", got.body)
+		t.Errorf("the refusal: got %s", got.body)
 	}
 }
 
@@ -635,7 +635,7 @@ func TestUpstreamIsNeverThisProxy(t *testing.T) {
 
 			got := l.get("http://origin.example/")
 			if got.status != 502 || !strings.Contains(got.body, "this proxy itself") || !strings.Contains(got.body, "upstream_proxy_failure") {
-				t.Errorf("forwarded: %d %s", got.status, got.body)
+				t.Errorf("forwarded: got %d %s", got.status, got.body)
 			}
 			status, text := l.tryConnect("origin.example:443")
 			if status != 502 || !strings.Contains(text, "this proxy itself") || strings.Contains(text, "secret") {
@@ -685,7 +685,7 @@ func TestUpstreamRefuses(t *testing.T) {
 			forwarded := l.get("http://origin.example/")
 			if status == 407 {
 				if forwarded.status != 502 || !strings.Contains(forwarded.body, want) || forwarded.header.Get("Proxy-Authenticate") != "" {
-					t.Errorf("forwarded: %d %v %s", forwarded.status, forwarded.header, forwarded.body)
+					t.Errorf("forwarded: got %d %v %s", forwarded.status, forwarded.header, forwarded.body)
 				}
 			} else if forwarded.status != status {
 				t.Errorf("forwarded: %d, want what the origin may have said", forwarded.status)
@@ -717,7 +717,7 @@ func TestUpstreamOutOfReach(t *testing.T) {
 			}
 			got := l.get("http://origin.example/")
 			if got.status != 502 || !strings.Contains(got.body, `"reason":"upstream_proxy_failure"`) || strings.Contains(got.body, "secret") {
-				t.Errorf("forwarded: %d %s", got.status, got.body)
+				t.Errorf("forwarded: got %d %s", got.status, got.body)
 			}
 			if strings.Contains(l.log.String(), "secret") {
 				t.Error("the log shows credentials")
@@ -735,7 +735,7 @@ func TestUpstreamTimesOut(t *testing.T) {
 		b.UpstreamEnviron([]string{"ALL_PROXY=" + upstreamName}).Resolver(slowResolver{})
 	})
 	if got := l.get("http://origin.example/"); got.status != 504 || !strings.Contains(got.body, `"reason":"timeout"`) || !strings.Contains(got.body, "upstream proxy") {
-		t.Errorf("%d %s", got.status, got.body)
+		t.Errorf("got %d %s", got.status, got.body)
 	}
 }
 
@@ -926,7 +926,7 @@ func TestUpstreamLeavesNothing(t *testing.T) {
 	l := startWithUpstream(t, c, allow("*"))
 	client := l.client()
 	if got := doRequest(t, client, "GET", "http://origin.example/", ""); got.status != 200 {
-		t.Errorf("%d %s", got.status, got.body)
+		t.Errorf("got %d %s", got.status, got.body)
 	}
 	l.tryConnect("origin.example:443")
 	conn := l.connect("origin.example:22")
