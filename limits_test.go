@@ -384,7 +384,7 @@ func TestLimitSessionConnectionsByToken(t *testing.T) {
 		w.send("CONNECT o.example:80 HTTP/1.1\r\nHost: o.example\r\n" + header + "\r\n")
 		return w, w.readHeader("CONNECT").StatusCode
 	}
-	token := Credentials("session", s.Token())
+	token := credentials("session", s.Token())
 	first, code := connect(l.HTTPAddr(), token)
 	if code != 200 {
 		t.Fatalf("the first connection: got %d", code)
@@ -406,7 +406,7 @@ func TestLimitSessionConnectionsByToken(t *testing.T) {
 	if list := s.Blocked(); len(list) == 0 || list[0].Reason != networkproxy.ReasonTooManyConnections || list[0].Command != "mine" {
 		t.Errorf("got the session's records %+v", list)
 	}
-	for name, header := range map[string]string{"nobody": "", "another session": Credentials("x", other.Token())} {
+	for name, header := range map[string]string{"nobody": "", "another session": credentials("x", other.Token())} {
 		if _, code := connect(l.HTTPAddr(), header); code != 200 {
 			t.Errorf("%s: got %d", name, code)
 		}
@@ -423,7 +423,7 @@ func TestLimitSessionConnectionsByToken(t *testing.T) {
 	for _, who := range []*networkproxy.Session{other, nil, other} {
 		header := "\r\n"
 		if who != nil {
-			header = Credentials("x", who.Token()) + "\r\n"
+			header = credentials("x", who.Token()) + "\r\n"
 		}
 		w.send("GET http://miss.example/ HTTP/1.1\r\nHost: miss.example\r\n" + header)
 		if a := w.readResponse("GET"); a.StatusCode != 403 {

@@ -83,8 +83,8 @@ func connectThrough(t testing.TB, addr, target, header string) net.Conn {
 	return conn
 }
 
-// Credentials is the header line of Basic credentials.
-func Credentials(user, password string) string {
+// credentials is the header line of Basic credentials.
+func credentials(user, password string) string {
 	return "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password)) + "\r\n"
 }
 
@@ -171,7 +171,7 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 	mine, other := l.command("mine"), l.command("other")
 
 	own := connectThrough(t, mine.HTTPAddr(), "echo.example:443", "")
-	shared := connectThrough(t, l.HTTPAddr(), "echo.example:443", Credentials("x", mine.Token()))
+	shared := connectThrough(t, l.HTTPAddr(), "echo.example:443", credentials("x", mine.Token()))
 	others := connectThrough(t, other.HTTPAddr(), "echo.example:443", "")
 	nobodys := connectThrough(t, l.HTTPAddr(), "echo.example:443", "")
 	for _, conn := range []net.Conn{own, shared, others, nobodys} {
@@ -185,7 +185,7 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 	}
 	waits := make(chan int, 1)
 	go func() {
-		_, answer := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://slow.example/ HTTP/1.1\r\nHost: slow.example\r\n"+Credentials("x", mine.Token())+"\r\n")
+		_, answer := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://slow.example/ HTTP/1.1\r\nHost: slow.example\r\n"+credentials("x", mine.Token())+"\r\n")
 		waits <- answer.StatusCode
 	}()
 	if host := <-asked; host != "slow.example" {
@@ -213,7 +213,7 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 		conn.Close()
 		t.Error("its listener still accepts")
 	}
-	if _, answer := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+Credentials("x", mine.Token())+"\r\n"); answer.StatusCode != 407 {
+	if _, answer := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+credentials("x", mine.Token())+"\r\n"); answer.StatusCode != 407 {
 		t.Errorf("its token afterwards: got %s, want 407", answer.Status)
 	}
 	blocked := mine.Blocked()
@@ -298,36 +298,36 @@ func TestSessionTokens(t *testing.T) {
 				want               int
 			}{
 				{"shared, without", l.HTTPAddr(), "", anonymous},
-				{"shared, with a token", l.HTTPAddr(), Credentials("session", a.Token()), 200},
-				{"shared, any user name", l.HTTPAddr(), Credentials("", a.Token()), 200},
-				{"shared, scheme in another case", l.HTTPAddr(), strings.Replace(Credentials("", a.Token()), "Basic", "bAsIc", 1), 200},
-				{"shared, unknown", l.HTTPAddr(), Credentials("session", strings.Repeat("A", 43)), 407},
-				{"shared, a token and more", l.HTTPAddr(), Credentials("session", a.Token()+"x"), anonymous},
-				{"shared, a part of a token", l.HTTPAddr(), Credentials("session", a.Token()[1:]), anonymous},
-				{"shared, of something else", l.HTTPAddr(), Credentials("user", "pass"), anonymous},
-				{"shared, of something else, as long as a token", l.HTTPAddr(), Credentials("user", strings.Repeat("pass ", 9)[:43]), anonymous},
-				{"shared, empty", l.HTTPAddr(), Credentials("session", ""), anonymous},
+				{"shared, with a token", l.HTTPAddr(), credentials("session", a.Token()), 200},
+				{"shared, any user name", l.HTTPAddr(), credentials("", a.Token()), 200},
+				{"shared, scheme in another case", l.HTTPAddr(), strings.Replace(credentials("", a.Token()), "Basic", "bAsIc", 1), 200},
+				{"shared, unknown", l.HTTPAddr(), credentials("session", strings.Repeat("A", 43)), 407},
+				{"shared, a token and more", l.HTTPAddr(), credentials("session", a.Token()+"x"), anonymous},
+				{"shared, a part of a token", l.HTTPAddr(), credentials("session", a.Token()[1:]), anonymous},
+				{"shared, of something else", l.HTTPAddr(), credentials("user", "pass"), anonymous},
+				{"shared, of something else, as long as a token", l.HTTPAddr(), credentials("user", strings.Repeat("pass ", 9)[:43]), anonymous},
+				{"shared, empty", l.HTTPAddr(), credentials("session", ""), anonymous},
 				{"shared, no colon", l.HTTPAddr(), "Proxy-Authorization: Basic dXNlcg==\r\n", anonymous},
 				{"shared, no scheme", l.HTTPAddr(), "Proxy-Authorization:\r\n", anonymous},
 				{"shared, Digest", l.HTTPAddr(), "Proxy-Authorization: Digest username=\"u\", response=\"0\"\r\n", anonymous},
 				{"shared, Negotiate", l.HTTPAddr(), "Proxy-Authorization: Negotiate YIIB\r\n", anonymous},
 				{"shared, another bearer token", l.HTTPAddr(), "Proxy-Authorization: Bearer abc\r\n", anonymous},
-				{"shared, of something else, twice", l.HTTPAddr(), Credentials("user", "pass") + Credentials("user", "pass"), anonymous},
-				{"shared, several spaces", l.HTTPAddr(), strings.Replace(Credentials("", a.Token()), "Basic ", "Basic   ", 1), 200},
+				{"shared, of something else, twice", l.HTTPAddr(), credentials("user", "pass") + credentials("user", "pass"), anonymous},
+				{"shared, several spaces", l.HTTPAddr(), strings.Replace(credentials("", a.Token()), "Basic ", "Basic   ", 1), 200},
 				{"shared, not encoded", l.HTTPAddr(), "Proxy-Authorization: Basic " + a.Token() + "\r\n", 407},
-				{"shared, a token and something else", l.HTTPAddr(), Credentials("user", "pass") + Credentials("", a.Token()), 407},
-				{"shared, token as the user", l.HTTPAddr(), Credentials(a.Token(), ""), 407},
-				{"shared, a closed session's", l.HTTPAddr(), Credentials("session", closed.Token()), 407},
+				{"shared, a token and something else", l.HTTPAddr(), credentials("user", "pass") + credentials("", a.Token()), 407},
+				{"shared, token as the user", l.HTTPAddr(), credentials(a.Token(), ""), 407},
+				{"shared, a closed session's", l.HTTPAddr(), credentials("session", closed.Token()), 407},
 				{"shared, another scheme", l.HTTPAddr(), "Proxy-Authorization: Bearer " + a.Token() + "\r\n", 407},
 				{"shared, not base64", l.HTTPAddr(), "Proxy-Authorization: Basic :\r\n", anonymous},
-				{"shared, twice", l.HTTPAddr(), Credentials("", a.Token()) + Credentials("", a.Token()), 407},
-				{"shared, as if to an origin", l.HTTPAddr(), strings.TrimPrefix(Credentials("", a.Token()), "Proxy-"), anonymous},
+				{"shared, twice", l.HTTPAddr(), credentials("", a.Token()) + credentials("", a.Token()), 407},
+				{"shared, as if to an origin", l.HTTPAddr(), strings.TrimPrefix(credentials("", a.Token()), "Proxy-"), anonymous},
 				{"own, without", a.HTTPAddr(), "", 200},
-				{"own, with its token", a.HTTPAddr(), Credentials("session", a.Token()), 200},
-				{"own, with another's token", a.HTTPAddr(), Credentials("session", b.Token()), 407},
-				{"own, unknown", a.HTTPAddr(), Credentials("session", strings.Repeat("A", 43)), 407},
-				{"own, a closed session's", a.HTTPAddr(), Credentials("session", closed.Token()), 407},
-				{"own, of something else", a.HTTPAddr(), Credentials("user", "pass"), 200},
+				{"own, with its token", a.HTTPAddr(), credentials("session", a.Token()), 200},
+				{"own, with another's token", a.HTTPAddr(), credentials("session", b.Token()), 407},
+				{"own, unknown", a.HTTPAddr(), credentials("session", strings.Repeat("A", 43)), 407},
+				{"own, a closed session's", a.HTTPAddr(), credentials("session", closed.Token()), 407},
+				{"own, of something else", a.HTTPAddr(), credentials("user", "pass"), 200},
 				{"own, of something else, in another scheme", a.HTTPAddr(), "Proxy-Authorization: NTLM TlRMTVNTUAAB\r\n", 200},
 				{"own, not base64", a.HTTPAddr(), "Proxy-Authorization: Basic :\r\n", 200},
 				{"own, another's in another scheme", a.HTTPAddr(), "Proxy-Authorization: Bearer " + b.Token() + "\r\n", 407},
@@ -360,7 +360,7 @@ func TestSessionTokens(t *testing.T) {
 					}
 				})
 			}
-			for _, secret := range []string{a.Token(), b.Token(), closed.Token(), Credentials("session", a.Token())} {
+			for _, secret := range []string{a.Token(), b.Token(), closed.Token(), credentials("session", a.Token())} {
 				if strings.Contains(l.log.String(), strings.TrimSpace(secret)) {
 					t.Error("a token is in the log")
 				}
@@ -414,9 +414,9 @@ func TestSessionRequiresItsToken(t *testing.T) {
 			want         int
 		}{
 			{"without", "", 407},
-			{"its token", Credentials("session", s.Token()), 200},
-			{"another's", Credentials("session", other.Token()), 407},
-			{"a guess", Credentials("session", "guess"), 407},
+			{"its token", credentials("session", s.Token()), 200},
+			{"another's", credentials("session", other.Token()), 407},
+			{"a guess", credentials("session", "guess"), 407},
 		} {
 			for _, request := range []string{"GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n", "CONNECT web.example:80 HTTP/1.1\r\nHost: web.example:80\r\n"} {
 				t.Run(listener.network+" "+test.name+" "+request[:7], func(t *testing.T) {
@@ -807,7 +807,7 @@ func TestCloseDuringADial(t *testing.T) {
 	})
 	l.dns.Set("echo.example", testnet.Addrs(publicAddr))
 	s = l.open(networkproxy.SessionConfig{SharedPort: true})
-	_, answer := sendRaw(t, "tcp", l.HTTPAddr(), "CONNECT echo.example:22 HTTP/1.1\r\nHost: echo.example\r\n"+Credentials("", s.Token())+"\r\n")
+	_, answer := sendRaw(t, "tcp", l.HTTPAddr(), "CONNECT echo.example:22 HTTP/1.1\r\nHost: echo.example\r\n"+credentials("", s.Token())+"\r\n")
 	if answer.StatusCode == 200 {
 		t.Error("a tunnel for a session that has ended")
 	}
@@ -833,7 +833,7 @@ func TestEndReachesADial(t *testing.T) {
 
 	s := l.open(networkproxy.SessionConfig{SharedPort: true})
 	w := l.dialHTTP(t)
-	w.request("CONNECT", "hole.example:22", strings.TrimSpace(Credentials("", s.Token())))
+	w.request("CONNECT", "hole.example:22", strings.TrimSpace(credentials("", s.Token())))
 	wait(t, dialing, "the dial for a session's token on the shared listener")
 	s.Close()
 	wait(t, ended, "its end with the session")
