@@ -15,13 +15,13 @@ import (
 )
 
 // activeConfig is the configuration in force, with the mode and the rules that
-// were set at run time. Each change gives the enforcer a new policy. Safe for
+// were set at run time. Each change gives the gate a new policy. Safe for
 // concurrent use.
 type activeConfig struct {
-	enforcer *gate.Gate
-	log      *slog.Logger
-	alive    func() error  // returns why nothing can be changed; nil if it can
-	exposed  func() string // returns the address of a listener that other machines can reach, or ""
+	gate    *gate.Gate
+	log     *slog.Logger
+	alive   func() error  // returns why nothing can be changed; nil if it can
+	exposed func() string // returns the address of a listener that other machines can reach, or ""
 
 	// mu guards the fields below. While it is held, no function of the host
 	// is called, no file is read and nothing is logged.
@@ -36,7 +36,7 @@ type activeConfig struct {
 // newActiveConfig puts the first configuration in force.
 func newActiveConfig(first *loadedConfig, e *gate.Gate, log *slog.Logger, alive func() error, exposed func() string) *activeConfig {
 	e.Install(first.compile(1, first.Config.Mode, runtimeRules{}, &e.Self))
-	return &activeConfig{enforcer: e, log: log, alive: alive, exposed: exposed, base: first, loaded: first}
+	return &activeConfig{gate: e, log: log, alive: alive, exposed: exposed, base: first, loaded: first}
 }
 
 // current returns the configuration in force.
@@ -59,7 +59,7 @@ func (a *activeConfig) limits() (*requirements, error) {
 func (a *activeConfig) state() (*loadedConfig, *policy.Policy, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.loaded, a.enforcer.Policy(), a.fault
+	return a.loaded, a.gate.Policy(), a.fault
 }
 
 // failed records the fault of a reload.
@@ -70,17 +70,17 @@ func (a *activeConfig) failed(fault error) {
 }
 
 // install compiles a configuration and puts it in force. a.mu is held. The
-// caller calls rejudge of the enforcer once it has released the lock.
+// caller calls the gate's Rejudge once it has released the lock.
 func (a *activeConfig) install(l *loadedConfig) *policy.Policy {
 	a.loaded = l
 	if l.Config.Mode != a.mode.over {
 		a.mode = runtimeMode{}
 	}
-	next := l.compile(a.enforcer.Policy().Generation+1, a.mode.effective(l.Config.Mode), a.rules, &a.enforcer.Self)
+	next := l.compile(a.gate.Policy().Generation+1, a.mode.effective(l.Config.Mode), a.rules, &a.gate.Self)
 	if a.socketsWithheld(l) != "" {
 		next.Sockets = nil
 	}
-	a.enforcer.Install(next)
+	a.gate.Install(next)
 	return next
 }
 
@@ -105,7 +105,7 @@ type change struct {
 // change puts a configuration in force that is within its limits. It drops the
 // mode and the rules set at run time that exceed them. a.mu is held.
 func (a *activeConfig) change(next *loadedConfig) change {
-	c := change{before: a.enforcer.Policy(), warnings: a.dropExceeding(next.limits)}
+	c := change{before: a.gate.Policy(), warnings: a.dropExceeding(next.limits)}
 	c.policy = a.install(next)
 	c.warnings = append(c.warnings, next.cutBack...)
 	return c
@@ -144,7 +144,7 @@ func (a *activeConfig) setMode(m Mode) error {
 	if err != nil {
 		return err
 	}
-	cut := a.enforcer.Rejudge()
+	cut := a.gate.Rejudge()
 	a.log.Info("mode set", "mode", string(m), "connections_cut", cut)
 	return nil
 }
@@ -166,7 +166,7 @@ func (a *activeConfig) changeRules(change func(runtimeRules) (runtimeRules, erro
 	if err != nil {
 		return err
 	}
-	cut := a.enforcer.Rejudge()
+	cut := a.gate.Rejudge()
 	a.log.Info("run-time rules changed", "allowed", rules.allow.entries, "denied", rules.deny.entries, "connections_cut", cut)
 	return nil
 }

@@ -73,7 +73,7 @@ const discardAddr = "127.0.0.1:9"
 func (h *Handle) environ(base []string, proxy *url.URL) []string {
 	s := childenv.Settings{
 		Proxy:          proxy,
-		DirectLocal:    h.httpAddr != "" && h.enforcer.Policy().AllowLocal,
+		DirectLocal:    h.httpAddr != "" && h.gate.Policy().AllowLocal,
 		ConnectCommand: h.settings.connectHelper,
 	}
 	return s.Apply(base)

@@ -46,7 +46,7 @@ type Explanation struct {
 // malformed host is explained like any other refusal; the error concerns the
 // protocol and ctx.
 func (h *Handle) Explain(ctx context.Context, req PolicyRequest) (Explanation, error) {
-	return explainRequest(h.enforcer, ctx, req)
+	return explainRequest(h.gate, ctx, req)
 }
 
 // ExplainURL is Explain for a target as people write it: an http:// or ws://
@@ -55,7 +55,7 @@ func (h *Handle) Explain(ctx context.Context, req PolicyRequest) (Explanation, e
 // resolve, a name that is allowed is looked up, and the checks of its
 // addresses are explained as well; still nothing is connected to.
 func (h *Handle) ExplainURL(ctx context.Context, url, method string, resolve bool) (Explanation, error) {
-	return explainURL(h.enforcer, ctx, url, method, resolve)
+	return explainURL(h.gate, ctx, url, method, resolve)
 }
 
 // Explain is [Handle.Explain] for a proxy that has not been run. Its own
@@ -126,16 +126,16 @@ func parseTarget(text string) (target, error) {
 		q.Protocol, q.Upgrade = ProtocolHTTP, strings.EqualFold(scheme, "ws")
 		var u *url.URL
 		if u, q.wrong = url.ParseRequestURI("http://" + rest); q.wrong == nil {
-			q.Target, q.wrong = httpproxy.UrlTarget(u, "http://"+rest)
+			q.Target, q.wrong = httpproxy.URLTarget(u, "http://"+rest)
 		}
 	case "https", "wss":
-		q.Target, q.wrong = hostname.ParseTargetDefault(httpproxy.UrlAuthority(rest), 443)
+		q.Target, q.wrong = hostname.ParseTargetDefault(httpproxy.URLAuthority(rest), 443)
 	case "socks5", "socks5h":
 		q.Protocol = ProtocolSOCKS5TCP
-		q.Target, q.wrong = hostname.ParseTarget(httpproxy.UrlAuthority(rest))
+		q.Target, q.wrong = hostname.ParseTarget(httpproxy.URLAuthority(rest))
 	case "udp":
 		q.Protocol = ProtocolSOCKS5UDP
-		q.Target, q.wrong = hostname.ParseTarget(httpproxy.UrlAuthority(rest))
+		q.Target, q.wrong = hostname.ParseTarget(httpproxy.URLAuthority(rest))
 	default:
 		return q, fmt.Errorf("the scheme %.20q is not carried: use http://, https://, socks5:// or udp://", scheme)
 	}

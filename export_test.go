@@ -35,7 +35,7 @@ func (h *Handle) Decide(protocol Protocol, method, target string) (func(context.
 		return nil, err
 	}
 	req := &gate.Request{Query: policy.Query{Protocol: protocol, Target: t, Method: method}, Principal: h.shared}
-	return func(ctx context.Context) bool { return h.enforcer.Decide(ctx, req).Allowed }, nil
+	return func(ctx context.Context) bool { return h.gate.Decide(ctx, req).Allowed }, nil
 }
 
 // ServeHTTPConn serves c as if the HTTP listener had accepted it.
@@ -81,7 +81,7 @@ func CountOne() func() {
 // LiveTargets returns the number of open connections to targets, including UDP
 // flows.
 func (h *Handle) LiveTargets() int {
-	return h.enforcer.Live.Connected()
+	return h.gate.Live.Connected()
 }
 
 // LiveClients returns the number of open connections from clients.
@@ -90,14 +90,14 @@ func (h *Handle) LiveClients() int { return h.live.Len() }
 // HideOpen hides the open connections from later policy changes, which then do
 // not cut them.
 func (h *Handle) HideOpen() {
-	h.enforcer.Live.Hide()
+	h.gate.Live.Hide()
 }
 
 // Dropped returns the number of dropped datagrams by cause.
 func (h *Handle) Dropped() map[string]uint64 {
 	dropped := make(map[string]uint64)
 	for why := range audit.DropCauses {
-		if n := h.enforcer.Count.Dropped[why].Load(); n > 0 {
+		if n := h.gate.Count.Dropped[why].Load(); n > 0 {
 			dropped[why.String()] = n
 		}
 	}
@@ -116,7 +116,7 @@ func (h *Handle) ServeSOCKSPasswords(l net.Listener, passwords map[string]string
 		}
 		return h.newPrincipal(h.drain, Attribution{Command: c.User}), nil
 	}
-	proxy := socksproxy.New(h.enforcer, c)
+	proxy := socksproxy.New(h.gate, c)
 	h.serving.Go(func() { proxy.Serve(h.track(l, h.shared)) })
 }
 
@@ -152,7 +152,7 @@ func ListenersOfSession(s *Session) (list []net.Listener) {
 
 // AwaitLookups waits up to a minute for the calls of the host's resolver, and
 // returns the number of calls that have not returned.
-func AwaitLookups(h *Handle) int { return h.enforcer.AwaitLookups(time.Minute) }
+func AwaitLookups(h *Handle) int { return h.gate.AwaitLookups(time.Minute) }
 
 // FlushLog waits until the log handler has handled every line so far. The
 // handler itself must not call it.

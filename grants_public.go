@@ -19,7 +19,7 @@ type Grant struct {
 // something that is still under way, oldest first. Those that are used up or
 // over, and done with, are gone; so are those of sessions that were closed.
 func (h *Handle) Grants() []Grant {
-	list := h.enforcer.Grants.List()
+	list := h.gate.Grants.List()
 	grants := make([]Grant, len(list))
 	for i, g := range list {
 		grants[i] = Grant(g)
@@ -36,4 +36,4 @@ func (h *Handle) Revoke(id uint64) error {
 }
 
 // revoke is Revoke that also returns how many connections were cut.
-func (h *Handle) revoke(id uint64) (cut int, err error) { return h.enforcer.Revoke(id) }
+func (h *Handle) revoke(id uint64) (cut int, err error) { return h.gate.Revoke(id) }

@@ -29,7 +29,7 @@ type Handle struct {
 	log      *slog.Logger
 	logQueue *hostcall.LogQueue // behind log; nil if the log is discarded
 	calls    *hostcall.Calls    // of the host's functions
-	enforcer *gate.Gate
+	gate     *gate.Gate
 	shared   *gate.Principal // of the shared listeners
 	sessions *sessions
 	http     *httpproxy.Proxy
@@ -82,7 +82,7 @@ func (h *Handle) Warnings() []string {
 	if h.listeners.http == nil {
 		warnings = append(warnings, h.offWarning())
 	}
-	if h.enforcer.Observed != nil {
+	if h.gate.Observed != nil {
 		warnings = append(warnings, observingWarning)
 	}
 	if w := h.active.socketsWithheld(loaded); w != "" {
@@ -94,7 +94,7 @@ func (h *Handle) Warnings() []string {
 // Blocked returns the newest refusals, at most [Limits.BlockedKept], in the order
 // in which they happened.
 func (h *Handle) Blocked() []BlockedRequest {
-	list, _ := h.enforcer.Blocked.List()
+	list, _ := h.gate.Blocked.List()
 	return publicRefusals(list)
 }
 
@@ -223,8 +223,8 @@ func (h *Handle) windDown() {
 	h.live.CloseAll()
 	h.admin.Close()
 	h.http.CloseIdle(h.shared)
-	h.enforcer.Live.CloseAll()
-	h.enforcer.Drop(&h.shared.Owner)
+	h.gate.Live.CloseAll()
+	h.gate.Drop(&h.shared.Owner)
 
 	h.serving.Wait()
 	h.live.Wait(context.Background())
@@ -243,7 +243,7 @@ func (h *Handle) closeListeners() {
 // tellEnd logs the last lines, waits until they are written, and records which
 // functions of the host have not returned.
 func (h *Handle) tellEnd() {
-	if observer := h.enforcer.Observer; observer != nil {
+	if observer := h.gate.Observer; observer != nil {
 		if n := observer.Close(); n > 0 {
 			h.log.Warn("dropped the last refusals, because OnBlocked does not return", "refusals", n)
 		}
@@ -254,7 +254,7 @@ func (h *Handle) tellEnd() {
 	if n := h.calls.Running(hostcall.Resolver); n > 0 {
 		h.log.Warn("the resolver has not returned although its context ended; its goroutines are left behind", "calls", n)
 	} else {
-		h.enforcer.AwaitLookups(gate.ResolverPatience) // the last steps of their goroutines
+		h.gate.AwaitLookups(gate.ResolverPatience) // the last steps of their goroutines
 	}
 	patience := reloadPatience
 	if h.calls.Running(hostcall.ConfigSource) > 0 {
@@ -263,7 +263,7 @@ func (h *Handle) tellEnd() {
 	if n := h.reloader.goroutines.Wait(patience); n > 0 {
 		h.log.Warn("a reload has not ended although its context ended: the configuration source or the file system does not return; its goroutines are left behind", "calls", n)
 	}
-	h.enforcer.CloseLogs()
+	h.gate.CloseLogs()
 	h.log.Info("networkproxy has ended")
 	h.logQueue.Flush()
 	if names := h.calls.Unreturned(); names != nil {

@@ -10,7 +10,7 @@ import "context"
 func (h *Handle) Config() Config { return h.active.current().Config.clone() }
 
 // Mode returns the mode in force.
-func (h *Handle) Mode() Mode { return h.enforcer.Policy().Mode }
+func (h *Handle) Mode() Mode { return h.gate.Policy().Mode }
 
 // SetMode changes the mode until the configuration's own mode changes or the
 // proxy ends. It cuts open tunnels that the new mode forbids. A mode that

@@ -47,7 +47,7 @@ const tlsTimeout = 10 * time.Second
 // It uses the system's roots and TLS defaults. For other TLS settings, put
 // [Handle.DialContext] into an http.Transport of your own.
 func (h *Handle) Transport(a Attribution) http.RoundTripper {
-	t := &transport{gate: h.enforcer, from: gate.NewPrincipal(h.drain, audit.Attribution(a))}
+	t := &transport{gate: h.gate, from: gate.NewPrincipal(h.drain, audit.Attribution(a))}
 	t.direct, t.proxied = h.newHostPool(), h.newHostPool()
 	return t
 }
@@ -58,7 +58,7 @@ func (h *Handle) newHostPool() *http.Transport {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			// Under the client's context: the transport would dial on without it.
 			d := ctx.Value(dialKey{}).(*hostDial)
-			conn, err := h.enforcer.DialPooled(d.x.ctx, d.x.req, &d.x.verdict, d.route)
+			conn, err := h.gate.DialPooled(d.x.ctx, d.x.req, &d.x.verdict, d.route)
 			if err != nil {
 				return nil, err
 			}
@@ -82,7 +82,7 @@ func (h *Handle) newHostPool() *http.Transport {
 // The caller closes the connections; a change of the policy that refuses one,
 // and the end of the proxy, cut it.
 func (h *Handle) DialContext(a Attribution) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	t := &transport{gate: h.enforcer, from: gate.NewPrincipal(h.drain, audit.Attribution(a))}
+	t := &transport{gate: h.gate, from: gate.NewPrincipal(h.drain, audit.Attribution(a))}
 	return t.dialContext
 }
 

@@ -16,17 +16,17 @@ import (
 // propose wildcards, because the other hosts of a domain may serve anything. It
 // returns nil unless the proxy observes.
 func (h *Handle) Suggest() []string {
-	list, _ := h.enforcer.Observed.Suggest()
+	list, _ := h.gate.Observed.Suggest()
 	return list
 }
 
 // suggestion returns the same allowlist as TOML that a user can paste. ok is
 // false unless the proxy observes.
 func (h *Handle) suggestion() (text string, ok bool) {
-	if h.enforcer.Observed == nil {
+	if h.gate.Observed == nil {
 		return "", false
 	}
-	return suggestion(h.enforcer.Observed.Suggest()), true
+	return suggestion(h.gate.Observed.Suggest()), true
 }
 
 // suggestion returns an allowlist as TOML. complete is false if there were more

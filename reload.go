@@ -160,7 +160,7 @@ func (r *reloading) fail(cause error) bool {
 		return false
 	}
 	r.err = fmt.Errorf("reload failed, the last good configuration stays in force: %w", cause)
-	r.reloader.active.enforcer.Count.ReloadsFailed.Add(1)
+	r.reloader.active.gate.Count.ReloadsFailed.Add(1)
 	r.reloader.active.failed(cause)
 	close(r.decided)
 	return true
@@ -319,7 +319,7 @@ func (r *reloading) put(next *loadedConfig, limits *requirements, files *filesRe
 
 // succeed reports the result of a reload that has taken effect.
 func (r *reloading) succeed(c change, bounded *loadedConfig, withheld string) {
-	e := r.reloader.active.enforcer
+	e := r.reloader.active.gate
 	e.Count.ReloadsOK.Add(1)
 	r.result = reloaded{
 		Generation: c.policy.Generation,
@@ -368,7 +368,7 @@ func (r *reloading) tighten(limits *requirements, files *filesRead) {
 		known.limits = files.limits
 		l.files = &known
 
-		cut := a.enforcer.Rejudge()
+		cut := a.gate.Rejudge()
 		r.note(slog.LevelInfo, "the managed limits have changed", "generation", change.policy.Generation,
 			"mode", string(change.policy.Mode), "connections_cut", cut)
 		r.noteChange(change)

@@ -69,12 +69,12 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	}
 	h.drain, h.cut = context.WithCancelCause(context.Background())
 	h.live.SetLimit(s.limits.Connections)
-	h.enforcer = gate.New(s.gateConfig(h.log, h.calls))
-	h.active = newActiveConfig(first, h.enforcer, h.log, h.alive, h.listeners.exposed)
+	h.gate = gate.New(s.gateConfig(h.log, h.calls))
+	h.active = newActiveConfig(first, h.gate, h.log, h.alive, h.listeners.exposed)
 	h.reloader = newReloader(s, h.active, files, h.calls, h.stopping)
 	h.sessions = newSessions(s.requireSession)
-	h.http = httpproxy.New(h.enforcer, s.httpConfig(&h.sessions.tokens))
-	h.socks = socksproxy.New(h.enforcer, s.socksConfig(&h.sessions.tokens, first.Config.EnableSOCKS5UDP))
+	h.http = httpproxy.New(h.gate, s.httpConfig(&h.sessions.tokens))
+	h.socks = socksproxy.New(h.gate, s.socksConfig(&h.sessions.tokens, first.Config.EnableSOCKS5UDP))
 	h.shared = h.newPrincipal(h.drain, Attribution{})
 	h.shared.Group = track.NewGroup(h.live)
 	h.admin = adminhttp.New(adminhttp.Config{
@@ -85,7 +85,7 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 		HeaderTimeout:  s.limits.HeaderTimeout,
 		IdleTimeout:    s.limits.IdleTimeout,
 		MaxHeaderBytes: s.limits.HeaderBytes,
-		Logger:         h.enforcer.ClientLog,
+		Logger:         h.gate.ClientLog,
 	})
 	return h
 }
@@ -98,7 +98,7 @@ func (h *Handle) listen(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		h.enforcer.Self.Add(l.Addr())
+		h.gate.Self.Add(l.Addr())
 		*listener, *addr = l, l.Addr().String()
 		return nil
 	}
@@ -135,19 +135,19 @@ func (h *Handle) serve() {
 	if w := filewatch.NewWatcher(h.reloader.files.readings); !w.Empty() {
 		h.reloader.goroutines.Go(func() { w.Run(h.drain, h.reloader.reloadChanged) })
 	}
-	if h.enforcer.Observed != nil {
+	if h.gate.Observed != nil {
 		h.log.Warn(observingWarning)
 	}
 	if h.active.current().Config.AllowUpstreamProxy {
 		h.settings.logRoute(h.log, true)
 	}
-	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "socks", h.socksAddr, "mode", string(h.enforcer.Policy().Mode))
+	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "socks", h.socksAddr, "mode", string(h.gate.Policy().Mode))
 }
 
 // track returns l as a listener of p whose connections count as shared ones.
 func (h *Handle) track(l net.Listener, p *gate.Principal) *gate.Listener {
 	return &gate.Listener{
-		Listener:  &track.Listener{Inner: l, Group: h.shared.Group, StartIdle: true, Logger: h.enforcer.ClientLog},
+		Listener:  &track.Listener{Inner: l, Group: h.shared.Group, StartIdle: true, Logger: h.gate.ClientLog},
 		Principal: p,
 	}
 }

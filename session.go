@@ -174,7 +174,7 @@ func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 			return "", err
 		}
 		s.listeners = append(s.listeners, sessionListener{l, serve})
-		h.enforcer.Self.Add(l.Addr())
+		h.gate.Self.Add(l.Addr())
 		return l.Addr().String(), nil
 	}
 	var err error
@@ -218,7 +218,7 @@ func (h *Handle) listenSession(ctx context.Context) (net.Listener, error) {
 func (s *Session) serve(l sessionListener) {
 	h := s.handle
 	err := l.serve(&gate.Listener{
-		Listener:  &track.Listener{Inner: l.Listener, Group: s.group, StartIdle: true, Logger: h.enforcer.ClientLog},
+		Listener:  &track.Listener{Inner: l.Listener, Group: s.group, StartIdle: true, Logger: h.gate.ClientLog},
 		Principal: s.principal,
 	})
 	if err == nil {
@@ -236,8 +236,8 @@ func (s *Session) end() {
 	s.detach()
 	s.handle.sessions.remove(s)
 	s.release()
-	s.handle.enforcer.Drop(&s.principal.Owner)
-	s.handle.enforcer.Live.CloseFrom(s.principal)
+	s.handle.gate.Drop(&s.principal.Owner)
+	s.handle.gate.Live.CloseFrom(s.principal)
 	s.handle.http.CloseIdle(s.principal)
 	s.handle.log.Debug("session closed", "session", s.id)
 }
@@ -246,7 +246,7 @@ func (s *Session) end() {
 func (s *Session) release() {
 	for _, l := range s.listeners {
 		l.Close()
-		s.handle.enforcer.Self.Remove(l.Addr())
+		s.handle.gate.Self.Remove(l.Addr())
 	}
 	s.group.CloseAll()
 }

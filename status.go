@@ -33,7 +33,7 @@ type status struct {
 // status returns the state of the proxy. Policy, configuration and fault belong
 // together.
 func (h *Handle) status() status {
-	e := h.enforcer
+	e := h.gate
 	s := status{
 		observing:       e.Observed != nil,
 		httpAddr:        h.httpAddr,
@@ -56,7 +56,7 @@ func (h *Handle) status() status {
 // refusals returns the recorded refusals, oldest first, and the number of
 // refusals since the start.
 func (h *Handle) refusals() (list []BlockedRequest, total uint64) {
-	kept, total := h.enforcer.Blocked.List()
+	kept, total := h.gate.Blocked.List()
 	return publicRefusals(kept), total
 }
 

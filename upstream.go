@@ -4,7 +4,7 @@ package networkproxy
 
 // logRoute tells which way requests leave.
 func (h *Handle) logRoute() {
-	if !h.enforcer.Policy().Upstream {
+	if !h.gate.Policy().Upstream {
 		h.log.Info("requests leave directly; what went through an upstream proxy is cut")
 		return
 	}

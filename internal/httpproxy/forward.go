@@ -240,7 +240,7 @@ func outgoing(out *http1.Request, r *http.Request, req *gate.Request, hostport s
 // absolute-form (section 3.2.2) with the host that was judged.
 func requestTarget(r *http.Request, host string, absolute bool) string {
 	_, rest, _ := strings.Cut(r.RequestURI, "://")
-	path := rest[len(UrlAuthority(rest)):]
+	path := rest[len(URLAuthority(rest)):]
 	switch {
 	case strings.HasPrefix(path, "/"):
 	case path == "" && r.Method == http.MethodOptions:

@@ -236,14 +236,14 @@ func forwardTarget(r *http.Request) (hostname.Target, error) {
 	if r.ProtoMajor != 1 {
 		return hostname.Target{}, fmt.Errorf("unsupported protocol %s; use HTTP/1.1", r.Proto)
 	}
-	return UrlTarget(r.URL, r.RequestURI)
+	return URLTarget(r.URL, r.RequestURI)
 }
 
 var errUserinfo = errors.New("a target with a user name or password in it is refused (RFC 9110 section 4.2.4); send an Authorization header")
 
-// UrlTarget is the target of an http:// URL, and refuses every other. Like
+// URLTarget is the target of an http:// URL, and refuses every other. Like
 // connectTarget it goes by the bytes, text: net/url undoes escapes in a host.
-func UrlTarget(u *url.URL, text string) (hostname.Target, error) {
+func URLTarget(u *url.URL, text string) (hostname.Target, error) {
 	switch {
 	case u.Scheme == "":
 		return hostname.Target{}, errors.New("this is an HTTP proxy, not a web server: send it requests with a full http:// URL, " +
@@ -258,11 +258,11 @@ func UrlTarget(u *url.URL, text string) (hostname.Target, error) {
 		return hostname.Target{}, errors.New("the URL has no host; write http://host/path")
 	}
 	_, rest, _ := strings.Cut(text, "://")
-	return hostname.ParseTargetDefault(UrlAuthority(rest), 80)
+	return hostname.ParseTargetDefault(URLAuthority(rest), 80)
 }
 
-// UrlAuthority is what stands between "//" and the path of a URL.
-func UrlAuthority(rest string) string {
+// URLAuthority is what stands between "//" and the path of a URL.
+func URLAuthority(rest string) string {
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
 		rest = rest[:i]
 	}
