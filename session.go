@@ -116,7 +116,7 @@ func (h *Handle) OpenSession(ctx context.Context, c SessionConfig) (*Session, er
 	if err != nil {
 		return nil, err
 	}
-	rules, err := newOverlay(&c, limits)
+	rules, err := newOverlay(c.AllowedDomains, c.DeniedDomains, c.Mode, limits)
 	if err != nil {
 		return nil, err
 	}

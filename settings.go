@@ -10,6 +10,11 @@ import (
 	"net/netip"
 	"time"
 
+	"example.com/networkproxy/internal/audit"
+	"example.com/networkproxy/internal/gate"
+	"example.com/networkproxy/internal/hostcall"
+	"example.com/networkproxy/internal/httpproxy"
+	"example.com/networkproxy/internal/pindial"
 	"example.com/networkproxy/internal/unixsock"
 	"example.com/networkproxy/internal/upstream"
 )
@@ -107,5 +112,67 @@ func (s *settings) closeProvided() {
 		if ep.provided != nil {
 			ep.provided.Close()
 		}
+	}
+}
+
+// Resolver looks names up. A *[net.Resolver] is one.
+//
+// The proxy makes one lookup for a connection, and only for a name that the
+// policy allows. It judges all addresses before it connects to any.
+type Resolver interface {
+	// LookupNetIP returns the addresses of host. network is "ip", or "ip4" or
+	// "ip6" for a *net.Resolver. It is called from many goroutines at once.
+	//
+	// It should return when ctx ends, which is after [Limits.LookupTimeout] at
+	// the latest. The request does not wait longer, and a later result is
+	// dropped.
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+var (
+	_ Resolver         = (*net.Resolver)(nil)
+	_ pindial.Resolver = Resolver(nil)
+)
+
+func (s *settings) gateConfig(log *slog.Logger, calls *hostcall.Calls) gate.Config {
+	l := &s.limits
+	c := gate.Config{
+		Decider:           s.decider.ask(),
+		DeciderTimeout:    s.deciderTimeout,
+		Questions:         l.Questions,
+		Resolver:          s.resolver,
+		Connect:           s.hooks.connect,
+		ConnectUDP:        s.hooks.connectUDP,
+		ConnectUnix:       s.hooks.connectUnix,
+		Upstreams:         s.upstreams,
+		LookupTimeout:     l.LookupTimeout,
+		DialTimeout:       l.DialTimeout,
+		HandshakeTimeout:  l.HandshakeTimeout,
+		TunnelIdle:        l.TunnelIdle,
+		TunnelLifetime:    l.TunnelLifetime,
+		BlockedKept:       l.BlockedKept,
+		LogValueBytes:     l.LogValueBytes,
+		LogLinesPerSecond: l.LogLinesPerSecond,
+		Observe:           s.observe,
+		Log:               log,
+		Calls:             calls,
+	}
+	if onBlocked := s.onBlocked; onBlocked != nil {
+		c.OnBlocked = func(r *audit.Refusal) { onBlocked(publicRefusal(r)) }
+	}
+	return c
+}
+
+func (s *settings) httpConfig(t *gate.Tokens) httpproxy.Config {
+	l := &s.limits
+	return httpproxy.Config{
+		Tokens:              t,
+		UnixSockets:         s.hooks.unixSockets,
+		HeaderTimeout:       l.HeaderTimeout,
+		IdleTimeout:         l.IdleTimeout,
+		HeaderBytes:         l.HeaderBytes,
+		HeaderFields:        l.HeaderFields,
+		ResponseHeaderBytes: l.ResponseHeaderBytes,
+		IdleUpstream:        l.IdleUpstream,
 	}
 }

@@ -1,9 +1,10 @@
-// The mode and the rules that a host sets while the proxy runs, over those of
-// the configuration and within the managed limits.
+// Rules beyond the configuration: those that a host sets while the proxy runs,
+// and those of a session. Both stay within the managed limits.
 
 package networkproxy
 
 import (
+	"fmt"
 	"slices"
 
 	"example.com/networkproxy/internal/domain"
@@ -88,4 +89,41 @@ func (r runtimeRules) within(limits *requirements, dropped func(entry string, er
 		kept.allow = kept.allow.with(r.allow.entries[i], p)
 	}
 	return kept
+}
+
+// newOverlay compiles the rules of a session. It returns nil if there are none,
+// and an error if one of them is invalid or beyond the managed limits.
+func newOverlay(allowed, denied []string, mode Mode, limits *requirements) (*policy.Overlay, error) {
+	if len(allowed) == 0 && len(denied) == 0 && mode == "" {
+		return nil, nil
+	}
+	if mode != "" {
+		if _, err := ParseMode(string(mode)); err != nil {
+			return nil, fmt.Errorf("session: %w", err)
+		}
+		if err := limits.checkMode(mode); err != nil {
+			return nil, fmt.Errorf("session: %w", err)
+		}
+	}
+	src := sourcedFromGo(Config{Policy: PolicyConfig{
+		AllowedDomains: allowed,
+		DeniedDomains:  denied,
+	}})
+	var errs errorList
+	allow := compileList(src, keyAllowedDomains, src.Config.Policy.AllowedDomains, &errs)
+	deny := compileList(src, keyDeniedDomains, src.Config.Policy.DeniedDomains, &errs)
+	allow.List, deny.List = policy.SessionAllowed, policy.SessionDenied
+	if err := errs.join(); err != nil {
+		return nil, fmt.Errorf("session: %w", err)
+	}
+	patterns := src.patterns(keyAllowedDomains, &errs)
+	for _, p := range patterns {
+		if err := limits.checkAllowed(p); err != nil {
+			errs.add(err)
+		}
+	}
+	if err := errs.join(); err != nil {
+		return nil, fmt.Errorf("session: %w", err)
+	}
+	return policy.NewOverlay(allow, patterns, deny, mode), nil
 }
