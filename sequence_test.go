@@ -1,4 +1,4 @@
-// One request after the other on a connection, against each of them alone.
+// Test of sequences of requests on one connection.
 
 package networkproxy_test
 
@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// The requests and the answers that TestSequences makes sequences of.
+// The parts of the requests and responses of TestSequences.
 var (
 	sequenceFields = []string{
 		"Accept: */*", "Cookie: a=1", "Cookie: b=2", "Connection: keep-alive", "Connection: x-one, cookie",
@@ -24,7 +24,7 @@ var (
 		"Proxy-Secret: eDp5", "Proxy-Connection: keep-alive", "User-Agent: u", "Pragma: no-cache", "Keep-Alive: 5",
 		"Expect: 100-continue", "x-lower: \xe9", "Range: bytes=0-1",
 	}
-	sequenceContents = []string{
+	sequenceBodies = []string{
 		"\r\n", "\r\n", "\r\n",
 		"Content-Length: 0\r\n\r\n",
 		"Content-Length: 5\r\n\r\nhello",
@@ -32,7 +32,7 @@ var (
 		"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
 		"Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\nX-Else: 2\r\n\r\n",
 	}
-	sequenceAnswers = []string{
+	sequenceResponses = []string{
 		"200 OK\r\nContent-Length: 2\r\n\r\nok",
 		"200 OK\r\nContent-Length: 2\r\nX-One: 1\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\nok",
 		"200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
@@ -49,8 +49,8 @@ var (
 	}
 )
 
-// sequenceOrigin answers a request for /n... by the n-th answer, and keeps
-// what has reached it by the number behind that.
+// sequenceOrigin responds to a request for /n/NUMBER/... with response n, and
+// records the request under NUMBER.
 type sequenceOrigin struct {
 	mu  sync.Mutex
 	got map[string]string
@@ -67,13 +67,13 @@ func (o *sequenceOrigin) serve(c *net.TCPConn) {
 		if r.Header.Get("Expect") != "" {
 			io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
 		}
-		content, err := io.ReadAll(r.Body)
+		body, err := io.ReadAll(r.Body)
 		parts := strings.SplitN(r.URL.Path, "/", 4)
 		n, _ := strconv.Atoi(parts[1])
 		o.mu.Lock()
-		o.got[parts[2]] += fmt.Sprintf("%s %s %s %v %q %v %v %v\n", r.Method, parts[3]+"?"+r.URL.RawQuery, r.Host, r.Header, content, err, r.TransferEncoding, r.Trailer)
+		o.got[parts[2]] += fmt.Sprintf("%s %s %s %v %q %v %v %v\n", r.Method, parts[3]+"?"+r.URL.RawQuery, r.Host, r.Header, body, err, r.TransferEncoding, r.Trailer)
 		o.mu.Unlock()
-		text := sequenceAnswers[n]
+		text := sequenceResponses[n]
 		if r.Method == "HEAD" {
 			text, _, _ = strings.Cut(text, "\r\n\r\n")
 			text += "\r\n\r\n"
@@ -88,8 +88,84 @@ func (o *sequenceOrigin) serve(c *net.TCPConn) {
 	}
 }
 
-// Sequences of requests are answered as each of them is alone, and reach the
-// origin as each does alone: nothing of one is found in another.
+// sequenceRequest is a request of a sequence. NUMBER in its text stands for its
+// number.
+type sequenceRequest struct{ method, text string }
+
+// randomRequest returns a request to one of the hosts, for one of the responses.
+func randomRequest(rnd *rand.Rand) sequenceRequest {
+	method := []string{"GET", "GET", "GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE"}[rnd.IntN(8)]
+	host := []string{"a.example", "b.example:81", "A.example:80", "denied.example"}[rnd.IntN(4)]
+	path := fmt.Sprintf("/%d/NUMBER/%s", rnd.IntN(len(sequenceResponses)), []string{"", "x?q=1", "x?", "%41", "a//b?c#d", "?\xff"}[rnd.IntN(6)])
+	var fields []string
+	for range rnd.IntN(6) {
+		f := sequenceFields[rnd.IntN(len(sequenceFields))]
+		if !strings.HasPrefix(f, "Expect") || !slices.Contains(fields, f) {
+			fields = append(fields, f)
+		}
+	}
+	body := sequenceBodies[rnd.IntN(len(sequenceBodies))]
+	return sequenceRequest{method, method + " http://" + host + path + " HTTP/1.1\r\nHost: other.example\r\n" + lines(fields) + body}
+}
+
+// sequenceResult is the client's response to a request, and the request as the
+// origin server got it.
+type sequenceResult struct{ response, reached string }
+
+const noResponse = "no response"
+
+// send sends the requests at once, in random pieces. first is the number of the
+// first request.
+func (o *sequenceOrigin) send(t *testing.T, l *lab, first int, requests []sequenceRequest) []sequenceResult {
+	w := l.dialHTTP(t)
+	defer w.Close()
+	var b strings.Builder
+	for i, r := range requests {
+		b.WriteString(strings.Replace(r.text, "NUMBER", strconv.Itoa(first+i), 1))
+	}
+	all := b.String()
+	go func() {
+		for len(all) > 0 {
+			n := min(len(all), 1+rand.IntN(400))
+			if _, err := io.WriteString(w.TCPConn, all[:n]); err != nil {
+				return
+			}
+			all = all[n:]
+		}
+	}()
+	results := make([]sequenceResult, len(requests))
+	for i, r := range requests {
+		results[i].response = w.describeResponse(r.method)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := range results {
+		results[i].reached = o.got[strconv.Itoa(first+i)]
+	}
+	return results
+}
+
+// describeResponse reads a response, and the informational responses before it, and
+// returns everything in them but their dates.
+func (w *rawConn) describeResponse(method string) string {
+	text := ""
+	for {
+		a, err := http.ReadResponse(w.r, &http.Request{Method: method})
+		if err != nil {
+			return text + noResponse
+		}
+		body, err := io.ReadAll(a.Body)
+		a.Header.Del("Date")
+		text += fmt.Sprintf("%s %v %q %v %v\n", a.Status, a.Header, body, err, a.Trailer)
+		if a.StatusCode >= 200 {
+			return text
+		}
+	}
+}
+
+// TestSequences checks that each request of a pipelined sequence has the same
+// response, and reaches the origin server in the same form, as if it were the only
+// request on its connection.
 func TestSequences(t *testing.T) {
 	t.Parallel()
 	o := &sequenceOrigin{got: make(map[string]string)}
@@ -98,85 +174,30 @@ func TestSequences(t *testing.T) {
 	l.serve("b.example", 81, o.serve)
 	rnd := rand.New(rand.NewPCG(7, 11))
 	number := 0
-	// ask sends requests at once and returns what was answered and what the
-	// origin got, by request.
-	ask := func(texts []string, methods []string) (answers, reached []string) {
-		w := l.dialHTTP(t)
+	send := func(requests []sequenceRequest) []sequenceResult {
 		first := number
-		var b strings.Builder
-		for _, text := range texts {
-			b.WriteString(strings.Replace(text, "NUMBER", strconv.Itoa(number), 1))
-			number++
-		}
-		all := b.String()
-		go func() { // in pieces
-			for len(all) > 0 {
-				n := min(len(all), 1+rand.IntN(400))
-				if _, err := io.WriteString(w.TCPConn, all[:n]); err != nil {
-					return
-				}
-				all = all[n:]
-			}
-		}()
-		for _, method := range methods {
-			text := ""
-			for {
-				a, err := http.ReadResponse(w.r, &http.Request{Method: method})
-				if err != nil {
-					text += "no answer"
-					break
-				}
-				content, err := io.ReadAll(a.Body)
-				a.Header.Del("Date")
-				text += fmt.Sprintf("%s %v %q %v %v\n", a.Status, a.Header, content, err, a.Trailer)
-				if a.StatusCode >= 200 {
-					break
-				}
-			}
-			answers = append(answers, text)
-		}
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		for i := range texts {
-			reached = append(reached, o.got[strconv.Itoa(first+i)])
-		}
-		w.Close()
-		return answers, reached
+		number += len(requests)
+		return o.send(t, l, first, requests)
 	}
 	for range scaled(150) {
-		var texts, methods []string
+		var requests []sequenceRequest
 		for range 2 + rnd.IntN(8) {
-			method := []string{"GET", "GET", "GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE"}[rnd.IntN(8)]
-			host := []string{"a.example", "b.example:81", "A.example:80", "denied.example"}[rnd.IntN(4)]
-			path := fmt.Sprintf("/%d/NUMBER/%s", rnd.IntN(len(sequenceAnswers)), []string{"", "x?q=1", "x?", "%41", "a//b?c#d", "?\xff"}[rnd.IntN(6)])
-			var fields []string
-			for range rnd.IntN(6) {
-				f := sequenceFields[rnd.IntN(len(sequenceFields))]
-				if !strings.HasPrefix(f, "Expect") || !slices.Contains(fields, f) {
-					fields = append(fields, f)
-				}
-			}
-			texts = append(texts, method+" http://"+host+path+" HTTP/1.1\r\nHost: other.example\r\n"+lines(fields)+sequenceContents[rnd.IntN(len(sequenceContents))])
-			methods = append(methods, method)
+			requests = append(requests, randomRequest(rnd))
 		}
-		answers, reached := ask(texts, methods)
-		for i := range texts {
-			if i > 0 && answers[i] == "no answer" {
-				break // the connection has ended with the answer before
+		for i, got := range send(requests) {
+			if i > 0 && got.response == noResponse {
+				break // the connection ended with the response before
 			}
-			alone, reachedAlone := ask(texts[i:i+1], methods[i:i+1])
-			if answers[i] != alone[0] {
-				t.Errorf("%d of\n%q\nwas answered\n%s\nand alone\n%s", i, texts, answers[i], alone[0])
+			want := send(requests[i : i+1])[0]
+			if got.response != want.response {
+				t.Fatalf("response to request %d of\n%q:\ngot\n%s\nwant\n%s", i, requests, got.response, want.response)
 			}
-			if reached[i] != reachedAlone[0] {
-				t.Errorf("%d of\n%q\nreached the origin as\n%s\nand alone as\n%s", i, texts, reached[i], reachedAlone[0])
+			if got.reached != want.reached {
+				t.Fatalf("request %d of\n%q at the origin server:\ngot\n%s\nwant\n%s", i, requests, got.reached, want.reached)
 			}
-			if strings.Contains(answers[i], "forged") || strings.Contains(reached[i], "eDp5") {
-				t.Errorf("%q was answered\n%s\nand reached the origin as\n%s", texts[i], answers[i], reached[i])
+			if strings.Contains(got.response, "forged") || strings.Contains(got.reached, "eDp5") {
+				t.Fatalf("request %q: a forged response or a secret field passed:\n%s\n%s", requests[i].text, got.response, got.reached)
 			}
-		}
-		if t.Failed() {
-			return
 		}
 	}
 }

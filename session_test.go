@@ -270,107 +270,114 @@ func TestNoSessionsOnADisabledProxy(t *testing.T) {
 
 func TestSessionTokens(t *testing.T) {
 	t.Parallel()
-	for _, required := range []bool{false, true} {
-		t.Run(fmt.Sprintf("RequireSession=%t", required), func(t *testing.T) {
-			t.Parallel()
-			l := start(t, allow("web.example"), func(b *networkproxy.Builder) {
-				if required {
-					b.RequireSession()
-				}
-			})
-			l.origin("web.example", 80, func(w http.ResponseWriter, r *http.Request) {
-				for name := range r.Header {
-					if strings.HasPrefix(name, "Proxy-") {
-						t.Errorf("the origin got %s", name)
-					}
-				}
-			})
-			a, b := l.command("a"), l.command("b")
-			closed := l.command("closed")
-			closed.Close()
-			if a.Token() == b.Token() || len(a.Token()) != 43 {
-				t.Errorf("tokens %d and %d characters long, equal: %t", len(a.Token()), len(b.Token()), a.Token() == b.Token())
-			}
+	t.Run("RequireSession=false", func(t *testing.T) {
+		t.Parallel()
+		testSessionTokens(t, http.StatusOK, nil)
+	})
+	t.Run("RequireSession=true", func(t *testing.T) {
+		t.Parallel()
+		testSessionTokens(t, http.StatusProxyAuthRequired, func(b *networkproxy.Builder) { b.RequireSession() })
+	})
+}
 
-			anonymous := map[bool]int{false: 200, true: 407}[required]
-			for _, test := range []struct {
-				name, addr, header string
-				want               int
-			}{
-				{"shared, without", l.HTTPAddr(), "", anonymous},
-				{"shared, with a token", l.HTTPAddr(), credentials("session", a.Token()), 200},
-				{"shared, any user name", l.HTTPAddr(), credentials("", a.Token()), 200},
-				{"shared, scheme in another case", l.HTTPAddr(), strings.Replace(credentials("", a.Token()), "Basic", "bAsIc", 1), 200},
-				{"shared, unknown", l.HTTPAddr(), credentials("session", strings.Repeat("A", 43)), 407},
-				{"shared, a token and more", l.HTTPAddr(), credentials("session", a.Token()+"x"), anonymous},
-				{"shared, a part of a token", l.HTTPAddr(), credentials("session", a.Token()[1:]), anonymous},
-				{"shared, of something else", l.HTTPAddr(), credentials("user", "pass"), anonymous},
-				{"shared, of something else, as long as a token", l.HTTPAddr(), credentials("user", strings.Repeat("pass ", 9)[:43]), anonymous},
-				{"shared, empty", l.HTTPAddr(), credentials("session", ""), anonymous},
-				{"shared, no colon", l.HTTPAddr(), "Proxy-Authorization: Basic dXNlcg==\r\n", anonymous},
-				{"shared, no scheme", l.HTTPAddr(), "Proxy-Authorization:\r\n", anonymous},
-				{"shared, Digest", l.HTTPAddr(), "Proxy-Authorization: Digest username=\"u\", response=\"0\"\r\n", anonymous},
-				{"shared, Negotiate", l.HTTPAddr(), "Proxy-Authorization: Negotiate YIIB\r\n", anonymous},
-				{"shared, another bearer token", l.HTTPAddr(), "Proxy-Authorization: Bearer abc\r\n", anonymous},
-				{"shared, of something else, twice", l.HTTPAddr(), credentials("user", "pass") + credentials("user", "pass"), anonymous},
-				{"shared, several spaces", l.HTTPAddr(), strings.Replace(credentials("", a.Token()), "Basic ", "Basic   ", 1), 200},
-				{"shared, not encoded", l.HTTPAddr(), "Proxy-Authorization: Basic " + a.Token() + "\r\n", 407},
-				{"shared, a token and something else", l.HTTPAddr(), credentials("user", "pass") + credentials("", a.Token()), 407},
-				{"shared, token as the user", l.HTTPAddr(), credentials(a.Token(), ""), 407},
-				{"shared, a closed session's", l.HTTPAddr(), credentials("session", closed.Token()), 407},
-				{"shared, another scheme", l.HTTPAddr(), "Proxy-Authorization: Bearer " + a.Token() + "\r\n", 407},
-				{"shared, not base64", l.HTTPAddr(), "Proxy-Authorization: Basic :\r\n", anonymous},
-				{"shared, twice", l.HTTPAddr(), credentials("", a.Token()) + credentials("", a.Token()), 407},
-				{"shared, as if to an origin", l.HTTPAddr(), strings.TrimPrefix(credentials("", a.Token()), "Proxy-"), anonymous},
-				{"own, without", a.HTTPAddr(), "", 200},
-				{"own, with its token", a.HTTPAddr(), credentials("session", a.Token()), 200},
-				{"own, with another's token", a.HTTPAddr(), credentials("session", b.Token()), 407},
-				{"own, unknown", a.HTTPAddr(), credentials("session", strings.Repeat("A", 43)), 407},
-				{"own, a closed session's", a.HTTPAddr(), credentials("session", closed.Token()), 407},
-				{"own, of something else", a.HTTPAddr(), credentials("user", "pass"), 200},
-				{"own, of something else, in another scheme", a.HTTPAddr(), "Proxy-Authorization: NTLM TlRMTVNTUAAB\r\n", 200},
-				{"own, not base64", a.HTTPAddr(), "Proxy-Authorization: Basic :\r\n", 200},
-				{"own, another's in another scheme", a.HTTPAddr(), "Proxy-Authorization: Bearer " + b.Token() + "\r\n", 407},
-			} {
-				t.Run(test.name, func(t *testing.T) {
-					_, answer := sendRaw(t, "tcp", test.addr, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+test.header+"\r\n")
-					if answer.StatusCode != test.want {
-						t.Fatalf("%s, want %d", answer.Status, test.want)
-					}
-					if test.want != 407 {
-						return
-					}
-					if got := answer.Header.Get("Proxy-Authenticate"); got != `Basic realm="networkproxy session"` {
-						t.Errorf("Proxy-Authenticate %q", got)
-					}
-					var body struct{ Status, Reason, Source, Message string }
-					if err := json.NewDecoder(answer.Body).Decode(&body); err != nil {
-						t.Fatal(err)
-					}
-					reason := "session_unknown"
-					if !strings.Contains(test.header, "Proxy-Authorization") {
-						reason = "session_required"
-					}
-					if body.Status != "blocked" || body.Reason != reason || body.Source != "session" || body.Message == "" {
-						t.Errorf("body %+v, want reason %s", body, reason)
-					}
-					_, answer = sendRaw(t, "tcp", test.addr, "CONNECT web.example:443 HTTP/1.1\r\nHost: web.example\r\n"+test.header+"\r\n")
-					if answer.StatusCode != 407 || answer.Header.Get("Proxy-Authenticate") == "" {
-						t.Errorf("CONNECT: got %s", answer.Status)
-					}
-				})
+// testSessionTokens sends tokens of all kinds to the shared listener and to a
+// session's own. anonymous is the status of requests without a token on the shared
+// listener.
+func testSessionTokens(t *testing.T, anonymous int, change func(*networkproxy.Builder)) {
+	l := start(t, allow("web.example"), change)
+	l.origin("web.example", 80, func(w http.ResponseWriter, r *http.Request) {
+		for name := range r.Header {
+			if strings.HasPrefix(name, "Proxy-") {
+				t.Errorf("the origin server got the field %s", name)
 			}
-			for _, secret := range []string{a.Token(), b.Token(), closed.Token(), credentials("session", a.Token())} {
-				if strings.Contains(l.log.String(), strings.TrimSpace(secret)) {
-					t.Error("a token is in the log")
-				}
-			}
-			for _, r := range l.Blocked() {
-				if text := fmt.Sprintf("%+v", r); strings.Contains(text, a.Token()) {
-					t.Errorf("a token is in the record: %s", text)
-				}
-			}
-		})
+		}
+	})
+	shared, a, b, closed := l.HTTPAddr(), l.command("a"), l.command("b"), l.command("closed")
+	closed.Close()
+	if a.Token() == b.Token() || len(a.Token()) != 43 {
+		t.Errorf("tokens of %d and %d characters, equal: %t; want different ones of 43", len(a.Token()), len(b.Token()), a.Token() == b.Token())
+	}
+	for _, test := range []tokenTest{
+		{"shared, no token", shared, "", anonymous},
+		{"shared, with a token", shared, credentials("session", a.Token()), 200},
+		{"shared, any user name", shared, credentials("", a.Token()), 200},
+		{"shared, scheme in another case", shared, strings.Replace(credentials("", a.Token()), "Basic", "bAsIc", 1), 200},
+		{"shared, an unknown token", shared, credentials("session", strings.Repeat("A", 43)), 407},
+		{"shared, a token and one more byte", shared, credentials("session", a.Token()+"x"), anonymous},
+		{"shared, a token without its first byte", shared, credentials("session", a.Token()[1:]), anonymous},
+		{"shared, other credentials", shared, credentials("user", "pass"), anonymous},
+		{"shared, other credentials, as long as a token", shared, credentials("user", strings.Repeat("pass ", 9)[:43]), anonymous},
+		{"shared, empty", shared, credentials("session", ""), anonymous},
+		{"shared, no colon", shared, "Proxy-Authorization: Basic dXNlcg==\r\n", anonymous},
+		{"shared, no scheme", shared, "Proxy-Authorization:\r\n", anonymous},
+		{"shared, Digest", shared, "Proxy-Authorization: Digest username=\"u\", response=\"0\"\r\n", anonymous},
+		{"shared, Negotiate", shared, "Proxy-Authorization: Negotiate YIIB\r\n", anonymous},
+		{"shared, another bearer token", shared, "Proxy-Authorization: Bearer abc\r\n", anonymous},
+		{"shared, other credentials, twice", shared, credentials("user", "pass") + credentials("user", "pass"), anonymous},
+		{"shared, several spaces", shared, strings.Replace(credentials("", a.Token()), "Basic ", "Basic   ", 1), 200},
+		{"shared, not encoded", shared, "Proxy-Authorization: Basic " + a.Token() + "\r\n", 407},
+		{"shared, a token and other credentials", shared, credentials("user", "pass") + credentials("", a.Token()), 407},
+		{"shared, token as the user", shared, credentials(a.Token(), ""), 407},
+		{"shared, a closed session's token", shared, credentials("session", closed.Token()), 407},
+		{"shared, another scheme", shared, "Proxy-Authorization: Bearer " + a.Token() + "\r\n", 407},
+		{"shared, not base64", shared, "Proxy-Authorization: Basic :\r\n", anonymous},
+		{"shared, twice", shared, credentials("", a.Token()) + credentials("", a.Token()), 407},
+		{"shared, in Authorization", shared, strings.TrimPrefix(credentials("", a.Token()), "Proxy-"), anonymous},
+		{"own, no token", a.HTTPAddr(), "", 200},
+		{"own, with its token", a.HTTPAddr(), credentials("session", a.Token()), 200},
+		{"own, with another's token", a.HTTPAddr(), credentials("session", b.Token()), 407},
+		{"own, an unknown token", a.HTTPAddr(), credentials("session", strings.Repeat("A", 43)), 407},
+		{"own, a closed session's token", a.HTTPAddr(), credentials("session", closed.Token()), 407},
+		{"own, other credentials", a.HTTPAddr(), credentials("user", "pass"), 200},
+		{"own, other credentials, another scheme", a.HTTPAddr(), "Proxy-Authorization: NTLM TlRMTVNTUAAB\r\n", 200},
+		{"own, not base64", a.HTTPAddr(), "Proxy-Authorization: Basic :\r\n", 200},
+		{"own, another's token in another scheme", a.HTTPAddr(), "Proxy-Authorization: Bearer " + b.Token() + "\r\n", 407},
+	} {
+		t.Run(test.name, test.run)
+	}
+	for _, secret := range []string{a.Token(), b.Token(), closed.Token(), credentials("session", a.Token())} {
+		if strings.Contains(l.log.String(), strings.TrimSpace(secret)) {
+			t.Error("the log contains a token")
+		}
+	}
+	for _, r := range l.Blocked() {
+		if text := fmt.Sprintf("%+v", r); strings.Contains(text, a.Token()) {
+			t.Errorf("a record contains a token: %s", text)
+		}
+	}
+}
+
+// tokenTest is a request with credentials, and the status that it gets.
+type tokenTest struct {
+	name, addr, header string
+	want               int
+}
+
+func (test tokenTest) run(t *testing.T) {
+	_, answer := sendRaw(t, "tcp", test.addr, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+test.header+"\r\n")
+	if answer.StatusCode != test.want {
+		t.Fatalf("got %s, want %d", answer.Status, test.want)
+	}
+	if test.want != http.StatusProxyAuthRequired {
+		return
+	}
+	if got, want := answer.Header.Get("Proxy-Authenticate"), `Basic realm="networkproxy session"`; got != want {
+		t.Errorf("got Proxy-Authenticate %q, want %q", got, want)
+	}
+	var body struct{ Status, Reason, Source, Message string }
+	if err := json.NewDecoder(answer.Body).Decode(&body); err != nil {
+		t.Fatal(err)
+	}
+	reason := "session_unknown"
+	if !strings.Contains(test.header, "Proxy-Authorization") {
+		reason = "session_required"
+	}
+	if body.Status != "blocked" || body.Reason != reason || body.Source != "session" || body.Message == "" {
+		t.Errorf("got the body %+v, want the reason %s", body, reason)
+	}
+	_, answer = sendRaw(t, "tcp", test.addr, "CONNECT web.example:443 HTTP/1.1\r\nHost: web.example\r\n"+test.header+"\r\n")
+	if answer.StatusCode != http.StatusProxyAuthRequired || answer.Header.Get("Proxy-Authenticate") == "" {
+		t.Errorf("CONNECT: got %s, want 407 with Proxy-Authenticate", answer.Status)
 	}
 }
 

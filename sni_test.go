@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -150,20 +151,13 @@ func (p tunnelPath) record(l *lab, name string, port uint16, want int) recorder 
 
 func TestServerName(t *testing.T) {
 	t.Parallel()
-	const name, plain, ip = "allowed.example", "intranet", publicAddr
+	const name, plain, ip = allowedName, plainName, publicAddr
 	hello := helloFor(t, name)
 	evil := helloFor(t, "evil.example")
 	warning := "\x15\x03\x01\x00\x02\x01\x5a"
 	const ech, grease = 0xfe0d, 0x1a1a // RFC 9849, RFC 8701
-	inner := strings.Repeat("x", 200)  // which nobody here can read
-	tests := []struct {
-		name     string
-		target   string
-		port     uint16
-		sent     string
-		recorded string // the server name in the record of a refusal
-		refused  string // a part of the message; empty: it passes
-	}{
+	inner := strings.Repeat("x", 200)  // encrypted, so nobody here can read it
+	tests := []helloTest{
 		{"the name", name, 443, hello, "", ""},
 		{"the name, on another port", name, 8443, hello, "", ""},
 		{"in upper case", name, 443, helloFor(t, "ALLOWED.Example"), "", ""},
@@ -200,45 +194,76 @@ func TestServerName(t *testing.T) {
 		{"too long", name, 443, clientHello(t, &tls.Config{ServerName: name, NextProtos: slices.Repeat([]string{strings.Repeat("p", 250)}, 80)}), "", "cannot be checked"},
 	}
 	for _, path := range tunnelPaths {
-		for _, tt := range tests {
-			t.Run(string(path.protocol)+"/"+tt.name, func(t *testing.T) {
+		for _, test := range tests {
+			t.Run(string(path.protocol)+"/"+test.name, func(t *testing.T) {
 				t.Parallel()
-				pieces := []int{len(tt.sent), 1}
-				if testing.Short() {
-					pieces = pieces[:1]
-				}
-				for _, check := range []networkproxy.SNICheck{networkproxy.SNIEnforce, networkproxy.SNIOff} {
-					for _, piece := range pieces {
-						c := withSOCKS(allow(name, plain, ip))
-						c.SNICheck = check
-						l := start(t, c, nil)
-						got := path.record(l, name, tt.port, len(tt.sent))
-						l.dns.Set(plain, addrs(ip))
-						w := path.open(l, t, tt.target, tt.port)
-						for part := range slices.Chunk([]byte(tt.sent), piece) {
-							if _, err := w.Write(part); err != nil {
-								break // refused by what it has
-							}
-						}
-						if tt.refused == "" || check == networkproxy.SNIOff {
-							if sent := wait(t, got, "the hello at the origin"); sent != tt.sent {
-								t.Fatalf("%s: the origin got %q, want %q", check, sent, tt.sent)
-							}
-							if b := l.Blocked(); len(b) > 0 {
-								t.Errorf("%s: recorded %+v", check, b)
-							}
-							continue
-						}
-						// Of SSL 2.0, what is too little to tell is not held back.
-						if sent := wait(t, got, "the end at the origin"); sent != "" && !(tt.sent[0] == 0x80 && len(sent) <= 10 && strings.HasPrefix(tt.sent, sent)) {
-							t.Fatalf("the origin got %q", sent)
-						}
-						l.checkCut(t, w, path, tt.target, tt.recorded, tt.refused)
-					}
-				}
+				test.run(t, path)
 			})
 		}
 	}
+}
+
+// The names that TestServerName allows.
+const (
+	allowedName = "allowed.example"
+	plainName   = "intranet" // a name without a dot
+)
+
+// helloTest is a ClientHello in a tunnel to target.
+type helloTest struct {
+	name     string
+	target   string
+	port     uint16
+	sent     string
+	recorded string // the server name in the record of the refusal
+	refused  string // part of the message; empty: allowed
+}
+
+// run sends the hello with the check on and off, at once and byte by byte.
+func (test helloTest) run(t *testing.T, path tunnelPath) {
+	pieces := []int{len(test.sent), 1}
+	if testing.Short() {
+		pieces = pieces[:1]
+	}
+	for _, piece := range pieces {
+		t.Run(fmt.Sprintf("enforce, pieces of %d", piece), func(t *testing.T) {
+			test.send(t, path, networkproxy.SNIEnforce, piece, test.refused != "")
+		})
+		t.Run(fmt.Sprintf("off, pieces of %d", piece), func(t *testing.T) {
+			test.send(t, path, networkproxy.SNIOff, piece, false)
+		})
+	}
+}
+
+// send sends the hello in pieces, and checks what the origin server gets and, if
+// it is refused, what the client gets.
+func (test helloTest) send(t *testing.T, path tunnelPath, check networkproxy.SNICheck, piece int, refused bool) {
+	c := withSOCKS(allow(allowedName, plainName, publicAddr))
+	c.SNICheck = check
+	l := start(t, c, nil)
+	got := path.record(l, allowedName, test.port, len(test.sent))
+	l.dns.Set(plainName, addrs(publicAddr))
+	w := path.open(l, t, test.target, test.port)
+	for part := range slices.Chunk([]byte(test.sent), piece) {
+		if _, err := w.Write(part); err != nil {
+			break // refused before the last piece
+		}
+	}
+	sent := wait(t, got, "the bytes at the origin server")
+	if !refused {
+		if sent != test.sent {
+			t.Fatalf("the origin server got %q, want %q", sent, test.sent)
+		}
+		if b := l.Blocked(); len(b) > 0 {
+			t.Errorf("got the records %+v, want none", b)
+		}
+		return
+	}
+	// The first bytes of a hello of SSL 2.0 pass, because they do not identify it.
+	if sent != "" && !(test.sent[0] == 0x80 && len(sent) <= 10 && strings.HasPrefix(test.sent, sent)) {
+		t.Fatalf("the origin server got %q, want nothing", sent)
+	}
+	l.checkCut(t, w, path, test.target, test.recorded, test.refused)
 }
 
 // checkCut checks all that a refusal leaves: the alert, the record, the counters
