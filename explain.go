@@ -1,5 +1,5 @@
-// The answer to "why?": the checks that a request would meet, in order, from
-// the function that enforces them.
+// Explanations: the checks that a request would meet, in order, made by the
+// functions that enforce them.
 
 package networkproxy
 
@@ -21,164 +21,176 @@ import (
 	"example.com/networkproxy/internal/upstream"
 )
 
-// Explanation is the account of one decision.
+// Explanation is what the proxy would do with a request, and why.
 type Explanation struct {
-	Request  PolicyRequest `json:"request"`
-	Allowed  bool          `json:"allowed"`
-	Reason   Reason        `json:"reason,omitempty"`
-	Source   Source        `json:"source,omitempty"`
-	Rule     Rule          `json:"rule,omitzero"`      // the entry that decided, and where it stands
-	Address  netip.Addr    `json:"address,omitzero"`   // the resolved address that decided
-	Upstream string        `json:"upstream,omitempty"` // the proxy that it would leave through, which then looks the name up
-	Decider  bool          `json:"decider"`            // nothing but the decider is left to ask; it was not
-	Message  string        `json:"message"`
-	Hint     string        `json:"hint,omitempty"`
-	Checks   []Check       `json:"checks"` // in the order they were made; it ends with the one that refused
+	Request PolicyRequest `json:"request"`
+	Allowed bool          `json:"allowed"`
+	Reason  Reason        `json:"reason,omitempty"` // of the refusal
+	Source  Source        `json:"source,omitempty"` // the part of the policy that decided
+	Rule    Rule          `json:"rule,omitzero"`    // the entry that decided, with its position
+	Address netip.Addr    `json:"address,omitzero"` // the resolved address that decided
 
-	// Generation is that of the policy that was applied.
-	Generation uint64 `json:"generation"`
+	// Upstream is the upstream proxy that an allowed request would go through.
+	// That proxy resolves the name. Empty means that the request would go
+	// directly.
+	Upstream string `json:"upstream,omitempty"`
+
+	// Decider means that the decision is up to the decider, which Explain does
+	// not ask. Allowed is false then.
+	Decider bool `json:"decider"`
+
+	Message string `json:"message"`        // the outcome in a sentence
+	Hint    string `json:"hint,omitempty"` // what the user could change
+
+	// Checks are the checks in the order in which they were made. After
+	// a refusal, the last one is that which refused.
+	Checks []Check `json:"checks"`
+
+	Generation uint64 `json:"generation"` // of the policy that was applied
 }
 
-// Explain says what the policy in force would do with a request, and why. It
-// contacts nobody: no name is looked up, and the decider is not asked.
-// Protocol, Host, Port and Method are looked at; an empty protocol means
-// "http", an empty method GET, or CONNECT where that is the protocol. A
-// malformed host is explained like any other refusal; the error concerns the
-// protocol and ctx.
+// Explain returns what the policy in force would do with a request, and why. It
+// sends nothing: it does not resolve names and does not ask the decider.
+//
+// Only Protocol, Host, Port and Method of req matter. An empty protocol means
+// [ProtocolHTTP]. An empty method means GET, or CONNECT with
+// [ProtocolHTTPSConnect]. A malformed host is a refusal that is explained like
+// any other. The error is that of an unknown protocol, or of ctx.
 func (h *Handle) Explain(ctx context.Context, req PolicyRequest) (Explanation, error) {
-	return explainRequest(h.gate, ctx, req)
+	return explainRequest(ctx, h.gate, req)
 }
 
-// ExplainURL is Explain for a target as people write it: an http:// or ws://
-// URL is a forwarded request, an https:// or wss:// URL or a bare host:port a
-// CONNECT, and socks5://host:port and udp://host:port are SOCKS. With
-// resolve, a name that is allowed is looked up, and the checks of its
-// addresses are explained as well; still nothing is connected to.
+// ExplainURL is Explain for a target that a person typed. An http:// or ws:// URL
+// is a forwarded request. An https:// or wss:// URL or a host:port is a CONNECT
+// request. socks5://host:port and udp://host:port are SOCKS5 requests.
+//
+// If resolve is true and the name is allowed, ExplainURL resolves it and explains
+// the checks of its addresses as well. It connects to none of them.
 func (h *Handle) ExplainURL(ctx context.Context, url, method string, resolve bool) (Explanation, error) {
-	return explainURL(h.gate, ctx, url, method, resolve)
+	return explainURL(ctx, h.gate, url, method, resolve)
 }
 
-// Explain is [Handle.Explain] for a proxy that has not been run. Its own
-// listeners are taken to be where the configuration puts them.
+// Explain is [Handle.Explain] for a proxy that is not running. It assumes that
+// the proxy's own listeners have the configured addresses.
 func (p *NetworkProxy) Explain(ctx context.Context, req PolicyRequest) (Explanation, error) {
-	return explainRequest(p.planned(), ctx, req)
+	return explainRequest(ctx, p.planned(), req)
 }
 
-// ExplainURL is [Handle.ExplainURL] for a proxy that has not been run.
+// ExplainURL is [Handle.ExplainURL] for a proxy that is not running.
 func (p *NetworkProxy) ExplainURL(ctx context.Context, url, method string, resolve bool) (Explanation, error) {
-	return explainURL(p.planned(), ctx, url, method, resolve)
+	return explainURL(ctx, p.planned(), url, method, resolve)
 }
 
-// planned enforces what Run would.
+// planned returns a gate with the policy that Run would put in force.
 func (p *NetworkProxy) planned() *gate.Gate {
-	e := gate.New(p.settings.gateConfig(p.settings.log, hostcall.New(p.settings.hooks.callbackPatience)))
+	g := gate.New(p.settings.gateConfig(p.settings.log, hostcall.New(p.settings.hooks.callbackPatience)))
 	for _, addr := range p.settings.plannedAddrs(p.first) {
-		e.Self.Add(net.TCPAddrFromAddrPort(addr))
+		g.Self.Add(net.TCPAddrFromAddrPort(addr))
 	}
-	e.Install(p.first.compile(1, p.first.Config.Mode, runtimeRules{}, &e.Self))
-	return e
+	g.Install(p.first.compile(1, p.first.Config.Mode, runtimeRules{}, &g.Self))
+	return g
 }
 
-// target is a request whose target may turn out to be malformed.
+// target is a query whose target may be malformed.
 type target struct {
 	policy.Query
-	text  string // the target as it was given
-	wrong error  // what is malformed about it
+	text string // the target as it was given
+	err  error  // why the target is malformed; nil if it is not
 }
 
-func explainRequest(e *gate.Gate, ctx context.Context, req PolicyRequest) (Explanation, error) {
-	q := target{Query: policy.Query{Protocol: req.Protocol, Method: req.Method}, text: req.Host}
+func explainRequest(ctx context.Context, g *gate.Gate, req PolicyRequest) (Explanation, error) {
+	t := target{Query: policy.Query{Protocol: req.Protocol, Method: req.Method}, text: req.Host}
 	switch req.Protocol {
 	case "":
-		q.Protocol = ProtocolHTTP
+		t.Protocol = ProtocolHTTP
 	case ProtocolHTTP, ProtocolHTTPSConnect, ProtocolSOCKS5TCP, ProtocolSOCKS5UDP:
 	default:
 		return Explanation{}, fmt.Errorf("unknown protocol %q: use %s, %s, %s or %s", req.Protocol,
 			ProtocolHTTP, ProtocolHTTPSConnect, ProtocolSOCKS5TCP, ProtocolSOCKS5UDP)
 	}
-	q.Target.Host, q.wrong = hostname.Parse(req.Host)
-	q.Target.Port = req.Port
-	if q.wrong == nil && req.Port == 0 {
-		q.wrong = errors.New("port 0 is no port: use 1 to 65535")
+	t.Target.Host, t.err = hostname.Parse(req.Host)
+	t.Target.Port = req.Port
+	if t.err == nil && req.Port == 0 {
+		t.err = errors.New("port 0 is not valid: use 1 to 65535")
 	}
-	return explain(e, ctx, q, false)
+	return explain(ctx, g, t, false)
 }
 
-func explainURL(e *gate.Gate, ctx context.Context, text, method string, resolve bool) (Explanation, error) {
-	q, err := parseTarget(text)
+func explainURL(ctx context.Context, g *gate.Gate, text, method string, resolve bool) (Explanation, error) {
+	t, err := parseTarget(text)
 	if err != nil {
 		return Explanation{}, err
 	}
-	q.Method = method
-	return explain(e, ctx, q, resolve)
+	t.Method = method
+	return explain(ctx, g, t, resolve)
 }
 
-// parseTarget reads a target by the very parsers that the listeners use.
+// parseTarget parses a target as ExplainURL documents it, with the parsers that
+// the listeners use.
 func parseTarget(text string) (target, error) {
-	q := target{text: text, Query: policy.Query{Protocol: ProtocolHTTPSConnect}}
+	t := target{text: text, Query: policy.Query{Protocol: ProtocolHTTPSConnect}}
 	scheme, rest, isURL := strings.Cut(text, "://")
 	if !isURL {
-		q.Target, q.wrong = hostname.ParseTarget(text)
-		return q, nil
+		t.Target, t.err = hostname.ParseTarget(text)
+		return t, nil
 	}
 	switch strings.ToLower(scheme) {
 	case "http", "ws":
-		q.Protocol, q.Upgrade = ProtocolHTTP, strings.EqualFold(scheme, "ws")
+		t.Protocol, t.Upgrade = ProtocolHTTP, strings.EqualFold(scheme, "ws")
 		var u *url.URL
-		if u, q.wrong = url.ParseRequestURI("http://" + rest); q.wrong == nil {
-			q.Target, q.wrong = httpproxy.URLTarget(u, "http://"+rest)
+		if u, t.err = url.ParseRequestURI("http://" + rest); t.err == nil {
+			t.Target, t.err = httpproxy.URLTarget(u, "http://"+rest)
 		}
 	case "https", "wss":
-		q.Target, q.wrong = hostname.ParseTargetDefault(httpproxy.URLAuthority(rest), 443)
+		t.Target, t.err = hostname.ParseTargetDefault(httpproxy.URLAuthority(rest), 443)
 	case "socks5", "socks5h":
-		q.Protocol = ProtocolSOCKS5TCP
-		q.Target, q.wrong = hostname.ParseTarget(httpproxy.URLAuthority(rest))
+		t.Protocol = ProtocolSOCKS5TCP
+		t.Target, t.err = hostname.ParseTarget(httpproxy.URLAuthority(rest))
 	case "udp":
-		q.Protocol = ProtocolSOCKS5UDP
-		q.Target, q.wrong = hostname.ParseTarget(httpproxy.URLAuthority(rest))
+		t.Protocol = ProtocolSOCKS5UDP
+		t.Target, t.err = hostname.ParseTarget(httpproxy.URLAuthority(rest))
 	default:
-		return q, fmt.Errorf("the scheme %.20q is not carried: use http://, https://, socks5:// or udp://", scheme)
+		return t, fmt.Errorf("unsupported scheme %.20q: use http://, https://, socks5:// or udp://", scheme)
 	}
-	return q, nil
+	return t, nil
 }
 
-// explain takes a question through the checks and keeps the account.
-func explain(e *gate.Gate, ctx context.Context, q target, resolve bool) (Explanation, error) {
+// explain makes the checks for t and returns them with their outcome.
+func explain(ctx context.Context, g *gate.Gate, t target, resolve bool) (Explanation, error) {
 	if err := ctx.Err(); err != nil {
 		return Explanation{}, err
 	}
-	if q.Method == "" {
-		q.Method = map[Protocol]string{ProtocolHTTP: http.MethodGet, ProtocolHTTPSConnect: http.MethodConnect}[q.Protocol]
+	if t.Method == "" {
+		t.Method = map[Protocol]string{ProtocolHTTP: http.MethodGet, ProtocolHTTPSConnect: http.MethodConnect}[t.Protocol]
 	}
-	p := e.Policy()
-	if q.wrong != nil {
+	p := g.Policy()
+	if t.err != nil {
 		return Explanation{
-			Request:    PolicyRequest{Protocol: q.Protocol, Host: q.text, Method: q.Method},
+			Request:    PolicyRequest{Protocol: t.Protocol, Host: t.text, Method: t.Method},
 			Reason:     ReasonInvalidTarget,
-			Message:    "networkproxy cannot carry this request: " + q.wrong.Error(),
+			Message:    "networkproxy cannot carry this request: " + t.err.Error(),
 			Checks:     []Check{{Name: policy.CheckTarget.String()}},
 			Generation: p.Generation,
 		}, nil
 	}
 
-	req := &gate.Request{Query: q.Query, Principal: &gate.Principal{}}
+	req := &gate.Request{Query: t.Query, Principal: &gate.Principal{}}
 	tr := policy.Trace{{Check: policy.CheckTarget, Passed: true}}
-	v, miss := p.Judge(&req.Query, e.StandingApproval(), &tr)
+	v, miss := p.Judge(&req.Query, g.StandingApproval(), &tr)
 	decider := false
-	if miss && e.Asker.Decider != nil {
-		if refusal, ok := p.JudgeMode(&req.Query, nil); ok {
-			decider = true
-		} else {
+	if miss && g.Asker.Decider != nil {
+		var refusal policy.Verdict
+		if refusal, decider = p.JudgeMode(&req.Query, nil); !decider {
 			v = refusal
 			tr.Add(policy.Step{Check: policy.CheckMode})
 		}
 	}
 	var via *upstream.Proxy
 	if v.Allowed {
-		via = e.Route(p, &req.Query).Proxy
+		via = g.Route(p, &req.Query).Proxy
 	}
 	if v.Allowed && resolve {
-		v = explainAddrs(e, ctx, p, req, v, via, &tr)
+		v = explainAddrs(ctx, g, p, req, v, via, &tr)
 	}
 	x := Explanation{
 		Request:    publicRequest(req.Asked()),
@@ -200,7 +212,7 @@ func explain(e *gate.Gate, ctx context.Context, q target, resolve bool) (Explana
 	case v.Allowed:
 		x.Message = fmt.Sprintf("networkproxy would let %s pass.", req.Target)
 	case decider:
-		x.Message = fmt.Sprintf("networkproxy would put %s to the application's decider: no list names it.", req.Target)
+		x.Message = fmt.Sprintf("networkproxy would ask the application's decider about %s, because no list names it.", req.Target)
 	case v.Check == policy.CheckResolve:
 		x.Message = fmt.Sprintf("networkproxy would let %s pass, but the name has no addresses.", req.Target)
 	default:
@@ -209,16 +221,16 @@ func explain(e *gate.Gate, ctx context.Context, q target, resolve bool) (Explana
 	return x, nil
 }
 
-// explainAddrs looks an allowed name up and judges its addresses, as far as
-// that is not left to a proxy.
-func explainAddrs(e *gate.Gate, ctx context.Context, p *policy.Policy, req *gate.Request, v policy.Verdict, via *upstream.Proxy, tr *policy.Trace) policy.Verdict {
+// explainAddrs resolves an allowed name and returns the verdict on its
+// addresses. It returns v if the upstream proxy would resolve the name.
+func explainAddrs(ctx context.Context, g *gate.Gate, p *policy.Policy, req *gate.Request, v policy.Verdict, via *upstream.Proxy, tr *policy.Trace) policy.Verdict {
 	addrs := gate.FixedAddrs(req.Target.Host)
 	if addrs == nil && via != nil {
 		return v
 	}
 	if addrs == nil {
 		var err error
-		if addrs, err = e.Dialer.Resolve(ctx, req.Target.Host.Name()); err != nil {
+		if addrs, err = g.Dialer.Resolve(ctx, req.Target.Host.Name()); err != nil {
 			tr.Add(policy.Step{Check: policy.CheckResolve})
 			return policy.Verdict{Reason: policy.ReasonDNSFailure, Generation: v.Generation, Check: policy.CheckResolve}
 		}
