@@ -165,7 +165,7 @@ func TestClampAddr(t *testing.T) {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
 			if (warning == "") != (test.warning == nil) {
-				t.Errorf("warning %q", warning)
+				t.Errorf("got the warning %q, want one: %t", warning, test.warning != nil)
 			}
 			for _, part := range test.warning {
 				if !strings.Contains(warning, part) {

@@ -72,7 +72,7 @@ func TestValueErrors(t *testing.T) {
 			}
 			var cerr *ConfigError
 			if !errors.As(err, &cerr) || cerr.Position.File != "c.toml" || cerr.Position.Line == 0 {
-				t.Errorf("the first error carries no position: %#v", cerr)
+				t.Errorf("the first error has no position: %#v", cerr)
 			}
 		})
 	}
@@ -108,7 +108,7 @@ func TestConfigWarnings(t *testing.T) {
 	}
 }
 
-// A file full of mistakes is reported in part.
+// Of many mistakes in a file, only the first are reported.
 func TestConfigErrorsAreBounded(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
@@ -123,7 +123,7 @@ func TestConfigErrorsAreBounded(t *testing.T) {
 	}
 }
 
-// The keys of Config's tags are the keys that the decoder knows.
+// The keys in the tags of Config are those of its fields.
 func TestConfigTagsMatchKeys(t *testing.T) {
 	t.Parallel()
 	var c Config
@@ -164,7 +164,7 @@ func TestConfigTagsMatchKeys(t *testing.T) {
 	}
 	for key, ptr := range got {
 		if want[key] != ptr {
-			t.Errorf("%s is paired with another field than its tag says", key)
+			t.Errorf("%s is the key of another field than the tag says", key)
 		}
 	}
 }
@@ -201,7 +201,7 @@ func BenchmarkLoadFiles(b *testing.B) {
 	}
 }
 
-func TestOriginString(t *testing.T) {
+func TestPositionString(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		origin Position
@@ -247,7 +247,7 @@ func TestConfigErrorText(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
 			if test.err.Err != nil && !errors.Is(&test.err, cause) {
-				t.Error("the cause cannot be found")
+				t.Error("errors.Is does not find the cause")
 			}
 		})
 	}
@@ -257,7 +257,7 @@ func TestErrorListBounds(t *testing.T) {
 	t.Parallel()
 	var l errorList
 	if err := l.join(); err != nil {
-		t.Errorf("no errors join to %v", err)
+		t.Errorf("an empty list joins to %v", err)
 	}
 	l.add(nil)
 	l.add(errors.Join())
@@ -272,6 +272,6 @@ func TestErrorListBounds(t *testing.T) {
 	}
 	// Joining changes nothing.
 	if again := lines(l.join()); len(again) != 21 {
-		t.Errorf("the second time: %q", again)
+		t.Errorf("the second join returns %q", again)
 	}
 }

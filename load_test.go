@@ -107,7 +107,7 @@ allow_local_binding = false
 					want[f.key] = o
 				}
 				if got, o := s.position(f.key).String(), test.origins[f.key]; got != o {
-					t.Errorf("%s stands at %q, want %q", f.key, got, o)
+					t.Errorf("%s is at %q, want %q", f.key, got, o)
 				}
 			}
 			if got := s.sources(); !reflect.DeepEqual(got, want) {
@@ -123,7 +123,7 @@ allow_local_binding = false
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Elements are found in the file that their array came from.
+	// Elements have positions in the file of their array.
 	if got, want := s.itemPosition(keyAllowedDomains, 0), (Position{over, 6, 3}); got != want {
 		t.Errorf("an element of the later file: %v, want %v", got, want)
 	}
@@ -131,11 +131,11 @@ allow_local_binding = false
 		t.Errorf("an element of the earlier file: %v, want %v", got, want)
 	}
 	if got := s.itemPosition(keyAllowedDomains, 1); got != (Position{}) {
-		t.Errorf("an element that only the replaced array had: %v", got)
+		t.Errorf("an element of the replaced array is at %v", got)
 	}
 }
 
-// One run shows the mistakes of all files.
+// Loading reports the mistakes in all files.
 func TestLoadFilesReportsEverything(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -186,7 +186,7 @@ func TestReadConfigFileSize(t *testing.T) {
 	}
 }
 
-// Configuration may come from a pipe, as shells make with <(...).
+// A configuration file may be a pipe, such as <(...) in a shell.
 func TestReadConfigFromPipe(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -207,7 +207,7 @@ func TestReadConfigFromPipe(t *testing.T) {
 	}
 }
 
-func TestSourcedFromConfig(t *testing.T) {
+func TestConfigFromGo(t *testing.T) {
 	t.Parallel()
 	if s := sourcedFromGo(Config{}); !reflect.DeepEqual(s.Config, DefaultConfig()) {
 		t.Errorf("the zero Config is not the default: %+v", s.Config)
@@ -240,21 +240,21 @@ func TestSourcedFromConfig(t *testing.T) {
 			t.Errorf("%s: %s, want %s", key, got, want)
 		}
 		if s.position(key) != (Position{}) {
-			t.Errorf("%s stands in a file: %v", key, s.position(key))
+			t.Errorf("%s is in a file: %v", key, s.position(key))
 		}
 	}
 	if got := s.itemPosition(keyAllowedDomains, 0); got != (Position{}) {
-		t.Errorf("the element stands in a file: %v", got)
+		t.Errorf("the element is in a file: %v", got)
 	}
 
 	// The caller keeps its slices.
 	given.Policy.AllowedDomains[0] = "changed.example"
 	if got := s.Config.Policy.AllowedDomains[0]; got != "a.example" {
-		t.Errorf("a change of the caller's slice got through: %q", got)
+		t.Errorf("the configuration shares a slice with the caller: %q", got)
 	}
 }
 
-func TestValidateConfigFromGo(t *testing.T) {
+func TestErrorsInConfigFromGo(t *testing.T) {
 	t.Parallel()
 	s := sourcedFromGo(Config{
 		ProxyURL: "ftp://127.0.0.1",
@@ -288,8 +288,7 @@ func TestOverride(t *testing.T) {
 	}
 }
 
-// The configuration that users start from is valid, says what it is, and every
-// pattern in it is one.
+// The example configuration is valid and sets every key.
 func TestExampleConfig(t *testing.T) {
 	t.Parallel()
 	s, err := loadFiles([]string{filepath.Join("examples", "config.toml")})
@@ -305,12 +304,11 @@ func TestExampleConfig(t *testing.T) {
 		t.Error(err)
 	}
 	if !s.Config.Enabled || len(allowed) == 0 || len(denied) == 0 {
-		t.Errorf("it starts nothing: %+v", s.Config)
+		t.Errorf("the proxy is off, or a list is empty: %+v", s.Config)
 	}
 	if got := s.notices(); len(got) > 0 {
 		t.Errorf("warnings: %q", got)
 	}
-	// It shows every key.
 	for key, from := range s.sources() {
 		if from == "default" {
 			t.Errorf("%s is missing", key)
@@ -318,7 +316,7 @@ func TestExampleConfig(t *testing.T) {
 	}
 }
 
-// loadFiles reads and merges files as a start does.
+// loadFiles reads and merges files as at the start.
 func loadFiles(paths []string) (*sourcedConfig, error) {
 	var readings []filewatch.Reading
 	for _, path := range paths {

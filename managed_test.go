@@ -158,7 +158,7 @@ func TestRequirementsCheck(t *testing.T) {
 	}
 }
 
-// Each boolean that a limit can hold back is held back, whatever set it.
+// The limits apply to every boolean, also in a configuration from Go.
 func TestRequirementsOnConfigFromGo(t *testing.T) {
 	t.Parallel()
 	var limits strings.Builder
@@ -212,17 +212,18 @@ func TestRequirementsAtRunTime(t *testing.T) {
 		{"no limits, host", (*requirements)(nil).checkAllowed(pattern("a.example")), ""},
 	}
 	for _, test := range tests {
-		var got string
-		if test.err != nil {
-			got = test.err.Error()
-			var limit *LimitError
-			if !errors.As(test.err, &limit) {
-				t.Errorf("%s: no LimitError", test.name)
+		t.Run(test.name, func(t *testing.T) {
+			var got string
+			if test.err != nil {
+				got = test.err.Error()
+				if !errors.As(test.err, new(*LimitError)) {
+					t.Error("errors.As finds no LimitError")
+				}
 			}
-		}
-		if got != test.want {
-			t.Errorf("%s:\ngot  %s\nwant %s", test.name, got, test.want)
-		}
+			if got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+		})
 	}
 }
 
@@ -234,7 +235,7 @@ func TestLoadRequirements(t *testing.T) {
 		t.Errorf("got %v, %v", r, err)
 	}
 	if _, err := loadRequirements(dir); err == nil {
-		t.Error("a directory is accepted")
+		t.Error("a directory is no error")
 	}
 
 	tests := []struct {
@@ -267,7 +268,7 @@ func TestLoadRequirements(t *testing.T) {
 	}
 }
 
-// loadRequirements reads limits as a start does.
+// loadRequirements loads managed limits as at the start.
 func loadRequirements(path string) (*requirements, error) {
 	r := filewatch.ReadOnce(path, true)
 	if r.Err != nil {

@@ -70,7 +70,7 @@ const (
 	keyDenied  = "network_proxy.policy.denied_domains"
 )
 
-// readResult is what a file came to.
+// readResult is the result of reading a file.
 type readResult struct {
 	config config
 	table  *Table
@@ -236,7 +236,7 @@ func TestReadErrors(t *testing.T) {
 				t.Fatalf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
 			}
 			if first := errs[0]; first.Position.File != "c.toml" || first.Position.Line == 0 {
-				t.Errorf("the first error carries no position: %#v", first)
+				t.Errorf("the first error has no position: %#v", first)
 			}
 		})
 	}
@@ -401,19 +401,19 @@ func TestItemPositions(t *testing.T) {
 	}
 	for i, w := range want {
 		if got := r.places.ItemPosition(keyAllowed, i).String(); got != w {
-			t.Errorf("element %d stands at %s, want %s", i, got, w)
+			t.Errorf("element %d is at %s, want %s", i, got, w)
 		}
 	}
 	for _, i := range []int{-1, len(want)} {
 		if got := r.places.ItemPosition(keyAllowed, i); got != (Position{}) {
-			t.Errorf("element %d stands at %s", i, got)
+			t.Errorf("element %d is at %s", i, got)
 		}
 	}
 	if got := r.places.Position(keyAllowed).String(); got != "c.toml:2:19" {
-		t.Errorf("the array stands at %s", got)
+		t.Errorf("the array is at %s", got)
 	}
 	if got := r.places.ItemPosition("network_proxy.mode", 0); got != (Position{}) {
-		t.Errorf("an element of no array stands at %s", got)
+		t.Errorf("an element of no array is at %s", got)
 	}
 }
 
