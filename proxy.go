@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 
 	"example.com/networkproxy/internal/adminhttp"
-	"example.com/networkproxy/internal/filewatch"
 	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/httpproxy"
@@ -149,6 +148,7 @@ func (h *Handle) listen(ctx context.Context) error {
 
 // serve starts a goroutine for each listener, and the watcher of the files.
 func (h *Handle) serve() {
+	h.reloader.watch(h.drain)
 	h.serving.Go(func() {
 		h.ended(h.http.Serve(h.track(h.listeners.http, h.shared)))
 	})
@@ -159,9 +159,6 @@ func (h *Handle) serve() {
 		h.serving.Go(func() {
 			h.ended(h.socks.Serve(h.track(h.listeners.socks, h.shared)))
 		})
-	}
-	if w := filewatch.NewWatcher(h.reloader.files.readings); !w.Empty() {
-		h.reloader.goroutines.Go(func() { w.Run(h.drain, h.reloader.reloadChanged) })
 	}
 	if h.gate.Observed != nil {
 		h.log.Warn(observingWarning)

@@ -37,11 +37,11 @@ type reloader struct {
 	active   *activeConfig
 	calls    *hostcall.Calls // counts the calls of the configuration source
 	stopping <-chan struct{} // closed when the proxy begins to stop
-	started  Config          // the first configuration, by which the listeners were opened
+	started  Config          // the first configuration, which the listeners were opened for
 
 	turn       chan struct{}       // holds a token while a reload reads files and acts on them
 	source     chan struct{}       // holds a token while the configuration source runs
-	files      *filesRead          // that the configuration in force was made of; guarded by turn
+	files      *filesRead          // the files of the configuration in force; guarded by turn
 	goroutines hostcall.Goroutines // of the reloads and of the watcher
 }
 
@@ -107,6 +107,14 @@ func (l *reloader) start(ctx context.Context, quiet time.Duration) (*reloading, 
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	l.goroutines.Go(r.run)
 	return r, nil
+}
+
+// watch reloads whenever a file changes, until ctx ends. It must be called before
+// the first reload.
+func (l *reloader) watch(ctx context.Context) {
+	if w := filewatch.NewWatcher(l.files.readings); !w.Empty() {
+		l.goroutines.Go(func() { w.Run(ctx, l.reloadChanged) })
+	}
 }
 
 // reloadChanged reloads after a file has changed: see [filewatch.Watcher]. The

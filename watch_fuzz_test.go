@@ -63,7 +63,7 @@ func FuzzWatch(f *testing.F) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer synctest.Wait()
 			defer cancel()
-			h.reloader.goroutines.Go(func() { filewatch.NewWatcher(h.reloader.files.readings).Run(ctx, h.reloader.reloadChanged) })
+			h.reloader.watch(ctx)
 
 			written := []string{"bad0.example"} // completely
 			check := func() {
