@@ -105,7 +105,7 @@ func (r *requirements) check(s *sourcedConfig) error {
 			r.checkUnixSockets(s, &errs)
 		default:
 			if limit := limits[i].value; exceeds(f, limit) {
-				errs.add(s.exceeds(f.key, f.value.Text(), r.limit(f.key, "must be "+showValue(limit.Text()))))
+				errs.add(s.limitError(f.key, f.value.Text(), r.limit(f.key, "must be "+showValue(limit.Text()))))
 			}
 		}
 	}
@@ -172,7 +172,7 @@ func (r *requirements) bounds() *policy.Bounds {
 func (r *requirements) checkAllowedDomains(s *sourcedConfig, errs *errorList) {
 	for i, p := range s.patterns(keyAllowedDomains, errs) {
 		if limit := r.allowedLimit(p); limit != nil {
-			errs.add(s.exceedsItem(keyAllowedDomains, i, s.Config.Policy.AllowedDomains[i], limit))
+			errs.add(s.itemLimitError(keyAllowedDomains, i, s.Config.Policy.AllowedDomains[i], limit))
 		}
 	}
 }
@@ -184,7 +184,7 @@ func (r *requirements) checkDeniedDomains(s *sourcedConfig, errs *errorList) {
 	}
 	for i, p := range r.denied {
 		if !denied.Covers(p) {
-			errs.add(s.exceeds(keyDeniedDomains, "", &LimitError{
+			errs.add(s.limitError(keyDeniedDomains, "", &LimitError{
 				Limit:    "must contain " + tomltable.Quote(p.String()),
 				Position: r.limits.itemPosition(keyDeniedDomains, i),
 			}))
@@ -195,7 +195,7 @@ func (r *requirements) checkDeniedDomains(s *sourcedConfig, errs *errorList) {
 func (r *requirements) checkUnixSockets(s *sourcedConfig, errs *errorList) {
 	for i, path := range s.Config.Policy.AllowUnixSockets {
 		if !slices.Contains(r.limits.Config.Policy.AllowUnixSockets, path) {
-			errs.add(s.exceedsItem(keyAllowUnixSockets, i, path, r.limit(keyAllowUnixSockets, "must be in the allow_unix_sockets there")))
+			errs.add(s.itemLimitError(keyAllowUnixSockets, i, path, r.limit(keyAllowUnixSockets, "must be in the allow_unix_sockets there")))
 		}
 	}
 }
@@ -205,14 +205,14 @@ func (r *requirements) limit(key, text string) *LimitError {
 	return &LimitError{Limit: text, Position: r.limits.position(key)}
 }
 
-// exceeds returns the error about a value that exceeds a limit. If the value is
+// limitError returns the error about a value that exceeds a limit. If the value is
 // in no file, the error says where it was set instead.
-func (s *sourcedConfig) exceeds(key, value string, limit *LimitError) *ConfigError {
+func (s *sourcedConfig) limitError(key, value string, limit *LimitError) *ConfigError {
 	return s.withSource(key, &ConfigError{Position: s.position(key), Key: key, Value: value, Err: limit})
 }
 
-// exceedsItem is like exceeds, for element i of an array.
-func (s *sourcedConfig) exceedsItem(key string, i int, value string, limit *LimitError) *ConfigError {
+// itemLimitError is like exceeds, for element i of an array.
+func (s *sourcedConfig) itemLimitError(key string, i int, value string, limit *LimitError) *ConfigError {
 	return s.withSource(key, s.itemError(key, i, value, "", limit))
 }
 

@@ -167,12 +167,12 @@ func (s *sourcedConfig) checkListeners(overrides map[string]string, provided ...
 			continue
 		}
 		l := listener{key: key, raw: s.addr(key), from: s.describe(key)}
-		origin := s.position(key)
+		at := s.position(key)
 		overridden := overrides[key] != ""
 		if overridden {
-			l.raw, l.from, origin = overrides[key], tomltable.SetFromGo, Position{}
+			l.raw, l.from, at = overrides[key], tomltable.SetFromGo, Position{}
 		}
-		asked, err := parseListener(key, l.raw, origin)
+		asked, err := parseListener(key, l.raw, at)
 		if err != nil {
 			// checkValues reports those of the configuration.
 			if overridden {
@@ -190,7 +190,7 @@ func (s *sourcedConfig) checkListeners(overrides map[string]string, provided ...
 				continue
 			}
 			errs.add(&ConfigError{
-				Position: origin,
+				Position: at,
 				Key:      key,
 				Value:    l.raw,
 				Problem: fmt.Sprintf("the %s would listen on %s, and so would the %s on %s by %s = %s (%s): give one of them another port",
