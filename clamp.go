@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/tomltable"
 	"example.com/networkproxy/internal/unixsock"
 )
@@ -216,4 +217,14 @@ func clampAddr(a netip.AddrPort, kind listenerKind, c *Config) (netip.AddrPort, 
 	}
 	return safe, fmt.Sprintf("the %s listens on %s instead of %s, where other machines could reach it: set %s = true to allow that",
 		kind, safe, a, kind.exposeKey())
+}
+
+// socketPathProblem returns the reason why p cannot be the path of a unix socket,
+// or "".
+func socketPathProblem(p string) string {
+	problem, better := policy.SocketPathProblem(p)
+	if better != "" {
+		return problem + ": write " + tomltable.Quote(better)
+	}
+	return problem
 }

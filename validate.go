@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"example.com/networkproxy/internal/domain"
-	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/tomltable"
 )
 
@@ -317,14 +316,4 @@ func (l *errorList) join() error {
 		return errors.Join(append(slices.Clone(l.list), fmt.Errorf("and %d more", l.more))...)
 	}
 	return errors.Join(l.list...)
-}
-
-// socketPathProblem returns why p cannot be the path of an allowed unix socket,
-// or "".
-func socketPathProblem(p string) string {
-	problem, better := policy.SocketPathProblem(p)
-	if better != "" {
-		return problem + ": write " + tomltable.Quote(better)
-	}
-	return problem
 }
