@@ -194,6 +194,6 @@ func (a admin) setMode(r *http.Request) (any, error) {
 
 // reload ignores the body of the request, which curl -d may send.
 func (a admin) reload(r *http.Request) (any, error) {
-	result, err := a.h.reloader.reload(r.Context())
+	result, err := a.h.reload(r.Context())
 	return result, withStatus(err)
 }

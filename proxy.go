@@ -1,4 +1,4 @@
-// NetworkProxy: a proxy that is built and checked, but not running.
+// NetworkProxy: a proxy that is built and checked, and how it starts.
 
 package networkproxy
 
@@ -28,23 +28,6 @@ type NetworkProxy struct {
 	first    *loadedConfig // the configuration that Build loaded
 	files    *filesRead    // the files that Build read
 	ran      atomic.Bool   // Run was called
-}
-
-// plannedAddrs returns the addresses that Run would listen on, except those of
-// port 0, which the system chooses.
-func (s *settings) plannedAddrs(l *loadedConfig) []netip.AddrPort {
-	var addrs []netip.AddrPort
-	for _, ep := range s.endpoints() {
-		if ep.key == keySOCKSURL && !l.Config.EnableSOCKS5 {
-			continue
-		}
-		raw := cmp.Or(ep.override, l.addr(ep.key))
-		if asked, err := parseListener(ep.key, raw, Position{}); err == nil && asked.addr.Port() != 0 {
-			addr, _ := clampAddr(asked.addr, kindOf(ep.key), &l.Config)
-			addrs = append(addrs, addr)
-		}
-	}
-	return addrs
 }
 
 // Run opens the listeners and serves them on background goroutines. After
@@ -78,6 +61,23 @@ func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
 	}
 	h.attach(ctx)
 	return h, nil
+}
+
+// plannedAddrs returns the addresses that Run would listen on, except those of
+// port 0, which the system chooses.
+func (s *settings) plannedAddrs(l *loadedConfig) []netip.AddrPort {
+	var addrs []netip.AddrPort
+	for _, ep := range s.endpoints() {
+		if ep.key == keySOCKSURL && !l.Config.EnableSOCKS5 {
+			continue
+		}
+		raw := cmp.Or(ep.override, l.addr(ep.key))
+		if asked, err := parseListener(ep.key, raw, Position{}); err == nil && asked.addr.Port() != 0 {
+			addr, _ := clampAddr(asked.addr, kindOf(ep.key), &l.Config)
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
 }
 
 // newHandle returns a proxy that has no listeners yet. first is the
@@ -216,6 +216,7 @@ func (h *Handle) clamp(key string, asked netip.AddrPort) netip.AddrPort {
 	return clamped
 }
 
+// bind listens on addr, which is that of key or overrides it.
 func bind(ctx context.Context, key string, addr netip.AddrPort) (net.Listener, error) {
 	l, err := loopback.ListenConfig(addr.Addr()).Listen(ctx, "tcp", addr.String())
 	if err != nil {
@@ -232,19 +233,4 @@ func unwrapOp(err error) error {
 		return op.Err
 	}
 	return err
-}
-
-// logRoute tells which way requests leave.
-func (h *Handle) logRoute() {
-	if !h.gate.Policy().Upstream {
-		h.log.Info("requests leave directly; what went through an upstream proxy is cut")
-		return
-	}
-	proxies := h.settings.upstreams.List()
-	if len(proxies) == 0 {
-		h.log.Warn("allow_upstream_proxy is true and the environment names no proxy: requests leave directly")
-	}
-	for _, p := range proxies {
-		h.log.Info("requests leave through an upstream proxy", "proxy", p.String(), "variable", p.Variable())
-	}
 }

@@ -19,7 +19,7 @@ type status struct {
 
 	httpAddr, adminAddr, socksAddr string
 
-	count *audit.Counters // these go on counting
+	count *audit.Counters // of the proxy; they go on counting
 
 	clients        int    // open connections of clients
 	clientsRefused uint64 // connections of clients beyond the limit
@@ -33,23 +33,23 @@ type status struct {
 	droppedRefusals, droppedLogLines uint64
 }
 
-// status returns the state of the proxy. Policy, configuration and fault belong
-// together.
+// status returns the state of the proxy. Policy, configuration and fault are of
+// the same moment.
 func (h *Handle) status() status {
-	e := h.gate
+	g := h.gate
 	s := status{
-		observing:       e.Observed != nil,
+		observing:       g.Observed != nil,
 		httpAddr:        h.httpAddr,
 		adminAddr:       h.adminAddr,
 		socksAddr:       h.socksAddr,
-		count:           &e.Count,
+		count:           &g.Count,
 		clients:         h.live.Len(),
 		clientsRefused:  h.live.Refused(),
 		sessions:        h.sessions.len(),
 		grants:          len(h.Grants()),
-		questions:       e.Asker.Len(),
+		questions:       g.Asker.Len(),
 		blockedKept:     h.settings.limits.BlockedKept,
-		droppedRefusals: e.Observer.Lost(),
+		droppedRefusals: g.Observer.Lost(),
 		droppedLogLines: h.logQueue.Lost(),
 	}
 	s.loaded, s.policy, s.fault = h.active.state()
@@ -115,26 +115,29 @@ func (h *Handle) RemoveDomain(entry string) error { return h.active.remove(entry
 // may be called from every callback. It returns early, with the reason, when
 // ctx ends or the proxy begins to stop.
 func (h *Handle) Reload(ctx context.Context) error {
-	_, err := h.reloader.reload(ctx)
+	_, err := h.reload(ctx)
 	return err
 }
 
-// Grant is a decider's allow while it lasts, as it stood when it was listed.
+// reload is Reload that also returns what the reload did.
+func (h *Handle) reload(ctx context.Context) (reloaded, error) { return h.reloader.reload(ctx) }
+
+// Grant is an allow of the decider that is remembered, at the time of the call of
+// [Handle.Grants].
 type Grant struct {
-	ID      uint64 `json:"id"`      // unique in this proxy, growing with time
+	ID      uint64 `json:"id"`      // unique in this proxy; later grants have higher ones
 	Host    string `json:"host"`    // a pattern as in a list: "example.com", or "**.example.com" for it and all below
 	Port    uint16 `json:"port"`    // 0: every port
-	Command string `json:"command"` // the session's; empty for the shared listeners
+	Command string `json:"command"` // of the session; empty for the shared listeners
 
-	UsesLeft int       `json:"uses_left"` // requests that may still pass; -1: any number
-	Active   int       `json:"active"`    // tunnels and requests under way that it let in
+	UsesLeft int       `json:"uses_left"` // further requests that it allows; -1: any number
+	Active   int       `json:"active"`    // open requests and tunnels that it allowed
 	Created  time.Time `json:"created"`
-	Expires  time.Time `json:"expires,omitzero"` // zero: with the session, or the proxy
+	Expires  time.Time `json:"expires,omitzero"` // zero: when the session or the proxy ends
 }
 
-// Grants returns the grants that can let more requests through or have let in
-// something that is still under way, oldest first. Those that are used up or
-// over, and done with, are gone; so are those of sessions that were closed.
+// Grants returns the grants that can allow further requests or have open requests
+// and tunnels, oldest first. It does not return those of closed sessions.
 func (h *Handle) Grants() []Grant {
 	list := h.gate.Grants.List()
 	grants := make([]Grant, len(list))
@@ -144,9 +147,9 @@ func (h *Handle) Grants() []Grant {
 	return grants
 }
 
-// Revoke ends a grant and cuts the tunnels and connections that it opened,
-// before it returns. What it would have covered is asked about again. The
-// error is [ErrNoGrant] for an ID that Grants would not list now.
+// Revoke ends a grant. When it returns, the tunnels and connections that the grant
+// allowed are cut. The decider is asked again about further requests. The error
+// is [ErrNoGrant] if Grants does not list the ID.
 func (h *Handle) Revoke(id uint64) error {
 	_, err := h.revoke(id)
 	return err

@@ -134,6 +134,7 @@ var (
 	_ pindial.Resolver = Resolver(nil)
 )
 
+// gateConfig returns the settings of the gate.
 func (s *settings) gateConfig(log *slog.Logger, calls *hostcall.Calls) gate.Config {
 	l := &s.limits
 	c := gate.Config{
@@ -163,6 +164,7 @@ func (s *settings) gateConfig(log *slog.Logger, calls *hostcall.Calls) gate.Conf
 	return c
 }
 
+// httpConfig returns the settings of the HTTP front.
 func (s *settings) httpConfig(t *gate.Tokens) httpproxy.Config {
 	l := &s.limits
 	return httpproxy.Config{
