@@ -207,23 +207,23 @@ func TestAdminReload(t *testing.T) {
 func TestAdminRoutes(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow(), nil)
-	for path, allow := range map[string]string{
-		"/health": "GET, HEAD", "/config": "GET, HEAD", "/patterns": "GET, HEAD", "/blocked": "GET, HEAD",
-		"/metrics": "GET, HEAD", "/mode": "POST", "/reload": "POST",
+	for _, test := range []struct{ path, allow string }{
+		{"/health", "GET, HEAD"}, {"/config", "GET, HEAD"}, {"/patterns", "GET, HEAD"}, {"/blocked", "GET, HEAD"},
+		{"/metrics", "GET, HEAD"}, {"/mode", "POST"}, {"/reload", "POST"},
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "MODE"} {
-			a := l.adminRaw(t, method, path, "")
-			if strings.Contains(", "+allow+",", ", "+method+",") {
+			a := l.adminRaw(t, method, test.path, "")
+			if strings.Contains(", "+test.allow+",", ", "+method+",") {
 				if a.StatusCode == 405 || a.Header.Get("Allow") != "" {
-					t.Errorf("%s %s: got %s", method, path, a.Status)
+					t.Errorf("%s %s: got %s", method, test.path, a.Status)
 				}
 				continue
 			}
-			if a.StatusCode != 405 || a.Header.Get("Allow") != allow {
-				t.Errorf("%s %s: got %s and Allow %q, want 405 and %q", method, path, a.Status, a.Header.Get("Allow"), allow)
+			if a.StatusCode != 405 || a.Header.Get("Allow") != test.allow {
+				t.Errorf("%s %s: got %s and Allow %q, want 405 and %q", method, test.path, a.Status, a.Header.Get("Allow"), test.allow)
 			}
 			if method != "HEAD" && decode[adminError](t, a).Error == "" {
-				t.Errorf("%s %s: got %q", method, path, a.body)
+				t.Errorf("%s %s: got %q", method, test.path, a.body)
 			}
 		}
 	}
@@ -344,18 +344,19 @@ func (l otherAddr) Addr() net.Addr { return l.addr }
 // listener is translated, so that clients do not know the listener's own address.
 func TestAdminHostWhereOthersReachIt(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name   string
 		addr   net.Addr
 		public int
 	}{
-		"any address":     {&net.TCPAddr{IP: net.IPv4zero, Port: 8080}, 200},
-		"one address":     {&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 8080}, 200},
-		"loopback":        {&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080}, 403},
-		"IPv6 loopback":   {&net.TCPAddr{IP: net.IPv6loopback, Port: 8080}, 403},
-		"not known":       {&net.UnixAddr{Name: "pipe", Net: "pipe"}, 403},
-		"abstract socket": {&net.UnixAddr{Name: "@admin", Net: "unix"}, 200},
+		{"any address", &net.TCPAddr{IP: net.IPv4zero, Port: 8080}, 200},
+		{"one address", &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 8080}, 200},
+		{"loopback", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080}, 403},
+		{"IPv6 loopback", &net.TCPAddr{IP: net.IPv6loopback, Port: 8080}, 403},
+		{"not known", &net.UnixAddr{Name: "pipe", Net: "pipe"}, 403},
+		{"abstract socket", &net.UnixAddr{Name: "@admin", Net: "unix"}, 200},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			inner, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
@@ -442,23 +443,23 @@ func TestAdminMakesRoom(t *testing.T) {
 	t.Parallel()
 	const token = "a token of the admin API"
 	auth := "Host: localhost\r\nAuthorization: Bearer " + token + "\r\n"
-	for name, stall := range map[string]string{
-		"silent":                  "",
-		"half a header":           "GET /health HTTP/1.1\r\nHost:",
-		"kept alive":              "GET /health HTTP/1.1\r\n" + auth + "\r\n",
-		"content that is late":    "POST /mode HTTP/1.1\r\n" + auth + "Content-Length: 17\r\n\r\n{",
-		"content of a GET":        "GET /health HTTP/1.1\r\n" + auth + "Content-Length: 17\r\n\r\n{",
-		"content without a token": "POST /mode HTTP/1.1\r\nHost: localhost\r\nContent-Length: 17\r\n\r\n{",
-		"content that is refused": "POST /nothing HTTP/1.1\r\n" + auth + "Content-Length: 17\r\n\r\n{",
+	for _, test := range []struct{ name, stall string }{
+		{"silent", ""},
+		{"half a header", "GET /health HTTP/1.1\r\nHost:"},
+		{"kept alive", "GET /health HTTP/1.1\r\n" + auth + "\r\n"},
+		{"content that is late", "POST /mode HTTP/1.1\r\n" + auth + "Content-Length: 17\r\n\r\n{"},
+		{"content of a GET", "GET /health HTTP/1.1\r\n" + auth + "Content-Length: 17\r\n\r\n{"},
+		{"content without a token", "POST /mode HTTP/1.1\r\nHost: localhost\r\nContent-Length: 17\r\n\r\n{"},
+		{"content that is refused", "POST /nothing HTTP/1.1\r\n" + auth + "Content-Length: 17\r\n\r\n{"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow(), func(b *networkproxy.Builder) {
 				// Longer than the test, so that no timeout ends the stalled connections.
 				b.AdminToken(token).Limits(networkproxy.Limits{HeaderTimeout: time.Minute, IdleTimeout: time.Minute})
 			})
 			for range 200 {
-				io.WriteString(dialRaw(t, l.AdminAddr()), stall)
+				io.WriteString(dialRaw(t, l.AdminAddr()), test.stall)
 			}
 			// For a moment, each of the 64 connections may have a request.
 			eventually(t, "the API responds", func() bool {
@@ -484,35 +485,38 @@ func TestAdminAgainstScripts(t *testing.T) {
 	l := start(t, allow(), nil)
 	_, port, _ := net.SplitHostPort(l.AdminAddr())
 	own := "Host: " + l.AdminAddr()
-	for name, fields := range map[string][]string{
-		"fetch in mode no-cors": {own, "Origin: https://evil.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors", "Content-Type: text/plain"},
-		"a form":                {own, "Origin: https://evil.example", "Sec-Fetch-Mode: navigate", curlForm},
-		"a form of a file":      {own, "Origin: null", "Content-Type: multipart/form-data; boundary=x"},
-		"sendBeacon":            {own, "Origin: https://evil.example", "Sec-Fetch-Dest: empty", "Content-Type: text/plain"},
-		"a page of this port":   {own, "Origin: http://localhost:" + port, "Sec-Fetch-Site: same-origin"},
-		"rebound":               {"Host: evil.example:" + port, "Origin: http://evil.example:" + port, "Sec-Fetch-Site: same-origin"},
-		"rebound, no origin":    {"Host: evil.example:" + port},
-		"rebound by a dot":      {"Host: localhost.:" + port},
-		"rebound below us":      {"Host: admin.localhost:" + port},
-		"an address that is no": {"Host: 127.0.0.1.:" + port},
-		"a WebSocket":           {own, "Origin: https://evil.example", "Connection: Upgrade", "Upgrade: websocket"},
-		"two hosts":             {own, "Host: evil.example"},
+	for _, test := range []struct {
+		name   string
+		fields []string
+	}{
+		{"fetch in mode no-cors", []string{own, "Origin: https://evil.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors", "Content-Type: text/plain"}},
+		{"a form", []string{own, "Origin: https://evil.example", "Sec-Fetch-Mode: navigate", curlForm}},
+		{"a form of a file", []string{own, "Origin: null", "Content-Type: multipart/form-data; boundary=x"}},
+		{"sendBeacon", []string{own, "Origin: https://evil.example", "Sec-Fetch-Dest: empty", "Content-Type: text/plain"}},
+		{"a page of this port", []string{own, "Origin: http://localhost:" + port, "Sec-Fetch-Site: same-origin"}},
+		{"rebound", []string{"Host: evil.example:" + port, "Origin: http://evil.example:" + port, "Sec-Fetch-Site: same-origin"}},
+		{"rebound, no origin", []string{"Host: evil.example:" + port}},
+		{"rebound by a dot", []string{"Host: localhost.:" + port}},
+		{"rebound below us", []string{"Host: admin.localhost:" + port}},
+		{"an address that is no", []string{"Host: 127.0.0.1.:" + port}},
+		{"a WebSocket", []string{own, "Origin: https://evil.example", "Connection: Upgrade", "Upgrade: websocket"}},
+		{"two hosts", []string{own, "Host: evil.example"}},
 	} {
 		for _, path := range []string{"/mode", "/reload", "/grants/revoke"} {
-			a := l.adminRaw(t, "POST", path, `{"mode":"limited"}`, fields...)
+			a := l.adminRaw(t, "POST", path, `{"mode":"limited"}`, test.fields...)
 			if a.StatusCode != 403 && a.StatusCode != 400 {
-				t.Errorf("%s: POST %s: got %s", name, path, a.Status)
+				t.Errorf("%s: POST %s: got %s", test.name, path, a.Status)
 			}
 		}
 		// The browser's preflight.
-		a := l.adminRaw(t, "OPTIONS", "/mode", "", append(fields, "Access-Control-Request-Method: POST", "Access-Control-Request-Private-Network: true")...)
+		a := l.adminRaw(t, "OPTIONS", "/mode", "", append(test.fields, "Access-Control-Request-Method: POST", "Access-Control-Request-Private-Network: true")...)
 		for field := range a.Header {
 			if strings.HasPrefix(field, "Access-Control-") {
-				t.Errorf("%s: %s: %s", name, field, a.Header.Get(field))
+				t.Errorf("%s: %s: %s", test.name, field, a.Header.Get(field))
 			}
 		}
 		if a.StatusCode < 400 {
-			t.Errorf("%s: OPTIONS: got %s", name, a.Status)
+			t.Errorf("%s: OPTIONS: got %s", test.name, a.Status)
 		}
 	}
 	if l.Mode() != networkproxy.ModeFull || l.health(t).Generation != 1 {
@@ -636,20 +640,20 @@ func TestAdminUnixSocket(t *testing.T) {
 
 func TestAdminUnixAddresses(t *testing.T) {
 	t.Parallel()
-	for url, says := range map[string]string{
-		"unix://run/x.sock":                   "not an absolute path",
-		"unix://":                             "not an absolute path",
-		"unix:///run/../x.sock":               "not a clean path",
-		"unix:///":                            "names a directory",
-		"unix:///a\x00b":                      "NUL",
-		"unix:///" + strings.Repeat("x", 200): "at most 103",
-		"unix:/run/x.sock":                    "",
+	for _, test := range []struct{ url, says string }{
+		{"unix://run/x.sock", "not an absolute path"},
+		{"unix://", "not an absolute path"},
+		{"unix:///run/../x.sock", "not a clean path"},
+		{"unix:///", "names a directory"},
+		{"unix:///a\x00b", "NUL"},
+		{"unix:///" + strings.Repeat("x", 200), "at most 103"},
+		{"unix:/run/x.sock", ""},
 	} {
 		c := allow()
-		c.AdminURL = url
+		c.AdminURL = test.url
 		_, err := networkproxy.NewBuilder().Config(c).Build()
-		if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "admin_url") {
-			t.Errorf("%q: %v", url, err)
+		if err == nil || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), "admin_url") {
+			t.Errorf("%q: %v", test.url, err)
 		}
 	}
 	for _, change := range []func(*networkproxy.Config){

@@ -189,12 +189,15 @@ const refused = "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n" 
 // BenchmarkRefuseWork is what the proxy itself does for a refusal, without
 // system calls: with log/slog's own handler, and with none.
 func BenchmarkRefuseWork(b *testing.B) {
-	for name, log := range map[string]slog.Handler{
-		"logged": slog.NewTextHandler(&nowhere{}, nil),
-		"silent": slog.DiscardHandler,
+	for _, test := range []struct {
+		name string
+		log  slog.Handler
+	}{
+		{"logged", slog.NewTextHandler(&nowhere{}, nil)},
+		{"silent", slog.DiscardHandler},
 	} {
-		b.Run(name, func(b *testing.B) {
-			l := start(b, allow("o.example"), func(b *networkproxy.Builder) { b.Logger(slog.New(log)) })
+		b.Run(test.name, func(b *testing.B) {
+			l := start(b, allow("o.example"), func(b *networkproxy.Builder) { b.Logger(slog.New(test.log)) })
 			b.ReportAllocs()
 			l.ServeHTTPConn(&loopConn{request: []byte(refused), more: b.Loop})
 		})

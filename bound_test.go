@@ -130,11 +130,12 @@ func TestLoginsStayWithTheirClient(t *testing.T) {
 // they count as idle connections.
 func TestLoginsAreBounded(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name string
 		idle int
 		most int32
-	}{"a client": {0, 4}, "all clients": {2, 2}} {
-		t.Run(name, func(t *testing.T) {
+	}{{"a client", 0, 4}, {"all clients", 2, 2}} {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("*.example"), func(b *networkproxy.Builder) { b.Limits(networkproxy.Limits{IdleUpstream: test.idle}) })
 			var open atomic.Int32

@@ -146,19 +146,19 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 // they announce a body that never arrives.
 func TestLimitConnectionsWithoutContent(t *testing.T) {
 	t.Parallel()
-	for name, fields := range map[string]string{
-		"length":      "Content-Length: 9\r\n",
-		"chunked":     "Transfer-Encoding: chunked\r\n",
-		"expectation": "Content-Length: 9\r\nExpect: 100-continue\r\n",
+	for _, test := range []struct{ name, fields string }{
+		{"length", "Content-Length: 9\r\n"},
+		{"chunked", "Transfer-Encoding: chunked\r\n"},
+		{"expectation", "Content-Length: 9\r\nExpect: 100-continue\r\n"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l := limited(t, allow("o.example"), networkproxy.Limits{Connections: 1})
 			l.mapHost("o.example", 80, testnet.Echo(t).Addr())
 			l.connectTo(t, "o.example:80") // an idle connection would make room
 			for range 64 {                 // the number of concurrent responses
 				w := l.dialHTTP(t)
-				w.send("POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\n" + fields + "\r\n")
+				w.send("POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\n" + test.fields + "\r\n")
 				if a := w.readResponse("POST"); a.StatusCode != 503 || !a.Close {
 					t.Fatalf("got %s, close: %t", a.Status, a.Close)
 				}

@@ -55,17 +55,21 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 	const open = "enabled = true\nenable_socks5 = true\nenable_socks5_udp = true\nsni_check = \"off\"\nallow_upstream_proxy = true\n" +
 		"[network_proxy.policy]\nallowed_domains = [\"in.corp.example\", \"out.example\", \"10.0.0.1\"]\ndenied_domains = [\"own.example\"]\n" +
 		"allow_local_binding = true\nallow_unix_sockets = [\"/run/a.sock\", \"/run/b.sock\"]\n"
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name   string
 		limits string
 		key    string
 		check  func(t *testing.T, l *managedLab)
 	}{
-		"allowed_domains": {"policy.allowed_domains = [\"**.corp.example\"]\n", "allowed_domains[1]", func(t *testing.T, l *managedLab) {
-			for url, want := range map[string]networkproxy.Reason{
-				"http://in.corp.example/": "", "http://out.example/": networkproxy.ReasonNotAllowed, "http://10.0.0.1/": networkproxy.ReasonNotAllowed,
+		{"allowed_domains", "policy.allowed_domains = [\"**.corp.example\"]\n", "allowed_domains[1]", func(t *testing.T, l *managedLab) {
+			for _, row := range []struct {
+				url  string
+				want networkproxy.Reason
+			}{
+				{"http://in.corp.example/", ""}, {"http://out.example/", networkproxy.ReasonNotAllowed}, {"http://10.0.0.1/", networkproxy.ReasonNotAllowed},
 			} {
-				if got := l.reason(url); got != want {
-					t.Errorf("%s: %q, want %q", url, got, want)
+				if got := l.reason(row.url); got != row.want {
+					t.Errorf("%s: %q, want %q", row.url, got, row.want)
 				}
 			}
 			if got := l.Config().Policy.AllowedDomains; !slices.Equal(got, []string{"in.corp.example"}) {
@@ -75,12 +79,12 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 				t.Error("AllowDomain follows the old limits")
 			}
 		}},
-		"allowed_domains, none": {"policy.allowed_domains = []\n", "allowed_domains[0]", func(t *testing.T, l *managedLab) {
+		{"allowed_domains, none", "policy.allowed_domains = []\n", "allowed_domains[0]", func(t *testing.T, l *managedLab) {
 			if got := l.reason("http://in.corp.example/"); got != networkproxy.ReasonNotAllowed {
 				t.Errorf("got %q", got)
 			}
 		}},
-		"denied_domains": {"policy.denied_domains = [\"own.example\", \"out.example\"]\n", "denied_domains", func(t *testing.T, l *managedLab) {
+		{"denied_domains", "policy.denied_domains = [\"own.example\", \"out.example\"]\n", "denied_domains", func(t *testing.T, l *managedLab) {
 			x, err := l.ExplainURL(context.Background(), "http://out.example/", "", false)
 			if err != nil || x.Reason != networkproxy.ReasonDenied || x.Rule.Position.File != l.limits || x.Rule.Position.Line != 2 {
 				t.Errorf("got %+v, %v", x, err)
@@ -90,7 +94,7 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 				t.Errorf("the configuration's own: %+v, %v", x, err)
 			}
 		}},
-		"mode": {"mode = \"limited\"\n", "network_proxy.mode", func(t *testing.T, l *managedLab) {
+		{"mode", "mode = \"limited\"\n", "network_proxy.mode", func(t *testing.T, l *managedLab) {
 			if l.Mode() != networkproxy.ModeLimited || l.Config().Mode != networkproxy.ModeLimited {
 				t.Errorf("got %s, %s", l.Mode(), l.Config().Mode)
 			}
@@ -98,22 +102,22 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 				t.Error("SetMode follows the old limits")
 			}
 		}},
-		"sni_check": {"sni_check = \"enforce\"\n", "network_proxy.sni_check", func(t *testing.T, l *managedLab) {
+		{"sni_check", "sni_check = \"enforce\"\n", "network_proxy.sni_check", func(t *testing.T, l *managedLab) {
 			if got := l.Config().SNICheck; got != networkproxy.SNIEnforce {
 				t.Error(got)
 			}
 		}},
-		"allow_local_binding": {"policy.allow_local_binding = false\n", "allow_local_binding", func(t *testing.T, l *managedLab) {
+		{"allow_local_binding", "policy.allow_local_binding = false\n", "allow_local_binding", func(t *testing.T, l *managedLab) {
 			if l.Config().Policy.AllowLocalBinding {
 				t.Error("it is on")
 			}
 		}},
-		"allow_upstream_proxy": {"allow_upstream_proxy = false\n", "allow_upstream_proxy", func(t *testing.T, l *managedLab) {
+		{"allow_upstream_proxy", "allow_upstream_proxy = false\n", "allow_upstream_proxy", func(t *testing.T, l *managedLab) {
 			if l.Config().AllowUpstreamProxy {
 				t.Error("it is on")
 			}
 		}},
-		"allow_unix_sockets": {"policy.allow_unix_sockets = [\"/run/b.sock\"]\n", "allow_unix_sockets[0]", func(t *testing.T, l *managedLab) {
+		{"allow_unix_sockets", "policy.allow_unix_sockets = [\"/run/b.sock\"]\n", "allow_unix_sockets[0]", func(t *testing.T, l *managedLab) {
 			if got := l.Config().Policy.AllowUnixSockets; !slices.Equal(got, []string{"/run/b.sock"}) {
 				t.Errorf("got %q", got)
 			}
@@ -121,37 +125,43 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 				t.Errorf("in force: %s", got)
 			}
 		}},
-		"admin_read_only": {"admin_read_only = true\n", "admin_read_only", func(t *testing.T, l *managedLab) {
+		{"admin_read_only", "admin_read_only = true\n", "admin_read_only", func(t *testing.T, l *managedLab) {
 			if got := l.admin("POST", "/reload", ""); got.status != 403 {
 				t.Errorf("got %d, want 403", got.status)
 			}
 		}},
-		"enabled": {"enabled = false\n", "network_proxy.enabled", func(t *testing.T, l *managedLab) {
+		{"enabled", "enabled = false\n", "network_proxy.enabled", func(t *testing.T, l *managedLab) {
 			if got := l.reason("http://in.corp.example/"); got != networkproxy.ReasonProxyDisabled {
 				t.Errorf("got %q", got)
 			}
 		}},
-		"enable_socks5": {"enable_socks5 = false\n", "enable_socks5", func(t *testing.T, l *managedLab) {
-			for url, want := range map[string]networkproxy.Reason{
-				"socks5://in.corp.example:80": networkproxy.ReasonProxyDisabled, "udp://in.corp.example:80": networkproxy.ReasonProxyDisabled, "http://in.corp.example/": "",
+		{"enable_socks5", "enable_socks5 = false\n", "enable_socks5", func(t *testing.T, l *managedLab) {
+			for _, row := range []struct {
+				url  string
+				want networkproxy.Reason
+			}{
+				{"socks5://in.corp.example:80", networkproxy.ReasonProxyDisabled}, {"udp://in.corp.example:80", networkproxy.ReasonProxyDisabled}, {"http://in.corp.example/", ""},
 			} {
-				if got := l.reason(url); got != want {
-					t.Errorf("%s: %q, want %q", url, got, want)
+				if got := l.reason(row.url); got != row.want {
+					t.Errorf("%s: %q, want %q", row.url, got, row.want)
 				}
 			}
 		}},
-		"enable_socks5_udp": {"enable_socks5_udp = false\n", "enable_socks5_udp", func(t *testing.T, l *managedLab) {
-			for url, want := range map[string]networkproxy.Reason{
-				"socks5://in.corp.example:80": "", "udp://in.corp.example:80": networkproxy.ReasonProxyDisabled,
+		{"enable_socks5_udp", "enable_socks5_udp = false\n", "enable_socks5_udp", func(t *testing.T, l *managedLab) {
+			for _, row := range []struct {
+				url  string
+				want networkproxy.Reason
+			}{
+				{"socks5://in.corp.example:80", ""}, {"udp://in.corp.example:80", networkproxy.ReasonProxyDisabled},
 			} {
-				if got := l.reason(url); got != want {
-					t.Errorf("%s: %q, want %q", url, got, want)
+				if got := l.reason(row.url); got != row.want {
+					t.Errorf("%s: %q, want %q", row.url, got, row.want)
 				}
 			}
 		}},
 	} {
 		for _, broken := range []bool{false, true} {
-			t.Run(name+map[bool]string{false: "", true: ", and the configuration is broken"}[broken], func(t *testing.T) {
+			t.Run(test.name+map[bool]string{false: "", true: ", and the configuration is broken"}[broken], func(t *testing.T) {
 				t.Parallel()
 				l := startManaged(t, open, "", func(b *networkproxy.Builder) { b.UpstreamEnviron(nil) })
 				l.write(t, l.limits, test.limits)
@@ -170,7 +180,7 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 						t.Errorf("%s does not tell of %s: %s", told.where, test.key, told.text)
 					}
 				}
-				if !strings.Contains(health, `"degraded"`) && name != "enabled" {
+				if !strings.Contains(health, `"degraded"`) && test.name != "enabled" {
 					t.Errorf("/health: %s", health)
 				}
 				l.waitLogged(t, test.key)
@@ -234,11 +244,14 @@ func TestTightenedLimitsRefuseANewExcess(t *testing.T) {
 	if !errors.As(err, &limit) || !strings.Contains(err.Error(), "c.example") {
 		t.Errorf("Reload: %v", err)
 	}
-	for host, want := range map[string]networkproxy.Reason{
-		"a.example": "", "b.example": networkproxy.ReasonNotAllowed, "c.example": networkproxy.ReasonNotAllowed,
+	for _, test := range []struct {
+		host string
+		want networkproxy.Reason
+	}{
+		{"a.example", ""}, {"b.example", networkproxy.ReasonNotAllowed}, {"c.example", networkproxy.ReasonNotAllowed},
 	} {
-		if got := l.reason("http://" + host + "/"); got != want {
-			t.Errorf("%s: %q, want %q", host, got, want)
+		if got := l.reason("http://" + test.host + "/"); got != test.want {
+			t.Errorf("%s: %q, want %q", test.host, got, test.want)
 		}
 	}
 }
@@ -247,15 +260,15 @@ func TestTightenedLimitsRefuseANewExcess(t *testing.T) {
 func TestBrokenLimitsKeepTheLastGood(t *testing.T) {
 	t.Parallel()
 	l := startManaged(t, "enabled = true\npolicy.allowed_domains = [\"a.example\"]\n", "policy.allowed_domains = [\"a.example\"]\n", nil)
-	for name, content := range map[string]string{
-		"no TOML": "mode = ", "an unknown key": "modus = 1\n", "a bad pattern": "policy.allowed_domains = [\"https://x/\"]\n",
+	for _, test := range []struct{ name, content string }{
+		{"no TOML", "mode = "}, {"an unknown key", "modus = 1\n"}, {"a bad pattern", "policy.allowed_domains = [\"https://x/\"]\n"},
 	} {
-		l.write(t, l.limits, content)
+		l.write(t, l.limits, test.content)
 		if err := l.Reload(context.Background()); err == nil || !strings.Contains(err.Error(), l.limits) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: %v", test.name, err)
 		}
 		if l.AllowDomain("b.example") == nil {
-			t.Errorf("%s: the last good limits are not in force", name)
+			t.Errorf("%s: the last good limits are not in force", test.name)
 		}
 	}
 }
@@ -311,10 +324,13 @@ func TestLimitsBoundTheDeciderAndTheObserver(t *testing.T) {
 		})
 	}
 	observe := func(b *networkproxy.Builder) { b.Observe() }
-	for name, change := range map[string]func(*networkproxy.Builder){"decider": decide, "observer": observe} {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*networkproxy.Builder)
+	}{{"decider", decide}, {"observer", observe}} {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			l := startManaged(t, "enabled = true\n", limits, change)
+			l := startManaged(t, "enabled = true\n", limits, test.change)
 			echo := testnet.Echo(t).Addr()
 			for _, host := range []string{"x.corp.example", "elsewhere.example"} {
 				l.mapHost(host, 7, echo)
@@ -323,7 +339,7 @@ func TestLimitsBoundTheDeciderAndTheObserver(t *testing.T) {
 			if err := echoes(conn); err != nil {
 				t.Fatal(err)
 			}
-			if name == "decider" {
+			if test.name == "decider" {
 				<-asked
 			}
 			for target, want := range map[string]int{"elsewhere.example:7": 403, "93.184.216.34:7": 403} {
@@ -331,7 +347,7 @@ func TestLimitsBoundTheDeciderAndTheObserver(t *testing.T) {
 					t.Errorf("%s: %d, want %d", target, got, want)
 				}
 			}
-			if name == "decider" && len(asked) > 0 {
+			if test.name == "decider" && len(asked) > 0 {
 				t.Errorf("the decider was asked about %s", <-asked)
 			}
 			x, err := l.ExplainURL(context.Background(), "https://elsewhere.example:7/", "", false)

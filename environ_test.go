@@ -22,21 +22,22 @@ func TestEnvironOfSessionAndHandle(t *testing.T) {
 	l := start(t, config, func(b *networkproxy.Builder) { b.ConnectHelper("np", "connect") })
 	own := l.command("a")
 	shared := l.open(networkproxy.SessionConfig{SharedPort: true})
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name string
 		env  []string
 		want string
 	}{
-		"handle":      {l.Environ(nil), "http://" + l.HTTPAddr()},
-		"own port":    {own.Environ(nil), "http://" + own.HTTPAddr()},
-		"shared port": {shared.Environ(nil), "http://session:" + shared.Token() + "@" + l.HTTPAddr()},
+		{"handle", l.Environ(nil), "http://" + l.HTTPAddr()},
+		{"own port", own.Environ(nil), "http://" + own.HTTPAddr()},
+		{"shared port", shared.Environ(nil), "http://session:" + shared.Token() + "@" + l.HTTPAddr()},
 	} {
 		for _, entry := range []string{"https_proxy=" + test.want, "NO_PROXY=localhost,127.0.0.1,::1"} {
 			if !slices.Contains(test.env, entry) {
-				t.Errorf("%s: no %s in the environment %q", name, entry, test.env)
+				t.Errorf("%s: no %s in the environment %q", test.name, entry, test.env)
 			}
 		}
 		if last := test.env[len(test.env)-1]; !strings.HasPrefix(last, "GIT_SSH_COMMAND=") || strings.Contains(last, shared.Token()) {
-			t.Errorf("%s: the last entry is %s", name, last)
+			t.Errorf("%s: the last entry is %s", test.name, last)
 		}
 	}
 }
@@ -51,18 +52,21 @@ func TestEnvironOfAProxyThatIsOff(t *testing.T) {
 	if err := os.WriteFile(path, []byte("[network_proxy]\nenabled = false\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, b := range map[string]*networkproxy.Builder{
-		"the zero Config":        networkproxy.NewBuilder().Config(networkproxy.Config{}),
-		"lists, but not Enabled": networkproxy.NewBuilder().Config(allow("a.example")),
-		"local binding":          networkproxy.NewBuilder().Config(local),
-		"enabled = false":        networkproxy.NewBuilder().ConfigFile(path),
-		"a source": networkproxy.NewBuilder().ConfigSource(func(context.Context) (networkproxy.Config, error) {
+	for _, test := range []struct {
+		name string
+		b    *networkproxy.Builder
+	}{
+		{"the zero Config", networkproxy.NewBuilder().Config(networkproxy.Config{})},
+		{"lists, but not Enabled", networkproxy.NewBuilder().Config(allow("a.example"))},
+		{"local binding", networkproxy.NewBuilder().Config(local)},
+		{"enabled = false", networkproxy.NewBuilder().ConfigFile(path)},
+		{"a source", networkproxy.NewBuilder().ConfigSource(func(context.Context) (networkproxy.Config, error) {
 			return networkproxy.Config{}, nil
-		}),
+		})},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			p, err := b.Build()
+			p, err := test.b.Build()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -126,13 +126,13 @@ func TestObserveLetsMissesPassAndSuggests(t *testing.T) {
 	if got, want := l.Suggest(), []string{"listed.example", "new.example", "odd.example:8080"}; !slices.Equal(got, want) {
 		t.Errorf("suggested allowlist: got %q, want %q", got, want)
 	}
-	for what, said := range map[string]string{
-		"/health":  l.admin("GET", "/health", "").body,
-		"the log":  l.log.String(),
-		"warnings": strings.Join(l.Warnings(), "\n"),
+	for _, test := range []struct{ what, said string }{
+		{"/health", l.admin("GET", "/health", "").body},
+		{"the log", l.log.String()},
+		{"warnings", strings.Join(l.Warnings(), "\n")},
 	} {
-		if !strings.Contains(said, "OBSERVING") {
-			t.Errorf("%s does not report that the proxy observes: %s", what, said)
+		if !strings.Contains(test.said, "OBSERVING") {
+			t.Errorf("%s does not report that the proxy observes: %s", test.what, test.said)
 		}
 	}
 

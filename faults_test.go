@@ -56,17 +56,18 @@ func newFaulty(t *testing.T, change func(*networkproxy.Builder)) *faulty {
 			change(b)
 		}
 	})
-	for name, o := range map[string]struct {
+	for _, o := range []struct {
+		name  string
 		port  uint16
 		serve func(*net.TCPConn)
 	}{
-		"ok.example":     {80, answerAndClose},
-		"flood.example":  {81, f.flood},
-		"deaf.example":   {82, f.deaf},
-		"silent.example": {83, func(c *net.TCPConn) { io.Copy(io.Discard, c) }},
-		"reset.example":  {84, resetMidway},
+		{"ok.example", 80, answerAndClose},
+		{"flood.example", 81, f.flood},
+		{"deaf.example", 82, f.deaf},
+		{"silent.example", 83, func(c *net.TCPConn) { io.Copy(io.Discard, c) }},
+		{"reset.example", 84, resetMidway},
 	} {
-		f.serve(name, o.port, o.serve)
+		f.serve(o.name, o.port, o.serve)
 	}
 	f.dns.Set("hole.example", addrs(publicAddr))
 	f.dns.Set("lost.example", testnet.Silence())

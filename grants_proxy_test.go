@@ -166,8 +166,8 @@ func TestRevokeReachesWhatIsConnecting(t *testing.T) {
 // A connection that is made in spite of everything is cut all the same.
 func TestRevokeReachesWhatHasJustConnected(t *testing.T) {
 	t.Parallel()
-	for method, target := range map[string]string{"GET": "http://granted.example/", "CONNECT": "granted.example:80"} {
-		t.Run(method, func(t *testing.T) {
+	for _, test := range []struct{ method, target string }{{"GET", "http://granted.example/"}, {"CONNECT", "granted.example:80"}} {
+		t.Run(test.method, func(t *testing.T) {
 			t.Parallel()
 			connecting, revoked := make(chan struct{}), make(chan struct{})
 			echo := testnet.Echo(t)
@@ -186,7 +186,7 @@ func TestRevokeReachesWhatHasJustConnected(t *testing.T) {
 				close(revoked)
 			}()
 			w := l.dialHTTP(t)
-			w.request(method, target)
+			w.request(test.method, test.target)
 			a := w.readHeader("GET")
 			if list := l.Blocked(); a.StatusCode != 403 || len(list) != 1 || list[0].Reason != networkproxy.ReasonGrantRevoked {
 				t.Errorf("got %s %+v", a.Status, list)

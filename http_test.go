@@ -358,17 +358,17 @@ func TestTrailers(t *testing.T) {
 	t.Parallel()
 	t.Run("of an answer", func(t *testing.T) {
 		t.Parallel()
-		for name, answer := range map[string]string{
-			"announced":     "HTTP/1.1 200 OK\r\nTrailer: X-Sum, X-Other\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n",
-			"not announced": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n",
-			"in part":       "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n",
-			"with others":   "HTTP/1.1 200 OK\r\nTrailer: X-Sum, X-Gone\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n",
+		for _, test := range []struct{ name, answer string }{
+			{"announced", "HTTP/1.1 200 OK\r\nTrailer: X-Sum, X-Other\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n"},
+			{"not announced", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n"},
+			{"in part", "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n"},
+			{"with others", "HTTP/1.1 200 OK\r\nTrailer: X-Sum, X-Gone\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n"},
 		} {
-			t.Run(name, func(t *testing.T) {
+			t.Run(test.name, func(t *testing.T) {
 				t.Parallel()
 				l := start(t, allow("o.example"), nil)
 				// Trailers must not carry fields that are removed from headers.
-				l.scripted("o.example", answer+"X-Proxy-Error: blocked-by-policy\r\nConnection: close\r\nContent-Length: 5\r\nProxy-Authenticate: x\r\n\r\n")
+				l.scripted("o.example", test.answer+"X-Proxy-Error: blocked-by-policy\r\nConnection: close\r\nContent-Length: 5\r\nProxy-Authenticate: x\r\n\r\n")
 				w := l.dialHTTP(t)
 				w.get("http://o.example/", "TE: trailers")
 				a := w.readResponse("GET")
@@ -485,35 +485,35 @@ func TestExpectContinue(t *testing.T) {
 // proxy must respond 502 to each.
 func TestOriginMisbehaves(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]string{
-		"nothing":                 "",
-		"garbage":                 "garbage\r\n\r\n",
-		"half a status line":      "HTTP/1.1 20",
-		"half a header":           "HTTP/1.1 200 OK\r\nContent-Le",
-		"no status":               "HTTP/1.1 \r\n\r\n",
-		"a status of words":       "HTTP/1.1 abc OK\r\n\r\n",
-		"a status below 100":      "HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n",
-		"status 0":                "HTTP/1.1 000 No\r\nContent-Length: 0\r\n\r\n",
-		"another version":         "HTTP/3.0 200 OK\r\nContent-Length: 0\r\n\r\n",
-		"length of words":         "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
-		"two lengths":             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-		"negative length":         "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-		"signed length":           "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\na",
-		"unknown transfer coding": "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
-		"chunked twice":           "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-		"no colon":                "HTTP/1.1 200 OK\r\nContent-Length 0\r\n\r\n",
-		"space in a name":         "HTTP/1.1 200 OK\r\nContent Length: 0\r\n\r\n",
-		"NUL in a field":          "HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 0\r\n\r\n",
-		"an unwanted switch":      "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nbytes",
-		"a header without end":    "HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 2<<20) + "\r\n\r\n",
-		"endless 1xx":             strings.Repeat("HTTP/1.1 103 Early Hints\r\nX-A: "+strings.Repeat("a", 1000)+"\r\n\r\n", 3000),
-		"HTTP/2":                  "\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64",
-		"TLS":                     "\x15\x03\x01\x00\x02\x02\x46",
+	for _, test := range []struct{ name, answer string }{
+		{"nothing", ""},
+		{"garbage", "garbage\r\n\r\n"},
+		{"half a status line", "HTTP/1.1 20"},
+		{"half a header", "HTTP/1.1 200 OK\r\nContent-Le"},
+		{"no status", "HTTP/1.1 \r\n\r\n"},
+		{"a status of words", "HTTP/1.1 abc OK\r\n\r\n"},
+		{"a status below 100", "HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n"},
+		{"status 0", "HTTP/1.1 000 No\r\nContent-Length: 0\r\n\r\n"},
+		{"another version", "HTTP/3.0 200 OK\r\nContent-Length: 0\r\n\r\n"},
+		{"length of words", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"},
+		{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"},
+		{"negative length", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"},
+		{"signed length", "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\na"},
+		{"unknown transfer coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n"},
+		{"chunked twice", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"},
+		{"no colon", "HTTP/1.1 200 OK\r\nContent-Length 0\r\n\r\n"},
+		{"space in a name", "HTTP/1.1 200 OK\r\nContent Length: 0\r\n\r\n"},
+		{"NUL in a field", "HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 0\r\n\r\n"},
+		{"an unwanted switch", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nbytes"},
+		{"a header without end", "HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 2<<20) + "\r\n\r\n"},
+		{"endless 1xx", strings.Repeat("HTTP/1.1 103 Early Hints\r\nX-A: "+strings.Repeat("a", 1000)+"\r\n\r\n", 3000)},
+		{"HTTP/2", "\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64"},
+		{"TLS", "\x15\x03\x01\x00\x02\x02\x46"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), nil)
-			l.scripted("o.example", answer)
+			l.scripted("o.example", test.answer)
 			w := l.dialHTTP(t)
 			w.get("http://o.example/")
 			a := w.readHeader("GET")
@@ -544,17 +544,17 @@ func TestOriginMisbehaves(t *testing.T) {
 // TestAnswerCutShort checks that a truncated response does not look complete.
 func TestAnswerCutShort(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]string{
-		"length":         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
-		"chunk":          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhalf",
-		"between chunks": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
-		"bad chunk":      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\nmore\r\n0\r\n\r\n",
-		"bad trailer":    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\nno colon\r\n\r\n",
+	for _, test := range []struct{ name, answer string }{
+		{"length", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"},
+		{"chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhalf"},
+		{"between chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"},
+		{"bad chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\nmore\r\n0\r\n\r\n"},
+		{"bad trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\nno colon\r\n\r\n"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), nil)
-			l.scripted("o.example", answer)
+			l.scripted("o.example", test.answer)
 			w := l.dialHTTP(t)
 			w.get("http://o.example/")
 			a := w.readHeader("GET")

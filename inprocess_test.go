@@ -277,12 +277,15 @@ func TestSwitchedConnectionsFollowThePolicy(t *testing.T) {
 	t.Parallel()
 	const name = "example.com" // which the certificate of httptest is for
 	for _, scheme := range []string{"http", "https"} {
-		for how, change := range map[string]func(*lab) error{
-			"deny":    func(l *lab) error { return l.DenyDomain(name) },
-			"limited": func(l *lab) error { return l.SetMode(networkproxy.ModeLimited) },
-			"end":     func(l *lab) error { return l.Close() },
+		for _, test := range []struct {
+			how    string
+			change func(*lab) error
+		}{
+			{"deny", func(l *lab) error { return l.DenyDomain(name) }},
+			{"limited", func(l *lab) error { return l.SetMode(networkproxy.ModeLimited) }},
+			{"end", func(l *lab) error { return l.Close() }},
 		} {
-			t.Run(scheme+", "+how, func(t *testing.T) {
+			t.Run(scheme+", "+test.how, func(t *testing.T) {
 				t.Parallel()
 				l := start(t, allow(name), nil)
 				handler := func(w http.ResponseWriter, _ *http.Request) {
@@ -319,12 +322,12 @@ func TestSwitchedConnectionsFollowThePolicy(t *testing.T) {
 				if err := say(); err != nil {
 					t.Fatal(err)
 				}
-				if err := change(l); err != nil {
+				if err := test.change(l); err != nil {
 					t.Fatal(err)
 				}
 				err = say()
 				var refusal *networkproxy.RefusedError
-				if err == nil || how != "end" && !errors.As(err, &refusal) {
+				if err == nil || test.how != "end" && !errors.As(err, &refusal) {
 					t.Errorf("afterwards: %v", err)
 				}
 			})

@@ -129,10 +129,10 @@ func (w waitingRequest) begin(t *testing.T, extra string) (c *net.TCPConn, relea
 func TestClientLeavesBehindBytes(t *testing.T) {
 	t.Parallel()
 	for _, w := range waitingRequests {
-		for name, extra := range map[string]string{"nothing": "", "a byte": "x", "more than the buffer holds": strings.Repeat("x", 9000)} {
-			t.Run(w.name+"/"+name, func(t *testing.T) {
+		for _, test := range []struct{ name, extra string }{{"nothing", ""}, {"a byte", "x"}, {"more than the buffer holds", strings.Repeat("x", 9000)}} {
+			t.Run(w.name+"/"+test.name, func(t *testing.T) {
 				t.Parallel()
-				c, _, gone := w.begin(t, extra)
+				c, _, gone := w.begin(t, test.extra)
 				c.Close()
 				wait(t, gone, "the end of the abandoned request")
 			})

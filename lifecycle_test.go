@@ -218,11 +218,14 @@ func TestNotEnabled(t *testing.T) {
 	if isBound(front.Addr().String()) {
 		t.Error("a listener is bound")
 	}
-	for name, err := range map[string]error{
-		"SetMode": h.SetMode(networkproxy.ModeLimited), "Reload": h.Reload(t.Context()), "AllowDomain": h.AllowDomain("x.example"),
+	for _, test := range []struct {
+		name string
+		err  error
+	}{
+		{"SetMode", h.SetMode(networkproxy.ModeLimited)}, {"Reload", h.Reload(t.Context())}, {"AllowDomain", h.AllowDomain("x.example")},
 	} {
-		if !errors.Is(err, networkproxy.ErrDisabled) {
-			t.Errorf("%s: %v", name, err)
+		if !errors.Is(test.err, networkproxy.ErrDisabled) {
+			t.Errorf("%s: %v", test.name, test.err)
 		}
 	}
 	select {
@@ -513,23 +516,26 @@ func TestConfigSources(t *testing.T) {
 	}
 	config := networkproxy.Config{Enabled: true, Mode: networkproxy.ModeLimited} // the zero values mean the defaults
 	config.Policy.AllowedDomains = []string{"a.example"}
-	for name, source := range map[string]func(*networkproxy.Builder){
-		"file":   func(b *networkproxy.Builder) { b.ConfigFile(path) },
-		"value":  func(b *networkproxy.Builder) { b.Config(config) },
-		"source": func(b *networkproxy.Builder) { b.ConfigSource(newSource(config).load) },
+	for _, test := range []struct {
+		name   string
+		source func(*networkproxy.Builder)
+	}{
+		{"file", func(b *networkproxy.Builder) { b.ConfigFile(path) }},
+		{"value", func(b *networkproxy.Builder) { b.Config(config) }},
+		{"source", func(b *networkproxy.Builder) { b.ConfigSource(newSource(config).load) }},
 	} {
-		l := startSource(t, source, nil)
+		l := startSource(t, test.source, nil)
 		got := l.Config()
 		if !got.Enabled || got.Mode != networkproxy.ModeLimited || got.AdminURL != "http://127.0.0.1:8080" || len(got.Policy.AllowedDomains) != 1 {
-			t.Errorf("%s: %+v", name, got)
+			t.Errorf("%s: %+v", test.name, got)
 		}
 		got.Policy.AllowedDomains[0] = "changed.example" // the caller's copy
 		if l.Config().Policy.AllowedDomains[0] != "a.example" {
-			t.Errorf("%s: Config returns the proxy's own slice", name)
+			t.Errorf("%s: Config returns the proxy's own slice", test.name)
 		}
 		l.scripted("a.example", emptyAnswer)
 		if got := l.get("http://a.example/"); got.status != 200 {
-			t.Errorf("%s: %+v", name, got)
+			t.Errorf("%s: %+v", test.name, got)
 		}
 	}
 	config.Policy.AllowedDomains[0] = "changed.example"

@@ -71,12 +71,12 @@ func TestLimitSet(t *testing.T) {
 			t.Errorf("%s: docs/limits.md has %s, the default is %v", row[3], row[2], want)
 		}
 	}
-	for name, value := range map[string]string{
-		"connections": "-1", "blocked_kept": "many", "header_bytes": "64k", "tunnel_idle": "5", "dial_timeout": "-1s", "Connections": "1", "": "1",
+	for _, test := range []struct{ name, value string }{
+		{"connections", "-1"}, {"blocked_kept", "many"}, {"header_bytes", "64k"}, {"tunnel_idle", "5"}, {"dial_timeout", "-1s"}, {"Connections", "1"}, {"", "1"},
 	} {
 		var l networkproxy.Limits
-		if err := l.Set(name, value); err == nil || l != (networkproxy.Limits{}) {
-			t.Errorf("%q = %q: got %v and %+v", name, value, err, l)
+		if err := l.Set(test.name, test.value); err == nil || l != (networkproxy.Limits{}) {
+			t.Errorf("%q = %q: got %v and %+v", test.name, test.value, err, l)
 		}
 	}
 }
@@ -151,14 +151,17 @@ func TestLimitUpperBounds(t *testing.T) {
 			}
 		}
 	}
-	for name, change := range map[string]func(*networkproxy.Builder){
-		"questions":      func(b *networkproxy.Builder) { b.Limits(networkproxy.Limits{Questions: math.MaxInt32}) },
-		"DeciderTimeout": func(b *networkproxy.Builder) { b.DeciderTimeout(math.MaxInt64) },
+	for _, test := range []struct {
+		name   string
+		change func(*networkproxy.Builder)
+	}{
+		{"questions", func(b *networkproxy.Builder) { b.Limits(networkproxy.Limits{Questions: math.MaxInt32}) }},
+		{"DeciderTimeout", func(b *networkproxy.Builder) { b.DeciderTimeout(math.MaxInt64) }},
 	} {
 		b := networkproxy.NewBuilder().Config(networkproxy.Config{})
-		change(b)
-		if _, err := b.Build(); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%s: %v", name, err)
+		test.change(b)
+		if _, err := b.Build(); err == nil || !strings.Contains(err.Error(), test.name) {
+			t.Errorf("%s: %v", test.name, err)
 		}
 	}
 
@@ -315,22 +318,23 @@ func TestLimitSessionConnections(t *testing.T) {
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	t.Parallel()
 	const head = "GET http://miss.example/ HTTP/1.1\r\nHost: miss.example\r\n"
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name  string
 		socks bool
 		sends string
 		gets  string // read before the next connection is opened
 	}{
-		"silent":                     {},
-		"half a header":              {sends: "GET http://miss.example/ HT"},
-		"empty lines":                {sends: "\r\n\r\n"},
-		"a kept-alive connection":    {sends: head + "\r\n", gets: "HTTP/1.1 403"},
-		"half a header after that":   {sends: head + "\r\n" + head, gets: "HTTP/1.1 403"},
-		"silent SOCKS5":              {socks: true},
-		"a SOCKS5 greeting":          {socks: true, sends: "\x05\x01\x00", gets: "\x05\x00"},
-		"half a request of SOCKS5":   {socks: true, sends: "\x05\x01\x00\x05\x01\x00\x03\x09o.exa", gets: "\x05\x00"},
-		"user and password half-way": {socks: true, sends: "\x05\x01\x02\x01\x08", gets: "\x05\x02"},
+		{name: "silent"},
+		{name: "half a header", sends: "GET http://miss.example/ HT"},
+		{name: "empty lines", sends: "\r\n\r\n"},
+		{name: "a kept-alive connection", sends: head + "\r\n", gets: "HTTP/1.1 403"},
+		{name: "half a header after that", sends: head + "\r\n" + head, gets: "HTTP/1.1 403"},
+		{name: "silent SOCKS5", socks: true},
+		{name: "a SOCKS5 greeting", socks: true, sends: "\x05\x01\x00", gets: "\x05\x00"},
+		{name: "half a request of SOCKS5", socks: true, sends: "\x05\x01\x00\x05\x01\x00\x03\x09o.exa", gets: "\x05\x00"},
+		{name: "user and password half-way", socks: true, sends: "\x05\x01\x02\x01\x08", gets: "\x05\x02"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l := limited(t, withSOCKS(allow("o.example")), networkproxy.Limits{Connections: 8})
 			l.mapHost("o.example", 80, testnet.Echo(t).Addr())
@@ -567,33 +571,36 @@ func TestResolverThatDoesNotReturn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, request := range map[string]func(t *testing.T){
-		"HTTP": func(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		request func(t *testing.T)
+	}{
+		{"HTTP", func(t *testing.T) {
 			w := dialRaw(t, l.HTTPAddr())
 			w.get("http://deaf.example/")
 			if a := w.readResponse("GET"); a.StatusCode != 502 || a.refusal(t).Reason != "dns_failure" {
 				t.Errorf("got %s %s", a.Status, a.body)
 			}
-		},
-		"CONNECT from a session": func(t *testing.T) {
+		}},
+		{"CONNECT from a session", func(t *testing.T) {
 			w := dialRaw(t, s.HTTPAddr())
 			w.request("CONNECT", "deaf.example:443")
 			if a := w.readHeader("CONNECT"); a.StatusCode != 502 {
 				t.Errorf("got %s, want 502", a.Status)
 			}
-		},
-		"SOCKS5": func(t *testing.T) {
+		}},
+		{"SOCKS5", func(t *testing.T) {
 			if _, code, _ := l.socksRequest(socksConnect, socksDestName("deaf.example", 80)); code != 4 {
 				t.Errorf("got the reply %d", code)
 			}
-		},
-		"explain": func(t *testing.T) {
+		}},
+		{"explain", func(t *testing.T) {
 			if a, err := l.ExplainURL(t.Context(), "http://deaf.example/", "GET", true); err != nil || a.Allowed {
 				t.Errorf("got %+v, %v", a, err)
 			}
-		},
+		}},
 	} {
-		t.Run(name, request)
+		t.Run(test.name, test.request)
 	}
 	l.Close()
 	l.waitLogged(t, "the resolver has not returned")
@@ -621,25 +628,28 @@ func TestLimitHandshake(t *testing.T) {
 
 func TestLimitTunnels(t *testing.T) {
 	t.Parallel()
-	for name, limits := range map[string]networkproxy.Limits{
-		"idle":     {TunnelIdle: 200 * time.Millisecond},
-		"lifetime": {TunnelLifetime: 200 * time.Millisecond},
+	for _, test := range []struct {
+		name   string
+		limits networkproxy.Limits
+	}{
+		{"idle", networkproxy.Limits{TunnelIdle: 200 * time.Millisecond}},
+		{"lifetime", networkproxy.Limits{TunnelLifetime: 200 * time.Millisecond}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			l := limited(t, withSOCKS(allow("o.example")), limits)
+			l := limited(t, withSOCKS(allow("o.example")), test.limits)
 			l.mapHost("o.example", 80, testnet.Echo(t).Addr())
 			for protocol, conn := range map[string]net.Conn{"CONNECT": l.connectTo(t, "o.example:80"), "SOCKS5": l.socksTunnel("o.example", 80)} {
 				conn.SetDeadline(testDeadline())
 				var err error
-				for name == "lifetime" && err == nil { // never idle
+				for test.name == "lifetime" && err == nil { // never idle
 					err = echoes(conn)
 				}
 				if _, err = io.Copy(io.Discard, conn); os.IsTimeout(err) {
 					t.Errorf("%s: the tunnel is still open", protocol)
 				}
 			}
-			l.waitLogged(t, "cause="+name)
+			l.waitLogged(t, "cause="+test.name)
 		})
 	}
 }
@@ -756,17 +766,20 @@ func TestLimitLogLines(t *testing.T) {
 	l.dns.Set("gone.example") // no address
 	began := time.Now()
 	for range each {
-		for request, status := range map[string]int{
-			"GET http://refused.example/ HTTP/1.1\r\nHost: x\r\n\r\n":  403,
-			"CONNECT refused.example:443 HTTP/1.1\r\nHost: x\r\n\r\n":  403,
-			"GET http://gone.example/ HTTP/1.1\r\nHost: x\r\n\r\n":     502,
-			"GET http://a..example/ HTTP/1.1\r\nHost: x\r\n\r\n":       400,
-			"GET http://refused.example/ HTTP/1.1\r\nHost : x\r\n\r\n": 400,
+		for _, test := range []struct {
+			request string
+			status  int
+		}{
+			{"GET http://refused.example/ HTTP/1.1\r\nHost: x\r\n\r\n", 403},
+			{"CONNECT refused.example:443 HTTP/1.1\r\nHost: x\r\n\r\n", 403},
+			{"GET http://gone.example/ HTTP/1.1\r\nHost: x\r\n\r\n", 502},
+			{"GET http://a..example/ HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+			{"GET http://refused.example/ HTTP/1.1\r\nHost : x\r\n\r\n", 400},
 		} {
 			w := l.dialHTTP(t)
-			w.send(request)
-			if a := w.readResponse("GET"); a.StatusCode != status {
-				t.Fatalf("%q: got %s, want %d", request, a.Status, status)
+			w.send(test.request)
+			if a := w.readResponse("GET"); a.StatusCode != test.status {
+				t.Fatalf("%q: got %s, want %d", test.request, a.Status, test.status)
 			}
 		}
 	}
@@ -796,46 +809,47 @@ func TestLimitLogLines(t *testing.T) {
 func TestLimitLogLinesOfEveryKind(t *testing.T) {
 	t.Parallel()
 	const limit, each = 4, 30
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name  string
 		lines string
 		cause func(l *lab, i int)
 	}{
-		"panic in HTTP": {"panic while serving a request", func(l *lab, _ int) {
+		{"panic in HTTP", "panic while serving a request", func(l *lab, _ int) {
 			w := l.dialHTTP(l.t)
 			w.request("CONNECT", "panic.example:54")
 			w.readAll()
 		}},
-		"panic in SOCKS5": {"panic while serving a connection", func(l *lab, _ int) {
+		{"panic in SOCKS5", "panic while serving a connection", func(l *lab, _ int) {
 			c := l.dialSOCKS()
 			c.Write(slices.Concat([]byte{5, 1, 0, 5, socksConnect, 0}, socksDestName("panic.example", 54)))
 			io.Copy(io.Discard, c)
 		}},
-		"panic in a UDP association": {"panic in a UDP association", func(l *lab, _ int) {
+		{"panic in a UDP association", "panic in a UDP association", func(l *lab, _ int) {
 			u := l.associate()
 			u.send(socksDestName("panic.example", 54), "ping")
 			if err := checkClosed(u.control); err != nil {
 				l.t.Error(err)
 			}
 		}},
-		"decider panic": {"decider panicked", func(l *lab, i int) {
+		{"decider panic", "decider panicked", func(l *lab, i int) {
 			w := l.dialHTTP(l.t)
 			w.get(fmt.Sprintf("http://miss%d.test/", i))
 			w.readResponse("GET")
 		}},
-		"tunnels at the level debug": {"tunnel (open|closed)", func(l *lab, _ int) {
+		{"tunnels at the level debug", "tunnel (open|closed)", func(l *lab, _ int) {
 			conn := l.connectTo(l.t, "echo.example:80")
 			if err := echoes(conn); err != nil {
 				l.t.Error(err)
 			}
 			conn.Close()
 		}},
-		"client hellos at the level debug": {"client hello", func(l *lab, _ int) {
+		{"client hellos at the level debug", "client hello", func(l *lab, _ int) {
 			conn := l.connectTo(l.t, "echo.example:80")
 			tls.Client(conn, &tls.Config{ServerName: "echo.example"}).Handshake()
 			conn.Close()
 		}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			var l *lab
 			l = start(t, withSOCKS(allow("*.example")), func(b *networkproxy.Builder) {

@@ -176,18 +176,21 @@ func TestDenyWhileDialing(t *testing.T) {
 // refused.
 func TestResolverAnswers(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string][]netip.Addr{
-		"the zero address": {{}},
-		"a zone":           {netip.MustParseAddr("fe80::1%lo")},
-		"mapped":           {netip.MustParseAddr("::ffff:10.0.0.1")},
-		"a good and a bad": {netip.MustParseAddr(publicAddr), netip.MustParseAddr("::1")},
-		"a bad one last of many": append(slices.Repeat([]netip.Addr{netip.MustParseAddr(publicAddr)}, 1000),
-			netip.MustParseAddr("127.0.0.1")),
+	for _, test := range []struct {
+		name   string
+		answer []netip.Addr
+	}{
+		{"the zero address", []netip.Addr{{}}},
+		{"a zone", []netip.Addr{netip.MustParseAddr("fe80::1%lo")}},
+		{"mapped", []netip.Addr{netip.MustParseAddr("::ffff:10.0.0.1")}},
+		{"a good and a bad", []netip.Addr{netip.MustParseAddr(publicAddr), netip.MustParseAddr("::1")}},
+		{"a bad one last of many", append(slices.Repeat([]netip.Addr{netip.MustParseAddr(publicAddr)}, 1000),
+			netip.MustParseAddr("127.0.0.1"))},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), func(b *networkproxy.Builder) {
-				b.Resolver(fixedResolver(answer))
+				b.Resolver(fixedResolver(test.answer))
 			})
 			w := l.dialHTTP(t)
 			w.get("http://o.example/")

@@ -50,13 +50,13 @@ func TestRefusalShape(t *testing.T) {
 			t.Errorf("message %q or hint %q is empty or repeats parts of the URL", message, hint)
 		}
 	}
-	for name, want := range map[string]string{
-		"X-Proxy-Error":          "blocked-by-policy",
-		"Content-Type":           "application/json",
-		"X-Content-Type-Options": "nosniff",
+	for _, test := range []struct{ name, want string }{
+		{"X-Proxy-Error", "blocked-by-policy"},
+		{"Content-Type", "application/json"},
+		{"X-Content-Type-Options", "nosniff"},
 	} {
-		if got := a.Header.Get(name); got != want {
-			t.Errorf("field %s: got %q, want %q", name, got, want)
+		if got := a.Header.Get(test.name); got != test.want {
+			t.Errorf("field %s: got %q, want %q", test.name, got, test.want)
 		}
 	}
 

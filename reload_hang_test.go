@@ -40,42 +40,45 @@ func TestHangingSourceFreezesNothing(t *testing.T) {
 	go func() { reloaded <- l.Reload(context.Background()) }()
 	<-calling
 
-	for name, f := range map[string]func(){
-		"DenyDomain": func() {
+	for _, test := range []struct {
+		name string
+		f    func()
+	}{
+		{"DenyDomain", func() {
 			if err := l.DenyDomain("a.example"); err != nil {
 				t.Error(err)
 			}
-		},
-		"SetMode": func() {
+		}},
+		{"SetMode", func() {
 			if err := l.SetMode(networkproxy.ModeLimited); err != nil {
 				t.Error(err)
 			}
-		},
-		"/health": func() {
+		}},
+		{"/health", func() {
 			if got := l.admin("GET", "/health", ""); got.status != 200 {
 				t.Errorf("got %d %s", got.status, got.body)
 			}
-		},
-		"/mode": func() {
+		}},
+		{"/mode", func() {
 			if got := l.admin("POST", "/mode", `{"mode":"limited"}`); got.status != 200 {
 				t.Errorf("got %d %s", got.status, got.body)
 			}
-		},
-		"/reload": func() {
+		}},
+		{"/reload", func() {
 			if got := l.admin("POST", "/reload", ""); got.status != 409 || !strings.Contains(got.body, "under way") {
 				t.Errorf("got %d %s", got.status, got.body)
 			}
-		},
-		"Config":   func() { l.Config() },
-		"Warnings": func() { l.Warnings() },
-		"Reload": func() {
+		}},
+		{"Config", func() { l.Config() }},
+		{"Warnings", func() { l.Warnings() }},
+		{"Reload", func() {
 			if err := l.Reload(context.Background()); !errors.Is(err, networkproxy.ErrReloading) {
 				t.Error(err)
 			}
-		},
-		"OpenSession": func() { l.command("x").Close() },
+		}},
+		{"OpenSession", func() { l.command("x").Close() }},
 	} {
-		within(t, name, f)
+		within(t, test.name, test.f)
 	}
 	if got := l.reason("http://a.example/"); got != networkproxy.ReasonDenied {
 		t.Errorf("the deny is not in force: %q", got)
@@ -177,14 +180,17 @@ func TestLogHandlerMayCallTheHandle(t *testing.T) {
 		}}))
 	}, f.path)
 	handle.Store(l.Handle)
-	for name, call := range map[string]func() error{
-		"Reload":      func() error { return l.Reload(context.Background()) },
-		"SetMode":     func() error { return l.SetMode(networkproxy.ModeLimited) },
-		"AllowDomain": func() error { return l.AllowDomain("b.example") },
+	for _, test := range []struct {
+		name string
+		call func() error
+	}{
+		{"Reload", func() error { return l.Reload(context.Background()) }},
+		{"SetMode", func() error { return l.SetMode(networkproxy.ModeLimited) }},
+		{"AllowDomain", func() error { return l.AllowDomain("b.example") }},
 	} {
-		within(t, name, func() {
-			if err := call(); err != nil {
-				t.Errorf("%s: %v", name, err)
+		within(t, test.name, func() {
+			if err := test.call(); err != nil {
+				t.Errorf("%s: %v", test.name, err)
 			}
 		})
 	}

@@ -17,17 +17,18 @@ import (
 // blocks nor puts it in force.
 func TestReloadOfWhatIsNoFile(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name string
 		put  func(path string) error
 		want string
 	}{
-		"a FIFO":      {func(path string) error { return syscall.Mkfifo(path, 0o600) }, "is a pipe"},
-		"a directory": {func(path string) error { return os.Mkdir(path, 0o700) }, "is a directory"},
-		"a device":    {func(path string) error { return os.Symlink("/dev/zero", path) }, "not a regular file"},
-		"nothing":     {func(path string) error { return nil }, "create the file"},
+		{"a FIFO", func(path string) error { return syscall.Mkfifo(path, 0o600) }, "is a pipe"},
+		{"a directory", func(path string) error { return os.Mkdir(path, 0o700) }, "is a directory"},
+		{"a device", func(path string) error { return os.Symlink("/dev/zero", path) }, "not a regular file"},
+		{"nothing", func(path string) error { return nil }, "create the file"},
 	} {
 		for _, which := range []string{"configuration", "limits"} {
-			t.Run(name+", "+which, func(t *testing.T) {
+			t.Run(test.name+", "+which, func(t *testing.T) {
 				t.Parallel()
 				f := newConfigFile(t, `policy.allowed_domains = ["a.example"]`)
 				limits := filepath.Join(t.TempDir(), "limits.toml")

@@ -79,27 +79,27 @@ func TestReloadKeepsTheLastGoodConfiguration(t *testing.T) {
 	f := newConfigFile(t, `policy.allowed_domains = ["good.example"]`)
 	l := startFile(t, nil, f.path)
 
-	for name, broken := range map[string]string{
-		"a syntax error":  "policy.allowed_domains = [",
-		"an unknown key":  "policy.alowed_domains = []",
-		"a bad pattern":   `policy.allowed_domains = ["*.example", "https://x/"]`,
-		"a bad mode":      `mode = "off"`,
-		"the wrong table": "\n[network-proxy]\nenabled = true",
+	for _, test := range []struct{ name, broken string }{
+		{"a syntax error", "policy.allowed_domains = ["},
+		{"an unknown key", "policy.alowed_domains = []"},
+		{"a bad pattern", `policy.allowed_domains = ["*.example", "https://x/"]`},
+		{"a bad mode", `mode = "off"`},
+		{"the wrong table", "\n[network-proxy]\nenabled = true"},
 	} {
-		f.replace(broken)
+		f.replace(test.broken)
 		err := l.Reload(context.Background())
 		if err == nil {
-			t.Errorf("%s: reloaded", name)
+			t.Errorf("%s: reloaded", test.name)
 			continue
 		}
 		if !strings.Contains(err.Error(), f.path+":") {
-			t.Errorf("%s: the error does not name the place: %v", name, err)
+			t.Errorf("%s: the error does not name the place: %v", test.name, err)
 		}
 		if got := l.reason("http://good.example/"); got != "" {
-			t.Errorf("%s: the last good policy is not in force: %q", name, got)
+			t.Errorf("%s: the last good policy is not in force: %q", test.name, got)
 		}
 		if got := l.admin("GET", "/health", ""); !strings.Contains(got.body, `"degraded"`) || !strings.Contains(got.body, filepath.Base(f.path)) {
-			t.Errorf("%s: /health does not tell: got %s", name, got.body)
+			t.Errorf("%s: /health does not tell: got %s", test.name, got.body)
 		}
 	}
 	f.replace(`policy.allowed_domains = ["other.example"]`)
@@ -362,13 +362,13 @@ func TestRunTimeRules(t *testing.T) {
 	}
 	check("removed", map[string]networkproxy.Reason{"x.added.example": networkproxy.ReasonNotAllowed, "file.example": ""})
 
-	for entry, want := range map[string]string{
-		"file.example":  f.path,
-		"never.example": "not added at run time",
-		"https://x/":    "https",
+	for _, test := range []struct{ entry, want string }{
+		{"file.example", f.path},
+		{"never.example", "not added at run time"},
+		{"https://x/", "https"},
 	} {
-		if err := l.RemoveDomain(entry); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("RemoveDomain(%q): %v; want %q in it", entry, err, want)
+		if err := l.RemoveDomain(test.entry); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("RemoveDomain(%q): %v; want %q in it", test.entry, err, test.want)
 		}
 	}
 	if l.DenyDomain("*") == nil || l.AllowDomain("0.0.0.0/0") == nil || l.AllowDomain("a b") == nil {

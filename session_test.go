@@ -434,13 +434,14 @@ func TestSessionRequiresItsToken(t *testing.T) {
 			}
 		}
 	}
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name     string
 		password string
 		want     byte
 	}{
-		"without": {"", 0xFF}, "its token": {s.Token(), 0}, "another's": {other.Token(), 0xFE}, "a guess": {"guess", 0xFE},
+		{"without", "", 0xFF}, {"its token", s.Token(), 0}, {"another's", other.Token(), 0xFE}, {"a guess", "guess", 0xFE},
 	} {
-		t.Run("SOCKS5 "+name, func(t *testing.T) {
+		t.Run("SOCKS5 "+test.name, func(t *testing.T) {
 			if _, code := connectSOCKS(t, s.SOCKSAddr(), test.password, "web.example", 80); code != test.want {
 				t.Errorf("reply %#x, want %#x", code, test.want)
 			}
@@ -575,17 +576,17 @@ func TestSessionUnixSocket(t *testing.T) {
 		t.Errorf("a file that took the socket's place: %q, %v", content, err)
 	}
 
-	for name, path := range map[string]string{
-		"a file in its place": path,
-		"no directory":        filepath.Join(dir, "missing", "proxy.sock"),
-		"a relative path":     "proxy.sock",
-		"too long":            filepath.Join(dir, strings.Repeat("x", 200)),
+	for _, test := range []struct{ name, path string }{
+		{"a file in its place", path},
+		{"no directory", filepath.Join(dir, "missing", "proxy.sock")},
+		{"a relative path", "proxy.sock"},
+		{"too long", filepath.Join(dir, strings.Repeat("x", 200))},
 	} {
-		if s, err := l.OpenSession(context.Background(), networkproxy.SessionConfig{UnixSocket: path}); err == nil {
+		if s, err := l.OpenSession(context.Background(), networkproxy.SessionConfig{UnixSocket: test.path}); err == nil {
 			s.Close()
-			t.Errorf("%s: no error", name)
-		} else if !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: the error does not name the path: %v", name, err)
+			t.Errorf("%s: no error", test.name)
+		} else if !strings.Contains(err.Error(), test.path) {
+			t.Errorf("%s: the error does not name the path: %v", test.name, err)
 		}
 	}
 	if content, err := os.ReadFile(path); string(content) != "precious" {

@@ -402,15 +402,15 @@ func TestHelloWithheld(t *testing.T) {
 		timeout = time.Second
 	}
 	for _, path := range tunnelPaths {
-		for name, sent := range map[string]string{"the first byte": hello[:1], "half a hello": hello[:100], "half a second hello": hello + ccs + hello[:100]} {
-			t.Run(string(path.protocol)+"/"+name, func(t *testing.T) {
+		for _, test := range []struct{ name, sent string }{{"the first byte", hello[:1]}, {"half a hello", hello[:100]}, {"half a second hello", hello + ccs + hello[:100]}} {
+			t.Run(string(path.protocol)+"/"+test.name, func(t *testing.T) {
 				t.Parallel()
 				l := start(t, withSOCKS(allow("allowed.example")), func(b *networkproxy.Builder) {
 					b.Limits(networkproxy.Limits{HandshakeTimeout: timeout, TunnelIdle: time.Hour})
 				})
 				got := path.record(l, "allowed.example", 443, 1<<20)
 				w := path.open(l, t, "allowed.example", 443)
-				w.send(sent)
+				w.send(test.sent)
 				if rest := wait(t, got, "the end at the origin"); len(rest)%len(hello) > len(ccs) {
 					t.Errorf("the origin got %q", rest)
 				}
@@ -479,20 +479,20 @@ func TestNotTLS(t *testing.T) {
 				t.Errorf("the echo: %q", got)
 			}
 		})
-		for name, first := range map[string]string{
-			"a letter":          "S",
-			"a NUL":             "\x00",
-			"telnet":            "\xff\xfd\x01",
-			"Ctrl-V, then text": "\x16abc",
-			"almost a hello":    "\x16\x03\x01\x00\x09\x02",
+		for _, test := range []struct{ name, first string }{
+			{"a letter", "S"},
+			{"a NUL", "\x00"},
+			{"telnet", "\xff\xfd\x01"},
+			{"Ctrl-V, then text", "\x16abc"},
+			{"almost a hello", "\x16\x03\x01\x00\x09\x02"},
 		} {
-			t.Run(string(path.protocol)+"/"+name, func(t *testing.T) {
+			t.Run(string(path.protocol)+"/"+test.name, func(t *testing.T) {
 				t.Parallel()
 				l := start(t, withSOCKS(allow("allowed.example")), nil)
 				path.serve(l, "allowed.example", 443, func(c *net.TCPConn) { io.Copy(c, c) })
 				w := path.open(l, t, "allowed.example", 443)
-				w.send(first)
-				if got := w.readN(len(first)); got != first {
+				w.send(test.first)
+				if got := w.readN(len(test.first)); got != test.first {
 					t.Errorf("the echo: %q", got)
 				}
 				if h := l.health(t); h.Allowed != 1 || h.Refused != 0 {
@@ -632,21 +632,21 @@ func TestSNICheckSharesAnAddress(t *testing.T) {
 func TestServerNameOfEarlyBytes(t *testing.T) {
 	t.Parallel()
 	hello, evil := helloFor(t, "allowed.example"), helloFor(t, "evil.example")
-	for name, request := range map[string]string{
-		"CONNECT": "CONNECT allowed.example:80 HTTP/1.1\r\nHost: allowed.example:80\r\n\r\n",
-		"Upgrade": "GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+	for _, test := range []struct{ name, request string }{
+		{"CONNECT", "CONNECT allowed.example:80 HTTP/1.1\r\nHost: allowed.example:80\r\n\r\n"},
+		{"Upgrade", "GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			path := tunnelPaths[0]
-			if name == "Upgrade" {
+			if test.name == "Upgrade" {
 				path = tunnelPaths[2]
 			}
 			l := start(t, allow("allowed.example"), nil)
 			for _, sent := range []string{hello, evil} {
 				got := path.record(l, "allowed.example", 80, len(sent))
 				w := l.dialHTTP(t)
-				w.send(request + sent)
+				w.send(test.request + sent)
 				w.readHeader("CONNECT")
 				want := map[string]string{hello: hello, evil: ""}[sent]
 				if all := wait(t, got, "the end at the origin"); all != want {
@@ -661,11 +661,14 @@ func TestServerNameOfEarlyBytes(t *testing.T) {
 func TestServerNameOfLocalhost(t *testing.T) {
 	t.Parallel()
 	for _, path := range tunnelPaths {
-		for name, want := range map[string]bool{"": true, "localhost": true, "allowed.example": false, "127.0.0.1": false} {
-			t.Run(string(path.protocol)+"/"+name, func(t *testing.T) {
+		for _, test := range []struct {
+			name string
+			want bool
+		}{{"", true}, {"localhost", true}, {"allowed.example", false}, {"127.0.0.1", false}} {
+			t.Run(string(path.protocol)+"/"+test.name, func(t *testing.T) {
 				t.Parallel()
 				l := start(t, withSOCKS(allow("localhost")), nil)
-				hello := helloFor(t, name)
+				hello := helloFor(t, test.name)
 				got := make(chan string, 1)
 				origin := path.serve(l, "localhost", 8443, func(c *net.TCPConn) {
 					b := make([]byte, len(hello))
@@ -676,7 +679,7 @@ func TestServerNameOfLocalhost(t *testing.T) {
 				l.net.Map(netip.MustParseAddrPort("127.0.0.1:8443"), origin.Addr())
 				w := path.open(l, t, "localhost", 8443)
 				w.send(hello)
-				if sent := wait(t, got, "the end at the origin"); (sent == hello) != want {
+				if sent := wait(t, got, "the end at the origin"); (sent == hello) != test.want {
 					t.Errorf("the origin got %q", sent)
 				}
 			})

@@ -39,53 +39,63 @@ func localUDP(t testing.TB) (*udpClient, netip.AddrPort) {
 // A stranger sends first. What it sends must not make it the client.
 func TestUDPStrangerIsFirst(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name     string
 		said     func(victim netip.AddrPort) netip.AddrPort // nil: nothing
 		stranger func(c *udpClient)
 		refused  int
 	}{
-		"the client named its address and port": {
+		{
+			name:     "the client named its address and port",
 			said:     func(victim netip.AddrPort) netip.AddrPort { return victim },
 			stranger: func(c *udpClient) { c.send(socksDest(publicAddr, 53), "stranger") },
 		},
-		"the client named its port": {
+		{
+			name: "the client named its port",
 			said: func(victim netip.AddrPort) netip.AddrPort {
 				return netip.AddrPortFrom(netip.IPv4Unspecified(), victim.Port())
 			},
 			stranger: func(c *udpClient) { c.send(socksDest(publicAddr, 53), "stranger") },
 		},
-		"the client named its port, with an IPv6 address": {
+		{
+			name: "the client named its port, with an IPv6 address",
 			said: func(victim netip.AddrPort) netip.AddrPort {
 				return netip.AddrPortFrom(netip.IPv6Unspecified(), victim.Port())
 			},
 			stranger: func(c *udpClient) { c.send(socksDest(publicAddr, 53), "stranger") },
 		},
-		"a target that is denied": {
+		{
+			name:     "a target that is denied",
 			stranger: func(c *udpClient) { c.send(socksDestName("denied.example", 53), "stranger") },
 			refused:  1,
 		},
-		"a target that no list names": {
+		{
+			name:     "a target that no list names",
 			stranger: func(c *udpClient) { c.send(socksDestName("other.test", 53), "stranger") },
 			refused:  1,
 		},
-		"a local target": {
+		{
+			name:     "a local target",
 			stranger: func(c *udpClient) { c.send(socksDest("127.0.0.1", 53), "stranger") },
 			refused:  1,
 		},
-		"the same target, which does not resolve": {
+		{
+			name:     "the same target, which does not resolve",
 			stranger: func(c *udpClient) { c.send(socksDestName("none.example", 53), "stranger") },
 		},
-		"no target": {
+		{
+			name:     "no target",
 			stranger: func(c *udpClient) { c.send(socksDestName("a..example", 53), "stranger") },
 		},
-		"a fragment": {
+		{
+			name: "a fragment",
 			stranger: func(c *udpClient) {
 				c.sendRaw(append([]byte{0, 0, 1}, append(socksDest(publicAddr, 53), "stranger"...)...))
 			},
 		},
-		"malformed": {stranger: func(c *udpClient) { c.sendRaw([]byte("stranger")) }},
+		{name: "malformed", stranger: func(c *udpClient) { c.sendRaw([]byte("stranger")) }},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			config := withSOCKS(allow("none.example", publicAddr))
 			config.Policy.DeniedDomains = []string{"denied.example"}
@@ -175,54 +185,55 @@ func (s *socketTable) add(local, remote string, uid, inode int) {
 func TestUDPSenderOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	const nowhere, nowhere6 = "0.0.0.0:0", "[::]:0"
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name   string
 		tables func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable)
 		shut   bool // the stranger is shut out
 	}{
-		"another user": {func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable) {
+		{"another user", func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable) {
 			tcp.add(proxy, client, 7, 3)
 			tcp.add(client, proxy, 1000, 4)
 			udp.add(victim, nowhere, 1000, 1)
 			udp.add(stranger, nowhere, 1001, 2)
 			return
 		}, true},
-		"another user, any address": {func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable) {
+		{"another user, any address", func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable) {
 			tcp.add(client, proxy, 1000, 4)
 			udp.add(strings.Replace(victim, "127.0.0.1", "0.0.0.0", 1), nowhere, 1000, 1)
 			udp6.add(strings.Replace(stranger, "127.0.0.1", "[::]", 1), nowhere6, 1001, 2)
 			return
 		}, true},
-		"another user, mapped": {func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable) {
+		{"another user, mapped", func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable) {
 			tcp.add(client, proxy, 1000, 4)
 			udp6.add(strings.Replace(victim, "127.0.0.1", "[::ffff:127.0.0.1]", 1), nowhere6, 1000, 1)
 			udp6.add(strings.Replace(stranger, "127.0.0.1", "[::ffff:127.0.0.1]", 1), nowhere6, 0, 2)
 			return
 		}, true},
-		"two users on one port": {func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable) {
+		{"two users on one port", func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable) {
 			tcp.add(client, proxy, 1000, 4)
 			udp.add(victim, nowhere, 1000, 1)
 			udp.add(stranger, nowhere, 1000, 2)
 			udp.add(strings.Replace(stranger, "127.0.0.1", "0.0.0.0", 1), nowhere, 1001, 5)
 			return
 		}, true},
-		"closed already": {func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable) {
+		{"closed already", func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable) {
 			tcp.add(client, proxy, 1000, 4)
 			udp.add(victim, nowhere, 1000, 1)
 			return
 		}, true},
-		"the same user": {func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable) {
+		{"the same user", func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable) {
 			tcp.add(client, proxy, 1000, 4)
 			udp.add(victim, nowhere, 1000, 1)
 			udp.add(stranger, nowhere, 1000, 2)
 			return
 		}, false},
-		"a client that is not here": {func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable) {
+		{"a client that is not here", func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable) {
 			tcp.add(proxy, client, 7, 3)
 			udp.add(stranger, nowhere, 1001, 2)
 			return
 		}, false},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			l := start(t, withSOCKS(allow(publicAddr)), func(b *networkproxy.Builder) { networkproxy.SetProcNet(b, dir) })

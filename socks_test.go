@@ -434,14 +434,17 @@ func TestSOCKSListener(t *testing.T) {
 		t.Errorf("a listener that is not served: %v; it should be closed", err)
 	}
 
-	for name, b := range map[string]*networkproxy.Builder{
-		"nil":  networkproxy.NewBuilder().Config(allow()).SOCKSListener(nil),
-		"both": networkproxy.NewBuilder().Config(allow()).SOCKSAddr("127.0.0.1:0").SOCKSListener(ln),
-		"shared": networkproxy.NewBuilder().Config(withSOCKS(allow())).
-			HTTPAddr("127.0.0.1:18123").AdminAddr("127.0.0.1:0").SOCKSAddr("127.0.0.1:18123"),
+	for _, test := range []struct {
+		name string
+		b    *networkproxy.Builder
+	}{
+		{"nil", networkproxy.NewBuilder().Config(allow()).SOCKSListener(nil)},
+		{"both", networkproxy.NewBuilder().Config(allow()).SOCKSAddr("127.0.0.1:0").SOCKSListener(ln)},
+		{"shared", networkproxy.NewBuilder().Config(withSOCKS(allow())).
+			HTTPAddr("127.0.0.1:18123").AdminAddr("127.0.0.1:0").SOCKSAddr("127.0.0.1:18123")},
 	} {
-		if _, err := b.Build(); err == nil {
-			t.Errorf("%s: no error", name)
+		if _, err := test.b.Build(); err == nil {
+			t.Errorf("%s: no error", test.name)
 		}
 	}
 }
@@ -510,12 +513,15 @@ func TestSOCKSVerdicts(t *testing.T) {
 	reach(publicAddr, 53, 443)
 	reach("10.1.2.3", 53)
 	reach("127.0.0.1", 3000)
-	for name, addrs := range map[string][]string{
-		"a.example": {publicAddr}, "b.a.example": {publicAddr}, "xn--bcher-kva.example": {publicAddr}, "only.test": {publicAddr},
-		"inner.example": {"10.0.0.1"}, "mixed.example": {publicAddr, "fd00::1"}, "root.example": {"198.41.0.4"},
-		"mapped.example": {"::ffff:127.0.0.1"}, "x.example": {publicAddr},
+	for _, row := range []struct {
+		name  string
+		addrs []string
+	}{
+		{"a.example", []string{publicAddr}}, {"b.a.example", []string{publicAddr}}, {"xn--bcher-kva.example", []string{publicAddr}}, {"only.test", []string{publicAddr}},
+		{"inner.example", []string{"10.0.0.1"}}, {"mixed.example", []string{publicAddr, "fd00::1"}}, {"root.example", []string{"198.41.0.4"}},
+		{"mapped.example", []string{"::ffff:127.0.0.1"}}, {"x.example", []string{publicAddr}},
 	} {
-		l.dns.Set(name, testnet.Addrs(addrs...))
+		l.dns.Set(row.name, testnet.Addrs(row.addrs...))
 	}
 	tests := []struct {
 		host string

@@ -235,14 +235,14 @@ func TestSOCKSHandshakeDeadline(t *testing.T) {
 // request the second byte would be a number of methods greater than what follows.
 func TestOtherProtocolsOnSOCKS(t *testing.T) {
 	t.Parallel()
-	for name, said := range map[string]string{
-		"HTTP": "GET / HTTP/1.1\r\n\r\n", "one byte": "G", "SOCKS4": "\x04\x01\x00\x50\x7f\x00\x00\x01\x00", "TLS": "\x16\x03\x01\x02\x00\x01",
+	for _, test := range []struct{ name, said string }{
+		{"HTTP", "GET / HTTP/1.1\r\n\r\n"}, {"one byte", "G"}, {"SOCKS4", "\x04\x01\x00\x50\x7f\x00\x00\x01\x00"}, {"TLS", "\x16\x03\x01\x02\x00\x01"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, withSOCKS(allow()), nil)
 			conn := l.dialSOCKS()
-			io.WriteString(conn, said)
+			io.WriteString(conn, test.said)
 			if got, err := io.ReadAll(conn); len(got) > 0 || err != nil && !isReset(err) {
 				t.Errorf("answered % x, %v", got, err)
 			}

@@ -54,26 +54,27 @@ func TestWatcherIgnoresHalfWrittenFiles(t *testing.T) {
 	limits := "[network_proxy]\nmode = \"full\"\n" + padding + "[network_proxy.policy]\nallowed_domains = [\"**.example\"]\n"
 	narrow := "[network_proxy]\nenabled = true\npolicy.allowed_domains = [\"good.example\"]\n"
 	denied := func(l *lab) bool { return l.reason("http://bad.example/") == networkproxy.ReasonDenied }
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name   string
 		files  []string // the configuration
 		limits string
 		file   string // the file to write
 		holds  func(l *lab) bool
 	}{
-		"the configuration": {[]string{denylistAtEnd()}, "", "0.toml", denied},
-		"the second layer": {
+		{"the configuration", []string{denylistAtEnd()}, "", "0.toml", denied},
+		{"the second layer",
 			[]string{"[network_proxy]\nenabled = true\npolicy.allowed_domains = [\"*\"]\n", denylistAtEnd()}, "", "1.toml", denied,
 		},
-		"the mode": {
+		{"the mode",
 			[]string{"[network_proxy]\nenabled = true\n" + padding + "mode = \"limited\"\n"}, "", "0.toml",
 			func(l *lab) bool { return l.Mode() == networkproxy.ModeLimited },
 		},
-		"the managed limits": {
+		{"the managed limits",
 			[]string{narrow}, limits, "limits.toml",
 			func(l *lab) bool { return l.AllowDomain("elsewhere.test") != nil },
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l, dir := startDir(t, test.files, test.limits)
 			if !test.holds(l) {
@@ -157,27 +158,27 @@ func TestReloadRefusesWhatIsCutShort(t *testing.T) {
 			return health
 		},
 	}
-	for name, test := range map[string]struct{ file, content, want string }{
-		"the second layer, empty":                   {"1.toml", "", "had a [network_proxy] table"},
-		"the second layer, blank":                   {"1.toml", "\n\n", "had a [network_proxy] table"},
-		"the second layer, a comment":               {"1.toml", "# configuration\n", "had a [network_proxy] table"},
-		"the second layer, other tables":            {"1.toml", "[other]\nx = 1\n", "had a [network_proxy] table"},
-		"the second layer, first header":            {"1.toml", "[network_proxy]\n", "ends in the header [network_proxy]"},
-		"the second layer, last header":             {"1.toml", "[network_proxy]\nmode = \"full\"\n[network_proxy.policy]\n", "ends in the header [network_proxy.policy]"},
-		"the second layer, a header and no newline": {"1.toml", "[network_proxy]\nmode = \"full\"\n[network_proxy.policy]", "ends in the header [network_proxy.policy]"},
-		"the second layer, a header and a comment":  {"1.toml", "[network_proxy]\nmode = \"full\"\n[network_proxy.policy]\n# the hosts\n", "ends in the header [network_proxy.policy]"},
-		"the second layer, no TOML":                 {"1.toml", "[network_proxy]\nmode = \"fu", "1.toml:2"},
-		"the first layer, empty":                    {"0.toml", "", "had a [network_proxy] table"},
-		"the first layer, last header":              {"0.toml", "[network_proxy]\nenabled = true\n[network_proxy.policy]\n", "ends in the header [network_proxy.policy]"},
-		"the managed limits, empty":                 {"limits.toml", "", "limits.toml"},
-		"the managed limits, first header":          {"limits.toml", "[network_proxy]\n", "ends in the header [network_proxy]"},
-		"the managed limits, last header":           {"limits.toml", "[network_proxy]\nmode = \"full\"\n[network_proxy.policy]\n", "ends in the header [network_proxy.policy]"},
+	for _, test := range []struct{ name, file, content, want string }{
+		{"the second layer, empty", "1.toml", "", "had a [network_proxy] table"},
+		{"the second layer, blank", "1.toml", "\n\n", "had a [network_proxy] table"},
+		{"the second layer, a comment", "1.toml", "# configuration\n", "had a [network_proxy] table"},
+		{"the second layer, other tables", "1.toml", "[other]\nx = 1\n", "had a [network_proxy] table"},
+		{"the second layer, first header", "1.toml", "[network_proxy]\n", "ends in the header [network_proxy]"},
+		{"the second layer, last header", "1.toml", "[network_proxy]\nmode = \"full\"\n[network_proxy.policy]\n", "ends in the header [network_proxy.policy]"},
+		{"the second layer, a header and no newline", "1.toml", "[network_proxy]\nmode = \"full\"\n[network_proxy.policy]", "ends in the header [network_proxy.policy]"},
+		{"the second layer, a header and a comment", "1.toml", "[network_proxy]\nmode = \"full\"\n[network_proxy.policy]\n# the hosts\n", "ends in the header [network_proxy.policy]"},
+		{"the second layer, no TOML", "1.toml", "[network_proxy]\nmode = \"fu", "1.toml:2"},
+		{"the first layer, empty", "0.toml", "", "had a [network_proxy] table"},
+		{"the first layer, last header", "0.toml", "[network_proxy]\nenabled = true\n[network_proxy.policy]\n", "ends in the header [network_proxy.policy]"},
+		{"the managed limits, empty", "limits.toml", "", "limits.toml"},
+		{"the managed limits, first header", "limits.toml", "[network_proxy]\n", "ends in the header [network_proxy]"},
+		{"the managed limits, last header", "limits.toml", "[network_proxy]\nmode = \"full\"\n[network_proxy.policy]\n", "ends in the header [network_proxy.policy]"},
 	} {
 		for way, reload := range ways {
-			if way == "the watcher" && !strings.HasSuffix(name, "empty") && !strings.HasSuffix(name, "last header") {
+			if way == "the watcher" && !strings.HasSuffix(test.name, "empty") && !strings.HasSuffix(test.name, "last header") {
 				continue // the watcher is slow, and reads in the same way
 			}
-			t.Run(name+", "+way, func(t *testing.T) {
+			t.Run(test.name+", "+way, func(t *testing.T) {
 				t.Parallel()
 				l, dir := startDir(t, []string{base, over}, limits)
 				path := filepath.Join(dir, test.file)
@@ -211,16 +212,16 @@ func TestReloadRefusesWhatIsCutShort(t *testing.T) {
 func TestReloadTakesDeletedKeys(t *testing.T) {
 	t.Parallel()
 	const whole = "[network_proxy]\nenabled = true\nmode = \"limited\"\n[network_proxy.policy]\nallowed_domains = [\"*\"]\ndenied_domains = [\"bad.example\"]\n"
-	for name, content := range map[string]string{
-		"the denylist":     strings.Replace(whole, "denied_domains = [\"bad.example\"]\n", "", 1),
-		"the mode":         strings.Replace(whole, "mode = \"limited\"\n", "", 1),
-		"the last newline": strings.TrimSuffix(whole, "\n"),
-		"the policy":       "[network_proxy]\nenabled = true\n",
+	for _, test := range []struct{ name, content string }{
+		{"the denylist", strings.Replace(whole, "denied_domains = [\"bad.example\"]\n", "", 1)},
+		{"the mode", strings.Replace(whole, "mode = \"limited\"\n", "", 1)},
+		{"the last newline", strings.TrimSuffix(whole, "\n")},
+		{"the policy", "[network_proxy]\nenabled = true\n"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l, dir := startDir(t, []string{whole}, "")
-			if err := os.WriteFile(filepath.Join(dir, "0.toml"), []byte(content), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, "0.toml"), []byte(test.content), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			if err := l.Reload(context.Background()); err != nil {

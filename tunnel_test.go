@@ -411,18 +411,18 @@ func TestUpgradeOffers(t *testing.T) {
 // that was not offered does not get the connection.
 func TestUpgradeNotOffered(t *testing.T) {
 	t.Parallel()
-	for name, tt := range map[string]struct{ asked, switched string }{
-		"a removed offer":                {"h2c, websocket", "Upgrade: h2c"},
-		"the only offer, removed":        {"h2c", "Upgrade: h2c"},
-		"TLS":                            {"TLS/1.0", "Upgrade: TLS/1.0, HTTP/1.1"},
-		"one that nobody asked for":      {"websocket", "Upgrade: h2c"},
-		"one more than was asked for":    {"websocket", "Upgrade: websocket, h2c"},
-		"one more, in another field":     {"websocket", "Upgrade: websocket\r\nUpgrade: h2c"},
-		"one more, in front":             {"websocket", "Upgrade: h2c\r\nUpgrade: websocket"},
-		"both that were asked for":       {"websocket, tcp", "Upgrade: websocket, tcp"},
-		"another version of what it was": {"SPDY/3.1", "Upgrade: SPDY/2"},
+	for _, tt := range []struct{ name, asked, switched string }{
+		{"a removed offer", "h2c, websocket", "Upgrade: h2c"},
+		{"the only offer, removed", "h2c", "Upgrade: h2c"},
+		{"TLS", "TLS/1.0", "Upgrade: TLS/1.0, HTTP/1.1"},
+		{"one that nobody asked for", "websocket", "Upgrade: h2c"},
+		{"one more than was asked for", "websocket", "Upgrade: websocket, h2c"},
+		{"one more, in another field", "websocket", "Upgrade: websocket\r\nUpgrade: h2c"},
+		{"one more, in front", "websocket", "Upgrade: h2c\r\nUpgrade: websocket"},
+		{"both that were asked for", "websocket, tcp", "Upgrade: websocket, tcp"},
+		{"another version of what it was", "SPDY/3.1", "Upgrade: SPDY/2"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), nil)
 			got := make(chan string, 1)

@@ -119,20 +119,20 @@ func TestUnixSocketIsTheTarget(t *testing.T) {
 
 	// The proxy never connects to the host of the URL, so no list applies to it.
 	// The service finds it in the Host field.
-	for url, host := range map[string]string{
-		"http://allowed.example/v1/info?x=1": "allowed.example",
-		"http://unlisted.example/v1/info":    "unlisted.example",
-		"http://denied.example:81/v1/info":   "denied.example:81",
-		"http://localhost/v1/info":           "localhost",
+	for _, test := range []struct{ url, host string }{
+		{"http://allowed.example/v1/info?x=1", "allowed.example"},
+		{"http://unlisted.example/v1/info", "unlisted.example"},
+		{"http://denied.example:81/v1/info", "denied.example:81"},
+		{"http://localhost/v1/info", "localhost"},
 	} {
-		got := l.viaUnixSocket("POST", url, path)
+		got := l.viaUnixSocket("POST", test.url, path)
 		if got.status != 200 || got.body != "from the socket" {
-			t.Errorf("%s: got %d %s", url, got.status, got.body)
+			t.Errorf("%s: got %d %s", test.url, got.status, got.body)
 			continue
 		}
 		r := <-seen
-		if r.Host != host || r.Header.Get("X-Unix-Socket") != "" || r.Header.Get("Proxy-Authorization") != "" || !strings.HasPrefix(r.RequestURI, "/v1/info") {
-			t.Errorf("%s: the service got Host %q, %s, %v", url, r.Host, r.RequestURI, r.Header)
+		if r.Host != test.host || r.Header.Get("X-Unix-Socket") != "" || r.Header.Get("Proxy-Authorization") != "" || !strings.HasPrefix(r.RequestURI, "/v1/info") {
+			t.Errorf("%s: the service got Host %q, %s, %v", test.url, r.Host, r.RequestURI, r.Header)
 		}
 	}
 	if got := l.dns.Queries(); len(got) != 0 {
@@ -153,13 +153,16 @@ func TestUnixSocketSharesNoConnection(t *testing.T) {
 	l := startSockets(t, []string{one, two}, nil)
 	l.origin("allowed.example", 80, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "origin") })
 	for range 3 {
-		for want, got := range map[string]response{
-			"one GET /": l.viaUnixSocket("GET", "http://allowed.example/", one),
-			"two GET /": l.viaUnixSocket("GET", "http://allowed.example/", two),
-			"origin":    l.get("http://allowed.example/"),
+		for _, test := range []struct {
+			want string
+			got  response
+		}{
+			{"one GET /", l.viaUnixSocket("GET", "http://allowed.example/", one)},
+			{"two GET /", l.viaUnixSocket("GET", "http://allowed.example/", two)},
+			{"origin", l.get("http://allowed.example/")},
 		} {
-			if got.body != want {
-				t.Errorf("%d %q, want %q", got.status, got.body, want)
+			if test.got.body != test.want {
+				t.Errorf("%d %q, want %q", test.got.status, test.got.body, test.want)
 			}
 		}
 	}
@@ -267,19 +270,20 @@ func TestUnixSocketRawHeaders(t *testing.T) {
 	path := filepath.Join(socketDir(t), "s")
 	serveUnix(t, path, "service", nil)
 	l := startSockets(t, []string{path}, nil)
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name    string
 		request string
 		status  int
 	}{
-		"plain":               {"GET http://h.example/ HTTP/1.1\r\nHost: h.example\r\nx-unix-socket: " + path + "\r\n\r\n", 200},
-		"NUL":                 {"GET http://h.example/ HTTP/1.1\r\nHost: h.example\r\nx-unix-socket: " + path + "\x00\r\n\r\n", 400},
-		"folded":              {"GET http://h.example/ HTTP/1.1\r\nHost: h.example\r\nx-unix-socket: /x\r\n " + path + "\r\n\r\n", 400},
-		"in two cases":        {"GET http://h.example/ HTTP/1.1\r\nHost: h.example\r\nx-unix-socket: " + path + "\r\nX-UNIX-SOCKET: " + path + "\r\n\r\n", 400},
-		"named as hop-by-hop": {"GET http://h.example/ HTTP/1.1\r\nHost: h.example\r\nConnection: x-unix-socket\r\nx-unix-socket: " + path + "\r\n\r\n", 200},
-		"of CONNECT":          {"CONNECT allowed.example:443 HTTP/1.1\r\nHost: allowed.example:443\r\nx-unix-socket: " + path + "\r\n\r\n", 400},
-		"empty":               {"GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\nx-unix-socket:\r\n\r\n", 400},
+		{"plain", "GET http://h.example/ HTTP/1.1\r\nHost: h.example\r\nx-unix-socket: " + path + "\r\n\r\n", 200},
+		{"NUL", "GET http://h.example/ HTTP/1.1\r\nHost: h.example\r\nx-unix-socket: " + path + "\x00\r\n\r\n", 400},
+		{"folded", "GET http://h.example/ HTTP/1.1\r\nHost: h.example\r\nx-unix-socket: /x\r\n " + path + "\r\n\r\n", 400},
+		{"in two cases", "GET http://h.example/ HTTP/1.1\r\nHost: h.example\r\nx-unix-socket: " + path + "\r\nX-UNIX-SOCKET: " + path + "\r\n\r\n", 400},
+		{"named as hop-by-hop", "GET http://h.example/ HTTP/1.1\r\nHost: h.example\r\nConnection: x-unix-socket\r\nx-unix-socket: " + path + "\r\n\r\n", 200},
+		{"of CONNECT", "CONNECT allowed.example:443 HTTP/1.1\r\nHost: allowed.example:443\r\nx-unix-socket: " + path + "\r\n\r\n", 400},
+		{"empty", "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\nx-unix-socket:\r\n\r\n", 400},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", l.HTTPAddr())
 			if err != nil {
 				t.Fatal(err)
@@ -314,12 +318,15 @@ func TestUnixSocketEntryIsALink(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := startSockets(t, []string{in("entry")}, nil)
-	for path, status := range map[string]int{
-		in("entry"): 200, in("real"): 200, in("here/entry"): 200, in("here/real"): 200,
-		in("other"): 403, in("here/other"): 403,
+	for _, test := range []struct {
+		path   string
+		status int
+	}{
+		{in("entry"), 200}, {in("real"), 200}, {in("here/entry"), 200}, {in("here/real"), 200},
+		{in("other"), 403}, {in("here/other"), 403},
 	} {
-		if got := l.viaUnixSocket("GET", "http://h.example/", path); got.status != status {
-			t.Errorf("%s: %d %s, want %d", path, got.status, got.body, status)
+		if got := l.viaUnixSocket("GET", "http://h.example/", test.path); got.status != test.status {
+			t.Errorf("%s: %d %s, want %d", test.path, got.status, got.body, test.status)
 		}
 	}
 }
@@ -440,19 +447,19 @@ func TestUnixSocketFieldIsEmpty(t *testing.T) {
 	for _, supported := range []bool{true, false} {
 		l := start(t, allow("allowed.example"), func(b *networkproxy.Builder) { networkproxy.SetUnixSockets(b, supported) })
 		l.origin("allowed.example", 80, func(w http.ResponseWriter, r *http.Request) { t.Error("the origin got the request") })
-		for name, request := range map[string]string{
-			"empty":                    "GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nx-unix-socket:\r\n\r\n",
-			"white space":              "GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nX-Unix-Socket: \t \r\n\r\n",
-			"named by Connection":      "GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nConnection: x-unix-socket\r\nx-unix-socket: \r\n\r\n",
-			"with content":             "POST http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nx-unix-socket:\r\nContent-Length: 1\r\n\r\nx",
-			"an upgrade":               "GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nx-unix-socket:\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-			"CONNECT":                  "CONNECT allowed.example:80 HTTP/1.1\r\nHost: allowed.example:80\r\nx-unix-socket:\r\n\r\n",
-			"a host that is not known": "GET http://refused.example/ HTTP/1.1\r\nHost: refused.example\r\nx-unix-socket:\r\n\r\n",
+		for _, test := range []struct{ name, request string }{
+			{"empty", "GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nx-unix-socket:\r\n\r\n"},
+			{"white space", "GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nX-Unix-Socket: \t \r\n\r\n"},
+			{"named by Connection", "GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nConnection: x-unix-socket\r\nx-unix-socket: \r\n\r\n"},
+			{"with content", "POST http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nx-unix-socket:\r\nContent-Length: 1\r\n\r\nx"},
+			{"an upgrade", "GET http://allowed.example/ HTTP/1.1\r\nHost: allowed.example\r\nx-unix-socket:\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"},
+			{"CONNECT", "CONNECT allowed.example:80 HTTP/1.1\r\nHost: allowed.example:80\r\nx-unix-socket:\r\n\r\n"},
+			{"a host that is not known", "GET http://refused.example/ HTTP/1.1\r\nHost: refused.example\r\nx-unix-socket:\r\n\r\n"},
 		} {
-			_, answer := sendRaw(t, "tcp", l.HTTPAddr(), request)
+			_, answer := sendRaw(t, "tcp", l.HTTPAddr(), test.request)
 			body, _ := io.ReadAll(answer.Body)
 			if answer.StatusCode != 400 || !strings.Contains(string(body), "x-unix-socket is empty") {
-				t.Errorf("supported %t, %s: %s %s", supported, name, answer.Status, body)
+				t.Errorf("supported %t, %s: %s %s", supported, test.name, answer.Status, body)
 			}
 		}
 		if got := l.Blocked(); len(got) != 0 {
@@ -550,20 +557,23 @@ func TestUnixSocketIsForTheListAlone(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(socketDir(t), "s")
 	serveUnix(t, path, "service", nil)
-	for name, change := range map[string]func(*networkproxy.Builder){
-		"decider": func(b *networkproxy.Builder) {
+	for _, test := range []struct {
+		name   string
+		change func(*networkproxy.Builder)
+	}{
+		{"decider", func(b *networkproxy.Builder) {
 			b.PolicyDecider(func(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) {
 				t.Error("the decider was asked")
 				return networkproxy.Allow(), nil
 			})
-		},
-		"observing": func(b *networkproxy.Builder) { b.Observe() },
+		}},
+		{"observing", func(b *networkproxy.Builder) { b.Observe() }},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("*"), func(b *networkproxy.Builder) {
 				networkproxy.SetUnixSockets(b, true)
-				change(b)
+				test.change(b)
 			})
 			if got := l.viaUnixSocket("GET", "http://allowed.example/", path); got.status != 403 {
 				t.Errorf("got %d %s", got.status, got.body)

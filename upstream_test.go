@@ -149,20 +149,20 @@ func TestUpstreamForwards(t *testing.T) {
 	}
 	// An empty path is written as "/" (RFC 9110 section 4.2.3), except in what
 	// the last proxy will write as "OPTIONS *" (RFC 9112 section 3.2.4).
-	for line, want := range map[string]string{
-		"GET http://origin.example":           "http://origin.example/",
-		"GET http://origin.example?q=/":       "http://origin.example/?q=/",
-		"OPTIONS http://origin.example:8080":  "http://origin.example:8080",
-		"OPTIONS http://origin.example:8080?": "http://origin.example:8080/?",
+	for _, test := range []struct{ line, want string }{
+		{"GET http://origin.example", "http://origin.example/"},
+		{"GET http://origin.example?q=/", "http://origin.example/?q=/"},
+		{"OPTIONS http://origin.example:8080", "http://origin.example:8080"},
+		{"OPTIONS http://origin.example:8080?", "http://origin.example:8080/?"},
 	} {
 		conn, err := net.Dial("tcp", l.HTTPAddr())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", line)
-		if got, err := io.ReadAll(conn); err != nil || !strings.HasSuffix(string(got), "\r\nforwarded "+want) {
-			t.Errorf("%s: %q, %v; want %q", line, got, err, want)
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", test.line)
+		if got, err := io.ReadAll(conn); err != nil || !strings.HasSuffix(string(got), "\r\nforwarded "+test.want) {
+			t.Errorf("%s: %q, %v; want %q", test.line, got, err, test.want)
 		}
 	}
 	l.get("http://origin.example/")
@@ -458,24 +458,24 @@ func TestUpstreamChangesNoVerdict(t *testing.T) {
 	l.dns.Set("rebound.example", testnet.Addrs("127.0.0.1"))
 
 	_, adminPort, _ := net.SplitHostPort(l.AdminAddr())
-	for target, want := range map[string]string{
-		"denied.example:80":         "denied",
-		"8.8.8.8:80":                "denied",
-		"10.0.0.7:80":               "not_allowed_local",
-		"127.0.0.1:80":              "not_allowed_local",
-		"localhost:80":              "not_allowed_local",
-		"app.localhost:80":          "not_allowed_local",
-		"169.254.169.254:80":        "not_allowed_local",
-		"0.0.0.0:80":                "not_allowed_local",
-		"[::ffff:10.0.0.7]:80":      "not_allowed_local",
-		l.AdminAddr():               "not_allowed_local",
-		"localhost:" + adminPort:    "not_allowed_local",
-		upstreamAddr + ":3128":      "not_allowed_local",
-		"[::ffff:127.0.0.1]:" + "1": "not_allowed_local",
+	for _, test := range []struct{ target, want string }{
+		{"denied.example:80", "denied"},
+		{"8.8.8.8:80", "denied"},
+		{"10.0.0.7:80", "not_allowed_local"},
+		{"127.0.0.1:80", "not_allowed_local"},
+		{"localhost:80", "not_allowed_local"},
+		{"app.localhost:80", "not_allowed_local"},
+		{"169.254.169.254:80", "not_allowed_local"},
+		{"0.0.0.0:80", "not_allowed_local"},
+		{"[::ffff:10.0.0.7]:80", "not_allowed_local"},
+		{l.AdminAddr(), "not_allowed_local"},
+		{"localhost:" + adminPort, "not_allowed_local"},
+		{upstreamAddr + ":3128", "not_allowed_local"},
+		{"[::ffff:127.0.0.1]:" + "1", "not_allowed_local"},
 	} {
-		got := l.get("http://" + target + "/")
-		if got.status != 403 || !strings.Contains(got.body, `"reason":"`+want+`"`) {
-			t.Errorf("%s: %d %s, want %s", target, got.status, got.body, want)
+		got := l.get("http://" + test.target + "/")
+		if got.status != 403 || !strings.Contains(got.body, `"reason":"`+test.want+`"`) {
+			t.Errorf("%s: %d %s, want %s", test.target, got.status, got.body, test.want)
 		}
 	}
 	if got := c.requests(); len(got) != 0 {
@@ -582,12 +582,12 @@ func TestUpstreamNamesNeverLeadToThisProxy(t *testing.T) {
 		return port
 	}
 	for way, refused := range ways {
-		for listener, addr := range map[string]string{
-			"the admin API": l.AdminAddr(), "HTTP": l.HTTPAddr(), "SOCKS": l.SOCKSAddr(),
-			"HTTP of a session": session.HTTPAddr(), "SOCKS of a session": session.SOCKSAddr(),
+		for _, test := range []struct{ listener, addr string }{
+			{"the admin API", l.AdminAddr()}, {"HTTP", l.HTTPAddr()}, {"SOCKS", l.SOCKSAddr()},
+			{"HTTP of a session", session.HTTPAddr()}, {"SOCKS of a session", session.SOCKSAddr()},
 		} {
-			t.Run(way+" to "+listener, func(t *testing.T) {
-				if !refused(t, portOf(addr)) {
+			t.Run(way+" to "+test.listener, func(t *testing.T) {
+				if !refused(t, portOf(test.addr)) {
 					t.Error("not refused")
 				}
 			})
@@ -702,15 +702,15 @@ func TestUpstreamRefuses(t *testing.T) {
 
 func TestUpstreamOutOfReach(t *testing.T) {
 	t.Parallel()
-	for name, env := range map[string]string{
-		"nobody listens": "http://user:secret@" + upstreamName + ":9",
-		"no such name":   "http://user:secret@nowhere.example:3128",
-		"not TLS":        "https://user:secret@" + upstreamName + ":3128",
+	for _, test := range []struct{ name, env string }{
+		{"nobody listens", "http://user:secret@" + upstreamName + ":9"},
+		{"no such name", "http://user:secret@nowhere.example:3128"},
+		{"not TLS", "https://user:secret@" + upstreamName + ":3128"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			c := newUpstreamProxy(t, nil)
-			l := startWithUpstream(t, c, allow("origin.example"), "ALL_PROXY="+env)
+			l := startWithUpstream(t, c, allow("origin.example"), "ALL_PROXY="+test.env)
 			status, text := l.tryConnect("origin.example:443")
 			if status != 502 || !strings.Contains(text, "upstream proxy http") || strings.Contains(text, "secret") {
 				t.Errorf("CONNECT: %d %s", status, text)
@@ -902,16 +902,16 @@ func TestUpstreamExplained(t *testing.T) {
 	t.Parallel()
 	c := newUpstreamProxy(t, nil)
 	l := startWithUpstream(t, c, allow("*"), "HTTPS_PROXY=http://user:secret@"+upstreamName+":3128")
-	for url, want := range map[string]string{
-		"https://origin.example/":   "http://" + upstreamName + ":3128",
-		"http://origin.example/":    "",
-		"socks5://origin.example:1": "http://" + upstreamName + ":3128",
-		"udp://origin.example:1":    "",
-		"https://localhost/":        "",
+	for _, test := range []struct{ url, want string }{
+		{"https://origin.example/", "http://" + upstreamName + ":3128"},
+		{"http://origin.example/", ""},
+		{"socks5://origin.example:1", "http://" + upstreamName + ":3128"},
+		{"udp://origin.example:1", ""},
+		{"https://localhost/", ""},
 	} {
-		x, err := l.ExplainURL(context.Background(), url, "", false)
-		if err != nil || x.Upstream != want {
-			t.Errorf("%s: through %q, %v; want %q", url, x.Upstream, err, want)
+		x, err := l.ExplainURL(context.Background(), test.url, "", false)
+		if err != nil || x.Upstream != test.want {
+			t.Errorf("%s: through %q, %v; want %q", test.url, x.Upstream, err, test.want)
 		}
 	}
 	// With resolve, only what would be looked up here is.

@@ -22,37 +22,40 @@ import (
 // section 4).
 func TestZoneIsDialed(t *testing.T) {
 	t.Parallel()
-	for name, request := range map[string]func(l *lab, t *testing.T){
-		"HTTP": func(l *lab, t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		request func(l *lab, t *testing.T)
+	}{
+		{"HTTP", func(l *lab, t *testing.T) {
 			w := l.dialHTTP(t)
 			w.get("http://[fe80::1%25eth0]:80/path", "Connection: close")
 			if a := w.readResponse("GET"); a.StatusCode != 200 || a.body != "[fe80::1]/path" {
 				t.Errorf("got %s %q", a.Status, a.body)
 			}
-		},
-		"CONNECT": func(l *lab, t *testing.T) { l.connectTo(t, "[fe80::1%25eth0]:80").Close() },
-		"SOCKS5":  func(l *lab, t *testing.T) { l.socksTunnel("fe80::1%eth0", 80).Close() },
-		"DialContext": func(l *lab, t *testing.T) {
+		}},
+		{"CONNECT", func(l *lab, t *testing.T) { l.connectTo(t, "[fe80::1%25eth0]:80").Close() }},
+		{"SOCKS5", func(l *lab, t *testing.T) { l.socksTunnel("fe80::1%eth0", 80).Close() }},
+		{"DialContext", func(l *lab, t *testing.T) {
 			c, err := l.DialContext(networkproxy.Attribution{})(t.Context(), "tcp", "[fe80::1%eth0]:80")
 			if err != nil {
 				t.Fatal(err)
 			}
 			c.Close()
-		},
-		"Transport": func(l *lab, t *testing.T) {
+		}},
+		{"Transport", func(l *lab, t *testing.T) {
 			c := http.Client{Transport: l.Transport(networkproxy.Attribution{})}
 			if a := doRequest(t, &c, "GET", "http://[fe80::1%25eth0]/path", ""); a.status != 200 || a.body != "[fe80::1]/path" {
 				t.Errorf("got %+v", a)
 			}
-		},
+		}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, withSOCKS(allow("fe80::1%eth0")), nil)
 			origin := l.origin("unused.example", 80, func(w http.ResponseWriter, r *http.Request) { w.Write([]byte(r.Host + r.URL.Path)) })
 			to := netip.MustParseAddrPort("[fe80::1%eth0]:80")
 			l.net.Map(to, origin.Listener.Addr())
-			request(l, t)
+			test.request(l, t)
 			if got := l.net.Dialed(); !slices.Equal(got, []netip.AddrPort{to}) {
 				t.Errorf("dialed %v, want %v", got, to)
 			}
