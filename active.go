@@ -84,6 +84,25 @@ func (a *activeConfig) install(l *loadedConfig) *policy.Policy {
 	return next
 }
 
+// compile returns the policy of a configuration with a mode and run-time rules.
+func (l *loadedConfig) compile(generation uint64, mode Mode, rules runtimeRules, self *policy.SelfListeners) *policy.Policy {
+	return &policy.Policy{
+		Generation:  generation,
+		Enabled:     l.Config.Enabled,
+		Mode:        mode,
+		CheckSNI:    l.Config.SNICheck == SNIEnforce,
+		AllowLocal:  l.Config.Policy.AllowLocalBinding,
+		Allow:       rules.allow.over(l.allow),
+		Deny:        rules.deny.over(l.deny),
+		Self:        self,
+		Bounds:      l.limits.bounds(),
+		SOCKSOff:    l.limits.forbidsSOCKS(),
+		SOCKSUDPOff: l.limits.forbidsUDP(),
+		Upstream:    l.Config.AllowUpstreamProxy,
+		Sockets:     l.sockets,
+	}
+}
+
 // socketsWithheld returns the reason why the Unix sockets of a configuration
 // stay off, or "". It applies to reloads only: a start moves the listeners to
 // loopback instead, see clampAddr.

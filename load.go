@@ -243,25 +243,6 @@ func ruleSet(src *sourcedConfig, key string, entries []string) *policy.RuleSet {
 	}
 }
 
-// compile returns the policy of a configuration with a mode and run-time rules.
-func (l *loadedConfig) compile(generation uint64, mode Mode, rules runtimeRules, self *policy.SelfListeners) *policy.Policy {
-	return &policy.Policy{
-		Generation:  generation,
-		Enabled:     l.Config.Enabled,
-		Mode:        mode,
-		CheckSNI:    l.Config.SNICheck == SNIEnforce,
-		AllowLocal:  l.Config.Policy.AllowLocalBinding,
-		Allow:       rules.allow.over(l.allow),
-		Deny:        rules.deny.over(l.deny),
-		Self:        self,
-		Bounds:      l.limits.bounds(),
-		SOCKSOff:    l.limits.forbidsSOCKS(),
-		SOCKSUDPOff: l.limits.forbidsUDP(),
-		Upstream:    l.Config.AllowUpstreamProxy,
-		Sockets:     l.sockets,
-	}
-}
-
 // within returns a copy of l that obeys the limits r. Values that exceed them are
 // cut back.
 func (l *loadedConfig) within(r *requirements) *loadedConfig {
