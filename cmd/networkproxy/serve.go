@@ -47,7 +47,7 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	}
 	if handle.HTTPAddr() == "" {
 		fmt.Fprintf(p.stderr, "networkproxy: network_proxy.enabled is false in %s, so there is nothing to serve\n", &config.files)
-		p.held.release("the proxy is disabled and binds nothing")
+		p.held.release("the proxy is disabled and opens no listeners")
 		return handle.Close()
 	}
 	announce(p.stderr, handle)
