@@ -1,6 +1,6 @@
-// Limits: what clients, origins and name servers may make the proxy hold or
-// wait for. Each is a bound with a default; what goes beyond it is refused,
-// dropped or cut, never queued without end.
+// Limits: bounds on what clients, origin servers and name servers can make the
+// proxy hold or wait for. Whatever exceeds one is refused, dropped or cut. The
+// proxy has no unbounded queues.
 
 package networkproxy
 
@@ -14,123 +14,125 @@ import (
 	"example.com/networkproxy/internal/socksproxy"
 )
 
-// Limits bound what a proxy holds and waits for. A field that is zero stands
-// for its default, so that the zero value is the defaults. It is a plain
-// value.
+// Limits bound what a proxy holds and waits for. Zero fields have their default
+// values, so the zero value of Limits has all defaults.
 //
-// Each has an upper bound, which keeps sums and deadlines from overflowing:
-// 1,048,576 for counts, but 100,000 for BlockedKept and 65,536 for HeaderFields; 16
-// MiB for the bytes of a header and 64 KiB for LogValueBytes; 8760 hours for times.
+// The limits themselves have maximums, which keep sums and deadlines from
+// overflowing: 1,048,576 for counts, except 100,000 for BlockedKept and 65,536
+// for HeaderFields; 16 MiB for headers; 64 KiB for LogValueBytes; 8760 hours for
+// times. [Builder.Limits] refuses negative values and values over the maximum.
 //
-// Content has no limit of size or time: downloads, uploads and streams of
-// events are legitimate.
+// Bodies are not limited in size or time, because long downloads, uploads and
+// event streams are legitimate.
 type Limits struct {
-	// Connections is how many clients may be connected at a time, to all
-	// listeners and sessions together. One more closes the connection that was
-	// idle for longest, without a request under way, of the session that has
-	// the most. If there is none it is answered 503 with Retry-After (RFC 9110
-	// section 15.6.4), and SOCKS5 requests with the reply 1. One session, or all
-	// clients without one, may have at most three times as many busy ones as
-	// are free. Each may hold a connection to a target besides. Default 4096.
+	// Connections bounds the open connections of clients, those of all listeners
+	// and sessions together. One more closes the connection that has been idle
+	// longest, without an open request, of the session that has most. If all are
+	// busy, the new one gets status 503 with Retry-After (RFC 9110 section
+	// 15.6.4), or SOCKS5 reply 1. A session, and all clients without a session
+	// together, can have at most three times as many busy connections as are
+	// free. Each connection can hold one more, to a target. Default 4096.
 	Connections int
 
 	// SessionConnections is the same for one session: for the connections to its
 	// own listeners and those that carry its token. Default 1024.
 	SessionConnections int
 
-	// IdleUpstream is how many connections to origins, on which no request is
-	// under way, are kept for reuse by the shared listeners, and by each
-	// session. Beyond that they are closed. Default 512.
+	// IdleUpstream bounds the idle connections to origin servers that are kept
+	// for reuse, for the shared listeners and for each session. Further ones are
+	// closed. Default 512.
 	IdleUpstream int
 
-	// HeaderBytes bounds the header of a client's request, the request line
-	// included. Beyond it: 431 (RFC 6585 section 5). Default 64 KiB.
+	// HeaderBytes bounds the header of a client's request, including the request
+	// line. Larger ones get status 431 (RFC 6585 section 5). Default 64 KiB.
 	HeaderBytes int
 
-	// HeaderFields bounds the number of fields in the header of a client's
-	// request, and in the trailers behind its content. Beyond it: 431, or 400
-	// for trailers. It also bounds those of an origin's response and of its
-	// trailers. Beyond it: 502, or a cut connection for trailers. Each field
-	// takes memory whatever its length. The names that Connection and Trailer
-	// list count as fields. Default 256.
+	// HeaderFields bounds the number of fields in a header, and in trailers,
+	// because each field takes memory whatever its length. Requests with more get
+	// status 431, or 400 if the trailers have more. Responses of origin servers
+	// with more become status 502, or are cut if the trailers have more. The names
+	// in Connection and Trailer count as fields. Default 256.
 	HeaderFields int
 
-	// ResponseHeaderBytes bounds the header of an origin's answer. Beyond it:
-	// 502. Default 1 MiB.
+	// ResponseHeaderBytes bounds the header of a response of an origin server.
+	// Larger ones become status 502. Default 1 MiB.
 	ResponseHeaderBytes int
 
-	// HeaderTimeout bounds the time from the first byte of a request to the end
-	// of its header. Beyond it: 408. The header of an origin's response has the
-	// same time from its first byte on. Beyond it: 504. Default 10 s.
+	// HeaderTimeout bounds the time from the first byte of a request to the end of
+	// its header; later ones get status 408. It also bounds the same time for the
+	// response of an origin server; later ones become status 504. Default 10 s.
 	HeaderTimeout time.Duration
 
 	// HandshakeTimeout bounds the time from a SOCKS5 client's connection to its
-	// request. Beyond it the connection is closed. It also bounds how long the
-	// beginning of a TLS handshake in a tunnel is held back until its ClientHello
-	// is complete. Beyond it the tunnel is cut with [ReasonSNIMismatch]. Default
+	// request. After it, the connection is closed. It also bounds how long the
+	// start of a TLS handshake in a tunnel is held back until the ClientHello is
+	// complete. After it, the tunnel is cut with [ReasonSNIMismatch]. Default
 	// 10 s.
 	HandshakeTimeout time.Duration
 
-	// IdleTimeout is how long a client's connection may wait for its first or
-	// next request. Beyond it the connection is closed. Default 90 s.
+	// IdleTimeout bounds the wait for the first or next request on a client's
+	// connection. After it, the connection is closed. Default 90 s.
 	IdleTimeout time.Duration
 
-	// LookupTimeout bounds the look-up of a name. Beyond it: 502. Default 10 s.
+	// LookupTimeout bounds the lookup of a name. After it, the request gets status
+	// 502. Default 10 s.
 	LookupTimeout time.Duration
 
-	// DialTimeout bounds the connecting to a target, all its addresses together.
-	// Beyond it: 504. Default 30 s.
+	// DialTimeout bounds connecting to a target, all its addresses together. After
+	// it, the request gets status 504. Default 30 s.
 	DialTimeout time.Duration
 
-	// TunnelIdle ends a tunnel in which no byte has moved, in either
-	// direction, for so long, and a UDP association likewise. Default 10 min.
+	// TunnelIdle bounds the time in which no byte moves through a tunnel or a UDP
+	// association, in either direction. After it, it is closed. Default 10 min.
 	TunnelIdle time.Duration
 
-	// TunnelLifetime ends a tunnel, or a UDP association, so long after it
-	// began, whatever moves in it. Default 0: never.
+	// TunnelLifetime bounds the whole time of a tunnel or a UDP association. After
+	// it, it is closed. Default 0: no limit.
 	TunnelLifetime time.Duration
 
-	// Questions is how many questions the decider has before it at a time.
-	// Identical requests that wait together are one question. What goes
-	// beyond is refused with "decider_busy", 503 and Retry-After. One session
-	// has at most three times as many as are free, so three quarters of them
-	// while it is alone. Default 256.
+	// Questions bounds the questions that wait for the decider. Identical requests
+	// that wait together are one question. Further ones are refused with
+	// [ReasonDeciderBusy], status 503 and Retry-After. A session can have at most
+	// three times as many questions as are free, so three quarters of all if it is
+	// alone. Default 256.
 	Questions int
 
-	// UDPFlows is how many targets one SOCKS5 client may exchange datagrams
-	// with at a time; the one idle for longest makes way. Default 256.
+	// UDPFlows bounds the targets that one SOCKS5 client exchanges datagrams with.
+	// One more replaces the flow that has been idle longest. Default 256.
 	UDPFlows int
 
-	// UDPTotalFlows is the same for all clients together: each flow holds a
-	// socket. Another one ends the flow idle for longest of the session that
-	// has the most. Default 1024.
+	// UDPTotalFlows bounds the flows of all clients together; each holds a socket.
+	// One more replaces the flow that has been idle longest, of the session that
+	// has most. Default 1024.
 	UDPTotalFlows int
 
-	// UDPIdle ends a flow in which no datagram has moved for so long. Default
-	// 60 s.
+	// UDPIdle bounds the time in which no datagram moves in a flow. After it, the
+	// flow ends. Default 60 s.
 	UDPIdle time.Duration
 
-	// BlockedKept is how many refusals are kept, the newest: by the proxy, and by
-	// each session. The proxy forgets the oldest of the session that has the
-	// most. Default 200.
+	// BlockedKept is the number of refusals that the proxy keeps, and that each
+	// session keeps. A new one replaces the oldest; in the proxy, the oldest of the
+	// session that has most. Default 200.
 	BlockedKept int
 
-	// LogValueBytes bounds, in bytes, one text from outside in a log line: the
-	// error of a malformed or failed request. Default 300.
+	// LogValueBytes bounds the length of a text from outside in a log line, such as
+	// the error of a malformed or failed request. Longer ones are cut off. Default
+	// 300.
 	LogValueBytes int
 
-	// LogLinesPerSecond is how many lines that clients cause (refused, failed,
-	// malformed, cut, not decided, granted, panics) the log gets in a second,
-	// and as many more at the level debug. What goes beyond is left out, and a
-	// line behind that second tells how many they were. One session has at most
-	// three times as many as are free, as with Questions.
-	// Records, counters and [Builder.OnBlocked] have all of them. Default 500.
+	// LogLinesPerSecond bounds the log lines that clients cause: about refused,
+	// failed, malformed, cut and granted requests, about questions without an
+	// answer, and about panics. Debug lines have a bound of the same size of their
+	// own. Further lines are dropped, and a line after that second reports their
+	// number. A session can have at most three times as many lines as are free, as
+	// with Questions. Records, counters and [Builder.OnBlocked] are not limited.
+	// Default 500.
 	LogLinesPerSecond int
 }
 
-// Set sets one limit by its name, as the program's -limit and docs/limits.md
-// have it: "connections" to a number, "tunnel_idle" to a time like "5m" (see
-// [time.ParseDuration]). It is for a host that has its users set limits.
+// Set sets one limit by the name that the program's -limit flag and
+// docs/limits.md use: "connections" to a number, "tunnel_idle" to a time such as
+// "5m" (see [time.ParseDuration]). It is for hosts whose users set limits.
 func (l *Limits) Set(name, value string) error {
 	var names []string
 	for _, f := range l.fields() {
@@ -139,13 +141,13 @@ func (l *Limits) Set(name, value string) error {
 		}
 		names = append(names, f.name)
 	}
-	return fmt.Errorf("no limit is named %.40q; there are %s", name, strings.Join(names, ", "))
+	return fmt.Errorf("unknown limit %.40q; the limits are %s", name, strings.Join(names, ", "))
 }
 
-// DefaultLimits returns the limits that the zero value stands for.
+// DefaultLimits returns the default limits.
 func DefaultLimits() Limits { return Limits{}.withDefaults() }
 
-// withDefaults fills in what is zero.
+// withDefaults returns l with default values in place of zeros.
 func (l Limits) withDefaults() Limits {
 	defaults := Limits{
 		Connections:         4096,
@@ -175,14 +177,14 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// limitField is one limit: a number or a time.
+// limitField is a limit: a number or a time, the other is nil.
 type limitField struct {
 	name   string
 	number *int
 	time   *time.Duration
 }
 
-// fields lists the limits.
+// fields returns all limits.
 func (l *Limits) fields() []limitField {
 	number := func(name string, v *int) limitField { return limitField{name: name, number: v} }
 	within := func(name string, v *time.Duration) limitField { return limitField{name: name, time: v} }
@@ -214,7 +216,7 @@ func (f limitField) negative() bool {
 	return f.number != nil && *f.number < 0 || f.time != nil && *f.time < 0
 }
 
-// Upper bounds. Header sizes are what one connection may take in memory.
+// Maximums of the limits. That of headers is memory that one connection can hold.
 const (
 	maxCount         = 1 << 20
 	maxBlockedKept   = 100_000
@@ -224,7 +226,7 @@ const (
 	maxTime          = 8760 * time.Hour
 )
 
-// most returns the upper bound of a number.
+// most returns the maximum of a number.
 func (f limitField) most() int {
 	switch f.name {
 	case "header_bytes", "response_header_bytes":
@@ -239,19 +241,19 @@ func (f limitField) most() int {
 	return maxCount
 }
 
-// parse sets the limit to the value in a text.
+// parse sets the limit to the value that a text has.
 func (f limitField) parse(value string) error {
 	if f.number != nil {
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 0 || n > f.most() {
-			return fmt.Errorf("the limit %s = %.40q is not a number from 0 to %d", f.name, value, f.most())
+			return fmt.Errorf("limit %s: %.40q is not a number from 0 to %d", f.name, value, f.most())
 		}
 		*f.number = n
 		return nil
 	}
 	d, err := time.ParseDuration(value)
 	if err != nil || d < 0 || d > maxTime {
-		return fmt.Errorf("the limit %s = %.40q is not a time from 0s to %v, such as 30s or 5m", f.name, value, maxTime)
+		return fmt.Errorf("limit %s: %.40q is not a time from 0s to %v, such as 30s or 5m", f.name, value, maxTime)
 	}
 	*f.time = d
 	return nil
