@@ -67,7 +67,7 @@ func ParseSNICheck(s string) (SNICheck, error) {
 // The zero value is the default configuration: an empty string stands for its
 // default. The proxy neither keeps nor changes the slices of a Config.
 type Config struct {
-	// Enabled turns the proxy on. Default false: Run binds nothing.
+	// Enabled turns the proxy on. Default false: Run opens no listeners.
 	Enabled bool `toml:"enabled" json:"enabled"`
 
 	// ProxyURL is the address of the HTTP proxy, as a URL or host:port.
