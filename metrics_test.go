@@ -1,4 +1,4 @@
-// GET /metrics: its format, and that every request is counted once.
+// Tests of GET /metrics: the format, and that each request is counted once.
 
 package networkproxy_test
 
@@ -17,15 +17,15 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// series are the samples of /metrics by name and labels as they stand there.
+// series has the values of the samples of /metrics, by their names with labels.
 type series map[string]float64
 
-// metrics reads and checks /metrics.
+// metrics returns the samples of /metrics after checking the format.
 func (l *lab) metrics(t testing.TB) series {
 	t.Helper()
 	a := l.adminRaw(t, "GET", "/metrics", "")
 	if a.StatusCode != 200 || a.Header.Get("Content-Type") != "text/plain; version=0.0.4; charset=utf-8" {
-		t.Fatalf("got %s, %s", a.Status, a.Header.Get("Content-Type"))
+		t.Fatalf("/metrics: got status %s and Content-Type %q", a.Status, a.Header.Get("Content-Type"))
 	}
 	samples, err := parseExposition(a.body)
 	if err != nil {
@@ -34,17 +34,17 @@ func (l *lab) metrics(t testing.TB) series {
 	return samples
 }
 
-// metric is the value of one series.
+// metric returns the value of a sample.
 func (l *lab) metric(t testing.TB, name string) float64 {
 	t.Helper()
 	v, ok := l.metrics(t)[name]
 	if !ok {
-		t.Errorf("no %s", name)
+		t.Errorf("/metrics has no %s", name)
 	}
 	return v
 }
 
-// requests sums what is counted of requests, in all or with some labels.
+// requests returns the number of counted requests that have all the labels.
 func (s series) requests(labels ...string) (sum float64) {
 next:
 	for name, v := range s {
@@ -63,9 +63,9 @@ next:
 
 var sampleLine = regexp.MustCompile(`^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*",?)+\})? (\S+)$`)
 
-// parseExposition reads Prometheus' text format, version 0.0.4, as far as it
-// has no histograms and no time stamps, and is strict: HELP, TYPE, then the
-// samples of that family and of no other, none of them twice.
+// parseExposition parses Prometheus' text format, version 0.0.4, without
+// histograms and time stamps. It is strict: each family has HELP, then TYPE, then
+// its samples, each once.
 func parseExposition(text string) (series, error) {
 	samples := make(series)
 	families := make(map[string]bool)
@@ -84,43 +84,43 @@ func parseExposition(text string) (series, error) {
 			var help string
 			family, help, _ = strings.Cut(line[len("# HELP "):], " ")
 			if families[family] || help == "" {
-				return nil, fmt.Errorf("%q: a second time, or without a text", line)
+				return nil, fmt.Errorf("%q: a repeated family, or no help text", line)
 			}
 			families[family], kind, count = true, "", 0
 		case strings.HasPrefix(line, "# TYPE "):
 			of, k, _ := strings.Cut(line[len("# TYPE "):], " ")
 			if of != family || kind != "" || k != "counter" && k != "gauge" || (k == "counter") != strings.HasSuffix(of, "_total") {
-				return nil, fmt.Errorf("%q", line)
+				return nil, fmt.Errorf("%q: an unexpected TYPE", line)
 			}
 			kind = k
 		default:
 			m := sampleLine.FindStringSubmatch(line)
 			if m == nil || m[1] != family || kind == "" {
-				return nil, fmt.Errorf("%q is no sample of %s", line, family)
+				return nil, fmt.Errorf("%q is not a sample of %s", line, family)
 			}
 			v, err := strconv.ParseFloat(m[3], 64)
 			if _, twice := samples[m[1]+m[2]]; err != nil || twice || v < 0 {
-				return nil, fmt.Errorf("%q: twice, or its value is none: %v", line, err)
+				return nil, fmt.Errorf("%q: a repeated sample, or an invalid value: %v", line, err)
 			}
 			samples[m[1]+m[2]] = v
 			count++
 		}
 	}
 	if len(samples) == 0 || count == 0 {
-		return nil, errors.New("no sample")
+		return nil, errors.New("no samples")
 	}
 	return samples, lines.Err()
 }
 
-// TestMetricsCountEveryRequestOnce makes a known number of requests, by every
-// protocol and to every end.
+// TestMetricsCountEveryRequestOnce makes a known number of requests with each
+// protocol and each outcome.
 func TestMetricsCountEveryRequestOnce(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("*.example")), func(b *networkproxy.Builder) {
 		b.PolicyDecider(func(_ context.Context, r networkproxy.PolicyRequest) (networkproxy.Decision, error) {
 			switch r.Host {
 			case "deny.test":
-				return networkproxy.Deny("not_allowed"), nil // a word of the proxy's
+				return networkproxy.Deny("not_allowed"), nil // a reason that the proxy has, too
 			case "free.test":
 				return networkproxy.Deny("of\nhis \"own\" " + strings.Repeat("words ", 9)), nil
 			case "fail.test":
@@ -150,7 +150,7 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 		w.Close()
 	}
 	http("GET", "http://o.example/", 200)
-	http("GET", "http://o.example/", 200, "Connection: Upgrade", "Upgrade: x") // which the origin does not
+	http("GET", "http://o.example/", 200, "Connection: Upgrade", "Upgrade: x") // the origin server ignores the upgrade
 	http("GET", "http://gone.example/", 502)
 	http("GET", "http://closed.example:81/", 502)
 	http("GET", "http://inner.example/", 403)
@@ -165,7 +165,7 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 	http("CONNECT", "closed.example:444", 502)
 	http("CONNECT", "nowhere", 400)
 	var tunnels []*rawConn
-	for _, target := range []string{"tunnel.example:443", "tunnel.example:443", "tunnel.example:443", "other.test:443"} { // the last by the decider
+	for _, target := range []string{"tunnel.example:443", "tunnel.example:443", "tunnel.example:443", "other.test:443"} { // the decider allows the last one
 		want++
 		w := l.connectTo(t, target)
 		tunnels = append(tunnels, w)
@@ -193,7 +193,7 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 	socks(socksConnect, socksDestName("closed.example", 444), 5)
 	socks(socksConnect, socksDestName("a..b", 443), 2)
 	socks(socksBind, socksDestName("tunnel.example", 443), 7)
-	u := l.associate() // is no request, its flows are
+	u := l.associate() // not a request itself, unlike its flows
 	u.send(socksDestName("udp.example", 53), "ping")
 	u.expect("ping", publicAddr+":53")
 	u.send(socksDestName("udp.example", 53), "ping")
@@ -210,14 +210,14 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 	})
 	allowed, refused, failed := got.requests(`outcome="allowed"`), got.requests(`outcome="refused"`), got.requests(`outcome="failed"`)
 	if allowed+refused+failed != float64(want) || got.requests() != float64(want) {
-		t.Errorf("%v allowed + %v refused + %v failed, want %d", allowed, refused, failed, want)
+		t.Errorf("got %v allowed + %v refused + %v failed, want %d in all", allowed, refused, failed, want)
 	}
 	if allowed != 8 || refused != 14 || failed != 7 {
-		t.Errorf("%v allowed, %v refused, %v failed", allowed, refused, failed)
+		t.Errorf("got %v allowed, %v refused, %v failed, want 8, 14, 7", allowed, refused, failed)
 	}
 	h := l.health(t)
 	if float64(h.Allowed) != allowed || float64(h.Refused) != refused || float64(h.Failed) != failed {
-		t.Errorf("/health has %+v", h)
+		t.Errorf("/health differs from /metrics: %+v", h)
 	}
 	counted := series{
 		`networkproxy_requests_total{protocol="http",outcome="refused",reason="decider"}`:           2,
@@ -237,7 +237,7 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 	}
 	for name, want := range counted {
 		if got[name] != want {
-			t.Errorf("%s %v, want %v", name, got[name], want)
+			t.Errorf("%s: got %v, want %v", name, got[name], want)
 		}
 	}
 	for _, w := range tunnels {
@@ -246,16 +246,16 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 	u.control.Close()
 	eventually(t, "no client is left", func() bool { return l.health(t).Connections == 0 })
 	if n := l.metrics(t).requests(); n != float64(want) {
-		t.Errorf("%v requests once the tunnels have ended, want %d", n, want)
+		t.Errorf("got %v requests after the tunnels ended, want %d", n, want)
 	}
 	for name := range got {
 		if strings.Contains(name, "words") || strings.Contains(name, `reason="not_allowed"`) {
-			t.Errorf("a decider's own words are a label: %s", name)
+			t.Errorf("a label contains a reason of the decider: %s", name)
 		}
 	}
 }
 
-// TestMetricsGauges: what is open now, and what has happened to the policy.
+// TestMetricsGauges checks the metrics of open connections, and of the policy.
 func TestMetricsGauges(t *testing.T) {
 	t.Parallel()
 	s := newSource(allow("tunnel.example"))
@@ -279,7 +279,7 @@ func TestMetricsGauges(t *testing.T) {
 		got := l.metrics(t)
 		for name, v := range want {
 			if got["networkproxy_"+name] != v {
-				t.Errorf("%s %v, want %v", name, got["networkproxy_"+name], v)
+				t.Errorf("%s: got %v, want %v", name, got["networkproxy_"+name], v)
 			}
 		}
 	}
@@ -288,7 +288,7 @@ func TestMetricsGauges(t *testing.T) {
 	session.Close()
 	s.fail(errors.New("no"))
 	if l.Reload(t.Context()) == nil {
-		t.Error("a reload without a configuration")
+		t.Error("a reload whose source fails: got no error")
 	}
 	s.fail(nil)
 	s.set(func(c *networkproxy.Config) { c.Policy.DeniedDomains = []string{"tunnel.example"} })
@@ -311,15 +311,15 @@ func TestMetricsGauges(t *testing.T) {
 		}
 	}
 	if info != 1 {
-		t.Error("no build info")
+		t.Errorf("got %d samples of build_info, want 1", info)
 	}
 	if a := l.adminRaw(t, "HEAD", "/metrics", ""); a.StatusCode != 200 || a.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("HEAD: got %s %v", a.Status, a.Header)
 	}
 }
 
-// TestMetricsKnowEveryReason: one that is new to the policy and not to the
-// metrics would be counted as "other".
+// TestMetricsKnowEveryReason checks that each reason of the policy is counted as
+// itself and not as "other".
 func TestMetricsKnowEveryReason(t *testing.T) {
 	t.Parallel()
 	source, err := os.ReadFile("internal/policy/vocabulary.go")
@@ -332,14 +332,14 @@ func TestMetricsKnowEveryReason(t *testing.T) {
 	}
 	for _, m := range found {
 		if reason := m[1]; reason != "policy_denied" && !networkproxy.CountsReason(networkproxy.Reason(reason)) {
-			t.Errorf("%s is not in countedReasons", reason)
+			t.Errorf("%s is not in audit.Reasons", reason)
 		}
 	}
 }
 
-// The account costs a request neither a lock nor memory.
+// TestCountingAllocatesNothing checks that counting a request does not allocate.
 func TestCountingAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, networkproxy.CountOne()); n != 0 {
-		t.Errorf("%v allocations to count a request", n)
+		t.Errorf("counting a request allocates %v times", n)
 	}
 }
