@@ -190,7 +190,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"-config", path, "-log-level", "loud"}, 2, "debug, info, warn or error"},
 		{[]string{"-config", path, "-log-format", "xml"}, 2, "text or json"},
 		{[]string{"-config", path, "-drain", "soon"}, 2, "-drain"},
-		{[]string{"-config", path, "-limit", "conections=5"}, 2, "there are connections, "},
+		{[]string{"-config", path, "-limit", "conections=5"}, 2, "the limits are connections, "},
 		{[]string{"-config", path, "-limit", "tunnel_idle=5"}, 2, "not a time"},
 		{[]string{"-config", path, "-limit", "blocked_kept"}, 2, "not a number"},
 		{[]string{"-config", path + ".none"}, 1, "config.toml.none"},
