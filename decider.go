@@ -1,5 +1,5 @@
-// The host's own say: the decider, what it is told, and what it answers. How
-// it is asked is in asking.go; what becomes of an allow is in grants.go.
+// The decider of the host, its requests and its decisions. internal/approval asks
+// it and remembers its decisions.
 
 package networkproxy
 
@@ -11,102 +11,99 @@ import (
 	"example.com/networkproxy/internal/approval"
 )
 
-// PolicyRequest is what a decider is told of a request. It is canonical: the
-// host is a lower-case A-label name without a trailing dot, or an IP address.
-// Nothing in it was claimed by the peer but the target and the method.
+// PolicyRequest describes a request to a decider. Its host is canonical:
+// a lower-case A-label name without a trailing dot, or an IP address. Only target
+// and method come from the client; it cannot choose the other fields.
 type PolicyRequest struct {
 	Protocol Protocol       `json:"protocol"`
 	Host     string         `json:"host"`
 	Port     uint16         `json:"port"`
 	Method   string         `json:"method,omitempty"` // HTTP method; "CONNECT" for a tunnel; empty for SOCKS
-	Client   netip.AddrPort `json:"client,omitzero"`  // the peer's address; its port is that of the first who waits for the answer
+	Client   netip.AddrPort `json:"client,omitzero"`  // address of the client; for identical requests, of the first
 
-	// Command and ExecPolicyHint are those of the session that the request
-	// came in by; empty on the shared listeners.
+	// The attribution of the request's session; empty on the shared listeners.
 	Command        string            `json:"command,omitempty"`
 	ExecPolicyHint string            `json:"exec_policy_hint,omitempty"`
 	Labels         map[string]string `json:"labels,omitempty"`
 }
 
-// PolicyDecider decides about one request that no allowlist entry matches and
-// no earlier grant covers. It is asked about nothing else: it can override
-// neither the denylist, nor the protection of local networks, nor the mode.
+// PolicyDecider decides about a request that no allowlist entry matches and no
+// grant covers. It is not asked about other requests, so it cannot override the
+// denylist, the protection of local networks or the mode.
 //
-// It is called from many goroutines at once, but once for identical requests
-// that wait together: those that differ in nothing it is told but the port of
-// Client, which is that of the first. Its answer is theirs. ctx ends when the
-// last of their clients has gone, at the deadline (see
-// [Builder.DeciderTimeout]), when their session is closed, and when the proxy
-// shuts down; a decider must return then. What it answers later counts for
-// nothing. One that does not return holds up no request and no shutdown; it
-// keeps its goroutine, and its place among the questions that may be open at
-// a time (see [Limits.Questions]).
+// It is called from many goroutines at once. Identical requests that wait
+// together share one call and its answer. Requests are identical if their
+// PolicyRequests differ in nothing but the port of Client.
 //
-// An error, a panic and a missed deadline deny, and concern the waiting
-// requests alone. A Deny also stands for identical requests of the next two
-// seconds, unless the policy changes: clients that try again at once are not
-// worth a prompt each. An Ask is not kept, so that an approval counts from
-// the client's very next try.
+// ctx ends when the last of the waiting clients has gone, at the deadline (see
+// [Builder.DeciderTimeout]), when the session is closed, or when the proxy stops.
+// The decider must return then, and a later answer is ignored. A decider that
+// does not return delays neither requests nor the end of the proxy, but it keeps
+// its goroutine and counts as a question (see [Limits.Questions]).
+//
+// An error, a panic or a missed deadline refuses the waiting requests only.
+// A Deny also refuses identical requests in the next two seconds, unless the
+// policy changes, so that clients that retry at once do not cause a prompt each.
+// An Ask is not remembered, so that an approval by the user applies to the next
+// try.
 type PolicyDecider func(ctx context.Context, req PolicyRequest) (Decision, error)
 
-// Decision is a decider's answer. The zero value denies. It is a plain value;
-// its methods return changed copies.
+// Decision is the answer of a decider. The zero value denies. Its methods return
+// changed copies.
 //
-// An Allow becomes a [Grant]. By itself it covers exactly the host and port
-// that were asked about, this once: the requests that wait for this very
-// answer. Times, For and ForSession make it last, Host and Subdomains make
-// what lasts broader. It covers every protocol and method, and only requests
-// of the session that the question came from; the listeners that belong to no
-// session share theirs. A grant is never more than the decider's word: the
-// denylist, the protection of local networks and the mode come before it,
-// also when they change later.
+// An Allow becomes a [Grant]. Without further calls, it allows the requests that
+// wait for this answer, and no others. Times, For and ForSession make the grant
+// last. AnyPort and Subdomains make a lasting grant cover more than the host and
+// port of the request. A grant covers all protocols and methods, but only
+// requests of the same session; the shared listeners count as one session. The
+// denylist, the protection of local networks and the mode override grants, also
+// when they change later.
 //
-// On a Deny and an Ask these methods have no effect.
+// The methods have no effect on a Deny or an Ask.
 type Decision struct{ d approval.Decision }
 
-// Allow lets the waiting requests through, and nothing after them.
+// Allow allows the requests that wait for the answer.
 func Allow() Decision { return Decision{approval.Allow()} }
 
-// Deny refuses the request. The reason reaches the client, the log and the
-// record of refusals, cleaned of control characters and cut at 200 bytes; an
-// empty one becomes "policy_denied".
+// Deny refuses the request. The client, the log and the record of refusals get
+// the reason, without control characters and cut at 200 bytes. An empty reason
+// becomes "policy_denied".
 func Deny(reason string) Decision { return Decision{approval.Deny(reason)} }
 
-// Ask refuses the request for now and marks the refusal as one that the user
-// may lift, so that the host can prompt and the client can try again.
+// Ask refuses the request and marks the refusal as one that the user may lift.
+// The host can then prompt the user, and the client can try again. The reason is
+// treated as that of Deny.
 func Ask(reason string) Decision { return Decision{approval.Ask(reason)} }
 
-// Times lets n requests through, the waiting ones first; those that remain
-// are asked about again. It counts decisions: a request that passes uses one
-// up whether or not it reaches its target, a tunnel is one, and so is each
-// request of a connection that is kept alive. n below 1 leaves nothing to let
-// through: the decision becomes a Deny.
+// Times allows n requests, the waiting ones first. The decider is asked again
+// about the rest. A request counts whether or not it reaches its target. A tunnel
+// is one request, and so is each request on a kept-alive connection. If n is
+// below 1, the decision becomes a Deny.
 func (d Decision) Times(n int) Decision { return Decision{d.d.Times(n)} }
 
-// For lets requests through for a time that begins with the answer; with
-// Times, until either is used up. Its end stops new requests and leaves open
-// tunnels alone. A duration that is not positive is over already: the
-// decision becomes a Deny.
+// For allows requests for a time that begins with the answer. With Times, the
+// grant ends with whichever is used up first. After the end, open tunnels stay
+// open. If duration is not positive, the decision becomes a Deny.
 func (d Decision) For(duration time.Duration) Decision { return Decision{d.d.For(duration)} }
 
-// ForSession lets requests through until their session is closed, or, where
-// they came by the shared listeners, until the proxy ends. Every grant ends
-// then at the latest: with Times or For it adds nothing.
+// ForSession allows requests until their session is closed or, on the shared
+// listeners, until the proxy ends. Every grant ends then at the latest, so
+// ForSession has no effect together with Times or For.
 func (d Decision) ForSession() Decision { return Decision{d.d.ForSession()} }
 
-// AnyPort covers every port of the host.
+// AnyPort makes the grant cover all ports of the host.
 func (d Decision) AnyPort() Decision { return Decision{d.d.AnyPort()} }
 
-// Subdomains covers the host and every name below it, on the port that was
-// asked about or, with Host, on all. An IP address has nothing below it. The
-// host is taken at its word: below a name under which anybody can register,
-// such as "co.uk" or "github.io", are strangers.
+// Subdomains makes the grant cover the host and all names below it, on the port
+// of the request, or with AnyPort on all ports. It has no effect on an IP
+// address. It does not know public suffixes: names below "co.uk" or "github.io"
+// belong to different owners.
 func (d Decision) Subdomains() Decision { return Decision{d.d.Subdomains()} }
 
 // String returns the decision in words, for logs and tests.
 func (d Decision) String() string { return d.d.String() }
 
-// ask returns the decider as the gate calls it, nil if there is none.
+// ask returns f as a function that the gate can call, or nil if f is nil.
 func (f PolicyDecider) ask() func(context.Context, *approval.Request) (approval.Decision, error) {
 	if f == nil {
 		return nil

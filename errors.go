@@ -1,6 +1,6 @@
-// The errors that hosts may test for. Texts carry no package prefix, because
-// configuration errors begin with file:line:column and hosts add context of
-// their own.
+// The errors that hosts can test for. Their texts have no package prefix, because
+// errors of the configuration begin with file:line:column, and hosts add context
+// of their own.
 
 package networkproxy
 
@@ -14,35 +14,35 @@ import (
 )
 
 var (
-	// ErrClosed is what a Handle's methods return once the proxy has been
-	// shut down or closed.
+	// ErrClosed is returned by the methods of Handle after Shutdown, Close or the
+	// end of Run's context.
 	ErrClosed = gate.ErrClosed
 
-	// ErrAlreadyRun is what Run returns when it is called again: a
-	// NetworkProxy is run once.
+	// ErrAlreadyRun is returned by Run after the first call.
 	ErrAlreadyRun = errors.New("this proxy was already run; build another")
 
-	// ErrDisabled is what a change of a running policy returns when the
-	// proxy was started with enabled = false, so that nothing is running.
+	// ErrDisabled is returned by methods that open sessions or change the policy
+	// if the proxy was started with enabled = false.
 	ErrDisabled = errors.New("the proxy is disabled (network_proxy.enabled = false); enable it and start it again")
 
-	// ErrCallbackRunning is what Shutdown and Close return, wrapped in an
-	// error that names the function, when a function that the host handed in
-	// (OnBlocked, the log handler, a PolicyDecider, a Resolver, ...) has not
-	// returned although everything was cut. The proxy has ended then; the
-	// goroutine in that function is left behind.
+	// ErrCallbackRunning is returned by Shutdown and Close if a function of the
+	// host, such as OnBlocked, the log handler, a PolicyDecider or a Resolver, does
+	// not return after everything was cut. It is wrapped in an error that names
+	// the function. The proxy has ended, and the goroutine of the function is left
+	// behind.
 	ErrCallbackRunning = errors.New("the proxy has ended, but a function of the host has not returned")
 
-	// ErrReloading is what Reload returns while the configuration source runs
-	// for another reload: also to the source itself.
+	// ErrReloading is returned by Reload while the function of ConfigSource runs
+	// for another reload. That function gets it, too.
 	ErrReloading = errors.New("a reload is under way: its configuration source has not returned; reload again when it has")
 
-	// ErrNoGrant is what Revoke returns when there is no such grant: there
-	// never was, or it is used up, over or revoked and has nothing open.
+	// ErrNoGrant is returned by Revoke if no grant has the ID: it never existed,
+	// or it is used up, expired or revoked and has no open connections.
 	ErrNoGrant = gate.ErrNoGrant
 )
 
-// RefusedError is a refusal by policy, where it reaches a host as an error.
+// RefusedError is the error for a request of the host that the policy refuses,
+// see [Handle.Transport].
 type RefusedError struct {
 	Host    string
 	Port    uint16
@@ -54,8 +54,8 @@ func (e *RefusedError) Error() string {
 		net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))), e.Verdict.Reason)
 }
 
-// publicError returns err with the refusal in it, if there is one, in the form
-// that hosts know.
+// publicError returns the RefusedError for a refusal in the chain of err, or err
+// if it has none.
 func publicError(err error) error {
 	var refused *gate.RefusedError
 	if !errors.As(err, &refused) {

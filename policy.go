@@ -1,4 +1,4 @@
-// The vocabulary of decisions as hosts see it. internal/policy decides.
+// The types that describe decisions to hosts. internal/policy decides.
 
 package networkproxy
 
@@ -10,76 +10,76 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// Protocol names the way by which a request reached the proxy.
+// Protocol is the protocol of a request to the proxy.
 type Protocol = policy.Protocol
 
 const (
 	ProtocolHTTP         = policy.ProtocolHTTP         // forwarded HTTP, RFC 9112 section 3.2.2
 	ProtocolHTTPSConnect = policy.ProtocolHTTPSConnect // HTTP CONNECT, RFC 9110 section 9.3.6
 	ProtocolSOCKS5TCP    = policy.ProtocolSOCKS5TCP    // SOCKS5 CONNECT, RFC 1928 section 4
-	ProtocolSOCKS5UDP    = policy.ProtocolSOCKS5UDP    // one datagram of a SOCKS5 UDP ASSOCIATE, RFC 1928 section 7
+	ProtocolSOCKS5UDP    = policy.ProtocolSOCKS5UDP    // datagram of a SOCKS5 UDP ASSOCIATE, RFC 1928 section 7
 )
 
-// Reason says in one word why a request was refused; the zero value means
-// that it was not. A decider may give reasons of its own: compare
-// [Verdict.Source] before reading a built-in meaning into one.
+// Reason is the reason of a refusal, in one word. It is empty if the request was
+// allowed. A decider can give any reason, also one of those below: their meaning
+// holds only if [Verdict.Source] is not [SourceDecider].
 type Reason = policy.Reason
 
 const (
-	ReasonInvalidTarget      = policy.ReasonInvalidTarget      // the target is malformed; answered with 400
-	ReasonProxyDisabled      = policy.ReasonProxyDisabled      // the proxy was turned off while running; answered with 503
-	ReasonNotAllowed         = policy.ReasonNotAllowed         // no allowlist entry matches and no decider allowed it
+	ReasonInvalidTarget      = policy.ReasonInvalidTarget      // the target is malformed; status 400
+	ReasonProxyDisabled      = policy.ReasonProxyDisabled      // a reload disabled the proxy; status 503
+	ReasonNotAllowed         = policy.ReasonNotAllowed         // no allowlist entry matches, and no decider allowed it
 	ReasonNotAllowedLocal    = policy.ReasonNotAllowedLocal    // a local or private address, or the proxy itself
 	ReasonDenied             = policy.ReasonDenied             // a denylist entry matches
 	ReasonMethodNotAllowed   = policy.ReasonMethodNotAllowed   // the limited mode forbids it
-	ReasonSNIMismatch        = policy.ReasonSNIMismatch        // TLS in a tunnel asks for another name than was allowed, or for none
+	ReasonSNIMismatch        = policy.ReasonSNIMismatch        // the ClientHello in a tunnel has no server name, or one that is not allowed
 	ReasonPolicyDenied       = policy.ReasonPolicyDenied       // the decider denied and gave no reason
 	ReasonDeciderFailed      = policy.ReasonDeciderFailed      // the decider returned an error or panicked
 	ReasonDeciderTimeout     = policy.ReasonDeciderTimeout     // the decider did not answer in time
-	ReasonDeciderBusy        = policy.ReasonDeciderBusy        // too many questions waited for the decider; answered with 503
-	ReasonGrantRevoked       = policy.ReasonGrantRevoked       // the decider's approval was revoked while the request was under way
-	ReasonTooManyConnections = policy.ReasonTooManyConnections // see Limits.Connections; answered with 503
-	ReasonCanceled           = policy.ReasonCanceled           // the client, the session or the proxy went away before the decider answered
-	ReasonSessionRequired    = policy.ReasonSessionRequired    // a shared listener, and no session's token; answered with 407
-	ReasonSessionUnknown     = policy.ReasonSessionUnknown     // a token that is no open session's, or another session's; answered with 407
+	ReasonDeciderBusy        = policy.ReasonDeciderBusy        // too many questions waited for the decider; status 503
+	ReasonGrantRevoked       = policy.ReasonGrantRevoked       // the grant that allowed the request was revoked meanwhile
+	ReasonTooManyConnections = policy.ReasonTooManyConnections // see Limits.Connections; status 503
+	ReasonCanceled           = policy.ReasonCanceled           // the client, the session or the proxy ended before the decider answered
+	ReasonSessionRequired    = policy.ReasonSessionRequired    // the request has no session token and needs one; status 407
+	ReasonSessionUnknown     = policy.ReasonSessionUnknown     // the token is that of no open session, or of another session; status 407
 
-	// ReasonUpstreamNotAllowed is for what is open and goes through an
-	// upstream proxy, when a reload turns allow_upstream_proxy off. A new
-	// request goes directly.
+	// ReasonUpstreamNotAllowed is the reason for cutting open connections through
+	// an upstream proxy when a reload disables allow_upstream_proxy. New requests
+	// go directly.
 	ReasonUpstreamNotAllowed = policy.ReasonUpstreamNotAllowed
 )
 
-// Source says which part of the policy decided.
+// Source is the part of the policy that decided.
 type Source = policy.Source
 
 const (
 	SourceBaselinePolicy = policy.SourceBaselinePolicy // the lists and the local protection
 	SourceModeGuard      = policy.SourceModeGuard      // the limited mode
-	SourceDecider        = policy.SourceDecider        // the host's own PolicyDecider
-	SourceProxyState     = policy.SourceProxyState     // the proxy is turned off, or has as many connections as it may
-	SourceObserver       = policy.SourceObserver       // nobody: the proxy only observes, see Builder.Observe
-	SourceSession        = policy.SourceSession        // who asks could not be established
+	SourceDecider        = policy.SourceDecider        // the PolicyDecider of the host
+	SourceProxyState     = policy.SourceProxyState     // the proxy is disabled, or has too many connections
+	SourceObserver       = policy.SourceObserver       // the proxy is observing, see Builder.Observe
+	SourceSession        = policy.SourceSession        // the session of the request is not known
 )
 
-// Rule is the configured entry that decided a request. The zero value means
-// that no entry did.
+// Rule is the entry of a list that decided about a request. The zero value means
+// that no entry decided.
 type Rule struct {
-	List     string   `json:"list,omitempty"`    // the configuration key it stands under: "allowed_domains", "denied_domains"
+	List     string   `json:"list,omitempty"`    // the key of the list: "allowed_domains" or "denied_domains"
 	Pattern  string   `json:"pattern,omitempty"` // the entry as written
-	Position Position `json:"origin,omitzero"`   // where it stands; zero when it was set from Go
+	Position Position `json:"origin,omitzero"`   // of the entry in a file; zero if it was set from Go
 }
 
-// Verdict is what the policy says of one request. The zero value refuses.
-// It is a plain value: copies are independent.
+// Verdict is the decision of the policy about one request. The zero value
+// refuses. Copies are independent.
 type Verdict struct {
 	Allowed    bool
-	Reason     Reason     // why not; empty when allowed
-	Source     Source     // who decided
-	Ask        bool       // refused for now: the decider wants the user asked
-	Rule       Rule       // the entry that decided, if one did
-	Address    netip.Addr // the resolved address that decided, if one did
-	ServerName string     // the name in the ClientHello that decided, if one did
-	Generation uint64     // the generation of the policy that was applied; it grows with every change
+	Reason     Reason     // of the refusal; empty if allowed
+	Source     Source     // the part of the policy that decided
+	Ask        bool       // the decider wants the user to be asked
+	Rule       Rule       // the entry that decided; zero if none did
+	Address    netip.Addr // the resolved address that decided; zero if none did
+	ServerName string     // the name in the ClientHello that decided; empty if none did
+	Generation uint64     // of the policy that was applied; each change increases it
 }
 
 func publicVerdict(v *policy.Verdict) Verdict {
@@ -111,9 +111,9 @@ func publicRules(rules []policy.Rule) []Rule {
 type Check struct {
 	Name    string     `json:"check"`
 	Passed  bool       `json:"passed"`
-	Rule    Rule       `json:"rule,omitzero"`    // the entry that settled it, if one did
-	Source  Source     `json:"source,omitempty"` // who settled it, if not a list
-	Address netip.Addr `json:"address,omitzero"` // the address that settled it, if one did
+	Rule    Rule       `json:"rule,omitzero"`    // the entry that decided; zero if none did
+	Source  Source     `json:"source,omitempty"` // the part that decided, if it was not a list
+	Address netip.Addr `json:"address,omitzero"` // the address that decided; zero if none did
 }
 
 func publicChecks(t policy.Trace) []Check {
@@ -124,18 +124,18 @@ func publicChecks(t policy.Trace) []Check {
 	return checks
 }
 
-// BlockedRequest is one refusal, as recorded.
+// BlockedRequest is the record of a refusal.
 type BlockedRequest struct {
 	Time       time.Time      `json:"time"`
 	Host       string         `json:"host"`
 	Port       uint16         `json:"port"`
 	Protocol   Protocol       `json:"protocol"`
 	Method     string         `json:"method,omitempty"`
-	UnixSocket string         `json:"unix_socket,omitempty"` // the path that was asked for in place of the host
+	UnixSocket string         `json:"unix_socket,omitempty"` // the requested path; empty if the target is a host
 	Client     netip.AddrPort `json:"client,omitzero"`
 	Reason     Reason         `json:"reason"`
 	Source     Source         `json:"source,omitempty"`
-	Decision   string         `json:"decision"` // "deny", or "ask" when the user may lift it
+	Decision   string         `json:"decision"` // "deny", or "ask" if the decider wants the user to be asked
 	Rule       Rule           `json:"rule,omitzero"`
 	Address    netip.Addr     `json:"address,omitzero"`      // the resolved address that decided
 	ServerName string         `json:"server_name,omitempty"` // the name in the ClientHello that decided
