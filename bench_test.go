@@ -1,4 +1,4 @@
-// What a request costs.
+// Benchmarks of requests.
 
 package networkproxy_test
 
@@ -17,7 +17,7 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// listed is a configuration with n patterns in each list.
+// listed returns a configuration with n patterns in each list.
 func listed(n int) networkproxy.Config {
 	c := allow("allowed.example", "*.wild.example", "45.32.0.0/16")
 	c.Policy.DeniedDomains = []string{"denied.example", "45.33.0.0/16"}
@@ -28,7 +28,7 @@ func listed(n int) networkproxy.Config {
 	return c
 }
 
-// decisionTargets are one for each way that a decision can go.
+// decisionTargets has a target for each kind of decision.
 var decisionTargets = []struct {
 	name, target string
 	allowed      bool
@@ -42,8 +42,8 @@ var decisionTargets = []struct {
 	{"local", "[::ffff:127.0.0.1]:443", false},
 }
 
-// TestDecisionDoesNotAllocate holds, whatever the decision and however long
-// the lists.
+// TestDecisionDoesNotAllocate checks every kind of decision, with short and long
+// lists.
 func TestDecisionDoesNotAllocate(t *testing.T) {
 	l := start(t, listed(1000), nil)
 	for _, tt := range decisionTargets {
@@ -53,10 +53,10 @@ func TestDecisionDoesNotAllocate(t *testing.T) {
 		}
 		var allowed bool
 		if n := testing.AllocsPerRun(100, func() { allowed = decide(t.Context()) }); n != 0 {
-			t.Errorf("%s: %v allocations", tt.name, n)
+			t.Errorf("%s: got %v allocations, want none", tt.name, n)
 		}
 		if allowed != tt.allowed {
-			t.Errorf("%s: allowed = %t, want %t", tt.name, allowed, tt.allowed)
+			t.Errorf("%s: got allowed = %t, want %t", tt.name, allowed, tt.allowed)
 		}
 	}
 }
@@ -82,9 +82,9 @@ func BenchmarkDecision(b *testing.B) {
 	}
 }
 
-// BenchmarkParallel is what the proxy itself does, without system calls, on as
-// many processors as -cpu says: decisions that allow, and whole refusals. What
-// takes turns for a lock would not gain by more of them.
+// BenchmarkParallel measures the proxy without system calls on the number of
+// processors that -cpu sets: decisions that allow, and complete refusals. With a
+// contended lock, more processors would not help.
 func BenchmarkParallel(b *testing.B) {
 	l := start(b, listed(1000), func(b *networkproxy.Builder) { b.Logger(slog.New(slog.DiscardHandler)) })
 	b.Run("allow", func(b *testing.B) {
@@ -109,8 +109,8 @@ func BenchmarkParallel(b *testing.B) {
 	})
 }
 
-// clientState sends a request on a kept connection and reads the answer's header
-// and length bytes of content.
+// clientState sends a request on an idle connection and reads the response's header
+// and length bytes of its body.
 func clientState(b *testing.B, c net.Conn, r *bufio.Reader, request []byte, want string) {
 	if _, err := c.Write(request); err != nil {
 		b.Fatal(err)
@@ -124,8 +124,8 @@ func clientState(b *testing.B, c net.Conn, r *bufio.Reader, request []byte, want
 	}
 }
 
-// BenchmarkForward is one GET of 1 KiB after the other on one connection, and
-// many at once. The client's own work is part of it.
+// BenchmarkForward makes GET requests of 1 KiB, one after the other on one
+// connection, and many at once. It includes the client's work.
 func BenchmarkForward(b *testing.B) {
 	l := start(b, allow("o.example"), nil)
 	content := bytes.Repeat([]byte("x"), 1024)
@@ -159,10 +159,10 @@ func BenchmarkForward(b *testing.B) {
 	})
 }
 
-// loopConn is a client that sends the same request again and again, without a
-// socket, and drops what it gets.
+// loopConn is a client without a socket that sends the same request repeatedly and
+// drops the responses.
 type loopConn struct {
-	net.Conn // of its methods those below are used
+	net.Conn // only the methods below are used
 	request  []byte
 	more     func() bool // whether there is another request
 }
@@ -182,12 +182,12 @@ func (c *loopConn) RemoteAddr() net.Addr {
 	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}
 }
 
-// refused is a request that no list names.
+// refused is a request for a host on no list.
 const refused = "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n" +
 	"User-Agent: bench\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n\r\n"
 
-// BenchmarkRefuseWork is what the proxy itself does for a refusal, without
-// system calls: with log/slog's own handler, and with none.
+// BenchmarkRefuseWork measures a refusal without system calls, with the handler of
+// log/slog and without a log.
 func BenchmarkRefuseWork(b *testing.B) {
 	for _, test := range []struct {
 		name string
@@ -204,7 +204,7 @@ func BenchmarkRefuseWork(b *testing.B) {
 	}
 }
 
-// nowhere drops what is written, like io.Discard, which log/slog knows.
+// nowhere is like io.Discard, but log/slog does not recognize it.
 type nowhere struct{}
 
 func (*nowhere) Write(p []byte) (int, error) { return len(p), nil }
@@ -220,8 +220,8 @@ func BenchmarkRefuse(b *testing.B) {
 	}
 }
 
-// BenchmarkConnect is a whole tunnel: dial, CONNECT, one byte there and back,
-// close.
+// BenchmarkConnect measures a complete tunnel: dial, CONNECT, one byte in each
+// direction, close.
 func BenchmarkConnect(b *testing.B) {
 	l := start(b, allow("o.example"), nil)
 	l.mapHost("o.example", 443, testnet.Echo(b).Addr())
@@ -242,14 +242,13 @@ func BenchmarkConnect(b *testing.B) {
 			}
 			n += m
 		}
-		// A reset leaves no port waiting behind: there are more rounds than
-		// ports.
+		// A reset frees the port at once. There are more rounds than ports.
 		c.(*net.TCPConn).SetLinger(0)
 		c.Close()
 	}
 }
 
-// BenchmarkStream moves content through a tunnel.
+// BenchmarkStream measures the throughput of a tunnel.
 func BenchmarkStream(b *testing.B) {
 	const size = 1 << 20
 	l := start(b, allow("o.example"), nil)

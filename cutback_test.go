@@ -1,5 +1,5 @@
-// Managed limits that are tightened while the proxy runs: they take force at
-// once, whatever the configuration says.
+// Tests of managed limits that are tightened while the proxy runs: they take
+// effect at once, even if the configuration exceeds them.
 
 package networkproxy_test
 
@@ -17,13 +17,13 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// managedLab is a proxy with managed limits that a test changes.
+// managedLab is a lab with managed limits that a test changes.
 type managedLab struct {
 	*lab
 	config, limits string // the paths
 }
 
-// startManaged runs a proxy over a configuration and managed limits.
+// startManaged runs a proxy with a configuration and managed limits.
 func startManaged(t testing.TB, config, limits string, change func(*networkproxy.Builder)) *managedLab {
 	t.Helper()
 	dir := t.TempDir()
@@ -76,7 +76,7 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 				t.Errorf("Config: %q", got)
 			}
 			if l.AllowDomain("other.example") == nil {
-				t.Error("AllowDomain follows the old limits")
+				t.Error("AllowDomain exceeds the new limits")
 			}
 		}},
 		{"allowed_domains, none", "policy.allowed_domains = []\n", "allowed_domains[0]", func(t *testing.T, l *managedLab) {
@@ -91,7 +91,7 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 			}
 			x, err = l.ExplainURL(context.Background(), "http://own.example/", "", false)
 			if err != nil || x.Reason != networkproxy.ReasonDenied || x.Rule.Position.File != l.config {
-				t.Errorf("the configuration's own: %+v, %v", x, err)
+				t.Errorf("the configuration's own entry: got %+v, %v", x, err)
 			}
 		}},
 		{"mode", "mode = \"limited\"\n", "network_proxy.mode", func(t *testing.T, l *managedLab) {
@@ -99,7 +99,7 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 				t.Errorf("got %s, %s", l.Mode(), l.Config().Mode)
 			}
 			if l.SetMode(networkproxy.ModeFull) == nil {
-				t.Error("SetMode follows the old limits")
+				t.Error("SetMode exceeds the new limits")
 			}
 		}},
 		{"sni_check", "sni_check = \"enforce\"\n", "network_proxy.sni_check", func(t *testing.T, l *managedLab) {
@@ -185,7 +185,7 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 				}
 				l.waitLogged(t, test.key)
 
-				// Limits that are loosened again give back what was cut.
+				// Loosened limits restore the configuration.
 				l.write(t, l.limits, "mode = \"full\"\n")
 				if broken {
 					l.write(t, l.config, open)
@@ -204,7 +204,7 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 	}
 }
 
-// What was set at run time is dropped where it exceeds the new limits.
+// Run-time settings that exceed the new limits are removed.
 func TestTightenedLimitsDropWhatWasSetAtRunTime(t *testing.T) {
 	t.Parallel()
 	l := startManaged(t, "enabled = true\nmode = \"limited\"\npolicy.allowed_domains = [\"base.example\"]\n", "", nil)
@@ -215,7 +215,7 @@ func TestTightenedLimitsDropWhatWasSetAtRunTime(t *testing.T) {
 	l.write(t, l.limits, "mode = \"limited\"\npolicy.allowed_domains = [\"base.example\"]\n")
 	l.write(t, l.config, "this is broken")
 	if err := l.Reload(context.Background()); err == nil {
-		t.Error("a broken configuration was loaded")
+		t.Error("a broken configuration: got no error")
 	}
 	if l.Mode() != networkproxy.ModeLimited {
 		t.Error("the mode set at run time exceeds the limits")
@@ -232,8 +232,8 @@ func TestTightenedLimitsDropWhatWasSetAtRunTime(t *testing.T) {
 	l.waitLogged(t, "the mode set at run time")
 }
 
-// A configuration that is changed to exceed the limits is refused as ever, and
-// the last good one stays cut back.
+// A new configuration that exceeds the limits is refused, and the last good one
+// stays in force within the limits.
 func TestTightenedLimitsRefuseANewExcess(t *testing.T) {
 	t.Parallel()
 	l := startManaged(t, "enabled = true\npolicy.allowed_domains = [\"a.example\", \"b.example\"]\n", "", nil)
@@ -256,7 +256,7 @@ func TestTightenedLimitsRefuseANewExcess(t *testing.T) {
 	}
 }
 
-// A broken limits file keeps the last good limits.
+// With a broken limits file, the last good limits stay in force.
 func TestBrokenLimitsKeepTheLastGood(t *testing.T) {
 	t.Parallel()
 	l := startManaged(t, "enabled = true\npolicy.allowed_domains = [\"a.example\"]\n", "policy.allowed_domains = [\"a.example\"]\n", nil)
@@ -273,8 +273,8 @@ func TestBrokenLimitsKeepTheLastGood(t *testing.T) {
 	}
 }
 
-// The source of the configuration hangs: limits that are tightened take force
-// all the same, by the watcher, more than once.
+// The watcher puts tightened limits in force even if the configuration source
+// hangs, and more than once.
 func TestTightenedLimitsDoNotWaitForTheSource(t *testing.T) {
 	t.Parallel()
 	config := allow("a.example", "b.example")
@@ -311,12 +311,11 @@ func TestTightenedLimitsDoNotWaitForTheSource(t *testing.T) {
 	}
 }
 
-// The managed allowed_domains bound the decider, what it granted, and the
-// observer.
+// The managed allowed_domains limit the decider, its grants, and the observer.
 func TestLimitsBoundTheDeciderAndTheObserver(t *testing.T) {
 	t.Parallel()
 	const limits = "policy.allowed_domains = [\"**.corp.example\", \"localhost:7\"]\n"
-	asked := make(chan string, 64) // by the sub-test of the decider alone
+	asked := make(chan string, 64) // used by the subtest of the decider only
 	decide := func(b *networkproxy.Builder) {
 		b.PolicyDecider(func(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
 			asked <- req.Host
@@ -354,7 +353,7 @@ func TestLimitsBoundTheDeciderAndTheObserver(t *testing.T) {
 			if err != nil || x.Allowed || x.Decider || x.Reason != networkproxy.ReasonNotAllowed || !strings.Contains(x.Message, "managed limits") {
 				t.Errorf("got %+v, %v", x, err)
 			}
-			// Tightened, they cut what was let through before.
+			// Tightened limits cut connections that were allowed before.
 			l.write(t, l.limits, "policy.allowed_domains = []\n")
 			if err := l.Reload(context.Background()); err != nil {
 				t.Fatal(err)

@@ -1,5 +1,5 @@
-// The host's own say: when it is asked, what it is told, and that whatever it
-// does harms only the request in question.
+// Tests of the decider: when it is called, what it gets, and that its failures
+// affect only the request in question.
 
 package networkproxy_test
 
@@ -88,13 +88,13 @@ func TestDecisions(t *testing.T) {
 					t.Errorf("x-proxy-error: %q", got)
 				}
 				if strings.Contains(a.body, "secret") {
-					t.Errorf("the client is told what is the host's: got %s", a.body)
+					t.Errorf("the response contains the host's error: got %s", a.body)
 				}
 				if b := l.Blocked(); len(b) != 1 || b[0].Reason != tt.reason || b[0].Decision != tt.decision || b[0].Source != networkproxy.SourceDecider {
 					t.Errorf("recorded %+v", b)
 				}
 			}
-			// Only its own request suffered.
+			// Only this request failed.
 			w.get("http://listed.example/")
 			if a := w.readResponse("GET"); a.StatusCode != 200 {
 				t.Errorf("the next request: got %s, want 200", a.Status)
@@ -103,7 +103,8 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
-// TestDeciderIsAskedAboutMissesOnly counts the calls.
+// TestDeciderIsAskedAboutMissesOnly checks that the decider is called for allowlist
+// misses only.
 func TestDeciderIsAskedAboutMissesOnly(t *testing.T) {
 	t.Parallel()
 	config := allow("listed.example", "private.example")
@@ -132,7 +133,7 @@ func TestDeciderIsAskedAboutMissesOnly(t *testing.T) {
 		{"listed, and local by DNS", "CONNECT", "private.example:443", "full", 0, networkproxy.ReasonNotAllowedLocal},
 		{"the mode forbids CONNECT", "CONNECT", "miss.example:443", "limited", 0, networkproxy.ReasonMethodNotAllowed},
 		{"the mode forbids POST", "POST", "http://miss.example/", "limited", 0, networkproxy.ReasonMethodNotAllowed},
-		// An allow does not reach beyond the miss.
+		// An allow overrides the allowlist miss only.
 		{"allowed, and local by DNS", "CONNECT", "miss-private.example:443", "full", 1, networkproxy.ReasonNotAllowedLocal},
 		{"allowed, and denied by DNS", "CONNECT", "miss-denied.example:443", "full", 1, networkproxy.ReasonDenied},
 		{"allowed, and the proxy by DNS", "CONNECT", "miss-self.example:" + adminPort, "full", 1, networkproxy.ReasonNotAllowedLocal},
@@ -146,12 +147,12 @@ func TestDeciderIsAskedAboutMissesOnly(t *testing.T) {
 		a := w.readHeader("GET")
 		list := l.Blocked()
 		if b := list[len(list)-1]; a.StatusCode != 403 || b.Reason != tt.want || asked.Load() != tt.asked {
-			t.Errorf("%s: %s, %q, asked %d times; want %q, %d", tt.name, a.Status, b.Reason, asked.Load(), tt.want, tt.asked)
+			t.Errorf("%s: got %s, reason %q and %d calls; want reason %q and %d calls", tt.name, a.Status, b.Reason, asked.Load(), tt.want, tt.asked)
 		}
 	}
 }
 
-// TestDeciderIsTold compares the whole of what it is told.
+// TestDeciderIsTold compares every field of the decider's request.
 func TestDeciderIsTold(t *testing.T) {
 	t.Parallel()
 	told := make(chan Request, 1)
@@ -173,19 +174,20 @@ func TestDeciderIsTold(t *testing.T) {
 		w.send(tt.method + " " + tt.target + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
 		got := wait(t, told, "the question")
 		if got.Client.String() != w.LocalAddr().String() {
-			t.Errorf("client %v, want %v", got.Client, w.LocalAddr())
+			t.Errorf("got the client %v, want %v", got.Client, w.LocalAddr())
 		}
 		got.Client = tt.want.Client
 		if got.Labels != nil {
-			t.Errorf("labels %v", got.Labels)
+			t.Errorf("got the labels %v", got.Labels)
 		}
 		if got.Protocol != tt.want.Protocol || got.Host != tt.want.Host || got.Port != tt.want.Port || got.Method != tt.want.Method || got.Command != "" || got.ExecPolicyHint != "" {
-			t.Errorf("%s %s: told %+v, want %+v", tt.method, tt.target, got, tt.want)
+			t.Errorf("%s %s: got %+v, want %+v", tt.method, tt.target, got, tt.want)
 		}
 	}
 }
 
-// TestDenyWhileTheDeciderThinks: what arrives before the answer wins over it.
+// TestDenyWhileTheDeciderThinks checks that a policy change before the decider's
+// answer overrides it.
 func TestDenyWhileTheDeciderThinks(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -235,8 +237,8 @@ func TestDenyWhileTheDeciderThinks(t *testing.T) {
 	}
 }
 
-// TestDeciderConcurrency asks for many at once: the answers do not wait for
-// each other, and one that hangs holds up nobody.
+// TestDeciderConcurrency checks that concurrent questions do not wait for each
+// other, even if the decider hangs for one.
 func TestDeciderConcurrency(t *testing.T) {
 	t.Parallel()
 	const n = 20
@@ -248,13 +250,13 @@ func TestDeciderConcurrency(t *testing.T) {
 			return Decision{}, ctx.Err()
 		}
 		together.Done()
-		together.Wait() // for all to be here
+		together.Wait() // until all are called
 		return networkproxy.Deny(r.Host), nil
 	}))
 	hanging := l.dialHTTP(t)
 	hanging.get("http://hangs.example/")
 	var wires []*rawConn
-	for i := range n { // different questions: identical ones would be one
+	for i := range n { // different targets, because identical questions are asked once
 		w := l.dialHTTP(t)
 		w.get(fmt.Sprintf("http://miss%d.example/", i))
 		wires = append(wires, w)
@@ -267,7 +269,8 @@ func TestDeciderConcurrency(t *testing.T) {
 	hanging.Close()
 }
 
-// TestDeciderContextEnds when the client leaves, and when the proxy does.
+// TestDeciderContextEnds checks that the decider's context ends with the client
+// and with the proxy.
 func TestDeciderContextEnds(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"the client leaves", "Close", "Shutdown"} {
@@ -294,19 +297,19 @@ func TestDeciderContextEnds(t *testing.T) {
 				w.Close()
 			}
 			wait(t, ended, "the end of the decider's context")
-			eventually(t, "a refusal on record", func() bool { return len(l.Blocked()) == 1 })
+			eventually(t, "the refusal is recorded", func() bool { return len(l.Blocked()) == 1 })
 			if b := l.Blocked()[0]; b.Reason != networkproxy.ReasonCanceled {
 				t.Errorf("recorded %+v", b)
 			}
 			if len(l.dns.Queries()) > 0 {
-				t.Errorf("looked up %q", l.dns.Queries())
+				t.Errorf("looked up %q, want nothing", l.dns.Queries())
 			}
 		})
 	}
 }
 
-// TestDeciderThatIgnoresItsContext costs its request the deadline, and the end
-// of the proxy nothing.
+// TestDeciderThatIgnoresItsContext checks that its request is refused at the
+// deadline, and that the end of the proxy does not wait for it.
 func TestDeciderThatIgnoresItsContext(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -342,7 +345,7 @@ func TestDecisionString(t *testing.T) {
 		{Decision{}, "deny()"},
 	} {
 		if got := tt.d.String(); got != tt.want {
-			t.Errorf("String = %q, want %q", got, tt.want)
+			t.Errorf("String: got %q, want %q", got, tt.want)
 		}
 	}
 }

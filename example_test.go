@@ -1,4 +1,4 @@
-// What the Go documentation shows. Every one runs, on loopback alone.
+// Examples for the Go documentation. They run on loopback only.
 
 package networkproxy_test
 
@@ -18,7 +18,7 @@ import (
 	"example.com/networkproxy"
 )
 
-// proxied is a client that uses the proxy, as a command with HTTP_PROXY does.
+// proxied returns a client that uses the proxy, as a command with HTTP_PROXY does.
 func proxied(handle *networkproxy.Handle) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		Proxy:             http.ProxyURL(&url.URL{Scheme: "http", Host: handle.HTTPAddr()}),
@@ -26,10 +26,10 @@ func proxied(handle *networkproxy.Handle) *http.Client {
 	}}
 }
 
-// A proxy is built, run, used and shut down.
+// Builds, runs, uses and shuts down a proxy.
 func Example() {
-	// A web server on this machine stands in for the internet; loopback is
-	// allowed by its exact address.
+	// A web server on this machine stands in for the internet. Its loopback address
+	// is on the allowlist.
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "hello")
 	}))
@@ -76,7 +76,7 @@ func Example() {
 	// shut down: <nil>
 }
 
-// A decider is the host's own say about hosts that no list names.
+// A decider decides about hosts on no list.
 func ExampleBuilder_PolicyDecider() {
 	config := networkproxy.DefaultConfig()
 	config.Enabled = true
@@ -125,7 +125,7 @@ func ExampleBuilder_PolicyDecider() {
 	// docs.evil.example: deny (denied, by baseline_policy)
 }
 
-// A record of refusals answers "why did that not work?"
+// The record of refusals answers "why did that not work?"
 func ExampleHandle_Blocked() {
 	config := networkproxy.DefaultConfig()
 	config.Enabled = true
@@ -155,7 +155,7 @@ func ExampleHandle_Blocked() {
 	// http POST telemetry.example 8080 not_allowed
 }
 
-// A command is pointed at the proxy by its environment.
+// The environment makes a command use the proxy.
 func ExampleHandle_HTTPAddr() {
 	config := networkproxy.DefaultConfig()
 	config.Enabled = true
@@ -176,7 +176,7 @@ func ExampleHandle_HTTPAddr() {
 	_ = env // of an exec.Cmd
 }
 
-// What is wrong with a configuration is told with its place.
+// A ConfigError has the position of the mistake.
 func ExampleConfigError() {
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
@@ -205,7 +205,7 @@ func ExampleConfigError() {
 	// it is a URL, but patterns are hosts; write "api.example.com"
 }
 
-// The policy can be asked before anything runs.
+// Explains the policy before the proxy runs.
 func ExampleNetworkProxy_ExplainURL() {
 	config := networkproxy.DefaultConfig()
 	config.Enabled = true
@@ -230,7 +230,8 @@ func ExampleNetworkProxy_ExplainURL() {
 	// false not_allowed_local networkproxy blocked 169.254.169.254:80: 169.254.169.254 is not a public address (Link Local, RFC 3927).
 }
 
-// The mode may change while the proxy runs; what the new one forbids is cut.
+// Changes the mode of a running proxy. Open requests that the new mode forbids are
+// cut.
 func ExampleHandle_SetMode() {
 	config := networkproxy.DefaultConfig()
 	config.Enabled = true

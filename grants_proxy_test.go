@@ -1,4 +1,4 @@
-// Asking and grants as clients, hosts and the admin API meet them.
+// Tests of questions and grants through clients, the host's API and the admin API.
 
 package networkproxy_test
 
@@ -22,7 +22,7 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// withDecisions gives every host its own answer, and denies the rest.
+// withDecisions sets a decider with one answer for each host. It denies others.
 func withDecisions(answers map[string]networkproxy.Decision) func(*networkproxy.Builder) {
 	return func(b *networkproxy.Builder) {
 		b.PolicyDecider(func(_ context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
@@ -31,7 +31,7 @@ func withDecisions(answers map[string]networkproxy.Decision) func(*networkproxy.
 	}
 }
 
-// grantOf is the grant that was made of a host.
+// grantOf returns the grant of host.
 func (l *lab) grantOf(host string) networkproxy.Grant {
 	l.t.Helper()
 	for _, g := range l.Grants() {
@@ -43,7 +43,7 @@ func (l *lab) grantOf(host string) networkproxy.Grant {
 	return networkproxy.Grant{}
 }
 
-// isCut reports whether a connection ends by itself.
+// isCut reports whether the other side ends the connection.
 func isCut(c net.Conn) bool {
 	c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	_, err := c.Read(make([]byte, 1))
@@ -77,16 +77,16 @@ func TestRevokeCutsWhatTheGrantOpened(t *testing.T) {
 	<-streaming
 
 	if g := l.grantOf("granted.example"); g.Active != 2 || g.UsesLeft != -1 || g.Port != 0 {
-		t.Errorf("%+v, want two uses under way, of any number, on every port", g)
+		t.Errorf("got the grant %+v, want two active uses, no limit of uses, every port", g)
 	}
 	if err := l.Revoke(l.grantOf("granted.example").ID); err != nil {
 		t.Fatal(err)
 	}
 	if !isCut(granted) {
-		t.Error("the tunnel of a revoked grant is open")
+		t.Error("the tunnel of a revoked grant is still open")
 	}
 	if _, err := io.ReadAll(stream.Body); err == nil {
-		t.Error("the answer under a revoked grant came to a regular end")
+		t.Error("the response of a revoked grant was completed")
 	}
 	for _, c := range []net.Conn{kept, once} {
 		if err := echoes(c); err != nil {
@@ -94,29 +94,29 @@ func TestRevokeCutsWhatTheGrantOpened(t *testing.T) {
 		}
 	}
 
-	// Used up, but its tunnel is open.
+	// This grant is used up, but its tunnel is open.
 	g := l.grantOf("once.example")
 	if g.Active != 1 || g.UsesLeft != 0 {
-		t.Errorf("%+v, want one use under way and none left", g)
+		t.Errorf("got the grant %+v, want one active use and none left", g)
 	}
 	if err := l.Revoke(g.ID); err != nil {
 		t.Fatal(err)
 	}
 	if !isCut(once) {
-		t.Error("the tunnel of a revoked grant is open")
+		t.Error("the tunnel of a revoked grant is still open")
 	}
 	if err := l.Revoke(g.ID); !errors.Is(err, networkproxy.ErrNoGrant) {
-		t.Errorf("revoked twice: %v", err)
+		t.Errorf("second Revoke: got the error %v", err)
 	}
 	if got := l.admin("GET", "/health", "").body; !strings.Contains(got, `"cut": 3`) {
-		t.Errorf("two tunnels and a connection were cut: %s", got)
+		t.Errorf("/health does not count two tunnels and a connection as cut: %s", got)
 	}
 	if len(l.Grants()) != 1 {
-		t.Errorf("left: %+v", l.Grants())
+		t.Errorf("got the grants %+v, want none left", l.Grants())
 	}
 	l.Close()
 	if len(l.Grants()) != 0 {
-		t.Errorf("left after the end: %+v", l.Grants())
+		t.Errorf("after the end, got the grants %+v, want none", l.Grants())
 	}
 }
 
@@ -129,7 +129,7 @@ func TestRevokeReachesWhatIsConnecting(t *testing.T) {
 			connecting <- struct{}{}
 			<-ctx.Done()
 			if cause := context.Cause(ctx); !strings.Contains(cause.Error(), "revoked") {
-				t.Errorf("connecting ended because: %v", cause)
+				t.Errorf("the dial ended with the cause %v", cause)
 			}
 			return nil, ctx.Err()
 		})
@@ -141,7 +141,7 @@ func TestRevokeReachesWhatIsConnecting(t *testing.T) {
 	}()
 	got := l.get("http://granted.example/")
 	if got.status != 403 || got.header.Get("x-proxy-error") != "blocked-by-policy" || !strings.Contains(got.body, `"reason":"grant_revoked"`) {
-		t.Errorf("forwarding: %+v", got)
+		t.Errorf("forwarded request: got %+v", got)
 	}
 
 	go func() {
@@ -156,14 +156,14 @@ func TestRevokeReachesWhatIsConnecting(t *testing.T) {
 	io.WriteString(conn, "CONNECT granted.example:80 HTTP/1.1\r\nHost: granted.example:80\r\nConnection: close\r\n\r\n")
 	text, err := io.ReadAll(conn)
 	if err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 403 ") || !strings.Contains(string(text), "its approval was revoked") {
-		t.Errorf("CONNECT: %q, %v", text, err)
+		t.Errorf("CONNECT: got %q, %v", text, err)
 	}
 	if b := l.Blocked(); len(b) != 2 || b[1].Reason != networkproxy.ReasonGrantRevoked || b[1].Source != networkproxy.SourceDecider {
-		t.Errorf("recorded: %+v", b)
+		t.Errorf("got the record %+v", b)
 	}
 }
 
-// A connection that is made in spite of everything is cut all the same.
+// A connection that opens after its grant was revoked is cut.
 func TestRevokeReachesWhatHasJustConnected(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ method, target string }{{"GET", "http://granted.example/"}, {"CONNECT", "granted.example:80"}} {
@@ -206,7 +206,7 @@ func TestRevokeReachesWhatWaitsForAnAnswer(t *testing.T) {
 			<-r.Context().Done()
 		}
 	})
-	l.get("http://granted.example/") // leaves a connection in the pool
+	l.get("http://granted.example/") // leaves an idle connection
 	if got := doRequest(t, l.client(), "PUT", "http://granted.example/", ""); got.status != 403 || !strings.Contains(got.body, `"reason":"grant_revoked"`) {
 		t.Errorf("got %+v", got)
 	}
@@ -219,10 +219,10 @@ func TestGrantGoesWithItsTunnel(t *testing.T) {
 	tunnel := l.connect("once.example:7")
 	l.grantOf("once.example")
 	tunnel.Close()
-	eventually(t, "the grant is gone", func() bool { return len(l.Grants()) == 0 })
+	eventually(t, "the grant is removed", func() bool { return len(l.Grants()) == 0 })
 }
 
-// The connection that one use leaves in the pool lets no second through.
+// The idle connection of a used-up grant does not allow a second request.
 func TestPooledConnectionIsNoGrant(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
@@ -238,14 +238,14 @@ func TestPooledConnectionIsNoGrant(t *testing.T) {
 	c := l.client() // one connection, kept alive
 	for i, want := range []int{200, 200, 403, 403} {
 		if got := doRequest(t, c, "GET", "http://miss.example/", ""); got.status != want {
-			t.Errorf("request %d: %d, want %d", i+1, got.status, want)
+			t.Errorf("request %d: got %d, want %d", i+1, got.status, want)
 		}
 	}
 	if n := len(l.net.Dialed()); n != 1 {
-		t.Errorf("%d connections to the origin; the test wants one, pooled", n)
+		t.Errorf("%d connections to the origin server, want one", n)
 	}
 	if len(l.Grants()) != 0 {
-		t.Errorf("used up, nothing under way, and still there: %+v", l.Grants())
+		t.Errorf("got the grants %+v, want none, because it is used up and idle", l.Grants())
 	}
 }
 
@@ -276,7 +276,7 @@ func TestManyClientsOneQuestion(t *testing.T) {
 	}
 	all.Wait()
 	if asked.Load() != 1 {
-		t.Errorf("asked %d times", asked.Load())
+		t.Errorf("the decider was called %d times, want once", asked.Load())
 	}
 }
 
@@ -301,7 +301,7 @@ func TestQuestionEndsWhenTheClientGoes(t *testing.T) {
 	select {
 	case <-ended:
 	case <-time.After(10 * time.Second):
-		t.Error("the question goes on although the client has gone")
+		t.Error("the decider's context has not ended with the client")
 	}
 }
 
@@ -343,7 +343,7 @@ func TestCloseEndsQuestions(t *testing.T) {
 			}
 			close(release)
 			if warned := strings.Contains(l.log.String(), "the decider has not returned"); warned == heedful {
-				t.Errorf("the log says that the decider has not returned: %t", warned)
+				t.Errorf("the log reports that the decider has not returned: got %t, want %t", warned, !heedful)
 			}
 		})
 	}
@@ -356,7 +356,7 @@ func TestGrantsOverAdmin(t *testing.T) {
 	}))
 	l.mapHost("granted.example", 7, testnet.Echo(t).Addr())
 	if got := l.admin("GET", "/grants", ""); got.status != 200 || strings.Join(strings.Fields(got.body), "") != `{"grants":[]}` {
-		t.Errorf("without a grant: %+v", got)
+		t.Errorf("without a grant: got %+v", got)
 	}
 	tunnel := l.connect("granted.example:7")
 
@@ -389,6 +389,6 @@ func TestGrantsOverAdmin(t *testing.T) {
 		}
 	}
 	if !isCut(tunnel) {
-		t.Error("the tunnel of a revoked grant is open")
+		t.Error("the tunnel of a revoked grant is still open")
 	}
 }

@@ -1,4 +1,4 @@
-// The host's own requests: the same policy, and no socket in between.
+// Tests of the host's own requests, which have the same policy and no listener.
 
 package networkproxy_test
 
@@ -18,14 +18,14 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// secure serves name:443 over HTTPS and returns what to trust.
+// secure makes name:443 lead to an HTTPS server and returns its roots.
 func (l *lab) secure(name string, handler http.HandlerFunc) *x509.CertPool {
 	l.t.Helper()
 	s := httptest.NewUnstartedServer(handler) // its certificate is for example.com
 	return l.startTLS(name, s)
 }
 
-// startTLS starts a server as that of name:443 and returns what to trust.
+// startTLS starts s, makes name:443 lead to it, and returns its roots.
 func (l *lab) startTLS(name string, s *httptest.Server) *x509.CertPool {
 	l.t.Helper()
 	s.StartTLS()
@@ -36,7 +36,7 @@ func (l *lab) startTLS(name string, s *httptest.Server) *x509.CertPool {
 	return roots
 }
 
-// inProcess is a client of the host's own.
+// inProcess returns a client that uses Handle.Transport.
 func (l *lab) inProcess(a networkproxy.Attribution, roots *x509.CertPool) *http.Client {
 	l.t.Helper()
 	rt := l.Transport(a)
@@ -78,7 +78,7 @@ func TestTransport(t *testing.T) {
 
 	for _, test := range []struct {
 		name, url, host string
-		want            string // the answer; "!" and the reason of a refusal
+		want            string // the body, or "!" and the reason of the refusal
 	}{
 		{"http", "http://example.com/a%2Fb?q=1", "", "content example.com/a%2Fb?q=1"},
 		{"http, another port", "http://example.com:8080/", "", "content example.com:8080/"},
@@ -111,17 +111,17 @@ func TestTransport(t *testing.T) {
 				}
 				defer answer.Body.Close()
 				if body, err := io.ReadAll(answer.Body); string(body) != test.want || err != nil {
-					t.Errorf("answer %q, %v; want %q", body, err, test.want)
+					t.Errorf("got the body %q, %v; want %q", body, err, test.want)
 				}
 				return
 			}
 			var refusal *networkproxy.RefusedError
 			if !errors.As(err, &refusal) || string(refusal.Verdict.Reason) != reason {
-				t.Fatalf("error %v, want a refusal for %s", err, reason)
+				t.Fatalf("got the error %v, want a refusal with the reason %s", err, reason)
 			}
 			blocked := l.Blocked()
 			if len(blocked) != before+1 || blocked[before].Command != "fetch tool" {
-				t.Errorf("refusals recorded: %+v", blocked[before:])
+				t.Errorf("got the records %+v", blocked[before:])
 			}
 		})
 	}
@@ -131,11 +131,11 @@ func TestTransport(t *testing.T) {
 			want = networkproxy.ProtocolHTTPSConnect
 		}
 		if req.Command != "fetch tool" || req.ExecPolicyHint != "hint" || req.Protocol != want {
-			t.Errorf("the decider was told %+v", req)
+			t.Errorf("the decider got %+v", req)
 		}
 	}
 	if len(asked) != 3 {
-		t.Errorf("the decider was asked %d times, want 3", len(asked))
+		t.Errorf("the decider was called %d times, want 3", len(asked))
 	}
 	for _, name := range l.dns.Queries() {
 		if strings.HasPrefix(name, "other") || strings.HasPrefix(name, "denied") {
@@ -167,7 +167,7 @@ func TestTransportInLimitedMode(t *testing.T) {
 	}
 }
 
-// closer takes note of its Close.
+// closer records its Close.
 type closer struct {
 	io.Reader
 	closed bool
@@ -240,13 +240,13 @@ func TestInProcessConnectionsFollowThePolicy(t *testing.T) {
 	}
 	var refusal *networkproxy.RefusedError
 	if _, err := io.ReadAll(answer.Body); !errors.As(err, &refusal) {
-		t.Errorf("reading on after a deny: %v", err)
+		t.Errorf("reading after a deny: got the error %v", err)
 	}
 	if err := echoes(conn); err == nil {
-		t.Error("a connection lives on after a deny")
+		t.Error("a connection is still open after a deny")
 	}
 	if _, err := client.Get("https://example.com/"); !errors.As(err, &refusal) || refusal.Verdict.Reason != networkproxy.ReasonDenied {
-		t.Errorf("after a deny: %v", err)
+		t.Errorf("a request after a deny: got the error %v", err)
 	}
 	close(release)
 
@@ -259,23 +259,23 @@ func TestInProcessConnectionsFollowThePolicy(t *testing.T) {
 	defer conn.Close()
 	l.Close()
 	if err := echoes(conn); err == nil {
-		t.Error("a connection outlives the proxy")
+		t.Error("a connection is still open after the end of the proxy")
 	}
 	if _, err := dial(context.Background(), "tcp", "echo.example:22"); !errors.Is(err, networkproxy.ErrClosed) {
-		t.Errorf("dial after the end: %v", err)
+		t.Errorf("dial after the end: got the error %v", err)
 	}
 	if _, err := dial(context.Background(), "tcp", "miss.example:22"); !errors.Is(err, networkproxy.ErrClosed) {
-		t.Errorf("dial of what is not allowed, after the end: %v", err)
+		t.Errorf("dial of a host that is not allowed, after the end: got the error %v", err)
 	}
 	if _, err := client.Get("https://example.com/"); !errors.Is(err, networkproxy.ErrClosed) {
-		t.Errorf("request after the end: %v", err)
+		t.Errorf("request after the end: got the error %v", err)
 	}
 }
 
-// After a switch of protocols the policy still ends the connection.
+// After an upgrade, a policy change still ends the connection.
 func TestSwitchedConnectionsFollowThePolicy(t *testing.T) {
 	t.Parallel()
-	const name = "example.com" // which the certificate of httptest is for
+	const name = "example.com" // the name in httptest's certificate
 	for _, scheme := range []string{"http", "https"} {
 		for _, test := range []struct {
 			how    string
@@ -328,7 +328,7 @@ func TestSwitchedConnectionsFollowThePolicy(t *testing.T) {
 				err = say()
 				var refusal *networkproxy.RefusedError
 				if err == nil || test.how != "end" && !errors.As(err, &refusal) {
-					t.Errorf("afterwards: %v", err)
+					t.Errorf("after the change: got the error %v", err)
 				}
 			})
 		}
@@ -367,15 +367,15 @@ func TestDialContext(t *testing.T) {
 			conn.Close()
 		case err == nil:
 			conn.Close()
-			t.Errorf("%s %s: no error", test.network, test.addr)
+			t.Errorf("%s %s: got no error", test.network, test.addr)
 		case errors.As(err, &refusal) != (test.want != "-"):
 			t.Errorf("%s %s: %v", test.network, test.addr, err)
 		case test.want != "-" && (refusal.Verdict.Reason != test.want || refusal.Host+":22" != test.addr):
-			t.Errorf("%s %s: %v, want reason %s", test.network, test.addr, err, test.want)
+			t.Errorf("%s %s: got the error %v, want the reason %s", test.network, test.addr, err, test.want)
 		}
 	}
 	if blocked := l.Blocked(); len(blocked) != 2 || blocked[0].Command != "db" || blocked[0].Protocol != networkproxy.ProtocolHTTPSConnect {
-		t.Errorf("refusals %+v", blocked)
+		t.Errorf("got the records %+v", blocked)
 	}
 	var _ func(context.Context, string, string) (net.Conn, error) = (&http.Transport{DialContext: dial}).DialContext
 }

@@ -183,7 +183,7 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 		want++
 		conn, got, _ := l.socksRequest(command, dst)
 		if got != code {
-			t.Errorf("SOCKS5 command %d to % x: reply %d, want %d", command, dst, got, code)
+			t.Errorf("SOCKS5 command %d to % x: got the reply %d, want %d", command, dst, got, code)
 		}
 		conn.Close()
 	}
@@ -298,7 +298,7 @@ func TestMetricsGauges(t *testing.T) {
 	if err := checkClosed(tunnel); err != nil {
 		t.Error(err)
 	}
-	eventually(t, "the tunnel is gone", func() bool { return l.metric(t, "networkproxy_tunnels") == 1 })
+	eventually(t, "the tunnel is closed", func() bool { return l.metric(t, "networkproxy_tunnels") == 1 })
 	check(series{
 		"sessions": 0, "connections_cut_total": 1, "policy_generation": 2, "blocked_total": 0,
 		`reloads_total{result="ok"}`: 1, `reloads_total{result="failed"}`: 1,

@@ -1,4 +1,4 @@
-// Changing the policy of a running proxy: by file, by hand, under load.
+// Tests of policy changes in a running proxy: by file, by call, and under load.
 
 package networkproxy_test
 
@@ -22,12 +22,12 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// startFile runs a proxy over configuration files.
+// startFile runs a proxy with configuration files.
 func startFile(t testing.TB, change func(*networkproxy.Builder), paths ...string) *lab {
 	return startSource(t, func(b *networkproxy.Builder) { b.ConfigFiles(paths...) }, change)
 }
 
-// reason asks why a URL is refused; empty when it is not.
+// reason returns the reason of the refusal of url, or "" if it is allowed.
 func (l *lab) reason(url string) networkproxy.Reason {
 	l.t.Helper()
 	x, err := l.ExplainURL(context.Background(), url, "", false)
@@ -89,17 +89,17 @@ func TestReloadKeepsTheLastGoodConfiguration(t *testing.T) {
 		f.replace(test.broken)
 		err := l.Reload(context.Background())
 		if err == nil {
-			t.Errorf("%s: reloaded", test.name)
+			t.Errorf("%s: Reload succeeded, want an error", test.name)
 			continue
 		}
 		if !strings.Contains(err.Error(), f.path+":") {
-			t.Errorf("%s: the error does not name the place: %v", test.name, err)
+			t.Errorf("%s: the error lacks the position: %v", test.name, err)
 		}
 		if got := l.reason("http://good.example/"); got != "" {
-			t.Errorf("%s: the last good policy is not in force: %q", test.name, got)
+			t.Errorf("%s: the last good policy is not in force: good.example is refused for %q", test.name, got)
 		}
 		if got := l.admin("GET", "/health", ""); !strings.Contains(got.body, `"degraded"`) || !strings.Contains(got.body, filepath.Base(f.path)) {
-			t.Errorf("%s: /health does not tell: got %s", test.name, got.body)
+			t.Errorf("%s: /health does not report the error: %s", test.name, got.body)
 		}
 	}
 	f.replace(`policy.allowed_domains = ["other.example"]`)
@@ -121,7 +121,7 @@ func TestReloadKeepsWhatIsNotConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := l.Blocked(); len(got) != 1 || got[0].Host != "refused.example" {
-		t.Errorf("the record after a reload: %+v", got)
+		t.Errorf("after a reload: got the records %+v", got)
 	}
 }
 
@@ -135,7 +135,7 @@ func TestReloadTellsWhatNeedsARestart(t *testing.T) {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
 	if got := l.reason("http://now.example/"); got != "" {
-		t.Errorf("the rest was not applied: %q", got)
+		t.Errorf("the other changes are not in force: got %q", got)
 	}
 }
 
@@ -167,11 +167,11 @@ func TestModeSetAtRunTime(t *testing.T) {
 			t.Fatalf("%s: %v", s.name, err)
 		}
 		if got := l.Mode(); got != s.want {
-			t.Errorf("%s: mode %s, want %s", s.name, got, s.want)
+			t.Errorf("%s: got the mode %s, want %s", s.name, got, s.want)
 		}
 	}
 	if err := l.SetMode("open"); err == nil {
-		t.Error("a mode that does not exist was set")
+		t.Error("an unknown mode: got no error")
 	}
 }
 
@@ -195,9 +195,9 @@ func TestTurningOffRefusesAndCuts(t *testing.T) {
 	}
 }
 
-// The file says either a and not b, or b and not a. A request that saw a
-// mixture would find both allowed or both refused in one answer of the
-// policy; one that fails otherwise would not be answered 200 or 403.
+// The file allows a and denies b, or the reverse. Every request gets 200, or 403
+// with the reason denied. A mixture of both policies would allow both hosts or
+// refuse one with another reason.
 func TestReloadUnderLoad(t *testing.T) {
 	t.Parallel()
 	const workers = 16
@@ -233,8 +233,8 @@ func TestReloadUnderLoad(t *testing.T) {
 				case answer.StatusCode == 200 && string(body) == host:
 					allowed.Add(1)
 				case answer.StatusCode == 403 && host != "both.example" && strings.Contains(string(body), `"denied"`):
-					// Under either policy what is not allowed is denied; a
-					// mixture would say not_allowed.
+					// Both policies deny what they do not allow. The reason
+					// not_allowed would mean a mixture.
 					denied.Add(1)
 				default:
 					t.Errorf("%s: %s %s", host, answer.Status, body)
@@ -254,7 +254,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		if err := l.Reload(context.Background()); err != nil {
 			t.Error(err)
 		}
-		// Let some requests pass under each.
+		// Let some requests use each policy.
 		for start := done.Load(); done.Load() < min(start+requests/replacements, requests); {
 			select {
 			case <-l.Done():
@@ -268,7 +268,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		return
 	}
 	if a, d := allowed.Load(), denied.Load(); a+d != requests || a == 0 || d == 0 {
-		t.Errorf("%d allowed and %d denied of %d", a, d, requests)
+		t.Errorf("got %d allowed and %d denied, want %d in all", a, d, requests)
 	}
 }
 
@@ -291,7 +291,7 @@ func TestDenyCutsOpenTunnels(t *testing.T) {
 	for _, c := range conns {
 		c.SetReadDeadline(start.Add(10 * time.Second))
 		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatalf("a denied tunnel is open: %v", err)
+			t.Fatalf("a denied tunnel is still open: %v", err)
 		}
 	}
 	t.Logf("%d tunnels cut %v after the edit", tunnels, time.Since(start).Round(time.Millisecond))
@@ -326,7 +326,7 @@ func TestDenyCutsPooledConnections(t *testing.T) {
 		t.Errorf("allowed again: got %d %s", got.status, got.body)
 	}
 	if got := len(l.net.Dialed()); got != 2 {
-		t.Errorf("%d connections in all; the denied one was kept", got)
+		t.Errorf("%d connections in all: the denied one was reused", got)
 	}
 }
 
@@ -338,7 +338,7 @@ func TestRunTimeRules(t *testing.T) {
 		t.Helper()
 		for host, reason := range want {
 			if got := l.reason("http://" + host + "/"); got != reason {
-				t.Errorf("%s: %s is %q, want %q", when, host, got, reason)
+				t.Errorf("%s: %s: got the reason %q, want %q", when, host, got, reason)
 			}
 		}
 	}
@@ -372,7 +372,7 @@ func TestRunTimeRules(t *testing.T) {
 		}
 	}
 	if l.DenyDomain("*") == nil || l.AllowDomain("0.0.0.0/0") == nil || l.AllowDomain("a b") == nil {
-		t.Error("a senseless entry was taken")
+		t.Error("an invalid entry: got no error")
 	}
 }
 
@@ -402,18 +402,18 @@ func TestManagedLimitsHoldAtRunTime(t *testing.T) {
 	over("Reload", err)
 	for _, want := range []string{f.path + ":", "network_proxy.policy.allowed_domains[0]", "elsewhere.example", "network_proxy.mode"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("the violation does not name %q: %v", want, err)
+			t.Errorf("the error lacks %q: %v", want, err)
 		}
 	}
 	if err := l.AllowDomain("y.corp.example"); err != nil {
 		t.Errorf("within the limits: %v", err)
 	}
-	// A tighter limit drops the run-time rule and is enforced like any edit.
+	// A tighter limit removes the run-time rule and takes effect like any edit.
 	f.replace("mode = \"limited\"\npolicy.allowed_domains = [\"x.corp.example\"]")
 	if err := os.WriteFile(limits, []byte("[network_proxy]\nmode = \"limited\"\n[network_proxy.policy]\nallowed_domains = [\"x.corp.example\"]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the tighter limit drops the rule", func() bool {
+	eventually(t, "the tighter limit removes the rule", func() bool {
 		return l.reason("http://y.corp.example/") == networkproxy.ReasonNotAllowed
 	})
 }
@@ -438,7 +438,7 @@ func TestConfigTellsWhereValuesComeFrom(t *testing.T) {
 	}
 }
 
-// A reload that takes its time, here for ever, holds up no request.
+// A reload that never ends does not delay requests.
 func TestReloadDoesNotStallRequests(t *testing.T) {
 	t.Parallel()
 	reading, goOn := make(chan struct{}), make(chan struct{})
@@ -472,7 +472,7 @@ func TestReloadDoesNotStallRequests(t *testing.T) {
 	}
 }
 
-// BenchmarkReload is a file of 100,000 patterns, read, compiled and put in
+// BenchmarkReload reads and compiles a file of 100,000 patterns, and puts it in
 // force.
 func BenchmarkReload(b *testing.B) {
 	var policy strings.Builder

@@ -1,5 +1,5 @@
-// Values that are malformed where they stand: their field is named, in the log
-// and to the client, and they are not quoted.
+// Tests that errors about malformed values name the field, and do not quote the
+// value, both in the log and in the response.
 
 package networkproxy_test
 
@@ -14,15 +14,15 @@ import (
 	"example.com/networkproxy"
 )
 
-// TestMalformedValuesAreNotQuoted sends a secret in each place whose fault is
-// reported, from the client's side and from the origin's.
+// TestMalformedValuesAreNotQuoted sends a secret in each malformed value that is
+// reported, from the client and from the origin server.
 func TestMalformedValuesAreNotQuoted(t *testing.T) {
 	t.Parallel()
 	const get = "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n"
 	const post = "POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\n"
 	const chunked = post + "Transfer-Encoding: chunked\r\n"
 	for _, tt := range []struct {
-		name, request, answer string // answer is the origin's; empty for one that is in order
+		name, request, answer string // answer is the origin server's response; empty: a valid one
 		says                  string
 	}{
 		{"Expect", get + "Expect: " + secret + "\r\n\r\n", "", "Expect"},
@@ -72,23 +72,23 @@ func TestMalformedValuesAreNotQuoted(t *testing.T) {
 			w.CloseWrite()
 			got := w.readAll()
 			if !strings.HasPrefix(got, "HTTP/1.1 ") {
-				t.Fatalf("answered %q", got)
+				t.Fatalf("got the response %q", got)
 			}
 			if strings.Contains(got, secret) {
-				t.Errorf("the client is told %q", got)
+				t.Errorf("the response contains the value: %q", got)
 			}
 			if !strings.Contains(got, tt.says) {
-				t.Errorf("%q does not say %q", got, tt.says)
+				t.Errorf("the response %q lacks %q", got, tt.says)
 			}
 			l.Close()
 			if log := l.log.String(); strings.Contains(log, secret) {
-				t.Errorf("logged: %s", log)
+				t.Errorf("the log contains the value, or lacks the field: %s", log)
 			}
 		})
 	}
 }
 
-// The admin API names the field, too.
+// The admin API also names the field.
 func TestAdminDoesNotQuoteTheHost(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow(), nil)

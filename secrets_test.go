@@ -1,5 +1,5 @@
-// What may be a secret stays where the client put it: it is in no log, no
-// record, no metric and no error.
+// Tests that secrets in requests do not appear in logs, records, metrics and
+// errors.
 
 package networkproxy_test
 
@@ -22,11 +22,11 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// secret marks everything that must not be found again.
+// secret is part of every value that must not appear.
 const secret = "S3cr3tM4rker"
 
-// TestLogsCarryNoSecrets sends secrets in every place that a request has for
-// them, by every protocol and to every end.
+// TestLogsCarryNoSecrets sends secrets in every part of a request, with every
+// protocol and every outcome.
 func TestLogsCarryNoSecrets(t *testing.T) {
 	t.Parallel()
 	var jsonLog testnet.Buffer
@@ -89,7 +89,7 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 		for _, extra := range [][]string{nil, {"Connection: Upgrade", "Upgrade: x"}} {
 			for _, body := range []string{"", secret} {
 				head := append(extra, fmt.Sprint("Content-Length: ", len(body)))
-				// With credentials for the proxy, which nobody has, and without.
+				// With unknown credentials for the proxy, and without.
 				for _, credentials := range [][]string{fields[:1], fields} {
 					send("POST http://" + host + query + " HTTP/1.1\r\nHost: o.example\r\n" + lines(append(credentials, head...)) + "\r\n" + body)
 				}
@@ -102,7 +102,7 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 	} {
 		send("CONNECT " + target + " HTTP/1.1\r\nHost: o.example\r\n" + lines(fields[2:]) + "\r\n" + secret)
 	}
-	// What is no request at all.
+	// Malformed requests.
 	for _, text := range []string{
 		"GET " + query + " HTTP/1.1\r\nHost: x\r\n\r\n",
 		"GET http://o.example" + query + "\r\n\r\n",
@@ -125,7 +125,7 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 	} {
 		send(text)
 	}
-	// SOCKS5: passwords, and names that are none.
+	// SOCKS5: passwords and invalid names.
 	for _, text := range []string{
 		"\x05\x01\x02\x01\x04user" + string(rune(len(secret))) + secret,
 		"\x04\x01" + secret, "GET /?" + secret + " HTTP/1.1\r\n\r\n",
@@ -143,7 +143,7 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 	u := l.associate()
 	u.send(socksDestName("user:"+secret+"@o.example", 53), secret)
 	u.send(socksDestName("no.test", 53), secret)
-	// A session's token, right, wrong and on another session's listener.
+	// A session's token: correct, wrong, and on another session's listener.
 	wrong := secret + strings.Repeat("x", len(session.Token())-len(secret))
 	for _, token := range []string{session.Token(), wrong, secret} {
 		c := "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("session:"+token))
@@ -161,14 +161,14 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 		r.Header.Set("Authorization", secret)
 		_, err = client.Transport.RoundTrip(r)
 		if err == nil || strings.Contains(err.Error(), secret) {
-			t.Errorf("%s: error %v", url, err)
+			t.Errorf("%s: got the error %v", url, err)
 		}
 		var refused *networkproxy.RefusedError
 		if errors.As(err, &refused) && strings.Contains(fmt.Sprintf("%+v", refused), secret) {
 			t.Errorf("%s: %+v", url, refused)
 		}
 	}
-	// The admin API, with its token and with guesses.
+	// The admin API, with its token and with wrong ones.
 	right := "Authorization: Bearer " + adminToken
 	for _, field := range []string{right, "Authorization: Bearer " + secret, "Origin: https://" + secret} {
 		for _, path := range []string{"/health", "/explain?url=http://u:" + secret + "@o.example/?" + secret, "/explain?url=" + secret + "://", "/" + secret} {
@@ -178,7 +178,7 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 		l.adminRaw(t, "POST", "/reload", secret, field)
 	}
 
-	eventually(t, "enough refusals are recorded", func() bool { return len(l.Blocked()) >= 20 }) // a datagram's comes when it comes
+	eventually(t, "enough refusals are recorded", func() bool { return len(l.Blocked()) >= 20 }) // refusals of datagrams come later
 	for _, path := range []string{"/blocked", "/metrics", "/config", "/health", "/patterns", "/grants"} {
 		a := l.adminRaw(t, "GET", path, "", right)
 		if a.StatusCode != 200 {
@@ -193,7 +193,7 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 	checkNoSecrets(t, "the record", string(records), session.Token())
 	for _, b := range l.Blocked() {
 		if strings.ContainsFunc(b.Host+b.Method+string(b.Reason), isControl) {
-			t.Errorf("control bytes in the record: %+v", b)
+			t.Errorf("the record has control bytes: %+v", b)
 		}
 	}
 	l.Close()
@@ -201,13 +201,13 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 	checkLog(t, jsonLog.String())
 	for line := range strings.Lines(jsonLog.String()) {
 		if !json.Valid([]byte(line)) {
-			t.Errorf("no JSON: %s", line)
+			t.Errorf("the line is not JSON: %s", line)
 		}
 	}
 }
 
-// TestLogValuesHaveNoControlBytes: what is handed to a log is clean before the
-// handler has done anything for it. Not every handler escapes.
+// TestLogValuesHaveNoControlBytes checks that the values have no control bytes
+// before the handler escapes them, because not every handler does.
 func TestLogValuesHaveNoControlBytes(t *testing.T) {
 	t.Parallel()
 	var log valueLog
@@ -224,22 +224,22 @@ func TestLogValuesHaveNoControlBytes(t *testing.T) {
 	for _, v := range log.values {
 		told = told || strings.Contains(v, "out of order")
 		if strings.ContainsFunc(v, isControl) {
-			t.Errorf("a value in the log: %q", v)
+			t.Errorf("the logged value %q has control bytes", v)
 		}
 	}
 	if !told {
-		t.Errorf("the log does not tell the error: %q", log.values)
+		t.Errorf("the log lacks the error: %q", log.values)
 	}
 }
 
-// brokenResolver fails with control bytes in its words.
+// brokenResolver fails with control bytes in its error.
 type brokenResolver struct{}
 
 func (brokenResolver) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
 	return nil, errors.New("out of order\x1b[2J\r\nlevel=INFO msg=forged\x00\u009b")
 }
 
-// valueLog keeps the values of a log as they come.
+// valueLog records the values that are logged.
 type valueLog struct {
 	mu     sync.Mutex
 	values []string
@@ -260,32 +260,32 @@ func (l *valueLog) Handle(_ context.Context, r slog.Record) error {
 func (l *valueLog) WithAttrs([]slog.Attr) slog.Handler { return l }
 func (l *valueLog) WithGroup(string) slog.Handler      { return l }
 
-// checkLog looks for what must not be in a log, and for enough of what must.
+// checkLog checks that a log has no secrets, and has the lines that could.
 func checkLog(t *testing.T, log string) {
 	checkNoSecrets(t, "the log", log, secret)
 	for _, what := range []string{"refused", "malformed request", "failed", "tunnel", "no.test", "decider panicked"} {
 		if !strings.Contains(log, what) {
-			t.Errorf("the log says nothing of %q: nothing was tested", what)
+			t.Errorf("the log lacks %q, so the test proves nothing", what)
 		}
 	}
 }
 
-// checkNoSecrets fails the test where a text has a secret, or a control byte that does
-// not end a line.
+// checkNoSecrets checks that text has no secret, and no control byte except at the
+// end of a line.
 func checkNoSecrets(t *testing.T, name, text, token string) {
 	t.Helper()
 	for line := range strings.Lines(text) {
 		bare := strings.TrimSuffix(line, "\n")
 		if strings.Contains(line, secret) || strings.Contains(line, token) ||
 			strings.Contains(line, base64.StdEncoding.EncodeToString([]byte("user:"+secret))) || strings.ContainsFunc(bare, isControl) {
-			t.Errorf("in %s: %q", name, line)
+			t.Errorf("%s has a secret or a control byte: %q", name, line)
 		}
 	}
 }
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 }
 
-// both is a handler of log records that is two.
+// both is a slog.Handler that calls two handlers.
 type both struct{ a, b slog.Handler }
 
 func (h both) Enabled(context.Context, slog.Level) bool { return true }

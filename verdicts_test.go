@@ -22,30 +22,30 @@ import (
 	"example.com/networkproxy/networkproxytest"
 )
 
-// Outcome is what became of one request. The zero value means that it reached
+// outcome is what became of one request. The zero value means that it reached
 // its target.
-type Outcome struct {
+type outcome struct {
 	reason networkproxy.Reason
 	source networkproxy.Source
 	rule   string // the entry that refused
 }
 
 var (
-	passes    = Outcome{}
-	malformed = Outcome{reason: networkproxy.ReasonInvalidTarget}
-	miss      = Outcome{reason: networkproxy.ReasonNotAllowed, source: networkproxy.SourceBaselinePolicy}
-	local     = Outcome{reason: networkproxy.ReasonNotAllowedLocal, source: networkproxy.SourceBaselinePolicy}
+	passes    = outcome{}
+	malformed = outcome{reason: networkproxy.ReasonInvalidTarget}
+	miss      = outcome{reason: networkproxy.ReasonNotAllowed, source: networkproxy.SourceBaselinePolicy}
+	local     = outcome{reason: networkproxy.ReasonNotAllowedLocal, source: networkproxy.SourceBaselinePolicy}
 )
 
-func denied(rule string) Outcome {
-	return Outcome{reason: networkproxy.ReasonDenied, source: networkproxy.SourceBaselinePolicy, rule: rule}
+func denied(rule string) outcome {
+	return outcome{reason: networkproxy.ReasonDenied, source: networkproxy.SourceBaselinePolicy, rule: rule}
 }
 
 // verdictCase is one row. A target may have the placeholders of
 // networkproxytest.ExpandTarget.
 type verdictCase struct {
 	target string
-	want   Outcome
+	want   outcome
 }
 
 // verdictTable is one configuration and what it makes of targets.
@@ -59,31 +59,31 @@ type verdictTable struct {
 // path sends one target to the proxy by one of its entries.
 type path struct {
 	name string
-	send func(l *verdictLab, t *testing.T, target string) Outcome
+	send func(l *verdictLab, t *testing.T, target string) outcome
 }
 
 // inexpressible is no verdict: the entry has no way to say such a target.
-var inexpressible = Outcome{reason: "inexpressible"}
+var inexpressible = outcome{reason: "inexpressible"}
 
 var paths = []path{
-	{"http", func(l *verdictLab, t *testing.T, target string) Outcome { return l.overHTTP(t, l.HTTPAddr(), target) }},
-	{"connect", func(l *verdictLab, t *testing.T, target string) Outcome {
+	{"http", func(l *verdictLab, t *testing.T, target string) outcome { return l.overHTTP(t, l.HTTPAddr(), target) }},
+	{"connect", func(l *verdictLab, t *testing.T, target string) outcome {
 		return l.overConnect(t, l.HTTPAddr(), target)
 	}},
-	{"session http", func(l *verdictLab, t *testing.T, target string) Outcome {
+	{"session http", func(l *verdictLab, t *testing.T, target string) outcome {
 		return l.overHTTP(t, l.session(t).HTTPAddr(), target)
 	}},
-	{"session connect", func(l *verdictLab, t *testing.T, target string) Outcome {
+	{"session connect", func(l *verdictLab, t *testing.T, target string) outcome {
 		return l.overConnect(t, l.session(t).HTTPAddr(), target)
 	}},
 	{"socks5 tcp", (*verdictLab).overSOCKS},
 	{"socks5 udp", (*verdictLab).overUDP},
-	{"explain http", func(l *verdictLab, t *testing.T, target string) Outcome { return l.explained(t, l, "http://"+target) }},
-	{"explain connect", func(l *verdictLab, t *testing.T, target string) Outcome { return l.explained(t, l, target) }},
-	{"check http", func(l *verdictLab, t *testing.T, target string) Outcome {
+	{"explain http", func(l *verdictLab, t *testing.T, target string) outcome { return l.explained(t, l, "http://"+target) }},
+	{"explain connect", func(l *verdictLab, t *testing.T, target string) outcome { return l.explained(t, l, target) }},
+	{"check http", func(l *verdictLab, t *testing.T, target string) outcome {
 		return l.explained(t, l.unstarted(t), "http://"+target)
 	}},
-	{"check connect", func(l *verdictLab, t *testing.T, target string) Outcome {
+	{"check connect", func(l *verdictLab, t *testing.T, target string) outcome {
 		return l.explained(t, l.unstarted(t), target)
 	}},
 }
@@ -201,7 +201,7 @@ func (l *verdictLab) anyRecorded() bool {
 	return len(l.refusals) > 0
 }
 
-func (l *verdictLab) overHTTP(t *testing.T, addr, target string) Outcome {
+func (l *verdictLab) overHTTP(t *testing.T, addr, target string) outcome {
 	w := dialRaw(t, addr)
 	defer w.Close()
 	// The Host field is one that the policy allows: it must not count.
@@ -210,14 +210,14 @@ func (l *verdictLab) overHTTP(t *testing.T, addr, target string) Outcome {
 	got := l.outcome(t, target, a)
 	if a.StatusCode == http.StatusForbidden {
 		f := a.refusal(t)
-		if told := (Outcome{networkproxy.Reason(f.Reason), networkproxy.Source(f.Source), f.Rule}); told != got {
+		if told := (outcome{networkproxy.Reason(f.Reason), networkproxy.Source(f.Source), f.Rule}); told != got {
 			t.Errorf("%q: told %+v, recorded %+v", target, told, got)
 		}
 	}
 	return got
 }
 
-func (l *verdictLab) overConnect(t *testing.T, addr, target string) Outcome {
+func (l *verdictLab) overConnect(t *testing.T, addr, target string) outcome {
 	w := dialRaw(t, addr)
 	defer w.Close()
 	w.send("CONNECT " + target + " HTTP/1.1\r\nHost: allowed.example\r\n\r\n")
@@ -226,7 +226,7 @@ func (l *verdictLab) overConnect(t *testing.T, addr, target string) Outcome {
 }
 
 // outcome reads an answer; what was refused is taken from the record.
-func (l *verdictLab) outcome(t *testing.T, target string, a rawResponse) Outcome {
+func (l *verdictLab) outcome(t *testing.T, target string, a rawResponse) outcome {
 	t.Helper()
 	refusals := l.recorded()
 	switch {
@@ -239,10 +239,10 @@ func (l *verdictLab) outcome(t *testing.T, target string, a rawResponse) Outcome
 		if got, want := a.Header.Get("x-proxy-error"), errorTokens[r.Reason]; got != want {
 			t.Errorf("%q: x-proxy-error %q, want %q", target, got, want)
 		}
-		return Outcome{r.Reason, r.Source, r.Rule.Pattern}
+		return outcome{r.Reason, r.Source, r.Rule.Pattern}
 	}
 	t.Errorf("%q: %s %q, and %d refusals recorded", target, a.Status, a.body, len(refusals))
-	return Outcome{reason: "?"}
+	return outcome{reason: "?"}
 }
 
 // socksDestination spells a target as SOCKS5 does: an address, or else a name,
@@ -269,7 +269,7 @@ func socksDestination(target string) ([]byte, bool) {
 	return socksDest(host, uint16(port)), true
 }
 
-func (l *verdictLab) overSOCKS(t *testing.T, target string) Outcome {
+func (l *verdictLab) overSOCKS(t *testing.T, target string) outcome {
 	destination, ok := socksDestination(target)
 	if !ok {
 		return inexpressible
@@ -279,12 +279,12 @@ func (l *verdictLab) overSOCKS(t *testing.T, target string) Outcome {
 	code, _, err := socksRequest(conn, socksConnect, destination)
 	if err != nil {
 		t.Errorf("%q: %v", target, err)
-		return Outcome{reason: "?"}
+		return outcome{reason: "?"}
 	}
 	return l.withoutHTTP(t, target, code == 0, code == 2)
 }
 
-func (l *verdictLab) overUDP(t *testing.T, target string) Outcome {
+func (l *verdictLab) overUDP(t *testing.T, target string) outcome {
 	destination, ok := socksDestination(target)
 	if !ok {
 		return inexpressible
@@ -305,7 +305,7 @@ func (l *verdictLab) overUDP(t *testing.T, target string) Outcome {
 }
 
 // withoutHTTP is the outcome of an entry that tells no reason.
-func (l *verdictLab) withoutHTTP(t *testing.T, target string, passed, refused bool) Outcome {
+func (l *verdictLab) withoutHTTP(t *testing.T, target string, passed, refused bool) outcome {
 	t.Helper()
 	switch refusals := l.recorded(); {
 	case passed && len(refusals) == 0:
@@ -313,10 +313,10 @@ func (l *verdictLab) withoutHTTP(t *testing.T, target string, passed, refused bo
 	case refused && len(refusals) == 0:
 		return malformed
 	case refused && len(refusals) == 1:
-		return Outcome{refusals[0].Reason, refusals[0].Source, refusals[0].Rule.Pattern}
+		return outcome{refusals[0].Reason, refusals[0].Source, refusals[0].Rule.Pattern}
 	default:
 		t.Errorf("%q: passed %t, refused %t, and %d refusals recorded", target, passed, refused, len(refusals))
-		return Outcome{reason: "?"}
+		return outcome{reason: "?"}
 	}
 }
 
@@ -347,7 +347,7 @@ func (l *verdictLab) unstarted(t *testing.T) *networkproxy.NetworkProxy {
 	return l.built
 }
 
-func (l *verdictLab) explained(t *testing.T, by explainer, url string) Outcome {
+func (l *verdictLab) explained(t *testing.T, by explainer, url string) outcome {
 	x, err := by.ExplainURL(t.Context(), url, "", true)
 	if err != nil {
 		t.Errorf("%q: %v", url, err)
@@ -355,7 +355,7 @@ func (l *verdictLab) explained(t *testing.T, by explainer, url string) Outcome {
 	if x.Allowed {
 		return passes
 	}
-	return Outcome{x.Reason, x.Source, x.Rule.Pattern}
+	return outcome{x.Reason, x.Source, x.Rule.Pattern}
 }
 
 // verdictTables is what the tests of every entry run over.
@@ -700,7 +700,7 @@ var listedCases = []verdictCase{
 	{"loopback.example:{admin}", local},
 }
 
-func refusedAs(want Outcome, targets ...string) []verdictCase {
+func refusedAs(want outcome, targets ...string) []verdictCase {
 	var cases []verdictCase
 	for _, target := range targets {
 		cases = append(cases, verdictCase{target, want})
