@@ -1,4 +1,5 @@
-// Sessions by SOCKS5: their own listeners, and tokens on the shared one.
+// Tests of sessions with SOCKS5: their own listeners, and tokens on the shared
+// listener.
 
 package networkproxy_test
 
@@ -17,9 +18,9 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// connectSOCKS asks a SOCKS5 listener for name:port, with a password unless that is
-// empty, and returns the connection and what was answered: the refused method
-// (0xFF), the failed password (0xFE), or the reply.
+// connectSOCKS requests name:port from a SOCKS5 listener, with a password if it is
+// not empty. It returns the connection and 0xFF if the methods were refused, 0xFE
+// if the password was wrong, or the reply.
 func connectSOCKS(t testing.TB, addr, password, name string, port uint16) (net.Conn, byte) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -31,11 +32,11 @@ func connectSOCKS(t testing.TB, addr, password, name string, port uint16) (net.C
 	read := func(n int) []byte {
 		b := make([]byte, n)
 		if _, err := io.ReadFull(conn, b); err != nil {
-			t.Fatalf("SOCKS: %v", err)
+			t.Fatalf("SOCKS5: %v", err)
 		}
 		return b
 	}
-	// Clients with a password offer to do without it, too (RFC 1928 section 3).
+	// Clients with a password also offer the method without (RFC 1928 section 3).
 	methods := []byte{5, 1, 0}
 	if password != "" {
 		methods = []byte{5, 2, 0, 2}
@@ -62,7 +63,7 @@ func connectSOCKS(t testing.TB, addr, password, name string, port uint16) (net.C
 func TestSessionsBySOCKS(t *testing.T) {
 	t.Parallel()
 	const noMethod, noPassword, refused = 0xFF, 0xFE, 2
-	guess := strings.Repeat("A", 43) // in the form of a token
+	guess := strings.Repeat("A", 43) // has the form of a token
 	for _, required := range []bool{false, true} {
 		asked := make(chan string, 1)
 		config := allow("echo.example")
@@ -99,7 +100,7 @@ func TestSessionsBySOCKS(t *testing.T) {
 		} {
 			conn, got := connectSOCKS(t, test.addr, test.password, "echo.example", 22)
 			if got != test.want {
-				t.Errorf("required=%t, %s: %#x, want %#x", required, test.name, got, test.want)
+				t.Errorf("required=%t, %s: got %#x, want %#x", required, test.name, got, test.want)
 				continue
 			}
 			if got != 0 {
@@ -108,16 +109,16 @@ func TestSessionsBySOCKS(t *testing.T) {
 			if err := echoes(conn); err != nil {
 				t.Errorf("%s: %v", test.name, err)
 			}
-			// A name of its own, since a deny stands for a while.
+			// Each test has its own name, because a denial is remembered for a while.
 			if _, got := connectSOCKS(t, test.addr, test.password, fmt.Sprintf("other%d.example", i), 22); got != refused {
-				t.Fatalf("%s, refused: %#x", test.name, got)
+				t.Fatalf("%s, refused host: got %#x", test.name, got)
 			}
 			if command := <-asked; command != test.command {
-				t.Errorf("%s: asked about command %q, want %q", test.name, command, test.command)
+				t.Errorf("%s: the decider got the command %q, want %q", test.name, command, test.command)
 			}
 		}
 		if strings.Contains(l.log.String(), a.Token()) || strings.Contains(l.log.String(), b.Token()) {
-			t.Error("a token is in the log")
+			t.Error("the log contains a token")
 		}
 
 		own, _ := connectSOCKS(t, a.SOCKSAddr(), "", "echo.example", 22)
@@ -127,19 +128,19 @@ func TestSessionsBySOCKS(t *testing.T) {
 		waitClosed(t, "tunnel by its own listener", own)
 		waitClosed(t, "tunnel by its token", shared)
 		if err := echoes(other); err != nil {
-			t.Errorf("another's tunnel: %v", err)
+			t.Errorf("another session's tunnel: %v", err)
 		}
 		if _, got := connectSOCKS(t, l.SOCKSAddr(), a.Token(), "echo.example", 22); got != noPassword {
-			t.Errorf("its token afterwards: %#x", got)
+			t.Errorf("the closed session's token: got %#x", got)
 		}
 		if conn, err := net.Dial("tcp", a.SOCKSAddr()); err == nil {
 			conn.Close()
-			t.Error("its listener still accepts")
+			t.Error("the closed session's listener still accepts connections")
 		}
 	}
 }
 
-// TestSessionSOCKSIsReleased has sessions with SOCKS end with the proxy.
+// TestSessionSOCKSIsReleased checks that sessions with SOCKS5 end with the proxy.
 func TestSessionSOCKSIsReleased(t *testing.T) {
 	testnet.CheckLeaks(t)
 	config := allow("echo.example")
@@ -149,13 +150,13 @@ func TestSessionSOCKSIsReleased(t *testing.T) {
 	s := l.command("")
 	shared := l.open(networkproxy.SessionConfig{SharedPort: true})
 	if s.SOCKSAddr() == "" || shared.SOCKSAddr() != "" {
-		t.Errorf("SOCKS addresses %q and %q", s.SOCKSAddr(), shared.SOCKSAddr())
+		t.Errorf("got the SOCKS5 addresses %q and %q", s.SOCKSAddr(), shared.SOCKSAddr())
 	}
 	conn, _ := connectSOCKS(t, s.SOCKSAddr(), "", "echo.example", 22)
 	if err := echoes(conn); err != nil {
 		t.Fatal(err)
 	}
-	// While the proxy drains, what is open goes on and nothing new comes.
+	// During the drain, open tunnels continue and new connections are refused.
 	ctx, cancel := context.WithCancel(context.Background())
 	drained := make(chan error, 1)
 	go func() { drained <- l.Shutdown(ctx) }()
@@ -167,10 +168,10 @@ func TestSessionSOCKSIsReleased(t *testing.T) {
 		return err != nil
 	})
 	if err := echoes(conn); err != nil {
-		t.Errorf("during the drain: %v", err)
+		t.Errorf("the open tunnel during the drain: %v", err)
 	}
 	if _, err := l.OpenSession(context.Background(), networkproxy.SessionConfig{}); !errors.Is(err, networkproxy.ErrClosed) {
-		t.Errorf("a session during the drain: %v", err)
+		t.Errorf("OpenSession during the drain: got the error %v", err)
 	}
 	cancel()
 	<-drained

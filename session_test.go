@@ -1,4 +1,5 @@
-// Sessions: who asks, by which way, and that nothing outlives one.
+// Tests of sessions: which session a request belongs to, and that nothing outlives
+// a session.
 
 package networkproxy_test
 
@@ -27,7 +28,7 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// open opens a session that ends with the test.
+// open opens a session that ends at the end of the test.
 func (l *lab) open(c networkproxy.SessionConfig) *networkproxy.Session {
 	l.t.Helper()
 	s, err := l.OpenSession(context.Background(), c)
@@ -38,12 +39,12 @@ func (l *lab) open(c networkproxy.SessionConfig) *networkproxy.Session {
 	return s
 }
 
-// command is a session for a command.
+// command opens a session for a command.
 func (l *lab) command(command string) *networkproxy.Session {
 	return l.open(networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: command}})
 }
 
-// clientThrough is a client of one proxy.
+// clientThrough returns a client that uses the proxy at a URL.
 func clientThrough(t testing.TB, proxy string) *http.Client {
 	t.Helper()
 	u, err := url.Parse(proxy)
@@ -55,7 +56,7 @@ func clientThrough(t testing.TB, proxy string) *http.Client {
 	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
 }
 
-// sendRaw sends a request as it is written and reads the answer's head.
+// sendRaw sends request unchanged and reads the response's header.
 func sendRaw(t testing.TB, network, addr, request string) (net.Conn, *http.Response) {
 	t.Helper()
 	conn, err := net.Dial(network, addr)
@@ -73,7 +74,7 @@ func sendRaw(t testing.TB, network, addr, request string) (net.Conn, *http.Respo
 	return conn, answer
 }
 
-// connectThrough opens a tunnel through a listener, with further header lines.
+// connectThrough opens a tunnel through a listener, with more header lines.
 func connectThrough(t testing.TB, addr, target, header string) net.Conn {
 	t.Helper()
 	conn, answer := sendRaw(t, "tcp", addr, fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n%s\r\n", target, header))
@@ -83,7 +84,7 @@ func connectThrough(t testing.TB, addr, target, header string) net.Conn {
 	return conn
 }
 
-// credentials is the header line of Basic credentials.
+// credentials returns the header line of Basic credentials.
 func credentials(user, password string) string {
 	return "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password)) + "\r\n"
 }
@@ -101,7 +102,7 @@ func TestSessionsTellCommandsApart(t *testing.T) {
 			asked[req.Command] = req
 			mu.Unlock()
 			waiting.Done()
-			waiting.Wait() // the three are asked about at the same time
+			waiting.Wait() // the three questions are open at the same time
 			if req.Command == "command 1" {
 				return networkproxy.Allow(), nil
 			}
@@ -123,7 +124,7 @@ func TestSessionsTellCommandsApart(t *testing.T) {
 		wg.Go(func() {
 			client := clientThrough(t, s.ProxyURL())
 			r, _ := http.NewRequest("GET", "http://shared.example/", nil)
-			r.Header.Set("Command", "command 1") // what a peer says of itself is nothing
+			r.Header.Set("Command", "command 1") // a client's own claim has no effect
 			answer, err := client.Do(r)
 			if err != nil {
 				t.Error(err)
@@ -131,7 +132,7 @@ func TestSessionsTellCommandsApart(t *testing.T) {
 			}
 			defer answer.Body.Close()
 			if want := map[bool]int{true: 200, false: 403}[i == 1]; answer.StatusCode != want {
-				t.Errorf("command %d: %s, want %d", i, answer.Status, want)
+				t.Errorf("command %d: got %s, want %d", i, answer.Status, want)
 			}
 		})
 	}
@@ -139,17 +140,17 @@ func TestSessionsTellCommandsApart(t *testing.T) {
 	for i, s := range sessions {
 		req := asked[fmt.Sprintf("command %d", i)]
 		if req.ExecPolicyHint != fmt.Sprintf("hint %d", i) || req.Labels["n"] != fmt.Sprint(i) || req.Host != "shared.example" {
-			t.Errorf("command %d was told as %+v", i, req)
+			t.Errorf("command %d: the decider got %+v", i, req)
 		}
 		if blocked := s.Blocked(); (len(blocked) == 1) != (i != 1) || i != 1 && blocked[0].Command != req.Command {
-			t.Errorf("command %d: refusals %+v", i, blocked)
+			t.Errorf("command %d: got the records %+v", i, blocked)
 		}
 	}
 	if ids := []string{sessions[0].ID(), sessions[1].ID(), sessions[2].ID()}; len(slices.Compact(ids)) != n {
-		t.Errorf("IDs %q are not unique", ids)
+		t.Errorf("the IDs %q are not unique", ids)
 	}
 	if len(l.Blocked()) != n-1 {
-		t.Errorf("the proxy's own record has %d refusals, want %d", len(l.Blocked()), n-1)
+		t.Errorf("the proxy has %d records, want %d", len(l.Blocked()), n-1)
 	}
 }
 
@@ -189,7 +190,7 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 		waits <- answer.StatusCode
 	}()
 	if host := <-asked; host != "slow.example" {
-		t.Fatalf("asked about %q", host)
+		t.Fatalf("the decider was called for %q", host)
 	}
 
 	for range 2 {
@@ -199,26 +200,26 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 	}
 	<-mine.Done()
 	if status := <-waits; status != 403 {
-		t.Errorf("a question waited: %d, want 403", status)
+		t.Errorf("the request that waits for the decider: got %d, want 403", status)
 	}
 	<-withdrawn
 	waitClosed(t, "tunnel by its own listener", own)
 	waitClosed(t, "tunnel by its token", shared)
 	for _, conn := range []net.Conn{others, nobodys} {
 		if err := echoes(conn); err != nil {
-			t.Errorf("a tunnel that is not the session's: %v", err)
+			t.Errorf("a tunnel outside of the session: %v", err)
 		}
 	}
 	if conn, err := net.Dial("tcp", mine.HTTPAddr()); err == nil {
 		conn.Close()
-		t.Error("its listener still accepts")
+		t.Error("the closed session's listener still accepts connections")
 	}
 	if _, answer := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+credentials("x", mine.Token())+"\r\n"); answer.StatusCode != 407 {
-		t.Errorf("its token afterwards: got %s, want 407", answer.Status)
+		t.Errorf("the closed session's token: got %s, want 407", answer.Status)
 	}
 	blocked := mine.Blocked()
 	if len(blocked) != 1 || blocked[0].Reason != networkproxy.ReasonCanceled {
-		t.Errorf("refusals: %+v, want the one question that was withdrawn", blocked)
+		t.Errorf("got the records %+v, want the one canceled question", blocked)
 	}
 	keptAlive.CloseIdleConnections()
 }
@@ -235,11 +236,11 @@ func TestASessionEndsWithItsContextAndItsProxy(t *testing.T) {
 	cancel()
 	<-s.Done()
 	if _, err := l.OpenSession(ctx, networkproxy.SessionConfig{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("a context that has ended: %v", err)
+		t.Errorf("OpenSession with a canceled context: got the error %v", err)
 	}
 	select {
 	case <-other.Done():
-		t.Error("the other session ended as well")
+		t.Error("the other session has also ended")
 	default:
 	}
 	if err := l.Shutdown(context.Background()); err != nil {
@@ -247,7 +248,7 @@ func TestASessionEndsWithItsContextAndItsProxy(t *testing.T) {
 	}
 	<-other.Done()
 	if _, err := l.OpenSession(context.Background(), networkproxy.SessionConfig{}); !errors.Is(err, networkproxy.ErrClosed) {
-		t.Errorf("after the end: %v", err)
+		t.Errorf("OpenSession after the end of the proxy: got the error %v", err)
 	}
 	other.Close()
 }
@@ -264,7 +265,7 @@ func TestNoSessionsOnADisabledProxy(t *testing.T) {
 	}
 	defer h.Close()
 	if _, err := h.OpenSession(context.Background(), networkproxy.SessionConfig{}); !errors.Is(err, networkproxy.ErrDisabled) {
-		t.Errorf("error %v, want ErrDisabled", err)
+		t.Errorf("got the error %v, want ErrDisabled", err)
 	}
 }
 
@@ -381,9 +382,9 @@ func (test tokenTest) run(t *testing.T) {
 	}
 }
 
-// A process that is left behind by a closed session must not reach a later
-// session by the port that it was given. The system draws ports at random and
-// repeats one within some dozen sessions.
+// A process that outlives its session must not reach a later session on the same
+// port. The system chooses ports at random, and repeats one within some dozen
+// sessions.
 func TestClosedSessionsPortStaysClosed(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow()), nil)
@@ -395,7 +396,7 @@ func TestClosedSessionsPortStaysClosed(t *testing.T) {
 		}
 		for _, addr := range []string{s.HTTPAddr(), s.SOCKSAddr()} {
 			if first, again := seen[addr]; again {
-				t.Fatalf("session %d got %s, which was session %d's", i, addr, first)
+				t.Fatalf("session %d got the address %s of session %d", i, addr, first)
 			}
 			seen[addr] = i
 		}
@@ -403,13 +404,13 @@ func TestClosedSessionsPortStaysClosed(t *testing.T) {
 	}
 }
 
-// With RequireToken, who finds a session's port can do nothing with it.
+// With RequireToken, a session's port is useless without the token.
 func TestSessionRequiresItsToken(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("web.example")), nil)
 	l.origin("web.example", 80, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Proxy-Authorization") != "" {
-			t.Error("the origin got the token")
+			t.Error("the origin server got the token")
 		}
 	})
 	path := filepath.Join(t.TempDir(), "s")
@@ -428,7 +429,7 @@ func TestSessionRequiresItsToken(t *testing.T) {
 			for _, request := range []string{"GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n", "CONNECT web.example:80 HTTP/1.1\r\nHost: web.example:80\r\n"} {
 				t.Run(listener.network+" "+test.name+" "+request[:7], func(t *testing.T) {
 					if _, answer := sendRaw(t, listener.network, listener.addr, request+test.header+"\r\n"); answer.StatusCode != test.want {
-						t.Errorf("%s, want %d", answer.Status, test.want)
+						t.Errorf("got %s, want %d", answer.Status, test.want)
 					}
 				})
 			}
@@ -443,25 +444,25 @@ func TestSessionRequiresItsToken(t *testing.T) {
 	} {
 		t.Run("SOCKS5 "+test.name, func(t *testing.T) {
 			if _, code := connectSOCKS(t, s.SOCKSAddr(), test.password, "web.example", 80); code != test.want {
-				t.Errorf("reply %#x, want %#x", code, test.want)
+				t.Errorf("got the reply %#x, want %#x", code, test.want)
 			}
 		})
 	}
 	if _, code := connectSOCKS(t, other.SOCKSAddr(), "", "web.example", 80); code != 0 {
-		t.Errorf("a session without RequireToken: reply %#x", code)
+		t.Errorf("a session without RequireToken: got the reply %#x", code)
 	}
 
 	if u, err := url.Parse(s.ProxyURL()); err != nil || u.Host != s.HTTPAddr() || !strings.Contains(u.User.String(), s.Token()) {
-		t.Errorf("ProxyURL %q does not carry the token to its own listener", s.ProxyURL())
+		t.Errorf("ProxyURL %q lacks the token or the session's address", s.ProxyURL())
 	}
 	if !slices.Contains(s.Environ(nil), "HTTPS_PROXY="+s.ProxyURL()) {
-		t.Errorf("the environment does not carry the token: %q", s.Environ(nil))
+		t.Errorf("the environment lacks the token: %q", s.Environ(nil))
 	}
 	if a := doRequest(t, clientThrough(t, s.ProxyURL()), "GET", "http://web.example/", ""); a.status != 200 {
-		t.Errorf("by ProxyURL: got %d, want 200", a.status)
+		t.Errorf("through ProxyURL: got %d, want 200", a.status)
 	}
 	if strings.Contains(l.log.String(), s.Token()) {
-		t.Error("the log has the token")
+		t.Error("the log contains the token")
 	}
 }
 
@@ -476,21 +477,21 @@ func TestATokenNamesTheCommand(t *testing.T) {
 	})
 	s := l.open(networkproxy.SessionConfig{Attribution: networkproxy.Attribution{Command: "by token"}, SharedPort: true})
 	if s.HTTPAddr() != "" || s.ProxyURL() != s.SharedProxyURL() || !strings.Contains(s.ProxyURL(), s.Token()) {
-		t.Errorf("a session on the shared port: address %q, URL %q", s.HTTPAddr(), s.ProxyURL())
+		t.Errorf("a session on the shared port: got the address %q and the URL %q", s.HTTPAddr(), s.ProxyURL())
 	}
 	if a := doRequest(t, clientThrough(t, s.ProxyURL()), "GET", "http://web.example/", ""); a.status != 403 {
 		t.Fatalf("got %d %s", a.status, a.body)
 	}
 	if req := <-asked; req.Command != "by token" {
-		t.Errorf("asked about command %q", req.Command)
+		t.Errorf("the decider got the command %q", req.Command)
 	}
 	if blocked := s.Blocked(); len(blocked) != 1 || blocked[0].Command != "by token" {
-		t.Errorf("refusals %+v", blocked)
+		t.Errorf("got the records %+v", blocked)
 	}
 }
 
-// TestSessionsAreNoTargets shows that one session cannot act as another by
-// asking its listener through its own.
+// TestSessionsAreNoTargets checks that a session cannot use another session's
+// listener as a target.
 func TestSessionsAreNoTargets(t *testing.T) {
 	t.Parallel()
 	config := allow("localhost", "127.0.0.1")
@@ -504,7 +505,7 @@ func TestSessionsAreNoTargets(t *testing.T) {
 		}
 	}
 	b.Close()
-	// The port is nobody's now: out of reach, and not forbidden.
+	// The port of a closed session is an ordinary target again.
 	_, answer := sendRaw(t, "tcp", a.HTTPAddr(), fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n", b.HTTPAddr()))
 	if answer.StatusCode == 403 {
 		t.Errorf("a closed session's port: got %s", answer.Status)
@@ -529,31 +530,31 @@ func TestSessionUnixSocket(t *testing.T) {
 	s := open()
 	info, err := os.Stat(path)
 	if err != nil || info.Mode() != os.ModeSocket|0o600 {
-		t.Fatalf("mode %v, %v; want a socket of mode 0600", info.Mode(), err)
+		t.Fatalf("got the mode %v, %v; want a socket of mode 0600", info.Mode(), err)
 	}
 	if s.UnixSocket() != path {
-		t.Errorf("path %q", s.UnixSocket())
+		t.Errorf("got the path %q", s.UnixSocket())
 	}
 	conn, answer := sendRaw(t, "unix", path, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n")
 	if body, err := io.ReadAll(answer.Body); string(body) != "hello" || err != nil {
-		t.Errorf("allowed: %s %q, %v", answer.Status, body, err)
+		t.Errorf("allowed request: got %s %q, %v", answer.Status, body, err)
 	}
 	if _, answer := sendRaw(t, "unix", path, "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n"); answer.StatusCode != 403 {
-		t.Errorf("refused: got %s, want 403", answer.Status)
+		t.Errorf("refused request: got %s, want 403", answer.Status)
 	}
 	if command := <-asked; command != "boxed" {
-		t.Errorf("asked about command %q", command)
+		t.Errorf("the decider got the command %q", command)
 	}
 	if _, err := l.OpenSession(context.Background(), networkproxy.SessionConfig{UnixSocket: path}); err == nil || !strings.Contains(err.Error(), "another process listens") {
-		t.Errorf("a socket in use: %v", err)
+		t.Errorf("a socket in use: got the error %v", err)
 	}
 	s.Close()
 	waitClosed(t, "its connection", conn)
 	if left, err := os.ReadDir(dir); len(left) != 0 || err != nil {
-		t.Errorf("left behind: %v, %v", left, err)
+		t.Errorf("files after Close: %v, %v", left, err)
 	}
 
-	// Left behind by a process that could not clean up.
+	// A leftover of a process that was killed.
 	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
@@ -562,9 +563,9 @@ func TestSessionUnixSocket(t *testing.T) {
 	stale.Close()
 	s = open()
 	if _, answer := sendRaw(t, "unix", path, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n"); answer.StatusCode != 200 {
-		t.Errorf("over a stale socket: got %s, want 200", answer.Status)
+		t.Errorf("in place of a stale socket: got %s, want 200", answer.Status)
 	}
-	// Somebody else's by now: not ours to remove.
+	// A file that replaced the socket is not removed.
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -573,7 +574,7 @@ func TestSessionUnixSocket(t *testing.T) {
 	}
 	s.Close()
 	if content, err := os.ReadFile(path); string(content) != "precious" {
-		t.Errorf("a file that took the socket's place: %q, %v", content, err)
+		t.Errorf("a file that replaced the socket: got %q, %v", content, err)
 	}
 
 	for _, test := range []struct{ name, path string }{
@@ -584,13 +585,13 @@ func TestSessionUnixSocket(t *testing.T) {
 	} {
 		if s, err := l.OpenSession(context.Background(), networkproxy.SessionConfig{UnixSocket: test.path}); err == nil {
 			s.Close()
-			t.Errorf("%s: no error", test.name)
+			t.Errorf("%s: got no error", test.name)
 		} else if !strings.Contains(err.Error(), test.path) {
-			t.Errorf("%s: the error does not name the path: %v", test.name, err)
+			t.Errorf("%s: the error lacks the path: %v", test.name, err)
 		}
 	}
 	if content, err := os.ReadFile(path); string(content) != "precious" {
-		t.Errorf("a file in the way: %q, %v", content, err)
+		t.Errorf("a file at the path: got %q, %v; want it unchanged", content, err)
 	}
 }
 
@@ -620,7 +621,7 @@ func TestManySessions(t *testing.T) {
 	}
 	wg.Wait()
 
-	// Some are opened while the proxy ends, and none of them stays.
+	// Sessions that are opened while the proxy ends are closed.
 	opened := make(chan struct{}, 1)
 	wg.Go(func() {
 		for {
@@ -641,8 +642,8 @@ func TestManySessions(t *testing.T) {
 	wg.Wait()
 }
 
-// TestCloseFromACallback closes a session where a host would: when it learns
-// that the command has asked for something bad.
+// TestCloseFromACallback closes a session in OnBlocked and in the decider, as a
+// host might.
 func TestCloseFromACallback(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -678,8 +679,8 @@ func TestCloseFromACallback(t *testing.T) {
 	}
 }
 
-// BenchmarkOpenSession shows what a session costs to open and close, and what
-// an open one costs to keep.
+// BenchmarkOpenSession measures opening and closing a session, and the memory of an
+// open one.
 func BenchmarkOpenSession(b *testing.B) {
 	l := start(b, networkproxy.DefaultConfig(), nil)
 	b.ReportAllocs()
@@ -706,7 +707,7 @@ func BenchmarkOpenSession(b *testing.B) {
 	}
 }
 
-// memoryInUse is what the heap and the stacks hold.
+// memoryInUse returns the bytes of heap and stacks in use.
 func memoryInUse() uint64 {
 	runtime.GC()
 	runtime.GC()
@@ -715,23 +716,22 @@ func memoryInUse() uint64 {
 	return m.HeapInuse + m.StackInuse
 }
 
-// TestRefusedConnectCloses shows that a client is not left with a connection
-// that is of no use to it: Node.js waited for its end.
+// TestRefusedConnectCloses checks that the connection of a refused CONNECT is
+// closed, because Node.js waits for that.
 func TestRefusedConnectCloses(t *testing.T) {
 	t.Parallel()
 	l := start(t, networkproxy.DefaultConfig(), func(b *networkproxy.Builder) { b.RequireSession() })
 	for addr, want := range map[string]int{l.command("").HTTPAddr(): 403, l.HTTPAddr(): 407} {
 		conn, answer := sendRaw(t, "tcp", addr, "CONNECT other.example:443 HTTP/1.1\r\nHost: other.example\r\n\r\n")
 		if _, err := io.ReadAll(answer.Body); answer.StatusCode != want || err != nil {
-			t.Errorf("%s, %v; want %d", answer.Status, err, want)
+			t.Errorf("got %s, %v; want %d and the end of the connection", answer.Status, err, want)
 		}
 		waitClosed(t, answer.Status, conn)
 	}
 }
 
-// TestGrantsAreTheSessions shows that what one session was granted holds for
-// no other, is forgotten with it, and can be revoked under an answer that the
-// host itself reads.
+// TestGrantsAreTheSessions checks that a session's grants are not valid for others,
+// end with the session, and can be revoked during a response.
 func TestGrantsAreTheSessions(t *testing.T) {
 	t.Parallel()
 	l := start(t, networkproxy.DefaultConfig(), func(b *networkproxy.Builder) {
@@ -756,22 +756,22 @@ func TestGrantsAreTheSessions(t *testing.T) {
 	s, other := l.command("trusted"), l.command("other")
 	for range 2 {
 		if a := doRequest(t, clientThrough(t, s.ProxyURL()), "GET", "http://web.example/", ""); a.status != 200 {
-			t.Fatalf("granted: got %d, want 200", a.status)
+			t.Fatalf("in the session with the grant: got %d, want 200", a.status)
 		}
 	}
 	if a := doRequest(t, clientThrough(t, other.ProxyURL()), "GET", "http://web.example/", ""); a.status != 403 {
-		t.Errorf("granted to another: got %d, want 403", a.status)
+		t.Errorf("in another session: got %d, want 403", a.status)
 	}
 	if n := len(l.Grants()); n != 1 {
 		t.Fatalf("%d grants, want 1", n)
 	}
 	s.Close()
 	if n := len(l.Grants()); n != 0 {
-		t.Errorf("%d grants outlive their session", n)
+		t.Errorf("%d grants outlive their session, want none", n)
 	}
 
-	// The second request comes by a grant of its own, on the connection that
-	// the first one's had opened.
+	// The second request has its own grant, and uses the connection that the first
+	// grant opened.
 	client := l.inProcess(networkproxy.Attribution{Command: "host"}, nil)
 	doRequest(t, client, "GET", "http://web.example/", "")
 	answer, err := client.Get("http://web.example/slow")
@@ -780,23 +780,23 @@ func TestGrantsAreTheSessions(t *testing.T) {
 	}
 	grants := l.Grants()
 	if len(grants) != 1 {
-		t.Fatalf("grants %+v, want 1", grants)
+		t.Fatalf("got the grants %+v, want 1", grants)
 	}
 	if err := l.Revoke(grants[0].ID); err != nil {
 		t.Fatal(err)
 	}
 	var refusal *networkproxy.RefusedError
 	if _, err := io.ReadAll(answer.Body); !errors.As(err, &refusal) || refusal.Verdict.Reason != networkproxy.ReasonGrantRevoked {
-		t.Errorf("reading on after the grant was revoked: %v", err)
+		t.Errorf("reading after the grant was revoked: got the error %v", err)
 	}
 	answer.Body.Close()
 	if n := len(l.Grants()); n != 0 {
-		t.Errorf("%d grants after the revocation", n)
+		t.Errorf("%d grants after the revocation, want none", n)
 	}
 }
 
-// TestCloseDuringADial closes a session when the connection to the target is
-// there, and nobody knows of it yet.
+// TestCloseDuringADial closes a session when the connection to the target is open
+// but not yet registered.
 func TestCloseDuringADial(t *testing.T) {
 	t.Parallel()
 	echo := testnet.Echo(t)
@@ -817,15 +817,15 @@ func TestCloseDuringADial(t *testing.T) {
 	s = l.open(networkproxy.SessionConfig{SharedPort: true})
 	_, answer := sendRaw(t, "tcp", l.HTTPAddr(), "CONNECT echo.example:22 HTTP/1.1\r\nHost: echo.example\r\n"+credentials("", s.Token())+"\r\n")
 	if answer.StatusCode == 200 {
-		t.Error("a tunnel for a session that has ended")
+		t.Error("a closed session got a tunnel")
 	}
 	if err := (<-dialed).SetDeadline(time.Time{}); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("the connection to the target is open: %v", err)
+		t.Errorf("the connection to the target is still open: %v", err)
 	}
 }
 
-// TestEndReachesADial: a connection in the making ends with whom it is for,
-// also where the client's own connection does not.
+// TestEndReachesADial checks that a dial ends with its session or with the proxy,
+// even if the client's connection stays open.
 func TestEndReachesADial(t *testing.T) {
 	t.Parallel()
 	dialing, ended := make(chan struct{}), make(chan struct{})
@@ -844,7 +844,7 @@ func TestEndReachesADial(t *testing.T) {
 	w.request("CONNECT", "hole.example:22", strings.TrimSpace(credentials("", s.Token())))
 	wait(t, dialing, "the dial for a session's token on the shared listener")
 	s.Close()
-	wait(t, ended, "its end with the session")
+	wait(t, ended, "the end of the dial with the session")
 
 	failed := make(chan error, 1)
 	go func() {
@@ -853,14 +853,14 @@ func TestEndReachesADial(t *testing.T) {
 	}()
 	wait(t, dialing, "the dial of the host")
 	go l.Close()
-	wait(t, ended, "its end with the proxy")
-	if err := wait(t, failed, "the host's answer"); err == nil {
-		t.Error("no error")
+	wait(t, ended, "the end of the dial with the proxy")
+	if err := wait(t, failed, "the error of the host's dial"); err == nil {
+		t.Error("the host's dial: got no error")
 	}
 }
 
-// TestSessionsAreQuiet opens and closes sessions: a host that opens one for
-// every command is not to find two lines for each in its log.
+// TestSessionsAreQuiet checks that opening and closing sessions is logged at the
+// level debug only, because a host may open one for every command.
 func TestSessionsAreQuiet(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow()), func(b *networkproxy.Builder) { b.SOCKSAddr("127.0.0.1:0") })
@@ -875,7 +875,7 @@ func TestSessionsAreQuiet(t *testing.T) {
 	}
 	for line := range strings.Lines(said) {
 		if !strings.Contains(line, "level=DEBUG") {
-			t.Errorf("above the level debug: %s", line)
+			t.Errorf("a line above the level debug: %s", line)
 		}
 	}
 }

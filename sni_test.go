@@ -1,4 +1,5 @@
-// One name, one place: TLS in a tunnel asks for what was allowed, or is cut.
+// Tests of the check of TLS server names: a tunnel for one name must not be used
+// for another.
 
 package networkproxy_test
 
@@ -26,12 +27,12 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// clientHello is what crypto/tls sends first.
+// clientHello returns the first bytes that crypto/tls sends.
 func clientHello(t testing.TB, c *tls.Config) string {
 	t.Helper()
 	client, server := net.Pipe()
 	c = c.Clone()
-	c.InsecureSkipVerify = true // which goes without a name, too
+	c.InsecureSkipVerify = true // allows a hello without a name
 	go tls.Client(client, c).Handshake()
 	defer server.Close()
 	b := make([]byte, 64<<10)
@@ -39,11 +40,11 @@ func clientHello(t testing.TB, c *tls.Config) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// crypto/tls writes a flight at once, in records of 16 KiB.
+	// crypto/tls writes all of it at once, in records of 16 KiB.
 	return string(b[:n])
 }
 
-// helloFor is a hello for any name, also one that crypto/tls would not send.
+// helloFor returns a hello for any name, even one that crypto/tls would not send.
 func helloFor(t testing.TB, name string) string {
 	t.Helper()
 	standIn := strings.Repeat("a", len(name))
@@ -54,8 +55,7 @@ func helloFor(t testing.TB, name string) string {
 	return strings.Replace(hello, standIn, name, 1)
 }
 
-// withExtension is a hello with one more extension (RFC 8446 section 4.2), which
-// crypto/tls would not send.
+// withExtension returns hello with one more extension (RFC 8446 section 4.2).
 func withExtension(hello string, kind uint16, data string) string {
 	b := []byte(hello)
 	at := 5 + 4 + 2 + 32                           // the record's header, the message's, version and random
@@ -63,7 +63,7 @@ func withExtension(hello string, kind uint16, data string) string {
 	at += 2 + int(binary.BigEndian.Uint16(b[at:])) // cipher suites
 	at += 1 + int(b[at])                           // compression
 	added := 4 + len(data)
-	for _, length := range []int{3, 5 + 2, at} { // of the record, the message (the lower two bytes of three), the extensions
+	for _, length := range []int{3, 5 + 2, at} { // the lengths of the record, the message (two lower bytes of three) and the extensions
 		binary.BigEndian.PutUint16(b[length:], binary.BigEndian.Uint16(b[length:])+uint16(added))
 	}
 	b = binary.BigEndian.AppendUint16(b, kind)
@@ -71,7 +71,7 @@ func withExtension(hello string, kind uint16, data string) string {
 	return string(b) + data
 }
 
-// records is a hello in records of n bytes.
+// records returns hello in records of n bytes.
 func records(hello string, n int) string {
 	var b strings.Builder
 	for fragment := range slices.Chunk([]byte(hello)[5:], n) {
@@ -86,12 +86,12 @@ const (
 	deniedAlert = "\x15\x03\x03\x00\x02\x02\x31"
 )
 
-// tunnelPath is a way to open a tunnel.
+// tunnelPath opens tunnels with one protocol.
 type tunnelPath struct {
 	protocol networkproxy.Protocol
 	open     func(l *lab, t testing.TB, host string, port uint16) *rawConn
 
-	// begin is what an origin does before the tunnel, if anything.
+	// begin, if not nil, is the origin server's part before the tunnel.
 	begin func(c *net.TCPConn)
 }
 
@@ -102,7 +102,7 @@ var tunnelPaths = []tunnelPath{
 	{protocol: networkproxy.ProtocolSOCKS5TCP, open: func(l *lab, t testing.TB, host string, port uint16) *rawConn {
 		w := dialRaw(t, l.SOCKSAddr())
 		if code, _, err := socksRequest(w.TCPConn, socksConnect, socksDest(host, port)); err != nil || code != 0 {
-			t.Fatalf("SOCKS5: reply %d, %v", code, err)
+			t.Fatalf("SOCKS5: got the reply %d, %v", code, err)
 		}
 		return w
 	}},
@@ -110,7 +110,7 @@ var tunnelPaths = []tunnelPath{
 		w := l.dialHTTP(t)
 		w.get("http://"+net.JoinHostPort(host, strconv.Itoa(int(port)))+"/", "Connection: Upgrade", "Upgrade: tcp")
 		if a := w.readHeader("GET"); a.StatusCode != http.StatusSwitchingProtocols {
-			t.Fatalf("an upgrade: got %s, want %d", a.Status, http.StatusSwitchingProtocols)
+			t.Fatalf("Upgrade: got %s, want %d", a.Status, http.StatusSwitchingProtocols)
 		}
 		return w
 	}, begin: func(c *net.TCPConn) {
@@ -124,7 +124,7 @@ var tunnelPaths = []tunnelPath{
 	}},
 }
 
-// serve is lab.serve for an origin of tunnels that are opened this way.
+// serve is lab.serve for an origin server of such tunnels.
 func (p tunnelPath) serve(l *lab, name string, port uint16, handle func(*net.TCPConn)) *testnet.Origin {
 	return l.serve(name, port, func(c *net.TCPConn) {
 		if p.begin != nil {
@@ -134,11 +134,11 @@ func (p tunnelPath) serve(l *lab, name string, port uint16, handle func(*net.TCP
 	})
 }
 
-// recorder is an origin that keeps what it is sent.
+// recorder receives the bytes that an origin server gets.
 type recorder chan string
 
-// record carries name:port to a recorder. Each connection is one element, up to
-// its end or to want bytes.
+// record makes name:port lead to a recorder. It sends one element for each
+// connection, with the bytes up to its end or the first want bytes.
 func (p tunnelPath) record(l *lab, name string, port uint16, want int) recorder {
 	r := make(recorder, 8)
 	p.serve(l, name, port, func(c *net.TCPConn) {
@@ -266,8 +266,8 @@ func (test helloTest) send(t *testing.T, path tunnelPath, check networkproxy.SNI
 	l.checkCut(t, w, path, test.target, test.recorded, test.refused)
 }
 
-// checkCut checks all that a refusal leaves: the alert, the record, the counters
-// and the log.
+// checkCut checks the effects of a refusal: the alert, the record, the counters and
+// the log.
 func (l *lab) checkCut(t *testing.T, w *rawConn, path tunnelPath, target, serverName, message string) {
 	t.Helper()
 	if got := w.readAll(); len(got) != 7 || got[:2]+got[3:] != deniedAlert[:2]+deniedAlert[3:] {
@@ -275,48 +275,48 @@ func (l *lab) checkCut(t *testing.T, w *rawConn, path tunnelPath, target, server
 	}
 	b := l.Blocked()
 	if len(b) != 1 {
-		t.Fatalf("%d refusals are recorded", len(b))
+		t.Fatalf("%d refusals are recorded, want 1", len(b))
 	}
 	if b[0].Host != target || b[0].Protocol != path.protocol || b[0].Reason != networkproxy.ReasonSNIMismatch ||
 		b[0].Source != networkproxy.SourceBaselinePolicy || b[0].Decision != "deny" || b[0].ServerName != serverName {
-		t.Errorf("recorded %+v", b[0])
+		t.Errorf("got the record %+v", b[0])
 	}
 	w.Close()
 	eventually(t, "the end of the tunnel", func() bool { return l.health(t).Connections == 0 })
 	if h := l.health(t); h.Refused != 1 || h.Allowed != 0 || h.Failed != 0 {
-		t.Errorf("counted %+v", h)
+		t.Errorf("got the counters %+v", h)
 	}
 	l.waitLogged(t, "reason=sni_mismatch")
 	l.waitLogged(t, "tunnel cut")
 	if log := l.log.String(); !strings.Contains(strings.ReplaceAll(log, `\"`, `"`), message) {
-		t.Errorf("the log does not say %s:\n%s", message, log)
+		t.Errorf("the log lacks %s:\n%s", message, log)
 	}
 }
 
-// serverHello is the message by which a server answers a hello, with this random.
+// serverHello returns a ServerHello with this random value.
 func serverHello(random string) string {
 	return "\x16\x03\x03\x00\x2c\x02\x00\x00\x28\x03\x03" + random + "\x00\xc0\x2f\x00\x00\x00"
 }
 
-// TestSecondServerName: after a HelloRetryRequest, servers go by the name in the
-// second hello. What else a client sends after a hello is none of the check's
-// business, but only the server's answer tells.
+// TestSecondServerName checks the second hello after a HelloRetryRequest, because
+// servers use the name in it. Other bytes after a hello are not checked. Only the
+// server's answer tells which case it is.
 func TestSecondServerName(t *testing.T) {
 	t.Parallel()
 	const name = "allowed.example"
 	first, evil := helloFor(t, name), helloFor(t, "evil.example")
 	const retry = "\xcf\x21\xad\x74\xe5\x9a\x61\x11\xbe\x1d\x8c\x02\x1e\x65\xb8\x91\xc2\xa2\x11\x16\x7a\xbb\x8c\x5e\x07\x9e\x09\xe2\xc8\xa8\x33\x9c" // RFC 8446 section 4.1.3
 	asks, takes := serverHello(retry), serverHello(strings.Repeat("r", 32))
-	const version = 5 + 4 // in a hello
+	const version = 5 + 4 // its offset in a hello
 	other := func(i int, b string) string { return evil[:i] + b + evil[i+len(b):] }
-	finished := "\x16\x03\x03\x00\x28\x01\x00\x01\x2c\x03\x03" + strings.Repeat("x", 34) // encrypted, and by chance like a hello
+	finished := "\x16\x03\x03\x00\x28\x01\x00\x01\x2c\x03\x03" + strings.Repeat("x", 34) // encrypted, and like a hello by chance
 	const named = `names the server "evil.example"`
 	tests := []struct {
 		name     string
-		answer   string // what the origin says to the first hello
+		answer   string // the origin server's answer to the first hello
 		then     string
-		recorded string // the server name in the record of a refusal
-		refused  string // a part of the message; empty: it passes
+		recorded string // the server name in the record of the refusal
+		refused  string // part of the message; empty: allowed
 	}{
 		{"at once", "", evil, "evil.example", named},
 		{"after a change_cipher_spec", "", ccs + evil, "evil.example", named},
@@ -355,14 +355,14 @@ func TestSecondServerName(t *testing.T) {
 					io.WriteString(c, tt.answer)
 					rest, err := io.ReadAll(c)
 					if tt.refused != "" && !isReset(err) {
-						t.Errorf("the origin, which was sent a part, is to see that it is one: %v", err)
+						t.Errorf("the origin server got a part without a reset: %v", err)
 					}
 					got <- string(rest)
 				})
 				w := path.open(l, t, name, 443)
 				w.send(first)
 				if got := wait(t, got, "the first hello"); got != first {
-					t.Fatalf("the origin got %q", got)
+					t.Fatalf("the origin server got %q, want the first hello", got)
 				}
 				if answer := w.readN(len(tt.answer)); answer != tt.answer {
 					t.Fatalf("the client got %q", answer)
@@ -373,16 +373,16 @@ func TestSecondServerName(t *testing.T) {
 				switch {
 				case tt.refused == "":
 					if b := l.Blocked(); rest != tt.then || len(b) > 0 {
-						t.Errorf("the origin got %q, recorded %+v", rest, b)
+						t.Errorf("the origin server got %q, with the records %+v", rest, b)
 					}
 				case strings.Contains(rest, "evil"):
-					t.Error("the second hello reached the origin")
+					t.Error("the origin server got the second hello")
 				case tt.answer == "":
 					l.checkCut(t, w, path, name, tt.recorded, tt.refused)
-				default: // no alert, in the middle of what the origin sends
+				default: // no alert, because the origin server is sending
 					w.readAll()
 					if b := l.Blocked(); len(b) != 1 || b[0].Reason != networkproxy.ReasonSNIMismatch || b[0].ServerName != tt.recorded {
-						t.Errorf("recorded %+v", b)
+						t.Errorf("got the records %+v", b)
 					}
 					l.waitLogged(t, "tunnel cut")
 				}
@@ -391,8 +391,8 @@ func TestSecondServerName(t *testing.T) {
 	}
 }
 
-// TestHelloWithheld: a hello has to end within Limits.HandshakeTimeout, however slowly
-// it goes on.
+// TestHelloWithheld checks that a hello must be complete within
+// Limits.HandshakeTimeout.
 func TestHelloWithheld(t *testing.T) {
 	t.Parallel()
 	hello := helloFor(t, "allowed.example")
@@ -411,8 +411,8 @@ func TestHelloWithheld(t *testing.T) {
 				got := path.record(l, "allowed.example", 443, 1<<20)
 				w := path.open(l, t, "allowed.example", 443)
 				w.send(test.sent)
-				if rest := wait(t, got, "the end at the origin"); len(rest)%len(hello) > len(ccs) {
-					t.Errorf("the origin got %q", rest)
+				if rest := wait(t, got, "the end of the origin server's connection"); len(rest)%len(hello) > len(ccs) {
+					t.Errorf("the origin server got %q", rest)
 				}
 				w.readAll()
 				eventually(t, "the refusal", func() bool { return len(l.Blocked()) == 1 })
@@ -422,8 +422,8 @@ func TestHelloWithheld(t *testing.T) {
 	}
 }
 
-// TestHelloCutShort: what is there of a hello does not reach the origin, though the
-// client says that it is all, and the origin's bytes flow meanwhile.
+// TestHelloCutShort checks that part of a hello does not reach the origin server
+// when the client closes its sending side, while the origin server sends.
 func TestHelloCutShort(t *testing.T) {
 	t.Parallel()
 	hello := helloFor(t, "allowed.example")
@@ -445,21 +445,21 @@ func TestHelloCutShort(t *testing.T) {
 				t.Errorf("the client got %q", s)
 			}
 			w.CloseWrite()
-			if s := wait(t, got, "the end at the origin"); s != "" {
-				t.Errorf("the origin got %q", s)
+			if s := wait(t, got, "the end of the origin server's connection"); s != "" {
+				t.Errorf("the origin server got %q, want nothing", s)
 			}
 			if s := w.readAll(); s != "" {
-				t.Errorf("the client got %q in the middle of what the origin sent", s)
+				t.Errorf("the client got %q between the origin server's bytes", s)
 			}
 			if b := l.Blocked(); len(b) != 1 || b[0].Reason != networkproxy.ReasonSNIMismatch {
-				t.Errorf("recorded %+v", b)
+				t.Errorf("got the records %+v", b)
 			}
 		})
 	}
 }
 
-// TestNotTLS: other protocols are not held up, whoever speaks first, and not by a
-// byte.
+// TestNotTLS checks that other protocols are not delayed by a single byte,
+// whichever side sends first.
 func TestNotTLS(t *testing.T) {
 	t.Parallel()
 	for _, path := range tunnelPaths {
@@ -472,11 +472,11 @@ func TestNotTLS(t *testing.T) {
 			})
 			w := path.open(l, t, "allowed.example", 22)
 			if got := w.readLine(); got != "SSH-2.0-origin" {
-				t.Errorf("got %q before the client has sent a byte", got)
+				t.Errorf("before the client sends: got %q", got)
 			}
 			w.send("SSH-2.0-client\r\n")
 			if got := w.readLine(); got != "SSH-2.0-client" {
-				t.Errorf("the echo: %q", got)
+				t.Errorf("got the echo %q", got)
 			}
 		})
 		for _, test := range []struct{ name, first string }{
@@ -493,10 +493,10 @@ func TestNotTLS(t *testing.T) {
 				w := path.open(l, t, "allowed.example", 443)
 				w.send(test.first)
 				if got := w.readN(len(test.first)); got != test.first {
-					t.Errorf("the echo: %q", got)
+					t.Errorf("got the echo %q", got)
 				}
 				if h := l.health(t); h.Allowed != 1 || h.Refused != 0 {
-					t.Errorf("counted %+v", h)
+					t.Errorf("got the counters %+v", h)
 				}
 			})
 		}
@@ -516,15 +516,15 @@ func TestNotTLS(t *testing.T) {
 			w := path.open(l, t, "allowed.example", 443)
 			w.send("\x16\x03\x01")
 			w.CloseWrite()
-			if s := wait(t, got, "what was sent"); s != "\x16\x03\x01" {
-				t.Errorf("the origin got %q", s)
+			if s := wait(t, got, "the client's bytes"); s != "\x16\x03\x01" {
+				t.Errorf("the origin server got %q, want nothing", s)
 			}
 		})
 	}
 }
 
-// TestTLSThroughTunnel: a real client, in every version and with everything that
-// changes what it sends.
+// TestTLSThroughTunnel uses a real client with every TLS version and with the
+// options that change its messages.
 func TestTLSThroughTunnel(t *testing.T) {
 	t.Parallel()
 	cert := selfSigned(t, "allowed.example")
@@ -582,7 +582,7 @@ func TestTLSThroughTunnel(t *testing.T) {
 	}
 }
 
-// TestTLSClientIsTold: what people see of a refusal in a real client.
+// TestTLSClientIsTold checks the error that a real client shows for a refusal.
 func TestTLSClientIsTold(t *testing.T) {
 	t.Parallel()
 	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS12, tls.VersionTLS13} {
@@ -594,14 +594,14 @@ func TestTLSClientIsTold(t *testing.T) {
 			})
 			var alert tls.AlertError
 			if err := c.Handshake(); err == nil || !errors.As(err, &alert) && !strings.Contains(err.Error(), "tls: access denied") {
-				t.Errorf("version %x: the client says %v", version, err)
+				t.Errorf("version %x: the client's error is %v", version, err)
 			}
 		}
 	}
 }
 
-// TestSNICheckSharesAnAddress is the attack: two sites at one address, of which one
-// is allowed.
+// TestSNICheckSharesAnAddress is the attack that the check prevents: two sites
+// have the same address, and only one is allowed.
 func TestSNICheckSharesAnAddress(t *testing.T) {
 	t.Parallel()
 	for _, check := range []networkproxy.SNICheck{networkproxy.SNIOff, networkproxy.SNIEnforce} {
@@ -627,8 +627,8 @@ func TestSNICheckSharesAnAddress(t *testing.T) {
 	}
 }
 
-// TestServerNameOfEarlyBytes: what comes in one segment with the request is looked
-// at, too.
+// TestServerNameOfEarlyBytes checks hellos that arrive in one segment with the
+// request.
 func TestServerNameOfEarlyBytes(t *testing.T) {
 	t.Parallel()
 	hello, evil := helloFor(t, "allowed.example"), helloFor(t, "evil.example")
@@ -649,15 +649,16 @@ func TestServerNameOfEarlyBytes(t *testing.T) {
 				w.send(test.request + sent)
 				w.readHeader("CONNECT")
 				want := map[string]string{hello: hello, evil: ""}[sent]
-				if all := wait(t, got, "the end at the origin"); all != want {
-					t.Errorf("the origin got %q, want %q", all, want)
+				if all := wait(t, got, "the end of the origin server's connection"); all != want {
+					t.Errorf("the origin server got %q, want %q", all, want)
 				}
 			}
 		})
 	}
 }
 
-// TestServerNameOfLocalhost: clients send none, or this.
+// TestServerNameOfLocalhost checks tunnels to localhost, for which clients send no
+// name or "localhost".
 func TestServerNameOfLocalhost(t *testing.T) {
 	t.Parallel()
 	for _, path := range tunnelPaths {
@@ -679,7 +680,7 @@ func TestServerNameOfLocalhost(t *testing.T) {
 				l.net.Map(netip.MustParseAddrPort("127.0.0.1:8443"), origin.Addr())
 				w := path.open(l, t, "localhost", 8443)
 				w.send(hello)
-				if sent := wait(t, got, "the end at the origin"); (sent == hello) != test.want {
+				if sent := wait(t, got, "the end of the origin server's connection"); (sent == hello) != test.want {
 					t.Errorf("the origin got %q", sent)
 				}
 			})
@@ -687,7 +688,7 @@ func TestServerNameOfLocalhost(t *testing.T) {
 	}
 }
 
-// TestSNICheckReload: a new configuration applies to the next tunnel.
+// TestSNICheckReload checks that a new configuration applies to the next tunnel.
 func TestSNICheckReload(t *testing.T) {
 	t.Parallel()
 	s := newSource(allow("allowed.example"))
@@ -703,11 +704,11 @@ func TestSNICheckReload(t *testing.T) {
 	w := l.connectTo(t, "allowed.example:443")
 	w.send(evil)
 	if got := w.readN(len(evil)); got != evil {
-		t.Errorf("with the check off: %q", got)
+		t.Errorf("with the check off: got %q", got)
 	}
 	open.send(evil)
 	if got := open.readAll(); got != deniedAlert {
-		t.Errorf("in a tunnel opened before: %q", got)
+		t.Errorf("in a tunnel that was opened before: got %q", got)
 	}
 }
 
@@ -725,7 +726,7 @@ func TestSNICheckLeavesNothing(t *testing.T) {
 	}
 }
 
-// selfSigned is a certificate for one name.
+// selfSigned returns a certificate for one name.
 func selfSigned(t testing.TB, name string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
