@@ -99,7 +99,7 @@ func TestReloadKeepsTheLastGoodConfiguration(t *testing.T) {
 			t.Errorf("%s: the last good policy is not in force: good.example is refused for %q", test.name, got)
 		}
 		if got := l.admin("GET", "/health", ""); !strings.Contains(got.body, `"degraded"`) || !strings.Contains(got.body, filepath.Base(f.path)) {
-			t.Errorf("%s: /health does not report the error: %s", test.name, got.body)
+			t.Errorf("%s: /health does not report the error: got %s", test.name, got.body)
 		}
 	}
 	f.replace(`policy.allowed_domains = ["other.example"]`)

@@ -1,5 +1,5 @@
-// Whose datagrams a relay takes: other processes of this machine can send to
-// it, too.
+// Tests that a relay accepts only its client's datagrams, although other processes
+// of this machine can send to it.
 
 package networkproxy_test
 
@@ -19,12 +19,12 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// associateFrom is associate for a client that says where it sends from.
+// associateFrom is associate for a client that announces its address.
 func (l *lab) associateFrom(said netip.AddrPort, from *udpClient) *udpClient {
 	l.t.Helper()
 	control, code, relay := l.socksRequest(socksAssociate, socksDestAddr(said))
 	if code != 0 {
-		l.t.Fatalf("UDP ASSOCIATE from %s: reply %d", said, code)
+		l.t.Fatalf("UDP ASSOCIATE from %s: got the reply %d", said, code)
 	}
 	control.SetDeadline(time.Time{})
 	from.control, from.relay = control, relay
@@ -36,12 +36,12 @@ func localUDP(t testing.TB) (*udpClient, netip.AddrPort) {
 	return c, netip.MustParseAddrPort(c.conn.LocalAddr().String())
 }
 
-// A stranger sends first. What it sends must not make it the client.
+// A stranger that sends first must not become the client.
 func TestUDPStrangerIsFirst(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name     string
-		said     func(victim netip.AddrPort) netip.AddrPort // nil: nothing
+		said     func(victim netip.AddrPort) netip.AddrPort // nil: no address
 		stranger func(c *udpClient)
 		refused  int
 	}{
@@ -117,18 +117,18 @@ func TestUDPStrangerIsFirst(t *testing.T) {
 				victim.expect("victim", publicAddr+":53")
 			}
 			stranger.send(socksDest(publicAddr, 53), "late")
-			eventually(t, "the stranger is shut out", func() bool { return l.Dropped()["source"] >= 1 })
+			eventually(t, "the stranger's datagrams are dropped", func() bool { return l.Dropped()["source"] >= 1 })
 			victim.send(socksDest(publicAddr, 53), "again")
 			victim.expect("again", publicAddr+":53")
 			if got := len(l.Blocked()); got != test.refused {
-				t.Errorf("%d refusals are recorded, want %d", got, test.refused)
+				t.Errorf("got %d records, want %d", got, test.refused)
 			}
 		})
 	}
 }
 
-// Two senders wait for the decider at a time; the one whose target is allowed
-// is the client.
+// Two senders wait for the decider at the same time. The one whose target is
+// allowed becomes the client.
 func TestUDPStrangerAsks(t *testing.T) {
 	t.Parallel()
 	answers := map[string]chan networkproxy.Decision{"stranger.example": make(chan networkproxy.Decision), "victim.example": make(chan networkproxy.Decision)}
@@ -150,23 +150,23 @@ func TestUDPStrangerAsks(t *testing.T) {
 	victim.expect("again", publicAddr+":53")
 }
 
-// The address in the request is the client's own, or left open.
+// The address in the request must be the client's own or unspecified.
 func TestUDPAssociateFromElsewhere(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow(publicAddr)), nil)
 	for _, said := range []string{"127.0.0.2:0", "127.0.0.2:4000", "93.184.216.34:53", "[::1]:4000", "[::ffff:127.0.0.2]:1"} {
 		if _, code, _ := l.socksRequest(socksAssociate, socksDestAddr(netip.MustParseAddrPort(said))); code != 2 {
-			t.Errorf("from %s: reply %d, want 2", said, code)
+			t.Errorf("from %s: got the reply %d, want 2", said, code)
 		}
 	}
 	for _, said := range [][]byte{socksDestName("client.example", 0), socksDestAddr(netip.MustParseAddrPort("127.0.0.1:0")), socksDestAddr(netip.MustParseAddrPort("[::ffff:127.0.0.1]:0"))} {
 		if _, code, _ := l.socksRequest(socksAssociate, said); code != 0 {
-			t.Errorf("from % x: reply %d", said, code)
+			t.Errorf("from % x: got the reply %d", said, code)
 		}
 	}
 }
 
-// socketTable is a table of sockets as Linux writes it.
+// socketTable is a table of sockets in the format of Linux.
 type socketTable strings.Builder
 
 func (s *socketTable) add(local, remote string, uid, inode int) {
@@ -181,14 +181,14 @@ func (s *socketTable) add(local, remote string, uid, inode int) {
 	fmt.Fprintf((*strings.Builder)(s), "  12: %s %s 07 00000000:00000000 00:00000000 00000000  %4d        0 %d 2 0000000000000000 0\n", spell(local), spell(remote), uid, inode)
 }
 
-// The sockets of other users are told apart where the system lists them.
+// Sockets of other users are recognized if the system lists their owners.
 func TestUDPSenderOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	const nowhere, nowhere6 = "0.0.0.0:0", "[::]:0"
 	for _, test := range []struct {
 		name   string
 		tables func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable)
-		shut   bool // the stranger is shut out
+		shut   bool // the stranger's datagrams are dropped
 	}{
 		{"another user", func(client, proxy, victim, stranger string) (tcp, udp, udp6 socketTable) {
 			tcp.add(proxy, client, 7, 3)
@@ -263,7 +263,8 @@ func TestUDPSenderOfAnotherUser(t *testing.T) {
 	}
 }
 
-// deciderWith answers as it is told, for each host.
+// deciderWith returns a decider that sends the host to asked and waits for an answer
+// for this host.
 func deciderWith(asked chan<- string, answers map[string]chan networkproxy.Decision) networkproxy.PolicyDecider {
 	return func(ctx context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
 		asked <- req.Host

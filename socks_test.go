@@ -1,4 +1,4 @@
-// SOCKS5 CONNECT: what is carried, what is refused and how that is told.
+// Tests of SOCKS5 CONNECT: allowed and refused targets, and the replies.
 
 package networkproxy_test
 
@@ -21,7 +21,7 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// Somebody else's client agrees that this is SOCKS5.
+// A client of another implementation works.
 func TestSOCKSWithAnIndependentClient(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("allowed.example", publicAddr)), nil)
@@ -45,9 +45,9 @@ func TestSOCKSWithAnIndependentClient(t *testing.T) {
 		t.Errorf("other.example: %v", err)
 	}
 	if got := l.dns.Queries(); !slices.Equal(got, []string{"allowed.example"}) {
-		t.Errorf("looked up %q; only the allowed name may be", got)
+		t.Errorf("looked up %q, want only the allowed name", got)
 	}
-	eventually(t, "the tunnels are gone", func() bool {
+	eventually(t, "the tunnels are closed", func() bool {
 		return l.healthCounts() == healthCounts{Allowed: 2, Refused: 1} && l.LiveTargets() == 0
 	})
 }
@@ -85,7 +85,7 @@ func TestSOCKSReplies(t *testing.T) {
 		host   string
 		port   uint16
 		code   byte
-		reason networkproxy.Reason // empty: no refusal
+		reason networkproxy.Reason // empty: allowed
 	}{
 		{"denied.example", 80, 2, networkproxy.ReasonDenied},
 		{"198.41.0.4", 80, 2, networkproxy.ReasonDenied},
@@ -113,7 +113,7 @@ func TestSOCKSReplies(t *testing.T) {
 	for _, test := range tests {
 		conn, code, bound := l.socksRequest(socksConnect, socksDest(test.host, test.port))
 		if code != test.code || bound != netip.MustParseAddrPort("0.0.0.0:0") {
-			t.Errorf("%s:%d: reply %d bound to %v, want %d", test.host, test.port, code, bound, test.code)
+			t.Errorf("%s:%d: got the reply %d with the address %v, want %d", test.host, test.port, code, bound, test.code)
 		}
 		if err := checkClosed(conn); err != nil {
 			t.Errorf("%s:%d: after the reply: %v", test.host, test.port, err)
@@ -128,13 +128,13 @@ func TestSOCKSReplies(t *testing.T) {
 		last := list[len(list)-1]
 		if last.Host != test.host || last.Port != test.port || last.Reason != test.reason ||
 			last.Protocol != networkproxy.ProtocolSOCKS5TCP || last.Method != "" || !last.Client.Addr().IsLoopback() {
-			t.Errorf("%s:%d: recorded as %+v", test.host, test.port, last)
+			t.Errorf("%s:%d: got the record %+v", test.host, test.port, last)
 		}
 	}
 	eventually(t, "every request is counted once", func() bool { return l.healthCounts() == want })
 }
 
-// The limited mode forbids SOCKS whole, and so does a proxy that is turned off.
+// The limited mode, and a disabled proxy, forbid all of SOCKS5.
 func TestSOCKSModes(t *testing.T) {
 	t.Parallel()
 	f := newConfigFile(t, "enable_socks5 = true\nenable_socks5_udp = true\npolicy.allowed_domains = [\"*\"]")
@@ -147,11 +147,11 @@ func TestSOCKSModes(t *testing.T) {
 		t.Helper()
 		for command, dst := range map[byte][]byte{socksConnect: socksDestName("allowed.example", 80), socksAssociate: anywhere} {
 			if _, code, _ := l.socksRequest(command, dst); code != 2 {
-				t.Errorf("%s: command %d: reply %d", reason, command, code)
+				t.Errorf("%s: command %d: got the reply %d", reason, command, code)
 			}
 			list := l.Blocked()
 			if last := list[len(list)-1]; last.Reason != reason || last.Source != source {
-				t.Errorf("command %d: recorded as %+v, want %s by %s", command, last, reason, source)
+				t.Errorf("command %d: got the record %+v, want the reason %s from %s", command, last, reason, source)
 			}
 		}
 	}
@@ -175,8 +175,7 @@ func TestSOCKSModes(t *testing.T) {
 	refusals(networkproxy.ReasonProxyDisabled, networkproxy.SourceProxyState)
 }
 
-// The target may be the first to speak (SSH, SMTP), and either side may be
-// done before the other.
+// The target may send first (SSH, SMTP), and either side may finish first.
 func TestSOCKSTunnel(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("ssh.example", "sink.example")), nil)
@@ -192,7 +191,7 @@ func TestSOCKSTunnel(t *testing.T) {
 	conn := l.socksTunnel("ssh.example", 22)
 	banner := make([]byte, 14)
 	if _, err := io.ReadFull(conn, banner); err != nil || string(banner) != "SSH-2.0-test\r\n" {
-		t.Fatalf("banner %q, %v", banner, err)
+		t.Fatalf("got the banner %q, %v", banner, err)
 	}
 	if err := echoes(conn); err != nil {
 		t.Error(err)
@@ -205,12 +204,12 @@ func TestSOCKSTunnel(t *testing.T) {
 	}
 	conn.CloseWrite()
 	if got, err := io.ReadAll(conn); err != nil || string(got) != fmt.Sprint(size, " bytes") {
-		t.Errorf("after the half-close: %q, %v", got, err)
+		t.Errorf("after the half-close: got %q, %v", got, err)
 	}
 }
 
-// localhost is never looked up (RFC 6761 section 6.3), and is not 127.0.0.1
-// to the policy.
+// localhost is never looked up (RFC 6761 section 6.3), and the policy does not
+// treat it as 127.0.0.1.
 func TestSOCKSLocalhost(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("localhost:3000")), nil)
@@ -223,15 +222,15 @@ func TestSOCKSLocalhost(t *testing.T) {
 	}
 	for _, dst := range [][]byte{socksDest("127.0.0.1", 3000), socksDestName("127.0.0.1", 3000), socksDestName("localhost", 3001)} {
 		if _, code, _ := l.socksRequest(socksConnect, dst); code != 2 {
-			t.Errorf("% x: reply %d", dst, code)
+			t.Errorf("% x: got the reply %d", dst, code)
 		}
 	}
 	if got := l.dns.Queries(); len(got) != 0 {
-		t.Errorf("looked up %q", got)
+		t.Errorf("looked up %q, want nothing", got)
 	}
 }
 
-// The proxy is no target of its own, even where local ones are allowed.
+// The proxy's own listeners are never targets, even if local targets are allowed.
 func TestSOCKSNotToItself(t *testing.T) {
 	t.Parallel()
 	config := withSOCKS(allow("*", "localhost", "127.0.0.1"))
@@ -241,11 +240,11 @@ func TestSOCKSNotToItself(t *testing.T) {
 		port := netip.MustParseAddrPort(addr).Port()
 		for _, host := range []string{"127.0.0.1", "localhost", "::1", "0.0.0.0", "127.0.0.2"} {
 			if _, code, _ := l.socksRequest(socksConnect, socksDest(host, port)); code != 2 {
-				t.Errorf("%s:%d: reply %d", host, port, code)
+				t.Errorf("%s:%d: got the reply %d", host, port, code)
 			}
 		}
 	}
-	// The relay of an association is a listener of datagrams.
+	// The relay of an association counts as a listener for datagrams.
 	own := l.associate()
 	client := l.associate()
 	for i, host := range []string{"127.0.0.1", "localhost", "::1", "0.0.0.0", "127.0.0.2"} {
@@ -260,7 +259,7 @@ func TestSOCKSNotToItself(t *testing.T) {
 		client.send(socksDest("127.0.0.1", own.relay.Port()), "to nobody")
 		eventually(t, "an outcome", func() bool { return l.healthCounts() != before })
 		after := l.healthCounts()
-		return after.Allowed+after.Failed > before.Allowed+before.Failed // allowed, at any rate
+		return after.Allowed+after.Failed > before.Allowed+before.Failed // allowed by the policy
 	})
 }
 
@@ -281,15 +280,14 @@ func TestSOCKSDeciderSeesTheRequest(t *testing.T) {
 	}
 	if got := <-seen; got.Protocol != want.Protocol || got.Host != want.Host || got.Port != want.Port ||
 		got.Method != "" || got.Client != want.Client {
-		t.Errorf("the decider saw %+v, want %+v", got, want)
+		t.Errorf("the decider got %+v, want %+v", got, want)
 	}
 	if err := echoes(conn); err != nil {
 		t.Error(err)
 	}
 }
 
-// A client that goes away while its request is decided takes the question
-// with it.
+// The question to the decider ends when its client closes the connection.
 func TestSOCKSClientLeaves(t *testing.T) {
 	t.Parallel()
 	asked, canceled := make(chan struct{}), make(chan struct{})
@@ -306,15 +304,15 @@ func TestSOCKSClientLeaves(t *testing.T) {
 	<-asked
 	conn.Close()
 	<-canceled
-	eventually(t, "the request is counted and its connection gone", func() bool {
+	eventually(t, "the request is counted and its connection is closed", func() bool {
 		return l.healthCounts() == healthCounts{Refused: 1}
 	})
 	if list := l.Blocked(); len(list) != 1 || list[0].Reason != networkproxy.ReasonCanceled {
-		t.Errorf("recorded: %+v", list)
+		t.Errorf("got the records %+v", list)
 	}
 }
 
-// A policy that turns against what is open ends it, and only that.
+// A policy change ends the open tunnels that it refuses, and no others.
 func TestSOCKSPolicyChangeCutsTunnels(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("good.example", "bad.example")), nil)
@@ -341,14 +339,14 @@ func TestSOCKSPolicyChangeCutsTunnels(t *testing.T) {
 		t.Errorf("the tunnel to good.example: %v", err)
 	}
 	if _, code, _ := l.socksRequest(socksConnect, socksDestName("bad.example", 80)); code != 2 {
-		t.Errorf("bad.example after the change: reply %d", code)
+		t.Errorf("bad.example after the change: got the reply %d", code)
 	}
 	if got := l.healthCounts(); got.Cut != len(bad) || l.LiveTargets() != 1 {
-		t.Errorf("%+v and %d live; want %d cut and 1 live", got, l.LiveTargets(), len(bad))
+		t.Errorf("got %+v and %d open tunnels, want %d cut and 1 open", got, l.LiveTargets(), len(bad))
 	}
 }
 
-// Users with a password come in by a principal of their own (RFC 1929).
+// Users with a password have their own principals (RFC 1929).
 func TestSOCKSPasswords(t *testing.T) {
 	t.Parallel()
 	commands := make(chan string, 1)
@@ -386,7 +384,7 @@ func TestSOCKSPasswords(t *testing.T) {
 			t.Fatalf("%v: %v", test.auth, err)
 		}
 		if got := <-commands; got != test.command {
-			t.Errorf("%v: the decider was told of the command %q", test.auth, got)
+			t.Errorf("%v: the decider got the command %q", test.auth, got)
 		}
 		if err := echoes(conn); err != nil {
 			t.Error(err)
@@ -394,26 +392,26 @@ func TestSOCKSPasswords(t *testing.T) {
 	}
 	for _, auth := range []*proxy.Auth{{User: "curl", Password: "guess"}, {User: "nobody", Password: "secret"}} {
 		if _, err := dial(auth); err == nil {
-			t.Errorf("%v was let in", auth)
+			t.Errorf("%v: the password was accepted", auth)
 		}
 	}
 	if strings.Contains(l.log.String(), "secret") || strings.Contains(l.log.String(), "guess") {
-		t.Errorf("a password is in the log: %s", l.log)
+		t.Errorf("the log contains a password: %s", l.log)
 	}
 }
 
-// Off by default; on where asked, within the clamp.
+// SOCKS5 is off by default, and its address is clamped.
 func TestSOCKSListener(t *testing.T) {
 	t.Parallel()
 	if l := start(t, allow(), nil); l.SOCKSAddr() != "" {
-		t.Errorf("SOCKS5 listens on %s, and nobody asked", l.SOCKSAddr())
+		t.Errorf("SOCKS5 listens on %s by default", l.SOCKSAddr())
 	}
 	clamped := start(t, withSOCKS(allow()), func(b *networkproxy.Builder) { b.SOCKSAddr("0.0.0.0:0") })
 	if addr := netip.MustParseAddrPort(clamped.SOCKSAddr()); !addr.Addr().IsLoopback() {
 		t.Errorf("SOCKS5 listens on %v", addr)
 	}
 	if got := strings.Join(clamped.Warnings(), "\n"); !strings.Contains(got, "SOCKS5 proxy") {
-		t.Errorf("no warning of the clamp: %q", got)
+		t.Errorf("got the warnings %q, want one about the clamped address", got)
 	}
 
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -422,7 +420,7 @@ func TestSOCKSListener(t *testing.T) {
 	}
 	handed := start(t, withSOCKS(allow()), func(b *networkproxy.Builder) { b.SOCKSAddr("").SOCKSListener(ln) })
 	if handed.SOCKSAddr() != ln.Addr().String() {
-		t.Errorf("SOCKS5 listens on %s, not on the listener that was handed in", handed.SOCKSAddr())
+		t.Errorf("SOCKS5 listens on %s, want the host's listener", handed.SOCKSAddr())
 	}
 
 	unused, err := net.Listen("tcp", "127.0.0.1:0")
@@ -431,7 +429,7 @@ func TestSOCKSListener(t *testing.T) {
 	}
 	start(t, allow(), func(b *networkproxy.Builder) { b.SOCKSAddr("").SOCKSListener(unused) })
 	if _, err := unused.Accept(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("a listener that is not served: %v; it should be closed", err)
+		t.Errorf("Accept on a listener that is not used: got %v, want a closed listener", err)
 	}
 
 	for _, test := range []struct {
@@ -449,8 +447,7 @@ func TestSOCKSListener(t *testing.T) {
 	}
 }
 
-// When Shutdown has returned, nothing of what was under way is left: no
-// handshake, no tunnel, no association.
+// After Shutdown, no handshake, tunnel or association is left.
 func TestSOCKSShutdownLeavesNothing(t *testing.T) {
 	testnet.CheckLeaks(t)
 	asked := make(chan struct{})
@@ -483,7 +480,7 @@ func TestSOCKSShutdownLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := l.LiveTargets(); n != 0 {
-		t.Errorf("%d connections to targets are left", n)
+		t.Errorf("%d connections to targets are left, want none", n)
 	}
 	for _, conn := range []net.Conn{handshake, tunnel, undecided, u.control} {
 		conn.SetReadDeadline(testDeadline())
@@ -495,8 +492,8 @@ func TestSOCKSShutdownLeavesNothing(t *testing.T) {
 	u.conn.Close()
 }
 
-// One table of verdicts holds for every way that SOCKS5 has to name a target,
-// and it is the one that Explain gives.
+// Every SOCKS5 encoding of a target gets the same verdict, which is also that of
+// Explain.
 func TestSOCKSVerdicts(t *testing.T) {
 	t.Parallel()
 	config := withSOCKS(allow("*.example", "localhost:3000", "10.1.0.0/16", "203.0.113.0/24", "93.184.215.14", "only.test:443"))
@@ -547,7 +544,7 @@ func TestSOCKSVerdicts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// What only the addresses of the name decide.
+			// Verdicts that depend on the addresses of the name.
 			switch test.host {
 			case "inner.example", "mixed.example", "mapped.example":
 				want.Allowed, want.Reason = false, networkproxy.ReasonNotAllowedLocal
@@ -560,10 +557,10 @@ func TestSOCKSVerdicts(t *testing.T) {
 			}
 			for spelling, dst := range spellings {
 				if got := l.verdictTCP(t, dst); got != want.Reason {
-					t.Errorf("CONNECT %s: %q, want %q", spelling, got, want.Reason)
+					t.Errorf("CONNECT %s: got %q, want %q", spelling, got, want.Reason)
 				}
 				if got := l.verdictUDP(t, dst); got != want.Reason {
-					t.Errorf("a datagram, %s: %q, want %q", spelling, got, want.Reason)
+					t.Errorf("a datagram, %s: got %q, want %q", spelling, got, want.Reason)
 				}
 			}
 		})

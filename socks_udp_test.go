@@ -1,4 +1,4 @@
-// UDP ASSOCIATE: what is relayed, from whom, to whom, and within which bounds.
+// Tests of UDP ASSOCIATE: which datagrams are relayed, and within which limits.
 
 package networkproxy_test
 
@@ -47,12 +47,12 @@ func TestUDPRelays(t *testing.T) {
 				u.send(socksDestName(publicAddr, 53), "")
 				u.expect("", publicAddr+":53")
 			}
-			// A flow is one request, however many datagrams it has.
+			// A flow is one request, regardless of the number of datagrams.
 			if got, want := l.healthCounts(), (healthCounts{Connections: 1, Allowed: 5}); got != want {
-				t.Errorf("counted %+v, want %+v", got, want)
+				t.Errorf("got the counters %+v, want %+v", got, want)
 			}
 			if got := len(l.dns.Queries()); got != 2 {
-				t.Errorf("%d look-ups; one for each flow to a name is enough", got)
+				t.Errorf("%d look-ups, want one for each flow to a name", got)
 			}
 		})
 	}
@@ -61,8 +61,8 @@ func TestUDPRelays(t *testing.T) {
 func TestUDPCarriesTheLongestDatagrams(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow(publicAddr)), nil)
-	// The header of an IPv4 address takes 10 bytes of what UDP over IPv4 can
-	// carry, 65507.
+	// The header with an IPv4 address takes 10 of the 65507 bytes that UDP over
+	// IPv4 can carry.
 	longest := strings.Repeat("0123456789abcdef", 65536/16)[:65507-10]
 	server := testnet.ServeUDP(t, "127.0.0.1", func(c *net.UDPConn, data []byte, from netip.AddrPort) {
 		if len(data) == len("more") {
@@ -78,7 +78,7 @@ func TestUDPCarriesTheLongestDatagrams(t *testing.T) {
 		u.send(socksDest(publicAddr, 53), longest[:size])
 		u.expect(longest[:size], publicAddr+":53")
 	}
-	// The target's own longest does not fit behind a header.
+	// The target's longest datagram does not fit with a header.
 	u.send(socksDest(publicAddr, 53), "more")
 	u.expect("less", publicAddr+":53")
 	if got, want := l.Dropped(), map[string]uint64{"oversize": 1}; !maps.Equal(got, want) {
@@ -93,8 +93,8 @@ func TestUDPDropsWhatIsNotADatagramOfTheClient(t *testing.T) {
 	u := l.associate()
 	dst := socksDest(publicAddr, 53)
 
-	// Before the first datagram of the client, its port is not known; its
-	// address is. What is malformed settles nothing.
+	// Before the client's first datagram, its address is known but not its port.
+	// Malformed datagrams do not settle the port.
 	other := &udpClient{t: t, conn: listenUDP(t, "127.0.0.2"), relay: u.relay}
 	neighbour := &udpClient{t: t, conn: listenUDP(t, "127.0.0.1"), relay: u.relay}
 	other.send(dst, "from another address")
@@ -112,7 +112,7 @@ func TestUDPDropsWhatIsNotADatagramOfTheClient(t *testing.T) {
 		"", "00", "0000", "000000", "00000001", "00000001 5db8d70e", "00000001 5db8d70e 00", "00000004 5db8d70e 0035",
 		"00000003", "00000003 05 6162", "00000003 ff", "00000002 5db8d70e 0035 00", "000000ff 5db8d70e 0035",
 		"01000001 5db8d70e 0035", "00010001 5db8d70e 0035", // RSV
-		"00000001 5db8d70e 0000 70", "00000003 00 0035 70", "00000003 03 610062 0035 70", "00000003 05 3132372e31 0035 70", // no valid target
+		"00000001 5db8d70e 0000 70", "00000003 00 0035 70", "00000003 03 610062 0035 70", "00000003 05 3132372e31 0035 70", // invalid targets
 	}
 	for _, m := range malformed {
 		u.sendRaw(decodeHex(t, m))
@@ -125,10 +125,10 @@ func TestUDPDropsWhatIsNotADatagramOfTheClient(t *testing.T) {
 		t.Errorf("dropped %v, want %v", got, want)
 	}
 	if got, want := l.healthCounts(), (healthCounts{Connections: 1, Allowed: 1, Dropped: len(malformed) + 8}); got != want {
-		t.Errorf("counted %+v, want %+v", got, want)
+		t.Errorf("got the counters %+v, want %+v", got, want)
 	}
 	if n := strings.Count(l.log.String(), "datagrams are dropped"); n != 3 {
-		t.Errorf("the log has %d lines of drops; one for each cause is enough", n)
+		t.Errorf("the log has %d lines about drops, want one for each cause", n)
 	}
 }
 
@@ -149,30 +149,31 @@ func TestUDPRefusals(t *testing.T) {
 		u.send(socksDest("127.0.0.1", 53), "local")
 		u.send(socksDestName("none.example", 53), "no such name")
 	}
-	eventually(t, "all is accounted for", func() bool { return l.healthCounts().Dropped == 15 })
+	eventually(t, "all datagrams are counted", func() bool { return l.healthCounts().Dropped == 15 })
 	u.send(socksDestName("allowed.example", 53), "allowed")
 	if got := <-received; got != "allowed" {
-		t.Errorf("the target received %q", got)
+		t.Errorf("the target got %q, want nothing", got)
 	}
-	// A refusal stands for a while: it is recorded once, not for each datagram.
+	// A refusal is remembered for a while, so it is recorded once and not for each
+	// datagram.
 	if got, want := l.healthCounts(), (healthCounts{Connections: 1, Allowed: 1, Refused: 2, Failed: 1, Dropped: 15}); got != want {
-		t.Errorf("counted %+v, want %+v", got, want)
+		t.Errorf("got the counters %+v, want %+v", got, want)
 	}
 	reasons := make(map[string]networkproxy.Reason)
 	for _, b := range l.Blocked() {
 		reasons[b.Host] = b.Reason
 		if b.Protocol != networkproxy.ProtocolSOCKS5UDP || b.Port != 53 || b.Client.Port() == 0 {
-			t.Errorf("recorded as %+v", b)
+			t.Errorf("got the record %+v", b)
 		}
 	}
 	want := map[string]networkproxy.Reason{"denied.example": networkproxy.ReasonDenied, "127.0.0.1": networkproxy.ReasonNotAllowedLocal}
 	if !maps.Equal(reasons, want) {
-		t.Errorf("recorded %v, want %v", reasons, want)
+		t.Errorf("got the records %v, want %v", reasons, want)
 	}
 }
 
-// A port of UDP is the proxy's own to datagrams alone: an association takes any
-// that is free, and TCP's port of that number may be an origin's.
+// An association's port is refused as a target to datagrams only, because the TCP
+// port of the same number may belong to an origin server.
 func TestUDPPortIsNotTCPs(t *testing.T) {
 	t.Parallel()
 	config := withSOCKS(allow("127.0.0.1"))
@@ -195,20 +196,21 @@ func TestUDPPortIsNotTCPs(t *testing.T) {
 	}
 	defer answer.Body.Close()
 	if text, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusNotFound {
-		t.Errorf("%s, want the origin's 404: %s", answer.Status, text)
+		t.Errorf("got %s, want the origin server's 404: %s", answer.Status, text)
 	}
 	u.send(socksDestAddr(u.relay), "to itself")
 	eventually(t, "the relay's own port is refused to datagrams", func() bool { return len(l.Blocked()) == 1 })
 }
 
-// What comes at once is told apart: each datagram goes where it says, those of
-// a target in order, and what is wrong with one does not touch its neighbours.
+// Datagrams that arrive together are relayed separately: each to its own target,
+// those to one target in order, and a malformed one does not affect its
+// neighbors.
 func TestUDPBurst(t *testing.T) {
 	t.Parallel()
 	config := withSOCKS(allow("*"))
 	config.Policy.DeniedDomains = []string{"93.184.215.99"}
 	l := start(t, config, func(b *networkproxy.Builder) {
-		networkproxy.SetRefusalStands(b, time.Hour) // or it is judged anew, on a slow machine
+		networkproxy.SetRefusalStands(b, time.Hour) // otherwise a slow machine would judge it again
 	})
 	echo := testnet.EchoUDP(t, "127.0.0.1")
 	targets := []netip.AddrPort{netip.MustParseAddrPort("93.184.215.14:53"), netip.MustParseAddrPort("93.184.215.15:53")}
@@ -229,7 +231,7 @@ func TestUDPBurst(t *testing.T) {
 	scratch := make([]byte, 64<<10)
 	var dropped, fragments int
 	for round := range 30 {
-		var burst [][]byte // of one length, which is what goes and comes as one
+		var burst [][]byte // of one length, because such datagrams are sent and received as one
 		var want [2][]string
 		for i := range 60 {
 			data := fmt.Sprintf("%03d %02d", round, i)
@@ -247,30 +249,30 @@ func TestUDPBurst(t *testing.T) {
 			}
 		}
 		if lost := out.Send(burst, scratch); lost != 0 {
-			t.Fatalf("%d lost on the way to the relay", lost)
+			t.Fatalf("%d datagrams were lost before the relay", lost)
 		}
 		for len(want[0])+len(want[1]) > 0 {
 			data, from := u.receive()
 			who := slices.Index(targets, from)
 			if who < 0 || len(want[who]) == 0 || want[who][0] != data {
-				t.Fatalf("round %d: %q came from %v; %q are to come", round, data, from, want)
+				t.Fatalf("round %d: got %q from %v, want one of %q", round, data, from, want)
 			}
 			want[who] = want[who][1:]
 		}
 	}
-	eventually(t, "all is accounted for", func() bool {
+	eventually(t, "all datagrams are counted", func() bool {
 		return maps.Equal(l.Dropped(), map[string]uint64{"fragment": uint64(fragments), "refused": uint64(dropped) + 1})
 	})
 }
 
-// A refusal that has stood for its time is asked about again.
+// After its time, a remembered refusal is decided again.
 func TestUDPRefusalEnds(t *testing.T) {
 	t.Parallel()
 	var asked int
 	l := start(t, withSOCKS(allow()), func(b *networkproxy.Builder) {
 		networkproxy.SetRefusalStands(b, time.Millisecond)
 		b.PolicyDecider(func(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) {
-			if asked++; asked == 1 { // one association asks one thing at a time here
+			if asked++; asked == 1 { // one question at a time
 				return networkproxy.Ask("the user is away"), nil
 			}
 			return networkproxy.Allow(), nil
@@ -280,7 +282,8 @@ func TestUDPRefusalEnds(t *testing.T) {
 	u := l.associate()
 	u.send(socksDestName("new.example", 53), "too early")
 	eventually(t, "the refusal is recorded", func() bool { return len(l.Blocked()) == 1 })
-	// What comes while it stands is dropped: send until it no longer does.
+	// Datagrams are dropped while the refusal is remembered, so send until one
+	// passes.
 	eventually(t, "the flow opens", func() bool {
 		u.send(socksDestName("new.example", 53), "again")
 		return l.LiveTargets() == 1
@@ -288,7 +291,7 @@ func TestUDPRefusalEnds(t *testing.T) {
 	u.expect("again", publicAddr+":53")
 }
 
-// The policy applies to what is open, at once and in both directions.
+// A policy change applies to open flows at once, in both directions.
 func TestUDPPolicyChanges(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("good.example", "bad.example")), nil)
@@ -315,7 +318,7 @@ func TestUDPPolicyChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := l.healthCounts(); got.Cut != 1 || l.LiveTargets() != 1 {
-		t.Errorf("%+v, %d live; want 1 cut, 1 live", got, l.LiveTargets())
+		t.Errorf("got %+v and %d open flows, want 1 cut and 1 open", got, l.LiveTargets())
 	}
 	mu.Lock()
 	server.WriteToUDPAddrPort([]byte("too late"), client)
@@ -325,22 +328,22 @@ func TestUDPPolicyChanges(t *testing.T) {
 		return len(l.Blocked()) == 1
 	})
 	u.send(socksDestName("good.example", 53), "2")
-	u.expect("2", publicAddr+":53") // and not what was too late
+	u.expect("2", publicAddr+":53") // and not the dropped one
 
-	// The other way round: what was refused a moment ago is not any more.
+	// The reverse: a target that was refused is allowed at once.
 	if err := l.RemoveDomain("bad.example"); err != nil {
 		t.Fatal(err)
 	}
 	u.send(socksDestName("bad.example", 53), "3")
 	if got := <-bad; got != "3" {
-		t.Errorf("bad.example received %q", got)
+		t.Errorf("bad.example got %q, want nothing", got)
 	}
 
 	if err := l.SetMode(networkproxy.ModeLimited); err != nil {
 		t.Fatal(err)
 	}
 	if n := l.LiveTargets(); n != 0 {
-		t.Errorf("%d flows outlived the limited mode", n)
+		t.Errorf("%d flows are open in the limited mode, want none", n)
 	}
 	eventually(t, "the mode refuses", func() bool {
 		u.send(socksDestName("good.example", 53), "3")
@@ -349,8 +352,8 @@ func TestUDPPolicyChanges(t *testing.T) {
 	})
 }
 
-// Between a policy's coming into force and the cut of what it refuses, no
-// datagram passes.
+// No datagram passes between a policy change and the cut of the flows that it
+// refuses.
 func TestUDPPolicyChangeIsNoMomentLate(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("good.example", "bad.example")), nil)
@@ -369,17 +372,17 @@ func TestUDPPolicyChangeIsNoMomentLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	u.send(socksDestName("bad.example", 53), "2")
-	eventually(t, "the flow is cut all the same", func() bool { return l.healthCounts().Cut == 1 })
+	eventually(t, "the flow is cut", func() bool { return l.healthCounts().Cut == 1 })
 	u.send(socksDestName("good.example", 53), "3")
 	u.expect("3", publicAddr+":53")
 	select {
 	case got := <-bad:
-		t.Errorf("bad.example received %q after it was denied", got)
+		t.Errorf("bad.example got %q after it was denied, want nothing", got)
 	default:
 	}
 }
 
-// Nor does an answer of the target.
+// The same holds for datagrams from the target.
 func TestUDPPolicyChangeHoldsForAnswers(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("bad.example")), nil)
@@ -399,17 +402,17 @@ func TestUDPPolicyChangeHoldsForAnswers(t *testing.T) {
 	answer("too late")
 	eventually(t, "the answer is dropped", func() bool { return l.Dropped()["refused"] == 1 })
 	if got := l.healthCounts().Cut; got != 1 {
-		t.Errorf("%d cut, want 1", got)
+		t.Errorf("%d flows were cut, want 1", got)
 	}
 }
 
-// A closed port answers with ICMP, which is no concern of other targets, nor
-// the end of its own: a server may be started later.
+// The ICMP error of a closed port does not affect other targets, and does not end
+// its own flow, because a server may be started later.
 func TestUDPClosedPort(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("*")), nil)
 	l.mapHostUDP("", 53, testnet.EchoUDP(t, "127.0.0.1"))
-	// On an address of its own: no other socket of these tests takes the port.
+	// A separate address, so that no other socket of the tests takes the port.
 	closed := listenUDP(t, "127.0.0.53")
 	addr := closed.LocalAddr().(*net.UDPAddr)
 	closed.Close()
@@ -429,16 +432,16 @@ func TestUDPClosedPort(t *testing.T) {
 	received := make(chan struct{})
 	go func() {
 		b := make([]byte, 100)
-		for { // what was sent before may still be under way
+		for { // earlier datagrams may still arrive
 			if n, err := server.Read(b); err != nil || string(b[:n]) == "now" {
 				close(received)
 				return
 			}
 		}
 	}()
-	// A busy system delivers ICMP late: errors of what was sent before may
-	// still come, and cost a datagram.
-	eventually(t, "the server that was started later receives something", func() bool {
+	// A busy system delivers ICMP late. The error of an earlier datagram may
+	// still arrive and cost a datagram.
+	eventually(t, "the server that was started later gets a datagram", func() bool {
 		u.send(socksDest("93.184.215.15", 53), "now")
 		select {
 		case <-received:
@@ -452,15 +455,15 @@ func TestUDPClosedPort(t *testing.T) {
 	}
 }
 
-// An error that the system reports with one datagram is that of an earlier
-// one, and does not cost the one it is reported with.
+// An error that the system reports when a datagram is sent belongs to an earlier
+// one, so the datagram is not lost.
 func TestUDPLateError(t *testing.T) {
 	t.Parallel()
 	received := make(chan string, 1)
 	l := start(t, withSOCKS(allow("*")), func(b *networkproxy.Builder) {
 		networkproxy.SetConnectUDP(b, func(context.Context, netip.AddrPort) (*net.UDPConn, error) {
-			// A socket whose first datagram met a closed port, where now a
-			// server listens.
+			// A socket whose first datagram went to a closed port, where a
+			// server listens now.
 			server := listenUDP(t, "127.0.0.1")
 			at := server.LocalAddr().(*net.UDPAddr)
 			server.Close()
@@ -487,8 +490,8 @@ func TestUDPLateError(t *testing.T) {
 	}
 }
 
-// A decider that takes its time holds up the flows that wait for it, and no
-// others. What waits is bounded.
+// A slow decider delays only the flows that wait for it. The number of waiting
+// datagrams is limited.
 func TestUDPSlowDecider(t *testing.T) {
 	t.Parallel()
 	asked, answer := make(chan string, 100), make(chan struct{})
@@ -525,22 +528,21 @@ func TestUDPSlowDecider(t *testing.T) {
 	for range networkproxy.UDPQuestions * networkproxy.UDPWaiting {
 		data, from := u.receive()
 		if data != fmt.Sprint(next[from]) {
-			t.Fatalf("from %v came %q; want the datagrams that waited, in order", from, data)
+			t.Fatalf("got %q from %v, want the waiting datagrams in order", data, from)
 		}
 		next[from]++
 	}
 	if len(next) != networkproxy.UDPQuestions || len(asked) != 0 {
-		t.Errorf("%d flows opened, %d further questions; want %d and none", len(next), len(asked), networkproxy.UDPQuestions)
+		t.Errorf("%d flows opened and %d further questions, want %d and none", len(next), len(asked), networkproxy.UDPQuestions)
 	}
-	// With those answered there is room for others.
+	// After the answers, there is room for other questions.
 	u.send(socksDestName("another.example", 53), "ping")
 	if got := <-asked; got != "another.example" {
-		t.Errorf("the decider was asked about %s", got)
+		t.Errorf("the decider was called for %s", got)
 	}
 }
 
-// The association goes with its TCP connection, and what it waits for goes
-// with it.
+// The association and its questions end with its TCP connection.
 func TestUDPEndsWithItsConnection(t *testing.T) {
 	t.Parallel()
 	asked, canceled := make(chan struct{}), make(chan struct{})
@@ -558,14 +560,14 @@ func TestUDPEndsWithItsConnection(t *testing.T) {
 	u.expect("ping", publicAddr+":53")
 	u.send(socksDestName("new.example", 53), "ping")
 	<-asked
-	// Nothing that is said on the TCP connection means anything.
+	// Bytes on the TCP connection are ignored.
 	io.WriteString(u.control, "what?")
 	u.send(socksDestName("a.allowed.example", 53), "pong")
 	u.expect("pong", publicAddr+":53")
 
 	u.control.Close()
 	<-canceled
-	eventually(t, "nothing is left", func() bool { return l.healthCounts().Connections == 0 && l.LiveTargets() == 0 })
+	eventually(t, "no connection is left", func() bool { return l.healthCounts().Connections == 0 && l.LiveTargets() == 0 })
 	again, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(u.relay))
 	if err != nil {
 		t.Errorf("the relay's port is still taken: %v", err)
@@ -584,19 +586,19 @@ func TestUDPIdle(t *testing.T) {
 	for range 2 {
 		u.send(socksDest(publicAddr, 53), "ping")
 		u.expect("ping", publicAddr+":53")
-		eventually(t, "the idle flow is gone", func() bool { return l.LiveTargets() == 0 })
+		eventually(t, "the idle flow is closed", func() bool { return l.LiveTargets() == 0 })
 	}
 	if got := l.healthCounts(); got.Allowed != 2 {
-		t.Errorf("%d flows, want the first and one after it", got.Allowed)
+		t.Errorf("%d flows, want 2", got.Allowed)
 	}
 	u.control.SetReadDeadline(testDeadline())
 	if err := checkClosed(u.control); err != nil {
 		t.Errorf("the TCP connection of an idle association: %v", err)
 	}
-	eventually(t, "the idle association is gone", func() bool { return l.healthCounts().Connections == 0 })
+	eventually(t, "the idle association is closed", func() bool { return l.healthCounts().Connections == 0 })
 }
 
-// A client may name as many targets as it likes; what it holds is bounded, and
+// A client may use any number of targets. The number of open flows is limited, and
 // the newest ones work.
 func TestUDPManyTargets(t *testing.T) {
 	t.Parallel()
@@ -618,13 +620,13 @@ func TestUDPManyTargets(t *testing.T) {
 		target := netip.AddrPortFrom(netip.AddrFrom4([4]byte{93, 184, byte(i >> 8), byte(i)}), 53)
 		u.send(socksDestAddr(target), "ping")
 		u.expect("ping", target.String())
-		u.send(socksDest("10.0.0.1", uint16(i+1)), "refused") // and remembered, which is bounded too
+		u.send(socksDest("10.0.0.1", uint16(i+1)), "refused") // and remembered, within a limit
 		if i%100 == 99 {
 			most = max(most, l.LiveTargets())
 		}
 	}
-	if most < networkproxy.UDPFlows/2 || most > networkproxy.UDPFlows*3/2 { // those that are closing
-		t.Errorf("up to %d flows at a time; the bound is %d", most, networkproxy.UDPFlows)
+	if most < networkproxy.UDPFlows/2 || most > networkproxy.UDPFlows*3/2 { // closing flows count
+		t.Errorf("up to %d flows at a time, want about %d", most, networkproxy.UDPFlows)
 	}
 	eventually(t, "every target is counted", func() bool {
 		got := l.healthCounts()
@@ -632,7 +634,7 @@ func TestUDPManyTargets(t *testing.T) {
 	})
 }
 
-// The bound on all associations together.
+// The limit of all associations together.
 func TestUDPManyAssociations(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("*")), func(b *networkproxy.Builder) { b.Limits(networkproxy.Limits{UDPTotalFlows: 3}) })
@@ -645,23 +647,23 @@ func TestUDPManyAssociations(t *testing.T) {
 		greedy.send(socksDest(publicAddr, port+1), "ping")
 		greedy.receive()
 	}
-	// One more makes room by ending the one in which nothing moved for longest.
+	// Another flow ends the one that was idle for longest.
 	modest.send(socksDest(publicAddr, 1), "ping")
 	modest.expect("ping", publicAddr+":1")
-	eventually(t, "the oldest flow is ended", func() bool { return l.LiveTargets() == 3 })
+	eventually(t, "the longest idle flow is closed", func() bool { return l.LiveTargets() == 3 })
 	greedy.send(socksDest(publicAddr, 10), "pong")
 	greedy.expect("pong", publicAddr+":10")
-	eventually(t, "the next one is ended", func() bool { return l.LiveTargets() == 3 })
+	eventually(t, "the next flow is closed", func() bool { return l.LiveTargets() == 3 })
 	if n := l.Dropped()["overflow"]; n != 0 {
-		t.Errorf("%d datagrams were dropped", n)
+		t.Errorf("%d datagrams were dropped, want none", n)
 	}
 	greedy.control.Close()
 	modest.control.Close()
-	eventually(t, "its flows are gone", func() bool { return l.LiveTargets() == 0 })
+	eventually(t, "its flows are closed", func() bool { return l.LiveTargets() == 0 })
 }
 
-// The flows of one session make room for those of another, and not the other
-// way round.
+// The flows of a session with many flows make room for those of a session with
+// few, but not the reverse.
 func TestUDPFlowsAreShared(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("*")), func(b *networkproxy.Builder) { b.Limits(networkproxy.Limits{UDPTotalFlows: 4}) })
@@ -675,7 +677,7 @@ func TestUDPFlowsAreShared(t *testing.T) {
 		control.Write(slices.Concat([]byte{5, 1, 0, 5, socksAssociate, 0}, socksDestAddr(netip.MustParseAddrPort("0.0.0.0:0"))))
 		reply := make([]byte, 2+10)
 		if _, err := io.ReadFull(control, reply); err != nil || reply[3] != 0 {
-			t.Fatalf("UDP ASSOCIATE: %x, %v", reply, err)
+			t.Fatalf("UDP ASSOCIATE: got %x, %v", reply, err)
 		}
 		relay := netip.AddrPortFrom(netip.AddrFrom4([4]byte(reply[6:10])), uint16(reply[10])<<8|uint16(reply[11]))
 		return &udpClient{t, control, listenUDP(t, "127.0.0.1"), relay}
@@ -685,9 +687,9 @@ func TestUDPFlowsAreShared(t *testing.T) {
 		greedy.send(socksDest(publicAddr, port+1), "ping")
 		greedy.expect("ping", fmt.Sprintf("%s:%d", publicAddr, port+1))
 	}
-	modest.send(socksDest(publicAddr, 1), "ping") // the greedy session has to make room
+	modest.send(socksDest(publicAddr, 1), "ping") // the greedy session must make room
 	modest.expect("ping", publicAddr+":1")
-	for port := range uint16(10) { // and makes room among its own
+	for port := range uint16(10) { // and uses the room of its own flows
 		greedy.send(socksDest(publicAddr, port+10), "ping")
 		greedy.expect("ping", fmt.Sprintf("%s:%d", publicAddr, port+10))
 	}
@@ -695,11 +697,11 @@ func TestUDPFlowsAreShared(t *testing.T) {
 	modest.send(socksDest(publicAddr, 1), "pong")
 	modest.expect("pong", publicAddr+":1")
 	if got := l.healthCounts().Allowed; got != allowed {
-		t.Error("the modest session's flow was ended and opened again")
+		t.Error("the modest session's flow was closed and opened again")
 	}
 }
 
-// What panics takes its association along and nothing else.
+// A panic ends its own association only.
 func TestUDPPanic(t *testing.T) {
 	t.Parallel()
 	var l *lab
@@ -721,12 +723,13 @@ func TestUDPPanic(t *testing.T) {
 	sound.send(socksDest(publicAddr, 53), "ping")
 	sound.expect("ping", publicAddr+":53")
 	if !strings.Contains(l.log.String(), "out of order") {
-		t.Error("the log does not have the panic")
+		t.Error("the log lacks the panic")
 	}
 }
 
-// The relay, against the goal of docs/performance.md: datagrams there and back,
-// one at a time and 16. What the client and the target do is part of it.
+// BenchmarkUDPRoundTrip measures the relay against the goal of docs/performance.md: round
+// trips of datagrams, one and 16 at a time, including the work of the client and
+// the target.
 func BenchmarkUDPRoundTrip(b *testing.B) {
 	for _, burst := range []int{1, 16} {
 		b.Run(fmt.Sprint(burst), func(b *testing.B) {
@@ -735,7 +738,7 @@ func BenchmarkUDPRoundTrip(b *testing.B) {
 			u := l.associate()
 			datagram := append(append([]byte{0, 0, 0}, socksDest(publicAddr, 53)...), make([]byte, 100)...)
 			answer := make([]byte, 64<<10)
-			u.sendRaw(datagram) // opens the flow, for which not all of 16 would wait
+			u.sendRaw(datagram) // opens the flow first, because not all 16 datagrams would wait for it
 			u.receive()
 			b.ReportAllocs()
 			for b.Loop() {

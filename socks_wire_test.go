@@ -1,4 +1,4 @@
-// RFC 1928, byte by byte.
+// Tests of every byte of RFC 1928.
 
 package networkproxy_test
 
@@ -18,7 +18,7 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// decodeHex reads bytes written in hexadecimal, with spaces as they please.
+// decodeHex decodes hexadecimal digits with spaces between them.
 func decodeHex(t testing.TB, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
@@ -28,7 +28,7 @@ func decodeHex(t testing.TB, s string) []byte {
 	return b
 }
 
-// failure is a reply of RFC 1928 section 6 that says no: 10 bytes.
+// failure returns the 10 bytes of a reply (RFC 1928 section 6) with an error code.
 func failure(code string) string { return "05 " + code + " 00 01 00000000 0000" }
 
 func TestSOCKSConformance(t *testing.T) {
@@ -48,7 +48,7 @@ func TestSOCKSConformance(t *testing.T) {
 		v6       = "04 26062800021f00000000000000000001 0007"
 	)
 	name := func(s string) string { return hex.EncodeToString(socksDestName(s, 7)) }
-	// success stands for a reply that opens a tunnel; "ping" goes through it.
+	// success means a reply that opens a tunnel. The test sends "ping" through it.
 	const success = "success"
 	tests := []struct{ name, send, want string }{
 		// Section 3: the methods.
@@ -56,7 +56,7 @@ func TestSOCKSConformance(t *testing.T) {
 		{"user and password, chosen where offered: it names a session", "05 02 00 02", "05 02"},
 		{"a token of no session", "05 01 02 01 01 75 2b" + strings.Repeat("41", 43), "05 02 01 01"},
 		{"a token of no session for the user name", "05 01 02 01 2b" + strings.Repeat("41", 43) + "00", "05 02 01 01"},
-		// Credentials without a token count as none: Java sends the user's name.
+		// Credentials without a token are ignored, because Java sends the user's name.
 		{"the user's name and no password", "05 02 00 02 01 04 726f6f74 00 05 01 00" + v4, "05 02 01 00" + success},
 		{"user and password of something else", "05 01 02 01 01 75 01 70 05 01 00" + v4, "05 02 01 00" + success},
 		{"neither user nor password", "05 02 02 00 01 00 00 05 01 00" + v4, "05 02 01 00" + success},
@@ -125,13 +125,13 @@ func TestSOCKSConformance(t *testing.T) {
 				send := decodeHex(t, test.send)
 				tunnel := strings.HasSuffix(test.want, success)
 				if tunnel {
-					send = append(send, "ping"...) // does not wait for the reply
+					send = append(send, "ping"...) // sent before the reply
 				}
 				if how == "at once" {
 					conn.Write(send)
 				} else {
 					for i := range send {
-						conn.Write(send[i : i+1]) // the proxy may have closed
+						conn.Write(send[i : i+1]) // the proxy may have closed the connection
 					}
 				}
 				conn.CloseWrite()
@@ -147,10 +147,10 @@ func TestSOCKSConformance(t *testing.T) {
 					r := bytes.NewReader(got[len(want):])
 					code, bound, err := readReply(r)
 					if err != nil || code != 0 || !bound.Addr().IsLoopback() || bound.Port() == 0 {
-						t.Fatalf("reply %d, bound to %v, %v", code, bound, err)
+						t.Fatalf("got the reply %d with the address %v, %v", code, bound, err)
 					}
 					if rest, _ := io.ReadAll(r); string(rest) != "ping" {
-						t.Errorf("%q came through the tunnel", rest)
+						t.Errorf("got %q through the tunnel, want ping", rest)
 					}
 					return
 				}
@@ -163,14 +163,14 @@ func TestSOCKSConformance(t *testing.T) {
 	t.Cleanup(func() {
 		for _, name := range l.dns.Queries() {
 			if name != "allowed.example" {
-				t.Errorf("%q was looked up", name)
+				t.Errorf("looked up %q", name)
 			}
 		}
 	})
 }
 
-// The handshake has a deadline; nothing outlasts it, and it does not outlast
-// the handshake.
+// A handshake ends at its deadline, and the deadline has no effect after the
+// handshake.
 func TestSOCKSHandshakeDeadline(t *testing.T) {
 	t.Parallel()
 	asked, answer := make(chan struct{}), make(chan struct{})
@@ -184,7 +184,7 @@ func TestSOCKSHandshakeDeadline(t *testing.T) {
 	})
 	l.mapHost("slow.example", 7, testnet.Echo(t).Addr())
 
-	// This one is through with its handshake.
+	// This connection has completed its handshake.
 	waiting := l.dialSOCKS()
 	replied := make(chan error, 1)
 	go func() {
@@ -196,43 +196,45 @@ func TestSOCKSHandshakeDeadline(t *testing.T) {
 	}()
 	<-asked
 
-	// These are not, each stuck at another byte.
-	said := append([]byte{5, 1, 0, 5, 1, 0}, socksDestName("slow.example", 7)...)
+	// These have not. Each stops at another byte.
+	full := append([]byte{5, 1, 0, 5, 1, 0}, socksDestName("slow.example", 7)...)
 	var stuck []net.Conn
 	for i := range 300 {
 		conn := l.dialSOCKS()
-		conn.Write(said[:i%len(said)])
+		conn.Write(full[:i%len(full)])
 		stuck = append(stuck, conn)
 	}
 	for i, conn := range stuck {
 		got, err := io.ReadAll(conn)
 		if err != nil && !isReset(err) || len(got) > 0 && string(got) != "\x05\x00" {
-			t.Fatalf("stuck after %d bytes: % x, %v", i%len(said), got, err)
+			t.Fatalf("stopped after %d bytes: got % x, %v", i%len(full), got, err)
 		}
 	}
-	eventually(t, "the half-open handshakes are gone", func() bool { return l.healthCounts().Connections == 1 })
+	eventually(t, "the unfinished handshakes are closed", func() bool { return l.healthCounts().Connections == 1 })
 
 	close(answer)
 	if err := <-replied; err != nil {
-		t.Fatalf("the one that had made its request: %v", err)
+		t.Fatalf("the connection with a complete handshake: %v", err)
 	}
 	if err := echoes(waiting); err != nil {
 		t.Errorf("its tunnel: %v", err)
 	}
-	// Those that had said something asked for something; the others did not.
+	// A handshake counts as a request if at least one byte was sent.
 	silent := 0
 	for i := range stuck {
-		if i%len(said) == 0 {
+		if i%len(full) == 0 {
 			silent++
 		}
 	}
 	if got, want := l.healthCounts(), (healthCounts{Connections: 1, Allowed: 1, Refused: len(stuck) - silent}); got != want {
-		t.Errorf("counted %+v, want %+v", got, want)
+		t.Errorf("got the counters %+v, want %+v", got, want)
 	}
 }
 
-// TestOtherProtocolsOnSOCKS: who does not speak SOCKS5 is hung up on at its first byte, and the log says why. In an HTTP
-// request the second byte would be a number of methods greater than what follows.
+// TestOtherProtocolsOnSOCKS checks that a connection with another protocol is
+// closed after its first byte, and that the log has the reason. Otherwise the
+// proxy would wait: the second byte of an HTTP request is a larger number of
+// methods than the bytes that follow.
 func TestOtherProtocolsOnSOCKS(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, said string }{
@@ -244,15 +246,15 @@ func TestOtherProtocolsOnSOCKS(t *testing.T) {
 			conn := l.dialSOCKS()
 			io.WriteString(conn, test.said)
 			if got, err := io.ReadAll(conn); len(got) > 0 || err != nil && !isReset(err) {
-				t.Errorf("answered % x, %v", got, err)
+				t.Errorf("got % x, %v; want the end of the connection", got, err)
 			}
 			l.waitLogged(t, "not SOCKS5; HTTP is spoken at the address of the HTTP proxy")
 		})
 	}
 }
 
-// Whatever a client says, it gets the replies of RFC 1928 and nothing else;
-// what the policy does not allow is neither looked up nor reached.
+// FuzzSOCKSConnection checks that every input gets valid replies of RFC 1928 only,
+// and that targets that the policy refuses are not looked up or dialed.
 func FuzzSOCKSConnection(f *testing.F) {
 	l := start(f, withSOCKS(allow()), nil)
 	for _, seed := range []string{
@@ -273,24 +275,24 @@ func FuzzSOCKSConnection(f *testing.F) {
 			t.Fatal(err)
 		}
 		rest, chosen := bytes.CutPrefix(got, []byte{5, 0})
-		if !chosen { // or by way of credentials that are no token
+		if !chosen { // or with credentials that are not a token
 			rest, chosen = bytes.CutPrefix(got, []byte{5, 2, 1, 0})
 		}
 		switch {
 		case len(got) == 0, !chosen && bytes.Equal(got, []byte{5, 0xff}), chosen && len(rest) == 0:
-		case bytes.Equal(got, []byte{5, 2}), bytes.Equal(got, []byte{5, 2, 1, 1}): // no password is any session's
+		case bytes.Equal(got, []byte{5, 2}), bytes.Equal(got, []byte{5, 2, 1, 1}): // no password belongs to a session
 		case chosen:
 			r := bytes.NewReader(rest)
 			code, _, err := readReply(r)
 			associated := code == 0 && bytes.Contains(said, []byte{5, socksAssociate})
 			if err != nil || r.Len() != 0 || !associated && code != 2 && code != 7 && code != 8 {
-				t.Errorf("% x got % x: %d, %v", said, got, code, err)
+				t.Errorf("% x: got % x: reply %d, %v", said, got, code, err)
 			}
 		default:
-			t.Errorf("% x got % x", said, got)
+			t.Errorf("% x: got % x", said, got)
 		}
 		if asked, dialed := l.dns.Queries(), l.net.Dialed(); len(asked)+len(dialed) > 0 {
-			t.Errorf("% x: looked up %q, dialed %v", said, asked, dialed)
+			t.Errorf("% x: looked up %q and dialed %v, want nothing", said, asked, dialed)
 		}
 	})
 }

@@ -1,5 +1,5 @@
-// Leaving through the proxies that the environment names: what they get to
-// see, what stays with us, and what happens when they do not want to.
+// Tests of upstream proxies from the environment: what they get, what they must not
+// get, and their failures.
 
 package networkproxy_test
 
@@ -27,19 +27,18 @@ import (
 	"example.com/networkproxy/internal/tunnel"
 )
 
-// upstreamProxy is an upstream proxy of a test. What it is asked to forward it
-// answers itself, and its tunnels greet and then echo.
+// upstreamProxy is an upstream proxy of a test. It responds to forwarded requests
+// itself, and its tunnels send a greeting and then echo.
 type upstreamProxy struct {
 	*httptest.Server
-	leads  map[string]net.Addr       // what answers in the tunnels to some targets in its place
-	refuse func(r *http.Request) int // a status in place of the above; nil or 0: none
+	leads  map[string]net.Addr       // the servers behind tunnels to some targets
+	refuse func(r *http.Request) int // the status of a refusal; nil or 0: none
 
 	mu   sync.Mutex
 	seen []*http.Request
 }
 
-// greeting is what the far end of a tunnel says first, in one piece with the
-// proxy's answer.
+// greeting is sent at the start of a tunnel, together with the proxy's response.
 const greeting = "SSH-2.0-test\r\n"
 
 func newUpstreamProxy(t testing.TB, refuse func(r *http.Request) int) *upstreamProxy {
@@ -84,7 +83,7 @@ func (c *upstreamProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	io.Copy(conn, rw)
 }
 
-// requests are what has arrived, as "METHOD target".
+// requests returns the requests so far, as "METHOD target".
 func (c *upstreamProxy) requests() (list []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -94,24 +93,24 @@ func (c *upstreamProxy) requests() (list []string) {
 	return list
 }
 
-// last is the newest request.
+// last returns the newest request.
 func (c *upstreamProxy) last(t testing.TB) *http.Request {
 	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.seen) == 0 {
-		t.Fatal("the upstream proxy has seen nothing")
+		t.Fatal("the upstream proxy got no request")
 	}
 	return c.seen[len(c.seen)-1]
 }
 
 const (
 	upstreamName = "proxy.corp.example"
-	upstreamAddr = "10.0.0.5" // private, as such proxies are
+	upstreamAddr = "10.0.0.5" // such proxies have private addresses
 )
 
-// startWithUpstream runs a proxy behind c, whose name and port 3128 lead to it.
-// Without further environment, ALL_PROXY names it with credentials.
+// startWithUpstream runs a proxy whose upstream proxy is c, at port 3128 of its
+// name. Without env, ALL_PROXY names it with credentials.
 func startWithUpstream(t testing.TB, c *upstreamProxy, config networkproxy.Config, env ...string) *lab {
 	t.Helper()
 	if len(env) == 0 {
@@ -129,7 +128,7 @@ func (l *lab) mapUpstream(c *upstreamProxy) {
 	l.net.Map(netip.AddrPortFrom(netip.MustParseAddr(upstreamAddr), 3128), c.Listener.Addr())
 }
 
-// basic is the credentials that the environment of startBehind has.
+// basic has the credentials in the default environment of startWithUpstream.
 var basic = "Basic " + base64.StdEncoding.EncodeToString([]byte("user:secret"))
 
 func TestUpstreamForwards(t *testing.T) {
@@ -147,8 +146,8 @@ func TestUpstreamForwards(t *testing.T) {
 			t.Errorf("%s: got %d %q", url, got.status, got.body)
 		}
 	}
-	// An empty path is written as "/" (RFC 9110 section 4.2.3), except in what
-	// the last proxy will write as "OPTIONS *" (RFC 9112 section 3.2.4).
+	// An empty path is sent as "/" (RFC 9110 section 4.2.3), except in a request
+	// that the last proxy sends as "OPTIONS *" (RFC 9112 section 3.2.4).
 	for _, test := range []struct{ line, want string }{
 		{"GET http://origin.example", "http://origin.example/"},
 		{"GET http://origin.example?q=/", "http://origin.example/?q=/"},
@@ -168,21 +167,21 @@ func TestUpstreamForwards(t *testing.T) {
 	l.get("http://origin.example/")
 	r := c.last(t)
 	if r.Host != "origin.example" || r.Header.Get("Proxy-Authorization") != basic {
-		t.Errorf("Host %q, Proxy-Authorization %q", r.Host, r.Header.Get("Proxy-Authorization"))
+		t.Errorf("got Host %q and Proxy-Authorization %q", r.Host, r.Header.Get("Proxy-Authorization"))
 	}
-	// The name is for the upstream proxy to look up.
+	// The upstream proxy looks up the name.
 	for _, name := range l.dns.Queries() {
 		if name != upstreamName {
-			t.Errorf("%s was looked up here", name)
+			t.Errorf("looked up %s, which the upstream proxy should do", name)
 		}
 	}
 	if text := l.log.String(); strings.Contains(text, "secret") || strings.Contains(text, basic) {
-		t.Error("the log shows credentials")
+		t.Error("the log contains credentials")
 	}
 }
 
-// What a client sends for a proxy is for us and goes no further, and what is
-// for the upstream proxy goes to no origin.
+// Fields that a client sends to a proxy are not forwarded, and fields for the
+// upstream proxy are not sent to origin servers.
 func TestUpstreamCredentialsStayOnTheirHop(t *testing.T) {
 	t.Parallel()
 	c := newUpstreamProxy(t, nil)
@@ -190,8 +189,8 @@ func TestUpstreamCredentialsStayOnTheirHop(t *testing.T) {
 	seen := make(chan http.Header, 1)
 	l.origin("direct.example", 80, func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header })
 
-	// with gets a URL with a password for the proxy; an empty one stands for
-	// the token of a session.
+	// with gets a URL with a password for the proxy. An empty password means the
+	// token of a session.
 	with := func(l *lab, url, password string) {
 		t.Helper()
 		if password == "" {
@@ -223,11 +222,11 @@ func TestUpstreamCredentialsStayOnTheirHop(t *testing.T) {
 			t.Errorf("the upstream proxy got %v", got)
 		}
 		if got := <-seen; got.Get("Proxy-Authorization") != "" {
-			t.Errorf("the origin got %v", got)
+			t.Errorf("the origin server got %v", got)
 		}
 	}
 
-	// A proxy without credentials gets none, neither ours nor the client's.
+	// An upstream proxy without credentials gets none, not even the client's.
 	c = newUpstreamProxy(t, nil)
 	l = startWithUpstream(t, c, allow("*"), "HTTP_PROXY="+upstreamName+":3128")
 	for _, password := range []string{"", "of something else"} {
@@ -252,7 +251,7 @@ func TestUpstreamTunnels(t *testing.T) {
 			config := allow("origin.example")
 			config.AllowUpstreamProxy = true
 			l := start(t, config, func(b *networkproxy.Builder) {
-				// The certificate of httptest is one for example.com.
+				// The certificate of httptest is for example.com.
 				b.UpstreamEnviron([]string{"HTTPS_PROXY=" + scheme + "://user:secret@example.com:3128"})
 				if scheme == "https" {
 					roots := x509.NewCertPool()
@@ -265,34 +264,34 @@ func TestUpstreamTunnels(t *testing.T) {
 			conn := l.connect("origin.example:22")
 			got := make([]byte, len(greeting))
 			if _, err := io.ReadFull(conn, got); err != nil || string(got) != greeting {
-				t.Fatalf("the target's first words: %q, %v", got, err)
+				t.Fatalf("got the greeting %q, %v", got, err)
 			}
 			if err := echoes(conn); err != nil {
 				t.Error(err)
 			}
 			conn.Close()
 			if got := c.requests(); !slices.Equal(got, []string{"CONNECT origin.example:22"}) {
-				t.Errorf("the upstream proxy saw %q", got)
+				t.Errorf("the upstream proxy got %q", got)
 			}
 			if got := c.last(t).Header.Get("Proxy-Authorization"); got != basic {
-				t.Errorf("Proxy-Authorization: %q", got)
+				t.Errorf("got Proxy-Authorization %q", got)
 			}
 			if got := l.dns.Queries(); !slices.Equal(got, []string{"example.com"}) {
-				t.Errorf("looked up here: %q", got)
+				t.Errorf("looked up %q, which the upstream proxy should do", got)
 			}
 		})
 	}
 }
 
-// An upgrade needs a connection of its own, and proxies do not carry Upgrade:
-// a tunnel does.
+// An upgrade goes through a tunnel of the upstream proxy, because proxies do not
+// forward Upgrade.
 func TestUpstreamUpgrade(t *testing.T) {
 	t.Parallel()
 	origin := testnet.Serve(t, func(conn *net.TCPConn) {
 		in := bufio.NewReader(conn)
 		r, err := http.ReadRequest(in)
 		if err != nil || r.RequestURI != "/chat?x=1" || r.Header.Get("Proxy-Authorization") != "" {
-			t.Errorf("the origin got %v, %v", r, err)
+			t.Errorf("the origin server got %v, %v", r, err)
 			return
 		}
 		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello")
@@ -314,14 +313,14 @@ func TestUpstreamUpgrade(t *testing.T) {
 		t.Fatalf("got %v, %v", answer, err)
 	}
 	if got := make([]byte, 5); must(io.ReadFull(in, got)) != 5 || string(got) != "hello" {
-		t.Fatalf("the origin's first words: %q", got)
+		t.Fatalf("got %q after the upgrade", got)
 	}
 	io.WriteString(conn, "ping")
 	if got := make([]byte, 4); must(io.ReadFull(in, got)) != 4 || string(got) != "ping" {
-		t.Errorf("echo: %q", got)
+		t.Errorf("got the echo %q", got)
 	}
 	if got := c.requests(); !slices.Equal(got, []string{"CONNECT origin.example:80"}) {
-		t.Errorf("the upstream proxy saw %q", got)
+		t.Errorf("the upstream proxy got %q", got)
 	}
 }
 
@@ -349,7 +348,7 @@ func TestUpstreamSOCKS(t *testing.T) {
 		conn, code, _ := l.socksRequest(socksConnect, dst)
 		got := make([]byte, len(greeting))
 		if n, err := io.ReadFull(conn, got); code != 0 || err != nil || string(got) != greeting {
-			t.Errorf("% x: reply %d, %q, %v", dst, code, got[:n], err)
+			t.Errorf("% x: got the reply %d, %q, %v", dst, code, got[:n], err)
 			continue
 		}
 		if err := echoes(conn); err != nil {
@@ -357,24 +356,25 @@ func TestUpstreamSOCKS(t *testing.T) {
 		}
 	}
 	if got, want := c.requests(), []string{"CONNECT origin.example:22", "CONNECT 8.8.8.8:22", "CONNECT 10.0.0.8:22"}; !slices.Equal(got, want) {
-		t.Errorf("the upstream proxy saw %q", got)
+		t.Errorf("the upstream proxy got %q", got)
 	}
 	for name, want := range map[string]byte{"denied.example": 2, "localhost": 2, "refused.example": 1} {
 		if _, code, _ := l.socksRequest(socksConnect, socksDest(name, 22)); code != want {
-			t.Errorf("%s: reply %d, want %d", name, code, want)
+			t.Errorf("%s: got the reply %d, want %d", name, code, want)
 		}
 	}
 	if got := l.dns.Queries(); slices.ContainsFunc(got, func(name string) bool { return name != upstreamName }) {
-		t.Errorf("looked up here: %q", got)
+		t.Errorf("looked up %q, which the upstream proxy should do", got)
 	}
-	// What goes wrong on the way to the proxy says nothing about the target.
+	// A failed connection to the upstream proxy says nothing about the target.
 	l.net.Map(netip.AddrPortFrom(netip.MustParseAddr(upstreamAddr), 3128), nil)
 	if _, code, _ := l.socksRequest(socksConnect, socksDest("origin.example", 22)); code != 1 {
-		t.Errorf("nobody listens: reply %d, want 1", code)
+		t.Errorf("without a listener: got the reply %d, want 1", code)
 	}
 }
 
-// The host's own requests leave the same way, plain HTTP in a tunnel too.
+// The host's own requests use the upstream proxy, too, with a tunnel even for plain
+// HTTP.
 func TestUpstreamInProcess(t *testing.T) {
 	t.Parallel()
 	const allowed = "\npolicy.allowed_domains = [\"example.com\"]"
@@ -385,12 +385,12 @@ func TestUpstreamInProcess(t *testing.T) {
 	}, f.path)
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Proxy-Authorization") != "" || strings.Contains(r.RequestURI, "://") {
-			t.Errorf("the origin got %s, %v", r.RequestURI, r.Header)
+			t.Errorf("the origin server got %s with the header %v", r.RequestURI, r.Header)
 		}
 		io.WriteString(w, "the origin")
 	}
 	plain := l.origin("example.com", 80, handler)
-	secure := httptest.NewTLSServer(http.HandlerFunc(handler)) // its certificate is for example.com
+	secure := httptest.NewTLSServer(http.HandlerFunc(handler)) // with a certificate for example.com
 	t.Cleanup(secure.Close)
 	l.mapHost("example.com", 443, secure.Listener.Addr())
 	roots := x509.NewCertPool()
@@ -413,15 +413,15 @@ func TestUpstreamInProcess(t *testing.T) {
 		}
 		want := 0
 		if upstream {
-			want = 2 // a tunnel for each of the two, which is used again
+			want = 2 // a tunnel for each of the two schemes, which is reused
 		}
 		if got := len(c.requests()) - before; got != want {
-			t.Errorf("upstream %t: the upstream proxy saw %d requests, want %d", upstream, got, want)
+			t.Errorf("allow_upstream_proxy = %t: the upstream proxy got %d requests, want %d", upstream, got, want)
 		}
 	}
 }
 
-// The environment has no effect until the configuration lets it.
+// The environment has no effect unless the configuration allows it.
 func TestUpstreamIsOffByDefault(t *testing.T) {
 	t.Parallel()
 	c := newUpstreamProxy(t, nil)
@@ -440,15 +440,15 @@ func TestUpstreamIsOffByDefault(t *testing.T) {
 		t.Error(err)
 	}
 	if got := c.requests(); len(got) != 0 {
-		t.Errorf("the upstream proxy saw %q", got)
+		t.Errorf("the upstream proxy got %q", got)
 	}
 	if got := l.dns.Queries(); slices.Contains(got, upstreamName) {
-		t.Errorf("looked up: %q", got)
+		t.Errorf("looked up %q", got)
 	}
 }
 
-// What is refused without an upstream proxy is refused with one, and it never
-// hears of it.
+// Requests that are refused without an upstream proxy are refused with one, and do
+// not reach it.
 func TestUpstreamChangesNoVerdict(t *testing.T) {
 	t.Parallel()
 	config := allow("*", "10.0.0.8", "8.8.4.4", "rebound.example")
@@ -475,15 +475,15 @@ func TestUpstreamChangesNoVerdict(t *testing.T) {
 	} {
 		got := l.get("http://" + test.target + "/")
 		if got.status != 403 || !strings.Contains(got.body, `"reason":"`+test.want+`"`) {
-			t.Errorf("%s: %d %s, want %s", test.target, got.status, got.body, test.want)
+			t.Errorf("%s: got %d %s, want %s", test.target, got.status, got.body, test.want)
 		}
 	}
 	if got := c.requests(); len(got) != 0 {
-		t.Fatalf("the upstream proxy saw %q", got)
+		t.Fatalf("the upstream proxy got %q", got)
 	}
 
-	// The proxy itself is none of the addresses that may be reached through it,
-	// not even spelled so that the way would not be the direct one.
+	// The proxy itself is not a target, even in a spelling that would go through
+	// the upstream proxy.
 	open := allow("*", "64:ff9b::/96")
 	open.Policy.AllowLocalBinding = true
 	other := newUpstreamProxy(t, nil)
@@ -493,16 +493,16 @@ func TestUpstreamChangesNoVerdict(t *testing.T) {
 		t.Errorf("the proxy itself: got %d %s", got.status, got.body)
 	}
 	if got := other.requests(); len(got) != 0 {
-		t.Fatalf("the upstream proxy saw %q", got)
+		t.Fatalf("the upstream proxy got %q", got)
 	}
 
-	// Literals that are allowed go through it.
+	// Allowed addresses go through the upstream proxy.
 	for _, target := range []string{"10.0.0.8:80", "8.8.4.4:80"} {
 		if got := l.get("http://" + target + "/"); got.status != 200 {
 			t.Errorf("%s: got %d %s", target, got.status, got.body)
 		}
 	}
-	// A name is looked up there: what it leads to is not ours to know.
+	// The upstream proxy looks up names, so their addresses are not judged here.
 	if got := l.get("http://rebound.example/"); got.status != 200 {
 		t.Errorf("rebound.example: got %d %s", got.status, got.body)
 	}
@@ -514,11 +514,11 @@ func TestUpstreamChangesNoVerdict(t *testing.T) {
 		t.Errorf("POST in limited mode: got %d %s", got.status, got.body)
 	}
 	if got := c.requests(); len(got) != 0 {
-		t.Errorf("the upstream proxy saw %q", got)
+		t.Errorf("the upstream proxy got %q", got)
 	}
 }
 
-// A name that is not sent through a proxy is looked up and judged here.
+// A name that does not go through the upstream proxy is looked up and judged here.
 func TestUpstreamExceptionsAreJudgedHere(t *testing.T) {
 	t.Parallel()
 	c := newUpstreamProxy(t, nil)
@@ -528,13 +528,12 @@ func TestUpstreamExceptionsAreJudgedHere(t *testing.T) {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
 	if got := c.requests(); len(got) != 0 {
-		t.Errorf("the upstream proxy saw %q", got)
+		t.Errorf("the upstream proxy got %q", got)
 	}
 }
 
-// The proxy is not its own upstream, by whatever name.
-// An upstream proxy resolves names itself, and may run on this machine: a name
-// is no way to the ports that this proxy listens on.
+// Names cannot reach the proxy's own ports through an upstream proxy, which
+// resolves names itself and may run on this machine.
 func TestUpstreamNamesNeverLeadToThisProxy(t *testing.T) {
 	t.Parallel()
 	c := newUpstreamProxy(t, nil)
@@ -588,25 +587,25 @@ func TestUpstreamNamesNeverLeadToThisProxy(t *testing.T) {
 		} {
 			t.Run(way+" to "+test.listener, func(t *testing.T) {
 				if !refused(t, portOf(test.addr)) {
-					t.Error("not refused")
+					t.Error("the request was not refused")
 				}
 			})
 		}
 	}
 	if got := c.requests(); len(got) != 0 {
-		t.Errorf("the upstream proxy saw %q", got)
+		t.Errorf("the upstream proxy got %q", got)
 	}
 
-	// Another port, and a name that is reached directly, are as always.
+	// Another port, and a name that is reached directly, are not affected.
 	if got := l.get("http://" + name + ":9/"); got.status != 200 {
 		t.Errorf("another port: got %d %s", got.status, got.body)
 	}
 	l.origin("exempt.example", netip.MustParseAddrPort(l.AdminAddr()).Port(), func(http.ResponseWriter, *http.Request) {})
 	if got := l.get("http://exempt.example:" + portOf(l.AdminAddr()) + "/"); got.status != 200 {
-		t.Errorf("reached directly: got %d %s", got.status, got.body)
+		t.Errorf("a direct name: got %d %s", got.status, got.body)
 	}
 	if got := l.get("http://" + name + ":" + portOf(l.AdminAddr()) + "/"); !strings.Contains(got.body, "NO_PROXY") {
-		t.Errorf("the refusal: got %s", got.body)
+		t.Errorf("the refusal lacks NO_PROXY: got %s", got.body)
 	}
 }
 
@@ -615,7 +614,7 @@ func TestUpstreamIsNeverThisProxy(t *testing.T) {
 	for _, name := range []string{"127.0.0.1", "localhost", "self.example", "[::ffff:127.0.0.1]", "0.0.0.0", "two.example"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			// The port has to be known before there is a listener for it.
+			// The port must be known before its listener exists.
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -639,16 +638,16 @@ func TestUpstreamIsNeverThisProxy(t *testing.T) {
 			}
 			status, text := l.tryConnect("origin.example:443")
 			if status != 502 || !strings.Contains(text, "this proxy itself") || strings.Contains(text, "secret") {
-				t.Errorf("CONNECT: %d %s", status, text)
+				t.Errorf("CONNECT: got %d %s", status, text)
 			}
 			if dialed := l.net.Dialed(); len(dialed) != 0 {
-				t.Errorf("dialed %v", dialed)
+				t.Errorf("dialed %v, want nothing", dialed)
 			}
 		})
 	}
 }
 
-// tryConnect is connect where it is expected to be refused.
+// tryConnect makes a CONNECT request and returns the response.
 func (l *lab) tryConnect(target string) (status int, text string) {
 	l.t.Helper()
 	conn, err := net.Dial("tcp", l.HTTPAddr())
@@ -668,8 +667,8 @@ func (l *lab) tryConnect(target string) (status int, text string) {
 	return answer.StatusCode, string(body)
 }
 
-// An upstream proxy that does not want to is a failure with its status, not
-// the client's credentials asked for, and not a policy refusal.
+// A refusal by the upstream proxy is a failure that names its status. It is neither
+// a request for the client's credentials nor a policy refusal.
 func TestUpstreamRefuses(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{403, 407, 502, 503} {
@@ -680,7 +679,7 @@ func TestUpstreamRefuses(t *testing.T) {
 			got, text := l.tryConnect("origin.example:443")
 			want := fmt.Sprintf("upstream proxy http://%s:3128 (ALL_PROXY): response status %d %s", upstreamName, status, http.StatusText(status))
 			if got != 502 || !strings.Contains(text, want) {
-				t.Errorf("CONNECT: %d %q, want %q", got, text, want)
+				t.Errorf("CONNECT: got %d %q, want %q in it", got, text, want)
 			}
 			forwarded := l.get("http://origin.example/")
 			if status == 407 {
@@ -688,13 +687,13 @@ func TestUpstreamRefuses(t *testing.T) {
 					t.Errorf("forwarded: got %d %v %s", forwarded.status, forwarded.header, forwarded.body)
 				}
 			} else if forwarded.status != status {
-				t.Errorf("forwarded: %d, want what the origin may have said", forwarded.status)
+				t.Errorf("forwarded: got %d, want the upstream proxy's status", forwarded.status)
 			}
 			if text += l.log.String(); strings.Contains(text, "secret") || strings.Contains(text, basic) {
-				t.Error("credentials show")
+				t.Error("a response or the log contains credentials")
 			}
 			if n := len(l.Blocked()); n != 0 {
-				t.Errorf("%d policy refusals are recorded", n)
+				t.Errorf("%d policy refusals are recorded, want none", n)
 			}
 		})
 	}
@@ -703,7 +702,7 @@ func TestUpstreamRefuses(t *testing.T) {
 func TestUpstreamOutOfReach(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, env string }{
-		{"nobody listens", "http://user:secret@" + upstreamName + ":9"},
+		{"no listener", "http://user:secret@" + upstreamName + ":9"},
 		{"no such name", "http://user:secret@nowhere.example:3128"},
 		{"not TLS", "https://user:secret@" + upstreamName + ":3128"},
 	} {
@@ -713,20 +712,20 @@ func TestUpstreamOutOfReach(t *testing.T) {
 			l := startWithUpstream(t, c, allow("origin.example"), "ALL_PROXY="+test.env)
 			status, text := l.tryConnect("origin.example:443")
 			if status != 502 || !strings.Contains(text, "upstream proxy http") || strings.Contains(text, "secret") {
-				t.Errorf("CONNECT: %d %s", status, text)
+				t.Errorf("CONNECT: got %d %s", status, text)
 			}
 			got := l.get("http://origin.example/")
 			if got.status != 502 || !strings.Contains(got.body, `"reason":"upstream_proxy_failure"`) || strings.Contains(got.body, "secret") {
 				t.Errorf("forwarded: got %d %s", got.status, got.body)
 			}
 			if strings.Contains(l.log.String(), "secret") {
-				t.Error("the log shows credentials")
+				t.Error("the log contains credentials")
 			}
 		})
 	}
 }
 
-// Time that runs out on the way to the proxy is told as that.
+// A timeout of the connection to the upstream proxy is reported as a timeout.
 func TestUpstreamTimesOut(t *testing.T) {
 	t.Parallel()
 	config := allow("origin.example")
@@ -739,15 +738,15 @@ func TestUpstreamTimesOut(t *testing.T) {
 	}
 }
 
-// slowResolver says at once that it took too long.
+// slowResolver returns a timeout at once.
 type slowResolver struct{}
 
 func (slowResolver) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
 	return nil, &net.DNSError{Err: "no answer", Name: host, IsTimeout: true}
 }
 
-// A reload switches it, and a connection that was made one way is not used
-// the other way.
+// A reload turns the upstream proxy on and off, and connections of one path are not
+// reused for the other.
 func TestUpstreamReload(t *testing.T) {
 	t.Parallel()
 	const allowed = "\npolicy.allowed_domains = [\"origin.example\", \"other.example\"]"
@@ -773,9 +772,9 @@ func TestUpstreamReload(t *testing.T) {
 
 	get := func(want string) {
 		t.Helper()
-		for range 2 { // the second one by a pooled connection
+		for range 2 { // the second request uses an idle connection
 			if got := l.get("http://origin.example/"); got.body != want {
-				t.Errorf("%d %q, want %q", got.status, got.body, want)
+				t.Errorf("got %d %q, want %q", got.status, got.body, want)
 			}
 		}
 	}
@@ -796,7 +795,7 @@ func TestUpstreamReload(t *testing.T) {
 	reload(off)
 	get("the origin")
 	if err := echoes(through); err == nil {
-		t.Error("a tunnel through the upstream proxy outlived the permission")
+		t.Error("a tunnel through the upstream proxy is still open")
 	}
 	directly := l.connect("origin.example:22")
 	if err := echoes(directly); err != nil {
@@ -807,19 +806,19 @@ func TestUpstreamReload(t *testing.T) {
 	reload(on)
 	get("forwarded http://origin.example/")
 	if got := len(c.requests()) - before; got != 2 {
-		t.Errorf("the upstream proxy saw %d requests more, want 2", got)
+		t.Errorf("the upstream proxy got %d more requests, want 2", got)
 	}
 	if err := echoes(directly); err != nil {
-		t.Errorf("a direct tunnel was cut though nothing forbids it: %v", err)
+		t.Errorf("a direct tunnel that is still allowed: %v", err)
 	}
 	mu.Lock()
 	defer mu.Unlock()
 	if len(fromProxy) != 0 {
-		t.Errorf("the origin got what was meant for the upstream proxy: %q", fromProxy)
+		t.Errorf("the origin server got fields for the upstream proxy: %q", fromProxy)
 	}
 }
 
-// A deny cuts what goes through an upstream proxy, too.
+// A deny also cuts tunnels through an upstream proxy.
 func TestUpstreamTunnelIsJudgedAgain(t *testing.T) {
 	t.Parallel()
 	c := newUpstreamProxy(t, nil)
@@ -835,16 +834,16 @@ func TestUpstreamTunnelIsJudgedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := echoes(name); err == nil {
-		t.Error("the tunnel by name is still open")
+		t.Error("the tunnel to the name is still open")
 	}
 	if err := echoes(literal); err != nil {
-		t.Errorf("the other one: %v", err)
+		t.Errorf("the other tunnel: %v", err)
 	}
 	if err := l.DenyDomain("10.0.0.0/8"); err != nil {
 		t.Fatal(err)
 	}
 	if err := echoes(literal); err == nil {
-		t.Error("the tunnel by address is still open")
+		t.Error("the tunnel to the address is still open")
 	}
 }
 
@@ -866,26 +865,26 @@ func TestUpstreamEnvironmentThatCannotBeUsed(t *testing.T) {
 			t.Errorf("%s: %v", env, err)
 		}
 		if strings.Contains(env, "socks") && !strings.Contains(err.Error(), "only http:// and https://") {
-			t.Errorf("%s: no reason in %v", env, err)
+			t.Errorf("%s: the error lacks the reason: %v", env, err)
 		}
 		if err := build(false, env); err != nil {
-			t.Errorf("%s, not used: %v", env, err)
+			t.Errorf("%s, without allow_upstream_proxy: %v", env, err)
 		}
 	}
 
-	// A reload that would have it used is refused, and what was in force stays.
+	// A reload that would use it fails, and the configuration in force stays.
 	f := newConfigFile(t, `policy.allowed_domains = ["origin.example"]`)
 	l := startFile(t, func(b *networkproxy.Builder) { b.UpstreamEnviron([]string{"HTTP_PROXY=socks5://x"}) }, f.path)
 	f.replace("allow_upstream_proxy = true")
 	if err := l.Reload(context.Background()); err == nil || !strings.Contains(err.Error(), "HTTP_PROXY") {
-		t.Errorf("reload: %v", err)
+		t.Errorf("Reload: got the error %v", err)
 	}
 	if l.Config().AllowUpstreamProxy || l.reason("http://origin.example/") != "" {
 		t.Error("the last good configuration is not in force")
 	}
 }
 
-// A host that changes its slice afterwards changes nothing.
+// Later changes of the host's slice have no effect.
 func TestUpstreamEnvironIsCopied(t *testing.T) {
 	t.Parallel()
 	env := []string{"HTTP_PROXY=" + upstreamName + ":3128"}
@@ -914,7 +913,7 @@ func TestUpstreamExplained(t *testing.T) {
 			t.Errorf("%s: through %q, %v; want %q", test.url, x.Upstream, err, test.want)
 		}
 	}
-	// With resolve, only what would be looked up here is.
+	// With resolve, only names that the proxy itself would look up are looked up.
 	if _, err := l.ExplainURL(context.Background(), "https://origin.example/", "", true); err != nil || len(l.dns.Queries()) != 0 {
 		t.Errorf("%v; looked up: %q", err, l.dns.Queries())
 	}

@@ -1,6 +1,6 @@
-// The verdict table: what the policy says of every spelling of a target that
-// somebody might try, as data, so that every way in can be run over it. What
-// does not depend on a list is in networkproxytest.
+// The table of verdicts: the spellings of targets that somebody might try, with the
+// verdicts of the policy. It is data, so that every path into the proxy is tested
+// with it. Targets whose verdict depends on no list are in networkproxytest.
 
 package networkproxy_test
 
@@ -22,8 +22,8 @@ import (
 	"example.com/networkproxy/networkproxytest"
 )
 
-// outcome is what became of one request. The zero value means that it reached
-// its target.
+// outcome is the outcome of one request. The zero value means that it reached its
+// target.
 type outcome struct {
 	reason networkproxy.Reason
 	source networkproxy.Source
@@ -41,28 +41,28 @@ func denied(rule string) outcome {
 	return outcome{reason: networkproxy.ReasonDenied, source: networkproxy.SourceBaselinePolicy, rule: rule}
 }
 
-// verdictCase is one row. A target may have the placeholders of
+// verdictCase is one row of a table. The target may have placeholders of
 // networkproxytest.ExpandTarget.
 type verdictCase struct {
 	target string
 	want   outcome
 }
 
-// verdictTable is one configuration and what it makes of targets.
+// verdictTable has a configuration and its verdicts.
 type verdictTable struct {
 	name   string
 	config func() networkproxy.Config
-	names  map[string]testnet.Answer // all that may ever be looked up
+	names  map[string]testnet.Answer // the only names that may be looked up
 	cases  []verdictCase
 }
 
-// path sends one target to the proxy by one of its entries.
+// path sends a target to the proxy through one of its listeners or functions.
 type path struct {
 	name string
 	send func(l *verdictLab, t *testing.T, target string) outcome
 }
 
-// inexpressible is no verdict: the entry has no way to say such a target.
+// inexpressible means that the path's protocol cannot express the target.
 var inexpressible = outcome{reason: "inexpressible"}
 
 var paths = []path{
@@ -104,31 +104,31 @@ func TestVerdicts(t *testing.T) {
 		})
 	}
 	if rows < 150 {
-		t.Errorf("the tables have %d rows, too few", rows)
+		t.Errorf("the tables have only %d rows", rows)
 	}
 }
 
-// runVerdicts runs one way in over one table.
+// runVerdicts tests one path with one table.
 func runVerdicts(t *testing.T, table verdictTable, p path) {
 	l := newVerdictLab(t, table)
-	said := 0
+	tried := 0
 	for _, c := range table.cases {
 		target := l.expand(c.target)
 		got := p.send(l, t, target)
 		if got == inexpressible {
 			continue
 		}
-		said++
+		tried++
 		if got != c.want {
-			t.Errorf("%q: %+v, want %+v", target, got, c.want)
+			t.Errorf("%q: got %+v, want %+v", target, got, c.want)
 		}
 	}
-	if said < len(table.cases)*3/4 {
-		t.Errorf("only %d of %d targets were tried", said, len(table.cases))
+	if tried < len(table.cases)*3/4 {
+		t.Errorf("only %d of %d targets were tried", tried, len(table.cases))
 	}
 	for _, name := range l.dns.Queries() {
 		if _, ok := table.names[name]; !ok {
-			t.Errorf("the name %q was looked up, which the policy does not allow", name)
+			t.Errorf("looked up %q, which the policy does not allow", name)
 		}
 	}
 }
@@ -143,7 +143,7 @@ type verdictLab struct {
 	refusals []networkproxy.BlockedRequest
 }
 
-// session is a session of the lab's, the same at every call.
+// session returns the lab's session.
 func (l *verdictLab) session(t *testing.T) *networkproxy.Session {
 	t.Helper()
 	if l.opened == nil {
@@ -184,7 +184,7 @@ func (l *verdictLab) expand(target string) string {
 	return networkproxytest.ExpandTarget(target, l.Handle)
 }
 
-// recorded takes what was refused since the last call.
+// recorded returns the refusals since the last call.
 func (l *verdictLab) recorded() []networkproxy.BlockedRequest {
 	networkproxy.FlushOnBlocked(l.Handle)
 	l.mu.Lock()
@@ -204,14 +204,14 @@ func (l *verdictLab) anyRecorded() bool {
 func (l *verdictLab) overHTTP(t *testing.T, addr, target string) outcome {
 	w := dialRaw(t, addr)
 	defer w.Close()
-	// The Host field is one that the policy allows: it must not count.
+	// The policy allows the Host field, which must not count.
 	w.send("GET http://" + target + "/ HTTP/1.1\r\nHost: allowed.example\r\nConnection: close\r\n\r\n")
 	a := w.readResponse("GET")
 	got := l.outcome(t, target, a)
 	if a.StatusCode == http.StatusForbidden {
 		f := a.refusal(t)
-		if told := (outcome{networkproxy.Reason(f.Reason), networkproxy.Source(f.Source), f.Rule}); told != got {
-			t.Errorf("%q: told %+v, recorded %+v", target, told, got)
+		if inBody := (outcome{networkproxy.Reason(f.Reason), networkproxy.Source(f.Source), f.Rule}); inBody != got {
+			t.Errorf("%q: the response has %+v, the record %+v", target, inBody, got)
 		}
 	}
 	return got
@@ -225,7 +225,8 @@ func (l *verdictLab) overConnect(t *testing.T, addr, target string) outcome {
 	return l.outcome(t, target, a)
 }
 
-// outcome reads an answer; what was refused is taken from the record.
+// outcome returns the outcome of a response. That of a refusal is taken from its
+// record.
 func (l *verdictLab) outcome(t *testing.T, target string, a rawResponse) outcome {
 	t.Helper()
 	refusals := l.recorded()
@@ -237,16 +238,16 @@ func (l *verdictLab) outcome(t *testing.T, target string, a rawResponse) outcome
 	case a.StatusCode == http.StatusForbidden && len(refusals) == 1:
 		r := refusals[0]
 		if got, want := a.Header.Get("x-proxy-error"), errorTokens[r.Reason]; got != want {
-			t.Errorf("%q: x-proxy-error %q, want %q", target, got, want)
+			t.Errorf("%q: got x-proxy-error %q, want %q", target, got, want)
 		}
 		return outcome{r.Reason, r.Source, r.Rule.Pattern}
 	}
-	t.Errorf("%q: %s %q, and %d refusals recorded", target, a.Status, a.body, len(refusals))
+	t.Errorf("%q: got %s %q and %d records", target, a.Status, a.body, len(refusals))
 	return outcome{reason: "?"}
 }
 
-// socksDestination spells a target as SOCKS5 does: an address, or else a name,
-// and a port in binary.
+// socksDestination encodes a target for SOCKS5. It reports false if SOCKS5 cannot
+// express the target.
 func socksDestination(target string) ([]byte, bool) {
 	i := strings.LastIndexByte(target, ':')
 	if i < 0 {
@@ -258,11 +259,11 @@ func socksDestination(target string) ([]byte, bool) {
 		return nil, false
 	}
 	if strings.Contains(host, ":") {
-		host = strings.Replace(host, "%25", "%", 1) // only a URI escapes it
+		host = strings.Replace(host, "%25", "%", 1) // escaped in URIs only
 		inner, ok := strings.CutPrefix(host, "[")
 		inner, closed := strings.CutSuffix(inner, "]")
 		if !ok || !closed {
-			return nil, false // without brackets it would be another host
+			return nil, false // another host without the brackets
 		}
 		host = inner
 	}
@@ -295,16 +296,16 @@ func (l *verdictLab) overUDP(t *testing.T, target string) outcome {
 	defer u.control.Close()
 	u.send(destination, "ping")
 	passed, refused := false, false
-	eventually(t, "the datagram is accounted for", func() bool {
+	eventually(t, "the datagram is counted", func() bool {
 		passed = l.healthCounts().Allowed > before.Allowed
-		// A refusal is recorded behind the drop.
+		// A refusal is recorded after its drop is counted.
 		refused = l.Dropped()["malformed"] > dropped["malformed"] || l.anyRecorded()
 		return passed || refused
 	})
 	return l.withoutHTTP(t, target, passed, refused)
 }
 
-// withoutHTTP is the outcome of an entry that tells no reason.
+// withoutHTTP returns the outcome on a path whose replies have no reason.
 func (l *verdictLab) withoutHTTP(t *testing.T, target string, passed, refused bool) outcome {
 	t.Helper()
 	switch refusals := l.recorded(); {
@@ -315,7 +316,7 @@ func (l *verdictLab) withoutHTTP(t *testing.T, target string, passed, refused bo
 	case refused && len(refusals) == 1:
 		return outcome{refusals[0].Reason, refusals[0].Source, refusals[0].Rule.Pattern}
 	default:
-		t.Errorf("%q: passed %t, refused %t, and %d refusals recorded", target, passed, refused, len(refusals))
+		t.Errorf("%q: got passed %t, refused %t and %d records", target, passed, refused, len(refusals))
 		return outcome{reason: "?"}
 	}
 }
@@ -327,13 +328,13 @@ var errorTokens = map[networkproxy.Reason]string{
 	networkproxy.ReasonMethodNotAllowed: "blocked-by-method-policy",
 }
 
-// explainer is a proxy that runs or, as the check command has it, one that
-// does not.
+// explainer is a running proxy or, as for the check command, one that does not run.
 type explainer interface {
 	ExplainURL(ctx context.Context, url, method string, resolve bool) (networkproxy.Explanation, error)
 }
 
-// unstarted is a proxy of the same configuration and addresses that is not run.
+// unstarted returns a proxy with the same configuration and addresses that does not
+// run.
 func (l *verdictLab) unstarted(t *testing.T) *networkproxy.NetworkProxy {
 	t.Helper()
 	if l.built == nil {
@@ -358,7 +359,7 @@ func (l *verdictLab) explained(t *testing.T, by explainer, url string) outcome {
 	return outcome{x.Reason, x.Source, x.Rule.Pattern}
 }
 
-// verdictTables is what the tests of every entry run over.
+// verdictTables has the tables for every path.
 var verdictTables = []verdictTable{
 	{
 		name: "listed",
@@ -415,7 +416,7 @@ var verdictTables = []verdictTable{
 		cases: slices.Concat(malformedCases, localCases, listedCases),
 	},
 	{
-		// A lone "*" is everything public, and nothing local.
+		// A single "*" allows everything public and nothing local.
 		name: "everything public",
 		config: func() networkproxy.Config {
 			c := allow("*")
@@ -455,8 +456,8 @@ var verdictTables = []verdictTable{
 		}),
 	},
 	{
-		// An entry without a zone is for every zone, one with a zone for that
-		// zone; the name and the number of an interface are one zone.
+		// An entry without a zone matches every zone, and one with a zone matches
+		// that zone. The name and the number of an interface are the same zone.
 		name: "zones",
 		config: func() networkproxy.Config {
 			c := allow("fe80::1", "fe80::2%eth0", "[fe80::2%25eth1]:8080", "fe80::3%"+loopbackName, "fe80::4", "fe80::5", "fe80::6%eth0", "*")
@@ -487,15 +488,15 @@ var verdictTables = []verdictTable{
 			{"[fe80::7%25localhost]:80", denied("fe80::6/127")},
 			{"[fe80::9%25eth0]:80", local},
 			{"[ff02::1%25eth0]:80", local},
-			// Without link-local scope there is one address for all zones.
+			// Outside of the link-local scope, zones have no meaning.
 			{"[2606:4700::1%25eth0]:80", passes},
 			{"[::1%25eth0]:80", local},
 			{"[fd00::1%25eth0]:80", local},
 		},
 	},
 	{
-		// With allow_local_binding what remains refused is the proxy itself,
-		// and what is denied.
+		// With allow_local_binding, only the proxy itself and denied targets are
+		// refused.
 		name: "local binding",
 		config: func() networkproxy.Config {
 			c := allow("*")
@@ -552,7 +553,7 @@ var verdictTables = []verdictTable{
 			{"127.0.0.1:9", denied("127.0.0.1")},
 			{"[::ffff:127.0.0.1]:9", denied("127.0.0.1")},
 			{"[64:ff9b::127.0.0.1]:9", denied("127.0.0.1")},
-			{"localhost:9", denied("127.0.0.1")}, // by what it leads to
+			{"localhost:9", denied("127.0.0.1")}, // because of its address
 			{"localhost:7777", denied("localhost:7777")},
 			{"mapped.example:9", denied("127.0.0.1")},
 			{"10.9.0.1:80", denied("10.9.0.0/16")},
@@ -562,14 +563,14 @@ var verdictTables = []verdictTable{
 	},
 }
 
-// malformedCases and localCases are the corpus of the conformance kit, which
-// hosts run over their own embeddings, with the same verdicts.
+// malformedCases and localCases are the corpus of the conformance kit, with which
+// hosts test their own embeddings.
 var (
 	malformedCases = refusedAs(malformed, networkproxytest.MalformedTargets()...)
 	localCases     = refusedAs(local, networkproxytest.LocalTargets()...)
 )
 
-// listedCases depend on the lists of the table "listed".
+// listedCases has the verdicts that depend on the lists of the table "listed".
 var listedCases = []verdictCase{
 	{"allowed.example:80", passes},
 	{"allowed.example:65535", passes},
@@ -577,7 +578,7 @@ var listedCases = []verdictCase{
 	{"allowed.example.:443", passes},
 	{"ａｌｌｏｗｅｄ.example:80", passes},
 	{"allowed。example:80", passes},
-	{"allo\u00adwed.example:80", passes}, // a soft hyphen is nothing
+	{"allo\u00adwed.example:80", passes}, // a soft hyphen is ignored
 	{"a.wild.example:80", passes},
 	{"a.b.wild.example:80", passes},
 	{"-allowed.example:80", miss},
@@ -610,7 +611,7 @@ var listedCases = []verdictCase{
 	{"93.184.216.34:1", passes},
 	{"93.184.216.35:1", miss},
 	{"[::ffff:93.184.216.34]:80", passes},
-	{"[64:ff9b::93.184.216.34]:80", miss}, // allowing goes by the address itself
+	{"[64:ff9b::93.184.216.34]:80", miss}, // only the address itself can be allowed
 	{"[2606:4700::1111]:80", passes},
 	{"[2606:4700:0:0:0:0:0:1111]:80", passes},
 	{"[2606:4700::1112]:80", miss},
@@ -648,11 +649,11 @@ var listedCases = []verdictCase{
 	{"xn--80ak6aa92e.example:80", miss},
 	{strings.Repeat("a", 63) + ".example:80", miss},
 	{longName(253) + ":80", miss},
-	{"allowed.example\u2044x:80", miss}, // a fraction slash is no slash
+	{"allowed.example\u2044x:80", miss}, // a fraction slash is not a slash
 	{"1.1.1.1:80", miss},
 	{"[2606:4700:4700::1111]:443", miss},
 
-	// Local targets that an entry spells out, and their neighbours.
+	// Local targets that entries allow exactly, and their neighbors.
 	{"127.0.0.1:9000", passes},
 	{"[::ffff:127.0.0.1]:9000", passes},
 	{"127.0.0.2:9000", local},
@@ -674,10 +675,10 @@ var listedCases = []verdictCase{
 	{"10.2.0.1:80", local},
 	{"127.0.0.9:80", denied("127.0.0.9")},
 
-	// Names that are allowed, and what they lead to.
+	// Allowed names and their addresses.
 	{"private.example:80", local},
 	{"loopback.example:80", local},
-	{"loopback.example:9000", local}, // 127.0.0.1:9000 is for those who say so
+	{"loopback.example:9000", local}, // only the address 127.0.0.1:9000 is allowed
 	{"loopback6.example:9002", local},
 	{"mapped.example:80", local},
 	{"compatible.example:80", local},
@@ -693,7 +694,7 @@ var listedCases = []verdictCase{
 	{"isatap.example:80", local},
 	{"mixed.example:80", local},
 	{"mixed6.example:80", local},
-	{"listed-private.example:80", local}, // 10.1.0.0/16 is listed, the name is not an address
+	{"listed-private.example:80", local}, // 10.1.0.0/16 is on the list, but the name is not an address
 	{"denied-addr.example:80", denied("45.33.0.0/16")},
 	{"denied-mixed.example:80", denied("8.8.4.4")},
 	{"denied-nat64.example:80", denied("8.8.4.4")},
@@ -708,32 +709,32 @@ func refusedAs(want outcome, targets ...string) []verdictCase {
 	return cases
 }
 
-// longName is a name of n bytes.
+// longName returns a name of n bytes.
 func longName(n int) string {
 	const tail = ".example"
 	name := strings.Repeat(strings.Repeat("a", 61)+".", 4)
 	return name[:n-len(tail)-1] + "b" + tail
 }
 
-// TestVerdictTables keeps the tables honest: no row twice, and names as long
-// as they are said to be.
+// TestVerdictTables checks that no row is in a table twice, and the length of
+// longName.
 func TestVerdictTables(t *testing.T) {
 	t.Parallel()
 	for _, table := range verdictTables {
 		seen := make(map[string]bool)
 		for _, c := range table.cases {
 			if seen[c.target] {
-				t.Errorf("%s: %q is there twice", table.name, c.target)
+				t.Errorf("%s: %q is in the table twice", table.name, c.target)
 			}
 			seen[c.target] = true
 		}
 	}
 	if got := len(longName(253)); got != 253 {
-		t.Errorf("longName(253) has %d bytes", got)
+		t.Errorf("longName(253) has %d bytes, want 253", got)
 	}
 }
 
-// loopbackName and loopbackNumber are two words for one zone.
+// loopbackName and loopbackNumber are the name and the number of the same zone.
 var loopbackName, loopbackNumber = func() (name, number string) {
 	all, _ := net.Interfaces()
 	for _, i := range all {
