@@ -1,5 +1,5 @@
-// Sessions: a way in of its own for each command, so that the proxy knows
-// which command asks without believing anything that the command says.
+// Sessions: listeners and a token for each command, so that the proxy knows which
+// command sent a request without trusting what the command claims.
 
 package networkproxy
 
@@ -19,95 +19,95 @@ import (
 	"example.com/networkproxy/internal/unixsock"
 )
 
-// Attribution says on whose behalf requests are made, in the host's words.
-// The zero value says nothing.
+// Attribution names the command that requests are made for, in the host's words.
+// All fields are optional.
 type Attribution struct {
-	Command        string            // the command line that runs
-	ExecPolicyHint string            // what the host's execution policy said of the command
-	Labels         map[string]string // anything else that the host wants back; not to be changed afterwards
+	Command        string            // the command line
+	ExecPolicyHint string            // the verdict of the host's execution policy on the command
+	Labels         map[string]string // anything else; must not change afterwards
 }
 
-// SessionConfig is what a session is opened with. The zero value is a session
-// under the proxy's policy as it is, with listeners of its own.
+// SessionConfig is the configuration of a session. All fields are optional. The
+// zero value is a session with the policy of the proxy and with its own
+// listeners.
 type SessionConfig struct {
-	// Attribution is what a decider is told of the session's requests.
+	// Attribution describes the session to deciders.
 	Attribution
 
-	// AllowedDomains and DeniedDomains are patterns, as in the
-	// configuration, that hold for this session beside those of the
-	// configuration. Any deny wins over any allow. Allowed patterns stay
-	// within the managed limits: one that does not is an error here, and one
-	// that a later reload of the limits leaves outside counts for nothing
-	// while it is outside.
+	// AllowedDomains and DeniedDomains are patterns as in the configuration, and
+	// apply to this session in addition to those. Any deny overrides any allow.
+	// An allowed pattern that exceeds the managed limits is an error. If a later
+	// reload tightens the limits, patterns that exceed them have no effect.
 	AllowedDomains []string
 	DeniedDomains  []string
 
-	// Mode, when it is [ModeLimited], makes this session read-only whatever
-	// the proxy's mode is. Empty and [ModeFull] leave it at the proxy's.
+	// Mode limits this session if it is [ModeLimited], whatever the mode of the
+	// proxy. Empty and [ModeFull] mean the mode of the proxy.
 	Mode Mode
 
-	// UnixSocket is the path of a unix socket on which the session speaks
-	// HTTP besides, for a sandbox that has no network. Its directory must
-	// exist. The socket is made with mode 0600 and removed with the session;
-	// one left behind at the path by a process that has ended is replaced.
-	// Give every session a path of its own, or set RequireToken: processes
-	// that outlive a session keep the path they were given. Empty means none.
+	// UnixSocket is the path of a Unix socket on which the session serves HTTP in
+	// addition to its listeners, for sandboxes without a network. Empty means
+	// none. The directory must exist. The socket has mode 0600 and is removed when
+	// the session ends. A socket at the path that no process listens on is
+	// replaced. Use a different path for each session, or set RequireToken,
+	// because processes that outlive their session still know its path.
 	UnixSocket string
 
-	// SharedPort opens no listeners of the session's own: it is reached on
-	// the proxy's shared ones, by its token. For a sandbox that lets a
-	// command reach one port only.
+	// SharedPort means that the session opens no listeners. Its clients use the
+	// shared listeners of the proxy, with the session's token. It is for sandboxes
+	// that permit a single port.
 	SharedPort bool
 
-	// RequireToken makes the session's own listeners, UnixSocket included,
-	// refuse requests without [Session.Token]: HTTP with 407, SOCKS5 with "no
-	// acceptable methods" (RFC 1928 section 3). ProxyURL and Environ then
-	// carry the token. Set it where commands share a loopback network with
-	// processes that must not pass for them. Java and other clients that
-	// cannot send credentials to a proxy do not work with it. False accepts
-	// whatever connects to the session's own listeners.
+	// RequireToken makes the session's own listeners, including UnixSocket, refuse
+	// requests without [Session.Token]: HTTP with status 407, SOCKS5 with "no
+	// acceptable methods" (RFC 1928 section 3). ProxyURL and Environ then contain
+	// the token. Set it if other processes on the same loopback network must not
+	// use the session. Java and other clients that cannot send credentials to
+	// a proxy do not work with it. False accepts all connections to the session's
+	// own listeners.
 	RequireToken bool
 }
 
-// Session is one command's own way through the proxy. A request belongs to the
-// session whose listener accepted it or, on the shared listeners, to the one
-// whose secret token it carries. Only the token identifies a client: any
-// process on the same loopback network can find a session's port and connect
-// to it. A port is used for one session in the life of the proxy, so that a
-// process left behind by a closed session does not reach a later one. Safe for
-// concurrent use.
+// Session is the access of one command to the proxy. A request belongs to the
+// session whose listener accepted it or, on the shared listeners, to the session
+// whose secret token it carries.
+//
+// Only the token identifies a client, because any process on the same loopback
+// network can find and use the port of a session. The proxy never uses a port for
+// two sessions, so that a process that a closed session left behind cannot reach
+// a later one. All methods are safe for concurrent use.
 type Session struct {
 	id        string
 	handle    *Handle
 	principal *gate.Principal
 	token     gate.Token
-	group     *track.Group // its client connections, also those by its token
+	group     *track.Group // its client connections, including those to the shared listeners
 
 	listeners  []sessionListener
 	httpAddr   string
 	socksAddr  string
 	unixSocket string
 
-	cancel context.CancelCauseFunc // begins the end
-	detach func() bool             // from OpenSession's context
+	cancel context.CancelCauseFunc // makes the session end
+	detach func() bool             // stops waiting for the end of OpenSession's context
 	done   chan struct{}
 }
 
-// sessionListener is a listener of a session's own, and who serves it.
+// sessionListener is a listener of a session, with the function that serves it.
 type sessionListener struct {
 	net.Listener
 	serve func(*gate.Listener) error
 }
 
-// errSessionClosed is why what is under way for a session ends with it.
+// errSessionClosed is the cause for ending the requests of a closed session.
 var errSessionClosed = errors.New("the session is closed")
 
-// OpenSession opens a session for a command. The session lasts until its
-// Close, the end of ctx, or the end of the proxy, whichever comes first. It
-// costs little: a listener and a sleeping goroutine.
+// OpenSession opens a session for a command. The session ends with its Close, the
+// end of ctx or the end of the proxy, whichever is first. It is cheap: it needs
+// a listener and a sleeping goroutine.
 //
-// The error is [ErrClosed] once the proxy stops, and [ErrDisabled] if the
-// proxy was started with enabled = false.
+// The error is [ErrClosed] after the proxy has begun to stop, and [ErrDisabled]
+// if the proxy was started with enabled = false.
 func (h *Handle) OpenSession(ctx context.Context, c SessionConfig) (*Session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -121,20 +121,20 @@ func (h *Handle) OpenSession(ctx context.Context, c SessionConfig) (*Session, er
 		return nil, err
 	}
 
-	ends, cancel := context.WithCancelCause(h.drain)
-	from := h.newPrincipal(ends, c.Attribution)
-	from.Overlay = rules
-	from.RequireToken = c.RequireToken
-	from.Blocked = &audit.Record{Limit: h.settings.limits.BlockedKept}
+	sessionCtx, cancel := context.WithCancelCause(h.drain)
+	p := h.newPrincipal(sessionCtx, c.Attribution)
+	p.Overlay = rules
+	p.RequireToken = c.RequireToken
+	p.Blocked = &audit.Record{Limit: h.settings.limits.BlockedKept}
 	s := &Session{
 		handle:    h,
-		principal: from,
+		principal: p,
 		token:     gate.NewToken(),
 		group:     h.sessionGroup(),
 		cancel:    cancel,
 		done:      make(chan struct{}),
 	}
-	from.Group = s.group
+	p.Group = s.group
 	if err := s.listen(ctx, &c); err != nil {
 		s.release()
 		cancel(err)
@@ -146,7 +146,7 @@ func (h *Handle) OpenSession(ctx context.Context, c SessionConfig) (*Session, er
 		return nil, err
 	}
 	s.detach = context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
-	context.AfterFunc(ends, s.end) // last: it needs all of the above
+	context.AfterFunc(sessionCtx, s.end) // last, because end needs all of the above
 	h.log.Debug("session opened", "session", s.id, "http", s.httpAddr, "socks", s.socksAddr, "unix_socket", s.unixSocket)
 	return s, nil
 }
@@ -158,15 +158,15 @@ func (h *Handle) newPrincipal(ctx context.Context, a Attribution) *gate.Principa
 	return p
 }
 
-// sessionGroup is a group for the connections of one session.
+// sessionGroup returns a group for the connections of one session.
 func (h *Handle) sessionGroup() *track.Group {
 	g := track.NewGroup(h.live)
 	g.SetLimit(h.settings.limits.SessionConnections)
 	return g
 }
 
-// listen opens the session's listeners. Its caller closes those that were
-// opened when one fails.
+// listen opens the session's listeners. After an error, the caller closes those
+// that are open.
 func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 	h := s.handle
 	opened := func(l net.Listener, err error, serve func(*gate.Listener) error) (string, error) {
@@ -199,9 +199,8 @@ func (s *Session) listen(ctx context.Context, c *SessionConfig) error {
 	return nil
 }
 
-// listenSession listens on a port that belongs to one session only. A port is
-// not used again in the life of the proxy, because a process of the earlier
-// session could still connect to it.
+// listenSession listens on a port that no session has used before, because
+// a process of that session could still connect to it.
 func (h *Handle) listenSession(ctx context.Context) (net.Listener, error) {
 	l, err := h.sessionPorts.Listen(ctx)
 	switch {
@@ -214,7 +213,7 @@ func (h *Handle) listenSession(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// serve serves one of the session's listeners until it is closed.
+// serve serves a listener of the session until it is closed.
 func (s *Session) serve(l sessionListener) {
 	h := s.handle
 	err := l.serve(&gate.Listener{
@@ -228,9 +227,8 @@ func (s *Session) serve(l sessionListener) {
 	s.cancel(err)
 }
 
-// end releases everything that the session holds. It runs once, when the
-// session's context has ended, and with it what waits: questions, dials,
-// requests.
+// end releases everything that the session holds. It runs once, after the
+// session's context has ended and so has cancelled questions, dials and requests.
 func (s *Session) end() {
 	defer close(s.done)
 	s.detach()
@@ -242,7 +240,7 @@ func (s *Session) end() {
 	s.handle.log.Debug("session closed", "session", s.id)
 }
 
-// release closes the listeners and cuts the clients.
+// release closes the listeners and the connections of clients.
 func (s *Session) release() {
 	for _, l := range s.listeners {
 		l.Close()
@@ -251,36 +249,40 @@ func (s *Session) release() {
 	s.group.CloseAll()
 }
 
-// ID tells the session apart from the others of this proxy, in the log and to
-// people. It is no secret.
+// ID returns the name of the session in logs and messages, which is unique in this
+// proxy. It is not secret.
 func (s *Session) ID() string { return s.id }
 
-// HTTPAddr is the host:port of the session's own HTTP proxy; empty with
+// HTTPAddr returns the host:port of the session's own HTTP proxy. It is empty with
 // [SessionConfig.SharedPort].
 func (s *Session) HTTPAddr() string { return s.httpAddr }
 
-// SOCKSAddr is the host:port of the session's own SOCKS5 proxy; empty with
-// [SessionConfig.SharedPort], and where enable_socks5 was false at the start.
+// SOCKSAddr returns the host:port of the session's own SOCKS5 proxy. It is empty
+// with [SessionConfig.SharedPort], or if the proxy was started with enable_socks5
+// = false.
 func (s *Session) SOCKSAddr() string { return s.socksAddr }
 
-// UnixSocket is the path of the session's unix socket; empty if it has none.
+// UnixSocket returns the path of the session's Unix socket. It is empty if the
+// session has none.
 func (s *Session) UnixSocket() string { return s.unixSocket }
 
-// Token is the secret that names this session on the shared listeners, and on
-// its own with [SessionConfig.RequireToken]: as the
-// password of Basic credentials in Proxy-Authorization (RFC 7617), or of
-// SOCKS5 (RFC 1929), with any user name. It has 256 random bits, is valid
-// until the session ends, and is written nowhere: not to a log, not to an
-// origin. A request that carries it on another session's own listener is
-// refused, for one of the two is not what it claims to be. Credentials without
-// the form of a token, which many clients send to every proxy, are ignored and
-// go no further; listeners that require a token refuse them.
+// Token returns the secret that identifies the session's clients on the shared
+// listeners and, with [SessionConfig.RequireToken], on its own listeners. Clients
+// send it as the password of Basic credentials in Proxy-Authorization (RFC 7617),
+// or of SOCKS5 (RFC 1929). The user name does not matter.
+//
+// The token has 256 random bits and is valid until the session ends. The proxy
+// does not log it or send it to origin servers. On the listener of another
+// session, a request with it is refused, because token and listener contradict
+// each other. Credentials that do not have the form of a token, which many
+// clients send to every proxy, are ignored and not forwarded. Listeners that
+// require a token refuse them.
 func (s *Session) Token() string { return string(s.token) }
 
-// ProxyURL returns the URL of the HTTP proxy for the session's clients:
-// "http://127.0.0.1:40123", or the shared listener's with
-// [SessionConfig.SharedPort]. With SharedPort or [SessionConfig.RequireToken]
-// the URL contains the token and is a secret.
+// ProxyURL returns the URL of the HTTP proxy for the session's clients, such as
+// "http://127.0.0.1:40123". With [SessionConfig.SharedPort], it is that of
+// SharedProxyURL. With SharedPort or [SessionConfig.RequireToken], it contains the
+// token and is a secret.
 func (s *Session) ProxyURL() string {
 	if s.httpAddr == "" {
 		return s.SharedProxyURL()
@@ -292,26 +294,27 @@ func (s *Session) ProxyURL() string {
 	return u.String()
 }
 
-// SharedProxyURL is the shared HTTP listener with the session's token in it:
-// a secret, as the token is.
+// SharedProxyURL returns the URL of the shared HTTP proxy with the session's
+// token. It is a secret.
 func (s *Session) SharedProxyURL() string {
 	return (&url.URL{Scheme: "http", User: s.token.Userinfo(), Host: s.handle.httpAddr}).String()
 }
 
-// Blocked returns the newest refusals of this session, oldest first, as
-// many as [Limits.BlockedKept] says. It works after the end, too.
+// Blocked returns the newest refusals of this session, at most
+// [Limits.BlockedKept], in the order in which they happened. It may be called
+// after the end of the session.
 func (s *Session) Blocked() []BlockedRequest {
 	list, _ := s.principal.Blocked.List()
 	return publicRefusals(list)
 }
 
-// Done is closed once the session has ended, whatever ended it.
+// Done returns a channel that is closed when the session has ended.
 func (s *Session) Done() <-chan struct{} { return s.done }
 
-// Close ends the session: its listeners are closed, its connections and
-// tunnels cut, questions about it withdrawn, its token and its grants void.
-// When Close returns nothing of it can be reached. It always returns nil, and
-// may be called more than once. A decider and OnBlocked may call it.
+// Close ends the session. It closes the listeners, cuts connections and tunnels,
+// cancels questions to the decider, and makes the token and the grants invalid.
+// When Close returns, no client can use the session any more. Close always
+// returns nil. It may be called more than once, also by a decider and OnBlocked.
 func (s *Session) Close() error {
 	s.cancel(errSessionClosed)
 	<-s.done
@@ -322,17 +325,17 @@ func newSessions(requireToken bool) *sessions {
 	return &sessions{tokens: gate.Tokens{Required: requireToken}, open: make(map[*Session]struct{})}
 }
 
-// sessions are the open ones of one proxy. Safe for concurrent use.
+// sessions has the open sessions of a proxy. Safe for concurrent use.
 type sessions struct {
 	tokens gate.Tokens
 
 	mu     sync.Mutex
 	open   map[*Session]struct{}
-	last   int  // the number that was given to the last one
-	closed bool // no more are let in
+	last   int  // number of the last session
+	closed bool // add refuses
 }
 
-// add lets a session in and starts to serve it, or returns ErrClosed.
+// add adds a session and starts to serve it. After refuse, it returns ErrClosed.
 func (t *sessions) add(s *Session) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -363,7 +366,7 @@ func (t *sessions) len() int {
 	return len(t.open)
 }
 
-// refuse lets no more sessions in, and no more clients of those there are.
+// refuse makes add fail, and closes the listeners of the open sessions.
 func (t *sessions) refuse() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -375,7 +378,7 @@ func (t *sessions) refuse() {
 	}
 }
 
-// wait waits for the sessions, whose contexts have ended, to be gone.
+// wait waits until all sessions have ended. Their contexts must have ended.
 func (t *sessions) wait() {
 	t.mu.Lock()
 	var ending []*Session
