@@ -1,4 +1,4 @@
-// Connections of the host itself, under the policy.
+// Connections of the host itself, under the policy of its commands.
 
 package networkproxy
 
@@ -16,14 +16,14 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// DialContext returns a dial function for the host's own connections, which
-// fits http.Transport, gRPC and database drivers. Each is judged as a CONNECT
-// to its address would be, by attribution a. The network is "tcp", and addr
-// is host:port with a name that is not resolved yet, for the name is what is
-// judged. A refusal is a *[RefusedError].
+// DialContext returns a dial function for connections of the host itself, which
+// http.Transport, gRPC and database drivers can use. It judges each connection
+// with attribution a as it would judge a CONNECT request. network must be "tcp".
+// addr is host:port, where host must not be resolved yet, because the policy
+// judges names. A refusal is an error that wraps *[RefusedError].
 //
-// The caller closes the connections; a change of the policy that refuses one,
-// and the end of the proxy, cut it.
+// The caller closes the connections. They are cut when a change of the policy
+// refuses them, and when the proxy ends.
 func (h *Handle) DialContext(a Attribution) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	t := &transport{gate: h.gate, from: gate.NewPrincipal(h.drain, audit.Attribution(a))}
 	return t.dialContext
@@ -31,7 +31,7 @@ func (h *Handle) DialContext(a Attribution) func(ctx context.Context, network, a
 
 func (t *transport) dialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	if network != "tcp" {
-		return nil, fmt.Errorf("cannot dial network %q: only \"tcp\" is carried", network)
+		return nil, fmt.Errorf("unsupported network %q; use \"tcp\"", network)
 	}
 	target, err := hostname.ParseTarget(addr)
 	if err != nil {
@@ -52,8 +52,8 @@ func (t *transport) dialContext(ctx context.Context, network, addr string) (net.
 	return &dialedConn{gate.TargetConn{Conn: conn}, live}, nil
 }
 
-// dialedConn is a connection that a host was given. It fails with the refusal
-// where the policy closed it.
+// dialedConn is a connection of the host. After the policy has cut it, its errors
+// are the refusal.
 type dialedConn struct {
 	gate.TargetConn
 	live *gate.LiveRequest
@@ -70,19 +70,19 @@ func (c *dialedConn) Write(b []byte) (int, error) {
 }
 
 func (c *dialedConn) Close() error {
-	c.live.Leave() // not end: a Read that fails afterwards still says why
+	c.live.Leave() // not End, so that a Read after it can still return the reason
 	c.live.Done()
 	return c.Conn.Close()
 }
 
 func (t *transport) request(protocol Protocol, target hostname.Target, method string) *gate.Request {
 	if protocol == ProtocolHTTPSConnect {
-		method = http.MethodConnect // as a proxy would see it
+		method = http.MethodConnect // as in a request to the proxy
 	}
 	return &gate.Request{Query: policy.Query{Protocol: protocol, Target: target, Method: method}, Principal: t.from}
 }
 
-// admit decides about a request; the error is the refusal, which is recorded.
+// admit decides about a request. It records a refusal and returns it as the error.
 func (t *transport) admit(ctx context.Context, req *gate.Request) (gate.Ruling, error) {
 	if t.from.Context.Err() != nil {
 		return gate.Ruling{}, ErrClosed
@@ -95,11 +95,11 @@ func (t *transport) admit(ctx context.Context, req *gate.Request) (gate.Ruling, 
 	return v, nil
 }
 
-// failedWith keeps account of a request that was allowed and came to nothing,
-// and returns why.
+// failedWith records that an allowed request has failed, and returns the error for
+// the host.
 func (t *transport) failedWith(req *gate.Request, err error) error {
 	var refused *gate.RefusedError
-	if errors.As(err, &refused) { // for the addresses, or by a later policy
+	if errors.As(err, &refused) { // because of its addresses, or by a later policy
 		t.gate.Refused(req, refused.Verdict)
 		return publicError(refused)
 	}

@@ -1,5 +1,4 @@
-// The host's own requests, under the policy of its commands and without a
-// socket in between.
+// HTTP requests of the host itself, under the policy of its commands.
 
 package networkproxy
 
@@ -24,38 +23,38 @@ import (
 	"example.com/networkproxy/internal/httpproxy"
 )
 
-// tlsTimeout bounds the TLS handshake of the host's own requests.
+// tlsTimeout bounds the TLS handshake of a request of the host.
 const tlsTimeout = 10 * time.Second
 
-// Transport returns an http.RoundTripper for the host's own requests: those
-// of its tools, say. Each is judged as if it had come to the proxy, by
-// attribution a: an http:// URL as a forwarded request, an https:// URL as a
-// CONNECT, also where a connection that is open already carries it. A refusal
-// is an error, a *[RefusedError] (test with errors.As), and is recorded like
-// any other. The request's Host field is not heeded with http://: it is the
-// URL's host that was judged.
+// Transport returns an [http.RoundTripper] for requests of the host itself, such
+// as those of its tools. It judges each request with attribution a as if it had
+// come through the proxy: an http:// URL as a forwarded request, an https:// URL
+// as a CONNECT request, even if it reuses a connection. A refusal is an error that
+// wraps *[RefusedError], and is recorded like any other. With http://, the Host of
+// a request is ignored, because the host of the URL was judged.
 //
-// Connections are kept for reuse, and cut when a change of the policy or the
-// end of the proxy says so; with the latter, requests fail with [ErrClosed].
-// Whoever made the transport need not close it. To drop idle connections
-// before, use [http.Client.CloseIdleConnections].
+// Connections are kept for reuse. They are cut when a change of the policy refuses
+// them, and when the proxy ends. Requests then fail with [ErrClosed]. The
+// transport need not be closed. To close idle connections earlier, use
+// [http.Client.CloseIdleConnections].
 //
-// What a decider grants to the transport's requests (see [Decision]) is the
-// transport's: make one for each tool, not for each request.
+// The grants of a decider (see [Decision]) for requests of the transport belong to
+// the transport. Make one transport for each tool, not one for each request.
 //
-// It uses the system's roots and TLS defaults. For other TLS settings, put
-// [Handle.DialContext] into an http.Transport of your own.
+// The transport uses the system's roots and the defaults of TLS. For other
+// settings, use [Handle.DialContext] in an http.Transport.
 func (h *Handle) Transport(a Attribution) http.RoundTripper {
 	t := &transport{gate: h.gate, from: gate.NewPrincipal(h.drain, audit.Attribution(a))}
 	t.direct, t.proxied = h.newHostPool(), h.newHostPool()
 	return t
 }
 
-// newHostPool returns a pool of connections for the requests of the host.
+// newHostPool returns a pool of connections for requests of the host.
 func (h *Handle) newHostPool() *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			// Under the client's context: the transport would dial on without it.
+			// Not the context given here, with which the transport would go on
+			// dialing after the request has ended.
 			d := ctx.Value(dialKey{}).(*hostDial)
 			conn, err := h.gate.DialPooled(d.x.ctx, d.x.req, &d.x.verdict, d.route)
 			if err != nil {
@@ -72,13 +71,14 @@ func (h *Handle) newHostPool() *http.Transport {
 	}
 }
 
-// transport carries the host's own requests. Safe for concurrent use.
+// transport sends requests of the host. Safe for concurrent use.
 type transport struct {
 	gate *gate.Gate
 	from *gate.Principal
 
-	// These speak TLS and HTTP/2 too. They dial like any principal's, but that
-	// what goes through a proxy is in a tunnel, plain HTTP as well.
+	// direct and proxied support TLS and HTTP/2. They differ from the connections
+	// of other principals in one way: through an upstream proxy, plain HTTP goes in
+	// a tunnel, too.
 	direct, proxied *http.Transport
 }
 
@@ -86,7 +86,7 @@ type transport struct {
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	closeBody := func() {
 		if r.Body != nil {
-			r.Body.Close() // a RoundTripper closes it in any case
+			r.Body.Close() // a RoundTripper must, also after errors
 		}
 	}
 	protocol, target, err := targetOfURL(r.URL)
@@ -133,7 +133,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // offering returns a request without the offers to switch protocols that are not
-// passed on; see [upgradeOffer]. It reports whether one is left.
+// forwarded, see [httpproxy.UpgradeOffer]. It reports whether an offer is left.
 func offering(r *http.Request) (*http.Request, bool) {
 	offer := httpproxy.UpgradeOffer(r.Header)
 	if len(r.Header["Upgrade"]) == 0 || offer == httpproxy.UpgradeType(r.Header) {
@@ -151,7 +151,7 @@ func offering(r *http.Request) (*http.Request, bool) {
 	return out, offer != ""
 }
 
-// hostExchange is one request of the host's own and its response.
+// hostExchange is a request of the host and its response.
 type hostExchange struct {
 	*transport
 	req     *gate.Request
@@ -161,11 +161,11 @@ type hostExchange struct {
 	cancel  context.CancelFunc
 
 	mu   sync.Mutex
-	conn *gate.PooledConn // that carries the request; nil while none does
+	conn *gate.PooledConn // of the request; nil while it has none
 	over bool
 }
 
-// begin puts the request under way.
+// begin registers the request as live.
 func (x *hostExchange) begin(ctx context.Context) error {
 	x.ctx, x.cancel = context.WithCancel(ctx)
 	if err := x.gate.Begin(&x.live, x.req, &x.verdict); err != nil {
@@ -175,15 +175,15 @@ func (x *hostExchange) begin(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the request where the policy, its grant or the proxy does. Other
-// requests may share the connection, so that this leaves it open.
+// Close ends the request. The gate calls it to cut the request. The connection
+// stays open, because other requests may share it.
 func (x *hostExchange) Close() error {
 	x.cancel()
 	return nil
 }
 
-// gotConn is told by the pool which connection carries the request. After a
-// failure there may be another.
+// gotConn is called by the pool with the connection of the request. After
+// a failure of that one, it is called again with another.
 func (x *hostExchange) gotConn(conn net.Conn) {
 	for {
 		if pooled, ok := conn.(*gate.PooledConn); ok {
@@ -192,7 +192,7 @@ func (x *hostExchange) gotConn(conn net.Conn) {
 		}
 		below, ok := conn.(interface{ NetConn() net.Conn })
 		if !ok {
-			x.cancel() // no connection of ours: it was not judged
+			x.cancel() // not a connection that the gate has judged
 			return
 		}
 		conn = below.NetConn()
@@ -210,16 +210,16 @@ func (x *hostExchange) acquire(conn *gate.PooledConn) {
 		x.conn = nil
 	}
 	if err := conn.Acquire(&x.live, x); err != nil {
-		x.cancel() // live says why
+		x.cancel() // x.live has the reason
 		return
 	}
 	x.conn = conn
 }
 
-// takeConn makes the policy close the connection where it ends the request.
-// After a switch of protocols the connection carries nothing else, and no
-// longer ends with the request's context. The error says why the request may
-// not go on; the connection is then closed, or about to be.
+// takeConn makes the gate close the connection when it cuts the request. Call it
+// after a switch of protocols: the connection then belongs to the request alone
+// and does not end with its context. After an error, the request must end, and the
+// connection is closed or will be.
 func (x *hostExchange) takeConn() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -231,8 +231,7 @@ func (x *hostExchange) takeConn() error {
 	return x.gate.Attach(&x.live, gate.BelowTLS(x.conn.Conn), to)
 }
 
-// end says that the request and its response are over. It may be called more
-// than once.
+// end ends the request after its response. It may be called more than once.
 func (x *hostExchange) end() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -247,7 +246,7 @@ func (x *hostExchange) end() {
 	x.cancel()
 }
 
-// body returns the body of the response, with whose end the request is over.
+// body returns the body of the response. The request ends with the body.
 func (x *hostExchange) body(body io.ReadCloser) io.ReadCloser {
 	if body == http.NoBody {
 		x.end()
@@ -260,7 +259,7 @@ func (x *hostExchange) body(body io.ReadCloser) io.ReadCloser {
 	return b
 }
 
-// hostBody is the body of a response to the host.
+// hostBody is the body of a response to the host. It ends the request.
 type hostBody struct {
 	io.ReadCloser
 	x *hostExchange
@@ -283,8 +282,8 @@ func (b *hostBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// switchedBody is a connection after a switch of protocols. It goes on after
-// the end of what the other side sends.
+// switchedBody is a connection after a switch of protocols. At the end of reading,
+// it does not end the request, because the host may still write.
 type switchedBody struct {
 	*hostBody
 	w io.Writer
@@ -303,13 +302,14 @@ func (b switchedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// CloseIdleConnections is what http.Client.CloseIdleConnections calls.
+// CloseIdleConnections implements [http.Client.CloseIdleConnections].
 func (t *transport) CloseIdleConnections() {
 	t.direct.CloseIdleConnections()
 	t.proxied.CloseIdleConnections()
 }
 
-// targetOfURL is the target of a URL, and how a proxy would be asked for it.
+// targetOfURL returns the target of a URL, and the protocol of a request to
+// a proxy for it.
 func targetOfURL(u *url.URL) (Protocol, hostname.Target, error) {
 	switch {
 	case u == nil:
@@ -321,11 +321,11 @@ func targetOfURL(u *url.URL) (Protocol, hostname.Target, error) {
 		t, err := hostname.ParseTargetDefault(escapedHost(u), 80)
 		return ProtocolHTTP, t, err
 	}
-	return ProtocolHTTP, hostname.Target{}, fmt.Errorf("the scheme %.20q is not carried; http and https are", u.Scheme)
+	return ProtocolHTTP, hostname.Target{}, fmt.Errorf("unsupported scheme %.20q; use http or https", u.Scheme)
 }
 
-// escapedHost is the host and port of a URL as they stand in its text: net/url
-// undoes the escape that introduces a zone.
+// escapedHost returns the host and port as in the text of the URL. net/url has
+// decoded the escape before a zone.
 func escapedHost(u *url.URL) string {
 	if !strings.HasPrefix(u.Host, "[") {
 		return u.Host
@@ -333,8 +333,8 @@ func escapedHost(u *url.URL) string {
 	return strings.Replace(u.Host, "%", "%25", 1)
 }
 
-// hostDial is what a new connection is made for. The pool passes it on in the
-// context of a request.
+// hostDial has the request that a new connection is made for, and its route. It is
+// in the context that the pool passes to its dial function.
 type hostDial struct {
 	x     *hostExchange
 	route gate.Route
@@ -343,8 +343,8 @@ type hostDial struct {
 // dialKey is the context key of a *hostDial.
 type dialKey struct{}
 
-// addressed returns a request to exactly what was judged. A RoundTripper does
-// not change the request that it is given.
+// addressed returns a copy of r whose URL and Host are the target that was judged.
+// A RoundTripper must not change r.
 func (x *hostExchange) addressed(r *http.Request, by gate.Route) *http.Request {
 	req := x.req
 	ctx := httptrace.WithClientTrace(x.ctx, &httptrace.ClientTrace{
@@ -353,7 +353,7 @@ func (x *hostExchange) addressed(r *http.Request, by gate.Route) *http.Request {
 	ctx = context.WithValue(ctx, dialKey{}, &hostDial{x, by})
 	out := r.WithContext(ctx)
 	u := *r.URL
-	// As net/url has it: with the zone of an address as it is, not escaped.
+	// As in net/url, the zone of an address is not escaped.
 	u.Host = net.JoinHostPort(req.Target.Host.String(), strconv.Itoa(int(req.Target.Port)))
 	out.URL = &u
 	if req.Protocol == ProtocolHTTP {
@@ -364,7 +364,7 @@ func (x *hostExchange) addressed(r *http.Request, by gate.Route) *http.Request {
 	return out
 }
 
-// withoutPort leaves out a port that is the default.
+// withoutPort returns hostport without the port if that is the default port.
 func withoutPort(hostport string, port int) string {
 	return strings.TrimSuffix(hostport, ":"+strconv.Itoa(port))
 }
