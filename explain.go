@@ -7,14 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
 
 	"example.com/networkproxy/internal/gate"
-	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/httpproxy"
 	"example.com/networkproxy/internal/policy"
@@ -68,27 +66,6 @@ func (h *Handle) Explain(ctx context.Context, req PolicyRequest) (Explanation, e
 // the checks of its addresses as well. It connects to none of them.
 func (h *Handle) ExplainURL(ctx context.Context, url, method string, resolve bool) (Explanation, error) {
 	return explainURL(ctx, h.gate, url, method, resolve)
-}
-
-// Explain is [Handle.Explain] for a proxy that is not running. It assumes that
-// the proxy's own listeners have the configured addresses.
-func (p *NetworkProxy) Explain(ctx context.Context, req PolicyRequest) (Explanation, error) {
-	return explainRequest(ctx, p.planned(), req)
-}
-
-// ExplainURL is [Handle.ExplainURL] for a proxy that is not running.
-func (p *NetworkProxy) ExplainURL(ctx context.Context, url, method string, resolve bool) (Explanation, error) {
-	return explainURL(ctx, p.planned(), url, method, resolve)
-}
-
-// planned returns a gate with the policy that Run would put in force.
-func (p *NetworkProxy) planned() *gate.Gate {
-	g := gate.New(p.settings.gateConfig(p.settings.log, hostcall.New(p.settings.hooks.callbackPatience)))
-	for _, addr := range p.settings.plannedAddrs(p.first) {
-		g.Self.Add(net.TCPAddrFromAddrPort(addr))
-	}
-	g.Install(p.first.compile(1, p.first.Config.Mode, runtimeRules{}, &g.Self))
-	return g
 }
 
 // target is a query whose target may be malformed.

@@ -63,6 +63,27 @@ func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
 	return h, nil
 }
 
+// Explain is [Handle.Explain] for a proxy that is not running. It assumes that
+// the proxy's own listeners have the configured addresses.
+func (p *NetworkProxy) Explain(ctx context.Context, req PolicyRequest) (Explanation, error) {
+	return explainRequest(ctx, p.planned(), req)
+}
+
+// ExplainURL is [Handle.ExplainURL] for a proxy that is not running.
+func (p *NetworkProxy) ExplainURL(ctx context.Context, url, method string, resolve bool) (Explanation, error) {
+	return explainURL(ctx, p.planned(), url, method, resolve)
+}
+
+// planned returns a gate with the policy that Run would put in force.
+func (p *NetworkProxy) planned() *gate.Gate {
+	g := gate.New(p.settings.gateConfig(p.settings.log, hostcall.New(p.settings.hooks.callbackPatience)))
+	for _, addr := range p.settings.plannedAddrs(p.first) {
+		g.Self.Add(net.TCPAddrFromAddrPort(addr))
+	}
+	g.Install(p.first.compile(1, p.first.Config.Mode, runtimeRules{}, &g.Self))
+	return g
+}
+
 // plannedAddrs returns the addresses that Run would listen on, except those of
 // port 0, which the system chooses.
 func (s *settings) plannedAddrs(l *loadedConfig) []netip.AddrPort {
