@@ -512,7 +512,7 @@ func TestAdminAgainstScripts(t *testing.T) {
 		a := l.adminRaw(t, "OPTIONS", "/mode", "", append(test.fields, "Access-Control-Request-Method: POST", "Access-Control-Request-Private-Network: true")...)
 		for field := range a.Header {
 			if strings.HasPrefix(field, "Access-Control-") {
-				t.Errorf("%s: %s: %s", test.name, field, a.Header.Get(field))
+				t.Errorf("%s: the response to the preflight has %s: %s", test.name, field, a.Header.Get(field))
 			}
 		}
 		if a.StatusCode < 400 {
@@ -576,7 +576,7 @@ func unixWire(t testing.TB, path, request string) rawResponse {
 	io.WriteString(c, request)
 	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
-		t.Fatalf("%q: %v", request, err)
+		t.Fatalf("reading the response to %q: %v", request, err)
 	}
 	body, err := io.ReadAll(answer.Body)
 	if err != nil {
@@ -653,7 +653,7 @@ func TestAdminUnixAddresses(t *testing.T) {
 		c.AdminURL = test.url
 		_, err := networkproxy.NewBuilder().Config(c).Build()
 		if err == nil || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), "admin_url") {
-			t.Errorf("%q: %v", test.url, err)
+			t.Errorf("%q: got the error %v, want %q in it", test.url, err, test.says)
 		}
 	}
 	for _, change := range []func(*networkproxy.Config){

@@ -109,12 +109,12 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 		}},
 		{"allow_local_binding", "policy.allow_local_binding = false\n", "allow_local_binding", func(t *testing.T, l *managedLab) {
 			if l.Config().Policy.AllowLocalBinding {
-				t.Error("it is on")
+				t.Error("allow_local_binding is still on")
 			}
 		}},
 		{"allow_upstream_proxy", "allow_upstream_proxy = false\n", "allow_upstream_proxy", func(t *testing.T, l *managedLab) {
 			if l.Config().AllowUpstreamProxy {
-				t.Error("it is on")
+				t.Error("allow_upstream_proxy is still on")
 			}
 		}},
 		{"allow_unix_sockets", "policy.allow_unix_sockets = [\"/run/b.sock\"]\n", "allow_unix_sockets[0]", func(t *testing.T, l *managedLab) {
@@ -170,18 +170,18 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 				}
 				err := l.Reload(context.Background())
 				if (err != nil) != broken {
-					t.Errorf("Reload: %v", err)
+					t.Errorf("Reload: got the error %v, want an error: %t", err, broken)
 				}
 				test.check(t, l)
 				health := l.admin("GET", "/health", "").body
 				warnings := strings.Join(l.Warnings(), "\n")
-				for _, told := range []struct{ where, text string }{{"/health", health}, {"Warnings", warnings}} {
-					if !strings.Contains(told.text, test.key) || !strings.Contains(told.text, "limits.toml:2") {
-						t.Errorf("%s does not tell of %s: %s", told.where, test.key, told.text)
+				for _, report := range []struct{ where, text string }{{"/health", health}, {"Warnings", warnings}} {
+					if !strings.Contains(report.text, test.key) || !strings.Contains(report.text, "limits.toml:2") {
+						t.Errorf("%s does not report %s: %s", report.where, test.key, report.text)
 					}
 				}
 				if !strings.Contains(health, `"degraded"`) && test.name != "enabled" {
-					t.Errorf("/health: %s", health)
+					t.Errorf("/health is not degraded: %s", health)
 				}
 				l.waitLogged(t, test.key)
 
@@ -218,7 +218,7 @@ func TestTightenedLimitsDropWhatWasSetAtRunTime(t *testing.T) {
 		t.Error("a broken configuration: got no error")
 	}
 	if l.Mode() != networkproxy.ModeLimited {
-		t.Error("the mode set at run time exceeds the limits")
+		t.Error("the run-time mode exceeds the limits")
 	}
 	for host, want := range map[string]networkproxy.Reason{"base.example": "", "added.example": networkproxy.ReasonNotAllowed} {
 		if got := l.reason("http://" + host + "/"); got != want {
@@ -265,7 +265,7 @@ func TestBrokenLimitsKeepTheLastGood(t *testing.T) {
 	} {
 		l.write(t, l.limits, test.content)
 		if err := l.Reload(context.Background()); err == nil || !strings.Contains(err.Error(), l.limits) {
-			t.Errorf("%s: %v", test.name, err)
+			t.Errorf("%s: got the error %v, want one about the limits file", test.name, err)
 		}
 		if l.AllowDomain("b.example") == nil {
 			t.Errorf("%s: the last good limits are not in force", test.name)
@@ -347,7 +347,7 @@ func TestLimitsBoundTheDeciderAndTheObserver(t *testing.T) {
 				}
 			}
 			if test.name == "decider" && len(asked) > 0 {
-				t.Errorf("the decider was asked about %s", <-asked)
+				t.Errorf("the decider was called for %s", <-asked)
 			}
 			x, err := l.ExplainURL(context.Background(), "https://elsewhere.example:7/", "", false)
 			if err != nil || x.Allowed || x.Decider || x.Reason != networkproxy.ReasonNotAllowed || !strings.Contains(x.Message, "managed limits") {
@@ -360,7 +360,7 @@ func TestLimitsBoundTheDeciderAndTheObserver(t *testing.T) {
 			}
 			conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 			if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("the tunnel is open: %v", err)
+				t.Errorf("the tunnel is still open: %v", err)
 			}
 		})
 	}

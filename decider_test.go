@@ -91,7 +91,7 @@ func TestDecisions(t *testing.T) {
 					t.Errorf("the response contains the host's error: got %s", a.body)
 				}
 				if b := l.Blocked(); len(b) != 1 || b[0].Reason != tt.reason || b[0].Decision != tt.decision || b[0].Source != networkproxy.SourceDecider {
-					t.Errorf("recorded %+v", b)
+					t.Errorf("got the record %+v", b)
 				}
 			}
 			// Only this request failed.
@@ -299,7 +299,7 @@ func TestDeciderContextEnds(t *testing.T) {
 			wait(t, ended, "the end of the decider's context")
 			eventually(t, "the refusal is recorded", func() bool { return len(l.Blocked()) == 1 })
 			if b := l.Blocked()[0]; b.Reason != networkproxy.ReasonCanceled {
-				t.Errorf("recorded %+v", b)
+				t.Errorf("got the record %+v", b)
 			}
 			if len(l.dns.Queries()) > 0 {
 				t.Errorf("looked up %q, want nothing", l.dns.Queries())

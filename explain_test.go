@@ -53,7 +53,7 @@ func TestExplainNamesTheRuleAndItsPlace(t *testing.T) {
 			t.Errorf("%s: got %+v", test.url, x)
 		}
 		if x.Message == "" {
-			t.Errorf("%s: no message", test.url)
+			t.Errorf("%s: the message is empty", test.url)
 		}
 		resolve := ""
 		if test.resolve {
@@ -187,11 +187,11 @@ func TestSelfTest(t *testing.T) {
 		for _, r := range results {
 			by[r.Protocol]++
 			if !r.OK || r.Note != "" {
-				t.Errorf("sessions required %t: %+v", require, r)
+				t.Errorf("RequireSession %t: got %+v", require, r)
 			}
 		}
 		if n := by[networkproxy.ProtocolSOCKS5TCP]; n == 0 || n != by[networkproxy.ProtocolHTTP] || n != by[networkproxy.ProtocolHTTPSConnect] {
-			t.Errorf("sessions required %t: %v", require, by)
+			t.Errorf("RequireSession %t: got the number of results by protocol %v", require, by)
 		}
 	}
 

@@ -259,13 +259,13 @@ func TestEventsArriveUnbuffered(t *testing.T) {
 			w.get("http://o.example/")
 			a := w.readHeader("GET") // before any event is sent
 			if ct := a.Header.Get("Content-Type"); ct != "text/event-stream" {
-				t.Errorf("Content-Type %q", ct)
+				t.Errorf("got the Content-Type %q", ct)
 			}
 			for i := range 3 {
 				next <- struct{}{}
 				b := make([]byte, 10)
 				if _, err := io.ReadFull(a.Body, b); err != nil || string(b) != fmt.Sprintf("data: %d\n\n\n", i) {
-					t.Fatalf("event %d: %q, %v", i, b, err)
+					t.Fatalf("event %d: got %q, %v", i, b, err)
 				}
 			}
 		})
@@ -298,12 +298,12 @@ func TestFullDuplex(t *testing.T) {
 		w.send(fmt.Sprintf("%x\r\n%s\r\n", len(ping), ping))
 		pong := make([]byte, len(ping))
 		if _, err := io.ReadFull(a.Body, pong); err != nil || string(pong) != strings.ToUpper(ping) {
-			t.Fatalf("after %q: %q, %v", ping, pong, err)
+			t.Fatalf("after %q: got %q, %v", ping, pong, err)
 		}
 	}
 	w.send("0\r\n\r\n")
 	if rest, err := io.ReadAll(a.Body); err != nil || len(rest) != 0 {
-		t.Errorf("at the end: %q, %v", rest, err)
+		t.Errorf("at the end of the response: got %q, %v", rest, err)
 	}
 }
 
@@ -348,7 +348,7 @@ func TestContent(t *testing.T) {
 			down, sink := testnet.NewSource(2, size), testnet.NewSink()
 			io.Copy(io.Discard, down)
 			if _, err := io.Copy(sink, a.Body); err != nil || sink.Sum() != down.Sum() {
-				t.Errorf("%d bytes down, %v", sink.Len(), err)
+				t.Errorf("the client got %d bytes of the response, %v", sink.Len(), err)
 			}
 		})
 	}
@@ -637,13 +637,13 @@ func TestFailures(t *testing.T) {
 			a := w.readResponse("GET")
 			f := a.refusal(t)
 			if a.StatusCode != tt.status || f.Status != "error" || f.Reason != tt.reason || !strings.Contains(f.Message, tt.says) {
-				t.Errorf("GET: %s %+v", a.Status, f)
+				t.Errorf("GET: got %s %+v", a.Status, f)
 			}
 
 			w.get("http://o.example/", "Connection: Upgrade", "Upgrade: websocket") // on the same connection
 			a = w.readResponse("GET")
 			if f := a.refusal(t); a.StatusCode != tt.status || f.Reason != tt.reason {
-				t.Errorf("Upgrade: %s %+v", a.Status, f)
+				t.Errorf("Upgrade: got %s %+v", a.Status, f)
 			}
 
 			w.request("CONNECT", "o.example:443")

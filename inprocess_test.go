@@ -139,7 +139,7 @@ func TestTransport(t *testing.T) {
 	}
 	for _, name := range l.dns.Queries() {
 		if strings.HasPrefix(name, "other") || strings.HasPrefix(name, "denied") {
-			t.Errorf("%s was looked up", name)
+			t.Errorf("looked up %s", name)
 		}
 	}
 }
@@ -162,7 +162,7 @@ func TestTransportInLimitedMode(t *testing.T) {
 		}
 		var refusal *networkproxy.RefusedError
 		if errors.As(err, &refusal) != test.refused {
-			t.Errorf("%s %s: %v", test.method, test.url, err)
+			t.Errorf("%s %s: got the error %v", test.method, test.url, err)
 		}
 	}
 }
@@ -196,7 +196,7 @@ func TestTransportKeepsTheContract(t *testing.T) {
 			answer.Body.Close()
 		}
 		if (err == nil) != (url == "http://example.com/") {
-			t.Errorf("%s: %v", url, err)
+			t.Errorf("%s: got the error %v", url, err)
 		}
 		if !body.closed {
 			t.Errorf("%s: the body was not closed", url)

@@ -197,7 +197,7 @@ func TestUnixListener(t *testing.T) {
 	io.WriteString(c, "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n")
 	a, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil || a.StatusCode != 403 || h.HTTPAddr() != path {
-		t.Errorf("%v, %v, on %s", a, err, h.HTTPAddr())
+		t.Errorf("got %v, %v on the address %s", a, err, h.HTTPAddr())
 	}
 }
 
@@ -225,7 +225,7 @@ func TestNotEnabled(t *testing.T) {
 		{"SetMode", h.SetMode(networkproxy.ModeLimited)}, {"Reload", h.Reload(t.Context())}, {"AllowDomain", h.AllowDomain("x.example")},
 	} {
 		if !errors.Is(test.err, networkproxy.ErrDisabled) {
-			t.Errorf("%s: %v", test.name, test.err)
+			t.Errorf("%s: got the error %v", test.name, test.err)
 		}
 	}
 	select {
@@ -303,7 +303,7 @@ func TestShutdownDrains(t *testing.T) {
 	}
 	select {
 	case err := <-ended:
-		t.Fatalf("Shutdown did not wait: %v", err)
+		t.Fatalf("Shutdown returned %v before the end of the request", err)
 	default:
 	}
 	close(finish)
@@ -366,7 +366,7 @@ func TestCutIsNoAnswer(t *testing.T) {
 				}
 				err := wait(t, ended, "the end of the proxy")
 				if how == "Shutdown" && !errors.Is(err, context.DeadlineExceeded) || how == "Close" && err != nil {
-					t.Errorf("%s: %v", how, err)
+					t.Errorf("%s: got the error %v", how, err)
 				}
 			})
 		}
@@ -616,7 +616,7 @@ func TestNothingIsLeft(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
 			if err := l.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("Shutdown: %v", err)
+				t.Errorf("Shutdown: got the error %v, want %v", err, context.DeadlineExceeded)
 			}
 		})
 	}

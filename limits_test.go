@@ -130,13 +130,13 @@ func TestLimitUpperBounds(t *testing.T) {
 			reflect.ValueOf(&l).Elem().Field(i).SetInt(value)
 			_, err := networkproxy.NewBuilder().Config(networkproxy.Config{}).Limits(l).Build()
 			if err == nil {
-				t.Errorf("%s = %s is accepted", name, spell(value))
+				t.Errorf("%s = %s: got no error", name, spell(value))
 			} else if text := err.Error(); !strings.Contains(text, names[name]) || !strings.Contains(text, spell(value)) || !strings.Contains(text, spell(bound)) {
 				t.Errorf("%s = %s: the error %q lacks the limit, the value or the bound", name, spell(value), text)
 			}
 			l = networkproxy.Limits{}
 			if err := l.Set(names[name], spell(value)); err == nil || l != (networkproxy.Limits{}) {
-				t.Errorf("Set: %s = %s is accepted", name, spell(value))
+				t.Errorf("Set: %s = %s: got no error", name, spell(value))
 			} else if text := err.Error(); !strings.Contains(text, names[name]) || !strings.Contains(text, spell(value)) || !strings.Contains(text, spell(bound)) {
 				t.Errorf("Set: %s = %s: the error %q lacks the limit, the value or the bound", name, spell(value), text)
 			}
@@ -791,14 +791,14 @@ func TestLimitLogLines(t *testing.T) {
 	left := regexp.MustCompile(`msg="lines about requests were left out[^"]*" lines=(\d+) log_lines_per_second=5\n`)
 	lines := len(about.FindAllString(l.log.String(), -1))
 	sum := lines
-	tellings := left.FindAllStringSubmatch(l.log.String(), -1)
-	for _, m := range tellings {
+	reports := left.FindAllStringSubmatch(l.log.String(), -1)
+	for _, m := range reports {
 		n, _ := strconv.Atoi(m[1])
 		sum += n
 	}
 	// Each second, including the last, may have its lines.
 	if seconds := int(time.Since(began)/time.Second) + 2; lines < limit || lines > limit*seconds {
-		t.Errorf("%d lines about requests in %d seconds, and %d times some were left out", lines, seconds, len(tellings))
+		t.Errorf("%d lines about requests in %d seconds, and %d lines about dropped ones", lines, seconds, len(reports))
 	}
 	if sum != 5*each {
 		t.Errorf("the log accounts for %d requests, want %d", sum, 5*each)

@@ -96,7 +96,7 @@ func TestMaxForwards(t *testing.T) {
 			case test.forwarded == "" && head != "":
 				t.Errorf("the request was forwarded, want no request:\n%s", head)
 			case test.forwarded == "-" && (head == "" || has):
-				t.Errorf("forwarded, with a Max-Forwards:\n%s", head)
+				t.Errorf("the forwarded request has a Max-Forwards field:\n%s", head)
 			case test.forwarded != "" && test.forwarded != "-" && value != test.forwarded:
 				t.Errorf("got Max-Forwards %q, want %q, in\n%s", value, test.forwarded, head)
 			}

@@ -92,7 +92,7 @@ func TestOverlayVerdicts(t *testing.T) {
 				t.Errorf("refused with the reason %s by the rule %+v, want %s by %q", last.Reason, last.Rule, test.want, test.rule)
 			}
 			if (len(asked) == 1) != (test.want == "asked") {
-				t.Errorf("the decider was asked about %q", asked)
+				t.Errorf("the decider was called for %q", asked)
 			}
 		})
 	}
@@ -164,7 +164,7 @@ func TestOverlayUnderChangingLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := errors.Join(echoes(a), echoes(b)); err != nil {
-		t.Fatalf("after a reload that changes nothing: %v", err)
+		t.Fatalf("a tunnel after a reload without changes: %v", err)
 	}
 
 	limit(`"a.corp.example"`)

@@ -78,7 +78,7 @@ func TestRefusalShape(t *testing.T) {
 	if b.Host != "new.example" || b.Port != 8080 || b.Protocol != networkproxy.ProtocolHTTP || b.Method != "POST" || b.Decision != "ask" ||
 		b.Reason != "first use of this host" || b.Source != networkproxy.SourceDecider || b.Generation != 1 || b.Time.IsZero() ||
 		b.Client.String() != w.LocalAddr().String() {
-		t.Errorf("recorded %+v", b)
+		t.Errorf("got the record %+v", b)
 	}
 	if log := l.log.String(); strings.Contains(log, "secret") || strings.Contains(log, "token") || !strings.Contains(log, "msg=refused host=new.example port=8080") {
 		t.Errorf("the log lacks the refusal or contains parts of the URL:\n%s", log)

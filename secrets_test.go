@@ -165,7 +165,7 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 		}
 		var refused *networkproxy.RefusedError
 		if errors.As(err, &refused) && strings.Contains(fmt.Sprintf("%+v", refused), secret) {
-			t.Errorf("%s: %+v", url, refused)
+			t.Errorf("%s: the error contains the secret: %+v", url, refused)
 		}
 	}
 	// The admin API, with its token and with wrong ones.

@@ -182,7 +182,7 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 	}
 	keptAlive := clientThrough(t, mine.ProxyURL())
 	if a := doRequest(t, keptAlive, "GET", "http://web.example/", ""); a.status != 200 {
-		t.Fatal(a)
+		t.Fatalf("got %v", a)
 	}
 	waits := make(chan int, 1)
 	go func() {
