@@ -277,7 +277,7 @@ func TestAdminAgainstWebPages(t *testing.T) {
 		{"IPv4 in brackets", []string{"Host: [127.0.0.1]:" + port}, false},
 		{"IPv6 without brackets", []string{"Host: ::1"}, false},
 		{"something behind the bracket", []string{"Host: [::1]evil.example:" + port}, false},
-		{"a port that is none", []string{"Host: localhost:x"}, false},
+		{"an invalid port", []string{"Host: localhost:x"}, false},
 		{"a port out of range", []string{"Host: localhost:65536"}, false},
 		{"a subdomain of localhost", []string{"Host: evil.localhost:" + port}, false},
 		{"a number for an address", []string{"Host: 2130706433:" + port}, false},
@@ -447,10 +447,10 @@ func TestAdminMakesRoom(t *testing.T) {
 		{"silent", ""},
 		{"half a header", "GET /health HTTP/1.1\r\nHost:"},
 		{"kept alive", "GET /health HTTP/1.1\r\n" + auth + "\r\n"},
-		{"content that is late", "POST /mode HTTP/1.1\r\n" + auth + "Content-Length: 17\r\n\r\n{"},
-		{"content of a GET", "GET /health HTTP/1.1\r\n" + auth + "Content-Length: 17\r\n\r\n{"},
-		{"content without a token", "POST /mode HTTP/1.1\r\nHost: localhost\r\nContent-Length: 17\r\n\r\n{"},
-		{"content that is refused", "POST /nothing HTTP/1.1\r\n" + auth + "Content-Length: 17\r\n\r\n{"},
+		{"a late body", "POST /mode HTTP/1.1\r\n" + auth + "Content-Length: 17\r\n\r\n{"},
+		{"the body of a GET", "GET /health HTTP/1.1\r\n" + auth + "Content-Length: 17\r\n\r\n{"},
+		{"a body without a token", "POST /mode HTTP/1.1\r\nHost: localhost\r\nContent-Length: 17\r\n\r\n{"},
+		{"the body of a refused request", "POST /nothing HTTP/1.1\r\n" + auth + "Content-Length: 17\r\n\r\n{"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -498,7 +498,7 @@ func TestAdminAgainstScripts(t *testing.T) {
 		{"rebound, no origin", []string{"Host: evil.example:" + port}},
 		{"rebound by a dot", []string{"Host: localhost.:" + port}},
 		{"rebound below us", []string{"Host: admin.localhost:" + port}},
-		{"an address that is no", []string{"Host: 127.0.0.1.:" + port}},
+		{"an invalid address", []string{"Host: 127.0.0.1.:" + port}},
 		{"a WebSocket", []string{own, "Origin: https://evil.example", "Connection: Upgrade", "Upgrade: websocket"}},
 		{"two hosts", []string{own, "Host: evil.example"}},
 	} {

@@ -65,7 +65,7 @@ func TestLoginsStayWithTheirClient(t *testing.T) {
 		{"challenges in a list", []string{"X-Challenge: 1"}, `WWW-Authenticate: Basic realm="a, b",Negotiate , Digest x=y`, false},
 		{"challenges in several fields", []string{"X-Challenge: 1"}, "WWW-Authenticate: Basic realm=x\r\nWWW-Authenticate: NTLM", false},
 		{"challenge of a proxy", []string{"X-Challenge: 1"}, "Proxy-Authenticate: NTLM", false},
-		{"content of an HTTP/1.1 request", []string{"Authorization: NTLM TlRM", "Transfer-Encoding: chunked", "X: \r\n\r\n1\r\nx\r\n0"}, "", false},
+		{"a body like an HTTP/1.1 request", []string{"Authorization: NTLM TlRM", "Transfer-Encoding: chunked", "X: \r\n\r\n1\r\nx\r\n0"}, "", false},
 		{"Basic", []string{"Authorization: Basic eDp5"}, "", true},
 		{"Bearer", []string{"Authorization: Bearer NTLM"}, "", true},
 		{"challenge Basic", []string{"X-Challenge: 1"}, `WWW-Authenticate: Basic realm="NTLM"`, true},

@@ -26,6 +26,15 @@ func proxied(handle *networkproxy.Handle) *http.Client {
 	}}
 }
 
+// runOnFreePorts runs a proxy with config. The first example shows the steps.
+func runOnFreePorts(config networkproxy.Config) (*networkproxy.Handle, error) {
+	proxy, err := networkproxy.NewBuilder().Config(config).HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").Build()
+	if err != nil {
+		return nil, err
+	}
+	return proxy.Run(context.Background())
+}
+
 // Builds, runs, uses and shuts down a proxy.
 func Example() {
 	// A web server on this machine stands in for the internet. Its loopback address
@@ -55,13 +64,13 @@ func Example() {
 		return
 	}
 	for _, target := range []string{origin.URL, "http://ads.example.com/", "http://elsewhere.example/", "http://10.0.0.1/"} {
-		answer, err := proxied(handle).Get(target)
+		resp, err := proxied(handle).Get(target)
 		if err != nil {
 			fmt.Println(err)
 			return
 		}
-		answer.Body.Close()
-		fmt.Printf("%d %q\n", answer.StatusCode, answer.Header.Get("x-proxy-error"))
+		resp.Body.Close()
+		fmt.Printf("%d %q\n", resp.StatusCode, resp.Header.Get("x-proxy-error"))
 	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -106,12 +115,12 @@ func ExampleBuilder_PolicyDecider() {
 	defer handle.Close()
 
 	for _, target := range []string{"http://upload.example/", "http://games.example/", "http://docs.evil.example/"} {
-		answer, err := proxied(handle).Get(target)
+		resp, err := proxied(handle).Get(target)
 		if err != nil {
 			fmt.Println(err)
 			return
 		}
-		answer.Body.Close()
+		resp.Body.Close()
 	}
 	for _, b := range handle.Blocked() {
 		fmt.Printf("%s: %s (%s, by %s)\n", b.Host, b.Decision, b.Reason, b.Source)
@@ -129,24 +138,19 @@ func ExampleBuilder_PolicyDecider() {
 func ExampleHandle_Blocked() {
 	config := networkproxy.DefaultConfig()
 	config.Enabled = true
-	proxy, err := networkproxy.NewBuilder().Config(config).HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").Build()
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	handle, err := proxy.Run(context.Background())
+	handle, err := runOnFreePorts(config)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer handle.Close()
 
-	answer, err := proxied(handle).Post("http://telemetry.example:8080/v1", "text/plain", strings.NewReader("data"))
+	resp, err := proxied(handle).Post("http://telemetry.example:8080/v1", "text/plain", strings.NewReader("data"))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	answer.Body.Close()
+	resp.Body.Close()
 	for _, b := range handle.Blocked() {
 		fmt.Println(b.Protocol, b.Method, b.Host, b.Port, b.Reason)
 	}
@@ -159,12 +163,7 @@ func ExampleHandle_Blocked() {
 func ExampleHandle_HTTPAddr() {
 	config := networkproxy.DefaultConfig()
 	config.Enabled = true
-	proxy, err := networkproxy.NewBuilder().Config(config).HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").Build()
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	handle, err := proxy.Run(context.Background())
+	handle, err := runOnFreePorts(config)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -236,12 +235,7 @@ func ExampleHandle_SetMode() {
 	config := networkproxy.DefaultConfig()
 	config.Enabled = true
 	config.Policy.AllowedDomains = []string{"api.example.com"}
-	proxy, err := networkproxy.NewBuilder().Config(config).HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").Build()
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	handle, err := proxy.Run(context.Background())
+	handle, err := runOnFreePorts(config)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -252,13 +246,13 @@ func ExampleHandle_SetMode() {
 		fmt.Println(err)
 		return
 	}
-	answer, err := proxied(handle).Post("http://api.example.com/v1", "text/plain", strings.NewReader("data"))
+	resp, err := proxied(handle).Post("http://api.example.com/v1", "text/plain", strings.NewReader("data"))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	answer.Body.Close()
-	fmt.Println(handle.Mode(), answer.Status, answer.Header.Get("x-proxy-error"))
+	resp.Body.Close()
+	fmt.Println(handle.Mode(), resp.Status, resp.Header.Get("x-proxy-error"))
 
 	// Output:
 	// limited 403 Forbidden blocked-by-method-policy

@@ -44,7 +44,7 @@ func TestRequestTargetsPassAsTheyCame(t *testing.T) {
 	} {
 		for _, via := range []string{viaDirect, viaUpstream, viaUpgrade} {
 			for _, content := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%q, %s, content %t", path, via, content), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%q, %s, body %t", path, via, content), func(t *testing.T) {
 					t.Parallel()
 					l, heads := startVia(t, via, emptyAnswer)
 					w := l.dialHTTP(t)
@@ -109,7 +109,7 @@ func TestHeadsPassAsTheyCame(t *testing.T) {
 				answer:  "HTTP/1.1 200 OK\r\nCONNECTION: x-hop, content-length\r\nX-HOP: 1\r\ncontent-LENGTH: 0\r\nproxy-x: 1\r\nUPGRADE: h2c\r\nx-PROXY-error: x\r\nhttp2-settings: x\r\n",
 				relayed: "HTTP/1.1 200 OK\r\ncontent-LENGTH: 0\r\n",
 			},
-			{name: "no length of no content", send: "content-length: 0\r\n", sent: "content-length: 0\r\n", answer: "HTTP/1.1 204 Nothing\r\nX-A: 1\r\n"},
+			{name: "no length without a body", send: "content-length: 0\r\n", sent: "content-length: 0\r\n", answer: "HTTP/1.1 204 Nothing\r\nX-A: 1\r\n"},
 		} {
 			t.Run(test.name+", "+via, func(t *testing.T) {
 				t.Parallel()
@@ -218,8 +218,8 @@ func TestResponseFieldsAreBounded(t *testing.T) {
 		{"one name more", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: a" + strings.Repeat(",a", limit-1) + "\r\n\r\n", false, false},
 		{"names in Connection and Trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: a" + strings.Repeat(",a", limit/2) +
 			"\r\nTrailer: b" + strings.Repeat(",b", limit/2) + "\r\n\r\n0\r\n\r\n", false, false},
-		{"names in Connection of an interim response", "HTTP/1.1 103 Early Hints\r\nConnection: a" + strings.Repeat(",a", limit) + "\r\n\r\n" + emptyAnswer, false, false},
-		{"an interim response", "HTTP/1.1 103 Early Hints\r\n" + fields(limit+1) + "\r\n" + emptyAnswer, false, false},
+		{"names in Connection of a 1xx response", "HTTP/1.1 103 Early Hints\r\nConnection: a" + strings.Repeat(",a", limit) + "\r\n\r\n" + emptyAnswer, false, false},
+		{"a 1xx response", "HTTP/1.1 103 Early Hints\r\n" + fields(limit+1) + "\r\n" + emptyAnswer, false, false},
 		{"trailers", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + fields(limit+1) + "\r\n", true, false},
 		{"as many trailers as may come", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + fields(limit) + "\r\n", true, true},
 	} {

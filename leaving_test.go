@@ -32,16 +32,16 @@ func socksTo(name string) string {
 }
 
 var waitingRequests = []waitingRequest{
-	{"an origin that thinks", "GET http://origin.example/ HTTP/1.1\r\nHost: x\r\n\r\n", "", "HTTP/1.1 200 OK"},
-	{"an origin that thinks about content", "POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", "", "HTTP/1.1 200 OK"},
-	{"an origin that thinks about an upgrade", "GET http://origin.example/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", "", "HTTP/1.1 200 OK"},
+	{"a slow origin server", "GET http://origin.example/ HTTP/1.1\r\nHost: x\r\n\r\n", "", "HTTP/1.1 200 OK"},
+	{"a slow origin server, with a body", "POST http://origin.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", "", "HTTP/1.1 200 OK"},
+	{"a slow origin server, upgrade", "GET http://origin.example/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", "", "HTTP/1.1 200 OK"},
 	{"HTTP/1.0", "GET http://origin.example/ HTTP/1.0\r\n\r\n", "", "HTTP/1.1 200 OK"},
-	{"a decider that thinks", "GET http://asked.example/ HTTP/1.1\r\nHost: x\r\n\r\n", "", "HTTP/1.1 403 Forbidden"},
-	{"a decider that thinks about CONNECT", "CONNECT asked.example:80 HTTP/1.1\r\nHost: x\r\n\r\n", "", "HTTP/1.1 403 Forbidden"},
-	{"a decider that thinks, content unread", "POST http://asked.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n", strings.Repeat("x", 5000), "HTTP/1.1 403 Forbidden"},
-	{"a dial that takes its time", "CONNECT dial.example:80 HTTP/1.1\r\nHost: x\r\n\r\n", "", "HTTP/1.1 200 Connection established"},
-	{"SOCKS5: a decider that thinks", socksTo("asked.example"), "", "\x05\x02\x00\x01"},
-	{"SOCKS5: a dial that takes its time", socksTo("dial.example"), "", "\x05\x00\x00\x01"},
+	{"a slow decider", "GET http://asked.example/ HTTP/1.1\r\nHost: x\r\n\r\n", "", "HTTP/1.1 403 Forbidden"},
+	{"a slow decider, CONNECT", "CONNECT asked.example:80 HTTP/1.1\r\nHost: x\r\n\r\n", "", "HTTP/1.1 403 Forbidden"},
+	{"a slow decider, unread body", "POST http://asked.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n", strings.Repeat("x", 5000), "HTTP/1.1 403 Forbidden"},
+	{"a slow dial", "CONNECT dial.example:80 HTTP/1.1\r\nHost: x\r\n\r\n", "", "HTTP/1.1 200 Connection established"},
+	{"SOCKS5: a slow decider", socksTo("asked.example"), "", "\x05\x02\x00\x01"},
+	{"SOCKS5: a slow dial", socksTo("dial.example"), "", "\x05\x00\x00\x01"},
 }
 
 // begin sends the request followed by extra, and returns when it waits. gone

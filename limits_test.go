@@ -332,7 +332,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 		{name: "silent SOCKS5", socks: true},
 		{name: "a SOCKS5 greeting", socks: true, sends: "\x05\x01\x00", gets: "\x05\x00"},
 		{name: "half a request of SOCKS5", socks: true, sends: "\x05\x01\x00\x05\x01\x00\x03\x09o.exa", gets: "\x05\x00"},
-		{name: "user and password half-way", socks: true, sends: "\x05\x01\x02\x01\x08", gets: "\x05\x02"},
+		{name: "half of user and password", socks: true, sends: "\x05\x01\x02\x01\x08", gets: "\x05\x02"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -175,7 +175,7 @@ func TestMalformedRequests(t *testing.T) {
 		{"CONNECT of an https URL", "CONNECT https://allowed.example:443/ HTTP/1.1\r\n" + host + "\r\n", "400", ""},
 		{"CONNECT without a port", "CONNECT allowed.example HTTP/1.1\r\n" + host + "\r\n", "400", "no port"},
 		{"CONNECT without a host", "CONNECT :443 HTTP/1.1\r\n" + host + "\r\n", "400", "no host"},
-		{"CONNECT of nothing", "CONNECT * HTTP/1.1\r\n" + host + "\r\n", "400", ""},
+		{"CONNECT without a target", "CONNECT * HTTP/1.1\r\n" + host + "\r\n", "400", ""},
 		{"CONNECT with a path", "CONNECT allowed.example:443/x HTTP/1.1\r\n" + host + "\r\n", "400", ""},
 		{"CONNECT with a query", "CONNECT allowed.example:443?x HTTP/1.1\r\n" + host + "\r\n", "400", ""},
 		{"CONNECT with a user", "CONNECT me:hunter2@allowed.example:443 HTTP/1.1\r\n" + host + "\r\n", "400", "user name or password"},

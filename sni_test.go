@@ -334,7 +334,7 @@ func TestSecondServerName(t *testing.T) {
 		{"a retry, another name after a change_cipher_spec", asks, ccs + evil, "evil.example", named},
 		{"a retry, a hello of version 4.3", asks, ccs + other(version, "\x04"), "", "cannot be checked"},
 		{"a retry, another message", asks, "\x16\x03\x03\x00\x04\x10\x00\x00\x00", "", "cannot be checked"},
-		{"a retry, what ends in the middle of a hello", asks, ccs + finished, "", "cannot be checked"},
+		{"a retry, then half of a hello", asks, ccs + finished, "", "cannot be checked"},
 		{"a retry, the same name", asks, ccs + first, "", ""},
 
 		{"a ServerHello, another hello in the clear", takes, evil, "evil.example", named},

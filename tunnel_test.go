@@ -340,7 +340,7 @@ func TestUpgradeOffers(t *testing.T) {
 		{"h2c, with its settings not named", "GET", []string{asked, "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"}, ""},
 		{"h2c in capitals", "GET", []string{asked, "Upgrade: H2C"}, ""},
 		{"h2c of a version", "GET", []string{asked, "Upgrade: h2c/14"}, ""},
-		{"h2c with a content", "POST", []string{asked, "Upgrade: h2c", "Content-Length: 2"}, ""},
+		{"h2c with a body", "POST", []string{asked, "Upgrade: h2c", "Content-Length: 2"}, ""},
 		{"h2c and nothing", "GET", []string{asked, "Upgrade: , h2c\t,"}, ""},
 		{"HTTP/2.0", "GET", []string{asked, "Upgrade: HTTP/2.0"}, ""},
 		{"HTTP/1.1", "GET", []string{asked, "Upgrade: http/1.1"}, ""},
@@ -415,12 +415,12 @@ func TestUpgradeNotOffered(t *testing.T) {
 		{"a removed offer", "h2c, websocket", "Upgrade: h2c"},
 		{"the only offer, removed", "h2c", "Upgrade: h2c"},
 		{"TLS", "TLS/1.0", "Upgrade: TLS/1.0, HTTP/1.1"},
-		{"one that nobody asked for", "websocket", "Upgrade: h2c"},
+		{"a protocol that was not requested", "websocket", "Upgrade: h2c"},
 		{"one more than was asked for", "websocket", "Upgrade: websocket, h2c"},
 		{"one more, in another field", "websocket", "Upgrade: websocket\r\nUpgrade: h2c"},
 		{"one more, in front", "websocket", "Upgrade: h2c\r\nUpgrade: websocket"},
 		{"both that were asked for", "websocket, tcp", "Upgrade: websocket, tcp"},
-		{"another version of what it was", "SPDY/3.1", "Upgrade: SPDY/2"},
+		{"another version of the protocol", "SPDY/3.1", "Upgrade: SPDY/2"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
