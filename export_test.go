@@ -59,7 +59,7 @@ func SetProcNet(b *Builder, dir string) { b.settings.hooks.procNet = dir }
 
 // The bounds of one UDP association.
 const (
-	UDPFlows     = socksproxy.UdpFlows
+	UDPFlows     = socksproxy.UDPFlows
 	UDPQuestions = socksproxy.MaxQuestions
 	UDPWaiting   = socksproxy.MaxWaiting
 )

@@ -31,10 +31,10 @@ import (
 // senders of datagrams have to expect anyway. The first three are defaults of
 // Limits.
 const (
-	UdpFlowIdle      = 60 * time.Second      // a flow in which nothing moves
-	UdpFlows         = 256                   // of one association; the one idle for longest makes way
-	UdpAllFlows      = 1024                  // of all associations: each holds a socket
-	UdpRefusalStands = approval.DenialMemory // a target that was refused or out of reach is not tried again so long
+	UDPFlowIdle      = 60 * time.Second      // a flow in which nothing moves
+	UDPFlows         = 256                   // of one association; the one idle for longest makes way
+	UDPTotalFlows    = 1024                  // of all associations: each holds a socket
+	UDPRefusalStands = approval.DenialMemory // a target that was refused or out of reach is not tried again so long
 	MaxQuestions     = 16                    // flows of one association that wait for the decider
 	MaxWaiting       = 4                     // datagrams that wait for one flow to open
 )
