@@ -92,6 +92,44 @@ func TestLinksOfPages(t *testing.T) {
 	}
 }
 
+// pagePath matches a Go file or a package of internal/. In SECURITY.md, a
+// function in the file may follow.
+var pagePath = regexp.MustCompile("\\b(internal/\\w+(?:/\\w+\\.go)?|(?:\\w+/)*\\w+\\.go)\\b`?(?: `(\\w+)`)?")
+
+// TestPagesNameFilesThatExist checks the paths and functions in the pages for
+// people who change the code. ARCHITECTURE.md leaves out internal/.
+func TestPagesNameFilesThatExist(t *testing.T) {
+	t.Parallel()
+	texts, paths := pages(t), 0
+	for _, page := range []string{"ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "README.md"} {
+		for _, m := range pagePath.FindAllStringSubmatch(texts[page], -1) {
+			paths++
+			path, function := m[1], m[2]
+			_, err := os.Stat(path)
+			if err != nil && page == "ARCHITECTURE.md" {
+				path = "internal/" + path
+				_, err = os.Stat(path)
+			}
+			if err != nil {
+				t.Errorf("%s names %s, which does not exist", page, m[1])
+				continue
+			}
+			if page == "SECURITY.md" && function != "" && strings.HasSuffix(path, ".go") {
+				source, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !regexp.MustCompile(`(?m)^func (?:\([^)]+\) )?` + function + `\(`).Match(source) {
+					t.Errorf("SECURITY.md says that %s has the function %s", path, function)
+				}
+			}
+		}
+	}
+	if paths < 60 {
+		t.Errorf("the pages name only %d files and packages", paths)
+	}
+}
+
 func TestEveryLimitIsDescribed(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("docs/limits.md")
