@@ -44,7 +44,7 @@ func TestAdminHealth(t *testing.T) {
 	t.Parallel()
 	s := newSource(allow("o.example"))
 	l := startSource(t, s.builder, nil)
-	l.scripted("o.example", emptyAnswer)
+	l.scripted("o.example", emptyResponse)
 	w := l.dialHTTP(t)
 	for _, url := range []string{"http://o.example/", "http://other.example/", "http://o.example:81/"} {
 		w.get(url)
@@ -366,8 +366,8 @@ func TestAdminHostWhereOthersReachIt(t *testing.T) {
 			config.DangerouslyAllowNonLoopbackAdmin = true
 			start(t, config, func(b *networkproxy.Builder) { b.AdminAddr("").AdminListener(otherAddr{inner, test.addr}) })
 			for host, want := range map[string]int{"93.184.216.34": test.public, "localhost": 200, "127.0.0.1": 200} {
-				if _, answer := sendRaw(t, "tcp", inner.Addr().String(), "GET /health HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); answer.StatusCode != want {
-					t.Errorf("Host %s: got %s, want %d", host, answer.Status, want)
+				if _, resp := sendRaw(t, "tcp", inner.Addr().String(), "GET /health HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); resp.StatusCode != want {
+					t.Errorf("Host %s: got %s, want %d", host, resp.Status, want)
 				}
 			}
 		})
@@ -574,15 +574,15 @@ func unixWire(t testing.TB, path, request string) rawResponse {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(testTimeout))
 	io.WriteString(c, request)
-	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		t.Fatalf("reading the response to %q: %v", request, err)
 	}
-	body, err := io.ReadAll(answer.Body)
+	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return rawResponse{answer, string(body)}
+	return rawResponse{resp, string(body)}
 }
 
 func TestAdminUnixSocket(t *testing.T) {

@@ -115,12 +115,12 @@ func clientState(b *testing.B, c net.Conn, r *bufio.Reader, request []byte, want
 	if _, err := c.Write(request); err != nil {
 		b.Fatal(err)
 	}
-	answer, err := http.ReadResponse(r, nil)
+	resp, err := http.ReadResponse(r, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := io.Copy(io.Discard, answer.Body); err != nil || answer.Status[:3] != want {
-		b.Fatalf("%s, %v", answer.Status, err)
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.Status[:3] != want {
+		b.Fatalf("%s, %v", resp.Status, err)
 	}
 }
 

@@ -152,8 +152,8 @@ func TestDeciderIsAskedAboutMissesOnly(t *testing.T) {
 	}
 }
 
-// TestDeciderIsTold compares every field of the decider's request.
-func TestDeciderIsTold(t *testing.T) {
+// TestDeciderRequest compares every field of the decider's request.
+func TestDeciderRequest(t *testing.T) {
 	t.Parallel()
 	told := make(chan Request, 1)
 	l := start(t, allow(), withDecider(func(_ context.Context, r Request) (Decision, error) {

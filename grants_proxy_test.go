@@ -195,7 +195,7 @@ func TestRevokeReachesWhatHasJustConnected(t *testing.T) {
 	}
 }
 
-func TestRevokeReachesWhatWaitsForAnAnswer(t *testing.T) {
+func TestRevokeCutsPendingResponses(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow(), withDecisions(map[string]networkproxy.Decision{
 		"granted.example": networkproxy.Allow().ForSession(),

@@ -21,7 +21,7 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-const emptyAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+const emptyResponse = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 // TestForwardedHeader compares every line of the request header that the origin
 // server gets.
@@ -100,7 +100,7 @@ func TestForwardedHeader(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), nil)
-			heads := l.scripted("o.example", emptyAnswer)
+			heads := l.scripted("o.example", emptyResponse)
 			w := l.dialHTTP(t)
 			w.send(tt.send)
 			if a := w.readResponse("GET"); a.StatusCode != 200 {
@@ -114,11 +114,11 @@ func TestForwardedHeader(t *testing.T) {
 	}
 }
 
-// TestAnswerHeader compares every line of the response header that the client
+// TestResponseHeader compares every line of the response header that the client
 // gets.
-func TestAnswerHeader(t *testing.T) {
+func TestResponseHeader(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct{ name, method, answer, want string }{
+	for _, tt := range []struct{ name, method, response, want string }{
 		{
 			"nothing is added", "GET", "HTTP/1.1 299 Whatever\r\nContent-Length: 2\r\nX-A: 1\r\nX-A: 2\r\n\r\nhi",
 			"HTTP/1.1 299 Whatever\r\nContent-Length: 2\r\nX-A: 1\r\nX-A: 2\r\n\r\nhi",
@@ -168,7 +168,7 @@ func TestAnswerHeader(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), nil)
-			l.scripted("o.example", tt.answer)
+			l.scripted("o.example", tt.response)
 			w := l.dialHTTP(t)
 			w.request(tt.method, "http://o.example/")
 			// A malformed second request makes the proxy close after the response.
@@ -307,7 +307,7 @@ func TestFullDuplex(t *testing.T) {
 	}
 }
 
-func TestContent(t *testing.T) {
+func TestBody(t *testing.T) {
 	t.Parallel()
 	const size = 3<<20 + 7
 	l := start(t, allow("o.example"), nil)
@@ -343,7 +343,7 @@ func TestContent(t *testing.T) {
 				t.Errorf("sent %s, received %s", want, got)
 			}
 			if a.ContentLength != length {
-				t.Errorf("the answer's length is %d, want %d", a.ContentLength, length)
+				t.Errorf("the response's length is %d, want %d", a.ContentLength, length)
 			}
 			down, sink := testnet.NewSource(2, size), testnet.NewSink()
 			io.Copy(io.Discard, down)
@@ -356,9 +356,9 @@ func TestContent(t *testing.T) {
 
 func TestTrailers(t *testing.T) {
 	t.Parallel()
-	t.Run("of an answer", func(t *testing.T) {
+	t.Run("of an response", func(t *testing.T) {
 		t.Parallel()
-		for _, test := range []struct{ name, answer string }{
+		for _, test := range []struct{ name, response string }{
 			{"announced", "HTTP/1.1 200 OK\r\nTrailer: X-Sum, X-Other\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n"},
 			{"not announced", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n"},
 			{"in part", "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n"},
@@ -368,7 +368,7 @@ func TestTrailers(t *testing.T) {
 				t.Parallel()
 				l := start(t, allow("o.example"), nil)
 				// Trailers must not carry fields that are removed from headers.
-				l.scripted("o.example", test.answer+"X-Proxy-Error: blocked-by-policy\r\nConnection: close\r\nContent-Length: 5\r\nProxy-Authenticate: x\r\n\r\n")
+				l.scripted("o.example", test.response+"X-Proxy-Error: blocked-by-policy\r\nConnection: close\r\nContent-Length: 5\r\nProxy-Authenticate: x\r\n\r\n")
 				w := l.dialHTTP(t)
 				w.get("http://o.example/", "TE: trailers")
 				a := w.readResponse("GET")
@@ -398,7 +398,7 @@ func TestTrailers(t *testing.T) {
 				}
 			}
 			got <- b.String() + readHeader(r)
-			io.WriteString(c, emptyAnswer)
+			io.WriteString(c, emptyResponse)
 		})
 		w := l.dialHTTP(t)
 		w.request("POST", "http://o.example/", "Trailer: X-Sum", "Transfer-Encoding: chunked")
@@ -413,13 +413,13 @@ func TestTrailers(t *testing.T) {
 	})
 }
 
-func TestInterimAnswers(t *testing.T) {
+func TestInformationalResponses(t *testing.T) {
 	t.Parallel()
-	const answer = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nX-Proxy-Error: x\r\nConnection: x\r\n\r\n" +
+	const response = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nX-Proxy-Error: x\r\nConnection: x\r\n\r\n" +
 		"HTTP/1.1 102 Processing\r\n\r\n" +
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Final: 1\r\n\r\nok"
 	l := start(t, allow("o.example"), nil)
-	l.scripted("o.example", answer)
+	l.scripted("o.example", response)
 	t.Run("HTTP/1.1", func(t *testing.T) {
 		t.Parallel()
 		w := l.dialHTTP(t)
@@ -485,7 +485,7 @@ func TestExpectContinue(t *testing.T) {
 // proxy must respond 502 to each.
 func TestOriginMisbehaves(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct{ name, answer string }{
+	for _, test := range []struct{ name, response string }{
 		{"nothing", ""},
 		{"garbage", "garbage\r\n\r\n"},
 		{"half a status line", "HTTP/1.1 20"},
@@ -513,7 +513,7 @@ func TestOriginMisbehaves(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), nil)
-			l.scripted("o.example", test.answer)
+			l.scripted("o.example", test.response)
 			w := l.dialHTTP(t)
 			w.get("http://o.example/")
 			a := w.readHeader("GET")
@@ -541,10 +541,10 @@ func TestOriginMisbehaves(t *testing.T) {
 	}
 }
 
-// TestAnswerCutShort checks that a truncated response does not look complete.
-func TestAnswerCutShort(t *testing.T) {
+// TestResponseCutShort checks that a truncated response does not look complete.
+func TestResponseCutShort(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct{ name, answer string }{
+	for _, test := range []struct{ name, response string }{
 		{"length", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"},
 		{"chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhalf"},
 		{"between chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"},
@@ -554,7 +554,7 @@ func TestAnswerCutShort(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), nil)
-			l.scripted("o.example", test.answer)
+			l.scripted("o.example", test.response)
 			w := l.dialHTTP(t)
 			w.get("http://o.example/")
 			a := w.readHeader("GET")
@@ -571,9 +571,9 @@ func TestAnswerCutShort(t *testing.T) {
 func TestClientLeaves(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name   string
-		answer string
-		send   string
+		name     string
+		response string
+		send     string
 	}{
 		{"before the response", "", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n\r\n"},
 		{"during the response", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nsome", "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n\r\n"},
@@ -589,14 +589,14 @@ func TestClientLeaves(t *testing.T) {
 			l.serve("o.example", 80, func(c *net.TCPConn) {
 				r := bufio.NewReader(c)
 				got <- readHeader(r)
-				io.WriteString(c, tt.answer)
+				io.WriteString(c, tt.response)
 				_, err := io.Copy(io.Discard, r)
 				gone <- err
 			})
 			w := l.dialHTTP(t)
 			w.send(tt.send)
 			wait(t, got, "the request")
-			if tt.answer != "" {
+			if tt.response != "" {
 				w.readHeader("GET")
 				w.readN(len("some"))
 			}

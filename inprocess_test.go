@@ -103,14 +103,14 @@ func TestTransport(t *testing.T) {
 			if test.host != "" {
 				r.Host = test.host
 			}
-			answer, err := client.Do(r)
+			resp, err := client.Do(r)
 			reason, refused := strings.CutPrefix(test.want, "!")
 			if !refused {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer answer.Body.Close()
-				if body, err := io.ReadAll(answer.Body); string(body) != test.want || err != nil {
+				defer resp.Body.Close()
+				if body, err := io.ReadAll(resp.Body); string(body) != test.want || err != nil {
 					t.Errorf("got the body %q, %v; want %q", body, err, test.want)
 				}
 				return
@@ -156,9 +156,9 @@ func TestTransportInLimitedMode(t *testing.T) {
 		refused     bool
 	}{{"GET", "http://example.com/", false}, {"POST", "http://example.com/", true}, {"GET", "https://example.com/", true}} {
 		r, _ := http.NewRequest(test.method, test.url, nil)
-		answer, err := client.Do(r)
+		resp, err := client.Do(r)
 		if err == nil {
-			answer.Body.Close()
+			resp.Body.Close()
 		}
 		var refusal *networkproxy.RefusedError
 		if errors.As(err, &refusal) != test.refused {
@@ -191,9 +191,9 @@ func TestTransportKeepsTheContract(t *testing.T) {
 		}
 		r.Body, r.ContentLength = body, 7
 		u, host := *r.URL, r.Host
-		answer, err := rt.RoundTrip(r)
+		resp, err := rt.RoundTrip(r)
 		if err == nil {
-			answer.Body.Close()
+			resp.Body.Close()
 		}
 		if (err == nil) != (url == "http://example.com/") {
 			t.Errorf("%s: got the error %v", url, err)
@@ -230,16 +230,16 @@ func TestInProcessConnectionsFollowThePolicy(t *testing.T) {
 	if err := echoes(conn); err != nil {
 		t.Fatal(err)
 	}
-	answer, err := client.Get("https://example.com/slow")
+	resp, err := client.Get("https://example.com/slow")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer answer.Body.Close()
+	defer resp.Body.Close()
 	if err := errors.Join(l.DenyDomain("example.com"), l.DenyDomain("echo.example")); err != nil {
 		t.Fatal(err)
 	}
 	var refusal *networkproxy.RefusedError
-	if _, err := io.ReadAll(answer.Body); !errors.As(err, &refusal) {
+	if _, err := io.ReadAll(resp.Body); !errors.As(err, &refusal) {
 		t.Errorf("reading after a deny: got the error %v", err)
 	}
 	if err := echoes(conn); err == nil {
@@ -295,7 +295,7 @@ func TestSwitchedConnectionsFollowThePolicy(t *testing.T) {
 						return
 					}
 					defer c.Close()
-					io.WriteString(c, upgradeAnswer)
+					io.WriteString(c, upgradeResponse)
 					io.Copy(c, rw)
 				}
 				l.origin(name, 80, handler)
@@ -306,12 +306,12 @@ func TestSwitchedConnectionsFollowThePolicy(t *testing.T) {
 				}
 				r.Header.Set("Connection", "Upgrade")
 				r.Header.Set("Upgrade", "websocket")
-				answer, err := client.Do(r)
+				resp, err := client.Do(r)
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer answer.Body.Close()
-				conn := answer.Body.(io.ReadWriter)
+				defer resp.Body.Close()
+				conn := resp.Body.(io.ReadWriter)
 				say := func() error {
 					if _, err := io.WriteString(conn, "said"); err != nil {
 						return err

@@ -315,9 +315,9 @@ func TestShutdownDrains(t *testing.T) {
 	}
 }
 
-// TestCutIsNoAnswer checks that a request that is cut at the end of the proxy gets
+// TestCutIsNoResponse checks that a request that is cut at the end of the proxy gets
 // no response that looks complete.
-func TestCutIsNoAnswer(t *testing.T) {
+func TestCutIsNoResponse(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"Close", "Shutdown"} {
 		for _, where := range []string{"before the response", "in the response", "in the look-up", "in an upgrade"} {
@@ -438,8 +438,8 @@ func TestSeveralProxies(t *testing.T) {
 	t.Parallel()
 	a, b := start(t, allow("a.example"), nil), start(t, allow("b.example"), nil)
 	for _, l := range []*lab{a, b} {
-		l.scripted("a.example", emptyAnswer)
-		l.scripted("b.example", emptyAnswer)
+		l.scripted("a.example", emptyResponse)
+		l.scripted("b.example", emptyResponse)
 	}
 	for _, tt := range []struct {
 		l      *lab
@@ -533,7 +533,7 @@ func TestConfigSources(t *testing.T) {
 		if l.Config().Policy.AllowedDomains[0] != "a.example" {
 			t.Errorf("%s: Config returns the proxy's own slice", test.name)
 		}
-		l.scripted("a.example", emptyAnswer)
+		l.scripted("a.example", emptyResponse)
 		if got := l.get("http://a.example/"); got.status != 200 {
 			t.Errorf("%s: %+v", test.name, got)
 		}

@@ -178,9 +178,9 @@ func TestLimitUpperBounds(t *testing.T) {
 	if a := l.get("http://refused.example/"); a.status != 403 || len(l.Blocked()) != 1 {
 		t.Errorf("a refused GET: got %d and the records %+v", a.status, l.Blocked())
 	}
-	_, answer := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nX: "+strings.Repeat("x", 100<<10)+"\r\n\r\n")
-	if answer.StatusCode != 200 {
-		t.Errorf("a long header: got %s, want 200", answer.Status)
+	_, resp := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\nX: "+strings.Repeat("x", 100<<10)+"\r\n\r\n")
+	if resp.StatusCode != 200 {
+		t.Errorf("a long header: got %s, want 200", resp.Status)
 	}
 	if err := echoes(l.connect("o.example:22")); err != nil {
 		t.Errorf("CONNECT: %v", err)
@@ -471,7 +471,7 @@ func TestLimitHeader(t *testing.T) {
 	l := limited(t, allow("o.example"), networkproxy.Limits{
 		HeaderBytes: 6 << 10, IdleTimeout: 500 * time.Millisecond,
 	})
-	l.scripted("o.example", emptyAnswer)
+	l.scripted("o.example", emptyResponse)
 
 	w := l.dialHTTP(t)
 	w.get("http://o.example/", "X-Long: "+strings.Repeat("x", 4<<10))
@@ -510,7 +510,7 @@ func TestLimitHeader(t *testing.T) {
 	}
 }
 
-func TestLimitAnswerHeader(t *testing.T) {
+func TestLimitResponseHeader(t *testing.T) {
 	t.Parallel()
 	l := limited(t, allow("o.example"), networkproxy.Limits{ResponseHeaderBytes: 8 << 10})
 	l.scripted("o.example", "HTTP/1.1 200 OK\r\nX-Long: "+strings.Repeat("x", 64<<10)+"\r\nContent-Length: 0\r\n\r\n")

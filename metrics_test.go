@@ -136,7 +136,7 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 	l.dns.Set("closed.example", addrs(publicAddr))
 	l.dns.Set("inner.example", addrs("10.0.0.1"))
 	l.mapHostUDP("udp.example", 53, testnet.EchoUDP(t, "127.0.0.1"))
-	l.scripted("o.example", emptyAnswer)
+	l.scripted("o.example", emptyResponse)
 
 	want := 0
 	http := func(method, url string, status int, fields ...string) {

@@ -77,9 +77,9 @@ func TestOverlayVerdicts(t *testing.T) {
 			if test.method == connect {
 				target = test.host
 			}
-			_, answer := sendRaw(t, "tcp", test.session.HTTPAddr(), fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\n\r\n", test.method, target))
-			if (test.want == "") != (answer.StatusCode == 200) {
-				t.Fatalf("got %s, want the reason %q", answer.Status, test.want)
+			_, resp := sendRaw(t, "tcp", test.session.HTTPAddr(), fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\n\r\n", test.method, target))
+			if (test.want == "") != (resp.StatusCode == 200) {
+				t.Fatalf("got %s, want the reason %q", resp.Status, test.want)
 			}
 			if test.want == "" {
 				return
@@ -175,9 +175,9 @@ func TestOverlayUnderChangingLimits(t *testing.T) {
 	if err := echoes(a); err != nil {
 		t.Errorf("a tunnel within the tightened limits: %v", err)
 	}
-	_, answer := sendRaw(t, "tcp", s.HTTPAddr(), "CONNECT b.corp.example:443 HTTP/1.1\r\nHost: x\r\n\r\n")
-	if answer.StatusCode != 403 {
-		t.Errorf("a host beyond the limits: got %s, want 403", answer.Status)
+	_, resp := sendRaw(t, "tcp", s.HTTPAddr(), "CONNECT b.corp.example:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+	if resp.StatusCode != 403 {
+		t.Errorf("a host beyond the limits: got %s, want 403", resp.Status)
 	}
 	connectThrough(t, s.HTTPAddr(), "a.corp.example:443", "")
 

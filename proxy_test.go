@@ -16,23 +16,23 @@ func TestForwardAllowedAndRefused(t *testing.T) {
 	l := start(t, allow("allowed.example"), nil)
 	l.origin("allowed.example", 80, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello "+r.Host+r.URL.RequestURI()) })
 
-	answer, err := l.client().Get("http://allowed.example/a%2Fb?q=1%20;2")
+	resp, err := l.client().Get("http://allowed.example/a%2Fb?q=1%20;2")
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, err := io.ReadAll(answer.Body)
-	answer.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
 	if err != nil || string(body) != "hello allowed.example/a%2Fb?q=1%20;2" {
 		t.Errorf("body of the allowed request: got %q, %v; want %q", body, err, "hello allowed.example/a%2Fb?q=1%20;2")
 	}
 
-	answer, err = l.client().Get("http://other.example/")
+	resp, err = l.client().Get("http://other.example/")
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer.Body.Close()
-	if answer.StatusCode != 403 || answer.Header.Get("x-proxy-error") != "blocked-by-allowlist" {
-		t.Errorf("refused request: got %s, x-proxy-error %q; want 403, blocked-by-allowlist", answer.Status, answer.Header.Get("x-proxy-error"))
+	resp.Body.Close()
+	if resp.StatusCode != 403 || resp.Header.Get("x-proxy-error") != "blocked-by-allowlist" {
+		t.Errorf("refused request: got %s, x-proxy-error %q; want 403, blocked-by-allowlist", resp.Status, resp.Header.Get("x-proxy-error"))
 	}
 	if got := l.dns.Queries(); len(got) != 1 || got[0] != "allowed.example" {
 		t.Errorf("DNS queries %q, want one for allowed.example only", got)
@@ -44,11 +44,11 @@ func TestShutdownLeavesNothing(t *testing.T) {
 	l := start(t, allow("allowed.example"), nil)
 	l.origin("allowed.example", 80, func(w http.ResponseWriter, r *http.Request) {})
 	c := l.client()
-	answer, err := c.Get("http://allowed.example/")
+	resp, err := c.Get("http://allowed.example/")
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer.Body.Close()
+	resp.Body.Close()
 	c.CloseIdleConnections()
 	for range 2 {
 		if err := l.Shutdown(context.Background()); err != nil {

@@ -85,22 +85,22 @@ type rawResponse struct {
 // readHeader reads the header of a response to method.
 func (w *rawConn) readHeader(method string) *http.Response {
 	w.t.Helper()
-	answer, err := http.ReadResponse(w.r, &http.Request{Method: method})
+	resp, err := http.ReadResponse(w.r, &http.Request{Method: method})
 	if err != nil {
 		w.t.Fatalf("reading a response: %v", err)
 	}
-	return answer
+	return resp
 }
 
 // readResponse reads one response to method.
 func (w *rawConn) readResponse(method string) rawResponse {
 	w.t.Helper()
-	answer := w.readHeader(method)
-	body, err := io.ReadAll(answer.Body)
+	resp := w.readHeader(method)
+	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		w.t.Fatalf("reading the body of the response %s: %v", answer.Status, err)
+		w.t.Fatalf("reading the body of the response %s: %v", resp.Status, err)
 	}
-	return rawResponse{answer, string(body)}
+	return rawResponse{resp, string(body)}
 }
 
 // readN reads n bytes.
@@ -162,15 +162,15 @@ func (l *lab) connectTo(t testing.TB, target string) *rawConn {
 }
 
 // scripted makes name:80 lead to an origin server that reads the header of a
-// request, sends it to the returned channel, writes answer, and waits for the
+// request, sends it to the returned channel, writes response, and waits for the
 // end of the connection.
-func (l *lab) scripted(name string, answer string) <-chan string {
+func (l *lab) scripted(name, response string) <-chan string {
 	heads := make(chan string, 16)
 	l.serve(name, 80, func(c *net.TCPConn) {
 		c.SetDeadline(time.Now().Add(testTimeout))
 		r := bufio.NewReader(c)
 		heads <- readHeader(r)
-		io.WriteString(c, answer)
+		io.WriteString(c, response)
 		c.CloseWrite()
 		io.Copy(io.Discard, r)
 	})

@@ -220,24 +220,24 @@ func TestReloadUnderLoad(t *testing.T) {
 			client := l.client()
 			host := []string{"a.example", "b.example", "both.example"}[w%3]
 			for done.Add(1) <= requests {
-				answer, err := client.Get("http://" + host + "/")
+				resp, err := client.Get("http://" + host + "/")
 				if err != nil {
 					t.Errorf("%s: %v", host, err)
 					return
 				}
-				body, err := io.ReadAll(answer.Body)
-				answer.Body.Close()
+				body, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
 				switch {
 				case err != nil:
 					t.Errorf("%s: %v", host, err)
-				case answer.StatusCode == 200 && string(body) == host:
+				case resp.StatusCode == 200 && string(body) == host:
 					allowed.Add(1)
-				case answer.StatusCode == 403 && host != "both.example" && strings.Contains(string(body), `"denied"`):
+				case resp.StatusCode == 403 && host != "both.example" && strings.Contains(string(body), `"denied"`):
 					// Both policies deny what they do not allow. The reason
 					// not_allowed would mean a mixture.
 					denied.Add(1)
 				default:
-					t.Errorf("%s: %s %s", host, answer.Status, body)
+					t.Errorf("%s: %s %s", host, resp.Status, body)
 				}
 			}
 		})

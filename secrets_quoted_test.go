@@ -22,8 +22,8 @@ func TestMalformedValuesAreNotQuoted(t *testing.T) {
 	const post = "POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\n"
 	const chunked = post + "Transfer-Encoding: chunked\r\n"
 	for _, tt := range []struct {
-		name, request, answer string // answer is the origin server's response; empty: a valid one
-		says                  string
+		name, request, response string // response is the origin server's response; empty: a valid one
+		says                    string
 	}{
 		{"Expect", get + "Expect: " + secret + "\r\n\r\n", "", "Expect"},
 		{"Content-Length", post + "Content-Length: " + secret + "\r\n\r\n", "", "Content-Length"},
@@ -62,8 +62,8 @@ func TestMalformedValuesAreNotQuoted(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), func(b *networkproxy.Builder) { networkproxy.SetUnixSockets(b, true) })
-			if tt.answer != "" {
-				l.scripted("o.example", tt.answer)
+			if tt.response != "" {
+				l.scripted("o.example", tt.response)
 			} else {
 				l.origin("o.example", 80, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
 			}

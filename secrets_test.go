@@ -45,7 +45,7 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 		t.Cleanup(func() { checkLog(t, text.String()) })
 	})
 	jsonLog.Flush = func() { networkproxy.FlushLog(l.Handle) }
-	l.scripted("o.example", emptyAnswer)
+	l.scripted("o.example", emptyResponse)
 	l.mapHost("tunnel.example", 443, testnet.Echo(t).Addr())
 	l.dns.Set("gone.example", testnet.NXDomain())
 	for i, answer := range []string{

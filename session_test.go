@@ -67,19 +67,19 @@ func sendRaw(t testing.TB, network, addr, request string) (net.Conn, *http.Respo
 	conn.SetDeadline(time.Now().Add(30 * time.Second))
 	io.WriteString(conn, request)
 	method, _, _ := strings.Cut(request, " ")
-	answer, err := http.ReadResponse(bufio.NewReaderSize(conn, 1), &http.Request{Method: method})
+	resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 1), &http.Request{Method: method})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return conn, answer
+	return conn, resp
 }
 
 // connectThrough opens a tunnel through a listener, with more header lines.
 func connectThrough(t testing.TB, addr, target, header string) net.Conn {
 	t.Helper()
-	conn, answer := sendRaw(t, "tcp", addr, fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n%s\r\n", target, header))
-	if answer.StatusCode != http.StatusOK {
-		t.Fatalf("CONNECT %s: got %s, want %d", target, answer.Status, http.StatusOK)
+	conn, resp := sendRaw(t, "tcp", addr, fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n%s\r\n", target, header))
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("CONNECT %s: got %s, want %d", target, resp.Status, http.StatusOK)
 	}
 	return conn
 }
@@ -125,14 +125,14 @@ func TestSessionsTellCommandsApart(t *testing.T) {
 			client := clientThrough(t, s.ProxyURL())
 			r, _ := http.NewRequest("GET", "http://shared.example/", nil)
 			r.Header.Set("Command", "command 1") // a client's own claim has no effect
-			answer, err := client.Do(r)
+			resp, err := client.Do(r)
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			defer answer.Body.Close()
-			if want := map[bool]int{true: 200, false: 403}[i == 1]; answer.StatusCode != want {
-				t.Errorf("command %d: got %s, want %d", i, answer.Status, want)
+			defer resp.Body.Close()
+			if want := map[bool]int{true: 200, false: 403}[i == 1]; resp.StatusCode != want {
+				t.Errorf("command %d: got %s, want %d", i, resp.Status, want)
 			}
 		})
 	}
@@ -186,8 +186,8 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 	}
 	waits := make(chan int, 1)
 	go func() {
-		_, answer := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://slow.example/ HTTP/1.1\r\nHost: slow.example\r\n"+credentials("x", mine.Token())+"\r\n")
-		waits <- answer.StatusCode
+		_, resp := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://slow.example/ HTTP/1.1\r\nHost: slow.example\r\n"+credentials("x", mine.Token())+"\r\n")
+		waits <- resp.StatusCode
 	}()
 	if host := <-asked; host != "slow.example" {
 		t.Fatalf("the decider was called for %q", host)
@@ -214,8 +214,8 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 		conn.Close()
 		t.Error("the closed session's listener still accepts connections")
 	}
-	if _, answer := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+credentials("x", mine.Token())+"\r\n"); answer.StatusCode != 407 {
-		t.Errorf("the closed session's token: got %s, want 407", answer.Status)
+	if _, resp := sendRaw(t, "tcp", l.HTTPAddr(), "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+credentials("x", mine.Token())+"\r\n"); resp.StatusCode != 407 {
+		t.Errorf("the closed session's token: got %s, want 407", resp.Status)
 	}
 	blocked := mine.Blocked()
 	if len(blocked) != 1 || blocked[0].Reason != networkproxy.ReasonCanceled {
@@ -355,18 +355,18 @@ type tokenTest struct {
 }
 
 func (test tokenTest) run(t *testing.T) {
-	_, answer := sendRaw(t, "tcp", test.addr, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+test.header+"\r\n")
-	if answer.StatusCode != test.want {
-		t.Fatalf("got %s, want %d", answer.Status, test.want)
+	_, resp := sendRaw(t, "tcp", test.addr, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n"+test.header+"\r\n")
+	if resp.StatusCode != test.want {
+		t.Fatalf("got %s, want %d", resp.Status, test.want)
 	}
 	if test.want != http.StatusProxyAuthRequired {
 		return
 	}
-	if got, want := answer.Header.Get("Proxy-Authenticate"), `Basic realm="networkproxy session"`; got != want {
+	if got, want := resp.Header.Get("Proxy-Authenticate"), `Basic realm="networkproxy session"`; got != want {
 		t.Errorf("got Proxy-Authenticate %q, want %q", got, want)
 	}
 	var body struct{ Status, Reason, Source, Message string }
-	if err := json.NewDecoder(answer.Body).Decode(&body); err != nil {
+	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {
 		t.Fatal(err)
 	}
 	reason := "session_unknown"
@@ -376,9 +376,9 @@ func (test tokenTest) run(t *testing.T) {
 	if body.Status != "blocked" || body.Reason != reason || body.Source != "session" || body.Message == "" {
 		t.Errorf("got the body %+v, want the reason %s", body, reason)
 	}
-	_, answer = sendRaw(t, "tcp", test.addr, "CONNECT web.example:443 HTTP/1.1\r\nHost: web.example\r\n"+test.header+"\r\n")
-	if answer.StatusCode != http.StatusProxyAuthRequired || answer.Header.Get("Proxy-Authenticate") == "" {
-		t.Errorf("CONNECT: got %s, want 407 with Proxy-Authenticate", answer.Status)
+	_, resp = sendRaw(t, "tcp", test.addr, "CONNECT web.example:443 HTTP/1.1\r\nHost: web.example\r\n"+test.header+"\r\n")
+	if resp.StatusCode != http.StatusProxyAuthRequired || resp.Header.Get("Proxy-Authenticate") == "" {
+		t.Errorf("CONNECT: got %s, want 407 with Proxy-Authenticate", resp.Status)
 	}
 }
 
@@ -428,8 +428,8 @@ func TestSessionRequiresItsToken(t *testing.T) {
 		} {
 			for _, request := range []string{"GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n", "CONNECT web.example:80 HTTP/1.1\r\nHost: web.example:80\r\n"} {
 				t.Run(listener.network+" "+test.name+" "+request[:7], func(t *testing.T) {
-					if _, answer := sendRaw(t, listener.network, listener.addr, request+test.header+"\r\n"); answer.StatusCode != test.want {
-						t.Errorf("got %s, want %d", answer.Status, test.want)
+					if _, resp := sendRaw(t, listener.network, listener.addr, request+test.header+"\r\n"); resp.StatusCode != test.want {
+						t.Errorf("got %s, want %d", resp.Status, test.want)
 					}
 				})
 			}
@@ -499,16 +499,16 @@ func TestSessionsAreNoTargets(t *testing.T) {
 	l := start(t, config, nil)
 	a, b := l.command("a"), l.command("b")
 	for _, target := range []string{b.HTTPAddr(), a.HTTPAddr(), strings.Replace(b.HTTPAddr(), "127.0.0.1", "localhost", 1)} {
-		_, answer := sendRaw(t, "tcp", a.HTTPAddr(), fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n", target))
-		if answer.StatusCode != 403 {
-			t.Errorf("CONNECT %s: got %s, want 403", target, answer.Status)
+		_, resp := sendRaw(t, "tcp", a.HTTPAddr(), fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n", target))
+		if resp.StatusCode != 403 {
+			t.Errorf("CONNECT %s: got %s, want 403", target, resp.Status)
 		}
 	}
 	b.Close()
 	// The port of a closed session is an ordinary target again.
-	_, answer := sendRaw(t, "tcp", a.HTTPAddr(), fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n", b.HTTPAddr()))
-	if answer.StatusCode == 403 {
-		t.Errorf("a closed session's port: got %s", answer.Status)
+	_, resp := sendRaw(t, "tcp", a.HTTPAddr(), fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n", b.HTTPAddr()))
+	if resp.StatusCode == 403 {
+		t.Errorf("a closed session's port: got %s", resp.Status)
 	}
 }
 
@@ -535,12 +535,12 @@ func TestSessionUnixSocket(t *testing.T) {
 	if s.UnixSocket() != path {
 		t.Errorf("got the path %q", s.UnixSocket())
 	}
-	conn, answer := sendRaw(t, "unix", path, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n")
-	if body, err := io.ReadAll(answer.Body); string(body) != "hello" || err != nil {
-		t.Errorf("allowed request: got %s %q, %v", answer.Status, body, err)
+	conn, resp := sendRaw(t, "unix", path, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n")
+	if body, err := io.ReadAll(resp.Body); string(body) != "hello" || err != nil {
+		t.Errorf("allowed request: got %s %q, %v", resp.Status, body, err)
 	}
-	if _, answer := sendRaw(t, "unix", path, "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n"); answer.StatusCode != 403 {
-		t.Errorf("refused request: got %s, want 403", answer.Status)
+	if _, resp := sendRaw(t, "unix", path, "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n"); resp.StatusCode != 403 {
+		t.Errorf("refused request: got %s, want 403", resp.Status)
 	}
 	if command := <-asked; command != "boxed" {
 		t.Errorf("the decider got the command %q", command)
@@ -562,8 +562,8 @@ func TestSessionUnixSocket(t *testing.T) {
 	stale.SetUnlinkOnClose(false)
 	stale.Close()
 	s = open()
-	if _, answer := sendRaw(t, "unix", path, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n"); answer.StatusCode != 200 {
-		t.Errorf("in place of a stale socket: got %s, want 200", answer.Status)
+	if _, resp := sendRaw(t, "unix", path, "GET http://web.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n"); resp.StatusCode != 200 {
+		t.Errorf("in place of a stale socket: got %s, want 200", resp.Status)
 	}
 	// A file that replaced the socket is not removed.
 	if err := os.Remove(path); err != nil {
@@ -611,12 +611,12 @@ func TestManySessions(t *testing.T) {
 			if i%10 != 0 {
 				return
 			}
-			answer, err := clientThrough(t, s.ProxyURL()).Get("http://web.example/")
+			resp, err := clientThrough(t, s.ProxyURL()).Get("http://web.example/")
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			answer.Body.Close()
+			resp.Body.Close()
 		})
 	}
 	wg.Wait()
@@ -722,11 +722,11 @@ func TestRefusedConnectCloses(t *testing.T) {
 	t.Parallel()
 	l := start(t, networkproxy.DefaultConfig(), func(b *networkproxy.Builder) { b.RequireSession() })
 	for addr, want := range map[string]int{l.command("").HTTPAddr(): 403, l.HTTPAddr(): 407} {
-		conn, answer := sendRaw(t, "tcp", addr, "CONNECT other.example:443 HTTP/1.1\r\nHost: other.example\r\n\r\n")
-		if _, err := io.ReadAll(answer.Body); answer.StatusCode != want || err != nil {
-			t.Errorf("got %s, %v; want %d and the end of the connection", answer.Status, err, want)
+		conn, resp := sendRaw(t, "tcp", addr, "CONNECT other.example:443 HTTP/1.1\r\nHost: other.example\r\n\r\n")
+		if _, err := io.ReadAll(resp.Body); resp.StatusCode != want || err != nil {
+			t.Errorf("got %s, %v; want %d and the end of the connection", resp.Status, err, want)
 		}
-		waitClosed(t, answer.Status, conn)
+		waitClosed(t, resp.Status, conn)
 	}
 }
 
@@ -774,7 +774,7 @@ func TestGrantsAreTheSessions(t *testing.T) {
 	// grant opened.
 	client := l.inProcess(networkproxy.Attribution{Command: "host"}, nil)
 	doRequest(t, client, "GET", "http://web.example/", "")
-	answer, err := client.Get("http://web.example/slow")
+	resp, err := client.Get("http://web.example/slow")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -786,10 +786,10 @@ func TestGrantsAreTheSessions(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refusal *networkproxy.RefusedError
-	if _, err := io.ReadAll(answer.Body); !errors.As(err, &refusal) || refusal.Verdict.Reason != networkproxy.ReasonGrantRevoked {
+	if _, err := io.ReadAll(resp.Body); !errors.As(err, &refusal) || refusal.Verdict.Reason != networkproxy.ReasonGrantRevoked {
 		t.Errorf("reading after the grant was revoked: got the error %v", err)
 	}
-	answer.Body.Close()
+	resp.Body.Close()
 	if n := len(l.Grants()); n != 0 {
 		t.Errorf("%d grants after the revocation, want none", n)
 	}
@@ -815,8 +815,8 @@ func TestCloseDuringADial(t *testing.T) {
 	})
 	l.dns.Set("echo.example", testnet.Addrs(publicAddr))
 	s = l.open(networkproxy.SessionConfig{SharedPort: true})
-	_, answer := sendRaw(t, "tcp", l.HTTPAddr(), "CONNECT echo.example:22 HTTP/1.1\r\nHost: echo.example\r\n"+credentials("", s.Token())+"\r\n")
-	if answer.StatusCode == 200 {
+	_, resp := sendRaw(t, "tcp", l.HTTPAddr(), "CONNECT echo.example:22 HTTP/1.1\r\nHost: echo.example\r\n"+credentials("", s.Token())+"\r\n")
+	if resp.StatusCode == 200 {
 		t.Error("a closed session got a tunnel")
 	}
 	if err := (<-dialed).SetDeadline(time.Time{}); !errors.Is(err, net.ErrClosed) {

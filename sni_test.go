@@ -582,8 +582,8 @@ func TestTLSThroughTunnel(t *testing.T) {
 	}
 }
 
-// TestTLSClientIsTold checks the error that a real client shows for a refusal.
-func TestTLSClientIsTold(t *testing.T) {
+// TestTLSClientError checks the error that a real client shows for a refusal.
+func TestTLSClientError(t *testing.T) {
 	t.Parallel()
 	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS12, tls.VersionTLS13} {
 		for _, path := range tunnelPaths {

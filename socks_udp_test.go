@@ -190,13 +190,13 @@ func TestUDPPortIsNotTCPs(t *testing.T) {
 	defer origin.Close()
 	go origin.Serve(listener)
 	l.net.Map(u.relay, listener.Addr())
-	answer, err := l.client().Get("http://" + u.relay.String() + "/")
+	resp, err := l.client().Get("http://" + u.relay.String() + "/")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer answer.Body.Close()
-	if text, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusNotFound {
-		t.Errorf("got %s, want the origin server's 404: %s", answer.Status, text)
+	defer resp.Body.Close()
+	if text, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("got %s, want the origin server's 404: %s", resp.Status, text)
 	}
 	u.send(socksDestAddr(u.relay), "to itself")
 	eventually(t, "the relay's own port is refused to datagrams", func() bool { return len(l.Blocked()) == 1 })

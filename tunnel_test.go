@@ -215,7 +215,7 @@ func websocket(c *net.TCPConn) {
 const (
 	upgradeRequest = "GET http://o.example/chat?room=1 HTTP/1.1\r\nHost: o.example\r\nUpgrade: websocket\r\nConnection: keep-alive, upgrade\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nProxy-Secret: secret\r\n\r\n"
-	upgradeAnswer = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+	upgradeResponse = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 )
 
 func TestUpgrade(t *testing.T) {
@@ -225,7 +225,7 @@ func TestUpgrade(t *testing.T) {
 	for _, early := range []string{"", "early"} {
 		w := l.dialHTTP(t)
 		w.send(upgradeRequest + early)
-		want := upgradeAnswer + "welcome" + early
+		want := upgradeResponse + "welcome" + early
 		if got := w.readN(len(want)); got != want {
 			t.Fatalf("got %q, want %q", got, want)
 		}
@@ -253,14 +253,14 @@ func TestUpgradeThroughConnect(t *testing.T) {
 	}
 }
 
-// TestUpgradeAnswers checks the other responses of an origin server to an
+// TestUpgradeResponses checks the other responses of an origin server to an
 // upgrade.
-func TestUpgradeAnswers(t *testing.T) {
+func TestUpgradeResponses(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name, answer string
-		status       int
-		body         string
+		name, response string
+		status         int
+		body           string
 	}{
 		{"refused", "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", 403, "no"},
 		{"ignored", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nplain\r\n0\r\n\r\n", 200, "plain"},
@@ -280,7 +280,7 @@ func TestUpgradeAnswers(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), nil)
-			l.scripted("o.example", tt.answer)
+			l.scripted("o.example", tt.response)
 			w := l.dialHTTP(t)
 			w.send(upgradeRequest)
 			a := w.readResponse("GET")
@@ -312,7 +312,7 @@ func TestUpgradeIsAsked(t *testing.T) {
 		config := allow("o.example")
 		config.Mode = networkproxy.ModeLimited // which refuses upgrades
 		l := start(t, config, nil)
-		heads := l.scripted("o.example", emptyAnswer)
+		heads := l.scripted("o.example", emptyResponse)
 		w := l.dialHTTP(t)
 		w.get("http://o.example/", fields...)
 		if a := w.readResponse("GET"); a.StatusCode != 200 {
@@ -373,7 +373,7 @@ func TestUpgradeOffers(t *testing.T) {
 					}
 					io.Copy(io.Discard, r.Body)
 					got <- r
-					io.WriteString(c, emptyAnswer)
+					io.WriteString(c, emptyResponse)
 				})
 				method, version, ok := strings.Cut(tt.method, " ")
 				if !ok {
@@ -454,7 +454,7 @@ func TestTransportUpgradeOffers(t *testing.T) {
 	config := allow("o.example")
 	config.Mode = networkproxy.ModeLimited
 	l := start(t, config, nil)
-	heads := l.scripted("o.example", emptyAnswer)
+	heads := l.scripted("o.example", emptyResponse)
 	for asked, want := range map[string]bool{"h2c": true, "TLS/1.0": true, "websocket": false, "h2c, websocket": false} {
 		r, err := http.NewRequestWithContext(t.Context(), "GET", "http://o.example/", nil)
 		if err != nil {
@@ -463,14 +463,14 @@ func TestTransportUpgradeOffers(t *testing.T) {
 		r.Header.Set("Connection", "Upgrade, HTTP2-Settings")
 		r.Header.Set("Upgrade", asked)
 		r.Header.Set("HTTP2-Settings", "AAMAAABkAAQAAP__")
-		answer, err := l.Transport(networkproxy.Attribution{}).RoundTrip(r)
+		resp, err := l.Transport(networkproxy.Attribution{}).RoundTrip(r)
 		if (err == nil) != want {
 			t.Errorf("%q: got the error %v, want success: %t", asked, err, want)
 		}
 		if err != nil {
 			continue
 		}
-		answer.Body.Close()
+		resp.Body.Close()
 		if head := wait(t, heads, "the request"); strings.Contains(strings.ToLower(head), "upgrade") || strings.Contains(head, "Http2-Settings") {
 			t.Errorf("%q: the origin server got %q, want no upgrade", asked, head)
 		}
@@ -480,7 +480,7 @@ func TestTransportUpgradeOffers(t *testing.T) {
 	}
 }
 
-func TestUpgradeWithContent(t *testing.T) {
+func TestUpgradeWithBody(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
 	l.serve("o.example", 80, func(c *net.TCPConn) {

@@ -456,10 +456,10 @@ func TestUnixSocketFieldIsEmpty(t *testing.T) {
 			{"CONNECT", "CONNECT allowed.example:80 HTTP/1.1\r\nHost: allowed.example:80\r\nx-unix-socket:\r\n\r\n"},
 			{"a host that is not known", "GET http://refused.example/ HTTP/1.1\r\nHost: refused.example\r\nx-unix-socket:\r\n\r\n"},
 		} {
-			_, answer := sendRaw(t, "tcp", l.HTTPAddr(), test.request)
-			body, _ := io.ReadAll(answer.Body)
-			if answer.StatusCode != 400 || !strings.Contains(string(body), "x-unix-socket is empty") {
-				t.Errorf("supported %t, %s: %s %s", supported, test.name, answer.Status, body)
+			_, resp := sendRaw(t, "tcp", l.HTTPAddr(), test.request)
+			body, _ := io.ReadAll(resp.Body)
+			if resp.StatusCode != 400 || !strings.Contains(string(body), "x-unix-socket is empty") {
+				t.Errorf("supported %t, %s: %s %s", supported, test.name, resp.Status, body)
 			}
 		}
 		if got := l.Blocked(); len(got) != 0 {

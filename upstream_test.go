@@ -206,13 +206,13 @@ func TestUpstreamCredentialsStayOnTheirHop(t *testing.T) {
 		}
 		r.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("session:"+password)))
 		r.Header.Set("Proxy-Connection", "keep-alive")
-		answer, err := l.client().Do(r)
+		resp, err := l.client().Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer.Body.Close()
-		if answer.StatusCode != 200 {
-			t.Errorf("%s: got %s, want 200", url, answer.Status)
+		resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Errorf("%s: got %s, want 200", url, resp.Status)
 		}
 	}
 	for _, password := range []string{"", "of something else"} {
@@ -308,9 +308,9 @@ func TestUpstreamUpgrade(t *testing.T) {
 	t.Cleanup(func() { conn.Close() })
 	io.WriteString(conn, "GET http://origin.example/chat?x=1 HTTP/1.1\r\nHost: origin.example\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 	in := bufio.NewReader(conn)
-	answer, err := http.ReadResponse(in, nil)
-	if err != nil || answer.StatusCode != 101 {
-		t.Fatalf("got %v, %v", answer, err)
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil || resp.StatusCode != 101 {
+		t.Fatalf("got %v, %v", resp, err)
 	}
 	if got := make([]byte, 5); must(io.ReadFull(in, got)) != 5 || string(got) != "hello" {
 		t.Fatalf("got %q after the upgrade", got)
@@ -656,15 +656,15 @@ func (l *lab) tryConnect(target string) (status int, text string) {
 	}
 	defer conn.Close()
 	fmt.Fprintf(conn, "CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n\r\n", target)
-	answer, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: http.MethodConnect})
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: http.MethodConnect})
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	body := make([]byte, max(0, answer.ContentLength))
-	if _, err := io.ReadFull(answer.Body, body); err != nil {
+	body := make([]byte, max(0, resp.ContentLength))
+	if _, err := io.ReadFull(resp.Body, body); err != nil {
 		l.t.Fatal(err)
 	}
-	return answer.StatusCode, string(body)
+	return resp.StatusCode, string(body)
 }
 
 // A refusal by the upstream proxy is a failure that names its status. It is neither

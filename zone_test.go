@@ -63,8 +63,8 @@ func TestZoneIsDialed(t *testing.T) {
 	}
 }
 
-// TestZoneIsTold checks that a refusal and its record have the zone.
-func TestZoneIsTold(t *testing.T) {
+// TestZoneInRefusal checks that a refusal and its record have the zone.
+func TestZoneInRefusal(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("fe80::1%eth0"), nil)
 	w := l.dialHTTP(t)

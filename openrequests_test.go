@@ -166,13 +166,13 @@ func TestModeRefusesAnUploadInWords(t *testing.T) {
 		<-sending
 		l.SetMode(networkproxy.ModeLimited)
 	}()
-	answer, err := l.client().Post("http://o.example/", "text/plain", content)
+	resp, err := l.client().Post("http://o.example/", "text/plain", content)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer answer.Body.Close()
-	if token := answer.Header.Get("X-Proxy-Error"); answer.StatusCode != 403 || token != "blocked-by-method-policy" {
-		t.Errorf("got the status %d and x-proxy-error %q", answer.StatusCode, token)
+	defer resp.Body.Close()
+	if token := resp.Header.Get("X-Proxy-Error"); resp.StatusCode != 403 || token != "blocked-by-method-policy" {
+		t.Errorf("got the status %d and x-proxy-error %q", resp.StatusCode, token)
 	}
 	if list := l.Blocked(); len(list) != 1 || list[0].Method != "POST" || list[0].Reason != networkproxy.ReasonMethodNotAllowed {
 		t.Errorf("got the records %+v", list)

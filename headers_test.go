@@ -22,9 +22,9 @@ const (
 )
 
 // startVia runs a proxy whose requests to o.example take one path, to an origin
-// server or an upstream proxy that sends answer. It returns the headers that
+// server or an upstream proxy that sends response. It returns the headers that
 // arrive there.
-func startVia(t *testing.T, via, answer string) (*lab, <-chan string) {
+func startVia(t *testing.T, via, response string) (*lab, <-chan string) {
 	t.Helper()
 	config := allow("o.example")
 	config.AllowUpstreamProxy = via == viaUpstream
@@ -33,10 +33,10 @@ func startVia(t *testing.T, via, answer string) (*lab, <-chan string) {
 	if via == viaUpstream {
 		name = "proxy.example"
 	}
-	return l, l.scripted(name, answer)
+	return l, l.scripted(name, response)
 }
 
-func TestRequestTargetsPassAsTheyCame(t *testing.T) {
+func TestRequestTargetsPassUnchanged(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{
 		"/100%", "/%", "/%zz", "/%2", "/a%2Fb%2fc", "//", "//x.example/a", "///x|y^`{}\"<>\\", "/é\xff", "/a;b,c=d'(!*)~[1]",
@@ -46,7 +46,7 @@ func TestRequestTargetsPassAsTheyCame(t *testing.T) {
 			for _, content := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%q, %s, body %t", path, via, content), func(t *testing.T) {
 					t.Parallel()
-					l, heads := startVia(t, via, emptyAnswer)
+					l, heads := startVia(t, via, emptyResponse)
 					w := l.dialHTTP(t)
 					send := "GET http://o.example" + path + " HTTP/1.1\r\nHost: o.example\r\n"
 					if content {
@@ -78,42 +78,42 @@ func TestRequestTargetsPassAsTheyCame(t *testing.T) {
 
 // Field names keep their case and order, values keep their inner spaces, and the
 // reason phrase of the origin server is kept.
-func TestHeadsPassAsTheyCame(t *testing.T) {
+func TestHeadersPassUnchanged(t *testing.T) {
 	t.Parallel()
 	const fields = "soapaction: x\r\nX-B: 2\r\nx-a: 1\r\nX-B: 3\r\nETag: W/\"1\"\r\nContent-MD5: \r\nPragma: no-cache\r\nx-A: a,  b\tc\r\nWWW-X: é\r\n"
 	for _, via := range []string{viaDirect, viaUpstream, viaUpgrade} {
 		for _, test := range []struct {
-			name, send, sent string // of the request, after its Host
-			answer, relayed  string
+			name, send, sent  string // of the request, after its Host
+			response, relayed string
 		}{
-			{name: "fields", send: fields, sent: fields, answer: "HTTP/1.1 404 No Such  Widget\r\ncontent-length: 0\r\n" + fields},
-			{name: "no reason", answer: "HTTP/1.1 200 \r\nContent-Length: 0\r\n"},
-			{name: "no space", answer: "HTTP/1.1 299\r\nContent-Length: 0\r\n", relayed: "HTTP/1.1 299 \r\nContent-Length: 0\r\n"},
-			{name: "a reason with a control character", answer: "HTTP/1.1 404 a\x1b[2J\r\nContent-Length: 0\r\n", relayed: "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n"},
-			{name: "Pragma", send: "PRAGMA: no-cache\r\n", sent: "PRAGMA: no-cache\r\n", answer: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\npragma: no-cache\r\n"},
+			{name: "fields", send: fields, sent: fields, response: "HTTP/1.1 404 No Such  Widget\r\ncontent-length: 0\r\n" + fields},
+			{name: "no reason", response: "HTTP/1.1 200 \r\nContent-Length: 0\r\n"},
+			{name: "no space", response: "HTTP/1.1 299\r\nContent-Length: 0\r\n", relayed: "HTTP/1.1 299 \r\nContent-Length: 0\r\n"},
+			{name: "a reason with a control character", response: "HTTP/1.1 404 a\x1b[2J\r\nContent-Length: 0\r\n", relayed: "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n"},
+			{name: "Pragma", send: "PRAGMA: no-cache\r\n", sent: "PRAGMA: no-cache\r\n", response: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\npragma: no-cache\r\n"},
 			{
-				name: "folded", answer: "HTTP/1.1 200 OK\r\nX-A: a\r\n\t b\r\n  c\r\nContent-Length: 0\r\n",
+				name: "folded", response: "HTTP/1.1 200 OK\r\nX-A: a\r\n\t b\r\n  c\r\nContent-Length: 0\r\n",
 				relayed: "HTTP/1.1 200 OK\r\nX-A: a b c\r\nContent-Length: 0\r\n",
 			},
 			{
-				name: "white space before a colon", answer: "HTTP/1.1 200 OK\r\nX-Legacy : yes\r\nContent-Length\t : 0\r\nX-Proxy-Error : x\r\nKeep-Alive : x\r\n",
+				name: "white space before a colon", response: "HTTP/1.1 200 OK\r\nX-Legacy : yes\r\nContent-Length\t : 0\r\nX-Proxy-Error : x\r\nKeep-Alive : x\r\n",
 				relayed: "HTTP/1.1 200 OK\r\nX-Legacy: yes\r\nContent-Length: 0\r\n",
 			},
 			{
-				name: "lines that end with LF", answer: "HTTP/1.1 200 OK\nx-a: 1\nContent-Length: 0\r\n",
+				name: "lines that end with LF", response: "HTTP/1.1 200 OK\nx-a: 1\nContent-Length: 0\r\n",
 				relayed: "HTTP/1.1 200 OK\r\nx-a: 1\r\nContent-Length: 0\r\n",
 			},
 			{
 				name: "for one connection", send: "cOnnection: close, x-HOP , Te\r\nx-Hop: 1\r\nKEEP-alive: 1\r\nproxy-x: 1\r\nX-Unix-Socket-Not: 1\r\nPROXY-authorization: x\r\ntrailer: a\r\n",
-				sent:    "X-Unix-Socket-Not: 1\r\n",
-				answer:  "HTTP/1.1 200 OK\r\nCONNECTION: x-hop, content-length\r\nX-HOP: 1\r\ncontent-LENGTH: 0\r\nproxy-x: 1\r\nUPGRADE: h2c\r\nx-PROXY-error: x\r\nhttp2-settings: x\r\n",
-				relayed: "HTTP/1.1 200 OK\r\ncontent-LENGTH: 0\r\n",
+				sent:     "X-Unix-Socket-Not: 1\r\n",
+				response: "HTTP/1.1 200 OK\r\nCONNECTION: x-hop, content-length\r\nX-HOP: 1\r\ncontent-LENGTH: 0\r\nproxy-x: 1\r\nUPGRADE: h2c\r\nx-PROXY-error: x\r\nhttp2-settings: x\r\n",
+				relayed:  "HTTP/1.1 200 OK\r\ncontent-LENGTH: 0\r\n",
 			},
-			{name: "no length without a body", send: "content-length: 0\r\n", sent: "content-length: 0\r\n", answer: "HTTP/1.1 204 Nothing\r\nX-A: 1\r\n"},
+			{name: "no length without a body", send: "content-length: 0\r\n", sent: "content-length: 0\r\n", response: "HTTP/1.1 204 Nothing\r\nX-A: 1\r\n"},
 		} {
 			t.Run(test.name+", "+via, func(t *testing.T) {
 				t.Parallel()
-				l, heads := startVia(t, via, test.answer+"\r\n")
+				l, heads := startVia(t, via, test.response+"\r\n")
 				w := l.dialHTTP(t)
 				upgrade, host := "", "http://o.example"
 				switch via {
@@ -128,7 +128,7 @@ func TestHeadsPassAsTheyCame(t *testing.T) {
 					t.Errorf("the origin got\n%q, want\n%q", got, want)
 				}
 				if want = test.relayed; want == "" {
-					want = test.answer
+					want = test.response
 				}
 				if strings.Contains(strings.ToLower(test.send), "close") {
 					want += "Connection: close\r\n"
@@ -145,7 +145,7 @@ func TestHeadsPassAsTheyCame(t *testing.T) {
 // about its meaning.
 func TestSpaceBeforeTheColonOfARequest(t *testing.T) {
 	t.Parallel()
-	l, _ := startVia(t, viaDirect, emptyAnswer)
+	l, _ := startVia(t, viaDirect, emptyResponse)
 	w := l.dialHTTP(t)
 	w.get("http://o.example/", "X-A : 1")
 	if got := w.readResponse("GET"); got.StatusCode != 400 {
@@ -154,10 +154,10 @@ func TestSpaceBeforeTheColonOfARequest(t *testing.T) {
 }
 
 // Every informational response is forwarded, regardless of their number.
-func TestManyInterimResponses(t *testing.T) {
+func TestManyInformationalResponses(t *testing.T) {
 	t.Parallel()
 	const many = 300
-	l, _ := startVia(t, viaDirect, strings.Repeat("HTTP/1.1 102 Still At It\r\nx-step: 1\r\n\r\n", many)+emptyAnswer)
+	l, _ := startVia(t, viaDirect, strings.Repeat("HTTP/1.1 102 Still At It\r\nx-step: 1\r\n\r\n", many)+emptyResponse)
 	w := l.dialHTTP(t)
 	w.get("http://o.example/")
 	for i := range many {
@@ -175,15 +175,15 @@ func TestManyInterimResponses(t *testing.T) {
 func TestContentLengthBesideTransferEncoding(t *testing.T) {
 	t.Parallel()
 	const framing = "\r\nTransfer-Encoding: chunked\r\nContent-Length: -5, abc\r\n\r\n"
-	for _, test := range []struct{ method, answer, want string }{
+	for _, test := range []struct{ method, response, want string }{
 		{"HEAD", "HTTP/1.1 200 OK" + framing, "HTTP/1.1 200 OK\r\n\r\n"},
 		{"GET", "HTTP/1.1 304 Not Modified" + framing, "HTTP/1.1 304 Not Modified\r\n\r\n"},
 		{"GET", "HTTP/1.1 200 OK" + framing + "0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"},
 	} {
 		for _, via := range []string{viaDirect, viaUpstream, viaUpgrade} {
-			t.Run(test.method+", "+test.answer[:len("HTTP/1.1 200")]+", "+via, func(t *testing.T) {
+			t.Run(test.method+", "+test.response[:len("HTTP/1.1 200")]+", "+via, func(t *testing.T) {
 				t.Parallel()
-				l, _ := startVia(t, via, test.answer)
+				l, _ := startVia(t, via, test.response)
 				w := l.dialHTTP(t)
 				if via == viaUpgrade {
 					w.request(test.method, "http://o.example/", "Connection: Upgrade", "Upgrade: websocket")
@@ -205,9 +205,9 @@ func TestResponseFieldsAreBounded(t *testing.T) {
 	const limit = 256
 	fields := func(n int) string { return strings.Repeat("0:\r\n", n) }
 	for _, test := range []struct {
-		name, answer string
-		cut          bool // the response is cut after its header
-		ok           bool
+		name, response string
+		cut            bool // the response is cut after its header
+		ok             bool
 	}{
 		{"as many as may come", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + fields(limit-1) + "\r\n", false, true},
 		{"one more", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + fields(limit) + "\r\n", false, false},
@@ -218,15 +218,15 @@ func TestResponseFieldsAreBounded(t *testing.T) {
 		{"one name more", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: a" + strings.Repeat(",a", limit-1) + "\r\n\r\n", false, false},
 		{"names in Connection and Trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: a" + strings.Repeat(",a", limit/2) +
 			"\r\nTrailer: b" + strings.Repeat(",b", limit/2) + "\r\n\r\n0\r\n\r\n", false, false},
-		{"names in Connection of a 1xx response", "HTTP/1.1 103 Early Hints\r\nConnection: a" + strings.Repeat(",a", limit) + "\r\n\r\n" + emptyAnswer, false, false},
-		{"a 1xx response", "HTTP/1.1 103 Early Hints\r\n" + fields(limit+1) + "\r\n" + emptyAnswer, false, false},
+		{"names in Connection of a 1xx response", "HTTP/1.1 103 Early Hints\r\nConnection: a" + strings.Repeat(",a", limit) + "\r\n\r\n" + emptyResponse, false, false},
+		{"a 1xx response", "HTTP/1.1 103 Early Hints\r\n" + fields(limit+1) + "\r\n" + emptyResponse, false, false},
 		{"trailers", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + fields(limit+1) + "\r\n", true, false},
 		{"as many trailers as may come", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + fields(limit) + "\r\n", true, true},
 	} {
 		for _, via := range []string{viaDirect, viaUpstream, viaUpgrade} {
 			t.Run(test.name+", "+via, func(t *testing.T) {
 				t.Parallel()
-				l, _ := startVia(t, via, test.answer)
+				l, _ := startVia(t, via, test.response)
 				w := l.dialHTTP(t)
 				if via == viaUpgrade {
 					w.get("http://o.example/", "Connection: Upgrade", "Upgrade: websocket")

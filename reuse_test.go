@@ -16,7 +16,7 @@ import (
 
 // A request with a body cannot be sent twice. So a connection that the origin
 // server has closed must be detected before the request is sent.
-func TestStaleConnectionsGetNoContent(t *testing.T) {
+func TestStaleConnectionsGetNoBody(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
 	closed := make(chan struct{})
@@ -77,7 +77,7 @@ func TestHostConnectionsHalfClose(t *testing.T) {
 
 // A connection that the origin server has kept open is reused, also for requests
 // with a body. A few are not kept, because the end of sending was noticed late.
-func TestKeptConnectionsGetContent(t *testing.T) {
+func TestKeptConnectionsGetBody(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
 	l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })

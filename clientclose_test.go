@@ -94,7 +94,7 @@ func (w waitingRequest) begin(t *testing.T, extra string) (c *net.TCPConn, relea
 		go func() { r.Peek(1); close(ended) }()
 		select {
 		case <-released:
-			io.WriteString(c, emptyAnswer)
+			io.WriteString(c, emptyResponse)
 		case <-ended:
 			given <- struct{}{}
 		}
@@ -231,7 +231,7 @@ func TestHalfClosedClientGetsAllOfIt(t *testing.T) {
 
 // The bytes that are sent early also fit an informational response. The final
 // response then has its own status line.
-func TestHalfClosedClientGetsInterimResponses(t *testing.T) {
+func TestHalfClosedClientGetsInformationalResponses(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
 	interim, final := make(chan struct{}), make(chan struct{})
@@ -241,7 +241,7 @@ func TestHalfClosedClientGetsInterimResponses(t *testing.T) {
 		<-interim
 		io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n")
 		<-final
-		io.WriteString(c, emptyAnswer)
+		io.WriteString(c, emptyResponse)
 		io.Copy(io.Discard, r)
 	})
 	w := l.dialHTTP(t)

@@ -25,7 +25,7 @@ func closingLab(t *testing.T) *lab {
 	l.serve("early.example", 8080, func(c *net.TCPConn) {
 		r := bufio.NewReader(c)
 		readHeader(r)
-		io.WriteString(c, emptyAnswer)
+		io.WriteString(c, emptyResponse)
 		io.Copy(io.Discard, r)
 	})
 	return l
@@ -33,7 +33,7 @@ func closingLab(t *testing.T) *lab {
 
 // A connection that is closed after a response is closed with "Connection: close"
 // (RFC 9112 section 9.6), even if the request's body never arrives.
-func TestConnectionCloseIsSaid(t *testing.T) {
+func TestConnectionCloseIsAnnounced(t *testing.T) {
 	t.Parallel()
 	l := closingLab(t)
 	const chunked = "Transfer-Encoding: chunked"
@@ -86,7 +86,7 @@ func TestConnectionCloseIsSaid(t *testing.T) {
 }
 
 // A refused client whose body arrives slightly later keeps its connection.
-func TestRefusedContentIsSkipped(t *testing.T) {
+func TestRefusedBodyIsSkipped(t *testing.T) {
 	t.Parallel()
 	l := closingLab(t)
 	for _, tt := range []struct{ name, head, content string }{
@@ -124,7 +124,7 @@ func TestRefusedContentIsSkipped(t *testing.T) {
 
 // A client that sends a complete large body before it reads gets the refusal, not
 // a reset.
-func TestRefusalArrivesBehindLargeContent(t *testing.T) {
+func TestRefusalArrivesAfterLargeBody(t *testing.T) {
 	t.Parallel()
 	l := closingLab(t)
 	w := l.dialHTTP(t)
@@ -144,7 +144,7 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // Connections over the limit do not delay the responses to each other, even if
 // they announce a body that never arrives.
-func TestLimitConnectionsWithoutContent(t *testing.T) {
+func TestLimitConnectionsWithoutBody(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, fields string }{
 		{"length", "Content-Length: 9\r\n"},
