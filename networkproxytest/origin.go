@@ -118,7 +118,7 @@ func (o *origin) read(r *bufio.Reader) (originRequest, error) {
 	hosts, lengths, codings := framing["host"], framing["content-length"], framing["transfer-encoding"]
 	switch {
 	case len(hosts) != 1 || hosts[0] != o.addr:
-		return got, fmt.Errorf("Host is %q, want %q", hosts, o.addr)
+		return got, fmt.Errorf("the Host field is %q, want %q", hosts, o.addr)
 	case len(lengths)+len(codings) > 1:
 		return got, fmt.Errorf("more than one framing: lengths %q, codings %q", lengths, codings)
 	case len(codings) == 1:
