@@ -30,7 +30,7 @@ const modulePath = "example.com/networkproxy"
 // fronts never import each other, and nothing in internal/ imports the root.
 // Names leave out internal/, and networkproxy is the root.
 const importTable = `
-# programs, examples and the tests for embedders
+# programs, examples and the test suite for embedders
 bench:             udpbatch
 bench/soak:
 cmd/networkproxy:  networkproxy hostname upstream
@@ -93,7 +93,7 @@ testnet:
 // testImports holds the imports that only tests may have, in addition to
 // packages of lower layers.
 var testImports = map[string]string{
-	"networkproxy": "networkproxytest", // the root passes the tests for embedders
+	"networkproxy": "networkproxytest", // the root passes the test suite for embedders
 	"approval":     "gate",             // its tests ask through a gate
 }
 
