@@ -213,7 +213,7 @@ func (h *Handle) windDown() {
 	h.endMu.Unlock()
 	h.listeners.closeProxies() // the admin API serves until the end
 	h.sessions.refuse()
-	h.http.Server.Shutdown()
+	h.http.Shutdown()
 	h.live.Wait(h.drain)
 	h.admin.Shutdown(h.drain)
 

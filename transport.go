@@ -66,7 +66,7 @@ func (h *Handle) newHostPool() *http.Transport {
 		TLSHandshakeTimeout:    tlsTimeout,
 		MaxIdleConns:           h.settings.limits.IdleUpstream,
 		MaxIdleConnsPerHost:    httpproxy.UpstreamIdlePerHost,
-		IdleConnTimeout:        httpproxy.UpstreamIdle,
+		IdleConnTimeout:        httpproxy.UpstreamIdleTimeout,
 		MaxResponseHeaderBytes: int64(h.settings.limits.ResponseHeaderBytes),
 	}
 }

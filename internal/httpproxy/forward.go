@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	UpstreamIdle        = 90 * time.Second // a pooled connection without a request
+	UpstreamIdleTimeout = 90 * time.Second // a pooled connection without a request
 	UpstreamIdlePerHost = 256
 	copyBufferSize      = 32 << 10
 )
@@ -36,8 +36,8 @@ type dialInfo struct {
 	verdict gate.Ruling
 	route   gate.Route
 	live    *gate.LiveRequest
-	client  http.ResponseWriter // for informational responses
-	ends    context.Context     // the client's
+	w       http.ResponseWriter // for informational responses
+	ctx     context.Context     // the client's
 }
 
 // pools are the connections of one principal that further requests may use. A
@@ -52,7 +52,7 @@ type pools struct {
 }
 
 func (h *Proxy) newPools() *pools {
-	p := &pools{direct: h.newPool(), proxied: h.newPool(), sockets: h.newPool()}
+	p := &pools{direct: h.newTransport(), proxied: h.newTransport(), sockets: h.newTransport()}
 	p.sockets.MaxIdlePerAddr = -1 // connections are kept by host, which is nothing here
 	return p
 }
@@ -65,12 +65,12 @@ func (h *Proxy) CloseIdle(p *gate.Principal) { poolsOf(p).CloseIdleConnections()
 
 func poolsOf(p *gate.Principal) *pools { return p.HTTP.(*pools) }
 
-// of is the pool for requests by one route.
-func (p *pools) of(req *gate.Request, r gate.Route) *http1.Transport {
+// transportFor is the pool for requests by one route.
+func (p *pools) transportFor(req *gate.Request, route gate.Route) *http1.Transport {
 	switch {
 	case !req.Socket.IsZero():
 		return p.sockets
-	case r.Proxy != nil:
+	case route.Proxy != nil:
 		return p.proxied
 	}
 	return p.direct
@@ -83,11 +83,11 @@ func (p *pools) CloseIdleConnections() {
 	p.sockets.CloseIdleConnections()
 }
 
-func (h *Proxy) newPool() *http1.Transport {
+func (h *Proxy) newTransport() *http1.Transport {
 	return &http1.Transport{
 		MaxIdle:         h.config.IdleUpstream,
 		MaxIdlePerAddr:  UpstreamIdlePerHost,
-		IdleTimeout:     UpstreamIdle,
+		IdleTimeout:     UpstreamIdleTimeout,
 		MaxHeaderBytes:  h.config.ResponseHeaderBytes,
 		MaxHeaderFields: h.config.HeaderFields,
 		HeaderTimeout:   h.config.HeaderTimeout,
@@ -97,7 +97,7 @@ func (h *Proxy) newPool() *http1.Transport {
 // Dial implements http1.RoundTripHooks. It connects to the target that was
 // judged; addr only names the pool.
 func (d *dialInfo) Dial(context.Context, string) (net.Conn, error) {
-	return d.gate.DialPooled(d.ends, d.req, &d.verdict, d.route)
+	return d.gate.DialPooled(d.ctx, d.req, &d.verdict, d.route)
 }
 
 // Acquire implements http1.RoundTripHooks.
@@ -116,66 +116,66 @@ func (d *dialInfo) Release(conn net.Conn) { conn.(*gate.PooledConn).Release(d.li
 // Informational implements http1.RoundTripHooks. It passes an informational
 // response on to the client.
 func (d *dialInfo) Informational(r *http1.Response) {
-	fields := answerFields(r.Fields[:0], r.Fields, namedByConnection(r.Fields))
-	d.client.(http1.Relayer).RelayInformational(r.Status, r.Reason, fields)
+	fields := appendResponseFields(r.Fields[:0], r.Fields, connectionOptions(r.Fields))
+	d.w.(http1.Relayer).RelayInformational(r.Status, r.Reason, fields)
 }
 
 // serve carries one allowed request.
 func (h *Proxy) forward(w http.ResponseWriter, r *http.Request, req *gate.Request, v *gate.Ruling) {
-	x := clientStateOf(r)
-	if err := h.gate.Begin(&x.live, req, v); err != nil {
+	state := clientStateOf(r)
+	if err := h.gate.Begin(&state.live, req, v); err != nil {
 		h.fail(w, r, req, err)
 		return
 	}
-	defer x.live.End()
+	defer state.live.End()
 	route := h.gate.Route(h.gate.Policy(), &req.Query)
 	route.Forwards = true
-	out := &x.out
+	out := &state.out
 	if r.ContentLength != 0 {
 		out = new(http1.Request) // the content may be on its way for longer
 	}
-	if err := outgoing(out, r, req, x.target.hostport(), route.Proxy, x.fields); err != nil {
+	if err := buildRequest(out, r, req, state.target.hostport(), route.Proxy, state.fields); err != nil {
 		h.fail(w, r, req, err)
 		return
 	}
-	defer x.keepFields(out.Fields)
-	x.dial = dialInfo{h.gate, req, *v, route, &x.live, w, r.Context()}
-	out.Hooks = &x.dial
-	answer, err := poolsOf(req.Principal).of(req, route).Send(out)
+	defer state.recycleFields(out.Fields)
+	state.dial = dialInfo{h.gate, req, *v, route, &state.live, w, r.Context()}
+	out.Hooks = &state.dial
+	resp, err := poolsOf(req.Principal).transportFor(req, route).Send(out)
 	// A client that says nothing keeps nothing of its last request.
-	defer func() { x.dial, x.out = dialInfo{}, http1.Request{} }()
+	defer func() { state.dial, state.out = dialInfo{}, http1.Request{} }()
 	if err != nil {
-		h.fail(w, r, req, x.live.Cause(err))
+		h.fail(w, r, req, state.live.Cause(err))
 		return
 	}
-	defer answer.Body.Close()
-	if err := refusedByProxy(answer, route.Proxy); err != nil {
+	defer resp.Body.Close()
+	if err := proxyAuthError(resp, route.Proxy); err != nil {
 		h.fail(w, r, req, err)
 		return
 	}
 	h.gate.Count.Allow(req.Protocol)
-	h.respond(w, http.NewResponseController(w), answer)
+	h.respond(w, http.NewResponseController(w), resp)
 }
 
 // answer passes a response on: header, content as it comes, trailers.
-func (h *Proxy) respond(w http.ResponseWriter, rc *http.ResponseController, answer *http1.Response) {
+func (h *Proxy) respond(w http.ResponseWriter, rc *http.ResponseController, resp *http1.Response) {
 	relay := w.(http1.Relayer)
-	named := namedByConnection(answer.Fields)
-	announced := announcedTrailer(answer, named)
-	fields := answerFields(answer.Fields[:0], answer.Fields, named)
+	options := connectionOptions(resp.Fields)
+	announced := announcedTrailer(resp, options)
+	fields := appendResponseFields(resp.Fields[:0], resp.Fields, options)
 	if announced != "" {
 		fields = append(fields, http1.Field{Name: "Trailer", Value: announced})
 	}
-	relay.RelayHeader(answer.Status, answer.Reason, fields, answer.ContentLength)
-	if b, ok := answer.Body.(interface{ Buffered() bool }); answer.ContentLength != 0 && !(ok && b.Buffered()) {
+	relay.RelayHeader(resp.Status, resp.Reason, fields, resp.ContentLength)
+	if b, ok := resp.Body.(interface{ Buffered() bool }); resp.ContentLength != 0 && !(ok && b.Buffered()) {
 		rc.Flush() // the content may take its time, and the client may wait for the header alone
 	}
-	if err := h.copyBody(w, rc, answer.Body); err != nil {
+	if err := h.copyBody(w, rc, resp.Body); err != nil {
 		// The status is out; only a cut connection tells the client that
 		// the content is incomplete.
 		panic(http.ErrAbortHandler)
 	}
-	relay.RelayTrailer(trailerFields(answer.Trailer, named))
+	relay.RelayTrailer(trailerFields(resp.Trailer, options))
 }
 
 // stream copies content and flushes it whenever more is still to come, so
@@ -202,16 +202,16 @@ func (h *Proxy) copyBody(w io.Writer, rc *http.ResponseController, body io.Reade
 	}
 }
 
-// outgoing makes out the request as it leaves: the one place where its head is
+// buildRequest makes out the request as it leaves: the one place where its head is
 // written anew. hostport is that of the target that was judged, via the upstream
 // proxy that forwards the request, if one does, and fields the memory for the
 // fields. The error is that of a request that via must not get.
-func outgoing(out *http1.Request, r *http.Request, req *gate.Request, hostport string, via *upstream.Proxy, fields []http1.Field) error {
+func buildRequest(out *http1.Request, r *http.Request, req *gate.Request, hostport string, via *upstream.Proxy, fields []http1.Field) error {
 	*out = http1.Request{
 		Context:       r.Context(),
 		Addr:          hostport,
 		Method:        r.Method,
-		Host:          authority(req, hostport),
+		Host:          hostField(req, hostport),
 		Body:          r.Body,
 		ContentLength: r.ContentLength,
 	}
@@ -223,7 +223,7 @@ func outgoing(out *http1.Request, r *http.Request, req *gate.Request, hostport s
 	if r.ContentLength == 0 {
 		out.Body = http.NoBody
 	}
-	out.Fields = requestFields(fields[:0], r)
+	out.Fields = appendRequestFields(fields[:0], r)
 	if via != nil {
 		if credentials := via.Authorization(); credentials != "" {
 			if isTrace(r.Method) {
@@ -281,9 +281,9 @@ func (l *lastTarget) hostport() string {
 	return l.text
 }
 
-// authority is the Host field for a target: without the default port, and
+// hostField is the Host field for a target: without the default port, and
 // without a zone, which is this machine's own affair (RFC 6874 section 4).
-func authority(req *gate.Request, hostport string) string {
+func hostField(req *gate.Request, hostport string) string {
 	if req.Target.Host.Zone() != "" {
 		hostport = netip.AddrPortFrom(req.Target.Host.Addr(), req.Target.Port).String()
 	}
@@ -293,31 +293,31 @@ func authority(req *gate.Request, hostport string) string {
 	return strings.TrimSuffix(hostport, ":80")
 }
 
-// keepFields keeps the memory of a request's fields for the next one, unless
+// recycleFields keeps the memory of a request's fields for the next one, unless
 // there are many. It keeps nothing of what they say.
-func (x *clientState) keepFields(fields []http1.Field) {
-	if cap(fields) <= mostKeptFields {
+func (s *clientState) recycleFields(fields []http1.Field) {
+	if cap(fields) <= maxRecycledFields {
 		clear(fields)
-		x.fields = fields
+		s.fields = fields
 	}
 }
 
-const mostKeptFields = 64
+const maxRecycledFields = 64
 
-// requestFields appends the fields of a client's request that go on to the
+// appendRequestFields appends the fields of a client's request that go on to the
 // origin, in their order and spelling.
-func requestFields(to []http1.Field, r *http.Request) []http1.Field {
+func appendRequestFields(to []http1.Field, r *http.Request) []http1.Field {
 	from := http1.Fields(r)
-	named := namedByConnection(from)
-	forwards := fewerForwards(r)
+	options := connectionOptions(from)
+	forwards := decrementMaxForwards(r)
 	trailers := false
 	for i := range from {
 		f := from[i]
 		switch {
 		case f.Is("te"):
-			trailers = trailers || listHas(f.Value, "trailers")
+			trailers = trailers || listHasToken(f.Value, "trailers")
 			continue
-		case concernsConnection(f.Name, named), f.Is("x-unix-socket"):
+		case isHopByHop(f.Name, options), f.Is("x-unix-socket"):
 			continue
 		case f.Is("expect") && !r.ProtoAtLeast(1, 1):
 			continue // HTTP/1.0 has none (RFC 9110 section 10.1.1)
@@ -335,21 +335,21 @@ func requestFields(to []http1.Field, r *http.Request) []http1.Field {
 	return to
 }
 
-// answerFields appends the fields of a response that go on to the client, in
+// appendResponseFields appends the fields of a response that go on to the client, in
 // their order and spelling. to may be the beginning of from.
-func answerFields(to, from []http1.Field, named []string) []http1.Field {
+func appendResponseFields(to, from []http1.Field, options []string) []http1.Field {
 	for _, f := range from {
 		// Only the proxy speaks for the proxy.
-		if !concernsConnection(f.Name, named) && !f.Is("x-proxy-error") {
+		if !isHopByHop(f.Name, options) && !f.Is("x-proxy-error") {
 			to = append(to, f)
 		}
 	}
 	return to
 }
 
-// namedByConnection returns the names that the Connection fields list, as they
+// connectionOptions returns the names that the Connection fields list, as they
 // are spelled there.
-func namedByConnection(fields []http1.Field) (names []string) {
+func connectionOptions(fields []http1.Field) (names []string) {
 	for i := range fields {
 		f := &fields[i]
 		if !f.Is("connection") || strings.EqualFold(f.Value, "keep-alive") {
@@ -364,11 +364,11 @@ func namedByConnection(fields []http1.Field) (names []string) {
 	return names
 }
 
-// concernsConnection reports whether a field must not be passed on: the fields
+// isHopByHop reports whether a field must not be passed on: the fields
 // that concern one connection (RFC 9110 section 7.6.1), those that Connection
 // names, and everything addressed to a proxy. A peer cannot name the fields
 // that frame the message.
-func concernsConnection(name string, named []string) bool {
+func isHopByHop(name string, options []string) bool {
 	switch len(name) {
 	case len("Te"):
 		if strings.EqualFold(name, "te") {
@@ -394,7 +394,7 @@ func concernsConnection(name string, named []string) bool {
 	if len(name) >= len("proxy-") && strings.EqualFold(name[:len("proxy-")], "proxy-") {
 		return true
 	}
-	for _, n := range named {
+	for _, n := range options {
 		if strings.EqualFold(n, name) {
 			return !strings.EqualFold(name, "host") && !strings.EqualFold(name, "content-length")
 		}
@@ -402,19 +402,19 @@ func concernsConnection(name string, named []string) bool {
 	return false
 }
 
-// namesToken reports whether a comma-separated field has a token.
-func namesToken(fields []string, token string) bool {
+// hasToken reports whether a comma-separated field has a token.
+func hasToken(fields []string, token string) bool {
 	for _, field := range fields {
-		if listHas(field, token) {
+		if listHasToken(field, token) {
 			return true
 		}
 	}
 	return false
 }
 
-// listHas reports whether a comma-separated list has a token, with parameters
+// listHasToken reports whether a comma-separated list has a token, with parameters
 // or without.
-func listHas(list, token string) bool {
+func listHasToken(list, token string) bool {
 	for part := range strings.SplitSeq(list, ",") {
 		if name, _, _ := strings.Cut(part, ";"); strings.EqualFold(textproto.TrimString(name), token) {
 			return true
@@ -423,11 +423,11 @@ func listHas(list, token string) bool {
 	return false
 }
 
-// notInTrailer reports whether a field must not be passed on in a trailer
+// forbiddenInTrailer reports whether a field must not be passed on in a trailer
 // section: nothing that a header would not have let pass, and no framing (RFC
 // 9110 section 6.5.1).
-func notInTrailer(name string, named []string) bool {
-	if concernsConnection(name, named) {
+func forbiddenInTrailer(name string, options []string) bool {
+	if isHopByHop(name, options) {
 		return true
 	}
 	for _, no := range [...]string{"content-length", "host", "x-unix-socket", "x-proxy-error"} {
@@ -440,20 +440,20 @@ func notInTrailer(name string, named []string) bool {
 
 // trailerFields returns the fields of a response's trailer section that may be
 // passed on. It changes from.
-func trailerFields(from []http1.Field, named []string) []http1.Field {
-	return slices.DeleteFunc(from, func(f http1.Field) bool { return notInTrailer(f.Name, named) })
+func trailerFields(from []http1.Field, options []string) []http1.Field {
+	return slices.DeleteFunc(from, func(f http1.Field) bool { return forbiddenInTrailer(f.Name, options) })
 }
 
 // announcedTrailer returns the names that a response announces for its trailer
 // section, as a list, without those that may not be passed on.
-func announcedTrailer(answer *http1.Response, named []string) string {
-	if answer.ContentLength >= 0 {
+func announcedTrailer(resp *http1.Response, options []string) string {
+	if resp.ContentLength >= 0 {
 		return ""
 	}
 	var names []string
-	for _, list := range http1.Values(answer.Fields, "trailer") {
+	for _, list := range http1.Values(resp.Fields, "trailer") {
 		for name := range strings.SplitSeq(list, ",") {
-			if name = textproto.TrimString(name); name != "" && !notInTrailer(name, named) {
+			if name = textproto.TrimString(name); name != "" && !forbiddenInTrailer(name, options) {
 				names = append(names, name)
 			}
 		}
@@ -466,7 +466,7 @@ func announcedTrailer(answer *http1.Response, named []string) string {
 func requestTrailer(announced http.Header, connection []string) http.Header {
 	trailer := announced.Clone()
 	for name := range trailer {
-		if notInTrailer(name, nil) || namesToken(connection, name) {
+		if forbiddenInTrailer(name, nil) || hasToken(connection, name) {
 			delete(trailer, name)
 		}
 	}
@@ -491,12 +491,12 @@ func (b *trailedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// refusedByProxy is the failure where an answer is not the origin's: the proxy
+// proxyAuthError is the failure where an answer is not the origin's: the proxy
 // wants credentials, from us and not from our client (RFC 9110 section
 // 15.5.8). Its other refusals cannot be told from an origin's.
-func refusedByProxy(answer *http1.Response, via *upstream.Proxy) error {
-	if via == nil || answer.Status != http.StatusProxyAuthRequired {
+func proxyAuthError(resp *http1.Response, via *upstream.Proxy) error {
+	if via == nil || resp.Status != http.StatusProxyAuthRequired {
 		return nil
 	}
-	return &upstream.Error{Proxy: via, Err: &upstream.StatusError{Status: answer.Status}}
+	return &upstream.Error{Proxy: via, Err: &upstream.StatusError{Status: resp.Status}}
 }

@@ -21,17 +21,17 @@ const maxForwardsHeader = "Max-Forwards"
 var errTraceShowsCredentials = errors.New("TRACE is not sent through an upstream proxy with credentials, because the response could show them; " +
 	"exempt the host in NO_PROXY to trace it directly")
 
-// limitsForwards reports whether Max-Forwards applies to a method. Methods are
+// usesMaxForwards reports whether Max-Forwards applies to a method. Methods are
 // case-sensitive, but not to every proxy behind this one.
-func limitsForwards(method string) bool {
+func usesMaxForwards(method string) bool {
 	return isTrace(method) || strings.EqualFold(method, http.MethodOptions)
 }
 
 func isTrace(method string) bool { return strings.EqualFold(method, http.MethodTrace) }
 
-// answerMaxForwards responds to an allowed TRACE or OPTIONS request that must
+// respondMaxForwards responds to an allowed TRACE or OPTIONS request that must
 // not be forwarded any further, and reports whether it did.
-func (h *Proxy) answerMaxForwards(w http.ResponseWriter, r *http.Request, req *gate.Request) bool {
+func (h *Proxy) respondMaxForwards(w http.ResponseWriter, r *http.Request, req *gate.Request) bool {
 	values, ok := r.Header[maxForwardsHeader]
 	if !ok {
 		return false
@@ -51,20 +51,20 @@ func (h *Proxy) answerMaxForwards(w http.ResponseWriter, r *http.Request, req *g
 		w.WriteHeader(http.StatusOK)
 		return true
 	}
-	content := traced(r)
+	body := traceBody(r)
 	w.Header().Set("Content-Type", "message/http")
-	w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(http.StatusOK)
-	w.Write(content)
+	w.Write(body)
 	return true
 }
 
-// fewerForwards returns the Max-Forwards value of a request on its way out,
-// whose own value answerMaxForwards has accepted. It is empty if the request
+// decrementMaxForwards returns the Max-Forwards value of a request on its way out,
+// whose own value respondMaxForwards has accepted. It is empty if the request
 // has none. Larger numbers than an int32 become the largest one.
-func fewerForwards(r *http.Request) string {
+func decrementMaxForwards(r *http.Request) string {
 	values := r.Header[maxForwardsHeader]
-	if len(values) == 0 || !limitsForwards(r.Method) {
+	if len(values) == 0 || !usesMaxForwards(r.Method) {
 		return ""
 	}
 	n, err := strconv.ParseInt(values[0], 10, 32)
@@ -77,9 +77,9 @@ func fewerForwards(r *http.Request) string {
 // isDecimal reports whether s consists of digits.
 func isDecimal(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
-// traced returns a request as message/http for the response to TRACE, without
+// traceBody returns a request as message/http for the response to TRACE, without
 // the fields that may hold credentials (RFC 9110 section 9.3.8).
-func traced(r *http.Request) []byte {
+func traceBody(r *http.Request) []byte {
 	b := append([]byte(nil), r.Method+" "+r.RequestURI+" "+r.Proto+"\r\nHost: "+r.Host+"\r\n"...)
 	for _, f := range http1.Fields(r) {
 		if !mayBeSecret(f.Name) {

@@ -40,22 +40,22 @@ type Config struct {
 
 // Proxy serves HTTP on every listener of one proxy.
 type Proxy struct {
-	gate     *gate.Gate
-	config   Config
-	Server   *http1.Server
-	upgrades *http1.Transport // for connections that are not pooled
-	over     *http1.Server    // of connections beyond the limit
-	buffers  sync.Pool        // of *[]byte
+	gate      *gate.Gate
+	config    Config
+	server    *http1.Server
+	upgrades  *http1.Transport // for connections that are not pooled
+	overLimit *http1.Server    // of connections beyond the limit
+	buffers   sync.Pool        // of *[]byte
 }
 
-func New(e *gate.Gate, c Config) *Proxy {
-	h := &Proxy{gate: e, config: c}
+func New(g *gate.Gate, c Config) *Proxy {
+	h := &Proxy{gate: g, config: c}
 	h.buffers.New = func() any {
 		b := make([]byte, copyBufferSize)
 		return &b
 	}
-	h.Server = &http1.Server{
-		Handler:         h,
+	h.server = &http1.Server{
+		Handler:         http.HandlerFunc(h.serveRequest),
 		HeaderTimeout:   c.HeaderTimeout,
 		IdleTimeout:     c.IdleTimeout,
 		MaxHeaderBytes:  c.HeaderBytes,
@@ -67,9 +67,9 @@ func New(e *gate.Gate, c Config) *Proxy {
 			h.gate.ClientLog.Error("panic while serving a request", "client", c.RemoteAddr().String(), "panic", v, "stack", string(stack))
 		},
 	}
-	h.Server.Activity = func(ctx context.Context) http1.Activity { return ctx.Value(clientStateKey{}).(*clientState).entry }
+	h.server.Activity = func(ctx context.Context) http1.Activity { return ctx.Value(clientStateKey{}).(*clientState).entry }
 	h.upgrades = &http1.Transport{MaxHeaderBytes: c.ResponseHeaderBytes, MaxHeaderFields: c.HeaderFields}
-	h.over = h.newOverServer()
+	h.overLimit = h.newOverLimitServer()
 	return h
 }
 
@@ -98,23 +98,27 @@ func clientStateOf(r *http.Request) *clientState {
 
 // Serve accepts connections until l is closed.
 func (h *Proxy) Serve(l *gate.Listener) error {
-	l.OverLimit = h.overLimitConn(l.Principal)
+	l.OverLimit = h.serveOverLimitConn(l.Principal)
 	return l.Serve(func(c net.Conn, entry *track.Entry) {
-		x := &clientState{client: gate.AddrPortOf(c.RemoteAddr()), principal: l.Principal, entry: entry}
-		x.live.Lasting = true
-		defer x.live.Leave()
-		h.Server.ServeConn(context.WithValue(l.Principal.Context, clientStateKey{}, x), c)
+		state := &clientState{client: gate.AddrPortOf(c.RemoteAddr()), principal: l.Principal, entry: entry}
+		state.live.Lasting = true
+		defer state.live.Leave()
+		h.server.ServeConn(context.WithValue(l.Principal.Context, clientStateKey{}, state), c)
 	})
 }
 
 // ServeConn serves one connection, which nothing accounts for, until it ends.
 func (h *Proxy) ServeConn(p *gate.Principal, c net.Conn) {
-	x := &clientState{client: gate.AddrPortOf(c.RemoteAddr()), principal: p}
-	h.Server.ServeConn(context.WithValue(p.Context, clientStateKey{}, x), c)
+	state := &clientState{client: gate.AddrPortOf(c.RemoteAddr()), principal: p}
+	h.server.ServeConn(context.WithValue(p.Context, clientStateKey{}, state), c)
 }
 
-// ServeHTTP decides about a request, and sorts it into forwarding or CONNECT.
-func (h *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// Shutdown closes idle client connections at once and lets every other one end
+// after its current response. It does not wait for them.
+func (h *Proxy) Shutdown() { h.server.Shutdown() }
+
+// serveRequest decides about a request, and sorts it into forwarding or CONNECT.
+func (h *Proxy) serveRequest(w http.ResponseWriter, r *http.Request) {
 	req := h.admit(w, r)
 	if req == nil {
 		return
@@ -125,7 +129,7 @@ func (h *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, req, v.Verdict)
 	case req.Protocol == policy.ProtocolHTTPSConnect:
 		h.connect(w, r, req, &v)
-	case limitsForwards(r.Method) && h.answerMaxForwards(w, r, req):
+	case usesMaxForwards(r.Method) && h.respondMaxForwards(w, r, req):
 	case req.Upgrade:
 		h.upgrade(w, r, req, &v)
 	default:
@@ -136,34 +140,34 @@ func (h *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // admit reads what a request asks for, and on whose behalf. It answers one that
 // asks for nothing that can be decided about, and returns nil.
 func (h *Proxy) admit(w http.ResponseWriter, r *http.Request) *gate.Request {
-	x := clientStateOf(r)
+	state := clientStateOf(r)
 	protocol, target, err := targetOf(r)
 	if err != nil {
 		err = gate.WithoutSecrets(err)
-		h.gate.Malformed(x.client, protocol, err)
+		h.gate.Malformed(state.client, protocol, err)
 		writeMalformed(w, protocol, r.Method, err)
 		return nil
 	}
 	req := &gate.Request{
 		Query: policy.Query{
 			Protocol: protocol,
-			Target:   x.target.intern(target),
+			Target:   state.target.intern(target),
 			Method:   internMethod(r.Method),
 			Upgrade:  protocol == policy.ProtocolHTTP && r.ProtoAtLeast(1, 1) && UpgradeOffer(r.Header) != "",
 		},
-		Client:    x.client,
-		Principal: x.principal,
-		Listener:  x.principal,
+		Client:    state.client,
+		Principal: state.principal,
+		Listener:  state.principal,
 	}
-	if req.Principal, err = h.config.Tokens.Identify(x.principal, r.Header); err != nil {
+	if req.Principal, err = h.config.Tokens.Identify(state.principal, r.Header); err != nil {
 		h.refuse(w, req, h.gate.Unidentified(err))
 		return nil
 	}
-	if !x.entry.Move(req.Principal.Group) { // it counts for the session of its last request
+	if !state.entry.Move(req.Principal.Group) { // it counts for the session of its last request
 		h.refuse(w, req, h.gate.OverLimit())
 		return nil
 	}
-	if paths := r.Header[socketHeader]; len(paths) > 0 && !h.toSocket(w, req, paths) {
+	if paths := r.Header[socketHeader]; len(paths) > 0 && !h.setSocketTarget(w, req, paths) {
 		return nil
 	}
 	return req
@@ -302,7 +306,7 @@ func (h *Proxy) connect(w http.ResponseWriter, r *http.Request, req *gate.Reques
 // the idle time passes, the policy turns against it, or the proxy stops. The
 // request is under way as live. back is what the target has already sent
 // beyond its answer.
-func (h *Proxy) tunnel(entry *track.Entry, client *clientConn, target net.Conn, req *gate.Request, live *gate.LiveRequest, back []byte) {
+func (h *Proxy) tunnel(entry *track.Entry, client *clientConn, target net.Conn, req *gate.Request, live *gate.LiveRequest, originEarly []byte) {
 	if !entry.SetCloser(tunnel.Pair{A: client.conn, B: gate.BelowTLS(target)}) {
 		live.End()
 		target.Close() // the proxy is stopping
@@ -312,7 +316,7 @@ func (h *Proxy) tunnel(entry *track.Entry, client *clientConn, target net.Conn, 
 	// Not here in the handler, so that a tunnel does not hold its request.
 	entry.AfterHandler(func() {
 		defer endTunnel(live, target)
-		h.gate.Relay(client.conn, target, req, tunnel.Options{Early: client.early, EarlyBack: back})
+		h.gate.Relay(client.conn, target, req, tunnel.Options{Early: client.early, EarlyBack: originEarly})
 	})
 }
 
@@ -329,8 +333,8 @@ type clientConn struct {
 
 // takeOver takes the connection of a request from the server, behind the head
 // of a response.
-func takeOver(w http.ResponseWriter, head []byte) (*clientConn, error) {
-	conn, early, err := w.(http1.Detacher).Detach(head)
+func takeOver(w http.ResponseWriter, header []byte) (*clientConn, error) {
+	conn, early, err := w.(http1.Detacher).Detach(header)
 	if err != nil {
 		return nil, err
 	}

@@ -18,23 +18,23 @@ const ErrorHeader = "X-Proxy-Error"
 
 // writeRefusal answers a refused HTTP request.
 func writeRefusal(w http.ResponseWriter, req *gate.Request, v policy.Verdict) {
-	a := newProxyResponse(http.StatusForbidden)
+	resp := newProxyResponse(http.StatusForbidden)
 	switch {
 	case v.Check == policy.CheckLimit:
-		a.status, a.extra = http.StatusServiceUnavailable, http1.Field{Name: "Retry-After", Value: retryAfter}
-		a.close = v.Source == policy.SourceProxyState // the connection is the one too many
+		resp.status, resp.extra = http.StatusServiceUnavailable, http1.Field{Name: "Retry-After", Value: retryAfter}
+		resp.close = v.Source == policy.SourceProxyState // the connection is the one too many
 	case v.Source == policy.SourceProxyState:
-		a.status = http.StatusServiceUnavailable
+		resp.status = http.StatusServiceUnavailable
 	case v.Source == policy.SourceSession:
 		// RFC 9110 section 15.5.8.
-		a.status, a.extra = http.StatusProxyAuthRequired, http1.Field{Name: "Proxy-Authenticate", Value: gate.SessionChallenge}
+		resp.status, resp.extra = http.StatusProxyAuthRequired, http1.Field{Name: "Proxy-Authenticate", Value: gate.SessionChallenge}
 	}
 	if v.Source != policy.SourceProxyState {
-		a.token = v.ErrorToken()
+		resp.token = v.ErrorToken()
 	}
-	text, n := v.AppendExplanation(a.explanation[:0], &req.Query)
-	a.explanation = text
-	a.body = refusalBody{
+	text, n := v.AppendExplanation(resp.explanation[:0], &req.Query)
+	resp.explanation = text
+	resp.body = refusalBody{
 		Status:   "blocked",
 		Host:     req.Target.Host.String(),
 		Port:     req.Target.Port,
@@ -48,29 +48,29 @@ func writeRefusal(w http.ResponseWriter, req *gate.Request, v policy.Verdict) {
 		Message:  text[:n],
 		Hint:     text[n:],
 	}
-	a.write(w)
+	resp.write(w)
 }
 
 // writeMalformed answers a request that is not one for a proxy, and ends the
 // connection.
 func writeMalformed(w http.ResponseWriter, protocol policy.Protocol, method string, err error) {
-	a := newProxyResponse(http.StatusBadRequest)
-	a.close = true
-	a.body = refusalBody{
+	resp := newProxyResponse(http.StatusBadRequest)
+	resp.close = true
+	resp.body = refusalBody{
 		Status:   "error",
 		Protocol: protocol,
 		Method:   method,
 		Reason:   policy.ReasonInvalidTarget,
-		Message:  prose("networkproxy cannot carry this request: " + err.Error()),
+		Message:  jsonText("networkproxy cannot carry this request: " + err.Error()),
 	}
-	a.write(w)
+	resp.write(w)
 }
 
 // writeFailure answers an allowed request whose target was out of reach.
 func writeFailure(w http.ResponseWriter, req *gate.Request, err error) {
 	status, reason := failureStatus(err)
-	a := newProxyResponse(status)
-	a.body = refusalBody{
+	resp := newProxyResponse(status)
+	resp.body = refusalBody{
 		Status:   "error",
 		Host:     req.Target.Host.String(),
 		Port:     req.Target.Port,
@@ -80,7 +80,7 @@ func writeFailure(w http.ResponseWriter, req *gate.Request, err error) {
 		Reason:   reason,
 		Message:  fmt.Appendf(nil, "networkproxy allowed %s but could not reach it: %v", req.AppendSubject(nil), err),
 	}
-	a.write(w)
+	resp.write(w)
 }
 
 // failureStatus returns the status and the reason of a failure: 504 if time ran

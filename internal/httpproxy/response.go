@@ -25,16 +25,16 @@ type refusalBody struct {
 	Source   policy.Source   `json:"source,omitempty"`
 	Decision string          `json:"decision,omitempty"` // "deny" or "ask"
 	Rule     string          `json:"rule,omitempty"`     // the pattern that decided
-	Message  prose           `json:"message"`
-	Hint     prose           `json:"hint,omitempty"`
+	Message  jsonText        `json:"message"`
+	Hint     jsonText        `json:"hint,omitempty"`
 }
 
-// prose is text that is a string in JSON, and a part of a buffer here.
-type prose []byte
+// jsonText is text that is a string in JSON, and a part of a buffer here.
+type jsonText []byte
 
-func (p prose) MarshalText() ([]byte, error) { return p, nil }
+func (p jsonText) MarshalText() ([]byte, error) { return p, nil }
 
-func (p *prose) UnmarshalText(text []byte) error {
+func (p *jsonText) UnmarshalText(text []byte) error {
 	*p = append((*p)[:0], text...)
 	return nil
 }
@@ -69,7 +69,7 @@ func (r *refusalBody) appendJSON(b []byte) []byte {
 
 // appendJSONString appends a string of JSON. The backslash goes before quotes
 // alone here; what needs more is left to encoding/json.
-func appendJSONString[T string | prose](b []byte, s T) []byte {
+func appendJSONString[T string | jsonText](b []byte, s T) []byte {
 	begin := len(b)
 	b = append(b, '"')
 	done := 0 // of s
@@ -116,51 +116,51 @@ type proxyResponse struct {
 	close  bool        // the connection ends with it
 
 	// What it is written in, and used again.
-	explanation, content []byte
+	explanation, payload []byte
 	fields               [5]http1.Field
 }
 
-var answers = sync.Pool{New: func() any { return new(proxyResponse) }}
+var proxyResponses = sync.Pool{New: func() any { return new(proxyResponse) }}
 
 func newProxyResponse(status int) *proxyResponse {
-	a := answers.Get().(*proxyResponse)
-	a.status = status
-	return a
+	r := proxyResponses.Get().(*proxyResponse)
+	r.status = status
+	return r
 }
 
 // write writes the answer: the body as JSON, or as text to a CONNECT, whose
 // clients print it as it comes. It is the last that is done with the answer.
-func (a *proxyResponse) write(w http.ResponseWriter) {
+func (r *proxyResponse) write(w http.ResponseWriter) {
 	n := 0
 	add := func(name, value string) {
-		a.fields[n] = http1.Field{Name: name, Value: value}
+		r.fields[n] = http1.Field{Name: name, Value: value}
 		n++
 	}
-	text := a.content[:0]
-	if a.body.Protocol == policy.ProtocolHTTPSConnect {
+	text := r.payload[:0]
+	if r.body.Protocol == policy.ProtocolHTTPSConnect {
 		// Clients do not ask for a second tunnel on the connection, and one,
 		// Node.js, lets it keep its process alive.
-		a.close = true
+		r.close = true
 		add("Content-Type", "text/plain; charset=utf-8")
-		text = append(append(text, a.body.Message...), '\n')
-		if len(a.body.Hint) > 0 {
-			text = append(append(text, a.body.Hint...), '\n')
+		text = append(append(text, r.body.Message...), '\n')
+		if len(r.body.Hint) > 0 {
+			text = append(append(text, r.body.Hint...), '\n')
 		}
 	} else {
 		add("Content-Type", "application/json")
-		text = append(a.body.appendJSON(text), '\n')
+		text = append(r.body.appendJSON(text), '\n')
 	}
 	add("X-Content-Type-Options", "nosniff")
-	if a.token != "" {
-		add(ErrorHeader, a.token)
+	if r.token != "" {
+		add(ErrorHeader, r.token)
 	}
-	if a.extra.Name != "" {
-		add(a.extra.Name, a.extra.Value)
+	if r.extra.Name != "" {
+		add(r.extra.Name, r.extra.Value)
 	}
-	if a.close {
+	if r.close {
 		add("Connection", "close")
 	}
-	w.(http1.Responder).Respond(a.status, a.fields[:n], text) // a client that has gone is no concern of the answer
-	*a = proxyResponse{explanation: a.explanation, content: text}
-	answers.Put(a)
+	w.(http1.Responder).Respond(r.status, r.fields[:n], text) // a client that has gone is no concern of the answer
+	*r = proxyResponse{explanation: r.explanation, payload: text}
+	proxyResponses.Put(r)
 }

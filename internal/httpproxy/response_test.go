@@ -10,7 +10,7 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-func TestAnswerJSON(t *testing.T) {
+func TestRefusalBodyJSON(t *testing.T) {
 	t.Parallel()
 	pieces := []string{"a.example", `"`, `\`, "<b>", "&", "\x00", "\n", "\x7f", "é", "\xff", " ", "…", "~", "%", "/", "\u2028"}
 	text := func(r *rand.Rand) string {
@@ -24,7 +24,7 @@ func TestAnswerJSON(t *testing.T) {
 	for range 20_000 {
 		body := refusalBody{
 			Status: text(r), Host: text(r), Port: uint16(r.IntN(3)), Protocol: policy.Protocol(text(r)), Method: text(r), Socket: text(r),
-			Reason: policy.Reason(text(r)), Source: policy.Source(text(r)), Decision: text(r), Rule: text(r), Message: prose(text(r)), Hint: prose(text(r)),
+			Reason: policy.Reason(text(r)), Source: policy.Source(text(r)), Decision: text(r), Rule: text(r), Message: jsonText(text(r)), Hint: jsonText(text(r)),
 		}
 		want, err := json.Marshal(body)
 		if err != nil {

@@ -24,14 +24,14 @@ import (
 	"example.com/networkproxy/internal/http1"
 )
 
-// upgradeAnswerTimeout bounds the origin's answer to an upgrade request.
-const upgradeAnswerTimeout = 60 * time.Second
+// upgradeResponseTimeout bounds the origin's answer to an upgrade request.
+const upgradeResponseTimeout = 60 * time.Second
 
 // UpgradeType returns the protocols that a header asks to switch to, or has
 // switched to, as one list. It is empty when Connection does not name Upgrade.
 func UpgradeType(header http.Header) string {
 	fields := header["Upgrade"]
-	if len(fields) == 0 || !namesToken(header["Connection"], "upgrade") {
+	if len(fields) == 0 || !hasToken(header["Connection"], "upgrade") {
 		return ""
 	}
 	return strings.Join(fields, ", ") // RFC 9110 section 5.3
@@ -85,36 +85,36 @@ func (h *Proxy) upgrade(w http.ResponseWriter, r *http.Request, req *gate.Reques
 
 	offer := UpgradeOffer(r.Header)
 	out := new(http1.Request)
-	if err := outgoing(out, r, req, req.Target.String(), nil, nil); err != nil {
+	if err := buildRequest(out, r, req, req.Target.String(), nil, nil); err != nil {
 		h.fail(w, r, req, err)
 		return
 	}
 	out.Fields = append(out.Fields, http1.Field{Name: "Connection", Value: "Upgrade"}, http1.Field{Name: "Upgrade", Value: offer})
-	conn.SetDeadline(time.Now().Add(upgradeAnswerTimeout))
-	answer, back, err := h.upgrades.SendOn(conn, out)
+	conn.SetDeadline(time.Now().Add(upgradeResponseTimeout))
+	resp, buffered, err := h.upgrades.SendOn(conn, out)
 	if err != nil {
 		h.fail(w, r, req, live.Cause(err))
 		return
 	}
 	conn.SetDeadline(time.Time{})
-	if answer.Status != http.StatusSwitchingProtocols {
+	if resp.Status != http.StatusSwitchingProtocols {
 		h.gate.Count.Allow(req.Protocol)
-		h.respond(w, http.NewResponseController(w), answer)
+		h.respond(w, http.NewResponseController(w), resp)
 		return
 	}
-	if got := switchedTo(answer.Fields); !offered(offer, got) {
+	if got := switchedTo(resp.Fields); !offered(offer, got) {
 		h.fail(w, r, req, errors.New("the origin switched to a protocol that the client had not offered (RFC 9110 section 7.8)"))
 		return
 	}
 
 	leave()
-	client, err := takeOver(w, switchHead(answer))
+	client, err := takeOver(w, switchHeader(resp))
 	if err != nil {
 		h.gate.Failed(req, err)
 		return
 	}
 	switched = true
-	early, _ := back.Peek(back.Buffered()) // what is buffered can be peeked at
+	early, _ := buffered.Peek(buffered.Buffered()) // what is buffered can be peeked at
 	h.tunnel(clientStateOf(r).entry, client, conn, req, live, bytes.Clone(early))
 }
 
@@ -131,18 +131,18 @@ func offered(offer, got string) bool {
 // switchedTo returns the protocol that a response of 101 switches to. It is
 // empty when Connection does not name Upgrade.
 func switchedTo(fields []http1.Field) string {
-	if !namesToken(http1.Values(fields, "connection"), "upgrade") {
+	if !hasToken(http1.Values(fields, "connection"), "upgrade") {
 		return ""
 	}
 	return strings.Join(http1.Values(fields, "upgrade"), ", ") // RFC 9110 section 5.3
 }
 
-// switchHead returns the origin's 101 as it is passed on.
-func switchHead(answer *http1.Response) []byte {
-	protocol := switchedTo(answer.Fields)
-	fields := answerFields(nil, answer.Fields, namedByConnection(answer.Fields))
+// switchHeader returns the origin's 101 as it is passed on.
+func switchHeader(resp *http1.Response) []byte {
+	protocol := switchedTo(resp.Fields)
+	fields := appendResponseFields(nil, resp.Fields, connectionOptions(resp.Fields))
 	fields = append(fields, http1.Field{Name: "Connection", Value: "Upgrade"}, http1.Field{Name: "Upgrade", Value: protocol})
 	var b bytes.Buffer
-	http1.WriteResponseHeader(&b, answer.Status, answer.Reason, fields) // a buffer does not fail
+	http1.WriteResponseHeader(&b, resp.Status, resp.Reason, fields) // a buffer does not fail
 	return b.Bytes()
 }

@@ -27,32 +27,32 @@ const UnixSocketsSupported = runtime.GOOS == "darwin"
 // socketHeader is the name of the header, in net/http's canonical case.
 const socketHeader = "X-Unix-Socket"
 
-// maxAskedPath is PATH_MAX of macOS. Sockets that can be connected to have
+// maxSocketPath is PATH_MAX of macOS. Sockets that can be connected to have
 // shorter paths.
-const maxAskedPath = 1024
+const maxSocketPath = 1024
 
-var errSocketUnnamed = errors.New("x-unix-socket is empty: it must name the absolute path of a socket; " +
+var errEmptySocketHeader = errors.New("x-unix-socket is empty: it must name the absolute path of a socket; " +
 	"leave the field out to reach the host of the URL")
 
-// toSocket sets the target of req to the socket that the header names. It
+// setSocketTarget sets the target of req to the socket that the header names. It
 // returns false if it has responded to the request.
-func (h *Proxy) toSocket(w http.ResponseWriter, req *gate.Request, paths []string) bool {
+func (h *Proxy) setSocketTarget(w http.ResponseWriter, req *gate.Request, paths []string) bool {
 	if len(paths) == 1 && paths[0] == "" {
 		// An empty field still means a socket. With the host of the URL as the
 		// target, the request would go where the client did not intend.
-		h.gate.Malformed(req.Client, req.Protocol, errSocketUnnamed)
-		writeMalformed(w, req.Protocol, req.Method, errSocketUnnamed)
+		h.gate.Malformed(req.Client, req.Protocol, errEmptySocketHeader)
+		writeMalformed(w, req.Protocol, req.Method, errEmptySocketHeader)
 		return false
 	}
 	if !h.config.UnixSockets {
 		err := errors.New("the x-unix-socket header is supported on macOS only")
 		h.gate.Malformed(req.Client, req.Protocol, err)
-		a := newProxyResponse(http.StatusNotImplemented)
-		a.body = refusalBody{
+		resp := newProxyResponse(http.StatusNotImplemented)
+		resp.body = refusalBody{
 			Status: "error", Protocol: req.Protocol, Method: req.Method, Reason: "unix_socket_unsupported",
-			Message: prose("networkproxy cannot carry this request: " + err.Error() + "."),
+			Message: jsonText("networkproxy cannot carry this request: " + err.Error() + "."),
 		}
-		a.write(w)
+		resp.write(w)
 		return false
 	}
 	path, err := parseSocketPath(req.Protocol, paths)
@@ -82,7 +82,7 @@ func parseSocketPath(protocol policy.Protocol, paths []string) (string, error) {
 	path := paths[0]
 	problem := ""
 	switch {
-	case len(path) > maxAskedPath:
+	case len(path) > maxSocketPath:
 		return "", fmt.Errorf("x-unix-socket is longer than any path of a socket (%d bytes)", len(path))
 	case !utf8.ValidString(path):
 		problem = "it is not UTF-8"
