@@ -3,6 +3,7 @@
 package networkproxy
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -127,6 +128,38 @@ func TestPagesNameFilesThatExist(t *testing.T) {
 	}
 	if paths < 60 {
 		t.Errorf("the pages name only %d files and packages", paths)
+	}
+}
+
+// TestArchitectureNamesCodeThatExists checks the identifiers in ARCHITECTURE.md:
+// each part of one, such as Gate and Decide of Gate.Decide, is a word of some Go
+// file.
+func TestArchitectureNamesCodeThatExists(t *testing.T) {
+	t.Parallel()
+	words := make(map[string]bool)
+	word := regexp.MustCompile(`\w+`)
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, w := range word.FindAll(source, -1) {
+			words[string(w)] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("`(\\w+(?:\\.\\w+)*)`").FindAllStringSubmatch(pages(t)["ARCHITECTURE.md"], -1) {
+		if strings.HasSuffix(m[1], ".go") {
+			continue // see TestPagesNameFilesThatExist
+		}
+		for part := range strings.SplitSeq(m[1], ".") {
+			if !words[part] {
+				t.Errorf("ARCHITECTURE.md names %s, but no Go file has the word %s", m[1], part)
+			}
+		}
 	}
 }
 
