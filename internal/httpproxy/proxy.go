@@ -1,28 +1,21 @@
-// The HTTP proxy: requests in absolute-form are forwarded (RFC 9112 section
-// 3.2.2), CONNECT opens a tunnel (RFC 9110 section 9.3.6), and anything else
-// is answered with what a proxy expects.
+// The HTTP front: its configuration, its client connections, and the checks
+// that every request passes first.
 
 package httpproxy
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"example.com/networkproxy/internal/gate"
-	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/http1"
 	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/track"
-	"example.com/networkproxy/internal/tunnel"
 )
 
 // Config holds the settings of an HTTP front. All limits must be set.
@@ -173,16 +166,6 @@ func (h *Proxy) admit(w http.ResponseWriter, r *http.Request) *gate.Request {
 	return req
 }
 
-// internMethod is a method without the head of a request: see lastTarget.own.
-func internMethod(method string) string {
-	for _, known := range [...]string{http.MethodGet, http.MethodConnect, http.MethodPost, http.MethodHead, http.MethodPut, http.MethodOptions} {
-		if method == known {
-			return known
-		}
-	}
-	return strings.Clone(method)
-}
-
 // refuse answers and records one refusal.
 func (h *Proxy) refuse(w http.ResponseWriter, req *gate.Request, v policy.Verdict) {
 	h.gate.Refused(req, v)
@@ -206,137 +189,4 @@ func (h *Proxy) fail(w http.ResponseWriter, r *http.Request, req *gate.Request, 
 		panic(http.ErrAbortHandler)
 	}
 	writeFailure(w, req, err)
-}
-
-// targetOf reads the target of a proxy request and refuses every form that
-// is not one a proxy should be sent.
-func targetOf(r *http.Request) (policy.Protocol, hostname.Target, error) {
-	if r.Method == http.MethodConnect {
-		t, err := connectTarget(r)
-		return policy.ProtocolHTTPSConnect, t, err
-	}
-	t, err := forwardTarget(r)
-	return policy.ProtocolHTTP, t, err
-}
-
-// connectTarget reads authority-form, the only one CONNECT has (RFC 9112
-// section 3.2.3). It goes by the bytes of the request line, not by what
-// net/url made of them.
-func connectTarget(r *http.Request) (hostname.Target, error) {
-	if r.ProtoMajor != 1 {
-		return hostname.Target{}, fmt.Errorf("unsupported protocol %s; use HTTP/1.1", r.Proto)
-	}
-	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
-		return hostname.Target{}, errors.New("a CONNECT request has no content (RFC 9110 section 9.3.6)")
-	}
-	if strings.Contains(r.RequestURI, "@") { // not quoted: it may be a password
-		return hostname.Target{}, errUserinfo
-	}
-	return hostname.ParseTarget(r.RequestURI)
-}
-
-// forwardTarget reads absolute-form (RFC 9112 section 3.2.2).
-func forwardTarget(r *http.Request) (hostname.Target, error) {
-	if r.ProtoMajor != 1 {
-		return hostname.Target{}, fmt.Errorf("unsupported protocol %s; use HTTP/1.1", r.Proto)
-	}
-	return URLTarget(r.URL, r.RequestURI)
-}
-
-var errUserinfo = errors.New("a target with a user name or password in it is refused (RFC 9110 section 4.2.4); send an Authorization header")
-
-// URLTarget is the target of an http:// URL, and refuses every other. Like
-// connectTarget it goes by the bytes, text: net/url undoes escapes in a host.
-func URLTarget(u *url.URL, text string) (hostname.Target, error) {
-	switch {
-	case u.Scheme == "":
-		return hostname.Target{}, errors.New("this is an HTTP proxy, not a web server: send it requests with a full http:// URL, " +
-			"for example through HTTP_PROXY or curl --proxy")
-	case u.Scheme == "https":
-		return hostname.Target{}, errors.New("an https:// URL is reached with CONNECT, not by forwarding")
-	case u.Scheme != "http":
-		return hostname.Target{}, errors.New(namedScheme(u.Scheme) + " is not carried; http:// and CONNECT are")
-	case u.User != nil:
-		return hostname.Target{}, errUserinfo
-	case u.Host == "": // also where "://" follows later, in a path
-		return hostname.Target{}, errors.New("the URL has no host; write http://host/path")
-	}
-	_, rest, _ := strings.Cut(text, "://")
-	return hostname.ParseTargetDefault(URLAuthority(rest), 80)
-}
-
-// URLAuthority is what stands between "//" and the path of a URL.
-func URLAuthority(rest string) string {
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		rest = rest[:i]
-	}
-	return rest
-}
-
-// namedScheme names a scheme for an error. A scheme that is not well known is
-// not quoted, because it may be a secret: "user" in "user:password".
-func namedScheme(scheme string) string {
-	switch scheme {
-	case "ftp", "ws", "wss", "file", "socks5", "socks5h", "ssh", "git":
-		return "the scheme " + strconv.Quote(scheme)
-	}
-	return "the scheme of this URL"
-}
-
-// connect dials, and only then answers 200: a client must be able to tell a
-// target that is out of reach from one that closes.
-func (h *Proxy) connect(w http.ResponseWriter, r *http.Request, req *gate.Request, v *gate.Ruling) {
-	live := new(gate.LiveRequest) // not the exchange's, which a tunnel would keep alive
-	target, err := h.gate.Dial(r.Context(), req, v, live)
-	if err != nil {
-		h.fail(w, r, req, err)
-		return
-	}
-	client, err := takeOver(w, []byte("HTTP/1.1 200 Connection established\r\n\r\n"))
-	if err != nil {
-		live.End()
-		target.Close()
-		h.gate.Failed(req, err)
-		return
-	}
-	h.tunnel(clientStateOf(r).entry, client, target, req, live, nil)
-}
-
-// tunnel makes a tunnel of a client's connection: until either side ends it,
-// the idle time passes, the policy turns against it, or the proxy stops. The
-// request is under way as live. back is what the target has already sent
-// beyond its answer.
-func (h *Proxy) tunnel(entry *track.Entry, client *clientConn, target net.Conn, req *gate.Request, live *gate.LiveRequest, originEarly []byte) {
-	if !entry.SetCloser(tunnel.Pair{A: client.conn, B: gate.BelowTLS(target)}) {
-		live.End()
-		target.Close() // the proxy is stopping
-		h.gate.Failed(req, gate.ErrClosed)
-		return
-	}
-	// Not here in the handler, so that a tunnel does not hold its request.
-	entry.AfterHandler(func() {
-		defer endTunnel(live, target)
-		h.gate.Relay(client.conn, target, req, tunnel.Options{Early: client.early, EarlyBack: originEarly})
-	})
-}
-
-func endTunnel(live *gate.LiveRequest, target net.Conn) {
-	live.End()
-	target.Close()
-}
-
-// clientConn is a client's connection that has become a tunnel's.
-type clientConn struct {
-	conn  net.Conn // the connection itself, unwrapped
-	early []byte   // what the client has sent beyond its request
-}
-
-// takeOver takes the connection of a request from the server, behind the head
-// of a response.
-func takeOver(w http.ResponseWriter, header []byte) (*clientConn, error) {
-	conn, early, err := w.(http1.Detacher).Detach(header)
-	if err != nil {
-		return nil, err
-	}
-	return &clientConn{conn: conn, early: early}, nil
 }

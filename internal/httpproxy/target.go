@@ -1,0 +1,124 @@
+// Targets of requests: the forms of request-target that a proxy accepts.
+
+package httpproxy
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/policy"
+)
+
+// targetOf reads the target of a proxy request and refuses every form that
+// is not one a proxy should be sent.
+func targetOf(r *http.Request) (policy.Protocol, hostname.Target, error) {
+	if r.Method == http.MethodConnect {
+		t, err := connectTarget(r)
+		return policy.ProtocolHTTPSConnect, t, err
+	}
+	t, err := forwardTarget(r)
+	return policy.ProtocolHTTP, t, err
+}
+
+// connectTarget reads authority-form, the only one CONNECT has (RFC 9112
+// section 3.2.3). It goes by the bytes of the request line, not by what
+// net/url made of them.
+func connectTarget(r *http.Request) (hostname.Target, error) {
+	if r.ProtoMajor != 1 {
+		return hostname.Target{}, fmt.Errorf("unsupported protocol %s; use HTTP/1.1", r.Proto)
+	}
+	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+		return hostname.Target{}, errors.New("a CONNECT request has no content (RFC 9110 section 9.3.6)")
+	}
+	if strings.Contains(r.RequestURI, "@") { // not quoted: it may be a password
+		return hostname.Target{}, errUserinfo
+	}
+	return hostname.ParseTarget(r.RequestURI)
+}
+
+// forwardTarget reads absolute-form (RFC 9112 section 3.2.2).
+func forwardTarget(r *http.Request) (hostname.Target, error) {
+	if r.ProtoMajor != 1 {
+		return hostname.Target{}, fmt.Errorf("unsupported protocol %s; use HTTP/1.1", r.Proto)
+	}
+	return URLTarget(r.URL, r.RequestURI)
+}
+
+var errUserinfo = errors.New("a target with a user name or password in it is refused (RFC 9110 section 4.2.4); send an Authorization header")
+
+// URLTarget is the target of an http:// URL, and refuses every other. Like
+// connectTarget it goes by the bytes, text: net/url undoes escapes in a host.
+func URLTarget(u *url.URL, text string) (hostname.Target, error) {
+	switch {
+	case u.Scheme == "":
+		return hostname.Target{}, errors.New("this is an HTTP proxy, not a web server: send it requests with a full http:// URL, " +
+			"for example through HTTP_PROXY or curl --proxy")
+	case u.Scheme == "https":
+		return hostname.Target{}, errors.New("an https:// URL is reached with CONNECT, not by forwarding")
+	case u.Scheme != "http":
+		return hostname.Target{}, errors.New(namedScheme(u.Scheme) + " is not carried; http:// and CONNECT are")
+	case u.User != nil:
+		return hostname.Target{}, errUserinfo
+	case u.Host == "": // also where "://" follows later, in a path
+		return hostname.Target{}, errors.New("the URL has no host; write http://host/path")
+	}
+	_, rest, _ := strings.Cut(text, "://")
+	return hostname.ParseTargetDefault(URLAuthority(rest), 80)
+}
+
+// URLAuthority is what stands between "//" and the path of a URL.
+func URLAuthority(rest string) string {
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		rest = rest[:i]
+	}
+	return rest
+}
+
+// namedScheme names a scheme for an error. A scheme that is not well known is
+// not quoted, because it may be a secret: "user" in "user:password".
+func namedScheme(scheme string) string {
+	switch scheme {
+	case "ftp", "ws", "wss", "file", "socks5", "socks5h", "ssh", "git":
+		return "the scheme " + strconv.Quote(scheme)
+	}
+	return "the scheme of this URL"
+}
+
+// lastTarget caches the target of a connection's last request, because the
+// next one mostly has the same.
+type lastTarget struct {
+	target hostname.Target
+	text   string // "host:port"; made on first use
+}
+
+// intern returns t with its own copy of the host name. The parsed name is a
+// substring of the whole header, which it would keep alive.
+func (l *lastTarget) intern(t hostname.Target) hostname.Target {
+	if l.target != t {
+		l.target, l.text = t.Clone(), ""
+	}
+	return l.target
+}
+
+// hostport returns the cached "host:port" of the last target.
+func (l *lastTarget) hostport() string {
+	if l.text == "" {
+		l.text = l.target.String()
+	}
+	return l.text
+}
+
+// internMethod is a method without the head of a request: see lastTarget.own.
+func internMethod(method string) string {
+	for _, known := range [...]string{http.MethodGet, http.MethodConnect, http.MethodPost, http.MethodHead, http.MethodPut, http.MethodOptions} {
+		if method == known {
+			return known
+		}
+	}
+	return strings.Clone(method)
+}
