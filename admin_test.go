@@ -147,7 +147,7 @@ func TestAdminMode(t *testing.T) {
 	for _, tt := range []struct {
 		name, body string
 		status     int
-		says       string
+		message    string
 		mode       networkproxy.Mode
 	}{
 		{"to limited", `{"mode":"limited"}`, 200, `"mode": "limited"`, "limited"},
@@ -171,8 +171,8 @@ func TestAdminMode(t *testing.T) {
 		{"over 8 KiB of blanks", `{"mode":"limited"}` + strings.Repeat(" ", 8<<10), 413, "8192 bytes", "full"},
 	} {
 		a := l.adminRaw(t, "POST", "/mode", tt.body, curlForm)
-		if a.StatusCode != tt.status || !strings.Contains(a.body, tt.says) || l.Mode() != tt.mode {
-			t.Errorf("%s: got %s %q and the mode %s, want %d %q and %s", tt.name, a.Status, a.body, l.Mode(), tt.status, tt.says, tt.mode)
+		if a.StatusCode != tt.status || !strings.Contains(a.body, tt.message) || l.Mode() != tt.mode {
+			t.Errorf("%s: got %s %q and the mode %s, want %d %q and %s", tt.name, a.Status, a.body, l.Mode(), tt.status, tt.message, tt.mode)
 		}
 		if e := decode[adminError](t, a); (e.Error != "") != (tt.status != 200) {
 			t.Errorf("%s: got %q", tt.name, a.body)
@@ -640,7 +640,7 @@ func TestAdminUnixSocket(t *testing.T) {
 
 func TestAdminUnixAddresses(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct{ url, says string }{
+	for _, test := range []struct{ url, message string }{
 		{"unix://run/x.sock", "not an absolute path"},
 		{"unix://", "not an absolute path"},
 		{"unix:///run/../x.sock", "not a clean path"},
@@ -652,8 +652,8 @@ func TestAdminUnixAddresses(t *testing.T) {
 		c := allow()
 		c.AdminURL = test.url
 		_, err := networkproxy.NewBuilder().Config(c).Build()
-		if err == nil || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), "admin_url") {
-			t.Errorf("%q: got the error %v, want %q in it", test.url, err, test.says)
+		if err == nil || !strings.Contains(err.Error(), test.message) || !strings.Contains(err.Error(), "admin_url") {
+			t.Errorf("%q: got the error %v, want %q in it", test.url, err, test.message)
 		}
 	}
 	for _, change := range []func(*networkproxy.Config){

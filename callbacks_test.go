@@ -62,7 +62,7 @@ func hostFunctions() []hostFunction {
 			b.OnBlocked(func(networkproxy.BlockedRequest) { h.call() })
 		}, send("http://denied.example/")},
 		{"PolicyDecider", "the PolicyDecider", func(_ *testing.T, b *networkproxy.Builder, h *hook) {
-			b.DeciderTimeout(time.Second).PolicyDecider(func(context.Context, Request) (Decision, error) {
+			b.DeciderTimeout(time.Second).PolicyDecider(func(context.Context, request) (decision, error) {
 				h.call()
 				return networkproxy.Allow().ForSession(), nil
 			})

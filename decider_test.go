@@ -21,8 +21,8 @@ import (
 )
 
 type (
-	Request  = networkproxy.PolicyRequest
-	Decision = networkproxy.Decision
+	request  = networkproxy.PolicyRequest
+	decision = networkproxy.Decision
 )
 
 func withDecider(d networkproxy.PolicyDecider) func(*networkproxy.Builder) {
@@ -33,39 +33,39 @@ func TestDecisions(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name     string
-		decide   func(ctx context.Context) (Decision, error)
+		decide   func(ctx context.Context) (decision, error)
 		status   int
 		reason   networkproxy.Reason
 		decision string
 	}{
-		{"the zero decision", func(context.Context) (Decision, error) { return Decision{}, nil }, 403, "policy_denied", "deny"},
-		{"allow", func(context.Context) (Decision, error) { return networkproxy.Allow(), nil }, 200, "", ""},
-		{"deny", func(context.Context) (Decision, error) { return networkproxy.Deny("no uploads today"), nil }, 403, "no uploads today", "deny"},
-		{"deny without a word", func(context.Context) (Decision, error) { return networkproxy.Deny(""), nil }, 403, "policy_denied", "deny"},
-		{"deny of blanks", func(context.Context) (Decision, error) { return networkproxy.Deny(" \t\r\n "), nil }, 403, "policy_denied", "deny"},
-		{"ask", func(context.Context) (Decision, error) { return networkproxy.Ask("first time"), nil }, 403, "first time", "ask"},
-		{"ask without a word", func(context.Context) (Decision, error) { return networkproxy.Ask(""), nil }, 403, "policy_denied", "ask"},
-		{"a header in the reason", func(context.Context) (Decision, error) {
+		{"the zero decision", func(context.Context) (decision, error) { return decision{}, nil }, 403, "policy_denied", "deny"},
+		{"allow", func(context.Context) (decision, error) { return networkproxy.Allow(), nil }, 200, "", ""},
+		{"deny", func(context.Context) (decision, error) { return networkproxy.Deny("no uploads today"), nil }, 403, "no uploads today", "deny"},
+		{"deny without a word", func(context.Context) (decision, error) { return networkproxy.Deny(""), nil }, 403, "policy_denied", "deny"},
+		{"deny of blanks", func(context.Context) (decision, error) { return networkproxy.Deny(" \t\r\n "), nil }, 403, "policy_denied", "deny"},
+		{"ask", func(context.Context) (decision, error) { return networkproxy.Ask("first time"), nil }, 403, "first time", "ask"},
+		{"ask without a word", func(context.Context) (decision, error) { return networkproxy.Ask(""), nil }, 403, "policy_denied", "ask"},
+		{"a header in the reason", func(context.Context) (decision, error) {
 			return networkproxy.Deny("x\r\nx-proxy-error: none\r\n\r\n<b>"), nil
 		}, 403, "xx-proxy-error: none<b>", "deny"},
-		{"a terminal in the reason", func(context.Context) (Decision, error) { return networkproxy.Deny("\x1b[2J\u009b2Jred\x00"), nil }, 403, "[2J2Jred", "deny"},
-		{"bytes in the reason", func(context.Context) (Decision, error) { return networkproxy.Deny("a\xff\xfeb é"), nil }, 403, "ab é", "deny"},
-		{"a long reason", func(context.Context) (Decision, error) { return networkproxy.Deny(strings.Repeat("é", 1000)), nil }, 403,
+		{"a terminal in the reason", func(context.Context) (decision, error) { return networkproxy.Deny("\x1b[2J\u009b2Jred\x00"), nil }, 403, "[2J2Jred", "deny"},
+		{"bytes in the reason", func(context.Context) (decision, error) { return networkproxy.Deny("a\xff\xfeb é"), nil }, 403, "ab é", "deny"},
+		{"a long reason", func(context.Context) (decision, error) { return networkproxy.Deny(strings.Repeat("é", 1000)), nil }, 403,
 			networkproxy.Reason(strings.Repeat("é", 100)), "deny"},
-		{"a reason of the built-in ones", func(context.Context) (Decision, error) { return networkproxy.Deny("denied"), nil }, 403, "denied", "deny"},
-		{"an error", func(context.Context) (Decision, error) { return Decision{}, errors.New("secret trouble") }, 403, "decider_failed", "deny"},
-		{"allow and an error", func(context.Context) (Decision, error) { return networkproxy.Allow(), errors.New("trouble") }, 403, "decider_failed", "deny"},
-		{"ask and an error", func(context.Context) (Decision, error) { return networkproxy.Ask("x"), errors.New("trouble") }, 403, "decider_failed", "deny"},
-		{"a panic", func(context.Context) (Decision, error) { panic("secret trouble") }, 403, "decider_failed", "deny"},
-		{"a panic of nil", func(context.Context) (Decision, error) { panic(nil) }, 403, "decider_failed", "deny"},
-		{"Goexit", func(context.Context) (Decision, error) { runtime.Goexit(); return networkproxy.Allow(), nil }, 403, "decider_failed", "deny"},
-		{"too late", func(ctx context.Context) (Decision, error) { <-ctx.Done(); return networkproxy.Allow(), nil }, 403, "decider_timeout", "deny"},
-		{"too late, with an error", func(ctx context.Context) (Decision, error) { <-ctx.Done(); return Decision{}, ctx.Err() }, 403, "decider_timeout", "deny"},
+		{"a reason of the built-in ones", func(context.Context) (decision, error) { return networkproxy.Deny("denied"), nil }, 403, "denied", "deny"},
+		{"an error", func(context.Context) (decision, error) { return decision{}, errors.New("secret trouble") }, 403, "decider_failed", "deny"},
+		{"allow and an error", func(context.Context) (decision, error) { return networkproxy.Allow(), errors.New("trouble") }, 403, "decider_failed", "deny"},
+		{"ask and an error", func(context.Context) (decision, error) { return networkproxy.Ask("x"), errors.New("trouble") }, 403, "decider_failed", "deny"},
+		{"a panic", func(context.Context) (decision, error) { panic("secret trouble") }, 403, "decider_failed", "deny"},
+		{"a panic of nil", func(context.Context) (decision, error) { panic(nil) }, 403, "decider_failed", "deny"},
+		{"Goexit", func(context.Context) (decision, error) { runtime.Goexit(); return networkproxy.Allow(), nil }, 403, "decider_failed", "deny"},
+		{"too late", func(ctx context.Context) (decision, error) { <-ctx.Done(); return networkproxy.Allow(), nil }, 403, "decider_timeout", "deny"},
+		{"too late, with an error", func(ctx context.Context) (decision, error) { <-ctx.Done(); return decision{}, ctx.Err() }, 403, "decider_timeout", "deny"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("listed.example"), func(b *networkproxy.Builder) {
-				b.PolicyDecider(func(ctx context.Context, _ Request) (Decision, error) { return tt.decide(ctx) })
+				b.PolicyDecider(func(ctx context.Context, _ request) (decision, error) { return tt.decide(ctx) })
 				if strings.HasPrefix(tt.name, "too late") {
 					b.DeciderTimeout(20 * time.Millisecond)
 				}
@@ -110,7 +110,7 @@ func TestDeciderIsAskedAboutMissesOnly(t *testing.T) {
 	config := allow("listed.example", "private.example")
 	config.Policy.DeniedDomains = []string{"denied.example", "45.33.0.0/16"}
 	var asked atomic.Int64
-	l := start(t, config, withDecider(func(context.Context, Request) (Decision, error) {
+	l := start(t, config, withDecider(func(context.Context, request) (decision, error) {
 		asked.Add(1)
 		return networkproxy.Allow(), nil
 	}))
@@ -155,24 +155,24 @@ func TestDeciderIsAskedAboutMissesOnly(t *testing.T) {
 // TestDeciderRequest compares every field of the decider's request.
 func TestDeciderRequest(t *testing.T) {
 	t.Parallel()
-	told := make(chan Request, 1)
-	l := start(t, allow(), withDecider(func(_ context.Context, r Request) (Decision, error) {
-		told <- r
-		return Decision{}, nil
+	requests := make(chan request, 1)
+	l := start(t, allow(), withDecider(func(_ context.Context, r request) (decision, error) {
+		requests <- r
+		return decision{}, nil
 	}))
 	for _, tt := range []struct {
 		method, target string
-		want           Request
+		want           request
 	}{
-		{"PUT", "http://BÜCHER.example.:8080/secret?token", Request{Protocol: "http", Host: "xn--bcher-kva.example", Port: 8080, Method: "PUT"}},
-		{"GET", "http://Miss.Example/", Request{Protocol: "http", Host: "miss.example", Port: 80, Method: "GET"}},
-		{"CONNECT", "MISS.example.:443", Request{Protocol: "https_connect", Host: "miss.example", Port: 443, Method: "CONNECT"}},
-		{"CONNECT", "[2606:4700:0:0::1]:443", Request{Protocol: "https_connect", Host: "2606:4700::1", Port: 443, Method: "CONNECT"}},
-		{"CONNECT", "[::ffff:1.1.1.1]:443", Request{Protocol: "https_connect", Host: "1.1.1.1", Port: 443, Method: "CONNECT"}},
+		{"PUT", "http://BÜCHER.example.:8080/secret?token", request{Protocol: "http", Host: "xn--bcher-kva.example", Port: 8080, Method: "PUT"}},
+		{"GET", "http://Miss.Example/", request{Protocol: "http", Host: "miss.example", Port: 80, Method: "GET"}},
+		{"CONNECT", "MISS.example.:443", request{Protocol: "https_connect", Host: "miss.example", Port: 443, Method: "CONNECT"}},
+		{"CONNECT", "[2606:4700:0:0::1]:443", request{Protocol: "https_connect", Host: "2606:4700::1", Port: 443, Method: "CONNECT"}},
+		{"CONNECT", "[::ffff:1.1.1.1]:443", request{Protocol: "https_connect", Host: "1.1.1.1", Port: 443, Method: "CONNECT"}},
 	} {
 		w := l.dialHTTP(t)
 		w.send(tt.method + " " + tt.target + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-		got := wait(t, told, "the question")
+		got := wait(t, requests, "the question")
 		if got.Client.String() != w.LocalAddr().String() {
 			t.Errorf("got the client %v, want %v", got.Client, w.LocalAddr())
 		}
@@ -212,7 +212,7 @@ func TestDenyWhileTheDeciderThinks(t *testing.T) {
 			t.Parallel()
 			thinking, answer := make(chan struct{}), make(chan struct{})
 			s := newSource(allow())
-			l := startSource(t, s.builder, withDecider(func(context.Context, Request) (Decision, error) {
+			l := startSource(t, s.builder, withDecider(func(context.Context, request) (decision, error) {
 				close(thinking)
 				<-answer
 				return networkproxy.Allow(), nil
@@ -244,10 +244,10 @@ func TestDeciderConcurrency(t *testing.T) {
 	const n = 20
 	var together sync.WaitGroup
 	together.Add(n)
-	l := start(t, allow(), withDecider(func(ctx context.Context, r Request) (Decision, error) {
+	l := start(t, allow(), withDecider(func(ctx context.Context, r request) (decision, error) {
 		if r.Host == "hangs.example" {
 			<-ctx.Done()
-			return Decision{}, ctx.Err()
+			return decision{}, ctx.Err()
 		}
 		together.Done()
 		together.Wait() // until all are called
@@ -277,7 +277,7 @@ func TestDeciderContextEnds(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			asked, ended := make(chan struct{}), make(chan struct{})
-			l := start(t, allow(), withDecider(func(ctx context.Context, _ Request) (Decision, error) {
+			l := start(t, allow(), withDecider(func(ctx context.Context, _ request) (decision, error) {
 				close(asked)
 				<-ctx.Done()
 				close(ended)
@@ -315,7 +315,7 @@ func TestDeciderThatIgnoresItsContext(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
 	l := start(t, allow(), func(b *networkproxy.Builder) {
-		b.DeciderTimeout(20 * time.Millisecond).PolicyDecider(func(context.Context, Request) (Decision, error) {
+		b.DeciderTimeout(20 * time.Millisecond).PolicyDecider(func(context.Context, request) (decision, error) {
 			<-release
 			return networkproxy.Allow(), nil
 		})
@@ -336,13 +336,13 @@ func TestDeciderThatIgnoresItsContext(t *testing.T) {
 func TestDecisionString(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		d    Decision
+		d    decision
 		want string
 	}{
 		{networkproxy.Allow(), "allow"},
 		{networkproxy.Ask("why"), "ask(why)"},
 		{networkproxy.Deny("no"), "deny(no)"},
-		{Decision{}, "deny()"},
+		{decision{}, "deny()"},
 	} {
 		if got := tt.d.String(); got != tt.want {
 			t.Errorf("String: got %q, want %q", got, tt.want)

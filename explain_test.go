@@ -126,13 +126,13 @@ func TestObserveLetsMissesPassAndSuggests(t *testing.T) {
 	if got, want := l.Suggest(), []string{"listed.example", "new.example", "odd.example:8080"}; !slices.Equal(got, want) {
 		t.Errorf("suggested allowlist: got %q, want %q", got, want)
 	}
-	for _, test := range []struct{ what, said string }{
+	for _, test := range []struct{ what, text string }{
 		{"/health", l.admin("GET", "/health", "").body},
 		{"the log", l.log.String()},
 		{"warnings", strings.Join(l.Warnings(), "\n")},
 	} {
-		if !strings.Contains(test.said, "OBSERVING") {
-			t.Errorf("%s does not report that the proxy observes: %s", test.what, test.said)
+		if !strings.Contains(test.text, "OBSERVING") {
+			t.Errorf("%s does not report that the proxy observes: %s", test.what, test.text)
 		}
 	}
 

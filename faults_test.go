@@ -348,14 +348,14 @@ func TestPanics(t *testing.T) {
 		allowed int // status of an allowed request
 		reply   byte
 	}{
-		{"decider", withDecider(func(context.Context, Request) (Decision, error) { panic("decider") }), networkproxy.ReasonDeciderFailed, 200, 0},
+		{"decider", withDecider(func(context.Context, request) (decision, error) { panic("decider") }), networkproxy.ReasonDeciderFailed, 200, 0},
 		{"observer", func(b *networkproxy.Builder) { b.OnBlocked(func(networkproxy.BlockedRequest) { panic("observer") }) }, networkproxy.ReasonNotAllowed, 200, 0},
 		{"resolver", func(b *networkproxy.Builder) { b.Resolver(panics{}) }, networkproxy.ReasonNotAllowed, 502, 4},
 		{"log handler", func(b *networkproxy.Builder) { b.Logger(slog.New(panics{})) }, networkproxy.ReasonNotAllowed, 200, 0},
 		{"log handler that is asked", func(b *networkproxy.Builder) { b.Logger(slog.New(panicsWhenAsked{})) }, networkproxy.ReasonNotAllowed, 200, 0},
 		{"everything", func(b *networkproxy.Builder) {
 			b.Logger(slog.New(panics{})).Resolver(panics{}).OnBlocked(func(networkproxy.BlockedRequest) { panic("observer") })
-			b.PolicyDecider(func(context.Context, Request) (Decision, error) { panic("decider") })
+			b.PolicyDecider(func(context.Context, request) (decision, error) { panic("decider") })
 		}, networkproxy.ReasonDeciderFailed, 502, 4},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

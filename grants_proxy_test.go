@@ -373,7 +373,7 @@ func TestGrantsOverAdmin(t *testing.T) {
 	for _, test := range []struct {
 		method, path, body string
 		status             int
-		says               string
+		message            string
 	}{
 		{"POST", "/grants/revoke", `{"id": 99}`, 404, "grant 99: "},
 		{"POST", "/grants/revoke", `{"id": "1"}`, 400, "invalid request body"},
@@ -384,7 +384,7 @@ func TestGrantsOverAdmin(t *testing.T) {
 		{"POST", "/grants/revoke", id, 404, "no such grant"},
 	} {
 		got := l.admin(test.method, test.path, test.body)
-		if got.status != test.status || !strings.Contains(got.body, test.says) {
+		if got.status != test.status || !strings.Contains(got.body, test.message) {
 			t.Errorf("%s %s %s: got %d %s", test.method, test.path, test.body, got.status, got.body)
 		}
 	}

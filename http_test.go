@@ -614,12 +614,12 @@ func TestFailures(t *testing.T) {
 		})
 	}
 	for _, tt := range []struct {
-		name   string
-		dns    testnet.Answer
-		change func(*networkproxy.Builder)
-		status int
-		reason string
-		says   string
+		name    string
+		dns     testnet.Answer
+		change  func(*networkproxy.Builder)
+		status  int
+		reason  string
+		message string
 	}{
 		{"no such name", testnet.NXDomain(), nil, 502, "dns_failure", "no such host"},
 		{"name server fails", testnet.ServFail(), nil, 502, "dns_failure", "server misbehaving"},
@@ -636,7 +636,7 @@ func TestFailures(t *testing.T) {
 			w.get("http://o.example/")
 			a := w.readResponse("GET")
 			f := a.refusal(t)
-			if a.StatusCode != tt.status || f.Status != "error" || f.Reason != tt.reason || !strings.Contains(f.Message, tt.says) {
+			if a.StatusCode != tt.status || f.Status != "error" || f.Reason != tt.reason || !strings.Contains(f.Message, tt.message) {
 				t.Errorf("GET: got %s %+v", a.Status, f)
 			}
 
@@ -648,7 +648,7 @@ func TestFailures(t *testing.T) {
 
 			w.request("CONNECT", "o.example:443")
 			a = w.readResponse("CONNECT!")
-			if a.StatusCode != tt.status || !strings.Contains(a.body, tt.says) || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/plain") {
+			if a.StatusCode != tt.status || !strings.Contains(a.body, tt.message) || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/plain") {
 				t.Errorf("CONNECT: got %s %q", a.Status, a.body)
 			}
 			if n := len(l.Blocked()); n != 0 {

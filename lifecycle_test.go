@@ -462,9 +462,9 @@ func TestSeveralProxies(t *testing.T) {
 func TestBuilderErrors(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name  string
-		build func(*networkproxy.Builder)
-		says  []string
+		name    string
+		build   func(*networkproxy.Builder)
+		message []string
 	}{
 		{"nothing", func(*networkproxy.Builder) {}, []string{"no configuration", "ConfigFile"}},
 		{"two sources", func(b *networkproxy.Builder) { b.Config(enabled()).ConfigFile("x.toml") }, []string{"more than one configuration"}},
@@ -499,7 +499,7 @@ func TestBuilderErrors(t *testing.T) {
 			t.Errorf("%s: Build succeeded, want an error", tt.name)
 			continue
 		}
-		for _, part := range tt.says {
+		for _, part := range tt.message {
 			if !strings.Contains(err.Error(), part) {
 				t.Errorf("%s: the error lacks %q:\n%v", tt.name, part, err)
 			}
@@ -583,10 +583,10 @@ func TestNothingIsLeft(t *testing.T) {
 				return
 			}
 			asked := make(chan struct{})
-			l := start(t, allow("o.example", "silent.example", "hold.example"), withDecider(func(ctx context.Context, _ Request) (Decision, error) {
+			l := start(t, allow("o.example", "silent.example", "hold.example"), withDecider(func(ctx context.Context, _ request) (decision, error) {
 				close(asked)
 				<-ctx.Done()
-				return Decision{}, ctx.Err()
+				return decision{}, ctx.Err()
 			}))
 			l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
 			l.mapHost("o.example", 443, testnet.Echo(t).Addr())

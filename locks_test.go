@@ -73,7 +73,7 @@ func newLockStress(t *testing.T) *lockStress {
 	s := new(lockStress)
 	s.lab = startSource(t, newSource(config).builder, func(b *networkproxy.Builder) {
 		b.OnBlocked(func(networkproxy.BlockedRequest) { s.Grants() }).
-			PolicyDecider(func(_ context.Context, r Request) (Decision, error) {
+			PolicyDecider(func(_ context.Context, r request) (decision, error) {
 				if strings.HasSuffix(r.Host, idleHosts) {
 					return networkproxy.Allow().ForSession(), nil
 				}

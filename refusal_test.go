@@ -153,7 +153,7 @@ func TestDisabledAtRunTime(t *testing.T) {
 func TestMalformedRequests(t *testing.T) {
 	t.Parallel()
 	const host = "Host: allowed.example\r\n"
-	for _, tt := range []struct{ name, send, status, says string }{
+	for _, tt := range []struct{ name, send, status, message string }{
 		{"origin-form", "GET / HTTP/1.1\r\n" + host + "\r\n", "400", "this is an HTTP proxy"},
 		{"origin-form of two slashes", "GET //allowed.example/ HTTP/1.1\r\n" + host + "\r\n", "400", "this is an HTTP proxy"},
 		{"asterisk-form", "OPTIONS * HTTP/1.1\r\n" + host + "\r\n", "400", "this is an HTTP proxy"},
@@ -206,8 +206,8 @@ func TestMalformedRequests(t *testing.T) {
 			w := l.dialHTTP(t)
 			w.send(tt.send)
 			got := w.readAll()
-			if !strings.HasPrefix(got, "HTTP/1.1 "+tt.status+" ") || !strings.Contains(got, tt.says) {
-				t.Errorf("got %q, want status %s and %q", got, tt.status, tt.says)
+			if !strings.HasPrefix(got, "HTTP/1.1 "+tt.status+" ") || !strings.Contains(got, tt.message) {
+				t.Errorf("got %q, want status %s and %q", got, tt.status, tt.message)
 			}
 			l.waitLogged(t, `msg="malformed request"`)
 			if n := strings.Count(l.log.String(), "malformed request"); n != 1 {

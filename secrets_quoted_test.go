@@ -23,7 +23,7 @@ func TestMalformedValuesAreNotQuoted(t *testing.T) {
 	const chunked = post + "Transfer-Encoding: chunked\r\n"
 	for _, tt := range []struct {
 		name, request, response string // response is the origin server's response; empty: a valid one
-		says                    string
+		message                 string
 	}{
 		{"Expect", get + "Expect: " + secret + "\r\n\r\n", "", "Expect"},
 		{"Content-Length", post + "Content-Length: " + secret + "\r\n\r\n", "", "Content-Length"},
@@ -77,8 +77,8 @@ func TestMalformedValuesAreNotQuoted(t *testing.T) {
 			if strings.Contains(got, secret) {
 				t.Errorf("the response contains the value: %q", got)
 			}
-			if !strings.Contains(got, tt.says) {
-				t.Errorf("the response %q lacks %q", got, tt.says)
+			if !strings.Contains(got, tt.message) {
+				t.Errorf("the response %q lacks %q", got, tt.message)
 			}
 			l.Close()
 			if log := l.log.String(); strings.Contains(log, secret) {

@@ -220,14 +220,14 @@ func TestLogValuesHaveNoControlBytes(t *testing.T) {
 		t.Errorf("got %s, want 502", a.Status)
 	}
 	l.Close()
-	told := false
+	found := false
 	for _, v := range log.values {
-		told = told || strings.Contains(v, "out of order")
+		found = found || strings.Contains(v, "out of order")
 		if strings.ContainsFunc(v, isControl) {
 			t.Errorf("the logged value %q has control bytes", v)
 		}
 	}
-	if !told {
+	if !found {
 		t.Errorf("the log lacks the error: %q", log.values)
 	}
 }

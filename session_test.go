@@ -174,8 +174,8 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 	own := connectThrough(t, mine.HTTPAddr(), "echo.example:443", "")
 	shared := connectThrough(t, l.HTTPAddr(), "echo.example:443", credentials("x", mine.Token()))
 	others := connectThrough(t, other.HTTPAddr(), "echo.example:443", "")
-	nobodys := connectThrough(t, l.HTTPAddr(), "echo.example:443", "")
-	for _, conn := range []net.Conn{own, shared, others, nobodys} {
+	anonymous := connectThrough(t, l.HTTPAddr(), "echo.example:443", "")
+	for _, conn := range []net.Conn{own, shared, others, anonymous} {
 		if err := echoes(conn); err != nil {
 			t.Fatal(err)
 		}
@@ -205,7 +205,7 @@ func TestCloseOfASessionEndsWhatIsItsOwn(t *testing.T) {
 	<-withdrawn
 	waitClosed(t, "tunnel by its own listener", own)
 	waitClosed(t, "tunnel by its token", shared)
-	for _, conn := range []net.Conn{others, nobodys} {
+	for _, conn := range []net.Conn{others, anonymous} {
 		if err := echoes(conn); err != nil {
 			t.Errorf("a tunnel outside of the session: %v", err)
 		}
@@ -869,11 +869,11 @@ func TestSessionsAreQuiet(t *testing.T) {
 		s := l.open(config)
 		s.Close()
 	}
-	said := l.log.String()[before:]
-	if n := strings.Count(said, "msg=\"session "); n != 6 {
+	logged := l.log.String()[before:]
+	if n := strings.Count(logged, "msg=\"session "); n != 6 {
 		t.Errorf("%d lines about 3 sessions at the level debug, want 6", n)
 	}
-	for line := range strings.Lines(said) {
+	for line := range strings.Lines(logged) {
 		if !strings.Contains(line, "level=DEBUG") {
 			t.Errorf("a line above the level debug: %s", line)
 		}

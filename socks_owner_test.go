@@ -20,11 +20,11 @@ import (
 )
 
 // associateFrom is associate for a client that announces its address.
-func (l *lab) associateFrom(said netip.AddrPort, from *udpClient) *udpClient {
+func (l *lab) associateFrom(announced netip.AddrPort, from *udpClient) *udpClient {
 	l.t.Helper()
-	control, code, relay := l.socksRequest(socksAssociate, socksDestAddr(said))
+	control, code, relay := l.socksRequest(socksAssociate, socksDestAddr(announced))
 	if code != 0 {
-		l.t.Fatalf("UDP ASSOCIATE from %s: got the reply %d", said, code)
+		l.t.Fatalf("UDP ASSOCIATE from %s: got the reply %d", announced, code)
 	}
 	control.SetDeadline(time.Time{})
 	from.control, from.relay = control, relay
@@ -40,26 +40,26 @@ func localUDP(t testing.TB) (*udpClient, netip.AddrPort) {
 func TestUDPStrangerIsFirst(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		name     string
-		said     func(victim netip.AddrPort) netip.AddrPort // nil: no address
-		stranger func(c *udpClient)
-		refused  int
+		name      string
+		announced func(victim netip.AddrPort) netip.AddrPort // nil: no address
+		stranger  func(c *udpClient)
+		refused   int
 	}{
 		{
-			name:     "the client named its address and port",
-			said:     func(victim netip.AddrPort) netip.AddrPort { return victim },
-			stranger: func(c *udpClient) { c.send(socksDest(publicAddr, 53), "stranger") },
+			name:      "the client named its address and port",
+			announced: func(victim netip.AddrPort) netip.AddrPort { return victim },
+			stranger:  func(c *udpClient) { c.send(socksDest(publicAddr, 53), "stranger") },
 		},
 		{
 			name: "the client named its port",
-			said: func(victim netip.AddrPort) netip.AddrPort {
+			announced: func(victim netip.AddrPort) netip.AddrPort {
 				return netip.AddrPortFrom(netip.IPv4Unspecified(), victim.Port())
 			},
 			stranger: func(c *udpClient) { c.send(socksDest(publicAddr, 53), "stranger") },
 		},
 		{
 			name: "the client named its port, with an IPv6 address",
-			said: func(victim netip.AddrPort) netip.AddrPort {
+			announced: func(victim netip.AddrPort) netip.AddrPort {
 				return netip.AddrPortFrom(netip.IPv6Unspecified(), victim.Port())
 			},
 			stranger: func(c *udpClient) { c.send(socksDest(publicAddr, 53), "stranger") },
@@ -102,11 +102,11 @@ func TestUDPStrangerIsFirst(t *testing.T) {
 			l := start(t, config, nil)
 			l.mapHostUDP("", 53, testnet.EchoUDP(t, "127.0.0.1"))
 			victim, addr := localUDP(t)
-			said := netip.MustParseAddrPort("0.0.0.0:0")
-			if test.said != nil {
-				said = test.said(addr)
+			announced := netip.MustParseAddrPort("0.0.0.0:0")
+			if test.announced != nil {
+				announced = test.announced(addr)
 			}
-			l.associateFrom(said, victim)
+			l.associateFrom(announced, victim)
 			stranger, _ := localUDP(t)
 			stranger.relay = victim.relay
 			test.stranger(stranger)
@@ -154,14 +154,14 @@ func TestUDPStrangerAsks(t *testing.T) {
 func TestUDPAssociateFromElsewhere(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow(publicAddr)), nil)
-	for _, said := range []string{"127.0.0.2:0", "127.0.0.2:4000", "93.184.216.34:53", "[::1]:4000", "[::ffff:127.0.0.2]:1"} {
-		if _, code, _ := l.socksRequest(socksAssociate, socksDestAddr(netip.MustParseAddrPort(said))); code != 2 {
-			t.Errorf("from %s: got the reply %d, want 2", said, code)
+	for _, announced := range []string{"127.0.0.2:0", "127.0.0.2:4000", "93.184.216.34:53", "[::1]:4000", "[::ffff:127.0.0.2]:1"} {
+		if _, code, _ := l.socksRequest(socksAssociate, socksDestAddr(netip.MustParseAddrPort(announced))); code != 2 {
+			t.Errorf("from %s: got the reply %d, want 2", announced, code)
 		}
 	}
-	for _, said := range [][]byte{socksDestName("client.example", 0), socksDestAddr(netip.MustParseAddrPort("127.0.0.1:0")), socksDestAddr(netip.MustParseAddrPort("[::ffff:127.0.0.1]:0"))} {
-		if _, code, _ := l.socksRequest(socksAssociate, said); code != 0 {
-			t.Errorf("from % x: got the reply %d", said, code)
+	for _, announced := range [][]byte{socksDestName("client.example", 0), socksDestAddr(netip.MustParseAddrPort("127.0.0.1:0")), socksDestAddr(netip.MustParseAddrPort("[::ffff:127.0.0.1]:0"))} {
+		if _, code, _ := l.socksRequest(socksAssociate, announced); code != 0 {
+			t.Errorf("from % x: got the reply %d", announced, code)
 		}
 	}
 }

@@ -237,14 +237,14 @@ func TestSOCKSHandshakeDeadline(t *testing.T) {
 // methods than the bytes that follow.
 func TestOtherProtocolsOnSOCKS(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct{ name, said string }{
+	for _, test := range []struct{ name, sent string }{
 		{"HTTP", "GET / HTTP/1.1\r\n\r\n"}, {"one byte", "G"}, {"SOCKS4", "\x04\x01\x00\x50\x7f\x00\x00\x01\x00"}, {"TLS", "\x16\x03\x01\x02\x00\x01"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, withSOCKS(allow()), nil)
 			conn := l.dialSOCKS()
-			io.WriteString(conn, test.said)
+			io.WriteString(conn, test.sent)
 			if got, err := io.ReadAll(conn); len(got) > 0 || err != nil && !isReset(err) {
 				t.Errorf("got % x, %v; want the end of the connection", got, err)
 			}
@@ -265,10 +265,10 @@ func FuzzSOCKSConnection(f *testing.F) {
 	} {
 		f.Add(decodeHex(f, seed))
 	}
-	f.Fuzz(func(t *testing.T, said []byte) {
+	f.Fuzz(func(t *testing.T, sent []byte) {
 		conn := dialSOCKS(t, l.SOCKSAddr())
 		defer conn.Close()
-		conn.Write(said)
+		conn.Write(sent)
 		conn.CloseWrite()
 		got, err := io.ReadAll(conn)
 		if err != nil && !isReset(err) {
@@ -284,15 +284,15 @@ func FuzzSOCKSConnection(f *testing.F) {
 		case chosen:
 			r := bytes.NewReader(rest)
 			code, _, err := readReply(r)
-			associated := code == 0 && bytes.Contains(said, []byte{5, socksAssociate})
+			associated := code == 0 && bytes.Contains(sent, []byte{5, socksAssociate})
 			if err != nil || r.Len() != 0 || !associated && code != 2 && code != 7 && code != 8 {
-				t.Errorf("% x: got % x: reply %d, %v", said, got, code, err)
+				t.Errorf("% x: got % x: reply %d, %v", sent, got, code, err)
 			}
 		default:
-			t.Errorf("% x: got % x", said, got)
+			t.Errorf("% x: got % x", sent, got)
 		}
 		if asked, dialed := l.dns.Queries(), l.net.Dialed(); len(asked)+len(dialed) > 0 {
-			t.Errorf("% x: looked up %q and dialed %v, want nothing", said, asked, dialed)
+			t.Errorf("% x: looked up %q and dialed %v, want nothing", sent, asked, dialed)
 		}
 	})
 }

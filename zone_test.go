@@ -85,7 +85,7 @@ func TestZoneOfAGrant(t *testing.T) {
 	asked := make(chan string, 10)
 	c := allow()
 	c.Policy.AllowLocalBinding = true
-	l := start(t, c, withDecider(func(_ context.Context, r Request) (Decision, error) {
+	l := start(t, c, withDecider(func(_ context.Context, r request) (decision, error) {
 		asked <- r.Host
 		return networkproxy.Allow().For(time.Hour), nil
 	}))
