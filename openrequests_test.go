@@ -86,13 +86,13 @@ type openRequest struct {
 // a POST stays open.
 func beginRequest(t *testing.T, client *http.Client, method, url string) *openRequest {
 	t.Helper()
-	var content io.Reader
+	var body io.Reader
 	u := new(openRequest)
 	if method == "POST" {
-		content, u.send = io.Pipe()
+		body, u.send = io.Pipe()
 		t.Cleanup(func() { u.send.Close() })
 	}
-	r, err := http.NewRequestWithContext(t.Context(), method, url, content)
+	r, err := http.NewRequestWithContext(t.Context(), method, url, body)
 	if err != nil {
 		t.Fatal(err)
 	}

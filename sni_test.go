@@ -517,7 +517,7 @@ func TestNotTLS(t *testing.T) {
 			w.send("\x16\x03\x01")
 			w.CloseWrite()
 			if s := wait(t, got, "the client's bytes"); s != "\x16\x03\x01" {
-				t.Errorf("the origin server got %q, want nothing", s)
+				t.Errorf("the origin server got %q, want the three bytes", s)
 			}
 		})
 	}

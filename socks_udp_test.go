@@ -152,7 +152,7 @@ func TestUDPRefusals(t *testing.T) {
 	eventually(t, "all datagrams are counted", func() bool { return l.healthCounts().Dropped == 15 })
 	u.send(socksDestName("allowed.example", 53), "allowed")
 	if got := <-received; got != "allowed" {
-		t.Errorf("the target got %q, want nothing", got)
+		t.Errorf("the target got %q, want only the allowed datagram", got)
 	}
 	// A refusal is remembered for a while, so it is recorded once and not for each
 	// datagram.
@@ -336,7 +336,7 @@ func TestUDPPolicyChanges(t *testing.T) {
 	}
 	u.send(socksDestName("bad.example", 53), "3")
 	if got := <-bad; got != "3" {
-		t.Errorf("bad.example got %q, want nothing", got)
+		t.Errorf("bad.example got %q, want only the datagram after the change", got)
 	}
 
 	if err := l.SetMode(networkproxy.ModeLimited); err != nil {
