@@ -41,7 +41,7 @@ func NewBuilder() *Builder {
 		environ:        os.Environ,
 		hooks: hooks{
 			unixSockets:      httpproxy.UnixSocketsSupported,
-			refusalStands:    socksproxy.UDPRefusalStands,
+			refusalStands:    socksproxy.UDPRefusalTTL,
 			callbackPatience: hostcall.Patience,
 			quiet:            filewatch.ShortQuiet,
 		},

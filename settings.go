@@ -64,7 +64,7 @@ type hooks struct {
 	upstreamRoots *x509.CertPool // for TLS to upstream proxies; nil: the system's
 
 	// Outside tests, these are the constants that are named here.
-	refusalStands    time.Duration // socksproxy.UDPRefusalStands
+	refusalStands    time.Duration // socksproxy.UDPRefusalTTL
 	callbackPatience time.Duration // hostcall.Patience
 	quiet            time.Duration // filewatch.ShortQuiet
 }

@@ -15,7 +15,7 @@ func (s *settings) socksConfig(t *gate.Tokens, udp bool) socksproxy.Config {
 		Authenticate:     t.Authenticate,
 		RequireSession:   s.requireSession,
 		UDP:              udp,
-		RefusalStands:    s.hooks.refusalStands,
+		RefusalTTL:       s.hooks.refusalStands,
 		ProcNet:          s.hooks.procNet,
 		HandshakeTimeout: l.HandshakeTimeout,
 		UDPFlows:         l.UDPFlows,

@@ -23,24 +23,24 @@ import (
 // flow has a task of its own from its beginning to its end: a name server or
 // a decider that takes its time holds up nobody else.
 type flow struct {
-	of      *association
-	key     string         // in of.flows
-	address string         // of the target, as the client writes it
-	from    netip.AddrPort // who sends the datagrams
-	req     *gate.Request
-	ctx     context.Context
-	end     context.CancelFunc
-	moved   lastMoved
-	place   share.Item[*gate.Principal, *flow] // the budget's
+	assoc      *association
+	key        string         // in assoc.flows
+	address    string         // of the target, as the client writes it
+	sender     netip.AddrPort // who sends the datagrams
+	req        *gate.Request
+	ctx        context.Context
+	cancel     context.CancelFunc
+	activity   activity
+	budgetItem share.Item[*gate.Principal, *flow] // the budget's
 
-	// Guarded by of.mu.
+	// Guarded by assoc.mu.
 	state   flowState
-	asks    bool              // it counts in of.asking
-	waiting [][]byte          // while opening: what has come so far
+	mayAsk  bool              // it counts in assoc.asking
+	queued  [][]byte          // while opening: what has come so far
 	conn    gate.UDPConn      // once open; it does not change then
 	live    *gate.LiveRequest // likewise
 	out     *udpbatch.Sender  // likewise: to the target
-	shut    shutFlow          // once shut
+	refusal refusal           // once refused
 }
 
 type flowState uint8
@@ -48,11 +48,11 @@ type flowState uint8
 const (
 	flowOpening flowState = iota
 	flowOpen
-	flowShut // refused or out of reach; it stays to say so for a while
+	flowRefused // refused or out of reach; it stays to say so for a while
 )
 
-// shutFlow is how long a flow stays shut.
-type shutFlow struct {
+// refusal is how long a flow stays shut.
+type refusal struct {
 	at         time.Time
 	generation uint64
 }
@@ -68,39 +68,39 @@ func newFlowBudget(limit int) flowBudget {
 	return flowBudget{flows: share.List[*gate.Principal, *flow]{Limit: limit}}
 }
 
-// take gives f a place. It returns the flow that has to end for that, if any:
+// acquire gives f a place. It returns the flow that has to end for that, if any:
 // of the session that has the most, the one in which nothing has moved for
 // longest.
-func (b *flowBudget) take(f *flow) (displaced *flow) {
+func (b *flowBudget) acquire(f *flow) (displaced *flow) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if victim := b.flows.Victim(f.req.Principal); victim != nil {
 		for other := range b.flows.Of(b.flows.UserOf(victim)) {
-			if other.Value.moved.ago() > victim.Value.moved.ago() {
+			if other.Value.activity.idle() > victim.Value.activity.idle() {
 				victim = other
 			}
 		}
 		b.flows.Remove(victim)
 		displaced = victim.Value
 	}
-	f.place.Value = f
-	b.flows.Push(f.req.Principal, &f.place)
+	f.budgetItem.Value = f
+	b.flows.Push(f.req.Principal, &f.budgetItem)
 	return displaced
 }
 
-// give takes back the place of f, which may be displaced already.
-func (b *flowBudget) give(f *flow) {
+// release takes back the place of f, which may be displaced already.
+func (b *flowBudget) release(f *flow) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.flows.Remove(&f.place)
+	b.flows.Remove(&f.budgetItem)
 }
 
 // flowFor returns the flow that a datagram is to be sent by now. Without one,
 // the datagram waits for its flow to open, or was dropped.
 func (a *association) flowFor(d socksudp.Datagram, from netip.AddrPort) *flow {
-	f, displaced := a.flowOrWait(d, from)
+	f, displaced := a.flowOrQueue(d, from)
 	if displaced != nil {
-		displaced.of.displace(displaced) // without a.mu: it may be another association's
+		displaced.assoc.displace(displaced) // without a.mu: it may be another association's
 	}
 	return f
 }
@@ -120,9 +120,9 @@ func (a *association) displace(f *flow) {
 	a.remove(f)
 }
 
-// flowOrWait is flowFor. The flow that it displaces, if any, is the caller's to
+// flowOrQueue is flowFor. The flow that it displaces, if any, is the caller's to
 // end.
-func (a *association) flowOrWait(d socksudp.Datagram, from netip.AddrPort) (_, displaced *flow) {
+func (a *association) flowOrQueue(d socksudp.Datagram, from netip.AddrPort) (_, displaced *flow) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var f *flow
@@ -135,55 +135,55 @@ func (a *association) flowOrWait(d socksudp.Datagram, from netip.AddrPort) (_, d
 		a.drop(audit.DropSource, "from", from)
 		return nil, nil
 	}
-	if f != nil && f.state == flowShut && f.shut.over(a) {
+	if f != nil && f.state == flowRefused && f.refusal.expired(a) {
 		a.remove(f)
 		f = nil
 	}
 	if f == nil {
-		if f, displaced = a.begin(d, from); f == nil {
+		if f, displaced = a.startFlow(d, from); f == nil {
 			return nil, nil
 		}
 	}
-	f.moved.touch()
+	f.activity.touch()
 	switch {
 	case f.state == flowOpen:
 		return f, displaced
-	case f.state == flowShut:
+	case f.state == flowRefused:
 		a.front.gate.Count.Drop(audit.DropRefused, 1)
-	case len(f.waiting) == MaxWaiting:
+	case len(f.queued) == MaxWaiting:
 		a.front.gate.Count.Drop(audit.DropOverflow, 1)
 	default:
-		f.waiting = append(f.waiting, slices.Clone(d.Data))
+		f.queued = append(f.queued, slices.Clone(d.Data))
 	}
 	return nil, displaced
 }
 
-// begin begins the flow of a datagram, or drops the datagram and returns nil.
+// startFlow begins the flow of a datagram, or drops the datagram and returns nil.
 // displaced is the flow that had to make room. a.mu is held.
-func (a *association) begin(d socksudp.Datagram, from netip.AddrPort) (f, displaced *flow) {
-	target, err := socksTarget(d.Addr, string(d.Name), d.Port)
+func (a *association) startFlow(d socksudp.Datagram, from netip.AddrPort) (f, displaced *flow) {
+	target, err := parseTarget(d.Addr, string(d.Name), d.Port)
 	if err != nil {
 		a.drop(audit.DropMalformed, "error", a.front.gate.LogText(err))
 		return nil, nil
 	}
 	req := a.conn.request(policy.ProtocolSOCKS5UDP, target)
-	asks := a.front.gate.Asks(req)
-	if asks && a.asking == MaxQuestions {
+	mayAsk := a.front.gate.Asks(req)
+	if mayAsk && a.asking == MaxQuestions {
 		a.drop(audit.DropOverflow, "questions", a.asking)
 		return nil, nil
 	}
 	if len(a.flows) == a.front.config.UDPFlows {
 		a.remove(a.oldest())
 	}
-	f = &flow{of: a, address: string(d.Address), from: from, req: req, asks: asks}
+	f = &flow{assoc: a, address: string(d.Address), sender: from, req: req, mayAsk: mayAsk}
 	f.key = f.address
 	if a.client.Load() == nil {
 		f.key = unsettledKey(d.Address, from)
 	}
-	f.ctx, f.end = context.WithCancel(a.ctx)
-	f.moved.start()
-	displaced = a.front.budget.take(f)
-	if asks {
+	f.ctx, f.cancel = context.WithCancel(a.ctx)
+	f.activity.start()
+	displaced = a.front.budget.acquire(f)
+	if mayAsk {
 		a.asking++
 	}
 	a.flows[f.key] = f
@@ -191,10 +191,10 @@ func (a *association) begin(d socksudp.Datagram, from netip.AddrPort) (f, displa
 	return f, displaced
 }
 
-// over reports whether the target may be tried again: a decider may think
+// expired reports whether the target may be tried again: a decider may think
 // otherwise by now, a name may resolve, and another policy is another matter.
-func (s shutFlow) over(a *association) bool {
-	return time.Since(s.at) >= a.front.config.RefusalStands || s.generation != a.front.gate.Policy().Generation
+func (r refusal) expired(a *association) bool {
+	return time.Since(r.at) >= a.front.config.RefusalTTL || r.generation != a.front.gate.Policy().Generation
 }
 
 // oldest returns the flow to make way for another: one that is shut, if there
@@ -205,8 +205,8 @@ func (a *association) oldest() *flow {
 	for _, f := range a.flows {
 		switch {
 		case oldest == nil,
-			f.state == flowShut && oldest.state != flowShut,
-			(f.state == flowShut) == (oldest.state == flowShut) && f.moved.ago() > oldest.moved.ago():
+			f.state == flowRefused && oldest.state != flowRefused,
+			(f.state == flowRefused) == (oldest.state == flowRefused) && f.activity.idle() > oldest.activity.idle():
 			oldest = f
 		}
 	}
@@ -218,7 +218,7 @@ func (a *association) remove(f *flow) {
 	if a.flows[f.key] == f {
 		delete(a.flows, f.key)
 	}
-	f.end()
+	f.cancel()
 	if f.state == flowOpen {
 		f.conn.Close()
 	}
@@ -226,16 +226,16 @@ func (a *association) remove(f *flow) {
 
 // run is the flow's task.
 func (f *flow) run() {
-	a := f.of
-	defer a.front.budget.give(f)
-	defer a.guard()
+	a := f.assoc
+	defer a.front.budget.release(f)
+	defer a.recoverPanic()
 	generation := a.front.gate.Policy().Generation
 	conn, live, err := f.open()
 	if err != nil {
 		// In this order: who acts on the record finds the flow shut, and who
 		// waits for the count finds the record.
-		waited := f.stayShut(generation)
-		a.front.notAdmitted(f.req, err)
+		waited := f.markRefused(generation)
+		a.front.recordError(f.req, err)
 		a.front.gate.Count.Drop(audit.DropRefused, waited)
 		return
 	}
@@ -244,15 +244,15 @@ func (f *flow) run() {
 	if !a.settle(f) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.front.gate.Count.Drop(audit.DropSource, len(f.waiting))
-		f.waiting = nil
+		a.front.gate.Count.Drop(audit.DropSource, len(f.queued))
+		f.queued = nil
 		a.remove(f)
 		return
 	}
 	a.front.gate.Count.Allow(f.req.Protocol)
 	a.front.gate.ClientLog.Debug("flow open", "host", f.req.Target.Host.String(), "port", f.req.Target.Port, "client", f.req.Client)
 	out, err := udpbatch.NewSender(conn.UDPConn, netip.AddrPort{}, nil)
-	if err == nil && f.sendWaiting(conn, live, out) {
+	if err == nil && f.sendQueued(conn, live, out) {
 		f.receive()
 	}
 	a.mu.Lock()
@@ -262,10 +262,10 @@ func (f *flow) run() {
 
 // open decides about the flow and opens its socket.
 func (f *flow) open() (gate.UDPConn, *gate.LiveRequest, error) {
-	a := f.of
+	a := f.assoc
 	v := a.front.gate.Decide(f.ctx, f.req)
 	a.mu.Lock()
-	if f.asks {
+	if f.mayAsk {
 		a.asking--
 	}
 	a.mu.Unlock()
@@ -275,37 +275,37 @@ func (f *flow) open() (gate.UDPConn, *gate.LiveRequest, error) {
 	live := new(gate.LiveRequest)
 	conn, err := a.front.gate.DialUDP(f.ctx, f.req, &v, live)
 	if err == nil {
-		widen(conn.UDPConn)
+		growBuffers(conn.UDPConn)
 	}
 	return conn, live, err
 }
 
-// stayShut leaves the flow behind as one that was refused or out of reach
+// markRefused leaves the flow behind as one that was refused or out of reach
 // under a generation, and returns how many datagrams have waited in vain.
-func (f *flow) stayShut(generation uint64) (waited int) {
-	a := f.of
+func (f *flow) markRefused(generation uint64) (waited int) {
+	a := f.assoc
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	f.end()
-	f.state = flowShut
-	f.shut = shutFlow{at: time.Now(), generation: generation}
-	waited = len(f.waiting)
-	f.waiting = nil
+	f.cancel()
+	f.state = flowRefused
+	f.refusal = refusal{at: time.Now(), generation: generation}
+	waited = len(f.queued)
+	f.queued = nil
 	return waited
 }
 
-// sendWaiting sends what has come while the flow was opening, in order, and
+// sendQueued sends what has come while the flow was opening, in order, and
 // then opens it for what comes. It reports false if the flow has ended.
-func (f *flow) sendWaiting(conn gate.UDPConn, live *gate.LiveRequest, out *udpbatch.Sender) bool {
-	a := f.of
+func (f *flow) sendQueued(conn gate.UDPConn, live *gate.LiveRequest, out *udpbatch.Sender) bool {
+	a := f.assoc
 	for {
 		a.mu.Lock()
 		if f.ctx.Err() != nil {
 			a.mu.Unlock()
 			return false
 		}
-		waiting := f.waiting
-		f.waiting = nil
+		waiting := f.queued
+		f.queued = nil
 		f.conn, f.live, f.out = conn, live, out
 		if len(waiting) == 0 {
 			f.state = flowOpen
@@ -320,18 +320,18 @@ func (f *flow) sendWaiting(conn gate.UDPConn, live *gate.LiveRequest, out *udpba
 // send sends datagrams, if the policy in force lets them. scratch is memory
 // to put them together in, if there is any.
 func (f *flow) send(datagrams [][]byte, scratch []byte) {
-	if !f.of.front.gate.StillAllowed(f.live) {
-		f.of.front.gate.Count.Drop(audit.DropRefused, len(datagrams))
+	if !f.assoc.front.gate.StillAllowed(f.live) {
+		f.assoc.front.gate.Count.Drop(audit.DropRefused, len(datagrams))
 		return
 	}
-	f.of.front.gate.Count.Drop(audit.DropLost, f.out.Send(datagrams, scratch))
+	f.assoc.front.gate.Count.Drop(audit.DropLost, f.out.Send(datagrams, scratch))
 }
 
 // receive passes on what the target sends, until the flow ends. The header
 // names the target by its address, whatever the client called it.
 func (f *flow) receive() {
-	a := f.of
-	client := f.from
+	a := f.assoc
+	client := f.sender
 	longest := maxPayload6
 	if client.Addr().Unmap().Is4() {
 		longest = maxPayload4
@@ -347,13 +347,13 @@ func (f *flow) receive() {
 		return // likewise
 	}
 	var replies [udpbatch.MaxBatch][]byte
-	pump(f.conn.UDPConn, &f.moved, a.front.config.UDPIdle, func() error {
+	readLoop(f.conn.UDPConn, &f.activity, a.front.config.UDPIdle, func() error {
 		n, err := in.Read()
 		if err != nil {
 			return err
 		}
-		f.moved.touch()
-		a.moved.touch()
+		f.activity.touch()
+		a.activity.touch()
 		for i := 0; i < n; {
 			fit := replies[:0]
 			for ; i < n && len(fit) < len(replies); i++ {

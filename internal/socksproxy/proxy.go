@@ -30,9 +30,9 @@ import (
 	"example.com/networkproxy/internal/upstream"
 )
 
-// socksLinger is how long a refused client has to close: RFC 1928 section 6
+// lingerTime is how long a refused client has to close: RFC 1928 section 6
 // gives the proxy 10 seconds at most.
-const socksLinger = 500 * time.Millisecond
+const lingerTime = 500 * time.Millisecond
 
 // Config holds the settings of a SOCKS5 front. All limits must be set.
 type Config struct {
@@ -42,7 +42,7 @@ type Config struct {
 
 	RequireSession bool          // refuse clients of the shared listener without a session's token
 	UDP            bool          // serve UDP ASSOCIATE
-	RefusalStands  time.Duration // time until a target that was refused or could not be reached is tried again
+	RefusalTTL     time.Duration // time until a target that was refused or could not be reached is tried again
 	ProcNet        string        // the directory where Linux lists its sockets; empty for the system's
 
 	HandshakeTimeout time.Duration
@@ -78,7 +78,7 @@ func New(e *gate.Gate, c Config) *Proxy {
 	s.server = socks5.NewServer(
 		socks5.WithAuthMethods(append(methods, anonymousMethod{s})),
 		socks5.WithResolver(noLookup{}),
-		socks5.WithDial(func(context.Context, string, string) (net.Conn, error) { return nil, errNotHere }),
+		socks5.WithDial(func(context.Context, string, string) (net.Conn, error) { return nil, errUnexpectedCall }),
 		socks5.WithConnectHandle(s.handler(s.connect)),
 		socks5.WithBindHandle(s.handler(s.bind)),
 		socks5.WithAssociateHandle(s.handler(s.associate)),
@@ -86,8 +86,8 @@ func New(e *gate.Gate, c Config) *Proxy {
 	return s
 }
 
-// errNotHere comes from what go-socks5 must never do by itself.
-var errNotHere = errors.New("not done by the protocol layer")
+// errUnexpectedCall comes from what go-socks5 must never do by itself.
+var errUnexpectedCall = errors.New("not done by the protocol layer")
 
 // noLookup keeps go-socks5 from looking names up, which it would do before
 // anything is decided.
@@ -101,19 +101,19 @@ func (noLookup) Resolve(ctx context.Context, _ string) (context.Context, net.IP,
 func (s *Proxy) Serve(l *gate.Listener) error {
 	l.OverLimit = s.overLimitConn(l.Principal)
 	return l.Serve(func(c net.Conn, entry *track.Entry) {
-		s.serveConn(&socksConn{Conn: c, client: gate.AddrPortOf(c.RemoteAddr()), entry: entry, from: l.Principal})
+		s.serveConn(&clientConn{Conn: c, client: gate.AddrPortOf(c.RemoteAddr()), entry: entry, principal: l.Principal})
 	})
 }
 
 // serveConn serves one connection to its end.
-func (s *Proxy) serveConn(c *socksConn) {
-	patience := s.config.HandshakeTimeout
-	if c.over {
-		patience = min(patience, gate.OverTime)
+func (s *Proxy) serveConn(c *clientConn) {
+	timeout := s.config.HandshakeTimeout
+	if c.overLimit {
+		timeout = min(timeout, gate.OverTime)
 	}
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(timeout))
 	err := s.server.ServeConn(c)
-	if err == nil || !c.began || !c.entry.Begin() {
+	if err == nil || !c.started || !c.entry.Begin() {
 		return // one that says nothing, such as a probe of the port, asks for nothing; another was closed to make room
 	}
 	if errors.Is(err, statute.ErrNotSupportVersion) {
@@ -122,26 +122,26 @@ func (s *Proxy) serveConn(c *socksConn) {
 	s.gate.Malformed(c.client, policy.ProtocolSOCKS5TCP, err)
 }
 
-// socksConn is a client's connection while SOCKS5 is spoken on it. go-socks5
+// clientConn is a client's connection while SOCKS5 is spoken on it. go-socks5
 // hands it to the handlers as what they write to, which is how they come by
 // what belongs to the connection.
-type socksConn struct {
+type clientConn struct {
 	net.Conn
-	client netip.AddrPort
-	entry  *track.Entry
-	from   *gate.Principal
-	began  bool // the client has sent something
-	moves  bool // its credentials said whose it is
-	over   bool // one connection too many: its request is refused
-	probed bool // the first byte of the reply has been sent: see staysHalfClosed
+	client        netip.AddrPort
+	entry         *track.Entry
+	principal     *gate.Principal
+	started       bool // the client has sent something
+	authenticated bool // its credentials said whose it is
+	overLimit     bool // one connection too many: its request is refused
+	probed        bool // the first byte of the reply has been sent: see staysHalfClosed
 }
 
 // Read implements net.Conn. It fails on a first byte that is no version of SOCKS5, because go-socks5 would take the
 // second one for a number of bytes to wait for: those of a short HTTP request may never come.
-func (c *socksConn) Read(b []byte) (int, error) {
+func (c *clientConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if n > 0 && !c.began {
-		c.began = true
+	if n > 0 && !c.started {
+		c.started = true
 		if b[0] != statute.VersionSocks5 {
 			return 0, statute.ErrNotSupportVersion
 		}
@@ -151,35 +151,35 @@ func (c *socksConn) Read(b []byte) (int, error) {
 
 // accept answers the request with success; bound is the near end of what was
 // opened for it (RFC 1928 section 6).
-func (c *socksConn) accept(bound net.Addr) error {
+func (c *clientConn) accept(bound net.Addr) error {
 	return socks5.SendReply(replyWriter{c}, statute.RepSuccess, bound)
 }
 
 // refuse answers the request with a failure. What the client has sent beyond
 // its request is read away for a moment: a connection that is closed over
 // unread bytes is reset, which may cost the client the answer.
-func (c *socksConn) refuse(code byte) {
+func (c *clientConn) refuse(code byte) {
 	if err := socks5.SendReply(replyWriter{c}, code, nil); err != nil {
 		return // the client has gone
 	}
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		half.CloseWrite()
-		c.SetReadDeadline(time.Now().Add(socksLinger))
+		c.SetReadDeadline(time.Now().Add(lingerTime))
 		io.Copy(io.Discard, c.Conn)
 	}
 }
 
 // request is a request of this client's.
-func (c *socksConn) request(protocol policy.Protocol, target hostname.Target) *gate.Request {
-	return &gate.Request{Query: policy.Query{Protocol: protocol, Target: target, Overlay: c.from.Overlay}, Client: c.client, Principal: c.from}
+func (c *clientConn) request(protocol policy.Protocol, target hostname.Target) *gate.Request {
+	return &gate.Request{Query: policy.Query{Protocol: protocol, Target: target, Overlay: c.principal.Overlay}, Client: c.client, Principal: c.principal}
 }
 
 // watch returns a context that ends when the client goes away while it waits
 // for its reply, or with its principal. stop ends the watch; only then may
 // anybody read from the connection or write to it. What the client has sent
 // beyond its request does not matter.
-func (c *socksConn) watch(r *bufio.Reader) (ctx context.Context, stop func()) {
-	ctx, cancel := context.WithCancel(c.from.Context)
+func (c *clientConn) watch(r *bufio.Reader) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(c.principal.Context)
 	stopped, watched := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -201,16 +201,16 @@ func (c *socksConn) watch(r *bufio.Reader) (ctx context.Context, stop func()) {
 	}
 }
 
-// socksProbe is how long after the end of a client's stream it is found out
+// probeInterval is how long after the end of a client's stream it is found out
 // whether it still waits for its reply, and how often it is looked at.
-const socksProbe = 100 * time.Millisecond
+const probeInterval = 100 * time.Millisecond
 
 // staysHalfClosed waits at the side of a client that has ended its stream. It
 // reports false when the client has gone, and true when stopped is closed. To
 // find out it sends the first byte of the reply, which is always the same: a
 // client that has closed answers with a reset (see package hangup).
-func (c *socksConn) staysHalfClosed(stopped <-chan struct{}) bool {
-	tick := time.NewTicker(socksProbe)
+func (c *clientConn) staysHalfClosed(stopped <-chan struct{}) bool {
+	tick := time.NewTicker(probeInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -231,7 +231,7 @@ func (c *socksConn) staysHalfClosed(stopped <-chan struct{}) bool {
 }
 
 // replyWriter writes a reply, without the byte that was sent ahead.
-type replyWriter struct{ c *socksConn }
+type replyWriter struct{ c *clientConn }
 
 func (w replyWriter) Write(p []byte) (int, error) {
 	if !w.c.probed || len(p) == 0 {
@@ -242,8 +242,8 @@ func (w replyWriter) Write(p []byte) (int, error) {
 	return n + 1, err
 }
 
-// socksRequest is a request as it came (RFC 1928 section 4).
-type socksRequest struct {
+// wireRequest is a request as it came (RFC 1928 section 4).
+type wireRequest struct {
 	addr netip.Addr // zero when name stands for it
 	name string
 	port uint16
@@ -252,18 +252,18 @@ type socksRequest struct {
 
 // handler makes a handler of go-socks5. What the handlers meet, they answer
 // and account for themselves.
-func (s *Proxy) handler(serve func(*socksConn, *socksRequest)) func(context.Context, io.Writer, *socks5.Request) error {
+func (s *Proxy) handler(serve func(*clientConn, *wireRequest)) func(context.Context, io.Writer, *socks5.Request) error {
 	return func(_ context.Context, w io.Writer, r *socks5.Request) error {
-		c := w.(*socksConn)
+		c := w.(*clientConn)
 		c.SetDeadline(time.Time{}) // the handshake is over
 		dst := r.RawDestAddr
 		addr, _ := netip.AddrFromSlice(dst.IP)
-		request := &socksRequest{addr: addr, name: dst.FQDN, port: uint16(dst.Port), rest: r.Reader.(*bufio.Reader)}
+		request := &wireRequest{addr: addr, name: dst.FQDN, port: uint16(dst.Port), rest: r.Reader.(*bufio.Reader)}
 		if !c.entry.Begin() {
 			return nil // it was closed to make room
 		}
-		if c.over || c.moves && !c.entry.Move(c.from.Group) {
-			s.refuseOver(c, request)
+		if c.overLimit || c.authenticated && !c.entry.Move(c.principal.Group) {
+			s.refuseOverLimit(c, request)
 			return nil
 		}
 		serve(c, request)
@@ -271,24 +271,24 @@ func (s *Proxy) handler(serve func(*socksConn, *socksRequest)) func(context.Cont
 	}
 }
 
-// refuseOver refuses a request that came by a connection too many.
-func (s *Proxy) refuseOver(c *socksConn, r *socksRequest) {
-	target, err := socksTarget(r.addr, r.name, r.port)
+// refuseOverLimit refuses a request that came by a connection too many.
+func (s *Proxy) refuseOverLimit(c *clientConn, r *wireRequest) {
+	target, err := parseTarget(r.addr, r.name, r.port)
 	if err != nil {
 		s.gate.Malformed(c.client, policy.ProtocolSOCKS5TCP, err)
 	} else {
 		s.gate.Refused(c.request(policy.ProtocolSOCKS5TCP, target), s.gate.OverLimit())
 	}
-	c.refuse(socksFailure)
+	c.refuse(replyFailure)
 }
 
 // connect dials, and only then answers: a client must be able to tell a
 // target that is out of reach from one that closes.
-func (s *Proxy) connect(c *socksConn, r *socksRequest) {
-	target, err := socksTarget(r.addr, r.name, r.port)
+func (s *Proxy) connect(c *clientConn, r *wireRequest) {
+	target, err := parseTarget(r.addr, r.name, r.port)
 	if err != nil {
 		s.gate.Malformed(c.client, policy.ProtocolSOCKS5TCP, err)
-		c.refuse(socksNotAllowed)
+		c.refuse(replyNotAllowed)
 		return
 	}
 	req := c.request(policy.ProtocolSOCKS5TCP, target)
@@ -297,7 +297,7 @@ func (s *Proxy) connect(c *socksConn, r *socksRequest) {
 	conn, err := s.admit(ctx, req, live)
 	stop()
 	if err != nil {
-		s.notAdmitted(req, err)
+		s.recordError(req, err)
 		c.refuse(replyCode(err))
 		return
 	}
@@ -325,9 +325,9 @@ func (s *Proxy) admit(ctx context.Context, req *gate.Request, lr *gate.LiveReque
 	return s.gate.Dial(ctx, req, &v, lr)
 }
 
-// notAdmitted keeps account of a request that was refused, or whose target
+// recordError keeps account of a request that was refused, or whose target
 // could not be reached.
-func (s *Proxy) notAdmitted(req *gate.Request, err error) {
+func (s *Proxy) recordError(req *gate.Request, err error) {
 	var refused *gate.RefusedError
 	if errors.As(err, &refused) {
 		s.gate.Refused(req, refused.Verdict)
@@ -338,14 +338,14 @@ func (s *Proxy) notAdmitted(req *gate.Request, err error) {
 
 // bind refuses BIND (RFC 1928 section 4), by which a client would have a
 // third party connect to this machine.
-func (s *Proxy) bind(c *socksConn, _ *socksRequest) {
+func (s *Proxy) bind(c *clientConn, _ *wireRequest) {
 	s.gate.Malformed(c.client, policy.ProtocolSOCKS5TCP, errors.New("BIND is not supported"))
-	c.refuse(socksCommandUnsupported)
+	c.refuse(replyCommandUnsupported)
 }
 
-// socksTarget is a destination as SOCKS5 spells it (RFC 1928 section 5): an
+// parseTarget is a destination as SOCKS5 spells it (RFC 1928 section 5): an
 // address, or else a name, in whose place an address in text may stand.
-func socksTarget(addr netip.Addr, name string, port uint16) (hostname.Target, error) {
+func parseTarget(addr netip.Addr, name string, port uint16) (hostname.Target, error) {
 	host := hostname.FromAddr(addr)
 	if host.IsZero() {
 		var err error
@@ -361,12 +361,12 @@ func socksTarget(addr netip.Addr, name string, port uint16) (hostname.Target, er
 
 // The replies that the handlers give (RFC 1928 section 6).
 const (
-	socksFailure            = statute.RepServerFailure
-	socksNotAllowed         = statute.RepRuleFailure
-	socksNetworkUnreachable = statute.RepNetworkUnreachable
-	socksHostUnreachable    = statute.RepHostUnreachable
-	socksRefused            = statute.RepConnectionRefused
-	socksCommandUnsupported = statute.RepCommandNotSupported
+	replyFailure            = statute.RepServerFailure
+	replyNotAllowed         = statute.RepRuleFailure
+	replyNetworkUnreachable = statute.RepNetworkUnreachable
+	replyHostUnreachable    = statute.RepHostUnreachable
+	replyConnectionRefused  = statute.RepConnectionRefused
+	replyCommandUnsupported = statute.RepCommandNotSupported
 )
 
 // replyCode is how an error is told to the client.
@@ -375,20 +375,20 @@ func replyCode(err error) byte {
 	var resolve *pindial.ResolveError
 	switch {
 	case errors.As(err, &refused) && refused.Verdict.Check == policy.CheckLimit:
-		return socksFailure
+		return replyFailure
 	case errors.As(err, &refused):
-		return socksNotAllowed
+		return replyNotAllowed
 	case errors.As(err, new(*upstream.Error)):
-		return socksFailure // of the proxy: what it was says nothing about the target
+		return replyFailure // of the proxy: what it was says nothing about the target
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return socksRefused
+		return replyConnectionRefused
 	case errors.Is(err, syscall.ENETUNREACH):
-		return socksNetworkUnreachable
+		return replyNetworkUnreachable
 	case errors.As(err, &resolve), errors.Is(err, syscall.EHOSTUNREACH),
 		errors.Is(err, os.ErrDeadlineExceeded), gate.IsTimeout(err):
-		return socksHostUnreachable
+		return replyHostUnreachable
 	}
-	return socksFailure
+	return replyFailure
 }
 
 // authenticateFunc returns the principal of a client that has sent credentials
@@ -404,34 +404,34 @@ type passwordMethod authenticateFunc
 func (passwordMethod) GetCode() uint8 { return statute.MethodUserPassAuth }
 
 func (find passwordMethod) Authenticate(r io.Reader, w io.Writer, client string) (*socks5.AuthContext, error) {
-	return socks5.UserPassAuthenticator{Credentials: credentialStore{find, w.(*socksConn)}}.Authenticate(r, w, client)
+	return socks5.UserPassAuthenticator{Credentials: credentialStore{find, w.(*clientConn)}}.Authenticate(r, w, client)
 }
 
 // credentialStore checks the credentials of one connection, and moves it to
 // its principal.
 type credentialStore struct {
 	find passwordMethod
-	conn *socksConn
+	conn *clientConn
 }
 
 func (s credentialStore) Valid(user, password, _ string) bool {
-	from, err := s.find(s.conn.from, gate.Credentials{User: user, Password: password})
+	from, err := s.find(s.conn.principal, gate.Credentials{User: user, Password: password})
 	if err != nil {
 		return false
 	}
-	s.conn.from = from
-	s.conn.moves = true
+	s.conn.principal = from
+	s.conn.authenticated = true
 	return true
 }
 
 // anonymousMethod takes clients without credentials (RFC 1928 section 3), but
 // for those that must name a session.
-type anonymousMethod struct{ of *Proxy }
+type anonymousMethod struct{ proxy *Proxy }
 
 func (anonymousMethod) GetCode() uint8 { return statute.MethodNoAuth }
 
 func (m anonymousMethod) Authenticate(r io.Reader, w io.Writer, client string) (*socks5.AuthContext, error) {
-	if from := w.(*socksConn).from; m.of.config.RequireSession && from.ID == "" || from.RequireToken {
+	if principal := w.(*clientConn).principal; m.proxy.config.RequireSession && principal.ID == "" || principal.RequireToken {
 		w.Write([]byte{statute.VersionSocks5, statute.MethodNoAcceptable})
 		return nil, gate.ErrTokenRequired
 	}
@@ -440,8 +440,8 @@ func (m anonymousMethod) Authenticate(r io.Reader, w io.Writer, client string) (
 
 // overLimitConn serves a connection that the limit refuses: up to its request,
 // for there is no refusal in SOCKS5 before one.
-func (s *Proxy) overLimitConn(from *gate.Principal) func(net.Conn) {
+func (s *Proxy) overLimitConn(principal *gate.Principal) func(net.Conn) {
 	return func(c net.Conn) {
-		s.serveConn(&socksConn{Conn: gate.NewOverConn(c), client: gate.AddrPortOf(c.RemoteAddr()), from: from, over: true})
+		s.serveConn(&clientConn{Conn: gate.NewOverConn(c), client: gate.AddrPortOf(c.RemoteAddr()), principal: principal, overLimit: true})
 	}
 }

@@ -31,12 +31,12 @@ import (
 // senders of datagrams have to expect anyway. The first three are defaults of
 // Limits.
 const (
-	UDPFlowIdle      = 60 * time.Second      // a flow in which nothing moves
-	UDPFlows         = 256                   // of one association; the one idle for longest makes way
-	UDPTotalFlows    = 1024                  // of all associations: each holds a socket
-	UDPRefusalStands = approval.DenialMemory // a target that was refused or out of reach is not tried again so long
-	MaxQuestions     = 16                    // flows of one association that wait for the decider
-	MaxWaiting       = 4                     // datagrams that wait for one flow to open
+	UDPFlowIdle   = 60 * time.Second      // a flow in which nothing moves
+	UDPFlows      = 256                   // of one association; the one idle for longest makes way
+	UDPTotalFlows = 1024                  // of all associations: each holds a socket
+	UDPRefusalTTL = approval.DenialMemory // a target that was refused or out of reach is not tried again so long
+	MaxQuestions  = 16                    // flows of one association that wait for the decider
+	MaxWaiting    = 4                     // datagrams that wait for one flow to open
 )
 
 const (
@@ -51,26 +51,26 @@ const (
 
 // association relays for one client.
 type association struct {
-	front *Proxy
-	conn  *socksConn   // the TCP connection that it ends with
-	relay *net.UDPConn // faces the client
-	ctx   context.Context
-	end   context.CancelFunc
-	moved lastMoved
-	tasks sync.WaitGroup
+	front    *Proxy
+	conn     *clientConn  // the TCP connection that it ends with
+	relay    *net.UDPConn // faces the client
+	ctx      context.Context
+	cancel   context.CancelFunc
+	activity activity
+	tasks    sync.WaitGroup
 
 	// client is where the client sends from, once that is settled: nil until a
 	// target of one of its datagrams has been allowed. Set while mu is held.
 	client atomic.Pointer[netip.AddrPort]
 
-	// said is where the client has said that it sends from. A zero address or
+	// stated is where the client has said that it sends from. A zero address or
 	// port leaves it open.
-	said netip.AddrPort
+	stated netip.AddrPort
 
 	// For receive alone.
-	sender senderCheck
-	told   [audit.DropCauses]bool // what the log has of it already
-	next   run
+	senderCheck senderCheck
+	logged      [audit.DropCauses]bool // what the log has of it already
+	batch       batch
 
 	mu     sync.Mutex
 	flows  map[string]*flow // by the address as the client writes it; see unsettledKey
@@ -80,28 +80,28 @@ type association struct {
 // associate serves UDP ASSOCIATE. The request may say where the client will
 // send from; most clients do not know and leave it open. Its address must be
 // that of the TCP connection, which proves more than what a client says.
-func (s *Proxy) associate(c *socksConn, r *socksRequest) {
+func (s *Proxy) associate(c *clientConn, r *wireRequest) {
 	req := c.request(policy.ProtocolSOCKS5UDP, hostname.Target{})
 	if !s.config.UDP {
 		s.gate.Malformed(c.client, req.Protocol, errors.New("UDP ASSOCIATE is off; enable_socks5_udp = true turns it on"))
-		c.refuse(socksCommandUnsupported)
+		c.refuse(replyCommandUnsupported)
 		return
 	}
 	if v := s.gate.Policy().JudgeProtocol(&req.Query); !v.Allowed {
 		s.gate.Refused(req, v)
-		c.refuse(socksNotAllowed)
+		c.refuse(replyNotAllowed)
 		return
 	}
-	said, err := saidSender(c, r)
+	stated, err := statedSender(c, r)
 	if err != nil {
 		s.gate.Malformed(c.client, req.Protocol, err)
-		c.refuse(socksNotAllowed)
+		c.refuse(replyNotAllowed)
 		return
 	}
 	relay, err := listenRelay(c.LocalAddr())
 	if err != nil {
 		s.gate.Failed(req, err)
-		c.refuse(socksFailure)
+		c.refuse(replyFailure)
 		return
 	}
 	defer relay.Close()
@@ -110,14 +110,14 @@ func (s *Proxy) associate(c *socksConn, r *socksRequest) {
 	if c.accept(relay.LocalAddr()) != nil {
 		return // the client has gone
 	}
-	a := &association{front: s, conn: c, relay: relay, said: said, flows: make(map[string]*flow)}
-	a.sender = senderCheck{dir: s.procNet, client: c.client, proxy: gate.AddrPortOf(c.LocalAddr()), relay: gate.AddrPortOf(relay.LocalAddr())}
+	a := &association{front: s, conn: c, relay: relay, stated: stated, flows: make(map[string]*flow)}
+	a.senderCheck = senderCheck{dir: s.procNet, client: c.client, proxy: gate.AddrPortOf(c.LocalAddr()), relay: gate.AddrPortOf(relay.LocalAddr())}
 	a.run(r.rest)
 }
 
-// saidSender returns where a client says in its request that it will send
+// statedSender returns where a client says in its request that it will send
 // from. What is zero in it is left open (RFC 1928 section 6).
-func saidSender(c *socksConn, r *socksRequest) (netip.AddrPort, error) {
+func statedSender(c *clientConn, r *wireRequest) (netip.AddrPort, error) {
 	addr := r.addr.Unmap()
 	if !addr.IsValid() || addr.IsUnspecified() {
 		return netip.AddrPortFrom(netip.Addr{}, r.port), nil
@@ -132,7 +132,7 @@ func saidSender(c *socksConn, r *socksRequest) (netip.AddrPort, error) {
 // mayBeClient reports whether a datagram from an address can be the client's,
 // before it is settled where the client sends from.
 func (a *association) mayBeClient(from netip.AddrPort) bool {
-	return from.Addr().Unmap() == a.conn.client.Addr() && (a.said.Port() == 0 || a.said.Port() == from.Port())
+	return from.Addr().Unmap() == a.conn.client.Addr() && (a.stated.Port() == 0 || a.stated.Port() == from.Port())
 }
 
 // settle makes the sender of a flow, whose target was allowed, the client of
@@ -145,20 +145,20 @@ func (a *association) settle(f *flow) bool {
 		return false
 	}
 	if client := a.client.Load(); client != nil {
-		return *client == f.from
+		return *client == f.sender
 	}
-	a.client.Store(&f.from)
+	a.client.Store(&f.sender)
 	flows := a.flows
 	a.flows = make(map[string]*flow, len(flows))
 	for _, other := range flows {
-		if other.from == f.from {
+		if other.sender == f.sender {
 			other.key = other.address
 			a.flows[other.key] = other
 			continue
 		}
-		a.front.gate.Count.Drop(audit.DropSource, len(other.waiting))
-		other.waiting = nil
-		other.end()
+		a.front.gate.Count.Drop(audit.DropSource, len(other.queued))
+		other.queued = nil
+		other.cancel()
 	}
 	return true
 }
@@ -174,12 +174,12 @@ func listenRelay(reached net.Addr) (*net.UDPConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	widen(relay)
+	growBuffers(relay)
 	return relay, nil
 }
 
-// widen asks for room for long datagrams. The system gives what it will.
-func widen(conn *net.UDPConn) {
+// growBuffers asks for room for long datagrams. The system gives what it will.
+func growBuffers(conn *net.UDPConn) {
 	conn.SetReadBuffer(udpBuffer)
 	conn.SetWriteBuffer(udpBuffer)
 }
@@ -188,14 +188,14 @@ func widen(conn *net.UDPConn) {
 // the proxy stops. rest is what the client still sends on that connection:
 // nothing that means anything.
 func (a *association) run(rest io.Reader) {
-	a.ctx, a.end = context.WithCancel(a.conn.from.Context)
+	a.ctx, a.cancel = context.WithCancel(a.conn.principal.Context)
 	if life := a.front.config.TunnelLifetime; life > 0 {
-		defer time.AfterFunc(life, a.end).Stop()
+		defer time.AfterFunc(life, a.cancel).Stop()
 	}
 	a.front.gate.ClientLog.Debug("association open", "client", a.conn.client, "relay", a.relay.LocalAddr().String())
-	a.moved.start()
+	a.activity.start()
 	a.tasks.Go(func() {
-		defer a.end()
+		defer a.cancel()
 		io.Copy(io.Discard, rest)
 	})
 	a.tasks.Go(func() {
@@ -203,7 +203,7 @@ func (a *association) run(rest io.Reader) {
 		a.close()
 	})
 	defer a.tasks.Wait()
-	defer a.end()
+	defer a.cancel()
 	a.receive()
 }
 
@@ -218,12 +218,12 @@ func (a *association) close() {
 	}
 }
 
-// guard is deferred by the tasks that run code of the host's or parse what
+// recoverPanic is deferred by the tasks that run code of the host's or parse what
 // others sent: a panic costs one association.
-func (a *association) guard() {
+func (a *association) recoverPanic() {
 	if p := recover(); p != nil {
 		a.front.gate.ClientLog.Error("panic in a UDP association", "client", a.conn.client, "panic", p, "stack", string(debug.Stack()))
-		a.end()
+		a.cancel()
 	}
 }
 
@@ -234,7 +234,7 @@ func (a *association) receive() {
 		return // it is closed
 	}
 	defer r.Close()
-	pump(a.relay, &a.moved, a.front.config.TunnelIdle, func() error {
+	readLoop(a.relay, &a.activity, a.front.config.TunnelIdle, func() error {
 		n, err := r.Read()
 		if err != nil {
 			return err
@@ -242,7 +242,7 @@ func (a *association) receive() {
 		for i := range n {
 			a.datagram(r.Data(i), r.From(i), r.Scratch())
 		}
-		a.next.send(r.Scratch())
+		a.batch.send(r.Scratch())
 		return nil
 	})
 }
@@ -264,49 +264,49 @@ func (a *association) datagram(b []byte, from netip.AddrPort, scratch []byte) {
 		a.drop(audit.DropMalformed, "error", a.front.gate.LogText(err))
 		return
 	}
-	if client == nil && !a.sender.owns(from) {
+	if client == nil && !a.senderCheck.allows(from) {
 		a.drop(audit.DropSource, "from", from)
 		return
 	}
-	if !a.next.goesOn(d) {
-		a.next.send(scratch)
-		a.moved.touch()
-		a.next.begin(a.flowFor(d, from), d)
+	if !a.batch.add(d) {
+		a.batch.send(scratch)
+		a.activity.touch()
+		a.batch.start(a.flowFor(d, from), d)
 	}
 }
 
-// run is what a batch has for one flow in a row. It goes out at once.
-type run struct {
+// batch is what a read has for one flow in a row. It goes out at once.
+type batch struct {
 	flow    *flow // nil: there is none
 	address []byte
 	data    [udpbatch.MaxBatch][]byte
 	n       int
 }
 
-// goesOn takes a datagram in that goes where those before it go, if there is
+// add takes a datagram in that goes where those before it go, if there is
 // room.
-func (r *run) goesOn(d socksudp.Datagram) bool {
-	if r.flow == nil || r.n == len(r.data) || !bytes.Equal(r.address, d.Address) {
+func (b *batch) add(d socksudp.Datagram) bool {
+	if b.flow == nil || b.n == len(b.data) || !bytes.Equal(b.address, d.Address) {
 		return false
 	}
-	r.data[r.n] = d.Data
-	r.n++
+	b.data[b.n] = d.Data
+	b.n++
 	return true
 }
 
-// begin takes in the first datagram for a flow, if there is one.
-func (r *run) begin(f *flow, d socksudp.Datagram) {
-	if r.flow = f; f != nil {
-		r.address, r.data[0], r.n = d.Address, d.Data, 1
+// start takes in the first datagram for a flow, if there is one.
+func (b *batch) start(f *flow, d socksudp.Datagram) {
+	if b.flow = f; f != nil {
+		b.address, b.data[0], b.n = d.Address, d.Data, 1
 	}
 }
 
 // send sends what there is, and forgets it: it is the batch's.
-func (r *run) send(scratch []byte) {
-	if r.flow != nil {
-		r.flow.send(r.data[:r.n], scratch)
-		clear(r.data[:r.n])
-		r.flow, r.address, r.n = nil, nil, 0
+func (b *batch) send(scratch []byte) {
+	if b.flow != nil {
+		b.flow.send(b.data[:b.n], scratch)
+		clear(b.data[:b.n])
+		b.flow, b.address, b.n = nil, nil, 0
 	}
 }
 
@@ -314,11 +314,11 @@ func (r *run) send(scratch []byte) {
 // of each cause: a client that can fill it must not.
 func (a *association) drop(why audit.DropCause, key string, value any) {
 	a.front.gate.Count.Drop(why, 1)
-	if a.told[why] {
+	if a.logged[why] {
 		return
 	}
-	a.told[why] = true
-	if !a.front.gate.Lines.Allow(&a.conn.from.Owner) {
+	a.logged[why] = true
+	if !a.front.gate.Lines.Allow(&a.conn.principal.Owner) {
 		return
 	}
 	a.front.gate.Log.Warn("datagrams are dropped", "client", a.conn.client, "cause", why.String(), key, value)

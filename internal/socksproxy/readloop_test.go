@@ -46,10 +46,10 @@ func (s *slowSocket) read() error {
 	return err
 }
 
-func TestPump(t *testing.T) {
+func TestReadLoop(t *testing.T) {
 	t.Parallel()
 	const idle = time.Minute
-	failures := make([]error, pumpErrors+5)
+	failures := make([]error, maxReadErrors+5)
 	for i := range failures {
 		failures[i] = errors.New("connection refused")
 	}
@@ -71,15 +71,15 @@ func TestPump(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var moved lastMoved
-				moved.start()
+				var active activity
+				active.start()
 				reads := 0
 				start := time.Now()
-				pump(&test.sock, &moved, idle, func() error {
+				readLoop(&test.sock, &active, idle, func() error {
 					err := test.sock.read()
 					if err == nil {
 						reads++
-						moved.touch()
+						active.touch()
 					}
 					return err
 				})

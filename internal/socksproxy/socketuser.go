@@ -35,14 +35,14 @@ type senderCheck struct {
 	refused map[netip.AddrPort]time.Time // senders of late, so that a flood of theirs costs little
 }
 
-// refusalRemembered is how long a sender is refused without looking again: its
+// senderRefusalTTL is how long a sender is refused without looking again: its
 // port may become the client's.
-const refusalRemembered = time.Second
+const senderRefusalTTL = time.Second
 
-// owns reports whether the client may own the socket at from. It is true if
+// allows reports whether the client may own the socket at from. It is true if
 // owners cannot be compared: on other systems, and for clients that are on
 // another machine or in another network namespace.
-func (s *senderCheck) owns(from netip.AddrPort) bool {
+func (s *senderCheck) allows(from netip.AddrPort) bool {
 	if !s.looked {
 		s.looked = true
 		s.lookUpClient()
@@ -51,10 +51,10 @@ func (s *senderCheck) owns(from netip.AddrPort) bool {
 		return true
 	}
 	now := time.Now()
-	if at, ok := s.refused[from]; ok && now.Sub(at) < refusalRemembered {
+	if at, ok := s.refused[from]; ok && now.Sub(at) < senderRefusalTTL {
 		return false
 	}
-	if s.ownsSender(from) {
+	if s.hasSameUser(from) {
 		return true
 	}
 	if len(s.refused) >= 64 || s.refused == nil {
@@ -68,25 +68,25 @@ func (s *senderCheck) owns(from netip.AddrPort) bool {
 // only if the kernel does not answer about a client that must be here.
 func (s *senderCheck) lookUpClient() {
 	if s.dir == procNet {
-		if s.uid, s.known = tcpOwner(s.client, s.proxy); s.known || !s.client.Addr().IsLoopback() {
+		if s.uid, s.known = tcpSocketUser(s.client, s.proxy); s.known || !s.client.Addr().IsLoopback() {
 			return
 		}
 	}
-	if owners := socketOwners(s.dir, "tcp", s.client, s.proxy); len(owners) == 1 {
+	if owners := socketUsers(s.dir, "tcp", s.client, s.proxy); len(owners) == 1 {
 		s.uid, s.known = owners[0], true
 	}
 }
 
-// ownsSender reports whether the socket at from belongs to the client's user.
-func (s *senderCheck) ownsSender(from netip.AddrPort) bool {
+// hasSameUser reports whether the socket at from belongs to the client's user.
+func (s *senderCheck) hasSameUser(from netip.AddrPort) bool {
 	if s.dir == procNet {
-		if uid, ok := udpOwner(from, s.relay); ok {
+		if uid, ok := udpSocketUser(from, s.relay); ok {
 			return uid == s.uid
 		}
 	}
 	// A table that changes while it is read may miss a socket, so read again.
 	for range 3 {
-		if owners := socketOwners(s.dir, "udp", from, s.relay); len(owners) > 0 {
+		if owners := socketUsers(s.dir, "udp", from, s.relay); len(owners) > 0 {
 			// Several sockets can share an address: any of them may have sent it.
 			return !slices.ContainsFunc(owners, func(uid uint32) bool { return uid != s.uid })
 		}
@@ -94,9 +94,9 @@ func (s *senderCheck) ownsSender(from netip.AddrPort) bool {
 	return false
 }
 
-// socketOwners returns the user IDs of the sockets that can send from local to
+// socketUsers returns the user IDs of the sockets that can send from local to
 // remote, as the tables of a protocol in dir list them.
-func socketOwners(dir, protocol string, local, remote netip.AddrPort) []uint32 {
+func socketUsers(dir, protocol string, local, remote netip.AddrPort) []uint32 {
 	var owners []uint32
 	for _, table := range []string{protocol, protocol + "6"} {
 		text, err := os.ReadFile(filepath.Join(dir, table))
@@ -116,7 +116,7 @@ func socketOwners(dir, protocol string, local, remote netip.AddrPort) []uint32 {
 			l, lok := parseSocketAddr(fields[1])
 			r, rok := parseSocketAddr(fields[2])
 			uid, err := strconv.ParseUint(fields[7], 10, 32)
-			if lok && rok && err == nil && covers(l, local) && covers(r, remote) {
+			if lok && rok && err == nil && matches(l, local) && matches(r, remote) {
 				owners = append(owners, uint32(uid))
 			}
 		}
@@ -124,9 +124,9 @@ func socketOwners(dir, protocol string, local, remote netip.AddrPort) []uint32 {
 	return owners
 }
 
-// covers reports whether a socket with an address of its own, which may be
+// matches reports whether a socket with an address of its own, which may be
 // left open, can have the address a.
-func covers(own, a netip.AddrPort) bool {
+func matches(own, a netip.AddrPort) bool {
 	return (own.Port() == a.Port() || own.Port() == 0) &&
 		(own.Addr().IsUnspecified() || own.Addr().Unmap() == a.Addr().Unmap().WithZone(""))
 }

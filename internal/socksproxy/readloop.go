@@ -10,24 +10,24 @@ import (
 	"time"
 )
 
-// pumpErrors is how many errors in a row end the reading of a socket. A few
+// maxReadErrors is how many errors in a row end the reading of a socket. A few
 // mean that a datagram which it sent was not welcome (a closed port answers
 // with ICMP), which is no reason to stop; so many mean that it is broken.
-const pumpErrors = 100
+const maxReadErrors = 100
 
-// pump calls read, which reads one datagram from conn, until conn is closed or
+// readLoop calls read, which reads one datagram from conn, until conn is closed or
 // nothing has moved for idle.
-func pump(conn interface{ SetReadDeadline(time.Time) error }, moved *lastMoved, idle time.Duration, read func() error) {
+func readLoop(conn interface{ SetReadDeadline(time.Time) error }, active *activity, idle time.Duration, read func() error) {
 	// The deadline is moved when it passes, not with every datagram.
 	conn.SetReadDeadline(time.Now().Add(idle))
-	for failures := 0; failures < pumpErrors; {
+	for failures := 0; failures < maxReadErrors; {
 		switch err := read(); {
 		case err == nil:
 			failures = 0
 		case errors.Is(err, net.ErrClosed):
 			return
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			left := idle - moved.ago()
+			left := idle - active.idle()
 			if left <= 0 {
 				return
 			}
@@ -38,17 +38,17 @@ func pump(conn interface{ SetReadDeadline(time.Time) error }, moved *lastMoved, 
 	}
 }
 
-// lastMoved is when something last moved. Call start first; then it is safe
+// activity is when something last moved. Call start first; then it is safe
 // for concurrent use.
-type lastMoved struct {
+type activity struct {
 	began time.Time
 	after atomic.Int64 // since began, so that setting the clock changes nothing
 }
 
-func (m *lastMoved) start() { m.began = time.Now() }
+func (a *activity) start() { a.began = time.Now() }
 
-func (m *lastMoved) touch() { m.after.Store(int64(time.Since(m.began))) }
+func (a *activity) touch() { a.after.Store(int64(time.Since(a.began))) }
 
-func (m *lastMoved) ago() time.Duration {
-	return time.Since(m.began) - time.Duration(m.after.Load())
+func (a *activity) idle() time.Duration {
+	return time.Since(a.began) - time.Duration(a.after.Load())
 }

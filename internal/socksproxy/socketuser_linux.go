@@ -14,22 +14,22 @@ const (
 	diagMessageSize  = 72 // struct inet_diag_msg
 )
 
-// tcpOwner asks the kernel for the user ID of the TCP socket with two
+// tcpSocketUser asks the kernel for the user ID of the TCP socket with two
 // addresses. Reading the table of all sockets would take long where there are
 // many. ok is false if there is no such socket here, or the kernel cannot tell.
-func tcpOwner(local, remote netip.AddrPort) (uid uint32, ok bool) {
-	return diagOwner(syscall.IPPROTO_TCP, local, remote)
+func tcpSocketUser(local, remote netip.AddrPort) (uid uint32, ok bool) {
+	return diagSocketUser(syscall.IPPROTO_TCP, local, remote)
 }
 
-// udpOwner is tcpOwner for the UDP socket that gets what is sent from remote to
+// udpSocketUser is tcpSocketUser for the UDP socket that gets what is sent from remote to
 // local.
-func udpOwner(local, remote netip.AddrPort) (uid uint32, ok bool) {
+func udpSocketUser(local, remote netip.AddrPort) (uid uint32, ok bool) {
 	// The kernel looks UDP sockets up by the addresses of a datagram to them.
-	return diagOwner(syscall.IPPROTO_UDP, remote, local)
+	return diagSocketUser(syscall.IPPROTO_UDP, remote, local)
 }
 
-// diagOwner asks for the socket with a source and a destination.
-func diagOwner(protocol byte, source, destination netip.AddrPort) (uid uint32, ok bool) {
+// diagSocketUser asks for the socket with a source and a destination.
+func diagSocketUser(protocol byte, source, destination netip.AddrPort) (uid uint32, ok bool) {
 	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, netlinkSockDiag)
 	if err != nil {
 		return 0, false
