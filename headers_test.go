@@ -43,36 +43,41 @@ func TestRequestTargetsPassUnchanged(t *testing.T) {
 		"/%00%0d%0a", "/../a/./b", "/?", "/??", "/?%", "/?a=%zz&b=\"|{}", "/:80", "/a:b@c", "/x?http://y/?z", "/http://y/%", "/+%20+",
 	} {
 		for _, via := range []string{viaDirect, viaUpstream, viaUpgrade} {
-			for _, content := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%q, %s, body %t", path, via, content), func(t *testing.T) {
-					t.Parallel()
-					l, heads := startVia(t, via, emptyResponse)
-					w := l.dialHTTP(t)
-					send := "GET http://o.example" + path + " HTTP/1.1\r\nHost: o.example\r\n"
-					if content {
-						send = "POST" + send[len("GET"):] + "Transfer-Encoding: chunked\r\n"
-					}
-					if via == viaUpgrade {
-						send += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-					}
-					if send += "\r\n"; content {
-						send += "0\r\n\r\n"
-					}
-					w.send(send)
-					if got := w.readResponse("GET"); got.StatusCode != 200 {
-						t.Fatalf("%s: got %s", got.Status, got.body)
-					}
-					want := path
-					if via == viaUpstream {
-						want = "http://o.example" + path
-					}
-					line, _, _ := strings.Cut(wait(t, heads, "the request"), "\r\n")
-					if got := strings.Split(line, " "); len(got) != 3 || got[1] != want {
-						t.Errorf("got the request line %q, want the target %q", line, want)
-					}
-				})
-			}
+			t.Run(fmt.Sprintf("%q, %s", path, via), func(t *testing.T) {
+				t.Parallel()
+				checkRequestTarget(t, path, via, "GET")
+			})
+			t.Run(fmt.Sprintf("%q, %s, body", path, via), func(t *testing.T) {
+				t.Parallel()
+				checkRequestTarget(t, path, via, "POST")
+			})
 		}
+	}
+}
+
+// checkRequestTarget makes a request for path and checks the target in the request
+// line that arrives. A POST has a body.
+func checkRequestTarget(t *testing.T, path, via, method string) {
+	l, heads := startVia(t, via, emptyResponse)
+	fields, body := "", ""
+	if method == "POST" {
+		fields, body = "Transfer-Encoding: chunked\r\n", "0\r\n\r\n"
+	}
+	if via == viaUpgrade {
+		fields += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+	}
+	w := l.dialHTTP(t)
+	w.send(method + " http://o.example" + path + " HTTP/1.1\r\nHost: o.example\r\n" + fields + "\r\n" + body)
+	if got := w.readResponse(method); got.StatusCode != 200 {
+		t.Fatalf("got %s %s, want 200", got.Status, got.body)
+	}
+	want := path
+	if via == viaUpstream {
+		want = "http://o.example" + path
+	}
+	line, _, _ := strings.Cut(wait(t, heads, "the request"), "\r\n")
+	if got := strings.Split(line, " "); len(got) != 3 || got[1] != want {
+		t.Errorf("got the request line %q, want the target %q", line, want)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -81,19 +82,23 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 		w.Close()
 	}
 	query := "/p?token=" + secret + "&" + secret
+	// The rest of a request: with and without credentials for the proxy, which nobody
+	// has, an upgrade, and a body.
+	var rests []string
+	for _, body := range []string{"", secret} {
+		length := fmt.Sprint("Content-Length: ", len(body))
+		for _, f := range [][]string{fields[:1], fields} {
+			rests = append(rests, lines(slices.Concat(f, []string{length}))+"\r\n"+body,
+				lines(slices.Concat(f, []string{"Connection: Upgrade", "Upgrade: x", length}))+"\r\n"+body)
+		}
+	}
 	for _, host := range []string{
 		"o.example", "gone.example", "closed.example:81", "no.test", "panic.test", "127.0.0.1", "a..example",
 		"odd0.example:8000", "odd1.example:8001", "odd2.example:8002", "odd3.example:8003", "odd4.example:8004", "odd5.example:8005",
 		"user:" + secret + "@o.example", secret + "@o.example", "o.example:" + secret, "o.example:port" + secret,
 	} {
-		for _, extra := range [][]string{nil, {"Connection: Upgrade", "Upgrade: x"}} {
-			for _, body := range []string{"", secret} {
-				head := append(extra, fmt.Sprint("Content-Length: ", len(body)))
-				// With unknown credentials for the proxy, and without.
-				for _, credentials := range [][]string{fields[:1], fields} {
-					send("POST http://" + host + query + " HTTP/1.1\r\nHost: o.example\r\n" + lines(append(credentials, head...)) + "\r\n" + body)
-				}
-			}
+		for _, rest := range rests {
+			send("POST http://" + host + query + " HTTP/1.1\r\nHost: o.example\r\n" + rest)
 		}
 	}
 	for _, target := range []string{

@@ -575,7 +575,7 @@ func TestTLSThroughTunnel(t *testing.T) {
 				}
 				eventually(t, "all requests counted as allowed", func() bool { return l.health(t).Allowed == uint64(connections) })
 				if b := l.Blocked(); len(b) > 0 {
-					t.Errorf("recorded %+v", b)
+					t.Errorf("got the records %+v, want none", b)
 				}
 			})
 		}

@@ -486,7 +486,7 @@ func TestUDPLateError(t *testing.T) {
 	})
 	l.associate().send(socksDest(publicAddr, 53), "ping")
 	if got := <-received; got != "ping" {
-		t.Errorf("the target received %q", got)
+		t.Errorf("the target got %q, want ping", got)
 	}
 }
 
