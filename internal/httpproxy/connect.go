@@ -12,10 +12,11 @@ import (
 	"example.com/networkproxy/internal/tunnel"
 )
 
-// connect dials, and only then answers 200: a client must be able to tell a
-// target that is out of reach from one that closes.
+// connect opens a tunnel for an allowed CONNECT request. It responds with 200
+// after it has connected, so that the client can tell an unreachable target from
+// one that closes the connection.
 func (h *Proxy) connect(w http.ResponseWriter, r *http.Request, req *gate.Request, v *gate.Ruling) {
-	live := new(gate.LiveRequest) // not the exchange's, which a tunnel would keep alive
+	live := new(gate.LiveRequest) // not clientState.live: the tunnel would keep the whole clientState in memory
 	target, err := h.gate.Dial(r.Context(), req, v, live)
 	if err != nil {
 		h.fail(w, r, req, err)
@@ -31,10 +32,10 @@ func (h *Proxy) connect(w http.ResponseWriter, r *http.Request, req *gate.Reques
 	h.tunnel(clientStateOf(r).entry, client, target, req, live, nil)
 }
 
-// tunnel makes a tunnel of a client's connection: until either side ends it,
-// the idle time passes, the policy turns against it, or the proxy stops. The
-// request is under way as live. back is what the target has already sent
-// beyond its answer.
+// tunnel relays bytes between client and target until one of them closes its
+// connection, the idle timeout passes, the policy comes to refuse the request, or
+// the proxy stops. live is the request that opened the tunnel. originEarly holds
+// the bytes that the target sent after its response header.
 func (h *Proxy) tunnel(entry *track.Entry, client *clientConn, target net.Conn, req *gate.Request, live *gate.LiveRequest, originEarly []byte) {
 	if !entry.SetCloser(tunnel.Pair{A: client.conn, B: gate.BelowTLS(target)}) {
 		live.End()
@@ -42,7 +43,7 @@ func (h *Proxy) tunnel(entry *track.Entry, client *clientConn, target net.Conn, 
 		h.gate.Failed(req, gate.ErrClosed)
 		return
 	}
-	// Not here in the handler, so that a tunnel does not hold its request.
+	// Relaying in the handler would keep the request in memory.
 	entry.AfterHandler(func() {
 		defer endTunnel(live, target)
 		h.gate.Relay(client.conn, target, req, tunnel.Options{Early: client.early, EarlyBack: originEarly})
@@ -54,14 +55,14 @@ func endTunnel(live *gate.LiveRequest, target net.Conn) {
 	target.Close()
 }
 
-// clientConn is a client's connection that has become a tunnel's.
+// clientConn is a client connection that was taken from the HTTP server.
 type clientConn struct {
-	conn  net.Conn // the connection itself, unwrapped
-	early []byte   // what the client has sent beyond its request
+	conn  net.Conn // not wrapped, so that splice works
+	early []byte   // bytes that the client sent after its request
 }
 
-// takeOver takes the connection of a request from the server, behind the head
-// of a response.
+// takeOver takes the client connection from the HTTP server and sends header, a
+// complete response header, on it.
 func takeOver(w http.ResponseWriter, header []byte) (*clientConn, error) {
 	conn, early, err := w.(http1.Detacher).Detach(header)
 	if err != nil {

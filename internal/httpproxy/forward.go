@@ -13,7 +13,8 @@ import (
 	"example.com/networkproxy/internal/upstream"
 )
 
-// serve carries one allowed request.
+// forward forwards an allowed request and responds with the response of the
+// origin server.
 func (h *Proxy) forward(w http.ResponseWriter, r *http.Request, req *gate.Request, v *gate.Ruling) {
 	state := clientStateOf(r)
 	if err := h.gate.Begin(&state.live, req, v); err != nil {
@@ -25,7 +26,7 @@ func (h *Proxy) forward(w http.ResponseWriter, r *http.Request, req *gate.Reques
 	route.Forwards = true
 	out := &state.out
 	if r.ContentLength != 0 {
-		out = new(http1.Request) // the content may be on its way for longer
+		out = new(http1.Request) // the upload may still read it after the handler returns
 	}
 	if err := buildRequest(out, r, req, state.target.hostport(), route.Proxy, state.fields); err != nil {
 		h.fail(w, r, req, err)
@@ -35,7 +36,7 @@ func (h *Proxy) forward(w http.ResponseWriter, r *http.Request, req *gate.Reques
 	state.dial = dialInfo{h.gate, req, *v, route, &state.live, w, r.Context()}
 	out.Hooks = &state.dial
 	resp, err := poolsOf(req.Principal).transportFor(req, route).Send(out)
-	// A client that says nothing keeps nothing of its last request.
+	// An idle connection must not keep its last request in memory.
 	defer func() { state.dial, state.out = dialInfo{}, http1.Request{} }()
 	if err != nil {
 		h.fail(w, r, req, state.live.Cause(err))
@@ -50,7 +51,8 @@ func (h *Proxy) forward(w http.ResponseWriter, r *http.Request, req *gate.Reques
 	h.respond(w, http.NewResponseController(w), resp)
 }
 
-// answer passes a response on: header, content as it comes, trailers.
+// respond passes a response on to the client: the header, the body while it
+// arrives, and the trailers. It aborts the handler if the body is incomplete.
 func (h *Proxy) respond(w http.ResponseWriter, rc *http.ResponseController, resp *http1.Response) {
 	relay := w.(http1.Relayer)
 	options := connectionOptions(resp.Fields)
@@ -61,18 +63,18 @@ func (h *Proxy) respond(w http.ResponseWriter, rc *http.ResponseController, resp
 	}
 	relay.RelayHeader(resp.Status, resp.Reason, fields, resp.ContentLength)
 	if b, ok := resp.Body.(interface{ Buffered() bool }); resp.ContentLength != 0 && !(ok && b.Buffered()) {
-		rc.Flush() // the content may take its time, and the client may wait for the header alone
+		rc.Flush() // the body may be slow, and the client may need only the header
 	}
 	if err := h.copyBody(w, rc, resp.Body); err != nil {
-		// The status is out; only a cut connection tells the client that
-		// the content is incomplete.
+		// The header has been sent. Closing the connection is the only way to
+		// tell the client that the body is incomplete.
 		panic(http.ErrAbortHandler)
 	}
 	relay.RelayTrailer(trailerFields(resp.Trailer, options))
 }
 
-// stream copies content and flushes it whenever more is still to come, so
-// that events and other slow streams arrive as they are sent.
+// copyBody copies a response body and flushes after each read, so that slow
+// streams such as server-sent events arrive without delay.
 func (h *Proxy) copyBody(w io.Writer, rc *http.ResponseController, body io.Reader) error {
 	buf := h.buffers.Get().(*[]byte)
 	defer h.buffers.Put(buf)
@@ -95,10 +97,11 @@ func (h *Proxy) copyBody(w io.Writer, rc *http.ResponseController, body io.Reade
 	}
 }
 
-// buildRequest makes out the request as it leaves: the one place where its head is
-// written anew. hostport is that of the target that was judged, via the upstream
-// proxy that forwards the request, if one does, and fields the memory for the
-// fields. The error is that of a request that via must not get.
+// buildRequest fills out with the request to send. It is the only function that
+// turns a client's request into an outgoing one; upgrade adds two fields to the
+// result. hostport is the target that was judged. via is the upstream proxy that
+// forwards the request, or nil. fields is memory to reuse for out.Fields. An
+// error means that the request must not be sent through via.
 func buildRequest(out *http1.Request, r *http.Request, req *gate.Request, hostport string, via *upstream.Proxy, fields []http1.Field) error {
 	*out = http1.Request{
 		Context:       r.Context(),
@@ -128,9 +131,10 @@ func buildRequest(out *http1.Request, r *http.Request, req *gate.Request, hostpo
 	return nil
 }
 
-// requestTarget returns the request-target to send: path and query byte for
-// byte as they came, in origin-form (RFC 9112 section 3.2.1), or for a proxy in
-// absolute-form (section 3.2.2) with the host that was judged.
+// requestTarget returns the request-target to send. Path and query stay byte for
+// byte as the client sent them. The form is origin-form (RFC 9112 section
+// 3.2.1), or for an upstream proxy absolute-form (section 3.2.2) with host, which
+// was judged.
 func requestTarget(r *http.Request, host string, absolute bool) string {
 	_, rest, _ := strings.Cut(r.RequestURI, "://")
 	path := rest[len(URLAuthority(rest)):]
@@ -140,7 +144,7 @@ func requestTarget(r *http.Request, host string, absolute bool) string {
 		if !absolute {
 			return "*" // RFC 9112 section 3.2.4
 		}
-		// The last proxy writes it.
+		// The last proxy in the chain writes "*".
 	default:
 		path = "/" + path // RFC 9110 section 4.2.3
 	}
@@ -150,8 +154,9 @@ func requestTarget(r *http.Request, host string, absolute bool) string {
 	return path
 }
 
-// hostField is the Host field for a target: without the default port, and
-// without a zone, which is this machine's own affair (RFC 6874 section 4).
+// hostField returns the value of the Host field for a target. It omits the
+// default port, and a zone, which has a meaning on this machine only (RFC 6874
+// section 4).
 func hostField(req *gate.Request, hostport string) string {
 	if req.Target.Host.Zone() != "" {
 		hostport = netip.AddrPortFrom(req.Target.Host.Addr(), req.Target.Port).String()
@@ -162,8 +167,8 @@ func hostField(req *gate.Request, hostport string) string {
 	return strings.TrimSuffix(hostport, ":80")
 }
 
-// recycleFields keeps the memory of a request's fields for the next one, unless
-// there are many. It keeps nothing of what they say.
+// recycleFields keeps the memory of fields for the next request, unless it is
+// large. It clears it, so that no names and values stay in memory.
 func (s *clientState) recycleFields(fields []http1.Field) {
 	if cap(fields) <= maxRecycledFields {
 		clear(fields)
@@ -171,11 +176,15 @@ func (s *clientState) recycleFields(fields []http1.Field) {
 	}
 }
 
-const maxRecycledFields = 64
+const (
+	maxRecycledFields = 64
+	copyBufferSize    = 32 << 10
+)
 
-// proxyAuthError is the failure where an answer is not the origin's: the proxy
-// wants credentials, from us and not from our client (RFC 9110 section
-// 15.5.8). Its other refusals cannot be told from an origin's.
+// proxyAuthError returns an error if the upstream proxy via requires credentials
+// (407). That response concerns this proxy and not its client (RFC 9110 section
+// 15.5.8). Other error responses of an upstream proxy look like those of an
+// origin server and are passed on.
 func proxyAuthError(resp *http1.Response, via *upstream.Proxy) error {
 	if via == nil || resp.Status != http.StatusProxyAuthRequired {
 		return nil

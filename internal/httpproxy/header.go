@@ -10,8 +10,8 @@ import (
 	"example.com/networkproxy/internal/http1"
 )
 
-// appendRequestFields appends the fields of a client's request that go on to the
-// origin, in their order and spelling.
+// appendRequestFields appends the fields of a client's request that are passed
+// on, in the client's order and spelling.
 func appendRequestFields(to []http1.Field, r *http.Request) []http1.Field {
 	from := http1.Fields(r)
 	options := connectionOptions(from)
@@ -26,7 +26,7 @@ func appendRequestFields(to []http1.Field, r *http.Request) []http1.Field {
 		case isHopByHop(f.Name, options), f.Is("x-unix-socket"):
 			continue
 		case f.Is("expect") && !r.ProtoAtLeast(1, 1):
-			continue // HTTP/1.0 has none (RFC 9110 section 10.1.1)
+			continue // HTTP/1.0 has no Expect (RFC 9110 section 10.1.1)
 		case forwards != "" && f.Is("max-forwards"):
 			continue
 		}
@@ -41,11 +41,12 @@ func appendRequestFields(to []http1.Field, r *http.Request) []http1.Field {
 	return to
 }
 
-// appendResponseFields appends the fields of a response that go on to the client, in
-// their order and spelling. to may be the beginning of from.
+// appendResponseFields appends the fields of a response that are passed on to the
+// client, in their order and spelling. options are the response's connection
+// options. to may share its memory with from, as from[:0].
 func appendResponseFields(to, from []http1.Field, options []string) []http1.Field {
 	for _, f := range from {
-		// Only the proxy speaks for the proxy.
+		// Only this proxy may send X-Proxy-Error to its clients.
 		if !isHopByHop(f.Name, options) && !f.Is("x-proxy-error") {
 			to = append(to, f)
 		}
@@ -53,13 +54,13 @@ func appendResponseFields(to, from []http1.Field, options []string) []http1.Fiel
 	return to
 }
 
-// connectionOptions returns the names that the Connection fields list, as they
-// are spelled there.
+// connectionOptions returns the names in the Connection fields, in their
+// spelling there.
 func connectionOptions(fields []http1.Field) (names []string) {
 	for i := range fields {
 		f := &fields[i]
 		if !f.Is("connection") || strings.EqualFold(f.Value, "keep-alive") {
-			continue // Keep-Alive is not passed on anyway
+			continue // isHopByHop knows Keep-Alive; skipping it saves the allocation
 		}
 		for name := range strings.SplitSeq(f.Value, ",") {
 			if name = textproto.TrimString(name); name != "" {
@@ -70,10 +71,10 @@ func connectionOptions(fields []http1.Field) (names []string) {
 	return names
 }
 
-// isHopByHop reports whether a field must not be passed on: the fields
-// that concern one connection (RFC 9110 section 7.6.1), those that Connection
-// names, and everything addressed to a proxy. A peer cannot name the fields
-// that frame the message.
+// isHopByHop reports whether a field concerns one connection only and must not
+// be passed on: the fields in RFC 9110 section 7.6.1, those in the connection
+// options, and all whose names begin with "Proxy-". The options cannot remove
+// Host and Content-Length, because the meaning of the message depends on them.
 func isHopByHop(name string, options []string) bool {
 	switch len(name) {
 	case len("Te"):
@@ -108,7 +109,7 @@ func isHopByHop(name string, options []string) bool {
 	return false
 }
 
-// hasToken reports whether a comma-separated field has a token.
+// hasToken reports whether one of the comma-separated lists in fields has token.
 func hasToken(fields []string, token string) bool {
 	for _, field := range fields {
 		if listHasToken(field, token) {
@@ -118,8 +119,8 @@ func hasToken(fields []string, token string) bool {
 	return false
 }
 
-// listHasToken reports whether a comma-separated list has a token, with parameters
-// or without.
+// listHasToken reports whether a comma-separated list has token, with or without
+// parameters.
 func listHasToken(list, token string) bool {
 	for part := range strings.SplitSeq(list, ",") {
 		if name, _, _ := strings.Cut(part, ";"); strings.EqualFold(textproto.TrimString(name), token) {

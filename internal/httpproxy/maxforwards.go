@@ -1,5 +1,5 @@
-// Max-Forwards (RFC 9110 section 7.6.2): how far TRACE and OPTIONS requests
-// may be forwarded, and the responses of the proxy at the end of the way.
+// Max-Forwards (RFC 9110 section 7.6.2): it limits how many proxies forward a
+// TRACE or OPTIONS request. At zero, this proxy responds itself.
 
 package httpproxy
 
@@ -15,14 +15,14 @@ import (
 
 const maxForwardsHeader = "Max-Forwards"
 
-// errTraceShowsCredentials refuses a TRACE request through an upstream proxy
-// that gets credentials: the response holds the request as that proxy, or one
-// behind it, received it.
+// errTraceShowsCredentials is the error for a TRACE request through an upstream
+// proxy with credentials. The response would contain the request as that proxy,
+// or the next one, received it.
 var errTraceShowsCredentials = errors.New("TRACE is not sent through an upstream proxy with credentials, because the response could show them; " +
 	"exempt the host in NO_PROXY to trace it directly")
 
 // usesMaxForwards reports whether Max-Forwards applies to a method. Methods are
-// case-sensitive, but not to every proxy behind this one.
+// case-sensitive, but not every upstream proxy compares them so.
 func usesMaxForwards(method string) bool {
 	return isTrace(method) || strings.EqualFold(method, http.MethodOptions)
 }
@@ -59,9 +59,9 @@ func (h *Proxy) respondMaxForwards(w http.ResponseWriter, r *http.Request, req *
 	return true
 }
 
-// decrementMaxForwards returns the Max-Forwards value of a request on its way out,
-// whose own value respondMaxForwards has accepted. It is empty if the request
-// has none. Larger numbers than an int32 become the largest one.
+// decrementMaxForwards returns the value of Max-Forwards for the outgoing request,
+// or "" if r has none or its method does not use it. respondMaxForwards must have
+// accepted the value of r. Values above the largest int32 count as that.
 func decrementMaxForwards(r *http.Request) string {
 	values := r.Header[maxForwardsHeader]
 	if len(values) == 0 || !usesMaxForwards(r.Method) {
@@ -77,8 +77,8 @@ func decrementMaxForwards(r *http.Request) string {
 // isDecimal reports whether s consists of digits.
 func isDecimal(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
-// traceBody returns a request as message/http for the response to TRACE, without
-// the fields that may hold credentials (RFC 9110 section 9.3.8).
+// traceBody returns r as message/http, the body of a response to TRACE, without
+// the fields that may contain credentials (RFC 9110 section 9.3.8).
 func traceBody(r *http.Request) []byte {
 	b := append([]byte(nil), r.Method+" "+r.RequestURI+" "+r.Proto+"\r\nHost: "+r.Host+"\r\n"...)
 	for _, f := range http1.Fields(r) {

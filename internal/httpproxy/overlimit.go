@@ -1,3 +1,5 @@
+// Responses on connections that are refused because too many are open.
+
 package httpproxy
 
 import (
@@ -10,12 +12,12 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// retryAfter is what Retry-After says, in seconds (RFC 9110 section 10.2.3),
-// where a limit is reached: places come free all the time.
+// retryAfter is the value of Retry-After, in seconds (RFC 9110 section 10.2.3),
+// when a limit is reached. It is short because connections end all the time.
 const retryAfter = "1"
 
-// newOverLimitServer answers, in HTTP, the one request of each connection that is
-// over the limit.
+// newOverLimitServer returns the server for connections over the limit. It
+// responds to one request of each.
 func (h *Proxy) newOverLimitServer() *http1.Server {
 	return &http1.Server{
 		Handler:         http.HandlerFunc(h.serveOverLimit),
@@ -41,10 +43,11 @@ func (h *Proxy) serveOverLimit(w http.ResponseWriter, r *http.Request) {
 	h.refuse(w, req, h.gate.OverLimit())
 }
 
-// serveOverLimitConn serves a connection that the limit refuses.
-func (h *Proxy) serveOverLimitConn(from *gate.Principal) func(net.Conn) {
+// serveOverLimitConn returns the OverLimit function of a track.Listener: it serves
+// a connection that the limit refuses.
+func (h *Proxy) serveOverLimitConn(principal *gate.Principal) func(net.Conn) {
 	return func(c net.Conn) {
-		state := &clientState{client: gate.AddrPortOf(c.RemoteAddr()), principal: from}
-		h.overLimit.ServeConn(context.WithValue(from.Context, clientStateKey{}, state), gate.NewOverConn(c))
+		state := &clientState{client: gate.AddrPortOf(c.RemoteAddr()), principal: principal}
+		h.overLimit.ServeConn(context.WithValue(principal.Context, clientStateKey{}, state), gate.NewOverConn(c))
 	}
 }

@@ -14,37 +14,37 @@ import (
 )
 
 const (
-	UpstreamIdleTimeout = 90 * time.Second // a pooled connection without a request
-	UpstreamIdlePerHost = 256
-	copyBufferSize      = 32 << 10
+	UpstreamIdleTimeout = 90 * time.Second // how long a pooled connection may be idle
+	UpstreamIdlePerHost = 256              // idle connections in one pool to one host and port
 )
 
-// pools are the connections of one principal that further requests may use. A
-// connection serves only the host and port that it was made for, its address
-// was judged when it was made, and it is judged again at every change of the
-// policy: its reuse needs no lookup and cannot lead elsewhere.
+// pools holds the connections of one principal that further requests may use.
+// A connection is reused only for the host and port that it was opened for. Its
+// address was judged then, and the connection is judged again at every change
+// of the policy, so reuse needs no lookup and cannot reach another target.
 //
-// Each route has a pool of its own: a request that is written for a proxy,
-// with credentials for it, never meets a connection to an origin.
+// Each route has its own pool, because a request for an upstream proxy may
+// contain credentials for it and must never be sent to an origin server.
 type pools struct {
 	direct, proxied, sockets *http1.Transport
 }
 
 func (h *Proxy) newPools() *pools {
 	p := &pools{direct: h.newTransport(), proxied: h.newTransport(), sockets: h.newTransport()}
-	p.sockets.MaxIdlePerAddr = -1 // connections are kept by host, which is nothing here
+	p.sockets.MaxIdlePerAddr = -1 // keep none: pools are keyed by host, which does not identify a socket
 	return p
 }
 
-// Adopt prepares the front for the requests of a principal.
+// Adopt creates the connection pools of a principal. Call it once, before the
+// principal's first request.
 func (h *Proxy) Adopt(p *gate.Principal) { p.HTTP = h.newPools() }
 
-// CloseIdle closes the principal's connections that no request is using.
+// CloseIdle closes the principal's idle upstream connections.
 func (h *Proxy) CloseIdle(p *gate.Principal) { poolsOf(p).CloseIdleConnections() }
 
 func poolsOf(p *gate.Principal) *pools { return p.HTTP.(*pools) }
 
-// transportFor is the pool for requests by one route.
+// transportFor returns the pool for a request and its route.
 func (p *pools) transportFor(req *gate.Request, route gate.Route) *http1.Transport {
 	switch {
 	case !req.Socket.IsZero():
@@ -55,7 +55,7 @@ func (p *pools) transportFor(req *gate.Request, route gate.Route) *http1.Transpo
 	return p.direct
 }
 
-// CloseIdleConnections closes the connections that no request is using.
+// CloseIdleConnections closes the idle connections in all pools.
 func (p *pools) CloseIdleConnections() {
 	p.direct.CloseIdleConnections()
 	p.proxied.CloseIdleConnections()
@@ -73,8 +73,8 @@ func (h *Proxy) newTransport() *http1.Transport {
 	}
 }
 
-// dialInfo implements http1.RoundTripHooks for one round trip, so that a new
-// connection goes to the target that was judged and to nothing else.
+// dialInfo implements http1.RoundTripHooks for one round trip. It makes sure
+// that a new connection leads only to the target that was judged.
 type dialInfo struct {
 	gate    *gate.Gate
 	req     *gate.Request
@@ -82,16 +82,17 @@ type dialInfo struct {
 	route   gate.Route
 	live    *gate.LiveRequest
 	w       http.ResponseWriter // for informational responses
-	ctx     context.Context     // the client's
+	ctx     context.Context     // of the client's request
 }
 
 // Dial implements http1.RoundTripHooks. It connects to the target that was
-// judged; addr only names the pool.
+// judged. The address that it is given is only the key of the pool.
 func (d *dialInfo) Dial(context.Context, string) (net.Conn, error) {
 	return d.gate.DialPooled(d.ctx, d.req, &d.verdict, d.route)
 }
 
-// Acquire implements http1.RoundTripHooks.
+// Acquire implements http1.RoundTripHooks. It makes conn the connection of the
+// live request.
 func (d *dialInfo) Acquire(conn net.Conn) error {
 	c := conn.(*gate.PooledConn)
 	err := c.Acquire(d.live, gate.BelowTLS(c.Conn))
@@ -101,7 +102,7 @@ func (d *dialInfo) Acquire(conn net.Conn) error {
 	return err
 }
 
-// Release implements http1.RoundTripHooks.
+// Release implements http1.RoundTripHooks. It ends what Acquire began.
 func (d *dialInfo) Release(conn net.Conn) { conn.(*gate.PooledConn).Release(d.live) }
 
 // Informational implements http1.RoundTripHooks. It passes an informational

@@ -18,29 +18,30 @@ import (
 	"example.com/networkproxy/internal/track"
 )
 
-// Config holds the settings of an HTTP front. All limits must be set.
+// Config holds the settings of a Proxy. All limits must be set.
 type Config struct {
-	Tokens      *gate.Tokens // of the sessions
-	UnixSockets bool         // serve x-unix-socket
+	Tokens      *gate.Tokens // identify the session of a request
+	UnixSockets bool         // accept the x-unix-socket header
 
-	HeaderTimeout       time.Duration
-	IdleTimeout         time.Duration
-	HeaderBytes         int
-	HeaderFields        int
+	HeaderTimeout       time.Duration // for a request header, and for a response header
+	IdleTimeout         time.Duration // of client connections between requests
+	HeaderBytes         int           // of a request header
+	HeaderFields        int           // of a request header or response header
 	ResponseHeaderBytes int
-	IdleUpstream        int // connections kept for each principal
+	IdleUpstream        int // idle connections kept in each pool of a principal
 }
 
-// Proxy serves HTTP on every listener of one proxy.
+// Proxy is the HTTP front. It serves any number of listeners. Use New.
 type Proxy struct {
 	gate      *gate.Gate
 	config    Config
 	server    *http1.Server
-	upgrades  *http1.Transport // for connections that are not pooled
-	overLimit *http1.Server    // of connections beyond the limit
-	buffers   sync.Pool        // of *[]byte
+	upgrades  *http1.Transport // upgrade requests, on connections that are not pooled
+	overLimit *http1.Server    // connections over the limit
+	buffers   sync.Pool        // *[]byte of copyBufferSize
 }
 
+// New returns a Proxy that asks g about requests. c.Tokens must not be nil.
 func New(g *gate.Gate, c Config) *Proxy {
 	h := &Proxy{gate: g, config: c}
 	h.buffers.New = func() any {
@@ -66,30 +67,31 @@ func New(g *gate.Gate, c Config) *Proxy {
 	return h
 }
 
-// clientState is a client's connection, as its requests find it.
+// clientState is the state of one client connection. Its requests find it in
+// their contexts.
 type clientState struct {
 	client    netip.AddrPort
 	principal *gate.Principal
-	entry     *track.Entry // its place among the live connections
+	entry     *track.Entry // nil if nothing counts the connection
 
-	// live is the forwarded request under way. The server serves one at a time.
+	// live is the forwarded request in progress. There is at most one.
 	live gate.LiveRequest
 
-	// What one request after the other uses for being forwarded.
+	// Memory that forwarding reuses from request to request.
 	dial   dialInfo
 	target lastTarget
 	out    http1.Request
-	fields []http1.Field // the memory of those of a request on its way out
+	fields []http1.Field // for out.Fields
 }
 
-// clientStateKey finds the exchange in a request's context.
+// clientStateKey is the key of the *clientState in a request's context.
 type clientStateKey struct{}
 
 func clientStateOf(r *http.Request) *clientState {
 	return r.Context().Value(clientStateKey{}).(*clientState)
 }
 
-// Serve accepts connections until l is closed.
+// Serve serves the connections that l accepts, until l is closed.
 func (h *Proxy) Serve(l *gate.Listener) error {
 	l.OverLimit = h.serveOverLimitConn(l.Principal)
 	return l.Serve(func(c net.Conn, entry *track.Entry) {
@@ -100,7 +102,8 @@ func (h *Proxy) Serve(l *gate.Listener) error {
 	})
 }
 
-// ServeConn serves one connection, which nothing accounts for, until it ends.
+// ServeConn serves one connection for p until it ends. No limit applies to the
+// connection, and no group closes it.
 func (h *Proxy) ServeConn(p *gate.Principal, c net.Conn) {
 	state := &clientState{client: gate.AddrPortOf(c.RemoteAddr()), principal: p}
 	h.server.ServeConn(context.WithValue(p.Context, clientStateKey{}, state), c)
@@ -110,7 +113,8 @@ func (h *Proxy) ServeConn(p *gate.Principal, c net.Conn) {
 // after its current response. It does not wait for them.
 func (h *Proxy) Shutdown() { h.server.Shutdown() }
 
-// serveRequest decides about a request, and sorts it into forwarding or CONNECT.
+// serveRequest is the handler of all requests. It asks the gate for a verdict and
+// then refuses, forwards or tunnels the request.
 func (h *Proxy) serveRequest(w http.ResponseWriter, r *http.Request) {
 	req := h.admit(w, r)
 	if req == nil {
@@ -130,8 +134,9 @@ func (h *Proxy) serveRequest(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// admit reads what a request asks for, and on whose behalf. It answers one that
-// asks for nothing that can be decided about, and returns nil.
+// admit parses the target of a request and identifies its principal. If the
+// request is malformed, has an unknown token or is over a limit, admit responds
+// to it and returns nil.
 func (h *Proxy) admit(w http.ResponseWriter, r *http.Request) *gate.Request {
 	state := clientStateOf(r)
 	protocol, target, err := targetOf(r)
@@ -156,7 +161,7 @@ func (h *Proxy) admit(w http.ResponseWriter, r *http.Request) *gate.Request {
 		h.refuse(w, req, h.gate.Unidentified(err))
 		return nil
 	}
-	if !state.entry.Move(req.Principal.Group) { // it counts for the session of its last request
+	if !state.entry.Move(req.Principal.Group) { // the connection counts for the session of its last request
 		h.refuse(w, req, h.gate.OverLimit())
 		return nil
 	}
@@ -166,16 +171,17 @@ func (h *Proxy) admit(w http.ResponseWriter, r *http.Request) *gate.Request {
 	return req
 }
 
-// refuse answers and records one refusal.
+// refuse records a refusal and responds with it.
 func (h *Proxy) refuse(w http.ResponseWriter, req *gate.Request, v policy.Verdict) {
 	h.gate.Refused(req, v)
 	writeRefusal(w, req, v)
 }
 
-// fail answers and records that a target could not be reached, or, where the
-// addresses that it resolved to were refused, that refusal. Where the request
-// has ended (the client left, the proxy stops), the connection is cut: to
-// return without a word would be an empty 200.
+// fail records that an allowed request failed and responds with the reason. If
+// err is a refusal, for example of the addresses that the target resolved to, it
+// records and sends that refusal. If the request has ended because the client
+// left or the proxy stops, fail closes the connection. Returning without writing
+// would send an empty 200.
 func (h *Proxy) fail(w http.ResponseWriter, r *http.Request, req *gate.Request, err error) {
 	var refused *gate.RefusedError
 	if errors.As(err, &refused) {

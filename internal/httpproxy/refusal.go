@@ -1,5 +1,5 @@
-// What a client is told when its request is not carried: the status, the
-// header and the body, all from the one policy.Verdict, in words for people.
+// The responses to requests that are refused, malformed or failed. Status,
+// header and body of a refusal all follow from its policy.Verdict.
 
 package httpproxy
 
@@ -13,16 +13,16 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// ErrorHeader carries the kind of a refusal for programs.
+// ErrorHeader is the response header that tells programs the kind of a refusal.
 const ErrorHeader = "X-Proxy-Error"
 
-// writeRefusal answers a refused HTTP request.
+// writeRefusal responds to a refused request.
 func writeRefusal(w http.ResponseWriter, req *gate.Request, v policy.Verdict) {
 	resp := newProxyResponse(http.StatusForbidden)
 	switch {
 	case v.Check == policy.CheckLimit:
 		resp.status, resp.extra = http.StatusServiceUnavailable, http1.Field{Name: "Retry-After", Value: retryAfter}
-		resp.close = v.Source == policy.SourceProxyState // the connection is the one too many
+		resp.close = v.Source == policy.SourceProxyState // the limit of connections, not a busy decider
 	case v.Source == policy.SourceProxyState:
 		resp.status = http.StatusServiceUnavailable
 	case v.Source == policy.SourceSession:
@@ -51,8 +51,8 @@ func writeRefusal(w http.ResponseWriter, req *gate.Request, v policy.Verdict) {
 	resp.write(w)
 }
 
-// writeMalformed answers a request that is not one for a proxy, and ends the
-// connection.
+// writeMalformed responds to a malformed request, and to one that is not meant
+// for a proxy, with 400. It closes the connection.
 func writeMalformed(w http.ResponseWriter, protocol policy.Protocol, method string, err error) {
 	resp := newProxyResponse(http.StatusBadRequest)
 	resp.close = true
@@ -66,7 +66,7 @@ func writeMalformed(w http.ResponseWriter, protocol policy.Protocol, method stri
 	resp.write(w)
 }
 
-// writeFailure answers an allowed request whose target was out of reach.
+// writeFailure responds to an allowed request that failed.
 func writeFailure(w http.ResponseWriter, req *gate.Request, err error) {
 	status, reason := failureStatus(err)
 	resp := newProxyResponse(status)
@@ -83,8 +83,8 @@ func writeFailure(w http.ResponseWriter, req *gate.Request, err error) {
 	resp.write(w)
 }
 
-// failureStatus returns the status and the reason of a failure: 504 if time ran
-// out (RFC 9110 section 15.6.5), mostly 502 otherwise.
+// failureStatus returns the status and the reason for the error of an allowed
+// request: 504 for a timeout (RFC 9110 section 15.6.5), and 502 for most others.
 func failureStatus(err error) (int, policy.Reason) {
 	var body *http1.BodyError
 	switch {

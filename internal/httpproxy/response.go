@@ -1,5 +1,4 @@
-// The proxy's own answers, as they go out: JSON for programs, text where a
-// client prints it as it comes.
+// Responses of the proxy itself: JSON, or plain text for CONNECT.
 
 package httpproxy
 
@@ -20,7 +19,7 @@ type refusalBody struct {
 	Port     uint16          `json:"port,omitempty"`
 	Protocol policy.Protocol `json:"protocol"`
 	Method   string          `json:"method"`
-	Socket   string          `json:"unix_socket,omitempty"` // the path, where one was asked for
+	Socket   string          `json:"unix_socket,omitempty"` // the path in x-unix-socket
 	Reason   policy.Reason   `json:"reason"`
 	Source   policy.Source   `json:"source,omitempty"`
 	Decision string          `json:"decision,omitempty"` // "deny" or "ask"
@@ -29,7 +28,8 @@ type refusalBody struct {
 	Hint     jsonText        `json:"hint,omitempty"`
 }
 
-// jsonText is text that is a string in JSON, and a part of a buffer here.
+// jsonText is a JSON string that is kept as bytes, so that it can be part of a
+// reused buffer.
 type jsonText []byte
 
 func (p jsonText) MarshalText() ([]byte, error) { return p, nil }
@@ -39,8 +39,8 @@ func (p *jsonText) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// appendJSON appends what encoding/json makes of the body, without its price:
-// refusals can come as fast as a client retries.
+// appendJSON appends the body as encoding/json would encode it. It is faster,
+// because a client that retries can cause many refusals (BenchmarkRefuseWork).
 func (r *refusalBody) appendJSON(b []byte) []byte {
 	b = append(b, `{"status":`...)
 	b = appendJSONString(b, r.Status)
@@ -67,12 +67,12 @@ func (r *refusalBody) appendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// appendJSONString appends a string of JSON. The backslash goes before quotes
-// alone here; what needs more is left to encoding/json.
+// appendJSONString appends s as a JSON string. It escapes quotation marks itself
+// and leaves strings with other special characters to encoding/json.
 func appendJSONString[T string | jsonText](b []byte, s T) []byte {
 	begin := len(b)
 	b = append(b, '"')
-	done := 0 // of s
+	done := 0 // bytes of s that are appended
 	for i := range len(s) {
 		switch jsonChars[s[i]] {
 		case jsonPlain:
@@ -87,8 +87,8 @@ func appendJSONString[T string | jsonText](b []byte, s T) []byte {
 	return append(append(b, s[done:]...), '"')
 }
 
-// jsonChars says what becomes of a byte in a string of JSON as encoding/json
-// writes it, which escapes what HTML would read as markup.
+// jsonChars tells how appendJSONString treats each byte. Like encoding/json, it
+// escapes the characters that are markup in HTML.
 var jsonChars = func() (class [256]uint8) {
 	for c := range class {
 		switch {
@@ -102,20 +102,21 @@ var jsonChars = func() (class [256]uint8) {
 }()
 
 const (
-	jsonPlain = iota // it stands for itself
-	jsonQuote        // it needs a backslash
-	jsonOther        // it needs more
+	jsonPlain = iota // copied
+	jsonQuote        // escaped with a backslash
+	jsonOther        // left to encoding/json
 )
 
-// proxyResponse is an answer of the proxy's own, in place of an origin's.
+// proxyResponse is a response of the proxy itself, in place of one from an origin
+// server. Obtain it from newProxyResponse, set its fields, and call write once.
 type proxyResponse struct {
 	status int
 	body   refusalBody
-	token  string      // of the X-Proxy-Error field; empty for none
-	extra  http1.Field // beside what every such answer has; zero for none
-	close  bool        // the connection ends with it
+	token  string      // value of ErrorHeader; empty for none
+	extra  http1.Field // additional header field; zero for none
+	close  bool        // close the connection
 
-	// What it is written in, and used again.
+	// Buffers that stay allocated in the pool.
 	explanation, payload []byte
 	fields               [5]http1.Field
 }
@@ -128,8 +129,9 @@ func newProxyResponse(status int) *proxyResponse {
 	return r
 }
 
-// write writes the answer: the body as JSON, or as text to a CONNECT, whose
-// clients print it as it comes. It is the last that is done with the answer.
+// write writes the response and returns r to the pool: r must not be used after
+// it. The body is JSON, or plain text for CONNECT, because clients of CONNECT
+// print it unchanged if they print it at all.
 func (r *proxyResponse) write(w http.ResponseWriter) {
 	n := 0
 	add := func(name, value string) {
@@ -138,8 +140,8 @@ func (r *proxyResponse) write(w http.ResponseWriter) {
 	}
 	text := r.payload[:0]
 	if r.body.Protocol == policy.ProtocolHTTPSConnect {
-		// Clients do not ask for a second tunnel on the connection, and one,
-		// Node.js, lets it keep its process alive.
+		// No client sends a second CONNECT on the connection, and in Node.js an
+		// open connection keeps the process from exiting.
 		r.close = true
 		add("Content-Type", "text/plain; charset=utf-8")
 		text = append(append(text, r.body.Message...), '\n')
@@ -160,7 +162,7 @@ func (r *proxyResponse) write(w http.ResponseWriter) {
 	if r.close {
 		add("Connection", "close")
 	}
-	w.(http1.Responder).Respond(r.status, r.fields[:n], text) // a client that has gone is no concern of the answer
+	w.(http1.Responder).Respond(r.status, r.fields[:n], text) // an error means that the client has left
 	*r = proxyResponse{explanation: r.explanation, payload: text}
 	proxyResponses.Put(r)
 }

@@ -1,4 +1,4 @@
-// Tests that the proxy's JSON is what encoding/json would write.
+// Tests that the bodies of refusals are the same as from encoding/json.
 
 package httpproxy
 

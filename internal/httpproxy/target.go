@@ -14,8 +14,8 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// targetOf reads the target of a proxy request and refuses every form that
-// is not one a proxy should be sent.
+// targetOf returns the protocol and the target of a request. It returns an error
+// unless the request-target has a form that is meant for proxies.
 func targetOf(r *http.Request) (policy.Protocol, hostname.Target, error) {
 	if r.Method == http.MethodConnect {
 		t, err := connectTarget(r)
@@ -25,8 +25,8 @@ func targetOf(r *http.Request) (policy.Protocol, hostname.Target, error) {
 	return policy.ProtocolHTTP, t, err
 }
 
-// connectTarget reads authority-form, the only one CONNECT has (RFC 9112
-// section 3.2.3). It goes by the bytes of the request line, not by what
+// connectTarget parses authority-form, the only form for CONNECT (RFC 9112
+// section 3.2.3). It parses the bytes of the request line and not the URL that
 // net/url made of them.
 func connectTarget(r *http.Request) (hostname.Target, error) {
 	if r.ProtoMajor != 1 {
@@ -41,7 +41,7 @@ func connectTarget(r *http.Request) (hostname.Target, error) {
 	return hostname.ParseTarget(r.RequestURI)
 }
 
-// forwardTarget reads absolute-form (RFC 9112 section 3.2.2).
+// forwardTarget parses absolute-form (RFC 9112 section 3.2.2).
 func forwardTarget(r *http.Request) (hostname.Target, error) {
 	if r.ProtoMajor != 1 {
 		return hostname.Target{}, fmt.Errorf("unsupported protocol %s; use HTTP/1.1", r.Proto)
@@ -51,8 +51,9 @@ func forwardTarget(r *http.Request) (hostname.Target, error) {
 
 var errUserinfo = errors.New("a target with a user name or password in it is refused (RFC 9110 section 4.2.4); send an Authorization header")
 
-// URLTarget is the target of an http:// URL, and refuses every other. Like
-// connectTarget it goes by the bytes, text: net/url undoes escapes in a host.
+// URLTarget returns the target of an http:// URL and an error for any other URL.
+// text is the URL before parsing. The host is read from it, because net/url
+// decodes escapes in a host.
 func URLTarget(u *url.URL, text string) (hostname.Target, error) {
 	switch {
 	case u.Scheme == "":
@@ -64,14 +65,14 @@ func URLTarget(u *url.URL, text string) (hostname.Target, error) {
 		return hostname.Target{}, errors.New(namedScheme(u.Scheme) + " is not carried; http:// and CONNECT are")
 	case u.User != nil:
 		return hostname.Target{}, errUserinfo
-	case u.Host == "": // also where "://" follows later, in a path
+	case u.Host == "": // also if "://" appears only later, in the path
 		return hostname.Target{}, errors.New("the URL has no host; write http://host/path")
 	}
 	_, rest, _ := strings.Cut(text, "://")
 	return hostname.ParseTargetDefault(URLAuthority(rest), 80)
 }
 
-// URLAuthority is what stands between "//" and the path of a URL.
+// URLAuthority returns the authority of a URL, given the part after "//".
 func URLAuthority(rest string) string {
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
 		rest = rest[:i]
@@ -79,8 +80,8 @@ func URLAuthority(rest string) string {
 	return rest
 }
 
-// namedScheme names a scheme for an error. A scheme that is not well known is
-// not quoted, because it may be a secret: "user" in "user:password".
+// namedScheme describes a scheme for an error message. It quotes well-known
+// schemes only, because others may be secret: "user" in "user:password".
 func namedScheme(scheme string) string {
 	switch scheme {
 	case "ftp", "ws", "wss", "file", "socks5", "socks5h", "ssh", "git":
@@ -89,8 +90,8 @@ func namedScheme(scheme string) string {
 	return "the scheme of this URL"
 }
 
-// lastTarget caches the target of a connection's last request, because the
-// next one mostly has the same.
+// lastTarget caches the target of a connection's last request, because the next
+// request usually has the same one.
 type lastTarget struct {
 	target hostname.Target
 	text   string // "host:port"; made on first use
@@ -113,7 +114,8 @@ func (l *lastTarget) hostport() string {
 	return l.text
 }
 
-// internMethod is a method without the head of a request: see lastTarget.own.
+// internMethod returns method in memory of its own. Like the target (see
+// lastTarget.intern), it is a substring of the whole header.
 func internMethod(method string) string {
 	for _, known := range [...]string{http.MethodGet, http.MethodConnect, http.MethodPost, http.MethodHead, http.MethodPut, http.MethodOptions} {
 		if method == known {

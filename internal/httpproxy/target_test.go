@@ -1,4 +1,4 @@
-// Parsing the target of a request line.
+// Tests for the parsing of request-targets.
 
 package httpproxy
 
@@ -11,8 +11,8 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// FuzzTarget checks that a target that is accepted names exactly the host that
-// is written in it: no user information, no escapes, no second reading.
+// FuzzTarget checks that an accepted request-target has exactly one reading: it
+// contains no user information and no escapes, and its host is not changed.
 func FuzzTarget(f *testing.F) {
 	for _, s := range []string{
 		"http://a.example/", "http://a.example:8080/x?y#z", "http://[::1]:80/", "a.example:443", "http://u@a.example/",
@@ -27,7 +27,7 @@ func FuzzTarget(f *testing.F) {
 			method = "CONNECT"
 		}
 		if strings.ContainsAny(text, " \r\n") {
-			return // more than one word
+			return // not a single request-target
 		}
 		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(method + " " + text + " HTTP/1.1\r\nHost: x\r\n\r\n")))
 		if err != nil {
@@ -49,7 +49,7 @@ func FuzzTarget(f *testing.F) {
 		if strings.ContainsAny(authority, "@\\/?#\"<>|^`{}\x00") || target.Host.IsZero() || target.Port == 0 {
 			t.Fatalf("target %q is accepted as %v, want an error", text, target)
 		}
-		// A plain target is not changed.
+		// The host of a plain target is not changed.
 		host, port, _ := strings.Cut(authority, ":")
 		if plain := strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-."); plain == "" && !strings.HasSuffix(host, ".") && !strings.Contains(host, "xn--") {
 			if port == "" {

@@ -12,8 +12,9 @@ import (
 	"example.com/networkproxy/internal/http1"
 )
 
-// announcedTrailer returns the names that a response announces for its trailer
-// section, as a list, without those that may not be passed on.
+// announcedTrailer returns the value of the Trailer field to send with a
+// response: the names that the response announces, without those that must not
+// be passed on.
 func announcedTrailer(resp *http1.Response, options []string) string {
 	if resp.ContentLength >= 0 {
 		return ""
@@ -30,13 +31,13 @@ func announcedTrailer(resp *http1.Response, options []string) string {
 }
 
 // trailerFields returns the fields of a response's trailer section that may be
-// passed on. It changes from.
+// passed on. It reuses the memory of from.
 func trailerFields(from []http1.Field, options []string) []http1.Field {
 	return slices.DeleteFunc(from, func(f http1.Field) bool { return forbiddenInTrailer(f.Name, options) })
 }
 
 // requestTrailer returns the announced trailer fields of a request that may be
-// passed on. connection are the request's Connection fields.
+// passed on. connection holds the request's Connection fields.
 func requestTrailer(announced http.Header, connection []string) http.Header {
 	trailer := announced.Clone()
 	for name := range trailer {
@@ -47,8 +48,9 @@ func requestTrailer(announced http.Header, connection []string) http.Header {
 	return trailer
 }
 
-// trailedBody is the content of a request that announces trailers. Behind the
-// end of the content it takes those that came, among those announced.
+// trailedBody is the body of a request that announces trailers. At the end of
+// the body it copies the values that arrived from the client's request to the
+// outgoing trailer. Fields that were not announced are dropped.
 type trailedBody struct {
 	io.ReadCloser
 	from *http.Request
@@ -66,8 +68,8 @@ func (b *trailedBody) Read(p []byte) (int, error) {
 }
 
 // forbiddenInTrailer reports whether a field must not be passed on in a trailer
-// section: nothing that a header would not have let pass, and no framing (RFC
-// 9110 section 6.5.1).
+// section: fields that are not passed on in a header either, and fields that
+// frame or route the message (RFC 9110 section 6.5.1).
 func forbiddenInTrailer(name string, options []string) bool {
 	if isHopByHop(name, options) {
 		return true

@@ -1,9 +1,11 @@
-// The x-unix-socket header: a plain HTTP request with it goes to the service that listens on that Unix socket. The path is the
-// target. The host of the URL becomes the Host field for the service and has no other effect, so neither the lists of hosts nor the
-// decider apply to it.
+// The x-unix-socket header: a plain HTTP request with it is forwarded to the
+// service that listens on that Unix socket. The path is the target. The host of
+// the URL becomes the Host field and has no other effect, so neither the lists
+// of hosts nor the decider apply to it.
 //
-// The checks, in order: an empty header (400), the platform (501), the header's syntax (400), the proxy turned off (503), one of the
-// proxy's own sockets, allow_unix_sockets, the mode. The proxy connects only after all of them.
+// The checks, in order: an empty header (400), the platform (501), the header's
+// syntax (400), the proxy turned off (503), one of the proxy's own sockets,
+// allow_unix_sockets, the mode. The proxy connects after all of them.
 
 package httpproxy
 
@@ -20,15 +22,16 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// UnixSocketsSupported reports whether clients may name Unix sockets as targets on this system: only the sandboxes of macOS leave a
-// command no other way to a socket.
+// UnixSocketsSupported reports whether clients may name Unix sockets as targets
+// on this system. It is true on macOS only, because on other systems a command
+// in a sandbox has other ways to reach a socket.
 const UnixSocketsSupported = runtime.GOOS == "darwin"
 
 // socketHeader is the name of the header, in net/http's canonical case.
 const socketHeader = "X-Unix-Socket"
 
-// maxSocketPath is PATH_MAX of macOS. Sockets that can be connected to have
-// shorter paths.
+// maxSocketPath is PATH_MAX on macOS. Paths that sockets can be connected to are
+// shorter still.
 const maxSocketPath = 1024
 
 var errEmptySocketHeader = errors.New("x-unix-socket is empty: it must name the absolute path of a socket; " +
@@ -92,7 +95,7 @@ func parseSocketPath(protocol policy.Protocol, paths []string) (string, error) {
 			problem += ": it has an empty element, . or .." // without quoting the header's value
 		}
 	}
-	// SocketPathProblem has a message of its own for NUL.
+	// NUL has its own message, from SocketPathProblem.
 	for _, r := range path {
 		if problem == "" && unicode.IsControl(r) {
 			problem = "a path with control characters is not carried"

@@ -1,13 +1,13 @@
-// Upgrade (RFC 9110 section 7.8), which is how WebSocket begins over plain
-// HTTP: the request goes out on a connection of its own, and when the origin
-// agrees to switch, both ends become a tunnel.
+// Upgrade (RFC 9110 section 7.8), for example to WebSocket over plain HTTP. The
+// request is sent on a connection of its own. If the origin server switches
+// protocols, the two connections become a tunnel.
 //
-// Only protocols that the client cannot use to make further HTTP requests are
-// offered to the origin. After a switch to HTTP/2 ("h2c") or to another version of
-// HTTP, every request in the tunnel could name another authority, and none would be
-// judged; after a switch to TLS, none would be seen. Such offers are removed, and a
-// request that has no other offer goes on as an ordinary one: a server may always
-// ignore Upgrade, so clients are ready for that.
+// A protocol is offered to the origin server only if it cannot carry further HTTP
+// requests. After a switch to HTTP/2 ("h2c") or another version of HTTP, each
+// request in the tunnel could name another authority, and none would be judged.
+// After a switch to TLS, the proxy could not read the requests. Such offers are
+// removed. A request without another offer is forwarded as an ordinary one, which
+// clients expect, because a server may always ignore Upgrade.
 
 package httpproxy
 
@@ -24,11 +24,11 @@ import (
 	"example.com/networkproxy/internal/http1"
 )
 
-// upgradeResponseTimeout bounds the origin's answer to an upgrade request.
+// upgradeResponseTimeout bounds the wait for the response to an upgrade request.
 const upgradeResponseTimeout = 60 * time.Second
 
-// UpgradeType returns the protocols that a header asks to switch to, or has
-// switched to, as one list. It is empty when Connection does not name Upgrade.
+// UpgradeType returns the protocols in the Upgrade fields of a header, as one
+// list. It returns "" if Connection does not name Upgrade.
 func UpgradeType(header http.Header) string {
 	fields := header["Upgrade"]
 	if len(fields) == 0 || !hasToken(header["Connection"], "upgrade") {
@@ -37,8 +37,8 @@ func UpgradeType(header http.Header) string {
 	return strings.Join(fields, ", ") // RFC 9110 section 5.3
 }
 
-// UpgradeOffer returns the protocols of a request's header that may be offered to
-// an origin. If it is empty, the request is an ordinary one.
+// UpgradeOffer returns the protocols in a request's header that may be offered to
+// an origin server, as one list. If it returns "", the request is an ordinary one.
 func UpgradeOffer(header http.Header) string {
 	all := UpgradeType(header)
 	if all == "" {
@@ -53,8 +53,8 @@ func UpgradeOffer(header http.Header) string {
 	return strings.Join(offer, ", ")
 }
 
-// carriesRequests reports whether a protocol is HTTP, or TLS with HTTP in it
-// (RFC 2817), of any version.
+// carriesRequests reports whether protocol is any version of HTTP, or of TLS,
+// which can carry HTTP (RFC 2817).
 func carriesRequests(protocol string) bool {
 	name, _, _ := strings.Cut(protocol, "/")
 	switch strings.ToLower(textproto.TrimString(name)) {
@@ -64,7 +64,8 @@ func carriesRequests(protocol string) bool {
 	return false
 }
 
-// upgrade carries an allowed request that asks to switch protocols.
+// upgrade sends an allowed upgrade request, and opens a tunnel if the origin server
+// switches protocols.
 func (h *Proxy) upgrade(w http.ResponseWriter, r *http.Request, req *gate.Request, v *gate.Ruling) {
 	live := new(gate.LiveRequest)
 	conn, err := h.gate.Dial(r.Context(), req, v, live)
@@ -79,9 +80,9 @@ func (h *Proxy) upgrade(w http.ResponseWriter, r *http.Request, req *gate.Reques
 			conn.Close()
 		}
 	}()
-	// The client leaving ends the wait for the origin.
-	leave := context.AfterFunc(r.Context(), func() { conn.SetDeadline(time.Unix(1, 0)) })
-	defer leave()
+	// If the client leaves, stop waiting for the origin server.
+	stop := context.AfterFunc(r.Context(), func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
 
 	offer := UpgradeOffer(r.Header)
 	out := new(http1.Request)
@@ -107,14 +108,14 @@ func (h *Proxy) upgrade(w http.ResponseWriter, r *http.Request, req *gate.Reques
 		return
 	}
 
-	leave()
+	stop()
 	client, err := takeOver(w, switchHeader(resp))
 	if err != nil {
 		h.gate.Failed(req, err)
 		return
 	}
 	switched = true
-	early, _ := buffered.Peek(buffered.Buffered()) // what is buffered can be peeked at
+	early, _ := buffered.Peek(buffered.Buffered()) // Peek cannot fail: these bytes are buffered
 	h.tunnel(clientStateOf(r).entry, client, conn, req, live, bytes.Clone(early))
 }
 
@@ -128,8 +129,8 @@ func offered(offer, got string) bool {
 	return false
 }
 
-// switchedTo returns the protocol that a response of 101 switches to. It is
-// empty when Connection does not name Upgrade.
+// switchedTo returns the protocol that a 101 response switches to, or "" if its
+// Connection does not name Upgrade.
 func switchedTo(fields []http1.Field) string {
 	if !hasToken(http1.Values(fields, "connection"), "upgrade") {
 		return ""
@@ -137,12 +138,12 @@ func switchedTo(fields []http1.Field) string {
 	return strings.Join(http1.Values(fields, "upgrade"), ", ") // RFC 9110 section 5.3
 }
 
-// switchHeader returns the origin's 101 as it is passed on.
+// switchHeader returns the header of a 101 response to send to the client.
 func switchHeader(resp *http1.Response) []byte {
 	protocol := switchedTo(resp.Fields)
 	fields := appendResponseFields(nil, resp.Fields, connectionOptions(resp.Fields))
 	fields = append(fields, http1.Field{Name: "Connection", Value: "Upgrade"}, http1.Field{Name: "Upgrade", Value: protocol})
 	var b bytes.Buffer
-	http1.WriteResponseHeader(&b, resp.Status, resp.Reason, fields) // a buffer does not fail
+	http1.WriteResponseHeader(&b, resp.Status, resp.Reason, fields) // a bytes.Buffer returns no errors
 	return b.Bytes()
 }
