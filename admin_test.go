@@ -276,7 +276,7 @@ func TestAdminAgainstWebPages(t *testing.T) {
 		{"a name in brackets", []string{"Host: [localhost]:" + port}, false},
 		{"IPv4 in brackets", []string{"Host: [127.0.0.1]:" + port}, false},
 		{"IPv6 without brackets", []string{"Host: ::1"}, false},
-		{"something behind the bracket", []string{"Host: [::1]evil.example:" + port}, false},
+		{"something after the bracket", []string{"Host: [::1]evil.example:" + port}, false},
 		{"an invalid port", []string{"Host: localhost:x"}, false},
 		{"a port out of range", []string{"Host: localhost:65536"}, false},
 		{"a subdomain of localhost", []string{"Host: evil.localhost:" + port}, false},

@@ -130,7 +130,7 @@ func TestHeadersPassUnchanged(t *testing.T) {
 				w.send("GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n" + test.send + upgrade + "\r\n")
 				want := "GET " + host + "/ HTTP/1.1\r\nHost: o.example\r\n" + test.sent + upgrade + "\r\n"
 				if got := wait(t, heads, "the request"); got != want {
-					t.Errorf("the origin got\n%q, want\n%q", got, want)
+					t.Errorf("the origin server got\n%q, want\n%q", got, want)
 				}
 				if want = test.relayed; want == "" {
 					want = test.response

@@ -108,7 +108,7 @@ func TestForwardedHeader(t *testing.T) {
 			}
 			got := strings.Split(strings.TrimSuffix(wait(t, heads, "the request"), "\r\n\r\n"), "\r\n")
 			if !slices.Equal(got, tt.want) {
-				t.Errorf("the origin got\n%q, want\n%q", got, tt.want)
+				t.Errorf("the origin server got\n%q, want\n%q", got, tt.want)
 			}
 		})
 	}
@@ -343,7 +343,7 @@ func TestBody(t *testing.T) {
 				t.Errorf("sent %s, received %s", want, got)
 			}
 			if a.ContentLength != length {
-				t.Errorf("the response's length is %d, want %d", a.ContentLength, length)
+				t.Errorf("the response has the length %d, want %d", a.ContentLength, length)
 			}
 			down, sink := testnet.NewSource(2, size), testnet.NewSink()
 			io.Copy(io.Discard, down)
@@ -356,7 +356,7 @@ func TestBody(t *testing.T) {
 
 func TestTrailers(t *testing.T) {
 	t.Parallel()
-	t.Run("of an response", func(t *testing.T) {
+	t.Run("of a response", func(t *testing.T) {
 		t.Parallel()
 		for _, test := range []struct{ name, response string }{
 			{"announced", "HTTP/1.1 200 OK\r\nTrailer: X-Sum, X-Other\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n"},
@@ -408,7 +408,7 @@ func TestTrailers(t *testing.T) {
 		}
 		want := "POST / HTTP/1.1\r\nHost: o.example\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 7\r\n\r\n"
 		if s := wait(t, got, "the request"); s != want {
-			t.Errorf("the origin got\n%q, want\n%q", s, want)
+			t.Errorf("the origin server got\n%q, want\n%q", s, want)
 		}
 	})
 }
@@ -444,7 +444,7 @@ func TestInformationalResponses(t *testing.T) {
 
 func TestExpectContinue(t *testing.T) {
 	t.Parallel()
-	t.Run("the origin wants the content", func(t *testing.T) {
+	t.Run("the origin server wants the body", func(t *testing.T) {
 		t.Parallel()
 		l := start(t, allow("o.example"), nil)
 		l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) {
@@ -460,7 +460,7 @@ func TestExpectContinue(t *testing.T) {
 			t.Errorf("got %s %q", a.Status, a.body)
 		}
 	})
-	t.Run("the origin does not", func(t *testing.T) {
+	t.Run("the origin server refuses the body", func(t *testing.T) {
 		t.Parallel()
 		l := start(t, allow("o.example"), nil)
 		l.origin("o.example", 80, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusRequestEntityTooLarge) })
@@ -470,7 +470,7 @@ func TestExpectContinue(t *testing.T) {
 			t.Errorf("instead of 100 Continue: got %q", s)
 		}
 	})
-	t.Run("the policy does not", func(t *testing.T) {
+	t.Run("the policy refuses the request", func(t *testing.T) {
 		t.Parallel()
 		l := start(t, allow("o.example"), nil)
 		w := l.dialHTTP(t)

@@ -681,7 +681,7 @@ func TestServerNameOfLocalhost(t *testing.T) {
 				w := path.open(l, t, "localhost", 8443)
 				w.send(hello)
 				if sent := wait(t, got, "the end of the origin server's connection"); (sent == hello) != test.want {
-					t.Errorf("the origin got %q", sent)
+					t.Errorf("the origin server got %q", sent)
 				}
 			})
 		}

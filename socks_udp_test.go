@@ -400,7 +400,7 @@ func TestUDPPolicyChangeHoldsForAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	answer("too late")
-	eventually(t, "the answer is dropped", func() bool { return l.Dropped()["refused"] == 1 })
+	eventually(t, "the target's datagram is dropped", func() bool { return l.Dropped()["refused"] == 1 })
 	if got := l.healthCounts().Cut; got != 1 {
 		t.Errorf("%d flows were cut, want 1", got)
 	}

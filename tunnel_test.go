@@ -400,7 +400,7 @@ func TestUpgradeOffers(t *testing.T) {
 					wantConnection = "Upgrade"
 				}
 				if u, c, s := r.Header.Values("Upgrade"), r.Header.Get("Connection"), r.Header["Http2-Settings"]; strings.Join(u, "|") != tt.offer || c != wantConnection || s != nil {
-					t.Errorf("the origin got the offer %q, Connection %q, HTTP2-Settings %q; want the offer %q", u, c, s, tt.offer)
+					t.Errorf("the origin server got the offer %q, Connection %q, HTTP2-Settings %q; want the offer %q", u, c, s, tt.offer)
 				}
 			})
 		}
