@@ -48,7 +48,7 @@ func (t *transport) dialContext(ctx context.Context, network, addr string) (net.
 	if err != nil {
 		return nil, t.failedWith(req, err)
 	}
-	t.gate.Count.Allow(req.Protocol)
+	t.gate.Allowed(req)
 	return &dialedConn{gate.TargetConn{Conn: conn}, live}, nil
 }
 

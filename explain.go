@@ -170,7 +170,7 @@ func explain(ctx context.Context, g *gate.Gate, t target, resolve bool) (Explana
 		v = explainAddrs(ctx, g, p, req, v, via, &tr)
 	}
 	x := Explanation{
-		Request:    publicRequest(req.Asked()),
+		Request:    publicRequest(req.ApprovalRequest()),
 		Allowed:    v.Allowed,
 		Reason:     v.Reason,
 		Source:     v.Source,

@@ -97,7 +97,7 @@ func (h *Handle) HideOpen() {
 func (h *Handle) Dropped() map[string]uint64 {
 	dropped := make(map[string]uint64)
 	for why := range audit.DropCauses {
-		if n := h.gate.Count.Dropped[why].Load(); n > 0 {
+		if n := h.gate.Counters.Dropped[why].Load(); n > 0 {
 			dropped[why.String()] = n
 		}
 	}

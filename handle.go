@@ -82,7 +82,7 @@ func (h *Handle) Warnings() []string {
 	if h.listeners.http == nil {
 		warnings = append(warnings, h.offWarning())
 	}
-	if h.gate.Observed != nil {
+	if h.gate.Observations != nil {
 		warnings = append(warnings, observingWarning)
 	}
 	if w := h.active.socketsWithheld(loaded); w != "" {
@@ -243,10 +243,8 @@ func (h *Handle) closeListeners() {
 // tellEnd logs the last lines, waits until they are written, and records which
 // functions of the host have not returned.
 func (h *Handle) tellEnd() {
-	if observer := h.gate.Observer; observer != nil {
-		if n := observer.Close(); n > 0 {
-			h.log.Warn("dropped the last refusals, because OnBlocked does not return", "refusals", n)
-		}
+	if n := h.gate.CloseObserver(); n > 0 {
+		h.log.Warn("dropped the last refusals, because OnBlocked does not return", "refusals", n)
 	}
 	if n := h.calls.Running(hostcall.Decider); n > 0 {
 		h.log.Warn("the decider has not returned although its context ended; its goroutines are left behind", "calls", n)
@@ -254,7 +252,7 @@ func (h *Handle) tellEnd() {
 	if n := h.calls.Running(hostcall.Resolver); n > 0 {
 		h.log.Warn("the resolver has not returned although its context ended; its goroutines are left behind", "calls", n)
 	} else {
-		h.gate.AwaitLookups(gate.ResolverPatience) // the last steps of their goroutines
+		h.gate.AwaitLookups(gate.LookupGracePeriod) // the last steps of their goroutines
 	}
 	patience := reloadPatience
 	if h.calls.Running(hostcall.ConfigSource) > 0 {

@@ -16,17 +16,17 @@ import (
 // propose wildcards, because the other hosts of a domain may serve anything. It
 // returns nil unless the proxy observes.
 func (h *Handle) Suggest() []string {
-	list, _ := h.gate.Observed.Suggest()
+	list, _ := h.gate.Observations.Suggest()
 	return list
 }
 
 // suggestion returns the same allowlist as TOML that a user can paste. ok is
 // false unless the proxy observes.
 func (h *Handle) suggestion() (text string, ok bool) {
-	if h.gate.Observed == nil {
+	if h.gate.Observations == nil {
 		return "", false
 	}
-	return suggestion(h.gate.Observed.Suggest()), true
+	return suggestion(h.gate.Observations.Suggest()), true
 }
 
 // suggestion returns an allowlist as TOML. complete is false if there were more

@@ -181,7 +181,7 @@ func (h *Handle) serve() {
 			h.ended(h.socks.Serve(h.track(h.listeners.socks, h.shared)))
 		})
 	}
-	if h.gate.Observed != nil {
+	if h.gate.Observations != nil {
 		h.log.Warn(observingWarning)
 	}
 	if h.active.current().Config.AllowUpstreamProxy {

@@ -168,7 +168,7 @@ func (r *reloading) fail(cause error) bool {
 		return false
 	}
 	r.err = fmt.Errorf("reload failed, the last good configuration stays in force: %w", cause)
-	r.reloader.active.gate.Count.ReloadsFailed.Add(1)
+	r.reloader.active.gate.Counters.ReloadsFailed.Add(1)
 	r.reloader.active.failed(cause)
 	close(r.decided)
 	return true
@@ -327,11 +327,11 @@ func (r *reloading) put(next *loadedConfig, limits *requirements, files *filesRe
 
 // succeed reports the result of a reload that has taken effect.
 func (r *reloading) succeed(c change, bounded *loadedConfig, withheld string) {
-	e := r.reloader.active.gate
-	e.Count.ReloadsOK.Add(1)
+	g := r.reloader.active.gate
+	g.Counters.ReloadsOK.Add(1)
 	r.result = reloaded{
 		Generation: c.policy.Generation,
-		Cut:        e.Rejudge(),
+		Cut:        g.Rejudge(),
 		Restart:    changedAtRestart(&r.reloader.started, &bounded.Config),
 		Warnings:   slices.Clone(bounded.cutBack),
 	}

@@ -38,18 +38,18 @@ type status struct {
 func (h *Handle) status() status {
 	g := h.gate
 	s := status{
-		observing:       g.Observed != nil,
+		observing:       g.Observations != nil,
 		httpAddr:        h.httpAddr,
 		adminAddr:       h.adminAddr,
 		socksAddr:       h.socksAddr,
-		count:           &g.Count,
+		count:           &g.Counters,
 		clients:         h.live.Len(),
 		clientsRefused:  h.live.Refused(),
 		sessions:        h.sessions.len(),
 		grants:          len(h.Grants()),
 		questions:       g.Asker.Len(),
 		blockedKept:     h.settings.limits.BlockedKept,
-		droppedRefusals: g.Observer.Lost(),
+		droppedRefusals: g.LostRefusals(),
 		droppedLogLines: h.logQueue.Lost(),
 	}
 	s.loaded, s.policy, s.fault = h.active.state()

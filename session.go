@@ -235,7 +235,7 @@ func (s *Session) end() {
 	s.handle.sessions.remove(s)
 	s.release()
 	s.handle.gate.Drop(&s.principal.Owner)
-	s.handle.gate.Live.CloseFrom(s.principal)
+	s.handle.gate.Live.ClosePrincipal(s.principal)
 	s.handle.http.CloseIdle(s.principal)
 	s.handle.log.Debug("session closed", "session", s.id)
 }

@@ -127,7 +127,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, t.failedWith(req, err)
 		}
 	}
-	t.gate.Count.Allow(req.Protocol)
+	t.gate.Allowed(req)
 	answer.Body = x.body(answer.Body)
 	return answer, nil
 }
@@ -226,9 +226,7 @@ func (x *hostExchange) takeConn() error {
 	if x.conn == nil {
 		return x.live.Cause(gate.ErrCut)
 	}
-	to := x.conn.To
-	to.Generation = x.conn.Idle.Judged.Load()
-	return x.gate.Attach(&x.live, gate.BelowTLS(x.conn.Conn), to)
+	return x.gate.Attach(&x.live, gate.UnderlyingConn(x.conn.Conn), x.conn.Destination())
 }
 
 // end ends the request after its response. It may be called more than once.

@@ -30,10 +30,10 @@ const (
 	// that is itself a slow service, and little memory.
 	DefaultQuestions = 256
 
-	// DenialMemory outlasts the tries that clients make on their own, a
+	// DenialTTL outlasts the tries that clients make on their own, a
 	// second or so apart, and ends before a user who has changed their mind
 	// wonders why nothing happens.
-	DenialMemory = 2 * time.Second
+	DenialTTL = 2 * time.Second
 
 	// MaxDenials bounds the denials remembered: a client may go through
 	// names faster than they are forgotten.
@@ -52,13 +52,13 @@ var (
 // x/sync/singleflight would share the calls, but not end one when the last of
 // those who wait for it has gone.
 type Asker struct {
-	Decider func(context.Context, *Request) (Decision, error) // nil: nobody is asked
-	Timeout time.Duration                                     // of one question
-	Limit   int                                               // calls of the decider at a time, of all sessions together
-	Grants  *Grants
-	Lines   *audit.LogLimiter // on those of the log that follow from requests
-	Log     *slog.Logger
-	Calls   *hostcall.Calls // counts the calls; may be nil
+	Decider    func(context.Context, *Request) (Decision, error) // nil: nobody is asked
+	Timeout    time.Duration                                     // of one question
+	Limit      int                                               // calls of the decider at a time, of all sessions together
+	Grants     *Grants
+	LogLimiter *audit.LogLimiter // on those of the log that follow from requests
+	Log        *slog.Logger
+	Calls      *hostcall.Calls // counts the calls; may be nil
 
 	mu      sync.Mutex
 	open    map[questionKey]*question
@@ -181,7 +181,7 @@ func (a *Asker) call(q *question, req *Request) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the decider panicked: %v", p)
-			if a.Lines.Allow(q.key.principal) {
+			if a.LogLimiter.Allow(q.key.principal) {
 				a.Log.Error("decider panicked", "panic", p, "host", req.Target.Host.String(), "stack", string(debug.Stack()))
 			}
 		}
@@ -212,7 +212,7 @@ func (a *Asker) returned(q *question, decision Decision, err error) (g, displace
 	case decision.Allow:
 		q.answer.Grant, q.admitted, displaced = a.Grants.issue(q.key.principal, q.key.target, decision, q.waiting)
 	case !decision.Ask:
-		a.denials.add(q.key, denial{decision, q.generation, time.Now().Add(DenialMemory)})
+		a.denials.add(q.key, denial{decision, q.generation, time.Now().Add(DenialTTL)})
 	}
 	close(q.done)
 	return q.answer.Grant, displaced
@@ -260,7 +260,7 @@ func (a *Asker) leave(ctx context.Context, q *question) (result Answer, again bo
 
 // unanswered tells the log of a question that remains without an answer.
 func (a *Asker) unanswered(q *question, err error) {
-	if !a.Lines.Allow(q.key.principal) {
+	if !a.LogLimiter.Allow(q.key.principal) {
 		return
 	}
 	a.Log.Warn("decider gave no answer", "host", q.key.target.Host.String(), "port", q.key.target.Port,
@@ -269,11 +269,11 @@ func (a *Asker) unanswered(q *question, err error) {
 
 // granted logs a new grant, and the one that it displaced, if any.
 func (a *Asker) granted(g *Grant, decision Decision, displaced *Grant) {
-	if old := displaced; old != nil && a.Lines.Allow(g.principal) {
+	if old := displaced; old != nil && a.LogLimiter.Allow(g.principal) {
 		a.Log.Warn("too many grants; the one unused for longest is over", "grant", old.ID, "host", old.Target.Host.String(),
 			"command", old.principal.Attribution.Command, "limit", MaxGrants)
 	}
-	if !a.Lines.Allow(g.principal) {
+	if !a.LogLimiter.Allow(g.principal) {
 		return
 	}
 	a.Log.Info("granted", "grant", g.ID, "host", g.Target.Host.String(), "port", g.Target.Port,

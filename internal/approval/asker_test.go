@@ -384,7 +384,7 @@ func TestOverQuestionIsNotJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAsked(t, newPanel(true).decide, nil)
 		join := func() *approval.Question {
-			q, _ := approval.Join(&a.gate.Asker, context.Background(), a.get("miss.example:80").Asked(), 1)
+			q, _ := approval.Join(&a.gate.Asker, context.Background(), a.get("miss.example:80").ApprovalRequest(), 1)
 			return q
 		}
 		first := join()
@@ -417,8 +417,8 @@ func TestWhatIsRemembered(t *testing.T) {
 		calls  int
 	}{
 		{name: "a deny", answer: approval.Deny("no"), calls: 1},
-		{name: "a deny, just not over", answer: approval.Deny("no"), then: func(*asked) { time.Sleep(approval.DenialMemory - 1) }, calls: 1},
-		{name: "a deny, over", answer: approval.Deny("no"), then: func(*asked) { time.Sleep(approval.DenialMemory) }, calls: 2},
+		{name: "a deny, just not over", answer: approval.Deny("no"), then: func(*asked) { time.Sleep(approval.DenialTTL - 1) }, calls: 1},
+		{name: "a deny, over", answer: approval.Deny("no"), then: func(*asked) { time.Sleep(approval.DenialTTL) }, calls: 2},
 		{name: "a deny under another policy", answer: approval.Deny("no"), then: func(a *asked) { a.install(nil) }, calls: 2},
 		{name: "a deny of a forgotten session", answer: approval.Deny("no"), then: func(a *asked) { a.gate.Drop(&a.from.Owner) }, calls: 2},
 		{name: "a deny of another host", answer: approval.Deny("no"), again: func(a *asked) *gate.Request { return a.get("www.miss.example:80") }, calls: 2},

@@ -27,9 +27,9 @@ const MaxGrants = 4096
 // ErrRevoked ends the context of what a grant let in.
 var ErrRevoked = errors.New("the approval was revoked")
 
-// Info is a grant as it stood at one moment. The public Grant documents
+// GrantInfo is a grant as it stood at one moment. The public Grant documents
 // the fields.
-type Info struct {
+type GrantInfo struct {
 	ID       uint64
 	Host     string
 	Port     uint16
@@ -55,7 +55,7 @@ type Grant struct {
 	created    time.Time
 	expires    time.Time // zero: with the principal
 	revoked    context.Context
-	Revoke     context.CancelCauseFunc
+	revoke     context.CancelFunc
 
 	// Guarded by of.mu.
 	usesLeft int // uses, or unlimited; while it is not 0 the grant is among of.usable
@@ -101,7 +101,7 @@ func (t *Grants) issue(from *audit.Owner, target hostname.Target, d Decision, wa
 		of: t, principal: from, Target: target, created: time.Now(),
 		anyPort: d.anyPort, subdomains: d.subdomains && !target.Host.IsIP(),
 	}
-	g.revoked, g.Revoke = context.WithCancelCause(context.Background())
+	g.revoked, g.revoke = context.WithCancel(context.Background())
 	if d.duration > 0 {
 		g.expires = g.created.Add(d.duration)
 	}
@@ -273,21 +273,21 @@ func (t *Grants) Drop(from *audit.Owner) {
 	}
 }
 
-func (t *Grants) List() []Info {
+func (t *Grants) List() []GrantInfo {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sweep(time.Now())
-	list := make([]Info, 0, len(t.all))
+	list := make([]GrantInfo, 0, len(t.all))
 	for _, g := range t.all {
 		list = append(list, g.info())
 	}
-	slices.SortFunc(list, func(a, b Info) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(list, func(a, b GrantInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return list
 }
 
 // info returns the grant as it stands now. of.mu is held.
-func (g *Grant) info() Info {
-	p := Info{
+func (g *Grant) info() GrantInfo {
+	p := GrantInfo{
 		ID:       g.ID,
 		Host:     g.Pattern(),
 		Port:     g.Target.Port,
@@ -329,6 +329,9 @@ func (g *Grant) Acquire() (done func()) {
 		g.of.remove(g)
 	})
 }
+
+// Revoke ends the contexts of WithContext. Take the grant out of Grants before.
+func (g *Grant) Revoke() { g.revoke() }
 
 // Revoked reports whether what a grant let in has to end.
 func (g *Grant) Revoked() bool { return g != nil && g.revoked.Err() != nil }

@@ -236,7 +236,7 @@ func TestTimesServesTheWaitingFirst(t *testing.T) {
 		if allowed != 7 || refused["enough"] != 3 || p.calls.Load() != 3 {
 			t.Errorf("%d allowed, refused: %v, %d calls", allowed, refused, p.calls.Load())
 		}
-		time.Sleep(approval.DenialMemory)
+		time.Sleep(approval.DenialTTL)
 		allowed, _ = a.decideAll(2, get, func() { p.answers <- approval.Allow().Times(5) })
 		if list := a.gate.Grants.List(); allowed != 2 || len(list) != 1 || list[0].UsesLeft != 3 {
 			t.Errorf("%d allowed, then %+v", allowed, list)
@@ -423,7 +423,7 @@ func TestGrantInfo(t *testing.T) {
 			a.decideAll(1, func(int) *gate.Request { return a.get(target) }, func() { p.answers <- d })
 		}
 		created := time.Now().Round(0)
-		want := []approval.Info{
+		want := []approval.GrantInfo{
 			{ID: 1, Host: "**.a.example", Port: 443, Command: "curl", UsesLeft: 2, Created: created, Expires: created.Add(time.Hour)},
 			{ID: 2, Host: "a.example", Command: "curl", UsesLeft: -1, Created: created},
 			{ID: 3, Host: "8.8.8.8", Port: 53, Command: "curl", UsesLeft: -1, Created: created},

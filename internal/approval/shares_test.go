@@ -179,7 +179,7 @@ func TestFairShares(t *testing.T) {
 				greedy, _ := a.principal("greedy")
 				modest, _ := a.principal("modest")
 				test.run(t, a, greedy, modest, &log)
-				a.gate.Lines.Close()
+				a.gate.LogLimiter.Close()
 			})
 		})
 	}

@@ -25,22 +25,22 @@ import (
 
 // Gate is shared by every listener of one proxy. Safe for concurrent use.
 type Gate struct {
-	current    atomic.Pointer[policy.Policy]
-	Self       policy.SelfListeners
-	Asker      approval.Asker
-	Grants     *approval.Grants
-	Dialer     pindial.Dialer
-	sockets    unixsock.Dialer
-	Live       LiveRequests
-	Blocked    audit.Record
-	Observer   *hostcall.Mailbox[audit.Refusal] // of OnBlocked; nil: there is none
-	Log        *slog.Logger
-	Lines      audit.LogLimiter // on those of log that are about single requests
-	debugLines audit.LogLimiter // the same for the level debug
-	ClientLog  *slog.Logger     // log for lines that clients cause, within lines and debug
-	Count      audit.Counters
-	Observed   *audit.Observations // nil: allowlist misses are not let pass
-	config     Config
+	current      atomic.Pointer[policy.Policy]
+	Self         policy.SelfListeners
+	Asker        approval.Asker
+	Grants       *approval.Grants
+	Dialer       pindial.Dialer
+	sockets      unixsock.Dialer
+	Live         LiveRequests
+	Blocked      audit.Record
+	observer     *hostcall.Mailbox[audit.Refusal] // of OnBlocked; nil: there is none
+	Log          *slog.Logger
+	LogLimiter   audit.LogLimiter // on those of log that are about single requests
+	debugLines   audit.LogLimiter // the same for the level debug
+	ClientLog    *slog.Logger     // log for lines that clients cause, within lines and debug
+	Counters     audit.Counters
+	Observations *audit.Observations // nil: allowlist misses are not let pass
+	config       Config
 }
 
 var (
@@ -83,7 +83,7 @@ type Config struct {
 // New returns an enforcer without a policy. Install one before use.
 func New(c Config) *Gate {
 	grants := approval.NewGrants()
-	e := &Gate{
+	g := &Gate{
 		Asker: approval.Asker{
 			Decider: c.Decider, Timeout: c.DeciderTimeout, Limit: c.Questions,
 			Grants: grants, Log: c.Log, Calls: c.Calls,
@@ -97,33 +97,33 @@ func New(c Config) *Gate {
 		config:     c,
 		Blocked:    audit.Record{Limit: c.BlockedKept},
 		sockets:    unixsock.Dialer{Timeout: c.DialTimeout, Connect: c.ConnectUnix},
-		Lines:      audit.LogLimiter{Limit: c.LogLinesPerSecond, Log: c.Log},
+		LogLimiter: audit.LogLimiter{Limit: c.LogLinesPerSecond, Log: c.Log},
 		debugLines: audit.LogLimiter{Limit: c.LogLinesPerSecond, Log: c.Log},
 		Log:        c.Log,
 	}
 	if c.Observe {
-		e.Observed = new(audit.Observations)
+		g.Observations = new(audit.Observations)
 	}
-	e.sockets.Exclude = e.Self.ContainsFile
-	e.Self.ViaProxy = func(q *policy.Query) bool { return upstreamFor(c.Upstreams, q) != nil }
-	e.Asker.Lines = &e.Lines
-	e.ClientLog = slog.New(audit.NewLimitedHandler(c.Log.Handler(), &e.Lines, &e.debugLines))
-	e.Observer = e.newObserver(c.OnBlocked)
-	return e
+	g.sockets.Exclude = g.Self.ContainsFile
+	g.Self.ViaProxy = func(q *policy.Query) bool { return upstreamFor(c.Upstreams, q) != nil }
+	g.Asker.LogLimiter = &g.LogLimiter
+	g.ClientLog = slog.New(audit.NewLimitedHandler(c.Log.Handler(), &g.LogLimiter, &g.debugLines))
+	g.observer = g.newObserver(c.OnBlocked)
+	return g
 }
 
 // CloseLogs reports the log lines that were dropped and waits until nothing of
 // their limiters runs.
-func (e *Gate) CloseLogs() {
-	e.Lines.Close()
-	e.debugLines.Close()
+func (g *Gate) CloseLogs() {
+	g.LogLimiter.Close()
+	g.debugLines.Close()
 }
 
 // Policy returns the policy in force.
-func (e *Gate) Policy() *policy.Policy { return e.current.Load() }
+func (g *Gate) Policy() *policy.Policy { return g.current.Load() }
 
 // Install puts a policy in force. Call rejudge afterwards.
-func (e *Gate) Install(p *policy.Policy) { e.current.Store(p) }
+func (g *Gate) Install(p *policy.Policy) { g.current.Store(p) }
 
 // Ruling is the verdict on a request, and the grant that let it in.
 type Ruling struct {
@@ -134,23 +134,23 @@ type Ruling struct {
 // Decide applies every check that can be made before the name is looked up.
 // Where only the allowlist stands in the way, it looks for a grant and asks
 // the decider. What an allowlist lets through takes no lock.
-func (e *Gate) Decide(ctx context.Context, req *Request) Ruling {
+func (g *Gate) Decide(ctx context.Context, req *Request) Ruling {
 	req.Overlay = req.Principal.Overlay // of whichever listener made the request
 	for {
-		p := e.Policy()
+		p := g.Policy()
 		req.policy = p
-		v, miss := p.Judge(&req.Query, e.StandingApproval(), nil)
-		if !miss || e.Asker.Decider == nil {
+		v, miss := p.Judge(&req.Query, g.StandingApproval(), nil)
+		if !miss || g.Asker.Decider == nil {
 			return Ruling{Verdict: v}
 		}
 		if v, ok := p.JudgeMode(&req.Query, nil); !ok {
 			return Ruling{Verdict: v} // whatever the decider says, so it is not asked
 		}
-		a, again := e.Asker.Ask(ctx, req.Asked(), p.Generation)
+		a, again := g.Asker.Ask(ctx, req.ApprovalRequest(), p.Generation)
 		switch {
 		case again:
 		case a.Grant != nil:
-			return e.granted(req, a.Grant)
+			return g.granted(req, a.Grant)
 		default:
 			return Ruling{Verdict: refusedBy(a, p.Generation)}
 		}
@@ -159,14 +159,14 @@ func (e *Gate) Decide(ctx context.Context, req *Request) Ruling {
 
 // granted returns the ruling on a request that a grant covers. A deny or a mode
 // that arrived while the decider thought wins.
-func (e *Gate) granted(req *Request, g *approval.Grant) Ruling {
-	v, _ := e.Policy().Judge(&req.Query, policy.SourceDecider, nil)
+func (g *Gate) granted(req *Request, grant *approval.Grant) Ruling {
+	v, _ := g.Policy().Judge(&req.Query, policy.SourceDecider, nil)
 	if v.Source != policy.SourceDecider {
 		return Ruling{Verdict: v}
 	}
-	e.ClientLog.Debug("let through by a grant", "grant", g.ID, "host", req.Target.Host.String(), "port", req.Target.Port,
+	g.ClientLog.Debug("let through by a grant", "grant", grant.ID, "host", req.Target.Host.String(), "port", req.Target.Port,
 		"protocol", string(req.Protocol), "client", req.Client)
-	return Ruling{v, g}
+	return Ruling{v, grant}
 }
 
 // refusedBy is the verdict where the decider refused or gave no answer.
@@ -194,45 +194,45 @@ func refusedBy(a approval.Answer, generation uint64) policy.Verdict {
 //
 // The request is under way as lr from here on, until the caller calls lr.end.
 // Where dial fails it is over.
-func (e *Gate) Dial(ctx context.Context, req *Request, v *Ruling, lr *LiveRequest) (net.Conn, error) {
-	r := e.Route(e.Policy(), &req.Query)
-	return dialLive(ctx, e, req, v, lr, func(ctx context.Context) (net.Conn, destination, error) {
-		return e.connect(ctx, req, &v.Verdict, r)
+func (g *Gate) Dial(ctx context.Context, req *Request, v *Ruling, lr *LiveRequest) (net.Conn, error) {
+	r := g.Route(g.Policy(), &req.Query)
+	return dialLive(ctx, g, req, v, lr, func(ctx context.Context) (net.Conn, Destination, error) {
+		return g.connect(ctx, req, &v.Verdict, r)
 	})
 }
 
 // connect makes a connection for a request by a route, and judges the
 // addresses that it leads to. The connection is a *net.TCPConn, a
 // *net.UnixConn, or a *tls.Conn to a proxy.
-func (e *Gate) connect(ctx context.Context, req *Request, v *policy.Verdict, r Route) (net.Conn, destination, error) {
+func (g *Gate) connect(ctx context.Context, req *Request, v *policy.Verdict, r Route) (net.Conn, Destination, error) {
 	switch {
 	case !req.Socket.IsZero():
-		conn, err := e.sockets.Dial(ctx, req.Socket.Asked, req.Socket.Real)
-		return conn, destination{Generation: v.Generation}, socketRefusal(req, v, err)
+		conn, err := g.sockets.Dial(ctx, req.Socket.Asked, req.Socket.Real)
+		return conn, Destination{generation: v.Generation}, socketRefusal(req, v, err)
 	case r.Proxy != nil:
 		// A target that is an address has been judged by that; those of a
 		// name are the proxy's to find.
-		conn, err := r.dial(ctx, e.dialProxy, req.Target)
-		return conn, destination{via: r.Proxy, Generation: v.Generation}, err
+		conn, err := r.dial(ctx, g.dialProxy, req.Target)
+		return conn, Destination{via: r.Proxy, generation: v.Generation}, err
 	}
-	addrs, err := e.resolve(ctx, req, v)
+	addrs, err := g.resolve(ctx, req, v)
 	if err != nil {
-		return nil, destination{}, err
+		return nil, Destination{}, err
 	}
-	conn, err := e.Dialer.DialAddr(ctx, addrs, req.Target.Port)
-	return conn, destination{addrs: addrs, Generation: v.Generation}, err
+	conn, err := g.Dialer.DialAddr(ctx, addrs, req.Target.Port)
+	return conn, Destination{addrs: addrs, generation: v.Generation}, err
 }
 
 // dialLive puts a request under way as lr and has a connection made for it.
-func dialLive[C net.Conn](ctx context.Context, e *Gate, req *Request, v *Ruling, lr *LiveRequest,
-	connect func(context.Context) (C, destination, error)) (C, error) {
+func dialLive[C net.Conn](ctx context.Context, g *Gate, req *Request, v *Ruling, lr *LiveRequest,
+	connect func(context.Context) (C, Destination, error)) (C, error) {
 	var none C
-	if err := e.Begin(lr, req, v); err != nil {
+	if err := g.Begin(lr, req, v); err != nil {
 		return none, err
 	}
 	conn, to, err := withPrincipal(ctx, req, v, connect)
 	if err == nil {
-		err = e.Attach(lr, BelowTLS(conn), to)
+		err = g.Attach(lr, UnderlyingConn(conn), to)
 	}
 	if err != nil {
 		err = lr.Cause(err)
@@ -245,7 +245,7 @@ func dialLive[C net.Conn](ctx context.Context, e *Gate, req *Request, v *Ruling,
 // withPrincipal calls connect with a context that ends with the principal
 // that the request came in by, and with the grant that let it through.
 func withPrincipal[C net.Conn](ctx context.Context, req *Request, v *Ruling,
-	connect func(context.Context) (C, destination, error)) (C, destination, error) {
+	connect func(context.Context) (C, Destination, error)) (C, Destination, error) {
 	if req.Listener != req.Principal {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
@@ -259,43 +259,46 @@ func withPrincipal[C net.Conn](ctx context.Context, req *Request, v *Ruling,
 
 // resolve returns the addresses of a target that decide has allowed, by one
 // lookup, and none unless all of them pass.
-func (e *Gate) resolve(ctx context.Context, req *Request, v *policy.Verdict) ([]netip.Addr, error) {
+func (g *Gate) resolve(ctx context.Context, req *Request, v *policy.Verdict) ([]netip.Addr, error) {
 	addrs := FixedAddrs(req.Target.Host)
 	if addrs == nil {
 		var err error
-		if addrs, err = e.Dialer.Resolve(ctx, req.Target.Host.Name()); err != nil {
+		if addrs, err = g.Dialer.Resolve(ctx, req.Target.Host.Name()); err != nil {
 			return nil, err
 		}
 	}
-	if v := e.Policy().JudgeAddrs(&req.Query, *v, addrs, nil); !v.Allowed {
+	if v := g.Policy().JudgeAddrs(&req.Query, *v, addrs, nil); !v.Allowed {
 		return nil, NewRefusedError(req, v)
 	}
 	return addrs, nil
 }
 
 // StandingApproval is who lets allowlist misses pass without being asked.
-func (e *Gate) StandingApproval() policy.Source {
-	if e.Observed == nil {
+func (g *Gate) StandingApproval() policy.Source {
+	if g.Observations == nil {
 		return ""
 	}
 	return policy.SourceObserver
 }
 
-// ResolverPatience is how long the end of the proxy waits for calls of the
+// LookupGracePeriod is how long the end of the proxy waits for calls of the
 // host's resolver whose contexts have ended.
-const ResolverPatience = time.Second
+const LookupGracePeriod = time.Second
 
 // AwaitLookups waits for the calls of the host's resolver that were left
 // behind, and returns the number of those that have not returned by then.
-func (e *Gate) AwaitLookups(patience time.Duration) int {
+func (g *Gate) AwaitLookups(patience time.Duration) int {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return e.Dialer.Lookups.Wait(ctx)
+	return g.Dialer.Lookups.Wait(ctx)
 }
 
+// Allowed accounts for a request that reached its target.
+func (g *Gate) Allowed(req *Request) { g.Counters.Allow(req.Protocol) }
+
 // Refused accounts for a refusal: counters, record, log, observer.
-func (e *Gate) Refused(req *Request, v policy.Verdict) {
-	e.Count.Refuse(req.Protocol, &v)
+func (g *Gate) Refused(req *Request, v policy.Verdict) {
+	g.Counters.Refuse(req.Protocol, &v)
 	r := audit.Refusal{
 		Time:       time.Now(),
 		Host:       req.Target.Host.String(),
@@ -307,21 +310,21 @@ func (e *Gate) Refused(req *Request, v policy.Verdict) {
 		Command:    req.Principal.Attribution.Command,
 		Verdict:    v,
 	}
-	e.Blocked.Add(&req.Principal.Owner, &r)
+	g.Blocked.Add(&req.Principal.Owner, &r)
 	if req.Principal.Blocked != nil {
 		req.Principal.Blocked.Add(&req.Principal.Owner, &r)
 	}
-	e.logRefusal(req, &r)
-	if e.Observer != nil {
-		e.notify(r)
+	g.logRefusal(req, &r)
+	if g.observer != nil {
+		g.notify(r)
 	}
 }
 
 // logRefusal calls the slog handler directly. slog.Logger would capture the
 // caller's PC, which doubles the cost.
-func (e *Gate) logRefusal(req *Request, r *audit.Refusal) {
-	handler := req.logger(e.Log).Handler()
-	if !handler.Enabled(context.Background(), slog.LevelInfo) || !e.Lines.Allow(&req.Principal.Owner) {
+func (g *Gate) logRefusal(req *Request, r *audit.Refusal) {
+	handler := req.logger(g.Log).Handler()
+	if !handler.Enabled(context.Background(), slog.LevelInfo) || !g.LogLimiter.Allow(&req.Principal.Owner) {
 		return
 	}
 	record := slog.NewRecord(r.Time, slog.LevelInfo, "refused", 0)
@@ -342,50 +345,50 @@ func (e *Gate) logRefusal(req *Request, r *audit.Refusal) {
 }
 
 // Malformed keeps account of a request that names no target at all.
-func (e *Gate) Malformed(client netip.AddrPort, protocol policy.Protocol, err error) {
-	e.Count.Add(audit.Refused, protocol, policy.ReasonInvalidTarget)
-	if e.Lines.Allow(nil) {
-		e.Log.Warn("malformed request", "protocol", string(protocol), "client", client, "error", e.LogText(err))
+func (g *Gate) Malformed(client netip.AddrPort, protocol policy.Protocol, err error) {
+	g.Counters.Add(audit.Refused, protocol, policy.ReasonInvalidTarget)
+	if g.LogLimiter.Allow(nil) {
+		g.Log.Warn("malformed request", "protocol", string(protocol), "client", client, "error", g.LogText(err))
 	}
 }
 
 // Failed accounts for an allowed request that did not reach its target.
-func (e *Gate) Failed(req *Request, err error) { e.FailedFor(req, FailureReason(err), err) }
+func (g *Gate) Failed(req *Request, err error) { g.FailedWithReason(req, FailureReason(err), err) }
 
-// FailedFor is failed for a reason that the caller knows better.
-func (e *Gate) FailedFor(req *Request, reason policy.Reason, err error) {
-	e.Count.Fail(req.Protocol, reason)
-	if e.Lines.Allow(&req.Principal.Owner) {
-		req.logger(e.Log).Info("failed", "host", req.Target.Host.String(), "port", req.Target.Port,
-			"protocol", string(req.Protocol), "method", req.Method, "client", req.Client, "error", e.LogText(err))
+// FailedWithReason is failed for a reason that the caller knows better.
+func (g *Gate) FailedWithReason(req *Request, reason policy.Reason, err error) {
+	g.Counters.Fail(req.Protocol, reason)
+	if g.LogLimiter.Allow(&req.Principal.Owner) {
+		req.logger(g.Log).Info("failed", "host", req.Target.Host.String(), "port", req.Target.Port,
+			"protocol", string(req.Protocol), "method", req.Method, "client", req.Client, "error", g.LogText(err))
 	}
 }
 
 // StillAllowed reports whether the policy in force allows what is open, and cuts it
 // if not. It is for what consists of single messages: none of them may pass in
 // the moment between a swap and the cut.
-func (e *Gate) StillAllowed(lr *LiveRequest) bool {
-	p := e.Policy()
-	if lr.Judged.Load() == p.Generation {
+func (g *Gate) StillAllowed(lr *LiveRequest) bool {
+	p := g.Policy()
+	if lr.judged.Load() == p.Generation {
 		return true
 	}
 	v, number, _ := lr.judgedBy(p)
 	if v.Allowed {
-		lr.Judged.Store(p.Generation)
+		lr.judged.Store(p.Generation)
 		return true
 	}
 	if lr.cut(v, number) {
-		e.Count.Cut.Add(1)
+		g.Counters.Cut.Add(1)
 	}
 	return false
 }
 
-// Asks reports whether decide would put a request to the decider, and so may
+// NeedsDecider reports whether decide would put a request to the decider, and so may
 // take its time. It decides nothing.
-func (e *Gate) Asks(req *Request) bool {
+func (g *Gate) NeedsDecider(req *Request) bool {
 	req.Overlay = req.Principal.Overlay
-	p := e.Policy()
-	if _, miss := p.Judge(&req.Query, e.StandingApproval(), nil); !miss || e.Asker.Decider == nil {
+	p := g.Policy()
+	if _, miss := p.Judge(&req.Query, g.StandingApproval(), nil); !miss || g.Asker.Decider == nil {
 		return false
 	}
 	_, permitted := p.JudgeMode(&req.Query, nil)
@@ -395,9 +398,9 @@ func (e *Gate) Asks(req *Request) bool {
 // Rejudge applies the policy in force to the open connections. It cuts those
 // that the policy refuses and returns their number. Call it after a change,
 // without the lock that guards the change.
-func (e *Gate) Rejudge() int {
-	n := e.Live.rejudge(e.Policy())
-	e.Count.Cut.Add(uint64(n))
+func (g *Gate) Rejudge() int {
+	n := g.Live.rejudge(g.Policy())
+	g.Counters.Cut.Add(uint64(n))
 	return n
 }
 
@@ -416,27 +419,27 @@ func (e *RefusedError) Error() string {
 }
 
 // Revoke returns how many connections were cut.
-func (e *Gate) Revoke(id uint64) (cut int, err error) {
-	g := e.Grants.Take(id)
-	if g == nil {
+func (g *Gate) Revoke(id uint64) (cut int, err error) {
+	grant := g.Grants.Take(id)
+	if grant == nil {
 		return 0, fmt.Errorf("grant %d: %w", id, ErrNoGrant)
 	}
 	// Requests are cut before the grant's context ends, because they would end
 	// with it and not be counted, and again afterwards, because one may have
 	// begun meanwhile.
-	v := policy.Revoked(e.Policy().Generation)
-	cut = e.Live.cutGrant(g, v)
-	g.Revoke(approval.ErrRevoked)
-	cut += e.Live.cutGrant(g, v)
-	e.Count.Cut.Add(uint64(cut))
-	e.Log.Info("grant revoked", "grant", id, "host", g.Pattern(), "port", g.Target.Port, "connections_cut", cut)
+	v := policy.Revoked(g.Policy().Generation)
+	cut = g.Live.cutGrant(grant, v)
+	grant.Revoke()
+	cut += g.Live.cutGrant(grant, v)
+	g.Counters.Cut.Add(uint64(cut))
+	g.Log.Info("grant revoked", "grant", id, "host", grant.Pattern(), "port", grant.Target.Port, "connections_cut", cut)
 	return cut, nil
 }
 
 // Drop drops what was granted and denied to a principal. Its ends must have
 // ended before, so that no answer that is still to come adds to it.
-func (e *Gate) Drop(from *audit.Owner) {
-	e.Asker.Drop(from)
-	e.Grants.Drop(from)
-	e.Blocked.Release(from)
+func (g *Gate) Drop(from *audit.Owner) {
+	g.Asker.Drop(from)
+	g.Grants.Drop(from)
+	g.Blocked.Release(from)
 }

@@ -31,10 +31,10 @@ import (
 // client's connection uses one liveRequest for the requests that are
 // forwarded, one after the other. Anybody may call the other methods at any time.
 type LiveRequest struct {
-	Lasting  bool          // it stays in the set between requests, until leave
-	requests *LiveRequests // the set that it is in; nil while it is in none
+	Persistent bool          // it stays in the set between requests, until leave
+	requests   *LiveRequests // the set that it is in; nil while it is in none
 
-	Judged atomic.Uint64 // the generation that was last found to allow it
+	judged atomic.Uint64 // the generation that was last found to allow it
 
 	// mu is held while the carrier is closed: a connection that has gone back
 	// to its pool must not be closed for a request that it no longer carries.
@@ -71,15 +71,15 @@ func (s *subject) judge(p *policy.Policy) policy.Verdict {
 
 // destination is where a connection leads: the addresses of its target, and the
 // upstream proxy in between.
-type destination struct {
+type Destination struct {
 	addrs      []netip.Addr
 	via        *upstream.Proxy // nil when none
-	Generation uint64          // of the policy that last judged the addresses
+	generation uint64          // of the policy that last judged the addresses
 }
 
 // Begin puts an allowed request under way. The error is ErrClosed once the
 // proxy has ended.
-func (e *Gate) Begin(lr *LiveRequest, req *Request, v *Ruling) error {
+func (g *Gate) Begin(lr *LiveRequest, req *Request, v *Ruling) error {
 	release := v.Grant.Acquire()
 	lr.mu.Lock()
 	lr.number++
@@ -87,8 +87,8 @@ func (e *Gate) Begin(lr *LiveRequest, req *Request, v *Ruling) error {
 	lr.subject.req, lr.subject.approval, lr.subject.grant = req, v.Approval(), v.Grant
 	lr.release = release
 	lr.mu.Unlock()
-	lr.Judged.Store(v.Generation)
-	if lr.requests == nil && !e.Live.add(lr) {
+	lr.judged.Store(v.Generation)
+	if lr.requests == nil && !g.Live.add(lr) {
 		lr.End()
 		return ErrClosed
 	}
@@ -98,7 +98,7 @@ func (e *Gate) Begin(lr *LiveRequest, req *Request, v *Ruling) error {
 // Attach gives a request the connection that carries it. Closing the carrier
 // must end the request. The error says why the request may not go on: what
 // let it through has changed by now. The carrier is then closed.
-func (e *Gate) Attach(lr *LiveRequest, carrier io.Closer, to destination) error {
+func (g *Gate) Attach(lr *LiveRequest, carrier io.Closer, to Destination) error {
 	lr.mu.Lock()
 	lr.carrier, lr.subject.addrs, lr.subject.via = carrier, to.addrs, to.via
 	refused, number := lr.refusal != nil, lr.number
@@ -107,19 +107,19 @@ func (e *Gate) Attach(lr *LiveRequest, carrier io.Closer, to destination) error 
 
 	// Each of these may have happened before the lines above, and then has not
 	// seen the connection.
-	p := e.Policy()
+	p := g.Policy()
 	var err error
 	switch {
 	case refused:
 		err = ErrCut
-	case e.Live.closed.Load():
+	case g.Live.closed.Load():
 		err = ErrClosed
 	case req.Principal.Context.Err() != nil:
 		err = context.Cause(req.Principal.Context)
 	case grant.Revoked():
-		lr.cut(policy.Revoked(lr.Judged.Load()), number)
+		lr.cut(policy.Revoked(lr.judged.Load()), number)
 		err = approval.ErrRevoked
-	case p.Generation != lr.Judged.Load() || p.Generation != to.Generation:
+	case p.Generation != lr.judged.Load() || p.Generation != to.generation:
 		if !lr.allowedBy(p) {
 			err = ErrCut
 		}
@@ -129,7 +129,7 @@ func (e *Gate) Attach(lr *LiveRequest, carrier io.Closer, to destination) error 
 		return lr.Cause(err)
 	}
 	if req.Socket.IsZero() {
-		e.Observed.Add(req.Target)
+		g.Observations.Add(req.Target)
 	}
 	return nil
 }
@@ -153,7 +153,7 @@ func (lr *LiveRequest) End() {
 	lr.active = false
 	lr.subject, lr.carrier, lr.refusal = subject{}, nil, nil
 	lr.mu.Unlock()
-	if !lr.Lasting {
+	if !lr.Persistent {
 		lr.Leave()
 	}
 }
@@ -183,7 +183,7 @@ func (lr *LiveRequest) allowedBy(p *policy.Policy) bool {
 		lr.cut(v, number)
 		return false
 	}
-	lr.Judged.Store(p.Generation)
+	lr.judged.Store(p.Generation)
 	return true
 }
 
@@ -236,7 +236,7 @@ func (lr *LiveRequest) Cause(err error) error {
 	case lr.refusal != nil:
 		return lr.refusal
 	case lr.subject.grant.Revoked():
-		return NewRefusedError(lr.subject.req, policy.Revoked(lr.Judged.Load()))
+		return NewRefusedError(lr.subject.req, policy.Revoked(lr.judged.Load()))
 	}
 	return err
 }
@@ -308,9 +308,9 @@ func (l *LiveRequests) cutGrant(g *approval.Grant, v policy.Verdict) int {
 	return n
 }
 
-// CloseFrom ends every request of one principal, whose context has ended. A
+// ClosePrincipal ends every request of one principal, whose context has ended. A
 // request that has no connection yet ends when it gets one: see attach.
-func (l *LiveRequests) CloseFrom(from *Principal) {
+func (l *LiveRequests) ClosePrincipal(from *Principal) {
 	for _, lr := range l.list() {
 		lr.mu.Lock()
 		if lr.active && lr.subject.req.Principal == from && lr.carrier != nil {

@@ -12,33 +12,46 @@ import (
 )
 
 // newObserver returns the mailbox of OnBlocked; nil if f is nil.
-func (e *Gate) newObserver(f func(*audit.Refusal)) *hostcall.Mailbox[audit.Refusal] {
+func (g *Gate) newObserver(f func(*audit.Refusal)) *hostcall.Mailbox[audit.Refusal] {
 	if f == nil {
 		return nil
 	}
 	return &hostcall.Mailbox[audit.Refusal]{
-		Limit: hostcall.MailboxLimit, Calls: e.config.Calls, Kind: hostcall.OnBlocked,
+		Limit: hostcall.MailboxLimit, Calls: g.config.Calls, Kind: hostcall.OnBlocked,
 		Deliver: func(r audit.Refusal) {
 			defer func() {
-				if p := recover(); p != nil && e.Lines.Allow(nil) {
-					e.Log.Error("OnBlocked panicked", "panic", p, "stack", string(debug.Stack()))
+				if p := recover(); p != nil && g.LogLimiter.Allow(nil) {
+					g.Log.Error("OnBlocked panicked", "panic", p, "stack", string(debug.Stack()))
 				}
 			}()
 			f(&r)
 		},
 		Resumed: func(n int) {
-			e.Log.Warn("OnBlocked was not called for some refusals, because it did not return in time", "refusals", n)
+			g.Log.Warn("OnBlocked was not called for some refusals, because it did not return in time", "refusals", n)
 		},
 	}
 }
 
+// CloseObserver ends the calls of OnBlocked. It returns the number of refusals
+// that OnBlocked was not called for.
+func (g *Gate) CloseObserver() int {
+	if g.observer == nil {
+		return 0
+	}
+	return g.observer.Close()
+}
+
+// LostRefusals returns the number of refusals that OnBlocked was not called
+// for because it did not return in time.
+func (g *Gate) LostRefusals() uint64 { return g.observer.Lost() }
+
 // notify passes a refusal to OnBlocked.
-func (e *Gate) notify(r audit.Refusal) {
-	if e.Observer.Backlog() {
+func (g *Gate) notify(r audit.Refusal) {
+	if g.observer.Backlog() {
 		r.Host, r.Method, r.UnixSocket = strings.Clone(r.Host), strings.Clone(r.Method), strings.Clone(r.UnixSocket)
 		r.Verdict.ServerName = strings.Clone(r.Verdict.ServerName)
 	}
-	if _, first := e.Observer.Put(r); first {
-		e.Log.Warn("OnBlocked does not return; refusals for which it is not called are counted and recorded", "waiting", hostcall.MailboxLimit)
+	if _, first := g.observer.Put(r); first {
+		g.Log.Warn("OnBlocked does not return; refusals for which it is not called are counted and recorded", "waiting", hostcall.MailboxLimit)
 	}
 }

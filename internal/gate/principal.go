@@ -50,8 +50,8 @@ type Request struct {
 	Listener *Principal
 }
 
-// Asked returns the request as the asker sees it.
-func (r *Request) Asked() *approval.Request {
+// ApprovalRequest returns the request as the asker sees it.
+func (r *Request) ApprovalRequest() *approval.Request {
 	return &approval.Request{Owner: &r.Principal.Owner, Protocol: r.Protocol, Target: r.Target, Method: r.Method, Client: r.Client}
 }
 

@@ -26,11 +26,11 @@ type Route struct {
 }
 
 // Route returns the route of a request under a policy.
-func (e *Gate) Route(p *policy.Policy, q *policy.Query) Route {
+func (g *Gate) Route(p *policy.Policy, q *policy.Query) Route {
 	if !p.Upstream {
 		return Route{}
 	}
-	return Route{Proxy: upstreamFor(e.config.Upstreams, q)}
+	return Route{Proxy: upstreamFor(g.config.Upstreams, q)}
 }
 
 // upstreamFor returns the upstream proxy for a request if upstream proxies are
@@ -57,22 +57,22 @@ func (r Route) dial(ctx context.Context, dial upstream.DialFunc, target hostname
 
 // dialProxy connects to a proxy. Its address may be any but our own: it is
 // the user's setting, not a client's.
-func (e *Gate) dialProxy(ctx context.Context, addr hostname.Target) (net.Conn, error) {
+func (g *Gate) dialProxy(ctx context.Context, addr hostname.Target) (net.Conn, error) {
 	addrs := FixedAddrs(addr.Host)
 	if addrs == nil {
 		var err error
-		if addrs, err = e.Dialer.Resolve(ctx, addr.Host.Name()); err != nil {
+		if addrs, err = g.Dialer.Resolve(ctx, addr.Host.Name()); err != nil {
 			return nil, err
 		}
 	}
-	if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return e.Self.ContainsAddr(a, addr.Port, policy.ProtocolHTTPSConnect) }) {
+	if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return g.Self.ContainsAddr(a, addr.Port, policy.ProtocolHTTPSConnect) }) {
 		return nil, errUpstreamIsSelf
 	}
-	return e.Dialer.DialAddr(ctx, addrs, addr.Port)
+	return g.Dialer.DialAddr(ctx, addrs, addr.Port)
 }
 
-// BelowTLS is the connection below TLS, or conn itself.
-func BelowTLS(conn net.Conn) net.Conn {
+// UnderlyingConn is the connection below TLS, or conn itself.
+func UnderlyingConn(conn net.Conn) net.Conn {
 	if c, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		return c.NetConn()
 	}

@@ -149,7 +149,7 @@ func names(serverName string, host hostname.Host) bool {
 func (c *nameCheck) allowed() {
 	if !c.settled {
 		c.settled = true
-		c.gate.Count.Allow(c.req.Protocol)
+		c.gate.Allowed(c.req)
 	}
 }
 
@@ -167,7 +167,7 @@ func (c *nameCheck) refuse(v policy.Verdict) tunnel.Inspection {
 	v.Reason, v.Source, v.Generation, v.Check = policy.ReasonSNIMismatch, policy.SourceBaselinePolicy, c.policy.Generation, policy.CheckServerName
 	c.settled = true
 	c.gate.Refused(c.req, v)
-	if c.gate.Lines.Allow(&c.req.Principal.Owner) {
+	if c.gate.LogLimiter.Allow(&c.req.Principal.Owner) {
 		message, hint := v.Explain(&c.req.Query)
 		c.gate.Log.Warn("tunnel cut", "message", message, "hint", hint, "client", c.req.Client)
 	}

@@ -149,11 +149,11 @@ func parseCredentials(field string) Credentials {
 
 // Unidentified is the verdict on a request of which it is not known whose it
 // is.
-func (e *Gate) Unidentified(err error) policy.Verdict {
+func (g *Gate) Unidentified(err error) policy.Verdict {
 	v := policy.Verdict{
 		Reason:     policy.ReasonSessionUnknown,
 		Source:     policy.SourceSession,
-		Generation: e.Policy().Generation,
+		Generation: g.Policy().Generation,
 		Check:      policy.CheckSession,
 	}
 	if errors.Is(err, ErrTokenRequired) {

@@ -14,13 +14,13 @@ type UDPConn struct {
 }
 
 // DialUDP is dial for datagrams.
-func (e *Gate) DialUDP(ctx context.Context, req *Request, v *Ruling, lr *LiveRequest) (UDPConn, error) {
-	return dialLive(ctx, e, req, v, lr, func(ctx context.Context) (UDPConn, destination, error) {
-		addrs, err := e.resolve(ctx, req, &v.Verdict)
+func (g *Gate) DialUDP(ctx context.Context, req *Request, v *Ruling, lr *LiveRequest) (UDPConn, error) {
+	return dialLive(ctx, g, req, v, lr, func(ctx context.Context) (UDPConn, Destination, error) {
+		addrs, err := g.resolve(ctx, req, &v.Verdict)
 		if err != nil {
-			return UDPConn{}, destination{}, err
+			return UDPConn{}, Destination{}, err
 		}
-		conn, target, err := e.Dialer.DialUDPAddr(ctx, addrs, req.Target.Port)
-		return UDPConn{conn, target}, destination{addrs: addrs, Generation: v.Generation}, err
+		conn, target, err := g.Dialer.DialUDPAddr(ctx, addrs, req.Target.Port)
+		return UDPConn{conn, target}, Destination{addrs: addrs, generation: v.Generation}, err
 	})
 }

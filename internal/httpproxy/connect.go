@@ -37,7 +37,7 @@ func (h *Proxy) connect(w http.ResponseWriter, r *http.Request, req *gate.Reques
 // the proxy stops. live is the request that opened the tunnel. originEarly holds
 // the bytes that the target sent after its response header.
 func (h *Proxy) tunnel(entry *track.Entry, client *clientConn, target net.Conn, req *gate.Request, live *gate.LiveRequest, originEarly []byte) {
-	if !entry.SetCloser(tunnel.Pair{A: client.conn, B: gate.BelowTLS(target)}) {
+	if !entry.SetCloser(tunnel.Pair{A: client.conn, B: gate.UnderlyingConn(target)}) {
 		live.End()
 		target.Close() // the proxy is stopping
 		h.gate.Failed(req, gate.ErrClosed)

@@ -47,7 +47,7 @@ func (h *Proxy) forward(w http.ResponseWriter, r *http.Request, req *gate.Reques
 		h.fail(w, r, req, err)
 		return
 	}
-	h.gate.Count.Allow(req.Protocol)
+	h.gate.Allowed(req)
 	h.respond(w, http.NewResponseController(w), resp)
 }
 

@@ -45,7 +45,7 @@ func (h *Proxy) respondMaxForwards(w http.ResponseWriter, r *http.Request, req *
 	if strings.Trim(values[0], "0") != "" {
 		return false
 	}
-	h.gate.Count.Allow(req.Protocol)
+	h.gate.Allowed(req)
 	if !isTrace(r.Method) {
 		w.Header().Set("Content-Length", "0") // RFC 9110 section 9.3.7
 		w.WriteHeader(http.StatusOK)

@@ -21,8 +21,8 @@ const retryAfter = "1"
 func (h *Proxy) newOverLimitServer() *http1.Server {
 	return &http1.Server{
 		Handler:         http.HandlerFunc(h.serveOverLimit),
-		HeaderTimeout:   min(gate.OverTime, h.config.HeaderTimeout),
-		IdleTimeout:     gate.OverTime,
+		HeaderTimeout:   min(gate.OverLimitTimeout, h.config.HeaderTimeout),
+		IdleTimeout:     gate.OverLimitTimeout,
 		MaxHeaderBytes:  h.config.HeaderBytes,
 		MaxHeaderFields: h.config.HeaderFields,
 		Malformed:       h.server.Malformed,
@@ -34,7 +34,7 @@ func (h *Proxy) serveOverLimit(w http.ResponseWriter, r *http.Request) {
 	state := clientStateOf(r)
 	protocol, target, err := targetOf(r)
 	if err != nil {
-		err = gate.WithoutSecrets(err)
+		err = gate.RedactError(err)
 		h.gate.Malformed(state.client, protocol, err)
 		writeMalformed(w, protocol, r.Method, err)
 		return
@@ -48,6 +48,6 @@ func (h *Proxy) serveOverLimit(w http.ResponseWriter, r *http.Request) {
 func (h *Proxy) serveOverLimitConn(principal *gate.Principal) func(net.Conn) {
 	return func(c net.Conn) {
 		state := &clientState{client: gate.AddrPortOf(c.RemoteAddr()), principal: principal}
-		h.overLimit.ServeConn(context.WithValue(principal.Context, clientStateKey{}, state), gate.NewOverConn(c))
+		h.overLimit.ServeConn(context.WithValue(principal.Context, clientStateKey{}, state), gate.NewOverLimitConn(c))
 	}
 }

@@ -95,7 +95,7 @@ func (d *dialInfo) Dial(context.Context, string) (net.Conn, error) {
 // live request.
 func (d *dialInfo) Acquire(conn net.Conn) error {
 	c := conn.(*gate.PooledConn)
-	err := c.Acquire(d.live, gate.BelowTLS(c.Conn))
+	err := c.Acquire(d.live, gate.UnderlyingConn(c.Conn))
 	if errors.Is(err, gate.ErrStale) {
 		return http1.ErrStale
 	}

@@ -96,7 +96,7 @@ func (h *Proxy) Serve(l *gate.Listener) error {
 	l.OverLimit = h.serveOverLimitConn(l.Principal)
 	return l.Serve(func(c net.Conn, entry *track.Entry) {
 		state := &clientState{client: gate.AddrPortOf(c.RemoteAddr()), principal: l.Principal, entry: entry}
-		state.live.Lasting = true
+		state.live.Persistent = true
 		defer state.live.Leave()
 		h.server.ServeConn(context.WithValue(l.Principal.Context, clientStateKey{}, state), c)
 	})
@@ -141,7 +141,7 @@ func (h *Proxy) admit(w http.ResponseWriter, r *http.Request) *gate.Request {
 	state := clientStateOf(r)
 	protocol, target, err := targetOf(r)
 	if err != nil {
-		err = gate.WithoutSecrets(err)
+		err = gate.RedactError(err)
 		h.gate.Malformed(state.client, protocol, err)
 		writeMalformed(w, protocol, r.Method, err)
 		return nil
@@ -190,7 +190,7 @@ func (h *Proxy) fail(w http.ResponseWriter, r *http.Request, req *gate.Request, 
 		return
 	}
 	_, reason := failureStatus(err)
-	h.gate.FailedFor(req, reason, err)
+	h.gate.FailedWithReason(req, reason, err)
 	if r.Context().Err() != nil {
 		panic(http.ErrAbortHandler)
 	}

@@ -99,7 +99,7 @@ func (h *Proxy) upgrade(w http.ResponseWriter, r *http.Request, req *gate.Reques
 	}
 	conn.SetDeadline(time.Time{})
 	if resp.Status != http.StatusSwitchingProtocols {
-		h.gate.Count.Allow(req.Protocol)
+		h.gate.Allowed(req)
 		h.respond(w, http.NewResponseController(w), resp)
 		return
 	}

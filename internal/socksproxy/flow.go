@@ -149,9 +149,9 @@ func (a *association) flowOrQueue(d socksudp.Datagram, from netip.AddrPort) (_, 
 	case f.state == flowOpen:
 		return f, displaced
 	case f.state == flowRefused:
-		a.front.gate.Count.Drop(audit.DropRefused, 1)
+		a.front.gate.Counters.Drop(audit.DropRefused, 1)
 	case len(f.queued) == MaxWaiting:
-		a.front.gate.Count.Drop(audit.DropOverflow, 1)
+		a.front.gate.Counters.Drop(audit.DropOverflow, 1)
 	default:
 		f.queued = append(f.queued, slices.Clone(d.Data))
 	}
@@ -167,7 +167,7 @@ func (a *association) startFlow(d socksudp.Datagram, from netip.AddrPort) (f, di
 		return nil, nil
 	}
 	req := a.conn.request(policy.ProtocolSOCKS5UDP, target)
-	mayAsk := a.front.gate.Asks(req)
+	mayAsk := a.front.gate.NeedsDecider(req)
 	if mayAsk && a.asking == MaxQuestions {
 		a.drop(audit.DropOverflow, "questions", a.asking)
 		return nil, nil
@@ -236,7 +236,7 @@ func (f *flow) run() {
 		// waits for the count finds the record.
 		waited := f.markRefused(generation)
 		a.front.recordError(f.req, err)
-		a.front.gate.Count.Drop(audit.DropRefused, waited)
+		a.front.gate.Counters.Drop(audit.DropRefused, waited)
 		return
 	}
 	defer live.End()
@@ -244,12 +244,12 @@ func (f *flow) run() {
 	if !a.settle(f) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.front.gate.Count.Drop(audit.DropSource, len(f.queued))
+		a.front.gate.Counters.Drop(audit.DropSource, len(f.queued))
 		f.queued = nil
 		a.remove(f)
 		return
 	}
-	a.front.gate.Count.Allow(f.req.Protocol)
+	a.front.gate.Allowed(f.req)
 	a.front.gate.ClientLog.Debug("flow open", "host", f.req.Target.Host.String(), "port", f.req.Target.Port, "client", f.req.Client)
 	out, err := udpbatch.NewSender(conn.UDPConn, netip.AddrPort{}, nil)
 	if err == nil && f.sendQueued(conn, live, out) {
@@ -321,10 +321,10 @@ func (f *flow) sendQueued(conn gate.UDPConn, live *gate.LiveRequest, out *udpbat
 // to put them together in, if there is any.
 func (f *flow) send(datagrams [][]byte, scratch []byte) {
 	if !f.assoc.front.gate.StillAllowed(f.live) {
-		f.assoc.front.gate.Count.Drop(audit.DropRefused, len(datagrams))
+		f.assoc.front.gate.Counters.Drop(audit.DropRefused, len(datagrams))
 		return
 	}
-	f.assoc.front.gate.Count.Drop(audit.DropLost, f.out.Send(datagrams, scratch))
+	f.assoc.front.gate.Counters.Drop(audit.DropLost, f.out.Send(datagrams, scratch))
 }
 
 // receive passes on what the target sends, until the flow ends. The header
@@ -360,14 +360,14 @@ func (f *flow) receive() {
 				if data := in.Data(i); len(header)+len(data) <= longest {
 					fit = append(fit, data)
 				} else {
-					a.front.gate.Count.Drop(audit.DropOversize, 1)
+					a.front.gate.Counters.Drop(audit.DropOversize, 1)
 				}
 			}
 			if !a.front.gate.StillAllowed(f.live) {
-				a.front.gate.Count.Drop(audit.DropRefused, len(fit))
+				a.front.gate.Counters.Drop(audit.DropRefused, len(fit))
 				continue // the socket is closed now
 			}
-			a.front.gate.Count.Drop(audit.DropLost, out.Send(fit, in.Scratch()))
+			a.front.gate.Counters.Drop(audit.DropLost, out.Send(fit, in.Scratch()))
 		}
 		return nil
 	})

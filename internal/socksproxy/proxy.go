@@ -109,7 +109,7 @@ func (s *Proxy) Serve(l *gate.Listener) error {
 func (s *Proxy) serveConn(c *clientConn) {
 	timeout := s.config.HandshakeTimeout
 	if c.overLimit {
-		timeout = min(timeout, gate.OverTime)
+		timeout = min(timeout, gate.OverLimitTimeout)
 	}
 	c.SetDeadline(time.Now().Add(timeout))
 	err := s.server.ServeConn(c)
@@ -307,7 +307,7 @@ func (s *Proxy) connect(c *clientConn, r *wireRequest) {
 		s.gate.Failed(req, err)
 		return
 	}
-	if !c.entry.SetCloser(tunnel.Pair{A: c.Conn, B: gate.BelowTLS(conn)}) {
+	if !c.entry.SetCloser(tunnel.Pair{A: c.Conn, B: gate.UnderlyingConn(conn)}) {
 		conn.Close() // the proxy is stopping
 		s.gate.Failed(req, gate.ErrClosed)
 		return
@@ -442,6 +442,6 @@ func (m anonymousMethod) Authenticate(r io.Reader, w io.Writer, client string) (
 // for there is no refusal in SOCKS5 before one.
 func (s *Proxy) overLimitConn(principal *gate.Principal) func(net.Conn) {
 	return func(c net.Conn) {
-		s.serveConn(&clientConn{Conn: gate.NewOverConn(c), client: gate.AddrPortOf(c.RemoteAddr()), principal: principal, overLimit: true})
+		s.serveConn(&clientConn{Conn: gate.NewOverLimitConn(c), client: gate.AddrPortOf(c.RemoteAddr()), principal: principal, overLimit: true})
 	}
 }

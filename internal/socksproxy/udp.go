@@ -31,12 +31,12 @@ import (
 // senders of datagrams have to expect anyway. The first three are defaults of
 // Limits.
 const (
-	UDPFlowIdle   = 60 * time.Second      // a flow in which nothing moves
-	UDPFlows      = 256                   // of one association; the one idle for longest makes way
-	UDPTotalFlows = 1024                  // of all associations: each holds a socket
-	UDPRefusalTTL = approval.DenialMemory // a target that was refused or out of reach is not tried again so long
-	MaxQuestions  = 16                    // flows of one association that wait for the decider
-	MaxWaiting    = 4                     // datagrams that wait for one flow to open
+	UDPFlowIdle   = 60 * time.Second   // a flow in which nothing moves
+	UDPFlows      = 256                // of one association; the one idle for longest makes way
+	UDPTotalFlows = 1024               // of all associations: each holds a socket
+	UDPRefusalTTL = approval.DenialTTL // a target that was refused or out of reach is not tried again so long
+	MaxQuestions  = 16                 // flows of one association that wait for the decider
+	MaxWaiting    = 4                  // datagrams that wait for one flow to open
 )
 
 const (
@@ -156,7 +156,7 @@ func (a *association) settle(f *flow) bool {
 			a.flows[other.key] = other
 			continue
 		}
-		a.front.gate.Count.Drop(audit.DropSource, len(other.queued))
+		a.front.gate.Counters.Drop(audit.DropSource, len(other.queued))
 		other.queued = nil
 		other.cancel()
 	}
@@ -313,12 +313,12 @@ func (b *batch) send(scratch []byte) {
 // drop keeps account of a datagram that goes nowhere. The log gets one line
 // of each cause: a client that can fill it must not.
 func (a *association) drop(why audit.DropCause, key string, value any) {
-	a.front.gate.Count.Drop(why, 1)
+	a.front.gate.Counters.Drop(why, 1)
 	if a.logged[why] {
 		return
 	}
 	a.logged[why] = true
-	if !a.front.gate.Lines.Allow(&a.conn.principal.Owner) {
+	if !a.front.gate.LogLimiter.Allow(&a.conn.principal.Owner) {
 		return
 	}
 	a.front.gate.Log.Warn("datagrams are dropped", "client", a.conn.client, "cause", why.String(), key, value)
