@@ -234,7 +234,7 @@ func TestUnixSocketRefusals(t *testing.T) {
 		{"not UTF-8", []string{in("allowed\xff")}, 400, "UTF-8"},
 		{"a tab", []string{in("a\tb")}, 400, "control"},
 		{"C1 control", []string{in("a\u009bb")}, 400, "control"},
-		{"too long", []string{"/" + strings.Repeat("x", 2000)}, 400, "longer than any path"},
+		{"too long", []string{"/" + strings.Repeat("x", 2000)}, 400, "the limit is 1024"},
 	}
 	l := startSockets(t, allowed, nil)
 	for _, test := range tests {

@@ -18,7 +18,7 @@ const maxForwardsHeader = "Max-Forwards"
 // errTraceShowsCredentials is the error for a TRACE request through an upstream
 // proxy with credentials. The response would contain the request as that proxy,
 // or the next one, received it.
-var errTraceShowsCredentials = errors.New("TRACE is not sent through an upstream proxy with credentials, because the response could show them; " +
+var errTraceShowsCredentials = errors.New("TRACE is not sent through an upstream proxy with credentials, because the response could contain them; " +
 	"exempt the host in NO_PROXY to trace it directly")
 
 // usesMaxForwards reports whether Max-Forwards applies to a method. Methods are
@@ -37,7 +37,7 @@ func (h *Proxy) respondMaxForwards(w http.ResponseWriter, r *http.Request, req *
 		return false
 	}
 	if len(values) != 1 || !isDecimal(values[0]) {
-		err := errors.New("the Max-Forwards field is not one number (RFC 9110 section 7.6.2)")
+		err := errors.New("Max-Forwards must be one decimal number (RFC 9110 section 7.6.2)")
 		h.gate.Malformed(req.Client, req.Protocol, err)
 		writeMalformed(w, req.Protocol, r.Method, err)
 		return true

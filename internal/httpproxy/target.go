@@ -33,7 +33,7 @@ func connectTarget(r *http.Request) (hostname.Target, error) {
 		return hostname.Target{}, fmt.Errorf("unsupported protocol %s; use HTTP/1.1", r.Proto)
 	}
 	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
-		return hostname.Target{}, errors.New("a CONNECT request has no content (RFC 9110 section 9.3.6)")
+		return hostname.Target{}, errors.New("a CONNECT request must not have a body (RFC 9110 section 9.3.6)")
 	}
 	if strings.Contains(r.RequestURI, "@") { // not quoted: it may be a password
 		return hostname.Target{}, errUserinfo
@@ -49,7 +49,7 @@ func forwardTarget(r *http.Request) (hostname.Target, error) {
 	return URLTarget(r.URL, r.RequestURI)
 }
 
-var errUserinfo = errors.New("a target with a user name or password in it is refused (RFC 9110 section 4.2.4); send an Authorization header")
+var errUserinfo = errors.New("a target must not contain a user name or password (RFC 9110 section 4.2.4); send an Authorization header instead")
 
 // URLTarget returns the target of an http:// URL and an error for any other URL.
 // text is the URL before parsing. The host is read from it, because net/url
@@ -60,9 +60,9 @@ func URLTarget(u *url.URL, text string) (hostname.Target, error) {
 		return hostname.Target{}, errors.New("this is an HTTP proxy, not a web server: send it requests with a full http:// URL, " +
 			"for example through HTTP_PROXY or curl --proxy")
 	case u.Scheme == "https":
-		return hostname.Target{}, errors.New("an https:// URL is reached with CONNECT, not by forwarding")
+		return hostname.Target{}, errors.New("an https:// URL cannot be forwarded; use CONNECT")
 	case u.Scheme != "http":
-		return hostname.Target{}, errors.New(namedScheme(u.Scheme) + " is not carried; http:// and CONNECT are")
+		return hostname.Target{}, errors.New(namedScheme(u.Scheme) + " is not supported; use an http:// URL or CONNECT")
 	case u.User != nil:
 		return hostname.Target{}, errUserinfo
 	case u.Host == "": // also if "://" appears only later, in the path
@@ -85,7 +85,7 @@ func URLAuthority(rest string) string {
 func namedScheme(scheme string) string {
 	switch scheme {
 	case "ftp", "ws", "wss", "file", "socks5", "socks5h", "ssh", "git":
-		return "the scheme " + strconv.Quote(scheme)
+		return "the URL scheme " + strconv.Quote(scheme)
 	}
 	return "the scheme of this URL"
 }

@@ -34,8 +34,8 @@ const socketHeader = "X-Unix-Socket"
 // shorter still.
 const maxSocketPath = 1024
 
-var errEmptySocketHeader = errors.New("x-unix-socket is empty: it must name the absolute path of a socket; " +
-	"leave the field out to reach the host of the URL")
+var errEmptySocketHeader = errors.New("x-unix-socket is empty; set it to the absolute path of a socket, " +
+	"or omit it to reach the host of the URL")
 
 // setSocketTarget sets the target of req to the socket that the header names. It
 // returns false if it has responded to the request.
@@ -77,28 +77,28 @@ func (h *Proxy) setSocketTarget(w http.ResponseWriter, req *gate.Request, paths 
 // the one spelling that the configuration accepts.
 func parseSocketPath(protocol policy.Protocol, paths []string) (string, error) {
 	if protocol != policy.ProtocolHTTP {
-		return "", errors.New("x-unix-socket goes with a plain http:// request, not with CONNECT")
+		return "", errors.New("x-unix-socket is not supported with CONNECT; use a plain http:// request")
 	}
 	if len(paths) != 1 {
-		return "", fmt.Errorf("x-unix-socket is there %d times; one request has one target", len(paths))
+		return "", fmt.Errorf("x-unix-socket appears %d times; send it once", len(paths))
 	}
 	path := paths[0]
 	problem := ""
 	switch {
 	case len(path) > maxSocketPath:
-		return "", fmt.Errorf("x-unix-socket is longer than any path of a socket (%d bytes)", len(path))
+		return "", fmt.Errorf("x-unix-socket: the path has %d bytes; the limit is %d", len(path), maxSocketPath)
 	case !utf8.ValidString(path):
-		problem = "it is not UTF-8"
+		problem = "the path is not valid UTF-8"
 	default:
 		var better string
 		if problem, better = policy.SocketPathProblem(path); better != "" {
-			problem += ": it has an empty element, . or .." // without quoting the header's value
+			problem += ": it contains an empty element, . or .." // without quoting the header's value
 		}
 	}
 	// NUL has its own message, from SocketPathProblem.
 	for _, r := range path {
 		if problem == "" && unicode.IsControl(r) {
-			problem = "a path with control characters is not carried"
+			problem = "the path contains control characters"
 		}
 	}
 	if problem != "" {

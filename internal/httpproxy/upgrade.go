@@ -104,7 +104,7 @@ func (h *Proxy) upgrade(w http.ResponseWriter, r *http.Request, req *gate.Reques
 		return
 	}
 	if got := switchedTo(resp.Fields); !offered(offer, got) {
-		h.fail(w, r, req, errors.New("the origin switched to a protocol that the client had not offered (RFC 9110 section 7.8)"))
+		h.fail(w, r, req, errors.New("the origin server switched to a protocol that was not offered (RFC 9110 section 7.8)"))
 		return
 	}
 
