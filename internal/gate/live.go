@@ -137,6 +137,25 @@ func (g *Gate) Attach(lr *LiveRequest, carrier io.Closer, to Destination) error 
 // ErrCut is why a request ends that was cut; see because.
 var ErrCut = errors.New("the request was cut")
 
+// StillAllowed reports whether the policy in force allows what is open, and cuts it
+// if not. It is for what consists of single messages: none of them may pass in
+// the moment between a swap and the cut.
+func (g *Gate) StillAllowed(lr *LiveRequest) bool {
+	p := g.Policy()
+	if lr.judged.Load() == p.Generation {
+		return true
+	}
+	v, number, _ := lr.judgedBy(p)
+	if v.Allowed {
+		lr.judged.Store(p.Generation)
+		return true
+	}
+	if lr.cut(v, number) {
+		g.Counters.Cut.Add(1)
+	}
+	return false
+}
+
 // detach takes the connection away from a request, which may get another. The
 // connection is no longer closed for the request's sake.
 func (lr *LiveRequest) detach() {
@@ -239,114 +258,4 @@ func (lr *LiveRequest) Cause(err error) error {
 		return NewRefusedError(lr.subject.req, policy.Revoked(lr.judged.Load()))
 	}
 	return err
-}
-
-// LiveRequests is the set of requests under way of one proxy. The zero value
-// is empty; safe for concurrent use.
-type LiveRequests struct {
-	closed atomic.Bool
-
-	mu  sync.Mutex
-	all map[*LiveRequest]struct{}
-}
-
-// add reports false once the set is closed.
-func (l *LiveRequests) add(lr *LiveRequest) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed.Load() {
-		return false
-	}
-	if l.all == nil {
-		l.all = make(map[*LiveRequest]struct{})
-	}
-	l.all[lr] = struct{}{}
-	lr.requests = l
-	return true
-}
-
-func (l *LiveRequests) remove(lr *LiveRequest) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.all, lr)
-}
-
-// list returns what is in the set now. Nothing is done to a request while the
-// set is locked.
-func (l *LiveRequests) list() []*LiveRequest {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	list := make([]*LiveRequest, 0, len(l.all))
-	for lr := range l.all {
-		list = append(list, lr)
-	}
-	return list
-}
-
-// rejudge cuts what p refuses and returns how many requests that were.
-func (l *LiveRequests) rejudge(p *policy.Policy) int {
-	n := 0
-	for _, lr := range l.list() {
-		if v, number, active := lr.judgedBy(p); active && !v.Allowed && lr.cut(v, number) {
-			n++
-		}
-	}
-	return n
-}
-
-// cutGrant cuts what a grant let in and returns how many requests that were.
-func (l *LiveRequests) cutGrant(g *approval.Grant, v policy.Verdict) int {
-	n := 0
-	for _, lr := range l.list() {
-		lr.mu.Lock()
-		number, granted := lr.number, lr.active && lr.subject.grant == g
-		lr.mu.Unlock()
-		if granted && lr.cut(v, number) {
-			n++
-		}
-	}
-	return n
-}
-
-// ClosePrincipal ends every request of one principal, whose context has ended. A
-// request that has no connection yet ends when it gets one: see attach.
-func (l *LiveRequests) ClosePrincipal(from *Principal) {
-	for _, lr := range l.list() {
-		lr.mu.Lock()
-		if lr.active && lr.subject.req.Principal == from && lr.carrier != nil {
-			lr.carrier.Close()
-		}
-		lr.mu.Unlock()
-	}
-}
-
-// CloseAll ends every request at the end of the proxy, and lets no more in.
-func (l *LiveRequests) CloseAll() {
-	l.mu.Lock()
-	l.closed.Store(true)
-	l.mu.Unlock()
-	for _, lr := range l.list() {
-		lr.close()
-	}
-}
-
-// Connected returns the number of requests that have a connection to a target.
-func (l *LiveRequests) Connected() int {
-	n := 0
-	for _, lr := range l.list() {
-		lr.mu.Lock()
-		if lr.active && lr.carrier != nil && lr.refusal == nil {
-			n++
-		}
-		lr.mu.Unlock()
-	}
-	return n
-}
-
-// Hide keeps later changes of the policy from finding the requests that are
-// under way now. It is for tests of the checks that do not rely on being found.
-func (l *LiveRequests) Hide() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all = nil
 }

@@ -1,0 +1,99 @@
+// The account of requests by their outcome: counters, record, log, observer.
+
+package gate
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"example.com/networkproxy/internal/audit"
+	"example.com/networkproxy/internal/policy"
+)
+
+// Allowed accounts for a request that reached its target.
+func (g *Gate) Allowed(req *Request) { g.Counters.Allow(req.Protocol) }
+
+// Refused accounts for a refusal: counters, record, log, observer.
+func (g *Gate) Refused(req *Request, v policy.Verdict) {
+	g.Counters.Refuse(req.Protocol, &v)
+	r := audit.Refusal{
+		Time:       time.Now(),
+		Host:       req.Target.Host.String(),
+		Port:       req.Target.Port,
+		Protocol:   req.Protocol,
+		Method:     req.Method,
+		UnixSocket: req.Socket.Asked,
+		Client:     req.Client,
+		Command:    req.Principal.Attribution.Command,
+		Verdict:    v,
+	}
+	g.Blocked.Add(&req.Principal.Owner, &r)
+	if req.Principal.Blocked != nil {
+		req.Principal.Blocked.Add(&req.Principal.Owner, &r)
+	}
+	g.logRefusal(req, &r)
+	if g.observer != nil {
+		g.notify(r)
+	}
+}
+
+// logRefusal calls the slog handler directly. slog.Logger would capture the
+// caller's PC, which doubles the cost.
+func (g *Gate) logRefusal(req *Request, r *audit.Refusal) {
+	handler := req.logger(g.Log).Handler()
+	if !handler.Enabled(context.Background(), slog.LevelInfo) || !g.LogLimiter.Allow(&req.Principal.Owner) {
+		return
+	}
+	record := slog.NewRecord(r.Time, slog.LevelInfo, "refused", 0)
+	attrs := [9]slog.Attr{
+		slog.String("host", r.Host), slog.Uint64("port", uint64(r.Port)), slog.String("protocol", string(r.Protocol)),
+		slog.String("method", r.Method), slog.String("reason", string(r.Verdict.Reason)), slog.String("source", string(r.Verdict.Source)),
+		slog.String("client", r.Client.String()),
+	}
+	n := 7
+	for _, a := range [...]slog.Attr{slog.String("rule", r.Verdict.Pattern()), slog.String("session", req.Principal.ID)} {
+		if a.Value.String() != "" {
+			attrs[n] = a
+			n++
+		}
+	}
+	record.AddAttrs(attrs[:n]...)
+	handler.Handle(context.Background(), record) // log/slog's loggers ignore the error, too
+}
+
+// Malformed keeps account of a request that names no target at all.
+func (g *Gate) Malformed(client netip.AddrPort, protocol policy.Protocol, err error) {
+	g.Counters.Add(audit.Refused, protocol, policy.ReasonInvalidTarget)
+	if g.LogLimiter.Allow(nil) {
+		g.Log.Warn("malformed request", "protocol", string(protocol), "client", client, "error", g.LogText(err))
+	}
+}
+
+// Failed accounts for an allowed request that did not reach its target.
+func (g *Gate) Failed(req *Request, err error) { g.FailedWithReason(req, FailureReason(err), err) }
+
+// FailedWithReason is failed for a reason that the caller knows better.
+func (g *Gate) FailedWithReason(req *Request, reason policy.Reason, err error) {
+	g.Counters.Fail(req.Protocol, reason)
+	if g.LogLimiter.Allow(&req.Principal.Owner) {
+		req.logger(g.Log).Info("failed", "host", req.Target.Host.String(), "port", req.Target.Port,
+			"protocol", string(req.Protocol), "method", req.Method, "client", req.Client, "error", g.LogText(err))
+	}
+}
+
+// RefusedError is a refusal by policy where it travels as an error.
+type RefusedError struct {
+	Request *Request
+	Verdict policy.Verdict
+}
+
+func NewRefusedError(req *Request, v policy.Verdict) *RefusedError {
+	return &RefusedError{req, v}
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("%s refused: %s", e.Request.Target, e.Verdict.Reason)
+}

@@ -1,0 +1,109 @@
+// Connections for allowed requests.
+
+package gate
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	"example.com/networkproxy/internal/policy"
+)
+
+// Dial connects to a target that decide has allowed: one lookup, every
+// address judged, and a connection to one of exactly those addresses. The
+// error is a *refusedError if the addresses were refused.
+//
+// The request is under way as lr from here on, until the caller calls lr.end.
+// Where dial fails it is over.
+func (g *Gate) Dial(ctx context.Context, req *Request, v *Ruling, lr *LiveRequest) (net.Conn, error) {
+	r := g.Route(g.Policy(), &req.Query)
+	return dialLive(ctx, g, req, v, lr, func(ctx context.Context) (net.Conn, Destination, error) {
+		return g.connect(ctx, req, &v.Verdict, r)
+	})
+}
+
+// connect makes a connection for a request by a route, and judges the
+// addresses that it leads to. The connection is a *net.TCPConn, a
+// *net.UnixConn, or a *tls.Conn to a proxy.
+func (g *Gate) connect(ctx context.Context, req *Request, v *policy.Verdict, r Route) (net.Conn, Destination, error) {
+	switch {
+	case !req.Socket.IsZero():
+		conn, err := g.sockets.Dial(ctx, req.Socket.Asked, req.Socket.Real)
+		return conn, Destination{generation: v.Generation}, socketRefusal(req, v, err)
+	case r.Proxy != nil:
+		// A target that is an address has been judged by that; those of a
+		// name are the proxy's to find.
+		conn, err := r.dial(ctx, g.dialProxy, req.Target)
+		return conn, Destination{via: r.Proxy, generation: v.Generation}, err
+	}
+	addrs, err := g.resolve(ctx, req, v)
+	if err != nil {
+		return nil, Destination{}, err
+	}
+	conn, err := g.Dialer.DialAddr(ctx, addrs, req.Target.Port)
+	return conn, Destination{addrs: addrs, generation: v.Generation}, err
+}
+
+// dialLive puts a request under way as lr and has a connection made for it.
+func dialLive[C net.Conn](ctx context.Context, g *Gate, req *Request, v *Ruling, lr *LiveRequest,
+	connect func(context.Context) (C, Destination, error)) (C, error) {
+	var none C
+	if err := g.Begin(lr, req, v); err != nil {
+		return none, err
+	}
+	conn, to, err := withPrincipal(ctx, req, v, connect)
+	if err == nil {
+		err = g.Attach(lr, UnderlyingConn(conn), to)
+	}
+	if err != nil {
+		err = lr.Cause(err)
+		lr.End()
+		return none, err
+	}
+	return conn, nil
+}
+
+// withPrincipal calls connect with a context that ends with the principal
+// that the request came in by, and with the grant that let it through.
+func withPrincipal[C net.Conn](ctx context.Context, req *Request, v *Ruling,
+	connect func(context.Context) (C, Destination, error)) (C, Destination, error) {
+	if req.Listener != req.Principal {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(req.Principal.Context, cancel)()
+	}
+	ctx, done := v.Grant.WithContext(ctx)
+	defer done()
+	return connect(ctx)
+}
+
+// resolve returns the addresses of a target that decide has allowed, by one
+// lookup, and none unless all of them pass.
+func (g *Gate) resolve(ctx context.Context, req *Request, v *policy.Verdict) ([]netip.Addr, error) {
+	addrs := FixedAddrs(req.Target.Host)
+	if addrs == nil {
+		var err error
+		if addrs, err = g.Dialer.Resolve(ctx, req.Target.Host.Name()); err != nil {
+			return nil, err
+		}
+	}
+	if v := g.Policy().JudgeAddrs(&req.Query, *v, addrs, nil); !v.Allowed {
+		return nil, NewRefusedError(req, v)
+	}
+	return addrs, nil
+}
+
+// LookupGracePeriod is how long the end of the proxy waits for calls of the
+// host's resolver whose contexts have ended.
+const LookupGracePeriod = time.Second
+
+// AwaitLookups waits for the calls of the host's resolver that were left
+// behind, and returns the number of those that have not returned by then.
+func (g *Gate) AwaitLookups(patience time.Duration) int {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return g.Dialer.Lookups.Wait(ctx)
+}
