@@ -11,13 +11,13 @@
 //
 // The package decides nothing and dials nothing. internal/gate does both, keeps
 // the record of refusals, and cuts requests that a new policy refuses.
-// internal/http1 parses and writes HTTP. The root package configures the
-// front and gives it listeners.
+// internal/http1 parses and writes HTTP. The root package configures the front
+// and gives it listeners.
 //
 // A [Proxy] is safe for concurrent use. It serves each client connection in one
 // goroutine, and the requests of a connection one after another. Everything in
 // a clientState therefore belongs to that goroutine, except its LiveRequest,
 // which the gate may cut at any time. A tunnel runs in the goroutine of its
-// connection after the handler has returned. The package starts no
-// long-lived goroutines.
+// connection after the handler has returned. The package starts no long-lived
+// goroutines.
 package httpproxy

@@ -38,8 +38,7 @@ func (h *Proxy) respondMaxForwards(w http.ResponseWriter, r *http.Request, req *
 	}
 	if len(values) != 1 || !isDecimal(values[0]) {
 		err := errors.New("Max-Forwards must be one decimal number (RFC 9110 section 7.6.2)")
-		h.gate.Malformed(req.Client, req.Protocol, err)
-		writeMalformed(w, req.Protocol, r.Method, err)
+		h.malformed(w, req.Client, req.Protocol, r.Method, err)
 		return true
 	}
 	if strings.Trim(values[0], "0") != "" {
@@ -61,7 +60,8 @@ func (h *Proxy) respondMaxForwards(w http.ResponseWriter, r *http.Request, req *
 
 // decrementMaxForwards returns the value of Max-Forwards for the outgoing request,
 // or "" if r has none or its method does not use it. respondMaxForwards must have
-// accepted the value of r. Values above the largest int32 count as that.
+// accepted the value of r. Values above the largest int32 are
+// treated as that value.
 func decrementMaxForwards(r *http.Request) string {
 	values := r.Header[maxForwardsHeader]
 	if len(values) == 0 || !usesMaxForwards(r.Method) {

@@ -34,9 +34,7 @@ func (h *Proxy) serveOverLimit(w http.ResponseWriter, r *http.Request) {
 	state := clientStateOf(r)
 	protocol, target, err := targetOf(r)
 	if err != nil {
-		err = gate.RedactError(err)
-		h.gate.Malformed(state.client, protocol, err)
-		writeMalformed(w, protocol, r.Method, err)
+		h.malformed(w, state.client, protocol, r.Method, gate.RedactError(err))
 		return
 	}
 	req := &gate.Request{Query: policy.Query{Protocol: protocol, Target: target, Method: r.Method}, Client: state.client, Principal: state.principal}

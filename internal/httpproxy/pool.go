@@ -40,7 +40,7 @@ func (h *Proxy) newPools() *pools {
 func (h *Proxy) Adopt(p *gate.Principal) { p.HTTP = h.newPools() }
 
 // CloseIdle closes the principal's idle upstream connections.
-func (h *Proxy) CloseIdle(p *gate.Principal) { poolsOf(p).CloseIdleConnections() }
+func (h *Proxy) CloseIdle(p *gate.Principal) { poolsOf(p).closeIdle() }
 
 func poolsOf(p *gate.Principal) *pools { return p.HTTP.(*pools) }
 
@@ -55,8 +55,8 @@ func (p *pools) transportFor(req *gate.Request, route gate.Route) *http1.Transpo
 	return p.direct
 }
 
-// CloseIdleConnections closes the idle connections in all pools.
-func (p *pools) CloseIdleConnections() {
+// closeIdle closes the idle connections in all pools.
+func (p *pools) closeIdle() {
 	p.direct.CloseIdleConnections()
 	p.proxied.CloseIdleConnections()
 	p.sockets.CloseIdleConnections()

@@ -27,8 +27,8 @@ type Config struct {
 	IdleTimeout         time.Duration // of client connections between requests
 	HeaderBytes         int           // of a request header
 	HeaderFields        int           // of a request header or response header
-	ResponseHeaderBytes int
-	IdleUpstream        int // idle connections kept in each pool of a principal
+	ResponseHeaderBytes int           // of a response header
+	IdleUpstream        int           // idle connections kept in each pool of a principal
 }
 
 // Proxy is the HTTP front. It serves any number of listeners. Use New.
@@ -141,9 +141,7 @@ func (h *Proxy) admit(w http.ResponseWriter, r *http.Request) *gate.Request {
 	state := clientStateOf(r)
 	protocol, target, err := targetOf(r)
 	if err != nil {
-		err = gate.RedactError(err)
-		h.gate.Malformed(state.client, protocol, err)
-		writeMalformed(w, protocol, r.Method, err)
+		h.malformed(w, state.client, protocol, r.Method, gate.RedactError(err))
 		return nil
 	}
 	req := &gate.Request{
@@ -169,6 +167,12 @@ func (h *Proxy) admit(w http.ResponseWriter, r *http.Request) *gate.Request {
 		return nil
 	}
 	return req
+}
+
+// malformed records a malformed request and responds to it.
+func (h *Proxy) malformed(w http.ResponseWriter, client netip.AddrPort, protocol policy.Protocol, method string, err error) {
+	h.gate.Malformed(client, protocol, err)
+	writeMalformed(w, protocol, method, err)
 }
 
 // refuse records a refusal and responds with it.

@@ -74,8 +74,8 @@ func forbiddenInTrailer(name string, options []string) bool {
 	if isHopByHop(name, options) {
 		return true
 	}
-	for _, no := range [...]string{"content-length", "host", "x-unix-socket", "x-proxy-error"} {
-		if strings.EqualFold(name, no) {
+	for _, forbidden := range [...]string{"content-length", "host", "x-unix-socket", "x-proxy-error"} {
+		if strings.EqualFold(name, forbidden) {
 			return true
 		}
 	}

@@ -43,8 +43,7 @@ func (h *Proxy) setSocketTarget(w http.ResponseWriter, req *gate.Request, paths 
 	if len(paths) == 1 && paths[0] == "" {
 		// An empty field still means a socket. With the host of the URL as the
 		// target, the request would go where the client did not intend.
-		h.gate.Malformed(req.Client, req.Protocol, errEmptySocketHeader)
-		writeMalformed(w, req.Protocol, req.Method, errEmptySocketHeader)
+		h.malformed(w, req.Client, req.Protocol, req.Method, errEmptySocketHeader)
 		return false
 	}
 	if !h.config.UnixSockets {
@@ -60,8 +59,7 @@ func (h *Proxy) setSocketTarget(w http.ResponseWriter, req *gate.Request, paths 
 	}
 	path, err := parseSocketPath(req.Protocol, paths)
 	if err != nil {
-		h.gate.Malformed(req.Client, req.Protocol, err)
-		writeMalformed(w, req.Protocol, req.Method, err)
+		h.malformed(w, req.Client, req.Protocol, req.Method, err)
 		return false
 	}
 	req.Socket = policy.Socket{Asked: strings.Clone(path)} // see lastTarget.intern
