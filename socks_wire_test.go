@@ -248,7 +248,7 @@ func TestOtherProtocolsOnSOCKS(t *testing.T) {
 			if got, err := io.ReadAll(conn); len(got) > 0 || err != nil && !isReset(err) {
 				t.Errorf("got % x, %v; want the end of the connection", got, err)
 			}
-			l.waitLogged(t, "not SOCKS5; HTTP is spoken at the address of the HTTP proxy")
+			l.waitLogged(t, "not SOCKS5; for HTTP, use the address of the HTTP proxy")
 		})
 	}
 }

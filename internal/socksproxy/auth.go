@@ -9,41 +9,41 @@ import (
 	"example.com/networkproxy/internal/gate"
 )
 
-// authenticateFunc returns the principal of a client that has sent credentials
-// to a listener whose principal is at, or an error if it is to be turned away.
+// authenticateFunc returns the principal of a client that sends credentials to
+// a listener with the principal at. An error refuses the client.
 type authenticateFunc func(at *gate.Principal, c gate.Credentials) (*gate.Principal, error)
 
-// passwordMethod is user name and password (RFC 1929). It is chosen whenever a
-// client offers it, because that is the only way to learn of a session's
-// token. Clients without one offer it, too, and send whatever they have: Java
-// sends the name of the user, with an empty password.
+// passwordMethod authenticates by user name and password (RFC 1929). It is
+// chosen whenever a client offers it, because a session's token arrives in no
+// other way. Clients without a token offer it too and send arbitrary
+// credentials: Java sends the name of the user with an empty password.
 type passwordMethod authenticateFunc
 
 func (passwordMethod) GetCode() uint8 { return statute.MethodUserPassAuth }
 
-func (find passwordMethod) Authenticate(r io.Reader, w io.Writer, client string) (*socks5.AuthContext, error) {
-	return socks5.UserPassAuthenticator{Credentials: credentialStore{find, w.(*clientConn)}}.Authenticate(r, w, client)
+func (authenticate passwordMethod) Authenticate(r io.Reader, w io.Writer, client string) (*socks5.AuthContext, error) {
+	return socks5.UserPassAuthenticator{Credentials: credentialStore{authenticate, w.(*clientConn)}}.Authenticate(r, w, client)
 }
 
-// credentialStore checks the credentials of one connection, and moves it to
-// its principal.
+// credentialStore checks the credentials of one connection and sets the
+// principal of the connection.
 type credentialStore struct {
-	find passwordMethod
-	conn *clientConn
+	authenticate passwordMethod
+	conn         *clientConn
 }
 
 func (s credentialStore) Valid(user, password, _ string) bool {
-	from, err := s.find(s.conn.principal, gate.Credentials{User: user, Password: password})
+	principal, err := s.authenticate(s.conn.principal, gate.Credentials{User: user, Password: password})
 	if err != nil {
 		return false
 	}
-	s.conn.principal = from
+	s.conn.principal = principal
 	s.conn.authenticated = true
 	return true
 }
 
-// anonymousMethod takes clients without credentials (RFC 1928 section 3), but
-// for those that must name a session.
+// anonymousMethod accepts clients without credentials (RFC 1928 section 3),
+// unless the listener or the configuration requires a session's token.
 type anonymousMethod struct{ proxy *Proxy }
 
 func (anonymousMethod) GetCode() uint8 { return statute.MethodNoAuth }

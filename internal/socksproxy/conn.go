@@ -20,26 +20,27 @@ import (
 	"example.com/networkproxy/internal/track"
 )
 
-// lingerTime is how long a refused client has to close: RFC 1928 section 6
-// gives the proxy 10 seconds at most.
+// lingerTime is how long the proxy waits for a refused client to close its
+// connection. RFC 1928 section 6 permits at most 10 seconds.
 const lingerTime = 500 * time.Millisecond
 
-// clientConn is a client's connection while SOCKS5 is spoken on it. go-socks5
-// hands it to the handlers as what they write to, which is how they come by
-// what belongs to the connection.
+// clientConn is a client's connection during the handshake and the request.
+// go-socks5 passes it to the authentication methods and the handlers as their
+// io.Writer, and they convert it back to reach the other fields.
 type clientConn struct {
 	net.Conn
 	client        netip.AddrPort
 	entry         *track.Entry
 	principal     *gate.Principal
 	started       bool // the client has sent something
-	authenticated bool // its credentials said whose it is
-	overLimit     bool // one connection too many: its request is refused
+	authenticated bool // its credentials determined the principal
+	overLimit     bool // the connection exceeds the limit, so its request is refused
 	probed        bool // the first byte of the reply has been sent: see staysHalfClosed
 }
 
-// Read implements net.Conn. It fails on a first byte that is no version of SOCKS5, because go-socks5 would take the
-// second one for a number of bytes to wait for: those of a short HTTP request may never come.
+// Read implements net.Conn. It fails if the first byte is not the version of
+// SOCKS5. Otherwise go-socks5 would take the second byte for a length and wait
+// for that many bytes, which a short HTTP request may not have.
 func (c *clientConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 && !c.started {
@@ -51,15 +52,15 @@ func (c *clientConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// accept answers the request with success; bound is the near end of what was
-// opened for it (RFC 1928 section 6).
+// accept replies with success. bound is the proxy's local address of the
+// connection or the relay that was opened for the request (RFC 1928 section 6).
 func (c *clientConn) accept(bound net.Addr) error {
 	return socks5.SendReply(replyWriter{c}, statute.RepSuccess, bound)
 }
 
-// refuse answers the request with a failure. What the client has sent beyond
-// its request is read away for a moment: a connection that is closed over
-// unread bytes is reset, which may cost the client the answer.
+// refuse replies with a failure. It then reads and discards what the client has
+// sent after its request, for lingerTime at most. Closing a connection with
+// unread bytes resets it, and the client might lose the reply.
 func (c *clientConn) refuse(code byte) {
 	if err := socks5.SendReply(replyWriter{c}, code, nil); err != nil {
 		return // the client has gone
@@ -71,15 +72,15 @@ func (c *clientConn) refuse(code byte) {
 	}
 }
 
-// request is a request of this client's.
+// request returns a request of this client, for the gate.
 func (c *clientConn) request(protocol policy.Protocol, target hostname.Target) *gate.Request {
 	return &gate.Request{Query: policy.Query{Protocol: protocol, Target: target, Overlay: c.principal.Overlay}, Client: c.client, Principal: c.principal}
 }
 
-// watch returns a context that ends when the client goes away while it waits
-// for its reply, or with its principal. stop ends the watch; only then may
-// anybody read from the connection or write to it. What the client has sent
-// beyond its request does not matter.
+// watch returns a context that ends when the client disconnects while it waits
+// for its reply, or when its principal ends. stop ends the watch. Nothing else
+// may read from the connection or write to it before stop returns. Bytes that
+// the client sends after its request do not end the context.
 func (c *clientConn) watch(r *bufio.Reader) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(c.principal.Context)
 	stopped, watched := make(chan struct{}), make(chan struct{})
@@ -103,14 +104,16 @@ func (c *clientConn) watch(r *bufio.Reader) (ctx context.Context, stop func()) {
 	}
 }
 
-// probeInterval is how long after the end of a client's stream it is found out
-// whether it still waits for its reply, and how often it is looked at.
+// probeInterval is the time between checks whether a client that has ended its
+// stream still waits for its reply. The first check is one interval after the
+// end.
 const probeInterval = 100 * time.Millisecond
 
-// staysHalfClosed waits at the side of a client that has ended its stream. It
-// reports false when the client has gone, and true when stopped is closed. To
-// find out it sends the first byte of the reply, which is always the same: a
-// client that has closed answers with a reset (see package hangup).
+// staysHalfClosed watches a client that has ended its stream. It returns false
+// when the client has disconnected, and true when stopped is closed. To find
+// out, it sends the first byte of the reply, which is the same in every reply.
+// The system of a client that has closed its connection responds with a reset
+// (see package hangup).
 func (c *clientConn) staysHalfClosed(stopped <-chan struct{}) bool {
 	tick := time.NewTicker(probeInterval)
 	defer tick.Stop()
@@ -132,7 +135,8 @@ func (c *clientConn) staysHalfClosed(stopped <-chan struct{}) bool {
 	}
 }
 
-// replyWriter writes a reply, without the byte that was sent ahead.
+// replyWriter writes a reply. It leaves out the first byte if that has been sent
+// as a probe.
 type replyWriter struct{ c *clientConn }
 
 func (w replyWriter) Write(p []byte) (int, error) {

@@ -14,15 +14,15 @@ import (
 	"example.com/networkproxy/internal/tunnel"
 )
 
-// wireRequest is a request as it came (RFC 1928 section 4).
+// wireRequest is a request as the client sent it (RFC 1928 section 4).
 type wireRequest struct {
-	addr netip.Addr // zero when name stands for it
+	addr netip.Addr // zero if the client sent name instead
 	name string
 	port uint16
-	rest *bufio.Reader // what the client sends after it
+	rest *bufio.Reader // reads what the client sends after the request
 }
 
-// refuseOverLimit refuses a request that came by a connection too many.
+// refuseOverLimit refuses a request on a connection that exceeds the limit.
 func (s *Proxy) refuseOverLimit(c *clientConn, r *wireRequest) {
 	target, err := parseTarget(r.addr, r.name, r.port)
 	if err != nil {
@@ -33,8 +33,8 @@ func (s *Proxy) refuseOverLimit(c *clientConn, r *wireRequest) {
 	c.refuse(replyFailure)
 }
 
-// connect dials, and only then answers: a client must be able to tell a
-// target that is out of reach from one that closes.
+// connect serves CONNECT. It replies after it has dialed, so that the client
+// can tell an unreachable target from one that closes the connection.
 func (s *Proxy) connect(c *clientConn, r *wireRequest) {
 	target, err := parseTarget(r.addr, r.name, r.port)
 	if err != nil {
@@ -63,11 +63,11 @@ func (s *Proxy) connect(c *clientConn, r *wireRequest) {
 		s.gate.Failed(req, gate.ErrClosed)
 		return
 	}
-	early, _ := r.rest.Peek(r.rest.Buffered()) // what is buffered can be peeked at
+	early, _ := r.rest.Peek(r.rest.Buffered()) // never fails: it asks for buffered bytes only
 	s.gate.Relay(c.Conn, conn, req, tunnel.Options{Early: early})
 }
 
-// admit decides about a request, and dials if the answer is yes.
+// admit decides about a request and dials its target if the request is allowed.
 func (s *Proxy) admit(ctx context.Context, req *gate.Request, lr *gate.LiveRequest) (net.Conn, error) {
 	v := s.gate.Decide(ctx, req)
 	if !v.Allowed {
@@ -76,8 +76,8 @@ func (s *Proxy) admit(ctx context.Context, req *gate.Request, lr *gate.LiveReque
 	return s.gate.Dial(ctx, req, &v, lr)
 }
 
-// recordError keeps account of a request that was refused, or whose target
-// could not be reached.
+// recordError records a request that was refused, or whose target could not be
+// reached.
 func (s *Proxy) recordError(req *gate.Request, err error) {
 	var refused *gate.RefusedError
 	if errors.As(err, &refused) {
@@ -87,15 +87,15 @@ func (s *Proxy) recordError(req *gate.Request, err error) {
 	s.gate.Failed(req, err)
 }
 
-// bind refuses BIND (RFC 1928 section 4), by which a client would have a
-// third party connect to this machine.
+// bind refuses BIND (RFC 1928 section 4), which would let a third party connect
+// to this machine.
 func (s *Proxy) bind(c *clientConn, _ *wireRequest) {
 	s.gate.Malformed(c.client, policy.ProtocolSOCKS5TCP, errors.New("BIND is not supported"))
 	c.refuse(replyCommandUnsupported)
 }
 
-// parseTarget is a destination as SOCKS5 spells it (RFC 1928 section 5): an
-// address, or else a name, in whose place an address in text may stand.
+// parseTarget returns the target that a SOCKS5 address names (RFC 1928 section
+// 5): addr, or name if addr is zero. name may also be an address in text form.
 func parseTarget(addr netip.Addr, name string, port uint16) (hostname.Target, error) {
 	host := hostname.FromAddr(addr)
 	if host.IsZero() {

@@ -1,8 +1,3 @@
-// A flow: what one client of UDP ASSOCIATE exchanges with one target. It is
-// the unit that is judged and counted: opened, it is one allowed request;
-// refused or out of reach, one refused or failed one, however many datagrams
-// there are.
-
 package socksproxy
 
 import (
@@ -20,27 +15,31 @@ import (
 	"example.com/networkproxy/internal/udpbatch"
 )
 
-// flow has a task of its own from its beginning to its end: a name server or
-// a decider that takes its time holds up nobody else.
+// flow is the traffic between the client of an association and one target. It
+// is judged and counted as one request, however many datagrams there are: as
+// allowed when it opens, or as refused or failed.
+//
+// Each flow has its own goroutine, so that a slow name server or decider delays
+// no other flow.
 type flow struct {
 	assoc      *association
 	key        string         // in assoc.flows
-	address    string         // of the target, as the client writes it
-	sender     netip.AddrPort // who sends the datagrams
+	address    string         // the target's address, as the client writes it
+	sender     netip.AddrPort // the client's address, from which the datagrams come
 	req        *gate.Request
 	ctx        context.Context
 	cancel     context.CancelFunc
 	activity   activity
-	budgetItem share.Item[*gate.Principal, *flow] // the budget's
+	budgetItem share.Item[*gate.Principal, *flow] // guarded by the budget
 
 	// Guarded by assoc.mu.
 	state   flowState
-	mayAsk  bool              // it counts in assoc.asking
-	queued  [][]byte          // while opening: what has come so far
-	conn    gate.UDPConn      // once open; it does not change then
-	live    *gate.LiveRequest // likewise
-	out     *udpbatch.Sender  // likewise: to the target
-	refusal refusal           // once refused
+	mayAsk  bool              // it may wait for the decider, and counts in assoc.asking until decided
+	queued  [][]byte          // datagrams that arrived while the flow opens
+	conn    gate.UDPConn      // set before the flow opens; constant while it is open
+	live    *gate.LiveRequest // like conn
+	out     *udpbatch.Sender  // sends to the target; like conn
+	refusal refusal           // set when the flow is refused
 }
 
 type flowState uint8
@@ -48,17 +47,17 @@ type flowState uint8
 const (
 	flowOpening flowState = iota
 	flowOpen
-	flowRefused // refused or out of reach; it stays to say so for a while
+	flowRefused // refused or failed; it is kept for a while, to drop datagrams without another decision
 )
 
-// refusal is how long a flow stays shut.
+// refusal tells when a flow was refused or failed, and under which policy.
 type refusal struct {
 	at         time.Time
 	generation uint64
 }
 
-// flowBudget bounds the flows of all associations that have a task, shared
-// fairly among the sessions. Safe for concurrent use.
+// flowBudget limits the number of flows with a goroutine, in all associations
+// together. It shares them fairly among the principals. Safe for concurrent use.
 type flowBudget struct {
 	mu    sync.Mutex
 	flows share.List[*gate.Principal, *flow]
@@ -68,9 +67,9 @@ func newFlowBudget(limit int) flowBudget {
 	return flowBudget{flows: share.List[*gate.Principal, *flow]{Limit: limit}}
 }
 
-// acquire gives f a place. It returns the flow that has to end for that, if any:
-// of the session that has the most, the one in which nothing has moved for
-// longest.
+// acquire adds f to the budget. If the budget is full, it removes and returns
+// another flow, which the caller must end: of the principal with the most flows,
+// the one that has been idle for longest.
 func (b *flowBudget) acquire(f *flow) (displaced *flow) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -88,40 +87,40 @@ func (b *flowBudget) acquire(f *flow) (displaced *flow) {
 	return displaced
 }
 
-// release takes back the place of f, which may be displaced already.
+// release removes f from the budget, unless acquire has removed it.
 func (b *flowBudget) release(f *flow) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.flows.Remove(&f.budgetItem)
 }
 
-// flowFor returns the flow that a datagram is to be sent by now. Without one,
-// the datagram waits for its flow to open, or was dropped.
+// flowFor returns the open flow that can send d now. If it returns nil, d is
+// queued until its flow opens, or was dropped.
 func (a *association) flowFor(d socksudp.Datagram, from netip.AddrPort) *flow {
 	f, displaced := a.flowOrQueue(d, from)
 	if displaced != nil {
-		displaced.assoc.displace(displaced) // without a.mu: it may be another association's
+		displaced.assoc.displace(displaced) // without a.mu, because the flow may belong to another association
 	}
 	return f
 }
 
-// unsettledKey is the key of a flow while it is not settled where the client
-// sends from: several senders may write the same address. The key is the
-// address alone afterwards.
+// unsettledKey returns the key of a flow as long as the client's address is not
+// settled. It includes the sender, because several senders may write the same
+// target address. Afterwards the key is the target address alone.
 func unsettledKey(address []byte, from netip.AddrPort) string {
 	b, _ := from.AppendBinary(slices.Clone(address)) // never fails
 	return string(b)
 }
 
-// displace ends a flow that has lost its place to another.
+// displace ends a flow that the budget has removed in favor of another.
 func (a *association) displace(f *flow) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.remove(f)
 }
 
-// flowOrQueue is flowFor. The flow that it displaces, if any, is the caller's to
-// end.
+// flowOrQueue is flowFor without the end of the displaced flow. The caller must
+// end that, if there is one.
 func (a *association) flowOrQueue(d socksudp.Datagram, from netip.AddrPort) (_, displaced *flow) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -131,7 +130,7 @@ func (a *association) flowOrQueue(d socksudp.Datagram, from netip.AddrPort) (_, 
 		f = a.flows[unsettledKey(d.Address, from)]
 	case *client == from:
 		f = a.flows[string(d.Address)]
-	default: // it was settled a moment ago
+	default: // another sender was settled since the caller checked
 		a.drop(audit.DropSource, "from", from)
 		return nil, nil
 	}
@@ -158,8 +157,9 @@ func (a *association) flowOrQueue(d socksudp.Datagram, from netip.AddrPort) (_, 
 	return nil, displaced
 }
 
-// startFlow begins the flow of a datagram, or drops the datagram and returns nil.
-// displaced is the flow that had to make room. a.mu is held.
+// startFlow starts the flow of a datagram, or drops the datagram and returns nil.
+// displaced is the flow that the budget removed for it, if any. The caller must
+// hold a.mu.
 func (a *association) startFlow(d socksudp.Datagram, from netip.AddrPort) (f, displaced *flow) {
 	target, err := parseTarget(d.Addr, string(d.Name), d.Port)
 	if err != nil {
@@ -191,15 +191,15 @@ func (a *association) startFlow(d socksudp.Datagram, from netip.AddrPort) (f, di
 	return f, displaced
 }
 
-// expired reports whether the target may be tried again: a decider may think
-// otherwise by now, a name may resolve, and another policy is another matter.
+// expired reports whether the target may be tried again: after a while, because
+// the decider or the name server may answer differently, or under another policy.
 func (r refusal) expired(a *association) bool {
 	return time.Since(r.at) >= a.front.config.RefusalTTL || r.generation != a.front.gate.Policy().Generation
 }
 
-// oldest returns the flow to make way for another: one that is shut, if there
-// is any, and of those the one in which nothing has moved for longest. a.mu is
-// held, and there is a flow.
+// oldest returns the flow to remove in favor of another: the one that has been
+// idle for longest, among the refused flows if there are any. There must be a
+// flow. The caller must hold a.mu.
 func (a *association) oldest() *flow {
 	var oldest *flow
 	for _, f := range a.flows {
@@ -213,7 +213,7 @@ func (a *association) oldest() *flow {
 	return oldest
 }
 
-// remove ends a flow and forgets it. a.mu is held.
+// remove ends a flow and deletes it. The caller must hold a.mu.
 func (a *association) remove(f *flow) {
 	if a.flows[f.key] == f {
 		delete(a.flows, f.key)
@@ -224,7 +224,7 @@ func (a *association) remove(f *flow) {
 	}
 }
 
-// run is the flow's task.
+// run decides about the flow, opens it and relays until it ends.
 func (f *flow) run() {
 	a := f.assoc
 	defer a.front.budget.release(f)
@@ -232,11 +232,11 @@ func (f *flow) run() {
 	generation := a.front.gate.Policy().Generation
 	conn, live, err := f.open()
 	if err != nil {
-		// In this order: who acts on the record finds the flow shut, and who
-		// waits for the count finds the record.
-		waited := f.markRefused(generation)
+		// Order matters: mark the flow, then record, then count, so that a reader
+		// of a later step also sees the earlier ones.
+		dropped := f.markRefused(generation)
 		a.front.recordError(f.req, err)
-		a.front.gate.Counters.Drop(audit.DropRefused, waited)
+		a.front.gate.Counters.Drop(audit.DropRefused, dropped)
 		return
 	}
 	defer live.End()
@@ -260,7 +260,7 @@ func (f *flow) run() {
 	a.remove(f)
 }
 
-// open decides about the flow and opens its socket.
+// open decides about the flow and opens its socket to the target.
 func (f *flow) open() (gate.UDPConn, *gate.LiveRequest, error) {
 	a := f.assoc
 	v := a.front.gate.Decide(f.ctx, f.req)
@@ -280,22 +280,22 @@ func (f *flow) open() (gate.UDPConn, *gate.LiveRequest, error) {
 	return conn, live, err
 }
 
-// markRefused leaves the flow behind as one that was refused or out of reach
-// under a generation, and returns how many datagrams have waited in vain.
-func (f *flow) markRefused(generation uint64) (waited int) {
+// markRefused makes f a refused flow under the policy of the given generation.
+// It drops the queued datagrams and returns their number.
+func (f *flow) markRefused(generation uint64) (dropped int) {
 	a := f.assoc
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	f.cancel()
 	f.state = flowRefused
 	f.refusal = refusal{at: time.Now(), generation: generation}
-	waited = len(f.queued)
+	dropped = len(f.queued)
 	f.queued = nil
-	return waited
+	return dropped
 }
 
-// sendQueued sends what has come while the flow was opening, in order, and
-// then opens it for what comes. It reports false if the flow has ended.
+// sendQueued sends the datagrams that arrived while the flow was opening, in
+// order, and then opens the flow. It returns false if the flow has ended.
 func (f *flow) sendQueued(conn gate.UDPConn, live *gate.LiveRequest, out *udpbatch.Sender) bool {
 	a := f.assoc
 	for {
@@ -304,21 +304,21 @@ func (f *flow) sendQueued(conn gate.UDPConn, live *gate.LiveRequest, out *udpbat
 			a.mu.Unlock()
 			return false
 		}
-		waiting := f.queued
+		queued := f.queued
 		f.queued = nil
 		f.conn, f.live, f.out = conn, live, out
-		if len(waiting) == 0 {
+		if len(queued) == 0 {
 			f.state = flowOpen
 			a.mu.Unlock()
 			return true
 		}
 		a.mu.Unlock()
-		f.send(waiting, nil)
+		f.send(queued, nil)
 	}
 }
 
-// send sends datagrams, if the policy in force lets them. scratch is memory
-// to put them together in, if there is any.
+// send sends datagrams to the target if the policy in force still allows the
+// flow. It may use scratch, which may be nil, as memory to join them in.
 func (f *flow) send(datagrams [][]byte, scratch []byte) {
 	if !f.assoc.front.gate.StillAllowed(f.live) {
 		f.assoc.front.gate.Counters.Drop(audit.DropRefused, len(datagrams))
@@ -327,8 +327,8 @@ func (f *flow) send(datagrams [][]byte, scratch []byte) {
 	f.assoc.front.gate.Counters.Drop(audit.DropLost, f.out.Send(datagrams, scratch))
 }
 
-// receive passes on what the target sends, until the flow ends. The header
-// names the target by its address, whatever the client called it.
+// receive relays the datagrams of the target to the client until the flow ends.
+// Their header contains the target's IP address, even if the client sent a name.
 func (f *flow) receive() {
 	a := f.assoc
 	client := f.sender
@@ -338,13 +338,13 @@ func (f *flow) receive() {
 	}
 	in, err := udpbatch.NewReader(f.conn.UDPConn, &a.front.buffers)
 	if err != nil {
-		return // it is closed
+		return // the socket is closed
 	}
 	defer in.Close()
 	header := socksudp.AppendHeader(nil, f.conn.Target)
 	out, err := udpbatch.NewSender(a.relay, client, header)
 	if err != nil {
-		return // likewise
+		return // the relay is closed
 	}
 	var replies [udpbatch.MaxBatch][]byte
 	readLoop(f.conn.UDPConn, &f.activity, a.front.config.UDPIdle, func() error {
@@ -365,7 +365,7 @@ func (f *flow) receive() {
 			}
 			if !a.front.gate.StillAllowed(f.live) {
 				a.front.gate.Counters.Drop(audit.DropRefused, len(fit))
-				continue // the socket is closed now
+				continue // and the next read fails, because the socket is closed now
 			}
 			a.front.gate.Counters.Drop(audit.DropLost, out.Send(fit, in.Scratch()))
 		}

@@ -1,7 +1,3 @@
-// The SOCKS5 proxy (RFC 1928). go-socks5 reads and writes the wire protocol up
-// to the request; everything else is done here and by the enforcer: accepting,
-// deadlines, the decision, names, dialing, relaying and the account of it all.
-
 package socksproxy
 
 import (
@@ -22,16 +18,16 @@ import (
 	"example.com/networkproxy/internal/udpbatch"
 )
 
-// Config holds the settings of a SOCKS5 front. All limits must be set.
+// Config holds the settings of a Proxy. All limits must be set.
 type Config struct {
 	// Authenticate finds the principal of a client that offers a user name and
-	// a password (RFC 1929). Nil means that no such client is accepted.
+	// a password (RFC 1929). If it is nil, this method is not offered.
 	Authenticate authenticateFunc
 
-	RequireSession bool          // refuse clients of the shared listener without a session's token
+	RequireSession bool          // refuse clients of the shared listeners that send no session's token
 	UDP            bool          // serve UDP ASSOCIATE
 	RefusalTTL     time.Duration // time until a target that was refused or could not be reached is tried again
-	ProcNet        string        // the directory where Linux lists its sockets; empty for the system's
+	ProcNet        string        // the directory in which Linux lists its sockets; empty means /proc/net
 
 	HandshakeTimeout time.Duration
 	UDPFlows         int // of one association
@@ -45,15 +41,14 @@ type Config struct {
 type Proxy struct {
 	gate    *gate.Gate
 	config  Config
-	procNet string // where the system lists its sockets
+	procNet string // the directory in which Linux lists its sockets
 	budget  flowBudget
 	buffers udpbatch.Buffers
 	server  *socks5.Server
 }
 
-// New returns a proxy that serves clients for the principal of their
-// listener. If authenticate is not nil, it is asked about the clients that
-// offer a user name and a password (RFC 1929).
+// New returns a proxy that lets e decide about its requests. A client has the
+// principal of its listener, unless its credentials determine another.
 func New(e *gate.Gate, c Config) *Proxy {
 	s := &Proxy{gate: e, config: c, procNet: procNet, budget: newFlowBudget(c.UDPTotalFlows)}
 	if c.ProcNet != "" {
@@ -74,11 +69,12 @@ func New(e *gate.Gate, c Config) *Proxy {
 	return s
 }
 
-// errUnexpectedCall comes from what go-socks5 must never do by itself.
-var errUnexpectedCall = errors.New("not done by the protocol layer")
+// errUnexpectedCall is the error if go-socks5 dials by itself. The handlers of
+// this package replace everything that would make it do so.
+var errUnexpectedCall = errors.New("go-socks5 must not dial")
 
-// noLookup keeps go-socks5 from looking names up, which it would do before
-// anything is decided.
+// noLookup keeps go-socks5 from looking names up, which it would do before the
+// decision.
 type noLookup struct{}
 
 func (noLookup) Resolve(ctx context.Context, _ string) (context.Context, net.IP, error) {
@@ -93,7 +89,7 @@ func (s *Proxy) Serve(l *gate.Listener) error {
 	})
 }
 
-// serveConn serves one connection to its end.
+// serveConn serves one connection and returns when that has ended.
 func (s *Proxy) serveConn(c *clientConn) {
 	timeout := s.config.HandshakeTimeout
 	if c.overLimit {
@@ -102,16 +98,16 @@ func (s *Proxy) serveConn(c *clientConn) {
 	c.SetDeadline(time.Now().Add(timeout))
 	err := s.server.ServeConn(c)
 	if err == nil || !c.started || !c.entry.Begin() {
-		return // one that says nothing, such as a probe of the port, asks for nothing; another was closed to make room
+		return // it was served, or sent nothing (such as a probe of the port), or was closed to make room for another
 	}
 	if errors.Is(err, statute.ErrNotSupportVersion) {
-		err = errors.New("not SOCKS5; HTTP is spoken at the address of the HTTP proxy")
+		err = errors.New("not SOCKS5; for HTTP, use the address of the HTTP proxy")
 	}
 	s.gate.Malformed(c.client, policy.ProtocolSOCKS5TCP, err)
 }
 
-// handler makes a handler of go-socks5. What the handlers meet, they answer
-// and account for themselves.
+// handler adapts serve to go-socks5. serve replies and records the outcome
+// itself, so the handler never returns an error.
 func (s *Proxy) handler(serve func(*clientConn, *wireRequest)) func(context.Context, io.Writer, *socks5.Request) error {
 	return func(_ context.Context, w io.Writer, r *socks5.Request) error {
 		c := w.(*clientConn)
@@ -120,7 +116,7 @@ func (s *Proxy) handler(serve func(*clientConn, *wireRequest)) func(context.Cont
 		addr, _ := netip.AddrFromSlice(dst.IP)
 		request := &wireRequest{addr: addr, name: dst.FQDN, port: uint16(dst.Port), rest: r.Reader.(*bufio.Reader)}
 		if !c.entry.Begin() {
-			return nil // it was closed to make room
+			return nil // it was closed to make room for another
 		}
 		if c.overLimit || c.authenticated && !c.entry.Move(c.principal.Group) {
 			s.refuseOverLimit(c, request)
@@ -131,8 +127,9 @@ func (s *Proxy) handler(serve func(*clientConn, *wireRequest)) func(context.Cont
 	}
 }
 
-// overLimitConn serves a connection that the limit refuses: up to its request,
-// for there is no refusal in SOCKS5 before one.
+// overLimitConn returns a function that serves a connection over the limit. It
+// reads the request and refuses that, because SOCKS5 has no earlier reply that
+// means a refusal.
 func (s *Proxy) overLimitConn(principal *gate.Principal) func(net.Conn) {
 	return func(c net.Conn) {
 		s.serveConn(&clientConn{Conn: gate.NewOverLimitConn(c), client: gate.AddrPortOf(c.RemoteAddr()), principal: principal, overLimit: true})

@@ -1,5 +1,3 @@
-// Reading a socket of datagrams until it is closed or idle.
-
 package socksproxy
 
 import (
@@ -10,15 +8,15 @@ import (
 	"time"
 )
 
-// maxReadErrors is how many errors in a row end the reading of a socket. A few
-// mean that a datagram which it sent was not welcome (a closed port answers
-// with ICMP), which is no reason to stop; so many mean that it is broken.
+// maxReadErrors is the number of errors in a row that end a readLoop. A few
+// errors are normal: the ICMP error that a datagram to a closed port causes is
+// returned by a later read. So many mean that the socket is broken.
 const maxReadErrors = 100
 
-// readLoop calls read, which reads one datagram from conn, until conn is closed or
-// nothing has moved for idle.
+// readLoop calls read, which reads datagrams from conn, until conn is closed or
+// active has been idle for the time idle.
 func readLoop(conn interface{ SetReadDeadline(time.Time) error }, active *activity, idle time.Duration, read func() error) {
-	// The deadline is moved when it passes, not with every datagram.
+	// The deadline is extended when it passes, not with every datagram.
 	conn.SetReadDeadline(time.Now().Add(idle))
 	for failures := 0; failures < maxReadErrors; {
 		switch err := read(); {
@@ -38,17 +36,19 @@ func readLoop(conn interface{ SetReadDeadline(time.Time) error }, active *activi
 	}
 }
 
-// activity is when something last moved. Call start first; then it is safe
-// for concurrent use.
+// activity is the time at which data was last transferred. Call start before
+// its first use. Afterwards it is safe for concurrent use.
 type activity struct {
 	began time.Time
-	after atomic.Int64 // since began, so that setting the clock changes nothing
+	after atomic.Int64 // nanoseconds since began, which setting the clock does not change
 }
 
 func (a *activity) start() { a.began = time.Now() }
 
+// touch sets the time to now.
 func (a *activity) touch() { a.after.Store(int64(time.Since(a.began))) }
 
+// idle returns the time since the last touch, or since start.
 func (a *activity) idle() time.Duration {
 	return time.Since(a.began) - time.Duration(a.after.Load())
 }

@@ -1,4 +1,4 @@
-// When the reading of a socket ends, on a clock of the test's own.
+// Tests of the end of readLoop, on the clock of synctest.
 
 package socksproxy
 
@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// slowSocket gives a datagram, or an error, so long after the one before.
+// slowSocket delivers a datagram or an error after each of the delays in after.
 type slowSocket struct {
 	after    []time.Duration
 	errs     []error
@@ -57,7 +57,7 @@ func TestReadLoop(t *testing.T) {
 		name  string
 		sock  slowSocket
 		lasts time.Duration
-		reads int // datagrams
+		reads int // number of datagrams
 	}{
 		{"nothing comes", slowSocket{}, idle, 0},
 		{"one datagram", slowSocket{after: []time.Duration{40 * time.Second}}, 40*time.Second + idle, 1},

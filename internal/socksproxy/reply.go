@@ -13,7 +13,7 @@ import (
 	"example.com/networkproxy/internal/upstream"
 )
 
-// The replies that the handlers give (RFC 1928 section 6).
+// The reply codes that the handlers send (RFC 1928 section 6).
 const (
 	replyFailure            = statute.RepServerFailure
 	replyNotAllowed         = statute.RepRuleFailure
@@ -23,7 +23,7 @@ const (
 	replyCommandUnsupported = statute.RepCommandNotSupported
 )
 
-// replyCode is how an error is told to the client.
+// replyCode returns the code that reports an error to the client.
 func replyCode(err error) byte {
 	var refused *gate.RefusedError
 	var resolve *pindial.ResolveError
@@ -33,7 +33,7 @@ func replyCode(err error) byte {
 	case errors.As(err, &refused):
 		return replyNotAllowed
 	case errors.As(err, new(*upstream.Error)):
-		return replyFailure // of the proxy: what it was says nothing about the target
+		return replyFailure // the upstream proxy's failure tells nothing about the target
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return replyConnectionRefused
 	case errors.Is(err, syscall.ENETUNREACH):

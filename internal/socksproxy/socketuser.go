@@ -1,6 +1,3 @@
-// Who owns a socket on this machine: a datagram says which port it comes from,
-// and nothing about the process that sent it.
-
 package socksproxy
 
 import (
@@ -16,35 +13,35 @@ import (
 	"time"
 )
 
-// procNet is where Linux lists its sockets (proc_net(5)). Elsewhere there is
-// no such directory, and owners are not compared.
+// procNet is the directory in which Linux lists its sockets (proc_net(5)).
+// Other systems have no such directory, and users are not compared there.
 const procNet = "/proc/net"
 
-// senderCheck decides whether the socket that a datagram comes from belongs to
-// the user who owns the TCP connection of an association. It is not safe for
-// concurrent use.
+// senderCheck checks that the socket that sent a datagram belongs to the user
+// of the client's TCP connection. A datagram tells its source address only, and
+// nothing about the process that sent it. Not safe for concurrent use.
 type senderCheck struct {
 	dir           string         // procNet
-	client, proxy netip.AddrPort // the ends of the TCP connection
+	client, proxy netip.AddrPort // the addresses of the TCP connection
 	relay         netip.AddrPort
 
-	looked bool
-	known  bool // the client is on this machine, and uid is its user
-	uid    uint32
+	lookedUp bool
+	known    bool // the client is on this machine, and uid is its user
+	uid      uint32
 
-	refused map[netip.AddrPort]time.Time // senders of late, so that a flood of theirs costs little
+	refused map[netip.AddrPort]time.Time // recently refused senders, so that a flood from them costs little
 }
 
-// senderRefusalTTL is how long a sender is refused without looking again: its
-// port may become the client's.
+// senderRefusalTTL is how long a sender is refused without another lookup. It is
+// short, because the client may open a socket on the same port later.
 const senderRefusalTTL = time.Second
 
-// allows reports whether the client may own the socket at from. It is true if
-// owners cannot be compared: on other systems, and for clients that are on
-// another machine or in another network namespace.
+// allows reports whether the socket at from may belong to the client's user. It
+// returns true if the users cannot be compared: on systems other than Linux, and
+// for clients on another machine or in another network namespace.
 func (s *senderCheck) allows(from netip.AddrPort) bool {
-	if !s.looked {
-		s.looked = true
+	if !s.lookedUp {
+		s.lookedUp = true
 		s.lookUpClient()
 	}
 	if !s.known {
@@ -64,16 +61,16 @@ func (s *senderCheck) allows(from netip.AddrPort) bool {
 	return false
 }
 
-// lookUpClient finds the user of the client. The table of all sockets is read
-// only if the kernel does not answer about a client that must be here.
+// lookUpClient finds the user of the client. It reads the table of all sockets
+// only if the kernel does not know a client that must be on this machine.
 func (s *senderCheck) lookUpClient() {
 	if s.dir == procNet {
 		if s.uid, s.known = tcpSocketUser(s.client, s.proxy); s.known || !s.client.Addr().IsLoopback() {
 			return
 		}
 	}
-	if owners := socketUsers(s.dir, "tcp", s.client, s.proxy); len(owners) == 1 {
-		s.uid, s.known = owners[0], true
+	if users := socketUsers(s.dir, "tcp", s.client, s.proxy); len(users) == 1 {
+		s.uid, s.known = users[0], true
 	}
 }
 
@@ -84,20 +81,21 @@ func (s *senderCheck) hasSameUser(from netip.AddrPort) bool {
 			return uid == s.uid
 		}
 	}
-	// A table that changes while it is read may miss a socket, so read again.
+	// A read of the table may miss a socket if others change meanwhile, so try
+	// more than once.
 	for range 3 {
-		if owners := socketUsers(s.dir, "udp", from, s.relay); len(owners) > 0 {
-			// Several sockets can share an address: any of them may have sent it.
-			return !slices.ContainsFunc(owners, func(uid uint32) bool { return uid != s.uid })
+		if users := socketUsers(s.dir, "udp", from, s.relay); len(users) > 0 {
+			// Several sockets can share an address. Any of them may be the sender.
+			return !slices.ContainsFunc(users, func(uid uint32) bool { return uid != s.uid })
 		}
 	}
 	return false
 }
 
 // socketUsers returns the user IDs of the sockets that can send from local to
-// remote, as the tables of a protocol in dir list them.
+// remote. It reads the tables of a protocol in dir.
 func socketUsers(dir, protocol string, local, remote netip.AddrPort) []uint32 {
-	var owners []uint32
+	var users []uint32
 	for _, table := range []string{protocol, protocol + "6"} {
 		text, err := os.ReadFile(filepath.Join(dir, table))
 		if err != nil {
@@ -106,33 +104,34 @@ func socketUsers(dir, protocol string, local, remote netip.AddrPort) []uint32 {
 		port := fmt.Appendf(nil, ":%04X ", local.Port())
 		for line := range bytes.Lines(text) {
 			if !bytes.Contains(line, port) {
-				continue // most of them: fields are found below only where needed
+				continue // most lines end here, so splitting them into fields would be wasted
 			}
 			// sl local_address rem_address st queues tr:when retrnsmt uid timeout inode
 			fields := strings.Fields(string(line))
-			if len(fields) < 10 || fields[9] == "0" { // without an inode it is no process's any more
+			if len(fields) < 10 || fields[9] == "0" { // a socket without an inode belongs to no process any more
 				continue
 			}
 			l, lok := parseSocketAddr(fields[1])
 			r, rok := parseSocketAddr(fields[2])
 			uid, err := strconv.ParseUint(fields[7], 10, 32)
 			if lok && rok && err == nil && matches(l, local) && matches(r, remote) {
-				owners = append(owners, uint32(uid))
+				users = append(users, uint32(uid))
 			}
 		}
 	}
-	return owners
+	return users
 }
 
-// matches reports whether a socket with an address of its own, which may be
-// left open, can have the address a.
-func matches(own, a netip.AddrPort) bool {
-	return (own.Port() == a.Port() || own.Port() == 0) &&
-		(own.Addr().IsUnspecified() || own.Addr().Unmap() == a.Addr().Unmap().WithZone(""))
+// matches reports whether a is the address in a table. An unspecified address
+// and port 0 in the table match all.
+func matches(listed, a netip.AddrPort) bool {
+	return (listed.Port() == a.Port() || listed.Port() == 0) &&
+		(listed.Addr().IsUnspecified() || listed.Addr().Unmap() == a.Addr().Unmap().WithZone(""))
 }
 
-// parseSocketAddr parses an address as the kernel writes it: words of 32 bits
-// in the machine's byte order, and a port, in hexadecimal digits.
+// parseSocketAddr parses an address in the form of the kernel's tables:
+// hexadecimal words of 32 bits in the machine's byte order, and a hexadecimal
+// port.
 func parseSocketAddr(text string) (netip.AddrPort, bool) {
 	words, port, ok := strings.Cut(text, ":")
 	if !ok || len(words) != 8 && len(words) != 32 {

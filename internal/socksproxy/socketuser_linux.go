@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// Of sock_diag(7), which the syscall package has no names for.
+// Constants of sock_diag(7) that the syscall package does not have.
 const (
 	netlinkSockDiag  = 4
 	sockDiagByFamily = 20
@@ -14,21 +14,24 @@ const (
 	diagMessageSize  = 72 // struct inet_diag_msg
 )
 
-// tcpSocketUser asks the kernel for the user ID of the TCP socket with two
-// addresses. Reading the table of all sockets would take long where there are
-// many. ok is false if there is no such socket here, or the kernel cannot tell.
+// tcpSocketUser returns the user ID of the TCP socket with the given addresses.
+// It asks the kernel for this one socket, because reading the table of all
+// sockets takes long if there are many. ok is false if this network namespace
+// has no such socket, or the kernel does not support the question.
 func tcpSocketUser(local, remote netip.AddrPort) (uid uint32, ok bool) {
 	return diagSocketUser(syscall.IPPROTO_TCP, local, remote)
 }
 
-// udpSocketUser is tcpSocketUser for the UDP socket that gets what is sent from remote to
-// local.
+// udpSocketUser is like tcpSocketUser for the UDP socket that receives the
+// datagrams from remote to local.
 func udpSocketUser(local, remote netip.AddrPort) (uid uint32, ok bool) {
-	// The kernel looks UDP sockets up by the addresses of a datagram to them.
+	// The kernel looks a UDP socket up by the source and the destination of a
+	// datagram that it would receive.
 	return diagSocketUser(syscall.IPPROTO_UDP, remote, local)
 }
 
-// diagSocketUser asks for the socket with a source and a destination.
+// diagSocketUser sends a sock_diag request for the socket with a source and a
+// destination address.
 func diagSocketUser(protocol byte, source, destination netip.AddrPort) (uid uint32, ok bool) {
 	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, netlinkSockDiag)
 	if err != nil {
@@ -47,7 +50,7 @@ func diagSocketUser(protocol byte, source, destination netip.AddrPort) (uid uint
 	b = binary.NativeEndian.AppendUint16(b, syscall.NLM_F_REQUEST)
 	b = append(b, make([]byte, 8)...) // sequence number and port ID
 	b = append(b, family, protocol, 0, 0)
-	b = binary.NativeEndian.AppendUint32(b, ^uint32(0)) // in any state
+	b = binary.NativeEndian.AppendUint32(b, ^uint32(0)) // sockets in any state
 	b = binary.BigEndian.AppendUint16(b, source.Port())
 	b = binary.BigEndian.AppendUint16(b, destination.Port())
 	for _, addr := range []netip.Addr{src, dst} {
@@ -59,13 +62,13 @@ func diagSocketUser(protocol byte, source, destination netip.AddrPort) (uid uint
 	if err := syscall.Sendto(fd, b, 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
 		return 0, false
 	}
-	// The answer is there when Sendto returns.
-	answer := make([]byte, 4096)
-	n, _, err := syscall.Recvfrom(fd, answer, syscall.MSG_DONTWAIT)
-	if err != nil || n < syscall.NLMSG_HDRLEN+diagMessageSize || binary.NativeEndian.Uint16(answer[4:]) != sockDiagByFamily {
+	// The kernel has queued its response when Sendto returns.
+	response := make([]byte, 4096)
+	n, _, err := syscall.Recvfrom(fd, response, syscall.MSG_DONTWAIT)
+	if err != nil || n < syscall.NLMSG_HDRLEN+diagMessageSize || binary.NativeEndian.Uint16(response[4:]) != sockDiagByFamily {
 		return 0, false
 	}
-	message := answer[syscall.NLMSG_HDRLEN:]
+	message := response[syscall.NLMSG_HDRLEN:]
 	uid, inode := binary.NativeEndian.Uint32(message[64:]), binary.NativeEndian.Uint32(message[68:])
-	return uid, inode != 0 // without an inode it is no process's any more
+	return uid, inode != 0 // a socket without an inode belongs to no process any more
 }

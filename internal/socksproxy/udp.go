@@ -1,8 +1,3 @@
-// UDP ASSOCIATE (RFC 1928 section 7): an association, which relays datagrams
-// between one client and any number of targets, each of them judged. Its
-// client is whoever holds the TCP connection that asked for it, and it ends
-// with that connection.
-
 package socksproxy
 
 import (
@@ -27,59 +22,64 @@ import (
 	"example.com/networkproxy/internal/udpbatch"
 )
 
-// Bounds of UDP. What is over one is dropped and counted, which is what the
-// senders of datagrams have to expect anyway. The first three are defaults of
-// Limits.
+// Limits of UDP. Datagrams over a limit are dropped and counted. The first three
+// are the defaults of networkproxy.Limits.
 const (
-	UDPFlowIdle   = 60 * time.Second   // a flow in which nothing moves
-	UDPFlows      = 256                // of one association; the one idle for longest makes way
-	UDPTotalFlows = 1024               // of all associations: each holds a socket
-	UDPRefusalTTL = approval.DenialTTL // a target that was refused or out of reach is not tried again so long
+	UDPFlowIdle   = 60 * time.Second   // a flow ends after so long without a datagram
+	UDPFlows      = 256                // of one association; a new flow replaces the one idle for longest
+	UDPTotalFlows = 1024               // of all associations, because each holds a socket
+	UDPRefusalTTL = approval.DenialTTL // time until a target that was refused or failed is tried again
 	MaxQuestions  = 16                 // flows of one association that wait for the decider
-	MaxWaiting    = 4                  // datagrams that wait for one flow to open
+	MaxWaiting    = 4                  // datagrams that one flow queues while it opens
 )
 
 const (
-	// The longest payloads: RFC 768 with RFC 791 and RFC 8200.
+	// The maximum payloads over IPv4 and IPv6 (RFC 768, RFC 791, RFC 8200).
 	maxPayload4 = 65535 - 20 - 8
 	maxPayload6 = 65535 - 8
 
-	// udpBuffer is what the system is asked to hold for a socket: a few of
-	// the longest datagrams. Some send none longer than their buffer.
+	// udpBuffer is the size of the system's buffers for a socket. It holds a
+	// few datagrams of maximum size. Some systems send no datagram larger than
+	// the buffer.
 	udpBuffer = 256 << 10
 )
 
-// association relays for one client.
+// association is one UDP ASSOCIATE request (RFC 1928 section 7). It relays
+// datagrams between one client and any number of targets, and judges each
+// target. The client is the peer of the TCP connection that made the request,
+// and the association ends with that connection.
 type association struct {
 	front    *Proxy
-	conn     *clientConn  // the TCP connection that it ends with
-	relay    *net.UDPConn // faces the client
+	conn     *clientConn  // the TCP connection of the request
+	relay    *net.UDPConn // exchanges datagrams with the client
 	ctx      context.Context
 	cancel   context.CancelFunc
 	activity activity
 	tasks    sync.WaitGroup
 
-	// client is where the client sends from, once that is settled: nil until a
-	// target of one of its datagrams has been allowed. Set while mu is held.
+	// client is the address that the client sends from. It is nil until that is
+	// settled, which is when the target of one of its datagrams is allowed. It is
+	// set with mu held.
 	client atomic.Pointer[netip.AddrPort]
 
-	// stated is where the client has said that it sends from. A zero address or
-	// port leaves it open.
+	// stated is the address that the client, in its request, stated to send
+	// from. A zero address or port stands for any.
 	stated netip.AddrPort
 
-	// For receive alone.
+	// Used by receive only.
 	senderCheck senderCheck
-	logged      [audit.DropCauses]bool // what the log has of it already
+	logged      [audit.DropCauses]bool // causes that the log has a line of
 	batch       batch
 
 	mu     sync.Mutex
-	flows  map[string]*flow // by the address as the client writes it; see unsettledKey
+	flows  map[string]*flow // by the target address as the client writes it; see unsettledKey
 	asking int              // flows that wait for the decider
 }
 
-// associate serves UDP ASSOCIATE. The request may say where the client will
-// send from; most clients do not know and leave it open. Its address must be
-// that of the TCP connection, which proves more than what a client says.
+// associate serves UDP ASSOCIATE. The request may state the address that the
+// client will send from. Most clients do not know it and state none. If stated,
+// it must be the client's address of the TCP connection, because that one is
+// proven.
 func (s *Proxy) associate(c *clientConn, r *wireRequest) {
 	req := c.request(policy.ProtocolSOCKS5UDP, hostname.Target{})
 	if !s.config.UDP {
@@ -108,36 +108,36 @@ func (s *Proxy) associate(c *clientConn, r *wireRequest) {
 	s.gate.Self.Add(relay.LocalAddr())
 	defer s.gate.Self.Remove(relay.LocalAddr())
 	if c.accept(relay.LocalAddr()) != nil {
-		return // the client has gone
+		return // the client has disconnected
 	}
 	a := &association{front: s, conn: c, relay: relay, stated: stated, flows: make(map[string]*flow)}
 	a.senderCheck = senderCheck{dir: s.procNet, client: c.client, proxy: gate.AddrPortOf(c.LocalAddr()), relay: gate.AddrPortOf(relay.LocalAddr())}
 	a.run(r.rest)
 }
 
-// statedSender returns where a client says in its request that it will send
-// from. What is zero in it is left open (RFC 1928 section 6).
+// statedSender returns the address that a client states to send from in its
+// request. A zero address or port stands for any (RFC 1928 section 7).
 func statedSender(c *clientConn, r *wireRequest) (netip.AddrPort, error) {
 	addr := r.addr.Unmap()
 	if !addr.IsValid() || addr.IsUnspecified() {
 		return netip.AddrPortFrom(netip.Addr{}, r.port), nil
 	}
 	if addr != c.client.Addr().WithZone("") {
-		return netip.AddrPort{}, fmt.Errorf("UDP ASSOCIATE is for datagrams from %s; they must come from the address of the TCP connection, %s, or 0.0.0.0 stand for it",
+		return netip.AddrPort{}, fmt.Errorf("UDP ASSOCIATE states the client address %s; it must be that of the TCP connection, %s, or 0.0.0.0",
 			addr, c.client.Addr())
 	}
 	return netip.AddrPortFrom(addr, r.port), nil
 }
 
-// mayBeClient reports whether a datagram from an address can be the client's,
-// before it is settled where the client sends from.
+// mayBeClient reports whether a datagram from an address may be the client's. It
+// is used until the client's address is settled.
 func (a *association) mayBeClient(from netip.AddrPort) bool {
 	return from.Addr().Unmap() == a.conn.client.Addr() && (a.stated.Port() == 0 || a.stated.Port() == from.Port())
 }
 
-// settle makes the sender of a flow, whose target was allowed, the client of
-// the association. It reports false if another sender is, or the flow has
-// ended. The flows of other senders end.
+// settle makes the sender of f the client of the association, and ends the flows
+// of other senders. The target of f must be allowed. settle returns false if another
+// sender is the client already, or if f has ended.
 func (a *association) settle(f *flow) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -163,12 +163,13 @@ func (a *association) settle(f *flow) bool {
 	return true
 }
 
-// listenRelay opens the socket that faces a client, on the address by which
-// the client reached the TCP listener: it can reach that one.
+// listenRelay opens the socket that exchanges datagrams with a client. It
+// listens on the IP address to which the client's TCP connection was made,
+// because the client can reach that.
 func listenRelay(reached net.Addr) (*net.UDPConn, error) {
 	tcp, ok := reached.(*net.TCPAddr)
 	if !ok {
-		return nil, fmt.Errorf("the client came by %s, which has no place for datagrams", reached.Network())
+		return nil, fmt.Errorf("UDP ASSOCIATE needs a TCP control connection over IP, not %s", reached.Network())
 	}
 	relay, err := net.ListenUDP("udp", &net.UDPAddr{IP: tcp.IP, Zone: tcp.Zone})
 	if err != nil {
@@ -178,15 +179,15 @@ func listenRelay(reached net.Addr) (*net.UDPConn, error) {
 	return relay, nil
 }
 
-// growBuffers asks for room for long datagrams. The system gives what it will.
+// growBuffers requests buffers for large datagrams. The system may grant less.
 func growBuffers(conn *net.UDPConn) {
 	conn.SetReadBuffer(udpBuffer)
 	conn.SetWriteBuffer(udpBuffer)
 }
 
-// run relays until the TCP connection ends, nothing has moved for long, or
-// the proxy stops. rest is what the client still sends on that connection:
-// nothing that means anything.
+// run relays until the TCP connection ends, the association is idle for too
+// long, its lifetime is over, or its principal ends. rest reads the TCP
+// connection, whose bytes have no meaning.
 func (a *association) run(rest io.Reader) {
 	a.ctx, a.cancel = context.WithCancel(a.conn.principal.Context)
 	if life := a.front.config.TunnelLifetime; life > 0 {
@@ -207,7 +208,7 @@ func (a *association) run(rest io.Reader) {
 	a.receive()
 }
 
-// close ends every wait of every task.
+// close closes the sockets and ends all flows, so that every goroutine returns.
 func (a *association) close() {
 	a.relay.Close()
 	a.conn.Close()
@@ -218,8 +219,8 @@ func (a *association) close() {
 	}
 }
 
-// recoverPanic is deferred by the tasks that run code of the host's or parse what
-// others sent: a panic costs one association.
+// recoverPanic is deferred by the goroutines that call code of the host or parse
+// received data. A panic ends one association only.
 func (a *association) recoverPanic() {
 	if p := recover(); p != nil {
 		a.front.gate.ClientLog.Error("panic in a UDP association", "client", a.conn.client, "panic", p, "stack", string(debug.Stack()))
@@ -227,11 +228,11 @@ func (a *association) recoverPanic() {
 	}
 }
 
-// receive takes in what comes to the relay's socket.
+// receive reads the datagrams of the relay until it is closed or idle.
 func (a *association) receive() {
 	r, err := udpbatch.NewReader(a.relay, &a.front.buffers)
 	if err != nil {
-		return // it is closed
+		return // the relay is closed
 	}
 	defer r.Close()
 	readLoop(a.relay, &a.activity, a.front.config.TunnelIdle, func() error {
@@ -247,8 +248,8 @@ func (a *association) receive() {
 	})
 }
 
-// datagram forwards what is a datagram of the client's, once something comes
-// that does not go the same way.
+// datagram checks a received datagram and adds it to the batch. If it has
+// another destination than the batch, it sends the batch and starts another.
 func (a *association) datagram(b []byte, from netip.AddrPort, scratch []byte) {
 	client := a.client.Load()
 	if client != nil && *client != from || client == nil && !a.mayBeClient(from) {
@@ -275,16 +276,17 @@ func (a *association) datagram(b []byte, from netip.AddrPort, scratch []byte) {
 	}
 }
 
-// batch is what a read has for one flow in a row. It goes out at once.
+// batch collects consecutive datagrams for one flow from one read of the relay,
+// to be sent together.
 type batch struct {
-	flow    *flow // nil: there is none
+	flow    *flow // nil if the batch is empty
 	address []byte
 	data    [udpbatch.MaxBatch][]byte
 	n       int
 }
 
-// add takes a datagram in that goes where those before it go, if there is
-// room.
+// add appends d if it has the batch's destination and there is room. It reports
+// whether it did.
 func (b *batch) add(d socksudp.Datagram) bool {
 	if b.flow == nil || b.n == len(b.data) || !bytes.Equal(b.address, d.Address) {
 		return false
@@ -294,14 +296,16 @@ func (b *batch) add(d socksudp.Datagram) bool {
 	return true
 }
 
-// start takes in the first datagram for a flow, if there is one.
+// start makes d the first datagram of the batch, for f. A nil f
+// leaves the batch empty.
 func (b *batch) start(f *flow, d socksudp.Datagram) {
 	if b.flow = f; f != nil {
 		b.address, b.data[0], b.n = d.Address, d.Data, 1
 	}
 }
 
-// send sends what there is, and forgets it: it is the batch's.
+// send sends the datagrams and empties the batch, because their memory belongs
+// to the next read.
 func (b *batch) send(scratch []byte) {
 	if b.flow != nil {
 		b.flow.send(b.data[:b.n], scratch)
@@ -310,16 +314,16 @@ func (b *batch) send(scratch []byte) {
 	}
 }
 
-// drop keeps account of a datagram that goes nowhere. The log gets one line
-// of each cause: a client that can fill it must not.
-func (a *association) drop(why audit.DropCause, key string, value any) {
-	a.front.gate.Counters.Drop(why, 1)
-	if a.logged[why] {
+// drop counts a dropped datagram. It logs one line for each cause only, so that
+// a client cannot fill the log.
+func (a *association) drop(cause audit.DropCause, key string, value any) {
+	a.front.gate.Counters.Drop(cause, 1)
+	if a.logged[cause] {
 		return
 	}
-	a.logged[why] = true
+	a.logged[cause] = true
 	if !a.front.gate.LogLimiter.Allow(&a.conn.principal.Owner) {
 		return
 	}
-	a.front.gate.Log.Warn("datagrams are dropped", "client", a.conn.client, "cause", why.String(), key, value)
+	a.front.gate.Log.Warn("datagrams are dropped", "client", a.conn.client, "cause", cause.String(), key, value)
 }
