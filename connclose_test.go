@@ -155,8 +155,8 @@ func TestLimitConnectionsWithoutBody(t *testing.T) {
 			t.Parallel()
 			l := limited(t, allow("o.example"), networkproxy.Limits{Connections: 1})
 			l.mapHost("o.example", 80, testnet.Echo(t).Addr())
-			l.connectTo(t, "o.example:80") // an idle connection would make room
-			for range 64 {                 // the number of concurrent responses
+			l.connectRaw(t, "o.example:80") // an idle connection would make room
+			for range 64 {                  // the number of concurrent responses
 				w := l.dialHTTP(t)
 				w.send("POST http://o.example/ HTTP/1.1\r\nHost: o.example\r\n" + test.fields + "\r\n")
 				if a := w.readResponse("POST"); a.StatusCode != 503 || !a.Close {

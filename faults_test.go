@@ -153,7 +153,7 @@ func TestFaults(t *testing.T) {
 			f.checkWorks(t)
 		}},
 		{"a client that never reads a tunnel", func(t *testing.T, f *faulty) {
-			w := f.connectTo(t, "flood.example:81")
+			w := f.connectRaw(t, "flood.example:81")
 			defer w.Close()
 			wait(t, f.stalled, "the blocked origin server")
 			f.checkWorks(t)
@@ -210,19 +210,19 @@ func TestFaults(t *testing.T) {
 			w.Close()
 		}},
 		{"a tunnel that its origin resets", func(t *testing.T, f *faulty) {
-			w := f.connectTo(t, "reset.example:84")
+			w := f.connectRaw(t, "reset.example:84")
 			defer w.Close()
 			w.send("x\r\n\r\n")
 			w.readAll()
 		}},
 		{"a tunnel that its client resets", func(t *testing.T, f *faulty) {
-			w := f.connectTo(t, "silent.example:83")
+			w := f.connectRaw(t, "silent.example:83")
 			w.send("x")
 			w.SetLinger(0)
 			w.Close()
 		}},
 		{"a tunnel that its client half-closes", func(t *testing.T, f *faulty) {
-			w := f.connectTo(t, "silent.example:83") // closes after it has read to the end
+			w := f.connectRaw(t, "silent.example:83") // closes after it has read to the end
 			defer w.Close()
 			w.CloseWrite()
 			if rest := w.readAll(); rest != "" {
@@ -230,7 +230,7 @@ func TestFaults(t *testing.T) {
 			}
 		}},
 		{"a tunnel that its origin half-closes", func(t *testing.T, f *faulty) {
-			w := f.connectTo(t, "ok.example:80")
+			w := f.connectRaw(t, "ok.example:80")
 			w.send("GET / HTTP/1.1\r\n\r\n")
 			if rest := w.readAll(); !strings.HasSuffix(rest, "ok") {
 				t.Errorf("got %q", rest)

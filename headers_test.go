@@ -58,7 +58,7 @@ func TestRequestTargetsPassUnchanged(t *testing.T) {
 // checkRequestTarget makes a request for path and checks the target in the request
 // line that arrives. A POST has a body.
 func checkRequestTarget(t *testing.T, path, via, method string) {
-	l, heads := startVia(t, via, emptyResponse)
+	l, headers := startVia(t, via, emptyResponse)
 	fields, body := "", ""
 	if method == "POST" {
 		fields, body = "Transfer-Encoding: chunked\r\n", "0\r\n\r\n"
@@ -75,7 +75,7 @@ func checkRequestTarget(t *testing.T, path, via, method string) {
 	if via == viaUpstream {
 		want = "http://o.example" + path
 	}
-	line, _, _ := strings.Cut(wait(t, heads, "the request"), "\r\n")
+	line, _, _ := strings.Cut(wait(t, headers, "the request"), "\r\n")
 	if got := strings.Split(line, " "); len(got) != 3 || got[1] != want {
 		t.Errorf("got the request line %q, want the target %q", line, want)
 	}
@@ -118,7 +118,7 @@ func TestHeadersPassUnchanged(t *testing.T) {
 		} {
 			t.Run(test.name+", "+via, func(t *testing.T) {
 				t.Parallel()
-				l, heads := startVia(t, via, test.response+"\r\n")
+				l, headers := startVia(t, via, test.response+"\r\n")
 				w := l.dialHTTP(t)
 				upgrade, host := "", "http://o.example"
 				switch via {
@@ -129,7 +129,7 @@ func TestHeadersPassUnchanged(t *testing.T) {
 				}
 				w.send("GET http://o.example/ HTTP/1.1\r\nHost: o.example\r\n" + test.send + upgrade + "\r\n")
 				want := "GET " + host + "/ HTTP/1.1\r\nHost: o.example\r\n" + test.sent + upgrade + "\r\n"
-				if got := wait(t, heads, "the request"); got != want {
+				if got := wait(t, headers, "the request"); got != want {
 					t.Errorf("the origin server got\n%q, want\n%q", got, want)
 				}
 				if want = test.relayed; want == "" {

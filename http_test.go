@@ -100,13 +100,13 @@ func TestForwardedHeader(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, allow("o.example"), nil)
-			heads := l.scripted("o.example", emptyResponse)
+			headers := l.scripted("o.example", emptyResponse)
 			w := l.dialHTTP(t)
 			w.send(tt.send)
 			if a := w.readResponse("GET"); a.StatusCode != 200 {
 				t.Fatalf("%s: got %s", a.Status, a.body)
 			}
-			got := strings.Split(strings.TrimSuffix(wait(t, heads, "the request"), "\r\n\r\n"), "\r\n")
+			got := strings.Split(strings.TrimSuffix(wait(t, headers, "the request"), "\r\n\r\n"), "\r\n")
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("the origin server got\n%q, want\n%q", got, tt.want)
 			}

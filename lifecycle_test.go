@@ -378,7 +378,7 @@ func TestShutdownAndCloseTogether(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
 	l.mapHost("o.example", 443, testnet.Hang(t).Addr())
-	l.connectTo(t, "o.example:443") // an idle tunnel, which does not end by itself
+	l.connectRaw(t, "o.example:443") // an idle tunnel, which does not end by itself
 	var together sync.WaitGroup
 	for i := range 20 {
 		together.Go(func() {
@@ -604,7 +604,7 @@ func TestNothingIsLeft(t *testing.T) {
 			l.dialHTTP(t).request("CONNECT", "silent.example:443")
 			l.dialHTTP(t).get("http://hold.example:81/", "Connection: Upgrade", "Upgrade: x")
 			l.dialHTTP(t).get("http://asked.example/") // a question to the decider
-			if err := echoes(l.connectTo(t, "o.example:443")); err != nil {
+			if err := echoes(l.connectRaw(t, "o.example:443")); err != nil {
 				t.Error(err)
 			}
 			dialRaw(t, l.AdminAddr())

@@ -215,7 +215,7 @@ func TestLimitConnections(t *testing.T) {
 	t.Parallel()
 	l := limited(t, withSOCKS(allow("o.example")), networkproxy.Limits{Connections: 2})
 	l.mapHost("o.example", 80, testnet.Echo(t).Addr())
-	held := []net.Conn{l.connectTo(t, "o.example:80"), l.socksTunnel("o.example", 80)}
+	held := []net.Conn{l.connectRaw(t, "o.example:80"), l.socksTunnel("o.example", 80)}
 
 	checkTooManyConnections(t, l.dialHTTP(t))
 	w := l.dialHTTP(t)
@@ -255,7 +255,7 @@ func TestLimitConnections(t *testing.T) {
 
 	held[0].Close()
 	eventually(t, "there is room again", func() bool { return l.healthCounts().Connections == 1 })
-	if err := echoes(l.connectTo(t, "o.example:80")); err != nil {
+	if err := echoes(l.connectRaw(t, "o.example:80")); err != nil {
 		t.Error(err)
 	}
 }
@@ -266,7 +266,7 @@ func TestLimitConnectionsWithoutEnd(t *testing.T) {
 	t.Parallel()
 	l := limited(t, allow("o.example"), networkproxy.Limits{Connections: 1})
 	l.mapHost("o.example", 80, testnet.Echo(t).Addr())
-	first := l.connectTo(t, "o.example:80")
+	first := l.connectRaw(t, "o.example:80")
 	var many []*rawConn
 	for range 200 {
 		w := l.dialHTTP(t)
@@ -342,7 +342,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 			if test.socks {
 				addr = l.SOCKSAddr()
 			}
-			tunnel := l.connectTo(t, "o.example:80")
+			tunnel := l.connectRaw(t, "o.example:80")
 			var idle []*rawConn
 			for range 50 {
 				w := dialRaw(t, addr)
@@ -355,7 +355,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 				}
 				idle = append(idle, w)
 			}
-			if err := echoes(l.connectTo(t, "o.example:80")); err != nil {
+			if err := echoes(l.connectRaw(t, "o.example:80")); err != nil {
 				t.Errorf("a new tunnel: %v", err)
 			}
 			if _, code, _ := l.socksRequest(socksConnect, socksDestName("o.example", 80)); code != 0 {
@@ -639,7 +639,7 @@ func TestLimitTunnels(t *testing.T) {
 			t.Parallel()
 			l := limited(t, withSOCKS(allow("o.example")), test.limits)
 			l.mapHost("o.example", 80, testnet.Echo(t).Addr())
-			for protocol, conn := range map[string]net.Conn{"CONNECT": l.connectTo(t, "o.example:80"), "SOCKS5": l.socksTunnel("o.example", 80)} {
+			for protocol, conn := range map[string]net.Conn{"CONNECT": l.connectRaw(t, "o.example:80"), "SOCKS5": l.socksTunnel("o.example", 80)} {
 				conn.SetDeadline(testDeadline())
 				var err error
 				for test.name == "lifetime" && err == nil { // never idle
@@ -837,14 +837,14 @@ func TestLimitLogLinesOfEveryKind(t *testing.T) {
 			w.readResponse("GET")
 		}},
 		{"tunnels at the level debug", "tunnel (open|closed)", func(l *lab, _ int) {
-			conn := l.connectTo(l.t, "echo.example:80")
+			conn := l.connectRaw(l.t, "echo.example:80")
 			if err := echoes(conn); err != nil {
 				l.t.Error(err)
 			}
 			conn.Close()
 		}},
 		{"client hellos at the level debug", "client hello", func(l *lab, _ int) {
-			conn := l.connectTo(l.t, "echo.example:80")
+			conn := l.connectRaw(l.t, "echo.example:80")
 			tls.Client(conn, &tls.Config{ServerName: "echo.example"}).Handshake()
 			conn.Close()
 		}},

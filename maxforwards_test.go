@@ -55,7 +55,7 @@ func TestMaxForwards(t *testing.T) {
 	} {
 		t.Run(test.name+", "+test.method+", "+test.route, func(t *testing.T) {
 			t.Parallel()
-			heads := make(chan string, 4)
+			headers := make(chan string, 4)
 			l := newLab(t)
 			config := allow("o.example")
 			config.Enabled, config.AllowUpstreamProxy = true, true
@@ -64,7 +64,7 @@ func TestMaxForwards(t *testing.T) {
 				if head == "" {
 					return
 				}
-				heads <- head
+				headers <- head
 				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 			}
 			l.run(networkproxy.NewBuilder().Config(config), func(b *networkproxy.Builder) {
@@ -89,7 +89,7 @@ func TestMaxForwards(t *testing.T) {
 			}
 			var head string
 			select {
-			case head = <-heads:
+			case head = <-headers:
 			default:
 			}
 			switch value, has := headerField(head, "Max-Forwards"); {

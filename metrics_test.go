@@ -167,7 +167,7 @@ func TestMetricsCountEveryRequestOnce(t *testing.T) {
 	var tunnels []*rawConn
 	for _, target := range []string{"tunnel.example:443", "tunnel.example:443", "tunnel.example:443", "other.test:443"} { // the decider allows the last one
 		want++
-		w := l.connectTo(t, target)
+		w := l.connectRaw(t, target)
 		tunnels = append(tunnels, w)
 		if err := echoes(w); err != nil {
 			t.Error(err)
@@ -270,8 +270,8 @@ func TestMetricsGauges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tunnel := l.connectTo(t, "tunnel.example:443")
-	if err := errors.Join(echoes(tunnel), echoes(l.connectTo(t, "granted.test:443"))); err != nil {
+	tunnel := l.connectRaw(t, "tunnel.example:443")
+	if err := errors.Join(echoes(tunnel), echoes(l.connectRaw(t, "granted.test:443"))); err != nil {
 		t.Fatal(err)
 	}
 	check := func(want series) {

@@ -150,8 +150,8 @@ func (r rawResponse) refusal(t testing.TB) Refusal {
 	return f
 }
 
-// connectTo is like connect, but returns a rawConn.
-func (l *lab) connectTo(t testing.TB, target string) *rawConn {
+// connectRaw is like connect, but returns a rawConn.
+func (l *lab) connectRaw(t testing.TB, target string) *rawConn {
 	t.Helper()
 	w := l.dialHTTP(t)
 	w.request("CONNECT", target)
@@ -165,16 +165,16 @@ func (l *lab) connectTo(t testing.TB, target string) *rawConn {
 // request, sends it to the returned channel, writes response, and waits for the
 // end of the connection.
 func (l *lab) scripted(name, response string) <-chan string {
-	heads := make(chan string, 16)
+	headers := make(chan string, 16)
 	l.serve(name, 80, func(c *net.TCPConn) {
 		c.SetDeadline(time.Now().Add(testTimeout))
 		r := bufio.NewReader(c)
-		heads <- readHeader(r)
+		headers <- readHeader(r)
 		io.WriteString(c, response)
 		c.CloseWrite()
 		io.Copy(io.Discard, r)
 	})
-	return heads
+	return headers
 }
 
 // readHeader reads up to the empty line, and includes it.

@@ -97,7 +97,7 @@ type tunnelPath struct {
 
 var tunnelPaths = []tunnelPath{
 	{protocol: networkproxy.ProtocolHTTPSConnect, open: func(l *lab, t testing.TB, host string, port uint16) *rawConn {
-		return l.connectTo(t, net.JoinHostPort(host, strconv.Itoa(int(port))))
+		return l.connectRaw(t, net.JoinHostPort(host, strconv.Itoa(int(port))))
 	}},
 	{protocol: networkproxy.ProtocolSOCKS5TCP, open: func(l *lab, t testing.TB, host string, port uint16) *rawConn {
 		w := dialRaw(t, l.SOCKSAddr())
@@ -620,7 +620,7 @@ func TestSNICheckSharesAnAddress(t *testing.T) {
 		})
 		roots := x509.NewCertPool()
 		roots.AddCert(evil.Leaf)
-		err := echoes(tls.Client(l.connectTo(t, "allowed.example:443"), &tls.Config{ServerName: "evil.example", RootCAs: roots}))
+		err := echoes(tls.Client(l.connectRaw(t, "allowed.example:443"), &tls.Config{ServerName: "evil.example", RootCAs: roots}))
 		if (err == nil) != (check == networkproxy.SNIOff) {
 			t.Errorf("with sni_check %q, evil.example through a tunnel for allowed.example: %v", check, err)
 		}
@@ -695,13 +695,13 @@ func TestSNICheckReload(t *testing.T) {
 	l := startSource(t, s.builder, nil)
 	l.serve("allowed.example", 443, func(c *net.TCPConn) { io.Copy(c, c) })
 	evil := helloFor(t, "evil.example")
-	open := l.connectTo(t, "allowed.example:443")
+	open := l.connectRaw(t, "allowed.example:443")
 
 	s.set(func(c *networkproxy.Config) { c.SNICheck = networkproxy.SNIOff })
 	if err := l.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w := l.connectTo(t, "allowed.example:443")
+	w := l.connectRaw(t, "allowed.example:443")
 	w.send(evil)
 	if got := w.readN(len(evil)); got != evil {
 		t.Errorf("with the check off: got %q", got)

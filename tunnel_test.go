@@ -53,7 +53,7 @@ func TestConnectHalfClose(t *testing.T) {
 			all, _ := io.ReadAll(c) // to the client's FIN
 			io.WriteString(c, strings.ToUpper(string(all)))
 		})
-		w := l.connectTo(t, "o.example:443")
+		w := l.connectRaw(t, "o.example:443")
 		w.send("all of it")
 		w.CloseWrite()
 		if got := w.readAll(); got != "ALL OF IT" {
@@ -70,7 +70,7 @@ func TestConnectHalfClose(t *testing.T) {
 			all, _ := io.ReadAll(c)
 			got <- string(all)
 		})
-		w := l.connectTo(t, "o.example:443")
+		w := l.connectRaw(t, "o.example:443")
 		if s := w.readAll(); s != "220 ready" {
 			t.Errorf("the client got %q, want %q", s, "220 ready")
 		}
@@ -86,7 +86,7 @@ func TestConnectReset(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
 	l.mapHost("o.example", 443, testnet.Reset(t).Addr())
-	w := l.connectTo(t, "o.example:443")
+	w := l.connectRaw(t, "o.example:443")
 	w.send("x")
 	if _, err := w.Read(make([]byte, 1)); !isReset(err) {
 		t.Errorf("read: got %v, want a reset, because a truncated stream must not look complete", err)
@@ -103,7 +103,7 @@ func TestConnectClientLeaves(t *testing.T) {
 		io.Copy(io.Discard, c)
 		close(gone)
 	})
-	w := l.connectTo(t, "o.example:443")
+	w := l.connectRaw(t, "o.example:443")
 	w.send("x")
 	w.Close()
 	wait(t, gone, "the end of the connection to the target")
@@ -178,7 +178,7 @@ func TestConnectFallsBack(t *testing.T) {
 	l := start(t, allow("o.example"), nil)
 	l.mapHost("o.example", 443, testnet.Echo(t).Addr())
 	l.dns.Set("o.example", addrs("93.184.215.99", publicAddr))
-	if err := echoes(l.connectTo(t, "o.example:443")); err != nil {
+	if err := echoes(l.connectRaw(t, "o.example:443")); err != nil {
 		t.Error(err)
 	}
 }
@@ -243,7 +243,7 @@ func TestUpgradeThroughConnect(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
 	l.serve("o.example", 443, websocket)
-	w := l.connectTo(t, "o.example:443")
+	w := l.connectRaw(t, "o.example:443")
 	w.send(strings.Replace(strings.Replace(upgradeRequest, "http://o.example", "", 1), "keep-alive, upgrade", "Upgrade", 1))
 	if a := w.readHeader("GET"); a.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("got %s, want 101", a.Status)
@@ -312,13 +312,13 @@ func TestUpgradeIsAsked(t *testing.T) {
 		config := allow("o.example")
 		config.Mode = networkproxy.ModeLimited // which refuses upgrades
 		l := start(t, config, nil)
-		heads := l.scripted("o.example", emptyResponse)
+		headers := l.scripted("o.example", emptyResponse)
 		w := l.dialHTTP(t)
 		w.get("http://o.example/", fields...)
 		if a := w.readResponse("GET"); a.StatusCode != 200 {
 			t.Errorf("%q: got %s, want 200", fields, a.Status)
 		}
-		if head := wait(t, heads, "the request"); strings.Contains(strings.ToLower(head), "upgrade") {
+		if head := wait(t, headers, "the request"); strings.Contains(strings.ToLower(head), "upgrade") {
 			t.Errorf("%q: the origin server got %q, want no upgrade", fields, head)
 		}
 	}
@@ -454,7 +454,7 @@ func TestTransportUpgradeOffers(t *testing.T) {
 	config := allow("o.example")
 	config.Mode = networkproxy.ModeLimited
 	l := start(t, config, nil)
-	heads := l.scripted("o.example", emptyResponse)
+	headers := l.scripted("o.example", emptyResponse)
 	for asked, want := range map[string]bool{"h2c": true, "TLS/1.0": true, "websocket": false, "h2c, websocket": false} {
 		r, err := http.NewRequestWithContext(t.Context(), "GET", "http://o.example/", nil)
 		if err != nil {
@@ -471,7 +471,7 @@ func TestTransportUpgradeOffers(t *testing.T) {
 			continue
 		}
 		resp.Body.Close()
-		if head := wait(t, heads, "the request"); strings.Contains(strings.ToLower(head), "upgrade") || strings.Contains(head, "Http2-Settings") {
+		if head := wait(t, headers, "the request"); strings.Contains(strings.ToLower(head), "upgrade") || strings.Contains(head, "Http2-Settings") {
 			t.Errorf("%q: the origin server got %q, want no upgrade", asked, head)
 		}
 		if r.Header.Get("Upgrade") != asked {
@@ -590,7 +590,7 @@ func TestShutdownEndsTunnels(t *testing.T) {
 		io.Copy(io.Discard, c)
 		close(gone)
 	})
-	w := l.connectTo(t, "o.example:443")
+	w := l.connectRaw(t, "o.example:443")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := l.Shutdown(ctx); !errors.Is(err, context.Canceled) {

@@ -33,7 +33,7 @@ func TestZoneIsDialed(t *testing.T) {
 				t.Errorf("got %s %q", a.Status, a.body)
 			}
 		}},
-		{"CONNECT", func(l *lab, t *testing.T) { l.connectTo(t, "[fe80::1%25eth0]:80").Close() }},
+		{"CONNECT", func(l *lab, t *testing.T) { l.connectRaw(t, "[fe80::1%25eth0]:80").Close() }},
 		{"SOCKS5", func(l *lab, t *testing.T) { l.socksTunnel("fe80::1%eth0", 80).Close() }},
 		{"DialContext", func(l *lab, t *testing.T) {
 			c, err := l.DialContext(networkproxy.Attribution{})(t.Context(), "tcp", "[fe80::1%eth0]:80")
