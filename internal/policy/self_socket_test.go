@@ -1,6 +1,6 @@
-// Connecting to a Unix socket that changed after it was allowed.
+// A test of the exclusion of the proxy's own sockets when one is dialed.
 
-package networkproxy
+package policy
 
 import (
 	"errors"
@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/unixsock"
 )
 
@@ -23,7 +22,7 @@ func TestUnixSocketDialerExcludesOwnSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	var own policy.SelfListeners
+	var own SelfListeners
 	own.Add(l.Addr())
 	judged := filepath.Join(dir, "judged")
 	if err := os.Rename(filepath.Join(dir, "admin"), judged); err != nil {
