@@ -788,7 +788,7 @@ func TestLimitLogLines(t *testing.T) {
 	}
 	l.Close() // logs the number of dropped lines
 	about := regexp.MustCompile(`msg=(refused|failed|"malformed request") `)
-	left := regexp.MustCompile(`msg="lines about requests were left out[^"]*" lines=(\d+) log_lines_per_second=5\n`)
+	left := regexp.MustCompile(`msg="dropped log lines[^"]*" lines=(\d+) log_lines_per_second=5\n`)
 	lines := len(about.FindAllString(l.log.String(), -1))
 	sum := lines
 	reports := left.FindAllStringSubmatch(l.log.String(), -1)
@@ -870,7 +870,7 @@ func TestLimitLogLinesOfEveryKind(t *testing.T) {
 			}
 			l.Close()
 			lines := len(regexp.MustCompile(`msg="`+test.lines+`"`).FindAllString(l.log.String(), -1))
-			seconds := strings.Count(l.log.String(), "lines about requests were left out") + 1
+			seconds := strings.Count(l.log.String(), "dropped log lines") + 1
 			if lines == 0 || lines > limit*seconds {
 				t.Errorf("%d lines in %d seconds, want at most %d per second", lines, seconds, limit)
 			}

@@ -1,5 +1,4 @@
-// Counters: what became of the requests, kept where they end, without a lock
-// and without an allocation.
+// Counters of requests, connections and datagrams.
 
 package audit
 
@@ -9,49 +8,50 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// Counters count requests by how they ended: every request ends as exactly
-// one of allowed, refused and failed. The zero value is ready.
+// Counters count requests by outcome, protocol and reason. Every request has
+// exactly one outcome. The zero value is ready to use, and its fields are safe
+// for concurrent use.
 type Counters struct {
 	Requests [Outcomes][len(Protocols)][len(Reasons)]atomic.Uint64
 
-	Cut     atomic.Uint64 // connections ended because a later policy refuses them, or their grant was revoked
-	Tunnels atomic.Int64  // open now
+	Cut     atomic.Uint64 // connections ended because a later policy refuses them or their grant was revoked
+	Tunnels atomic.Int64  // open tunnels
 
-	// Bytes of the tunnels that have ended, by direction as seen from here.
+	// Bytes of ended tunnels, sent to targets and received from them.
 	BytesSent, BytesReceived atomic.Uint64
 
 	ReloadsOK, ReloadsFailed atomic.Uint64
 
-	// A datagram is part of a flow, which is the request. Those that came to
-	// nothing beside that are counted by cause, and are no requests.
+	// Dropped counts dropped datagrams by cause. The request is the flow that a
+	// datagram belongs to, so a dropped datagram is not a request by itself.
 	Dropped [DropCauses]atomic.Uint64
 }
 
-// Outcome is how a request ended.
+// Outcome says how a request ended.
 type Outcome uint8
 
 const (
 	Allowed  Outcome = iota // reached its target
 	Refused                 // by policy or a limit, or malformed
 	Failed                  // allowed, but the target could not be reached
-	Outcomes                // how many there are
+	Outcomes                // number of outcomes
 )
 
-// String is for metrics.
+// String returns the outcome as metrics show it.
 func (o Outcome) String() string { return [...]string{"allowed", "refused", "failed"}[o] }
 
-// Protocols are all of them.
+// Protocols lists all protocols.
 var Protocols = [...]policy.Protocol{policy.ProtocolHTTP, policy.ProtocolHTTPSConnect, policy.ProtocolSOCKS5TCP, policy.ProtocolSOCKS5UDP}
 
-// What stands for reasons without end, so that the series of the metrics have
-// one: a decider's own words, and whatever is not in the list below.
+// Placeholders for free-form reasons, so that metric cardinality stays bounded:
+// one for all texts from deciders, one for any reason not in Reasons.
 const (
 	countedDecider policy.Reason = "decider"
 	countedOther   policy.Reason = "other"
 )
 
-// Reasons are the reasons that requests are told apart by. The first is
-// that of an allowed one; the last stands for all others.
+// Reasons lists the reasons that have counters of their own. The first belongs
+// to allowed requests, the last to all reasons that are not in the list.
 var Reasons = [...]policy.Reason{
 	"",
 	policy.ReasonInvalidTarget, policy.ReasonProxyDisabled, policy.ReasonNotAllowed, policy.ReasonNotAllowedLocal, policy.ReasonDenied,
@@ -62,6 +62,7 @@ var Reasons = [...]policy.Reason{
 	countedDecider, countedOther,
 }
 
+// Add counts a request.
 func (c *Counters) Add(o Outcome, p policy.Protocol, r policy.Reason) {
 	protocol := 0
 	for i := range Protocols {
@@ -91,8 +92,9 @@ func (c *Counters) Refuse(p policy.Protocol, v *policy.Verdict) {
 // Fail counts a request whose target could not be reached.
 func (c *Counters) Fail(p policy.Protocol, r policy.Reason) { c.Add(Failed, p, r) }
 
-// countedReason is what a refusal is counted under: a decider's own words,
-// which may be any and may be those of the proxy, under one.
+// countedReason returns the reason to count a refusal under. All texts from a
+// decider count as one reason. They are free-form, and may equal a reason of the
+// proxy.
 func countedReason(v *policy.Verdict) policy.Reason {
 	if v.Source != policy.SourceDecider {
 		return v.Reason
@@ -104,7 +106,7 @@ func countedReason(v *policy.Verdict) policy.Reason {
 	return countedDecider
 }
 
-// Total is how many requests ended so.
+// Total returns the number of requests with an outcome.
 func (c *Counters) Total(o Outcome) uint64 {
 	var sum uint64
 	for p := range c.Requests[o] {
@@ -122,21 +124,22 @@ const (
 	DropSource    DropCause = iota // not from the client of the association
 	DropFragment                   // a fragment (RFC 1928 section 7)
 	DropMalformed                  // without a valid header or target
-	DropOversize                   // too long for the way to the client
-	DropRefused                    // its target was refused, or is out of reach
-	DropOverflow                   // over a bound: flows, questions, datagrams that wait
-	DropLost                       // the system would not take it
-	DropCauses                     // how many there are
+	DropOversize                   // too long to send to the client
+	DropRefused                    // its target was refused or is unreachable
+	DropOverflow                   // over a limit: flows, decider questions, waiting datagrams
+	DropLost                       // the operating system did not send it
+	DropCauses                     // number of causes
 )
 
-// String is for logs and metrics.
+// String returns the cause as logs and metrics show it.
 func (d DropCause) String() string {
 	return [...]string{"source", "fragment", "malformed", "oversize", "refused", "overflow", "lost"}[d]
 }
 
+// Drop counts n dropped datagrams.
 func (c *Counters) Drop(why DropCause, n int) { c.Dropped[why].Add(uint64(n)) }
 
-// DatagramsDropped is the sum of all causes.
+// DatagramsDropped returns the number of dropped datagrams.
 func (c *Counters) DatagramsDropped() uint64 {
 	var sum uint64
 	for i := range c.Dropped {

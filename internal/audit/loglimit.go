@@ -1,5 +1,5 @@
-// The bound on log lines about single requests: a client that can fill the log
-// must not.
+// The limit on log lines about single requests, so that a client cannot fill the
+// log.
 
 package audit
 
@@ -12,101 +12,105 @@ import (
 	"example.com/networkproxy/internal/share"
 )
 
-// LogLimiter admits a number of lines a second, shared fairly among the
-// sessions, and reports how many it dropped. Safe for concurrent use.
+// LogLimiter allows Limit log lines a second, shared fairly among the owners. It
+// reports the number of dropped lines after each second that had any. Safe for
+// concurrent use.
 type LogLimiter struct {
-	Limit int // a second; does not change
-	Log   *slog.Logger
+	Limit int          // Required. Lines a second.
+	Log   *slog.Logger // Required. For the reports of dropped lines.
 
 	mu      sync.Mutex
-	since   time.Time             // when the present second began
-	lines   share.Counter[*Owner] // that passed in it
-	left    int                   // that did not, and are not told of yet
-	ended   bool                  // there is no timer any more
-	timer   *time.Timer
-	telling sync.WaitGroup // of the timer, while it runs
+	since   time.Time             // start of the current second
+	allowed share.Counter[*Owner] // lines allowed since then
+	dropped int                   // dropped lines not reported yet
+	closed  bool                  // no new timer may start
+	timer   *time.Timer           // calls report; nil before the first dropped line
+	pending sync.WaitGroup        // the timer, until its report is written
 }
 
-// Allow reports whether a line about a request of from may be written now.
-// from is nil where it is not known.
-func (b *LogLimiter) Allow(from *Owner) bool {
+// Allow reports whether a log line about a request of owner may be written now.
+// owner is nil if it is unknown.
+func (l *LogLimiter) Allow(owner *Owner) bool {
 	now := time.Now()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if now.Sub(b.since) >= time.Second {
-		b.since, b.lines.Limit = now, b.Limit
-		b.lines.Reset()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.since) >= time.Second {
+		l.since, l.allowed.Limit = now, l.Limit
+		l.allowed.Reset()
 	}
-	if b.lines.Acquire(from) {
+	if l.allowed.Acquire(owner) {
 		return true
 	}
-	if b.left == 0 && !b.ended {
-		b.telling.Add(1)
-		b.timer = time.AfterFunc(time.Second-now.Sub(b.since), func() {
-			defer b.telling.Done()
-			b.report()
+	if l.dropped == 0 && !l.closed {
+		l.pending.Add(1)
+		l.timer = time.AfterFunc(time.Second-now.Sub(l.since), func() {
+			defer l.pending.Done()
+			l.report()
 		})
 	}
-	b.left++
+	l.dropped++
 	return false
 }
 
-// report tells how many lines were left out since it last did.
-func (b *LogLimiter) report() {
-	b.mu.Lock()
-	n := b.left
-	b.left = 0
-	b.mu.Unlock()
+// report logs the number of lines dropped since the last report.
+func (l *LogLimiter) report() {
+	l.mu.Lock()
+	n := l.dropped
+	l.dropped = 0
+	l.mu.Unlock()
 	if n > 0 {
-		b.Log.Warn("lines about requests were left out of the log: there were more than log_lines_per_second in a second", "lines", n, "log_lines_per_second", b.Limit)
+		l.Log.Warn("dropped log lines: over log_lines_per_second in one second", "lines", n, "log_lines_per_second", l.Limit)
 	}
 }
 
-// Close tells what is still to be told, and returns when nothing of the bound runs.
-// What is left out after that, of a decider that has been left behind, is not
-// told.
-func (b *LogLimiter) Close() {
-	b.mu.Lock()
-	b.ended = true
-	timer := b.timer
-	b.mu.Unlock()
+// Close reports dropped lines and waits for the timer to finish. Lines dropped
+// after Close, such as those about a decider that has not returned, are not
+// reported.
+func (l *LogLimiter) Close() {
+	l.mu.Lock()
+	l.closed = true
+	timer := l.timer
+	l.mu.Unlock()
 	if timer != nil && timer.Stop() {
-		b.telling.Done()
-		b.report()
+		l.pending.Done()
+		l.report()
 	}
-	b.telling.Wait()
+	l.pending.Wait()
 }
 
 // LimitedHandler is a log handler for lines that clients can cause and that
-// belong to no session: panics, failed accepts, and all that is logged at the
-// level debug. It passes those that its bounds admit. Debug lines have a bound
-// of their own, so that they do not displace what is logged anyway.
+// belong to no session: panics, failed accepts, and every line below the level
+// info. It drops lines over its limits. Debug lines have a separate limit, so that
+// they do not displace lines of higher levels.
 type LimitedHandler struct {
 	slog.Handler
 	lines, debug *LogLimiter
 }
 
-// NewLimitedHandler returns a handler that passes on to h what lines and, at
-// the level debug, debug allow.
+// NewLimitedHandler returns a handler that passes lines to h within limits: debug
+// for lines below the level info, lines for all others.
 func NewLimitedHandler(h slog.Handler, lines, debug *LogLimiter) LimitedHandler {
 	return LimitedHandler{h, lines, debug}
 }
 
+// Handle implements [slog.Handler].
 func (h LimitedHandler) Handle(ctx context.Context, r slog.Record) error {
-	bound := h.lines
+	limiter := h.lines
 	if r.Level < slog.LevelInfo {
-		bound = h.debug
+		limiter = h.debug
 	}
-	if !bound.Allow(nil) {
+	if !limiter.Allow(nil) {
 		return nil
 	}
 	return h.Handler.Handle(ctx, r)
 }
 
+// WithAttrs implements [slog.Handler].
 func (h LimitedHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return LimitedHandler{h.Handler.WithAttrs(attrs), h.lines, h.debug}
 }
 
+// WithGroup implements [slog.Handler].
 func (h LimitedHandler) WithGroup(name string) slog.Handler {
 	return LimitedHandler{h.Handler.WithGroup(name), h.lines, h.debug}
 }

@@ -1,4 +1,4 @@
-// The bound on log lines, on the clock of a bubble.
+// Tests of the log limiter with the fake clock of synctest.
 
 package audit
 
@@ -12,78 +12,78 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-func TestLineBound(t *testing.T) {
+func TestLogLimiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log testnet.Buffer
-		b := &LogLimiter{Limit: 3, Log: slog.New(slog.NewTextHandler(&log, nil))}
-		passed := func(n int) (passed int) {
+		l := &LogLimiter{Limit: 3, Log: slog.New(slog.NewTextHandler(&log, nil))}
+		allowed := func(n int) (count int) {
 			for range n {
-				if b.Allow(nil) {
-					passed++
+				if l.Allow(nil) {
+					count++
 				}
 			}
-			return passed
+			return count
 		}
-		told := func() string {
+		logged := func() string {
 			synctest.Wait()
 			return log.Take()
 		}
 
-		if n := passed(3); n != 3 {
-			t.Errorf("%d of 3 lines passed", n)
+		if n := allowed(3); n != 3 {
+			t.Errorf("%d of 3 lines allowed, want 3", n)
 		}
 		time.Sleep(2 * time.Second)
-		if s := told(); s != "" {
-			t.Errorf("told, with nothing left out: %s", s)
+		if s := logged(); s != "" {
+			t.Errorf("report without dropped lines: %s", s)
 		}
 
-		if n := passed(2); n != 2 {
-			t.Errorf("%d of 2 lines passed in a new second", n)
+		if n := allowed(2); n != 2 {
+			t.Errorf("%d of 2 lines allowed in a new second, want 2", n)
 		}
 		time.Sleep(900 * time.Millisecond)
-		if n := passed(10); n != 1 {
-			t.Errorf("%d lines passed, with 1 of 3 left in the second", n)
+		if n := allowed(10); n != 1 {
+			t.Errorf("%d lines allowed with 1 of 3 left in the second, want 1", n)
 		}
-		if s := told(); s != "" {
-			t.Errorf("told before the second was over: %s", s)
+		if s := logged(); s != "" {
+			t.Errorf("report before the end of the second: %s", s)
 		}
 		time.Sleep(100 * time.Millisecond)
-		if s := told(); !strings.Contains(s, " lines=9 log_lines_per_second=3\n") || strings.Count(s, "\n") != 1 {
-			t.Errorf("after a second: %q", s)
+		if s := logged(); !strings.Contains(s, " lines=9 log_lines_per_second=3\n") || strings.Count(s, "\n") != 1 {
+			t.Errorf("report after a second: %q", s)
 		}
-		if n := passed(1); n != 1 {
-			t.Error("no line passes in the second after one with too many")
+		if n := allowed(1); n != 1 {
+			t.Error("line refused in the second after one with dropped lines")
 		}
 
-		passed(6)
-		b.Close() // before the second is over
-		if s := told(); !strings.Contains(s, " lines=4 ") {
-			t.Errorf("at the end: %q", s)
+		allowed(6)
+		l.Close() // before the second is over
+		if s := logged(); !strings.Contains(s, " lines=4 ") {
+			t.Errorf("report of Close: %q", s)
 		}
-		passed(10)
+		allowed(10)
 		time.Sleep(time.Minute)
-		if s := told(); s != "" {
-			t.Errorf("after the end: %s", s)
+		if s := logged(); s != "" {
+			t.Errorf("report after Close: %s", s)
 		}
 	})
 }
 
-// TestLineBoundEndsWhileItTells: whoever ends it waits for a line under way.
-func TestLineBoundEndsWhileItTells(t *testing.T) {
+// TestLogLimiterCloseWaits checks that Close waits for a report being written.
+func TestLogLimiterCloseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log slowLog
-		b := &LogLimiter{Limit: 1, Log: slog.New(slog.NewTextHandler(&log, nil))}
-		b.Allow(nil)
-		b.Allow(nil)
+		l := &LogLimiter{Limit: 1, Log: slog.New(slog.NewTextHandler(&log, nil))}
+		l.Allow(nil)
+		l.Allow(nil)
 		time.Sleep(time.Second + time.Millisecond)
-		b.Close()
+		l.Close()
 		if log.lines != 1 {
-			t.Errorf("%d lines are written when the end returns", log.lines)
+			t.Errorf("%d lines written when Close returned, want 1", log.lines)
 		}
 	})
 }
 
-// slowLog takes a minute for a line.
+// slowLog takes a minute to write a line.
 type slowLog struct{ lines int }
 
 func (l *slowLog) Write(p []byte) (int, error) {

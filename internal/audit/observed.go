@@ -1,3 +1,5 @@
+// Targets observed while allowlist misses pass.
+
 package audit
 
 import (
@@ -8,18 +10,18 @@ import (
 	"example.com/networkproxy/internal/hostname"
 )
 
-// MaxObserved bounds how many different targets are remembered.
+// MaxObserved limits the number of distinct targets in Observations.
 const MaxObserved = 10_000
 
-// Observations are the targets that passed while observing. Safe for
-// concurrent use.
+// Observations is the set of targets that requests reached. The zero value is
+// empty. A nil *Observations records nothing. Safe for concurrent use.
 type Observations struct {
 	mu       sync.Mutex
 	seen     map[hostname.Target]bool
 	overflow bool
 }
 
-// Add takes note of a target that was reached. nil takes no notes.
+// Add records a target that a request has reached.
 func (o *Observations) Add(t hostname.Target) {
 	if o == nil {
 		return
@@ -36,6 +38,8 @@ func (o *Observations) Add(t hostname.Target) {
 	o.seen[t] = true
 }
 
+// Suggest returns allowlist entries for the recorded targets, sorted by host and
+// port. complete is false if there were more than MaxObserved targets.
 func (o *Observations) Suggest() (list []string, complete bool) {
 	if o == nil {
 		return nil, true
@@ -64,7 +68,8 @@ func (o *Observations) Suggest() (list []string, complete bool) {
 	return list, complete
 }
 
-// entriesFor are the entries for the targets of one host.
+// entriesFor returns the entries for the targets of one host: the host alone if
+// it was reached on ports 80 and 443 only, else one entry with a port for each.
 func entriesFor(targets []hostname.Target) []string {
 	web := func(t hostname.Target) bool { return t.Port == 80 || t.Port == 443 }
 	if !slices.ContainsFunc(targets, func(t hostname.Target) bool { return !web(t) }) {

@@ -1,5 +1,4 @@
-// The bounded record of refusals, for the host, the admin API and whoever
-// wonders why something did not work.
+// The bounded record of refusals.
 
 package audit
 
@@ -14,77 +13,78 @@ import (
 	"example.com/networkproxy/internal/share"
 )
 
-// Refusal is one refusal, as recorded.
+// Refusal is a recorded refusal.
 type Refusal struct {
 	Time       time.Time
 	Host       string
 	Port       uint16
 	Protocol   policy.Protocol
 	Method     string
-	UnixSocket string // the path that was asked for in place of the host
+	UnixSocket string // the requested path; empty unless the target is a Unix socket
 	Client     netip.AddrPort
 	Command    string
 	Verdict    policy.Verdict
 }
 
-// Record keeps the newest refusals, up to its limit, and counts them
-// all. The limit is shared fairly: a session with many refusals does not
-// displace the few of another. The sessions that have ended count as one, or
-// those of a long-lived proxy would leave one place to each new session. Safe
-// for concurrent use.
+// Record keeps the newest refusals, up to its limit, and counts all of them. The
+// limit is shared fairly among the owners, so that a session with many refusals
+// does not displace the few of another. All ended sessions count as one owner,
+// because the many of a long-lived proxy would otherwise take nearly all places.
+// Safe for concurrent use.
 type Record struct {
-	Limit int // Limits.BlockedKept; does not change
+	Limit int // Required. Number of refusals to keep.
 
 	mu    sync.Mutex
-	kept  share.List[*Owner, blocked] // nil: of sessions that have ended
+	kept  share.List[*Owner, numbered] // under the owner nil: those of ended sessions
 	total uint64
 }
 
-// blocked is a refusal and the number that it was recorded as.
-type blocked struct {
+// numbered is a refusal with its number in the order of recording.
+type numbered struct {
 	Refusal
 	n uint64
 }
 
-func (b *Record) Add(from *Owner, r *Refusal) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if from.Context.Err() != nil {
-		from = nil // also where forget has been here already
+// Add records a refusal of a request of owner.
+func (r *Record) Add(owner *Owner, refusal *Refusal) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if owner.Context.Err() != nil {
+		owner = nil // Release may have run already
 	}
-	b.total++
-	b.kept.Limit = b.Limit
-	item := b.kept.Victim(from)
+	r.total++
+	r.kept.Limit = r.Limit
+	item := r.kept.Victim(owner)
 	if item == nil {
-		item = new(share.Item[*Owner, blocked])
+		item = new(share.Item[*Owner, numbered])
 	} else {
-		b.kept.Remove(item)
+		r.kept.Remove(item)
 	}
-	item.Value.Refusal, item.Value.n = *r, b.total
-	b.kept.Push(from, item)
+	item.Value.Refusal, item.Value.n = *refusal, r.total
+	r.kept.Push(owner, item)
 }
 
-// Release counts the refusals of a session that has ended among those of all
-// such sessions.
-func (b *Record) Release(from *Owner) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for item := range b.kept.Of(from) {
-		b.kept.Remove(item)
-		b.kept.Push(nil, item)
+// Release moves the refusals of an owner whose context has ended to the common
+// share of all ended sessions.
+func (r *Record) Release(owner *Owner) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for item := range r.kept.Of(owner) {
+		r.kept.Remove(item)
+		r.kept.Push(nil, item)
 	}
 }
 
-// List returns what is kept, oldest first, and the count of all refusals.
-func (b *Record) List() ([]Refusal, uint64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	items := slices.SortedFunc(b.kept.All(), func(x, y *share.Item[*Owner, blocked]) int {
+// List returns the kept refusals, oldest first, and the number of all refusals.
+func (r *Record) List() ([]Refusal, uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	items := slices.SortedFunc(r.kept.All(), func(x, y *share.Item[*Owner, numbered]) int {
 		return cmp.Compare(x.Value.n, y.Value.n)
 	})
-	list := make([]Refusal, 0, len(items)) // never nil: it is [] in JSON
+	list := make([]Refusal, 0, len(items)) // not nil, because nil is null in JSON
 	for _, item := range items {
 		list = append(list, item.Value.Refusal)
 	}
-	return list, b.total
+	return list, r.total
 }
