@@ -1,6 +1,6 @@
-// How the decider is asked: one call for identical requests that wait
-// together, with an end in sight whatever the decider does, and no more calls
-// at a time than a bound.
+// Calls of the decider: one for all identical requests that wait at the same
+// time, with a deadline that holds even if the decider ignores it, and a limit on
+// concurrent calls.
 
 package approval
 
@@ -22,42 +22,43 @@ import (
 )
 
 const (
-	// DefaultTimeout leaves a person time to read a prompt and is
-	// still shorter than the time-outs of common clients.
+	// DefaultTimeout leaves a person time to read a prompt. It is shorter than
+	// the timeouts of common clients.
 	DefaultTimeout = 60 * time.Second
 
-	// DefaultQuestions is more than any person answers, room for a decider
-	// that is itself a slow service, and little memory.
+	// DefaultQuestions is more than a person can answer. It leaves room for a
+	// decider that calls a slow service, and costs little memory.
 	DefaultQuestions = 256
 )
 
+// Errors of an [Answer]. ErrCanceled wraps the cause.
 var (
 	ErrTimeout       = errors.New("the decider did not answer in time")
 	ErrCanceled      = errors.New("the request ended before the decider answered")
-	errDeciderExited = errors.New("the decider ended its goroutine in place of returning")
-	ErrBusy          = errors.New("too many questions wait for the decider")
+	errDeciderExited = errors.New("the decider ended its goroutine without returning")
+	ErrBusy          = errors.New("too many questions are waiting for the decider")
 )
 
 // Asker puts allowlist misses to the decider. Safe for concurrent use.
 //
-// x/sync/singleflight would share the calls, but not end one when the last of
-// those who wait for it has gone.
+// x/sync/singleflight would share the calls as well, but would not cancel a call
+// when the last request that waits for it ends.
 type Asker struct {
-	Decider    func(context.Context, *Request) (Decision, error) // nil: nobody is asked
-	Timeout    time.Duration                                     // of one question
-	Limit      int                                               // calls of the decider at a time, of all sessions together
+	Decider    func(context.Context, *Request) (Decision, error) // nil means none; do not call Ask then
+	Timeout    time.Duration                                     // Required. For one call.
+	Limit      int                                               // Required. Concurrent calls, for all sessions together.
 	Grants     *Grants
-	LogLimiter *audit.LogLimiter // on those of the log that follow from requests
+	LogLimiter *audit.LogLimiter // Required. For log lines about single requests.
 	Log        *slog.Logger
-	Calls      *hostcall.Calls // counts the calls; may be nil
+	Calls      *hostcall.Calls // Optional. Counts the calls of the decider.
 
 	mu      sync.Mutex
-	open    map[questionKey]*question
-	calls   share.Counter[*audit.Owner] // of the decider that have not returned
+	pending map[questionKey]*question   // those that requests can join
+	calls   share.Counter[*audit.Owner] // calls of the decider that have not returned
 	denials denials
 }
 
-// Request is a request that only the decider can allow.
+// Request describes a request to the decider.
 type Request struct {
 	Owner    *audit.Owner
 	Protocol policy.Protocol
@@ -66,44 +67,46 @@ type Request struct {
 	Client   netip.AddrPort
 }
 
-// questionKey is what makes requests identical to the decider: all that it is
-// told but the client's port. The command, its hint and the labels are the
-// principal's.
+// questionKey identifies requests that are the same to the decider. It holds
+// everything that the decider sees except the client's port. The owner stands for
+// the command, its hint and the labels.
 type questionKey struct {
-	principal *audit.Owner
-	protocol  policy.Protocol
-	target    hostname.Target
-	method    string
-	client    netip.Addr
+	owner    *audit.Owner
+	protocol policy.Protocol
+	target   hostname.Target
+	method   string
+	client   netip.Addr
 }
 
 func questionKeyOf(req *Request) questionKey {
 	return questionKey{req.Owner, req.Protocol, req.Target, req.Method, req.Client.Addr()}
 }
 
-// question is one question to the decider, and the requests that wait for the
-// answer. Its fields are guarded by asking.mu, but ctx and done.
+// question is one call of the decider with the requests that wait for its answer.
+// Asker.mu guards waiting, answer and admitted; the other fields do not change.
 type question struct {
 	key        questionKey
-	generation uint64          // of the policy that the first request missed
-	ctx        context.Context // of the call: ends at the deadline, with the principal, and when nobody waits
+	generation uint64          // of the policy whose allowlist the first request missed
+	ctx        context.Context // ends at the deadline, with the owner, and when no request waits
 	cancel     context.CancelFunc
-	waiting    int
-	done       chan struct{} // closed with the answer
-	answer     *Answer       // nil until then
-	admitted   int           // of the waiting, how many the answer's grant still lets through
+	waiting    int           // requests
+	done       chan struct{} // closed when answer is set
+	answer     *Answer       // nil until the decider has answered in time
+	admitted   int           // how many more of the waiting requests the answer's grant allows
 }
 
-// Answer is what came of asking: a grant, or else a refusal.
+// Answer is the result of a question: a grant, or a refusal if Grant is nil. Err
+// says why the decider gave no decision; it is nil if it gave one.
 type Answer struct {
 	Grant    *Grant
 	Decision Decision
 	Err      error
 }
 
-// Ask returns the answer to a request: from a grant, from a denial just
-// given, or from the decider. again says that there is none, since others
-// have used up what the decider granted.
+// Ask returns the answer for a request: from an existing grant, from a remembered
+// denial, or from the decider. If again is true, there is no answer, because other
+// requests have used up the new grant; the caller judges the request again.
+// generation is that of the policy whose allowlist the request missed.
 func (a *Asker) Ask(ctx context.Context, req *Request, generation uint64) (result Answer, again bool) {
 	q, known := a.join(ctx, req, generation)
 	if q == nil {
@@ -117,11 +120,12 @@ func (a *Asker) Ask(ctx context.Context, req *Request, generation uint64) (resul
 	return a.leave(ctx, q)
 }
 
-// join adds a request to those that wait for a question, which it begins if
-// it is the first; or it returns what answers the request without one.
+// join adds a request to a question, and starts the question if it is the first.
+// If a grant, a denial or an error answers the request at once, join returns that
+// answer and a nil question.
 //
-// All in one step: between looking for a grant and asking for one, the answer
-// to an identical question could come and be missed.
+// It holds the lock throughout. Otherwise the answer to an identical question could
+// arrive after the search for a grant and before the search for the question.
 func (a *Asker) join(ctx context.Context, req *Request, generation uint64) (*question, Answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -132,7 +136,7 @@ func (a *Asker) join(ctx context.Context, req *Request, generation uint64) (*que
 	if d, ok := a.denials.get(key, generation); ok {
 		return nil, Answer{Decision: d}
 	}
-	q := a.open[key]
+	q := a.pending[key]
 	if q == nil || q.ctx.Err() != nil {
 		switch {
 		case ctx.Err() != nil:
@@ -144,27 +148,27 @@ func (a *Asker) join(ctx context.Context, req *Request, generation uint64) (*que
 		if !a.calls.Acquire(req.Owner) {
 			return nil, Answer{Err: ErrBusy}
 		}
-		q = a.begin(key, req, generation)
+		q = a.start(key, req, generation)
 	}
 	q.waiting++
 	return q, Answer{}
 }
 
-// begin calls the decider, on a goroutine of its own. a.mu is held, and the
-// place among a.calls is taken.
-func (a *Asker) begin(key questionKey, req *Request, generation uint64) *question {
+// start adds a question and calls the decider on a new goroutine. The caller holds
+// a.mu and has acquired a place in a.calls.
+func (a *Asker) start(key questionKey, req *Request, generation uint64) *question {
 	q := &question{key: key, generation: generation, done: make(chan struct{})}
 	q.ctx, q.cancel = context.WithTimeoutCause(req.Owner.Context, a.Timeout, ErrTimeout)
-	if a.open == nil {
-		a.open = make(map[questionKey]*question)
+	if a.pending == nil {
+		a.pending = make(map[questionKey]*question)
 	}
-	a.open[key] = q
+	a.pending[key] = q
 	a.Calls.Enter(hostcall.Decider)
 	go a.call(q, req)
 	return q
 }
 
-// call is one call of the decider. What goes wrong in there stays there.
+// call calls the decider. It recovers panics, so that they cost one question only.
 func (a *Asker) call(q *question, req *Request) {
 	defer a.Calls.Leave(hostcall.Decider)
 	var decision Decision
@@ -172,36 +176,36 @@ func (a *Asker) call(q *question, req *Request) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the decider panicked: %v", p)
-			if a.LogLimiter.Allow(q.key.principal) {
+			if a.LogLimiter.Allow(q.key.owner) {
 				a.Log.Error("decider panicked", "panic", p, "host", req.Target.Host.String(), "stack", string(debug.Stack()))
 			}
 		}
 		if err != nil && q.ctx.Err() == nil {
-			a.unanswered(q, err)
+			a.logUnanswered(q, err)
 		}
-		if g, displaced := a.returned(q, decision, err); g != nil {
-			a.granted(g, decision, displaced)
+		if g, displaced := a.finish(q, decision, err); g != nil {
+			a.logGranted(g, decision, displaced)
 		}
 	}()
 	decision, err = a.Decider(q.ctx, req)
 }
 
-// returned takes the decider's answer, unless it comes too late, and returns
-// what it grants, and the grant that had to make room for that, if any.
-func (a *Asker) returned(q *question, decision Decision, err error) (g, displaced *Grant) {
+// finish records the decider's answer unless it comes too late. It returns the
+// new grant, and the grant that was displaced by it; either may be nil.
+func (a *Asker) finish(q *question, decision Decision, err error) (g, displaced *Grant) {
 	defer q.cancel()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.calls.Release(q.key.principal)
+	a.calls.Release(q.key.owner)
 	if q.ctx.Err() != nil {
 		return nil, nil
 	}
-	delete(a.open, q.key)
+	delete(a.pending, q.key)
 	q.answer = &Answer{Decision: decision, Err: err}
 	switch {
 	case err != nil:
 	case decision.Allow:
-		q.answer.Grant, q.admitted, displaced = a.Grants.issue(q.key.principal, q.key.target, decision, q.waiting)
+		q.answer.Grant, q.admitted, displaced = a.Grants.issue(q.key.owner, q.key.target, decision, q.waiting)
 	case !decision.Ask:
 		a.denials.add(q.key, denial{decision, q.generation, time.Now().Add(DenialTTL)})
 	}
@@ -209,16 +213,16 @@ func (a *Asker) returned(q *question, decision Decision, err error) (g, displace
 	return q.answer.Grant, displaced
 }
 
-// Len is how many questions the decider has before it.
+// Len returns the number of calls of the decider that have not returned.
 func (a *Asker) Len() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.calls.Len()
 }
 
-// leave takes a request away from a question that was answered, that has
-// ended, or that the request's own end makes it turn from. An answer that is
-// there counts, whatever else has happened meanwhile.
+// leave removes a request from a question that was answered, whose context has
+// ended, or whose answer the request no longer waits for. An existing answer
+// counts even if a context has ended meanwhile. The results are those of Ask.
 func (a *Asker) leave(ctx context.Context, q *question) (result Answer, again bool) {
 	a.mu.Lock()
 	q.waiting--
@@ -236,49 +240,50 @@ func (a *Asker) leave(ctx context.Context, q *question) (result Answer, again bo
 	if q.waiting == 0 {
 		q.cancel()
 	}
-	first := q.ctx.Err() != nil && a.open[q.key] == q
+	first := q.ctx.Err() != nil && a.pending[q.key] == q // later requests log nothing
 	if first {
-		delete(a.open, q.key)
+		delete(a.pending, q.key)
 	}
 	a.mu.Unlock()
 
 	err := canceledBy(ctx)
 	if first && err == ErrTimeout {
-		a.unanswered(q, err)
+		a.logUnanswered(q, err)
 	}
 	return Answer{Err: err}, false
 }
 
-// unanswered tells the log of a question that remains without an answer.
-func (a *Asker) unanswered(q *question, err error) {
-	if !a.LogLimiter.Allow(q.key.principal) {
+// logUnanswered logs a question that gets no answer.
+func (a *Asker) logUnanswered(q *question, err error) {
+	if !a.LogLimiter.Allow(q.key.owner) {
 		return
 	}
 	a.Log.Warn("decider gave no answer", "host", q.key.target.Host.String(), "port", q.key.target.Port,
-		"command", q.key.principal.Attribution.Command, "error", err)
+		"command", q.key.owner.Attribution.Command, "error", err)
 }
 
-// granted logs a new grant, and the one that it displaced, if any.
-func (a *Asker) granted(g *Grant, decision Decision, displaced *Grant) {
-	if old := displaced; old != nil && a.LogLimiter.Allow(g.principal) {
-		a.Log.Warn("too many grants; the one unused for longest is over", "grant", old.ID, "host", old.Target.Host.String(),
-			"command", old.principal.Attribution.Command, "limit", MaxGrants)
+// logGranted logs a new grant, and the grant that was displaced by it if not nil.
+func (a *Asker) logGranted(g *Grant, decision Decision, displaced *Grant) {
+	if old := displaced; old != nil && a.LogLimiter.Allow(g.owner) {
+		a.Log.Warn("ended the grant that was unused longest, because there are too many", "grant", old.ID, "host", old.Target.Host.String(),
+			"command", old.owner.Attribution.Command, "limit", MaxGrants)
 	}
-	if !a.LogLimiter.Allow(g.principal) {
+	if !a.LogLimiter.Allow(g.owner) {
 		return
 	}
 	a.Log.Info("granted", "grant", g.ID, "host", g.Target.Host.String(), "port", g.Target.Port,
-		"command", g.principal.Attribution.Command, "decision", decision.String())
+		"command", g.owner.Attribution.Command, "decision", decision.String())
 }
 
-// Drop drops what a principal that has ended leaves behind.
-func (a *Asker) Drop(from *audit.Owner) {
+// Drop removes the denials of an owner whose context has ended.
+func (a *Asker) Drop(owner *audit.Owner) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.denials.dropAll(from)
+	a.denials.dropAll(owner)
 }
 
-// canceledBy is why a context that has ended leaves a request unanswered.
+// canceledBy returns the error of a request whose answer did not come before ctx
+// ended.
 func canceledBy(ctx context.Context) error {
 	if cause := context.Cause(ctx); !errors.Is(cause, ErrTimeout) {
 		return fmt.Errorf("%w: %w", ErrCanceled, cause)

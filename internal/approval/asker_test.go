@@ -398,7 +398,7 @@ func TestOverQuestionIsNotJoined(t *testing.T) {
 			t.Error("joined after the deadline")
 		}
 		approval.Leave(&a.gate.Asker, context.Background(), first)
-		if !a.gate.Asker.IsOpen(second) {
+		if !a.gate.Asker.IsPending(second) {
 			t.Error("leaving the old question removed the new one")
 		}
 		a.close()

@@ -8,32 +8,32 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// Decision is the decider's answer to a question. The zero value denies. The
-// public Decision documents the methods.
+// Decision is the decider's answer to a question. The zero value denies. The root
+// package's Decision documents the methods in full.
 type Decision struct {
 	Allow  bool
-	Ask    bool // deny for now: the user wants to be asked
+	Ask    bool // deny for now: the user will be asked
 	Reason policy.Reason
 
-	// These make an allow last, and reach further than the requests that wait
-	// for it.
-	times      int           // 0 if no number was set
-	duration   time.Duration // 0 if no time was set
+	// These make an allow cover more than the waiting requests. They are zero
+	// if Allow is false.
+	times      int           // 0 means not set
+	duration   time.Duration // 0 means not set
 	session    bool
 	anyPort    bool
 	subdomains bool
 }
 
-// Allow returns a decision that lets the waiting requests pass.
+// Allow returns a decision that allows the waiting requests.
 func Allow() Decision { return Decision{Allow: true} }
 
 // Deny returns a decision that refuses.
 func Deny(reason string) Decision { return Decision{Reason: policy.CleanReason(reason)} }
 
-// Ask returns a decision that refuses for now.
+// Ask returns a decision that refuses for now, because the user will be asked.
 func Ask(reason string) Decision { return Decision{Ask: true, Reason: policy.CleanReason(reason)} }
 
-// Times makes an allow cover n requests.
+// Times makes an allow cover n requests. Less than 1 denies.
 func (d Decision) Times(n int) Decision {
 	if d.Allow && n < 1 {
 		return Deny("")
@@ -44,7 +44,7 @@ func (d Decision) Times(n int) Decision {
 	return d
 }
 
-// For makes an allow last for a time.
+// For makes an allow last for a duration. Zero and less deny.
 func (d Decision) For(duration time.Duration) Decision {
 	if d.Allow && duration <= 0 {
 		return Deny("")
@@ -73,7 +73,7 @@ func (d Decision) Subdomains() Decision {
 	return d
 }
 
-// String returns the decision in words, for logs and tests.
+// String returns the decision as text for logs and tests.
 func (d Decision) String() string {
 	switch {
 	case d.Ask:

@@ -1,4 +1,4 @@
-// Denials that a decider gave a moment ago.
+// Denials that a decider gave recently.
 
 package approval
 
@@ -10,78 +10,80 @@ import (
 )
 
 const (
-	// DenialTTL outlasts the tries that clients make on their own, a
-	// second or so apart, and ends before a user who has changed their mind
-	// wonders why nothing happens.
+	// DenialTTL is how long a denial is remembered. It outlasts automatic
+	// retries, which are about a second apart, and ends soon enough for a user
+	// who has changed their mind.
 	DenialTTL = 2 * time.Second
 
-	// MaxDenials bounds the denials remembered: a client may go through
-	// names faster than they are forgotten.
+	// MaxDenials limits the remembered denials, because a client may try names
+	// faster than denials expire.
 	MaxDenials = 1024
 )
 
-// denial is a Deny that stands for a while.
+// denial is a Deny that is remembered.
 type denial struct {
 	decision   Decision
-	generation uint64 // of the policy that it was given under
+	generation uint64 // of the policy in force when it was given
 	until      time.Time
 }
 
-// denials are the newest denials, at most maxDenials, shared fairly among the
-// sessions. The zero value is empty.
+// denials holds the newest denials, at most MaxDenials, shared fairly among the
+// owners. The zero value is empty. Asker.mu guards it.
 type denials struct {
-	by   map[questionKey]*remembered
-	list share.List[*audit.Owner, questionKey]
+	byKey map[questionKey]*listedDenial
+	list  share.List[*audit.Owner, questionKey]
 }
 
-// remembered is a denial with its place in the list.
-type remembered struct {
+// listedDenial is a denial with its place in the list.
+type listedDenial struct {
 	denial
 	place share.Item[*audit.Owner, questionKey]
 }
 
+// get returns the remembered denial for a key under a policy, if there is one.
 func (d *denials) get(key questionKey, generation uint64) (Decision, bool) {
-	n := d.by[key]
+	n := d.byKey[key]
 	if n == nil || n.generation != generation || !time.Now().Before(n.until) {
 		return Decision{}, false
 	}
 	return n.decision, true
 }
 
-// add remembers a denial. It forgets those of the same principal that are over,
-// and another one where there are too many.
+// add remembers a denial. It removes the expired denials of the same owner, and one
+// more if there are too many.
 func (d *denials) add(key questionKey, n denial) {
-	if d.by == nil {
-		d.by = make(map[questionKey]*remembered)
+	if d.byKey == nil {
+		d.byKey = make(map[questionKey]*listedDenial)
 		d.list.Limit = MaxDenials
 	}
 	now := time.Now()
-	for item := range d.list.Of(key.principal) { // all stand equally long: the oldest is the first to be over
-		if now.Before(d.by[item.Value].until) {
+	for item := range d.list.Of(key.owner) { // oldest first; all have the same TTL
+		if now.Before(d.byKey[item.Value].until) {
 			break
 		}
 		d.drop(item)
 	}
-	if old := d.by[key]; old != nil {
+	if old := d.byKey[key]; old != nil {
 		d.drop(&old.place)
 	}
-	if old := d.list.Victim(key.principal); old != nil {
+	if old := d.list.Victim(key.owner); old != nil {
 		d.drop(old)
 	}
-	r := &remembered{denial: n}
+	r := &listedDenial{denial: n}
 	r.place.Value = key
-	d.by[key] = r
-	d.list.Push(key.principal, &r.place)
+	d.byKey[key] = r
+	d.list.Push(key.owner, &r.place)
 }
 
+// drop removes a denial.
 func (d *denials) drop(item *share.Item[*audit.Owner, questionKey]) {
-	delete(d.by, item.Value)
+	delete(d.byKey, item.Value)
 	d.list.Remove(item)
 }
 
-// dropAll forgets the denials of a principal.
-func (d *denials) dropAll(from *audit.Owner) {
-	for item := range d.list.Of(from) {
+// dropAll removes the denials of an owner.
+func (d *denials) dropAll(owner *audit.Owner) {
+	for item := range d.list.Of(owner) {
 		d.drop(item)
 	}
 }

@@ -2,21 +2,21 @@ package approval
 
 import "sync"
 
-// What the tests, which stand above the gate, may look at.
+// Internals for the tests, which are an external package because they use gate.
 
-// Pending returns the number of open questions, and of calls of the decider
+// Pending returns the number of pending questions, and of calls of the decider
 // that have not returned.
 func (a *Asker) Pending() (questions, calls int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.open), a.calls.Len()
+	return len(a.pending), a.calls.Len()
 }
 
 // Locks returns the locks of questions and grants.
 func (a *Asker) Locks() (questions, grants *sync.Mutex) { return &a.mu, &a.Grants.mu }
 
 // Denials returns the numbers of remembered denials by key and in the list.
-func (a *Asker) Denials() (byKey, listed int) { return len(a.denials.by), a.denials.list.Len() }
+func (a *Asker) Denials() (byKey, listed int) { return len(a.denials.byKey), a.denials.list.Len() }
 
 type Question = question
 
@@ -28,14 +28,14 @@ var (
 	Issue = (*Grants).issue
 )
 
-// IsOpen reports whether requests can still join q.
-func (a *Asker) IsOpen(q *Question) bool { return a.open[q.key] == q }
+// IsPending reports whether requests can still join q.
+func (a *Asker) IsPending(q *Question) bool { return a.pending[q.key] == q }
 
-// Len returns the number of grants that are kept, used up or not.
+// Len returns the number of kept grants, including those with open requests only.
 func (t *Grants) Len() int { return len(t.all) }
 
-// Indexed returns the number of grants in the index, and whether each is in
-// its place.
+// Indexed returns the number of grants in the index, and whether every one is
+// consistent with it.
 func (t *Grants) Indexed() (n int, ok bool) {
 	ok = true
 	for key, list := range t.usable {

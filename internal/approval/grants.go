@@ -1,5 +1,5 @@
-// Grants: a decider's allow, for as long and as far as it said, and what it
-// has let in, so that revoking it reaches what is open.
+// Grants: allows of a decider that cover later requests, and their use by open
+// requests.
 
 package approval
 
@@ -18,17 +18,17 @@ import (
 	"example.com/networkproxy/internal/share"
 )
 
-// MaxGrants bounds the grants that can let more requests through, of all
-// sessions together. One more ends the grant that was unused for longest, of
-// the session that has the most: what that would have covered is asked about
-// anew, not refused.
+// MaxGrants limits the usable grants of all sessions together. One more grant
+// displaces the one that was unused longest, of the session with the most grants.
+// The decider is asked again about requests that a displaced grant would have
+// covered; they are not refused.
 const MaxGrants = 4096
 
-// ErrRevoked ends the context of what a grant let in.
+// ErrRevoked is the cause of a context that ended because a grant was revoked.
 var ErrRevoked = errors.New("the approval was revoked")
 
-// GrantInfo is a grant as it stood at one moment. The public Grant documents
-// the fields.
+// GrantInfo is a snapshot of a grant. The root package's Grant documents the
+// fields.
 type GrantInfo struct {
 	ID       uint64
 	Host     string
@@ -40,44 +40,47 @@ type GrantInfo struct {
 	Expires  time.Time
 }
 
-// unlimited is the number of uses of a grant that has none.
+// unlimited is the usesLeft of a grant without a number of uses.
 const unlimited = -1
 
-// Grant is a decider's allow. A nil grant is that of requests that needed
-// none: its methods do nothing.
+// Grant is an allow of a decider. A nil *Grant belongs to requests that needed
+// none: Acquire, Revoked and WithContext then do nothing.
 type Grant struct {
-	of         *Grants
+	set        *Grants
 	ID         uint64
-	principal  *audit.Owner
-	Target     hostname.Target // as it was asked about
+	owner      *audit.Owner
+	Target     hostname.Target // of the request that the decider was asked about
 	anyPort    bool
 	subdomains bool
 	created    time.Time
-	expires    time.Time // zero: with the principal
+	expires    time.Time // zero means with the owner
 	revoked    context.Context
 	revoke     context.CancelFunc
 
-	// Guarded by of.mu.
-	usesLeft int // uses, or unlimited; while it is not 0 the grant is among of.usable
-	active   int // what is under way; while either is not 0, among of.all
+	// Guarded by set.mu. The grant is in set.usable and set.recent while
+	// usesLeft is not 0. It is in set.all while usesLeft or active is not 0,
+	// unless it has ended.
+	usesLeft int // or unlimited
+	active   int // uses by open requests
 	ended    bool
-	place    share.Item[*audit.Owner, *Grant] // in of.recent, while left is not 0
+	place    share.Item[*audit.Owner, *Grant] // in set.recent
 }
 
-// Grants are those of one proxy. Looking for one costs a single atomic load
-// as long as there are none, and else grows with the labels of the host. What
-// has expired is found out when it is met: no timer waits for it. Safe for
+// Grants is the set of grants of one proxy. A search costs one atomic load while no
+// grant is usable, and otherwise grows with the number of labels of the host.
+// Searches and lists remove expired grants; there are no timers. Safe for
 // concurrent use.
 type Grants struct {
-	n atomic.Int64 // how many are in usable
+	n atomic.Int64 // number of grants in usable
 
 	mu     sync.Mutex
-	last   uint64
+	lastID uint64
 	all    map[uint64]*Grant
 	usable map[grantKey][]*Grant
-	recent share.List[*audit.Owner, *Grant] // the usable ones
+	recent share.List[*audit.Owner, *Grant] // the usable grants, by last use
 }
 
+// NewGrants returns an empty set.
 func NewGrants() *Grants {
 	return &Grants{
 		all: make(map[uint64]*Grant), usable: make(map[grantKey][]*Grant),
@@ -85,55 +88,56 @@ func NewGrants() *Grants {
 	}
 }
 
-// grantKey is where a grant is looked for.
+// grantKey is the index of usable grants: the owner and the host's text.
 type grantKey struct {
-	principal *audit.Owner
-	host      string
+	owner *audit.Owner
+	host  string
 }
 
-func (g *Grant) key() grantKey { return grantKey{g.principal, g.Target.Host.String()} }
+func (g *Grant) key() grantKey { return grantKey{g.owner, g.Target.Host.String()} }
 
-// issue makes a grant of a decider's allow. passes is how many of the waiting
-// requests it lets through at once; the uses that are left after those are
-// for requests to come. displaced is the grant that had to make room, if any.
-func (t *Grants) issue(from *audit.Owner, target hostname.Target, d Decision, waiting int) (g *Grant, passes int, displaced *Grant) {
+// issue creates a grant from a decider's allow. admitted is the number of waiting
+// requests that it allows at once; later requests can take the remaining uses.
+// displaced is the grant that was removed to make room, or nil.
+func (t *Grants) issue(owner *audit.Owner, target hostname.Target, d Decision, waiting int) (g *Grant, admitted int, displaced *Grant) {
 	g = &Grant{
-		of: t, principal: from, Target: target, created: time.Now(),
+		set: t, owner: owner, Target: target, created: time.Now(),
 		anyPort: d.anyPort, subdomains: d.subdomains && !target.Host.IsIP(),
 	}
 	g.revoked, g.revoke = context.WithCancel(context.Background())
 	if d.duration > 0 {
 		g.expires = g.created.Add(d.duration)
 	}
-	passes = waiting
-	left := 0
+	admitted = waiting
+	usesLeft := 0
 	switch {
 	case d.times > 0:
-		passes = min(waiting, d.times)
-		left = d.times - passes
+		admitted = min(waiting, d.times)
+		usesLeft = d.times - admitted
 	case d.duration > 0, d.session:
-		left = unlimited
+		usesLeft = unlimited
 	}
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.last++
-	g.ID = t.last
-	if left != 0 && from.Context.Err() == nil {
-		displaced = t.makeRoom(from, g.created)
-		t.add(g, left)
+	t.lastID++
+	g.ID = t.lastID
+	if usesLeft != 0 && owner.Context.Err() == nil {
+		displaced = t.makeRoom(owner, g.created)
+		t.add(g, usesLeft)
 	}
-	return g, passes, displaced
+	return g, admitted, displaced
 }
 
-// makeRoom makes sure that one more usable grant fits in, and returns the one
-// that had to go, if any. What it let in stays open. t.mu is held.
-func (t *Grants) makeRoom(from *audit.Owner, now time.Time) (gone *Grant) {
-	if t.recent.Victim(from) == nil {
+// makeRoom makes room for one more usable grant of owner. It returns the grant
+// that it retired, or nil. Requests that this grant has let in stay open. The
+// caller holds t.mu.
+func (t *Grants) makeRoom(owner *audit.Owner, now time.Time) (displaced *Grant) {
+	if t.recent.Victim(owner) == nil {
 		return nil
 	}
 	t.sweep(now)
-	old := t.recent.Victim(from)
+	old := t.recent.Victim(owner)
 	if old == nil {
 		return nil
 	}
@@ -141,19 +145,19 @@ func (t *Grants) makeRoom(from *audit.Owner, now time.Time) (gone *Grant) {
 	return old.Value
 }
 
-// add lists a grant as usable. t.mu is held.
-func (t *Grants) add(g *Grant, left int) {
-	g.usesLeft = left
+// add adds a usable grant. The caller holds t.mu.
+func (t *Grants) add(g *Grant, usesLeft int) {
+	g.usesLeft = usesLeft
 	t.all[g.ID] = g
 	t.usable[g.key()] = append(t.usable[g.key()], g)
 	g.place.Value = g
-	t.recent.Push(g.principal, &g.place)
+	t.recent.Push(g.owner, &g.place)
 	t.n.Add(1)
 }
 
-// Use finds a grant for a target and takes one use of it; nil when there is
-// none. Among several the narrowest name comes first, then the oldest.
-func (t *Grants) Use(from *audit.Owner, target hostname.Target) *Grant {
+// Use finds a grant for a target and takes one use of it. It returns nil if there
+// is none. Of several grants it takes that for the longest name, then the oldest.
+func (t *Grants) Use(owner *audit.Owner, target hostname.Target) *Grant {
 	if t.n.Load() == 0 {
 		return nil
 	}
@@ -162,7 +166,7 @@ func (t *Grants) Use(from *audit.Owner, target hostname.Target) *Grant {
 	defer t.mu.Unlock()
 	host, name := target.Host.String(), target.Host.Name()
 	for {
-		if g := t.find(grantKey{from, host}, target, now); g != nil {
+		if g := t.find(grantKey{owner, host}, target, now); g != nil {
 			switch {
 			case g.usesLeft == 1:
 				t.retire(g)
@@ -172,21 +176,22 @@ func (t *Grants) Use(from *audit.Owner, target hostname.Target) *Grant {
 			t.recent.Touch(&g.place)
 			return g
 		}
-		var below bool
-		if _, name, below = strings.Cut(name, "."); !below {
+		var found bool
+		if _, name, found = strings.Cut(name, "."); !found {
 			return nil
 		}
 		host = name
 	}
 }
 
-// find looks in one place, and retires what has expired there. t.mu is held.
+// find returns a grant for target that is indexed under key, or nil. It retires
+// expired grants that it meets. The caller holds t.mu.
 func (t *Grants) find(key grantKey, target hostname.Target, now time.Time) *Grant {
 	for i := 0; i < len(t.usable[key]); {
 		g := t.usable[key][i]
 		switch {
 		case g.expired(now):
-			t.retire(g) // which takes it out of the list
+			t.retire(g) // removes it from this slice
 		case g.matches(target):
 			return g
 		default:
@@ -196,13 +201,14 @@ func (t *Grants) find(key grantKey, target hostname.Target, now time.Time) *Gran
 	return nil
 }
 
-// matches reports whether a target that is found under the grant's name, or
-// under that of a domain above it, is the grant's to let through.
+// matches reports whether the grant allows target, whose host is the grant's host
+// or a name below it.
 func (g *Grant) matches(target hostname.Target) bool {
 	return (g.anyPort || g.Target.Port == target.Port) && (g.subdomains || g.Target.Host == target.Host)
 }
 
-// retire lets a grant do no more. t.mu is held.
+// retire makes a grant unusable. Requests that it has let in stay open. The caller
+// holds t.mu.
 func (t *Grants) retire(g *Grant) {
 	if g.usesLeft == 0 {
 		return
@@ -218,15 +224,15 @@ func (t *Grants) retire(g *Grant) {
 	t.remove(g)
 }
 
-// remove drops a grant that can do no more and has nothing under way. t.mu is
-// held.
+// remove removes a grant from t.all if it has ended, or has neither uses left nor
+// open requests. The caller holds t.mu.
 func (t *Grants) remove(g *Grant) {
 	if g.usesLeft == 0 && g.active == 0 || g.ended {
 		delete(t.all, g.ID)
 	}
 }
 
-// sweep retires what has expired. t.mu is held.
+// sweep retires the expired grants. The caller holds t.mu.
 func (t *Grants) sweep(now time.Time) {
 	for _, g := range t.all {
 		if g.expired(now) {
@@ -235,23 +241,24 @@ func (t *Grants) sweep(now time.Time) {
 	}
 }
 
-// expired reports whether a grant's time has passed. Both clocks count: the
-// monotonic one may stand still while the machine sleeps, and the wall clock
+// expired reports whether a grant's time has passed by the monotonic or the wall
+// clock. The monotonic clock may stop while the machine sleeps, and the wall clock
 // may be set back.
 func (g *Grant) expired(now time.Time) bool {
 	return !g.expires.IsZero() && (!now.Before(g.expires) || !now.Round(0).Before(g.expires.Round(0)))
 }
 
-// end takes a grant out for good. t.mu is held.
+// end removes a grant for good, even if it has open requests. The caller holds
+// t.mu.
 func (t *Grants) end(g *Grant) {
 	g.ended = true
 	t.retire(g)
 	t.remove(g)
 }
 
-// Take takes a grant out of the list, so that it lets nothing more through.
-// It returns nil if there is no such grant. The caller ends the grant's
-// context, without t.mu.
+// Take removes and returns a grant, which then allows no more requests. It returns
+// nil if there is no such grant. Call [Grant.Revoke] to end the requests that it
+// has let in.
 func (t *Grants) Take(id uint64) *Grant {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -263,16 +270,18 @@ func (t *Grants) Take(id uint64) *Grant {
 	return g
 }
 
-func (t *Grants) Drop(from *audit.Owner) {
+// Drop removes the grants of an owner.
+func (t *Grants) Drop(owner *audit.Owner) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, g := range t.all {
-		if g.principal == from {
+		if g.owner == owner {
 			t.end(g)
 		}
 	}
 }
 
+// List returns the grants that are usable or have open requests, by ID.
 func (t *Grants) List() []GrantInfo {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -285,24 +294,26 @@ func (t *Grants) List() []GrantInfo {
 	return list
 }
 
-// info returns the grant as it stands now. of.mu is held.
+// info returns a snapshot of the grant. The caller holds g.set.mu.
 func (g *Grant) info() GrantInfo {
-	p := GrantInfo{
+	info := GrantInfo{
 		ID:       g.ID,
 		Host:     g.Pattern(),
 		Port:     g.Target.Port,
-		Command:  g.principal.Attribution.Command,
+		Command:  g.owner.Attribution.Command,
 		UsesLeft: g.usesLeft,
 		Active:   g.active,
 		Created:  g.created.Round(0),
 		Expires:  g.expires.Round(0),
 	}
 	if g.anyPort {
-		p.Port = 0
+		info.Port = 0 // any
 	}
-	return p
+	return info
 }
 
+// Pattern returns the hosts that the grant covers, in the syntax of allowlist
+// entries.
 func (g *Grant) Pattern() string {
 	if g.subdomains {
 		return "**." + g.Target.Host.String()
@@ -310,34 +321,36 @@ func (g *Grant) Pattern() string {
 	return g.Target.Host.String()
 }
 
-// Acquire counts something among what a grant has under way, until done is
-// called. done may be called more than once.
-func (g *Grant) Acquire() (done func()) {
+// Acquire increments the grant's number of open requests. Call release, once or
+// more, to decrement it.
+func (g *Grant) Acquire() (release func()) {
 	if g == nil {
 		return func() {}
 	}
-	g.of.mu.Lock()
-	defer g.of.mu.Unlock()
+	g.set.mu.Lock()
+	defer g.set.mu.Unlock()
 	g.active++
 	if !g.ended {
-		g.of.all[g.ID] = g
+		g.set.all[g.ID] = g
 	}
 	return sync.OnceFunc(func() {
-		g.of.mu.Lock()
-		defer g.of.mu.Unlock()
+		g.set.mu.Lock()
+		defer g.set.mu.Unlock()
 		g.active--
-		g.of.remove(g)
+		g.set.remove(g)
 	})
 }
 
-// Revoke ends the contexts of WithContext. Take the grant out of Grants before.
+// Revoke ends the contexts of WithContext, now and later. Call [Grants.Take]
+// before, so that the grant allows no new request.
 func (g *Grant) Revoke() { g.revoke() }
 
-// Revoked reports whether what a grant let in has to end.
+// Revoked reports whether Revoke was called: requests that the grant has let in
+// must end.
 func (g *Grant) Revoked() bool { return g != nil && g.revoked.Err() != nil }
 
-// WithContext returns a context that ends when the grant is revoked. done must be
-// called when it is no longer used.
+// WithContext returns a context that ends when ctx ends or the grant is revoked.
+// Call done when the context is no longer used.
 func (g *Grant) WithContext(ctx context.Context) (_ context.Context, done func()) {
 	if g == nil {
 		return ctx, func() {}
