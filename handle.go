@@ -304,6 +304,11 @@ func (h *Handle) offWarning() string {
 // while enable_socks5 is false.
 type sharedListeners struct {
 	http, admin, socks net.Listener
+
+	// exposed is the address of a listener that other machines can reach, or "".
+	// It does not change after the listeners are open. It is kept because Addr
+	// of a listener that the host provided is a function of the host.
+	exposed string
 }
 
 // open returns the listeners that are open.
@@ -326,13 +331,9 @@ func (s *sharedListeners) closeProxies() {
 	}
 }
 
-// exposed returns the address of a listener that other machines can reach, or
-// "".
-func (s *sharedListeners) exposed() string {
-	for _, l := range s.open() {
-		if a := gate.AddrPortOf(l.Addr()); a.IsValid() && !a.Addr().IsLoopback() {
-			return a.String()
-		}
+// note records the address of a listener that was just opened.
+func (s *sharedListeners) note(addr net.Addr) {
+	if a := gate.AddrPortOf(addr); s.exposed == "" && a.IsValid() && !a.Addr().IsLoopback() {
+		s.exposed = a.String()
 	}
-	return ""
 }

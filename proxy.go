@@ -118,7 +118,7 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	h.drain, h.cut = context.WithCancelCause(context.Background())
 	h.live.SetLimit(s.limits.Connections)
 	h.gate = gate.New(s.gateConfig(h.log, h.calls))
-	h.active = newActiveConfig(first, h.gate, h.log, h.alive, h.listeners.exposed)
+	h.active = newActiveConfig(first, h.gate, h.log, h.alive, func() string { return h.listeners.exposed })
 	h.reloader = newReloader(s, h.active, files, h.calls, h.stopping)
 	h.sessions = newSessions(s.requireSession)
 	h.http = httpproxy.New(h.gate, s.httpConfig(&h.sessions.tokens))
@@ -148,6 +148,7 @@ func (h *Handle) listen(ctx context.Context) error {
 		}
 		h.gate.Self.Add(l.Addr())
 		*listener, *addr = l, l.Addr().String()
+		h.listeners.note(l.Addr())
 		return nil
 	}
 	s := h.settings

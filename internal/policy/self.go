@@ -94,6 +94,7 @@ func portOf(addr net.Addr) (uint16, bool) {
 }
 
 func (l *SelfListeners) addPath(path string) {
+	file, _ := os.Stat(path)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.paths == nil {
@@ -101,7 +102,7 @@ func (l *SelfListeners) addPath(path string) {
 	}
 	socket := l.paths[path]
 	socket.listeners++
-	socket.file, _ = os.Stat(path)
+	socket.file = file
 	l.paths[path] = socket
 }
 
