@@ -495,6 +495,41 @@ func TestListenerPanics(t *testing.T) {
 	}
 }
 
+// addrListener is a listener whose Addr method calls a function.
+type addrListener struct {
+	net.Listener
+	call *atomic.Pointer[func()]
+}
+
+func (l addrListener) Addr() net.Addr {
+	if call := l.call.Load(); call != nil {
+		(*call)()
+	}
+	return l.Listener.Addr()
+}
+
+// A change of the policy does not call Addr of a provided listener while it
+// holds a lock.
+func TestListenerAddrMayCallTheHandle(t *testing.T) {
+	t.Parallel()
+	var call atomic.Pointer[func()]
+	l := start(t, allow("o.example", publicAddr), func(b *networkproxy.Builder) {
+		b.HTTPAddr("").HTTPListener(addrListener{listen(t, "127.0.0.1:0"), &call})
+	})
+	useHandle := func() { l.Config() }
+	call.Store(&useHandle)
+	done := make(chan error, 1)
+	go func() { done <- l.SetMode(networkproxy.ModeLimited) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("SetMode: %v", err)
+		}
+	case <-time.After(testTimeout):
+		t.Fatal("SetMode did not return")
+	}
+}
+
 // TestCallbacksThatExit: a function of the host that calls runtime.Goexit costs
 // one call only.
 func TestCallbacksThatExit(t *testing.T) {
