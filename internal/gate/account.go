@@ -1,4 +1,4 @@
-// The account of requests by their outcome: counters, record, log, observer.
+// The account of requests: counters, record of refusals, log and observer.
 
 package gate
 
@@ -16,7 +16,8 @@ import (
 // Allowed accounts for a request that reached its target.
 func (g *Gate) Allowed(req *Request) { g.Counters.Allow(req.Protocol) }
 
-// Refused accounts for a refusal: counters, record, log, observer.
+// Refused accounts for a refused request: it counts, records and logs the refusal,
+// and passes it to OnBlocked.
 func (g *Gate) Refused(req *Request, v policy.Verdict) {
 	g.Counters.Refuse(req.Protocol, &v)
 	r := audit.Refusal{
@@ -61,10 +62,11 @@ func (g *Gate) logRefusal(req *Request, r *audit.Refusal) {
 		}
 	}
 	record.AddAttrs(attrs[:n]...)
-	handler.Handle(context.Background(), record) // log/slog's loggers ignore the error, too
+	handler.Handle(context.Background(), record) // slog.Logger ignores the error as well
 }
 
-// Malformed keeps account of a request that names no target at all.
+// Malformed accounts for a request without a valid target. Such requests are counted
+// and logged but not recorded.
 func (g *Gate) Malformed(client netip.AddrPort, protocol policy.Protocol, err error) {
 	g.Counters.Add(audit.Refused, protocol, policy.ReasonInvalidTarget)
 	if g.LogLimiter.Allow(nil) {
@@ -75,7 +77,7 @@ func (g *Gate) Malformed(client netip.AddrPort, protocol policy.Protocol, err er
 // Failed accounts for an allowed request that did not reach its target.
 func (g *Gate) Failed(req *Request, err error) { g.FailedWithReason(req, FailureReason(err), err) }
 
-// FailedWithReason is failed for a reason that the caller knows better.
+// FailedWithReason is Failed with a reason in place of that of the error.
 func (g *Gate) FailedWithReason(req *Request, reason policy.Reason, err error) {
 	g.Counters.Fail(req.Protocol, reason)
 	if g.LogLimiter.Allow(&req.Principal.Owner) {
@@ -84,16 +86,18 @@ func (g *Gate) FailedWithReason(req *Request, reason policy.Reason, err error) {
 	}
 }
 
-// RefusedError is a refusal by policy where it travels as an error.
+// RefusedError is the error for a request that the policy refused.
 type RefusedError struct {
 	Request *Request
 	Verdict policy.Verdict
 }
 
+// NewRefusedError returns the error for a refused request.
 func NewRefusedError(req *Request, v policy.Verdict) *RefusedError {
 	return &RefusedError{req, v}
 }
 
+// Error implements error.
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("%s refused: %s", e.Request.Target, e.Verdict.Reason)
 }

@@ -1,5 +1,4 @@
-// Connections to targets that outlive a request: those that forwarded
-// requests share, and those that a host was given.
+// Connections to targets, and connections that several requests share.
 
 package gate
 
@@ -15,8 +14,8 @@ import (
 // TargetConn is a connection to a target.
 type TargetConn struct{ net.Conn }
 
-// SyscallConn gives access to the socket, so that a connection which the
-// other side has closed is recognised before it is used again.
+// SyscallConn returns the raw connection. It serves to recognise a connection that
+// the peer has closed before the connection is used again.
 func (c TargetConn) SyscallConn() (syscall.RawConn, error) {
 	if socket, ok := UnderlyingConn(c.Conn).(syscall.Conn); ok {
 		return socket.SyscallConn()
@@ -24,7 +23,7 @@ func (c TargetConn) SyscallConn() (syscall.RawConn, error) {
 	return nil, errors.ErrUnsupported
 }
 
-// CloseWrite ends the stream to the target, and leaves the other one open.
+// CloseWrite closes the connection for writing.
 func (c TargetConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -32,15 +31,15 @@ func (c TargetConn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// ErrStale says that a pooled connection was cut while it was idle.
+// ErrStale is the error of a pooled connection that was cut while it was idle.
 var ErrStale = errors.New("the connection was cut")
 
-// PooledConn is a connection that carries one request after the other, or,
-// with HTTP/2, several at a time.
+// PooledConn is a connection that several requests use, one after the other or, with
+// HTTP/2, concurrently.
 //
-// While it carries requests it ends with them. While it carries none it is
-// judged as the request that it was made for would be, with the method GET, so
-// that what the policy has come to refuse does not stay open.
+// A cut of a request closes the connection that carries it. An idle connection is
+// judged as a GET of the request that it was opened for, so that it does not stay
+// open when the policy no longer allows its target.
 type PooledConn struct {
 	TargetConn
 	gate *Gate
@@ -49,8 +48,8 @@ type PooledConn struct {
 	uses int         // guarded by idle.mu
 }
 
-// DialPooled connects for a request, to a connection that further requests may
-// use. It ends with ctx, the context of the client.
+// DialPooled connects to the target of a request. Later requests may use the
+// connection as well. ctx limits the dial only.
 func (g *Gate) DialPooled(ctx context.Context, first *Request, v *Ruling, r Route) (*PooledConn, error) {
 	req := *first
 	req.Method = http.MethodGet // the connection outlives the request
@@ -63,15 +62,15 @@ func (g *Gate) DialPooled(ctx context.Context, first *Request, v *Ruling, r Rout
 	return newPooledConn(g, conn, &req, v, to)
 }
 
-// newPooledConn puts a new connection among the live ones. The error says why
-// it is no longer allowed; the connection is then closed.
+// newPooledConn adds a new, idle connection to the open requests. If the connection is
+// no longer allowed, newPooledConn closes it and returns the reason.
 func newPooledConn(g *Gate, conn net.Conn, req *Request, v *Ruling, to Destination) (*PooledConn, error) {
 	c := &PooledConn{TargetConn: TargetConn{conn}, gate: g, to: to}
 	if err := g.Begin(&c.idle, req, v); err != nil {
 		conn.Close()
 		return nil, err
 	}
-	c.idle.Done() // the grant let a request in, and not what stays in the pool
+	c.idle.Done() // the request counts as a use of the grant, the idle connection does not
 	if err := g.Attach(&c.idle, UnderlyingConn(conn), to); err != nil {
 		c.Close()
 		return nil, err
@@ -79,16 +78,16 @@ func newPooledConn(g *Gate, conn net.Conn, req *Request, v *Ruling, to Destinati
 	return c, nil
 }
 
-// Acquire lets the connection carry a request until release. Closing the
-// carrier must end the request; it may be the connection. The error is
-// errStale where the connection was cut before.
+// Acquire attaches the connection to a request until Release. Closing the carrier
+// must end the request; the carrier may be the connection. The error is ErrStale if
+// the connection was cut before.
 func (c *PooledConn) Acquire(lr *LiveRequest, carrier io.Closer) error {
 	c.idle.mu.Lock()
 	cut := c.idle.refusal != nil
 	if !cut {
 		c.uses++
 		c.idle.active = false
-		c.idle.number++ // a verdict on the idle connection must not meet it in use
+		c.idle.number++ // so that a verdict on the idle connection does not cut it in use
 	}
 	c.idle.mu.Unlock()
 	if cut {
@@ -110,7 +109,8 @@ func (c *PooledConn) Destination() Destination {
 	return to
 }
 
-// Release ends a use. It comes before the connection goes back to its pool.
+// Release ends the use by a request. Call it before the connection returns to its
+// pool.
 func (c *PooledConn) Release(lr *LiveRequest) {
 	lr.detach()
 	c.idle.mu.Lock()
@@ -118,7 +118,7 @@ func (c *PooledConn) Release(lr *LiveRequest) {
 	c.idle.active = c.uses == 0
 	c.idle.mu.Unlock()
 	if p := c.gate.Policy(); p.Generation != c.idle.judged.Load() {
-		c.idle.allowedBy(p) // no change of the policy looked at it while it was in use
+		c.idle.allowedBy(p) // policy changes did not judge it while it was in use
 	}
 }
 

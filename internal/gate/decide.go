@@ -10,17 +10,17 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// Ruling is the verdict on a request, and the grant that let it in.
+// Ruling is the verdict on a request with the grant that allowed it.
 type Ruling struct {
 	policy.Verdict
-	Grant *approval.Grant // nil if none did
+	Grant *approval.Grant // nil if no grant was needed
 }
 
-// Decide applies every check that can be made before the name is looked up.
-// Where only the allowlist stands in the way, it looks for a grant and asks
-// the decider. What an allowlist lets through takes no lock.
+// Decide applies every check that needs no lookup of the name. If only the
+// allowlist refuses the request, Decide looks for a grant and asks the decider,
+// which may take long. An allowlisted request takes no lock.
 func (g *Gate) Decide(ctx context.Context, req *Request) Ruling {
-	req.Overlay = req.Principal.Overlay // of whichever listener made the request
+	req.Overlay = req.Principal.Overlay // a session's rules apply on every listener
 	for {
 		p := g.Policy()
 		req.policy = p
@@ -29,7 +29,7 @@ func (g *Gate) Decide(ctx context.Context, req *Request) Ruling {
 			return Ruling{Verdict: v}
 		}
 		if v, ok := p.JudgeMode(&req.Query, nil); !ok {
-			return Ruling{Verdict: v} // whatever the decider says, so it is not asked
+			return Ruling{Verdict: v} // the decider cannot change that, so it is not asked
 		}
 		a, again := g.Asker.Ask(ctx, req.ApprovalRequest(), p.Generation)
 		switch {
@@ -42,19 +42,19 @@ func (g *Gate) Decide(ctx context.Context, req *Request) Ruling {
 	}
 }
 
-// granted returns the ruling on a request that a grant covers. A deny or a mode
-// that arrived while the decider thought wins.
+// granted returns the ruling on a request that a grant covers. It judges the request
+// again, because a policy change during the call of the decider takes precedence.
 func (g *Gate) granted(req *Request, grant *approval.Grant) Ruling {
 	v, _ := g.Policy().Judge(&req.Query, policy.SourceDecider, nil)
 	if v.Source != policy.SourceDecider {
 		return Ruling{Verdict: v}
 	}
-	g.ClientLog.Debug("let through by a grant", "grant", grant.ID, "host", req.Target.Host.String(), "port", req.Target.Port,
+	g.ClientLog.Debug("allowed by a grant", "grant", grant.ID, "host", req.Target.Host.String(), "port", req.Target.Port,
 		"protocol", string(req.Protocol), "client", req.Client)
 	return Ruling{v, grant}
 }
 
-// refusedBy is the verdict where the decider refused or gave no answer.
+// refusedBy returns the refusal for a decider that refused or gave no answer.
 func refusedBy(a approval.Answer, generation uint64) policy.Verdict {
 	v := policy.Verdict{Reason: a.Decision.Reason, Source: policy.SourceDecider, Ask: a.Decision.Ask, Generation: generation, Check: policy.CheckAllowlist}
 	switch {
@@ -73,7 +73,8 @@ func refusedBy(a approval.Answer, generation uint64) policy.Verdict {
 	return v
 }
 
-// StandingApproval is who lets allowlist misses pass without being asked.
+// StandingApproval returns the source that allows all allowlist misses, or an empty
+// one if there is none.
 func (g *Gate) StandingApproval() policy.Source {
 	if g.Observations == nil {
 		return ""
@@ -81,8 +82,8 @@ func (g *Gate) StandingApproval() policy.Source {
 	return policy.SourceObserver
 }
 
-// NeedsDecider reports whether decide would put a request to the decider, and so may
-// take its time. It decides nothing.
+// NeedsDecider reports whether Decide would look for a grant or ask the decider, and
+// so may take long. It decides nothing.
 func (g *Gate) NeedsDecider(req *Request) bool {
 	req.Overlay = req.Principal.Overlay
 	p := g.Policy()

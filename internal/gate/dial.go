@@ -11,12 +11,12 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// Dial connects to a target that decide has allowed: one lookup, every
-// address judged, and a connection to one of exactly those addresses. The
-// error is a *refusedError if the addresses were refused.
+// Dial connects to the target of a request that Decide has allowed. It resolves the
+// name once, judges every address, and connects to one of these addresses. The
+// error is a [*RefusedError] if an address is refused.
 //
-// The request is under way as lr from here on, until the caller calls lr.end.
-// Where dial fails it is over.
+// Dial calls Begin and Attach for lr. The caller calls lr.End when the request is
+// over; after an error of Dial it is over already.
 func (g *Gate) Dial(ctx context.Context, req *Request, v *Ruling, lr *LiveRequest) (net.Conn, error) {
 	r := g.Route(g.Policy(), &req.Query)
 	return dialLive(ctx, g, req, v, lr, func(ctx context.Context) (net.Conn, Destination, error) {
@@ -24,17 +24,17 @@ func (g *Gate) Dial(ctx context.Context, req *Request, v *Ruling, lr *LiveReques
 	})
 }
 
-// connect makes a connection for a request by a route, and judges the
-// addresses that it leads to. The connection is a *net.TCPConn, a
-// *net.UnixConn, or a *tls.Conn to a proxy.
+// connect connects for a request along a route. On the direct route it judges the
+// target's addresses. The connection is a *net.TCPConn, a *net.UnixConn, or a
+// *tls.Conn to a proxy.
 func (g *Gate) connect(ctx context.Context, req *Request, v *policy.Verdict, r Route) (net.Conn, Destination, error) {
 	switch {
 	case !req.Socket.IsZero():
 		conn, err := g.sockets.Dial(ctx, req.Socket.Asked, req.Socket.Real)
 		return conn, Destination{generation: v.Generation}, socketRefusal(req, v, err)
 	case r.Proxy != nil:
-		// A target that is an address has been judged by that; those of a
-		// name are the proxy's to find.
+		// Decide has judged a target that is an address. The proxy resolves a
+		// name, so its addresses are unknown here.
 		conn, err := r.dial(ctx, g.dialProxy, req.Target)
 		return conn, Destination{via: r.Proxy, generation: v.Generation}, err
 	}
@@ -46,7 +46,7 @@ func (g *Gate) connect(ctx context.Context, req *Request, v *policy.Verdict, r R
 	return conn, Destination{addrs: addrs, generation: v.Generation}, err
 }
 
-// dialLive puts a request under way as lr and has a connection made for it.
+// dialLive begins a request as lr, calls connect, and attaches the connection.
 func dialLive[C net.Conn](ctx context.Context, g *Gate, req *Request, v *Ruling, lr *LiveRequest,
 	connect func(context.Context) (C, Destination, error)) (C, error) {
 	var none C
@@ -65,8 +65,8 @@ func dialLive[C net.Conn](ctx context.Context, g *Gate, req *Request, v *Ruling,
 	return conn, nil
 }
 
-// withPrincipal calls connect with a context that ends with the principal
-// that the request came in by, and with the grant that let it through.
+// withPrincipal calls connect with a context that also ends with the request's
+// principal and when the request's grant is revoked.
 func withPrincipal[C net.Conn](ctx context.Context, req *Request, v *Ruling,
 	connect func(context.Context) (C, Destination, error)) (C, Destination, error) {
 	if req.Listener != req.Principal {
@@ -80,8 +80,8 @@ func withPrincipal[C net.Conn](ctx context.Context, req *Request, v *Ruling,
 	return connect(ctx)
 }
 
-// resolve returns the addresses of a target that decide has allowed, by one
-// lookup, and none unless all of them pass.
+// resolve returns the addresses of the request's target by one lookup. It fails
+// unless the policy allows all of them.
 func (g *Gate) resolve(ctx context.Context, req *Request, v *policy.Verdict) ([]netip.Addr, error) {
 	addrs := FixedAddrs(req.Target.Host)
 	if addrs == nil {
@@ -96,12 +96,12 @@ func (g *Gate) resolve(ctx context.Context, req *Request, v *policy.Verdict) ([]
 	return addrs, nil
 }
 
-// LookupGracePeriod is how long the end of the proxy waits for calls of the
-// host's resolver whose contexts have ended.
+// LookupGracePeriod is how long a closing proxy waits for calls of the host's
+// resolver whose contexts have ended.
 const LookupGracePeriod = time.Second
 
-// AwaitLookups waits for the calls of the host's resolver that were left
-// behind, and returns the number of those that have not returned by then.
+// AwaitLookups waits up to patience for calls of the host's resolver whose contexts
+// have ended. It returns the number of calls that still have not returned.
 func (g *Gate) AwaitLookups(patience time.Duration) int {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

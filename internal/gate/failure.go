@@ -1,3 +1,5 @@
+// Reasons for failures to reach a target.
+
 package gate
 
 import (
@@ -10,8 +12,8 @@ import (
 	"example.com/networkproxy/internal/upstream"
 )
 
-// FailureReason returns why an allowed request did not reach its target, given
-// the error of the connection to it.
+// FailureReason returns the reason for err, the error of an allowed request that did
+// not reach its target.
 func FailureReason(err error) policy.Reason {
 	var resolve *pindial.ResolveError
 	var connect *pindial.ConnectError
@@ -33,6 +35,7 @@ func FailureReason(err error) policy.Reason {
 	return policy.ReasonUpstreamError
 }
 
+// IsTimeout reports whether err is or wraps a timeout.
 func IsTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()

@@ -1,3 +1,5 @@
+// The gate's parts, its settings, and the policy in force.
+
 package gate
 
 import (
@@ -18,7 +20,8 @@ import (
 	"example.com/networkproxy/internal/upstream"
 )
 
-// Gate is shared by every listener of one proxy. Safe for concurrent use.
+// Gate enforces the policy for all listeners of one proxy. New sets the exported
+// fields, and nobody replaces them later. Safe for concurrent use.
 type Gate struct {
 	current      atomic.Pointer[policy.Policy]
 	Self         policy.SelfListeners
@@ -28,39 +31,40 @@ type Gate struct {
 	sockets      unixsock.Dialer
 	Live         LiveRequests
 	Blocked      audit.Record
-	observer     *hostcall.Mailbox[audit.Refusal] // of OnBlocked; nil: there is none
+	observer     *hostcall.Mailbox[audit.Refusal] // for OnBlocked; nil if there is none
 	Log          *slog.Logger
-	LogLimiter   audit.LogLimiter // on those of log that are about single requests
-	debugLines   audit.LogLimiter // the same for the level debug
-	ClientLog    *slog.Logger     // log for lines that clients cause, within lines and debug
+	LogLimiter   audit.LogLimiter // for lines of Log about single requests
+	debugLines   audit.LogLimiter // the same for lines of the level debug
+	ClientLog    *slog.Logger     // Log within LogLimiter and debugLines, for lines that clients cause
 	Counters     audit.Counters
-	Observations *audit.Observations // nil: allowlist misses are not let pass
+	Observations *audit.Observations // nil unless allowlist misses pass
 	config       Config
 }
 
 var (
-	// ErrClosed is the error of requests after the proxy has ended.
+	// ErrClosed is the error of a request after the proxy has closed.
 	ErrClosed = errors.New("the proxy is closed")
 
-	// ErrNoGrant is the error of Revoke if there is no such grant.
+	// ErrNoGrant is the error of [Gate.Revoke] for an unknown ID.
 	ErrNoGrant = errors.New("no such grant: it may have ended; GET /grants and Handle.Grants list the current ones")
 )
 
-// Config holds the settings of an enforcer. All limits must be set.
+// Config holds the settings of a gate. Fields are required unless their comment
+// gives a meaning to zero or nil.
 type Config struct {
 	Decider        func(context.Context, *approval.Request) (approval.Decision, error) // nil if there is none
 	DeciderTimeout time.Duration
-	Questions      int // the decider has at a time
+	Questions      int // limit on concurrent calls of the decider
 
 	Resolver    pindial.Resolver
-	Connect     func(context.Context, netip.AddrPort) (*net.TCPConn, error) // nil for the system's
+	Connect     func(context.Context, netip.AddrPort) (*net.TCPConn, error) // nil means the operating system's
 	ConnectUDP  func(context.Context, netip.AddrPort) (*net.UDPConn, error)
 	ConnectUnix unixsock.ConnectFunc
-	Upstreams   *upstream.Proxies // those of the environment; nil if there are none
+	Upstreams   *upstream.Proxies // from the environment; nil if there are none
 
 	LookupTimeout    time.Duration
 	DialTimeout      time.Duration
-	HandshakeTimeout time.Duration // until a ClientHello in a tunnel is complete
+	HandshakeTimeout time.Duration // for a complete ClientHello in a tunnel
 	TunnelIdle       time.Duration
 	TunnelLifetime   time.Duration // 0 means no limit
 
@@ -75,7 +79,7 @@ type Config struct {
 	Calls *hostcall.Calls // counts the calls of the host's functions
 }
 
-// New returns an enforcer without a policy. Install one before use.
+// New returns a gate without a policy. Call [Gate.Install] before use.
 func New(c Config) *Gate {
 	grants := approval.NewGrants()
 	g := &Gate{
@@ -107,8 +111,7 @@ func New(c Config) *Gate {
 	return g
 }
 
-// CloseLogs reports the log lines that were dropped and waits until nothing of
-// their limiters runs.
+// CloseLogs reports dropped log lines and waits until the reports are written.
 func (g *Gate) CloseLogs() {
 	g.LogLimiter.Close()
 	g.debugLines.Close()
@@ -117,5 +120,5 @@ func (g *Gate) CloseLogs() {
 // Policy returns the policy in force.
 func (g *Gate) Policy() *policy.Policy { return g.current.Load() }
 
-// Install puts a policy in force. Call rejudge afterwards.
+// Install puts a policy in force. Call [Gate.Rejudge] afterwards.
 func (g *Gate) Install(p *policy.Policy) { g.current.Store(p) }

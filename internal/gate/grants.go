@@ -1,4 +1,4 @@
-// The end of grants.
+// Revoked grants, and grants of ended principals.
 
 package gate
 
@@ -9,15 +9,16 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// Revoke returns how many connections were cut.
+// Revoke ends a grant and cuts the requests that it has let in. It returns the number
+// of cut requests.
 func (g *Gate) Revoke(id uint64) (cut int, err error) {
 	grant := g.Grants.Take(id)
 	if grant == nil {
 		return 0, fmt.Errorf("grant %d: %w", id, ErrNoGrant)
 	}
-	// Requests are cut before the grant's context ends, because they would end
-	// with it and not be counted, and again afterwards, because one may have
-	// begun meanwhile.
+	// Cut the requests before the grant's contexts end, because requests that
+	// end with their context are not counted. Cut again afterwards, because a
+	// request may have begun meanwhile.
 	v := policy.Revoked(g.Policy().Generation)
 	cut = g.Live.cutGrant(grant, v)
 	grant.Revoke()
@@ -27,10 +28,11 @@ func (g *Gate) Revoke(id uint64) (cut int, err error) {
 	return cut, nil
 }
 
-// Drop drops what was granted and denied to a principal. Its ends must have
-// ended before, so that no answer that is still to come adds to it.
-func (g *Gate) Drop(from *audit.Owner) {
-	g.Asker.Drop(from)
-	g.Grants.Drop(from)
-	g.Blocked.Release(from)
+// Drop removes the grants and denials of an owner, and moves its refusals to the
+// share of ended sessions. The owner's context must have ended before, so that a
+// late answer of the decider adds no grant.
+func (g *Gate) Drop(owner *audit.Owner) {
+	g.Asker.Drop(owner)
+	g.Grants.Drop(owner)
+	g.Blocked.Release(owner)
 }

@@ -1,5 +1,5 @@
-// The requests under way, each with what it was judged by, so that a change
-// of the policy reaches what is already open.
+// Open requests. Each keeps the input of its verdict, so that a policy change can
+// judge it again and cut it.
 
 package gate
 
@@ -16,48 +16,47 @@ import (
 	"example.com/networkproxy/internal/upstream"
 )
 
-// LiveRequest is one allowed request under way: a tunnel, a forwarded request
-// with its response, a flow of datagrams, or a request of the host's own.
+// LiveRequest is an allowed request that is open: a tunnel, a forwarded request
+// with its response, a UDP flow, or a request of the host.
 //
-// It keeps what the request was judged by: its own method, approval and
-// grant. Every change of the policy judges the request again, and not the
-// connection that carries it, because a pooled connection carries requests
-// that differ in all of these. A pooled connection that carries no request
-// has a liveRequest of its own: see [pooledConn].
+// It keeps the input of the verdict: the request, the source of its approval, and
+// its grant. Every policy change judges the request again, not the connection that
+// carries it, because the requests of a pooled connection differ in all of these. A
+// pooled connection without a request has its own LiveRequest, see [PooledConn].
 //
-// Whoever decides about a request owns its liveRequest and calls begin,
-// attach, detach and end, in this order. attach and detach may be repeated,
-// and detach may be left out where the connection ends with the request. A
-// client's connection uses one liveRequest for the requests that are
-// forwarded, one after the other. Anybody may call the other methods at any time.
+// The caller of [Gate.Decide] owns the LiveRequest and calls Begin, Attach, detach
+// and End, in this order. Attach and detach may be repeated, and detach may be left
+// out if the connection ends with the request. A client connection uses one
+// LiveRequest for its forwarded requests in turn. The other methods may be called
+// from any goroutine. The zero value is ready to use.
 type LiveRequest struct {
-	Persistent bool          // it stays in the set between requests, until leave
-	requests   *LiveRequests // the set that it is in; nil while it is in none
+	Persistent bool          // keep it in the set between requests, until Leave
+	requests   *LiveRequests // the set that contains it; nil if none does
 
-	judged atomic.Uint64 // the generation that was last found to allow it
+	judged atomic.Uint64 // the generation of the last policy that allowed it
 
-	// mu is held while the carrier is closed: a connection that has gone back
-	// to its pool must not be closed for a request that it no longer carries.
-	// No other lock of this package is taken under it.
+	// mu is held during the close of the carrier, so that a connection is not
+	// closed for an earlier request after it went back to its pool. No other
+	// lock of this package is taken while mu is held.
 	mu      sync.Mutex
-	number  uint64 // counts the requests, so that a verdict meets the one it is about
+	number  uint64 // counts the requests, so that a verdict is applied to the right one
 	active  bool
 	subject subject
-	carrier io.Closer // ends the request when it is closed; nil while there is no connection
+	carrier io.Closer // its Close ends the request; nil without a connection
 	refusal *RefusedError
-	release func() // ends the use of the grant
+	release func() // releases the grant's use count; nil if released
 }
 
-// subject is what a request under way is judged by.
+// subject is the input of the verdict on an open request.
 type subject struct {
-	req      *Request        // does not change while it is under way
-	approval policy.Source   // who let an allowlist miss through; empty when none did
-	addrs    []netip.Addr    // all that its target resolved to, because a new request would be judged by all
-	via      *upstream.Proxy // the upstream proxy that carries it; nil when none does
-	grant    *approval.Grant // nil when none let it through
+	req      *Request        // does not change while the request is open
+	approval policy.Source   // the source that allowed an allowlist miss; empty if none was needed
+	addrs    []netip.Addr    // all addresses of the target, because a new request would be judged by all
+	via      *upstream.Proxy // the upstream proxy in use; nil if none is
+	grant    *approval.Grant // nil if none was needed
 }
 
-// judge applies a policy to a request under way.
+// judge returns the verdict of a policy on the open request.
 func (s *subject) judge(p *policy.Policy) policy.Verdict {
 	v, _ := p.Judge(&s.req.Query, s.approval, nil)
 	if v.Allowed {
@@ -69,16 +68,15 @@ func (s *subject) judge(p *policy.Policy) policy.Verdict {
 	return v
 }
 
-// destination is where a connection leads: the addresses of its target, and the
-// upstream proxy in between.
+// Destination describes the far end of a connection.
 type Destination struct {
-	addrs      []netip.Addr
-	via        *upstream.Proxy // nil when none
+	addrs      []netip.Addr    // of the target; nil if a proxy resolves its name
+	via        *upstream.Proxy // nil if none
 	generation uint64          // of the policy that last judged the addresses
 }
 
-// Begin puts an allowed request under way. The error is ErrClosed once the
-// proxy has ended.
+// Begin adds an allowed request to the open requests as lr. The error is ErrClosed
+// if the proxy has closed.
 func (g *Gate) Begin(lr *LiveRequest, req *Request, v *Ruling) error {
 	release := v.Grant.Acquire()
 	lr.mu.Lock()
@@ -95,9 +93,9 @@ func (g *Gate) Begin(lr *LiveRequest, req *Request, v *Ruling) error {
 	return nil
 }
 
-// Attach gives a request the connection that carries it. Closing the carrier
-// must end the request. The error says why the request may not go on: what
-// let it through has changed by now. The carrier is then closed.
+// Attach gives an open request the connection that carries it. Closing the carrier
+// must end the request. If the request is no longer allowed, Attach closes the
+// carrier and returns the reason.
 func (g *Gate) Attach(lr *LiveRequest, carrier io.Closer, to Destination) error {
 	lr.mu.Lock()
 	lr.carrier, lr.subject.addrs, lr.subject.via = carrier, to.addrs, to.via
@@ -105,8 +103,8 @@ func (g *Gate) Attach(lr *LiveRequest, carrier io.Closer, to Destination) error 
 	req, grant := lr.subject.req, lr.subject.grant
 	lr.mu.Unlock()
 
-	// Each of these may have happened before the lines above, and then has not
-	// seen the connection.
+	// Each of these events may have come before the lines above, and then did
+	// not close the carrier.
 	p := g.Policy()
 	var err error
 	switch {
@@ -134,12 +132,13 @@ func (g *Gate) Attach(lr *LiveRequest, carrier io.Closer, to Destination) error 
 	return nil
 }
 
-// ErrCut is why a request ends that was cut; see because.
+// ErrCut is the error of a request that was cut. [LiveRequest.Cause] replaces it by
+// the refusal.
 var ErrCut = errors.New("the request was cut")
 
-// StillAllowed reports whether the policy in force allows what is open, and cuts it
-// if not. It is for what consists of single messages: none of them may pass in
-// the moment between a swap and the cut.
+// StillAllowed reports whether the policy in force allows an open request, and cuts
+// the request if not. Callers that relay single messages call it for each one, so
+// that none passes between a policy change and the cut.
 func (g *Gate) StillAllowed(lr *LiveRequest) bool {
 	p := g.Policy()
 	if lr.judged.Load() == p.Generation {
@@ -156,16 +155,16 @@ func (g *Gate) StillAllowed(lr *LiveRequest) bool {
 	return false
 }
 
-// detach takes the connection away from a request, which may get another. The
-// connection is no longer closed for the request's sake.
+// detach removes the connection from the request, which may get another. A cut of the
+// request then no longer closes the connection.
 func (lr *LiveRequest) detach() {
 	lr.mu.Lock()
 	defer lr.mu.Unlock()
 	lr.carrier, lr.subject.addrs, lr.subject.via = nil, nil, nil
 }
 
-// End says that the request is over. It does not close the connection. It may
-// be called more than once.
+// End marks the request as over. It does not close the connection. It may be called
+// more than once.
 func (lr *LiveRequest) End() {
 	lr.Done()
 	lr.mu.Lock()
@@ -177,7 +176,7 @@ func (lr *LiveRequest) End() {
 	}
 }
 
-// Done ends the use of the grant that let the request in.
+// Done releases the use count of the request's grant. It may be called more than once.
 func (lr *LiveRequest) Done() {
 	lr.mu.Lock()
 	release := lr.release
@@ -188,7 +187,7 @@ func (lr *LiveRequest) Done() {
 	}
 }
 
-// Leave takes lr out of the set, when no further request will use it.
+// Leave removes lr from the set. Call it when no further request will use lr.
 func (lr *LiveRequest) Leave() {
 	if lr.requests != nil {
 		lr.requests.remove(lr)
@@ -206,8 +205,8 @@ func (lr *LiveRequest) allowedBy(p *policy.Policy) bool {
 	return true
 }
 
-// judgedBy applies a policy to the request that is under way, if there is
-// one. number is the request's.
+// judgedBy returns the verdict of a policy on the open request, and the request's
+// number for cut. active is false if there is no open request.
 func (lr *LiveRequest) judgedBy(p *policy.Policy) (v policy.Verdict, number uint64, active bool) {
 	lr.mu.Lock()
 	s, number, active := lr.subject, lr.number, lr.active
@@ -218,9 +217,8 @@ func (lr *LiveRequest) judgedBy(p *policy.Policy) (v policy.Verdict, number uint
 	return s.judge(p), number, true
 }
 
-// cut ends the request of that number because a policy refuses it, or because
-// its grant was revoked. It reports whether it did: false means that the
-// request was cut before, or is over.
+// cut ends the request with this number because of a refusal. It returns false if
+// the request was cut before or is over.
 func (lr *LiveRequest) cut(v policy.Verdict, number uint64) bool {
 	lr.mu.Lock()
 	defer lr.mu.Unlock()
@@ -234,7 +232,7 @@ func (lr *LiveRequest) cut(v policy.Verdict, number uint64) bool {
 	return true
 }
 
-// close ends the request where its session or the proxy ends.
+// close closes the carrier, which ends the request.
 func (lr *LiveRequest) close() {
 	lr.mu.Lock()
 	defer lr.mu.Unlock()
@@ -243,8 +241,8 @@ func (lr *LiveRequest) close() {
 	}
 }
 
-// Cause replaces an error that the request met by the refusal that caused
-// it, if one did. It is for the owner.
+// Cause returns the refusal that caused err, if the request was cut or its grant was
+// revoked, and err otherwise. Only the owner may call it.
 func (lr *LiveRequest) Cause(err error) error {
 	if err == nil {
 		return nil

@@ -1,4 +1,4 @@
-// The set of requests under way, and what ends several of them at once.
+// The set of open requests, and the operations on several of them.
 
 package gate
 
@@ -10,7 +10,7 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// LiveRequests is the set of requests under way of one proxy. The zero value
+// LiveRequests is the set of open requests of one proxy. The zero value
 // is empty; safe for concurrent use.
 type LiveRequests struct {
 	closed atomic.Bool
@@ -19,7 +19,7 @@ type LiveRequests struct {
 	all map[*LiveRequest]struct{}
 }
 
-// add reports false once the set is closed.
+// add adds lr. It returns false if the set is closed.
 func (l *LiveRequests) add(lr *LiveRequest) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -34,14 +34,15 @@ func (l *LiveRequests) add(lr *LiveRequest) bool {
 	return true
 }
 
+// remove removes lr if the set contains it.
 func (l *LiveRequests) remove(lr *LiveRequest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.all, lr)
 }
 
-// list returns what is in the set now. Nothing is done to a request while the
-// set is locked.
+// list returns a snapshot of the set, so that callers handle the requests without
+// the lock of the set.
 func (l *LiveRequests) list() []*LiveRequest {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -52,7 +53,7 @@ func (l *LiveRequests) list() []*LiveRequest {
 	return list
 }
 
-// rejudge cuts what p refuses and returns how many requests that were.
+// rejudge cuts the requests that p refuses and returns their number.
 func (l *LiveRequests) rejudge(p *policy.Policy) int {
 	n := 0
 	for _, lr := range l.list() {
@@ -63,7 +64,7 @@ func (l *LiveRequests) rejudge(p *policy.Policy) int {
 	return n
 }
 
-// cutGrant cuts what a grant let in and returns how many requests that were.
+// cutGrant cuts the requests that a grant has let in and returns their number.
 func (l *LiveRequests) cutGrant(g *approval.Grant, v policy.Verdict) int {
 	n := 0
 	for _, lr := range l.list() {
@@ -77,19 +78,19 @@ func (l *LiveRequests) cutGrant(g *approval.Grant, v policy.Verdict) int {
 	return n
 }
 
-// ClosePrincipal ends every request of one principal, whose context has ended. A
-// request that has no connection yet ends when it gets one: see attach.
-func (l *LiveRequests) ClosePrincipal(from *Principal) {
+// ClosePrincipal ends every request of a principal whose context has ended. A request
+// without a connection ends when it gets one, in Attach.
+func (l *LiveRequests) ClosePrincipal(p *Principal) {
 	for _, lr := range l.list() {
 		lr.mu.Lock()
-		if lr.active && lr.subject.req.Principal == from && lr.carrier != nil {
+		if lr.active && lr.subject.req.Principal == p && lr.carrier != nil {
 			lr.carrier.Close()
 		}
 		lr.mu.Unlock()
 	}
 }
 
-// CloseAll ends every request at the end of the proxy, and lets no more in.
+// CloseAll ends every request and closes the set to new ones.
 func (l *LiveRequests) CloseAll() {
 	l.mu.Lock()
 	l.closed.Store(true)
@@ -112,17 +113,16 @@ func (l *LiveRequests) Connected() int {
 	return n
 }
 
-// Hide keeps later changes of the policy from finding the requests that are
-// under way now. It is for tests of the checks that do not rely on being found.
+// Hide removes all requests from the set without ending them, so that later policy
+// changes do not cut them. It is for tests of the other checks.
 func (l *LiveRequests) Hide() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all = nil
 }
 
-// Rejudge applies the policy in force to the open connections. It cuts those
-// that the policy refuses and returns their number. Call it after a change,
-// without the lock that guards the change.
+// Rejudge cuts the open requests that the policy in force refuses, and returns their
+// number. Call it after a policy change, without the lock that guards the change.
 func (g *Gate) Rejudge() int {
 	n := g.Live.rejudge(g.Policy())
 	g.Counters.Cut.Add(uint64(n))

@@ -1,5 +1,5 @@
-// The host's OnBlocked function: it is called for one refusal after the other,
-// from a mailbox, so that no request waits for it.
+// Calls of the host's OnBlocked function. A mailbox calls it for one refusal at a
+// time, so that no request waits for it.
 
 package gate
 
@@ -32,8 +32,8 @@ func (g *Gate) newObserver(f func(*audit.Refusal)) *hostcall.Mailbox[audit.Refus
 	}
 }
 
-// CloseObserver ends the calls of OnBlocked. It returns the number of refusals
-// that OnBlocked was not called for.
+// CloseObserver drops the waiting refusals and all later ones. It returns the number
+// of those that waited. It does not wait for a running call of OnBlocked.
 func (g *Gate) CloseObserver() int {
 	if g.observer == nil {
 		return 0
@@ -45,7 +45,8 @@ func (g *Gate) CloseObserver() int {
 // for because it did not return in time.
 func (g *Gate) LostRefusals() uint64 { return g.observer.Lost() }
 
-// notify passes a refusal to OnBlocked.
+// notify queues a refusal for OnBlocked. If many refusals wait, it copies the
+// strings, because they are parts of whole request headers.
 func (g *Gate) notify(r audit.Refusal) {
 	if g.observer.Backlog() {
 		r.Host, r.Method, r.UnixSocket = strings.Clone(r.Host), strings.Clone(r.Method), strings.Clone(r.UnixSocket)

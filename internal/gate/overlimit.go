@@ -1,3 +1,5 @@
+// Connections over the limit, which get a refusal.
+
 package gate
 
 import (
@@ -6,26 +8,27 @@ import (
 	"time"
 )
 
-// OverLimitTimeout is how long a client whose connection is one too many has to say
-// what it wants. It is less than track gives such a connection, so that there
-// is time for the answer.
+// OverLimitTimeout is the time for the request on a connection over the limit. It is
+// less than track allows such a connection in total, so that there is time for the
+// response.
 const OverLimitTimeout = time.Second
 
-// OverLimitConn is a connection that the limit refuses. Its deadlines can be moved
-// forward, but neither beyond until nor cleared: only a few such connections
-// are answered at a time.
+// OverLimitConn is a connection over the limit. Its deadlines can be set, but neither
+// cleared nor moved beyond a fixed time, because only a few such connections are
+// served at a time.
 type OverLimitConn struct {
 	net.Conn
 	until time.Time
 }
 
+// NewOverLimitConn returns c with a fixed last deadline.
 func NewOverLimitConn(c net.Conn) *OverLimitConn {
 	o := &OverLimitConn{Conn: c, until: time.Now().Add(2 * OverLimitTimeout)}
 	o.SetDeadline(o.until)
 	return o
 }
 
-// bound returns t, or until where t is later or means no deadline.
+// bound returns t, or c.until if t is later or zero.
 func (c *OverLimitConn) bound(t time.Time) time.Time {
 	if t.IsZero() || t.After(c.until) {
 		return c.until
@@ -39,7 +42,7 @@ func (c *OverLimitConn) SetWriteDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(c.bound(t))
 }
 
-// CloseWrite ends the stream to the client, and leaves the other one open.
+// CloseWrite closes the connection for writing.
 func (c *OverLimitConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

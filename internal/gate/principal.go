@@ -1,5 +1,5 @@
-// The ways in: a request belongs to the session of the listener that accepted
-// it, or of the token that it carries, and never to whom its header names.
+// Principals, listeners and requests. A request belongs to the session of its
+// listener or of its token. No other header field identifies the session.
 
 package gate
 
@@ -15,48 +15,49 @@ import (
 	"example.com/networkproxy/internal/track"
 )
 
-// Principal makes requests: a session, the clients of the shared listeners, or
-// the host itself.
+// Principal is the source of requests: a session, the clients of the shared
+// listeners, or the host.
 type Principal struct {
 	audit.Owner
 
-	Group        *track.Group    // the connections of its clients count in it; nil: where they were accepted
-	RequireToken bool            // its own listeners serve only requests with its token
-	Overlay      *policy.Overlay // the session's own rules; nil: none
-	HTTP         any             // belongs to the HTTP front
-	Blocked      *audit.Record   // the session's own; nil: only the proxy's is kept
+	Group        *track.Group    // counts its clients' connections; nil means the group of the listener
+	RequireToken bool            // its listeners serve only requests with its token
+	Overlay      *policy.Overlay // the session's rules; nil if none
+	HTTP         any             // state of the HTTP front
+	Blocked      *audit.Record   // the session's record beside the proxy's; nil if none
 }
 
+// NewPrincipal returns a principal that ends with ctx.
 func NewPrincipal(ctx context.Context, a audit.Attribution) *Principal {
 	return &Principal{Owner: audit.Owner{Attribution: a, Context: ctx}}
 }
 
-// Listener is a listener of one principal.
+// Listener is a listener with the principal of its clients.
 type Listener struct {
 	*track.Listener
 	Principal *Principal
 }
 
-// Request is one request on its way through the checks.
+// Request is one request.
 type Request struct {
 	policy.Query
 	Client    netip.AddrPort
 	Principal *Principal
-	policy    *policy.Policy // that it was decided under; nil before
+	policy    *policy.Policy // the policy of the last Decide; nil before
 
-	// Listener is the principal whose context the request's context is derived
-	// from. The request then ends with it, and needs no second watcher. It is
-	// nil if there is none.
+	// Listener is the principal whose context is a parent of the request's
+	// context; nil if there is none. If it equals Principal, the request ends
+	// with its principal without a second watcher.
 	Listener *Principal
 }
 
-// ApprovalRequest returns the request as the asker sees it.
+// ApprovalRequest returns the request for the decider.
 func (r *Request) ApprovalRequest() *approval.Request {
 	return &approval.Request{Owner: &r.Principal.Owner, Protocol: r.Protocol, Target: r.Target, Method: r.Method, Client: r.Client}
 }
 
-// AddrPortOf is a connection's address as netip has it; zero where it is not
-// one of IP (a unix socket, a pipe).
+// AddrPortOf converts a TCP or UDP address. It returns zero for other addresses, such
+// as that of a Unix socket or a pipe.
 func AddrPortOf(a net.Addr) netip.AddrPort {
 	switch a := a.(type) {
 	case *net.TCPAddr:
@@ -71,8 +72,9 @@ func AddrPortOf(a net.Addr) netip.AddrPort {
 
 var loopbackAddrs = [...]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 
-// FixedAddrs are the addresses of a target that needs no lookup: a literal,
-// and localhost, which RFC 6761 section 6.3 keeps off the network.
+// FixedAddrs returns the addresses of a host that needs no lookup: an IP address, or
+// localhost, which RFC 6761 section 6.3 keeps off the network. It returns nil for
+// other hosts.
 func FixedAddrs(h hostname.Host) []netip.Addr {
 	switch {
 	case h.IsIP():

@@ -1,3 +1,5 @@
+// Tunnels, and the text of errors in the log.
+
 package gate
 
 import (
@@ -12,11 +14,12 @@ import (
 	"example.com/networkproxy/internal/tunnel"
 )
 
-// Relay is the one place where bytes of a tunnel flow, whatever protocol
-// opened it.
+// Relay copies the bytes of a tunnel in both directions until it ends. Tunnels of all
+// protocols come here. It checks server names and counts the request as allowed
+// unless it refuses the tunnel.
 func (g *Gate) Relay(client, target net.Conn, req *Request, opts tunnel.Options) {
 	check := &nameCheck{gate: g, req: req, policy: req.policy}
-	defer check.allowed() // whatever ended it, if not a refusal
+	defer check.allowed() // without effect after a refusal
 	if check.applies() {
 		opts.Inspect, opts.HoldTimeout = check, g.config.HandshakeTimeout
 	} else {
@@ -38,8 +41,8 @@ func (g *Gate) Relay(client, target net.Conn, req *Request, opts tunnel.Options)
 
 func (g *Gate) logsTunnels() bool { return g.Log.Enabled(context.Background(), slog.LevelDebug) }
 
-// logOpened and logClosed are apart from relay, on whose stack a tunnel waits:
-// what they need there is more than all the rest.
+// logOpened and logClosed are separate functions because they need more stack than
+// the rest of Relay, whose stack lives as long as the tunnel.
 
 func (g *Gate) logOpened(req *Request) {
 	g.ClientLog.Debug("tunnel open", "host", req.Target.Host.String(), "port", req.Target.Port,
@@ -52,7 +55,7 @@ func (g *Gate) logClosed(req *Request, result *tunnel.Result) {
 		"sent", result.Sent, "received", result.Received, "cause", result.Cause.String())
 }
 
-// OverLimit is the verdict on a request that came by a connection too many.
+// OverLimit returns the refusal for a request on a connection over the limit.
 func (g *Gate) OverLimit() policy.Verdict {
 	return policy.Verdict{
 		Reason:     policy.ReasonTooManyConnections,
@@ -62,14 +65,14 @@ func (g *Gate) OverLimit() policy.Verdict {
 	}
 }
 
-// LogText returns the text of an error for the log: without secrets, bounded,
-// and without control bytes.
+// LogText returns the text of an error for the log, without secrets and control
+// bytes, and of limited length.
 func (g *Gate) LogText(err error) string {
 	return policy.CleanText(RedactError(err).Error(), g.config.LogValueBytes)
 }
 
-// RedactError returns err without the text of a target that is none, where
-// that may hold a user name and password or a piece of a query.
+// RedactError returns err without the text of an invalid host if that text may contain
+// a user name, a password or a part of a query.
 func RedactError(err error) error {
 	if bad := (*hostname.Error)(nil); errors.As(err, &bad) && strings.ContainsAny(bad.Text, "@?/#&=%;\\") {
 		return errors.New("invalid host: " + bad.Problem)

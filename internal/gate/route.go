@@ -1,5 +1,5 @@
-// The way to a target: directly, or through one of the proxies that the
-// environment names, where allow_upstream_proxy lets it.
+// Routes to a target: directly, or through a proxy that the environment names if
+// allow_upstream_proxy is set.
 
 package gate
 
@@ -15,14 +15,14 @@ import (
 	"example.com/networkproxy/internal/upstream"
 )
 
-// errUpstreamIsSelf refuses a loop, which would end by running out of
-// connections.
-var errUpstreamIsSelf = errors.New("it is this proxy itself: the variable must name another one, or allow_upstream_proxy be false")
+// errUpstreamIsSelf is the error for an upstream proxy that is this proxy. The loop
+// would end only when no connections are left.
+var errUpstreamIsSelf = errors.New("it is this proxy itself: the variable must name another one, or allow_upstream_proxy must be false")
 
-// Route is the way that a connection takes. The zero value is the direct one.
+// Route is the route of a connection. The zero value is the direct route.
 type Route struct {
-	Proxy    *upstream.Proxy // nil: none
-	Forwards bool            // the proxy gets requests to forward, and opens no tunnel
+	Proxy    *upstream.Proxy // nil means direct
+	Forwards bool            // the proxy forwards requests and opens no tunnel
 }
 
 // Route returns the route of a request under a policy.
@@ -46,8 +46,7 @@ func upstreamFor(proxies *upstream.Proxies, q *policy.Query) *upstream.Proxy {
 	return proxies.ForTunnel(q.Target)
 }
 
-// dial connects to the proxy, and through it to a target if it is to open a
-// tunnel.
+// dial connects to the proxy and, unless it forwards, opens a tunnel to target.
 func (r Route) dial(ctx context.Context, dial upstream.DialFunc, target hostname.Target) (net.Conn, error) {
 	if r.Forwards {
 		return r.Proxy.Dial(ctx, dial)
@@ -55,8 +54,8 @@ func (r Route) dial(ctx context.Context, dial upstream.DialFunc, target hostname
 	return r.Proxy.DialTunnel(ctx, dial, target)
 }
 
-// dialProxy connects to a proxy. Its address may be any but our own: it is
-// the user's setting, not a client's.
+// dialProxy connects to an upstream proxy. All addresses but the proxy's own are
+// allowed, because the user configured them, not a client.
 func (g *Gate) dialProxy(ctx context.Context, addr hostname.Target) (net.Conn, error) {
 	addrs := FixedAddrs(addr.Host)
 	if addrs == nil {
@@ -71,7 +70,7 @@ func (g *Gate) dialProxy(ctx context.Context, addr hostname.Target) (net.Conn, e
 	return g.Dialer.DialAddr(ctx, addrs, addr.Port)
 }
 
-// UnderlyingConn is the connection below TLS, or conn itself.
+// UnderlyingConn returns the connection below TLS, or conn if there is no TLS.
 func UnderlyingConn(conn net.Conn) net.Conn {
 	if c, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		return c.NetConn()

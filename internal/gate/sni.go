@@ -1,37 +1,36 @@
-// One name, one place: a TLS client in a tunnel must ask for the name that the
-// tunnel was allowed for. Servers that hold many names behind one address go by
-// the name in the ClientHello (SNI, RFC 6066 section 3), so that without this
-// check "allowed.example" would open every site that shares its address.
+// The server name check: a TLS client in a tunnel must request the name that the
+// tunnel was allowed for. Servers with many names on one address select the site by
+// the name in the ClientHello (SNI, RFC 6066 section 3). Without this check,
+// "allowed.example" would open every site on the same address.
 //
-// The check is made wherever TLS begins in a tunnel of CONNECT, SOCKS5 or an HTTP
-// Upgrade, on any port. The host's own connections (Handle.DialContext) are not
-// checked: the host is trusted, and says itself what its TLS asks for. Neither are
-// unix sockets, which have no name. The verdicts:
+// The check applies to TLS at the start of a tunnel of CONNECT, SOCKS5 or an HTTP
+// Upgrade, on any port. The host's connections (Handle.DialContext) are not checked,
+// because the host is trusted. Unix sockets have no name to check. The verdicts:
 //
-//	the name that was allowed       passes; case and a trailing dot do not matter
+//	the name that was allowed       passes; case and a trailing dot are ignored
 //	another name                    cut
-//	no name, target is a name       cut: the server would choose, and some choose by
-//	                                what is said later, out of sight (domain fronting)
+//	no name, target is a name       cut: the server would choose the site, and some use
+//	                                the encrypted Host field (domain fronting)
 //	no name, target has no dot      passes: Java sends no name for "localhost" and
-//	                                other names of one label
+//	                                other single-label names
 //	no name, target is an address   passes; so does the same address in text, which
 //	                                RFC 6066 forbids and some clients send
 //	a name, target is an address    cut: the address was allowed, the name was not
-//	a hello in several segments     the same as in one: it is held back until it is
-//	or records                      complete, for Limits.HandshakeTimeout at most. What may
-//	                                be of SSL 2.0 goes on until 11 bytes tell
+//	a hello in several segments     judged when complete; held until then, for at most
+//	or records                      Limits.HandshakeTimeout. A possible SSL 2.0 hello is
+//	                                held until 11 bytes decide
 //	GREASE (RFC 8701)               skipped
-//	Encrypted Client Hello          judged by its outer name. The inner one is out of
-//	(RFC 9849)                      sight, and can lead to whatever the allowed server
-//	                                serves. Refusing the extension would shut browsers
-//	                                out: they send it to every server, and made to
-//	                                look like a real one when there is nothing in it.
-//	a second hello                  judged like the first: after a HelloRetryRequest
-//	                                servers go by the name in it
-//	too long, malformed, of SSL 2   cut: a server might read in it what we do not
-//	not TLS                         passes at once; so TLS that begins inside another
-//	                                protocol (STARTTLS) is not looked at
-//	UDP (QUIC, DTLS)                not looked at
+//	Encrypted Client Hello          judged by its outer name. The inner name is
+//	(RFC 9849)                      encrypted and may be any that the allowed server
+//	                                serves. Refusing the extension would block browsers,
+//	                                which send it to every server, with random content
+//	                                if they have no key (GREASE)
+//	a second hello                  judged like the first, because servers use its name
+//	                                after a HelloRetryRequest
+//	too long, malformed, of SSL 2   cut: a server might read it differently
+//	not TLS                         passes at once, so TLS that begins inside another
+//	                                protocol (STARTTLS) is not checked
+//	UDP (QUIC, DTLS)                not checked
 
 package gate
 
@@ -47,24 +46,24 @@ import (
 	"example.com/networkproxy/internal/tunnel"
 )
 
-// nameCheck holds one tunnel to its name, and counts its request as soon as it is
-// known how it ended. It is the tunnel's inspector: answer is for the goroutine
-// that calls Observe, and all else for the one that relays.
+// nameCheck checks the server names of one tunnel, and counts its request as soon as
+// the outcome is known. It is the tunnel's inspector. The field answer belongs to the
+// goroutine that calls Observe, negotiated to both, and all others to the goroutine
+// that calls Inspect.
 type nameCheck struct {
 	gate    *Gate
 	req     *Request
 	policy  *policy.Policy // in force when the tunnel was opened
 	settled bool           // the request is counted
 
-	// A silent tunnel has neither of these, and one that goes on has let go of
-	// them again.
-	hellos *clienthello.Scanner       // nil before the client's first byte, and once it has passed
-	answer *clienthello.ServerScanner // nil before the server's first byte, and once it has told all
+	// Scanners exist only while they are needed, because a tunnel may last long.
+	hellos *clienthello.Scanner       // nil before the client's first byte and after PassAll
+	answer *clienthello.ServerScanner // nil before the server's first byte and after its last result
 
 	negotiated atomic.Bool // the server has sent its ServerHello
 }
 
-// applies reports whether there may be a name to check.
+// applies reports whether the tunnel's server names are checked.
 func (c *nameCheck) applies() bool {
 	return c.policy.CheckSNI && c.req.Socket.IsZero()
 }
@@ -79,7 +78,7 @@ func (c *nameCheck) Observe(sent []byte) bool {
 		c.negotiated.Store(true)
 	}
 	if !more {
-		c.answer = nil // it is not called again, and a tunnel may last
+		c.answer = nil // Observe is not called again
 	}
 	return more
 }
@@ -96,6 +95,7 @@ func (c *nameCheck) Inspect(held []byte, rest tunnel.SourceState) tunnel.Inspect
 	return in
 }
 
+// inspect returns the decision about the bytes held so far.
 func (c *nameCheck) inspect(held []byte, rest tunnel.SourceState) tunnel.Inspection {
 	c.hellos.Negotiated = c.negotiated.Load()
 	for {
@@ -130,8 +130,8 @@ func (c *nameCheck) inspect(held []byte, rest tunnel.SourceState) tunnel.Inspect
 	}
 }
 
-// names reports whether a server name is that of a host. Addresses and names
-// without a dot may come without one.
+// names reports whether a server name identifies a host. The server name may be empty
+// if the host is an address or has no dot.
 func names(serverName string, host hostname.Host) bool {
 	if !host.IsIP() {
 		if serverName == "" {
@@ -144,8 +144,7 @@ func names(serverName string, host hostname.Host) bool {
 	return serverName == "" || err == nil && addr.Zone() == "" && hostname.FromAddr(addr).Addr() == host.Addr()
 }
 
-// allowed counts the request as one that reached its target, unless it is counted
-// already.
+// allowed counts the request as allowed unless it is counted already.
 func (c *nameCheck) allowed() {
 	if !c.settled {
 		c.settled = true
@@ -153,6 +152,7 @@ func (c *nameCheck) allowed() {
 	}
 }
 
+// unreadable refuses a ClientHello that could not be parsed.
 func (c *nameCheck) unreadable(err error) tunnel.Inspection {
 	v := policy.Verdict{Unreadable: err.Error()}
 	if e := (*clienthello.Error)(nil); errors.As(err, &e) {
@@ -161,8 +161,8 @@ func (c *nameCheck) unreadable(err error) tunnel.Inspection {
 	return c.refuse(v)
 }
 
-// refuse keeps account of the refusal and ends the tunnel. The client, which is
-// past the point where it can be told in words, gets an alert.
+// refuse accounts for the refusal and ends the tunnel. The client gets a TLS alert,
+// because the tunnel can carry no explanation.
 func (c *nameCheck) refuse(v policy.Verdict) tunnel.Inspection {
 	v.Reason, v.Source, v.Generation, v.Check = policy.ReasonSNIMismatch, policy.SourceBaselinePolicy, c.policy.Generation, policy.CheckServerName
 	c.settled = true
@@ -174,9 +174,9 @@ func (c *nameCheck) refuse(v policy.Verdict) tunnel.Inspection {
 	return tunnel.Inspection{Decision: tunnel.Refuse, Reply: accessDenied(c.hellos.Hello().Version)}
 }
 
-// accessDenied is the alert by which a TLS client of some version learns that its
-// handshake was refused (RFC 8446 section 6.2). Of unrecognized_name it would
-// conclude that the server has no such site.
+// accessDenied returns the access_denied alert (RFC 8446 section 6.2) for a client of
+// a TLS version. The alert unrecognized_name would say that the server has no such
+// site.
 func accessDenied(version uint16) []byte {
 	const (
 		alert  = 21

@@ -1,5 +1,4 @@
-// Requests to Unix sockets: the refusal of a socket that changed after the
-// decision, and the log attribute.
+// Requests to Unix sockets: a refusal after the decision, and the log attribute.
 
 package gate
 
@@ -22,7 +21,7 @@ func socketRefusal(req *Request, v *policy.Verdict, err error) error {
 	})
 }
 
-// logger returns log with the attributes that only some requests have.
+// logger returns log, with the attribute unix_socket if the target is a Unix socket.
 func (r *Request) logger(log *slog.Logger) *slog.Logger {
 	if !r.Socket.IsZero() {
 		log = log.With("unix_socket", r.Socket.Asked)

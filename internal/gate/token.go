@@ -1,5 +1,4 @@
-// The token of a session: how a request on a shared listener says whose it
-// is, and how one that does not, or lies, is told.
+// Session tokens, which identify the session of a request on a shared listener.
 
 package gate
 
@@ -16,49 +15,52 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// Token is a session's secret: 256 random bits in base64url without padding,
-// so that it stands in a URL as it is.
+// Token is a session's secret: 256 random bits in base64url without padding, which
+// needs no escaping in a URL.
 type Token string
 
 // tokenLength is the length of a token's text.
 const tokenLength = 43
 
+// NewToken returns a random token.
 func NewToken() Token {
 	var b [32]byte
 	rand.Read(b[:]) // never fails
 	return Token(base64.RawURLEncoding.EncodeToString(b[:]))
 }
 
-// Userinfo is the token as it stands in a URL.
+// Userinfo returns the token as the credentials of a URL.
 func (t Token) Userinfo() *url.Userinfo { return url.UserPassword("session", string(t)) }
 
-// digest is what tokens are looked up by. A look-up in a hash table takes a
-// time that depends on what is looked up, and here that is no harm: what it
-// could tell is how much of the digest of a guess agrees with the digest of a
-// token, and neither can be steered by, nor leads back to, the token itself.
+// digest returns the key of t in [Tokens]. Map lookup is not constant-time. That is
+// safe here: timing can only leak bits of a SHA-256 digest, which reveal nothing
+// about the token.
 func (t Token) digest() [sha256.Size]byte { return sha256.Sum256([]byte(t)) }
 
-// SessionChallenge goes with a 407 (RFC 9110 section 11.7.1).
+// SessionChallenge is the Proxy-Authenticate value of a 407 response (RFC 9110
+// section 11.7.1).
 const SessionChallenge = `Basic realm="networkproxy session"`
 
+// Errors of [Tokens.Identify] and [Tokens.Authenticate].
 var (
-	ErrTokenRequired = errors.New("no session's token in the request")
-	ErrTokenUnknown  = errors.New("the token is not that of an open session")
+	ErrTokenRequired = errors.New("the request has no session token")
+	ErrTokenUnknown  = errors.New("the token belongs to no open session")
 )
 
-// Tokens finds the sessions of requests by the tokens in them. Safe for
-// concurrent use.
+// Tokens finds the session of a request by its token. Safe for concurrent use.
 type Tokens struct {
-	Required bool     // on the shared listeners
-	byDigest sync.Map // of [sha256.Size]byte to *principal
+	Required bool     // requests on shared listeners need a token
+	byDigest sync.Map // [sha256.Size]byte to *Principal
 }
 
+// Add registers the token of a principal.
 func (t *Tokens) Add(of Token, p *Principal) { t.byDigest.Store(of.digest(), p) }
 
+// Remove removes a token.
 func (t *Tokens) Remove(of Token) { t.byDigest.Delete(of.digest()) }
 
-// isToken reports whether s has the form of a session's token: the base64url
-// text of 256 bits. It does not say whether the session exists.
+// isToken reports whether s has the form of a session token: 256 bits in base64url.
+// The session need not exist.
 func isToken(s string) bool {
 	if len(s) != tokenLength {
 		return false
@@ -71,10 +73,10 @@ func isToken(s string) bool {
 	return true
 }
 
-// Identify returns the principal that an HTTP request belongs to, given the
-// principal of its listener. Credentials are looked at only for a token:
-// clients send those of other proxies, from their configuration files, without
-// being asked. Where a session is required, nothing but its token will do.
+// Identify returns the principal of an HTTP request; at is the principal of its
+// listener. It ignores credentials without a token, because clients send
+// credentials for other proxies from their configuration files. It fails on them
+// only if a token is required.
 func (t *Tokens) Identify(at *Principal, header http.Header) (*Principal, error) {
 	fields := header["Proxy-Authorization"]
 	if len(fields) == 0 {
@@ -92,21 +94,20 @@ func (t *Tokens) Identify(at *Principal, header http.Header) (*Principal, error)
 		}
 	}
 	if ours > 0 && len(fields) > 1 {
-		return at, ErrTokenUnknown // which of them counts is anybody's guess
+		return at, ErrTokenUnknown // it is unclear which field applies
 	}
 	return t.Authenticate(at, found)
 }
 
-// demandsToken reports whether the listeners of a principal serve only
-// requests with a session's token.
+// demandsToken reports whether the listeners of a principal serve only requests with
+// a session token.
 func (t *Tokens) demandsToken(at *Principal) bool {
 	return t.Required && at.ID == "" || at.RequireToken
 }
 
-// Authenticate returns the principal that credentials lead to at a listener
-// whose principal is at. Credentials without a token lead to at itself, unless
-// a token is required there. A listener of a session's own has said already
-// whose its clients are: the token of another session is refused there.
+// Authenticate returns the principal of a request with credentials c on a listener of
+// the principal at. Without a token it returns at, unless a token is required. A
+// session's listener serves that session only and refuses the tokens of others.
 func (t *Tokens) Authenticate(at *Principal, c Credentials) (*Principal, error) {
 	if !c.ours() {
 		if t.demandsToken(at) {
@@ -121,18 +122,17 @@ func (t *Tokens) Authenticate(at *Principal, c Credentials) (*Principal, error) 
 	return from.(*Principal), nil
 }
 
-// Credentials are a user name and a password as a client sent them. The zero
-// value is none. The password is a session's token, or of no interest; the
-// user name does not matter.
+// Credentials are a user name and a password from a client. The zero value means
+// none. Only the password is used, and only if it is a session token.
 type Credentials struct{ User, Password string }
 
-// ours reports whether the credentials have the form of ours: a token for the
-// password. A token that stands for the user name was meant for us, too.
+// ours reports whether the credentials contain a token. A token as the user name
+// counts as well, so that it is refused and not ignored.
 func (c Credentials) ours() bool { return isToken(c.Password) || isToken(c.User) }
 
 // parseCredentials reads a Proxy-Authorization field (RFC 9110 section 11.4).
-// The scheme is Basic (RFC 7617 section 2). A token that is sent in another
-// way is taken for a user name, so that it is refused rather than ignored.
+// The scheme is Basic (RFC 7617 section 2). A token under another scheme becomes the
+// user name, so that it is refused and not ignored.
 func parseCredentials(field string) Credentials {
 	scheme, rest, _ := strings.Cut(field, " ")
 	rest = strings.Trim(rest, " \t")
@@ -147,8 +147,8 @@ func parseCredentials(field string) Credentials {
 	return Credentials{user, password}
 }
 
-// Unidentified is the verdict on a request of which it is not known whose it
-// is.
+// Unidentified returns the refusal for a request whose session token is missing or
+// unknown. err is the error of Identify or Authenticate.
 func (g *Gate) Unidentified(err error) policy.Verdict {
 	v := policy.Verdict{
 		Reason:     policy.ReasonSessionUnknown,

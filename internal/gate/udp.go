@@ -1,3 +1,5 @@
+// Sockets for UDP flows.
+
 package gate
 
 import (
@@ -6,14 +8,13 @@ import (
 	"net/netip"
 )
 
-// UDPConn is a socket that exchanges datagrams with one address, which
-// was judged.
+// UDPConn is a UDP socket that is connected to a judged address.
 type UDPConn struct {
 	*net.UDPConn
 	Target netip.AddrPort
 }
 
-// DialUDP is dial for datagrams.
+// DialUDP is Dial for UDP. It always takes the direct route.
 func (g *Gate) DialUDP(ctx context.Context, req *Request, v *Ruling, lr *LiveRequest) (UDPConn, error) {
 	return dialLive(ctx, g, req, v, lr, func(ctx context.Context) (UDPConn, Destination, error) {
 		addrs, err := g.resolve(ctx, req, &v.Verdict)
