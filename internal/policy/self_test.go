@@ -154,6 +154,12 @@ func TestSelfListenersSocket(t *testing.T) {
 			t.Errorf("%s: got %t, want %t", test.name, got, test.want)
 		}
 	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if !l.containsSocket(ResolveSocket(path)) {
+		t.Error("its path, after the file was removed: got false, want true")
+	}
 	l.Remove(listener.Addr())
 	if !l.containsSocket(ResolveSocket(path)) {
 		t.Error("after one of two listeners was removed: got false, want true")
