@@ -15,46 +15,46 @@ func (q *Query) AppendSubject(b []byte) []byte {
 	return q.Target.AppendTo(b)
 }
 
-// Explain returns a refusal in words: what was refused and why, and what the
-// user, not the client, could change. The hint may be empty. It never suggests
-// a way round the policy.
+// Explain returns the texts of a refusal. message names the target and the
+// reason. hint names the change that the user, not the client, could make, and
+// may be empty. Neither suggests a way around the policy.
 func (v *Verdict) Explain(q *Query) (message, hint string) {
 	text, n := v.AppendExplanation(nil, q)
 	return string(text[:n]), string(text[n:])
 }
 
-// AppendExplanation is like [Verdict.Explain] but appends to b. In text, the
-// message ends at the index that it returns, and the hint follows.
+// AppendExplanation is like [Verdict.Explain] but appends both texts to b. The
+// hint is text[message:].
 func (v *Verdict) AppendExplanation(b []byte, q *Query) (text []byte, message int) {
 	e := explanation{b: b, v: v, q: q}
 	switch {
 	case v.Source == SourceDecider:
 		e.decider()
 	case v.Entry.Found() && v.Entry.set.List == SessionDenied:
-		e.says("the application that runs this command denies it (%s).", v.Pattern())
+		e.writeMessage("the application that runs this command denies it (%s).", v.Pattern())
 	default:
 		e.check()
 	}
 	return e.b, e.message
 }
 
-// explanation is the text of one refusal in the making.
+// explanation builds the texts of one refusal.
 type explanation struct {
 	b       []byte
-	message int // length of the message in b
+	message int // the index in b at which the message ends
 	v       *Verdict
 	q       *Query
 }
 
-// says appends the message.
-func (e *explanation) says(format string, args ...any) {
+// writeMessage appends the message.
+func (e *explanation) writeMessage(format string, args ...any) {
 	e.b = append(e.q.AppendSubject(append(e.b, "networkproxy blocked "...)), ": "...)
 	e.b = appendFormat(e.b, format, args...)
 	e.message = len(e.b)
 }
 
-// advises appends the hint. Call it after says.
-func (e *explanation) advises(format string, args ...any) { e.b = appendFormat(e.b, format, args...) }
+// writeHint appends to the hint. Call it after writeMessage.
+func (e *explanation) writeHint(format string, args ...any) { e.b = appendFormat(e.b, format, args...) }
 
 // appendFormat is like fmt.Appendf, but fast for texts without arguments.
 func appendFormat(b []byte, format string, args ...any) []byte {
@@ -69,98 +69,98 @@ func (e *explanation) check() {
 	v, q := e.v, e.q
 	switch v.Check {
 	case CheckLimit:
-		e.says("too many connections.")
-		e.advises("Try again in a while, with fewer connections at a time.")
+		e.writeMessage("too many connections.")
+		e.writeHint("Try again in a while, with fewer connections at a time.")
 	case CheckSession:
 		if v.Reason == ReasonSessionRequired {
-			e.says("this listener serves only requests with a session's token, and this request has none.")
-			e.advises("The application that runs this command gives it a proxy URL with the session's token.")
+			e.writeMessage("this listener serves only requests with a session's token, and this request has none.")
+			e.writeHint("The application that runs this command gives it a proxy URL with the session's token.")
 			break
 		}
-		e.says("the token in the proxy URL does not belong to an open session.")
-		e.advises("The application that runs this command gives it a proxy URL with a token, which is valid until the session ends.")
+		e.writeMessage("the token in the proxy URL does not belong to an open session.")
+		e.writeHint("The application that runs this command gives it a proxy URL with a token, which is valid until the session ends.")
 	case CheckEnabled:
-		e.says("the proxy is turned off, and nothing passes while it is.")
-		e.advises("The user can set enabled = true in [network_proxy].")
+		e.writeMessage("the proxy is turned off, and nothing passes while it is.")
+		e.writeHint("The user can set enabled = true in [network_proxy].")
 	case CheckOwnListener:
 		if host := q.Target.Host; !host.IsIP() && !host.IsLocalhost() && !v.Address.IsValid() && q.Socket.IsZero() {
-			e.says("the proxy itself listens on port %d, and the upstream proxy could resolve the name to this machine.", q.Target.Port)
-			e.advises("The user can exempt the host from the upstream proxy in NO_PROXY.")
+			e.writeMessage("the proxy itself listens on port %d, and the upstream proxy could resolve the name to this machine.", q.Target.Port)
+			e.writeHint("The user can exempt the host from the upstream proxy in NO_PROXY.")
 			break
 		}
-		e.says("it is the proxy itself, which is never a target.")
+		e.writeMessage("it is the proxy itself, which is never a target.")
 	case CheckManaged:
-		e.says("the host is not on the allowlist, and the managed limits of this machine do not let it be allowed.")
-		e.advises("The administrator of this machine can add it to the allowed_domains of the limits.")
+		e.writeMessage("the host is not on the allowlist, and the managed limits of this machine do not let it be allowed.")
+		e.writeHint("The administrator of this machine can add it to the allowed_domains of the limits.")
 	case CheckUnixSocket:
 		e.unixSocket()
 	case CheckUpstream:
-		e.says("its connection went through the upstream proxy, which the configuration no longer allows.")
-		e.advises("Try again: new requests go directly.")
+		e.writeMessage("its connection went through the upstream proxy, which the configuration no longer allows.")
+		e.writeHint("Try again: new requests go directly.")
 	case CheckDenylist:
-		e.says("the denylist forbids it (%s).", v.Pattern())
-		e.advises("The denylist wins over every allow. The user can remove %q from denied_domains.", v.Pattern())
+		e.writeMessage("the denylist forbids it (%s).", v.Pattern())
+		e.writeHint("The denylist wins over every allow. The user can remove %q from denied_domains.", v.Pattern())
 	case CheckDeniedAddress:
-		e.says("it resolves to %s, which the denylist forbids (%s).", v.Address, v.Pattern())
-		e.advises("The denylist wins over every allow. The user can remove %q from denied_domains.", v.Pattern())
+		e.writeMessage("it resolves to %s, which the denylist forbids (%s).", v.Address, v.Pattern())
+		e.writeHint("The denylist wins over every allow. The user can remove %q from denied_domains.", v.Pattern())
 	case CheckLocal:
 		host := q.Target.Host.String()
-		e.says("%s is %s.", host, localKind(q.Target.Host))
-		e.advises("To make it reachable, the user can add exactly %q to allowed_domains (wildcards do not cover local addresses), "+
+		e.writeMessage("%s is %s.", host, localKind(q.Target.Host))
+		e.writeHint("To make it reachable, the user can add exactly %q to allowed_domains (wildcards do not cover local addresses), "+
 			"or set allow_local_binding = true.", host)
 	case CheckAddress:
 		class := ipclass.Of(v.Address)
-		e.says("it resolves to %s, which is not public (%s, %s).", v.Address, class.Name(), class.Reference())
-		e.advises("Names may lead to local and private networks only when the user sets allow_local_binding = true.")
+		e.writeMessage("it resolves to %s, which is not public (%s, %s).", v.Address, class.Name(), class.Reference())
+		e.writeHint("Names may lead to local and private networks only when the user sets allow_local_binding = true.")
 	case CheckServerName:
 		e.serverName()
 	case CheckMode:
 		if v.SessionMode != "" {
-			e.says("the application runs this command in limited mode, which permits only GET, HEAD and OPTIONS over plain HTTP, not %s.", action(q))
+			e.writeMessage("the application runs this command in limited mode, which permits only GET, HEAD and OPTIONS over plain HTTP, not %s.", action(q))
 			break
 		}
-		e.says("the proxy is in limited mode, which permits only GET, HEAD and OPTIONS over plain HTTP, not %s.", action(q))
-		e.advises(`The user can set mode = "full".`)
+		e.writeMessage("the proxy is in limited mode, which permits only GET, HEAD and OPTIONS over plain HTTP, not %s.", action(q))
+		e.writeHint(`The user can set mode = "full".`)
 	default:
-		e.says("the host is not on the allowlist.")
+		e.writeMessage("the host is not on the allowlist.")
 		e.b = append(append(e.b, `The user can add "`...), q.Target.Host.String()...) // a host needs no quoting
-		e.advises(`" to allowed_domains in [network_proxy.policy].`)
+		e.writeHint(`" to allowed_domains in [network_proxy.policy].`)
 	}
 }
 
 func (e *explanation) unixSocket() {
 	if !e.v.Entry.Found() {
-		e.says("no entry of allow_unix_sockets names it.")
-		e.advises("The user can add %q to allow_unix_sockets in [network_proxy.policy]. "+
+		e.writeMessage("no entry of allow_unix_sockets names it.")
+		e.writeHint("The user can add %q to allow_unix_sockets in [network_proxy.policy]. "+
 			"A client that reaches a service's socket can do what the service can.", e.q.Socket.Asked)
 		return
 	}
-	e.says("its path was changed while it was connected to.")
-	e.advises("This may be an attempt to reach another socket. The directories of an allowed socket should be writable for the user alone.")
+	e.writeMessage("its path was changed while it was connected to.")
+	e.writeHint("This may be an attempt to reach another socket. The directories of an allowed socket should be writable for the user alone.")
 }
 
-// decider explains the refusal of a decider, or that it did not answer.
+// decider explains the refusal of a decider, or its failure to answer.
 func (e *explanation) decider() {
 	v := e.v
 	switch {
 	case v.Ask:
-		e.says("it needs the user's approval (%s).", v.Reason)
-		e.advises("Approve it in the application that runs this command, then try again.")
+		e.writeMessage("it needs the user's approval (%s).", v.Reason)
+		e.writeHint("Approve it in the application that runs this command, then try again.")
 	case v.Reason == ReasonDeciderTimeout:
-		e.says("it is not on the allowlist, and the application did not decide in time.")
-		e.advises("Try again when somebody can answer, or add the host to allowed_domains.")
+		e.writeMessage("it is not on the allowlist, and the application did not decide in time.")
+		e.writeHint("Try again when somebody can answer, or add the host to allowed_domains.")
 	case v.Reason == ReasonDeciderBusy:
-		e.says("it is not on the allowlist, and the application has too many questions to decide.")
-		e.advises("Try again in a while, with fewer requests at a time.")
+		e.writeMessage("it is not on the allowlist, and the application has too many questions to decide.")
+		e.writeHint("Try again in a while, with fewer requests at a time.")
 	case v.Reason == ReasonGrantRevoked:
-		e.says("its approval was revoked.")
-		e.advises("Approve it again in the application that runs this command, then try again.")
+		e.writeMessage("its approval was revoked.")
+		e.writeHint("Approve it again in the application that runs this command, then try again.")
 	case v.Reason == ReasonDeciderFailed:
-		e.says("it is not on the allowlist, and the application could not decide.")
-		e.advises("The application's log has the cause.")
+		e.writeMessage("it is not on the allowlist, and the application could not decide.")
+		e.writeHint("The application's log has the cause.")
 	default:
-		e.says("the application that runs this command refused it (%s).", v.Reason)
-		e.advises("To allow it always, the user can add %q to allowed_domains.", e.q.Target.Host)
+		e.writeMessage("the application that runs this command refused it (%s).", v.Reason)
+		e.writeHint("To allow it always, the user can add %q to allowed_domains.", e.q.Target.Host)
 	}
 }
 
@@ -169,23 +169,23 @@ func (e *explanation) serverName() {
 	v, host := e.v, e.q.Target.Host
 	switch {
 	case v.Unreadable != "":
-		e.says("its TLS handshake cannot be checked, because the hello %s.", v.Unreadable)
-		e.advises(`Programs that must send such a hello work only when the user sets sni_check = "off".`)
+		e.writeMessage("its TLS handshake cannot be checked, because the hello %s.", v.Unreadable)
+		e.writeHint(`Programs that must send such a hello work only when the user sets sni_check = "off".`)
 	case v.ServerName == "":
-		e.says("its TLS handshake names no server (SNI); it must name %q.", host)
-		e.advises(`Have the program send the server name. If it cannot, the user can set sni_check = "off".`)
+		e.writeMessage("its TLS handshake names no server (SNI); it must name %q.", host)
+		e.writeHint(`Have the program send the server name. If it cannot, the user can set sni_check = "off".`)
 	case host.IsIP():
-		e.says("its TLS handshake names the server %q, but only the address was allowed.", v.ServerName)
-		e.advises("Have the program give the proxy the name rather than an address that it looked up (socks5h://, not socks5://); "+
+		e.writeMessage("its TLS handshake names the server %q, but only the address was allowed.", v.ServerName)
+		e.writeHint("Have the program give the proxy the name rather than an address that it looked up (socks5h://, not socks5://); "+
 			"the user can add %q to allowed_domains.", v.ServerName)
 	default:
-		e.says("its TLS handshake names the server %q, but only %q was allowed.", v.ServerName, host)
-		e.advises("A tunnel leads to the host that it was opened for. The user can add %q to allowed_domains, "+
+		e.writeMessage("its TLS handshake names the server %q, but only %q was allowed.", v.ServerName, host)
+		e.writeHint("A tunnel leads to the host that it was opened for. The user can add %q to allowed_domains, "+
 			"and the program can connect to that.", v.ServerName)
 	}
 }
 
-// localKind says why a literal is local.
+// localKind returns the reason why a literal is local, for messages.
 func localKind(h hostname.Host) string {
 	if !h.IsIP() {
 		return "this machine"
@@ -194,7 +194,7 @@ func localKind(h hostname.Host) string {
 	return fmt.Sprintf("not a public address (%s, %s)", class.Name(), class.Reference())
 }
 
-// action names what the limited mode does not permit.
+// action names the part of a request that the limited mode does not permit.
 func action(q *Query) string {
 	switch {
 	case q.Protocol == ProtocolSOCKS5TCP, q.Protocol == ProtocolSOCKS5UDP:

@@ -6,19 +6,18 @@ import (
 	"example.com/networkproxy/internal/domain"
 )
 
-// The names by which rules of a session refer to their list.
+// The names of a session's lists.
 const (
 	SessionAllowed = "session_allowed_domains"
 	SessionDenied  = "session_denied_domains"
 )
 
-// Overlay is what a session adds to every policy in force during its life. It
-// does not change. A nil *Overlay adds nothing.
+// Overlay holds the rules that a session adds to every policy in force during
+// its life. It is immutable. A nil *Overlay adds nothing.
 //
-// The managed limits bound its allowlist under each policy anew: an entry that
-// a reload of the limits puts out of bounds counts for nothing until the
-// limits contain it again. One request is judged by one policy, and so by one
-// set of limits.
+// Each policy applies its own managed limits to the allowlist. An entry that a
+// reload puts outside the limits matches nothing until the limits contain it
+// again. A request is judged by one policy, and so by one set of limits.
 type Overlay struct {
 	patterns []domain.Pattern // of allow
 	allow    *RuleSet
@@ -34,8 +33,8 @@ type boundedAllow struct {
 	allow  RuleSets
 }
 
-// NewOverlay returns an overlay. allow is compiled from patterns. The empty
-// mode leaves requests to the mode in force.
+// NewOverlay returns an overlay. allow must be compiled from patterns. An empty
+// mode adds no restriction to the mode in force.
 func NewOverlay(allow *RuleSet, patterns []domain.Pattern, deny *RuleSet, mode Mode) *Overlay {
 	return &Overlay{patterns: patterns, allow: allow, deny: RuleSets{deny}, mode: mode}
 }

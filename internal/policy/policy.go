@@ -31,21 +31,21 @@ type Policy struct {
 type Query struct {
 	Protocol Protocol
 	Target   hostname.Target
-	Method   string // HTTP method, in the client's case; empty for SOCKS
+	Method   string // HTTP method as the client wrote it; empty for SOCKS
 	Upgrade  bool   // an HTTP request that asks to switch protocols
 
-	Socket  Socket   // the target, if x-unix-socket names one; Target is then a Host field only
+	Socket  Socket   // the target if x-unix-socket names one; Target then holds the Host field
 	Overlay *Overlay // the rules of the session; nil if it adds none
 }
 
 // Judge applies the checks that need neither a decider nor a resolver.
-// approval says who let an allowlist miss pass: the decider, the observer, or
-// nobody yet (empty). miss reports that only the allowlist refuses the request,
-// so that a decider may be asked. A trace that is not nil gets every check, in
-// order.
+// approval is the source that let an allowlist miss pass: the decider, the
+// observer, or empty if none has yet. miss reports that only the allowlist
+// refuses the request, so that a decider may be asked. If tr is not nil, Judge
+// adds every check to it, in order.
 //
-// This is the one decision function: whatever protocol a request came by, it
-// passes here, and it passes here again at every change of the policy.
+// Judge is the only decision function. It judges every request, whatever its
+// protocol, and judges open ones again at every change of the policy.
 func (p *Policy) Judge(q *Query, approval Source, tr *Trace) (v Verdict, miss bool) {
 	if !p.serves(q.Protocol) {
 		return p.refuse(CheckEnabled, ReasonProxyDisabled, SourceProxyState, Entry{}, tr), false
@@ -126,8 +126,8 @@ func (p *Policy) refuse(check Check, r Reason, s Source, by Entry, tr *Trace) Ve
 	return Verdict{Check: check, Reason: r, Source: s, Entry: by, Generation: p.Generation}
 }
 
-// JudgeMode applies the mode in force and that of the session. ok reports that
-// both permit the request; v is the refusal if not.
+// JudgeMode applies the mode in force and the session's mode. ok reports whether
+// both permit the request. If not, v is the refusal.
 func (p *Policy) JudgeMode(q *Query, tr *Trace) (v Verdict, ok bool) {
 	ofSession, permitted := Mode(""), p.Mode.permits(q)
 	if permitted {
@@ -161,9 +161,9 @@ func (m Mode) permits(q *Query) bool {
 	return false
 }
 
-// JudgeProtocol applies the checks that need no target, to a request that
-// names its targets later: UDP ASSOCIATE (RFC 1928 section 7). Each target is
-// judged on its own when it comes.
+// JudgeProtocol applies the checks that need no target. It judges UDP ASSOCIATE
+// (RFC 1928 section 7), which names no target. Each datagram's target is judged
+// by Judge later.
 func (p *Policy) JudgeProtocol(q *Query) Verdict {
 	if !p.serves(q.Protocol) {
 		return p.refuse(CheckEnabled, ReasonProxyDisabled, SourceProxyState, Entry{}, nil)
@@ -174,10 +174,10 @@ func (p *Policy) JudgeProtocol(q *Query) Verdict {
 	return Verdict{Allowed: true, Source: SourceBaselinePolicy, Generation: p.Generation}
 }
 
-// JudgeAddrs applies the checks of addresses. v is the verdict that allowed
-// the target so far, and the result if the addresses pass. addrs are all
-// addresses of the target: one bad address refuses them all, because the
-// resolver chooses their order as well.
+// JudgeAddrs applies the checks of resolved addresses. v is the verdict that
+// allowed the target, and the result if all addresses pass. addrs must be all
+// addresses of the target. One bad address refuses them all, because the
+// resolver also chooses their order.
 func (p *Policy) JudgeAddrs(q *Query, v Verdict, addrs []netip.Addr, tr *Trace) Verdict {
 	refuse := func(check Check, r Reason, a netip.Addr, by Entry) Verdict {
 		if tr != nil {
@@ -230,8 +230,8 @@ func (p *Policy) deniesAddr(q *Query, a netip.Addr) Entry {
 }
 
 // JudgeUpstream applies allow_upstream_proxy to an open connection that goes
-// through an upstream proxy. v is the verdict that allowed it so far, and the
-// result if it may stay.
+// through an upstream proxy. v is the verdict that allowed it, and the result if
+// upstream proxies are still allowed.
 func (p *Policy) JudgeUpstream(v Verdict) Verdict {
 	if p.Upstream {
 		return v

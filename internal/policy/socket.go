@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// Socket is a unix socket as the client names it, and the path that this led
-// to when it was resolved. The zero value is no socket.
+// Socket is the path of a unix socket as the client names it, and the path that
+// it resolved to. The zero value is no socket.
 type Socket struct {
 	Asked string
-	Real  string // without symbolic links; empty if nothing was found
+	Real  string // without symbolic links; empty if there is no such file
 }
 
-// ResolveSocket follows the symbolic links of a path. Do this once for each
-// request and use the result for every check and for the connection: a link
-// that changes afterwards then leads nowhere else.
+// ResolveSocket follows the symbolic links of a path. Call it once for each
+// request and use the result for every check and for the connection. A link that
+// changes afterwards then has no effect.
 func ResolveSocket(path string) Socket {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -31,9 +31,9 @@ func (s Socket) IsZero() bool { return s == Socket{} }
 // AllowsSockets reports whether any unix socket is allowed.
 func (p *Policy) AllowsSockets() bool { return p.Sockets != nil && len(p.Sockets.Entries) > 0 }
 
-// matchSocket returns the entry of allow_unix_sockets that is the path of s or
-// leads to the same place now. It resolves the entries each time, because
-// services come and go.
+// matchSocket returns the entry of allow_unix_sockets that is the path of s, or
+// that resolves to the same file. It resolves the entries each time, because
+// services create and remove their sockets.
 func (p *Policy) matchSocket(s Socket) Entry {
 	if p.Sockets == nil {
 		return Entry{}
@@ -53,8 +53,8 @@ func (p *Policy) matchSocket(s Socket) Entry {
 }
 
 // judgeSocket applies the checks to a request whose target is a unix socket.
-// A decider is never asked: it knows hosts, and a socket can be worth more than
-// any of them.
+// A decider is never asked, because deciders judge hosts, and access to a socket
+// can be more dangerous than access to any host.
 func (p *Policy) judgeSocket(q *Query, tr *Trace) Verdict {
 	if p.Self.containsSocket(q.Socket) {
 		return p.refuse(CheckOwnListener, ReasonNotAllowedLocal, SourceBaselinePolicy, Entry{}, tr)
@@ -72,8 +72,8 @@ func (p *Policy) judgeSocket(q *Query, tr *Trace) Verdict {
 }
 
 // SocketPathProblem returns why p cannot be the path of an allowed unix socket,
-// or "". Paths are compared as text, so one socket must have one spelling:
-// better is that spelling if p is merely not clean.
+// or "". Paths are compared as text, so a path must be in its clean form. better
+// is that form if p is not clean.
 func SocketPathProblem(p string) (problem, better string) {
 	switch {
 	case strings.ContainsRune(p, 0):

@@ -6,9 +6,9 @@ import "net/netip"
 type Step struct {
 	Check   Check
 	Passed  bool
-	Rule    Rule       // the entry that settled it, if one did
-	Source  Source     // what settled it, if not a list
-	Address netip.Addr // the address that settled it, if one did
+	Rule    Rule       // the entry that decided, if one did
+	Source  Source     // the source that decided, if not a list
+	Address netip.Addr // the address that decided, if one did
 }
 
 // Trace collects the steps of a decision while it is made. A nil *Trace

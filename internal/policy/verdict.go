@@ -20,7 +20,7 @@ type Verdict struct {
 	Unreadable  string     // why the ClientHello that decided cannot be read: "the hello …"
 }
 
-// SessionMode stands in a rule for the mode of a session.
+// sessionModeList is the List of the rule that stands for a session's mode.
 const sessionModeList = "session_mode"
 
 // Rule returns the rule that decided, or the zero Rule.
@@ -52,8 +52,8 @@ func (v *Verdict) Decision() string {
 }
 
 // ErrorToken returns the value of the x-proxy-error header field: one of a
-// fixed vocabulary that programs may switch on. The words of a decider never
-// map to the token of a built-in check, whatever they are.
+// fixed vocabulary that programs may switch on. A decider's reason never maps to
+// the token of a built-in check.
 func (v *Verdict) ErrorToken() string {
 	if v.Source != SourceDecider {
 		switch v.Reason {
@@ -68,8 +68,8 @@ func (v *Verdict) ErrorToken() string {
 	return "blocked-by-policy"
 }
 
-// Approval returns who let an allowed request pass that no list allows, or ""
-// if a list does.
+// Approval returns the source that allowed a request, or "" if a list did. v must
+// allow the request.
 func (v *Verdict) Approval() Source {
 	if v.Source == SourceBaselinePolicy {
 		return ""
@@ -82,8 +82,8 @@ func Revoked(generation uint64) Verdict {
 	return Verdict{Reason: ReasonGrantRevoked, Source: SourceDecider, Generation: generation, Check: CheckAllowlist}
 }
 
-// CleanReason returns a decider's words without control characters and cut to
-// 200 bytes, so that they are safe in logs, header fields and terminals.
+// CleanReason returns a decider's reason without control characters and cut to
+// 200 bytes, so that it is safe in logs, header fields and terminals.
 func CleanReason(s string) Reason { return Reason(CleanText(s, 200)) }
 
 // CleanText returns s without control characters, cut to limit bytes.

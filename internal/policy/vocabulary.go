@@ -74,7 +74,7 @@ const (
 	CheckNone          Check = iota
 	CheckTarget              // the target is well-formed
 	CheckLimit               // no limit is reached
-	CheckSession             // the session is known, if the listener does not tell
+	CheckSession             // the session is known, unless the listener determines it
 	CheckEnabled             // the proxy is on
 	CheckOwnListener         // the target is not the proxy itself
 	CheckDenylist            // no denylist entry matches
