@@ -1,4 +1,4 @@
-// Asking: who shares a question, how each one ends, and what is remembered.
+// Tests of the asker: shared questions, their ends, and remembered denials.
 
 package approval_test
 
@@ -33,9 +33,9 @@ type (
 type asked struct {
 	gate  *gate.Gate
 	t     testing.TB
-	base  policy.Policy // that install changes
+	base  policy.Policy // install changes a copy of it
 	from  *gate.Principal
-	close context.CancelFunc // ends from
+	close context.CancelFunc // ends the context of from
 }
 
 func newAsked(t testing.TB, decide decider, change func(*gate.Config)) *asked {
@@ -76,8 +76,7 @@ func (a *asked) principal(command string) (*gate.Principal, context.CancelFunc) 
 	return gate.NewPrincipal(ctx, audit.Attribution{Command: command}), cancel
 }
 
-// install puts the first policy in force again with a change, under the next
-// generation.
+// install puts the base policy in force with a change, under the next generation.
 func (a *asked) install(change func(*policy.Policy)) {
 	next := a.base
 	next.Generation = a.gate.Policy().Generation + 1
@@ -97,7 +96,7 @@ func testTarget(t testing.TB, hostport string) hostname.Target {
 	return target
 }
 
-// get is a forwarded GET from the principal that every asked has.
+// get returns a forwarded GET of a.from.
 func (a *asked) get(hostport string) *gate.Request {
 	return &gate.Request{
 		Query:     policy.Query{Protocol: policy.ProtocolHTTP, Target: testTarget(a.t, hostport), Method: "GET"},
@@ -113,25 +112,25 @@ func (a *asked) decideGet(hostport string) gate.Ruling {
 func (a *asked) nothingLeft() {
 	a.t.Helper()
 	if open, calls := a.gate.Asker.Pending(); open != 0 || calls != 0 {
-		a.t.Errorf("left behind: %d questions, %d calls", open, calls)
+		a.t.Errorf("%d pending questions and %d running calls, want none", open, calls)
 	}
 }
 
-// panel is a decider that answers when the test does.
+// panel is a decider whose answers the test sends.
 type panel struct {
 	calls   atomic.Int64
 	answers chan Decision
-	heedful bool // returns when its context ends
+	obeys   bool // return when the context ends
 	ended   chan error
 }
 
-func newPanel(heedful bool) *panel {
-	return &panel{answers: make(chan Decision), heedful: heedful, ended: make(chan error, 100)}
+func newPanel(obeys bool) *panel {
+	return &panel{answers: make(chan Decision), obeys: obeys, ended: make(chan error, 100)}
 }
 
 func (p *panel) decide(ctx context.Context, _ *approval.Request) (Decision, error) {
 	p.calls.Add(1)
-	if !p.heedful {
+	if !p.obeys {
 		return <-p.answers, nil
 	}
 	select {
@@ -143,8 +142,8 @@ func (p *panel) decide(ctx context.Context, _ *approval.Request) (Decision, erro
 	}
 }
 
-// decideAll decides about n requests at once and counts the verdicts that
-// allow, once answer, which may be nil, has returned.
+// decideAll decides about n requests concurrently and counts the verdicts. If answer
+// is not nil, it is called when all requests wait.
 func (a *asked) decideAll(n int, each func(i int) *gate.Request, answer func()) (allowed int, refused map[Reason]int) {
 	var mu sync.Mutex
 	refused = make(map[Reason]int)
@@ -206,7 +205,7 @@ func TestIdenticalMissesAreOneQuestion(t *testing.T) {
 	}
 }
 
-func TestDifferentMissesAreQuestionsOfTheirOwn(t *testing.T) {
+func TestDifferentMissesAreSeparateQuestions(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string
@@ -245,11 +244,11 @@ func TestDifferentMissesAreQuestionsOfTheirOwn(t *testing.T) {
 
 func TestDeciderThatNeverAnswers(t *testing.T) {
 	t.Parallel()
-	for _, heedful := range []bool{true, false} {
-		t.Run(fmt.Sprintf("heedful=%t", heedful), func(t *testing.T) {
+	for _, obeys := range []bool{true, false} {
+		t.Run(fmt.Sprintf("obeys=%t", obeys), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				p := newPanel(heedful)
+				p := newPanel(obeys)
 				a := newAsked(t, p.decide, func(c *gate.Config) { c.DeciderTimeout = 7 * time.Second })
 				began := time.Now()
 				allowed, refused := a.decideAll(1000, func(int) *gate.Request { return a.get("miss.example:80") }, nil)
@@ -262,9 +261,9 @@ func TestDeciderThatNeverAnswers(t *testing.T) {
 				if p.calls.Load() != 1 {
 					t.Errorf("the decider was called %d times, want once", p.calls.Load())
 				}
-				if !heedful {
+				if !obeys {
 					if open, calls := a.gate.Asker.Pending(); open != 0 || calls != 1 {
-						t.Errorf("%d questions and %d calls, want the call alone", open, calls)
+						t.Errorf("%d questions and %d calls, want only the call", open, calls)
 					}
 					p.answers <- approval.Allow().ForSession() // too late
 				}
@@ -301,7 +300,7 @@ func TestQuestionEndsWithItsLastClient(t *testing.T) {
 		all.Wait()
 		synctest.Wait()
 		if len(p.ended) != 1 {
-			t.Error("the question goes on although nobody waits")
+			t.Error("the question continues although no request waits")
 		}
 		a.nothingLeft()
 		for i, v := range verdicts {
@@ -337,11 +336,11 @@ func TestGoneClientIsNotAskedAbout(t *testing.T) {
 
 func TestQuestionEndsWithItsSession(t *testing.T) {
 	t.Parallel()
-	for _, heedful := range []bool{true, false} {
-		t.Run(fmt.Sprintf("heedful=%t", heedful), func(t *testing.T) {
+	for _, obeys := range []bool{true, false} {
+		t.Run(fmt.Sprintf("obeys=%t", obeys), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				p := newPanel(heedful)
+				p := newPanel(obeys)
 				a := newAsked(t, p.decide, nil)
 				other, _ := a.principal("")
 				began := time.Now()
@@ -355,7 +354,7 @@ func TestQuestionEndsWithItsSession(t *testing.T) {
 				if took := time.Since(began); took != 0 {
 					t.Errorf("it took %v", took)
 				}
-				if !heedful {
+				if !obeys {
 					p.answers <- approval.Allow().ForSession() // too late
 				}
 				synctest.Wait()
@@ -364,7 +363,7 @@ func TestQuestionEndsWithItsSession(t *testing.T) {
 					t.Errorf("grants after the end: %v", a.gate.Grants.List())
 				}
 
-				// Another session is not concerned.
+				// Other sessions are not affected.
 				allowed, _ = a.decideAll(1, func(int) *gate.Request {
 					req := a.get("miss.example:80")
 					req.Principal = other
@@ -378,8 +377,9 @@ func TestQuestionEndsWithItsSession(t *testing.T) {
 	}
 }
 
-// A question that is over but not yet left by those who wait takes no more in.
-func TestOverQuestionIsNotJoined(t *testing.T) {
+// TestEndedQuestionIsNotJoined checks that requests do not join a question whose
+// context has ended, even if other requests have not left it yet.
+func TestEndedQuestionIsNotJoined(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAsked(t, newPanel(true).decide, nil)
@@ -405,7 +405,7 @@ func TestOverQuestionIsNotJoined(t *testing.T) {
 	})
 }
 
-func TestWhatIsRemembered(t *testing.T) {
+func TestRememberedAnswers(t *testing.T) {
 	t.Parallel()
 	failure := errors.New("out of order")
 	for _, test := range []struct {
@@ -417,10 +417,10 @@ func TestWhatIsRemembered(t *testing.T) {
 		calls  int
 	}{
 		{name: "a deny", answer: approval.Deny("no"), calls: 1},
-		{name: "a deny, just not over", answer: approval.Deny("no"), then: func(*asked) { time.Sleep(approval.DenialTTL - 1) }, calls: 1},
-		{name: "a deny, over", answer: approval.Deny("no"), then: func(*asked) { time.Sleep(approval.DenialTTL) }, calls: 2},
+		{name: "a deny, just before its end", answer: approval.Deny("no"), then: func(*asked) { time.Sleep(approval.DenialTTL - 1) }, calls: 1},
+		{name: "a deny, expired", answer: approval.Deny("no"), then: func(*asked) { time.Sleep(approval.DenialTTL) }, calls: 2},
 		{name: "a deny under another policy", answer: approval.Deny("no"), then: func(a *asked) { a.install(nil) }, calls: 2},
-		{name: "a deny of a forgotten session", answer: approval.Deny("no"), then: func(a *asked) { a.gate.Drop(&a.from.Owner) }, calls: 2},
+		{name: "a deny of a dropped session", answer: approval.Deny("no"), then: func(a *asked) { a.gate.Drop(&a.from.Owner) }, calls: 2},
 		{name: "a deny of another host", answer: approval.Deny("no"), again: func(a *asked) *gate.Request { return a.get("www.miss.example:80") }, calls: 2},
 		{name: "a deny of another session", answer: approval.Deny("no"), again: func(a *asked) *gate.Request {
 			req := a.get("miss.example:80")
@@ -459,8 +459,8 @@ func TestWhatIsRemembered(t *testing.T) {
 	}
 }
 
-// A deny that was given to a question asked under an older policy is not kept
-// either: the decider may have gone by it.
+// A deny for a question that was asked under an older policy is not remembered,
+// because the decider may have considered that policy.
 func TestDenyAcrossPoliciesIsNotRemembered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -485,7 +485,7 @@ func TestDenialsAreBounded(t *testing.T) {
 		a.decideGet(fmt.Sprintf("h%d.example:80", i))
 	}
 	if n, listed := a.gate.Asker.Denials(); n > approval.MaxDenials || n != listed {
-		t.Errorf("%d denials, %d in the list; the bound is %d", n, listed, approval.MaxDenials)
+		t.Errorf("%d denials, %d in the list; the limit is %d", n, listed, approval.MaxDenials)
 	}
 	a.gate.Drop(&a.from.Owner)
 	if n, listed := a.gate.Asker.Denials(); n != 0 || listed != 0 {
@@ -495,24 +495,24 @@ func TestDenialsAreBounded(t *testing.T) {
 
 func TestLimitQuestions(t *testing.T) {
 	t.Parallel()
-	for _, heedful := range []bool{true, false} {
-		t.Run(fmt.Sprintf("heedful=%t", heedful), func(t *testing.T) {
+	for _, obeys := range []bool{true, false} {
+		t.Run(fmt.Sprintf("obeys=%t", obeys), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				p := newPanel(heedful)
+				p := newPanel(obeys)
 				a := newAsked(t, p.decide, func(c *gate.Config) { c.Questions, c.DeciderTimeout = 2, time.Second })
 				each := func(i int) *gate.Request { return a.get(fmt.Sprintf("miss%d.example:80", i%2)) }
 				_, refused := a.decideAll(20, each, func() {
 					v := a.decideGet("one-more.example:80")
 					if v.Allowed || v.Reason != policy.ReasonDeciderBusy || v.Source != policy.SourceDecider || v.Ask {
-						t.Errorf("beyond the bound: %+v", v)
+						t.Errorf("over the limit: %+v", v)
 					}
 				})
 				if refused[policy.ReasonDeciderTimeout] != 20 {
 					t.Errorf("refused: %v", refused)
 				}
 				synctest.Wait()
-				if !heedful {
+				if !obeys {
 					// Calls that do not return keep their places.
 					if v := a.decideGet("one-more.example:80"); v.Reason != policy.ReasonDeciderBusy {
 						t.Errorf("with two stuck calls: %+v", v)
@@ -560,7 +560,7 @@ func TestDeciderThatBreaks(t *testing.T) {
 	}
 }
 
-// What the lists decide goes through while every lock is taken.
+// TestAllowedTakesNoLock checks that the lists decide while every lock is held.
 func TestAllowedTakesNoLock(t *testing.T) {
 	t.Parallel()
 	a := newAsked(t, func(context.Context, *approval.Request) (Decision, error) { return approval.Allow().ForSession(), nil }, nil)
@@ -580,7 +580,8 @@ func TestAllowedTakesNoLock(t *testing.T) {
 	}
 }
 
-// Without a grant, looking for one takes no lock.
+// TestNoGrantTakesNoLock checks that a search for a grant takes no lock if there are
+// no grants.
 func TestNoGrantTakesNoLock(t *testing.T) {
 	t.Parallel()
 	a := newAsked(t, func(context.Context, *approval.Request) (Decision, error) { return approval.Deny("no"), nil }, nil)

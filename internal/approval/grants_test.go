@@ -1,5 +1,5 @@
-// Grants: how far and how long each goes, that it is counted exactly, and
-// that it is never more than the decider's word.
+// Tests of grants: their scope, duration and exact number of uses, and that they
+// override nothing but the allowlist.
 
 package approval_test
 
@@ -21,14 +21,15 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// answerOnce is a decider that gives one answer, and denies from then on.
+// answerOnce returns a decider that answers d once and denies afterwards, and the
+// number of its calls.
 func answerOnce(d Decision) (decider, *atomic.Int64) {
 	var calls atomic.Int64
 	return func(context.Context, *approval.Request) (Decision, error) {
 		if calls.Add(1) == 1 {
 			return d, nil
 		}
-		return approval.Deny("once was enough"), nil
+		return approval.Deny("only once"), nil
 	}, &calls
 }
 
@@ -62,7 +63,7 @@ func TestDecisionTerms(t *testing.T) {
 	}
 }
 
-func TestHowFarAGrantGoes(t *testing.T) {
+func TestGrantScope(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		decision Decision
@@ -104,30 +105,30 @@ func TestHowFarAGrantGoes(t *testing.T) {
 					req := a.get(target)
 					req.Protocol = protocol
 					if v := a.gate.Decide(context.Background(), req); !v.Allowed || v.Source != policy.SourceDecider {
-						t.Errorf("%s by %s: %+v, want it covered", target, protocol, v)
+						t.Errorf("%s over %s: %+v, want allowed by the grant", target, protocol, v)
 					}
 				}
 			}
 			for _, target := range test.not {
 				if v := a.decideGet(target); v.Allowed {
-					t.Errorf("%s is covered", target)
+					t.Errorf("%s is allowed, want refused", target)
 				}
 			}
 			other := a.get(test.asked)
 			other.Principal, _ = a.principal(other.Principal.Attribution.Command)
 			if v := a.gate.Decide(context.Background(), other); v.Allowed {
-				t.Error("it covers another session")
+				t.Error("the grant covers another session")
 			}
 		})
 	}
 }
 
-func TestHowLongAGrantLasts(t *testing.T) {
+func TestGrantDuration(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		decision Decision
-		uses     int           // that many one after another, then refused; -1: no end
-		after    time.Duration // from when it is refused; 0: never
+		uses     int           // requests allowed before one is refused; -1 means unlimited
+		after    time.Duration // time until requests are refused; 0 means never
 	}{
 		{approval.Allow(), 1, 1},
 		{approval.Allow().AnyPort().Subdomains(), 1, 1},
@@ -149,10 +150,10 @@ func TestHowLongAGrantLasts(t *testing.T) {
 					uses++
 				}
 				if want := test.uses; uses != want && (want != -1 || uses != 100) {
-					t.Errorf("%d passed, want %d", uses, want)
+					t.Errorf("%d allowed, want %d", uses, want)
 				}
 				if test.uses >= 0 && len(a.gate.Grants.List()) != 0 {
-					t.Errorf("used up and still there: %+v", a.gate.Grants.List())
+					t.Errorf("used up but listed: %+v", a.gate.Grants.List())
 				}
 
 				decider, _ = answerOnce(test.decision)
@@ -166,7 +167,7 @@ func TestHowLongAGrantLasts(t *testing.T) {
 					a.close()
 					a.gate.Drop(&a.from.Owner)
 					if len(a.gate.Grants.List()) != 0 {
-						t.Errorf("left by the session: %+v", a.gate.Grants.List())
+						t.Errorf("grants after the end of the session: %+v", a.gate.Grants.List())
 					}
 					return
 				}
@@ -179,7 +180,7 @@ func TestHowLongAGrantLasts(t *testing.T) {
 					t.Error("allowed after its end")
 				}
 				if len(a.gate.Grants.List()) != 0 {
-					t.Errorf("over and still there: %+v", a.gate.Grants.List())
+					t.Errorf("expired but listed: %+v", a.gate.Grants.List())
 				}
 			})
 		})
@@ -194,8 +195,8 @@ func TestTimesIsExact(t *testing.T) {
 		early int // requests before
 	}{
 		{"one question", func(a *asked, _ int) *gate.Request { return a.get("miss.example:80") }, 0},
-		{"a grant that is there", func(a *asked, _ int) *gate.Request { return a.get("miss.example:80") }, 1},
-		{"different requests, a grant that is there", func(a *asked, i int) *gate.Request {
+		{"an existing grant", func(a *asked, _ int) *gate.Request { return a.get("miss.example:80") }, 1},
+		{"different requests, an existing grant", func(a *asked, i int) *gate.Request {
 			req := a.get("miss.example:80")
 			req.Method = fmt.Sprint("M", i)
 			return req
@@ -212,14 +213,13 @@ func TestTimesIsExact(t *testing.T) {
 			}
 			allowed, _ := a.decideAll(1000, func(i int) *gate.Request { return test.each(a, i) }, nil)
 			if allowed+test.early != 5 {
-				t.Errorf("%d let through, want 5", allowed+test.early)
+				t.Errorf("%d allowed, want 5", allowed+test.early)
 			}
 		})
 	}
 }
 
-// The uses go to those who wait for the answer, and what they leave to those
-// who come later.
+// The waiting requests take the uses first. Later requests get the rest.
 func TestTimesServesTheWaitingFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -278,7 +278,7 @@ func TestGrantOverridesNothing(t *testing.T) {
 					t.Errorf("after the policy was restored: %+v", v)
 				}
 
-				// The policy changes while the decider thinks.
+				// The policy changes during the call of the decider.
 				p := newPanel(true)
 				a = newAsked(t, p.decide, nil)
 				allowed, refused := a.decideAll(3, func(int) *gate.Request { return post(a) }, func() {
@@ -305,7 +305,7 @@ func TestGrantOverridesNothing(t *testing.T) {
 	})
 }
 
-// A host that comes to the allowlist while it is asked about needs no grant.
+// A host that is added to the allowlist during the question needs no grant.
 func TestAllowlistedMeanwhile(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -324,7 +324,7 @@ func TestAllowlistedMeanwhile(t *testing.T) {
 	})
 }
 
-// A host that the allowlist names uses nothing up.
+// A request to an allowlisted host takes no use of a grant.
 func TestAllowlistedUsesNoGrant(t *testing.T) {
 	t.Parallel()
 	decider, calls := answerOnce(approval.Allow().Times(3))
@@ -363,8 +363,8 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
-// A grant that is used up stays, and can be revoked, while something that it
-// let in is under way.
+// A used-up grant is listed and can be revoked while a request that it has let in is
+// open.
 func TestGrantInUseIsListed(t *testing.T) {
 	t.Parallel()
 	decider, _ := answerOnce(approval.Allow())
@@ -400,7 +400,7 @@ func TestGrantInUseIsListed(t *testing.T) {
 	late()
 }
 
-// An answer that arrives while its session closes leaves nothing behind.
+// An answer that arrives after the end of its session creates no grant.
 func TestClosedSessionIsGrantedNothing(t *testing.T) {
 	t.Parallel()
 	a := newAsked(t, nil, nil)
@@ -451,12 +451,12 @@ func TestGrantsAreBounded(t *testing.T) {
 		time.Sleep(time.Minute)
 		a.decideGet("fresh.example:80")
 		if n := a.gate.Grants.Len(); n != 1 {
-			t.Errorf("%d grants after those had expired and one was made", n)
+			t.Errorf("%d grants after all expired and one was added, want 1", n)
 		}
 	})
 }
 
-// modelGrant is a grant as a list without any index has it.
+// modelGrant is a grant of the model, which has no index.
 type modelGrant struct {
 	id                  uint64
 	session, port       int
@@ -471,7 +471,7 @@ func (m *modelGrant) covers(session int, host string, port int, now time.Time) b
 		(m.anyPort || m.port == port) && (m.host == host || m.subdomains && strings.HasSuffix(host, "."+m.host))
 }
 
-// The grants against a model that looks at each of them.
+// TestGrantsOracle compares Grants with a model that searches a plain list.
 func TestGrantsOracle(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(8) {
@@ -548,7 +548,7 @@ func grantsOracle(t *testing.T, r *rand.Rand) {
 
 			covering := slices.DeleteFunc(slices.Clone(model), func(m *modelGrant) bool { return !m.covers(s, host, port, now) })
 			if (v.Grant.ID > last) != (len(covering) == 0) {
-				t.Fatalf("step %d: %s:%d of session %d passed by grant %d; covering it: %v", step, host, port, s, v.Grant.ID, covering)
+				t.Fatalf("step %d: %s:%d of session %d allowed by grant %d; the model has %v", step, host, port, s, v.Grant.ID, covering)
 			}
 			if v.Grant.ID > last {
 				last = v.Grant.ID
@@ -563,7 +563,7 @@ func grantsOracle(t *testing.T, r *rand.Rand) {
 				return int(o.id) - int(m.id)
 			})
 			if best.id != v.Grant.ID {
-				t.Fatalf("step %d: passed by grant %d, want %+v", step, v.Grant.ID, best)
+				t.Fatalf("step %d: allowed by grant %d, want %+v", step, v.Grant.ID, best)
 			}
 			if best.left > 0 {
 				best.left--

@@ -1,4 +1,4 @@
-// Fair shares: what one session has much of is not taken from the others.
+// Tests of fair shares: a session that uses much leaves the others their part.
 
 package approval_test
 
@@ -18,17 +18,18 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// limits are the limits that a test changes.
+// limits holds the limits that a test changes; zero means the default.
 type limits struct{ Questions, BlockedKept, LogLinesPerSecond int }
 
-// by is a GET of a principal's.
+// by returns a GET of a principal.
 func (a *asked) by(from *gate.Principal, hostport string) *gate.Request {
 	r := a.get(hostport)
 	r.Principal = from
 	return r
 }
 
-// One session that uses as much of a budget as it can leaves another its part.
+// TestFairShares checks for each limit that one session cannot use up the share of
+// another.
 func TestFairShares(t *testing.T) {
 	t.Parallel()
 	answer := func(d Decision) decider {
@@ -57,12 +58,12 @@ func TestFairShares(t *testing.T) {
 					}
 				})
 				if refused[policy.ReasonDeciderBusy] == 0 {
-					t.Errorf("the greedy session was not held back: %v", refused)
+					t.Errorf("the greedy session was not limited: %v", refused)
 				}
 			},
 		},
 		{
-			name: "denials that are remembered", decider: answer(approval.Deny("no")),
+			name: "remembered denials", decider: answer(approval.Deny("no")),
 			run: func(t *testing.T, a *asked, greedy, modest *gate.Principal, _ *testnet.Buffer) {
 				asked := 0
 				deny := a.gate.Asker.Decider
@@ -95,7 +96,7 @@ func TestFairShares(t *testing.T) {
 					a.gate.Decide(t.Context(), a.by(greedy, fmt.Sprintf("i%d.example:80", i)))
 				}
 				if a.gate.Grants.Use(&modest.Owner, testTarget(t, "m.example:80")) == nil {
-					t.Error("the modest session has no grant that lasts")
+					t.Error("the modest session has lost its grant")
 				}
 				if n := len(a.gate.Grants.List()); n != approval.MaxGrants {
 					t.Errorf("%d grants, want %d", n, approval.MaxGrants)
@@ -116,7 +117,7 @@ func TestFairShares(t *testing.T) {
 			},
 		},
 		{
-			// Each of them has a refusal that nobody displaces.
+			// With separate shares, the refusals of ended sessions would keep their places.
 			name: "the record, after many sessions", decider: answer(approval.Deny("no")), limits: limits{BlockedKept: 4},
 			run: func(t *testing.T, a *asked, _, modest *gate.Principal, _ *testnet.Buffer) {
 				for i := range 8 {
@@ -152,7 +153,7 @@ func TestFairShares(t *testing.T) {
 			},
 		},
 		{
-			// Which host the grants are for cannot be told from the log then.
+			// Lines about grants count within the limit as well.
 			name: "log lines about grants", decider: answer(approval.Allow().ForSession()), limits: limits{LogLinesPerSecond: 8},
 			run: func(t *testing.T, a *asked, greedy, _ *gate.Principal, log *testnet.Buffer) {
 				for i := range approval.MaxGrants + 100 {
