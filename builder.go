@@ -93,6 +93,26 @@ func (b *Builder) ConfigSource(load func(ctx context.Context) (Config, error)) *
 	return b
 }
 
+// AllowDomains adds patterns to the allowed_domains of the configuration, at
+// the start and after every reload. The managed limits apply to them. from
+// names their source, such as "the flag -allow": it is the File of their
+// [Position].
+func (b *Builder) AllowDomains(from string, patterns ...string) *Builder {
+	return b.addDomains(keyAllowedDomains, from, patterns)
+}
+
+// DenyDomains is AllowDomains for denied_domains.
+func (b *Builder) DenyDomains(from string, patterns ...string) *Builder {
+	return b.addDomains(keyDeniedDomains, from, patterns)
+}
+
+func (b *Builder) addDomains(key, from string, patterns []string) *Builder {
+	for _, p := range patterns {
+		b.settings.added = append(b.settings.added, addedDomain{key, p, Position{File: from}})
+	}
+	return b
+}
+
 // Requirements sets the file of managed limits: ceilings that no configuration,
 // reload, run-time mode, session or decider may exceed. At the start,
 // a configuration that exceeds them is an error. When they are tightened while

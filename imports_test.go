@@ -33,7 +33,7 @@ const importTable = `
 # programs, examples and the test suite for embedders
 bench:             udpbatch
 bench/soak:
-cmd/networkproxy:  networkproxy hostname upstream
+cmd/networkproxy:  networkproxy domain hostname upstream
 e2e:
 examples/ask:      networkproxy
 examples/decider:  networkproxy

@@ -193,6 +193,8 @@ func (s *settings) check(src *sourcedConfig) (*loadedConfig, error) {
 		src.Config.AdminReadOnly = true
 		src.override(keyAdminReadOnly)
 	}
+	s.addDomains(src, keyAllowedDomains, &src.Config.Policy.AllowedDomains)
+	s.addDomains(src, keyDeniedDomains, &src.Config.Policy.DeniedDomains)
 	l := &loadedConfig{sourcedConfig: src}
 	var errs errorList
 	src.checkValues(&errs)

@@ -15,6 +15,7 @@ import (
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/httpproxy"
 	"example.com/networkproxy/internal/pindial"
+	"example.com/networkproxy/internal/tomltable"
 	"example.com/networkproxy/internal/unixsock"
 	"example.com/networkproxy/internal/upstream"
 )
@@ -27,6 +28,8 @@ type settings struct {
 	source  func(context.Context) (Config, error)
 	config  Config
 	sources int // how often the Builder was given a configuration
+
+	added []addedDomain // to the lists of the configuration
 
 	requirements  string
 	http          endpoint
@@ -51,6 +54,27 @@ type settings struct {
 	upstreamFault error             // matters only while allow_upstream_proxy is true
 
 	hooks hooks
+}
+
+// addedDomain is an entry that the host adds to a list of the configuration.
+type addedDomain struct {
+	key, entry string
+	from       Position // has no line
+}
+
+// addDomains appends the entries for key to list, which is the value of key in
+// src.
+func (s *settings) addDomains(src *sourcedConfig, key string, list *[]string) {
+	n, added := len(*list), []tomltable.Position(nil)
+	for _, d := range s.added {
+		if d.key == key {
+			*list = append(*list, d.entry)
+			added = append(added, tomltable.Position(d.from))
+		}
+	}
+	if len(added) > 0 {
+		src.places.Extend(key, n, added)
+	}
 }
 
 // hooks are settings that only tests change.

@@ -13,7 +13,7 @@ import (
 )
 
 func (p *program) check(ctx context.Context, args []string) error {
-	f := p.newFlagSet("check", "networkproxy check -config FILE [flags] TARGET...\n\n"+
+	f := p.newFlagSet("check", "networkproxy check [-config FILE] [-allow PATTERN]... [flags] TARGET...\n\n"+
 		"Explains whether the policy allows each TARGET, without contacting it.\n"+
 		"A TARGET is a URL or host:port. socks5://host:port and udp://host:port stand for\n"+
 		"SOCKS5 requests. The exit status is 0 if all targets are allowed, and 3 otherwise.")

@@ -24,10 +24,10 @@ const (
 type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	log            lineWriter // writes to stderr
-	held           heldLog    // drops log records that the program prints itself
-	getenv         func(string) string
-	hangup         <-chan os.Signal // SIGHUP: serve reloads, connect ends
+	log            lineWriter          // writes to stderr
+	held           heldLog             // drops log records that the program prints itself
+	getenv         func(string) string // nil: the environment is empty
+	hangup         <-chan os.Signal    // SIGHUP: serve reloads, connect ends
 }
 
 // command is one of the program's commands.

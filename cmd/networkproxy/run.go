@@ -36,7 +36,8 @@ type exitStatus int
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 func (p *program) run(ctx context.Context, args []string) error {
-	f := p.newFlagSet("run", "networkproxy run -config FILE [flags] -- COMMAND [ARG...]\n\n"+
+	f := p.newFlagSet("run", "networkproxy run [-config FILE] [-allow PATTERN]... [flags] -- COMMAND [ARG...]\n"+
+		"example: networkproxy run -allow api.example.com -allow '*.npmjs.org' -- npm test\n\n"+
 		"Runs COMMAND with an environment that sends it through a proxy of its own, and then\n"+
 		"prints the refused requests on standard error. The exit status is that of COMMAND,\n"+
 		"126 if COMMAND cannot be executed, and 127 if it was not found. This is not a sandbox:\n"+
@@ -182,7 +183,7 @@ func printRefused(w io.Writer, blocked []networkproxy.BlockedRequest) {
 	for _, line := range lines {
 		fmt.Fprintf(w, "  %5d  %s\n", counts[line], line)
 	}
-	fmt.Fprintln(w, "networkproxy: \"networkproxy check -config FILE URL\" explains a refusal and what would allow the request")
+	fmt.Fprintln(w, "networkproxy: \"networkproxy check\" with the same -config, -allow and -deny, and the URL, explains a refusal and what would allow the request")
 }
 
 // printSuggestion prints, as TOML, an allowlist that covers the hosts that the

@@ -67,6 +67,7 @@ func child(action string) int {
 			return 1
 		}
 		resp.Body.Close()
+		fmt.Println(resp.StatusCode)
 	case "env":
 		fmt.Println(os.Getenv(arg))
 	case "cat":
@@ -183,6 +184,32 @@ func TestRun(t *testing.T) {
 			}
 			if strings.Contains(stderr.String(), "secret") {
 				t.Error("stderr contains the query string")
+			}
+		})
+	}
+}
+
+// TestRunAllows runs a child through the proxy with flags alone, without a file.
+func TestRunAllows(t *testing.T) {
+	setChildEnv(t)
+	origin := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(origin.Close)
+	target := strings.TrimPrefix(origin.URL, "http://")
+	for _, test := range []struct{ name, url, flag, pattern, stdout, stderr string }{
+		{"allowed", origin.URL, "-allow", target, "404\n", ""},
+		{"refused", "http://refused.example/", "-allow", target, "403\n", "refused.example port 80  http  not_allowed"},
+		{"denied", origin.URL, "-deny", target, "403\n", "denied (" + target + ")"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var stdout, stderr bytes.Buffer
+			p := program{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr}
+			status := p.main(t.Context(), []string{"run", "-allow", target, test.flag, test.pattern, "--", os.Args[0], "get-by-proxy " + test.url})
+			if status != 0 || stdout.String() != test.stdout {
+				t.Errorf("exit status %d, output %q, want %q", status, &stdout, test.stdout)
+			}
+			if got := stderr.String(); !strings.Contains(got, test.stderr) || test.stderr == "" && got != "" {
+				t.Errorf("standard error %q, want %q in it", got, test.stderr)
 			}
 		})
 	}

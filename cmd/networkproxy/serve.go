@@ -14,7 +14,7 @@ import (
 )
 
 func (p *program) serve(ctx context.Context, args []string) error {
-	f := p.newFlagSet("serve", "networkproxy [serve] -config FILE [flags]")
+	f := p.newFlagSet("serve", "networkproxy [serve] [-config FILE] [-allow PATTERN]... [flags]")
 	config := addConfigFlags(f)
 	check := f.Bool("check", false, "check the configuration and exit")
 	http := f.String("http", "", "listen `address` of the HTTP proxy, instead of proxy_url")
@@ -36,7 +36,7 @@ func (p *program) serve(ctx context.Context, args []string) error {
 		return err
 	}
 	if *check {
-		fmt.Fprintf(p.stdout, "%s: ok\n", &config.files)
+		fmt.Fprintf(p.stdout, "%s: ok\n", config.source())
 		return nil
 	}
 	p.held.hold()
@@ -46,7 +46,7 @@ func (p *program) serve(ctx context.Context, args []string) error {
 		return err
 	}
 	if handle.HTTPAddr() == "" {
-		fmt.Fprintf(p.stderr, "networkproxy: network_proxy.enabled is false in %s, so there is nothing to serve\n", &config.files)
+		fmt.Fprintf(p.stderr, "networkproxy: network_proxy.enabled is false in %s, so there is nothing to serve\n", config.source())
 		p.held.release("the proxy is disabled and opens no listeners")
 		return handle.Close()
 	}

@@ -4,6 +4,8 @@ package tomltable
 
 import (
 	"maps"
+	"slices"
+	"strings"
 )
 
 // Provenance records where each value of a configuration was set: in one of
@@ -55,14 +57,12 @@ func (p *Provenance) set(key string, at place) {
 
 // Select records that only the elements at these indexes remain in an array.
 func (p *Provenance) Select(key string, indexes []int) {
+	position := p.ItemPositions(key)
 	at := p.places[key]
-	var items []pos
+	at.items, at.own, at.added = nil, 0, nil
 	for _, i := range indexes {
-		if i < len(at.items) {
-			items = append(items, at.items[i])
-		}
+		at.added = append(at.added, position(i))
 	}
-	at.items = items
 	p.set(key, at)
 }
 
@@ -70,6 +70,14 @@ func (p *Provenance) Select(key string, indexes []int) {
 // positions.
 func (p *Provenance) Extend(key string, n int, added []Position) {
 	at := p.places[key]
+	if len(at.added) > 0 { // keep the positions of those that were added before
+		position := p.ItemPositions(key)
+		var all []Position
+		for i := at.own; i < n; i++ {
+			all = append(all, position(i))
+		}
+		n, added = at.own, append(all, added...)
+	}
 	at.own, at.added = n, added
 	p.set(key, at)
 }
@@ -112,14 +120,26 @@ func (p *Provenance) ItemPositions(key string) func(i int) Position {
 }
 
 // Describe returns where the value of key was set, for messages:
-// "file:line:column", [SetFromGo] or [ByDefault].
+// "file:line:column", [SetFromGo] or [ByDefault]. The sources of added elements
+// that are not in a file follow, as in "file:line:column, the flag -allow".
 func (p *Provenance) Describe(key string) string {
-	switch at, ok := p.places[key]; {
+	at, ok := p.places[key]
+	var all []string
+	switch {
 	case !ok:
 		return ByDefault
-	case at.file == "":
-		return SetFromGo
-	default:
-		return at.at.in(at.file).String()
+	case at.file != "":
+		all = append(all, at.at.in(at.file).String())
+	case at.own > 0 || len(at.added) == 0:
+		all = append(all, SetFromGo)
 	}
+	for _, a := range at.added {
+		if a.Line == 0 && a.File != "" && !slices.Contains(all, a.File) {
+			all = append(all, a.File)
+		}
+	}
+	if len(all) == 0 {
+		return SetFromGo
+	}
+	return strings.Join(all, ", ")
 }
