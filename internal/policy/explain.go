@@ -26,23 +26,23 @@ func (v *Verdict) Explain(q *Query) (message, hint string) {
 // AppendExplanation is like [Verdict.Explain] but appends both texts to b. The
 // hint is text[message:].
 func (v *Verdict) AppendExplanation(b []byte, q *Query) (text []byte, message int) {
-	e := explanation{b: b, v: v, q: q}
+	e := explanation{b: b, q: q}
 	switch {
 	case v.Source == SourceDecider:
-		e.decider()
+		e.decider(v)
 	case v.Entry.Found() && v.Entry.set.List == SessionDenied:
 		e.writeMessage("the application that runs this command denies it (%s).", v.Pattern())
 	default:
-		e.check()
+		e.check(v)
 	}
 	return e.b, e.message
 }
 
-// explanation builds the texts of one refusal.
+// explanation builds the texts of one refusal. It does not hold the verdict,
+// because the verdict would then escape to the heap with the text.
 type explanation struct {
 	b       []byte
 	message int // the index in b at which the message ends
-	v       *Verdict
 	q       *Query
 }
 
@@ -65,8 +65,8 @@ func appendFormat(b []byte, format string, args ...any) []byte {
 }
 
 // check explains the refusal of a built-in check.
-func (e *explanation) check() {
-	v, q := e.v, e.q
+func (e *explanation) check(v *Verdict) {
+	q := e.q
 	switch v.Check {
 	case CheckLimit:
 		e.writeMessage("too many connections.")
@@ -93,7 +93,7 @@ func (e *explanation) check() {
 		e.writeMessage("the host is not on the allowlist, and the managed limits of this machine do not let it be allowed.")
 		e.writeHint("The administrator of this machine can add it to the allowed_domains of the limits.")
 	case CheckUnixSocket:
-		e.unixSocket()
+		e.unixSocket(v)
 	case CheckUpstream:
 		e.writeMessage("its connection went through the upstream proxy, which the configuration no longer allows.")
 		e.writeHint("Try again: new requests go directly.")
@@ -113,7 +113,7 @@ func (e *explanation) check() {
 		e.writeMessage("it resolves to %s, which is not public (%s, %s).", v.Address, class.Name(), class.Reference())
 		e.writeHint("Names may lead to local and private networks only when the user sets allow_local_binding = true.")
 	case CheckServerName:
-		e.serverName()
+		e.serverName(v)
 	case CheckMode:
 		if v.SessionMode != "" {
 			e.writeMessage("the application runs this command in limited mode, which permits only GET, HEAD and OPTIONS over plain HTTP, not %s.", action(q))
@@ -128,8 +128,8 @@ func (e *explanation) check() {
 	}
 }
 
-func (e *explanation) unixSocket() {
-	if !e.v.Entry.Found() {
+func (e *explanation) unixSocket(v *Verdict) {
+	if !v.Entry.Found() {
 		e.writeMessage("no entry of allow_unix_sockets names it.")
 		e.writeHint("The user can add %q to allow_unix_sockets in [network_proxy.policy]. "+
 			"A client that reaches a service's socket can do what the service can.", e.q.Socket.Asked)
@@ -140,8 +140,7 @@ func (e *explanation) unixSocket() {
 }
 
 // decider explains the refusal of a decider, or its failure to answer.
-func (e *explanation) decider() {
-	v := e.v
+func (e *explanation) decider(v *Verdict) {
 	switch {
 	case v.Ask:
 		e.writeMessage("it needs the user's approval (%s).", v.Reason)
@@ -165,8 +164,8 @@ func (e *explanation) decider() {
 }
 
 // serverName explains the refusal of a TLS handshake in a tunnel.
-func (e *explanation) serverName() {
-	v, host := e.v, e.q.Target.Host
+func (e *explanation) serverName(v *Verdict) {
+	host := e.q.Target.Host
 	switch {
 	case v.Unreadable != "":
 		e.writeMessage("its TLS handshake cannot be checked, because the hello %s.", v.Unreadable)

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"example.com/networkproxy/internal/hostname"
 )
 
 func TestExplain(t *testing.T) {
@@ -104,5 +106,26 @@ func TestExplainEveryCheck(t *testing.T) {
 			}
 			seen[message] = c
 		}
+	}
+}
+
+// The verdict of a refusal does not escape to the heap with its text.
+func TestExplainDoesNotAllocate(t *testing.T) {
+	target, err := hostname.ParseTarget("other.example:443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := &Query{Protocol: ProtocolHTTPSConnect, Target: target}
+	b := make([]byte, 0, 1024)
+	var text []byte // as a response keeps it
+	explain := func() {
+		v := Verdict{Check: CheckAllowlist, Reason: ReasonNotAllowed, Source: SourceBaselinePolicy}
+		text, _ = v.AppendExplanation(b, q)
+	}
+	if n := testing.AllocsPerRun(100, explain); n != 0 {
+		t.Errorf("%v allocations to explain a refusal, want none", n)
+	}
+	if len(text) == 0 {
+		t.Error("no text")
 	}
 }
