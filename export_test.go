@@ -60,7 +60,7 @@ func SetProcNet(b *Builder, dir string) { b.settings.hooks.procNet = dir }
 // The bounds of one UDP association.
 const (
 	UDPFlows     = socksproxy.UDPFlows
-	UDPQuestions = socksproxy.MaxQuestions
+	UDPQuestions = socksproxy.MaxUndecided
 	UDPWaiting   = socksproxy.MaxWaiting
 )
 

@@ -741,7 +741,7 @@ func TestLimitRecord(t *testing.T) {
 }
 
 // The part of a log line that clients control is bounded.
-func TestLimitLogText(t *testing.T) {
+func TestLimitLogValueBytes(t *testing.T) {
 	t.Parallel()
 	l := limited(t, allow("o.example"), networkproxy.Limits{LogValueBytes: 20})
 	w := l.dialHTTP(t)

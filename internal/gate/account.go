@@ -70,7 +70,7 @@ func (g *Gate) logRefusal(req *Request, r *audit.Refusal) {
 func (g *Gate) Malformed(client netip.AddrPort, protocol policy.Protocol, err error) {
 	g.Counters.Add(audit.Refused, protocol, policy.ReasonInvalidTarget)
 	if g.LogLimiter.Allow(nil) {
-		g.Log.Warn("malformed request", "protocol", string(protocol), "client", client, "error", g.LogText(err))
+		g.Log.Warn("malformed request", "protocol", string(protocol), "client", client, "error", g.ErrorText(err))
 	}
 }
 
@@ -82,7 +82,7 @@ func (g *Gate) FailedWithReason(req *Request, reason policy.Reason, err error) {
 	g.Counters.Fail(req.Protocol, reason)
 	if g.LogLimiter.Allow(&req.Principal.Owner) {
 		req.logger(g.Log).Info("failed", "host", req.Target.Host.String(), "port", req.Target.Port,
-			"protocol", string(req.Protocol), "method", req.Method, "client", req.Client, "error", g.LogText(err))
+			"protocol", string(req.Protocol), "method", req.Method, "client", req.Client, "error", g.ErrorText(err))
 	}
 }
 

@@ -65,9 +65,9 @@ func (g *Gate) OverLimit() policy.Verdict {
 	}
 }
 
-// LogText returns the text of an error for the log, without secrets and control
+// ErrorText returns the text of an error for the log, without secrets and control
 // bytes, and of limited length.
-func (g *Gate) LogText(err error) string {
+func (g *Gate) ErrorText(err error) string {
 	return policy.CleanText(RedactError(err).Error(), g.config.LogValueBytes)
 }
 

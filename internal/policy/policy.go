@@ -75,7 +75,7 @@ func (p *Policy) Judge(q *Query, approval Source, tr *Trace) (v Verdict, miss bo
 		if !opened.Found() {
 			return p.refuse(CheckLocal, ReasonNotAllowedLocal, SourceBaselinePolicy, Entry{}, tr), false
 		}
-		tr.passEntry(CheckLocal, opened)
+		tr.passMatch(CheckLocal, opened)
 	} else {
 		tr.Pass(CheckLocal)
 	}
@@ -87,7 +87,7 @@ func (p *Policy) Judge(q *Query, approval Source, tr *Trace) (v Verdict, miss bo
 	source := SourceBaselinePolicy
 	switch {
 	case allowed.Found():
-		tr.passEntry(CheckAllowlist, allowed)
+		tr.passMatch(CheckAllowlist, allowed)
 	case !p.Bounds.admit(q.Target):
 		return p.refuse(CheckManaged, ReasonNotAllowed, SourceBaselinePolicy, Entry{}, tr), false
 	case approval != "":

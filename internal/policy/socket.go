@@ -64,7 +64,7 @@ func (p *Policy) judgeSocket(q *Query, tr *Trace) Verdict {
 	if !allowed.Found() {
 		return p.refuse(CheckUnixSocket, ReasonNotAllowed, SourceBaselinePolicy, Entry{}, tr)
 	}
-	tr.passEntry(CheckUnixSocket, allowed)
+	tr.passMatch(CheckUnixSocket, allowed)
 	if v, ok := p.JudgeMode(q, tr); !ok {
 		return v
 	}

@@ -27,8 +27,8 @@ func (t *Trace) Pass(c Check) { t.Add(Step{Check: c, Passed: true}) }
 
 func (t *Trace) passBy(c Check, s Source) { t.Add(Step{Check: c, Passed: true, Source: s}) }
 
-// passEntry makes a Rule of e only if there is a trace.
-func (t *Trace) passEntry(c Check, e Entry) {
+// passMatch makes a Rule of e only if there is a trace.
+func (t *Trace) passMatch(c Check, e Entry) {
 	if t != nil {
 		t.Add(Step{Check: c, Passed: true, Rule: e.Rule()})
 	}

@@ -163,12 +163,12 @@ func (a *association) flowOrQueue(d socksudp.Datagram, from netip.AddrPort) (_, 
 func (a *association) startFlow(d socksudp.Datagram, from netip.AddrPort) (f, displaced *flow) {
 	target, err := parseTarget(d.Addr, string(d.Name), d.Port)
 	if err != nil {
-		a.drop(audit.DropMalformed, "error", a.front.gate.LogText(err))
+		a.drop(audit.DropMalformed, "error", a.front.gate.ErrorText(err))
 		return nil, nil
 	}
 	req := a.conn.request(policy.ProtocolSOCKS5UDP, target)
 	mayAsk := a.front.gate.NeedsDecider(req)
-	if mayAsk && a.asking == MaxQuestions {
+	if mayAsk && a.asking == MaxUndecided {
 		a.drop(audit.DropOverflow, "questions", a.asking)
 		return nil, nil
 	}

@@ -29,7 +29,7 @@ const (
 	UDPFlows      = 256                // of one association; a new flow replaces the one idle for longest
 	UDPTotalFlows = 1024               // of all associations, because each holds a socket
 	UDPRefusalTTL = approval.DenialTTL // time until a target that was refused or failed is tried again
-	MaxQuestions  = 16                 // flows of one association that wait for the decider
+	MaxUndecided  = 16                 // flows of one association that wait for the decider
 	MaxWaiting    = 4                  // datagrams that one flow queues while it opens
 )
 
@@ -259,10 +259,10 @@ func (a *association) datagram(b []byte, from netip.AddrPort, scratch []byte) {
 	d, err := socksudp.Parse(b)
 	switch {
 	case errors.Is(err, socksudp.ErrFragment):
-		a.drop(audit.DropFragment, "error", a.front.gate.LogText(err))
+		a.drop(audit.DropFragment, "error", a.front.gate.ErrorText(err))
 		return
 	case err != nil:
-		a.drop(audit.DropMalformed, "error", a.front.gate.LogText(err))
+		a.drop(audit.DropMalformed, "error", a.front.gate.ErrorText(err))
 		return
 	}
 	if client == nil && !a.senderCheck.allows(from) {
