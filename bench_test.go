@@ -128,8 +128,8 @@ func clientState(b *testing.B, c net.Conn, r *bufio.Reader, request []byte, want
 // connection, and many at once. It includes the client's work.
 func BenchmarkForward(b *testing.B) {
 	l := start(b, allow("o.example"), nil)
-	content := bytes.Repeat([]byte("x"), 1024)
-	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(content), content)
+	body := bytes.Repeat([]byte("x"), 1024)
+	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	l.serve("o.example", 80, func(c *net.TCPConn) {
 		r := bufio.NewReader(c)
 		for readHeader(r) != "" {
@@ -253,9 +253,9 @@ func BenchmarkStream(b *testing.B) {
 	const size = 1 << 20
 	l := start(b, allow("o.example"), nil)
 	l.serve("o.example", 443, func(c *net.TCPConn) {
-		content := make([]byte, size)
+		data := make([]byte, size)
 		for {
-			if _, err := c.Write(content); err != nil {
+			if _, err := c.Write(data); err != nil {
 				return
 			}
 		}

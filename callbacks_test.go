@@ -97,11 +97,11 @@ func hostFunctions() []hostFunction {
 		{"listener's Accept", "a listener that the host provided", func(t *testing.T, b *networkproxy.Builder, h *hook) {
 			b.HTTPAddr("").HTTPListener(hookedListener{Listener: listen(t, "127.0.0.1:0"), accept: h})
 		}, send("http://denied.example/")},
-		{"content of the host's own request", "", func(*testing.T, *networkproxy.Builder, *hook) {}, func(t *testing.T, l *lab, h *hook) {
+		{"body of the host's own request", "", func(*testing.T, *networkproxy.Builder, *hook) {}, func(t *testing.T, l *lab, h *hook) {
 			sent := make(chan struct{})
 			go func() {
 				defer close(sent)
-				r, _ := http.NewRequest("POST", "http://allowed.example/", hookedContent{h})
+				r, _ := http.NewRequest("POST", "http://allowed.example/", hookedBody{h})
 				if a, err := l.Transport(networkproxy.Attribution{}).RoundTrip(r); err == nil {
 					a.Body.Close()
 				}
@@ -184,9 +184,9 @@ func (l hookedListener) Close() error {
 	return err
 }
 
-type hookedContent struct{ *hook }
+type hookedBody struct{ *hook }
 
-func (c hookedContent) Read([]byte) (int, error) { c.call(); return 0, io.EOF }
+func (c hookedBody) Read([]byte) (int, error) { c.call(); return 0, io.EOF }
 
 // handleCalls and sessionCalls contain a call of every method. Methods that wait
 // get something that ends.

@@ -234,11 +234,11 @@ func TestHalfClosedClientGetsAllOfIt(t *testing.T) {
 func TestHalfClosedClientGetsInformationalResponses(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), nil)
-	interim, final := make(chan struct{}), make(chan struct{})
+	informational, final := make(chan struct{}), make(chan struct{})
 	l.serve("o.example", 80, func(c *net.TCPConn) {
 		r := bufio.NewReader(c)
 		readHeader(r)
-		<-interim
+		<-informational
 		io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n")
 		<-final
 		io.WriteString(c, emptyResponse)
@@ -250,7 +250,7 @@ func TestHalfClosedClientGetsInformationalResponses(t *testing.T) {
 	var got bytes.Buffer
 	take := func(n int) { got.WriteString(w.readN(n)) }
 	take(1)
-	close(interim)
+	close(informational)
 	for !strings.HasSuffix(got.String(), "\r\n\r\n") {
 		take(1)
 	}

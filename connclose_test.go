@@ -41,7 +41,7 @@ func TestConnectionCloseIsAnnounced(t *testing.T) {
 	for _, tt := range []struct {
 		name, target string
 		fields       []string
-		content      string
+		body         string
 		status       int
 	}{
 		{"refused, a body that never arrives", "no.example", []string{"Content-Length: 9"}, "", 403},
@@ -70,7 +70,7 @@ func TestConnectionCloseIsAnnounced(t *testing.T) {
 			t.Parallel()
 			w := l.dialHTTP(t)
 			w.request("POST", "http://"+tt.target+"/", tt.fields...)
-			w.send(tt.content)
+			w.send(tt.body)
 			a := w.readResponse("POST")
 			if tt.status != 0 && a.StatusCode != tt.status {
 				t.Errorf("got %s", a.Status)
@@ -89,7 +89,7 @@ func TestConnectionCloseIsAnnounced(t *testing.T) {
 func TestRefusedBodyIsSkipped(t *testing.T) {
 	t.Parallel()
 	l := closingLab(t)
-	for _, tt := range []struct{ name, head, content string }{
+	for _, tt := range []struct{ name, head, body string }{
 		{"at once", "Content-Length: 5\r\n\r\nhello", ""},
 		{"a moment later", "Content-Length: 5\r\n\r\n", "hello"},
 		{"in two pieces", "Content-Length: 5\r\n\r\nhe", "llo"},
@@ -103,7 +103,7 @@ func TestRefusedBodyIsSkipped(t *testing.T) {
 			eventually(t, "the connection stays open", func() bool {
 				w := l.dialHTTP(t)
 				w.send("POST http://no.example/ HTTP/1.1\r\nHost: no.example\r\n" + tt.head)
-				w.send(tt.content)
+				w.send(tt.body)
 				a := w.readResponse("POST")
 				if a.StatusCode != 403 {
 					t.Fatalf("got %s, want 403", a.Status)

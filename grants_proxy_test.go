@@ -306,21 +306,21 @@ func TestQuestionEndsWhenTheClientGoes(t *testing.T) {
 }
 
 func TestCloseEndsQuestions(t *testing.T) {
-	for _, heedful := range []bool{true, false} {
-		t.Run(fmt.Sprintf("heedful=%t", heedful), func(t *testing.T) {
+	for _, obedient := range []bool{true, false} {
+		t.Run(fmt.Sprintf("obedient=%t", obedient), func(t *testing.T) {
 			testnet.CheckLeaks(t)
 			asked, release := make(chan struct{}), make(chan struct{})
 			l := start(t, allow(), func(b *networkproxy.Builder) {
 				b.PolicyDecider(func(ctx context.Context, _ networkproxy.PolicyRequest) (networkproxy.Decision, error) {
 					close(asked)
-					if heedful {
+					if obedient {
 						<-ctx.Done()
 					} else {
 						<-release
 					}
 					return networkproxy.Allow(), nil
 				})
-				if !heedful {
+				if !obedient {
 					networkproxy.SetCallbackPatience(b, 50*time.Millisecond)
 				}
 			})
@@ -342,8 +342,8 @@ func TestCloseEndsQuestions(t *testing.T) {
 				t.Error("Close waits for the decider")
 			}
 			close(release)
-			if warned := strings.Contains(l.log.String(), "the decider has not returned"); warned == heedful {
-				t.Errorf("the log reports that the decider has not returned: got %t, want %t", warned, !heedful)
+			if warned := strings.Contains(l.log.String(), "the decider has not returned"); warned == obedient {
+				t.Errorf("the log reports that the decider has not returned: got %t, want %t", warned, !obedient)
 			}
 		})
 	}

@@ -252,7 +252,7 @@ func TestResponseFieldsAreBounded(t *testing.T) {
 }
 
 // The rest of a response's header has a time limit once it has begun.
-func TestResponseHeaderTime(t *testing.T) {
+func TestResponseHeaderTimeout(t *testing.T) {
 	t.Parallel()
 	l := start(t, allow("o.example"), func(b *networkproxy.Builder) { b.Limits(networkproxy.Limits{HeaderTimeout: 50 * time.Millisecond}) })
 	l.serve("o.example", 80, func(c *net.TCPConn) {

@@ -80,13 +80,13 @@ func TestTransport(t *testing.T) {
 		name, url, host string
 		want            string // the body, or "!" and the reason of the refusal
 	}{
-		{"http", "http://example.com/a%2Fb?q=1", "", "content example.com/a%2Fb?q=1"},
-		{"http, another port", "http://example.com:8080/", "", "content example.com:8080/"},
-		{"https", "https://example.com/", "", "content example.com/"},
-		{"https, another spelling", "https://EXAMPLE.com.:443/", "", "content example.com/"},
-		{"https, its own Host", "https://example.com/", "virtual.example", "content virtual.example/"},
-		{"http, another Host", "http://example.com/", "other.example", "content example.com/"},
-		{"http, allowed by the decider", "http://asked.example/", "", "content asked.example/"},
+		{"http", "http://example.com/a%2Fb?q=1", "", "body example.com/a%2Fb?q=1"},
+		{"http, another port", "http://example.com:8080/", "", "body example.com:8080/"},
+		{"https", "https://example.com/", "", "body example.com/"},
+		{"https, another spelling", "https://EXAMPLE.com.:443/", "", "body example.com/"},
+		{"https, its own Host", "https://example.com/", "virtual.example", "body virtual.example/"},
+		{"http, another Host", "http://example.com/", "other.example", "body example.com/"},
+		{"http, allowed by the decider", "http://asked.example/", "", "body asked.example/"},
 		{"http, refused by the decider", "http://other.example/", "", "!not needed"},
 		{"https, refused by the decider", "https://other.example/", "", "!not needed"},
 		{"denied", "https://denied.example/", "", "!denied"},
@@ -96,7 +96,7 @@ func TestTransport(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := len(l.Blocked())
-			r, err := http.NewRequest("POST", test.url, strings.NewReader("content "))
+			r, err := http.NewRequest("POST", test.url, strings.NewReader("body "))
 			if err != nil {
 				t.Fatal(err)
 			}

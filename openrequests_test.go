@@ -159,14 +159,14 @@ func TestModeRefusesAnUploadInWords(t *testing.T) {
 		close(sending)
 		io.Copy(io.Discard, r.Body)
 	})
-	content, send := io.Pipe()
+	body, send := io.Pipe()
 	defer send.Close()
 	go func() {
 		io.WriteString(send, "begun")
 		<-sending
 		l.SetMode(networkproxy.ModeLimited)
 	}()
-	resp, err := l.client().Post("http://o.example/", "text/plain", content)
+	resp, err := l.client().Post("http://o.example/", "text/plain", body)
 	if err != nil {
 		t.Fatal(err)
 	}

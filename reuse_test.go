@@ -32,7 +32,7 @@ func TestStaleConnectionsGetNoBody(t *testing.T) {
 	})
 	client := l.client()
 	for i := range 5 {
-		if got := doRequest(t, client, "POST", "http://o.example/", fmt.Sprint("content ", i)); got.status != 200 {
+		if got := doRequest(t, client, "POST", "http://o.example/", fmt.Sprint("body ", i)); got.status != 200 {
 			t.Fatalf("request %d: got %d %s", i, got.status, got.body)
 		}
 		<-closed
@@ -84,7 +84,7 @@ func TestKeptConnectionsGetBody(t *testing.T) {
 	client := l.client()
 	const requests = 30
 	for i := range requests {
-		if got := doRequest(t, client, "POST", "http://o.example/", fmt.Sprint("content ", i)); got.status != 200 {
+		if got := doRequest(t, client, "POST", "http://o.example/", fmt.Sprint("body ", i)); got.status != 200 {
 			t.Fatalf("request %d: got %d %s", i, got.status, got.body)
 		}
 	}

@@ -489,8 +489,8 @@ func TestUpgradeWithBody(t *testing.T) {
 		if err != nil {
 			return
 		}
-		content, _ := io.ReadAll(request.Body)
-		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n"+string(content))
+		body, _ := io.ReadAll(request.Body)
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n"+string(body))
 		io.Copy(c, r)
 	})
 	w := l.dialHTTP(t)

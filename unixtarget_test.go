@@ -417,7 +417,7 @@ func TestUnixSocketSwaps(t *testing.T) {
 }
 
 // DialTimeout applies to sockets as it does to hosts.
-func TestUnixSocketDialTime(t *testing.T) {
+func TestUnixSocketDialTimeout(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(socketDir(t), "s")
 	serveUnix(t, path, "service", nil)

@@ -71,7 +71,7 @@ func TestClient(t *testing.T) {
 	}))
 	t.Cleanup(closing.Close)
 
-	large := startOrigin(t, func() (origin, error) { return startContent(300_000) })
+	large := startOrigin(t, func() (origin, error) { return startBodies(300_000) })
 
 	get := func(host string) []byte {
 		return []byte("GET http://" + host + "/ HTTP/1.1\r\nHost: " + host + "\r\n\r\n")
@@ -87,7 +87,7 @@ func TestClient(t *testing.T) {
 	}{
 		{"straight", script{to: o.addr(), request: get(at), status: 200}, ""},
 		{"forwarded", script{to: proxy, request: get(at), status: 200}, ""},
-		{"large content", script{to: proxy, request: get(large.addr().String()), status: 200}, ""},
+		{"large body", script{to: proxy, request: get(large.addr().String()), status: 200}, ""},
 		{"refused", script{to: proxy, request: get("refused.example"), status: 403}, ""},
 		{"tunnels", script{to: proxy, tunnel: []byte("CONNECT " + at + " HTTP/1.1\r\nHost: " + at + "\r\n\r\n"),
 			request: last(at), status: 200, reconnect: true}, ""},

@@ -28,7 +28,7 @@ const (
 // streamer is the origin of these workloads.
 type streamer struct {
 	listener net.Listener
-	content  int          // size of the body of a response
+	bodySize int          // size of the body of a response
 	discards bool         // receivers discard the data, see receive
 	received atomic.Int64 // bytes of uploads
 	mu       sync.Mutex
@@ -38,8 +38,8 @@ type streamer struct {
 
 func startStreamer() (origin, error) { return new(streamer).start() }
 
-// startContent starts an origin that responds to GET with n bytes.
-func startContent(n int) (origin, error) { return (&streamer{content: n}).start() }
+// startBodies starts an origin that responds to GET with n bytes.
+func startBodies(n int) (origin, error) { return (&streamer{bodySize: n}).start() }
 
 // startSink starts an origin for transfers whose receivers discard the data.
 func startSink() (origin, error) { return (&streamer{discards: true}).start() }
@@ -119,8 +119,8 @@ func (s *streamer) serveConn(c *net.TCPConn) {
 
 // respond sends a response with the body for each request.
 func (s *streamer) respond(c net.Conn) {
-	header := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", s.content)
-	body := make([]byte, s.content)
+	header := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", s.bodySize)
+	body := make([]byte, s.bodySize)
 	buf := make([]byte, 4<<10)
 	for matched := 0; ; {
 		n, err := c.Read(buf)

@@ -74,7 +74,7 @@ func workloads(idle int) []workload {
 	for _, size := range []int{64 << 10, 1 << 20} {
 		list = append(list, workload{
 			name: fmt.Sprintf("body-%dk", size>>10), title: fmt.Sprintf("forward GET of %s KiB, 8 connections", formatInt(size>>10)), needs: forwards,
-			origin: func() (origin, error) { return startContent(size) },
+			origin: func() (origin, error) { return startBodies(size) },
 			metrics: []metric{
 				{Name: mRate, Unit: "GB/s"},
 				{Name: mCPU, Title: "CPU per GB", Unit: "ms", Lower: true},

@@ -245,7 +245,7 @@ func malformedHeaders() []FramingCase {
 // incomplete.
 func malformedBodies() []FramingCase {
 	var list []FramingCase
-	for name, content := range map[string]string{
+	for name, body := range map[string]string{
 		"a size with 0x":                 "0x5\r\nhello\r\n0\r\n\r\n",
 		"a size with a sign":             "+5\r\nhello\r\n0\r\n\r\n",
 		"a negative size":                "-5\r\nhello\r\n0\r\n\r\n",
@@ -262,7 +262,7 @@ func malformedBodies() []FramingCase {
 		"a last chunk that ends with LF": "5\r\nhello\r\n0\n\n",
 		"trailers that are not fields":   "5\r\nhello\r\n0\r\nX-A\r\n\r\n",
 	} {
-		list = append(list, FramingCase{Name: name, Send: request("POST", "/1", chunked) + content + smuggled, Statuses: []int{400}})
+		list = append(list, FramingCase{Name: name, Send: request("POST", "/1", chunked) + body + smuggled, Statuses: []int{400}})
 	}
 	slices.SortFunc(list, func(a, b FramingCase) int { return strings.Compare(a.Name, b.Name) })
 	return append(list,

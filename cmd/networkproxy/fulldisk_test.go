@@ -40,7 +40,7 @@ func TestFullDisk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.SetDeadline(time.Now().Add(patience))
+		c.SetDeadline(time.Now().Add(waitTimeout))
 		fmt.Fprint(c, "GET http://refused.invalid/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 		status := make([]byte, len("HTTP/1.1 403"))
 		if _, err := c.Read(status); err != nil || string(status) != "HTTP/1.1 403" {
@@ -54,7 +54,7 @@ func TestFullDisk(t *testing.T) {
 		if status != 0 {
 			t.Errorf("exit status %d", status)
 		}
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		t.Error("the program does not end")
 	}
 }
@@ -69,7 +69,7 @@ func httpAddress(t *testing.T, socket string) string {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
 	}}
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(waitTimeout); ; {
 		resp, err := client.Get("http://localhost/config")
 		if err == nil {
 			defer resp.Body.Close()

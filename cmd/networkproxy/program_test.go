@@ -24,8 +24,8 @@ import (
 	"example.com/networkproxy/internal/testnet"
 )
 
-// patience bounds every wait. Only a failing test waits that long.
-const patience = 20 * time.Second
+// waitTimeout bounds every wait. Only a failing test waits that long.
+const waitTimeout = 20 * time.Second
 
 // output is a buffer that can be read while it is written.
 type output struct{ testnet.Buffer }
@@ -37,7 +37,7 @@ func (o *output) await(t *testing.T, pattern string) string {
 	re := regexp.MustCompile(pattern)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(patience)
+	deadline := time.After(waitTimeout)
 	for {
 		if m := re.FindStringSubmatch(o.String()); m != nil {
 			return m[len(m)-1]
@@ -75,7 +75,7 @@ func (p *process) status(t *testing.T) int {
 	select {
 	case status := <-p.exited:
 		return status
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		t.Fatalf("the program does not end:\n%s", &p.stderr)
 		return -1
 	}
@@ -115,7 +115,7 @@ func get(t *testing.T, addr, target, token string) (int, string) {
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
-	resp, err := (&http.Client{Transport: tr, Timeout: patience}).Do(r)
+	resp, err := (&http.Client{Transport: tr, Timeout: waitTimeout}).Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +301,7 @@ func TestDrain(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer client.Close()
-		client.SetDeadline(time.Now().Add(patience))
+		client.SetDeadline(time.Now().Add(waitTimeout))
 		io.WriteString(client, "CONNECT "+origin.Addr().String()+" HTTP/1.1\r\nHost: x\r\n\r\n")
 		target, err := origin.Accept()
 		if err != nil {
