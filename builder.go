@@ -264,7 +264,8 @@ func (b *Builder) Limits(l Limits) *Builder {
 // a goroutine of its own. No request waits for it. While a call does not
 // return, the next 1,024 refusals wait. Further ones are dropped, counted in
 // /metrics and reported in the log. The proxy logs panics of f. f may call every
-// method of the Handle and of sessions; see there for Shutdown and Close.
+// method of the Handle and of sessions. [Handle.Shutdown] describes the calls of
+// Shutdown and Close.
 func (b *Builder) OnBlocked(f func(BlockedRequest)) *Builder {
 	b.settings.onBlocked = f
 	return b
@@ -303,8 +304,8 @@ func (b *Builder) Logger(l *slog.Logger) *Builder {
 // UpstreamEnviron sets the environment, in the form of [os.Environ], in which
 // allow_upstream_proxy looks for upstream proxies. The default is that of the
 // process. Build reads HTTP_PROXY for plain HTTP, HTTPS_PROXY for CONNECT and
-// SOCKS5, ALL_PROXY for those of the two that are not set, and NO_PROXY. Names
-// in lower case override those in upper case. The environment has no effect
+// SOCKS5, ALL_PROXY in place of either that is not set, and NO_PROXY. Names in
+// lower case override those in upper case. The environment has no effect
 // while allow_upstream_proxy is false.
 func (b *Builder) UpstreamEnviron(env []string) *Builder {
 	env = slices.Clone(env)

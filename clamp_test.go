@@ -206,7 +206,7 @@ func TestCheckListeners(t *testing.T) {
 		{"an empty override is none", np, map[string]string{keyProxyURL: ""}, nil, ""},
 		{"an override collides", np, map[string]string{keyAdminURL: "127.0.0.1:3128"}, nil,
 			`network_proxy.admin_url = "127.0.0.1:3128": the admin API would listen on 127.0.0.1:3128, and so would the HTTP proxy on 127.0.0.1:3128 by network_proxy.proxy_url = "http://127.0.0.1:3128" (default): give one of them another port`},
-		{"an override that is no address", np, map[string]string{keyAdminURL: "x.example"}, nil,
+		{"an override that is not an address", np, map[string]string{keyAdminURL: "x.example"}, nil,
 			`network_proxy.admin_url = "x.example": the host "x.example" is neither an IP address nor localhost: write it like "http://127.0.0.1:8080"`},
 		{"a handed listener is elsewhere", np + "proxy_url = \"127.0.0.1:8080\"", nil, []string{keyAdminURL}, ""},
 	}

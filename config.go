@@ -12,15 +12,15 @@ import (
 	"example.com/networkproxy/internal/tomltable"
 )
 
-// Mode selects the requests that the proxy carries to an allowed host. The zero
+// Mode selects the requests that the proxy permits to an allowed host. The zero
 // value means [ModeFull] in a [Config].
 type Mode = policy.Mode
 
 const (
-	// ModeFull carries every method and every protocol.
+	// ModeFull permits every method and every protocol.
 	ModeFull = policy.ModeFull
 
-	// ModeLimited carries reads only: GET, HEAD and OPTIONS over plain HTTP.
+	// ModeLimited permits reads only: GET, HEAD and OPTIONS over plain HTTP.
 	// It refuses CONNECT, SOCKS5 and upgrades, because the proxy cannot see
 	// the requests inside them.
 	ModeLimited = policy.ModeLimited
@@ -91,7 +91,7 @@ type Config struct {
 	SOCKSURL string `toml:"socks_url" json:"socks_url"`
 
 	// EnableSOCKS5UDP lets SOCKS5 clients send datagrams (RFC 1928 section 7).
-	// Default false. Without EnableSOCKS5 it has no effect but a warning.
+	// Default false. Without EnableSOCKS5 it only causes a warning.
 	EnableSOCKS5UDP bool `toml:"enable_socks5_udp" json:"enable_socks5_udp"`
 
 	// AllowUpstreamProxy sends allowed requests through the http:// or
@@ -112,7 +112,7 @@ type Config struct {
 	// Default false.
 	DangerouslyAllowNonLoopbackAdmin bool `toml:"dangerously_allow_non_loopback_admin" json:"dangerously_allow_non_loopback_admin"`
 
-	// Mode selects the requests that are carried. Default [ModeFull].
+	// Mode selects the permitted requests. Default [ModeFull].
 	Mode Mode `toml:"mode" json:"mode"`
 
 	// SNICheck selects whether TLS clients in a tunnel must ask for the name

@@ -1,5 +1,5 @@
-// The decider of the host, its requests and its decisions. internal/approval asks
-// it and remembers its decisions.
+// PolicyDecider, the requests that it is asked about, and its decisions.
+// internal/approval asks the decider and remembers its decisions.
 
 package networkproxy
 
@@ -56,8 +56,8 @@ type PolicyDecider func(ctx context.Context, req PolicyRequest) (Decision, error
 // last. AnyPort and Subdomains make a lasting grant cover more than the host and
 // port of the request. A grant covers all protocols and methods, but only
 // requests of the same session; the shared listeners count as one session. The
-// denylist, the protection of local networks and the mode override grants, also
-// when they change later.
+// denylist, the protection of local networks and the mode override grants, even
+// if they change later.
 //
 // The methods have no effect on a Deny or an Ask.
 type Decision struct{ d approval.Decision }
@@ -70,9 +70,9 @@ func Allow() Decision { return Decision{approval.Allow()} }
 // becomes "policy_denied".
 func Deny(reason string) Decision { return Decision{approval.Deny(reason)} }
 
-// Ask refuses the request and marks the refusal as one that the user may lift.
-// The host can then prompt the user, and the client can try again. The reason is
-// treated as that of Deny.
+// Ask refuses the request and marks it as a question for the user. The host can
+// then prompt the user, and the client can try again. The reason is treated as
+// in Deny.
 func Ask(reason string) Decision { return Decision{approval.Ask(reason)} }
 
 // Times allows n requests, the waiting ones first. The decider is asked again
@@ -82,7 +82,7 @@ func Ask(reason string) Decision { return Decision{approval.Ask(reason)} }
 func (d Decision) Times(n int) Decision { return Decision{d.d.Times(n)} }
 
 // For allows requests for a time that begins with the answer. With Times, the
-// grant ends with whichever is used up first. After the end, open tunnels stay
+// grant ends as soon as either is used up. Tunnels that are open then stay
 // open. If duration is not positive, the decision becomes a Deny.
 func (d Decision) For(duration time.Duration) Decision { return Decision{d.d.For(duration)} }
 

@@ -25,8 +25,8 @@ import (
 //     GIT_SSH_COMMAND, and the keys of GIT_CONFIG_* about proxies and ssh;
 //     RSYNC_CONNECT_PROG, RSYNC_RSH, CVS_RSH, SVN_SSH and similar ones; the
 //     settings of proxychains, tsocks and other wrappers; and REQUEST_METHOD
-//     and GATEWAY_INTERFACE, because clients that find these take themselves
-//     for CGI programs and ignore HTTP_PROXY.
+//     and GATEWAY_INTERFACE, because clients that find these assume that
+//     they are CGI programs, and ignore HTTP_PROXY.
 //   - Removed from NODE_OPTIONS, JAVA_TOOL_OPTIONS, CHROMIUM_FLAGS, and all
 //     others whose names end in OPTS, OPTIONS, ARGS, ARGUMENTS or FLAGS: only
 //     the options of Java, Node.js and Chromium about proxies. Removed from
@@ -37,7 +37,7 @@ import (
 //
 // The environment asks a client to use the proxy and does not force it. A client
 // that does not read the environment, or that reads something else first, such
-// as a file in the home directory or a flag, connects by itself. Use a sandbox
+// as a file in the home directory or a flag, connects directly. Use a sandbox
 // to prevent that.
 func (s *Session) Environ(base []string) []string {
 	proxy, err := url.Parse(s.ProxyURL())

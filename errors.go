@@ -33,7 +33,8 @@ var (
 	ErrCallbackRunning = errors.New("the proxy has ended, but a function of the host has not returned")
 
 	// ErrReloading is returned by Reload while the function of ConfigSource runs
-	// for another reload. That function gets it, too.
+	// for another reload. That function also gets it
+	// if it calls Reload.
 	ErrReloading = errors.New("a reload is under way: its configuration source has not returned; reload again when it has")
 
 	// ErrNoGrant is returned by Revoke if no grant has the ID: it never existed,

@@ -41,7 +41,7 @@ type Explanation struct {
 	Hint    string `json:"hint,omitempty"` // what the user could change
 
 	// Checks are the checks in the order in which they were made. After
-	// a refusal, the last one is that which refused.
+	// a refusal, the last check is the one that refused.
 	Checks []Check `json:"checks"`
 
 	Generation uint64 `json:"generation"` // of the policy that was applied

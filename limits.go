@@ -26,16 +26,17 @@ import (
 // event streams are legitimate.
 type Limits struct {
 	// Connections bounds the open connections of clients, those of all listeners
-	// and sessions together. One more closes the connection that has been idle
-	// longest, without an open request, of the session that has most. If all are
-	// busy, the new one gets status 503 with Retry-After (RFC 9110 section
-	// 15.6.4), or SOCKS5 reply 1. A session, and all clients without a session
-	// together, can have at most three times as many busy connections as are
-	// free. Each connection can hold one more, to a target. Default 4096.
+	// and sessions together. When the bound is reached, a new connection replaces
+	// an idle one, which has no open request: the one that has been idle longest
+	// in the session with the most connections. If all are busy, the new one gets
+	// status 503 with Retry-After (RFC 9110 section 15.6.4), or SOCKS5 reply 1. A
+	// session, and all clients without a session together, can have at most three
+	// times as many busy connections as are free. Each client connection can also
+	// hold one connection to a target. Default 4096.
 	Connections int
 
-	// SessionConnections is the same for one session: for the connections to its
-	// own listeners and those that carry its token. Default 1024.
+	// SessionConnections bounds the open connections of one session in the same
+	// way: those to its own listeners and those that carry its token. Default 1024.
 	SessionConnections int
 
 	// IdleUpstream bounds the idle connections to origin servers that are kept
@@ -59,60 +60,63 @@ type Limits struct {
 	ResponseHeaderBytes int
 
 	// HeaderTimeout bounds the time from the first byte of a request to the end of
-	// its header; later ones get status 408. It also bounds the same time for the
-	// response of an origin server; later ones become status 504. Default 10 s.
+	// its header. Slower requests get status 408. It also bounds the same time for
+	// the response of an origin server. Slower responses become status 504. Default
+	// 10 s.
 	HeaderTimeout time.Duration
 
 	// HandshakeTimeout bounds the time from a SOCKS5 client's connection to its
-	// request. After it, the connection is closed. It also bounds how long the
-	// start of a TLS handshake in a tunnel is held back until the ClientHello is
-	// complete. After it, the tunnel is cut with [ReasonSNIMismatch]. Default
-	// 10 s.
+	// request. After this time the connection is closed. It also bounds how long
+	// the proxy waits for a complete ClientHello in a tunnel, and holds back its
+	// beginning. After this time the tunnel is cut with [ReasonSNIMismatch].
+	// Default 10 s.
 	HandshakeTimeout time.Duration
 
 	// IdleTimeout bounds the wait for the first or next request on a client's
-	// connection. After it, the connection is closed. Default 90 s.
+	// connection. After this time the connection is closed. Default 90 s.
 	IdleTimeout time.Duration
 
-	// LookupTimeout bounds the lookup of a name. After it, the request gets status
-	// 502. Default 10 s.
+	// LookupTimeout bounds the lookup of a name. After this time the request gets
+	// status 502. Default 10 s.
 	LookupTimeout time.Duration
 
 	// DialTimeout bounds connecting to a target, all its addresses together. After
-	// it, the request gets status 504. Default 30 s.
+	// this time the request gets status 504. Default 30 s.
 	DialTimeout time.Duration
 
 	// TunnelIdle bounds the time in which no byte moves through a tunnel or a UDP
-	// association, in either direction. After it, it is closed. Default 10 min.
+	// association, in either direction. After this time the proxy closes it.
+	// Default 10 min.
 	TunnelIdle time.Duration
 
 	// TunnelLifetime bounds the whole time of a tunnel or a UDP association. After
-	// it, it is closed. Default 0: no limit.
+	// this time the proxy closes it. Default 0: no limit.
 	TunnelLifetime time.Duration
 
 	// Questions bounds the questions that wait for the decider. Identical requests
 	// that wait together are one question. Further ones are refused with
 	// [ReasonDeciderBusy], status 503 and Retry-After. A session can have at most
-	// three times as many questions as are free, so three quarters of all if it is
-	// alone. Default 256.
+	// three times as many questions as are free. A single session can therefore
+	// have three quarters of all. Default 256.
 	Questions int
 
 	// UDPFlows bounds the targets that one SOCKS5 client exchanges datagrams with.
-	// One more replaces the flow that has been idle longest. Default 256.
+	// A further flow replaces the one that has been idle longest. Default 256.
 	UDPFlows int
 
 	// UDPTotalFlows bounds the flows of all clients together; each holds a socket.
-	// One more replaces the flow that has been idle longest, of the session that
-	// has most. Default 1024.
+	// A further flow replaces the one that has been idle longest in the session
+	// with the most flows. Default 1024.
 	UDPTotalFlows int
 
-	// UDPIdle bounds the time in which no datagram moves in a flow. After it, the
-	// flow ends. Default 60 s.
+	// UDPIdle bounds the time in which no datagram moves in a flow. After this time
+	// the flow ends. Default 60 s.
 	UDPIdle time.Duration
 
 	// BlockedKept is the number of refusals that the proxy keeps, and that each
-	// session keeps. A new one replaces the oldest; in the proxy, the oldest of the
-	// session that has most. Default 200.
+	// session keeps. In a session, a new refusal replaces the oldest one. In the
+	// proxy, it replaces the oldest one of the session with the most refusals.
+	// Default 200.
 	BlockedKept int
 
 	// LogValueBytes bounds the length of a text from outside in a log line, such as

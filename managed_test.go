@@ -91,7 +91,7 @@ func TestRequirementsCheck(t *testing.T) {
 		{"allowed: the apex is not below", list(`"*.a.example"`), list(`"a.example"`), []string{holds("20", "a.example")}},
 		{"allowed: apex and below", list(`"**.a.example"`), list(`"a.example", "*.a.example", "**.a.example", "**.b.a.example"`), nil},
 		{"allowed: wider", list(`"*.a.example"`), list(`"**.a.example"`), []string{holds("20", "**.a.example")}},
-		{"allowed: a suffix that is no label", list(`"*.a.example"`), list(`"xa.example"`), []string{holds("20", "xa.example")}},
+		{"allowed: a suffix that is not a label", list(`"*.a.example"`), list(`"xa.example"`), []string{holds("20", "xa.example")}},
 		{"allowed: case and dot do not matter", list(`"A.example."`), list(`"a.EXAMPLE"`), nil},
 		{"allowed: every port under one", list(`"a.example:443"`), list(`"a.example"`), []string{holds("20", "a.example")}},
 		{"allowed: one port under every", list(`"a.example"`), list(`"a.example:443"`), nil},
@@ -235,7 +235,7 @@ func TestLoadRequirements(t *testing.T) {
 		t.Errorf("got %v, %v", r, err)
 	}
 	if _, err := loadRequirements(dir); err == nil {
-		t.Error("a directory is no error")
+		t.Error("a directory gives no error")
 	}
 
 	tests := []struct {

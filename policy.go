@@ -21,7 +21,7 @@ const (
 )
 
 // Reason is the reason of a refusal, in one word. It is empty if the request was
-// allowed. A decider can give any reason, also one of those below: their meaning
+// allowed. A decider can give any reason, even one of those below: their meaning
 // holds only if [Verdict.Source] is not [SourceDecider].
 type Reason = policy.Reason
 

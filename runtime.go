@@ -102,13 +102,14 @@ func (h *Handle) RemoveDomain(entry string) error { return h.active.remove(entry
 // error nothing changes: the last good policy stays in force. Managed limits
 // are the exception: as soon as they can be read they take effect, even where
 // the configuration cannot be read, and cut the last good configuration back.
-// Open connections that the new policy refuses are cut. Keys that need a
-// restart are logged and take effect then; everything else applies now.
+// Open connections that the new policy refuses are cut. Changes of keys that
+// need a restart are logged and take effect at the restart. All other changes
+// take effect at once.
 //
-// Reload waits until the files have not changed for a moment, so that it never
-// takes a half-written file: 200 ms, or a second where a key is gone that was
-// there before. If a file is still being written after eight times that, the
-// error says so. Reloads of files take turns.
+// Reload waits until the files have not changed for 200 ms, or for a second if
+// a key that was there before is missing. This keeps it from reading a
+// half-written file. If a file is still being written after eight times that
+// wait, the error says so. Only one reload of files runs at a time.
 //
 // Where the configuration comes from a [Builder.ConfigSource], Reload returns
 // [ErrReloading] at once while that function runs for another reload. Reload
@@ -122,8 +123,8 @@ func (h *Handle) Reload(ctx context.Context) error {
 // reload is Reload that also returns what the reload did.
 func (h *Handle) reload(ctx context.Context) (reloaded, error) { return h.reloader.reload(ctx) }
 
-// Grant is an allow of the decider that is remembered, at the time of the call of
-// [Handle.Grants].
+// Grant is a remembered Allow of the decider, as it was when [Handle.Grants] was
+// called.
 type Grant struct {
 	ID      uint64 `json:"id"`      // unique in this proxy; later grants have higher ones
 	Host    string `json:"host"`    // a pattern as in a list: "example.com", or "**.example.com" for it and all below

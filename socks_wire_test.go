@@ -64,7 +64,7 @@ func TestSOCKSConformance(t *testing.T) {
 		{"the longest user and password", "05 01 02 01 ff" + strings.Repeat("75", 255) + "ff" + strings.Repeat("70", 255) + "05 01 00" + v4, "05 02 01 00" + success},
 		{"user and password of another version", "05 01 02 05 01 75 01 70", "05 02"},
 		{"GSSAPI and private methods", "05 03 01 80 fe", "05 ff"},
-		{"0xff is no method to choose", "05 01 ff", "05 ff"},
+		{"0xff is not a method", "05 01 ff", "05 ff"},
 		{"the last of many methods", "05 03 01 80 00 05 01 00" + v4, accepted + success},
 		{"255 methods", "05 ff" + strings.Repeat("00", 255) + "05 01 00" + v4, accepted + success},
 		{"SOCKS4", "04 01 0050 5db8d70e 00", ""},

@@ -51,7 +51,7 @@ type metric struct {
 	Goal  goal   `json:"goal,omitzero"`
 }
 
-// goal is the target of the subject. The zero value is no goal.
+// goal is the target of the subject. The zero value means no goal.
 type goal struct {
 	Ratio   float64 `json:"ratio,omitempty"` // at least this ratio to the base
 	AtMost  float64 `json:"at_most,omitempty"`

@@ -221,7 +221,7 @@ func (t *trial) connect(c net.Conn) error {
 		return err
 	}
 	if response.StatusCode != http.StatusOK {
-		why, _ := io.ReadAll(io.LimitReader(response.Body, 400)) // without its error; any part helps
+		why, _ := io.ReadAll(io.LimitReader(response.Body, 400)) // ignore the error: a part of the text helps, too
 		return fmt.Errorf("the proxy responded to CONNECT with %s: %s", response.Status, why)
 	}
 	return nil

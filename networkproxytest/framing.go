@@ -250,7 +250,7 @@ func malformedBodies() []FramingCase {
 		"a size with a sign":             "+5\r\nhello\r\n0\r\n\r\n",
 		"a negative size":                "-5\r\nhello\r\n0\r\n\r\n",
 		"an empty size":                  "\r\nhello\r\n0\r\n\r\n",
-		"a size that is no number":       "five\r\nhello\r\n0\r\n\r\n",
+		"a size that is not a number":    "five\r\nhello\r\n0\r\n\r\n",
 		"a size over 64 bits":            "10000000000000005\r\nhello\r\n0\r\n\r\n",
 		"a second size over 64 bits":     "5\r\nhello\r\nfffffffffffffffff\r\n",
 		"a chunk longer than its size":   "5\r\nhello you\r\n0\r\n\r\n",

@@ -137,7 +137,7 @@ func nearMisses() []string {
 		"wild.invalid:80", "evilwild.invalid:80", "a.wild.invalid.other.invalid:80", "xapex.invalid:80", "port.invalid:8444", "port.invalid:443",
 		"region.1.v2.invalid:80", "xregion1.v2.invalid:80", "bucher.invalid:80", "x.allowed.invalid:80", "allowed.invalidother:80",
 		"allowed.invalid.other.invalid:80", "-allowed.invalid:80", "allowed-.invalid:80", "localhosts:80", "notlocalhost:80", "localhost.other.invalid:80", "ip6-localhost:80",
-		"secret-0123456789abcdef.exfiltration.invalid:80", "allowed.invalid\u2044x:80", // a fraction slash is no slash
+		"secret-0123456789abcdef.exfiltration.invalid:80", "allowed.invalid\u2044x:80", // a fraction slash is not a slash
 		strings.Repeat("a", 63) + ".invalid:80",
 		"93.184.216.35:1", "[64:ff9b::93.184.216.34]:80", "8.9.8.8:53", "[2606:4700:10::1]:80", "[2606:4700:11::1]:443",
 	}

@@ -218,8 +218,8 @@ func TestConnectSendsCredentials(t *testing.T) {
 	}
 }
 
-// TestConnectFakeProxy sends responses that are no HTTP, endless, or unsafe to
-// print on a terminal.
+// TestConnectFakeProxy sends responses that are not HTTP, are endless, or are
+// unsafe to print on a terminal.
 func TestConnectFakeProxy(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ response, stderr string }{

@@ -17,7 +17,7 @@
 //	127    run: the command was not found
 //	128+n  run: signal n ended the command
 //
-// A command that run could start determines its exit status.
+// If run could start the command, its exit status is that of the command.
 package main
 
 import (

@@ -170,7 +170,7 @@ func socksError(err error) error {
 		err = op.Err
 	}
 	if strings.HasSuffix(err.Error(), "connection not allowed by ruleset") {
-		return errors.New("the proxy's policy refused the target; the proxy's log gives the reason, and so does an http:// proxy URL")
+		return errors.New("the proxy's policy refused the target; to see the reason, read the proxy's log or use an http:// proxy URL")
 	}
 	return err
 }

@@ -1,7 +1,7 @@
-// Package childenv builds the environment of a child process whose clients are to connect through an HTTP proxy.
+// Package childenv builds the environment that makes the clients in a child process connect through an HTTP proxy.
 //
 // It removes the variables, and the parts of variables, that would make a client connect another way, and sets those that make
-// the common clients use the proxy. It enforces nothing: a client that ignores its environment connects by itself. The package
+// the common clients use the proxy. It enforces nothing: a client that ignores its environment connects directly. The package
 // reads no environment and starts no process.
 package childenv
 

@@ -56,7 +56,7 @@ var routeVariables = [...]string{
 	"SOCKS_CONF", "SOCKS_USERNAME", "SOCKS_PASSWORD", "SOCKS5_USER", "SOCKS5_PASSWORD", "SOCKS5_PASSWD", "HTTP_CONNECT_PROXY", "UPNP_IGD", // Dante and others
 	"GIT_PROXY_COMMAND", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSH_VARIANT", "GIT_HTTP_PROXY_AUTHMETHOD",
 	"RSYNC_CONNECT_PROG", "RSYNC_RSH", "CVS_RSH", "SVN_SSH", "BZR_SSH", "BORG_RSH",
-	"REQUEST_METHOD", "GATEWAY_INTERFACE", // clients that find these take themselves for CGI programs and ignore HTTP_PROXY
+	"REQUEST_METHOD", "GATEWAY_INTERFACE", // clients that find these assume that they are CGI programs, and ignore HTTP_PROXY
 }
 
 // appendWithoutProxyLibraries appends a variable that lists libraries to

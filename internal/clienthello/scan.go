@@ -6,7 +6,7 @@
 // [Scanner] and a [ServerScanner] each follow one stream and are for one
 // goroutine. They never block and keep no more than one hello in memory.
 //
-// The package is strict in what it accepts and goes by what servers accept
+// The package is strict in what it accepts and follows what servers accept
 // rather than by what clients send. If a server might read a name that this
 // package does not see, the result is an error and never "not TLS".
 //

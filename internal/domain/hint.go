@@ -49,7 +49,7 @@ func hint(text string) string {
 		return "it has a path, but patterns are hosts" + advice(authority(text))
 	}
 	if strings.Contains(text, "?") {
-		return `it has a question mark, which is no wildcard; "*" matches any characters inside a label`
+		return `it has a question mark, which is not a wildcard; "*" matches any characters inside a label`
 	}
 	return ""
 }

@@ -1,9 +1,9 @@
 // Package domain parses the host patterns of allowlists and denylists and matches
-// targets against lists of them. A lookup in a [Set] costs time by the number of
-// labels in the host, not by the number of patterns.
+// targets against lists of them. The time of a lookup in a [Set] depends on the
+// number of labels in the host, not on the number of patterns.
 //
 // The package knows no policy. "*" matches a loopback address like any other host,
-// and localhost is an ordinary name. The policy decides on the matches.
+// and localhost is an ordinary name. The policy decides what a match means.
 //
 // A pattern is one of
 //

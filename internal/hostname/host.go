@@ -20,7 +20,7 @@ import (
 // An address is unmapped (::ffff:192.0.2.1 is 192.0.2.1). It has a zone only if a
 // zone was given and the address depends on it: see [Parse]. A name consists of
 // lower-case A-labels (RFC 5890 section 2.3.2.1) without a trailing dot. The zero
-// value is no host. Hosts are comparable with == and safe for concurrent use.
+// value is not a host. Hosts are comparable with == and safe for concurrent use.
 type Host struct {
 	name string     // the name, or the zone of addr
 	addr netip.Addr // without a zone
@@ -128,7 +128,7 @@ func parseIPv6(s string) (Host, string) {
 	return Host{}, "it is not an IPv6 address, and a name has neither colons nor brackets"
 }
 
-// IsZero reports whether h is no host.
+// IsZero reports whether h is not a host.
 func (h Host) IsZero() bool { return h.name == "" && !h.addr.IsValid() }
 
 // IsIP reports whether h is an IP address.

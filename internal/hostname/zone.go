@@ -34,7 +34,7 @@ func zoneProblem(zone string) string {
 		return ""
 	}
 	if strings.Trim(zone, "0123456789") != "" {
-		return "it has an IPv6 zone that begins with a digit but is no number; write the interface's number"
+		return "it has an IPv6 zone that begins with a digit but is not a number; write the interface's number"
 	}
 	if zone[0] == '0' {
 		return "it has an IPv6 zone that is 0 or has leading zeros; write the interface's number"

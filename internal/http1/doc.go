@@ -8,7 +8,7 @@
 // the proxy's HTTP front, does that in [Server].Handler and in the
 // [RoundTripHooks] of each [Request]. The package is also not a general
 // replacement for net/http: it has no TLS, HTTP/2, cookies, redirects or
-// decoding of contents such as gzip.
+// decoding of content codings such as gzip.
 //
 // A Server calls an http.Handler. The handler's http.ResponseWriter is also a
 // [Responder], a [Relayer] and a [Detacher]. A Transport sends a Request and

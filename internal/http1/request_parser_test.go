@@ -154,7 +154,7 @@ func TestFieldBounds(t *testing.T) {
 		{"a folded trailer", chunked + "\r\n1\r\nx\r\n0\r\nA: 1\r\n 2\r\n\r\n", "0 x <nil> []"},
 		{"a folded first trailer", chunked + "\r\n1\r\nx\r\n0\r\n A: 1\r\n\r\n", "folded"},
 		{"a trailer with a space before its colon", chunked + "\r\n1\r\nx\r\n0\r\nA : 1\r\n\r\n", "0 x <nil> []"},
-		{"a trailer that is no field", chunked + "\r\n1\r\nx\r\n0\r\nA\r\n\r\n", "no name"},
+		{"a trailer that is not a field", chunked + "\r\n1\r\nx\r\n0\r\nA\r\n\r\n", "no name"},
 		{"trailers cut short", chunked + "\r\n1\r\nx\r\n0\r\nA: 1\r\n", "unexpected EOF"},
 		{"no end", chunked + "\r\n1\r\nx\r\n0\r\n", "unexpected EOF"},
 		{"a long chunk extension", chunked + "\r\n1;" + strings.Repeat("e", 5000) + "\r\nx\r\n0\r\n\r\n", "too long"},

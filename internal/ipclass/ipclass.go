@@ -7,7 +7,7 @@
 // embeds an IPv4 address is classified by the embedded address, because both lead to the same host.
 //
 // The classification is strict: an address is public only if a host on the Internet can serve something useful from it.
-// Some blocks are globally reachable by the registry but lead to infrastructure of the nearest network (anycast for port
+// Some blocks are globally reachable according to the registry but lead to infrastructure of the nearest network (anycast for port
 // control, AS112 sinks, multicast relays) or nowhere (cryptographic identifiers). They are not public here. table.go has
 // the reason beside each such row.
 //

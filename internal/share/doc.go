@@ -9,8 +9,8 @@
 // There are two rules, for two kinds of places:
 //
 //   - A place that can be taken back (a remembered refusal, an idle connection)
-//     is taken from the user with the most places, and there the place unused
-//     for longest. A single user may have all places. [List] keeps such places.
+//     is taken from the user with the most places. Of these, it is the place
+//     unused for longest. A single user may have all places. [List] keeps such places.
 //   - A place that cannot be taken back (a question that a person is reading, a
 //     log line already written) is refused early to a user that has many: it
 //     may have at most three times as many places as are free. So a single user

@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// Position is a place in a file. The zero value is no place.
+// Position is a place in a file. The zero value is not a place.
 type Position struct {
 	// File is the path as it was given.
 	File string

@@ -5,7 +5,7 @@
 //
 // A caller lists its keys as [Field] values, each with a pointer to the
 // variable that receives the value. Reading several files into the same
-// variables lays later files over earlier ones; a [Provenance] then tells
+// variables makes later files override earlier ones; a [Provenance] then tells
 // which file each value came from.
 package tomltable
 

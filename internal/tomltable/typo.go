@@ -23,7 +23,7 @@ func dotted(key []keyPart) string {
 	return b.String()
 }
 
-// showKey quotes a name that is no bare key, and shortens a long one.
+// showKey quotes a name that is not a bare key, and shortens a long one.
 func showKey(name string) string {
 	bare := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-'
@@ -89,7 +89,7 @@ func (n *names) isTable(key string) bool {
 // the known ones.
 const maxKeyLength = 64
 
-// unknownKey returns the problem with a name that is no key of a table. It
+// unknownKey returns the problem with a name that is not a key of a table. It
 // includes the most similar key, or else all keys of the table.
 func (n *names) unknownKey(table, name string) string {
 	var inTable []string

@@ -6,7 +6,7 @@
 // shortage of file descriptors. If the Group is at its limit, the Listener
 // closes the connection that has been idle longest, or refuses the new one.
 //
-// The package is no server: it parses nothing, and knows no HTTP, SOCKS or
+// The package is not a server: it parses nothing, and knows no HTTP, SOCKS or
 // policy. It never wraps a connection, so that splice keeps working.
 //
 // All types are safe for concurrent use. Every connection has one goroutine;
