@@ -5,6 +5,7 @@ package networkproxy
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -21,7 +22,11 @@ type PolicyRequest struct {
 	Method   string         `json:"method,omitempty"` // HTTP method; "CONNECT" for a tunnel; empty for SOCKS
 	Client   netip.AddrPort `json:"client,omitzero"`  // address of the client; for identical requests, of the first
 
-	// The attribution of the request's session; empty on the shared listeners.
+	// SessionID is the [Session.ID] of the request's session. It is empty on the
+	// shared listeners and for requests of the host itself.
+	SessionID string `json:"session,omitempty"`
+
+	// The attribution of the request; empty on the shared listeners.
 	Command        string            `json:"command,omitempty"`
 	ExecPolicyHint string            `json:"exec_policy_hint,omitempty"`
 	Labels         map[string]string `json:"labels,omitempty"`
@@ -122,8 +127,9 @@ func publicRequest(r *approval.Request) PolicyRequest {
 		Port:           r.Target.Port,
 		Method:         r.Method,
 		Client:         r.Client,
+		SessionID:      r.Owner.ID,
 		Command:        a.Command,
 		ExecPolicyHint: a.ExecPolicyHint,
-		Labels:         a.Labels,
+		Labels:         maps.Clone(a.Labels),
 	}
 }

@@ -3,7 +3,12 @@
 package networkproxy
 
 import (
+	"fmt"
+	"maps"
+	"net"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 
 	"example.com/networkproxy/internal/audit"
@@ -124,7 +129,8 @@ func publicChecks(t policy.Trace) []Check {
 	return checks
 }
 
-// BlockedRequest is the record of a refusal.
+// BlockedRequest is the record of a refusal. It has no header values, query
+// strings or credentials.
 type BlockedRequest struct {
 	Time       time.Time      `json:"time"`
 	Host       string         `json:"host"`
@@ -139,16 +145,48 @@ type BlockedRequest struct {
 	Rule       Rule           `json:"rule,omitzero"`
 	Address    netip.Addr     `json:"address,omitzero"`      // the resolved address that decided
 	ServerName string         `json:"server_name,omitempty"` // the name in the ClientHello that decided
-	Command    string         `json:"command,omitempty"`
-	Generation uint64         `json:"generation"` // of the policy that refused
+	Generation uint64         `json:"generation"`            // of the policy that refused
+
+	SessionID string            `json:"session,omitempty"` // empty on the shared listeners and for requests of the host
+	Command   string            `json:"command,omitempty"` // of the attribution, like Labels
+	Labels    map[string]string `json:"labels,omitempty"`
+
+	// Message says what was refused and why. Hint says what the user could change,
+	// and is empty if there is nothing. An HTTP client gets the same texts.
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// String returns the refusal on one line, without the hint.
+func (b BlockedRequest) String() string {
+	var line strings.Builder
+	if b.Message != "" {
+		line.WriteString(policy.CleanText(b.Message, len(b.Message)))
+	} else {
+		fmt.Fprintf(&line, "networkproxy blocked %s.", net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))))
+	}
+	fmt.Fprintf(&line, " (%s", b.Protocol)
+	if b.Method != "" {
+		fmt.Fprintf(&line, " %s", b.Method)
+	}
+	fmt.Fprintf(&line, ", %s: %s", b.Decision, b.Reason)
+	if b.SessionID != "" {
+		fmt.Fprintf(&line, ", session %s", b.SessionID)
+	}
+	if b.Command != "" {
+		fmt.Fprintf(&line, ", command %q", b.Command)
+	}
+	line.WriteByte(')')
+	return line.String()
 }
 
 func publicRefusal(r *audit.Refusal) BlockedRequest {
 	v := &r.Verdict
+	message, hint := r.Explain()
 	return BlockedRequest{
 		Time:       r.Time,
-		Host:       r.Host,
-		Port:       r.Port,
+		Host:       r.Target.Host.String(),
+		Port:       r.Target.Port,
 		Protocol:   r.Protocol,
 		Method:     r.Method,
 		UnixSocket: r.UnixSocket,
@@ -159,8 +197,12 @@ func publicRefusal(r *audit.Refusal) BlockedRequest {
 		Rule:       publicRule(v.Rule()),
 		Address:    v.Address,
 		ServerName: v.ServerName,
-		Command:    r.Command,
 		Generation: v.Generation,
+		SessionID:  r.Session,
+		Command:    r.Command,
+		Labels:     maps.Clone(r.Labels),
+		Message:    message,
+		Hint:       hint,
 	}
 }
 

@@ -197,7 +197,11 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 	}
 	checkNoSecrets(t, "the record", string(records), session.Token())
 	for _, b := range l.Blocked() {
-		if strings.ContainsFunc(b.Host+b.Method+string(b.Reason), isControl) {
+		if b.Message == "" {
+			t.Errorf("the record lacks a message: %+v", b)
+		}
+		checkNoSecrets(t, "the record in words", b.Message+b.Hint+b.String(), session.Token())
+		if strings.ContainsFunc(b.Host+b.Method+string(b.Reason)+b.Message+b.Hint+b.String(), isControl) {
 			t.Errorf("the record has control bytes: %+v", b)
 		}
 	}

@@ -24,7 +24,7 @@ import (
 type Attribution struct {
 	Command        string            // the command line
 	ExecPolicyHint string            // the verdict of the host's execution policy on the command
-	Labels         map[string]string // anything else; must not change afterwards
+	Labels         map[string]string // anything else; copied
 }
 
 // SessionConfig is the configuration of a session. All fields are optional. The

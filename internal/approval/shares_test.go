@@ -111,7 +111,7 @@ func TestFairShares(t *testing.T) {
 					a.gate.Refused(a.by(greedy, fmt.Sprintf("h%d.example:80", i)), policy.Verdict{Reason: policy.ReasonDenied})
 				}
 				list, total := a.gate.Blocked.List()
-				if len(list) != 10 || total != 101 || list[0].Host != "m.example" || list[9].Host != "h99.example" || list[1].Host != "h91.example" {
+				if len(list) != 10 || total != 101 || list[0].Target.Host.String() != "m.example" || list[9].Target.Host.String() != "h99.example" || list[1].Target.Host.String() != "h91.example" {
 					t.Errorf("%d kept of %d: %+v", len(list), total, list)
 				}
 			},
@@ -135,7 +135,7 @@ func TestFairShares(t *testing.T) {
 					a.gate.Refused(a.by(modest, fmt.Sprintf("m%d.example:80", i)), policy.Verdict{Reason: policy.ReasonDenied})
 				}
 				list, total := a.gate.Blocked.List()
-				if len(list) != 4 || total != 11 || list[1].Host != "old.example" || list[2].Host != "m1.example" {
+				if len(list) != 4 || total != 11 || list[1].Target.Host.String() != "old.example" || list[2].Target.Host.String() != "m1.example" {
 					t.Errorf("%d kept of %d: %+v", len(list), total, list)
 				}
 			},

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/share"
 )
@@ -16,14 +17,28 @@ import (
 // Refusal is a recorded refusal.
 type Refusal struct {
 	Time       time.Time
-	Host       string
-	Port       uint16
+	Target     hostname.Target
 	Protocol   policy.Protocol
 	Method     string
+	Upgrade    bool   // see policy.Query
 	UnixSocket string // the requested path; empty unless the target is a Unix socket
 	Client     netip.AddrPort
+	Session    string // ID of the session; empty if there is none
 	Command    string
+	Labels     map[string]string
 	Verdict    policy.Verdict
+}
+
+// Explain returns the message and the hint of the response to the request. See
+// [policy.Verdict.Explain].
+func (r *Refusal) Explain() (message, hint string) {
+	return r.Verdict.Explain(&policy.Query{
+		Protocol: r.Protocol,
+		Target:   r.Target,
+		Method:   r.Method,
+		Upgrade:  r.Upgrade,
+		Socket:   policy.Socket{Asked: r.UnixSocket},
+	})
 }
 
 // Record keeps the newest refusals, up to its limit, and counts all of them. The

@@ -22,13 +22,15 @@ func (g *Gate) Refused(req *Request, v policy.Verdict) {
 	g.Counters.Refuse(req.Protocol, &v)
 	r := audit.Refusal{
 		Time:       time.Now(),
-		Host:       req.Target.Host.String(),
-		Port:       req.Target.Port,
+		Target:     req.Target,
 		Protocol:   req.Protocol,
 		Method:     req.Method,
+		Upgrade:    req.Upgrade,
 		UnixSocket: req.Socket.Asked,
 		Client:     req.Client,
+		Session:    req.Principal.ID,
 		Command:    req.Principal.Attribution.Command,
+		Labels:     req.Principal.Attribution.Labels,
 		Verdict:    v,
 	}
 	g.Blocked.Add(&req.Principal.Owner, &r)
@@ -50,7 +52,7 @@ func (g *Gate) logRefusal(req *Request, r *audit.Refusal) {
 	}
 	record := slog.NewRecord(r.Time, slog.LevelInfo, "refused", 0)
 	attrs := [9]slog.Attr{
-		slog.String("host", r.Host), slog.Uint64("port", uint64(r.Port)), slog.String("protocol", string(r.Protocol)),
+		slog.String("host", r.Target.Host.String()), slog.Uint64("port", uint64(r.Target.Port)), slog.String("protocol", string(r.Protocol)),
 		slog.String("method", r.Method), slog.String("reason", string(r.Verdict.Reason)), slog.String("source", string(r.Verdict.Source)),
 		slog.String("client", r.Client.String()),
 	}

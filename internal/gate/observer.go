@@ -49,7 +49,7 @@ func (g *Gate) LostRefusals() uint64 { return g.observer.Lost() }
 // strings, because they are parts of whole request headers.
 func (g *Gate) notify(r audit.Refusal) {
 	if g.observer.Backlog() {
-		r.Host, r.Method, r.UnixSocket = strings.Clone(r.Host), strings.Clone(r.Method), strings.Clone(r.UnixSocket)
+		r.Target, r.Method, r.UnixSocket = r.Target.Clone(), strings.Clone(r.Method), strings.Clone(r.UnixSocket)
 		r.Verdict.ServerName = strings.Clone(r.Verdict.ServerName)
 	}
 	if _, first := g.observer.Put(r); first {

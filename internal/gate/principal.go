@@ -5,6 +5,7 @@ package gate
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/netip"
 
@@ -29,6 +30,7 @@ type Principal struct {
 
 // NewPrincipal returns a principal that ends with ctx.
 func NewPrincipal(ctx context.Context, a audit.Attribution) *Principal {
+	a.Labels = maps.Clone(a.Labels) // the host may change its map
 	return &Principal{Owner: audit.Owner{Attribution: a, Context: ctx}}
 }
 
