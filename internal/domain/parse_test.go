@@ -138,7 +138,7 @@ func TestParseRefuses(t *testing.T) {
 		{"x.example:80/path", `write "x.example:80"`},
 		{"*.example.com/*", `write "*.example.com"`},
 		{"x.example?q", "question mark"},
-		{"api?.example.com", "no wildcard"},
+		{"api?.example.com", "not a wildcard"},
 		{"user@x.example", `write "x.example"`},
 		{"user:pw@x.example:80", `write "x.example:80"`},
 		{"!x.example", "denylist"},

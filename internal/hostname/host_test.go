@@ -222,7 +222,7 @@ func TestParseRefuses(t *testing.T) {
 		{"very long zone", "fe80::1%" + strings.Repeat("a", 900), "15 bytes"},
 		{"zone 0", "fe80::1%0", "leading zeros"},
 		{"zone with leading zeros", "fe80::1%02", "leading zeros"},
-		{"zone that begins with digits", "fe80::1%2abc", "no number"},
+		{"zone that begins with digits", "fe80::1%2abc", "not a number"},
 		{"zone with a percent sign", "fe80::1%a%b", "zone"},
 		{"zone with a slash", "[fe80::1%25a/b]", "URL"},
 		{"zone with a colon", "[fe80::1%25eth0:1]", "zone"},
