@@ -1,0 +1,3 @@
+package seccomp
+
+const sysSeccomp = 317
