@@ -1,0 +1,7 @@
+package fence
+
+const (
+	sysSetns          = 268
+	sysProcessVMReadv = 270
+	sysRecvmmsg       = 243
+)
