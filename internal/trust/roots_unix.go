@@ -1,0 +1,5 @@
+//go:build !windows
+
+package trust
+
+func systemRoots() (Roots, error) { return firstRoots(rootFiles, rootDirs) }
