@@ -4,13 +4,23 @@
 package networkproxy
 
 import (
+	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"example.com/networkproxy/internal/adminhttp"
 	"example.com/networkproxy/internal/audit"
+	"example.com/networkproxy/internal/feed"
+	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/policy"
 )
 
@@ -20,7 +30,7 @@ type admin struct{ h *Handle }
 // adminRoutes returns the resources of the admin API of h.
 func adminRoutes(h *Handle) []adminhttp.Route {
 	a := admin{h}
-	return []adminhttp.Route{
+	return append(adminhttp.PageRoutes(), []adminhttp.Route{
 		{Method: "GET", Path: "/health", Serve: a.health},
 		{Method: "GET", Path: "/config", Serve: a.config},
 		{Method: "GET", Path: "/patterns", Serve: a.patterns},
@@ -29,10 +39,58 @@ func adminRoutes(h *Handle) []adminhttp.Route {
 		{Method: "GET", Path: "/explain", Serve: a.explain},
 		{Method: "GET", Path: "/suggest", Serve: a.suggest},
 		{Method: "GET", Path: "/grants", Serve: a.grants},
+		{Method: "GET", Path: "/ca.pem", Serve: a.certificates},
 		{Method: "POST", Path: "/grants/revoke", Serve: a.revokeGrant},
 		{Method: "POST", Path: "/mode", Serve: a.setMode},
 		{Method: "POST", Path: "/reload", Serve: a.reload},
+		{Method: "GET", Path: "/sessions", Serve: a.sessions},
+		{Method: "GET", Path: "/events", Serve: a.events},
+		{Method: "GET", Path: "/questions", Serve: a.questions},
+		{Method: "POST", Path: "/questions/answer", Serve: a.answer},
+		{Method: "POST", Path: "/login", Public: true, Serve: a.login},
+	}...)
+}
+
+// adminConfig returns the settings of the admin API.
+func (h *Handle) adminConfig() adminhttp.Config {
+	s := h.settings
+	token := s.adminToken
+	if token == "" && s.askOnPage {
+		token = rand.Text()
 	}
+	return adminhttp.Config{
+		Routes:         adminRoutes(h),
+		Token:          token,
+		ReadOnly:       h.adminReadOnly,
+		Context:        h.drain,
+		HeaderTimeout:  s.limits.HeaderTimeout,
+		IdleTimeout:    s.limits.IdleTimeout,
+		MaxHeaderBytes: s.limits.HeaderBytes,
+		Logger:         h.gate.ClientLog,
+	}
+}
+
+// AskOnPage makes the proxy hold each question until somebody answers it: on the page
+// of the admin API, see [Handle.PageURL], or by [Handle.Answer]. It takes the place of
+// a PolicyDecider. [Builder.DeciderTimeout] bounds the wait.
+//
+// The admin API then needs a token, because otherwise the command that asks could
+// answer. Without [Builder.AdminToken], it gets a random one, which only PageURL
+// passes on.
+func (b *Builder) AskOnPage() *Builder {
+	b.settings.askOnPage = true
+	return b
+}
+
+// PageURL returns the address of the page of the admin API, with a code that gives one
+// browser the admin token once. Show it to the user only: it is worth as much as the
+// token. The newest eight codes are valid until they are used. PageURL returns "" if
+// a browser cannot reach the admin API, because there is none or it has a Unix socket.
+func (h *Handle) PageURL() string {
+	if h.adminAddr == "" || filepath.IsAbs(h.adminAddr) {
+		return ""
+	}
+	return "http://" + h.adminAddr + "/#code=" + h.admin.NewCode()
 }
 
 // withStatus returns err with the HTTP status that it stands for. The status of
@@ -40,9 +98,9 @@ func adminRoutes(h *Handle) []adminhttp.Route {
 // managed limits do not permit it.
 func withStatus(err error) error {
 	switch {
-	case errors.Is(err, ErrNoGrant):
+	case errors.Is(err, ErrNoGrant), errors.Is(err, ErrNoQuestion):
 		return &adminhttp.StatusError{Status: http.StatusNotFound, Err: err}
-	case errors.Is(err, ErrClosed):
+	case errors.Is(err, ErrClosed), errors.Is(err, feed.ErrClosed), errors.Is(err, feed.ErrTooMany):
 		return &adminhttp.StatusError{Status: http.StatusServiceUnavailable, Err: err}
 	}
 	return err
@@ -51,6 +109,10 @@ func withStatus(err error) error {
 func (a admin) health(*http.Request) (any, error) {
 	s := a.h.status()
 	state, detail := s.health()
+	fences := make(map[FenceLevel]int)
+	for _, session := range a.h.Sessions() {
+		session.fences.count(fences)
+	}
 	return struct {
 		Status      string `json:"status"` // "ok", "degraded", "observing" or "disabled"
 		Detail      string `json:"detail,omitempty"`
@@ -62,10 +124,13 @@ func (a admin) health(*http.Request) (any, error) {
 		Failed      uint64 `json:"failed"`
 		Cut         uint64 `json:"cut"`
 		Dropped     uint64 `json:"datagrams_dropped"` // of SOCKS5 clients
+		// Fences are the numbers of commands in fences, until the fence is closed. FenceNone are those
+		// that run without one, because FenceBest was asked for.
+		Fences map[FenceLevel]int `json:"fences"`
 	}{
 		state, detail, s.policy.Mode, s.policy.Generation, s.clients,
 		s.count.Total(audit.Allowed), s.count.Total(audit.Refused), s.count.Total(audit.Failed), s.count.Cut.Load(),
-		s.count.DatagramsDropped(),
+		s.count.DatagramsDropped(), fences,
 	}, nil
 }
 
@@ -106,7 +171,7 @@ func (a admin) config(*http.Request) (any, error) {
 		SOCKS        string            `json:"socks_address,omitempty"`
 		Origins      map[string]string `json:"origins"` // where the value of each key comes from
 		Warnings     []string          `json:"warnings,omitempty"`
-	}{s.loaded.Config, s.policy.Mode, s.httpAddr, s.adminAddr, s.socksAddr, s.loaded.sources(), a.h.Warnings()}, nil
+	}{s.loaded.config(), s.policy.Mode, s.httpAddr, s.adminAddr, s.socksAddr, s.loaded.sources(), a.h.Warnings()}, nil
 }
 
 func (a admin) patterns(*http.Request) (any, error) {
@@ -129,6 +194,14 @@ func (a admin) blocked(*http.Request) (any, error) {
 	}{total, s.blockedKept, list}, nil
 }
 
+func (a admin) certificates(*http.Request) (any, error) {
+	if !a.h.opensTLS() {
+		return nil, &adminhttp.StatusError{Status: http.StatusNotFound, Err: errors.New("TLS inspection is off, so there is no certificate (mitm = false)")}
+	}
+	text, err := a.h.certificates()
+	return adminhttp.Text{Type: "application/x-pem-file", Body: string(text)}, err
+}
+
 func (a admin) metrics(*http.Request) (any, error) { return a.h.metrics(), nil }
 
 func (a admin) explain(r *http.Request) (any, error) {
@@ -145,8 +218,8 @@ func (a admin) explain(r *http.Request) (any, error) {
 }
 
 func (a admin) suggest(*http.Request) (any, error) {
-	text, ok := a.h.suggestion()
-	if !ok {
+	text := a.h.SuggestTOML()
+	if text == "" {
 		return nil, errors.New("the proxy is not observing: start it with -observe, let the work run, and ask again")
 	}
 	return adminhttp.Text{Type: "text/plain; charset=utf-8", Body: text}, nil
@@ -196,4 +269,128 @@ func (a admin) setMode(r *http.Request) (any, error) {
 func (a admin) reload(r *http.Request) (any, error) {
 	result, err := a.h.reload(r.Context())
 	return result, withStatus(err)
+}
+
+func (a admin) sessions(*http.Request) (any, error) {
+	return struct {
+		Sessions []sessionReport `json:"sessions"` // oldest first
+	}{a.h.sessionReports()}, nil
+}
+
+// newFeed returns the feed of GET /events.
+func newFeed(g *gate.Gate) *feed.Feed {
+	return feed.New(feed.Config{
+		Events: &g.Events,
+		Encode: func(b []byte, e *audit.Event) []byte { return appendEventRest(appendEventHead(b, e, nil), e) },
+		Run:    rand.Text()[:8],
+	})
+}
+
+// events streams events as server-sent events. With follow=0, it ends after those that
+// the feed has.
+func (a admin) events(r *http.Request) (any, error) {
+	last, follow := r.Header.Get("Last-Event-ID"), r.URL.Query().Get("follow") != "0"
+	return adminhttp.Stream{Type: "text/event-stream", Write: func(ctx context.Context, w io.Writer) error {
+		return withStatus(a.h.feed.View(ctx, w, last, follow))
+	}}, nil
+}
+
+func (a admin) questions(*http.Request) (any, error) {
+	type question struct {
+		Question
+		Answers []string `json:"answers"` // that POST /questions/answer accepts
+	}
+	list := []question{} // [] in JSON if there is none
+	for _, q := range a.h.Questions() {
+		list = append(list, question{q, a.answers(q)})
+	}
+	return struct {
+		Asks      bool       `json:"asks"` // there can be questions
+		Questions []question `json:"questions"`
+	}{a.h.settings.askOnPage, list}, nil
+}
+
+// answers returns the words with which a question can be answered.
+func (a admin) answers(q Question) []string {
+	words := []string{"once", "command"}
+	if q.Request.Group != "" {
+		words = append(words, "group")
+	}
+	if a.h.canSave() {
+		words = append(words, "always")
+	}
+	return append(words, "no")
+}
+
+// sharedDenial is how long an answer "no" is remembered for the shared listeners, whose
+// one session ends with the proxy.
+const sharedDenial = 5 * time.Minute
+
+func (a admin) answer(r *http.Request) (any, error) {
+	var body struct {
+		ID     uint64 `json:"id"`
+		Answer string `json:"answer"`
+	}
+	if err := adminhttp.ReadJSON(r, &body); err != nil {
+		return nil, err
+	}
+	for _, q := range a.h.Questions() {
+		if words := a.answers(q); q.ID == body.ID && !slices.Contains(words, body.Answer) {
+			return nil, adminhttp.BadRequest(fmt.Errorf("answer %q: this question takes %s", body.Answer, strings.Join(words, ", ")))
+		}
+	}
+	waiting, answer, err := a.h.inbox.Take(body.ID)
+	if err != nil {
+		return nil, withStatus(err)
+	}
+	d := Deny("the user said no").ForSession()
+	switch q := publicQuestion(waiting); {
+	case body.Answer == "once":
+		d = Allow()
+	case body.Answer == "command":
+		d = Allow().ForSession()
+	case body.Answer == "group":
+		d = Allow().ForGroup()
+	case body.Answer == "always":
+		d, err = a.always(r.Context(), q.Request)
+	case q.Request.SessionID == "":
+		d = Deny("the user said no").For(sharedDenial)
+	}
+	answer(d.d)
+	return body, err
+}
+
+// saveTimeout bounds the wait for the learned file or the AmendmentWriter.
+const saveTimeout = 5 * time.Second
+
+// always allows the target of a request for good. If that fails, the decision is for the
+// session, and the error says so.
+func (a admin) always(ctx context.Context, req PolicyRequest) (Decision, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	err := a.h.Remember(ctx, Amendment{
+		Action:  AmendAllow,
+		Pattern: net.JoinHostPort(req.Host, strconv.Itoa(int(req.Port))),
+		Comment: "allowed on the page",
+	})
+	if err != nil {
+		return Allow().ForSession(), fmt.Errorf("allowed for this command only: %w", err)
+	}
+	return Allow(), nil
+}
+
+func (a admin) login(r *http.Request) (any, error) {
+	var body struct {
+		Code string `json:"code"`
+	}
+	if err := adminhttp.ReadJSON(r, &body); err != nil {
+		return nil, err
+	}
+	token, ok := a.h.admin.Login(body.Code)
+	if !ok {
+		return nil, &adminhttp.StatusError{Status: http.StatusForbidden, Err: errors.New("this code was used before, or newer ones have taken its place: enter the admin token, or start the proxy again")}
+	}
+	return struct {
+		Token string `json:"token"`
+	}{token}, nil
 }

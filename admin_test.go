@@ -209,7 +209,7 @@ func TestAdminRoutes(t *testing.T) {
 	l := start(t, allow(), nil)
 	for _, test := range []struct{ path, allow string }{
 		{"/health", "GET, HEAD"}, {"/config", "GET, HEAD"}, {"/patterns", "GET, HEAD"}, {"/blocked", "GET, HEAD"},
-		{"/metrics", "GET, HEAD"}, {"/mode", "POST"}, {"/reload", "POST"},
+		{"/metrics", "GET, HEAD"}, {"/", "GET, HEAD"}, {"/page.js", "GET, HEAD"}, {"/mode", "POST"}, {"/reload", "POST"},
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "MODE"} {
 			a := l.adminRaw(t, method, test.path, "")
@@ -227,7 +227,7 @@ func TestAdminRoutes(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/", "/healthz", "/health/", "/Health", "/mode/x"} {
+	for _, path := range []string{"/index.html", "/healthz", "/health/", "/Health", "/mode/x"} {
 		a := l.adminRaw(t, "GET", path, "")
 		if e := decode[adminError](t, a); a.StatusCode != 404 || !strings.Contains(e.Error, "GET /health") || !strings.Contains(e.Error, "POST /mode") {
 			t.Errorf("%s: got %s %s", path, a.Status, a.body)
@@ -470,8 +470,8 @@ func TestAdminMakesRoom(t *testing.T) {
 				defer c.Close()
 				c.SetDeadline(time.Now().Add(5 * time.Second)) // less than the server's own timeouts
 				io.WriteString(c, "GET /health HTTP/1.0\r\n"+auth+"\r\n")
-				answer, _ := io.ReadAll(c)
-				return strings.Contains(string(answer), " 200 OK\r\n")
+				response, _ := io.ReadAll(c)
+				return strings.Contains(string(response), " 200 OK\r\n")
 			})
 		})
 	}

@@ -4,20 +4,18 @@ package networkproxy
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
 	"time"
 
-	"example.com/networkproxy/internal/approval"
-	"example.com/networkproxy/internal/filewatch"
+	"example.com/networkproxy/internal/ca"
+	"example.com/networkproxy/internal/credential"
 	"example.com/networkproxy/internal/hostcall"
-	"example.com/networkproxy/internal/httpproxy"
-	"example.com/networkproxy/internal/socksproxy"
-	"example.com/networkproxy/internal/upstream"
+	"example.com/networkproxy/internal/learned"
 )
 
 // Builder collects the settings of a proxy. Get one from [NewBuilder], change
@@ -31,22 +29,7 @@ type Builder struct {
 
 // NewBuilder returns a Builder with the default settings: no configuration,
 // which Build requires, no decider, the system's resolver, and no log.
-func NewBuilder() *Builder {
-	return &Builder{settings: settings{
-		http:           endpoint{name: "HTTP", key: keyProxyURL},
-		admin:          endpoint{name: "Admin", key: keyAdminURL},
-		socks:          endpoint{name: "SOCKS", key: keySOCKSURL},
-		deciderTimeout: approval.DefaultTimeout,
-		log:            slog.New(slog.DiscardHandler),
-		environ:        os.Environ,
-		hooks: hooks{
-			unixSockets:      httpproxy.UnixSocketsSupported,
-			refusalStands:    socksproxy.UDPRefusalTTL,
-			callbackPatience: hostcall.Patience,
-			quiet:            filewatch.ShortQuiet,
-		},
-	}}
-}
+func NewBuilder() *Builder { return &Builder{settings: defaultSettings()} }
 
 // fail adds an error for Build to return.
 func (b *Builder) fail(format string, args ...any) *Builder {
@@ -54,13 +37,32 @@ func (b *Builder) fail(format string, args ...any) *Builder {
 	return b
 }
 
-// ConfigFile sets the TOML file that has the configuration in its
-// [network_proxy] table. Other tables are ignored, so the file may be that of
-// a larger program.
+// Embedded makes the settings for a host that runs commands in sessions and has no
+// other clients:
+//
+//   - The proxy is enabled unless a file has enabled = false. So a Config needs
+//     no Enabled, and its value false has no effect.
+//   - The shared listeners are on free ports of 127.0.0.1, whatever proxy_url and
+//     socks_url are, so that several hosts can use one configuration file.
+//   - They refuse requests without the token of a session, as with
+//     RequireSession, because every process of the machine can connect to them.
+//   - There is no admin API, as with NoAdmin.
+//
+// HTTPAddr, HTTPListener and the like, called after Embedded, override it.
+func (b *Builder) Embedded() *Builder {
+	b.settings.embedded = true
+	for _, ep := range b.settings.endpoints() {
+		ep.preset, ep.override = "127.0.0.1:0", ""
+	}
+	return b.RequireSession().NoAdmin()
+}
+
+// ConfigFile sets the TOML file that has the configuration in its [network_proxy]
+// table. Other tables are ignored, so it may be the file of a larger program.
 func (b *Builder) ConfigFile(path string) *Builder { return b.ConfigFiles(path) }
 
-// ConfigFiles sets the TOML files that have the configuration. Later files
-// override earlier ones: tables are merged key by key, arrays are replaced.
+// ConfigFiles sets the TOML files that have the configuration. Later files override
+// earlier ones: tables are merged key by key, arrays are replaced.
 func (b *Builder) ConfigFiles(paths ...string) *Builder {
 	if len(paths) == 0 || slices.Contains(paths, "") {
 		return b.fail("ConfigFiles: no path, or an empty one")
@@ -113,6 +115,33 @@ func (b *Builder) addDomains(key, from string, patterns []string) *Builder {
 	return b
 }
 
+// LearnedFile sets a TOML file that [Handle.Remember] and [Handle.Forget] write. Its
+// entries are added to the lists of the configuration: at the start, as soon as
+// Remember has written them, and within two seconds after another process or
+// a person has changed the file. The file may be missing. Only networkproxy may
+// write it: a file of another form is an error, and is never changed.
+//
+// The managed limits apply. An entry that exceeds them has no effect, and
+// [Handle.Warnings] says so. Keep the file and its directory out of the reach of
+// commands, because an entry in it allows a host for good.
+func (b *Builder) LearnedFile(path string) *Builder {
+	if path == "" {
+		return b.fail("LearnedFile: the path is empty")
+	}
+	b.settings.learned = &learned.File{Path: path}
+	return b
+}
+
+// AmendmentWriter sets the function that saves what [Handle.Remember] and
+// [Handle.Forget] change, in place of a LearnedFile.
+func (b *Builder) AmendmentWriter(w AmendmentWriter) *Builder {
+	if w == nil {
+		return b.fail("AmendmentWriter: the function is nil")
+	}
+	b.settings.amend = w
+	return b
+}
+
 // Requirements sets the file of managed limits: ceilings that no configuration,
 // reload, run-time mode, session or decider may exceed. At the start,
 // a configuration that exceeds them is an error. When they are tightened while
@@ -130,21 +159,24 @@ func (b *Builder) Requirements(path string) *Builder {
 // "127.0.0.1:3128", "[::1]:3128", or a URL. Port 0 means any free port, see
 // [Handle.HTTPAddr]. The address is clamped to loopback like proxy_url.
 func (b *Builder) HTTPAddr(addr string) *Builder {
-	b.settings.http.override = addr
-	return b
+	return b.listenOn(&b.settings.http, addr)
 }
 
 // AdminAddr sets the address of the admin API in place of admin_url, as
 // HTTPAddr does for proxy_url. "unix:///path" is a Unix socket.
 func (b *Builder) AdminAddr(addr string) *Builder {
-	b.settings.admin.override = addr
-	return b
+	return b.listenOn(&b.settings.admin, addr)
 }
 
 // SOCKSAddr sets the address of the SOCKS5 proxy in place of socks_url, as
 // HTTPAddr does for proxy_url. It has no effect while enable_socks5 is false.
 func (b *Builder) SOCKSAddr(addr string) *Builder {
-	b.settings.socks.override = addr
+	return b.listenOn(&b.settings.socks, addr)
+}
+
+// listenOn sets the address of ep.
+func (b *Builder) listenOn(ep *endpoint, addr string) *Builder {
+	ep.override, ep.off = addr, false
 	return b
 }
 
@@ -166,7 +198,15 @@ func (b *Builder) provide(ep *endpoint, l net.Listener) *Builder {
 	if l == nil {
 		return b.fail("%sListener: the listener is nil", ep.name)
 	}
-	ep.provided = l
+	ep.provided, ep.off = l, false
+	return b
+}
+
+// NoAdmin makes Run open no listener for the admin API. A later AdminAddr or
+// AdminListener opens one again. The Handle has a method for each resource of
+// the API.
+func (b *Builder) NoAdmin() *Builder {
+	b.settings.admin.off = true
 	return b
 }
 
@@ -198,10 +238,9 @@ func (b *Builder) RequireSession() *Builder {
 
 // ConnectHelper sets the command that connects clients without proxy support:
 // "networkproxy connect", or a command of the host's own program. It is called
-// with the arguments given here followed by a host and a port. It takes the
-// proxy from HTTPS_PROXY, because other users can read arguments, which must
-// not contain a token. It relays between the target and its standard input and
-// output.
+// with the arguments given here followed by a host and a port, and relays between
+// the target and its standard input and output. It takes the proxy from HTTPS_PROXY,
+// because other users can read arguments, which must not contain a token.
 //
 // [Session.Environ] sets GIT_SSH_COMMAND to use it. Without a helper, ssh
 // connects directly, or fails if a sandbox forbids that.
@@ -215,8 +254,9 @@ func (b *Builder) ConnectHelper(argv ...string) *Builder {
 
 // Observe allows hosts that no list names, and records them, instead of
 // refusing them or asking the decider. Use it once, to learn the allowlist that
-// a task needs: [Handle.Suggest] and GET /suggest return it. The denylist, the
-// protection of local and private networks and the mode still hold. The log,
+// a task needs: [Handle.Suggest], [Handle.SuggestTOML] and GET /suggest return it.
+// The denylist, the protection of local and private networks and the mode still
+// hold. [Handle.SuggestLocal] lists the local targets that were refused. The log,
 // /health and [Handle.Warnings] say that the proxy is observing.
 func (b *Builder) Observe() *Builder {
 	b.settings.observe = true
@@ -231,10 +271,11 @@ func (b *Builder) PolicyDecider(d PolicyDecider) *Builder {
 }
 
 // DeciderTimeout bounds each call of the decider. The default is 60 seconds,
-// the maximum is 8760 hours.
+// the maximum is 8760 hours. 0 means no limit: a question then ends with the
+// last of its clients, with its session or with the proxy.
 func (b *Builder) DeciderTimeout(d time.Duration) *Builder {
-	if d <= 0 {
-		return b.fail("DeciderTimeout: %v is not a positive duration", d)
+	if d < 0 {
+		return b.fail("DeciderTimeout: %v is negative; 0 means no limit", d)
 	}
 	if d > maxTime {
 		return b.fail("DeciderTimeout: %v is over the maximum of %v", d, maxTime)
@@ -246,15 +287,8 @@ func (b *Builder) DeciderTimeout(d time.Duration) *Builder {
 // Limits sets all limits; those that are zero have their defaults. Negative
 // limits, and limits over their maximum, are errors.
 func (b *Builder) Limits(l Limits) *Builder {
-	for _, f := range l.fields() {
-		switch {
-		case f.negative():
-			b.fail("Limits: %s is negative; 0 means the default", f.name)
-		case f.number != nil && *f.number > f.most():
-			b.fail("Limits: %s is %d; the maximum is %d", f.name, *f.number, f.most())
-		case f.time != nil && *f.time > maxTime:
-			b.fail("Limits: %s is %v; the maximum is %v", f.name, *f.time, maxTime)
-		}
+	for _, problem := range l.problems() {
+		b.fail("Limits: %s", problem)
 	}
 	b.settings.limits = l
 	return b
@@ -301,47 +335,65 @@ func (b *Builder) Logger(l *slog.Logger) *Builder {
 	return b
 }
 
+// Credential sets the function that returns the secret of a credential provider, such as
+// one that reads a keychain. A call has 5 s. Requests at the same time share one call, and
+// panics are errors. An error fails the requests with the placeholder; it must not contain
+// the secret.
+func (b *Builder) Credential(provider string, get func(ctx context.Context, provider string) (Secret, error)) *Builder {
+	if get == nil {
+		return b.fail("Credential: the function for %q is nil", provider)
+	}
+	if b.settings.credentials == nil {
+		b.settings.credentials = make(map[string]credential.Source)
+	}
+	b.settings.credentials[provider] = credential.Func(func(ctx context.Context) (string, time.Time, error) {
+		s, err := hostcall.Call(ctx, nil, hostcall.Credential, func(ctx context.Context) (Secret, error) { return get(ctx, provider) })
+		return s.Value, s.Until, err
+	})
+	return b
+}
+
+// CredentialProvider adds a credential provider to those of the configuration, and turns
+// the exchange and TLS inspection on. One of the same name in the configuration wins.
+func (b *Builder) CredentialProvider(name string, p CredentialProvider) *Builder {
+	if b.settings.providers == nil {
+		b.settings.providers = make(map[string]CredentialProvider)
+	}
+	b.settings.providers[name] = p
+	return b.MITM()
+}
+
 // UpstreamEnviron sets the environment, in the form of [os.Environ], in which
 // allow_upstream_proxy looks for upstream proxies. The default is that of the
 // process. Build reads HTTP_PROXY for plain HTTP, HTTPS_PROXY for CONNECT and
-// SOCKS5, ALL_PROXY in place of either that is not set, and NO_PROXY. Names in
-// lower case override those in upper case. The environment has no effect
-// while allow_upstream_proxy is false.
+// SOCKS5, ALL_PROXY in place of either that is not set, and NO_PROXY. Names in lower
+// case win. The environment has no effect while allow_upstream_proxy is false.
 func (b *Builder) UpstreamEnviron(env []string) *Builder {
 	env = slices.Clone(env)
 	b.settings.environ = func() []string { return env }
 	return b
 }
 
-// Build loads and checks the configuration and returns a proxy that is ready to
-// run. It opens no listeners. The error joins all errors that were found. Those
-// in the configuration are *[ConfigError] with file, line and column.
-func (b *Builder) Build() (*NetworkProxy, error) {
-	errs := slices.Clone(b.errs)
-	switch b.settings.sources {
-	case 1:
-	case 0:
-		if len(errs) == 0 {
-			errs = append(errs, errors.New("no configuration: call ConfigFile, Config or ConfigSource"))
-		}
-	default:
-		errs = append(errs, errors.New("more than one configuration: call only one of ConfigFile, ConfigFiles, Config and ConfigSource, and only once"))
-	}
-	for _, ep := range b.settings.endpoints() {
-		if ep.provided != nil && ep.override != "" {
-			errs = append(errs, fmt.Errorf("%[1]sAddr and %[1]sListener exclude each other", ep.name))
-		}
-	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
-	}
-	p := &NetworkProxy{settings: b.settings}
-	p.settings.limits = p.settings.limits.withDefaults()
-	p.settings.upstreams, p.settings.upstreamFault = upstream.FromEnviron(p.settings.environ(), p.settings.hooks.upstreamRoots)
-	first, files, err := p.settings.loadFirst(context.Background())
+// MITM turns TLS inspection on, whatever the configuration sets mitm to.
+func (b *Builder) MITM() *Builder {
+	b.settings.mitm = true
+	return b
+}
+
+// MITMCA sets the certificate authority of TLS inspection, whose chain cert holds, in
+// place of one that the proxy makes or reads from mitm_ca_cert.
+func (b *Builder) MITMCA(cert tls.Certificate) *Builder {
+	a, err := ca.FromCertificate(cert)
 	if err != nil {
-		return nil, err
+		b.fail("MITMCA: %v", err)
 	}
-	p.first, p.files = first, files
-	return p, nil
+	b.settings.authority = a
+	return b
+}
+
+// UpstreamRoots sets the certificates that those of origin servers must be issued by,
+// where the proxy opens TLS. Default nil: those of the system.
+func (b *Builder) UpstreamRoots(pool *x509.CertPool) *Builder {
+	b.settings.originRoots = pool
+	return b
 }

@@ -61,6 +61,9 @@ func hostFunctions() []hostFunction {
 		{"OnBlocked", "OnBlocked", func(_ *testing.T, b *networkproxy.Builder, h *hook) {
 			b.OnBlocked(func(networkproxy.BlockedRequest) { h.call() })
 		}, send("http://denied.example/")},
+		{"OnEvent", "OnEvent", func(_ *testing.T, b *networkproxy.Builder, h *hook) {
+			b.OnEvent(func(networkproxy.Event) { h.call() })
+		}, send("http://denied.example/")},
 		{"PolicyDecider", "the PolicyDecider", func(_ *testing.T, b *networkproxy.Builder, h *hook) {
 			b.DeciderTimeout(time.Second).PolicyDecider(func(context.Context, request) (decision, error) {
 				h.call()
@@ -94,6 +97,20 @@ func hostFunctions() []hostFunction {
 				wait(t, reloaded, "the end of the reload")
 			})
 		}},
+		{"AmendmentWriter", "the AmendmentWriter", func(_ *testing.T, b *networkproxy.Builder, h *hook) {
+			b.AmendmentWriter(func(context.Context, networkproxy.Amendment) error { h.call(); return nil })
+		}, func(t *testing.T, l *lab, _ *hook) {
+			ctx, cancel := context.WithCancel(context.Background())
+			remembered := make(chan struct{})
+			go func() {
+				defer close(remembered)
+				l.Remember(ctx, networkproxy.Amendment{Action: networkproxy.AmendDeny, Pattern: "never.example"})
+			}()
+			t.Cleanup(func() {
+				cancel()
+				wait(t, remembered, "the end of Remember")
+			})
+		}},
 		{"listener's Accept", "a listener that the host provided", func(t *testing.T, b *networkproxy.Builder, h *hook) {
 			b.HTTPAddr("").HTTPListener(hookedListener{Listener: listen(t, "127.0.0.1:0"), accept: h})
 		}, send("http://denied.example/")},
@@ -124,7 +141,7 @@ func (f *hostFunction) start(t *testing.T, h *hook) *lab {
 			return config, nil
 		})
 	}, func(b *networkproxy.Builder) {
-		networkproxy.SetCallbackPatience(b, 50*time.Millisecond)
+		networkproxy.SetCallbackGrace(b, 50*time.Millisecond)
 		f.install(t, b, h)
 	})
 	l.log.Flush = nil // the hook may call the log
@@ -193,8 +210,10 @@ func (c hookedBody) Read([]byte) (int, error) { c.call(); return 0, io.EOF }
 var handleCalls = map[string]func(h *networkproxy.Handle){
 	"AdminAddr":   func(h *networkproxy.Handle) { h.AdminAddr() },
 	"AllowDomain": func(h *networkproxy.Handle) { h.AllowDomain("new.example") },
+	"AllowGroup":  func(h *networkproxy.Handle) { h.AllowGroup("talk", "allowed.example") },
 	"Blocked":     func(h *networkproxy.Handle) { h.Blocked() },
 	"Close":       func(h *networkproxy.Handle) { h.Close() },
+	"CloseGroup":  func(h *networkproxy.Handle) { h.CloseGroup("group") },
 	"Config":      func(h *networkproxy.Handle) { h.Config() },
 	"DenyDomain":  func(h *networkproxy.Handle) { h.DenyDomain("allowed.example") },
 	"DialContext": func(h *networkproxy.Handle) {
@@ -202,6 +221,12 @@ var handleCalls = map[string]func(h *networkproxy.Handle){
 	},
 	"Done":    func(h *networkproxy.Handle) { go h.Close(); <-h.Done() },
 	"Environ": func(h *networkproxy.Handle) { h.Environ(nil) },
+	"Events": func(h *networkproxy.Handle) {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		for range h.Events(ctx) {
+		}
+	},
 	"Explain": func(h *networkproxy.Handle) {
 		h.Explain(context.Background(), networkproxy.PolicyRequest{Host: "allowed.example", Port: 80})
 	},
@@ -221,8 +246,15 @@ var handleCalls = map[string]func(h *networkproxy.Handle){
 			}
 		}
 	},
+	"Forget": func(h *networkproxy.Handle) { h.Forget(context.Background(), "new.example") },
+	"Remember": func(h *networkproxy.Handle) {
+		h.Remember(context.Background(), networkproxy.Amendment{Action: networkproxy.AmendAllow, Pattern: "new.example"})
+	},
 	"Reload":       func(h *networkproxy.Handle) { h.Reload(context.Background()) },
 	"RemoveDomain": func(h *networkproxy.Handle) { h.RemoveDomain("allowed.example") },
+	"Answer":       func(h *networkproxy.Handle) { h.Answer(1, networkproxy.Allow()) },
+	"PageURL":      func(h *networkproxy.Handle) { h.PageURL() },
+	"Questions":    func(h *networkproxy.Handle) { h.Questions() },
 	"Revoke": func(h *networkproxy.Handle) {
 		h.Revoke(1)
 		for _, g := range h.Grants() {
@@ -235,31 +267,49 @@ var handleCalls = map[string]func(h *networkproxy.Handle){
 		defer cancel()
 		h.SelfTest(ctx)
 	},
-	"SetMode": func(h *networkproxy.Handle) { h.SetMode(networkproxy.ModeLimited) },
+	"Sessions": func(h *networkproxy.Handle) { h.Sessions() },
+	"SetMode":  func(h *networkproxy.Handle) { h.SetMode(networkproxy.ModeLimited) },
 	"Shutdown": func(h *networkproxy.Handle) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 		defer cancel()
 		h.Shutdown(ctx)
 	},
-	"Suggest": func(h *networkproxy.Handle) { h.Suggest() },
+	"Suggest":      func(h *networkproxy.Handle) { h.Suggest() },
+	"SuggestLocal": func(h *networkproxy.Handle) { h.SuggestLocal() },
+	"SuggestTOML":  func(h *networkproxy.Handle) { h.SuggestTOML() },
 	"Transport": func(h *networkproxy.Handle) {
 		r, _ := http.NewRequest("GET", "http://denied.example/", nil)
 		h.Transport(networkproxy.Attribution{}).RoundTrip(r)
 	},
-	"Wait":     func(h *networkproxy.Handle) { go h.Close(); h.Wait() },
-	"Warnings": func(h *networkproxy.Handle) { h.Warnings() },
+	"Wait":          func(h *networkproxy.Handle) { go h.Close(); h.Wait() },
+	"CACertificate": func(h *networkproxy.Handle) { h.CACertificate() },
+	"Warnings":      func(h *networkproxy.Handle) { h.Warnings() },
 }
 
 var sessionCalls = map[string]func(s *networkproxy.Session){
-	"Blocked":        func(s *networkproxy.Session) { s.Blocked() },
-	"Close":          func(s *networkproxy.Session) { s.Close() },
-	"Done":           func(s *networkproxy.Session) { go s.Close(); <-s.Done() },
-	"Environ":        func(s *networkproxy.Session) { s.Environ(nil) },
+	"Allow":   func(s *networkproxy.Session) { s.Allow("allowed.example") },
+	"Blocked": func(s *networkproxy.Session) { s.Blocked() },
+	"Close":   func(s *networkproxy.Session) { s.Close() },
+	"Done":    func(s *networkproxy.Session) { go s.Close(); <-s.Done() },
+	"Environ": func(s *networkproxy.Session) { s.Environ(nil) },
+	"Explain": func(s *networkproxy.Session) {
+		s.Explain(context.Background(), networkproxy.PolicyRequest{Host: "allowed.example", Port: 80})
+	},
+	"ExplainURL": func(s *networkproxy.Session) {
+		s.ExplainURL(context.Background(), "http://allowed.example/", "GET", true)
+	},
+	"Group":          func(s *networkproxy.Session) { s.Group() },
 	"HTTPAddr":       func(s *networkproxy.Session) { s.HTTPAddr() },
 	"ID":             func(s *networkproxy.Session) { s.ID() },
+	"Fence":          func(s *networkproxy.Session) { s.Fence(context.Background(), networkproxy.FenceConfig{}) },
+	"Outcome":        func(s *networkproxy.Session) { s.Outcome() },
 	"ProxyURL":       func(s *networkproxy.Session) { s.ProxyURL() },
+	"Report":         func(s *networkproxy.Session) { s.Report() },
 	"SOCKSAddr":      func(s *networkproxy.Session) { s.SOCKSAddr() },
+	"SetAttribution": func(s *networkproxy.Session) { s.SetAttribution(networkproxy.Attribution{Command: "next"}) },
+	"CABundle":       func(s *networkproxy.Session) { s.CABundle() },
 	"SharedProxyURL": func(s *networkproxy.Session) { s.SharedProxyURL() },
+	"Summary":        func(s *networkproxy.Session) { s.Summary() },
 	"Token":          func(s *networkproxy.Session) { s.Token() },
 	"UnixSocket":     func(s *networkproxy.Session) { s.UnixSocket() },
 }
@@ -297,7 +347,7 @@ func TestCallbacksMayCallEverything(t *testing.T) {
 					t.Parallel()
 					h := new(hook)
 					l := f.start(t, h)
-					s, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{})
+					s, err := l.OpenSession(t.Context(), networkproxy.SessionConfig{Group: "group"})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -323,7 +373,7 @@ func TestCallbacksMayCallEverything(t *testing.T) {
 // methodsOf returns the exported methods of a type, without those of
 // export_test.go.
 func methodsOf[T any]() (names []string) {
-	forTests := []string{"Decide", "Dropped", "HideOpen", "LiveClients", "LiveTargets", "ServeHTTPConn", "ServeSOCKSPasswords"}
+	forTests := []string{"Decide", "DenyWithoutCut", "Dropped", "LiveClients", "LiveTargets", "ServeHTTPConn", "ServeSOCKSPasswords"}
 	for m := range reflect.TypeFor[T]().Methods() {
 		if !slices.Contains(forTests, m.Name) {
 			names = append(names, m.Name)
@@ -355,12 +405,12 @@ func TestCallbacksThatHang(t *testing.T) {
 				t.Cleanup(sync.OnceFunc(func() { close(release) })) // runs before the cleanups of fire
 				wait(t, hangs, "the call")
 
-				answers := map[string]int{"http://denied.example/": 403, "http://allowed.example/": 200}
+				statuses := map[string]int{"http://denied.example/": 403, "http://allowed.example/": 200}
 				if f.name == "listener's Accept" {
-					answers = nil
+					statuses = nil
 				}
 				for range 2 {
-					for url, status := range answers {
+					for url, status := range statuses {
 						if a := l.get(url); a.status != status {
 							t.Errorf("GET %s: %d, want %d", url, a.status, status)
 						}
@@ -396,11 +446,11 @@ func TestCallbacksThatHang(t *testing.T) {
 // host that are about to return.
 func TestCallbacksThatReturnLate(t *testing.T) {
 	t.Parallel()
-	release, told := make(chan struct{}), make(chan string, 10)
+	release, called := make(chan struct{}), make(chan string, 10)
 	l := start(t, allow(), func(b *networkproxy.Builder) {
 		b.OnBlocked(func(r networkproxy.BlockedRequest) {
 			<-release
-			told <- r.Host
+			called <- r.Host
 		})
 	})
 	for i := range 3 {
@@ -414,7 +464,7 @@ func TestCallbacksThatReturnLate(t *testing.T) {
 		t.Error(err)
 	}
 	for i := range 3 {
-		if want := fmt.Sprintf("h%d.example", i); len(told) == 0 || <-told != want {
+		if want := fmt.Sprintf("h%d.example", i); len(called) == 0 || <-called != want {
 			t.Errorf("OnBlocked was not called for %s, or not in order", want)
 		}
 	}
@@ -425,11 +475,11 @@ func TestCallbacksThatReturnLate(t *testing.T) {
 func TestRefusalsBeyondTheMailbox(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
-	var told atomic.Int64
+	var called atomic.Int64
 	l := start(t, allow(), func(b *networkproxy.Builder) {
 		b.OnBlocked(func(networkproxy.BlockedRequest) {
 			<-release
-			told.Add(1)
+			called.Add(1)
 		})
 	})
 	const beyond = 5
@@ -447,7 +497,7 @@ func TestRefusalsBeyondTheMailbox(t *testing.T) {
 	l.waitLogged(t, "OnBlocked does not return")
 	close(release)
 	networkproxy.FlushOnBlocked(l.Handle)
-	if n := told.Load(); n != 1+networkproxy.MailboxLimit {
+	if n := called.Load(); n != 1+networkproxy.MailboxLimit {
 		t.Errorf("OnBlocked was called for %d refusals, want %d", n, 1+networkproxy.MailboxLimit)
 	}
 	l.waitLogged(t, fmt.Sprintf("refusals=%d", beyond))
@@ -534,10 +584,10 @@ func TestListenerAddrMayCallTheHandle(t *testing.T) {
 // one call only.
 func TestCallbacksThatExit(t *testing.T) {
 	testnet.CheckLeaks(t)
-	var told, logged atomic.Int64
+	var called, logged atomic.Int64
 	l := start(t, allow(), func(b *networkproxy.Builder) {
 		b.OnBlocked(func(networkproxy.BlockedRequest) {
-			told.Add(1)
+			called.Add(1)
 			runtime.Goexit()
 		}).Logger(slog.New(exitingLog{&logged}))
 	})
@@ -549,8 +599,8 @@ func TestCallbacksThatExit(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
-	if told.Load() != 3 || logged.Load() < 3 {
-		t.Errorf("OnBlocked was called %d times, and the log handler %d times", told.Load(), logged.Load())
+	if called.Load() != 3 || logged.Load() < 3 {
+		t.Errorf("OnBlocked was called %d times, and the log handler %d times", called.Load(), logged.Load())
 	}
 }
 

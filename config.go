@@ -20,9 +20,11 @@ const (
 	// ModeFull permits every method and every protocol.
 	ModeFull = policy.ModeFull
 
-	// ModeLimited permits reads only: GET, HEAD and OPTIONS over plain HTTP.
-	// It refuses CONNECT, SOCKS5 and upgrades, because the proxy cannot see
-	// the requests inside them.
+	// ModeLimited permits reads only: GET, HEAD and OPTIONS, and the requests
+	// with which git fetches and Git LFS downloads. It refuses upgrades. With
+	// [Config.MITM] it judges the requests inside TLS as well. Otherwise it
+	// refuses CONNECT and SOCKS5, because the proxy cannot see the requests
+	// inside them.
 	ModeLimited = policy.ModeLimited
 )
 
@@ -68,6 +70,7 @@ func ParseSNICheck(s string) (SNICheck, error) {
 // default. The proxy neither keeps nor changes the slices of a Config.
 type Config struct {
 	// Enabled turns the proxy on. Default false: Run opens no listeners.
+	// [Builder.Embedded] enables the proxy without it.
 	Enabled bool `toml:"enabled" json:"enabled"`
 
 	// ProxyURL is the address of the HTTP proxy, as a URL or host:port.
@@ -120,6 +123,44 @@ type Config struct {
 	// are opened afterwards.
 	SNICheck SNICheck `toml:"sni_check" json:"sni_check"`
 
+	// MITM turns TLS inspection on: the proxy opens TLS where the policy must see
+	// the requests inside. That is the case in limited mode, for hosts with
+	// MITMHooks, and for MITMDomains. Default false: TLS is never opened.
+	MITM bool `toml:"mitm" json:"mitm"`
+
+	// MITMDomains are the patterns of hosts whose TLS is opened in every mode.
+	// Default none.
+	MITMDomains []string `toml:"mitm_domains" json:"mitm_domains"`
+
+	// MITMExemptDomains are the patterns of hosts whose TLS is never opened,
+	// because their clients pin certificates or have certificates of their own.
+	// They win over MITMDomains. Limited mode refuses connections to them.
+	// Default none.
+	MITMExemptDomains []string `toml:"mitm_exempt_domains" json:"mitm_exempt_domains"`
+
+	// MITMCACert and MITMCAKey are the paths of the certificate and the key of a
+	// certificate authority, in PEM, which issues the certificates that clients
+	// see. Set both or neither. Default none: the proxy makes one at each start
+	// and keeps its key in memory.
+	MITMCACert string `toml:"mitm_ca_cert" json:"mitm_ca_cert"`
+	MITMCAKey  string `toml:"mitm_ca_key" json:"mitm_ca_key"`
+
+	// MITMHooks are the request rules. A host with rules accepts only requests that
+	// one of them allows. Default none.
+	MITMHooks []MITMHook `toml:"mitm_hooks" json:"mitm_hooks"`
+
+	// CredentialBroker exchanges placeholders for the secrets of CredentialProviders.
+	// Default false. It needs MITM.
+	CredentialBroker bool `toml:"credential_broker" json:"credential_broker"`
+
+	// DangerouslyAllowPlaintextCredentialInjection permits http:// prefixes in
+	// CredentialProviders. Default false.
+	DangerouslyAllowPlaintextCredentialInjection bool `toml:"dangerously_allow_plaintext_credential_injection" json:"dangerously_allow_plaintext_credential_injection"`
+
+	// CredentialProviders are the secrets that commands use and never see, by name.
+	// Default none.
+	CredentialProviders map[string]CredentialProvider `toml:"credential_providers" json:"credential_providers"`
+
 	// Policy lists the hosts that may be reached.
 	Policy PolicyConfig `toml:"policy" json:"policy"`
 }
@@ -137,9 +178,17 @@ type PolicyConfig struct {
 	DeniedDomains []string `toml:"denied_domains" json:"denied_domains"`
 
 	// AllowLocalBinding lets requests reach loopback and private addresses
-	// if AllowedDomains allows the host. Default false: a local address needs
-	// an entry without a wildcard.
+	// if AllowedDomains or the decider allows the host. Default false: a local
+	// address needs an entry without a wildcard.
 	AllowLocalBinding bool `toml:"allow_local_binding" json:"allow_local_binding"`
+
+	// AskLocal lets the decider decide about loopback targets that no entry
+	// without a wildcard allows: 127.0.0.0/8, ::1, localhost and names below
+	// it. Default false: they are refused, as they are without a decider. All
+	// other local targets stay refused, and so do the proxy's own listeners
+	// and names that resolve to loopback. With AskLocal, NO_PROXY of
+	// [Session.Environ] is empty, so that the proxy sees these targets.
+	AskLocal bool `toml:"ask_local" json:"ask_local"`
 
 	// AllowUnixSockets are the absolute, cleaned paths of the Unix sockets
 	// that plain-HTTP requests may name in x-unix-socket, on macOS. The path
@@ -161,6 +210,11 @@ func DefaultConfig() Config {
 		Mode:     ModeFull,
 		SNICheck: SNIEnforce,
 		// Not nil, so that they are [] in JSON and not null.
+		MITMDomains:       []string{},
+		MITMExemptDomains: []string{},
+		MITMHooks:         []MITMHook{},
+
+		CredentialProviders: map[string]CredentialProvider{},
 		Policy: PolicyConfig{
 			AllowedDomains:   []string{},
 			DeniedDomains:    []string{},
@@ -171,6 +225,10 @@ func DefaultConfig() Config {
 
 // clone returns a copy that shares no slice with c.
 func (c Config) clone() Config {
+	c.MITMDomains = slices.Clone(c.MITMDomains)
+	c.MITMExemptDomains = slices.Clone(c.MITMExemptDomains)
+	c.MITMHooks = cloneHooks(c.MITMHooks)
+	c.CredentialProviders = cloneProviders(c.CredentialProviders)
 	c.Policy.AllowedDomains = slices.Clone(c.Policy.AllowedDomains)
 	c.Policy.DeniedDomains = slices.Clone(c.Policy.DeniedDomains)
 	c.Policy.AllowUnixSockets = slices.Clone(c.Policy.AllowUnixSockets)
@@ -192,10 +250,20 @@ const (
 	keyNonLoopbackAdmin   = "network_proxy.dangerously_allow_non_loopback_admin"
 	keyMode               = "network_proxy.mode"
 	keySNICheck           = "network_proxy.sni_check"
+	keyMITM               = "network_proxy.mitm"
+	keyMITMDomains        = "network_proxy.mitm_domains"
+	keyMITMExemptDomains  = "network_proxy.mitm_exempt_domains"
+	keyMITMCACert         = "network_proxy.mitm_ca_cert"
+	keyMITMCAKey          = "network_proxy.mitm_ca_key"
+	keyMITMHooks          = "network_proxy.mitm_hooks"
+	keyCredentialBroker   = "network_proxy.credential_broker"
+	keyPlaintextInjection = "network_proxy.dangerously_allow_plaintext_credential_injection"
+	keyProviders          = "network_proxy.credential_providers"
 	keyPolicy             = "network_proxy.policy"
 	keyAllowedDomains     = "network_proxy.policy.allowed_domains"
 	keyDeniedDomains      = "network_proxy.policy.denied_domains"
 	keyAllowLocalBinding  = "network_proxy.policy.allow_local_binding"
+	keyAskLocal           = "network_proxy.policy.ask_local"
 	keyAllowUnixSockets   = "network_proxy.policy.allow_unix_sockets"
 )
 
@@ -223,30 +291,21 @@ func (c *Config) fields() []field {
 		{keyNonLoopbackAdmin, tomltable.Bool(&c.DangerouslyAllowNonLoopbackAdmin), restart},
 		{keyMode, tomltable.String(&c.Mode), live},
 		{keySNICheck, tomltable.String(&c.SNICheck), live},
+		{keyMITM, tomltable.Bool(&c.MITM), live},
+		{keyMITMDomains, tomltable.Strings(&c.MITMDomains), live},
+		{keyMITMExemptDomains, tomltable.Strings(&c.MITMExemptDomains), live},
+		{keyMITMCACert, tomltable.String(&c.MITMCACert), restart},
+		{keyMITMCAKey, tomltable.String(&c.MITMCAKey), restart},
+		{keyCredentialBroker, tomltable.Bool(&c.CredentialBroker), live},
+		{keyPlaintextInjection, tomltable.Bool(&c.DangerouslyAllowPlaintextCredentialInjection), live},
+		{keyProviders, tomltable.NamedTables(&c.CredentialProviders, (*CredentialProvider).fields), live},
+		{keyMITMHooks, tomltable.Tables(&c.MITMHooks, (*MITMHook).fields), live},
 		{keyAllowedDomains, tomltable.Strings(&c.Policy.AllowedDomains), live},
 		{keyDeniedDomains, tomltable.Strings(&c.Policy.DeniedDomains), live},
 		{keyAllowLocalBinding, tomltable.Bool(&c.Policy.AllowLocalBinding), live},
+		{keyAskLocal, tomltable.Bool(&c.Policy.AskLocal), live},
 		{keyAllowUnixSockets, tomltable.Strings(&c.Policy.AllowUnixSockets), live},
 	}
-}
-
-// lastKey returns the last part of a dotted key: "network_proxy.mode" gives
-// "mode".
-func lastKey(key string) string {
-	return key[strings.LastIndexByte(key, '.')+1:]
-}
-
-// changedAtRestart returns the keys that differ between two configurations and
-// that a reload cannot change.
-func changedAtRestart(started, next *Config) []string {
-	var keys []string
-	old := started.fields()
-	for i, f := range next.fields() {
-		if f.restart && !f.value.Equal(old[i].value) {
-			keys = append(keys, f.key)
-		}
-	}
-	return keys
 }
 
 // Position is the place of a configuration value in a file. The zero value
@@ -284,7 +343,7 @@ type ConfigError struct {
 
 	// Err is the cause, for errors.Is and errors.As: an error of the file
 	// system, a [LimitError], the error about a pattern. It may be nil. If
-	// Problem is not empty, it includes what a user needs to know of Err.
+	// Problem is not empty, it includes the part of Err that a user needs.
 	Err error
 }
 

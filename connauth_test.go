@@ -48,10 +48,10 @@ func loginOrigin(l *lab, name string, port uint16, challenge string) (closed <-c
 func TestLoginsStayWithTheirClient(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		name   string
-		fields []string // of the client that logs in
-		answer string   // challenge of the origin server
-		shared bool     // other clients may use the connection
+		name      string
+		fields    []string // of the client that logs in
+		challenge string   // of the origin server
+		shared    bool     // other clients may use the connection
 	}{
 		{"NTLM", []string{"Authorization: NTLM TlRMTVNTUAABAAAA"}, "", false},
 		{"Negotiate", []string{"Authorization: Negotiate YIIC"}, "", false},
@@ -82,7 +82,7 @@ func TestLoginsStayWithTheirClient(t *testing.T) {
 				if upstream {
 					name, port = "proxy.example", 3128
 				}
-				closed := loginOrigin(l, name, port, test.answer)
+				closed := loginOrigin(l, name, port, test.challenge)
 
 				alice, bob := l.dialHTTP(t), l.dialHTTP(t)
 				ask := func(w *rawConn, fields ...string) string {

@@ -89,7 +89,7 @@ func TestConnectionCloseIsAnnounced(t *testing.T) {
 func TestRefusedBodyIsSkipped(t *testing.T) {
 	t.Parallel()
 	l := closingLab(t)
-	for _, tt := range []struct{ name, head, body string }{
+	for _, tt := range []struct{ name, header, body string }{
 		{"at once", "Content-Length: 5\r\n\r\nhello", ""},
 		{"a moment later", "Content-Length: 5\r\n\r\n", "hello"},
 		{"in two pieces", "Content-Length: 5\r\n\r\nhe", "llo"},
@@ -102,7 +102,7 @@ func TestRefusedBodyIsSkipped(t *testing.T) {
 			// On a busy machine, the second piece may come too late.
 			eventually(t, "the connection stays open", func() bool {
 				w := l.dialHTTP(t)
-				w.send("POST http://no.example/ HTTP/1.1\r\nHost: no.example\r\n" + tt.head)
+				w.send("POST http://no.example/ HTTP/1.1\r\nHost: no.example\r\n" + tt.header)
 				w.send(tt.body)
 				a := w.readResponse("POST")
 				if a.StatusCode != 403 {

@@ -54,7 +54,7 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 	t.Parallel()
 	const open = "enabled = true\nenable_socks5 = true\nenable_socks5_udp = true\nsni_check = \"off\"\nallow_upstream_proxy = true\n" +
 		"[network_proxy.policy]\nallowed_domains = [\"in.corp.example\", \"out.example\", \"10.0.0.1\"]\ndenied_domains = [\"own.example\"]\n" +
-		"allow_local_binding = true\nallow_unix_sockets = [\"/run/a.sock\", \"/run/b.sock\"]\n"
+		"allow_local_binding = true\nask_local = true\nallow_unix_sockets = [\"/run/a.sock\", \"/run/b.sock\"]\n"
 	for _, test := range []struct {
 		name   string
 		limits string
@@ -110,6 +110,11 @@ func TestTightenedLimitsCutBack(t *testing.T) {
 		{"allow_local_binding", "policy.allow_local_binding = false\n", "allow_local_binding", func(t *testing.T, l *managedLab) {
 			if l.Config().Policy.AllowLocalBinding {
 				t.Error("allow_local_binding is still on")
+			}
+		}},
+		{"ask_local", "policy.ask_local = false\n", "ask_local", func(t *testing.T, l *managedLab) {
+			if l.Config().Policy.AskLocal {
+				t.Error("ask_local is still on")
 			}
 		}},
 		{"allow_upstream_proxy", "allow_upstream_proxy = false\n", "allow_upstream_proxy", func(t *testing.T, l *managedLab) {

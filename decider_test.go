@@ -90,7 +90,7 @@ func TestDecisions(t *testing.T) {
 				if strings.Contains(a.body, "secret") {
 					t.Errorf("the response contains the host's error: got %s", a.body)
 				}
-				if b := l.Blocked(); len(b) != 1 || b[0].Reason != tt.reason || b[0].Decision != tt.decision || b[0].Source != networkproxy.SourceDecider {
+				if b := l.Blocked(); len(b) != 1 || b[0].Reason != tt.reason || string(b[0].Decision) != tt.decision || b[0].Source != networkproxy.SourceDecider {
 					t.Errorf("got the record %+v", b)
 				}
 			}
@@ -331,6 +331,22 @@ func TestDeciderThatIgnoresItsContext(t *testing.T) {
 	go func() { ended <- l.Shutdown(ctx) }()
 	wait(t, ended, "the end of Shutdown")
 	l.waitLogged(t, "left behind")
+}
+
+func TestDeciderTimeoutZeroIsNoLimit(t *testing.T) {
+	t.Parallel()
+	l := start(t, allow(), func(b *networkproxy.Builder) {
+		b.DeciderTimeout(0).PolicyDecider(func(ctx context.Context, _ request) (decision, error) {
+			if until, limited := ctx.Deadline(); limited {
+				return networkproxy.Deny("the deadline is " + until.String()), nil
+			}
+			return networkproxy.Allow(), nil
+		})
+	})
+	l.origin("miss.example", 80, func(http.ResponseWriter, *http.Request) {})
+	if a := l.get("http://miss.example/"); a.status != 200 {
+		t.Errorf("got %v, want 200", a)
+	}
 }
 
 func TestDecisionString(t *testing.T) {

@@ -186,3 +186,41 @@ func TestReadmeIsShort(t *testing.T) {
 		t.Errorf("README.md has %d lines, want at most 200: move details to docs/", n)
 	}
 }
+
+// goFence is a fenced block of Go code.
+var goFence = regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
+
+// TestEmbeddingPageQuotesCode checks that each block of Go code in
+// docs/embedding.md is a part of an example, which the compiler checks.
+func TestEmbeddingPageQuotesCode(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("docs/embedding.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var code strings.Builder
+	for _, pattern := range []string{"example*_test.go", "networkproxytest/example*_test.go", "examples/*/*.go"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			source, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			code.Write(source)
+		}
+	}
+	blocks := goFence.FindAllStringSubmatch(string(page), -1)
+	for _, m := range blocks {
+		block := m[1]
+		indented := "\t" + strings.ReplaceAll(strings.TrimSuffix(block, "\n"), "\n", "\n\t") + "\n"
+		if !strings.Contains(code.String(), block) && !strings.Contains(code.String(), indented) {
+			t.Errorf("docs/embedding.md has code that is in no example:\n%s", block)
+		}
+	}
+	if len(blocks) < 4 {
+		t.Errorf("docs/embedding.md has only %d blocks of Go code", len(blocks))
+	}
+}

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -134,6 +136,115 @@ func ExampleBuilder_PolicyDecider() {
 	// docs.evil.example: deny (denied, by baseline_policy)
 }
 
+// A conversation runs many commands, each in a session of its own. The user's answer
+// applies to all of them.
+func ExampleDecision_ForGroup() {
+	config := networkproxy.DefaultConfig()
+	config.Enabled = true
+	proxy, err := networkproxy.NewBuilder().
+		Config(config).
+		HTTPAddr("127.0.0.1:0").
+		AdminAddr("127.0.0.1:0").
+		PolicyDecider(func(ctx context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			fmt.Printf("%s wants to reach %s\n", req.Command, req.Host)
+			return networkproxy.Deny("the user said no").ForGroup(), nil
+		}).
+		Build()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	handle, err := proxy.Run(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer handle.Close()
+
+	for _, command := range []string{"npm test", "npm install"} {
+		session, err := handle.OpenSession(context.Background(), networkproxy.SessionConfig{
+			Group:       "conversation 7",
+			Attribution: networkproxy.Attribution{Command: command},
+		})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		proxyURL, err := url.Parse(session.ProxyURL()) // a command gets it from session.Environ
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(proxyURL), DisableKeepAlives: true}}
+		resp, err := client.Get("http://telemetry.example/")
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		resp.Body.Close()
+		fmt.Println(command+":", resp.Status)
+		session.Close()
+	}
+	if err := handle.CloseGroup("conversation 7"); err != nil {
+		fmt.Println(err)
+	}
+
+	// Output:
+	// npm test wants to reach telemetry.example
+	// npm test: 403 Forbidden
+	// npm install: 403 Forbidden
+}
+
+// A decision that lasts is a grant, which the user can see and revoke.
+func ExampleHandle_Grants() {
+	config := networkproxy.DefaultConfig()
+	config.Enabled = true
+	proxy, err := networkproxy.NewBuilder().
+		Config(config).
+		HTTPAddr("127.0.0.1:0").
+		AdminAddr("127.0.0.1:0").
+		Resolver(noNames{}).
+		PolicyDecider(func(ctx context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+			return networkproxy.Allow().For(10 * time.Minute).Subdomains(), nil
+		}).
+		Build()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	handle, err := proxy.Run(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer handle.Close()
+
+	resp, err := proxied(handle).Get("http://api.example/")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	resp.Body.Close()
+	for _, g := range handle.Grants() {
+		fmt.Printf("%s, port %d, for %v\n", g.Host, g.Port, g.Expires.Sub(g.Created).Round(time.Second))
+		if err := handle.Revoke(g.ID); err != nil {
+			fmt.Println(err)
+		}
+	}
+	fmt.Println(len(handle.Grants()), "grants are left")
+
+	// Output:
+	// **.api.example, port 80, for 10m0s
+	// 0 grants are left
+}
+
+// noNames is a resolver that knows no names, so that examples send nothing.
+type noNames struct{}
+
+func (noNames) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	return nil, &net.DNSError{Err: "no such host", IsNotFound: true}
+}
+
 // The record of refusals answers "why did that not work?"
 func ExampleHandle_Blocked() {
 	config := networkproxy.DefaultConfig()
@@ -256,4 +367,31 @@ func ExampleHandle_SetMode() {
 
 	// Output:
 	// limited 403 Forbidden blocked-by-method-policy
+}
+
+// A host shows what its commands do. The iterator ends with the proxy.
+func ExampleHandle_Events() {
+	config := networkproxy.DefaultConfig()
+	config.Enabled = true
+	config.Policy.DeniedDomains = []string{"ads.example"}
+	proxy, err := networkproxy.NewBuilder().Config(config).HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").Build()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	handle, err := proxy.Run(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	events := handle.Events(context.Background()) // from now on
+
+	client := &http.Client{Transport: handle.Transport(networkproxy.Attribution{Command: "fetch"})}
+	client.Get("http://ads.example/")
+	handle.Close()
+
+	for e := range events {
+		fmt.Printf("%s %q %s %s %s\n", e.Kind, e.Command, e.Host, e.Decision, e.Reason)
+	}
+	// Output: refused "fetch" ads.example deny denied
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -98,6 +99,12 @@ func TestExplainDoesNotAskTheDecider(t *testing.T) {
 	if err != nil || x.Decider || x.Reason != networkproxy.ReasonMethodNotAllowed {
 		t.Errorf("a method that the mode forbids: got %+v, %v", x, err)
 	}
+	for _, protocol := range []networkproxy.Protocol{networkproxy.ProtocolCapturedTCP, networkproxy.ProtocolCapturedUDP} {
+		x, err := l.Explain(context.Background(), networkproxy.PolicyRequest{Protocol: protocol, Host: "new.example", Port: 80})
+		if err != nil || x.Allowed || x.Reason != networkproxy.ReasonMethodNotAllowed {
+			t.Errorf("%s: got %+v, %v", protocol, x, err)
+		}
+	}
 	if _, err := l.Explain(context.Background(), networkproxy.PolicyRequest{Protocol: "ftp", Host: "x.example", Port: 21}); err == nil {
 		t.Error("an unknown protocol: got no error")
 	}
@@ -116,7 +123,8 @@ func TestObserveLetsMissesPassAndSuggests(t *testing.T) {
 
 	want := map[string]int{
 		"http://listed.example/": 200, "http://new.example/": 200, "http://odd.example:8080/": 200,
-		"http://denied.example/": 403, "http://127.0.0.1/": 403, "http://inner.example/": 403,
+		"http://denied.example/": 403, "http://127.0.0.1/": 403, "http://127.0.0.1:3000/": 403, "http://inner.example/": 403,
+		"http://LOCALHOST.:8080/": 403, "http://[fd00::1]/": 403, "http://" + l.AdminAddr() + "/": 403,
 	}
 	for target, status := range want {
 		if got := l.get(target); got.status != status {
@@ -125,6 +133,11 @@ func TestObserveLetsMissesPassAndSuggests(t *testing.T) {
 	}
 	if got, want := l.Suggest(), []string{"listed.example", "new.example", "odd.example:8080"}; !slices.Equal(got, want) {
 		t.Errorf("suggested allowlist: got %q, want %q", got, want)
+	}
+	inner := netip.MustParseAddr("10.0.0.1")
+	if got, want := l.SuggestLocal(), []networkproxy.LocalTarget{{Entry: "127.0.0.1:80"}, {Entry: "127.0.0.1:3000"}, {Entry: "[fd00::1]:80"},
+		{Entry: "inner.example:80", Address: inner}, {Entry: "localhost:8080"}}; !slices.Equal(got, want) {
+		t.Errorf("local targets: got %v, want %v", got, want)
 	}
 	for _, test := range []struct{ what, text string }{
 		{"/health", l.admin("GET", "/health", "").body},
@@ -143,8 +156,37 @@ func TestObserveLetsMissesPassAndSuggests(t *testing.T) {
 			t.Errorf("with the suggested allowlist, %s: got the reason %q", target, x)
 		}
 	}
-	if got := l.admin("GET", "/suggest", ""); got.status != 200 || !strings.Contains(got.body, "  \"new.example\",\n") {
+	const text = `[network_proxy.policy]
+allowed_domains = [
+  "listed.example",
+  "new.example",
+  "odd.example:8080",
+  # Refused, because they are local. Remove the # from a line to allow that target.
+  # "127.0.0.1:80",
+  # "127.0.0.1:3000",
+  # "[fd00::1]:80",
+  # "localhost:8080",
+  # Refused, because the names resolve to local addresses. These lines need allow_local_binding = true as well.
+  # "inner.example:80", # 10.0.0.1
+]
+`
+	if got := l.admin("GET", "/suggest", ""); got.status != 200 || !strings.HasSuffix(got.body, "\n"+text) || got.body != l.SuggestTOML() {
 		t.Errorf("/suggest: got %d %s", got.status, got.body)
+	}
+	// The text is valid TOML, also without its #s.
+	for _, test := range []struct {
+		name, text string
+		open       bool
+	}{{"as suggested", text, false}, {"opened", strings.ReplaceAll(text, "  # \"", "  \""), true}} {
+		opened := startFile(t, nil, newConfigFile(t, test.text).path)
+		for _, target := range []string{"http://127.0.0.1:3000/", "http://localhost:8080/", "http://[fd00::1]/"} {
+			if got := opened.reason(target); (got == "") != test.open {
+				t.Errorf("%s, %s: got the reason %q", test.name, target, got)
+			}
+		}
+	}
+	if got, toml := enforcing.SuggestLocal(), enforcing.SuggestTOML(); got != nil || toml != "" {
+		t.Errorf("suggested without observing: %v, %q", got, toml)
 	}
 	if got := enforcing.admin("GET", "/suggest", ""); got.status != 409 {
 		t.Errorf("/suggest without observing: got %d", got.status)

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -43,12 +44,19 @@ func (h *Handle) ServeHTTPConn(c net.Conn) {
 	h.http.ServeConn(h.shared, c)
 }
 
+// Groups returns the number of groups that a proxy keeps.
+func Groups(h *Handle) int {
+	h.groups.mu.Lock()
+	defer h.groups.mu.Unlock()
+	return len(h.groups.byName) + len(h.groups.closing)
+}
+
 // SetConnectUDP is SetConnect for datagrams.
 func SetConnectUDP(b *Builder, connect connectUDPFunc) { b.settings.hooks.connectUDP = connect }
 
-// SetRefusalStands sets for how long datagrams to a refused target are dropped
+// SetRefusalTTL sets for how long datagrams to a refused target are dropped
 // without another decision.
-func SetRefusalStands(b *Builder, d time.Duration) { b.settings.hooks.refusalStands = d }
+func SetRefusalTTL(b *Builder, d time.Duration) { b.settings.hooks.refusalTTL = d }
 
 // SetQuiet sets how long files must be unchanged before Reload reads them. Tests
 // of many reloads shorten it.
@@ -87,10 +95,18 @@ func (h *Handle) LiveTargets() int {
 // LiveClients returns the number of open connections from clients.
 func (h *Handle) LiveClients() int { return h.live.Len() }
 
-// HideOpen hides the open connections from later policy changes, which then do
-// not cut them.
-func (h *Handle) HideOpen() {
-	h.gate.Live.Hide()
+// DenyWithoutCut is DenyDomain that does not cut the open connections which the
+// entry denies.
+func (h *Handle) DenyWithoutCut(entry string) error {
+	p, err := parseDenied(entry)
+	if err != nil {
+		return err
+	}
+	h.active.mu.Lock()
+	defer h.active.mu.Unlock()
+	h.active.rules.deny = h.active.rules.deny.with(entry, p, policy.Position{})
+	h.active.install(h.active.loaded)
+	return nil
 }
 
 // Dropped returns the number of dropped datagrams by cause.
@@ -108,7 +124,7 @@ func (h *Handle) Dropped() map[string]uint64 {
 // users by their passwords. Each connection has its own principal, whose command
 // is the user's name.
 func (h *Handle) ServeSOCKSPasswords(l net.Listener, passwords map[string]string) {
-	c := h.settings.socksConfig(&h.sessions.tokens, true)
+	c := h.settings.socksConfig(&h.sessions.tokens, true, h.http)
 	c.RequireSession = false
 	c.Authenticate = func(_ *gate.Principal, c gate.Credentials) (*gate.Principal, error) {
 		if want, ok := passwords[c.User]; !ok || want != c.Password {
@@ -117,7 +133,7 @@ func (h *Handle) ServeSOCKSPasswords(l net.Listener, passwords map[string]string
 		return h.newPrincipal(h.drain, Attribution{Command: c.User}), nil
 	}
 	proxy := socksproxy.New(h.gate, c)
-	h.serving.Go(func() { proxy.Serve(h.track(l, h.shared)) })
+	h.serving.Go(func() error { return h.listenerEnded(proxy.Serve(h.track(l, h.shared))) })
 }
 
 // SetRootCAs makes a transport of Handle.Transport trust roots.
@@ -183,5 +199,37 @@ func Drained(h *Handle) <-chan struct{} { return h.drain.Done() }
 // host's functions.
 const MailboxLimit = hostcall.MailboxLimit
 
-// SetCallbackPatience sets how long Shutdown waits for functions of the host.
-func SetCallbackPatience(b *Builder, d time.Duration) { b.settings.hooks.callbackPatience = d }
+// SetCallbackGrace sets how long Shutdown waits for functions of the host.
+func SetCallbackGrace(b *Builder, d time.Duration) { b.settings.hooks.callbackGrace = d }
+
+// Traffic returns the bytes of the ended requests of the shared listeners.
+func Traffic(h *Handle) (sent, received uint64) {
+	return h.shared.Traffic.Sent.Load(), h.shared.Traffic.Received.Load()
+}
+
+// Followers returns the number of consumers of all events.
+func Followers(h *Handle) int { return h.gate.Events.Followers() }
+
+// Account returns a function that accounts for one forwarded request, as the HTTP
+// front does.
+func Account(h *Handle) func() {
+	t, _ := hostname.ParseTarget("allowed.example:80")
+	client := netip.MustParseAddrPort("127.0.0.1:40000")
+	return func() {
+		req := &gate.Request{Query: policy.Query{Protocol: ProtocolHTTP, Target: t, Method: "GET"}, Principal: h.shared, Client: client}
+		v := h.gate.Decide(context.Background(), req)
+		h.gate.Trace(req, &v)
+		h.gate.Connected(req)
+		h.gate.AllowedAtEnd(req)
+		h.gate.Ended(req, 0, 100)
+	}
+}
+
+// EventKinds returns all kinds of events.
+func EventKinds() []string {
+	var names []string
+	for _, k := range audit.Kinds {
+		names = append(names, string(k))
+	}
+	return names
+}

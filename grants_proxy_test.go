@@ -321,7 +321,7 @@ func TestCloseEndsQuestions(t *testing.T) {
 					return networkproxy.Allow(), nil
 				})
 				if !obedient {
-					networkproxy.SetCallbackPatience(b, 50*time.Millisecond)
+					networkproxy.SetCallbackGrace(b, 50*time.Millisecond)
 				}
 			})
 			conn, err := net.Dial("tcp", l.HTTPAddr())

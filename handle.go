@@ -12,14 +12,22 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"example.com/networkproxy/internal/adminhttp"
+	"example.com/networkproxy/internal/approval"
+	"example.com/networkproxy/internal/ca"
+	"example.com/networkproxy/internal/capture"
+	"example.com/networkproxy/internal/feed"
 	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/httpproxy"
 	"example.com/networkproxy/internal/loopback"
 	"example.com/networkproxy/internal/socksproxy"
 	"example.com/networkproxy/internal/track"
+	"example.com/networkproxy/internal/trust"
 )
 
 // Handle is a running proxy. Get one from [NetworkProxy.Run], and end it with
@@ -32,17 +40,25 @@ type Handle struct {
 	gate     *gate.Gate
 	shared   *gate.Principal // of the shared listeners
 	sessions *sessions
+	groups   *groups
 	http     *httpproxy.Proxy
 	socks    *socksproxy.Proxy
+	capture  *capture.Front
 	admin    *adminhttp.Server
-	warnings []string // of Run, about clamped addresses
+	inbox    approval.Inbox // questions of AskOnPage
+	feed     *feed.Feed     // events for viewers of the admin API
+
+	authority func() (*ca.Authority, error) // of TLS inspection; made on first use
+	trust     *trust.Store                  // the files with which the clients of commands trust authority
+	trusted   *trust.Files                  // those of commands without a session
+	warnings  []string                      // of Run, about clamped addresses
 
 	live      *track.Group // all client connections; has a group for each session and one for the shared listeners
 	listeners sharedListeners
 	httpAddr  string
 	adminAddr string
 	socksAddr string
-	serving   sync.WaitGroup
+	serving   *errgroup.Group // of all listeners; the first error of a shared one ends drain
 
 	sessionPorts loopback.Ports // of the sessions' own listeners
 
@@ -51,13 +67,12 @@ type Handle struct {
 
 	stopOnce sync.Once
 	stopping chan struct{}           // closed when the proxy begins to stop
-	drain    context.Context         // ends when open connections are to be cut
+	drain    context.Context         // ends when open connections are to be cut; the cause is ErrClosed, or the error of a listener
 	cut      context.CancelCauseFunc // ends drain
 	done     chan struct{}           // closed when everything is released
 
 	endMu  sync.Mutex
 	detach func() bool // stops waiting for the end of Run's context
-	end    error       // of the listener that failed and so ended the proxy; nil if none did
 	left   error       // names the host's functions that had not returned at the end
 }
 
@@ -66,7 +81,8 @@ type Handle struct {
 func (h *Handle) HTTPAddr() string { return h.httpAddr }
 
 // AdminAddr returns the host:port of the admin API, or the path of its Unix
-// socket. It is empty if the proxy was started with enabled = false.
+// socket. It is empty with [Builder.NoAdmin], or if the proxy was started with
+// enabled = false.
 func (h *Handle) AdminAddr() string { return h.adminAddr }
 
 // SOCKSAddr returns the host:port of the SOCKS5 proxy. It is empty if the proxy
@@ -78,7 +94,7 @@ func (h *Handle) SOCKSAddr() string { return h.socksAddr }
 // listeners whose addresses differ from the configured ones.
 func (h *Handle) Warnings() []string {
 	loaded := h.active.current()
-	warnings := slices.Concat(loaded.notices(), h.warnings, loaded.cutBack)
+	warnings := slices.Concat(loaded.notices(), h.warnings, loaded.cutBack, loaded.withoutEffect)
 	if h.listeners.http == nil {
 		warnings = append(warnings, h.offWarning())
 	}
@@ -107,9 +123,10 @@ func (h *Handle) Done() <-chan struct{} { return h.done }
 // listener.
 func (h *Handle) Wait() error {
 	<-h.done
-	h.endMu.Lock()
-	defer h.endMu.Unlock()
-	return h.end
+	if cause := context.Cause(h.drain); cause != ErrClosed {
+		return cause
+	}
+	return nil
 }
 
 // Shutdown stops accepting connections and waits for open requests and tunnels
@@ -147,19 +164,15 @@ func (h *Handle) Close() error {
 	return h.leftBehind()
 }
 
-// ended is called with the error of a server that has stopped. If its listener
-// failed, it stops the proxy, because clients of a listener that no longer
-// serves would fail or go around the proxy.
-func (h *Handle) ended(err error) {
+// listenerEnded returns the error of a server that has stopped, or nil if its
+// listener was closed. The first error ends drain, and so stops the proxy:
+// clients of a listener that no longer serves would fail or go around the proxy.
+func (h *Handle) listenerEnded(err error) error {
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) || err == nil {
-		return
+		return nil
 	}
 	h.log.Error("a listener failed; the proxy stops", "error", err)
-	h.endMu.Lock()
-	h.end = errors.Join(h.end, err)
-	h.endMu.Unlock()
-	h.cut(err)
-	h.begin()
+	return err
 }
 
 // leftBehind returns the error about functions of the host that have not
@@ -200,7 +213,7 @@ func (h *Handle) stop() {
 	}
 	h.calls.WaitFor(ended)
 	h.calls.Wait(h.calls.Busy)
-	h.tellEnd()
+	h.reportEnd()
 }
 
 // windDown stops accepting connections, waits for requests until drain ends,
@@ -215,6 +228,7 @@ func (h *Handle) windDown() {
 	h.sessions.refuse()
 	h.http.Shutdown()
 	h.live.Wait(h.drain)
+	h.feed.Close() // ends the streams of the admin API
 	h.admin.Shutdown(h.drain)
 
 	h.cut(ErrClosed)
@@ -225,10 +239,19 @@ func (h *Handle) windDown() {
 	h.http.CloseIdle(h.shared)
 	h.gate.Live.CloseAll()
 	h.gate.Drop(&h.shared.Owner)
+	h.groups.drop()
 
 	h.serving.Wait()
 	h.live.Wait(context.Background())
 	h.admin.Wait()
+	h.closeTrusted("", h.trust.Close)
+}
+
+// closeTrusted removes the files of a session, or of the proxy if session is empty.
+func (h *Handle) closeTrusted(session string, remove func() error) {
+	if err := remove(); err != nil {
+		h.log.Warn("cannot remove the files with certificates", "session", session, "error", err)
+	}
 }
 
 // closeListeners closes all shared listeners, also those that the host provided
@@ -240,9 +263,10 @@ func (h *Handle) closeListeners() {
 	h.settings.closeProvided()
 }
 
-// tellEnd logs the last lines, waits until they are written, and records which
+// reportEnd logs the last lines, waits until they are written, and records which
 // functions of the host have not returned.
-func (h *Handle) tellEnd() {
+func (h *Handle) reportEnd() {
+	h.gate.Events.Close()
 	if n := h.gate.CloseObserver(); n > 0 {
 		h.log.Warn("dropped the last refusals, because OnBlocked does not return", "refusals", n)
 	}
@@ -254,12 +278,12 @@ func (h *Handle) tellEnd() {
 	} else {
 		h.gate.AwaitLookups(gate.LookupGracePeriod) // the last steps of their goroutines
 	}
-	patience := reloadPatience
-	if h.calls.Running(hostcall.ConfigSource) > 0 {
-		patience = 0 // calls.Wait has waited for it already
+	grace := reloadGracePeriod
+	if h.calls.Running(hostcall.ConfigSource)+h.calls.Running(hostcall.AmendmentWriter) > 0 {
+		grace = 0 // calls.Wait has waited for them already
 	}
-	if n := h.reloader.goroutines.Wait(patience); n > 0 {
-		h.log.Warn("a reload has not ended although its context ended: the configuration source or the file system does not return; its goroutines are left behind", "calls", n)
+	if n := h.reloader.goroutines.Wait(grace); n > 0 {
+		h.log.Warn("a reload or an amendment has not ended although its context ended: a function of the host or the file system does not return; its goroutines are left behind", "calls", n)
 	}
 	h.gate.CloseLogs()
 	h.log.Info("networkproxy has ended")
@@ -270,6 +294,10 @@ func (h *Handle) tellEnd() {
 		h.endMu.Unlock()
 	}
 }
+
+// reloadGracePeriod is how long the proxy waits, when it ends, for reloads that
+// do not return although their contexts have ended.
+const reloadGracePeriod = time.Second
 
 // alive returns an error if the proxy has no policy to change, because it is off
 // or has ended.
@@ -295,13 +323,17 @@ const observingWarning = "OBSERVING: hosts that no list names are let through an
 // offWarning returns the warning of a proxy that was started with enabled =
 // false.
 func (h *Handle) offWarning() string {
-	return fmt.Sprintf("the proxy is off: %s is false (%s); it has no listeners, and clients with the environment of Environ cannot connect",
-		keyEnabled, h.active.current().describe(keyEnabled))
+	remedy := "set Enabled in the Config, or use Builder.Embedded"
+	if paths := h.settings.files; len(paths) > 0 {
+		remedy = fmt.Sprintf("set enabled = true in the table [%s] of %s", keyRoot, paths[len(paths)-1])
+	}
+	return fmt.Sprintf("the proxy is off: %s is false (%s); it has no listeners, and clients with the environment of Environ cannot connect; to turn it on, %s",
+		keyEnabled, h.active.current().describe(keyEnabled), remedy)
 }
 
 // sharedListeners are the listeners of a proxy that belong to no session. Those
-// that are not open are nil: all of them while the proxy is disabled, and socks
-// while enable_socks5 is false.
+// that are not open are nil: all of them while the proxy is disabled, admin with
+// NoAdmin, and socks while enable_socks5 is false.
 type sharedListeners struct {
 	http, admin, socks net.Listener
 

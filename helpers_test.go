@@ -36,15 +36,8 @@ func scaled(n int) int {
 // eventually waits until ok returns true. what describes the condition.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(testTimeout)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("not within %v: %s", testTimeout, what)
-		case <-tick.C:
-		}
+	if !testnet.Poll(testTimeout, ok) {
+		t.Fatalf("not within %v: %s", testTimeout, what)
 	}
 }
 

@@ -173,7 +173,7 @@ func TestResponseHeader(t *testing.T) {
 			w.request(tt.method, "http://o.example/")
 			// A malformed second request makes the proxy close after the response.
 			got := w.readN(len(tt.want))
-			if sortedHead(got) != sortedHead(tt.want) {
+			if sortedHeader(got) != sortedHeader(tt.want) {
 				t.Errorf("the client got\n%q, want\n%q", got, tt.want)
 			}
 			w.send("END\r\n\r\n")
@@ -184,10 +184,10 @@ func TestResponseHeader(t *testing.T) {
 	}
 }
 
-// sortedHead returns a header with its fields sorted.
-func sortedHead(s string) string {
-	head, body, _ := strings.Cut(s, "\r\n\r\n")
-	fields := strings.Split(head, "\r\n")
+// sortedHeader returns a header with its fields sorted.
+func sortedHeader(s string) string {
+	header, body, _ := strings.Cut(s, "\r\n\r\n")
+	fields := strings.Split(header, "\r\n")
 	slices.Sort(fields[1:])
 	return strings.Join(fields, "\r\n") + "\r\n\r\n" + body
 }
@@ -428,7 +428,7 @@ func TestInformationalResponses(t *testing.T) {
 			"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Final: 1\r\nConnection: close\r\n\r\nok"
 		got := w.readAll()
 		final := strings.LastIndex(got, "HTTP/1.1")
-		if got[:max(final, 0)] != want[:strings.LastIndex(want, "HTTP/1.1")] || sortedHead(got[max(final, 0):]) != sortedHead(want[strings.LastIndex(want, "HTTP/1.1"):]) {
+		if got[:max(final, 0)] != want[:strings.LastIndex(want, "HTTP/1.1")] || sortedHeader(got[max(final, 0):]) != sortedHeader(want[strings.LastIndex(want, "HTTP/1.1"):]) {
 			t.Errorf("the client got\n%q, want\n%q", got, want)
 		}
 	})

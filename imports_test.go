@@ -5,6 +5,7 @@ package networkproxy_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"go/ast"
 	"go/build"
@@ -31,60 +32,94 @@ const modulePath = "example.com/networkproxy"
 // Names leave out internal/, and networkproxy is the root.
 const importTable = `
 # programs, examples and the test suite for embedders
-bench:             udpbatch
+bench:             networkproxy ca hostname udpbatch
 bench/soak:
-cmd/networkproxy:  networkproxy domain hostname upstream
+cmd/networkproxy:  networkproxy ca domain hostname typo upstream
+deploy:
 e2e:
+examples/agent:    networkproxy
+e2e/fence:
+e2e/tls:
+e2e/rules:
+e2e/trust:
 examples/ask:      networkproxy
 examples/decider:  networkproxy
 examples/embed:    networkproxy
-networkproxytest:  networkproxy
+networkproxytest:  networkproxy hostname pindial
 
 # API and wiring
-networkproxy:      httpproxy socksproxy adminhttp gate approval audit policy
-                   hostcall unixsock track pindial upstream domain
-                   childenv filewatch hostname loopback tomltable
+networkproxy:      ca httpproxy socksproxy capture fence fakedns adminhttp gate approval audit policy
+                   hostcall unixsock track pindial upstream domain httprule
+                   credential feed childenv filewatch hostname jsonobject learned loopback tomltable trust
 
 # fronts
-adminhttp:         track
-httpproxy:         gate policy http1 track tunnel upstream hostname
+adminhttp:         adminpage track
+httpproxy:         gate policy http1 track tunnel upstream hostname jsonobject
+                   credential httprule mirror sniff
 socksproxy:        gate approval audit policy socksudp udpbatch
                    pindial track tunnel upstream hangup hostname share
 
+capture:           gate approval audit policy fakedns
+                   track tunnel hangup hostname sniff
+
+# gates for the tests of fronts
+gatetest:          gate audit policy domain testnet track
+
 # decisions and their connections
-gate:              approval audit policy hostcall unixsock clienthello
-                   pindial track tunnel upstream hostname
-# questions and grants
+gate:              approval audit policy hostcall unixsock clienthello share credential
+                   pindial track tunnel upstream hostname httprule
+# questions and grants, and viewers of events
+feed:              audit
 approval:          audit policy hostcall hostname share
 # records and counters
-audit:             policy hostname share
+audit:             policy hostname jsonobject share
 # rules
-policy:            domain hostname ipclass
+policy:            credential domain hostname httprule ipclass
 
 # mechanisms, which know no policy
+credential:        hostname httprule
+fakedns:           hostname
+fence:             landlock netlink seccomp seatbelt
 hostcall:          pindial
 unixsock:          pindial
 
 # mechanisms
 domain:            hostname
 http1:             hangup
+ca:                hostname
+learned:           filelock
+httprule:          hostname typo
+mirror:            hostname
 pindial:           hostname loopback
+tomltable:         typo
 track:             share
+trust:             filelock
 upstream:          hostname
 
 # mechanisms that stand alone
+adminpage:
 childenv:
 clienthello:
+filelock:
 filewatch:
 hangup:
 hostname:
 ipclass:
+jsonobject:
+landlock:
 loopback:
+netlink:
+seatbelt:
+seccomp:
 share:
+sniff:
 socksudp:
-tomltable:
 tunnel:
+typo:
 udpbatch:
+
+# for end-to-end tests only
+e2e/harness:       testnet
 
 # for tests only
 testnet:
@@ -93,8 +128,12 @@ testnet:
 // testImports holds the imports that only tests may have, in addition to
 // packages of lower layers.
 var testImports = map[string]string{
-	"networkproxy": "networkproxytest", // the root passes the test suite for embedders
-	"approval":     "gate",             // its tests ask through a gate
+	"networkproxy":   "networkproxytest", // the root passes the test suite for embedders
+	"examples/agent": "networkproxytest", // a host tests itself with it
+	"examples/embed": "networkproxytest", // and so does this one
+	"e2e/fence":      "networkproxytest", // it runs the test suite for embedders in fences
+	"capture":        "httpproxy",        // its tests serve HTTP
+	"approval":       "gate",             // its tests ask through a gate
 }
 
 func TestImportsGoDownwards(t *testing.T) {
@@ -210,6 +249,74 @@ func shortName(importPath string) string {
 		return "networkproxy"
 	}
 	return strings.TrimPrefix(strings.TrimPrefix(importPath, modulePath+"/"), "internal/")
+}
+
+// hostModules are the modules that a program gets by importing the root.
+var hostModules = []string{
+	"github.com/pelletier/go-toml/v2",
+	"github.com/things-go/go-socks5",
+	"golang.org/x/net",
+	"golang.org/x/sync",
+	"golang.org/x/text",
+}
+
+// TestModulesOfAHost makes a program that imports the root only. The root adds
+// hostModules to its module graph and to its go.mod, and no other module has
+// a package in the program.
+//
+// After go mod tidy, "go list -m all" also lists the modules that these require
+// for other packages and for tests, such as the test libraries of go-socks5. The
+// go command reads their go.mod files. It compiles nothing of them.
+func TestModulesOfAHost(t *testing.T) {
+	t.Parallel()
+	root, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums, err := os.ReadFile("go.sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.sum":  string(sums),
+		"main.go": "package main\n\nimport _ \"" + modulePath + "\"\n\nfunc main() {}\n",
+		"go.mod":  "module host.example\n\ngo 1.26.0\n\nrequire " + modulePath + " v0.0.0\n\nreplace " + modulePath + " => " + root + "\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(args ...string) []byte {
+		cmd := exec.Command("go", args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GOPROXY=off", "GOSUMDB=off", "GOFLAGS=-mod=mod", "GOWORK=off")
+		cmd.Stderr = t.Output()
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("go %s: %v", strings.Join(args, " "), err)
+		}
+		return out
+	}
+	check := func(what string, modules []string) {
+		t.Helper()
+		slices.Sort(modules)
+		modules = slices.DeleteFunc(slices.Compact(modules), func(path string) bool { return path == "host.example" || path == modulePath })
+		if !slices.Equal(modules, hostModules) {
+			t.Errorf("%s: got %q, want %q", what, modules, hostModules)
+		}
+	}
+	check("the module graph", strings.Fields(string(run("list", "-m", "-f", "{{.Path}}", "all"))))
+	check("the packages of the program", strings.Fields(string(run("list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "."))))
+	var file struct{ Require []struct{ Path string } } // go list has added what it needs
+	if err := json.Unmarshal(run("mod", "edit", "-json"), &file); err != nil {
+		t.Fatal(err)
+	}
+	var required []string
+	for _, r := range file.Require {
+		required = append(required, r.Path)
+	}
+	check("go.mod", required)
 }
 
 // Bounds of the root, which holds the API and its wiring only. Move work into a

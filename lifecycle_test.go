@@ -12,7 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -56,6 +56,13 @@ func runProxy(t testing.TB, p *networkproxy.NetworkProxy) *networkproxy.Handle {
 	return h
 }
 
+// listenUnused listens on a loopback address of its own, where the port stays closed
+// after the listener was closed.
+func listenUnused(t testing.TB) net.Listener {
+	t.Helper()
+	return listen(t, net.JoinHostPort(testnet.UnusedLoopback(), "0"))
+}
+
 func listen(t testing.TB, addr string) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", addr)
@@ -81,7 +88,7 @@ func TestPortInUse(t *testing.T) {
 	for _, key := range []string{"proxy_url", "admin_url"} {
 		t.Run(key, func(t *testing.T) {
 			t.Parallel()
-			taken, handed := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+			taken, handed := listen(t, "127.0.0.1:0"), listenUnused(t)
 			p := buildProxy(t, func(b *networkproxy.Builder) {
 				if key == "proxy_url" {
 					b.HTTPAddr(taken.Addr().String()).AdminListener(handed)
@@ -106,13 +113,7 @@ func TestPortInUse(t *testing.T) {
 	// With both listeners opened by the proxy.
 	t.Run("nothing stays bound", func(t *testing.T) {
 		t.Parallel()
-		host := "127.0.0.1"
-		if runtime.GOOS == "linux" {
-			host = "127.83.17.9" // no other program takes the port there
-		}
-		taken, free := listen(t, "127.0.0.1:0"), listen(t, host+":0")
-		addr := free.Addr().String()
-		free.Close()
+		taken, addr := listen(t, "127.0.0.1:0"), testnet.ClosedPort(t).String()
 		p := buildProxy(t, func(b *networkproxy.Builder) { b.HTTPAddr(addr).AdminAddr(taken.Addr().String()) })
 		if _, err := p.Run(t.Context()); err == nil {
 			t.Fatal("Run succeeded, want an error")
@@ -142,7 +143,7 @@ func TestRunIsForOnce(t *testing.T) {
 
 func TestHandedInListeners(t *testing.T) {
 	t.Parallel()
-	front, admin := listen(t, "127.0.0.1:0"), listen(t, "[::1]:0")
+	front, admin := listenUnused(t), listen(t, "[::1]:0")
 	h := runProxy(t, buildProxy(t, func(b *networkproxy.Builder) { b.HTTPListener(front).AdminListener(admin) }))
 	if h.HTTPAddr() != front.Addr().String() || h.AdminAddr() != admin.Addr().String() || len(h.Warnings()) > 0 {
 		t.Errorf("got the addresses %s and %s and the warnings %q", h.HTTPAddr(), h.AdminAddr(), h.Warnings())
@@ -203,7 +204,7 @@ func TestUnixListener(t *testing.T) {
 
 func TestNotEnabled(t *testing.T) {
 	t.Parallel()
-	front := listen(t, "127.0.0.1:0")
+	front := listenUnused(t)
 	p, err := networkproxy.NewBuilder().Config(networkproxy.DefaultConfig()).HTTPListener(front).Build()
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +245,10 @@ func TestNotEnabled(t *testing.T) {
 func TestContextEndCloses(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	h, err := buildProxy(t, nil).Run(ctx)
+	h, err := buildProxy(t, func(b *networkproxy.Builder) {
+		addr := net.JoinHostPort(testnet.UnusedLoopback(), "0")
+		b.HTTPAddr(addr).AdminAddr(addr)
+	}).Run(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -410,24 +414,46 @@ func (l *failingListener) Accept() (net.Conn, error) { return nil, <-l.fail }
 // that Wait returns the reason.
 func TestListenerFails(t *testing.T) {
 	t.Parallel()
-	for _, which := range []string{"HTTP", "admin"} {
+	for _, which := range []string{"HTTP", "admin", "SOCKS"} {
 		t.Run(which, func(t *testing.T) {
 			t.Parallel()
 			broken := &failingListener{listen(t, "127.0.0.1:0"), make(chan error, 1)}
-			h := runProxy(t, buildProxy(t, func(b *networkproxy.Builder) {
-				if which == "HTTP" {
-					b.HTTPListener(broken).AdminAddr("127.0.0.1:0")
-				} else {
-					b.AdminListener(broken).HTTPAddr("127.0.0.1:0")
-				}
-			}))
+			config := enabled()
+			config.EnableSOCKS5 = true
+			b := networkproxy.NewBuilder().Config(config).HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").SOCKSAddr("127.0.0.1:0")
+			switch which {
+			case "HTTP":
+				b.HTTPAddr("").HTTPListener(broken)
+			case "admin":
+				b.AdminAddr("").AdminListener(broken)
+			case "SOCKS":
+				b.SOCKSAddr("").SOCKSListener(broken)
+			}
+			p, err := b.Build()
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := runProxy(t, p)
+			s, err := h.OpenSession(t.Context(), networkproxy.SessionConfig{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			listeners := slices.Concat(networkproxy.ListenersOf(h), networkproxy.ListenersOfSession(s))
 			broken.fail <- errors.New("out of luck")
 			wait(t, h.Done(), "the end of the proxy")
 			if err := h.Wait(); err == nil || !strings.Contains(err.Error(), "out of luck") {
 				t.Errorf("Wait: got %v, want the listener's error", err)
 			}
-			if isBound(h.HTTPAddr()) || isBound(h.AdminAddr()) {
-				t.Error("the other listener is still bound")
+			for _, l := range append(listeners, broken.Listener) {
+				if l, ok := l.(*net.TCPListener); ok && !errors.Is(l.SetDeadline(time.Time{}), net.ErrClosed) {
+					t.Errorf("the listener on %s is still open", l.Addr())
+				}
+			}
+			if err := h.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+			if err := h.Wait(); err == nil || !strings.Contains(err.Error(), "out of luck") {
+				t.Errorf("Wait after Close: got %v, want the listener's error", err)
 			}
 		})
 	}

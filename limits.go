@@ -67,8 +67,8 @@ type Limits struct {
 
 	// HandshakeTimeout bounds the time from a SOCKS5 client's connection to its
 	// request. After this time the connection is closed. It also bounds how long
-	// the proxy waits for a complete ClientHello in a tunnel, and holds back its
-	// beginning. After this time the tunnel is cut with [ReasonSNIMismatch].
+	// the proxy holds back the beginning of a ClientHello in a tunnel until it is
+	// complete. After this time the tunnel is cut with [ReasonSNIMismatch].
 	// Default 10 s.
 	HandshakeTimeout time.Duration
 
@@ -99,6 +99,12 @@ type Limits struct {
 	// three times as many questions as are free. A single session can therefore
 	// have three quarters of all. Default 256.
 	Questions int
+
+	// OpenedTunnels bounds the tunnels whose TLS is open at a time, see [Config.MITM],
+	// because each holds about 100 KiB. Further ones get status 503 with Retry-After,
+	// or SOCKS5 reply 1. A session can have at most three times as many as are free.
+	// Default 512.
+	OpenedTunnels int
 
 	// UDPFlows bounds the targets that one SOCKS5 client exchanges datagrams with.
 	// A further flow replaces the one that has been idle longest. Default 256.
@@ -167,6 +173,7 @@ func (l Limits) withDefaults() Limits {
 		DialTimeout:         30 * time.Second,
 		TunnelIdle:          10 * time.Minute,
 		Questions:           approval.DefaultQuestions,
+		OpenedTunnels:       512,
 		UDPFlows:            socksproxy.UDPFlows,
 		UDPTotalFlows:       socksproxy.UDPTotalFlows,
 		UDPIdle:             socksproxy.UDPFlowIdle,
@@ -207,6 +214,7 @@ func (l *Limits) fields() []limitField {
 		within("tunnel_idle", &l.TunnelIdle),
 		within("tunnel_lifetime", &l.TunnelLifetime),
 		number("questions", &l.Questions),
+		number("opened_tunnels", &l.OpenedTunnels),
 		number("udp_flows", &l.UDPFlows),
 		number("udp_total_flows", &l.UDPTotalFlows),
 		within("udp_idle", &l.UDPIdle),
@@ -270,4 +278,20 @@ func (f limitField) setIfZero(from limitField) {
 	case f.time != nil && *f.time == 0:
 		*f.time = *from.time
 	}
+}
+
+// problems describes each invalid limit.
+func (l *Limits) problems() (problems []string) {
+	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	for _, f := range l.fields() {
+		switch {
+		case f.negative():
+			add("%s is negative; 0 means the default", f.name)
+		case f.number != nil && *f.number > f.most():
+			add("%s is %d; the maximum is %d", f.name, *f.number, f.most())
+		case f.time != nil && *f.time > maxTime:
+			add("%s is %v; the maximum is %v", f.name, *f.time, maxTime)
+		}
+	}
+	return problems
 }

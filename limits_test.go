@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -355,14 +356,40 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 				}
 				idle = append(idle, w)
 			}
+			// All connections have been accepted once all but eight are closed. A new
+			// connection is idle as well until its request is read, so it would
+			// compete with those that are accepted after it.
+			closed := make(chan int)
+			for i, w := range idle {
+				go func() {
+					if _, err := io.Copy(io.Discard, w.r); !errors.Is(err, os.ErrDeadlineExceeded) {
+						select {
+						case closed <- i:
+						case <-t.Context().Done():
+						}
+					}
+				}()
+			}
+			oldest, left := 40, len(idle)
+			if test.gets != "" {
+				oldest = 0 // they become idle in any order, when their responses are written
+			}
+			for left > 8-1 || oldest > 0 {
+				select {
+				case i := <-closed:
+					left--
+					if i < 40 {
+						oldest--
+					}
+				case <-time.After(testTimeout):
+					t.Fatalf("%d connections are open, want 7; %d of them are among the 40 that were idle for longest, want 0", left, max(oldest, 0))
+				}
+			}
 			if err := echoes(l.connectRaw(t, "o.example:80")); err != nil {
 				t.Errorf("a new tunnel: %v", err)
 			}
 			if _, code, _ := l.socksRequest(socksConnect, socksDestName("o.example", 80)); code != 0 {
 				t.Errorf("SOCKS5: got the reply %d", code)
-			}
-			for _, w := range idle[:40] {
-				w.readAll() // fails if the connection is still open
 			}
 			if err := echoes(tunnel); err != nil {
 				t.Errorf("the tunnel that was open throughout: %v", err)
@@ -796,8 +823,9 @@ func TestLimitLogLines(t *testing.T) {
 		n, _ := strconv.Atoi(m[1])
 		sum += n
 	}
-	// Each second, including the last, may have its lines.
-	if seconds := int(time.Since(began)/time.Second) + 2; lines < limit || lines > limit*seconds {
+	// Each second, including the last, may have its lines. All are of one principal, which
+	// can have at most three times as many as it leaves free: four of five.
+	if seconds := int(time.Since(began)/time.Second) + 2; lines < limit-1 || lines > limit*seconds {
 		t.Errorf("%d lines about requests in %d seconds, and %d lines about dropped ones", lines, seconds, len(reports))
 	}
 	if sum != 5*each {

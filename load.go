@@ -6,13 +6,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 
-	"example.com/networkproxy/internal/domain"
+	"example.com/networkproxy/internal/ca"
+	"example.com/networkproxy/internal/credential"
 	"example.com/networkproxy/internal/filewatch"
 	"example.com/networkproxy/internal/hostcall"
+	"example.com/networkproxy/internal/learned"
 	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/tomltable"
 )
@@ -24,12 +28,50 @@ type loadedConfig struct {
 	limits      *requirements // the managed limits that it obeys; nil: none
 	allow, deny *policy.RuleSet
 	sockets     *policy.RuleSet
-	cutBack     []string // warnings about values that were cut back to the limits
+	inspection  *policy.Inspection // nil: TLS is never opened
+	secrets     secretSources
+	credentials *credential.Set // the providers, also while nothing is exchanged
+	authority   *ca.Authority   // that TLS inspection began with; nil: made or loaded when it is needed
+	cutBack     []string        // warnings about values that were cut back to the limits
+
+	learnedAll    runtimeRules // of the learned file
+	learned       runtimeRules // those within the limits
+	withoutEffect []string     // warnings about the others
+}
+
+// setLearned sets the content of the learned file.
+func (l *loadedConfig) setLearned(all runtimeRules) {
+	l.learnedAll, l.withoutEffect = all, nil
+	l.learned = all.within(l.limits, func(_ string, at policy.Position, err error) {
+		l.withoutEffect = append(l.withoutEffect, fmt.Sprintf("%s: a learned entry has no effect: %v", Position(at), err))
+	})
+}
+
+// config returns a copy of the configuration with the learned entries.
+func (l *loadedConfig) config() Config {
+	c := l.Config.clone()
+	c.Policy.AllowedDomains = append(c.Policy.AllowedDomains, l.learned.allow.entries...)
+	c.Policy.DeniedDomains = append(c.Policy.DeniedDomains, l.learned.deny.entries...)
+	return c
+}
+
+// sources is sourcedConfig.sources with the learned file as a source of the lists.
+func (l *loadedConfig) sources() map[string]string {
+	m := l.sourcedConfig.sources()
+	for key, list := range map[string]runtimeList{keyAllowedDomains: l.learned.allow, keyDeniedDomains: l.learned.deny} {
+		if len(list.at) > 0 {
+			m[key] += ", " + list.at[0].File
+		}
+	}
+	return m
 }
 
 // loadFirst loads the configuration for the start. It reports every mistake in
 // it, including values that exceed the managed limits.
 func (s *settings) loadFirst(ctx context.Context) (*loadedConfig, *filesRead, error) {
+	if err := s.checkLearned(); err != nil {
+		return nil, nil, err
+	}
 	reader := &filewatch.Reader{Paths: s.watched(), Start: true}
 	readings, err := reader.Read(ctx, s.hooks.quiet)
 	if err != nil {
@@ -41,6 +83,9 @@ func (s *settings) loadFirst(ctx context.Context) (*loadedConfig, *filesRead, er
 		return nil, nil, err
 	}
 	l, err := s.check(src)
+	if err == nil && src.Config.MITM {
+		l.authority, err = s.ownAuthority(src)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -52,13 +97,64 @@ func (s *settings) loadFirst(ctx context.Context) (*loadedConfig, *filesRead, er
 	if err := limits.check(src); err != nil {
 		return nil, nil, err
 	}
+	all, err := s.learnedFrom(files)
+	if err != nil {
+		return nil, nil, err
+	}
+	l.setLearned(all)
 	return l, files, nil
 }
 
+// checkLearned returns an error if the path of the learned file is that of another
+// file.
+func (s *settings) checkLearned() error {
+	if s.learned == nil {
+		return nil
+	}
+	info, _ := os.Stat(s.learned.Path) // may be missing
+	for _, path := range append(slices.Clone(s.files), s.requirements) {
+		if other, err := os.Stat(path); path == s.learned.Path || err == nil && os.SameFile(info, other) {
+			return &ConfigError{Position: Position{File: s.learned.Path},
+				Problem: fmt.Sprintf("cannot be the learned file, because it is the configuration file %s: name a file that only networkproxy writes", path)}
+		}
+	}
+	if err := s.learned.Check(); err != nil {
+		return &ConfigError{Position: Position{File: s.learned.Path}, Problem: "cannot be the learned file: it " + err.Error(), Err: err}
+	}
+	return nil
+}
+
+// learnedFrom returns the entries of the learned file. A missing file has none.
+func (s *settings) learnedFrom(files *filesRead) (runtimeRules, error) {
+	if err := s.checkLearned(); s.learned == nil || err != nil {
+		return runtimeRules{}, err
+	}
+	r := files.readings[len(s.files)]
+	switch {
+	case errors.Is(r.Err, fs.ErrNotExist):
+		return runtimeRules{}, nil
+	case r.Err != nil:
+		return runtimeRules{}, readError(r.Err)
+	}
+	content, err := learned.Parse(r.Data)
+	if err != nil {
+		e := &ConfigError{Position: Position{File: r.Path}, Problem: err.Error(), Err: err}
+		if format := (*learned.FormatError)(nil); errors.As(err, &format) {
+			e.Position.Line, e.Position.Column, e.Problem = format.Line, format.Column, format.Problem
+		}
+		return runtimeRules{}, e
+	}
+	return parseLearned(r.Path, content)
+}
+
 // watched returns the files whose change causes a reload: those of the
-// configuration and, as the last, that of the managed limits.
+// configuration, the learned file, and that of the managed limits, if they are
+// set.
 func (s *settings) watched() []string {
 	paths := slices.Clone(s.files)
+	if s.learned != nil {
+		paths = append(paths, s.learned.Path)
+	}
 	if s.requirements != "" {
 		paths = append(paths, s.requirements)
 	}
@@ -71,6 +167,7 @@ type filesRead struct {
 	pipes    map[string]filewatch.Reading
 	tables   map[string]*tomltable.Table // of the configuration files, by path
 	limits   *tomltable.Table            // of the file of managed limits; nil: none
+	learned  uint64                      // activeConfig.learned before they were read
 }
 
 // withoutData returns a copy without the content of the files.
@@ -101,7 +198,7 @@ func (s *settings) sourceFrom(ctx context.Context, calls *hostcall.Calls, files,
 	if was != nil {
 		before = was.tables
 	}
-	src, tables, err := mergeFiles(files.readings[:len(s.files)], before)
+	src, tables, err := mergeFiles(files.readings[:len(s.files)], before, s.adjust)
 	files.tables = tables
 	return src, err
 }
@@ -139,8 +236,9 @@ func readError(err error) error {
 // mergeFiles merges configuration files, whose values override those of earlier
 // ones, and validates the result. Without files it returns the defaults. It
 // reports every mistake in every file, each as a [*ConfigError]. was holds the
-// tables that were last put in force, by path; it is nil at the start.
-func mergeFiles(readings []filewatch.Reading, was map[string]*tomltable.Table) (*sourcedConfig, map[string]*tomltable.Table, error) {
+// tables that were last put in force, by path; it is nil at the start. adjust is
+// called with the result before that is validated.
+func mergeFiles(readings []filewatch.Reading, was map[string]*tomltable.Table, adjust func(*sourcedConfig)) (*sourcedConfig, map[string]*tomltable.Table, error) {
 	var errs errorList
 	s := newSourcedConfig()
 	tables := make(map[string]*tomltable.Table)
@@ -156,11 +254,14 @@ func mergeFiles(readings []filewatch.Reading, was map[string]*tomltable.Table) (
 		}
 		tables[r.Path] = t
 	}
+	adjust(s)
 	s.checkValues(&errs)
+	s.checkExempt(&errs)
 	if errs.join() != nil {
 		// The caller stops at an error, before it compiles the patterns.
-		s.patterns(keyAllowedDomains, &errs)
-		s.patterns(keyDeniedDomains, &errs)
+		for _, key := range []string{keyAllowedDomains, keyDeniedDomains, keyMITMDomains, keyMITMExemptDomains} {
+			s.patterns(key, &errs)
+		}
 		return nil, tables, errs.join()
 	}
 	return s, tables, nil
@@ -170,8 +271,11 @@ func mergeFiles(readings []filewatch.Reading, was map[string]*tomltable.Table) (
 func (s *settings) lacksKeys(readings []filewatch.Reading, was *filesRead) bool {
 	for i, reading := range readings {
 		before := was.limits
-		if i < len(s.files) {
+		switch {
+		case i < len(s.files):
 			before = was.tables[reading.Path]
+		case i == len(s.files) && s.learned != nil:
+			continue // entries are lines and no keys
 		}
 		if reading.Err != nil || reading.Pipe {
 			continue
@@ -189,24 +293,46 @@ func (s *settings) lacksKeys(readings []filewatch.Reading, was *filesRead) bool 
 // check validates a configuration and compiles its lists. It reports every
 // mistake except values that exceed the managed limits.
 func (s *settings) check(src *sourcedConfig) (*loadedConfig, error) {
-	if s.adminReadOnly && !src.Config.AdminReadOnly {
-		src.Config.AdminReadOnly = true
-		src.override(keyAdminReadOnly)
-	}
+	s.adjust(src)
+	s.addProviders(src)
 	s.addDomains(src, keyAllowedDomains, &src.Config.Policy.AllowedDomains)
 	s.addDomains(src, keyDeniedDomains, &src.Config.Policy.DeniedDomains)
 	l := &loadedConfig{sourcedConfig: src}
 	var errs errorList
 	src.checkValues(&errs)
+	src.checkExempt(&errs)
 	l.allow = compileList(src, keyAllowedDomains, src.Config.Policy.AllowedDomains, &errs)
 	l.deny = compileList(src, keyDeniedDomains, src.Config.Policy.DeniedDomains, &errs)
 	l.sockets = allowedSockets(src)
-	errs.add(src.checkListeners(s.overrides(), s.provided()...))
+	l.secrets = secretSources{s.environ, s.credentials}
+	l.credentials = src.compileCredentials(l.secrets, &errs)
+	l.inspection = compileInspection(src, l.credentials, &errs)
+	src.compileEdits(l.inspection, l.secrets, &errs)
+	errs.add(src.checkListeners(s.overrides(), s.unopened()...))
 	errs.add(s.checkUpstreams(src))
 	if err := errs.join(); err != nil {
 		return nil, err
 	}
 	return l, nil
+}
+
+// adjust turns on the switches of src that the Builder sets.
+func (s *settings) adjust(src *sourcedConfig) {
+	turnOn := func(key string, value *bool) {
+		if !*value {
+			*value = true
+			src.override(key)
+		}
+	}
+	if s.embedded && !src.has(keyEnabled) {
+		turnOn(keyEnabled, &src.Config.Enabled)
+	}
+	if s.adminReadOnly {
+		turnOn(keyAdminReadOnly, &src.Config.AdminReadOnly)
+	}
+	if s.mitm {
+		turnOn(keyMITM, &src.Config.MITM)
+	}
 }
 
 // checkUpstreams reports an invalid proxy in the environment, if the
@@ -224,32 +350,12 @@ func (s *settings) checkUpstreams(src *sourcedConfig) error {
 	}
 }
 
-// compileList parses and compiles one list of hosts.
-func compileList(src *sourcedConfig, key string, entries []string, errs *errorList) *policy.RuleSet {
-	set := ruleSet(src, key, entries)
-	set.Set = domain.Compile(src.patterns(key, errs))
-	return set
-}
-
-// allowedSockets returns allow_unix_sockets, which is compared as text.
-func allowedSockets(src *sourcedConfig) *policy.RuleSet {
-	return ruleSet(src, keyAllowUnixSockets, src.Config.Policy.AllowUnixSockets)
-}
-
-func ruleSet(src *sourcedConfig, key string, entries []string) *policy.RuleSet {
-	at := src.itemPositions(key)
-	return &policy.RuleSet{
-		List:     lastKey(key),
-		Entries:  entries,
-		Position: func(i int) policy.Position { return policy.Position(at(i)) },
-	}
-}
-
 // within returns a copy of l that obeys the limits r. Values that exceed them are
 // cut back.
 func (l *loadedConfig) within(r *requirements) *loadedConfig {
 	bounded := *l
 	bounded.limits = r
+	bounded.setLearned(l.learnedAll)
 	excess := r.check(l.sourcedConfig)
 	if excess == nil {
 		return &bounded
@@ -260,6 +366,9 @@ func (l *loadedConfig) within(r *requirements) *loadedConfig {
 	bounded.allow = compileList(bounded.sourcedConfig, keyAllowedDomains, bounded.Config.Policy.AllowedDomains, &errs)
 	bounded.deny = compileList(bounded.sourcedConfig, keyDeniedDomains, bounded.Config.Policy.DeniedDomains, &errs)
 	bounded.sockets = allowedSockets(bounded.sourcedConfig)
+	bounded.credentials = bounded.sourcedConfig.compileCredentials(l.secrets, &errs)
+	bounded.inspection = compileInspection(bounded.sourcedConfig, bounded.credentials, &errs)
+	bounded.compileEdits(bounded.inspection, l.secrets, &errs)
 	bounded.cutBack = nil
 	for _, line := range strings.Split(excess.Error(), "\n") {
 		bounded.cutBack = append(bounded.cutBack, "cut back to the managed limits; the next start fails until the configuration obeys them: "+line)

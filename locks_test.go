@@ -39,6 +39,7 @@ func TestLocksInEveryOrder(t *testing.T) {
 		{1, 60, s.mode},
 		{2, 60, s.rules},
 		{2, 100, s.session},
+		{1, 100, s.closeGroups},
 		{1, 100, s.look},
 	} {
 		for i := range each.goroutines {
@@ -77,13 +78,17 @@ func newLockStress(t *testing.T) *lockStress {
 				if strings.HasSuffix(r.Host, idleHosts) {
 					return networkproxy.Allow().ForSession(), nil
 				}
-				switch rand.IntN(4) {
+				switch rand.IntN(8) {
 				case 0:
 					return networkproxy.Allow().Times(3), nil
 				case 1:
 					return networkproxy.Allow().For(time.Millisecond).AnyPort(), nil
 				case 2:
 					return networkproxy.Allow().ForSession().Subdomains(), nil
+				case 3:
+					return networkproxy.Allow().ForGroup(), nil
+				case 4:
+					return networkproxy.Deny("").ForGroup().For(time.Millisecond), nil
 				}
 				return networkproxy.Allow(), nil
 			})
@@ -169,10 +174,21 @@ func (s *lockStress) rules(r *rand.Rand) {
 // session opens a session, makes requests in it, and closes it before they end.
 // Few sessions have their own listeners, because no port is used twice.
 func (s *lockStress) session(r *rand.Rand) {
-	session, err := s.OpenSession(context.Background(), networkproxy.SessionConfig{SharedPort: r.IntN(20) > 0})
+	session, err := s.OpenSession(context.Background(), networkproxy.SessionConfig{
+		SharedPort: r.IntN(20) > 0,
+		Group:      []string{"", "a", "b", fmt.Sprint(r.IntN(100))}[r.IntN(4)],
+	})
 	if err != nil {
 		s.t.Errorf("OpenSession: %v", err)
 		return
+	}
+	if err := session.Allow(granted(0)); err != nil {
+		s.t.Errorf("Allow: %v", err)
+	}
+	if g := session.Group(); g != "" {
+		if err := s.AllowGroup(g, granted(1)); err != nil {
+			s.t.Errorf("AllowGroup: %v", err)
+		}
 	}
 	proxy, err := url.Parse(session.ProxyURL())
 	if err != nil {
@@ -194,6 +210,10 @@ func (s *lockStress) session(r *rand.Rand) {
 	s.revoke(r)
 	session.Close()
 	requests.Wait()
+}
+
+func (s *lockStress) closeGroups(r *rand.Rand) {
+	s.CloseGroup([]string{"a", "b"}[r.IntN(2)])
 }
 
 // look calls the methods that only read.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"example.com/networkproxy/internal/domain"
+	"example.com/networkproxy/internal/httprule"
 	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/tomltable"
 )
@@ -24,15 +25,21 @@ import (
 //	sni_check           "enforce" forbids "off"; "off" allows both
 //	enable_socks5, enable_socks5_udp, allow_upstream_proxy,
 //	dangerously_allow_non_loopback_proxy, dangerously_allow_non_loopback_admin,
-//	allow_local_binding
+//	allow_local_binding, ask_local, credential_broker,
+//	dangerously_allow_plaintext_credential_injection
 //	                    false forbids true; true allows both
 //	allowed_domains     each allowed pattern must be within one of these; []
 //	                    forbids every entry
 //	denied_domains      each of these must be within one denied pattern
 //	allow_unix_sockets  each allowed path must be one of these; [] forbids all
+//	mitm                false forbids true; true allows both
+//	mitm_domains        each of these must be within one pattern of mitm_domains
+//	mitm_exempt_domains each exempt pattern must be within one of these; [] forbids
+//	                    every entry
+//	mitm_hooks          each of these rules must be there
 //
 // Patterns are compared by meaning: *.a.com contains x.a.com:443 and *.b.a.com,
-// but not a.com. A single entry has to contain the other; several do not add up.
+// but not a.com. One entry has to contain the whole pattern; several do not add up.
 // Only an entry without a wildcard allows a local host, so only such an entry of
 // the limit contains one: "*" does not contain localhost, 10.0.0.7 or a block of
 // addresses.
@@ -46,8 +53,7 @@ import (
 type requirements struct {
 	limits  *sourcedConfig // the limits, as far as they are set
 	allowed *policy.Bounds // of allowed_domains; nil if that is not set
-	denied  []domain.Pattern
-	text    []byte // of the file
+	text    []byte         // of the file
 }
 
 // parseRequirements parses the managed limits in data, the content of file. It
@@ -66,19 +72,30 @@ func parseRequirements(file string, data []byte, before *tomltable.Table) (*requ
 			Problem:  fmt.Sprintf("no [%s] table: these requirements limit nothing; add the table, or do not name the file", keyRoot),
 		})
 	}
+	for _, key := range []string{keyMITMCACert, keyMITMCAKey, keyProviders} {
+		if s.has(key) {
+			errs.add(&ConfigError{Position: s.position(key), Key: key, Problem: "cannot be limited: remove it"})
+		}
+	}
 	for _, key := range []string{keyProxyURL, keyAdminURL, keySOCKSURL} {
 		if s.has(key) {
 			errs.add(&ConfigError{Position: s.position(key), Key: key, Value: s.addr(key),
 				Problem: "an address cannot be limited: remove it, and use " + kindOf(key).exposeKey() + " = false"})
 		}
 	}
+	if !s.has(keyMITM) {
+		s.Config.MITM = true // so that checkValues accepts rules; a missing key limits nothing
+	}
 	s.checkValues(&errs)
+	for _, key := range []string{keyMITMDomains, keyMITMExemptDomains} {
+		s.patterns(key, &errs)
+	}
 
 	r := &requirements{limits: s, text: data}
 	if allowed := s.patterns(keyAllowedDomains, &errs); s.has(keyAllowedDomains) {
 		r.allowed = policy.NewBounds(allowed)
 	}
-	r.denied = s.patterns(keyDeniedDomains, &errs)
+	s.patterns(keyDeniedDomains, &errs)
 	if err := errs.join(); err != nil {
 		return nil, t, err
 	}
@@ -100,9 +117,15 @@ func (r *requirements) check(s *sourcedConfig) error {
 		case keyAllowedDomains:
 			r.checkAllowedDomains(s, &errs)
 		case keyDeniedDomains:
-			r.checkDeniedDomains(s, &errs)
+			r.checkRequired(s, f.key, &errs)
 		case keyAllowUnixSockets:
 			r.checkUnixSockets(s, &errs)
+		case keyMITMDomains:
+			r.checkRequired(s, f.key, &errs)
+		case keyMITMExemptDomains:
+			r.checkWithin(s, f.key, s.Config.MITMExemptDomains, &errs)
+		case keyMITMHooks:
+			r.checkHooks(s, &errs)
 		default:
 			if limit := limits[i].value; exceeds(f, limit) {
 				errs.add(s.limitError(f.key, f.value.Text(), r.limit(f.key, "must be "+showValue(limit.Text()))))
@@ -177,16 +200,18 @@ func (r *requirements) checkAllowedDomains(s *sourcedConfig, errs *errorList) {
 	}
 }
 
-func (r *requirements) checkDeniedDomains(s *sourcedConfig, errs *errorList) {
-	var denied domain.Index
-	for _, p := range s.patterns(keyDeniedDomains, errs) {
-		denied.Add(p)
+// checkRequired reports the patterns of a list of the limits that no pattern of the same
+// list of s covers.
+func (r *requirements) checkRequired(s *sourcedConfig, key string, errs *errorList) {
+	var present domain.Index
+	for _, p := range s.patterns(key, errs) {
+		present.Add(p)
 	}
-	for i, p := range r.denied {
-		if !denied.Covers(p) {
-			errs.add(s.limitError(keyDeniedDomains, "", &LimitError{
+	for i, p := range r.limits.patterns(key, errs) {
+		if !present.Covers(p) {
+			errs.add(s.limitError(key, "", &LimitError{
 				Limit:    "must contain " + tomltable.Quote(p.String()),
-				Position: r.limits.itemPosition(keyDeniedDomains, i),
+				Position: r.limits.itemPosition(key, i),
 			}))
 		}
 	}
@@ -233,7 +258,7 @@ func (r *requirements) forbidsUDP() bool {
 	return r != nil && r.limits.has(keyEnableSOCKS5UDP) && !r.limits.Config.EnableSOCKS5UDP
 }
 
-// cut replaces every value of s that exceeds its limit by the limit, and adds the
+// cut replaces every value of s that exceeds its limit with the limit, and adds the
 // denied domains that the limits require. The position of such a value is that
 // of the limit.
 func (r *requirements) cut(s *sourcedConfig) {
@@ -248,7 +273,15 @@ func (r *requirements) cut(s *sourcedConfig) {
 			patterns := s.patterns(f.key, &errs)
 			s.retain(f.key, &s.Config.Policy.AllowedDomains, func(i int) bool { return r.allowedLimit(patterns[i]) == nil })
 		case keyDeniedDomains:
-			r.require(s)
+			r.require(s, f.key, &s.Config.Policy.DeniedDomains)
+		case keyMITMDomains:
+			r.require(s, f.key, &s.Config.MITMDomains)
+		case keyMITMExemptDomains:
+			var errs errorList
+			patterns, bounds := s.patterns(f.key, &errs), r.boundsOf(f.key)
+			s.retain(f.key, &s.Config.MITMExemptDomains, func(i int) bool { return bounds.Contain(patterns[i]) })
+		case keyMITMHooks:
+			r.requireHooks(s)
 		case keyAllowUnixSockets:
 			sockets := &s.Config.Policy.AllowUnixSockets
 			s.retain(f.key, sockets, func(i int) bool { return slices.Contains(r.limits.Config.Policy.AllowUnixSockets, (*sockets)[i]) })
@@ -256,6 +289,9 @@ func (r *requirements) cut(s *sourcedConfig) {
 			if limit := limits[i].value; exceeds(f, limit) {
 				f.value.Copy(limit)
 				s.places.CopyFrom(&r.limits.places, f.key)
+				if f.key == keyMITM { // hosts with rules must still be seen, and are refused
+					s.retain(keyMITMDomains, &s.Config.MITMDomains, func(int) bool { return false })
+				}
 			}
 		}
 	}
@@ -273,20 +309,72 @@ func (s *sourcedConfig) retain(key string, list *[]string, keep func(i int) bool
 	s.places.Select(key, indexes)
 }
 
-// require adds the denied domains of the limits that s does not deny.
-func (r *requirements) require(s *sourcedConfig) {
+// require adds the patterns of a list of the limits that no pattern of list covers. key
+// is the key of both.
+func (r *requirements) require(s *sourcedConfig, key string, list *[]string) {
 	var errs errorList
-	var denied domain.Index
-	for _, p := range s.patterns(keyDeniedDomains, &errs) {
-		denied.Add(p)
+	var present domain.Index
+	for _, p := range s.patterns(key, &errs) {
+		present.Add(p)
 	}
-	list := &s.Config.Policy.DeniedDomains
 	n, added := len(*list), []tomltable.Position(nil)
-	for i, required := range r.denied {
-		if !denied.Covers(required) {
-			*list = append(*list, r.limits.Config.Policy.DeniedDomains[i])
-			added = append(added, r.limits.places.ItemPosition(keyDeniedDomains, i))
+	for i, required := range r.limits.patterns(key, &errs) {
+		if !present.Covers(required) {
+			*list = append(*list, required.String())
+			added = append(added, r.limits.places.ItemPosition(key, i))
 		}
 	}
-	s.places.Extend(keyDeniedDomains, n, added)
+	s.places.Extend(key, n, added)
+}
+
+// checkHooks reports rules of the limits that s does not have.
+func (r *requirements) checkHooks(s *sourcedConfig, errs *errorList) {
+	for _, i := range r.missingHooks(s) {
+		rule, _ := httprule.Parse(r.limits.Config.MITMHooks[i].spec()) // the limits were checked
+		errs.add(s.limitError(keyMITMHooks, "", &LimitError{
+			Limit: "must contain the rule " + tomltable.Quote(rule.String()), Position: r.limits.itemPosition(keyMITMHooks, i),
+		}))
+	}
+}
+
+// requireHooks adds the rules of the limits that s does not have.
+func (r *requirements) requireHooks(s *sourcedConfig) {
+	n, added := len(s.Config.MITMHooks), []tomltable.Position(nil)
+	for _, i := range r.missingHooks(s) {
+		s.Config.MITMHooks = append(s.Config.MITMHooks, r.limits.Config.MITMHooks[i])
+		added = append(added, r.limits.places.ItemPosition(keyMITMHooks, i))
+	}
+	s.places.Extend(keyMITMHooks, n, added)
+}
+
+// missingHooks returns the indexes of the rules of the limits that s does not have.
+func (r *requirements) missingHooks(s *sourcedConfig) []int {
+	present := make(map[string]bool)
+	for i := range s.Config.MITMHooks {
+		present[s.Config.MITMHooks[i].meaning()] = true
+	}
+	var missing []int
+	for i := range r.limits.Config.MITMHooks {
+		if !present[r.limits.Config.MITMHooks[i].meaning()] {
+			missing = append(missing, i)
+		}
+	}
+	return missing
+}
+
+// checkWithin reports the elements of a list of patterns that are not within an entry of
+// the same list of the limits.
+func (r *requirements) checkWithin(s *sourcedConfig, key string, list []string, errs *errorList) {
+	bounds := r.boundsOf(key)
+	for i, p := range s.patterns(key, errs) {
+		if !bounds.Contain(p) {
+			errs.add(s.itemLimitError(key, i, list[i], r.limit(key, "must be within an entry of the "+lastKey(key)+" there")))
+		}
+	}
+}
+
+// boundsOf returns a list of patterns of the limits as bounds.
+func (r *requirements) boundsOf(key string) *policy.Bounds {
+	var errs errorList // stays empty: the limits were checked
+	return policy.NewBounds(r.limits.patterns(key, &errs))
 }

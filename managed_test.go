@@ -25,13 +25,17 @@ func mustRequire(t *testing.T, text string) *requirements {
 func TestRequirementsCheck(t *testing.T) {
 	t.Parallel()
 	const (
-		np  = "[network_proxy]\n"
-		pol = "[network_proxy.policy]\n"
+		np   = "[network_proxy]\n"
+		mitm = "[network_proxy]\nmitm = true\n"
+		pol  = "[network_proxy.policy]\n"
 	)
 	list := func(patterns string) string { return pol + "allowed_domains = [" + patterns + "]\n" }
 	holds := func(col, value string) string {
 		return `c.toml:2:` + col + `: network_proxy.policy.allowed_domains[0] = "` + value +
 			`": exceeds a managed limit: must be within an entry of the allowed_domains there (r.toml:2:19)`
+	}
+	rule := func(host string) string {
+		return "[[network_proxy.mitm_hooks]]\nhost = \"" + host + "\"\naccess = \"git-fetch\"\n"
 	}
 	tests := []struct {
 		name   string
@@ -133,6 +137,31 @@ func TestRequirementsCheck(t *testing.T) {
 		{"sockets: none allowed", pol + `allow_unix_sockets = []`, pol + `allow_unix_sockets = ["/a"]`,
 			[]string{`c.toml:2:23: network_proxy.policy.allow_unix_sockets[0] = "/a": exceeds a managed limit: must be in the allow_unix_sockets there (r.toml:2:22)`}},
 
+		{"mitm obeys", np + "mitm = false", np, nil},
+		{"mitm allows both", np + "mitm = true", np, nil},
+		{"mitm violates", np + "mitm = false", mitm,
+			[]string{`c.toml:2:8: network_proxy.mitm = true: exceeds a managed limit: must be false (r.toml:2:8)`}},
+		{"opened: equal", np + "mitm_domains = [\"a.example\"]\nmitm = true", mitm + "mitm_domains = [\"a.example\"]", nil},
+		{"opened: within a wider one", np + "mitm_domains = [\"a.example\"]", mitm + "mitm_domains = [\"*\"]", nil},
+		{"opened: missing", np + "mitm_domains = [\"a.example\", \"b.example\"]", mitm + "mitm_domains = [\"b.example\"]",
+			[]string{`c.toml:3:16: network_proxy.mitm_domains: exceeds a managed limit: must contain "a.example" (r.toml:2:17)`}},
+		{"exempt: equal", np + "mitm_exempt_domains = [\"a.example\"]", mitm + "mitm_exempt_domains = [\"a.example\"]", nil},
+		{"exempt: fewer", np + "mitm_exempt_domains = [\"a.example\"]", mitm, nil},
+		{"exempt: narrower", np + "mitm_exempt_domains = [\"*.a.example\"]", mitm + "mitm_exempt_domains = [\"x.a.example:443\"]", nil},
+		{"exempt: another", np + "mitm_exempt_domains = [\"a.example\"]", mitm + "mitm_exempt_domains = [\"a.example\", \"b.example\"]",
+			[]string{`c.toml:3:37: network_proxy.mitm_exempt_domains[1] = "b.example": exceeds a managed limit: must be within an entry of the mitm_exempt_domains there (r.toml:2:23)`}},
+		{"exempt: none allowed", np + "mitm_exempt_domains = []", mitm + "mitm_exempt_domains = [\"a.example\"]",
+			[]string{`c.toml:3:24: network_proxy.mitm_exempt_domains[0] = "a.example": exceeds a managed limit: must be within an entry of the mitm_exempt_domains there (r.toml:2:23)`}},
+		{"exempt: all, but not a host with a rule", np + "mitm_exempt_domains = [\"*\"]\n" + rule("a.example"), mitm + "mitm_exempt_domains = [\"b.example\"]\n" + rule("a.example"), nil},
+		{"rules: equal", np + rule("a.example"), mitm + rule("b.example") + rule("A.example:443"), nil},
+		{"rules: none required", np + "mitm_hooks = []", mitm, nil},
+		{"rules: missing", np + rule("a.example") + rule("b.example"), mitm + rule("b.example"),
+			[]string{`c.toml:3:17: network_proxy.mitm_hooks: exceeds a managed limit: must contain the rule "git-fetch a.example" (r.toml:2:17)`}},
+		{"rules: another", np + rule("a.example"), mitm + strings.Replace(rule("a.example"), "fetch", "push", 1),
+			[]string{`c.toml:3:17: network_proxy.mitm_hooks: exceeds a managed limit: must contain the rule "git-fetch a.example" (r.toml:2:17)`}},
+		{"rules: none", np + rule("a.example"), np,
+			[]string{`network_proxy.mitm_hooks: exceeds a managed limit: must contain the rule "git-fetch a.example" (r.toml:2:17); source of the value: default`}},
+
 		{"several", np + "enabled = true\nmode = \"limited\"\n" + pol + "denied_domains = [\"a.example\"]", "", []string{
 			`network_proxy.enabled = false: exceeds a managed limit: must be true (r.toml:2:11); source of the value: default`,
 			`network_proxy.mode = "full": exceeds a managed limit: must be "limited" (r.toml:3:8); source of the value: default`,
@@ -173,7 +202,7 @@ func TestRequirementsOnConfigFromGo(t *testing.T) {
 		}
 	}
 	err := mustRequire(t, limits.String()).check(sourcedFromGo(c))
-	if got := lines(err); len(got) != n || n != 7 {
+	if got := lines(err); len(got) != n || n != 11 {
 		t.Errorf("%d booleans, errors:\n%s", n, strings.Join(got, "\n"))
 	}
 	var limit *LimitError
@@ -251,6 +280,17 @@ func TestLoadRequirements(t *testing.T) {
 			`r.toml:2:13: network_proxy.proxy_url = "127.0.0.1:1": an address cannot be limited: remove it, and use network_proxy.dangerously_allow_non_loopback_proxy = false`,
 			`r.toml:3:13: network_proxy.admin_url = "127.0.0.1:2": an address cannot be limited: remove it, and use network_proxy.dangerously_allow_non_loopback_admin = false`,
 			`r.toml:4:13: network_proxy.socks_url = "127.0.0.1:3": an address cannot be limited: remove it, and use network_proxy.dangerously_allow_non_loopback_proxy = false`,
+		}},
+		{"files of TLS inspection", "[network_proxy]\nmitm_ca_cert = \"/a\"\nmitm_ca_key = \"/b\"\n", []string{
+			`r.toml:2:16: network_proxy.mitm_ca_cert: cannot be limited: remove it`,
+			`r.toml:3:15: network_proxy.mitm_ca_key: cannot be limited: remove it`,
+		}},
+		{"rules without TLS inspection", "[network_proxy]\nmitm = false\nmitm_hooks = [{ host = \"a.example\", access = \"git-fetch\" }]\n", []string{
+			`r.toml:3:14: network_proxy.mitm_hooks: has no effect while mitm is false (r.toml:2:8), because the proxy does not see the requests: set mitm = true`,
+		}},
+		{"mistakes in rules", "[network_proxy]\nmitm_exempt_domains = [\"a/\"]\nmitm_hooks = [{ host = \"*\", access = \"git-fetch\" }]\n", []string{
+			`r.toml:3:24: network_proxy.mitm_hooks[0].host: the host "*" has a wildcard; a rule is for one host, so write one rule for each`,
+			`r.toml:2:24: network_proxy.mitm_exempt_domains[0] = "a/": it has a path, but patterns are hosts; write "a"`,
 		}},
 		{"patterns", "[network_proxy.policy]\nallowed_domains = [\"a.example/\"]\ndenied_domains = [\"x.example\", \"*\"]\n", []string{
 			`r.toml:2:20: network_proxy.policy.allowed_domains[0] = "a.example/": it has a path, but patterns are hosts; write "a.example"`,

@@ -1,5 +1,88 @@
-// NetworkProxy: a proxy that is built and checked, and how it starts.
-
+// Package networkproxy decides, on the user's own machine, which network
+// hosts an AI agent's commands may reach, and relays the traffic it allows.
+// A Go program imports it, runs it in-process and stops it through a handle:
+//
+//	proxy, err := networkproxy.NewBuilder().
+//		ConfigFile("config.toml").
+//		PolicyDecider(func(ctx context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+//			if req.Host == "docs.example.com" {
+//				return networkproxy.Allow(), nil
+//			}
+//			return networkproxy.Deny("not needed for this task"), nil
+//		}).
+//		Build()
+//	if err != nil {
+//		return err // names the file, line and key, and what to write instead
+//	}
+//	handle, err := proxy.Run(ctx)
+//	if err != nil {
+//		return err // for example a port in use; no listener stays open
+//	}
+//	defer handle.Close()
+//
+//	session, err := handle.OpenSession(ctx, networkproxy.SessionConfig{
+//		Attribution: networkproxy.Attribution{Command: "curl https://docs.example.com/"},
+//	})
+//	if err != nil {
+//		return err
+//	}
+//	defer session.Close() // cuts the command's open connections
+//
+//	cmd := exec.CommandContext(ctx, "curl", "https://docs.example.com/")
+//	cmd.Env = session.Environ(os.Environ())
+//
+// # What it decides
+//
+// Every request passes the same checks in the same order, whatever its
+// protocol:
+//
+//  1. The proxy's own listeners are never a target.
+//  2. The denylist wins over every allow.
+//  3. A local or private address needs an entry without a wildcard, unless
+//     allow_local_binding is on. With ask_local, the decider may allow a
+//     loopback target instead.
+//  4. The allowlist must have an entry for the host. If it has none, a grant
+//     or the decider may allow the host instead. They override no other check.
+//  5. The mode must permit the request.
+//  6. Every address that the name resolves to is judged.
+//  7. In a tunnel, TLS must ask for the name that was allowed.
+//
+// The result is one [Verdict]. The response to the client, the log line and
+// the record of refusals are all made from it.
+//
+// # Sessions
+//
+// A [Session] is the access of one command to the proxy. A request belongs to
+// the session whose port accepted it, or whose secret token it carries in the
+// proxy's URL. What its headers claim does not matter. On a loopback network
+// that commands share, any process can find a session's port. Only the token
+// identifies a client there, and [SessionConfig] RequireToken demands it.
+//
+// The decider gets the session's command, and its grants hold for that
+// session. The sessions of one conversation can form a group, for which the
+// decider can answer once: see [SessionConfig] Group, [Decision.ForGroup] and
+// [Handle.CloseGroup]. Closing the session cuts all of the command's connections.
+// [Session.Environ] makes the usual clients use the session.
+// [Handle.Transport] and [Handle.DialContext] put the host's own requests under
+// the same policy.
+//
+// # Security model
+//
+// The proxy does not trust the client: not its target, its header fields, its
+// framing or its timing. It trusts the configuration, the decider and the
+// programs that can reach the admin API.
+//
+// The proxy is a gate, not a fence. A command that ignores HTTP_PROXY bypasses
+// it, unless something else makes it the only way out: a sandbox, a network
+// namespace, a firewall rule. The proxy does not decrypt TLS, so for HTTPS it
+// allows a host and a port, never a path. SECURITY.md lists the promises, each
+// with the tests that check it.
+//
+// # Compatibility
+//
+// The package has no global state, installs no signal handler and never
+// exits the process. Several proxies can run in one process. Reasons,
+// sources, protocols, header values and JSON keys are stable.
 package networkproxy
 
 import (
@@ -9,16 +92,25 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"example.com/networkproxy/internal/adminhttp"
+	"example.com/networkproxy/internal/approval"
+	"example.com/networkproxy/internal/ca"
+	"example.com/networkproxy/internal/capture"
 	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/hostcall"
 	"example.com/networkproxy/internal/httpproxy"
 	"example.com/networkproxy/internal/loopback"
 	"example.com/networkproxy/internal/socksproxy"
 	"example.com/networkproxy/internal/track"
+	"example.com/networkproxy/internal/trust"
 	"example.com/networkproxy/internal/unixsock"
+	"example.com/networkproxy/internal/upstream"
 )
 
 // NetworkProxy is a proxy that is built and checked, but not running. All
@@ -28,6 +120,25 @@ type NetworkProxy struct {
 	first    *loadedConfig // the configuration that Build loaded
 	files    *filesRead    // the files that Build read
 	ran      atomic.Bool   // Run was called
+}
+
+// Build loads and checks the configuration and returns a proxy that is ready to
+// run. It opens no listeners. The error joins all errors that were found. Those
+// in the configuration are *[ConfigError] with file, line and column.
+func (b *Builder) Build() (*NetworkProxy, error) {
+	errs := append(slices.Clone(b.errs), b.settings.conflicts(len(b.errs) > 0)...)
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	p := &NetworkProxy{settings: b.settings}
+	p.settings.limits = p.settings.limits.withDefaults()
+	p.settings.upstreams, p.settings.upstreamFault = upstream.FromEnviron(p.settings.environ(), p.settings.hooks.upstreamRoots)
+	first, files, err := p.settings.loadFirst(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	p.first, p.files = first, files
+	return p, nil
 }
 
 // Run opens the listeners and serves them on background goroutines. After
@@ -56,8 +167,7 @@ func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
 		h.serve()
 	} else {
 		p.settings.closeProvided()
-		h.log.Warn("the proxy is disabled and opens no listeners", "key", "network_proxy.enabled",
-			"origin", p.first.position("network_proxy.enabled").String())
+		h.log.Warn(h.offWarning())
 	}
 	h.attach(ctx)
 	return h, nil
@@ -66,21 +176,21 @@ func (p *NetworkProxy) Run(ctx context.Context) (*Handle, error) {
 // Explain is [Handle.Explain] for a proxy that is not running. It assumes that
 // the proxy's own listeners have the configured addresses.
 func (p *NetworkProxy) Explain(ctx context.Context, req PolicyRequest) (Explanation, error) {
-	return explainRequest(ctx, p.planned(), req)
+	return explainRequest(ctx, p.planned(), new(gate.Principal), req)
 }
 
 // ExplainURL is [Handle.ExplainURL] for a proxy that is not running.
 func (p *NetworkProxy) ExplainURL(ctx context.Context, url, method string, resolve bool) (Explanation, error) {
-	return explainURL(ctx, p.planned(), url, method, resolve)
+	return explainURL(ctx, p.planned(), new(gate.Principal), url, method, resolve)
 }
 
 // planned returns a gate with the policy that Run would put in force.
 func (p *NetworkProxy) planned() *gate.Gate {
-	g := gate.New(p.settings.gateConfig(p.settings.log, hostcall.New(p.settings.hooks.callbackPatience)))
+	g := gate.New(p.settings.gateConfig(p.settings.log, hostcall.New(p.settings.hooks.callbackGrace), new(approval.Inbox)))
 	for _, addr := range p.settings.plannedAddrs(p.first) {
 		g.Self.Add(net.TCPAddrFromAddrPort(addr))
 	}
-	g.Install(p.first.compile(1, p.first.Config.Mode, runtimeRules{}, &g.Self))
+	g.Install(p.first.compile(1, p.first.Config.Mode, &g.Self))
 	return g
 }
 
@@ -89,10 +199,10 @@ func (p *NetworkProxy) planned() *gate.Gate {
 func (s *settings) plannedAddrs(l *loadedConfig) []netip.AddrPort {
 	var addrs []netip.AddrPort
 	for _, ep := range s.endpoints() {
-		if ep.key == keySOCKSURL && !l.Config.EnableSOCKS5 {
+		if ep.off || ep.key == keySOCKSURL && !l.Config.EnableSOCKS5 {
 			continue
 		}
-		raw := cmp.Or(ep.override, l.addr(ep.key))
+		raw := cmp.Or(ep.addr(), l.addr(ep.key))
 		if asked, err := parseListener(ep.key, raw, Position{}); err == nil && asked.addr.Port() != 0 {
 			addr, _ := clampAddr(asked.addr, kindOf(ep.key), &l.Config)
 			addrs = append(addrs, addr)
@@ -106,7 +216,7 @@ func (s *settings) plannedAddrs(l *loadedConfig) []netip.AddrPort {
 func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	h := &Handle{
 		settings: s,
-		calls:    hostcall.New(s.hooks.callbackPatience),
+		calls:    hostcall.New(s.hooks.callbackGrace),
 		stopping: make(chan struct{}),
 		live:     track.NewGroup(nil),
 		done:     make(chan struct{}),
@@ -115,26 +225,26 @@ func newHandle(s *settings, first *loadedConfig, files *filesRead) *Handle {
 	for _, ep := range s.endpoints() {
 		ep.provided = hostcall.SafeListener(ep.provided, h.calls)
 	}
-	h.drain, h.cut = context.WithCancelCause(context.Background())
+	h.serving, h.drain = errgroup.WithContext(context.Background())
+	h.drain, h.cut = context.WithCancelCause(h.drain)
+	context.AfterFunc(h.drain, h.begin)
 	h.live.SetLimit(s.limits.Connections)
-	h.gate = gate.New(s.gateConfig(h.log, h.calls))
+	h.gate = gate.New(s.gateConfig(h.log, h.calls, &h.inbox))
+	h.feed = newFeed(h.gate)
+	h.authority = (&ca.Once{Make: func() (*ca.Authority, error) { return s.newAuthority(first) }}).Get
+	h.trust = trust.NewStore(trust.Config{CA: h.certificates, Log: h.log})
+	h.trusted = h.trust.Session("")
 	h.active = newActiveConfig(first, h.gate, h.log, h.alive, func() string { return h.listeners.exposed })
+	h.active.authority = h.authority
 	h.reloader = newReloader(s, h.active, files, h.calls, h.stopping)
+	h.groups = newGroups(h.drain, h.gate)
 	h.sessions = newSessions(s.requireSession)
-	h.http = httpproxy.New(h.gate, s.httpConfig(&h.sessions.tokens))
-	h.socks = socksproxy.New(h.gate, s.socksConfig(&h.sessions.tokens, first.Config.EnableSOCKS5UDP))
+	h.http = httpproxy.New(h.gate, s.httpConfig(&h.sessions.tokens, h.authority))
+	h.socks = socksproxy.New(h.gate, s.socksConfig(&h.sessions.tokens, first.Config.EnableSOCKS5UDP, h.http))
+	h.capture = capture.New(h.gate, capture.Config{HTTP: h.http.ServeCaptured, Open: h.http.ServeOpened, FirstBytes: s.limits.HeaderTimeout, Idle: s.limits.TunnelIdle})
 	h.shared = h.newPrincipal(h.drain, Attribution{})
-	h.shared.Group = track.NewGroup(h.live)
-	h.admin = adminhttp.New(adminhttp.Config{
-		Routes:         adminRoutes(h),
-		Token:          s.adminToken,
-		ReadOnly:       h.adminReadOnly,
-		Context:        h.drain,
-		HeaderTimeout:  s.limits.HeaderTimeout,
-		IdleTimeout:    s.limits.IdleTimeout,
-		MaxHeaderBytes: s.limits.HeaderBytes,
-		Logger:         h.gate.ClientLog,
-	})
+	h.shared.Clients = track.NewGroup(h.live)
+	h.admin = adminhttp.New(h.adminConfig())
 	return h
 }
 
@@ -155,8 +265,10 @@ func (h *Handle) listen(ctx context.Context) error {
 	if err := open(&s.http, &h.listeners.http, &h.httpAddr); err != nil {
 		return err
 	}
-	if err := open(&s.admin, &h.listeners.admin, &h.adminAddr); err != nil {
-		return err
+	if !s.admin.off {
+		if err := open(&s.admin, &h.listeners.admin, &h.adminAddr); err != nil {
+			return err
+		}
 	}
 	if !h.active.current().Config.EnableSOCKS5 {
 		if s.socks.provided != nil {
@@ -171,30 +283,48 @@ func (h *Handle) listen(ctx context.Context) error {
 // serve starts a goroutine for each listener, and the watcher of the files.
 func (h *Handle) serve() {
 	h.reloader.watch(h.drain)
-	h.serving.Go(func() {
-		h.ended(h.http.Serve(h.track(h.listeners.http, h.shared)))
+	h.serving.Go(func() error {
+		return h.listenerEnded(h.http.Serve(h.track(h.listeners.http, h.shared)))
 	})
-	h.serving.Go(func() {
-		h.ended(h.admin.Serve(h.listeners.admin))
-	})
+	if h.listeners.admin != nil {
+		h.serving.Go(func() error {
+			return h.listenerEnded(h.admin.Serve(h.listeners.admin))
+		})
+	}
 	if h.listeners.socks != nil {
-		h.serving.Go(func() {
-			h.ended(h.socks.Serve(h.track(h.listeners.socks, h.shared)))
+		h.serving.Go(func() error {
+			return h.listenerEnded(h.socks.Serve(h.track(h.listeners.socks, h.shared)))
 		})
 	}
 	if h.gate.Observations != nil {
 		h.log.Warn(observingWarning)
 	}
+	h.warnOfExpiry(time.Now())
 	if h.active.current().Config.AllowUpstreamProxy {
 		h.settings.logRoute(h.log, true)
 	}
 	h.log.Info("networkproxy is up", "http", h.httpAddr, "admin", h.adminAddr, "socks", h.socksAddr, "mode", string(h.gate.Policy().Mode))
 }
 
+// expiryNotice is how long before its end an authority is warned of.
+const expiryNotice = 30 * 24 * time.Hour
+
+// warnOfExpiry logs and keeps a warning if the authority that the host or the
+// configuration gave ends soon. When it has ended, no client accepts its certificates.
+func (h *Handle) warnOfExpiry(now time.Time) {
+	a := h.active.current().authority
+	if a == nil || a.NotAfter().Sub(now) > expiryNotice {
+		return
+	}
+	warning := fmt.Sprintf("the certificate authority of TLS inspection expires at %s: replace it and restart before that", a.NotAfter().UTC().Format(time.RFC3339))
+	h.log.Warn(warning)
+	h.warnings = append(h.warnings, warning)
+}
+
 // track returns l as a listener of p whose connections count as shared ones.
 func (h *Handle) track(l net.Listener, p *gate.Principal) *gate.Listener {
 	return &gate.Listener{
-		Listener:  &track.Listener{Inner: l, Group: h.shared.Group, StartIdle: true, Logger: h.gate.ClientLog},
+		Listener:  &track.Listener{Inner: l, Group: h.shared.Clients, StartIdle: true, Logger: h.gate.ClientLog},
 		Principal: p,
 	}
 }
@@ -213,7 +343,7 @@ func (h *Handle) listenOn(ctx context.Context, ep *endpoint) (net.Listener, erro
 		ep.provided.Close()
 		return bind(ctx, ep.key, clamped)
 	}
-	addr, pos := ep.override, Position{}
+	addr, pos := ep.addr(), Position{}
 	if addr == "" {
 		loaded := h.active.current()
 		addr, pos = loaded.addr(ep.key), loaded.position(ep.key)

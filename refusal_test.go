@@ -159,7 +159,6 @@ func TestMalformedRequests(t *testing.T) {
 		{"asterisk-form", "OPTIONS * HTTP/1.1\r\n" + host + "\r\n", "400", "this is an HTTP proxy"},
 		{"asterisk-form of GET", "GET * HTTP/1.1\r\n" + host + "\r\n", "400", ""},
 		{"authority-form of GET", "GET allowed.example:80 HTTP/1.1\r\n" + host + "\r\n", "400", ""},
-		{"https in absolute-form", "GET https://allowed.example/ HTTP/1.1\r\n" + host + "\r\n", "400", "use CONNECT"},
 		{"another scheme", "GET ftp://allowed.example/ HTTP/1.1\r\n" + host + "\r\n", "400", "ftp"},
 		{"no scheme", "GET ://allowed.example/ HTTP/1.1\r\n" + host + "\r\n", "400", ""},
 		{"no slashes", "GET http:allowed.example/ HTTP/1.1\r\n" + host + "\r\n", "400", "no host"},

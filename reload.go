@@ -8,28 +8,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"example.com/networkproxy/internal/filewatch"
 	"example.com/networkproxy/internal/hostcall"
 )
-
-// reloaded is the result of a reload.
-type reloaded struct {
-	Generation uint64   `json:"generation"`
-	Cut        int      `json:"connections_cut"`
-	Restart    []string `json:"restart_required,omitempty"` // changed keys that take effect at the next start
-	Warnings   []string `json:"warnings,omitempty"`         // what the configuration asks for and did not take effect
-}
-
-// reloadPatience is how long the proxy waits, when it ends, for reloads that do
-// not return although their contexts have ended.
-const reloadPatience = time.Second
 
 // reloader reloads the configuration. Safe for concurrent use.
 type reloader struct {
@@ -39,6 +28,7 @@ type reloader struct {
 	stopping <-chan struct{} // closed when the proxy begins to stop
 	started  Config          // the first configuration, which the listeners were opened for
 
+	shared     singleflight.Group  // has the reload that waits for its turn, under the key ""
 	turn       chan struct{}       // holds a token while a reload reads files and acts on them
 	source     chan struct{}       // holds a token while the configuration source runs
 	files      *filesRead          // the files of the configuration in force; guarded by turn
@@ -78,7 +68,7 @@ type reloading struct {
 	calling  chan struct{}                       // closed before the ConfigSource is called, after the files have been handled
 	done     chan struct{}                       // closed when the goroutine ends
 	readings atomic.Pointer[[]filewatch.Reading] // what it read; nil before
-	notes    []func()                            // functions that log; called when no lock is held
+	outdated atomic.Bool                         // the learned file was changed while it was read
 }
 
 // reload reloads because a caller asked for it, and waits for the end.
@@ -86,12 +76,37 @@ func (l *reloader) reload(ctx context.Context) (reloaded, error) {
 	if l.settings.source != nil && len(l.source) > 0 {
 		return reloaded{}, ErrReloading
 	}
-	r, err := l.start(ctx, l.settings.hooks.quiet)
+	r, err := l.join(ctx, l.settings.hooks.quiet)
 	if err != nil {
 		return reloaded{}, err
 	}
 	r.wait(nil)
 	return r.result, r.err
+}
+
+// join starts a reload. If it reads files only, join waits for its end. Other
+// callers join it until it begins to read. It goes on when ctx ends, because the
+// others wait for it as well.
+func (l *reloader) join(ctx context.Context, quiet time.Duration) (*reloading, error) {
+	if l.settings.source != nil {
+		return l.start(ctx, quiet)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	shared := l.shared.DoChan("", func() (any, error) {
+		r, err := l.start(context.Background(), quiet)
+		if err == nil {
+			r.wait(nil)
+		}
+		return r, err
+	})
+	select {
+	case result := <-shared:
+		return result.Val.(*reloading), result.Err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("stopped waiting for the reload, which continues: %w", context.Cause(ctx))
+	}
 }
 
 // start starts a reload, which first waits until the files have been still for
@@ -120,7 +135,7 @@ func (l *reloader) watch(ctx context.Context) {
 // reloadChanged reloads after a file has changed: see [filewatch.Watcher]. The
 // reload logs its error, and /health reports it.
 func (l *reloader) reloadChanged(ctx context.Context) (readings []filewatch.Reading, again bool) {
-	r, err := l.start(ctx, filewatch.LongQuiet)
+	r, err := l.join(ctx, filewatch.LongQuiet)
 	if err != nil {
 		return nil, false
 	}
@@ -130,10 +145,10 @@ func (l *reloader) reloadChanged(ctx context.Context) (readings []filewatch.Read
 	}
 	select {
 	case <-r.decided:
-		return readings, errors.Is(r.err, filewatch.ErrBeingWritten)
+		again = errors.Is(r.err, filewatch.ErrBeingWritten)
 	default:
-		return readings, false
 	}
+	return readings, again || r.outdated.Load()
 }
 
 // wait waits for the end of the reload. It makes the reload fail when its
@@ -153,12 +168,9 @@ func (r *reloading) wait(leave <-chan struct{}) {
 // giveUp makes the reload fail, unless it has succeeded or failed before.
 func (r *reloading) giveUp(cause error) {
 	r.cancel(cause)
-	if r.fail(cause) {
-		// On a goroutine of its own, because a log handler may never return.
-		r.reloader.goroutines.Go(func() { r.logFailure(cause) })
-		return
+	if !r.fail(cause) {
+		<-r.decided
 	}
-	<-r.decided
 }
 
 // fail makes the reload fail. It returns false if the reload has succeeded or
@@ -170,12 +182,10 @@ func (r *reloading) fail(cause error) bool {
 	r.err = fmt.Errorf("reload failed, the last good configuration stays in force: %w", cause)
 	r.reloader.active.gate.Counters.ReloadsFailed.Add(1)
 	r.reloader.active.failed(cause)
+	r.reloader.active.gate.PublishReload(0, cause)
+	r.reloader.active.log.Error("reload failed; the last good configuration stays in force", "error", cause)
 	close(r.decided)
 	return true
-}
-
-func (r *reloading) logFailure(cause error) {
-	r.reloader.active.log.Error("reload failed; the last good configuration stays in force", "error", cause)
 }
 
 // run is the goroutine of the reload.
@@ -184,30 +194,15 @@ func (r *reloading) run() {
 	defer r.cancel(nil)
 	err := errSourceExited
 	defer func() {
-		r.writeNotes()
-		if err != nil && r.fail(err) {
-			r.logFailure(err)
+		if err != nil {
+			r.fail(err)
 		}
 	}()
 	err = r.load()
 }
 
 // errSourceExited is the error of a ConfigSource that calls runtime.Goexit.
-var errSourceExited = errors.New("the configuration source ended its goroutine in place of returning")
-
-// writeNotes logs the notes. The caller must hold no lock and no turn, because
-// the host's log handler may start a reload itself.
-func (r *reloading) writeNotes() {
-	for _, note := range r.notes {
-		note()
-	}
-	r.notes = nil
-}
-
-// note adds a line for the log.
-func (r *reloading) note(level slog.Level, msg string, args ...any) {
-	r.notes = append(r.notes, func() { r.reloader.active.log.Log(context.Background(), level, msg, args...) })
-}
+var errSourceExited = errors.New("the configuration source ended its goroutine without returning")
 
 // load reads the files and puts the configuration in force.
 func (r *reloading) load() error {
@@ -219,6 +214,7 @@ func (r *reloading) load() error {
 	}
 	release := sync.OnceFunc(func() { <-l.turn })
 	defer release()
+	l.shared.Forget("") // later callers may have changed files that were read before
 
 	was, current := l.files, l.active.current().limits
 	files, err := r.read(was)
@@ -236,7 +232,6 @@ func (r *reloading) load() error {
 		// The limits take effect before the host's function returns.
 		r.tighten(limits, files)
 		release()
-		r.writeNotes()
 		select {
 		case l.source <- struct{}{}:
 			defer func() { <-l.source }()
@@ -260,7 +255,9 @@ func (r *reloading) load() error {
 // change that nobody announced.
 func (r *reloading) read(was *filesRead) (*filesRead, error) {
 	reader := &filewatch.Reader{Paths: r.reloader.settings.watched(), Pipes: was.pipes}
-	files := &filesRead{pipes: was.pipes}
+	a := r.reloader.active
+	files := &filesRead{pipes: was.pipes, learned: a.learned()}
+	defer func() { r.outdated.Store(a.learned() != files.learned) }()
 	quiet := r.quiet
 	for {
 		readings, err := reader.Read(r.ctx, quiet)
@@ -281,7 +278,12 @@ func (r *reloading) configuration(files, was *filesRead) (*loadedConfig, error) 
 	if err != nil {
 		return nil, err
 	}
-	return s.check(src)
+	next, err := s.check(src)
+	if err == nil {
+		next.learnedAll, err = s.learnedFrom(files)
+		err = errors.Join(err, r.reloader.active.checkAuthority(next))
+	}
+	return next, err
 }
 
 // put puts a configuration in force. It refuses a configuration that exceeds the
@@ -292,6 +294,9 @@ func (r *reloading) put(next *loadedConfig, limits *requirements, files *filesRe
 		a.mu.Lock()
 		before := a.loaded
 		same := reflect.DeepEqual(next.Config, a.base.Config)
+		if files.learned != a.learnings { // what was read may be older
+			next.learnedAll = a.base.learnedAll
+		}
 		a.mu.Unlock()
 		if l.settings.source != nil {
 			limits = before.limits // they may have changed while the function ran
@@ -313,7 +318,7 @@ func (r *reloading) put(next *loadedConfig, limits *requirements, files *filesRe
 			a.mu.Unlock()
 			return nil // giveUp has reported the failure
 		}
-		a.base, a.fault = next, nil
+		a.base, a.fault, a.remembered = next, nil, a.remembered.except(next.learnedAll)
 		change := a.change(bounded)
 		withheld := a.socketsWithheld(bounded)
 		a.mu.Unlock()
@@ -327,26 +332,26 @@ func (r *reloading) put(next *loadedConfig, limits *requirements, files *filesRe
 
 // succeed reports the result of a reload that has taken effect.
 func (r *reloading) succeed(c change, bounded *loadedConfig, withheld string) {
-	g := r.reloader.active.gate
+	g, log := r.reloader.active.gate, r.reloader.active.log
 	g.Counters.ReloadsOK.Add(1)
 	r.result = reloaded{
 		Generation: c.policy.Generation,
 		Cut:        g.Rejudge(),
 		Restart:    changedAtRestart(&r.reloader.started, &bounded.Config),
-		Warnings:   slices.Clone(bounded.cutBack),
+		Warnings:   slices.Concat(bounded.cutBack, bounded.withoutEffect),
 	}
 	if withheld != "" {
 		r.result.Warnings = append(r.result.Warnings, withheld)
 	}
 	close(r.decided)
-	r.note(slog.LevelInfo, "reloaded", "generation", r.result.Generation, "mode", string(c.policy.Mode), "connections_cut", r.result.Cut)
+	log.Info("reloaded", "generation", r.result.Generation, "mode", string(c.policy.Mode), "connections_cut", r.result.Cut)
 	if len(r.result.Restart) > 0 {
-		r.note(slog.LevelWarn, "changed keys that take effect at the next start", "keys", r.result.Restart)
+		log.Warn("changed keys that take effect at the next start", "keys", r.result.Restart)
 	}
 	if withheld != "" {
-		r.note(slog.LevelWarn, withheld)
+		log.Warn(withheld)
 	}
-	r.noteChange(c)
+	r.reloader.logChange(c)
 }
 
 // tighten puts managed limits in force over the last good configuration, if
@@ -377,19 +382,19 @@ func (r *reloading) tighten(limits *requirements, files *filesRead) {
 		l.files = &known
 
 		cut := a.gate.Rejudge()
-		r.note(slog.LevelInfo, "the managed limits have changed", "generation", change.policy.Generation,
+		a.log.Info("the managed limits have changed", "generation", change.policy.Generation,
 			"mode", string(change.policy.Mode), "connections_cut", cut)
-		r.noteChange(change)
+		l.logChange(change)
 		return
 	}
 }
 
-// noteChange adds the lines about a change for the log.
-func (r *reloading) noteChange(c change) {
+// logChange logs the warnings about a change, and a change of the route.
+func (l *reloader) logChange(c change) {
 	for _, w := range c.warnings {
-		r.note(slog.LevelWarn, w)
+		l.active.log.Warn(w)
 	}
 	if c.policy.Upstream != c.before.Upstream {
-		r.notes = append(r.notes, func() { r.reloader.settings.logRoute(r.reloader.active.log, c.policy.Upstream) })
+		l.settings.logRoute(l.active.log, c.policy.Upstream)
 	}
 }

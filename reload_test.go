@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/networkproxy"
@@ -421,12 +422,15 @@ func TestManagedLimitsHoldAtRunTime(t *testing.T) {
 func TestConfigTellsWhereValuesComeFrom(t *testing.T) {
 	t.Parallel()
 	base := newConfigFile(t, "mode = \"limited\"\npolicy.allowed_domains = [\"base.example\"]")
-	over := newConfigFile(t, `policy.allowed_domains = ["over.example"]`)
+	over := newConfigFile(t, "mitm = true\nmitm_hooks = [{ host = \"a.example\", access = \"git-fetch\" }]\n"+`policy.allowed_domains = ["over.example"]`)
 	l := startFile(t, nil, base.path, over.path)
 	got := l.admin("GET", "/config", "").body
 	for _, want := range []string{
 		`"network_proxy.mode": "` + base.path + `:3:8"`,
-		`"network_proxy.policy.allowed_domains": "` + over.path + `:3:`,
+		`"network_proxy.policy.allowed_domains": "` + over.path + `:5:`,
+		`"network_proxy.mitm": "` + over.path + `:3:8"`,
+		`"network_proxy.mitm_hooks": "` + over.path + `:4:14"`,
+		`"access": "git-fetch"`,
 		`"network_proxy.socks_url": "default"`,
 	} {
 		if !strings.Contains(got, want) {
@@ -470,6 +474,59 @@ func TestReloadDoesNotStallRequests(t *testing.T) {
 	if err := <-reloaded; err != nil {
 		t.Error(err)
 	}
+}
+
+// silentListener is a listener without connections, for proxies in a synctest
+// bubble.
+type silentListener struct{ closed chan struct{} }
+
+func newSilentListener() *silentListener { return &silentListener{make(chan struct{})} }
+
+func (l *silentListener) Accept() (net.Conn, error) { <-l.closed; return nil, net.ErrClosed }
+func (l *silentListener) Close() error              { close(l.closed); return nil }
+func (l *silentListener) Addr() net.Addr            { return &net.UnixAddr{Name: "silent", Net: "unix"} }
+
+// Many callers ask for a reload while one reads the files. They share one further
+// reload, which reads the files after they asked. The caller that was the first of
+// them leaves.
+func TestReloadsAreShared(t *testing.T) {
+	t.Parallel()
+	const callers = 10
+	synctest.Test(t, func(t *testing.T) {
+		f := newConfigFile(t, `policy.allowed_domains = ["a.example"]`)
+		p, err := networkproxy.NewBuilder().ConfigFile(f.path).
+			HTTPListener(newSilentListener()).AdminListener(newSilentListener()).Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := runProxy(t, p)
+		defer h.Close()
+		done := make(chan error, callers)
+		reload := func(ctx context.Context) {
+			go func() { done <- h.Reload(ctx) }()
+			synctest.Wait() // it reads the files, or waits for the reload that does
+		}
+		reload(t.Context())
+		f.replace(`policy.allowed_domains = ["b.example"]`)
+		leaving, leave := context.WithCancel(t.Context())
+		reload(leaving)
+		for range callers - 2 {
+			reload(t.Context())
+		}
+		leave()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("the caller that left: got the error %v, want %v", err, context.Canceled)
+		}
+		for range callers - 1 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		x, err := h.Explain(t.Context(), request{Host: "b.example", Port: 80})
+		if err != nil || !x.Allowed || x.Generation != 3 {
+			t.Errorf("got allowed = %v in generation %d, %v; want true in generation 3, after two reloads", x.Allowed, x.Generation, err)
+		}
+	})
 }
 
 // BenchmarkReload reads and compiles a file of 100,000 patterns, and puts it in

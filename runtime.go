@@ -4,9 +4,15 @@ package networkproxy
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"iter"
 	"time"
 
 	"example.com/networkproxy/internal/audit"
+	"example.com/networkproxy/internal/domain"
+	"example.com/networkproxy/internal/hostcall"
+	"example.com/networkproxy/internal/learned"
 	"example.com/networkproxy/internal/policy"
 )
 
@@ -71,8 +77,21 @@ func (h *Handle) adminReadOnly() bool {
 
 // Config returns the configuration in force, without changes made at run time:
 // see [Handle.Mode]. Values that exceed tightened managed limits are cut back
-// in it. The caller owns the copy.
-func (h *Handle) Config() Config { return h.active.current().Config.clone() }
+// in it. Entries of the [Builder.LearnedFile] come last. The caller owns the copy.
+func (h *Handle) Config() Config { return h.active.current().config() }
+
+// CACertificate returns the certificates that clients must trust where the proxy opens
+// TLS, in PEM. It returns nil while TLS inspection is off. They never change in a run.
+func (h *Handle) CACertificate() []byte {
+	if !h.active.current().Config.MITM {
+		return nil
+	}
+	text, err := h.certificates()
+	if err != nil {
+		h.log.Error("the certificate authority of TLS inspection cannot be used", "error", err)
+	}
+	return text
+}
 
 // Mode returns the mode in force.
 func (h *Handle) Mode() Mode { return h.gate.Policy().Mode }
@@ -87,20 +106,227 @@ func (h *Handle) SetMode(m Mode) error { return h.active.setMode(m) }
 // local networks and the mode apply to it as to every other entry. An entry
 // outside the managed limits is refused; one that a reload puts outside them
 // is dropped, with a warning in the log.
-func (h *Handle) AllowDomain(entry string) error { return h.active.allow(entry) }
+func (h *Handle) AllowDomain(entry string) error {
+	return h.changed(h.active.allow(entry), DecisionAllow, entry, "allowed until the proxy ends")
+}
 
 // DenyDomain adds a denylist entry until the proxy ends, as AllowDomain does
 // for the allowlist. It cuts open connections that the entry denies.
-func (h *Handle) DenyDomain(entry string) error { return h.active.deny(entry) }
+func (h *Handle) DenyDomain(entry string) error {
+	return h.changed(h.active.deny(entry), DecisionDeny, entry, "denied until the proxy ends")
+}
 
 // RemoveDomain removes an entry that AllowDomain or DenyDomain added. It does
 // not remove entries of the configuration: the error says where such an entry
 // is set.
-func (h *Handle) RemoveDomain(entry string) error { return h.active.remove(entry) }
+func (h *Handle) RemoveDomain(entry string) error {
+	return h.changed(h.active.remove(entry), "", entry, "no longer allowed or denied at run time")
+}
 
-// Reload reads the configuration again and puts it in force, whole. On an
+// changed publishes a change of the rules, unless err is not nil. It returns err.
+func (h *Handle) changed(err error, d DecisionKind, pattern, message string) error {
+	if err == nil {
+		h.gate.PublishRule(nil, d, pattern, message)
+	}
+	return err
+}
+
+// Remember allows or denies a host for good: it puts an entry in force at once, as
+// AllowDomain and DenyDomain do, and saves it in the [Builder.LearnedFile] or with
+// the [Builder.AmendmentWriter]. An entry that was remembered before is no error.
+// The denylist overrides an allowed entry, as always.
+//
+// If the error is [ErrNotSaved], the entry is in force until the proxy ends, but
+// was not saved, and Remember may be called again. If ctx ended before it was
+// saved, that may still happen later. After any other error, nothing has changed.
+// These include an invalid pattern, a pattern that exceeds the managed limits, and
+// an allow of a pattern that Remember has denied.
+func (h *Handle) Remember(ctx context.Context, a Amendment) error {
+	parse, done, decision := parseAllowed, "allowed", DecisionAllow
+	switch a.Action {
+	case AmendAllow:
+	case AmendDeny:
+		parse, done, decision = parseDenied, "denied", DecisionDeny
+	default:
+		return fmt.Errorf("unknown action %q of an amendment: use AmendAllow or AmendDeny", string(a.Action))
+	}
+	p, err := parse(a.Pattern)
+	if err == nil {
+		err = h.canAmend(ctx)
+	}
+	if err == nil {
+		err = h.changed(h.active.remember(a.Action, p), decision, p.String(), done+" for good")
+	}
+	if err != nil {
+		return err
+	}
+	a.Pattern = p.String()
+	if _, err := h.save(ctx, a, p); err != nil {
+		return fmt.Errorf("%q is %s until the proxy ends, but %w: %w", a.Pattern, done, ErrNotSaved, err)
+	}
+	h.log.Info("remembered for good", "action", string(a.Action), "pattern", a.Pattern)
+	return nil
+}
+
+// Forget removes an entry that [Handle.Remember] added, now or in an earlier run,
+// from both lists. An [AmendmentWriter] is called with [AmendForget], and has to
+// remove the entry from the configuration if that contains it. It is an error if the
+// [Builder.LearnedFile] does not contain the entry. After an error, nothing has
+// changed, except that the entry may still be forgotten later if ctx ended.
+func (h *Handle) Forget(ctx context.Context, pattern string) error {
+	p, err := domain.Parse(pattern)
+	if err == nil {
+		err = h.canAmend(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	a := Amendment{Action: AmendForget, Pattern: p.String()}
+	saved, err := h.save(ctx, a, p)
+	if err != nil {
+		return fmt.Errorf("%q cannot be forgotten: %w", a.Pattern, err)
+	}
+	if found := h.active.forget(p); !found && !saved {
+		return fmt.Errorf("%q was not remembered", a.Pattern)
+	}
+	h.gate.PublishRule(nil, "", a.Pattern, "forgotten")
+	h.log.Info("forgotten", "pattern", a.Pattern)
+	return nil
+}
+
+// canSave reports whether something saves what is to be remembered.
+func (h *Handle) canSave() bool { return h.settings.learned != nil || h.settings.amend != nil }
+
+// canAmend returns an error if nothing can be remembered.
+func (h *Handle) canAmend(ctx context.Context) error {
+	if !h.canSave() {
+		return errors.New("nothing saves what is to be remembered: set Builder.LearnedFile or Builder.AmendmentWriter, " +
+			"or use AllowDomain and DenyDomain, whose entries last until the proxy ends")
+	}
+	if err := h.alive(); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+// errWriterExited is the error of an AmendmentWriter that calls runtime.Goexit.
+var errWriterExited = errors.New("the AmendmentWriter ended its goroutine without returning")
+
+// save saves an amendment. It waits no longer than ctx allows. found reports
+// whether the learned file had the entry before; an AmendmentWriter may have it.
+func (h *Handle) save(ctx context.Context, a Amendment, p domain.Pattern) (found bool, err error) {
+	type result struct {
+		found bool
+		err   error
+	}
+	results := make(chan result, 1)
+	writing, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(h.drain, func() { cancel(ErrClosed) })
+	h.reloader.goroutines.Go(func() {
+		r := result{err: errWriterExited}
+		defer func() { stop(); cancel(nil); results <- r }()
+		if h.settings.learned != nil {
+			r.found, r.err = h.learn(writing, a, p)
+			return
+		}
+		r.found, r.err = hostcall.Call(writing, h.calls, hostcall.AmendmentWriter, func(ctx context.Context) (bool, error) {
+			return true, h.settings.amend(ctx, a)
+		})
+	})
+	select {
+	case r := <-results:
+		return r.found, r.err
+	case <-ctx.Done():
+		return false, fmt.Errorf("stopped waiting for that: %w", context.Cause(ctx))
+	case <-h.done:
+		return false, ErrClosed
+	}
+}
+
+// learn writes an amendment to the learned file, and puts the file's new content
+// in force.
+func (h *Handle) learn(ctx context.Context, a Amendment, p domain.Pattern) (found bool, err error) {
+	change := learned.Change{List: learned.Allowed, Comment: a.Comment, Time: time.Now(), Same: func(entry string) bool {
+		q, err := domain.Parse(entry)
+		return err == nil && q == p
+	}}
+	if a.Action != AmendForget {
+		change.Add = a.Pattern
+	}
+	if a.Action == AmendDeny {
+		change.List = learned.Denied
+	}
+	var rules runtimeRules
+	found, err = h.settings.learned.Edit(ctx, change,
+		func(c learned.Content) (err error) {
+			rules, err = parseLearned(h.settings.learned.Path, c)
+			return err
+		},
+		func(learned.Content) { h.active.learn(rules) })
+	h.gate.Rejudge()
+	return found, err
+}
+
+// Allow adds allowlist entries to the session until it ends, so that a command
+// can be repeated after the user has approved a host that was refused. They have
+// the rank of [SessionConfig.AllowedDomains]: the denylists, the protection of
+// local networks and the mode apply to them.
+//
+// A request that begins after Allow has returned is judged with the entries,
+// even if the decider has just denied the same request. Allow does not affect
+// a question that the decider is considering. An entry that the session has
+// already is no error. If a later reload tightens the managed limits, entries
+// that exceed them have no effect.
+//
+// If an entry is invalid or exceeds the managed limits, Allow adds none and the
+// error names each such entry. After the end of the session, the error is the
+// cause of that end. [Handle.AllowGroup] does the same for a group.
+func (s *Session) Allow(patterns ...string) error {
+	limits, err := s.handle.active.limits()
+	if err == nil {
+		err = context.Cause(s.principal.Context)
+	}
+	if err != nil {
+		return err
+	}
+	entries, err := parseAllowedEntries(patterns, limits)
+	if err != nil {
+		return fmt.Errorf("session %s: %w", s.id, err)
+	}
+	s.rules.allow(entries)
+	for _, pattern := range entries.entries {
+		s.handle.gate.PublishRule(s.principal, DecisionAllow, pattern, "allowed for the session")
+	}
+	s.handle.log.Info("session rules changed", "session", s.id, "allowed", entries.entries)
+	return nil
+}
+
+// Questions returns the questions of [Builder.AskOnPage] that wait, oldest first. Those
+// of a PolicyDecider are not among them. [EventAsked] and [EventAnswered] tell when to
+// look again.
+func (h *Handle) Questions() []Question {
+	waiting := h.inbox.List()
+	list := make([]Question, len(waiting))
+	for i, q := range waiting {
+		list[i] = publicQuestion(q)
+	}
+	return list
+}
+
+// Answer answers a question. The first answer counts: the error is [ErrNoQuestion] if
+// Questions does not list the ID any more.
+func (h *Handle) Answer(id uint64, d Decision) error {
+	_, answer, err := h.inbox.Take(id)
+	if err != nil {
+		return err
+	}
+	answer(d.d)
+	return nil
+}
+
+// Reload reads the configuration again and puts all of it in force. On an
 // error nothing changes: the last good policy stays in force. Managed limits
-// are the exception: as soon as they can be read they take effect, even where
+// are the exception: as soon as they can be read they take effect, even if
 // the configuration cannot be read, and cut the last good configuration back.
 // Open connections that the new policy refuses are cut. Changes of keys that
 // need a restart are logged and take effect at the restart. All other changes
@@ -109,12 +335,14 @@ func (h *Handle) RemoveDomain(entry string) error { return h.active.remove(entry
 // Reload waits until the files have not changed for 200 ms, or for a second if
 // a key that was there before is missing. This keeps it from reading a
 // half-written file. If a file is still being written after eight times that
-// wait, the error says so. Only one reload of files runs at a time.
+// wait, the error says so. Only one reload of files runs at a time. Calls that
+// come while another waits for its turn share one reload.
 //
 // Where the configuration comes from a [Builder.ConfigSource], Reload returns
 // [ErrReloading] at once while that function runs for another reload. Reload
 // may be called from every callback. It returns early, with the reason, when
-// ctx ends or the proxy begins to stop.
+// ctx ends or the proxy begins to stop. A reload of files goes on when ctx ends,
+// because other calls may share it.
 func (h *Handle) Reload(ctx context.Context) error {
 	_, err := h.reload(ctx)
 	return err
@@ -123,38 +351,13 @@ func (h *Handle) Reload(ctx context.Context) error {
 // reload is Reload that also returns what the reload did.
 func (h *Handle) reload(ctx context.Context) (reloaded, error) { return h.reloader.reload(ctx) }
 
-// Grant is a remembered Allow of the decider, as it was when [Handle.Grants] was
-// called.
-type Grant struct {
-	ID      uint64 `json:"id"`      // unique in this proxy; later grants have higher ones
-	Host    string `json:"host"`    // a pattern as in a list: "example.com", or "**.example.com" for it and all below
-	Port    uint16 `json:"port"`    // 0: every port
-	Command string `json:"command"` // of the session; empty for the shared listeners
-
-	UsesLeft int       `json:"uses_left"` // further requests that it allows; -1: any number
-	Active   int       `json:"active"`    // open requests and tunnels that it allowed
-	Created  time.Time `json:"created"`
-	Expires  time.Time `json:"expires,omitzero"` // zero: when the session or the proxy ends
-}
-
-// Grants returns the grants that can allow further requests or have open requests
-// and tunnels, oldest first. It does not return those of closed sessions.
-func (h *Handle) Grants() []Grant {
-	list := h.gate.Grants.List()
-	grants := make([]Grant, len(list))
-	for i, g := range list {
-		grants[i] = Grant(g)
+// Events returns the events from now on. They wait for the loop as those of
+// [Builder.OnEvent] wait for the function, so begin the loop soon. The sequence ends
+// when ctx ends, and after the last event of the proxy. It can be used once. Events
+// stop waiting when the loop or ctx ends.
+func (h *Handle) Events(ctx context.Context) iter.Seq[Event] {
+	events := h.gate.FollowEvents(ctx)
+	return func(yield func(Event) bool) {
+		events(func(e *audit.Event) bool { return yield(publicEvent(e)) })
 	}
-	return grants
 }
-
-// Revoke ends a grant. When it returns, the tunnels and connections that the grant
-// allowed are cut. The decider is asked again about further requests. The error
-// is [ErrNoGrant] if Grants does not list the ID.
-func (h *Handle) Revoke(id uint64) error {
-	_, err := h.revoke(id)
-	return err
-}
-
-// revoke is Revoke that also returns how many connections were cut.
-func (h *Handle) revoke(id uint64) (cut int, err error) { return h.gate.Revoke(id) }

@@ -4,6 +4,7 @@
 package networkproxy_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -31,12 +32,14 @@ const secret = "S3cr3tM4rker"
 func TestLogsCarryNoSecrets(t *testing.T) {
 	t.Parallel()
 	var jsonLog testnet.Buffer
+	var auditLog bytes.Buffer // read after the end of the proxy only
+	var all events
 	adminToken := secret + "-of-the-admin"
 	l := start(t, withSOCKS(allow("*.example")), func(b *networkproxy.Builder) {
 		debug := &slog.HandlerOptions{Level: slog.LevelDebug}
 		text := newLab(t).log
 		b.Logger(slog.New(both{slog.NewTextHandler(text, debug), slog.NewJSONHandler(&jsonLog, debug)})).
-			AdminToken(adminToken).
+			AdminToken(adminToken).AuditLog(&auditLog).OnEvent(all.add).
 			PolicyDecider(func(_ context.Context, r networkproxy.PolicyRequest) (networkproxy.Decision, error) {
 				if r.Host == "panic.test" {
 					panic("no")
@@ -49,7 +52,7 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 	l.scripted("o.example", emptyResponse)
 	l.mapHost("tunnel.example", 443, testnet.Echo(t).Addr())
 	l.dns.Set("gone.example", testnet.NXDomain())
-	for i, answer := range []string{
+	for i, response := range []string{
 		"HTTP/1.1 200 OK\r\nSet-Cookie " + secret + "\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nSet-Cookie: \x00" + secret + "\x1b[2J\r\n\r\n",
 		"HTTP/1.1 " + secret + "\r\n\r\n",
@@ -59,7 +62,7 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 	} {
 		l.serve(fmt.Sprintf("odd%d.example", i), uint16(8000+i), func(c *net.TCPConn) {
 			c.Read(make([]byte, 4096))
-			io.WriteString(c, answer)
+			io.WriteString(c, response)
 			c.CloseWrite()
 			io.Copy(io.Discard, c)
 		})
@@ -206,6 +209,18 @@ func TestLogsCarryNoSecrets(t *testing.T) {
 		}
 	}
 	l.Close()
+	checkNoSecrets(t, "the audit log", auditLog.String(), session.Token())
+	for _, kind := range []networkproxy.EventKind{
+		networkproxy.EventAllowed, networkproxy.EventRefused, networkproxy.EventFailed, networkproxy.EventAsked,
+		networkproxy.EventAnswered, networkproxy.EventOpened, networkproxy.EventClosed, networkproxy.EventReload,
+	} {
+		if all.count(kind) == 0 {
+			t.Errorf("there is no event of the kind %s, so the test proves nothing", kind)
+		}
+	}
+	for _, e := range all.all() {
+		checkNoSecrets(t, "an event", fmt.Sprintf("%+v", e), session.Token())
+	}
 	checkNoSecrets(t, "the log as JSON", jsonLog.String(), session.Token())
 	checkLog(t, jsonLog.String())
 	for line := range strings.Lines(jsonLog.String()) {

@@ -46,7 +46,7 @@ func TestSecurityNamesTestsThatExist(t *testing.T) {
 	// their directory changes. A name before "…" is a prefix of test names. A file
 	// name means the tests in it.
 	promise := regexp.MustCompile(`(?m)^\| \d+ \|.*\| (.*) \|$`)
-	directory := regexp.MustCompile("^ *((?:internal/)?\\w+) `")
+	directory := regexp.MustCompile("^ *(\\w+(?:/\\w+)*) `")
 	name := regexp.MustCompile(`\b(?:(?:Test|Fuzz|Example)[A-Z]\w*…?|\w+_test\.go\b)`)
 	named := 0
 	for _, cell := range promise.FindAllStringSubmatch(string(page), -1) {

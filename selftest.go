@@ -64,7 +64,7 @@ func (h *Handle) SelfTest(ctx context.Context) ([]SelfTestResult, error) {
 	unlisted := "unlisted-" + strings.ToLower(rand.Text()) + ".selftest.invalid"
 	denied := "denied-" + strings.ToLower(rand.Text()) + ".selftest.invalid"
 	// If the managed limits forbid the allow rule, the test does without it:
-	// the reason of the refusal still tells a deny from the default.
+	// the reason of the refusal still distinguishes a deny from the default.
 	if err := h.AllowDomain(denied); err == nil || errors.As(err, new(*LimitError)) {
 		defer h.RemoveDomain(denied)
 	} else {
@@ -110,7 +110,7 @@ func (h *Handle) promises(unlisted, denied string) []SelfTestResult {
 	add("what no list names is refused", unlisted+":443", ReasonNotAllowed)
 	add("the denylist wins", denied+":443", ReasonDenied)
 	add("the proxy is not a target", h.HTTPAddr(), ReasonNotAllowedLocal)
-	if !filepath.IsAbs(h.AdminAddr()) { // these protocols cannot name a unix socket
+	if a := h.AdminAddr(); a != "" && !filepath.IsAbs(a) { // these protocols cannot name a unix socket
 		add("the admin API is not a target", h.AdminAddr(), ReasonNotAllowedLocal)
 	}
 	for _, target := range []string{

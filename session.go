@@ -9,23 +9,14 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"strconv"
-	"sync"
 
 	"example.com/networkproxy/internal/audit"
 	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/loopback"
 	"example.com/networkproxy/internal/track"
+	"example.com/networkproxy/internal/trust"
 	"example.com/networkproxy/internal/unixsock"
 )
-
-// Attribution names the command that requests are made for, in the host's words.
-// All fields are optional.
-type Attribution struct {
-	Command        string            // the command line
-	ExecPolicyHint string            // the verdict of the host's execution policy on the command
-	Labels         map[string]string // anything else; copied
-}
 
 // SessionConfig is the configuration of a session. All fields are optional. The
 // zero value is a session with the policy of the proxy and with its own
@@ -33,6 +24,18 @@ type Attribution struct {
 type SessionConfig struct {
 	// Attribution describes the session to deciders.
 	Attribution
+
+	// Group names the group of the session, such as a conversation whose commands
+	// run one after another or at the same time. Identical questions of its
+	// sessions to the decider are one question, and [Decision.ForGroup] is
+	// remembered for all of them, until [Handle.CloseGroup] or the end of the
+	// proxy, also while no session is open. Empty means no group.
+	Group string
+
+	// Decider is asked about the requests of this session in place of
+	// [Builder.PolicyDecider], also if the proxy has no decider. Its questions are
+	// never shared with other sessions. nil means the decider of the proxy.
+	Decider PolicyDecider
 
 	// AllowedDomains and DeniedDomains are patterns as in the configuration, and
 	// apply to this session in addition to those. Any deny overrides any allow.
@@ -45,6 +48,10 @@ type SessionConfig struct {
 	// proxy. Empty and [ModeFull] mean the mode of the proxy.
 	Mode Mode
 
+	// OnEvent is called for the events of this session, as the function of
+	// [Builder.OnEvent] is called for all. Nil means no function.
+	OnEvent func(Event)
+
 	// UnixSocket is the path of a Unix socket on which the session serves HTTP in
 	// addition to its listeners, for sandboxes without a network. Empty means
 	// none. The directory must exist. The socket has mode 0600 and is removed when
@@ -52,6 +59,13 @@ type SessionConfig struct {
 	// replaced. Use a different path for each session, or set RequireToken,
 	// because processes that outlive their session still know its path.
 	UnixSocket string
+
+	// BundleDir is the directory in which the session makes a directory for the files
+	// of [Session.CABundle] and of the variables in Environ, which every user can read.
+	// It must exist, and the command must see it at the same path. It is for sandboxes
+	// whose commands run as another user. Empty means a directory for temporary files
+	// that only this user can read.
+	BundleDir string
 
 	// SharedPort means that the session opens no listeners. Its clients use the
 	// shared listeners of the proxy, with the session's token. It is for sandboxes
@@ -80,13 +94,18 @@ type Session struct {
 	id        string
 	handle    *Handle
 	principal *gate.Principal
+	rules     *sessionRules
+	trusted   *trust.Files // with which its clients trust the proxy's certificates
 	token     gate.Token
-	group     *track.Group // its client connections, including those to the shared listeners
+	group     *group       // nil if it has none
+	clients   *track.Group // its client connections, including those to the shared listeners
 
 	listeners  []sessionListener
 	httpAddr   string
 	socksAddr  string
 	unixSocket string
+
+	fences sessionFences
 
 	cancel context.CancelCauseFunc // makes the session end
 	detach func() bool             // stops waiting for the end of OpenSession's context
@@ -103,8 +122,8 @@ type sessionListener struct {
 var errSessionClosed = errors.New("the session is closed")
 
 // OpenSession opens a session for a command. The session ends with its Close, the
-// end of ctx or the end of the proxy, whichever is first. It is cheap: it needs
-// a listener and a sleeping goroutine.
+// end of ctx or the end of the proxy, whichever is first. It is cheap: each of its
+// listeners needs a socket and a sleeping goroutine.
 //
 // The error is [ErrClosed] after the proxy has begun to stop, and [ErrDisabled]
 // if the proxy was started with enabled = false.
@@ -116,33 +135,47 @@ func (h *Handle) OpenSession(ctx context.Context, c SessionConfig) (*Session, er
 	if err != nil {
 		return nil, err
 	}
-	rules, err := newOverlay(c.AllowedDomains, c.DeniedDomains, c.Mode, limits)
+	rules, err := newSessionRules(c.AllowedDomains, c.DeniedDomains, c.Mode, limits)
 	if err != nil {
 		return nil, err
 	}
 
-	sessionCtx, cancel := context.WithCancelCause(h.drain)
+	parent, group := h.drain, h.groups.join(c.Group)
+	if group != nil {
+		parent = group.owner.Context
+	}
+	sessionCtx, cancel := context.WithCancelCause(parent)
 	p := h.newPrincipal(sessionCtx, c.Attribution)
-	p.Overlay = rules
+	p.Values = context.WithoutCancel(ctx)
+	if group != nil {
+		p.Group = &group.owner
+	}
+	p.Decider = c.Decider.ask()
+	rules.attach(&p.Overlay, group.sharedRules())
 	p.RequireToken = c.RequireToken
+	h.gate.Follow(&p.Owner, eventFunc(c.OnEvent))
 	p.Blocked = &audit.Record{Limit: h.settings.limits.BlockedKept}
+	p.Account = new(audit.Account)
 	s := &Session{
 		handle:    h,
 		principal: p,
+		rules:     rules,
+		trusted:   h.trust.Session(c.BundleDir),
 		token:     gate.NewToken(),
-		group:     h.sessionGroup(),
+		group:     group,
+		clients:   h.sessionClients(),
 		cancel:    cancel,
 		done:      make(chan struct{}),
 	}
-	p.Group = s.group
-	if err := s.listen(ctx, &c); err != nil {
-		s.release()
-		cancel(err)
-		return nil, err
+	p.Clients = s.clients
+	err = s.listen(ctx, &c)
+	if err == nil {
+		err = h.sessions.add(s)
 	}
-	if err := h.sessions.add(s); err != nil {
-		s.release()
+	if err != nil {
 		cancel(err)
+		s.release()
+		h.groups.abandon(group, rules)
 		return nil, err
 	}
 	s.detach = context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
@@ -153,13 +186,14 @@ func (h *Handle) OpenSession(ctx context.Context, c SessionConfig) (*Session, er
 
 // newPrincipal returns a principal that the fronts can serve.
 func (h *Handle) newPrincipal(ctx context.Context, a Attribution) *gate.Principal {
-	p := gate.NewPrincipal(ctx, audit.Attribution(a))
+	p := gate.NewPrincipal(ctx, a.internal())
 	h.http.Adopt(p)
+	p.Credentials = h.gate.Credentials.Open()
 	return p
 }
 
-// sessionGroup returns a group for the connections of one session.
-func (h *Handle) sessionGroup() *track.Group {
+// sessionClients returns a group for the connections of one session.
+func (h *Handle) sessionClients() *track.Group {
 	g := track.NewGroup(h.live)
 	g.SetLimit(h.settings.limits.SessionConnections)
 	return g
@@ -217,7 +251,7 @@ func (h *Handle) listenSession(ctx context.Context) (net.Listener, error) {
 func (s *Session) serve(l sessionListener) {
 	h := s.handle
 	err := l.serve(&gate.Listener{
-		Listener:  &track.Listener{Inner: l.Listener, Group: s.group, StartIdle: true, Logger: h.gate.ClientLog},
+		Listener:  &track.Listener{Inner: l.Listener, Group: s.clients, StartIdle: true, Logger: h.gate.ClientLog},
 		Principal: s.principal,
 	})
 	if err == nil {
@@ -230,13 +264,22 @@ func (s *Session) serve(l sessionListener) {
 // end releases everything that the session holds. It runs once, after the
 // session's context has ended and so has cancelled questions, dials and requests.
 func (s *Session) end() {
+	if s.group != nil {
+		defer s.group.open.Done() // when s.done is closed
+	}
+	defer s.handle.sessions.running.Done()
 	defer close(s.done)
 	s.detach()
 	s.handle.sessions.remove(s)
 	s.release()
+	s.fences.close()
+	s.handle.closeTrusted(s.id, s.trusted.Close)
+	s.principal.Credentials.Close()
 	s.handle.gate.Drop(&s.principal.Owner)
 	s.handle.gate.Live.ClosePrincipal(s.principal)
 	s.handle.http.CloseIdle(s.principal)
+	s.handle.gate.SessionClosed(s.principal)
+	s.handle.groups.leave(s.group, s.rules)
 	s.handle.log.Debug("session closed", "session", s.id)
 }
 
@@ -246,12 +289,22 @@ func (s *Session) release() {
 		l.Close()
 		s.handle.gate.Self.Remove(l.Addr())
 	}
-	s.group.CloseAll()
+	s.clients.CloseAll()
 }
 
 // ID returns the name of the session in logs and messages, which is unique in this
 // proxy. It is not secret.
 func (s *Session) ID() string { return s.id }
+
+// SetAttribution sets the attribution of later requests of the session, for a host
+// whose session is one long shell that runs many commands. Requests that are open or
+// wait for the decider keep theirs. Grants and denials for the session remain. The
+// labels are copied. [Session.Report] and [Session.Outcome] begin anew.
+func (s *Session) SetAttribution(a Attribution) {
+	next := a.internal()
+	s.principal.Account.Begin(next) // first, so that the report misses no refusal
+	s.principal.SetAttribution(next)
+}
 
 // HTTPAddr returns the host:port of the session's own HTTP proxy. It is empty with
 // [SessionConfig.SharedPort].
@@ -319,74 +372,4 @@ func (s *Session) Close() error {
 	s.cancel(errSessionClosed)
 	<-s.done
 	return nil
-}
-
-func newSessions(requireToken bool) *sessions {
-	return &sessions{tokens: gate.Tokens{Required: requireToken}, open: make(map[*Session]struct{})}
-}
-
-// sessions has the open sessions of a proxy. Safe for concurrent use.
-type sessions struct {
-	tokens gate.Tokens
-
-	mu     sync.Mutex
-	open   map[*Session]struct{}
-	last   int  // number of the last session
-	closed bool // add refuses
-}
-
-// add adds a session and starts to serve it. After refuse, it returns ErrClosed.
-func (t *sessions) add(s *Session) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return ErrClosed
-	}
-	t.last++
-	s.id = "s" + strconv.Itoa(t.last)
-	s.principal.ID = s.id
-	t.open[s] = struct{}{}
-	t.tokens.Add(s.token, s.principal)
-	for _, l := range s.listeners {
-		s.handle.serving.Go(func() { s.serve(l) })
-	}
-	return nil
-}
-
-func (t *sessions) remove(s *Session) {
-	t.tokens.Remove(s.token)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.open, s)
-}
-
-func (t *sessions) len() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.open)
-}
-
-// refuse makes add fail, and closes the listeners of the open sessions.
-func (t *sessions) refuse() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.closed = true
-	for s := range t.open {
-		for _, l := range s.listeners {
-			l.Close()
-		}
-	}
-}
-
-// wait waits until all sessions have ended. Their contexts must have ended.
-func (t *sessions) wait() {
-	t.mu.Lock()
-	var ending []*Session
-	for s := range t.open {
-		ending = append(ending, s)
-	}
-	t.mu.Unlock()
-	for _, s := range ending {
-		<-s.done
-	}
 }

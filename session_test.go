@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -880,5 +881,30 @@ func TestSessionsAreQuiet(t *testing.T) {
 		if !strings.Contains(line, "level=DEBUG") {
 			t.Errorf("a line above the level debug: %s", line)
 		}
+	}
+}
+
+// A host opens a session for every command, so its lines are at debug.
+func TestSessionsAreLoggedAtDebug(t *testing.T) {
+	t.Parallel()
+	levels := make(chan slog.Level, 16)
+	h := runBuilt(t, networkproxy.NewBuilder().Config(networkproxy.Config{}).Embedded().
+		Logger(slog.New(callbackHandler{func(r slog.Record) {
+			if strings.HasPrefix(r.Message, "session ") {
+				levels <- r.Level
+			}
+		}})))
+	networkproxy.FlushLog(h) // the proxy knows then that the handler wants lines at debug
+	openSession(t, h, networkproxy.SessionConfig{}).Close()
+	h.Close()
+	close(levels)
+	n := 0
+	for level := range levels {
+		if n++; level != slog.LevelDebug {
+			t.Errorf("a line about a session has the level %v, want debug", level)
+		}
+	}
+	if n != 2 {
+		t.Errorf("got %d lines about sessions, want that it was opened and closed", n)
 	}
 }

@@ -300,7 +300,7 @@ func serverHello(random string) string {
 
 // TestSecondServerName checks the second hello after a HelloRetryRequest, because
 // servers use the name in it. Other bytes after a hello are not checked. Only the
-// server's answer tells which case it is.
+// server's response shows which case it is.
 func TestSecondServerName(t *testing.T) {
 	t.Parallel()
 	const name = "allowed.example"
@@ -313,7 +313,7 @@ func TestSecondServerName(t *testing.T) {
 	const named = `names the server "evil.example"`
 	tests := []struct {
 		name     string
-		answer   string // the origin server's answer to the first hello
+		response string // the origin server's response to the first hello
 		then     string
 		recorded string // the server name in the record of the refusal
 		refused  string // part of the message; empty: allowed
@@ -352,7 +352,7 @@ func TestSecondServerName(t *testing.T) {
 					b := make([]byte, len(first))
 					n, _ := io.ReadFull(c, b)
 					got <- string(b[:n])
-					io.WriteString(c, tt.answer)
+					io.WriteString(c, tt.response)
 					rest, err := io.ReadAll(c)
 					if tt.refused != "" && !isReset(err) {
 						t.Errorf("the origin server got a part without a reset: %v", err)
@@ -364,8 +364,8 @@ func TestSecondServerName(t *testing.T) {
 				if got := wait(t, got, "the first hello"); got != first {
 					t.Fatalf("the origin server got %q, want the first hello", got)
 				}
-				if answer := w.readN(len(tt.answer)); answer != tt.answer {
-					t.Fatalf("the client got %q", answer)
+				if response := w.readN(len(tt.response)); response != tt.response {
+					t.Fatalf("the client got %q", response)
 				}
 				w.send(tt.then)
 				w.CloseWrite()
@@ -377,7 +377,7 @@ func TestSecondServerName(t *testing.T) {
 					}
 				case strings.Contains(rest, "evil"):
 					t.Error("the origin server got the second hello")
-				case tt.answer == "":
+				case tt.response == "":
 					l.checkCut(t, w, path, name, tt.recorded, tt.refused)
 				default: // no alert, because the origin server is sending
 					w.readAll()

@@ -4,18 +4,20 @@ package networkproxy
 
 import (
 	"example.com/networkproxy/internal/gate"
+	"example.com/networkproxy/internal/httpproxy"
 	"example.com/networkproxy/internal/socksproxy"
 )
 
 // socksConfig returns the settings of the SOCKS5 front. udp turns UDP ASSOCIATE
 // on.
-func (s *settings) socksConfig(t *gate.Tokens, udp bool) socksproxy.Config {
+func (s *settings) socksConfig(t *gate.Tokens, udp bool, http *httpproxy.Proxy) socksproxy.Config {
 	l := &s.limits
 	return socksproxy.Config{
 		Authenticate:     t.Authenticate,
+		Open:             http.ServeOpened,
 		RequireSession:   s.requireSession,
 		UDP:              udp,
-		RefusalTTL:       s.hooks.refusalStands,
+		RefusalTTL:       s.hooks.refusalTTL,
 		ProcNet:          s.hooks.procNet,
 		HandshakeTimeout: l.HandshakeTimeout,
 		UDPFlows:         l.UDPFlows,

@@ -4,23 +4,20 @@ package networkproxy
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/netip"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"example.com/networkproxy/internal/audit"
 	"example.com/networkproxy/internal/gate"
-	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/httpproxy"
+	"example.com/networkproxy/internal/httprule"
 )
 
 // tlsTimeout bounds the TLS handshake of a request of the host.
@@ -44,7 +41,7 @@ const tlsTimeout = 10 * time.Second
 // The transport uses the system's roots and the defaults of TLS. For other
 // settings, use [Handle.DialContext] in an http.Transport.
 func (h *Handle) Transport(a Attribution) http.RoundTripper {
-	t := &transport{gate: h.gate, from: gate.NewPrincipal(h.drain, audit.Attribution(a))}
+	t := &transport{gate: h.gate, from: gate.NewPrincipal(h.drain, a.internal())}
 	t.direct, t.proxied = h.newHostPool(), h.newHostPool()
 	return t
 }
@@ -92,14 +89,23 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	protocol, target, err := targetOfURL(r.URL)
 	if err != nil {
 		closeBody()
-		t.gate.Malformed(netip.AddrPort{}, protocol, err)
+		t.gate.Malformed(t.from, netip.AddrPort{}, protocol, err)
 		return nil, err
 	}
 	req := t.request(protocol, target, r.Method)
 	if protocol == ProtocolHTTP {
 		r, req.Upgrade = offering(r)
+		req.HTTP = &httprule.Request{Method: r.Method, Target: r.URL.RequestURI(), Header: r.Header}
 	}
 	v, err := t.admit(r.Context(), req)
+	if err == nil && v.Content != httprule.ContentAny {
+		r = r.WithContext(r.Context()) // a RoundTripper must not change the request
+		if body, failed := t.gate.CheckContent(req, &v, r.Header, r.Body); failed == nil {
+			r.Body = body
+		} else {
+			err = t.failedWith(req, failed)
+		}
+	}
 	if err != nil {
 		closeBody()
 		return nil, err
@@ -160,8 +166,11 @@ type hostExchange struct {
 	ctx     context.Context // the request's, which also ends when the request is cut
 	cancel  context.CancelFunc
 
+	sent, received atomic.Int64 // bytes of the bodies, or of the connection after a switch of protocols
+
 	mu   sync.Mutex
 	conn *gate.PooledConn // of the request; nil while it has none
+	used bool             // it has had a connection; constant after over is set
 	over bool
 }
 
@@ -213,7 +222,8 @@ func (x *hostExchange) acquire(conn *gate.PooledConn) {
 		x.cancel() // x.live has the reason
 		return
 	}
-	x.conn = conn
+	x.conn, x.used = conn, true
+	x.gate.Opened(x.req)
 }
 
 // takeConn makes the gate close the connection when it cuts the request. Call it
@@ -231,17 +241,28 @@ func (x *hostExchange) takeConn() error {
 
 // end ends the request after its response. It may be called more than once.
 func (x *hostExchange) end() {
+	if !x.finish() {
+		return
+	}
+	x.cancel()
+	if x.used {
+		x.gate.Ended(x.req, x.sent.Load(), x.received.Load())
+	}
+}
+
+// finish releases the connection. It reports whether this was the first call.
+func (x *hostExchange) finish() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.over {
-		return
+		return false
 	}
 	x.over = true
 	if x.conn != nil {
 		x.conn.Release(&x.live)
 	}
 	x.live.End()
-	x.cancel()
+	return true
 }
 
 // body returns the body of the response. The request ends with the body.
@@ -265,6 +286,7 @@ type hostBody struct {
 
 func (b *hostBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	b.x.received.Add(int64(n))
 	if err == nil {
 		return n, nil
 	}
@@ -289,11 +311,13 @@ type switchedBody struct {
 
 func (b switchedBody) Write(p []byte) (int, error) {
 	n, err := b.w.Write(p)
+	b.x.sent.Add(int64(n))
 	return n, publicError(b.x.live.Cause(err))
 }
 
 func (b switchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	b.x.received.Add(int64(n))
 	if err != nil && err != io.EOF {
 		err = publicError(b.x.live.Cause(err))
 	}
@@ -304,31 +328,6 @@ func (b switchedBody) Read(p []byte) (int, error) {
 func (t *transport) CloseIdleConnections() {
 	t.direct.CloseIdleConnections()
 	t.proxied.CloseIdleConnections()
-}
-
-// targetOfURL returns the target of a URL, and the protocol of a request to
-// a proxy for it.
-func targetOfURL(u *url.URL) (Protocol, hostname.Target, error) {
-	switch {
-	case u == nil:
-		return ProtocolHTTP, hostname.Target{}, errors.New("the request has no URL")
-	case u.Scheme == "https":
-		t, err := hostname.ParseTargetDefault(escapedHost(u), 443)
-		return ProtocolHTTPSConnect, t, err
-	case u.Scheme == "http":
-		t, err := hostname.ParseTargetDefault(escapedHost(u), 80)
-		return ProtocolHTTP, t, err
-	}
-	return ProtocolHTTP, hostname.Target{}, fmt.Errorf("unsupported scheme %.20q; use http or https", u.Scheme)
-}
-
-// escapedHost returns the host and port as in the text of the URL. net/url has
-// decoded the escape before a zone.
-func escapedHost(u *url.URL) string {
-	if !strings.HasPrefix(u.Host, "[") {
-		return u.Host
-	}
-	return strings.Replace(u.Host, "%", "%25", 1)
 }
 
 // hostDial has the request that a new connection is made for, and its route. It is
@@ -354,12 +353,42 @@ func (x *hostExchange) addressed(r *http.Request, by gate.Route) *http.Request {
 	// As in net/url, the zone of an address is not escaped.
 	u.Host = net.JoinHostPort(req.Target.Host.String(), strconv.Itoa(int(req.Target.Port)))
 	out.URL = &u
+	x.countBody(out)
 	if req.Protocol == ProtocolHTTP {
 		out.Host = withoutPort(u.Host, 80)
 	} else if r.Host == "" || r.Host == r.URL.Host {
 		out.Host = withoutPort(u.Host, 443)
 	}
 	return out
+}
+
+// countBody makes x.sent count the bytes of the request's body.
+func (x *hostExchange) countBody(r *http.Request) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	r.Body = sentBody{r.Body, &x.sent}
+	if again := r.GetBody; again != nil { // the pool sends the request once more
+		r.GetBody = func() (io.ReadCloser, error) {
+			body, err := again()
+			if err != nil {
+				return nil, err
+			}
+			return sentBody{body, &x.sent}, nil
+		}
+	}
+}
+
+// sentBody is a request body that counts its bytes.
+type sentBody struct {
+	io.ReadCloser
+	sent *atomic.Int64
+}
+
+func (b sentBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.sent.Add(int64(n))
+	return n, err
 }
 
 // withoutPort returns hostport without the port if that is the default port.

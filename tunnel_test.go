@@ -550,8 +550,9 @@ func TestLimitedMode(t *testing.T) {
 		{"TRACE", "http://o.example/", nil, networkproxy.ReasonMethodNotAllowed},
 		{"PROPFIND", "http://o.example/", nil, networkproxy.ReasonMethodNotAllowed},
 		{"CONNECT", "o.example:80", nil, networkproxy.ReasonMethodNotAllowed},
-		// Only the request line has the method.
-		{"GET", "http://o.example/", []string{"X-HTTP-Method-Override: POST"}, ""},
+		// Servers with some frameworks take the method from these fields.
+		{"GET", "http://o.example/", []string{"X-HTTP-Method-Override: POST"}, networkproxy.ReasonMethodNotAllowed},
+		{"GET", "http://o.example/", []string{"X-HTTP-Method-Override: HEAD"}, ""},
 		// The lists come first.
 		{"POST", "http://other.example/", nil, networkproxy.ReasonNotAllowed},
 		{"CONNECT", "denied.example:443", nil, networkproxy.ReasonDenied},

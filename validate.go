@@ -5,10 +5,13 @@ package networkproxy
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"example.com/networkproxy/internal/domain"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/tomltable"
 )
 
@@ -44,7 +47,8 @@ func sourcedFromGo(c Config) *sourcedConfig {
 	return s
 }
 
-// read lays the table of a file over s. It adds every mistake to errs.
+// read overrides values of s with those in the table of a file. It adds every mistake
+// to errs.
 func (s *sourcedConfig) read(file string, data []byte, errs *errorList) *tomltable.Table {
 	var fields []tomltable.Field
 	for _, f := range s.Config.fields() {
@@ -56,7 +60,7 @@ func (s *sourcedConfig) read(file string, data []byte, errs *errorList) *tomltab
 	s.places.Add(t)
 	s.warnings = append(s.warnings, t.Warnings...)
 	if !t.Present {
-		s.warnings = append(s.warnings, fmt.Sprintf("%s: no [%s] table: nothing in this file configures the proxy, which is off by default", file, keyRoot))
+		s.warnings = append(s.warnings, fmt.Sprintf("%s: no [%s] table: nothing in this file configures the proxy", file, keyRoot))
 	}
 	return t
 }
@@ -126,6 +130,7 @@ func (s *sourcedConfig) checkValues(errs *errorList) {
 			errs.add(err)
 		}
 	}
+	s.checkMITM(errs)
 	for i, p := range c.Policy.AllowUnixSockets {
 		if problem := socketPathProblem(p); problem != "" {
 			errs.add(s.itemError(keyAllowUnixSockets, i, p, problem, nil))
@@ -226,17 +231,22 @@ func checkWhole(t, before *tomltable.Table, errs *errorList) {
 				"put the table back, or write [%[1]s] with enabled = false to turn the proxy off", keyRoot)})
 	case t.LastHeader != "" && before.HasKeyIn(t.LastHeader):
 		errs.add(&ConfigError{Position: Position{File: t.File}, Key: t.LastHeader, Problem: fmt.Sprintf(
-			"the file ends in the header [%s], and the keys that were below it are gone, as if the file is still being written; "+
-				"put them back, or remove the header", t.LastHeader)})
+			"the file ends in the header %s, and the keys that were below it are gone, as if the file is still being written; "+
+				"put them back, or remove the header", tomltable.Header(t.LastHeader))})
 	}
 }
 
-// patterns parses the list of one of the two pattern keys. It reports invalid
-// entries, and returns in their places zero Patterns, which match nothing.
+// patterns parses the list of one of the pattern keys. It reports invalid entries,
+// and returns in their places zero Patterns, which match nothing.
 func (s *sourcedConfig) patterns(key string, errs *errorList) []domain.Pattern {
 	list, parse := s.Config.Policy.AllowedDomains, parseAllowed
-	if key == keyDeniedDomains {
+	switch key {
+	case keyDeniedDomains:
 		list, parse = s.Config.Policy.DeniedDomains, parseDenied
+	case keyMITMDomains:
+		list, parse = s.Config.MITMDomains, domain.Parse
+	case keyMITMExemptDomains:
+		list, parse = s.Config.MITMExemptDomains, domain.Parse
 	}
 	patterns := make([]domain.Pattern, len(list))
 	for i, text := range list {
@@ -276,6 +286,46 @@ func parseDenied(text string) (domain.Pattern, error) {
 	return p, err
 }
 
+// compileList parses and compiles one list of hosts.
+func compileList(src *sourcedConfig, key string, entries []string, errs *errorList) *policy.RuleSet {
+	set := ruleSet(src, key, entries)
+	set.Set = domain.Compile(src.patterns(key, errs))
+	return set
+}
+
+// allowedSockets returns allow_unix_sockets, which is compared as text.
+func allowedSockets(src *sourcedConfig) *policy.RuleSet {
+	return ruleSet(src, keyAllowUnixSockets, src.Config.Policy.AllowUnixSockets)
+}
+
+func ruleSet(src *sourcedConfig, key string, entries []string) *policy.RuleSet {
+	at := src.itemPositions(key)
+	return &policy.RuleSet{
+		List:     lastKey(key),
+		Entries:  entries,
+		Position: func(i int) policy.Position { return policy.Position(at(i)) },
+	}
+}
+
+// lastKey returns the last part of a dotted key: "network_proxy.mode" gives
+// "mode".
+func lastKey(key string) string {
+	return key[strings.LastIndexByte(key, '.')+1:]
+}
+
+// changedAtRestart returns the keys that differ between two configurations and
+// that a reload cannot change.
+func changedAtRestart(started, next *Config) []string {
+	var keys []string
+	old := started.fields()
+	for i, f := range next.fields() {
+		if f.restart && !f.value.Equal(old[i].value) {
+			keys = append(keys, f.key)
+		}
+	}
+	return keys
+}
+
 // errorList collects the mistakes in a configuration. It keeps the first ones
 // and counts the rest, because a file of the wrong kind can have a million. The
 // zero value is empty.
@@ -310,10 +360,38 @@ func (l *errorList) add(err error) {
 	}
 }
 
+// hasBelow reports whether an error is about a value below key.
+func (l *errorList) hasBelow(key string) bool {
+	return slices.ContainsFunc(l.list, func(err error) bool {
+		var e *ConfigError
+		return errors.As(err, &e) && strings.HasPrefix(e.Key, key+".")
+	})
+}
+
 // join joins the errors. It returns nil if there are none.
 func (l *errorList) join() error {
 	if l.more > 0 {
 		return errors.Join(append(slices.Clone(l.list), fmt.Errorf("and %d more", l.more))...)
 	}
 	return errors.Join(l.list...)
+}
+
+// cloneHooks returns a copy that shares no memory with hooks.
+func cloneHooks(hooks []MITMHook) []MITMHook {
+	hooks = slices.Clone(hooks)
+	for i := range hooks {
+		h := &hooks[i]
+		h.Methods, h.PathPrefixes = slices.Clone(h.Methods), slices.Clone(h.PathPrefixes)
+		h.Query, h.Headers = cloneLists(h.Query), cloneLists(h.Headers)
+		h.StripRequestHeaders, h.InjectRequestHeaders = slices.Clone(h.StripRequestHeaders), slices.Clone(h.InjectRequestHeaders)
+	}
+	return hooks
+}
+
+func cloneLists(m map[string][]string) map[string][]string {
+	m = maps.Clone(m)
+	for key, list := range m {
+		m[key] = slices.Clone(list)
+	}
+	return m
 }

@@ -35,6 +35,7 @@ var (
 	malformed = outcome{reason: networkproxy.ReasonInvalidTarget}
 	miss      = outcome{reason: networkproxy.ReasonNotAllowed, source: networkproxy.SourceBaselinePolicy}
 	local     = outcome{reason: networkproxy.ReasonNotAllowedLocal, source: networkproxy.SourceBaselinePolicy}
+	asked     = outcome{reason: "asked"} // the decider is asked, and allows it
 )
 
 func denied(rule string) outcome {
@@ -53,6 +54,7 @@ type verdictTable struct {
 	name   string
 	config func() networkproxy.Config
 	names  map[string]testnet.Answer // the only names that may be looked up
+	asks   bool                      // there is a decider, which allows everything
 	cases  []verdictCase
 }
 
@@ -138,9 +140,30 @@ type verdictLab struct {
 	*lab
 	opened *networkproxy.Session
 	built  *networkproxy.NetworkProxy
+	asks   bool
 
 	mu       sync.Mutex
 	refusals []networkproxy.BlockedRequest
+	asked    bool // the decider was asked since the last passed
+}
+
+// decide is the decider of tables that ask.
+func (l *verdictLab) decide(context.Context, networkproxy.PolicyRequest) (networkproxy.Decision, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked = true
+	return networkproxy.Allow(), nil
+}
+
+// passed returns the outcome of a request that reached its target.
+func (l *verdictLab) passed() outcome {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.asked {
+		l.asked = false
+		return asked
+	}
+	return passes
 }
 
 // session returns the lab's session.
@@ -156,7 +179,7 @@ func (l *verdictLab) session(t *testing.T) *networkproxy.Session {
 }
 
 func newVerdictLab(t *testing.T, table verdictTable) *verdictLab {
-	l := new(verdictLab)
+	l := &verdictLab{asks: table.asks}
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "reached") }))
 	t.Cleanup(origin.Close)
 	echo := testnet.EchoUDP(t, "127.0.0.1")
@@ -168,6 +191,9 @@ func newVerdictLab(t *testing.T, table verdictTable) *verdictLab {
 			var d net.Dialer
 			return d.DialTCP(ctx, "tcp", netip.AddrPort{}, origin.Listener.Addr().(*net.TCPAddr).AddrPort())
 		})
+		if l.asks {
+			b.PolicyDecider(l.decide)
+		}
 		b.OnBlocked(func(r networkproxy.BlockedRequest) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -232,7 +258,7 @@ func (l *verdictLab) outcome(t *testing.T, target string, a rawResponse) outcome
 	refusals := l.recorded()
 	switch {
 	case a.StatusCode == http.StatusOK && len(refusals) == 0:
-		return passes
+		return l.passed()
 	case a.StatusCode == http.StatusBadRequest && len(refusals) == 0:
 		return malformed
 	case a.StatusCode == http.StatusForbidden && len(refusals) == 1:
@@ -310,7 +336,7 @@ func (l *verdictLab) withoutHTTP(t *testing.T, target string, passed, refused bo
 	t.Helper()
 	switch refusals := l.recorded(); {
 	case passed && len(refusals) == 0:
-		return passes
+		return l.passed()
 	case refused && len(refusals) == 0:
 		return malformed
 	case refused && len(refusals) == 1:
@@ -338,9 +364,13 @@ type explainer interface {
 func (l *verdictLab) unstarted(t *testing.T) *networkproxy.NetworkProxy {
 	t.Helper()
 	if l.built == nil {
+		b := networkproxy.NewBuilder().Config(l.Config()).Resolver(l.dns).
+			HTTPAddr(l.HTTPAddr()).AdminAddr(l.AdminAddr()).SOCKSAddr(l.SOCKSAddr())
+		if l.asks {
+			b.PolicyDecider(l.decide)
+		}
 		var err error
-		l.built, err = networkproxy.NewBuilder().Config(l.Config()).Resolver(l.dns).
-			HTTPAddr(l.HTTPAddr()).AdminAddr(l.AdminAddr()).SOCKSAddr(l.SOCKSAddr()).Build()
+		l.built, err = b.Build()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -353,8 +383,11 @@ func (l *verdictLab) explained(t *testing.T, by explainer, url string) outcome {
 	if err != nil {
 		t.Errorf("%q: %v", url, err)
 	}
-	if x.Allowed {
+	switch {
+	case x.Allowed:
 		return passes
+	case x.Decider:
+		return asked
 	}
 	return outcome{x.Reason, x.Source, x.Rule.Pattern}
 }
@@ -492,6 +525,131 @@ var verdictTables = []verdictTable{
 			{"[2606:4700::1%25eth0]:80", passes},
 			{"[::1%25eth0]:80", local},
 			{"[fd00::1%25eth0]:80", local},
+		},
+	},
+	{
+		// With ask_local, the decider is asked about loopback, and about nothing
+		// else that is local.
+		name: "ask local",
+		config: func() networkproxy.Config {
+			c := allow("*", "localhost:9001", "127.0.0.1:9000")
+			c.Policy.AskLocal = true
+			c.Policy.DeniedDomains = []string{"127.0.0.9", "localhost:7777", "::1"}
+			return c
+		},
+		names: map[string]testnet.Answer{
+			"any.example":        testnet.Addrs(publicAddr),
+			"private.example":    testnet.Addrs("192.168.7.7"),
+			"loopback.example":   testnet.Addrs("127.0.0.1"),
+			"loopback6.example":  testnet.Addrs("::1"),
+			"mapped.example":     testnet.Addrs("::ffff:127.0.0.1"),
+			"mixed.example":      testnet.Addrs(publicAddr, "127.0.0.1"),
+			"localhost.example":  testnet.Addrs("127.0.0.1"),
+			"denied-own.example": testnet.Addrs("127.0.0.9"),
+		},
+		asks: true,
+		cases: slices.Concat(malformedCases, []verdictCase{
+			{"127.0.0.1:80", asked},
+			{"127.0.0.2:80", asked},
+			{"127.255.255.254:65535", asked},
+			{"[::ffff:127.0.0.1]:80", asked},
+			{"[::ffff:7f00:1]:80", asked},
+			{"[::ffff:127.0.0.1%25lo]:80", asked},
+			{"[0:0:0:0:0:ffff:7f00:0001]:80", asked},
+			{"127.0.0.1:9001", asked}, // listed for another port or spelling
+			{"127.0.0.1:9000", passes},
+
+			{"any.example:80", passes},
+			{"127.0.0.9:80", denied("127.0.0.9")},
+			{"[::ffff:127.0.0.9]:80", denied("127.0.0.9")},
+			{"[64:ff9b::127.0.0.9]:80", denied("127.0.0.9")},
+			{"[::1]:80", denied("::1")},
+			{"[0:0:0:0:0:0:0:1]:80", denied("::1")},
+			{"[::1%25lo]:80", denied("::1")},
+			{"localhost:7777", denied("localhost:7777")},
+			{"LOCALHOST.:7777", denied("localhost:7777")},
+
+			// A name does not become loopback by its addresses.
+			{"loopback.example:80", local},
+			{"loopback6.example:80", local},
+			{"mapped.example:80", local},
+			{"mixed.example:80", local},
+			{"localhost.example:80", local},
+			{"denied-own.example:80", local},
+			{"private.example:80", local},
+
+			{"0.0.0.0:80", local},
+			{"0.1.2.3:80", local},
+			{"[::]:80", local},
+			{"[::2]:80", local},
+			{"[::ffff:0.0.0.0]:80", local},
+			{"[::127.0.0.1]:80", local},
+			{"[::7f00:1]:80", local},
+			{"[::ffff:0:127.0.0.1]:80", local},
+			{"[64:ff9b::127.0.0.1]:80", local},
+			{"[64:ff9b:1::127.0.0.1]:80", local},
+			{"[2002:7f00:1::]:80", local},
+			{"[2606:4700::5efe:127.0.0.1]:80", local},
+			{"128.0.0.1:80", passes},
+			{"126.255.255.255:80", passes},
+			{"10.0.0.1:80", local},
+			{"172.16.0.1:80", local},
+			{"192.168.1.1:80", local},
+			{"169.254.169.254:80", local},
+			{"100.64.0.1:80", local},
+			{"224.0.0.1:80", local},
+			{"255.255.255.255:80", local},
+			{"[fe80::1]:80", local},
+			{"[fe80::1%25lo]:80", local},
+			{"[fd00::1]:80", local},
+			{"[ff01::1]:80", local},
+
+			{"127.0.0.1:{http}", local},
+			{"127.0.0.1:{admin}", local},
+			{"127.0.0.1:{socks}", local},
+			{"127.0.0.2:{http}", local},
+			{"127.0.0.9:{admin}", local}, // before the denylist
+			{"127.255.255.254:{admin}", local},
+			{"localhost:{http}", local},
+			{"LOCALHOST.:{admin}", local},
+			{"admin.localhost:{admin}", local},
+			{"[::1]:{http}", local},
+			{"[::1%25lo]:{socks}", local},
+			{"[::]:{admin}", local},
+			{"0.0.0.0:{admin}", local},
+			{"[::ffff:127.0.0.1]:{admin}", local},
+			{"{self}:{http}", local},
+			{"loopback.example:{admin}", local},
+		}),
+	},
+	{
+		name: "ask local, names",
+		config: func() networkproxy.Config {
+			c := allow("localhost:9001")
+			c.Policy.AskLocal = true
+			return c
+		},
+		names: map[string]testnet.Answer{"other.example": testnet.Addrs(publicAddr)},
+		asks:  true,
+		cases: []verdictCase{
+			{"localhost:80", asked},
+			{"LOCALHOST:80", asked},
+			{"LocalHost.:80", asked},
+			{"a.localhost:80", asked},
+			{"a.b.LOCALHOST.:80", asked},
+			{"ｌｏｃａｌｈｏｓｔ:80", asked},
+			{"localhost。:80", asked},
+			{"_x.localhost:443", asked},
+			{"a.localhost:9001", asked},
+			{"127.0.0.1:9001", asked},
+			{"[::1]:80", asked},
+			{"[0000:0000:0000:0000:0000:0000:0000:0001]:80", asked},
+			{"[::1%25lo]:9001", asked},
+			{"localhost:9001", passes},
+			{"other.example:80", asked},
+			{"localhost..:80", malformed},
+			{".localhost:80", malformed},
+			{"127.0.0.1.:80", malformed},
 		},
 	},
 	{

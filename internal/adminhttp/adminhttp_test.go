@@ -78,7 +78,7 @@ func TestNamesListener(t *testing.T) {
 func TestGuard(t *testing.T) {
 	s := newTestServer(Config{
 		Token:  "secret",
-		Routes: []Route{{"GET", "/health", func(*http.Request) (any, error) { return "fine", nil }}},
+		Routes: []Route{{Method: "GET", Path: "/health", Serve: func(*http.Request) (any, error) { return "fine", nil }}},
 	})
 	const token = "Authorization: Bearer secret"
 	for _, tt := range []struct {
@@ -95,7 +95,16 @@ func TestGuard(t *testing.T) {
 		{"page of another site", []string{token, "Sec-Fetch-Site: cross-site"}, 403},
 		{"page of the same site", []string{token, "Sec-Fetch-Site: same-site"}, 403},
 		{"Origin", []string{token, "Origin: null"}, 403},
-		{"Referer", []string{token, "Referer: http://localhost:8080/"}, 403},
+		{"Referer", []string{token, "Referer: http://localhost:8080/"}, 403}, // of a browser without Sec-Fetch-Site
+		{"the own page", []string{token, "Sec-Fetch-Site: same-origin"}, 200},
+		{"the own page without a token", []string{"Sec-Fetch-Site: same-origin"}, 401},
+		{"the own page with Origin and Referer", []string{token, "Sec-Fetch-Site: same-origin", "Origin: http://localhost:8080", "Referer: http://localhost:8080/x"}, 200},
+		{"page of another port", []string{token, "Sec-Fetch-Site: same-origin", "Origin: http://localhost:8081"}, 403},
+		{"page of another scheme", []string{token, "Sec-Fetch-Site: same-origin", "Origin: https://localhost:8080"}, 403},
+		{"two origins", []string{token, "Sec-Fetch-Site: same-origin", "Origin: http://localhost:8080", "Origin: null"}, 403},
+		{"two sites", []string{token, "Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: cross-site"}, 403},
+		{"Referer of another port", []string{token, "Sec-Fetch-Site: same-origin", "Referer: http://localhost:80801/"}, 403},
+		{"Origin without Sec-Fetch-Site", []string{token, "Origin: http://localhost:8080"}, 403},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := respond(s, "GET", "/health", "", tt.fields...)
@@ -109,18 +118,108 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// TestPageChangesWithToken checks that the page needs a token for what may change
+// something, even if other clients need none.
+func TestPageChangesWithToken(t *testing.T) {
+	readOnly := false
+	s := newTestServer(Config{ReadOnly: func() bool { return readOnly }})
+	s.config.Routes = []Route{
+		{Method: "GET", Path: "/value", Serve: func(*http.Request) (any, error) { return 1, nil }},
+		{Method: "POST", Path: "/change", Serve: func(*http.Request) (any, error) { return 1, nil }},
+	}
+	token, ok := s.Login(s.NewCode())
+	if !ok || len(token) < 16 {
+		t.Fatalf("token %q", token)
+	}
+	const page, origin = "Sec-Fetch-Site: same-origin", "Origin: http://localhost:8080"
+	for _, tt := range []struct {
+		name, method, path string
+		fields             []string
+		status             int
+	}{
+		{"a tool reads", "GET", "/value", nil, 200},
+		{"a tool changes", "POST", "/change", nil, 200},
+		{"the page reads", "GET", "/value", []string{page}, 200},
+		{"the page changes without a token", "POST", "/change", []string{page, origin}, 401},
+		{"the page changes with a wrong token", "POST", "/change", []string{page, origin, "Authorization: Bearer " + token + "x"}, 401},
+		{"the page changes", "POST", "/change", []string{page, origin, "Authorization: Bearer " + token}, 200},
+		{"another page with the token", "POST", "/change", []string{"Sec-Fetch-Site: same-site", "Authorization: Bearer " + token}, 403},
+	} {
+		if r := respond(s, tt.method, tt.path, "{}", tt.fields...); r.StatusCode != tt.status {
+			t.Errorf("%s: status %d, want %d", tt.name, r.StatusCode, tt.status)
+		}
+	}
+}
+
+// TestPublicRoutes checks that a public route needs no token, but refuses other pages.
+func TestPublicRoutes(t *testing.T) {
+	s := newTestServer(Config{
+		Token: "secret", ReadOnly: func() bool { return true },
+		Routes: []Route{
+			{Method: "POST", Path: "/login", Public: true, Serve: func(*http.Request) (any, error) { return 1, nil }},
+			{Method: "GET", Path: "/{$}", Public: true, Serve: func(*http.Request) (any, error) {
+				return Text{Type: "text/html", Body: "page", Header: http.Header{"Content-Security-Policy": {"default-src 'none'"}}}, nil
+			}},
+		},
+	})
+	for _, tt := range []struct {
+		method, path string
+		fields       []string
+		status       int
+	}{
+		{"POST", "/login", nil, 200},
+		{"POST", "/login", []string{"Sec-Fetch-Site: same-origin", "Origin: http://localhost:8080"}, 200},
+		{"POST", "/login", []string{"Sec-Fetch-Site: cross-site"}, 403},
+		{"POST", "/login", []string{"Origin: http://localhost:8080"}, 403},
+		{"GET", "/", nil, 200},
+		{"GET", "/", []string{"Sec-Fetch-Site: cross-site"}, 403},
+		{"GET", "/x", nil, 401},
+		{"GET", "//", nil, 401},
+		{"GET", "/login/..", nil, 401},
+	} {
+		r := respond(s, tt.method, tt.path, "{}", tt.fields...)
+		if r.StatusCode != tt.status {
+			t.Errorf("%s %s %v: status %d, want %d", tt.method, tt.path, tt.fields, r.StatusCode, tt.status)
+		}
+		if tt.path == "/" && tt.status == 200 && r.Header.Get("Content-Security-Policy") != "default-src 'none'" {
+			t.Errorf("header %v", r.Header)
+		}
+	}
+}
+
+// TestCodes checks that a code can be used once, and that few are kept.
+func TestCodes(t *testing.T) {
+	s := newTestServer(Config{Token: "secret"})
+	first, second := s.NewCode(), s.NewCode()
+	for _, tt := range []struct {
+		code string
+		ok   bool
+	}{{second, true}, {second, false}, {"", false}, {first + "x", false}, {first, true}, {first, false}} {
+		if token, ok := s.Login(tt.code); ok != tt.ok || ok && token != "secret" {
+			t.Errorf("Login(%q) = %q, %v", tt.code, token, ok)
+		}
+	}
+	oldest := s.NewCode()
+	for range maxCodes {
+		s.NewCode()
+	}
+	if _, ok := s.Login(oldest); ok {
+		t.Error("a code that was displaced by newer ones is accepted")
+	}
+}
+
 func TestRoutes(t *testing.T) {
 	readOnly := false
 	s := newTestServer(Config{
 		ReadOnly: func() bool { return readOnly },
 		Routes: []Route{
-			{"GET", "/value", func(*http.Request) (any, error) { return map[string]string{"k": "<v>"}, nil }},
-			{"GET", "/text", func(*http.Request) (any, error) { return Text{"text/plain", "plain"}, nil }},
-			{"GET", "/gone", func(*http.Request) (any, error) {
+			{Method: "GET", Path: "/value", Serve: func(*http.Request) (any, error) { return map[string]string{"k": "<v>"}, nil }},
+			{Method: "GET", Path: "/text", Serve: func(*http.Request) (any, error) { return Text{Type: "text/plain", Body: "plain"}, nil }},
+			{Method: "GET", Path: "/gone", Serve: func(*http.Request) (any, error) {
 				return nil, &StatusError{http.StatusNotFound, errors.New("no such grant")}
 			}},
-			{"GET", "/conflict", func(*http.Request) (any, error) { return nil, errors.New("not now") }},
-			{"POST", "/change", func(r *http.Request) (any, error) {
+			{Method: "GET", Path: "/conflict", Serve: func(*http.Request) (any, error) { return nil, errors.New("not now") }},
+			{Method: "POST", Path: "/change", Serve: func(r *http.Request) (any, error) {
 				var v struct{ N int }
 				return v, ReadJSON(r, &v)
 			}},
@@ -158,6 +257,37 @@ func TestRoutes(t *testing.T) {
 	}
 	if r := respond(s, "HEAD", "/value", ""); r.StatusCode != 200 {
 		t.Errorf("HEAD while read-only: status %d", r.StatusCode)
+	}
+}
+
+// TestPage checks that the page needs no token, and that its fields forbid other pages
+// to use it.
+func TestPage(t *testing.T) {
+	s := newTestServer(Config{Token: "secret", Routes: PageRoutes()})
+	for path, mediaType := range map[string]string{"/": "text/html", "/page.js": "text/javascript", "/page.css": "text/css"} {
+		r := respond(s, "GET", path, "")
+		if r.StatusCode != 200 || !strings.HasPrefix(r.Header.Get("Content-Type"), mediaType+";") {
+			t.Errorf("%s: status %d, type %q", path, r.StatusCode, r.Header.Get("Content-Type"))
+		}
+		policy := r.Header.Get("Content-Security-Policy")
+		for _, part := range []string{"default-src 'none'", "script-src 'self'", "form-action 'none'", "frame-ancestors 'none'", "base-uri 'none'"} {
+			if !strings.Contains(policy, part) {
+				t.Errorf("%s: the policy %q lacks %s", path, policy, part)
+			}
+		}
+		for name, want := range map[string]string{
+			"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cross-Origin-Opener-Policy": "same-origin", "Cache-Control": "no-store",
+		} {
+			if got := r.Header.Get(name); got != want {
+				t.Errorf("%s: %s is %q, want %q", path, name, got, want)
+			}
+		}
+	}
+	if r := respond(s, "GET", "/", "", "Sec-Fetch-Site: cross-site"); r.StatusCode != 403 {
+		t.Errorf("a frame or a link of another site: status %d, want 403", r.StatusCode)
+	}
+	if r := respond(s, "GET", "/", "", "Sec-Fetch-Site: none"); r.StatusCode != 200 {
+		t.Errorf("typed into a browser: status %d, want 200", r.StatusCode)
 	}
 }
 

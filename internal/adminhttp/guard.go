@@ -13,27 +13,45 @@ import (
 	"strings"
 )
 
-// guard returns a handler that passes requests on to next if a local tool sent
-// them. Web pages in the user's browser can send requests here as well. They
-// give themselves away by Origin, Referer or Sec-Fetch-Site, or, after DNS
-// rebinding, by a Host that does not name the listener at addr.
+// guard returns a handler that passes requests on to next if a local tool or the
+// server's own page sent them. Other web pages in the user's browser can send
+// requests here as well. guard recognises these by Origin, Referer or
+// Sec-Fetch-Site, or, after DNS rebinding, by a Host that does not name the
+// listener at addr.
 func (s *Server) guard(addr net.Addr, next http.Handler) http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		page := fromPage(r.Header)
 		switch {
 		case !namesListener(r.Host, addr):
 			writeError(w, http.StatusForbidden, "the Host field does not name this admin API: use localhost or its IP address")
-		case fromPage(r.Header) || crossOrigin.Check(r) != nil:
-			writeError(w, http.StatusForbidden, "requests from web pages are refused")
-		case !s.authorized(r):
-			w.Header().Set("WWW-Authenticate", `Bearer realm="networkproxy admin"`)
-			writeError(w, http.StatusUnauthorized, "admin token required: curl -H 'Authorization: Bearer TOKEN'")
+		case page && !fromOwnPage(r) || crossOrigin.Check(r) != nil:
+			writeError(w, http.StatusForbidden, "requests from other web pages are refused")
+		case s.public[r.URL.Path]:
+			next.ServeHTTP(w, limitBody(w, r))
+		case page && !isRead(r.Method) && !bearer(r, s.pageToken):
+			unauthorized(w, "the page needs a token to change something: open the link with a code that the program prints, or enter the admin token")
+		case s.config.Token != "" && !bearer(r, s.config.Token):
+			unauthorized(w, "admin token required: curl -H 'Authorization: Bearer TOKEN'")
 		default:
-			r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
-			next.ServeHTTP(w, r)
+			next.ServeHTTP(w, limitBody(w, r))
 		}
 	})
 }
+
+// limitBody returns r with a limit on its body.
+func limitBody(w http.ResponseWriter, r *http.Request) *http.Request {
+	r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+	return r
+}
+
+func unauthorized(w http.ResponseWriter, text string) {
+	w.Header().Set("WWW-Authenticate", `Bearer realm="networkproxy admin"`)
+	writeError(w, http.StatusUnauthorized, text)
+}
+
+// isRead reports whether requests with a method change nothing.
+func isRead(method string) bool { return method == http.MethodGet || method == http.MethodHead }
 
 // namesListener reports whether host, the value of a Host field, may name the
 // listener at addr. "localhost" and loopback addresses may. Other names may
@@ -101,13 +119,24 @@ func fromPage(header http.Header) bool {
 		slices.ContainsFunc(header["Sec-Fetch-Site"], crossSite)
 }
 
-// authorized reports whether r carries the token. It compares digests, so that
-// its duration depends on neither the text nor the length of the token.
-func (s *Server) authorized(r *http.Request) bool {
-	if s.config.Token == "" {
-		return true
+// fromOwnPage reports whether a page of this server sent r, whose Host names the
+// listener. Each of the three fields must say so, if it is there. Sec-Fetch-Site
+// must be, because only browsers that send it can be trusted to send the others.
+func fromOwnPage(r *http.Request) bool {
+	origin := "http://" + r.Host
+	every := func(name string, ok func(string) bool) bool {
+		return !slices.ContainsFunc(r.Header[name], func(v string) bool { return !ok(v) })
 	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	got, want := sha256.Sum256([]byte(strings.TrimSpace(token))), sha256.Sum256([]byte(s.config.Token))
-	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], want[:]) == 1
+	return len(r.Header["Sec-Fetch-Site"]) > 0 &&
+		every("Sec-Fetch-Site", func(site string) bool { return site == "same-origin" }) &&
+		every("Origin", func(o string) bool { return strings.EqualFold(o, origin) }) &&
+		every("Referer", func(ref string) bool { return strings.HasPrefix(ref, origin+"/") })
+}
+
+// bearer reports whether r carries a token. It compares digests, so that its
+// duration depends on neither the text nor the length of the token.
+func bearer(r *http.Request, token string) bool {
+	scheme, got, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	sum, want := sha256.Sum256([]byte(strings.TrimSpace(got))), sha256.Sum256([]byte(token))
+	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], want[:]) == 1
 }

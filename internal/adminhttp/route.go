@@ -5,10 +5,12 @@ package adminhttp
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -22,11 +24,16 @@ type Route struct {
 	// any other method get status 405.
 	Method string
 
-	// Path is a pattern of [http.ServeMux] without a method: "/health".
+	// Path is a pattern of [http.ServeMux] without a method: "/health". Only "/{$}"
+	// has a wildcard.
 	Path string
 
-	// Serve returns the body of the response: a [Text], or a value that is
-	// encoded as JSON. The status is 200. For an error it is that of the
+	// Public routes need no token, and may be used while the API is read-only.
+	// They must neither tell nor change anything that others are to be kept from.
+	Public bool
+
+	// Serve returns the body of the response: a [Text], a [Stream], or a value that
+	// is encoded as JSON. The status is 200. For an error it is that of the
 	// [StatusError] in its chain, or 409 Conflict if it has none, and the body
 	// is {"error": "..."}.
 	Serve func(*http.Request) (any, error)
@@ -34,8 +41,18 @@ type Route struct {
 
 // Text is a response body that is not JSON.
 type Text struct {
-	Type string // of the content, for Content-Type
-	Body string
+	Type   string // of the content, for Content-Type
+	Body   string
+	Header http.Header // further fields; may be nil
+}
+
+// Stream is a response body that Write writes as long as it likes. The context ends
+// when the client has gone, and when the server is closed. Each call of the writer
+// sends what it is given at once, and fails if the client does not take it within 30
+// seconds. An error is the response, as one of [Route.Serve], if nothing was written before.
+type Stream struct {
+	Type  string
+	Write func(ctx context.Context, w io.Writer) error
 }
 
 // StatusError is an error with the HTTP status of its response.
@@ -55,10 +72,10 @@ func (s *Server) mux() *http.ServeMux {
 	mux := http.NewServeMux()
 	var resources []string
 	for _, route := range s.config.Routes {
-		resources = append(resources, route.Method+" "+route.Path)
+		resources = append(resources, route.Method+" "+strings.TrimSuffix(route.Path, "{$}"))
 		mux.HandleFunc(route.Path, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, route) })
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { // less specific than "/{$}"
 		writeError(w, http.StatusNotFound, "no such resource; the resources are "+strings.Join(resources, ", "))
 	})
 	return mux
@@ -71,26 +88,58 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, route Route) {
 		writeError(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s takes %s, not %s", route.Path, route.allow(), r.Method))
 		return
 	}
-	if route.Method != http.MethodGet && s.config.ReadOnly != nil && s.config.ReadOnly() {
+	if route.Method != http.MethodGet && !route.Public && s.config.ReadOnly != nil && s.config.ReadOnly() {
 		writeError(w, http.StatusForbidden, "this admin API is read-only (admin_read_only = true): "+route.Method+" is refused")
 		return
 	}
 	result, err := call(route, r)
 	if err != nil {
-		status := http.StatusConflict
-		if withStatus := (*StatusError)(nil); errors.As(err, &withStatus) {
-			status = withStatus.Status
-		}
-		writeError(w, status, err.Error())
+		writeFailure(w, err)
 		return
 	}
 	switch body := result.(type) {
 	case Text:
 		setHeader(w, body.Type)
+		maps.Copy(w.Header(), body.Header)
 		io.WriteString(w, body.Body)
+	case Stream:
+		body.serve(w, r)
 	default:
 		writeJSON(w, http.StatusOK, body)
 	}
+}
+
+// serve writes the stream as the response.
+func (s Stream) serve(w http.ResponseWriter, r *http.Request) {
+	setHeader(w, s.Type)
+	if r.Method == http.MethodHead {
+		return
+	}
+	if c, ok := r.Context().Value(connKey{}).(interface{ SetWriteBuffer(bytes int) error }); ok {
+		c.SetWriteBuffer(streamBuffer) // an error leaves the default
+	}
+	stream := &streamWriter{w: w, control: http.NewResponseController(w)}
+	stream.control.SetReadDeadline(time.Time{}) // otherwise the context would end with the time to read the request
+	if err := s.Write(r.Context(), stream); err != nil && !stream.began {
+		writeFailure(w, err)
+	}
+}
+
+// streamWriter is the writer of a Stream.
+type streamWriter struct {
+	w       io.Writer
+	control *http.ResponseController
+	began   bool
+}
+
+func (s *streamWriter) Write(b []byte) (int, error) {
+	s.began = true
+	s.control.SetWriteDeadline(time.Now().Add(ioTimeout))
+	n, err := s.w.Write(b)
+	if err == nil {
+		err = s.control.Flush()
+	}
+	return n, err
 }
 
 // supports reports whether the route serves requests with a method.
@@ -152,6 +201,15 @@ func ReadJSON(r *http.Request, v any) error {
 		return BadRequest(errors.New("invalid request body: something after the JSON value"))
 	}
 	return nil
+}
+
+// writeFailure writes the response for an error of a route's function.
+func writeFailure(w http.ResponseWriter, err error) {
+	status := http.StatusConflict
+	if withStatus := (*StatusError)(nil); errors.As(err, &withStatus) {
+		status = withStatus.Status
+	}
+	writeError(w, status, err.Error())
 }
 
 // writeError writes the response for a request that did not succeed.

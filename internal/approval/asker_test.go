@@ -73,7 +73,7 @@ func hosts(t testing.TB, entry string) policy.RuleSets {
 func (a *asked) principal(command string) (*gate.Principal, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.t.Cleanup(cancel)
-	return gate.NewPrincipal(ctx, audit.Attribution{Command: command}), cancel
+	return gate.NewPrincipal(ctx, audit.NewAttribution(command, "", nil)), cancel
 }
 
 // install puts the base policy in force with a change, under the next generation.
@@ -219,7 +219,7 @@ func TestDifferentMissesAreSeparateQuestions(t *testing.T) {
 		{"host", func(a *asked, req *gate.Request) { req.Target = testTarget(a.t, "other.example:80") }, 2},
 		{"port", func(a *asked, req *gate.Request) { req.Target = testTarget(a.t, "miss.example:81") }, 2},
 		{"principal", func(a *asked, req *gate.Request) {
-			req.Principal, _ = a.principal(req.Principal.Attribution.Command)
+			req.Principal, _ = a.principal(req.Principal.Attribution().Command)
 		}, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -275,6 +275,30 @@ func TestDeciderThatNeverAnswers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDeciderWithoutATimeout checks that a question without a deadline waits for
+// its answer, and ends with its client as any other.
+func TestDeciderWithoutATimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPanel(true)
+		a := newAsked(t, p.decide, func(c *gate.Config) { c.DeciderTimeout = 0 })
+		allowed, refused := a.decideAll(10, func(int) *gate.Request { return a.get("miss.example:80") }, func() {
+			time.Sleep(30 * 24 * time.Hour)
+			p.answers <- approval.Allow()
+		})
+		if allowed != 10 || len(refused) != 0 {
+			t.Errorf("%d allowed after a month, refused: %v", allowed, refused)
+		}
+		ctx, leave := context.WithTimeout(t.Context(), time.Hour)
+		defer leave()
+		if v := a.gate.Decide(ctx, a.get("miss.example:80")); v.Allowed || v.Reason != policy.ReasonCanceled {
+			t.Errorf("client gone: %+v", v)
+		}
+		synctest.Wait()
+		a.nothingLeft()
+	})
 }
 
 func TestQuestionEndsWithItsLastClient(t *testing.T) {

@@ -18,6 +18,14 @@ func (a *Asker) Locks() (questions, grants *sync.Mutex) { return &a.mu, &a.Grant
 // Denials returns the numbers of remembered denials by key and in the list.
 func (a *Asker) Denials() (byKey, listed int) { return len(a.denials.byKey), a.denials.list.Len() }
 
+// LastingDenials is Denials for the denials that last.
+func (a *Asker) LastingDenials() (byKey, listed int) {
+	for _, list := range a.lasting.byKey {
+		byKey += len(list)
+	}
+	return byKey, a.lasting.list.Len()
+}
+
 type Question = question
 
 func (q *question) Waiting() int { return q.waiting }

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,14 +29,16 @@ var ErrRevoked = errors.New("the approval was revoked")
 // GrantInfo is a snapshot of a grant. The root package's Grant documents the
 // fields.
 type GrantInfo struct {
-	ID       uint64
-	Host     string
-	Port     uint16
-	Command  string
-	UsesLeft int
-	Active   int
-	Created  time.Time
-	Expires  time.Time
+	ID        uint64
+	Host      string
+	Port      uint16
+	Group     string
+	SessionID string
+	Command   string
+	UsesLeft  int
+	Active    int
+	Created   time.Time
+	Expires   time.Time
 }
 
 // unlimited is the usesLeft of a grant without a number of uses.
@@ -46,16 +47,17 @@ const unlimited = -1
 // Grant is an allow of a decider. A nil *Grant belongs to requests that needed
 // none: Acquire, Revoked and WithContext then do nothing.
 type Grant struct {
-	set        *Grants
-	ID         uint64
-	owner      *audit.Owner
-	Target     hostname.Target // of the request that the decider was asked about
-	anyPort    bool
-	subdomains bool
-	created    time.Time
-	expires    time.Time // zero means with the owner
-	revoked    context.Context
-	revoke     context.CancelFunc
+	coverage
+	set     *Grants
+	ID      uint64
+	session string // ID of the session that the decider was asked about
+	command string // that the decider was asked about
+	revoked context.Context
+	revoke  context.CancelFunc
+
+	// shared means that requests of other sessions waited for the answer as
+	// well, and may outlast the owner.
+	shared bool
 
 	// Guarded by set.mu. The grant is in set.usable and set.recent while
 	// usesLeft is not 0. It is in set.all while usesLeft or active is not 0,
@@ -76,45 +78,32 @@ type Grants struct {
 	mu     sync.Mutex
 	lastID uint64
 	all    map[uint64]*Grant
-	usable map[grantKey][]*Grant
+	usable map[coverageKey][]*Grant
 	recent share.List[*audit.Owner, *Grant] // the usable grants, by last use
 }
 
 // NewGrants returns an empty set.
 func NewGrants() *Grants {
 	return &Grants{
-		all: make(map[uint64]*Grant), usable: make(map[grantKey][]*Grant),
+		all: make(map[uint64]*Grant), usable: make(map[coverageKey][]*Grant),
 		recent: share.List[*audit.Owner, *Grant]{Limit: MaxGrants},
 	}
 }
 
-// grantKey is the index of usable grants: the owner and the host's text.
-type grantKey struct {
-	owner *audit.Owner
-	host  string
-}
-
-func (g *Grant) key() grantKey { return grantKey{g.owner, g.Target.Host.String()} }
-
-// issue creates a grant from a decider's allow. admitted is the number of waiting
-// requests that it allows at once; later requests can take the remaining uses.
-// displaced is the grant that was removed to make room, or nil.
-func (t *Grants) issue(owner *audit.Owner, target hostname.Target, d Decision, waiting int) (g *Grant, admitted int, displaced *Grant) {
-	g = &Grant{
-		set: t, owner: owner, Target: target, created: time.Now(),
-		anyPort: d.anyPort, subdomains: d.subdomains && !target.Host.IsIP(),
-	}
+// issue creates a grant from a decider's allow. req is the request that the decider
+// was asked about, and waiting the number of requests that wait for the answer.
+// admitted is how many of them the grant allows at once; later requests can take
+// the remaining uses. displaced is the grant that was removed to make room, or nil.
+func (t *Grants) issue(req *Request, d Decision, waiting int, shared bool) (g *Grant, admitted int, displaced *Grant) {
+	g = &Grant{coverage: newCoverage(req, d), set: t, session: req.Owner.ID, command: req.Attribution.Command, shared: shared}
 	g.revoked, g.revoke = context.WithCancel(context.Background())
-	if d.duration > 0 {
-		g.expires = g.created.Add(d.duration)
-	}
 	admitted = waiting
 	usesLeft := 0
 	switch {
 	case d.times > 0:
 		admitted = min(waiting, d.times)
 		usesLeft = d.times - admitted
-	case d.duration > 0, d.session:
+	case d.lasts():
 		usesLeft = unlimited
 	}
 
@@ -122,11 +111,18 @@ func (t *Grants) issue(owner *audit.Owner, target hostname.Target, d Decision, w
 	defer t.mu.Unlock()
 	t.lastID++
 	g.ID = t.lastID
-	if usesLeft != 0 && owner.Context.Err() == nil {
-		displaced = t.makeRoom(owner, g.created)
+	if usesLeft != 0 && g.owner.Context.Err() == nil {
+		displaced = t.makeRoom(g.owner, g.created)
 		t.add(g, usesLeft)
 	}
 	return g, admitted, displaced
+}
+
+// isUnlimited reports whether a new grant can allow any number of further requests.
+func (g *Grant) isUnlimited() bool {
+	g.set.mu.Lock()
+	defer g.set.mu.Unlock()
+	return g.usesLeft == unlimited
 }
 
 // makeRoom makes room for one more usable grant of owner. It returns the grant
@@ -155,8 +151,9 @@ func (t *Grants) add(g *Grant, usesLeft int) {
 	t.n.Add(1)
 }
 
-// Use finds a grant for a target and takes one use of it. It returns nil if there
-// is none. Of several grants it takes that for the longest name, then the oldest.
+// Use finds a grant of an owner or its group for a target and takes one use of it.
+// It returns nil if there is none. Of several grants it takes that for the longest
+// name, then that of the owner, then the oldest.
 func (t *Grants) Use(owner *audit.Owner, target hostname.Target) *Grant {
 	if t.n.Load() == 0 {
 		return nil
@@ -164,29 +161,26 @@ func (t *Grants) Use(owner *audit.Owner, target hostname.Target) *Grant {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	host, name := target.Host.String(), target.Host.Name()
-	for {
-		if g := t.find(grantKey{owner, host}, target, now); g != nil {
-			switch {
-			case g.usesLeft == 1:
-				t.retire(g)
-			case g.usesLeft > 1:
-				g.usesLeft--
-			}
-			t.recent.Touch(&g.place)
-			return g
+	for key := range keysFor(owner, target.Host) {
+		g := t.find(key, target, now)
+		if g == nil {
+			continue
 		}
-		var found bool
-		if _, name, found = strings.Cut(name, "."); !found {
-			return nil
+		switch {
+		case g.usesLeft == 1:
+			t.retire(g)
+		case g.usesLeft > 1:
+			g.usesLeft--
 		}
-		host = name
+		t.recent.Touch(&g.place)
+		return g
 	}
+	return nil
 }
 
 // find returns a grant for target that is indexed under key, or nil. It retires
 // expired grants that it meets. The caller holds t.mu.
-func (t *Grants) find(key grantKey, target hostname.Target, now time.Time) *Grant {
+func (t *Grants) find(key coverageKey, target hostname.Target, now time.Time) *Grant {
 	for i := 0; i < len(t.usable[key]); {
 		g := t.usable[key][i]
 		switch {
@@ -199,12 +193,6 @@ func (t *Grants) find(key grantKey, target hostname.Target, now time.Time) *Gran
 		}
 	}
 	return nil
-}
-
-// matches reports whether the grant allows target, whose host is the grant's host
-// or a name below it.
-func (g *Grant) matches(target hostname.Target) bool {
-	return (g.anyPort || g.Target.Port == target.Port) && (g.subdomains || g.Target.Host == target.Host)
 }
 
 // retire makes a grant unusable. Requests that it has let in stay open. The caller
@@ -241,13 +229,6 @@ func (t *Grants) sweep(now time.Time) {
 	}
 }
 
-// expired reports whether a grant's time has passed by the monotonic or the wall
-// clock. The monotonic clock may stop while the machine sleeps, and the wall clock
-// may be set back.
-func (g *Grant) expired(now time.Time) bool {
-	return !g.expires.IsZero() && (!now.Before(g.expires) || !now.Round(0).Before(g.expires.Round(0)))
-}
-
 // end removes a grant for good, even if it has open requests. The caller holds
 // t.mu.
 func (t *Grants) end(g *Grant) {
@@ -270,15 +251,33 @@ func (t *Grants) Take(id uint64) *Grant {
 	return g
 }
 
-// Drop removes the grants of an owner.
+// Drop removes the grants of an owner. A grant that requests of other sessions use
+// stays until they end, but allows no more requests.
 func (t *Grants) Drop(owner *audit.Owner) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, g := range t.all {
-		if g.owner == owner {
+		switch {
+		case g.owner != owner:
+		case g.shared:
+			t.retire(g)
+		default:
 			t.end(g)
 		}
 	}
+}
+
+// holds reports whether an owner has a grant that can allow further requests.
+func (t *Grants) holds(owner *audit.Owner) bool {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for item := range t.recent.Of(owner) {
+		if !item.Value.expired(now) {
+			return true
+		}
+	}
+	return false
 }
 
 // List returns the grants that are usable or have open requests, by ID.
@@ -297,14 +296,18 @@ func (t *Grants) List() []GrantInfo {
 // info returns a snapshot of the grant. The caller holds g.set.mu.
 func (g *Grant) info() GrantInfo {
 	info := GrantInfo{
-		ID:       g.ID,
-		Host:     g.Pattern(),
-		Port:     g.Target.Port,
-		Command:  g.owner.Attribution.Command,
-		UsesLeft: g.usesLeft,
-		Active:   g.active,
-		Created:  g.created.Round(0),
-		Expires:  g.expires.Round(0),
+		ID:        g.ID,
+		Host:      g.Pattern(),
+		Port:      g.Target.Port,
+		SessionID: g.session,
+		Command:   g.command,
+		UsesLeft:  g.usesLeft,
+		Active:    g.active,
+		Created:   g.created.Round(0),
+		Expires:   g.expires.Round(0),
+	}
+	if g.owner.IsGroup {
+		info.Group = g.owner.ID
 	}
 	if g.anyPort {
 		info.Port = 0 // any

@@ -51,8 +51,12 @@ func TestDecisionTerms(t *testing.T) {
 		{approval.Allow().For(-time.Second), "deny()"},
 		{approval.Allow().ForSession().AnyPort().Subdomains(), "allow(for the session, any port, subdomains)"},
 		{approval.Allow().Times(2).For(time.Second).Subdomains(), "allow(times 2, for 1s, subdomains)"},
-		{approval.Deny("no").Times(5).For(time.Hour).ForSession().AnyPort().Subdomains(), "deny(no)"},
-		{approval.Ask("please").Times(0).For(0).ForSession().AnyPort().Subdomains(), "ask(please)"},
+		{approval.Allow().ForGroup().For(time.Minute), "allow(for 1m0s, for the group)"},
+		{approval.Deny("no").Times(5).For(time.Hour).ForSession().AnyPort().Subdomains(), "deny(no, for 1h0m0s, for the session, any port, subdomains)"},
+		{approval.Deny("no").Times(0), "deny(no)"},
+		{approval.Deny("no").For(0), "deny(no, not remembered)"},
+		{approval.Deny("no").For(-1).ForGroup(), "deny(no, not remembered, for the group)"},
+		{approval.Ask("please").Times(0).For(0).ForSession().ForGroup().AnyPort().Subdomains(), "ask(please)"},
 	} {
 		if got := test.decision.String(); got != test.want {
 			t.Errorf("got %s, want %s", got, test.want)
@@ -92,11 +96,20 @@ func TestGrantScope(t *testing.T) {
 		{approval.Allow().ForSession().AnyPort().Subdomains(), "[2606:4700::1111]:53",
 			[]string{"[2606:4700::1111]:80", "[2606:4700:0:0::1111]:80"},
 			[]string{"[2606:4700::1112]:53"}},
+		{approval.Allow().ForSession().Subdomains(), "localhost:80",
+			[]string{"localhost:80"},
+			[]string{"a.localhost:80", "localhost:81"}},
+		{approval.Allow().ForSession().Subdomains(), "a.localhost:80",
+			[]string{"a.localhost:80"},
+			[]string{"b.a.localhost:80", "localhost:80"}},
 	} {
 		t.Run(test.decision.String()+" of "+test.asked, func(t *testing.T) {
 			t.Parallel()
 			decider, _ := answerOnce(test.decision)
 			a := newAsked(t, decider, nil)
+			asking := a.base
+			asking.AskLocal = true
+			a.gate.Install(&asking)
 			if v := a.decideGet(test.asked); !v.Allowed || v.Source != policy.SourceDecider {
 				t.Fatalf("%+v", v)
 			}
@@ -115,7 +128,7 @@ func TestGrantScope(t *testing.T) {
 				}
 			}
 			other := a.get(test.asked)
-			other.Principal, _ = a.principal(other.Principal.Attribution.Command)
+			other.Principal, _ = a.principal(other.Principal.Attribution().Command)
 			if v := a.gate.Decide(context.Background(), other); v.Allowed {
 				t.Error("the grant covers another session")
 			}
@@ -405,7 +418,7 @@ func TestClosedSessionIsGrantedNothing(t *testing.T) {
 	t.Parallel()
 	a := newAsked(t, nil, nil)
 	a.close()
-	approval.Issue(a.gate.Grants, &a.from.Owner, testTarget(t, "miss.example:80"), approval.Allow().ForSession(), 1)
+	approval.Issue(a.gate.Grants, a.get("miss.example:80").ApprovalRequest(), approval.Allow().ForSession(), 1, false)
 	if list := a.gate.Grants.List(); len(list) != 0 {
 		t.Errorf("%+v", list)
 	}

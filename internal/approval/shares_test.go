@@ -44,7 +44,7 @@ func TestFairShares(t *testing.T) {
 		{
 			name: "questions", limits: limits{Questions: 8},
 			decider: func(ctx context.Context, r *approval.Request) (Decision, error) {
-				if r.Owner.Attribution.Command == "modest" {
+				if r.Attribution.Command == "modest" {
 					return approval.Allow(), nil
 				}
 				<-ctx.Done()
@@ -68,7 +68,7 @@ func TestFairShares(t *testing.T) {
 				asked := 0
 				deny := a.gate.Asker.Decider
 				a.gate.Asker.Decider = func(ctx context.Context, r *approval.Request) (approval.Decision, error) {
-					if r.Owner.Attribution.Command == "modest" {
+					if r.Attribution.Command == "modest" {
 						asked++
 					}
 					return deny(ctx, r)

@@ -41,7 +41,8 @@ const (
 func (o Outcome) String() string { return [...]string{"allowed", "refused", "failed"}[o] }
 
 // Protocols lists all protocols.
-var Protocols = [...]policy.Protocol{policy.ProtocolHTTP, policy.ProtocolHTTPSConnect, policy.ProtocolSOCKS5TCP, policy.ProtocolSOCKS5UDP}
+var Protocols = [...]policy.Protocol{policy.ProtocolHTTP, policy.ProtocolHTTPSConnect, policy.ProtocolHTTPS, policy.ProtocolSOCKS5TCP, policy.ProtocolSOCKS5UDP,
+	policy.ProtocolCapturedTCP, policy.ProtocolCapturedUDP, policy.ProtocolDNS}
 
 // Placeholders for free-form reasons, so that metric cardinality stays bounded:
 // one for all texts from deciders, one for any reason not in Reasons.
@@ -55,7 +56,9 @@ const (
 var Reasons = [...]policy.Reason{
 	"",
 	policy.ReasonInvalidTarget, policy.ReasonProxyDisabled, policy.ReasonNotAllowed, policy.ReasonNotAllowedLocal, policy.ReasonDenied,
-	policy.ReasonMethodNotAllowed, policy.ReasonSNIMismatch, policy.ReasonDeciderFailed, policy.ReasonDeciderTimeout, policy.ReasonDeciderBusy,
+	policy.ReasonMethodNotAllowed, policy.ReasonSNIMismatch, policy.ReasonHostMismatch,
+	policy.ReasonMITMRequired, policy.ReasonMITMHookDenied, policy.ReasonCredentialNotAllowed, policy.ReasonUpstreamCertificate, policy.ReasonClientCertificateRequired,
+	policy.ReasonCertificateDistrusted, policy.ReasonDeciderFailed, policy.ReasonDeciderTimeout, policy.ReasonDeciderBusy,
 	policy.ReasonGrantRevoked, policy.ReasonCanceled, policy.ReasonSessionRequired, policy.ReasonSessionUnknown, policy.ReasonTooManyConnections,
 	policy.ReasonUpstreamNotAllowed,
 	policy.ReasonDNSFailure, policy.ReasonConnectFailure, policy.ReasonProxyFailure, policy.ReasonUpstreamError, policy.ReasonInvalidContent, policy.ReasonTimeout,
@@ -96,11 +99,7 @@ func (c *Counters) Fail(p policy.Protocol, r policy.Reason) { c.Add(Failed, p, r
 // decider count as one reason. They are free-form, and may equal a reason of the
 // proxy.
 func countedReason(v *policy.Verdict) policy.Reason {
-	if v.Source != policy.SourceDecider {
-		return v.Reason
-	}
-	switch v.Reason {
-	case policy.ReasonDeciderFailed, policy.ReasonDeciderTimeout, policy.ReasonDeciderBusy, policy.ReasonGrantRevoked, policy.ReasonCanceled:
+	if v.Source != policy.SourceDecider || v.OwnReason {
 		return v.Reason
 	}
 	return countedDecider

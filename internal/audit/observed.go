@@ -4,57 +4,78 @@ package audit
 
 import (
 	"cmp"
+	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 
 	"example.com/networkproxy/internal/hostname"
 )
 
-// MaxObserved limits the number of distinct targets in Observations.
+// MaxObserved limits the number of distinct targets in Observations: of those
+// that requests reached, and of the local ones that were refused.
 const MaxObserved = 10_000
 
-// Observations is the set of targets that requests reached. The zero value is
-// empty. A nil *Observations records nothing. Safe for concurrent use.
+// Observations is the set of targets that requests reached, and of local targets
+// that were refused. The zero value is empty. A nil *Observations records nothing.
+// Safe for concurrent use.
 type Observations struct {
 	mu       sync.Mutex
-	seen     map[hostname.Target]bool
+	reached  map[hostname.Target]netip.Addr // the addresses are zero
+	local    map[hostname.Target]netip.Addr
 	overflow bool
+}
+
+// LocalTarget is a local target that was refused.
+type LocalTarget struct {
+	Target  hostname.Target
+	Address netip.Addr // the local address that a name resolved to; zero if the target itself is local
 }
 
 // Add records a target that a request has reached.
 func (o *Observations) Add(t hostname.Target) {
-	if o == nil {
-		return
+	if o != nil {
+		o.add(&o.reached, t, netip.Addr{})
 	}
+}
+
+// AddLocal records a target that was refused because it is local, or because its
+// name resolved to the local address a.
+func (o *Observations) AddLocal(t hostname.Target, a netip.Addr) {
+	if o != nil {
+		o.add(&o.local, t, a)
+	}
+}
+
+// add adds t to a set unless the set is full.
+func (o *Observations) add(set *map[hostname.Target]netip.Addr, t hostname.Target, a netip.Addr) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.seen) >= MaxObserved && !o.seen[t] {
+	if _, known := (*set)[t]; known {
+		return
+	}
+	if len(*set) >= MaxObserved {
 		o.overflow = true
 		return
 	}
-	if o.seen == nil {
-		o.seen = make(map[hostname.Target]bool)
+	if *set == nil {
+		*set = make(map[hostname.Target]netip.Addr)
 	}
-	o.seen[t] = true
+	(*set)[t.Clone()] = a // t is a part of a whole request header
 }
 
-// Suggest returns allowlist entries for the recorded targets, sorted by host and
-// port. complete is false if there were more than MaxObserved targets.
+// Suggest returns allowlist entries for the recorded targets that were reached,
+// sorted by host and port. complete is false if there were more than MaxObserved
+// targets of either kind.
 func (o *Observations) Suggest() (list []string, complete bool) {
 	if o == nil {
 		return nil, true
 	}
 	o.mu.Lock()
-	targets := make([]hostname.Target, 0, len(o.seen))
-	for t := range o.seen {
-		targets = append(targets, t)
-	}
+	targets := sorted(o.reached)
 	complete = !o.overflow
 	o.mu.Unlock()
 
-	slices.SortFunc(targets, func(a, b hostname.Target) int {
-		return cmp.Or(cmp.Compare(a.Host.String(), b.Host.String()), cmp.Compare(a.Port, b.Port))
-	})
 	list = []string{}
 	for i := 0; i < len(targets); {
 		host := targets[i].Host
@@ -66,6 +87,27 @@ func (o *Observations) Suggest() (list []string, complete bool) {
 		i += n
 	}
 	return list, complete
+}
+
+// Local returns the recorded local targets, sorted by host and port.
+func (o *Observations) Local() []LocalTarget {
+	if o == nil {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var list []LocalTarget
+	for _, t := range sorted(o.local) {
+		list = append(list, LocalTarget{t, o.local[t]})
+	}
+	return list
+}
+
+// sorted returns the targets of a set by host and port.
+func sorted(set map[hostname.Target]netip.Addr) []hostname.Target {
+	return slices.SortedFunc(maps.Keys(set), func(a, b hostname.Target) int {
+		return cmp.Or(cmp.Compare(a.Host.String(), b.Host.String()), cmp.Compare(a.Port, b.Port))
+	})
 }
 
 // entriesFor returns the entries for the targets of one host: the host alone if

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,8 +23,10 @@ type Refusal struct {
 	Method     string
 	Upgrade    bool   // see policy.Query
 	UnixSocket string // the requested path; empty unless the target is a Unix socket
+	Path       string // of the URL, without the query; set if a request rule decided
 	Client     netip.AddrPort
 	Session    string // ID of the session; empty if there is none
+	Group      string // name of the session's group; empty if there is none
 	Command    string
 	Labels     map[string]string
 	Verdict    policy.Verdict
@@ -38,7 +41,15 @@ func (r *Refusal) Explain() (message, hint string) {
 		Method:   r.Method,
 		Upgrade:  r.Upgrade,
 		Socket:   policy.Socket{Asked: r.UnixSocket},
+		CanOpen:  r.Protocol.IsTunnel() && !(r.Protocol == policy.ProtocolCapturedTCP && r.Method != ""),
 	})
+}
+
+// CloneStrings copies the strings that are parts of a whole request header, so
+// that the refusal does not keep the header in memory.
+func (r *Refusal) CloneStrings() {
+	r.Target, r.Method, r.UnixSocket = r.Target.Clone(), strings.Clone(r.Method), strings.Clone(r.UnixSocket)
+	r.Path, r.Verdict.ServerName = strings.Clone(r.Path), strings.Clone(r.Verdict.ServerName)
 }
 
 // Record keeps the newest refusals, up to its limit, and counts all of them. The

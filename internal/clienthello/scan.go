@@ -6,9 +6,9 @@
 // [Scanner] and a [ServerScanner] each follow one stream and are for one
 // goroutine. They never block and keep no more than one hello in memory.
 //
-// The package is strict in what it accepts and follows what servers accept
-// rather than by what clients send. If a server might read a name that this
-// package does not see, the result is an error and never "not TLS".
+// The package is strict, and its measure is what servers accept and not what
+// clients send. If a server might read a name that this package does not see,
+// the result is an error and never "not TLS".
 //
 // Servers accept three things that a look at the first bytes misses:
 //
@@ -16,9 +16,9 @@
 //     servers use the name in the second one, whatever the first one said.
 //     OpenSSL before 1.1 also lets a client start again after its ServerHello.
 //     So the scan continues until the server can accept no further ClientHello.
-//     It needs the [ServerScanner] for that: a record after the client's
-//     change_cipher_spec may be a hello or encrypted, which only the server's
-//     response tells.
+//     It needs the [ServerScanner] for that, because only the server's response
+//     shows whether a record after the client's change_cipher_spec is a hello or
+//     encrypted.
 //   - Records before the first ClientHello. crypto/tls skips warning alerts,
 //     and OpenSSL skips empty handshake records.
 //   - A ClientHello in SSL 2.0 format (RFC 5246 appendix E.2). OpenSSL still

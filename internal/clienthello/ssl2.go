@@ -9,7 +9,7 @@ package clienthello
 const (
 	ssl2Header     = 2
 	ssl2Fixed      = 9       // from the message type to the last length
-	ssl2MaxLength  = 1 << 14 // servers read no longer ones
+	ssl2MaxLength  = 1 << 14 // servers read none that are longer
 	ssl2MaxSession = 32      // the longest session identifier
 )
 

@@ -235,3 +235,6 @@ func (s *Set) Len() int {
 	}
 	return s.size
 }
+
+// Ports returns the ports that patterns of the set name, in no order.
+func (s *Set) Ports() []uint16 { return slices.Collect(maps.Keys(s.byPort)) }

@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	// LongQuiet is how long a file must be still if nobody says that it is complete. With Interval it adds up to a second and
-	// a half, so that an edit can take effect within two seconds.
+	// LongQuiet is how long a file must be still unless the caller says that it is complete. With Interval it adds up to a second
+	// and a half, so that an edit can take effect within two seconds.
 	LongQuiet = time.Second
 
 	// ShortQuiet is how long a file must be still if the caller says that it is complete.

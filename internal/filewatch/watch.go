@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Interval is the time between two looks of a [Watcher] at its files.
+// Interval is the time between two checks of the files by a [Watcher].
 const Interval = 500 * time.Millisecond
 
 // stamp identifies one state of a file. The zero value stands for a missing file.

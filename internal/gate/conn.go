@@ -14,8 +14,8 @@ import (
 // TargetConn is a connection to a target.
 type TargetConn struct{ net.Conn }
 
-// SyscallConn returns the raw connection. It serves to recognise a connection that
-// the peer has closed before the connection is used again.
+// SyscallConn returns the raw connection. Before a connection is reused, it serves to
+// find out whether the peer has closed it.
 func (c TargetConn) SyscallConn() (syscall.RawConn, error) {
 	if socket, ok := UnderlyingConn(c.Conn).(syscall.Conn); ok {
 		return socket.SyscallConn()
@@ -52,7 +52,8 @@ type PooledConn struct {
 // connection as well. ctx limits the dial only.
 func (g *Gate) DialPooled(ctx context.Context, first *Request, v *Ruling, r Route) (*PooledConn, error) {
 	req := *first
-	req.Method = http.MethodGet // the connection outlives the request
+	req.Method, req.HTTP = http.MethodGet, nil // the connection outlives the request
+	req.trace = nil
 	conn, to, err := withPrincipal(ctx, &req, v, func(ctx context.Context) (net.Conn, Destination, error) {
 		return g.connect(ctx, &req, &v.Verdict, r)
 	})
@@ -66,7 +67,7 @@ func (g *Gate) DialPooled(ctx context.Context, first *Request, v *Ruling, r Rout
 // no longer allowed, newPooledConn closes it and returns the reason.
 func newPooledConn(g *Gate, conn net.Conn, req *Request, v *Ruling, to Destination) (*PooledConn, error) {
 	c := &PooledConn{TargetConn: TargetConn{conn}, gate: g, to: to}
-	if err := g.Begin(&c.idle, req, v); err != nil {
+	if err := g.begin(&c.idle, req, v); err != nil {
 		conn.Close()
 		return nil, err
 	}
@@ -87,7 +88,7 @@ func (c *PooledConn) Acquire(lr *LiveRequest, carrier io.Closer) error {
 	if !cut {
 		c.uses++
 		c.idle.active = false
-		c.idle.number++ // so that a verdict on the idle connection does not cut it in use
+		c.idle.number++ // so that a verdict on the idle connection does not cut this request
 	}
 	c.idle.mu.Unlock()
 	if cut {
@@ -108,6 +109,9 @@ func (c *PooledConn) Destination() Destination {
 	to.generation = c.idle.judged.Load()
 	return to
 }
+
+// ViaProxy reports whether the connection is a tunnel through an upstream proxy.
+func (c *PooledConn) ViaProxy() bool { return c.to.via != nil }
 
 // Release ends the use by a request. Call it before the connection returns to its
 // pool.

@@ -20,15 +20,16 @@ type Ruling struct {
 // allowlist refuses the request, Decide looks for a grant and asks the decider,
 // which may take long. An allowlisted request takes no lock.
 func (g *Gate) Decide(ctx context.Context, req *Request) Ruling {
-	req.Overlay = req.Principal.Overlay // a session's rules apply on every listener
+	req.attribution = req.Principal.Attribution()
 	for {
+		req.Overlay = req.Principal.Overlay.Load() // a session's rules apply on every listener
 		p := g.Policy()
 		req.policy = p
 		v, miss := p.Judge(&req.Query, g.StandingApproval(), nil)
-		if !miss || g.Asker.Decider == nil {
+		if !miss || g.DeciderOf(req.Principal) == nil {
 			return Ruling{Verdict: v}
 		}
-		if v, ok := p.JudgeMode(&req.Query, nil); !ok {
+		if v, ok := p.JudgeUse(&req.Query, nil); !ok {
 			return Ruling{Verdict: v} // the decider cannot change that, so it is not asked
 		}
 		a, again := g.Asker.Ask(ctx, req.ApprovalRequest(), p.Generation)
@@ -56,22 +57,28 @@ func (g *Gate) granted(req *Request, grant *approval.Grant) Ruling {
 
 // refusedBy returns the refusal for a decider that refused or gave no answer.
 func refusedBy(a approval.Answer, generation uint64) policy.Verdict {
-	v := policy.Verdict{Reason: a.Decision.Reason, Source: policy.SourceDecider, Ask: a.Decision.Ask, Generation: generation, Check: policy.CheckAllowlist}
+	v := policy.Verdict{Source: policy.SourceDecider, Generation: generation, Check: policy.CheckAllowlist, OwnReason: a.Err != nil}
 	switch {
 	case errors.Is(a.Err, approval.ErrTimeout):
-		v.Reason, v.Ask = policy.ReasonDeciderTimeout, false
+		v.Reason = policy.ReasonDeciderTimeout
 	case errors.Is(a.Err, approval.ErrCanceled):
-		v.Reason, v.Ask = policy.ReasonCanceled, false
+		v.Reason = policy.ReasonCanceled
 	case errors.Is(a.Err, approval.ErrBusy):
-		v.Reason, v.Ask, v.Check = policy.ReasonDeciderBusy, false, policy.CheckLimit
+		v.Reason, v.Check = policy.ReasonDeciderBusy, policy.CheckLimit
 	case a.Err != nil:
-		v.Reason, v.Ask = policy.ReasonDeciderFailed, false
+		v.Reason = policy.ReasonDeciderFailed
+	default:
+		v.Reason, v.Ask = a.Decision.Reason, a.Decision.Ask
 	}
 	if v.Reason == "" {
 		v.Reason = policy.ReasonPolicyDenied
 	}
 	return v
 }
+
+// DeciderOf returns the decider that is asked about the requests of a principal: its
+// own, or else that of the proxy. It is nil if there is none.
+func (g *Gate) DeciderOf(p *Principal) approval.Decider { return g.Asker.DeciderOr(p.Decider) }
 
 // StandingApproval returns the source that allows all allowlist misses, or an empty
 // one if there is none.
@@ -85,11 +92,11 @@ func (g *Gate) StandingApproval() policy.Source {
 // NeedsDecider reports whether Decide would look for a grant or ask the decider, and
 // so may take long. It decides nothing.
 func (g *Gate) NeedsDecider(req *Request) bool {
-	req.Overlay = req.Principal.Overlay
+	req.Overlay = req.Principal.Overlay.Load()
 	p := g.Policy()
-	if _, miss := p.Judge(&req.Query, g.StandingApproval(), nil); !miss || g.Asker.Decider == nil {
+	if _, miss := p.Judge(&req.Query, g.StandingApproval(), nil); !miss || g.DeciderOf(req.Principal) == nil {
 		return false
 	}
-	_, permitted := p.JudgeMode(&req.Query, nil)
+	_, permitted := p.JudgeUse(&req.Query, nil)
 	return permitted
 }

@@ -100,10 +100,10 @@ func (g *Gate) resolve(ctx context.Context, req *Request, v *policy.Verdict) ([]
 // resolver whose contexts have ended.
 const LookupGracePeriod = time.Second
 
-// AwaitLookups waits up to patience for calls of the host's resolver whose contexts
+// AwaitLookups waits up to grace for calls of the host's resolver whose contexts
 // have ended. It returns the number of calls that still have not returned.
-func (g *Gate) AwaitLookups(patience time.Duration) int {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+func (g *Gate) AwaitLookups(grace time.Duration) int {
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	return g.Dialer.Lookups.Wait(ctx)
 }

@@ -20,10 +20,10 @@ func (g *Gate) Revoke(id uint64) (cut int, err error) {
 	// end with their context are not counted. Cut again afterwards, because a
 	// request may have begun meanwhile.
 	v := policy.Revoked(g.Policy().Generation)
-	cut = g.Live.cutGrant(grant, v)
+	grant.PublishRevoked(&g.Events)
+	cut = g.cutGrant(grant, v)
 	grant.Revoke()
-	cut += g.Live.cutGrant(grant, v)
-	g.Counters.Cut.Add(uint64(cut))
+	cut += g.cutGrant(grant, v)
 	g.Log.Info("grant revoked", "grant", id, "host", grant.Pattern(), "port", grant.Target.Port, "connections_cut", cut)
 	return cut, nil
 }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"example.com/networkproxy/internal/approval"
+	"example.com/networkproxy/internal/httprule"
 	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/upstream"
 )
@@ -56,11 +57,17 @@ type subject struct {
 	grant    *approval.Grant // nil if none was needed
 }
 
-// judge returns the verdict of a policy on the open request.
+// judge returns the verdict of a policy, with the rules that the session has now,
+// on the open request.
 func (s *subject) judge(p *policy.Policy) policy.Verdict {
-	v, _ := p.Judge(&s.req.Query, s.approval, nil)
+	q := s.req.Query
+	q.Overlay = s.req.Principal.Overlay.Load()
+	v, _ := p.Judge(&q, s.approval, nil)
+	if v.Allowed && v.Content != httprule.ContentAny && v.Content != s.req.checked {
+		return p.JudgeContent(&q, v, "it had begun before the policy asked for this check")
+	}
 	if v.Allowed {
-		v = p.JudgeAddrs(&s.req.Query, v, s.addrs, nil)
+		v = p.JudgeAddrs(&q, v, s.addrs, nil)
 	}
 	if v.Allowed && s.via != nil {
 		v = p.JudgeUpstream(v)
@@ -78,6 +85,12 @@ type Destination struct {
 // Begin adds an allowed request to the open requests as lr. The error is ErrClosed
 // if the proxy has closed.
 func (g *Gate) Begin(lr *LiveRequest, req *Request, v *Ruling) error {
+	g.Trace(req, v)
+	return g.begin(lr, req, v)
+}
+
+// begin is Begin without events, for connections that are not a request.
+func (g *Gate) begin(lr *LiveRequest, req *Request, v *Ruling) error {
 	release := v.Grant.Acquire()
 	lr.mu.Lock()
 	lr.number++
@@ -115,7 +128,7 @@ func (g *Gate) Attach(lr *LiveRequest, carrier io.Closer, to Destination) error 
 	case req.Principal.Context.Err() != nil:
 		err = context.Cause(req.Principal.Context)
 	case grant.Revoked():
-		lr.cut(policy.Revoked(lr.judged.Load()), number)
+		lr.cut(policy.Revoked(lr.judged.Load()), number, nil)
 		err = approval.ErrRevoked
 	case p.Generation != lr.judged.Load() || p.Generation != to.generation:
 		if !lr.allowedBy(p) {
@@ -132,7 +145,7 @@ func (g *Gate) Attach(lr *LiveRequest, carrier io.Closer, to Destination) error 
 	return nil
 }
 
-// ErrCut is the error of a request that was cut. [LiveRequest.Cause] replaces it by
+// ErrCut is the error of a request that was cut. [LiveRequest.Cause] replaces it with
 // the refusal.
 var ErrCut = errors.New("the request was cut")
 
@@ -149,9 +162,7 @@ func (g *Gate) StillAllowed(lr *LiveRequest) bool {
 		lr.judged.Store(p.Generation)
 		return true
 	}
-	if lr.cut(v, number) {
-		g.Counters.Cut.Add(1)
-	}
+	g.cut(lr, v, number)
 	return false
 }
 
@@ -198,7 +209,7 @@ func (lr *LiveRequest) Leave() {
 func (lr *LiveRequest) allowedBy(p *policy.Policy) bool {
 	v, number, _ := lr.judgedBy(p)
 	if !v.Allowed {
-		lr.cut(v, number)
+		lr.cut(v, number, nil)
 		return false
 	}
 	lr.judged.Store(p.Generation)
@@ -208,24 +219,29 @@ func (lr *LiveRequest) allowedBy(p *policy.Policy) bool {
 // judgedBy returns the verdict of a policy on the open request, and the request's
 // number for cut. active is false if there is no open request.
 func (lr *LiveRequest) judgedBy(p *policy.Policy) (v policy.Verdict, number uint64, active bool) {
+	// The lock is held while the policy reads the header of the request, because the
+	// front may use the header's memory for the next request after End.
 	lr.mu.Lock()
-	s, number, active := lr.subject, lr.number, lr.active
-	lr.mu.Unlock()
-	if !active {
-		return policy.Verdict{}, number, false
+	defer lr.mu.Unlock()
+	if !lr.active {
+		return policy.Verdict{}, lr.number, false
 	}
-	return s.judge(p), number, true
+	return lr.subject.judge(p), lr.number, true
 }
 
 // cut ends the request with this number because of a refusal. It returns false if
-// the request was cut before or is over.
-func (lr *LiveRequest) cut(v policy.Verdict, number uint64) bool {
+// the request was cut before or is over. It calls publish, if not nil, before the
+// request can end.
+func (lr *LiveRequest) cut(v policy.Verdict, number uint64, publish func(*Request, policy.Verdict)) bool {
 	lr.mu.Lock()
 	defer lr.mu.Unlock()
 	if !lr.active || lr.number != number || lr.refusal != nil {
 		return false
 	}
 	lr.refusal = NewRefusedError(lr.subject.req, v)
+	if publish != nil {
+		publish(lr.subject.req, v)
+	}
 	if lr.carrier != nil {
 		lr.carrier.Close()
 	}

@@ -53,29 +53,27 @@ func (l *LiveRequests) list() []*LiveRequest {
 	return list
 }
 
-// rejudge cuts the requests that p refuses and returns their number.
-func (l *LiveRequests) rejudge(p *policy.Policy) int {
+// cutGrant cuts the requests that a grant has let in and returns their number.
+func (g *Gate) cutGrant(grant *approval.Grant, v policy.Verdict) int {
 	n := 0
-	for _, lr := range l.list() {
-		if v, number, active := lr.judgedBy(p); active && !v.Allowed && lr.cut(v, number) {
+	for _, lr := range g.Live.list() {
+		lr.mu.Lock()
+		number, granted := lr.number, lr.active && lr.subject.grant == grant
+		lr.mu.Unlock()
+		if granted && g.cut(lr, v, number) {
 			n++
 		}
 	}
 	return n
 }
 
-// cutGrant cuts the requests that a grant has let in and returns their number.
-func (l *LiveRequests) cutGrant(g *approval.Grant, v policy.Verdict) int {
-	n := 0
-	for _, lr := range l.list() {
-		lr.mu.Lock()
-		number, granted := lr.number, lr.active && lr.subject.grant == g
-		lr.mu.Unlock()
-		if granted && lr.cut(v, number) {
-			n++
-		}
-	}
-	return n
+// cut cuts an open request or an idle connection, and accounts for it. It returns
+// false if that was cut before or is over.
+func (g *Gate) cut(lr *LiveRequest, v policy.Verdict, number uint64) bool {
+	return lr.cut(v, number, func(req *Request, v policy.Verdict) {
+		g.Counters.Cut.Add(1) // before the client can notice
+		g.publishCut(req, v)
+	})
 }
 
 // ClosePrincipal ends every request of a principal whose context has ended. A request
@@ -113,18 +111,14 @@ func (l *LiveRequests) Connected() int {
 	return n
 }
 
-// Hide removes all requests from the set without ending them, so that later policy
-// changes do not cut them. It is for tests of the other checks.
-func (l *LiveRequests) Hide() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all = nil
-}
-
 // Rejudge cuts the open requests that the policy in force refuses, and returns their
 // number. Call it after a policy change, without the lock that guards the change.
 func (g *Gate) Rejudge() int {
-	n := g.Live.rejudge(g.Policy())
-	g.Counters.Cut.Add(uint64(n))
+	p, n := g.Policy(), 0
+	for _, lr := range g.Live.list() {
+		if v, number, active := lr.judgedBy(p); active && !v.Allowed && g.cut(lr, v, number) {
+			n++
+		}
+	}
 	return n
 }

@@ -5,7 +5,6 @@ package gate
 
 import (
 	"runtime/debug"
-	"strings"
 
 	"example.com/networkproxy/internal/audit"
 	"example.com/networkproxy/internal/hostcall"
@@ -18,18 +17,21 @@ func (g *Gate) newObserver(f func(*audit.Refusal)) *hostcall.Mailbox[audit.Refus
 	}
 	return &hostcall.Mailbox[audit.Refusal]{
 		Limit: hostcall.MailboxLimit, Calls: g.config.Calls, Kind: hostcall.OnBlocked,
-		Deliver: func(r audit.Refusal) {
-			defer func() {
-				if p := recover(); p != nil && g.LogLimiter.Allow(nil) {
-					g.Log.Error("OnBlocked panicked", "panic", p, "stack", string(debug.Stack()))
-				}
-			}()
-			f(&r)
-		},
+		Deliver: func(r audit.Refusal) { g.observe("OnBlocked", func() { f(&r) }) },
 		Resumed: func(n int) {
 			g.Log.Warn("OnBlocked was not called for some refusals, because it did not return in time", "refusals", n)
 		},
 	}
+}
+
+// observe calls a function of the host and logs its panic.
+func (g *Gate) observe(name string, f func()) {
+	defer func() {
+		if p := recover(); p != nil && g.LogLimiter.Allow(nil) {
+			g.Log.Error(name+" panicked", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
 }
 
 // CloseObserver drops the waiting refusals and all later ones. It returns the number
@@ -49,8 +51,7 @@ func (g *Gate) LostRefusals() uint64 { return g.observer.Lost() }
 // strings, because they are parts of whole request headers.
 func (g *Gate) notify(r audit.Refusal) {
 	if g.observer.Backlog() {
-		r.Target, r.Method, r.UnixSocket = r.Target.Clone(), strings.Clone(r.Method), strings.Clone(r.UnixSocket)
-		r.Verdict.ServerName = strings.Clone(r.Verdict.ServerName)
+		r.CloneStrings()
 	}
 	if _, first := g.observer.Put(r); first {
 		g.Log.Warn("OnBlocked does not return; refusals for which it is not called are counted and recorded", "waiting", hostcall.MailboxLimit)

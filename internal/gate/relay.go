@@ -18,8 +18,8 @@ import (
 // protocols come here. It checks server names and counts the request as allowed
 // unless it refuses the tunnel.
 func (g *Gate) Relay(client, target net.Conn, req *Request, opts tunnel.Options) {
+	g.Opened(req)
 	check := &nameCheck{gate: g, req: req, policy: req.policy}
-	defer check.allowed() // without effect after a refusal
 	if check.applies() {
 		opts.Inspect, opts.HoldTimeout = check, g.config.HandshakeTimeout
 	} else {
@@ -34,6 +34,8 @@ func (g *Gate) Relay(client, target net.Conn, req *Request, opts tunnel.Options)
 	result := tunnel.Relay(client, target, opts)
 	g.Counters.BytesSent.Add(uint64(result.Sent))
 	g.Counters.BytesReceived.Add(uint64(result.Received))
+	check.allowed() // before the event of the end; without effect after a refusal
+	g.Ended(req, result.Sent, result.Received)
 	if g.logsTunnels() {
 		g.logClosed(req, &result)
 	}

@@ -38,9 +38,9 @@ func (g *Gate) Route(p *policy.Policy, q *policy.Query) Route {
 // none.
 func upstreamFor(proxies *upstream.Proxies, q *policy.Query) *upstream.Proxy {
 	switch {
-	case !q.Socket.IsZero(), q.Protocol == policy.ProtocolSOCKS5UDP:
+	case !q.Socket.IsZero(), q.Protocol.IsUDP():
 		return nil
-	case q.Protocol == policy.ProtocolHTTP:
+	case q.IsHTTP() && q.Protocol != policy.ProtocolHTTPS:
 		return proxies.ForHTTP(q.Target)
 	}
 	return proxies.ForTunnel(q.Target)
@@ -70,10 +70,14 @@ func (g *Gate) dialProxy(ctx context.Context, addr hostname.Target) (net.Conn, e
 	return g.Dialer.DialAddr(ctx, addrs, addr.Port)
 }
 
-// UnderlyingConn returns the connection below TLS, or conn if there is no TLS.
+// UnderlyingConn returns the connection below all layers of TLS, or conn if there is
+// no TLS.
 func UnderlyingConn(conn net.Conn) net.Conn {
-	if c, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		return c.NetConn()
+	for {
+		c, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return conn
+		}
+		conn = c.NetConn()
 	}
-	return conn
 }

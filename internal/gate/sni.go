@@ -47,7 +47,7 @@ import (
 )
 
 // nameCheck checks the server names of one tunnel, and counts its request as soon as
-// the outcome is known. It is the tunnel's inspector. The field answer belongs to the
+// the outcome is known. It is the tunnel's inspector. The field server belongs to the
 // goroutine that calls Observe, negotiated to both, and all others to the goroutine
 // that calls Inspect.
 type nameCheck struct {
@@ -58,7 +58,7 @@ type nameCheck struct {
 
 	// Scanners exist only while they are needed, because a tunnel may last long.
 	hellos *clienthello.Scanner       // nil before the client's first byte and after PassAll
-	answer *clienthello.ServerScanner // nil before the server's first byte and after its last result
+	server *clienthello.ServerScanner // nil before the server's first byte and after its last result
 
 	negotiated atomic.Bool // the server has sent its ServerHello
 }
@@ -70,15 +70,15 @@ func (c *nameCheck) applies() bool {
 
 // Observe implements [tunnel.Inspector].
 func (c *nameCheck) Observe(sent []byte) bool {
-	if c.answer == nil {
-		c.answer = new(clienthello.ServerScanner)
+	if c.server == nil {
+		c.server = new(clienthello.ServerScanner)
 	}
-	more := c.answer.Scan(sent)
-	if c.answer.Negotiated() {
+	more := c.server.Scan(sent)
+	if c.server.Negotiated() {
 		c.negotiated.Store(true)
 	}
 	if !more {
-		c.answer = nil // Observe is not called again
+		c.server = nil // Observe is not called again
 	}
 	return more
 }
@@ -116,11 +116,11 @@ func (c *nameCheck) inspect(held []byte, rest tunnel.SourceState) tunnel.Inspect
 		case clienthello.Undecided, clienthello.Partial:
 			switch {
 			case rest == tunnel.HoldExpired:
-				return c.refuse(policy.Verdict{Unreadable: "does not end within " + c.gate.config.HandshakeTimeout.String()})
+				return c.refuse(policy.Verdict{Problem: "does not end within " + c.gate.config.HandshakeTimeout.String()})
 			case rest == tunnel.SourceEOF && event == clienthello.Undecided: // too little to be TLS
 				return tunnel.Inspection{Decision: tunnel.PassAll}
 			case rest == tunnel.SourceEOF || len(held) >= tunnel.MaxHeld:
-				return c.refuse(policy.Verdict{Unreadable: "is not complete"})
+				return c.refuse(policy.Verdict{Problem: "is not complete"})
 			}
 			return tunnel.Inspection{}
 		case clienthello.Done:
@@ -154,9 +154,9 @@ func (c *nameCheck) allowed() {
 
 // unreadable refuses a ClientHello that could not be parsed.
 func (c *nameCheck) unreadable(err error) tunnel.Inspection {
-	v := policy.Verdict{Unreadable: err.Error()}
+	v := policy.Verdict{Problem: err.Error()}
 	if e := (*clienthello.Error)(nil); errors.As(err, &e) {
-		v.Unreadable = e.Problem
+		v.Problem = e.Problem
 	}
 	return c.refuse(v)
 }
@@ -171,13 +171,13 @@ func (c *nameCheck) refuse(v policy.Verdict) tunnel.Inspection {
 		message, hint := v.Explain(&c.req.Query)
 		c.gate.Log.Warn("tunnel cut", "message", message, "hint", hint, "client", c.req.Client)
 	}
-	return tunnel.Inspection{Decision: tunnel.Refuse, Reply: accessDenied(c.hellos.Hello().Version)}
+	return tunnel.Inspection{Decision: tunnel.Refuse, Reply: AccessDenied(c.hellos.Hello().Version)}
 }
 
-// accessDenied returns the access_denied alert (RFC 8446 section 6.2) for a client of
-// a TLS version. The alert unrecognized_name would say that the server has no such
+// AccessDenied returns the access_denied alert (RFC 8446 section 6.2) for a client of
+// a TLS version; 0 means that the version is unknown. The alert unrecognized_name would say that the server has no such
 // site.
-func accessDenied(version uint16) []byte {
+func AccessDenied(version uint16) []byte {
 	const (
 		alert  = 21
 		fatal  = 2

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// Patience is the usual patience of [New].
-	Patience = time.Second
+	// GracePeriod is the usual grace period of [New].
+	GracePeriod = time.Second
 
 	// waitLimit bounds [Calls.Wait], however many functions return meanwhile.
 	waitLimit = 5 * time.Second
@@ -32,6 +32,10 @@ const (
 	Resolver
 	ConfigSource
 	Listener
+	OnEvent
+	AuditLog
+	AmendmentWriter
+	Credential
 	kinds // the number of kinds
 )
 
@@ -39,22 +43,22 @@ const (
 func (k Kind) String() string {
 	return [...]string{
 		"OnBlocked", "the log handler", "the PolicyDecider", "the Resolver", "the ConfigSource",
-		"a listener that the host provided",
+		"a listener that the host provided", "OnEvent", "the audit log's Writer", "the AmendmentWriter", "the function of a credential",
 	}[k]
 }
 
 // Calls counts the calls of the host's functions that are in progress. Use [New]. A nil *Calls counts nothing in Enter, Leave
 // and [Call]; other methods need one. Safe for concurrent use.
 type Calls struct {
-	patience time.Duration
-	running  [kinds]atomic.Int64
+	grace   time.Duration
+	running [kinds]atomic.Int64
 
 	mu      sync.Mutex
 	changed chan struct{} // closed when the next function returns; nil while nobody waits for that
 }
 
-// New returns a Calls with no call in progress. Patience is how long to wait for the next function to return before giving up.
-func New(patience time.Duration) *Calls { return &Calls{patience: patience} }
+// New returns a Calls with no call in progress. Grace is how long to wait for the next function to return before giving up.
+func New(grace time.Duration) *Calls { return &Calls{grace: grace} }
 
 // Enter counts a call. The caller calls Leave when the function has returned.
 func (c *Calls) Enter(kind Kind) {
@@ -107,12 +111,12 @@ func (c *Calls) Busy() bool {
 	return false
 }
 
-// Wait waits while busy returns true. It gives up when no function has returned for the patience of c, and after five seconds
+// Wait waits while busy returns true. It gives up when no function has returned for the grace period of c, and after five seconds
 // in any case.
 func (c *Calls) Wait(busy func() bool) {
-	limit, patience := time.NewTimer(waitLimit), time.NewTimer(c.patience)
+	limit, grace := time.NewTimer(waitLimit), time.NewTimer(c.grace)
 	defer limit.Stop()
-	defer patience.Stop()
+	defer grace.Stop()
 	for {
 		changed := c.Changed() // before busy, so that no change is missed
 		if !busy() {
@@ -120,8 +124,8 @@ func (c *Calls) Wait(busy func() bool) {
 		}
 		select {
 		case <-changed:
-			patience.Reset(c.patience)
-		case <-patience.C:
+			grace.Reset(c.grace)
+		case <-grace.C:
 			return
 		case <-limit.C:
 			return
@@ -129,23 +133,23 @@ func (c *Calls) Wait(busy func() bool) {
 	}
 }
 
-// WaitFor waits until done is closed. It gives up when a call is in progress and no function has returned for the patience of
+// WaitFor waits until done is closed. It gives up when a call is in progress and no function has returned for the grace period of
 // c, because that call may block what closes done. It waits without limit while no call is in progress.
 func (c *Calls) WaitFor(done <-chan struct{}) {
-	patience := time.NewTimer(c.patience)
-	defer patience.Stop()
+	grace := time.NewTimer(c.grace)
+	defer grace.Stop()
 	for {
 		changed := c.Changed()
 		select {
 		case <-done:
 			return
 		case <-changed:
-		case <-patience.C:
+		case <-grace.C:
 			if c.Busy() {
 				return
 			}
 		}
-		patience.Reset(c.patience)
+		grace.Reset(c.grace)
 	}
 }
 

@@ -35,9 +35,9 @@ func (g *Goroutines) ended() {
 	}
 }
 
-// Wait waits until all goroutines have ended, but no longer than patience. It
+// Wait waits until all goroutines have ended, but no longer than grace. It
 // returns the number of those that are still running.
-func (g *Goroutines) Wait(patience time.Duration) int {
+func (g *Goroutines) Wait(grace time.Duration) int {
 	g.mu.Lock()
 	if g.running == 0 {
 		g.mu.Unlock()
@@ -47,7 +47,7 @@ func (g *Goroutines) Wait(patience time.Duration) int {
 	g.idle = idle
 	g.mu.Unlock()
 
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
 	case <-idle:

@@ -21,7 +21,7 @@ func TestMailbox(t *testing.T) {
 		var delivered, resumed []int
 		next := make(chan struct{})
 		m := &Mailbox[int]{
-			Limit: 2, Calls: New(Patience), Kind: OnBlocked,
+			Limit: 2, Calls: New(GracePeriod), Kind: OnBlocked,
 			Deliver: func(n int) {
 				<-next
 				delivered = append(delivered, n)
@@ -76,10 +76,10 @@ func TestWaitIsBounded(t *testing.T) {
 		}
 		c.Enter(Decider)
 		if d := elapsed(func() { c.Wait(c.Busy) }); d != time.Second {
-			t.Errorf("waited %v for a call that does not return, want the patience", d)
+			t.Errorf("waited %v for a call that does not return, want the grace period", d)
 		}
 		if d := elapsed(func() { c.WaitFor(make(chan struct{})) }); d != time.Second {
-			t.Errorf("WaitFor waited %v, want the patience", d)
+			t.Errorf("WaitFor waited %v, want the grace period", d)
 		}
 		if got := c.Unreturned(); len(got) != 1 || got[0] != Decider.String() {
 			t.Errorf("Unreturned() = %q", got)
@@ -119,7 +119,7 @@ func (panicker) Addr() net.Addr                                                 
 
 func TestPanicsAreErrors(t *testing.T) {
 	t.Parallel()
-	c := New(Patience)
+	c := New(GracePeriod)
 	_, lookup := SafeResolver(panicker{}, c).LookupNetIP(t.Context(), "ip", "a.example")
 	_, accept := SafeListener(panicker{}, c).Accept()
 	_, call := Call(t.Context(), nil, ConfigSource, func(context.Context) (int, error) { panic("boom") })

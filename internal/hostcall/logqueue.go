@@ -102,7 +102,7 @@ func (q *LogQueue) askLevels() {
 		q.levels.Store(levels)
 		q.levelsAt.Store(int64(time.Since(q.began)))
 	}()
-	timer := time.NewTimer(q.calls.patience)
+	timer := time.NewTimer(q.calls.grace)
 	defer timer.Stop()
 	select {
 	case <-done:

@@ -11,7 +11,7 @@ const (
 	// log_lines_per_second.
 	MailboxLimit = 1024
 
-	// backlogSize is the number of waiting items from which on [Mailbox.Backlog] returns true.
+	// backlogSize is the smallest number of waiting items for which [Mailbox.Backlog] returns true.
 	backlogSize = 16
 )
 

@@ -83,7 +83,7 @@ func (h safeLogHandler) WithGroup(name string) slog.Handler {
 	return safeLogHandler{h.Handler.WithGroup(name)}
 }
 
-// SafeListener returns a listener whose Close returns within the patience of calls. An Accept that does not return after that
+// SafeListener returns a listener whose Close returns within the grace period of calls. An Accept that does not return after that
 // counts as a call in progress. A panic of l is returned as an error. SafeListener returns nil and the listeners of package net
 // unchanged, because their Accept returns when they are closed.
 func SafeListener(l net.Listener, calls *Calls) net.Listener {
@@ -149,12 +149,12 @@ func (l *safeListener) Close() error {
 		}()
 		closed <- l.Listener.Close()
 	}()
-	patience := time.NewTimer(l.calls.patience)
-	defer patience.Stop()
+	grace := time.NewTimer(l.calls.grace)
+	defer grace.Stop()
 	select {
 	case err := <-closed:
 		return err
-	case <-patience.C:
+	case <-grace.C:
 		return errors.New("the listener that the host provided does not return from Close")
 	}
 }

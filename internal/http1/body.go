@@ -147,6 +147,9 @@ func (t *requestTrailer) addTrailerLine(line string) error {
 		if t.lastName == "" {
 			return errors.New("the trailer section begins with a folded line (RFC 9112 section 5.2)")
 		}
+		if hasControl(line, true) {
+			return errors.New("a control character in a folded trailer (RFC 9110 section 5.5)")
+		}
 		delete(t.fields, t.lastName)
 		return nil
 	}

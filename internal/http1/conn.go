@@ -4,6 +4,7 @@ package http1
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -40,8 +41,8 @@ type conn struct {
 	headerTimed     bool      // the header deadline is set for the current request
 }
 
-// errClosedIdle is returned when a connection ends between two requests. It is
-// neither reported nor answered, because nothing was refused.
+// errClosedIdle is returned when a connection ends between two requests. It causes
+// neither a report nor a response, because nothing was refused.
 var errClosedIdle = errors.New("the connection ended between requests")
 
 // readRequest waits for a request, then reads and parses its header.
@@ -123,7 +124,7 @@ func (c *conn) clearDeadline() {
 
 // refuse sends an error response to a malformed request and waits until the
 // client has had a chance to read it.
-func (c *conn) refuse(err error) {
+func (c *conn) refuse(ctx context.Context, err error) {
 	if err == errClosedIdle {
 		return
 	}
@@ -138,15 +139,20 @@ func (c *conn) refuse(err error) {
 		err = errors.New("the client disconnected in the middle of a request header")
 	}
 	if c.server.Malformed != nil {
-		c.server.Malformed(c.Conn, err)
+		c.server.Malformed(ctx, c.Conn, err)
 	}
-	text := "networkproxy cannot carry this request: " + err.Error() + "\n"
+	text := MalformedMessage(err) + "\n"
 	fmt.Fprintf(c.bw, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
 		status, http.StatusText(status), len(text), text)
 	c.SetWriteDeadline(time.Now().Add(lingerQuietTimeout))
 	if c.bw.Flush() == nil {
 		c.linger()
 	}
+}
+
+// MalformedMessage returns the message of the response to a malformed request.
+func MalformedMessage(err error) string {
+	return "networkproxy cannot carry this request: " + err.Error()
 }
 
 // Limits of lingering. Closing a connection with unread input resets it, which

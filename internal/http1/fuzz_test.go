@@ -27,6 +27,7 @@ func FuzzRequestHeader(f *testing.F) {
 		"POST http://x/ HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET",
 		"POST http://x? HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: a, Close\r\nconnection: x\r\n\r\nabc",
 		"POST http://x/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n3\r\nabc\r\n0\r\nA: b\r\n\r\n",
+		"0 A: HTTP/1.1\r\nHost:\r\nTransfer-Encoding:Chunked\r\n\r\n0\r\n0:\r\n 0\r0\r\n\r\n",
 		"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", "CONNECT [::1]:443 HTTP/1.1\r\nHost: x\r\n\r\n", "CONNECT /x:443 HTTP/1.1\r\nHost: x\r\n\r\n",
 		"GET / HTTP/1.0\r\n\r\n", "\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n", "\x16\x03\x01", "GET http:/://x HTTP/1.1\r\nHost: x\r\n\r\n",
 		"GET http://x:/%2e#f HTTP/1.1\r\nHost: x\r\nPragma: no-cache\r\n\r\n", "GET http://u:p@x/ HTTP/1.1\r\nHost: x\r\n\r\n",

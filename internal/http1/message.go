@@ -6,11 +6,12 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"sync/atomic"
 )
 
-// Request is a request to an origin server. [Transport.Send] does not change
-// it and does not use it after the end of the response. It reads and closes
-// Body.
+// Request is a request to an origin server. [Transport.Send] reads and closes its
+// Body and counts the bytes. It changes nothing else in the Request, and does not
+// use it after the end of the response.
 type Request struct {
 	// Context ends the request. If it is the context of a request served by a
 	// [Server], the response is valid only until the handler returns or sends
@@ -38,7 +39,13 @@ type Request struct {
 
 	// Hooks provides the connection and receives informational responses.
 	Hooks RoundTripHooks
+
+	sent atomic.Int64 // bytes of Body
 }
+
+// Sent returns the number of bytes of Body that were read to be sent. It may be
+// called at any time; the body may still be on its way when the response ends.
+func (r *Request) Sent() int64 { return r.sent.Load() }
 
 func (r *Request) hasBody() bool { return r.Body != nil && r.Body != http.NoBody }
 

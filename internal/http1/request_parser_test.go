@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -64,7 +65,7 @@ func TestMalformedHeaders(t *testing.T) {
 	reported := make(map[string]bool)
 	addr := startServer(t, &Server{
 		Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a malformed request reached the handler") }),
-		Malformed: func(_ net.Conn, err error) {
+		Malformed: func(_ context.Context, _ net.Conn, err error) {
 			mu.Lock()
 			defer mu.Unlock()
 			reported[err.Error()] = true
@@ -152,6 +153,7 @@ func TestFieldBounds(t *testing.T) {
 		{"a trailer that was not announced", chunked + "\r\n1\r\nx\r\n0\r\nB: 1\r\n\r\n", "0 x <nil> []"},
 		{"a bare LF in the trailers", chunked + "\r\n1\r\nx\r\n0\r\nA: 1\n\r\n", "LF alone"},
 		{"a folded trailer", chunked + "\r\n1\r\nx\r\n0\r\nA: 1\r\n 2\r\n\r\n", "0 x <nil> []"},
+		{"a control character in a folded trailer", chunked + "\r\n1\r\nx\r\n0\r\nA: 1\r\n 2\r3\r\n\r\n", "control character"},
 		{"a folded first trailer", chunked + "\r\n1\r\nx\r\n0\r\n A: 1\r\n\r\n", "folded"},
 		{"a trailer with a space before its colon", chunked + "\r\n1\r\nx\r\n0\r\nA : 1\r\n\r\n", "0 x <nil> []"},
 		{"a trailer that is not a field", chunked + "\r\n1\r\nx\r\n0\r\nA\r\n\r\n", "no name"},

@@ -129,7 +129,7 @@ func (s *requestSender) reportStatus(status int) {
 
 // sendBody copies the body with the framing announced in the header.
 func (s *requestSender) sendBody() error {
-	body := &errorKeeper{r: s.r.Body}
+	body := &bodyReader{request: s.r}
 	var err error
 	if s.r.ContentLength > 0 {
 		var n int64
@@ -184,15 +184,17 @@ func (s *requestSender) cause(err error) error {
 	return err
 }
 
-// errorKeeper stores the error of a source, because a copy does not tell
-// whether its error comes from the source or the destination.
-type errorKeeper struct {
-	r   io.Reader
-	err error
+// bodyReader reads the body of a request and counts its bytes. It stores the
+// error of the body, because a copy does not tell whether its error comes from the
+// source or the destination.
+type bodyReader struct {
+	request *Request
+	err     error
 }
 
-func (k *errorKeeper) Read(p []byte) (int, error) {
-	n, err := k.r.Read(p)
+func (k *bodyReader) Read(p []byte) (int, error) {
+	n, err := k.request.Body.Read(p)
+	k.request.sent.Add(int64(n))
 	if err != nil {
 		k.err = err
 	}

@@ -273,7 +273,7 @@ func (w *responseWriter) finish() (reusable bool) {
 		w.flush()
 	}
 	if w.writeErr != nil || w.framing == framedLength && w.remaining > 0 {
-		return false // only closing the connection tells that the body is incomplete
+		return false // only closing the connection tells the client that the body is incomplete
 	}
 	w.conn.watcher.end() // reads from here on are for the next request
 	if w.close || !w.body.skipRest() {

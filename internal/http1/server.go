@@ -35,8 +35,8 @@ type Server struct {
 
 	// Malformed is called with the error when a client sends something that is
 	// not a valid request. The client gets status 400, or a more specific 4xx
-	// or 5xx status. Malformed may be nil.
-	Malformed func(c net.Conn, err error)
+	// or 5xx status. ctx is the context that ServeConn was called with. Malformed may be nil.
+	Malformed func(ctx context.Context, c net.Conn, err error)
 
 	// Panicked is called after a panic in Handler other than
 	// http.ErrAbortHandler. The panic ends only that connection. Panicked may
@@ -102,7 +102,7 @@ func (s *Server) ServeConn(ctx context.Context, netConn net.Conn) {
 			err = errClosedIdle
 		}
 		if err != nil {
-			c.refuse(err)
+			c.refuse(ctx, err)
 			netConn.Close()
 			return
 		}

@@ -8,9 +8,11 @@ import (
 
 	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/http1"
-	"example.com/networkproxy/internal/track"
 	"example.com/networkproxy/internal/tunnel"
 )
+
+// established is the response to a CONNECT request whose tunnel is ready.
+const established = "HTTP/1.1 200 Connection established\r\n\r\n"
 
 // connect opens a tunnel for an allowed CONNECT request. It responds with 200
 // after it has connected, so that the client can tell an unreachable target from
@@ -22,29 +24,36 @@ func (h *Proxy) connect(w http.ResponseWriter, r *http.Request, req *gate.Reques
 		h.fail(w, r, req, err)
 		return
 	}
-	client, err := takeOver(w, []byte("HTTP/1.1 200 Connection established\r\n\r\n"))
+	client, err := takeOver(w, []byte(established))
 	if err != nil {
 		live.End()
 		target.Close()
 		h.gate.Failed(req, err)
 		return
 	}
-	h.tunnel(clientStateOf(r).entry, client, target, req, live, nil)
+	h.tunnel(clientStateOf(r), client, target, req, live, nil)
 }
 
 // tunnel relays bytes between client and target until one of them closes its
-// connection, the idle timeout passes, the policy comes to refuse the request, or
-// the proxy stops. live is the request that opened the tunnel. originEarly holds
-// the bytes that the target sent after its response header.
-func (h *Proxy) tunnel(entry *track.Entry, client *clientConn, target net.Conn, req *gate.Request, live *gate.LiveRequest, originEarly []byte) {
+// connection, the idle timeout passes, a later policy refuses the request, or the
+// proxy stops. live is the request that opened the tunnel. originEarly holds the
+// bytes that the target sent after its response header.
+func (h *Proxy) tunnel(state *clientState, client *clientConn, target net.Conn, req *gate.Request, live *gate.LiveRequest, originEarly []byte) {
+	entry, finish := state.entry, func() {}
+	if state.opened != nil {
+		finish = state.opened.finish
+	}
 	if !entry.SetCloser(tunnel.Pair{A: client.conn, B: gate.UnderlyingConn(target)}) {
 		live.End()
 		target.Close() // the proxy is stopping
 		h.gate.Failed(req, gate.ErrClosed)
+		h.gate.Ended(req, 0, 0)
+		finish()
 		return
 	}
 	// Relaying in the handler would keep the request in memory.
 	entry.AfterHandler(func() {
+		defer finish()
 		defer endTunnel(live, target)
 		h.gate.Relay(client.conn, target, req, tunnel.Options{Early: client.early, EarlyBack: originEarly})
 	})

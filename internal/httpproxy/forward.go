@@ -6,10 +6,13 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
+	"example.com/networkproxy/internal/credential"
 	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/http1"
+	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/upstream"
 )
 
@@ -23,63 +26,109 @@ func (h *Proxy) forward(w http.ResponseWriter, r *http.Request, req *gate.Reques
 	}
 	defer state.live.End()
 	route := h.gate.Route(h.gate.Policy(), &req.Query)
-	route.Forwards = true
+	route.Forwards = req.Protocol != policy.ProtocolHTTPS // TLS needs a tunnel through an upstream proxy
 	out := &state.out
 	if r.ContentLength != 0 {
 		out = new(http1.Request) // the upload may still read it after the handler returns
 	}
-	if err := buildRequest(out, r, req, state.target.hostport(), route.Proxy, state.fields); err != nil {
+	forwarder := route.Proxy
+	if !route.Forwards {
+		forwarder = nil
+	}
+	if err := buildRequest(out, r, req, state.target.hostport(), forwarder, state.fields); err != nil {
 		h.fail(w, r, req, err)
 		return
 	}
 	defer state.recycleFields(out.Fields)
-	state.dial = dialInfo{h.gate, req, *v, route, &state.live, w, r.Context()}
+	out.Fields = changeFields(out.Fields, &state.exchange)
+	state.dial = dialInfo{proxy: h, gate: h.gate, req: req, verdict: *v, route: route, live: &state.live, w: w, ctx: r.Context(), masks: state.exchange.Masks}
+	state.dial.uploads = r.ContentLength < 0 || r.ContentLength > copyBufferSize
+	transport := poolsOf(req.Principal).transportFor(req, route)
+	switch {
+	case state.opened != nil:
+		transport, state.dial.origin, state.dial.offer = state.opened.transport, state.opened.takeOrigin(), state.opened.offer
+	case route.Proxy == nil:
+		state.dial.origin = state.captured.takeOrigin()
+	}
 	out.Hooks = &state.dial
-	resp, err := poolsOf(req.Principal).transportFor(req, route).Send(out)
-	// An idle connection must not keep its last request in memory.
-	defer func() { state.dial, state.out = dialInfo{}, http1.Request{} }()
+	resp, err := transport.Send(out)
+	defer func() {
+		if state.dial.acquired {
+			h.gate.Ended(req, out.Sent(), state.dial.received)
+		}
+		if state.dial.origin != nil {
+			state.dial.origin.Close() // a pooled connection was used instead
+		}
+		// An idle connection must not keep its last request in memory.
+		state.dial, state.out, state.exchange = dialInfo{}, http1.Request{}, credential.Exchange{}
+	}()
 	if err != nil {
+		if out.Sent() > 0 {
+			h.gate.Opened(req) // so that the event of the end tells what was sent
+		}
+		if state.dial.used != nil {
+			err = clientCertificateError(state.dial.used, err)
+		}
 		h.fail(w, r, req, state.live.Cause(err))
 		return
 	}
 	defer resp.Body.Close()
-	if err := proxyAuthError(resp, route.Proxy); err != nil {
+	if err := proxyAuthError(resp, forwarder); err != nil {
 		h.fail(w, r, req, err)
 		return
 	}
-	h.gate.Allowed(req)
-	h.respond(w, http.NewResponseController(w), resp)
+	h.gate.AllowedAtEnd(req)
+	h.respond(w, req, resp, state.exchange.Masks, &state.dial.received)
 }
 
 // respond passes a response on to the client: the header, the body while it
 // arrives, and the trailers. It aborts the handler if the body is incomplete.
-func (h *Proxy) respond(w http.ResponseWriter, rc *http.ResponseController, resp *http1.Response) {
+// received counts the bytes of the body. masks replace the secrets that the origin server
+// repeats.
+func (h *Proxy) respond(w http.ResponseWriter, req *gate.Request, resp *http1.Response, masks credential.Masks, received *int64) {
+	rc := http.NewResponseController(w)
 	relay := w.(http1.Relayer)
 	options := connectionOptions(resp.Fields)
 	announced := announcedTrailer(resp, options)
 	fields := appendResponseFields(resp.Fields[:0], resp.Fields, options)
+	if req.Protocol == policy.ProtocolHTTPS {
+		// HTTP/3 would leave the path on which requests are judged.
+		fields = slices.DeleteFunc(fields, func(f http1.Field) bool { return f.Is("alt-svc") })
+	}
+	maskFields(fields, masks)
 	if announced != "" {
 		fields = append(fields, http1.Field{Name: "Trailer", Value: announced})
 	}
 	relay.RelayHeader(resp.Status, resp.Reason, fields, resp.ContentLength)
 	if b, ok := resp.Body.(interface{ Buffered() bool }); resp.ContentLength != 0 && !(ok && b.Buffered()) {
 		rc.Flush() // the body may be slow, and the client may need only the header
+		h.gate.Opened(req)
 	}
-	if err := h.copyBody(w, rc, resp.Body); err != nil {
+	if err := h.copyBody(w, rc, req, masks.Reader(resp.Body), resp.ContentLength, received); err != nil {
 		// The header has been sent. Closing the connection is the only way to
 		// tell the client that the body is incomplete.
 		panic(http.ErrAbortHandler)
 	}
-	relay.RelayTrailer(trailerFields(resp.Trailer, options))
+	trailer := trailerFields(resp.Trailer, options)
+	maskFields(trailer, masks)
+	relay.RelayTrailer(trailer)
 }
 
 // copyBody copies a response body and flushes after each read, so that slow
-// streams such as server-sent events arrive without delay.
-func (h *Proxy) copyBody(w io.Writer, rc *http.ResponseController, body io.Reader) error {
+// streams such as server-sent events arrive without delay. It does not flush the end
+// of a body of a known length, which leaves when the response ends: with HTTP/2, each
+// flush is a frame, a TLS record and a system call. length is that of the body, or
+// negative. received counts the bytes that it reads, from 0. The request req is open if
+// the first read does not return the whole body.
+func (h *Proxy) copyBody(w io.Writer, rc *http.ResponseController, req *gate.Request, body io.Reader, length int64, received *int64) error {
 	buf := h.buffers.Get().(*[]byte)
 	defer h.buffers.Put(buf)
 	for {
 		n, err := body.Read(*buf)
+		*received += int64(n)
+		if err == nil {
+			h.gate.Opened(req)
+		}
 		if n > 0 {
 			if _, err := w.Write((*buf)[:n]); err != nil {
 				return err
@@ -90,6 +139,9 @@ func (h *Proxy) copyBody(w io.Writer, rc *http.ResponseController, body io.Reade
 		}
 		if err != nil {
 			return err
+		}
+		if *received == length {
+			continue // the next read returns io.EOF
 		}
 		if err := rc.Flush(); err != nil {
 			return err
@@ -111,7 +163,10 @@ func buildRequest(out *http1.Request, r *http.Request, req *gate.Request, hostpo
 		Body:          r.Body,
 		ContentLength: r.ContentLength,
 	}
-	out.Target = requestTarget(r, out.Host, via != nil)
+	out.Target = req.HTTP.Target // the rules have looked at it
+	if via != nil {
+		out.Target = requestTarget(r, out.Host, true)
+	}
 	if len(r.Trailer) > 0 {
 		out.Trailer = requestTrailer(r.Trailer, r.Header["Connection"])
 		out.Body = &trailedBody{ReadCloser: r.Body, from: r, to: out.Trailer}
@@ -136,15 +191,18 @@ func buildRequest(out *http1.Request, r *http.Request, req *gate.Request, hostpo
 // 3.2.1), or for an upstream proxy absolute-form (section 3.2.2) with host, which
 // was judged.
 func requestTarget(r *http.Request, host string, absolute bool) string {
-	_, rest, _ := strings.Cut(r.RequestURI, "://")
-	path := rest[len(URLAuthority(rest)):]
+	path := r.RequestURI
+	if r.URL.Scheme != "" {
+		_, rest, _ := strings.Cut(path, "://")
+		path = rest[len(URLAuthority(rest)):]
+	}
 	switch {
 	case strings.HasPrefix(path, "/"):
-	case path == "" && r.Method == http.MethodOptions:
+	case (path == "" || path == "*") && r.Method == http.MethodOptions:
 		if !absolute {
 			return "*" // RFC 9112 section 3.2.4
 		}
-		// The last proxy in the chain writes "*".
+		path = "" // the last proxy in the chain writes "*"
 	default:
 		path = "/" + path // RFC 9110 section 4.2.3
 	}
@@ -161,6 +219,12 @@ func hostField(req *gate.Request, hostport string) string {
 	if req.Target.Host.Zone() != "" {
 		hostport = netip.AddrPortFrom(req.Target.Host.Addr(), req.Target.Port).String()
 	}
+	if req.Protocol == policy.ProtocolHTTPS {
+		if req.Target.Port == 443 {
+			return strings.TrimSuffix(hostport, ":443")
+		}
+		return hostport
+	}
 	if req.Target.Port != 80 {
 		return hostport
 	}
@@ -168,7 +232,7 @@ func hostField(req *gate.Request, hostport string) string {
 }
 
 // recycleFields keeps the memory of fields for the next request, unless it is
-// large. It clears it, so that no names and values stay in memory.
+// large. It clears the fields, so that no names and values stay in memory.
 func (s *clientState) recycleFields(fields []http1.Field) {
 	if cap(fields) <= maxRecycledFields {
 		clear(fields)

@@ -22,7 +22,7 @@ var errTraceShowsCredentials = errors.New("TRACE is not sent through an upstream
 	"exempt the host in NO_PROXY to trace it directly")
 
 // usesMaxForwards reports whether Max-Forwards applies to a method. Methods are
-// case-sensitive, but not every upstream proxy compares them so.
+// case-sensitive, but some upstream proxies ignore case.
 func usesMaxForwards(method string) bool {
 	return isTrace(method) || strings.EqualFold(method, http.MethodOptions)
 }
@@ -31,19 +31,20 @@ func isTrace(method string) bool { return strings.EqualFold(method, http.MethodT
 
 // respondMaxForwards responds to an allowed TRACE or OPTIONS request that must
 // not be forwarded any further, and reports whether it did.
-func (h *Proxy) respondMaxForwards(w http.ResponseWriter, r *http.Request, req *gate.Request) bool {
+func (h *Proxy) respondMaxForwards(w http.ResponseWriter, r *http.Request, req *gate.Request, v *gate.Ruling) bool {
 	values, ok := r.Header[maxForwardsHeader]
 	if !ok {
 		return false
 	}
 	if len(values) != 1 || !isDecimal(values[0]) {
 		err := errors.New("Max-Forwards must be one decimal number (RFC 9110 section 7.6.2)")
-		h.malformed(w, req.Client, req.Protocol, r.Method, err)
+		h.malformed(w, req.Principal, req.Client, req.Protocol, r.Method, err)
 		return true
 	}
 	if strings.Trim(values[0], "0") != "" {
 		return false
 	}
+	h.gate.Trace(req, v)
 	h.gate.Allowed(req)
 	if !isTrace(r.Method) {
 		w.Header().Set("Content-Length", "0") // RFC 9110 section 9.3.7
@@ -60,8 +61,8 @@ func (h *Proxy) respondMaxForwards(w http.ResponseWriter, r *http.Request, req *
 
 // decrementMaxForwards returns the value of Max-Forwards for the outgoing request,
 // or "" if r has none or its method does not use it. respondMaxForwards must have
-// accepted the value of r. Values above the largest int32 are
-// treated as that value.
+// accepted the value of r. Values above the largest int32 are treated as that
+// value.
 func decrementMaxForwards(r *http.Request) string {
 	values := r.Header[maxForwardsHeader]
 	if len(values) == 0 || !usesMaxForwards(r.Method) {

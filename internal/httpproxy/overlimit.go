@@ -34,7 +34,7 @@ func (h *Proxy) serveOverLimit(w http.ResponseWriter, r *http.Request) {
 	state := clientStateOf(r)
 	protocol, target, err := targetOf(r)
 	if err != nil {
-		h.malformed(w, state.client, protocol, r.Method, gate.RedactError(err))
+		h.malformed(w, state.principal, state.client, protocol, r.Method, gate.RedactError(err))
 		return
 	}
 	req := &gate.Request{Query: policy.Query{Protocol: protocol, Target: target, Method: r.Method}, Client: state.client, Principal: state.principal}

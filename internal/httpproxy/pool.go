@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"time"
 
+	"example.com/networkproxy/internal/credential"
 	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/http1"
+	"example.com/networkproxy/internal/policy"
 )
 
 const (
@@ -27,10 +29,11 @@ const (
 // contain credentials for it and must never be sent to an origin server.
 type pools struct {
 	direct, proxied, sockets *http1.Transport
+	secure                   *http1.Transport // TLS, for https:// URLs in absolute-form
 }
 
 func (h *Proxy) newPools() *pools {
-	p := &pools{direct: h.newTransport(), proxied: h.newTransport(), sockets: h.newTransport()}
+	p := &pools{direct: h.newTransport(), proxied: h.newTransport(), sockets: h.newTransport(), secure: h.newTransport()}
 	p.sockets.MaxIdlePerAddr = -1 // keep none: pools are keyed by host, which does not identify a socket
 	return p
 }
@@ -49,6 +52,8 @@ func (p *pools) transportFor(req *gate.Request, route gate.Route) *http1.Transpo
 	switch {
 	case !req.Socket.IsZero():
 		return p.sockets
+	case req.Protocol == policy.ProtocolHTTPS:
+		return p.secure
 	case route.Proxy != nil:
 		return p.proxied
 	}
@@ -60,6 +65,7 @@ func (p *pools) closeIdle() {
 	p.direct.CloseIdleConnections()
 	p.proxied.CloseIdleConnections()
 	p.sockets.CloseIdleConnections()
+	p.secure.CloseIdleConnections()
 }
 
 func (h *Proxy) newTransport() *http1.Transport {
@@ -76,6 +82,7 @@ func (h *Proxy) newTransport() *http1.Transport {
 // dialInfo implements http1.RoundTripHooks for one round trip. It makes sure
 // that a new connection leads only to the target that was judged.
 type dialInfo struct {
+	proxy   *Proxy
 	gate    *gate.Gate
 	req     *gate.Request
 	verdict gate.Ruling
@@ -83,11 +90,29 @@ type dialInfo struct {
 	live    *gate.LiveRequest
 	w       http.ResponseWriter // for informational responses
 	ctx     context.Context     // of the client's request
+
+	origin *gate.PooledConn // to be used in place of a new connection; nil if there is none
+	offer  []string         // the application protocols to offer, with TLS
+	used   *gate.PooledConn // the last connection; nil if there was none
+
+	masks credential.Masks // for what the origin server sends
+
+	uploads  bool  // the request has a large body, or one of unknown length
+	acquired bool  // the request has had a connection
+	received int64 // bytes of the response body
 }
 
 // Dial implements http1.RoundTripHooks. It connects to the target that was
-// judged. The address that it is given is only the key of the pool.
+// judged, or returns the connection that was made before the request. The
+// address that it is given is only the key of the pool.
 func (d *dialInfo) Dial(context.Context, string) (net.Conn, error) {
+	if origin := d.origin; origin != nil {
+		d.origin = nil
+		return origin, nil
+	}
+	if d.req.Protocol == policy.ProtocolHTTPS {
+		return d.proxy.dialOrigin(d.ctx, d.req, &d.verdict, d.offer)
+	}
 	return d.gate.DialPooled(d.ctx, d.req, &d.verdict, d.route)
 }
 
@@ -95,9 +120,18 @@ func (d *dialInfo) Dial(context.Context, string) (net.Conn, error) {
 // live request.
 func (d *dialInfo) Acquire(conn net.Conn) error {
 	c := conn.(*gate.PooledConn)
+	d.used = c
 	err := c.Acquire(d.live, gate.UnderlyingConn(c.Conn))
 	if errors.Is(err, gate.ErrStale) {
 		return http1.ErrStale
+	}
+	if err == nil {
+		d.acquired = true
+		if d.uploads {
+			d.gate.Opened(d.req)
+		} else {
+			d.gate.Connected(d.req)
+		}
 	}
 	return err
 }
@@ -109,5 +143,6 @@ func (d *dialInfo) Release(conn net.Conn) { conn.(*gate.PooledConn).Release(d.li
 // response on to the client.
 func (d *dialInfo) Informational(r *http1.Response) {
 	fields := appendResponseFields(r.Fields[:0], r.Fields, connectionOptions(r.Fields))
+	maskFields(fields, d.masks)
 	d.w.(http1.Relayer).RelayInformational(r.Status, r.Reason, fields)
 }

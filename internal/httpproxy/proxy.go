@@ -5,6 +5,8 @@ package httpproxy
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"net/http"
@@ -12,8 +14,12 @@ import (
 	"sync"
 	"time"
 
+	"example.com/networkproxy/internal/credential"
 	"example.com/networkproxy/internal/gate"
+	"example.com/networkproxy/internal/hostname"
 	"example.com/networkproxy/internal/http1"
+	"example.com/networkproxy/internal/httprule"
+	"example.com/networkproxy/internal/mirror"
 	"example.com/networkproxy/internal/policy"
 	"example.com/networkproxy/internal/track"
 )
@@ -29,6 +35,18 @@ type Config struct {
 	HeaderFields        int           // of a request header or response header
 	ResponseHeaderBytes int           // of a response header
 	IdleUpstream        int           // idle connections kept in each pool of a principal
+
+	DialTimeout      time.Duration // of a connection to a target
+	HandshakeTimeout time.Duration // of TLS, and for the first bytes in an opened tunnel
+	TunnelLifetime   time.Duration // of an opened tunnel; 0 means no limit
+
+	// Leaf returns the certificate that the proxy shows for a host in an opened
+	// tunnel. It may be nil if the policy never opens one.
+	Leaf func(hostname.Host) (*tls.Certificate, error)
+
+	// Roots returns the certificates that the certificate of a host must be issued
+	// by. The function may be nil; a nil pool means those of the system.
+	Roots func(hostname.Host) *x509.CertPool
 }
 
 // Proxy is the HTTP front. It serves any number of listeners. Use New.
@@ -39,6 +57,12 @@ type Proxy struct {
 	upgrades  *http1.Transport // upgrade requests, on connections that are not pooled
 	overLimit *http1.Server    // connections over the limit
 	buffers   sync.Pool        // *[]byte of copyBufferSize
+
+	mirror         mirror.Mirror
+	http2          *http.Server    // opened connections with HTTP/2
+	http2Transport *http.Transport // the same, to origin servers
+	http2Conns     sync.Map        // *tls.Conn of a client to its *openedListener
+	distrust       distrusts
 }
 
 // New returns a Proxy that asks g about requests. c.Tokens must not be nil.
@@ -54,8 +78,8 @@ func New(g *gate.Gate, c Config) *Proxy {
 		IdleTimeout:     c.IdleTimeout,
 		MaxHeaderBytes:  c.HeaderBytes,
 		MaxHeaderFields: c.HeaderFields,
-		Malformed: func(c net.Conn, err error) {
-			h.gate.Malformed(gate.AddrPortOf(c.RemoteAddr()), policy.ProtocolHTTP, err)
+		Malformed: func(ctx context.Context, c net.Conn, err error) {
+			h.gate.Malformed(ctx.Value(clientStateKey{}).(*clientState).principal, gate.AddrPortOf(c.RemoteAddr()), policy.ProtocolHTTP, err)
 		},
 		Panicked: func(c net.Conn, v any, stack []byte) {
 			h.gate.ClientLog.Error("panic while serving a request", "client", c.RemoteAddr().String(), "panic", v, "stack", string(stack))
@@ -64,6 +88,8 @@ func New(g *gate.Gate, c Config) *Proxy {
 	h.server.Activity = func(ctx context.Context) http1.Activity { return ctx.Value(clientStateKey{}).(*clientState).entry }
 	h.upgrades = &http1.Transport{MaxHeaderBytes: c.ResponseHeaderBytes, MaxHeaderFields: c.HeaderFields}
 	h.overLimit = h.newOverLimitServer()
+	h.mirror.Leaf, h.mirror.Roots = c.Leaf, c.Roots
+	h.http2, h.http2Transport = h.newHTTP2Server(), h.newHTTP2Transport()
 	return h
 }
 
@@ -74,6 +100,9 @@ type clientState struct {
 	principal *gate.Principal
 	entry     *track.Entry // nil if nothing counts the connection
 
+	captured *captured // nil unless a fence captured the connection
+	opened   *opened   // nil unless the connection is that of an opened tunnel
+
 	// live is the forwarded request in progress. There is at most one.
 	live gate.LiveRequest
 
@@ -82,6 +111,8 @@ type clientState struct {
 	target lastTarget
 	out    http1.Request
 	fields []http1.Field // for out.Fields
+
+	exchange credential.Exchange // of the request in progress
 }
 
 // clientStateKey is the key of the *clientState in a request's context.
@@ -111,7 +142,12 @@ func (h *Proxy) ServeConn(p *gate.Principal, c net.Conn) {
 
 // Shutdown closes idle client connections at once and lets every other one end
 // after its current response. It does not wait for them.
-func (h *Proxy) Shutdown() { h.server.Shutdown() }
+func (h *Proxy) Shutdown() {
+	h.server.Shutdown()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	h.http2.Shutdown(ctx) // starts it; the error says that not all has ended
+}
 
 // serveRequest is the handler of all requests. It asks the gate for a verdict and
 // then refuses, forwards or tunnels the request.
@@ -120,13 +156,20 @@ func (h *Proxy) serveRequest(w http.ResponseWriter, r *http.Request) {
 	if req == nil {
 		return
 	}
-	v := h.gate.Decide(r.Context(), req)
+	v := h.decide(r, req)
 	switch {
 	case !v.Allowed:
 		h.refuse(w, req, v.Verdict)
+	case req.Protocol == policy.ProtocolHTTPSConnect && v.Open:
+		h.openTunnel(w, r, req, &v)
 	case req.Protocol == policy.ProtocolHTTPSConnect:
+		req.CanOpen = false // from now on, a policy that wants it opened cuts it
 		h.connect(w, r, req, &v)
-	case usesMaxForwards(r.Method) && h.respondMaxForwards(w, r, req):
+	case h.alreadyFailed(w, r, req):
+	case !h.checkContent(w, r, req, &v), !h.exchange(w, r, req, &v):
+	case r.ProtoMajor == 2:
+		h.forwardHTTP2(w, r, req, &v)
+	case usesMaxForwards(r.Method) && h.respondMaxForwards(w, r, req, &v):
 	case req.Upgrade:
 		h.upgrade(w, r, req, &v)
 	default:
@@ -134,32 +177,45 @@ func (h *Proxy) serveRequest(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// decide returns the ruling on a request.
+func (h *Proxy) decide(r *http.Request, req *gate.Request) gate.Ruling {
+	switch state := clientStateOf(r); {
+	case state.captured != nil:
+		return h.decideCaptured(r.Context(), state.captured, req)
+	case state.opened != nil:
+		return h.gate.Confirm(req, state.opened.tunnel.Ruling) // the decider is not asked again
+	}
+	return h.gate.Decide(r.Context(), req)
+}
+
 // admit parses the target of a request and identifies its principal. If the
 // request is malformed, has an unknown token or is over a limit, admit responds
 // to it and returns nil.
 func (h *Proxy) admit(w http.ResponseWriter, r *http.Request) *gate.Request {
 	state := clientStateOf(r)
+	switch {
+	case state.captured != nil:
+		return h.admitCaptured(w, r, state)
+	case state.opened != nil:
+		return h.admitOpened(w, r, state)
+	}
 	protocol, target, err := targetOf(r)
 	if err != nil {
-		h.malformed(w, state.client, protocol, r.Method, gate.RedactError(err))
+		h.malformed(w, state.principal, state.client, protocol, r.Method, gate.RedactError(err))
 		return nil
 	}
-	req := &gate.Request{
-		Query: policy.Query{
-			Protocol: protocol,
-			Target:   state.target.intern(target),
-			Method:   internMethod(r.Method),
-			Upgrade:  protocol == policy.ProtocolHTTP && r.ProtoAtLeast(1, 1) && UpgradeOffer(r.Header) != "",
-		},
-		Client:    state.client,
-		Principal: state.principal,
-		Listener:  state.principal,
+	req := state.newRequest(protocol, target, r.Method)
+	if protocol == policy.ProtocolHTTPSConnect {
+		req.HTTP, req.CanOpen = nil, true
+	} else {
+		req.HTTP.Target, req.HTTP.Header = requestTarget(r, "", false), r.Header
+		req.Upgrade = r.ProtoAtLeast(1, 1) && UpgradeOffer(r.Header) != ""
 	}
 	if req.Principal, err = h.config.Tokens.Identify(state.principal, r.Header); err != nil {
 		h.refuse(w, req, h.gate.Unidentified(err))
 		return nil
 	}
-	if !state.entry.Move(req.Principal.Group) { // the connection counts for the session of its last request
+	if !state.entry.Move(req.Principal.Clients) { // the connection counts for the session of its last request
 		h.refuse(w, req, h.gate.OverLimit())
 		return nil
 	}
@@ -169,9 +225,27 @@ func (h *Proxy) admit(w http.ResponseWriter, r *http.Request) *gate.Request {
 	return req
 }
 
+// newRequest returns a request of the client. The caller sets the target and the
+// header of its HTTP part.
+func (s *clientState) newRequest(protocol policy.Protocol, target hostname.Target, method string) *gate.Request {
+	x := new(struct { // one allocation
+		gate.Request
+		http httprule.Request
+	})
+	method = internMethod(method)
+	x.http.Method = method
+	x.Request = gate.Request{
+		Query:     policy.Query{Protocol: protocol, Target: s.target.intern(target), Method: method, HTTP: &x.http},
+		Client:    s.client,
+		Principal: s.principal,
+		Listener:  s.principal,
+	}
+	return &x.Request
+}
+
 // malformed records a malformed request and responds to it.
-func (h *Proxy) malformed(w http.ResponseWriter, client netip.AddrPort, protocol policy.Protocol, method string, err error) {
-	h.gate.Malformed(client, protocol, err)
+func (h *Proxy) malformed(w http.ResponseWriter, from *gate.Principal, client netip.AddrPort, protocol policy.Protocol, method string, err error) {
+	h.gate.Malformed(from, client, protocol, err)
 	writeMalformed(w, protocol, method, err)
 }
 
@@ -189,8 +263,11 @@ func (h *Proxy) refuse(w http.ResponseWriter, req *gate.Request, v policy.Verdic
 func (h *Proxy) fail(w http.ResponseWriter, r *http.Request, req *gate.Request, err error) {
 	var refused *gate.RefusedError
 	if errors.As(err, &refused) {
-		h.gate.Refused(req, refused.Verdict)
-		writeRefusal(w, req, refused.Verdict)
+		h.refuse(w, req, refused.Verdict)
+		return
+	}
+	if v, ok := certificateRefusal(err); ok {
+		h.refuse(w, req, v)
 		return
 	}
 	_, reason := failureStatus(err)

@@ -10,6 +10,7 @@ import (
 
 	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/http1"
+	"example.com/networkproxy/internal/httprule"
 	"example.com/networkproxy/internal/policy"
 )
 
@@ -23,13 +24,21 @@ func writeRefusal(w http.ResponseWriter, req *gate.Request, v policy.Verdict) {
 	case v.Check == policy.CheckLimit:
 		resp.status, resp.extra = http.StatusServiceUnavailable, http1.Field{Name: "Retry-After", Value: retryAfter}
 		resp.close = v.Source == policy.SourceProxyState // the limit of connections, not a busy decider
+	case v.Reason == policy.ReasonHostMismatch:
+		resp.status = http.StatusMisdirectedRequest
+	case v.Reason == policy.ReasonInvalidTarget:
+		resp.status = http.StatusBadRequest // a path with two readings
+	case v.Check == policy.CheckCertificate:
+		resp.status, resp.close = http.StatusBadGateway, true
+	case v.Check == policy.CheckInspection && v.Reason == policy.ReasonMethodNotAllowed:
+		resp.status, resp.extra = http.StatusMethodNotAllowed, http1.Field{Name: "Allow", Value: "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"}
 	case v.Source == policy.SourceProxyState:
 		resp.status = http.StatusServiceUnavailable
 	case v.Source == policy.SourceSession:
 		// RFC 9110 section 15.5.8.
 		resp.status, resp.extra = http.StatusProxyAuthRequired, http1.Field{Name: "Proxy-Authenticate", Value: gate.SessionChallenge}
 	}
-	if v.Source != policy.SourceProxyState {
+	if v.Source != policy.SourceProxyState && v.Check != policy.CheckCertificate && v.Reason != policy.ReasonInvalidTarget {
 		resp.token = v.ErrorToken()
 	}
 	text, n := v.AppendExplanation(resp.explanation[:0], &req.Query)
@@ -48,8 +57,12 @@ func writeRefusal(w http.ResponseWriter, req *gate.Request, v policy.Verdict) {
 		Message:  text[:n],
 		Hint:     text[n:],
 	}
+	resp.plain = req.HTTP != nil && httprule.IsGit(req.HTTP)
 	resp.write(w)
 }
+
+// MalformedMessage returns the message about a malformed request.
+func MalformedMessage(err error) string { return http1.MalformedMessage(err) }
 
 // writeMalformed responds to a malformed request, and to one that is not meant
 // for a proxy, with 400. It closes the connection.
@@ -61,7 +74,7 @@ func writeMalformed(w http.ResponseWriter, protocol policy.Protocol, method stri
 		Protocol: protocol,
 		Method:   method,
 		Reason:   policy.ReasonInvalidTarget,
-		Message:  jsonText("networkproxy cannot carry this request: " + err.Error()),
+		Message:  jsonText(MalformedMessage(err)),
 	}
 	resp.write(w)
 }

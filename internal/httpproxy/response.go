@@ -3,29 +3,29 @@
 package httpproxy
 
 import (
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"sync"
 
 	"example.com/networkproxy/internal/http1"
+	"example.com/networkproxy/internal/jsonobject"
 	"example.com/networkproxy/internal/policy"
 )
 
 // refusalBody is the JSON of a refused or failed plain-HTTP request.
 type refusalBody struct {
-	Status   string          `json:"status"` // "blocked" by policy, else "error"
-	Host     string          `json:"host,omitempty"`
-	Port     uint16          `json:"port,omitempty"`
-	Protocol policy.Protocol `json:"protocol"`
-	Method   string          `json:"method"`
-	Socket   string          `json:"unix_socket,omitempty"` // the path in x-unix-socket
-	Reason   policy.Reason   `json:"reason"`
-	Source   policy.Source   `json:"source,omitempty"`
-	Decision string          `json:"decision,omitempty"` // "deny" or "ask"
-	Rule     string          `json:"rule,omitempty"`     // the pattern that decided
-	Message  jsonText        `json:"message"`
-	Hint     jsonText        `json:"hint,omitempty"`
+	Status   string              `json:"status"` // "blocked" by policy, else "error"
+	Host     string              `json:"host,omitempty"`
+	Port     uint16              `json:"port,omitempty"`
+	Protocol policy.Protocol     `json:"protocol"`
+	Method   string              `json:"method"`
+	Socket   string              `json:"unix_socket,omitempty"` // the path in x-unix-socket
+	Reason   policy.Reason       `json:"reason"`
+	Source   policy.Source       `json:"source,omitempty"`
+	Decision policy.DecisionKind `json:"decision,omitempty"` // "deny" or "ask"
+	Rule     string              `json:"rule,omitempty"`     // the pattern that decided
+	Message  jsonText            `json:"message"`
+	Hint     jsonText            `json:"hint,omitempty"`
 }
 
 // jsonText is a JSON string that is kept as bytes, so that it can be part of a
@@ -39,73 +39,19 @@ func (p *jsonText) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// appendJSON appends the body as encoding/json would encode it. It is faster,
-// because a client that retries can cause many refusals (BenchmarkRefuseWork).
+// appendJSON appends the body as encoding/json would encode it, but faster, because
+// a client that retries can cause many refusals (see BenchmarkRefuseWork).
 func (r *refusalBody) appendJSON(b []byte) []byte {
-	b = append(b, `{"status":`...)
-	b = appendJSONString(b, r.Status)
-	optional := func(key, value string) {
-		if value != "" {
-			b = appendJSONString(append(b, key...), value)
-		}
-	}
-	optional(`,"host":`, r.Host)
-	if r.Port != 0 {
-		b = strconv.AppendUint(append(b, `,"port":`...), uint64(r.Port), 10)
-	}
-	b = appendJSONString(append(b, `,"protocol":`...), string(r.Protocol))
-	b = appendJSONString(append(b, `,"method":`...), r.Method)
-	optional(`,"unix_socket":`, r.Socket)
-	b = appendJSONString(append(b, `,"reason":`...), string(r.Reason))
-	optional(`,"source":`, string(r.Source))
-	optional(`,"decision":`, r.Decision)
-	optional(`,"rule":`, r.Rule)
-	b = appendJSONString(append(b, `,"message":`...), r.Message)
+	o := jsonobject.Begin(b).String("status", r.Status).OptString("host", r.Host).OptUint("port", uint64(r.Port)).
+		String("protocol", string(r.Protocol)).String("method", r.Method).OptString("unix_socket", r.Socket).
+		String("reason", string(r.Reason)).OptString("source", string(r.Source)).OptString("decision", string(r.Decision)).
+		OptString("rule", r.Rule)
+	o = jsonobject.AppendString(o.Key("message"), r.Message)
 	if len(r.Hint) > 0 {
-		b = appendJSONString(append(b, `,"hint":`...), r.Hint)
+		o = jsonobject.AppendString(o.Key("hint"), r.Hint)
 	}
-	return append(b, '}')
+	return o.End()
 }
-
-// appendJSONString appends s as a JSON string. It escapes quotation marks itself
-// and leaves strings with other special characters to encoding/json.
-func appendJSONString[T string | jsonText](b []byte, s T) []byte {
-	begin := len(b)
-	b = append(b, '"')
-	done := 0 // bytes of s that are appended
-	for i := range len(s) {
-		switch jsonChars[s[i]] {
-		case jsonPlain:
-		case jsonQuote:
-			b = append(append(b, s[done:i]...), '\\')
-			done = i
-		default:
-			text, _ := json.Marshal(string(s)) // a string: cannot fail
-			return append(b[:begin], text...)
-		}
-	}
-	return append(append(b, s[done:]...), '"')
-}
-
-// jsonChars tells how appendJSONString treats each byte. Like encoding/json, it
-// escapes the characters that are markup in HTML.
-var jsonChars = func() (class [256]uint8) {
-	for c := range class {
-		switch {
-		case c == '"':
-			class[c] = jsonQuote
-		case c < ' ' || c > '~' || c == '\\' || c == '<' || c == '>' || c == '&':
-			class[c] = jsonOther
-		}
-	}
-	return class
-}()
-
-const (
-	jsonPlain = iota // copied
-	jsonQuote        // escaped with a backslash
-	jsonOther        // left to encoding/json
-)
 
 // proxyResponse is a response of the proxy itself, in place of one from an origin
 // server. Obtain it from newProxyResponse, set its fields, and call write once.
@@ -115,6 +61,7 @@ type proxyResponse struct {
 	token  string      // value of ErrorHeader; empty for none
 	extra  http1.Field // additional header field; zero for none
 	close  bool        // close the connection
+	plain  bool        // write text and not JSON
 
 	// Buffers that stay allocated in the pool.
 	explanation, payload []byte
@@ -139,16 +86,17 @@ func (r *proxyResponse) write(w http.ResponseWriter) {
 		n++
 	}
 	text := r.payload[:0]
-	if r.body.Protocol == policy.ProtocolHTTPSConnect {
+	switch {
+	case r.plain: // the same for git, which prints text alone
+		add("Content-Type", "text/plain; charset=utf-8")
+		text = r.appendText(text)
+	case r.body.Protocol == policy.ProtocolHTTPSConnect:
 		// No client sends a second CONNECT on the connection, and in Node.js an
 		// open connection keeps the process from exiting.
 		r.close = true
 		add("Content-Type", "text/plain; charset=utf-8")
-		text = append(append(text, r.body.Message...), '\n')
-		if len(r.body.Hint) > 0 {
-			text = append(append(text, r.body.Hint...), '\n')
-		}
-	} else {
+		text = r.appendText(text)
+	default:
 		add("Content-Type", "application/json")
 		text = append(r.body.appendJSON(text), '\n')
 	}
@@ -162,7 +110,32 @@ func (r *proxyResponse) write(w http.ResponseWriter) {
 	if r.close {
 		add("Connection", "close")
 	}
-	w.(http1.Responder).Respond(r.status, r.fields[:n], text) // an error means that the client has left
+	respond(w, r.status, r.fields[:n], text)
 	*r = proxyResponse{explanation: r.explanation, payload: text}
 	proxyResponses.Put(r)
+}
+
+// appendText appends the message and the hint as lines of text.
+func (r *proxyResponse) appendText(b []byte) []byte {
+	b = append(append(b, r.body.Message...), '\n')
+	if len(r.body.Hint) > 0 {
+		b = append(append(b, r.body.Hint...), '\n')
+	}
+	return b
+}
+
+// respond writes a complete response. An error means that the client has left.
+func respond(w http.ResponseWriter, status int, fields []http1.Field, body []byte) {
+	if http1Writer, ok := w.(http1.Responder); ok {
+		http1Writer.Respond(status, fields, body)
+		return
+	}
+	for _, f := range fields {
+		if !f.Is("connection") { // HTTP/2 has no such field (RFC 9113 section 8.2.2)
+			w.Header().Set(f.Name, f.Value)
+		}
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	w.Write(body)
 }

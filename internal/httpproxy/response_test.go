@@ -24,7 +24,7 @@ func TestRefusalBodyJSON(t *testing.T) {
 	for range 20_000 {
 		body := refusalBody{
 			Status: text(r), Host: text(r), Port: uint16(r.IntN(3)), Protocol: policy.Protocol(text(r)), Method: text(r), Socket: text(r),
-			Reason: policy.Reason(text(r)), Source: policy.Source(text(r)), Decision: text(r), Rule: text(r), Message: jsonText(text(r)), Hint: jsonText(text(r)),
+			Reason: policy.Reason(text(r)), Source: policy.Source(text(r)), Decision: policy.DecisionKind(text(r)), Rule: text(r), Message: jsonText(text(r)), Hint: jsonText(text(r)),
 		}
 		want, err := json.Marshal(body)
 		if err != nil {

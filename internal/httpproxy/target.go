@@ -21,8 +21,12 @@ func targetOf(r *http.Request) (policy.Protocol, hostname.Target, error) {
 		t, err := connectTarget(r)
 		return policy.ProtocolHTTPSConnect, t, err
 	}
+	protocol := policy.ProtocolHTTP
+	if r.URL.Scheme == "https" {
+		protocol = policy.ProtocolHTTPS
+	}
 	t, err := forwardTarget(r)
-	return policy.ProtocolHTTP, t, err
+	return protocol, t, err
 }
 
 // connectTarget parses authority-form, the only form for CONNECT (RFC 9112
@@ -51,7 +55,8 @@ func forwardTarget(r *http.Request) (hostname.Target, error) {
 
 var errUserinfo = errors.New("a target must not contain a user name or password (RFC 9110 section 4.2.4); send an Authorization header instead")
 
-// URLTarget returns the target of an http:// URL and an error for any other URL.
+// URLTarget returns the target of an http:// or https:// URL and an error for any
+// other URL. The proxy opens TLS for https:// itself, so the client needs no CONNECT.
 // text is the URL before parsing. The host is read from it, because net/url
 // decodes escapes in a host.
 func URLTarget(u *url.URL, text string) (hostname.Target, error) {
@@ -59,17 +64,19 @@ func URLTarget(u *url.URL, text string) (hostname.Target, error) {
 	case u.Scheme == "":
 		return hostname.Target{}, errors.New("this is an HTTP proxy, not a web server: send it requests with a full http:// URL, " +
 			"for example through HTTP_PROXY or curl --proxy")
-	case u.Scheme == "https":
-		return hostname.Target{}, errors.New("an https:// URL cannot be forwarded; use CONNECT")
-	case u.Scheme != "http":
-		return hostname.Target{}, errors.New(namedScheme(u.Scheme) + " is not supported; use an http:// URL or CONNECT")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return hostname.Target{}, errors.New(namedScheme(u.Scheme) + " is not supported; use an http:// or https:// URL, or CONNECT")
 	case u.User != nil:
 		return hostname.Target{}, errUserinfo
 	case u.Host == "": // also if "://" appears only later, in the path
 		return hostname.Target{}, errors.New("the URL has no host; write http://host/path")
 	}
 	_, rest, _ := strings.Cut(text, "://")
-	return hostname.ParseTargetDefault(URLAuthority(rest), 80)
+	port := uint16(80)
+	if u.Scheme == "https" {
+		port = 443
+	}
+	return hostname.ParseTargetDefault(URLAuthority(rest), port)
 }
 
 // URLAuthority returns the authority of a URL, given the part after "//".

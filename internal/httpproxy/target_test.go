@@ -38,11 +38,15 @@ func FuzzTarget(f *testing.F) {
 			return
 		}
 		authority := text
-		if protocol == policy.ProtocolHTTP {
-			if !strings.EqualFold(text[:7], "http://") {
-				t.Fatalf("target %q is accepted as an http:// URL", text)
+		defaultPort := "80"
+		if scheme, ok := map[policy.Protocol]string{policy.ProtocolHTTP: "http://", policy.ProtocolHTTPS: "https://"}[protocol]; ok {
+			if !strings.EqualFold(text[:len(scheme)], scheme) {
+				t.Fatalf("target %q is accepted as an %s URL", text, scheme)
 			}
-			authority, _, _ = strings.Cut(text[7:], "/")
+			if protocol == policy.ProtocolHTTPS {
+				defaultPort = "443"
+			}
+			authority, _, _ = strings.Cut(text[len(scheme):], "/")
 			authority, _, _ = strings.Cut(authority, "?")
 			authority, _, _ = strings.Cut(authority, "#")
 		}
@@ -53,7 +57,7 @@ func FuzzTarget(f *testing.F) {
 		host, port, _ := strings.Cut(authority, ":")
 		if plain := strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-."); plain == "" && !strings.HasSuffix(host, ".") && !strings.Contains(host, "xn--") {
 			if port == "" {
-				port = "80"
+				port = defaultPort
 			}
 			if got := target.String(); got != host+":"+port {
 				t.Fatalf("target %q is parsed as %s, want %s", text, got, host+":"+port)

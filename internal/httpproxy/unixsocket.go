@@ -43,23 +43,23 @@ func (h *Proxy) setSocketTarget(w http.ResponseWriter, req *gate.Request, paths 
 	if len(paths) == 1 && paths[0] == "" {
 		// An empty field still means a socket. With the host of the URL as the
 		// target, the request would go where the client did not intend.
-		h.malformed(w, req.Client, req.Protocol, req.Method, errEmptySocketHeader)
+		h.malformed(w, req.Principal, req.Client, req.Protocol, req.Method, errEmptySocketHeader)
 		return false
 	}
 	if !h.config.UnixSockets {
 		err := errors.New("the x-unix-socket header is supported on macOS only")
-		h.gate.Malformed(req.Client, req.Protocol, err)
+		h.gate.Malformed(req.Principal, req.Client, req.Protocol, err)
 		resp := newProxyResponse(http.StatusNotImplemented)
 		resp.body = refusalBody{
 			Status: "error", Protocol: req.Protocol, Method: req.Method, Reason: "unix_socket_unsupported",
-			Message: jsonText("networkproxy cannot carry this request: " + err.Error() + "."),
+			Message: jsonText(MalformedMessage(err) + "."),
 		}
 		resp.write(w)
 		return false
 	}
 	path, err := parseSocketPath(req.Protocol, paths)
 	if err != nil {
-		h.malformed(w, req.Client, req.Protocol, req.Method, err)
+		h.malformed(w, req.Principal, req.Client, req.Protocol, req.Method, err)
 		return false
 	}
 	req.Socket = policy.Socket{Asked: strings.Clone(path)} // see lastTarget.intern

@@ -15,6 +15,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/textproto"
 	"strings"
@@ -22,6 +23,8 @@ import (
 
 	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/http1"
+	"example.com/networkproxy/internal/mirror"
+	"example.com/networkproxy/internal/policy"
 )
 
 // upgradeResponseTimeout bounds the wait for the response to an upgrade request.
@@ -68,16 +71,20 @@ func carriesRequests(protocol string) bool {
 // switches protocols.
 func (h *Proxy) upgrade(w http.ResponseWriter, r *http.Request, req *gate.Request, v *gate.Ruling) {
 	live := new(gate.LiveRequest)
-	conn, err := h.gate.Dial(r.Context(), req, v, live)
+	conn, err := h.dialUpgrade(r, req, v, live)
 	if err != nil {
 		h.fail(w, r, req, err)
 		return
 	}
+	h.gate.Opened(req)
+	out := new(http1.Request)
+	var received int64
 	switched := false
 	defer func() {
 		if !switched {
 			live.End()
 			conn.Close()
+			h.gate.Ended(req, out.Sent(), received)
 		}
 	}()
 	// If the client leaves, stop waiting for the origin server.
@@ -85,11 +92,12 @@ func (h *Proxy) upgrade(w http.ResponseWriter, r *http.Request, req *gate.Reques
 	defer stop()
 
 	offer := UpgradeOffer(r.Header)
-	out := new(http1.Request)
 	if err := buildRequest(out, r, req, req.Target.String(), nil, nil); err != nil {
 		h.fail(w, r, req, err)
 		return
 	}
+	exchange := &clientStateOf(r).exchange
+	out.Fields = changeFields(out.Fields, exchange)
 	out.Fields = append(out.Fields, http1.Field{Name: "Connection", Value: "Upgrade"}, http1.Field{Name: "Upgrade", Value: offer})
 	conn.SetDeadline(time.Now().Add(upgradeResponseTimeout))
 	resp, buffered, err := h.upgrades.SendOn(conn, out)
@@ -98,9 +106,10 @@ func (h *Proxy) upgrade(w http.ResponseWriter, r *http.Request, req *gate.Reques
 		return
 	}
 	conn.SetDeadline(time.Time{})
+	maskFields(resp.Fields, exchange.Masks)
 	if resp.Status != http.StatusSwitchingProtocols {
 		h.gate.Allowed(req)
-		h.respond(w, http.NewResponseController(w), resp)
+		h.respond(w, req, resp, exchange.Masks, &received)
 		return
 	}
 	if got := switchedTo(resp.Fields); !offered(offer, got) {
@@ -116,7 +125,46 @@ func (h *Proxy) upgrade(w http.ResponseWriter, r *http.Request, req *gate.Reques
 	}
 	switched = true
 	early, _ := buffered.Peek(buffered.Buffered()) // Peek cannot fail: these bytes are buffered
-	h.tunnel(clientStateOf(r).entry, client, conn, req, live, bytes.Clone(early))
+	state := clientStateOf(r)
+	if state.opened != nil {
+		state.opened.handedOver = true
+		if pooled, ok := conn.(*gate.PooledConn); ok {
+			conn = pooled.Conn // a *tls.Conn, whose bytes must not be spliced below TLS
+		}
+	}
+	h.tunnel(state, client, conn, req, live, bytes.Clone(early))
+}
+
+// dialUpgrade connects to the target of an upgrade request. In an opened tunnel, the
+// connection has TLS.
+func (h *Proxy) dialUpgrade(r *http.Request, req *gate.Request, v *gate.Ruling, live *gate.LiveRequest) (net.Conn, error) {
+	o := clientStateOf(r).opened
+	if req.Protocol != policy.ProtocolHTTPS && o == nil {
+		return h.gate.Dial(r.Context(), req, v, live)
+	}
+	if err := h.gate.Begin(live, req, v); err != nil {
+		return nil, err
+	}
+	conn := o.takeOrigin()
+	var err error
+	switch {
+	case conn != nil:
+	case req.Protocol == policy.ProtocolHTTPS:
+		conn, err = h.dialOrigin(r.Context(), req, v, []string{mirror.HTTP1})
+	default:
+		conn, err = h.gate.DialPooled(r.Context(), req, v, h.gate.Route(h.gate.Policy(), &req.Query))
+	}
+	if err == nil {
+		if err = conn.Acquire(live, gate.UnderlyingConn(conn.Conn)); err != nil {
+			conn.Close()
+		}
+	}
+	if err != nil {
+		err = live.Cause(err)
+		live.End()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // offered reports whether got is one of the protocols in the list offer.

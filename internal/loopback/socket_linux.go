@@ -17,7 +17,7 @@ func disablePacing(fd uintptr) {
 
 // connect calls connect(2) on a non-blocking socket of the address's family, so
 // it never returns the outcome. The next connect call on the socket does, and
-// getpeername(2) tells whether it is connected already.
+// getpeername(2) shows whether it is connected already.
 func connect(fd uintptr, addr netip.AddrPort) (connected bool) {
 	var to syscall.Sockaddr
 	if a := addr.Addr(); a.Is4() {

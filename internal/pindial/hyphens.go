@@ -21,7 +21,7 @@ const questionNameOffset = 12
 // back into the original name in messages.
 type standIn struct {
 	name    string
-	offsets []int // in a message; the bytes that are fill in name and a hyphen in the original
+	offsets []int // in a message: where name has fill in place of a hyphen
 	fill    byte
 }
 

@@ -216,8 +216,8 @@ func TestLookupThatDoesNotReturn(t *testing.T) {
 			t.Errorf("canceled by the caller: %v", err)
 		}
 
-		wait := func(patience time.Duration) int {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+		wait := func(grace time.Duration) int {
+			ctx, cancel := context.WithTimeout(t.Context(), grace)
 			defer cancel()
 			return d.Lookups.Wait(ctx)
 		}

@@ -83,6 +83,10 @@ type Dialer struct {
 
 	// ConnectUDP is like Connect, for the sockets of DialUDPAddr.
 	ConnectUDP func(ctx context.Context, addr netip.AddrPort) (*net.UDPConn, error)
+
+	// TestNetwork redirects connections to servers of a test. Nil means that they
+	// lead to the vetted addresses. Connect and ConnectUDP take precedence.
+	TestNetwork TestNetwork
 }
 
 // Resolve looks name up once and returns its addresses in canonical form,
@@ -186,8 +190,11 @@ func (w deadlineContext) Deadline() (time.Time, bool) {
 // connectTo returns a function that connects to the vetted addresses only, or a
 // test's own function.
 func (d *Dialer) connectTo(vetted []netip.AddrPort) connectFunc {
-	if d.Connect != nil {
+	switch {
+	case d.Connect != nil:
 		return d.Connect
+	case d.TestNetwork != nil:
+		return d.connectRedirected
 	}
 	return newVettedDialer(vetted).connect
 }

@@ -431,13 +431,11 @@ func TestLoopback(t *testing.T) {
 		c.Close()
 	}
 
-	closed, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := closed.Addr().(*net.TCPAddr).AddrPort().Port()
-	closed.Close()
-	for _, list := range [][]netip.Addr{addrs("127.0.0.1"), addrs("127.0.0.1", "127.0.0.2", "127.0.0.3")} {
+	port := testnet.ClosedPort(t).Port()
+	for _, list := range [][]netip.Addr{
+		addrs(testnet.UnusedLoopback()),
+		addrs(testnet.UnusedLoopback(), testnet.UnusedLoopback(), testnet.UnusedLoopback()),
+	} {
 		_, err := d.DialAddr(t.Context(), list, port)
 		var e *pindial.ConnectError
 		if !errors.As(err, &e) || len(e.Addrs) != len(list) || !errors.Is(err, syscall.ECONNREFUSED) {

@@ -24,7 +24,11 @@ func (d *Dialer) DialUDPAddr(ctx context.Context, addrs []netip.Addr, port uint1
 		return nil, netip.AddrPort{}, &ConnectError{Err: errNoAddress}
 	}
 	connect := d.ConnectUDP
-	if connect == nil {
+	switch {
+	case connect != nil:
+	case d.TestNetwork != nil:
+		connect = d.connectUDPRedirected
+	default:
 		connect = newVettedDialer(targets).connectUDP
 	}
 	var errs []error

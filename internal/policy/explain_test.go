@@ -14,6 +14,9 @@ func TestExplain(t *testing.T) {
 	sessionDenied := Entry{rules(t, SessionDenied, "*.example"), 0}
 	builtin := func(c Check, r Reason) Verdict { return Verdict{Check: c, Reason: r, Source: SourceBaselinePolicy} }
 	decider := func(r Reason) Verdict { return Verdict{Check: CheckAllowlist, Reason: r, Source: SourceDecider} }
+	unanswered := func(r Reason) Verdict {
+		return Verdict{Check: CheckAllowlist, Reason: r, OwnReason: true, Source: SourceDecider}
+	}
 	address := func(c Check, e Entry) Verdict {
 		return Verdict{Check: c, Source: SourceBaselinePolicy, Address: netip.MustParseAddr("10.0.0.1"), Entry: e}
 	}
@@ -42,16 +45,18 @@ func TestExplain(t *testing.T) {
 		{"no server name", builtin(CheckServerName, ReasonSNIMismatch), Query{}, "names no server", `sni_check = "off"`},
 		{"other server name", Verdict{Check: CheckServerName, ServerName: "b.example"}, Query{}, `"b.example"`, `add "b.example"`},
 		{"server name for an address", Verdict{Check: CheckServerName, ServerName: "b.example"}, Query{Target: target(t, "192.0.2.1:443")}, "only the address was allowed", "socks5h://"},
-		{"unreadable hello", Verdict{Check: CheckServerName, Unreadable: "is too long"}, Query{}, "the hello is too long", `sni_check = "off"`},
+		{"unreadable hello", Verdict{Check: CheckServerName, Problem: "is too long"}, Query{}, "the hello is too long", `sni_check = "off"`},
 		{"mode, method", builtin(CheckMode, ReasonMethodNotAllowed), Query{Protocol: ProtocolHTTP, Method: "POST"}, "not POST", `mode = "full"`},
 		{"mode, upgrade", builtin(CheckMode, ReasonMethodNotAllowed), Query{Protocol: ProtocolHTTP, Method: "GET", Upgrade: true}, "not an upgrade", `mode = "full"`},
 		{"mode, SOCKS", builtin(CheckMode, ReasonMethodNotAllowed), Query{Protocol: ProtocolSOCKS5UDP}, "not SOCKS", `mode = "full"`},
 		{"mode of a session", Verdict{Check: CheckMode, SessionMode: ModeLimited}, Query{Method: "POST"}, "runs this command in limited mode", ""},
 		{"allowlist", builtin(CheckAllowlist, ReasonNotAllowed), Query{}, "not on the allowlist", `add "a.example" to allowed_domains`},
 		{"decider asks", Verdict{Ask: true, Reason: "new host", Source: SourceDecider}, Query{}, "needs the user's approval (new host)", "Approve it"},
-		{"decider timeout", decider(ReasonDeciderTimeout), Query{}, "did not decide in time", "Try again"},
-		{"decider busy", decider(ReasonDeciderBusy), Query{}, "too many questions", "fewer requests"},
-		{"decider failed", decider(ReasonDeciderFailed), Query{}, "could not decide", "log"},
+		{"decider timeout", unanswered(ReasonDeciderTimeout), Query{}, "did not decide in time", "Try again"},
+		{"decider busy", unanswered(ReasonDeciderBusy), Query{}, "too many questions", "fewer requests"},
+		{"decider failed", unanswered(ReasonDeciderFailed), Query{}, "could not decide", "log"},
+		{"canceled", unanswered(ReasonCanceled), Query{}, "ended before the application decided", "more time"},
+		{"decider denies with a reason of the proxy", decider(ReasonDeciderTimeout), Query{}, "refused it (decider_timeout)", `"a.example"`},
 		{"grant revoked", Revoked(7), Query{}, "its approval was revoked", "Approve it again"},
 		{"decider denies", decider("work hours"), Query{}, "refused it (work hours)", `"a.example"`},
 		{"decider denies with a reason of the denylist", decider(ReasonDenied), Query{}, "the application that runs this command refused it (denied)", `"a.example"`},

@@ -1,63 +1,71 @@
 package policy
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"example.com/networkproxy/internal/domain"
 )
 
-// The names of a session's lists.
+// The names of the lists of a session and of a group of sessions.
 const (
 	SessionAllowed = "session_allowed_domains"
 	SessionDenied  = "session_denied_domains"
+	GroupAllowed   = "group_allowed_domains"
 )
 
 // Overlay holds the rules that a session adds to every policy in force during
 // its life. It is immutable. A nil *Overlay adds nothing.
 //
-// Each policy applies its own managed limits to the allowlist. An entry that a
+// Each policy applies its own managed limits to the allowlists. An entry that a
 // reload puts outside the limits matches nothing until the limits contain it
 // again. A request is judged by one policy, and so by one set of limits.
 type Overlay struct {
-	patterns []domain.Pattern // of allow
-	allow    *RuleSet
-	deny     RuleSets
-	mode     Mode
+	allow []*AllowList
+	deny  RuleSets
+	mode  Mode
 
-	bounded atomic.Pointer[boundedAllow] // the last result of allowed
+	bounded atomic.Pointer[boundedSets] // the last result of allowed
 }
 
-// boundedAllow is the part of an overlay's allowlist that lies within bounds.
-type boundedAllow struct {
+// boundedSets is the part of an overlay's allowlists that lies within bounds.
+type boundedSets struct {
 	bounds *Bounds
-	allow  RuleSets
+	sets   RuleSets
 }
 
-// NewOverlay returns an overlay. allow must be compiled from patterns. An empty
-// mode adds no restriction to the mode in force.
-func NewOverlay(allow *RuleSet, patterns []domain.Pattern, deny *RuleSet, mode Mode) *Overlay {
-	return &Overlay{patterns: patterns, allow: allow, deny: RuleSets{deny}, mode: mode}
+// NewOverlay returns an overlay. Lists that are nil or empty add nothing, and
+// neither does an empty mode. If nothing is left, the result is nil.
+func NewOverlay(allow []*AllowList, deny *RuleSet, mode Mode) *Overlay {
+	o := &Overlay{mode: mode}
+	for _, l := range allow {
+		if l != nil && len(l.patterns) > 0 {
+			o.allow = append(o.allow, l)
+		}
+	}
+	if deny != nil && len(deny.Entries) > 0 {
+		o.deny = RuleSets{deny}
+	}
+	if len(o.allow) == 0 && len(o.deny) == 0 && mode == "" {
+		return nil
+	}
+	return o
 }
 
-// allowed returns the part of the allowlist that lies within bounds.
+// allowed returns the part of the allowlists that lies within bounds.
 func (o *Overlay) allowed(bounds *Bounds) RuleSets {
-	if o == nil || len(o.patterns) == 0 {
+	if o == nil || len(o.allow) == 0 {
 		return nil
 	}
 	if b := o.bounded.Load(); b != nil && b.bounds == bounds {
-		return b.allow
+		return b.sets
 	}
-	within := make([]domain.Pattern, len(o.patterns)) // a zero pattern matches nothing
-	for i, p := range o.patterns {
-		if bounds.Contain(p) {
-			within[i] = p
-		}
+	sets := make(RuleSets, len(o.allow))
+	for i, l := range o.allow {
+		sets[i] = l.within(bounds)
 	}
-	set := *o.allow
-	set.Set = domain.Compile(within)
-	allow := RuleSets{&set}
-	o.bounded.Store(&boundedAllow{bounds, allow})
-	return allow
+	o.bounded.Store(&boundedSets{bounds, sets})
+	return sets
 }
 
 func (o *Overlay) denied() RuleSets {
@@ -67,11 +75,48 @@ func (o *Overlay) denied() RuleSets {
 	return o.deny
 }
 
-// permits reports whether the session's mode permits a request, and returns
-// the mode if it does not.
-func (o *Overlay) permits(q *Query) (Mode, bool) {
-	if o == nil || o.mode.permits(q) {
-		return "", true
+// modeOf returns the session's mode, or "" if it has none.
+func (o *Overlay) modeOf() Mode {
+	if o == nil {
+		return ""
 	}
-	return o.mode, false
+	return o.mode
+}
+
+// AllowList is an allowlist of overlays. Several overlays may share one. It is
+// immutable.
+type AllowList struct {
+	set      *RuleSet
+	patterns []domain.Pattern
+
+	bounded atomic.Pointer[boundedSet] // the last result of within
+}
+
+// boundedSet is the part of an AllowList that lies within bounds.
+type boundedSet struct {
+	bounds *Bounds
+	set    *RuleSet
+}
+
+// NewAllowList returns an allowlist of the entries of set. set need not be
+// compiled. patterns are its entries, parsed.
+func NewAllowList(set *RuleSet, patterns []domain.Pattern) *AllowList {
+	return &AllowList{set: set, patterns: slices.Clip(patterns)}
+}
+
+// within returns the compiled part of the list that lies within bounds.
+func (l *AllowList) within(bounds *Bounds) *RuleSet {
+	if b := l.bounded.Load(); b != nil && b.bounds == bounds {
+		return b.set
+	}
+	within := make([]domain.Pattern, len(l.patterns)) // a zero pattern matches nothing
+	for i, p := range l.patterns {
+		if bounds.Contain(p) {
+			within[i] = p
+		}
+	}
+	set := *l.set
+	set.Set = domain.Compile(within)
+	l.bounded.Store(&boundedSet{bounds, &set})
+	return &set
 }

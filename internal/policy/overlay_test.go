@@ -8,7 +8,8 @@ import (
 // overlay returns a session's overlay.
 func overlay(t testing.TB, allow, deny []string, mode Mode) *Overlay {
 	t.Helper()
-	return NewOverlay(rules(t, SessionAllowed, allow...), patterns(t, allow...), rules(t, SessionDenied, deny...), mode)
+	return NewOverlay([]*AllowList{NewAllowList(rules(t, SessionAllowed, allow...), patterns(t, allow...))},
+		rules(t, SessionDenied, deny...), mode)
 }
 
 func TestOverlay(t *testing.T) {

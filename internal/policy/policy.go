@@ -1,9 +1,12 @@
 package policy
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	"example.com/networkproxy/internal/hostname"
+	"example.com/networkproxy/internal/httprule"
 	"example.com/networkproxy/internal/ipclass"
 )
 
@@ -16,6 +19,7 @@ type Policy struct {
 	Mode        Mode
 	CheckSNI    bool     // sni_check = "enforce"
 	AllowLocal  bool     // allow_local_binding
+	AskLocal    bool     // ask_local
 	Upstream    bool     // allow_upstream_proxy
 	Allow       RuleSets // allowed_domains
 	Deny        RuleSets // denied_domains
@@ -23,6 +27,8 @@ type Policy struct {
 	Bounds      *Bounds  // of the managed limits; nil if there are none
 	SOCKSOff    bool     // the managed limits turn SOCKS5 off, even if a listener is open
 	SOCKSUDPOff bool     // the managed limits turn UDP over SOCKS5 off
+
+	Inspection *Inspection // TLS inspection; nil if it is off
 
 	Self *SelfListeners // the proxy's own listeners; nil if there are none
 }
@@ -34,15 +40,35 @@ type Query struct {
 	Method   string // HTTP method as the client wrote it; empty for SOCKS
 	Upgrade  bool   // an HTTP request that asks to switch protocols
 
+	// HTTP is the request that request rules are applied to. It is nil for
+	// tunnels and datagrams, and for a request whose content does not matter.
+	HTTP *httprule.Request
+
+	// CanOpen means that TLS in the tunnel can be opened, if the policy asks for
+	// it. A tunnel that is relayed without being opened must not have it.
+	CanOpen bool
+
 	Socket  Socket   // the target if x-unix-socket names one; Target then holds the Host field
 	Overlay *Overlay // the rules of the session; nil if it adds none
 }
 
+// IsHTTP reports whether the query is about an HTTP request that the proxy reads,
+// and not about a tunnel or a datagram.
+func (q *Query) IsHTTP() bool {
+	switch q.Protocol {
+	case ProtocolHTTP, ProtocolHTTPS:
+		return true
+	case ProtocolCapturedTCP:
+		return q.Method != ""
+	}
+	return false
+}
+
 // Judge applies the checks that need neither a decider nor a resolver.
 // approval is the source that let an allowlist miss pass: the decider, the
-// observer, or empty if none has yet. miss reports that only the allowlist
-// refuses the request, so that a decider may be asked. If tr is not nil, Judge
-// adds every check to it, in order.
+// observer, or empty if none has yet. miss is true if no entry allows the request
+// and nothing else refuses it, so that a decider may be asked. If tr is not nil,
+// Judge adds every check to it, in order.
 //
 // Judge is the only decision function. It judges every request, whatever its
 // protocol, and judges open ones again at every change of the policy.
@@ -73,7 +99,7 @@ func (p *Policy) Judge(q *Query, approval Source, tr *Trace) (v Verdict, miss bo
 			opened = extra.matchExplicit(q.Target)
 		}
 		if !opened.Found() {
-			return p.refuse(CheckLocal, ReasonNotAllowedLocal, SourceBaselinePolicy, Entry{}, tr), false
+			return p.judgeUnlistedLocal(q, approval, tr)
 		}
 		tr.passMatch(CheckLocal, opened)
 	} else {
@@ -97,10 +123,74 @@ func (p *Policy) Judge(q *Query, approval Source, tr *Trace) (v Verdict, miss bo
 		return p.refuse(CheckAllowlist, ReasonNotAllowed, SourceBaselinePolicy, Entry{}, tr), true
 	}
 
-	if v, ok := p.JudgeMode(q, tr); !ok {
-		return v, false
+	v, ok := p.JudgeUse(q, tr)
+	if ok {
+		v.Allowed, v.Source, v.Entry, v.Generation = true, source, allowed, p.Generation
 	}
-	return Verdict{Allowed: true, Source: source, Entry: allowed, Generation: p.Generation}, false
+	return v, false
+}
+
+// JudgeName judges a host without a port, for a lookup: the verdict allows if the
+// policy allows the host on some port, and miss reports that a decider may be asked
+// on some port. It is Judge for each port that a list names and for one that none
+// does, for the kind of request that every mode permits.
+func (p *Policy) JudgeName(host hostname.Host, o *Overlay, approval Source) (v Verdict, miss bool) {
+	var refused Verdict
+	for i, port := range p.NamedPorts(o) {
+		q := Query{Protocol: ProtocolCapturedTCP, Target: hostname.Target{Host: host, Port: port}, Method: "GET", Overlay: o}
+		v, m := p.Judge(&q, approval, nil)
+		if v.Allowed {
+			return v, false
+		}
+		if i == 0 {
+			refused = v
+		}
+		miss = miss || m
+	}
+	return refused, miss
+}
+
+// NamedPorts returns a port that no list names, and then every port that one does.
+func (p *Policy) NamedPorts(o *Overlay) []uint16 {
+	named := make(map[uint16]bool)
+	for _, l := range [...]RuleSets{p.Allow, p.Deny, o.allowed(p.Bounds), o.denied()} {
+		for _, s := range l {
+			for _, port := range s.Set.Ports() {
+				named[port] = true
+			}
+		}
+	}
+	if p.Bounds != nil {
+		for _, port := range p.Bounds.hosts.Ports() {
+			named[port] = true
+		}
+	}
+	other := uint16(443)
+	for named[other] {
+		other++
+	}
+	return append([]uint16{other}, slices.Collect(maps.Keys(named))...)
+}
+
+// judgeUnlistedLocal is the rest of Judge for a local target that no entry allows
+// explicitly. With ask_local, the decider may let a loopback target pass. The
+// observer may not, and an entry with a wildcard does not count.
+func (p *Policy) judgeUnlistedLocal(q *Query, approval Source, tr *Trace) (v Verdict, miss bool) {
+	if p.AskLocal && IsLoopback(q.Target.Host) {
+		if !p.Bounds.admit(q.Target) {
+			return p.refuse(CheckManaged, ReasonNotAllowedLocal, SourceBaselinePolicy, Entry{}, tr), false
+		}
+		if approval == SourceDecider {
+			tr.passBy(CheckLocal, approval)
+			v, ok := p.JudgeUse(q, tr)
+			if ok {
+				v.Allowed, v.Source, v.Generation = true, approval, p.Generation
+			}
+			return v, false
+		}
+		miss = true
+	}
+	return p.refuse(CheckLocal, ReasonNotAllowedLocal, SourceBaselinePolicy, Entry{}, tr), miss
 }
 
 // serves reports whether the proxy is on and the managed limits do not turn
@@ -124,41 +214,6 @@ func (p *Policy) refuse(check Check, r Reason, s Source, by Entry, tr *Trace) Ve
 		tr.Add(Step{Check: check, Rule: by.Rule()})
 	}
 	return Verdict{Check: check, Reason: r, Source: s, Entry: by, Generation: p.Generation}
-}
-
-// JudgeMode applies the mode in force and the session's mode. ok reports whether
-// both permit the request. If not, v is the refusal.
-func (p *Policy) JudgeMode(q *Query, tr *Trace) (v Verdict, ok bool) {
-	ofSession, permitted := Mode(""), p.Mode.permits(q)
-	if permitted {
-		ofSession, permitted = q.Overlay.permits(q)
-	}
-	if permitted {
-		tr.Pass(CheckMode)
-		return Verdict{}, true
-	}
-	v = Verdict{Check: CheckMode, Reason: ReasonMethodNotAllowed, Source: SourceModeGuard, SessionMode: ofSession, Generation: p.Generation}
-	if tr != nil {
-		tr.Add(Step{Check: CheckMode, Rule: v.Rule()})
-	}
-	return v, false
-}
-
-// permits reports whether the mode permits a request. Limited is for reading:
-// RFC 9110's safe methods except TRACE, whose response echoes the request, and
-// nothing that opens a tunnel.
-func (m Mode) permits(q *Query) bool {
-	if m != ModeLimited {
-		return true
-	}
-	if q.Protocol != ProtocolHTTP || q.Upgrade {
-		return false
-	}
-	switch q.Method {
-	case "GET", "HEAD", "OPTIONS":
-		return true
-	}
-	return false
 }
 
 // JudgeProtocol applies the checks that need no target. It judges UDP ASSOCIATE
@@ -186,7 +241,10 @@ func (p *Policy) JudgeAddrs(q *Query, v Verdict, addrs []netip.Addr, tr *Trace) 
 		return Verdict{Check: check, Reason: r, Source: SourceBaselinePolicy, Entry: by, Address: a, Generation: p.Generation}
 	}
 	// A local literal and localhost get here only if an entry allows them
-	// explicitly. A name never makes a local address reachable.
+	// explicitly, or the decider does with ask_local. A name never makes a local
+	// address reachable, not even if the decider allowed the name: whoever answers
+	// the lookup chooses the address, and may change it after the answer of the
+	// decider (DNS rebinding).
 	name := !isLocal(q.Target.Host)
 	for _, a := range addrs {
 		if p.Self.ContainsAddr(a, q.Target.Port, q.Protocol) {
@@ -237,6 +295,17 @@ func (p *Policy) JudgeUpstream(v Verdict) Verdict {
 		return v
 	}
 	return p.refuse(CheckUpstream, ReasonUpstreamNotAllowed, SourceBaselinePolicy, Entry{}, nil)
+}
+
+// IsLoopback reports whether a host is this machine by its text, before any
+// lookup: an address of 127.0.0.0/8, ::1, localhost, or a name below localhost.
+// Unspecified addresses and addresses that embed a loopback address are local but
+// not loopback.
+func IsLoopback(h hostname.Host) bool {
+	if h.IsIP() {
+		return h.Addr().IsLoopback()
+	}
+	return h.IsLocalhost()
 }
 
 // isLocal reports whether a host is on this machine or in a network that is

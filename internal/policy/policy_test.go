@@ -27,6 +27,11 @@ func TestJudge(t *testing.T) {
 	bounded := func(entries ...string) func(*Policy) {
 		return func(p *Policy) { p.Bounds = NewBounds(patterns(t, entries...)) }
 	}
+	ask := func(p *Policy) { p.AskLocal = true }
+	askLimited := func(p *Policy) { ask(p); limited(p) }
+	askBounded := func(p *Policy) { ask(p); bounded("*", "127.0.0.3")(p) }
+	askWild := func(p *Policy) { ask(p); p.Allow = RuleSets{rules(t, "allowed_domains", "*")} }
+	askDenied := func(p *Policy) { ask(p); p.Deny = RuleSets{rules(t, "denied_domains", "127.0.0.2")} }
 	const (
 		allowedBy  = "allowed_domains "
 		deniedBy   = "denied_domains "
@@ -44,6 +49,7 @@ func TestJudge(t *testing.T) {
 	isLocal := outcome{check: CheckLocal, reason: ReasonNotAllowedLocal, source: SourceBaselinePolicy}
 	missed := outcome{check: CheckAllowlist, reason: ReasonNotAllowed, source: SourceBaselinePolicy}
 	unmanaged := outcome{check: CheckManaged, reason: ReasonNotAllowed, source: SourceBaselinePolicy}
+	unmanagedLocal := outcome{check: CheckManaged, reason: ReasonNotAllowedLocal, source: SourceBaselinePolicy}
 	forbidden := outcome{check: CheckMode, reason: ReasonMethodNotAllowed, source: SourceModeGuard}
 	tests := []struct {
 		name     string
@@ -97,6 +103,29 @@ func TestJudge(t *testing.T) {
 		{"local in an allowed block", nil, "", "10.0.0.1:80", "", allowed(allowedBy + "10.0.0.0/8"), false, preLocal + "local=10.0.0.0/8 allowlist=10.0.0.0/8 mode"},
 		{"localhost allowed by name", nil, "", "localhost:80", "", allowed(allowedBy + "localhost"), false, preLocal + "local=localhost allowlist=localhost mode"},
 		{"local and allowed by a wildcard only", func(p *Policy) { p.Allow = RuleSets{rules(t, "allowed_domains", "*")} }, "", "172.16.0.1:80", "", isLocal, false, preLocal + "!local"},
+
+		{"ask_local, 127.0.0.0/8", ask, "", "127.0.0.2:80", "", isLocal, true, preLocal + "!local"},
+		{"ask_local, ::1", ask, "", "[::1]:80", "", isLocal, true, preLocal + "!local"},
+		{"ask_local, IPv4-mapped", ask, "", "[::ffff:127.0.0.2]:80", "", isLocal, true, preLocal + "!local"},
+		{"ask_local, a name below localhost", ask, "", "a.localhost:80", "", isLocal, true, preLocal + "!local"},
+		{"ask_local, unspecified", ask, "", "0.0.0.0:80", "", isLocal, false, preLocal + "!local"},
+		{"ask_local, unspecified IPv6", ask, "", "[::]:80", SourceDecider, isLocal, false, preLocal + "!local"},
+		{"ask_local, embedded", ask, "", "[64:ff9b::127.0.0.2]:80", SourceDecider, isLocal, false, preLocal + "!local"},
+		{"ask_local, private", ask, "", "172.16.0.1:80", SourceDecider, isLocal, false, preLocal + "!local"},
+		{"ask_local, metadata service", ask, "", "169.254.169.254:80", SourceDecider, isLocal, false, preLocal + "!local"},
+		{"ask_local, listed", ask, "", "localhost:80", "", allowed(allowedBy + "localhost"), false, preLocal + "local=localhost allowlist=localhost mode"},
+		{"ask_local, own listener", ask, "", "127.0.0.2:3128", SourceDecider, self, false, "enabled !own_listener"},
+		{"ask_local, denied", askDenied, "", "127.0.0.2:80", SourceDecider, denied("127.0.0.2"), false, "enabled own_listener !denylist=127.0.0.2"},
+		{"ask_local, a wildcard", askWild, "", "127.0.0.2:80", "", isLocal, true, preLocal + "!local"},
+		{"ask_local, approved despite a wildcard", askWild, "", "127.0.0.2:80", SourceDecider, outcome{allowed: true, source: SourceDecider}, false, preLocal + "local=decider mode"},
+		{"ask_local, approved", ask, "", "127.0.0.2:80", SourceDecider, outcome{allowed: true, source: SourceDecider}, false, preLocal + "local=decider mode"},
+		{"ask_local, approved in limited mode", askLimited, "POST", "127.0.0.2:80", SourceDecider, forbidden, false, preLocal + "local=decider !mode"},
+		{"ask_local, observed", ask, "", "127.0.0.2:80", SourceObserver, isLocal, true, preLocal + "!local"},
+		{"ask_local, outside managed bounds", askBounded, "", "127.0.0.2:80", "", unmanagedLocal, false, preLocal + "!managed_limits"},
+		{"ask_local, approved outside managed bounds", askBounded, "", "127.0.0.2:80", SourceDecider, unmanagedLocal, false, preLocal + "!managed_limits"},
+		{"ask_local, within managed bounds", askBounded, "", "127.0.0.3:80", "", isLocal, true, preLocal + "!local"},
+		{"ask_local off, approved", nil, "", "127.0.0.2:80", SourceDecider, isLocal, false, preLocal + "!local"},
+		{"ask_local with allow_local_binding", func(p *Policy) { ask(p); local(p) }, "", "127.0.0.2:80", "", missed, true, preAllowed + "!allowlist"},
 
 		{"listed, outside managed bounds", bounded(), "", "listed.example:80", "", allowed(allowedBy + "listed.example"), false, preAllowed + "allowlist=listed.example mode"},
 		{"unlisted, outside managed bounds", bounded("*.corp.example"), "", "other.example:80", "", unmanaged, false, preAllowed + "!managed_limits"},
@@ -313,5 +342,35 @@ func BenchmarkJudge(b *testing.B) {
 				p.Judge(q, "", nil)
 			}
 		})
+	}
+}
+
+func TestJudgeName(t *testing.T) {
+	t.Parallel()
+	p := allowing(t, "web.test", "db.test:5432", "**.tree.test", "https.test:443")
+	p.Deny = RuleSets{rules(t, "denied_domains", "bad.tree.test", "half.tree.test:443", "gone.test")}
+	for name, want := range map[string]struct{ allowed, miss bool }{
+		"web.test":       {true, false},
+		"db.test":        {true, false},
+		"https.test":     {true, false},
+		"a.tree.test":    {true, false},
+		"half.tree.test": {true, false}, // denied on one port only
+		"bad.tree.test":  {false, false},
+		"gone.test":      {false, false},
+		"other.test":     {false, true},
+		"10.0.0.1":       {false, false},
+	} {
+		v, miss := p.JudgeName(target(t, name).Host, nil, "")
+		if v.Allowed != want.allowed || miss != want.miss {
+			t.Errorf("%s: allowed %t, miss %t; want %t, %t", name, v.Allowed, miss, want.allowed, want.miss)
+		}
+	}
+	p.Mode = ModeLimited
+	if v, _ := p.JudgeName(target(t, "web.test").Host, nil, ""); !v.Allowed {
+		t.Errorf("in limited mode, the name is refused: %s", v.Reason)
+	}
+	o := NewOverlay(nil, rules(t, SessionDenied, "web.test"), "")
+	if v, miss := p.JudgeName(target(t, "web.test").Host, o, ""); v.Allowed || miss {
+		t.Errorf("a name that the session denies has the verdict %+v, miss %t", v, miss)
 	}
 }

@@ -9,8 +9,8 @@ import (
 )
 
 // Position is the place of a value in a configuration file. Line and Column
-// count from 1; both are 0 if the whole file is meant. The zero value means
-// that the value stands in no file.
+// count from 1; both are 0 for the file as a whole. The zero value means that
+// the value is in no file.
 type Position struct {
 	File         string
 	Line, Column int
@@ -44,8 +44,8 @@ func (s *RuleSet) Rule(i int) Rule {
 // that of the entries added at run time.
 type RuleSets []*RuleSet
 
-// Rules returns every entry, in the order of the lists. Lists may be nil. The
-// result never is.
+// Rules returns every entry, in the order of the lists. It skips nil lists. The
+// result is not nil.
 func (l RuleSets) Rules() []Rule {
 	rules := []Rule{}
 	for _, s := range l {

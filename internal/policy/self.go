@@ -177,7 +177,7 @@ func (l *SelfListeners) ContainsAddr(a netip.Addr, port uint16, protocol Protoco
 // has reports whether the proxy listens on port. UDP clients are refused the
 // ports of TCP listeners as well; there are few, so this blocks nothing useful.
 func (l *SelfListeners) has(port uint16, protocol Protocol) bool {
-	return l != nil && (l.tcp.has(port) || protocol == ProtocolSOCKS5UDP && l.udp.has(port))
+	return l != nil && (l.tcp.has(port) || protocol.IsUDP() && l.udp.has(port))
 }
 
 // isThisMachine reports whether an address leads back to this machine: a

@@ -22,10 +22,11 @@ func TestChecksHaveDistinctNames(t *testing.T) {
 func TestVerdictWords(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		name            string
-		verdict         Verdict
-		decision, token string
-		approval        Source
+		name     string
+		verdict  Verdict
+		decision DecisionKind
+		token    string
+		approval Source
 	}{
 		{"zero", Verdict{}, "deny", "blocked-by-policy", ""},
 		{"allowed by a list", Verdict{Allowed: true, Source: SourceBaselinePolicy}, "allow", "blocked-by-policy", ""},
@@ -51,6 +52,27 @@ func TestVerdictWords(t *testing.T) {
 	}
 }
 
+func TestByUser(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name    string
+		verdict Verdict
+		want    bool
+	}{
+		{"allowlist", Verdict{Reason: ReasonNotAllowed, Source: SourceBaselinePolicy}, false},
+		{"denied", Verdict{Reason: "no", Source: SourceDecider}, true},
+		{"asked", Verdict{Reason: "first use", Source: SourceDecider, Ask: true}, true},
+		{"allowed", Verdict{Allowed: true, Source: SourceDecider}, false},
+		{"no answer", Verdict{Reason: ReasonDeciderTimeout, Source: SourceDecider, OwnReason: true}, false},
+		{"denied with a reason of the proxy", Verdict{Reason: ReasonDeciderTimeout, Source: SourceDecider}, true},
+		{"revoked", Revoked(7), true},
+	} {
+		if got := test.verdict.ByUser(); got != test.want {
+			t.Errorf("%s: got %t, want %t", test.name, got, test.want)
+		}
+	}
+}
+
 func TestCleanText(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -67,6 +89,8 @@ func TestCleanText(t *testing.T) {
 		{"over the limit", "abcdef", 3, "abc"},
 		{"limit within a character", "ab\u20ac", 4, "ab"},
 		{"space at the limit", "ab cd", 3, "ab"},
+		{"marks of direction", "a\u202eb\u2066c\u200fd", 200, "abcd"},
+		{"line separators", "a\u2028b\u2029c", 200, "abc"},
 		{"other scripts", "nein, späte\u00a0日本", 200, "nein, späte\u00a0日本"},
 		{"empty", "", 200, ""},
 	}

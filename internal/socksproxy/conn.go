@@ -74,7 +74,7 @@ func (c *clientConn) refuse(code byte) {
 
 // request returns a request of this client, for the gate.
 func (c *clientConn) request(protocol policy.Protocol, target hostname.Target) *gate.Request {
-	return &gate.Request{Query: policy.Query{Protocol: protocol, Target: target, Overlay: c.principal.Overlay}, Client: c.client, Principal: c.principal}
+	return &gate.Request{Query: policy.Query{Protocol: protocol, Target: target, Overlay: c.principal.Overlay.Load()}, Client: c.client, Principal: c.principal}
 }
 
 // watch returns a context that ends when the client disconnects while it waits

@@ -26,7 +26,7 @@ type wireRequest struct {
 func (s *Proxy) refuseOverLimit(c *clientConn, r *wireRequest) {
 	target, err := parseTarget(r.addr, r.name, r.port)
 	if err != nil {
-		s.gate.Malformed(c.client, policy.ProtocolSOCKS5TCP, err)
+		s.gate.Malformed(c.principal, c.client, policy.ProtocolSOCKS5TCP, err)
 	} else {
 		s.gate.Refused(c.request(policy.ProtocolSOCKS5TCP, target), s.gate.OverLimit())
 	}
@@ -38,14 +38,21 @@ func (s *Proxy) refuseOverLimit(c *clientConn, r *wireRequest) {
 func (s *Proxy) connect(c *clientConn, r *wireRequest) {
 	target, err := parseTarget(r.addr, r.name, r.port)
 	if err != nil {
-		s.gate.Malformed(c.client, policy.ProtocolSOCKS5TCP, err)
+		s.gate.Malformed(c.principal, c.client, policy.ProtocolSOCKS5TCP, err)
 		c.refuse(replyNotAllowed)
 		return
 	}
 	req := c.request(policy.ProtocolSOCKS5TCP, target)
+	req.CanOpen = true
 	ctx, stop := c.watch(r.rest)
+	v := s.gate.Decide(ctx, req)
+	if v.Open {
+		s.open(ctx, stop, c, r, req, &v)
+		return
+	}
+	req.CanOpen = false // from now on, a policy that wants it opened cuts it
 	live := new(gate.LiveRequest)
-	conn, err := s.admit(ctx, req, live)
+	conn, err := s.dial(ctx, req, &v, live)
 	stop()
 	if err != nil {
 		s.recordError(req, err)
@@ -67,13 +74,33 @@ func (s *Proxy) connect(c *clientConn, r *wireRequest) {
 	s.gate.Relay(c.Conn, conn, req, tunnel.Options{Early: early})
 }
 
-// admit decides about a request and dials its target if the request is allowed.
-func (s *Proxy) admit(ctx context.Context, req *gate.Request, lr *gate.LiveRequest) (net.Conn, error) {
-	v := s.gate.Decide(ctx, req)
+// dial dials the target of a request if it is allowed.
+func (s *Proxy) dial(ctx context.Context, req *gate.Request, v *gate.Ruling, lr *gate.LiveRequest) (net.Conn, error) {
 	if !v.Allowed {
 		return nil, gate.NewRefusedError(req, v.Verdict)
 	}
-	return s.gate.Dial(ctx, req, &v, lr)
+	return s.gate.Dial(ctx, req, v, lr)
+}
+
+// open serves an allowed request whose tunnel must be opened. stop ends the watch of
+// the client.
+func (s *Proxy) open(ctx context.Context, stop func(), c *clientConn, r *wireRequest, req *gate.Request, v *gate.Ruling) {
+	ruling := *v // it lasts as long as the tunnel
+	t, err := s.gate.DialOpened(ctx, req, &ruling)
+	stop()
+	if err != nil {
+		s.recordError(req, err)
+		c.refuse(replyCode(err))
+		return
+	}
+	if err := c.accept(t.Origin.LocalAddr()); err != nil {
+		t.Failed(err)
+		t.Origin.Close()
+		t.End()
+		return
+	}
+	early, _ := r.rest.Peek(r.rest.Buffered()) // never fails: it asks for buffered bytes only
+	s.config.Open(c.entry, c.Conn, early, t)
 }
 
 // recordError records a request that was refused, or whose target could not be
@@ -90,7 +117,7 @@ func (s *Proxy) recordError(req *gate.Request, err error) {
 // bind refuses BIND (RFC 1928 section 4), which would let a third party connect
 // to this machine.
 func (s *Proxy) bind(c *clientConn, _ *wireRequest) {
-	s.gate.Malformed(c.client, policy.ProtocolSOCKS5TCP, errors.New("BIND is not supported"))
+	s.gate.Malformed(c.principal, c.client, policy.ProtocolSOCKS5TCP, errors.New("BIND is not supported"))
 	c.refuse(replyCommandUnsupported)
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/networkproxy/internal/audit"
@@ -30,6 +31,7 @@ type flow struct {
 	ctx        context.Context
 	cancel     context.CancelFunc
 	activity   activity
+	sent       atomic.Int64                       // bytes to the target
 	budgetItem share.Item[*gate.Principal, *flow] // guarded by the budget
 
 	// Guarded by assoc.mu.
@@ -50,10 +52,20 @@ const (
 	flowRefused // refused or failed; it is kept for a while, to drop datagrams without another decision
 )
 
-// refusal tells when a flow was refused or failed, and under which policy.
+// refusal records when a flow was refused or failed, and under which rules.
 type refusal struct {
-	at         time.Time
+	at    time.Time
+	rules rulesInForce
+}
+
+// rulesInForce identifies the policy and the rules of a session that are in force.
+type rulesInForce struct {
 	generation uint64
+	overlay    *policy.Overlay
+}
+
+func (f *flow) rulesInForce() rulesInForce {
+	return rulesInForce{f.assoc.front.gate.Policy().Generation, f.req.Principal.Overlay.Load()}
 }
 
 // flowBudget limits the number of flows with a goroutine, in all associations
@@ -97,16 +109,26 @@ func (b *flowBudget) release(f *flow) {
 // flowFor returns the open flow that can send d now. If it returns nil, d is
 // queued until its flow opens, or was dropped.
 func (a *association) flowFor(d socksudp.Datagram, from netip.AddrPort) *flow {
-	f, displaced := a.flowOrQueue(d, from)
+	f, displaced, dropped := a.flowOrQueue(d, from)
+	if dropped != nil {
+		a.drop(dropped.cause, dropped.key, dropped.value)
+	}
 	if displaced != nil {
 		displaced.assoc.displace(displaced) // without a.mu, because the flow may belong to another association
 	}
 	return f
 }
 
-// unsettledKey returns the key of a flow as long as the client's address is not
-// settled. It includes the sender, because several senders may write the same
-// target address. Afterwards the key is the target address alone.
+// drop is the cause of a dropped datagram, with a key and a value for the log.
+type drop struct {
+	cause audit.DropCause
+	key   string
+	value any
+}
+
+// unsettledKey returns the key of a flow while the client's address is not settled.
+// It includes the sender, because several senders may write the same target address.
+// Once the address is settled, the key is the target address alone.
 func unsettledKey(address []byte, from netip.AddrPort) string {
 	b, _ := from.AppendBinary(slices.Clone(address)) // never fails
 	return string(b)
@@ -119,9 +141,9 @@ func (a *association) displace(f *flow) {
 	a.remove(f)
 }
 
-// flowOrQueue is flowFor without the end of the displaced flow. The caller must
-// end that, if there is one.
-func (a *association) flowOrQueue(d socksudp.Datagram, from netip.AddrPort) (_, displaced *flow) {
+// flowOrQueue is flowFor, but neither ends the displaced flow nor counts a dropped
+// datagram. The caller does both, without a.mu.
+func (a *association) flowOrQueue(d socksudp.Datagram, from netip.AddrPort) (_, displaced *flow, _ *drop) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var f *flow
@@ -131,22 +153,22 @@ func (a *association) flowOrQueue(d socksudp.Datagram, from netip.AddrPort) (_, 
 	case *client == from:
 		f = a.flows[string(d.Address)]
 	default: // another sender was settled since the caller checked
-		a.drop(audit.DropSource, "from", from)
-		return nil, nil
+		return nil, nil, &drop{audit.DropSource, "from", from}
 	}
-	if f != nil && f.state == flowRefused && f.refusal.expired(a) {
+	if f != nil && f.state == flowRefused && f.refusalExpired() {
 		a.remove(f)
 		f = nil
 	}
 	if f == nil {
-		if f, displaced = a.startFlow(d, from); f == nil {
-			return nil, nil
+		var dropped *drop
+		if f, displaced, dropped = a.startFlow(d, from); f == nil {
+			return nil, nil, dropped
 		}
 	}
 	f.activity.touch()
 	switch {
 	case f.state == flowOpen:
-		return f, displaced
+		return f, displaced, nil
 	case f.state == flowRefused:
 		a.front.gate.Counters.Drop(audit.DropRefused, 1)
 	case len(f.queued) == MaxWaiting:
@@ -154,23 +176,21 @@ func (a *association) flowOrQueue(d socksudp.Datagram, from netip.AddrPort) (_, 
 	default:
 		f.queued = append(f.queued, slices.Clone(d.Data))
 	}
-	return nil, displaced
+	return nil, displaced, nil
 }
 
-// startFlow starts the flow of a datagram, or drops the datagram and returns nil.
+// startFlow starts the flow of a datagram, or returns why the datagram is dropped.
 // displaced is the flow that the budget removed for it, if any. The caller must
 // hold a.mu.
-func (a *association) startFlow(d socksudp.Datagram, from netip.AddrPort) (f, displaced *flow) {
+func (a *association) startFlow(d socksudp.Datagram, from netip.AddrPort) (f, displaced *flow, _ *drop) {
 	target, err := parseTarget(d.Addr, string(d.Name), d.Port)
 	if err != nil {
-		a.drop(audit.DropMalformed, "error", a.front.gate.ErrorText(err))
-		return nil, nil
+		return nil, nil, &drop{audit.DropMalformed, "error", a.front.gate.ErrorText(err)}
 	}
 	req := a.conn.request(policy.ProtocolSOCKS5UDP, target)
 	mayAsk := a.front.gate.NeedsDecider(req)
 	if mayAsk && a.asking == MaxUndecided {
-		a.drop(audit.DropOverflow, "questions", a.asking)
-		return nil, nil
+		return nil, nil, &drop{audit.DropOverflow, "questions", a.asking}
 	}
 	if len(a.flows) == a.front.config.UDPFlows {
 		a.remove(a.oldest())
@@ -188,13 +208,14 @@ func (a *association) startFlow(d socksudp.Datagram, from netip.AddrPort) (f, di
 	}
 	a.flows[f.key] = f
 	a.tasks.Go(f.run)
-	return f, displaced
+	return f, displaced, nil
 }
 
-// expired reports whether the target may be tried again: after a while, because
-// the decider or the name server may answer differently, or under another policy.
-func (r refusal) expired(a *association) bool {
-	return time.Since(r.at) >= a.front.config.RefusalTTL || r.generation != a.front.gate.Policy().Generation
+// refusalExpired reports whether the target of a refused flow may be tried again:
+// after a while, because the decider or the name server may answer differently,
+// or under other rules.
+func (f *flow) refusalExpired() bool {
+	return time.Since(f.refusal.at) >= f.assoc.front.config.RefusalTTL || f.refusal.rules != f.rulesInForce()
 }
 
 // oldest returns the flow to remove in favor of another: the one that has been
@@ -229,12 +250,12 @@ func (f *flow) run() {
 	a := f.assoc
 	defer a.front.budget.release(f)
 	defer a.recoverPanic()
-	generation := a.front.gate.Policy().Generation
+	rules := f.rulesInForce()
 	conn, live, err := f.open()
 	if err != nil {
 		// Order matters: mark the flow, then record, then count, so that a reader
 		// of a later step also sees the earlier ones.
-		dropped := f.markRefused(generation)
+		dropped := f.markRefused(rules)
 		a.front.recordError(f.req, err)
 		a.front.gate.Counters.Drop(audit.DropRefused, dropped)
 		return
@@ -249,11 +270,14 @@ func (f *flow) run() {
 		a.remove(f)
 		return
 	}
+	var received int64
+	a.front.gate.Opened(f.req)
+	defer func() { a.front.gate.Ended(f.req, f.sent.Load(), received) }()
 	a.front.gate.Allowed(f.req)
 	a.front.gate.ClientLog.Debug("flow open", "host", f.req.Target.Host.String(), "port", f.req.Target.Port, "client", f.req.Client)
 	out, err := udpbatch.NewSender(conn.UDPConn, netip.AddrPort{}, nil)
 	if err == nil && f.sendQueued(conn, live, out) {
-		f.receive()
+		received = f.receive()
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -280,15 +304,15 @@ func (f *flow) open() (gate.UDPConn, *gate.LiveRequest, error) {
 	return conn, live, err
 }
 
-// markRefused makes f a refused flow under the policy of the given generation.
-// It drops the queued datagrams and returns their number.
-func (f *flow) markRefused(generation uint64) (dropped int) {
+// markRefused makes f a refused flow under the given rules. It drops the queued
+// datagrams and returns their number.
+func (f *flow) markRefused(rules rulesInForce) (dropped int) {
 	a := f.assoc
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	f.cancel()
 	f.state = flowRefused
-	f.refusal = refusal{at: time.Now(), generation: generation}
+	f.refusal = refusal{at: time.Now(), rules: rules}
 	dropped = len(f.queued)
 	f.queued = nil
 	return dropped
@@ -325,11 +349,21 @@ func (f *flow) send(datagrams [][]byte, scratch []byte) {
 		return
 	}
 	f.assoc.front.gate.Counters.Drop(audit.DropLost, f.out.Send(datagrams, scratch))
+	f.sent.Add(size(datagrams))
 }
 
-// receive relays the datagrams of the target to the client until the flow ends.
-// Their header contains the target's IP address, even if the client sent a name.
-func (f *flow) receive() {
+// size returns the number of bytes in datagrams.
+func size(datagrams [][]byte) (n int64) {
+	for _, data := range datagrams {
+		n += int64(len(data))
+	}
+	return n
+}
+
+// receive relays the datagrams of the target to the client until the flow ends,
+// and returns the number of their bytes. Their header contains the target's IP
+// address, even if the client sent a name.
+func (f *flow) receive() (received int64) {
 	a := f.assoc
 	client := f.sender
 	longest := maxPayload6
@@ -338,13 +372,13 @@ func (f *flow) receive() {
 	}
 	in, err := udpbatch.NewReader(f.conn.UDPConn, &a.front.buffers)
 	if err != nil {
-		return // the socket is closed
+		return 0 // the socket is closed
 	}
 	defer in.Close()
 	header := socksudp.AppendHeader(nil, f.conn.Target)
 	out, err := udpbatch.NewSender(a.relay, client, header)
 	if err != nil {
-		return // the relay is closed
+		return 0 // the relay is closed
 	}
 	var replies [udpbatch.MaxBatch][]byte
 	readLoop(f.conn.UDPConn, &f.activity, a.front.config.UDPIdle, func() error {
@@ -368,7 +402,9 @@ func (f *flow) receive() {
 				continue // and the next read fails, because the socket is closed now
 			}
 			a.front.gate.Counters.Drop(audit.DropLost, out.Send(fit, in.Scratch()))
+			received += size(fit)
 		}
 		return nil
 	})
+	return received
 }

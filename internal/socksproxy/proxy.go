@@ -24,6 +24,10 @@ type Config struct {
 	// a password (RFC 1929). If it is nil, this method is not offered.
 	Authenticate authenticateFunc
 
+	// Open serves a tunnel whose content the policy must see, until it ends. It
+	// closes the connections. early holds bytes that the client has sent.
+	Open func(entry *track.Entry, client net.Conn, early []byte, t *gate.Opened)
+
 	RequireSession bool          // refuse clients of the shared listeners that send no session's token
 	UDP            bool          // serve UDP ASSOCIATE
 	RefusalTTL     time.Duration // time until a target that was refused or could not be reached is tried again
@@ -89,7 +93,7 @@ func (s *Proxy) Serve(l *gate.Listener) error {
 	})
 }
 
-// serveConn serves one connection and returns when that has ended.
+// serveConn serves one connection and returns when it has ended.
 func (s *Proxy) serveConn(c *clientConn) {
 	timeout := s.config.HandshakeTimeout
 	if c.overLimit {
@@ -103,7 +107,7 @@ func (s *Proxy) serveConn(c *clientConn) {
 	if errors.Is(err, statute.ErrNotSupportVersion) {
 		err = errors.New("not SOCKS5; for HTTP, use the address of the HTTP proxy")
 	}
-	s.gate.Malformed(c.client, policy.ProtocolSOCKS5TCP, err)
+	s.gate.Malformed(c.principal, c.client, policy.ProtocolSOCKS5TCP, err)
 }
 
 // handler adapts serve to go-socks5. serve replies and records the outcome
@@ -118,7 +122,7 @@ func (s *Proxy) handler(serve func(*clientConn, *wireRequest)) func(context.Cont
 		if !c.entry.Begin() {
 			return nil // it was closed to make room for another
 		}
-		if c.overLimit || c.authenticated && !c.entry.Move(c.principal.Group) {
+		if c.overLimit || c.authenticated && !c.entry.Move(c.principal.Clients) {
 			s.refuseOverLimit(c, request)
 			return nil
 		}
@@ -128,8 +132,8 @@ func (s *Proxy) handler(serve func(*clientConn, *wireRequest)) func(context.Cont
 }
 
 // overLimitConn returns a function that serves a connection over the limit. It
-// reads the request and refuses that, because SOCKS5 has no earlier reply that
-// means a refusal.
+// reads the request and refuses it, because SOCKS5 has no earlier reply that means
+// a refusal.
 func (s *Proxy) overLimitConn(principal *gate.Principal) func(net.Conn) {
 	return func(c net.Conn) {
 		s.serveConn(&clientConn{Conn: gate.NewOverLimitConn(c), client: gate.AddrPortOf(c.RemoteAddr()), principal: principal, overLimit: true})

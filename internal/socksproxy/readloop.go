@@ -10,11 +10,11 @@ import (
 
 // maxReadErrors is the number of errors in a row that end a readLoop. A few
 // errors are normal: the ICMP error that a datagram to a closed port causes is
-// returned by a later read. So many mean that the socket is broken.
+// returned by a later read. This many mean that the socket is broken.
 const maxReadErrors = 100
 
-// readLoop calls read, which reads datagrams from conn, until conn is closed or
-// active has been idle for the time idle.
+// readLoop calls read, which reads datagrams from conn, until conn is closed or no
+// data was transferred for the duration idle, according to active.
 func readLoop(conn interface{ SetReadDeadline(time.Time) error }, active *activity, idle time.Duration, read func() error) {
 	// The deadline is extended when it passes, not with every datagram.
 	conn.SetReadDeadline(time.Now().Add(idle))

@@ -33,7 +33,7 @@ func replyCode(err error) byte {
 	case errors.As(err, &refused):
 		return replyNotAllowed
 	case errors.As(err, new(*upstream.Error)):
-		return replyFailure // the upstream proxy's failure tells nothing about the target
+		return replyFailure // the upstream proxy's failure says nothing about the target
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return replyConnectionRefused
 	case errors.Is(err, syscall.ENETUNREACH):

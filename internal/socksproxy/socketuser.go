@@ -18,8 +18,8 @@ import (
 const procNet = "/proc/net"
 
 // senderCheck checks that the socket that sent a datagram belongs to the user
-// of the client's TCP connection. A datagram tells its source address only, and
-// nothing about the process that sent it. Not safe for concurrent use.
+// of the client's TCP connection. A datagram has a source address, but nothing that
+// identifies the process that sent it. Not safe for concurrent use.
 type senderCheck struct {
 	dir           string         // procNet
 	client, proxy netip.AddrPort // the addresses of the TCP connection
@@ -122,8 +122,8 @@ func socketUsers(dir, protocol string, local, remote netip.AddrPort) []uint32 {
 	return users
 }
 
-// matches reports whether a is the address in a table. An unspecified address
-// and port 0 in the table match all.
+// matches reports whether a matches an address listed in a table. An unspecified
+// address in the table matches every address, and port 0 every port.
 func matches(listed, a netip.AddrPort) bool {
 	return (listed.Port() == a.Port() || listed.Port() == 0) &&
 		(listed.Addr().IsUnspecified() || listed.Addr().Unmap() == a.Addr().Unmap().WithZone(""))

@@ -25,7 +25,7 @@ import (
 // Limits of UDP. Datagrams over a limit are dropped and counted. The first three
 // are the defaults of networkproxy.Limits.
 const (
-	UDPFlowIdle   = 60 * time.Second   // a flow ends after so long without a datagram
+	UDPFlowIdle   = 60 * time.Second   // a flow ends after this time without a datagram
 	UDPFlows      = 256                // of one association; a new flow replaces the one idle for longest
 	UDPTotalFlows = 1024               // of all associations, because each holds a socket
 	UDPRefusalTTL = approval.DenialTTL // time until a target that was refused or failed is tried again
@@ -68,7 +68,7 @@ type association struct {
 
 	// Used by receive only.
 	senderCheck senderCheck
-	logged      [audit.DropCauses]bool // causes that the log has a line of
+	logged      [audit.DropCauses]bool // causes with a line in the log
 	batch       batch
 
 	mu     sync.Mutex
@@ -83,7 +83,7 @@ type association struct {
 func (s *Proxy) associate(c *clientConn, r *wireRequest) {
 	req := c.request(policy.ProtocolSOCKS5UDP, hostname.Target{})
 	if !s.config.UDP {
-		s.gate.Malformed(c.client, req.Protocol, errors.New("UDP ASSOCIATE is off; enable_socks5_udp = true turns it on"))
+		s.gate.Malformed(c.principal, c.client, req.Protocol, errors.New("UDP ASSOCIATE is off; enable_socks5_udp = true turns it on"))
 		c.refuse(replyCommandUnsupported)
 		return
 	}
@@ -94,7 +94,7 @@ func (s *Proxy) associate(c *clientConn, r *wireRequest) {
 	}
 	stated, err := statedSender(c, r)
 	if err != nil {
-		s.gate.Malformed(c.client, req.Protocol, err)
+		s.gate.Malformed(c.principal, c.client, req.Protocol, err)
 		c.refuse(replyNotAllowed)
 		return
 	}
@@ -296,8 +296,8 @@ func (b *batch) add(d socksudp.Datagram) bool {
 	return true
 }
 
-// start makes d the first datagram of the batch, for f. A nil f
-// leaves the batch empty.
+// start makes d the first datagram of the batch, for f. A nil f leaves the batch
+// empty.
 func (b *batch) start(f *flow, d socksudp.Datagram) {
 	if b.flow = f; f != nil {
 		b.address, b.data[0], b.n = d.Address, d.Data, 1
@@ -315,7 +315,7 @@ func (b *batch) send(scratch []byte) {
 }
 
 // drop counts a dropped datagram. It logs one line for each cause only, so that
-// a client cannot fill the log.
+// a client cannot fill the log. Only receive's goroutine calls it, without a.mu.
 func (a *association) drop(cause audit.DropCause, key string, value any) {
 	a.front.gate.Counters.Drop(cause, 1)
 	if a.logged[cause] {

@@ -39,6 +39,11 @@ func (p *Provenance) Add(t *Table) {
 	if p.places == nil {
 		p.places = make(map[string]place)
 	}
+	for key := range p.places { // elements of an array of tables that t replaces
+		if array, _, ok := strings.Cut(key, "["); ok && t.Has(array) {
+			delete(p.places, key)
+		}
+	}
 	maps.Copy(p.places, t.places)
 }
 

@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -37,8 +38,9 @@ type Table struct {
 	// Present reports whether the file has the table.
 	Present bool
 
-	// LastHeader is the name of the table or subtable whose header is the
-	// last expression of the file. It is empty if the file ends otherwise.
+	// LastHeader is the dotted key of the table whose header is the last
+	// expression of the file, with the index of an array's element. It is empty
+	// if the file ends otherwise.
 	LastHeader string
 
 	// Warnings are about other top-level tables whose names are similar.
@@ -132,6 +134,9 @@ func Read(file string, data []byte, root string, fields []Field, report func(*Er
 		table:    t,
 		names:    newNames(root, fields),
 		values:   make(map[string]Value),
+		arrays:   make(map[string]*openTables),
+		maps:     make(map[string]*openMap),
+		named:    make(map[string]bool),
 		rejected: make(map[string]bool),
 		report:   report,
 	}
@@ -144,6 +149,12 @@ func Read(file string, data []byte, root string, fields []Field, report func(*Er
 	if err := r.parser.Error(); err != nil {
 		// Unmarshal accepted the same bytes with the same parser.
 		report(&Error{Position: Position{File: file}, Err: err})
+	}
+	for _, a := range slices.Backward(r.opened) { // inner arrays first, because store copies the elements
+		a.store()
+	}
+	for _, m := range r.maps {
+		m.store()
 	}
 	r.reportLookalikes()
 	return t
@@ -169,7 +180,11 @@ func syntaxError(file string, err error) *Error {
 type reader struct {
 	table  *Table
 	names  names
-	values map[string]Value // by dotted key
+	values map[string]Value       // by dotted key, also those of the elements of arrays of tables
+	arrays map[string]*openTables // arrays of tables that the file has, by dotted key
+	opened []*openTables          // the same in the order of their first elements
+	maps   map[string]*openMap    // tables of tables that the file has, by dotted key
+	named  map[string]bool        // the dotted keys of the tables in them
 	parser unstable.Parser
 	lines  lineCounter
 
@@ -182,8 +197,9 @@ type reader struct {
 
 // keyPart is one part of a dotted key, and its range in the text.
 type keyPart struct {
-	name string
-	raw  unstable.Range
+	name    string
+	raw     unstable.Range
+	element int // 1 more than the index of the table in the array that the key names; 0 if it names none
 }
 
 func (r *reader) walk() {
@@ -195,6 +211,7 @@ func (r *reader) walk() {
 			table = appendKey(nil, e.Key())
 			r.table.LastHeader = ""
 			if r.isOurs(table) {
+				r.selectElements(table)
 				r.header(table, e.Kind == unstable.ArrayTable)
 				r.table.LastHeader = dotted(table)
 			}
@@ -215,7 +232,7 @@ func (r *reader) walk() {
 func appendKey(dst []keyPart, it unstable.Iterator) []keyPart {
 	for it.Next() {
 		n := it.Node()
-		dst = append(dst, keyPart{string(n.Data), n.Raw})
+		dst = append(dst, keyPart{name: string(n.Data), raw: n.Raw})
 	}
 	return dst
 }
@@ -237,11 +254,23 @@ func (r *reader) isOurs(key []keyPart) bool {
 
 // header checks a [table] or [[array of tables]] line.
 func (r *reader) header(key []keyPart, isArray bool) {
+	last := &key[len(key)-1]
+	last.element = 0 // of the element before
+	name := dotted(key)
+	if array, ok := r.values[name].(tableArray); ok && !r.rejected[name] && r.isTable(key[:len(key)-1]) {
+		at := r.keyPos(*last)
+		if !isArray {
+			r.reject(key, at, "must be an array of tables, not one table: write "+arrayHeader(name))
+			return
+		}
+		r.openArray(name, array, at).grow(r, key, at)
+		return
+	}
 	if !r.isTable(key) {
 		return
 	}
 	if isArray {
-		r.reject(key, r.keyPos(key[len(key)-1]), fmt.Sprintf("must be one table, not an array of tables: write [%s]", dotted(key)))
+		r.reject(key, r.keyPos(key[len(key)-1]), fmt.Sprintf("must be one table, not an array of tables: write [%s]", withoutElements(dotted(key))))
 	}
 }
 
@@ -253,9 +282,18 @@ func (r *reader) isTable(key []keyPart) bool {
 		switch name := dotted(k); {
 		case r.rejected[name]:
 			return false
-		case r.names.isTable(name):
+		case r.isNamed(key, i), r.names.isTable(name), key[i].element > 0:
+		case isFreeTable(r.values[name]):
+			if i < len(key)-1 {
+				r.reject(key, r.keyPos(key[i+1]), "must be an array of strings, not a table")
+				return false
+			}
 		case r.values[name] != nil:
-			r.reject(k, r.keyPos(key[i]), "must be "+r.values[name].expects()+", not a table")
+			hint := ""
+			if _, ok := r.values[name].(tableArray); ok {
+				hint = ": write " + arrayHeader(name)
+			}
+			r.reject(k, r.keyPos(key[i]), "must be "+r.values[name].expects()+", not a table"+hint)
 			return false
 		default:
 			r.reject(k, r.keyPos(key[i]), r.unknownKey(k))
@@ -263,6 +301,22 @@ func (r *reader) isTable(key []keyPart) bool {
 		}
 	}
 	return true
+}
+
+// isNamed reports whether part i of a key is a table of tables, or one of its tables,
+// whose fields are known afterwards.
+func (r *reader) isNamed(key []keyPart, i int) bool {
+	if _, ok := r.values[dotted(key[:i+1])].(tableMap); ok {
+		return true
+	}
+	if i == 0 {
+		return false
+	}
+	v, ok := r.values[dotted(key[:i])].(tableMap)
+	if ok {
+		r.openNamed(key[:i+1], v)
+	}
+	return ok
 }
 
 // keyValue stores the value of key.
@@ -275,7 +329,11 @@ func (r *reader) keyValue(key []keyPart, n *unstable.Node) {
 	if r.rejected[name] {
 		return
 	}
-	if r.names.isTable(name) {
+	if table, ok := r.values[dotted(key[:last])].(stringLists); ok {
+		table.readEntry(r, key, n)
+		return
+	}
+	if r.names.isTable(name) || r.isNamed(key, last) {
 		r.inlineTable(key, n)
 		return
 	}
@@ -348,7 +406,11 @@ func (r *reader) unknownKey(key []keyPart) string {
 		return "unknown key"
 	}
 	last := len(key) - 1
-	return r.names.unknownKey(dotted(key[:last]), key[last].name)
+	table := dotted(key[:last])
+	if r.named[table] {
+		table = dotted(key[:last-1]) // names has the keys of all its tables there
+	}
+	return r.names.unknownKey(table, key[last].name)
 }
 
 func (r *reader) keyPos(k keyPart) pos { return r.lines.pos(int(k.raw.Offset)) }

@@ -242,6 +242,24 @@ func TestReadErrors(t *testing.T) {
 	}
 }
 
+// Arrays that are nested too deeply are an error. Without a bound, a file of a few
+// megabytes would overflow the stack, which ends the process. The bound is that
+// of go-toml since v2.4.3.
+func TestReadBoundsNesting(t *testing.T) {
+	t.Parallel()
+	const depth = 100_000
+	for _, text := range []string{
+		"a = " + strings.Repeat("[", depth) + strings.Repeat("]", depth),
+		"[network_proxy]\nmode = " + strings.Repeat("[", depth),
+		"a = " + strings.Repeat("{a = ", depth) + "1" + strings.Repeat("}", depth),
+	} {
+		_, errs := readText(text)
+		if got := texts(errs); len(got) != 1 || !strings.Contains(got[0], "nested") {
+			t.Errorf("%.40s…: got the errors %.200q, want one about nesting", text, got)
+		}
+	}
+}
+
 func TestReadValues(t *testing.T) {
 	t.Parallel()
 	full := defaults()

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"example.com/networkproxy/internal/typo"
 )
 
 // dotted writes a key as TOML would, with quotes around the parts that need
@@ -19,6 +21,9 @@ func dotted(key []keyPart) string {
 			b.WriteByte('.')
 		}
 		b.WriteString(showKey(k.name))
+		if k.element > 0 {
+			fmt.Fprintf(&b, "[%d]", k.element-1)
+		}
 	}
 	return b.String()
 }
@@ -53,6 +58,9 @@ func ItemKey(key string, i int) string {
 	return key + "[" + strconv.Itoa(i) + "]"
 }
 
+// Join returns the dotted key of name in a table.
+func Join(table, name string) string { return table + "." + showKey(name) }
+
 // splitKey splits a dotted key into its table and its last part.
 func splitKey(key string) (table, name string) {
 	i := strings.LastIndexByte(key, '.')
@@ -69,7 +77,7 @@ type names struct {
 func newNames(root string, fields []Field) names {
 	n := names{root: root}
 	for _, f := range fields {
-		n.keys = append(n.keys, f.Key)
+		n.addKey(f.Key, f.Value)
 		for table, _ := splitKey(f.Key); table != root && table != ""; table, _ = splitKey(table) {
 			if !slices.Contains(n.tables, table) {
 				n.tables = append(n.tables, table)
@@ -80,26 +88,37 @@ func newNames(root string, fields []Field) names {
 	return n
 }
 
+// addKey adds a key, and those of the elements if it is an array of tables.
+func (n *names) addKey(key string, v Value) {
+	n.keys = append(n.keys, key)
+	if a, ok := v.(interface{ fields() []Field }); ok {
+		for _, f := range a.fields() {
+			n.addKey(key+"."+f.Key, f.Value)
+		}
+	}
+}
+
 // isTable reports whether key names the root table or a subtable.
 func (n *names) isTable(key string) bool {
 	return key == n.root || slices.Contains(n.tables, key)
 }
 
-// maxKeyLength is the length in bytes from which a name is not compared with
-// the known ones.
+// maxKeyLength is the length in bytes from which a name is shortened in errors
+// and not compared with the known ones.
 const maxKeyLength = 64
 
 // unknownKey returns the problem with a name that is not a key of a table. It
 // includes the most similar key, or else all keys of the table.
 func (n *names) unknownKey(table, name string) string {
+	table = withoutElements(table)
 	var inTable []string
-	best, bestTable, bestDistance := "", "", maxTypos+1
+	best, bestTable, bestDistance := "", "", typo.Max+1
 	for _, key := range n.keys {
 		t, known := splitKey(key)
 		if t == table {
 			inTable = append(inTable, known)
 		}
-		if d := typos(name, known); d < bestDistance {
+		if d := typo.Count(name, known); d < bestDistance {
 			best, bestTable, bestDistance = known, t, d
 		}
 	}
@@ -114,6 +133,29 @@ func (n *names) unknownKey(table, name string) string {
 	return fmt.Sprintf("unknown key; did you mean %q?", best)
 }
 
+// withoutElements removes the indexes of array elements from a dotted key.
+func withoutElements(key string) string {
+	for {
+		before, rest, ok := strings.Cut(key, "[")
+		if !ok {
+			return key
+		}
+		_, after, _ := strings.Cut(rest, "]")
+		key = before + after
+	}
+}
+
+// arrayHeader returns the header of an element of an array of tables.
+func arrayHeader(name string) string { return "[[" + withoutElements(name) + "]]" }
+
+// Header returns the header of a table, by its dotted key in [Table.LastHeader].
+func Header(key string) string {
+	if strings.HasSuffix(key, "]") {
+		return arrayHeader(key)
+	}
+	return "[" + withoutElements(key) + "]"
+}
+
 // similarTable returns the table whose name a top-level key resembles, or "".
 func (n *names) similarTable(name string) string {
 	if len(name) > maxKeyLength {
@@ -124,27 +166,10 @@ func (n *names) similarTable(name string) string {
 			return table
 		}
 	}
-	if editDistance(letters(name), letters(n.root)) <= 2 {
+	if typo.Distance(letters(name), letters(n.root)) <= 2 {
 		return n.root
 	}
 	return ""
-}
-
-// maxTypos is the largest number of typos for which a key is suggested.
-const maxTypos = 3
-
-// typos returns the number of typos that turn key into name, ignoring case and
-// "-" for "_". It returns maxTypos+1 if there are more than that, or more than
-// a third of the key's length.
-func typos(name, key string) int {
-	if len(name) > maxKeyLength {
-		return maxTypos + 1
-	}
-	d := editDistance(strings.ReplaceAll(strings.ToLower(name), "-", "_"), key)
-	if d > maxTypos || d > max(1, len(key)/3) {
-		return maxTypos + 1
-	}
-	return d
 }
 
 // sameLetters reports whether two names differ in case and punctuation only.
@@ -158,29 +183,4 @@ func letters(s string) string {
 		}
 		return -1
 	}, strings.ToLower(s))
-}
-
-// editDistance returns the least number of bytes to insert, delete, replace or
-// swap with their neighbor that turns a into b (optimal string alignment).
-func editDistance(a, b string) int {
-	before, row := []int(nil), make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		next := make([]int, len(b)+1)
-		next[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			next[j+1] = min(row[j+1]+1, next[j]+1, row[j]+cost)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				next[j+1] = min(next[j+1], before[j-1]+1)
-			}
-		}
-		before, row = row, next
-	}
-	return row[len(b)]
 }

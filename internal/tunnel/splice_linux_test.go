@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 	"weak"
+
+	"example.com/networkproxy/internal/testnet"
 )
 
 // inOwnProcess runs f in a separate process in which nothing else opens
@@ -47,12 +49,9 @@ func descriptors(t testing.TB) int {
 // eventually waits until get returns want.
 func eventually(t *testing.T, what string, get func() int, want int) {
 	t.Helper()
-	end := time.Now().Add(testTimeout)
-	for got := get(); got != want; got = get() {
-		if time.Now().After(end) {
-			t.Fatalf("%s: %d, want %d", what, got, want)
-		}
-		<-time.After(5 * time.Millisecond)
+	var got int
+	if !testnet.Poll(testTimeout, func() bool { got = get(); return got == want }) {
+		t.Fatalf("%s: %d, want %d", what, got, want)
 	}
 }
 

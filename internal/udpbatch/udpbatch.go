@@ -1,7 +1,6 @@
 // Package udpbatch reads and sends UDP datagrams in batches. A relay of
-// datagrams gains most from that: a system call for each datagram, and its
-// separate way through the network stack, cost more than all other work of the
-// relay.
+// datagrams gains most from that, because a system call and a pass through the
+// network stack for each datagram cost more than all other work of the relay.
 //
 // On Linux a [Reader] receives all waiting datagrams with one call
 // (recvmmsg(2)), and a [Sender] passes datagrams of equal length to the system
