@@ -1,7 +1,8 @@
 // Package networkproxytest tests a program that embeds networkproxy. [Run] starts
 // the program's proxy, sends a corpus of bypass attempts to its listeners, and
 // checks that the proxy keeps the promises of SECURITY.md. It is not a mock of the
-// proxy. Import it only in tests.
+// proxy. [Origin] starts a server that a test of the program reaches by a public
+// name. Import the package only in tests.
 //
 //	func TestOurProxy(t *testing.T) {
 //		networkproxytest.Run(t, func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
@@ -29,6 +30,9 @@
 // the corpus: names below .invalid (RFC 2606) and a few public addresses.
 //
 // The kit tests the addresses of names only if Start sets the kit's [Resolver].
+//
+// [Fence] checks the same targets for a command in a fence, and that nothing is
+// reached around the proxy. It needs a machine that permits fences.
 //
 // The library's own tests cover promises that cannot be tested from outside, such
 // as names whose address changes between lookups, and allowed Unix sockets, which

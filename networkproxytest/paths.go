@@ -89,11 +89,31 @@ func requiresSession(t testing.TB, h *networkproxy.Handle) bool {
 	return out.reason == networkproxy.ReasonSessionRequired
 }
 
-// forwardVia returns a function that sends a GET request for http://target/.
+// dialer connects to a listener of a proxy. It fails the test if it cannot.
+type dialer func(t testing.TB, addr string) net.Conn
+
+func direct(t testing.TB, addr string) net.Conn {
+	t.Helper()
+	return dial(t, addr)
+}
+
 func forwardVia(addr string, fields ...string) func(testing.TB, string) (outcome, net.Conn, bool) {
+	return dialer(direct).forwardVia(addr, fields...)
+}
+
+func connectVia(addr string, fields ...string) func(testing.TB, string) (outcome, net.Conn, bool) {
+	return dialer(direct).connectVia(addr, fields...)
+}
+
+func socksVia(addr string, asAddress bool) func(testing.TB, string) (outcome, net.Conn, bool) {
+	return dialer(direct).socksVia(addr, asAddress)
+}
+
+// forwardVia returns a function that sends a GET request for http://target/.
+func (d dialer) forwardVia(addr string, fields ...string) func(testing.TB, string) (outcome, net.Conn, bool) {
 	return func(t testing.TB, target string) (outcome, net.Conn, bool) {
 		t.Helper()
-		c := dial(t, addr)
+		c := d(t, addr)
 		defer c.Close()
 		// The Host field names another host. The proxy must ignore it.
 		send(c, "GET http://"+target+"/ HTTP/1.1\r\nHost: allowed.invalid\r\nConnection: close\r\n"+fieldLines(fields)+"\r\n")
@@ -102,10 +122,10 @@ func forwardVia(addr string, fields ...string) func(testing.TB, string) (outcome
 }
 
 // connectVia returns a function that opens a tunnel with CONNECT.
-func connectVia(addr string, fields ...string) func(testing.TB, string) (outcome, net.Conn, bool) {
+func (d dialer) connectVia(addr string, fields ...string) func(testing.TB, string) (outcome, net.Conn, bool) {
 	return func(t testing.TB, target string) (outcome, net.Conn, bool) {
 		t.Helper()
-		c := dial(t, addr)
+		c := d(t, addr)
 		send(c, "CONNECT "+target+" HTTP/1.1\r\nHost: allowed.invalid\r\n"+fieldLines(fields)+"\r\n")
 		out := readResponse(c, http.MethodConnect)
 		if !out.reached {
@@ -134,14 +154,14 @@ func readResponse(c net.Conn, method string) outcome {
 
 // socksVia returns a function that opens a tunnel with SOCKS5 (RFC 1928). It sends
 // the target's host as a domain name or, if asAddress is set, as an address.
-func socksVia(addr string, asAddress bool) func(testing.TB, string) (outcome, net.Conn, bool) {
+func (d dialer) socksVia(addr string, asAddress bool) func(testing.TB, string) (outcome, net.Conn, bool) {
 	return func(t testing.TB, target string) (outcome, net.Conn, bool) {
 		t.Helper()
 		destination, ok := socksDestination(target, asAddress)
 		if !ok {
 			return outcome{}, nil, false
 		}
-		c := dial(t, addr)
+		c := d(t, addr)
 		code, _, err := socksRequest(c, connectCommand, destination)
 		if err != nil {
 			c.Close()

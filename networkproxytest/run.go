@@ -16,9 +16,9 @@ import (
 //
 // Layers, managed limits and addresses of the host must not change c. For example,
 // with more entries in the allowlist the kit would test another policy. A decider,
-// if any, must deny. RequireSession and AdminToken may be set. SOCKS5 and UDP are
-// tested if Start leaves EnableSOCKS5 and EnableSOCKS5UDP on. The addresses of names
-// are tested if Start sets the kit's [Resolver].
+// if any, must deny. RequireSession, AdminToken, NoAdmin and Embedded may be set.
+// SOCKS5 and UDP are tested if Start leaves EnableSOCKS5 and EnableSOCKS5UDP on.
+// The addresses of names are tested if Start sets the kit's [Resolver].
 type Start func(t testing.TB, c networkproxy.Config) *networkproxy.Handle
 
 // Run checks the promises of SECURITY.md that can be tested from outside. Each is

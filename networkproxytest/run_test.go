@@ -42,3 +42,17 @@ func TestConformance(t *testing.T) {
 	t.Parallel()
 	networkproxytest.Run(t, start)
 }
+
+// TestConformanceOfEmbedded runs the kit with the preset for hosts: its shared
+// listeners require a session, and it has no admin API.
+func TestConformanceOfEmbedded(t *testing.T) {
+	t.Parallel()
+	networkproxytest.Run(t, func(t testing.TB, c networkproxy.Config) *networkproxy.Handle {
+		c.Enabled = false // Embedded enables it
+		h := startWith(t, networkproxy.NewBuilder().Config(c).Embedded().Resolver(networkproxytest.Resolver{}))
+		if h.AdminAddr() != "" {
+			t.Error("Embedded has an admin API")
+		}
+		return h
+	})
+}

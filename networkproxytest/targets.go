@@ -24,6 +24,8 @@ func TargetTables() []TargetTable {
 	everything := networkproxy.PolicyConfig{AllowedDomains: []string{"*", "*.wild.example", "allowed.example"}}
 	local := everything
 	local.AllowLocalBinding = true
+	ask := everything
+	ask.AskLocal = true
 	denied := everything
 	denied.DeniedDomains = []string{"denied.invalid", "**.tracker.invalid", "ip*.v2.invalid", "port.invalid:25",
 		"8.8.4.0/24", "1.1.1.1:25", "2001:4860::/32", "127.0.0.9"}
@@ -78,6 +80,22 @@ func TargetTables() []TargetTable {
 			Policy:  local,
 			Reason:  networkproxy.ReasonNotAllowedLocal,
 			Targets: selfTargets(),
+		},
+		{
+			Promise: "ask_local does not ask about the proxy itself",
+			Policy:  ask,
+			Reason:  networkproxy.ReasonNotAllowedLocal,
+			Targets: selfTargets(),
+		},
+		{
+			Promise: "ask_local does not ask about local networks",
+			Policy:  ask,
+			Reason:  networkproxy.ReasonNotAllowedLocal,
+			Targets: []string{
+				"0.0.0.0:80", "0.1.2.3:80", "10.0.0.1:80", "172.16.0.1:80", "192.168.1.1:80", "169.254.169.254:80", "100.64.0.1:80", "224.0.0.1:80",
+				"[::]:80", "[::2]:80", "[fe80::1]:80", "[fe80::1%25lo]:80", "[fd00:ec2::254]:80", "[ff01::1]:80", "[::ffff:0.0.0.0]:80", "[::ffff:10.0.0.1]:80",
+				"[::127.0.0.1]:80", "[::ffff:0:127.0.0.1]:80", "[64:ff9b::127.0.0.1]:80", "[2002:7f00:1::]:80", "[2606:4700::5efe:127.0.0.1]:80",
+			},
 		},
 	}
 }
