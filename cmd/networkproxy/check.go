@@ -5,44 +5,56 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"example.com/networkproxy"
 )
 
-func (p *program) check(ctx context.Context, args []string) error {
-	f := p.newFlagSet("check", "networkproxy check [-config FILE] [-allow PATTERN]... [flags] TARGET...\n\n"+
-		"Explains whether the policy allows each TARGET, without contacting it.\n"+
-		"A TARGET is a URL or host:port. socks5://host:port and udp://host:port stand for\n"+
-		"SOCKS5 requests. The exit status is 0 if all targets are allowed, and 3 otherwise.")
-	config := addConfigFlags(f)
+func (p *program) check(f *flag.FlagSet) func(context.Context) error {
+	config := addConfigFlags(p, f)
 	method := f.String("method", "", "HTTP `method` of the request (default GET; CONNECT for https)")
 	resolve := f.Bool("resolve", false, "look up allowed names and check their addresses as well")
-	asJSON := f.Bool("json", false, "print JSON")
-	if err := parseFlags(f, args); err != nil {
-		return err
+	asJSON := f.Bool("json", false, "print one JSON object for each TARGET")
+	return func(ctx context.Context) error {
+		if f.NArg() == 0 {
+			return usagef("no target to check")
+		}
+		for _, target := range f.Args() {
+			if strings.HasPrefix(target, "-") {
+				return usagef("%s is not a target: flags come before the targets", quote(target))
+			}
+		}
+		proxy, err := p.checkedProxy(ctx, config)
+		if err != nil {
+			return err
+		}
+		return p.explain(ctx, proxy, f.Args(), *method, *resolve, *asJSON)
 	}
-	if f.NArg() == 0 {
-		return p.usageError(f, "no target to check")
-	}
-	b, err := p.builder(f, config)
+}
+
+// checkedProxy builds a proxy that is not run.
+func (p *program) checkedProxy(ctx context.Context, config *configFlags) (*networkproxy.NetworkProxy, error) {
+	b, err := p.builder(config)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	proxy, err := build(ctx, b)
-	if err != nil {
-		return err
-	}
+	return build(ctx, b)
+}
+
+// explain prints the policy's decision about each target.
+func (p *program) explain(ctx context.Context, proxy *networkproxy.NetworkProxy, targets []string, method string, resolve, asJSON bool) error {
 	refused := false
-	for _, target := range f.Args() {
-		x, err := proxy.ExplainURL(ctx, target, *method, *resolve)
+	for _, target := range targets {
+		x, err := proxy.ExplainURL(ctx, target, method, resolve)
 		if err != nil {
 			return err
 		}
 		refused = refused || !x.Allowed
-		if *asJSON {
+		if asJSON {
 			e := json.NewEncoder(p.stdout)
 			e.SetEscapeHTML(false)
 			e.SetIndent("", "  ")
@@ -70,7 +82,7 @@ func printExplanation(w io.Writer, target string, x networkproxy.Explanation) er
 	case x.Decider:
 		verdict = "left to the decider"
 	}
-	fmt.Fprintf(w, "%s: %s", target, verdict)
+	fmt.Fprintf(w, "%s: %s", printable(target), verdict) // a target may come from an untrusted command
 	if x.Reason != "" && !x.Decider {
 		fmt.Fprintf(w, " (%s)", x.Reason)
 	}
@@ -84,7 +96,11 @@ func printExplanation(w io.Writer, target string, x networkproxy.Explanation) er
 		if c.Passed {
 			mark = "pass"
 		}
-		fmt.Fprintf(t, "  %s\t%s\t%s\n", mark, c.Name, decidedBy(c))
+		fmt.Fprintf(t, "  %s\t%s", mark, c.Name)
+		if by := decidedBy(c); by != "" {
+			fmt.Fprintf(t, "\t%s", by)
+		}
+		fmt.Fprintln(t)
 	}
 	return t.Flush()
 }

@@ -21,10 +21,25 @@ func checkTarget(t *testing.T, env map[string]string, args ...string) (int, stri
 	return p.main(context.Background(), append([]string{"check"}, args...)), out.String()
 }
 
+// TestCheckPrintsNoControlCharacters checks that a target cannot change the terminal.
+func TestCheckPrintsNoControlCharacters(t *testing.T) {
+	t.Parallel()
+	for _, target := range []string{"http://\x1b[2J/", "a\u202eb.example:80", "x.example:80\r\nx.example:80: allowed", "\u009b2J:1"} {
+		status, out := checkTarget(t, nil, "-allow", "x.example", target)
+		if status != exitRefused || strings.ContainsAny(out, "\x1b\u202e\r\u009b") || strings.Contains(out, "\nx.example") {
+			t.Errorf("%q: exit %d, %q", target, status, out)
+		}
+	}
+}
+
 func TestDomainFlags(t *testing.T) {
 	t.Parallel()
 	path := configText(t, "[network_proxy.policy]\nallowed_domains = [\"a.example\"]\ndenied_domains = [\"d.example\"]\n")
 	limits := configText(t, "[network_proxy]\n[network_proxy.policy]\nallowed_domains = [\"*.b.example\"]\n")
+	learned := filepath.Join(t.TempDir(), "learned.toml")
+	if err := os.WriteFile(learned, []byte("# networkproxy: learned hosts\n[network_proxy.policy]\nallowed_domains = [\n  \"l.example\",\n  \"d.example\",\n]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		name   string
 		args   []string
@@ -40,6 +55,12 @@ func TestDomainFlags(t *testing.T) {
 		{"the flag denies", []string{"-config", path, "-deny", "a.example", "a.example:443"}, 3, "(the flag -deny)"},
 		{"within a managed limit", []string{"-requirements", limits, "-allow", "x.b.example", "x.b.example:443"}, 0, "allowed"},
 		{"over a managed limit", []string{"-requirements", limits, "-allow", "a.example", "a.example:443"}, 1, "the flag -allow: network_proxy.policy.allowed_domains[0] = \"a.example\": exceeds a managed limit"},
+		{"learned", []string{"-learned", learned, "l.example:443"}, 0, `"l.example" in allowed_domains (` + learned + `:4:3)`},
+		{"learned, over a file", []string{"-config", path, "-learned", learned, "a.example:443"}, 0, path + ":6:20"},
+		{"learned, denied by the file", []string{"-config", path, "-learned", learned, "d.example:443"}, 3, path + ":7:19"},
+		{"learned, over a managed limit", []string{"-requirements", limits, "-learned", learned, "l.example:443"}, 3, "managed limits"},
+		{"learned, but missing", []string{"-learned", learned + ".none", "l.example:443"}, 3, "not_allowed"},
+		{"learned, but a configuration", []string{"-config", path, "-learned", path, "a.example:443"}, 1, "cannot be the learned file"},
 		{"a URL", []string{"-allow", "https://b.example/x", "b.example:443"}, 2, `for flag -allow: `},
 		{"what to write", []string{"-deny", "https://b.example/x", "b.example:443"}, 2, `write "b.example"`},
 		{"a star to deny", []string{"-deny", "*", "b.example:443"}, 1, "the flag -deny: "},

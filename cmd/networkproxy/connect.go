@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -13,26 +14,27 @@ import (
 	"example.com/networkproxy/internal/hostname"
 )
 
-func (p *program) connect(ctx context.Context, args []string) error {
-	f := p.newFlagSet("connect", "networkproxy connect [-proxy URL] host:port")
+func (p *program) connect(f *flag.FlagSet) func(context.Context) error {
 	proxyURL := f.String("proxy", "", "`URL` of the proxy, http:// or socks5h:// (default: $ALL_PROXY, then $HTTPS_PROXY)")
-	if err := parseFlags(f, args); err != nil {
-		return err
-	}
+	return func(ctx context.Context) error { return p.openTunnel(ctx, *proxyURL, f.Args()) }
+}
+
+// openTunnel opens a tunnel to the target that args names.
+func (p *program) openTunnel(ctx context.Context, proxyURL string, args []string) error {
 	var hostport string
-	switch f.NArg() {
+	switch len(args) {
 	case 1:
-		hostport = f.Arg(0)
+		hostport = args[0]
 	case 2: // as for nc; ssh's %h has no brackets around IPv6 addresses
-		hostport = net.JoinHostPort(f.Arg(0), f.Arg(1))
+		hostport = net.JoinHostPort(args[0], args[1])
 	default:
-		return p.usageError(f, "name one target, as host:port")
+		return usagef("name one target, as host:port")
 	}
 	target, err := hostname.ParseTarget(hostport)
 	if err != nil {
 		return err
 	}
-	proxy, err := p.chooseProxy(*proxyURL)
+	proxy, err := p.chooseProxy(proxyURL)
 	if err != nil {
 		return err
 	}

@@ -145,8 +145,7 @@ func TestConnectArguments(t *testing.T) {
 		{"an HTTPS proxy", []string{target.String()}, map[string]string{"ALL_PROXY": "https://u:secret@127.0.0.1:1"}, exitError, `scheme "https"`},
 		{"a proxy without a port", []string{target.String()}, map[string]string{"ALL_PROXY": "http://u:secret@127.0.0.1"}, exitError, "host:port"},
 		{"not a URL", []string{target.String()}, map[string]string{"ALL_PROXY": "http://u:secret@%zz:1"}, exitError, "ALL_PROXY is not a proxy URL"},
-		{"an unknown flag", []string{"-no"}, nil, exitUsage, "usage: networkproxy connect"},
-		{"help", []string{"-h"}, nil, exitOK, "usage: networkproxy connect"},
+		{"an unknown flag", []string{"-no"}, nil, exitUsage, "unknown flag -no (networkproxy connect -h for help)"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -4,38 +4,36 @@ package main
 
 import (
 	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"sync"
 	"time"
 )
 
-type logOptions struct {
-	format *string
-	level  *string
+// addLogFlags defines the flags of the log, and returns that of its level.
+func addLogFlags(p *program, f *flag.FlagSet) *choice {
+	format := &choice{value: "text", values: []string{"text", "json"}, set: func(s string) { p.json = s == "json" }}
+	f.Var(format, "log-format", "`format` of everything on standard error")
+	level := &choice{value: "info", values: []string{"debug", "info", "warn", "error"}}
+	f.Var(level, "log-level", "lowest `level` that is logged")
+	return level
 }
 
-func logFlags(f *flag.FlagSet) logOptions {
-	return logOptions{
-		format: f.String("log-format", "text", "`format` of the log on standard error: text or json"),
-		level:  f.String("log-level", "info", "least `level` logged: debug, info, warn or error"),
+// logger returns the logger of the proxy.
+func (p *program) logger(level string) *slog.Logger {
+	var least slog.Level
+	least.UnmarshalText([]byte(level)) // cannot fail for a value of -log-level
+	options := &slog.HandlerOptions{Level: least}
+	var h slog.Handler
+	switch {
+	case p.json:
+		h = slog.NewJSONHandler(&p.log, options)
+	case p.color:
+		h = slog.NewTextHandler(paintedLog{p}, options)
+	default:
+		h = slog.NewTextHandler(&p.log, options)
 	}
-}
-
-func (o logOptions) logger(w io.Writer) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(*o.level)); err != nil {
-		return nil, fmt.Errorf("-log-level %q: use debug, info, warn or error", *o.level)
-	}
-	options := &slog.HandlerOptions{Level: level}
-	switch *o.format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, options)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, options)), nil
-	}
-	return nil, fmt.Errorf("-log-format %q: use text or json", *o.format)
+	return slog.New(p.held.handler(h))
 }
 
 // Log lines are written in batches, because a system call for each line would

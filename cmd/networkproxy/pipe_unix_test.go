@@ -3,7 +3,11 @@
 package main
 
 import (
+	"bufio"
+	"io"
+	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -45,4 +49,36 @@ func TestSignalWhileReadingPipe(t *testing.T) {
 			syscall.Close(w)
 		})
 	}
+}
+
+// TestAuditFIFO names a FIFO that nobody reads, and then one with a reader.
+func TestAuditFIFO(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "audit")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "-config", configText(t, ""), "-audit", path)
+	if status := p.status(t); status != exitError {
+		t.Errorf("exit status %d", status)
+	}
+	p.stderr.await(t, "no process reads this FIFO; start its reader first")
+
+	fifo, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fifo.Close()
+	p = start(t, "-config", configText(t, ""), "-audit", path)
+	proxy := p.stderr.await(t, `HTTP proxy on http://(\S+)`)
+	get(t, proxy, "http://one.example/", "")
+	line, err := bufio.NewReader(fifo).ReadString('\n')
+	for err == io.EOF && line == "" { // the program has not opened it yet
+		line, err = bufio.NewReader(fifo).ReadString('\n')
+	}
+	if err != nil || !strings.Contains(line, `"kind":"refused"`) {
+		t.Errorf("the reader gets %q, %v", line, err)
+	}
+	p.stop()
+	p.status(t)
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -35,18 +37,23 @@ type output struct{ testnet.Buffer }
 func (o *output) await(t *testing.T, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(waitTimeout)
-	for {
-		if m := re.FindStringSubmatch(o.String()); m != nil {
-			return m[len(m)-1]
+	var found string
+	until(t, func() bool {
+		m := re.FindStringSubmatch(o.String())
+		if m != nil {
+			found = m[len(m)-1]
 		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("no match for %q in\n%s", pattern, o)
-		}
+		return m != nil
+	}, func() string { return fmt.Sprintf("no match for %q in\n%s", pattern, o) })
+	return found
+}
+
+// until waits until done returns true. After waitTimeout, the test fails with the text
+// of problem.
+func until(t *testing.T, done func() bool, problem func() string) {
+	t.Helper()
+	if !testnet.Poll(waitTimeout, done) {
+		t.Fatal(problem())
 	}
 }
 
@@ -103,12 +110,23 @@ func writeConfig(t *testing.T, path, text string) {
 // get requests target, through the proxy at addr unless that is empty.
 func get(t *testing.T, addr, target, token string) (int, string) {
 	t.Helper()
+	return request(t, "GET", addr, target, "", token)
+}
+
+// post sends a body to target, without a proxy.
+func post(t *testing.T, target, body, token string) (int, string) {
+	t.Helper()
+	return request(t, "POST", "", target, body, token)
+}
+
+func request(t *testing.T, method, addr, target, body, token string) (int, string) {
+	t.Helper()
 	tr := &http.Transport{}
 	if addr != "" {
 		tr.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: addr})
 	}
 	defer tr.CloseIdleConnections()
-	r, err := http.NewRequest("GET", target, nil)
+	r, err := http.NewRequest(method, target, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,11 +138,11 @@ func get(t *testing.T, addr, target, token string) (int, string) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp.StatusCode, string(body)
+	return resp.StatusCode, string(text)
 }
 
 func TestCheckFlag(t *testing.T) {
@@ -146,6 +164,13 @@ func TestCheckFlag(t *testing.T) {
 			[]string{":7:2:", "allowed_domains[1]", "https://x.example/y", `write "x.example"`}},
 		{"a star in the denylist", "[network_proxy.policy]\ndenied_domains = [\"*\"]\n", []string{":6:19:", "denied_domains[0]"}},
 		{"two mistakes", "mode = \"open\"\n[network_proxy.policy]\nallowed_domains = [\"*.\"]\n", []string{":5:8:", ":7:20:"}},
+		{"rules", "mitm = true\n[[network_proxy.mitm_hooks]]\nhost = \"a.example\"\naccess = \"git-fetch\"\n", nil},
+		{"a mistake in a rule", "mitm = true\n[[network_proxy.mitm_hooks]]\nhost = \"a.example\"\nmethods = [\"get\"]\npath_prefixes = [\"/\"]\n",
+			[]string{":8:12:", "mitm_hooks[0].methods[0]", `write "GET"`}},
+		{"rules without mitm", "[[network_proxy.mitm_hooks]]\nhost = \"a.example\"\naccess = \"git-fetch\"\n", []string{":5:17:", "set mitm = true"}},
+		{"a rule for an exempt host", "mitm = true\nmitm_exempt_domains = [\"**.example\"]\n[[network_proxy.mitm_hooks]]\nhost = \"a.example\"\naccess = \"git-fetch\"\n",
+			[]string{":8:8:", "mitm_exempt_domains has", ":6:24"}},
+		{"a certificate authority without files", "mitm = true\nmitm_ca_cert = \"/does-not-exist/ca.pem\"\nmitm_ca_key = \"/does-not-exist/key.pem\"\n", []string{":6:16:", "no such file"}},
 		{"a name to listen on", "[network_proxy]\nproxy_url = \"http://proxy.example:3128\"\n", []string{":2:13:", "proxy_url"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -182,14 +207,15 @@ func TestUsage(t *testing.T) {
 		status int
 		want   string
 	}{
-		{nil, 2, "-config is missing"},
+		{nil, 2, "or write a file with networkproxy init (networkproxy -h for help)"},
 		{[]string{"serve"}, 2, "-config is missing"},
 		{[]string{"-config"}, 2, "flag needs an argument"},
 		{[]string{"-cofnig", path}, 2, "-cofnig"},
 		{[]string{"-config", path, "extra"}, 2, `unexpected argument "extra"`},
 		{[]string{"-config", path, "-log-level", "loud"}, 2, "debug, info, warn or error"},
 		{[]string{"-config", path, "-log-format", "xml"}, 2, "text or json"},
-		{[]string{"-config", path, "-drain", "soon"}, 2, "-drain"},
+		{[]string{"-config", path, "-drain", "soon"}, 2, "invalid value \"soon\" for flag -drain: use a time such as 5s"},
+		{[]string{"-config", path, "-drain", "-5s"}, 2, "-drain: use a time"},
 		{[]string{"-config", path, "-limit", "conections=5"}, 2, "the limits are connections, "},
 		{[]string{"-config", path, "-limit", "tunnel_idle=5"}, 2, "not a time"},
 		{[]string{"-config", path, "-limit", "blocked_kept"}, 2, "not a number"},
@@ -198,13 +224,42 @@ func TestUsage(t *testing.T) {
 		{[]string{"-config", path, "-admin-token-file", os.DevNull}, 1, "AdminToken"},
 		{[]string{"-config", path, "-http", "proxy.example:1"}, 1, "proxy.example"},
 		{[]string{"check", "-config", path}, 2, "no target"},
+		{[]string{"check", "-config", path, "a.example:1", "-json"}, 2, `"-json" is not a target: flags come before the targets (networkproxy check -h for help)`},
 		{[]string{"-h"}, 0, "commands:"},
+		{[]string{"--help"}, 0, "commands:"},
+		{[]string{"help"}, 0, "commands:"},
+		{[]string{"help", "help"}, 0, "usage: networkproxy help [COMMAND]\n"},
+		{[]string{"help", "run"}, 0, "-quiet"},
+		{[]string{"help", "rnu"}, 2, "unknown command \"rnu\", did you mean run? (networkproxy -h for help)"},
+		{[]string{"help", "run", "x"}, 2, `unexpected argument "x"`},
 		{[]string{"serve", "-h"}, 0, "-drain"},
+		{[]string{"-config", path, "-h"}, 0, "-drain"},
 		{[]string{"check", "-h"}, 0, "exit status"},
+		{[]string{"connect", "--help"}, 0, "-proxy"},
+		{[]string{"version"}, 0, "networkproxy "},
+		{[]string{"-version"}, 0, runtime.Version()},
+		{[]string{"--version"}, 0, runtime.GOOS + "/" + runtime.GOARCH},
+		{[]string{"version", "x"}, 2, `unexpected argument "x" (networkproxy version -h for help)`},
+		{[]string{"chekc", path}, 2, `unknown command "chekc", did you mean check? (networkproxy -h for help)`},
+		{[]string{"frobnicate"}, 2, `unknown command "frobnicate" (networkproxy -h for help)`},
+		{[]string{""}, 2, `unknown command ""`},
+		{[]string{"-cofnig", path}, 2, "unknown flag -cofnig, did you mean -config? (networkproxy serve -h for help)"},
+		{[]string{"--observ"}, 2, "unknown flag -observ, did you mean -observe?"},
+		{[]string{"run", "-drain", "3s", "true"}, 2, "unknown flag -drain of run: it is a flag of serve (networkproxy run -h for help)"},
+		{[]string{"check", "-nonsense\nmore"}, 2, "unknown flag -nonsense more (networkproxy check -h for help)"},
+		{[]string{"-config", path, "run", "true"}, 2, "the command comes first, as in networkproxy run"},
 	} {
 		p := start(t, tt.args...)
-		if status := p.status(t); status != tt.status || !strings.Contains(p.stderr.String(), tt.want) {
-			t.Errorf("%q: exit %d, want %d and %q:\n%s", tt.args, status, tt.status, tt.want, &p.stderr)
+		status := p.status(t)
+		want, other := &p.stdout, &p.stderr
+		if tt.status != 0 {
+			want, other = other, want
+			if n := strings.Count(p.stderr.String(), "\n"); n != 1 {
+				t.Errorf("%q: %d lines on standard error, want one", tt.args, n)
+			}
+		}
+		if status != tt.status || !strings.Contains(want.String(), tt.want) || other.String() != "" {
+			t.Errorf("%q: exit %d, want %d and %q:\n%s%s", tt.args, status, tt.status, tt.want, &p.stdout, &p.stderr)
 		}
 	}
 }
@@ -230,7 +285,8 @@ func TestPortInUse(t *testing.T) {
 
 func TestServe(t *testing.T) {
 	t.Parallel()
-	path := configText(t, "[network_proxy.policy]\nallowed_domains = [\"127.0.0.1\"]\n")
+	head := fmt.Sprintf("[network_proxy]\nenabled = true\nproxy_url = \"http://%s:0\"\nadmin_url = \"http://127.0.0.1:0\"\n", testnet.UnusedLoopback())
+	path := configText(t, head+"[network_proxy.policy]\nallowed_domains = [\"127.0.0.1\"]\n")
 	origin, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -255,13 +311,13 @@ func TestServe(t *testing.T) {
 	}
 
 	// SIGHUP reloads. A configuration that cannot be loaded changes nothing.
-	writeConfig(t, path, "[network_proxy.policy]\nallowed_domains = [\"https://x.example\"]\n")
+	writeConfig(t, path, head+"[network_proxy.policy]\nallowed_domains = [\"https://x.example\"]\n")
 	p.hangup <- syscall.SIGHUP
 	p.stderr.await(t, `(?m)^networkproxy: reload failed, the last good configuration stays in force: `+regexp.QuoteMeta(path)+`:6:20: `)
 	if status, _ := get(t, proxy, target, ""); status != 200 {
 		t.Errorf("after a failed reload: %d", status)
 	}
-	writeConfig(t, path, "[network_proxy.policy]\nallowed_domains = []\n")
+	writeConfig(t, path, head+"[network_proxy.policy]\nallowed_domains = []\n")
 	p.hangup <- syscall.SIGHUP
 	p.hangup <- syscall.SIGHUP // received after the first reload has ended
 	if status, _ := get(t, proxy, target, ""); status != 403 {
@@ -353,7 +409,7 @@ func TestWarningsPrintedOnce(t *testing.T) {
 		t.Run(format, func(t *testing.T) {
 			t.Parallel()
 			p := start(t, "-config", configText(t, "enable_socks5_udp = true\n"), "-admin", "0.0.0.0:0", "-http", "0.0.0.0:0", "-observe", "-log-format", format)
-			p.stderr.await(t, `(?m)^networkproxy: to use it`)
+			p.stderr.await(t, `(?m)^networkproxy: to use it|OBSERVING`)
 			p.stop()
 			p.status(t)
 			for _, text := range []string{"OBSERVING", "dangerously_allow_non_loopback_admin", "dangerously_allow_non_loopback_proxy", "enable_socks5_udp ("} {
@@ -455,7 +511,7 @@ func TestAdminSocket(t *testing.T) {
 func TestLogFormat(t *testing.T) {
 	t.Parallel()
 	p := start(t, "-config", configText(t, ""), "-log-format", "json", "-log-level", "debug")
-	proxy := p.stderr.await(t, `HTTP proxy on http://(\S+)`)
+	proxy := p.stderr.await(t, `"msg":"serving","http_proxy":"http://([^"]+)"`)
 	get(t, proxy, "http://other.example/", "")
 	line := p.stderr.await(t, `(?m)^(\{.*"msg":"refused".*\})$`)
 	var entry map[string]any
@@ -487,6 +543,9 @@ func TestCheckCommand(t *testing.T) {
 			if !strings.Contains(p.stdout.String(), part) {
 				t.Errorf("%s: no %q in\n%s", tt.target, part, &p.stdout)
 			}
+		}
+		if strings.Contains(p.stdout.String(), " \n") {
+			t.Errorf("%s: a line ends with a space:\n%s", tt.target, &p.stdout)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -17,15 +18,25 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+
+	"example.com/networkproxy/internal/testnet"
 )
 
 // childEnv, if set, makes this binary act as the command of run. Its first
 // argument is then an action and the action's argument.
 const childEnv = "NETWORKPROXY_TEST_CHILD"
 
+// mainEnv, if set, makes this binary act as the program.
+const mainEnv = "NETWORKPROXY_TEST_MAIN"
+
 func TestMain(m *testing.M) {
+	if _, ok := os.LookupEnv(mainEnv); ok {
+		os.Unsetenv(mainEnv) // for the program's command
+		main()
+	}
 	if _, ok := os.LookupEnv(childEnv); ok {
 		os.Exit(child(os.Args[1]))
 	}
@@ -44,6 +55,28 @@ func setChildEnv(t *testing.T) {
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 }
 
+// proxyTransport returns a transport that uses HTTP_PROXY. Go's default transport
+// would reach loopback directly.
+func proxyTransport() *http.Transport {
+	return &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return url.Parse(os.Getenv("HTTP_PROXY")) }}
+}
+
+// getByProxy makes a request through HTTP_PROXY and prints the status. It returns
+// an exit status.
+func getByProxy(target string) int {
+	resp, err := proxyTransport().RoundTrip(httptest.NewRequest("GET", target, nil))
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	resp.Body.Close()
+	fmt.Println(resp.StatusCode)
+	return 0
+}
+
+// awaitCue waits for a line on standard input.
+func awaitCue() { os.Stdin.Read(make([]byte, 1)) }
+
 // child acts as the command and returns its exit status.
 func child(action string) int {
 	action, arg, _ := strings.Cut(action, " ")
@@ -56,18 +89,76 @@ func child(action string) int {
 		}
 		resp.Body.Close()
 		fmt.Println(resp.StatusCode)
-	case "get-by-proxy": // Go's default transport would reach loopback directly
-		proxy, err := url.Parse(os.Getenv("HTTP_PROXY"))
-		if err != nil {
-			return 1
-		}
-		resp, err := (&http.Transport{Proxy: http.ProxyURL(proxy)}).RoundTrip(httptest.NewRequest("GET", arg, nil))
+	case "get-by-proxy":
+		return getByProxy(arg)
+	case "request": // with a method, and print the status or the error
+		method, target, _ := strings.Cut(arg, " ")
+		resp, err := proxyTransport().RoundTrip(httptest.NewRequest(method, target, nil))
 		if err != nil {
 			fmt.Println(err)
 			return 1
 		}
 		resp.Body.Close()
-		fmt.Println(resp.StatusCode)
+		fmt.Println(resp.StatusCode, resp.Header.Get("X-Proxy-Error"))
+	case "get-twice":
+		return getByProxy(arg) + getByProxy(arg)
+	case "get-and-fail":
+		getByProxy(arg)
+		return 3
+	case "get-and-die":
+		getByProxy(arg)
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	case "get-and-wait": // for a signal, which ends the process
+		getByProxy(arg)
+		fmt.Println("ready")
+		select {}
+	case "get-each": // one after another
+		status := 0
+		for _, target := range strings.Fields(arg) {
+			status |= getByProxy(target)
+		}
+		return status
+	case "get-at-once":
+		var all sync.WaitGroup
+		for _, target := range strings.Fields(arg) {
+			all.Go(func() { getByProxy(target) })
+		}
+		all.Wait()
+	case "get-on-cue": // which is a line on standard input
+		fmt.Println("ready")
+		awaitCue()
+		return getByProxy(arg)
+	case "get-each-on-cue":
+		fmt.Println("ready")
+		awaitCue()
+		return child("get-each " + arg)
+	case "get-and-leave": // leave at a cue, then make a request for the second URL
+		first, second, _ := strings.Cut(arg, " ")
+		conn, err := net.Dial("tcp", strings.TrimPrefix(os.Getenv("HTTP_PROXY"), "http://"))
+		if err != nil {
+			return 1
+		}
+		fmt.Fprintf(conn, "GET %s/ HTTP/1.1\r\nHost: x\r\n\r\n", first)
+		awaitCue()
+		conn.Close()
+		return getByProxy(second)
+	case "get-until-interrupted":
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, os.Interrupt)
+		got := make(chan int, 1)
+		go func() {
+			resp, err := proxyTransport().RoundTrip(httptest.NewRequest("GET", arg, nil))
+			if err != nil {
+				got <- 0
+				return
+			}
+			resp.Body.Close()
+			got <- resp.StatusCode
+		}()
+		<-signals
+		fmt.Printf("interrupted, got %d\n", <-got)
+		return 9
 	case "env":
 		fmt.Println(os.Getenv(arg))
 	case "cat":
@@ -102,18 +193,30 @@ func configFile(t *testing.T, enabled bool, allowed string) string {
 }
 
 // TestRunObserves checks that run -observe prints its warning once and ends with
-// the suggested allowlist.
+// the suggested allowlist, however the command ends.
 func TestRunObserves(t *testing.T) {
 	setChildEnv(t)
 	origin := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(origin.Close)
 	target := strings.TrimPrefix(origin.URL, "http://")
-	for _, test := range []struct{ name, child, flag, want string }{
-		{"something", "get-by-proxy " + origin.URL, "", "networkproxy: this allowlist covers the observed requests. Review it before use: a command that was tricked may have reached hosts it should not:\n" +
-			"[network_proxy.policy]\nallowed_domains = [\n  \"" + target + "\",\n]\n"},
-		{"something, quiet", "get-by-proxy " + origin.URL, "-quiet", "  \"" + target + "\",\n]\n"},
-		{"something, warnings are not logged", "get-by-proxy " + origin.URL, "-log-level=error", "  \"" + target + "\",\n]\n"},
-		{"nothing", "exit 0", "", "networkproxy: nothing to suggest: the command reached no host through the proxy\n"},
+	suggested := "[network_proxy.policy]\nallowed_domains = [\n  \"" + target + "\",\n]\n"
+	const local = "[network_proxy.policy]\nallowed_domains = [\n  # Refused, because they are local. Remove the # from a line to allow that target.\n" +
+		"  # \"localhost:3000\",\n]\n"
+	const nothing = "networkproxy: nothing to suggest: the command reached no host through the proxy\n"
+	for _, test := range []struct {
+		name, child, flag string
+		status            int
+		want              string
+	}{
+		{"something", "get-by-proxy " + origin.URL, "", 0, suggested},
+		{"something, quiet", "get-by-proxy " + origin.URL, "-quiet", 0, suggested},
+		{"something, warnings are not logged", "get-by-proxy " + origin.URL, "-log-level=error", 0, suggested},
+		{"the command fails", "get-and-fail " + origin.URL, "", 3, suggested},
+		{"the command is killed", "get-and-die " + origin.URL, "", 128 + 9, suggested},
+		{"local", "get-by-proxy http://localhost:3000/", "", 0, local},
+		{"local, and the command fails", "get-and-fail http://localhost:3000/", "-quiet", 3, local},
+		{"nothing", "exit 0", "", 0, nothing},
+		{"nothing, and the command fails", "exit 9", "", 9, nothing},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -121,16 +224,55 @@ func TestRunObserves(t *testing.T) {
 			if test.flag != "" {
 				args = append(args, test.flag)
 			}
-			var stdout, stderr bytes.Buffer
+			var stdout, stderr testnet.Buffer
 			p := program{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr}
-			if got := p.main(t.Context(), append(args, "--", os.Args[0], test.child)); got != 0 {
-				t.Errorf("exit status %d: %s", got, &stderr)
+			if got := p.main(t.Context(), append(args, "--", os.Args[0], test.child)); got != test.status {
+				t.Errorf("exit status %d, want %d: %s", got, test.status, &stderr)
 			}
 			if n := strings.Count(stderr.String(), "OBSERVING"); n != 1 {
 				t.Errorf("the warning is printed %d times:\n%s", n, &stderr)
 			}
 			if !strings.HasSuffix(stderr.String(), test.want) {
 				t.Errorf("standard error:\n%s\nwant at its end:\n%s", &stderr, test.want)
+			}
+		})
+	}
+}
+
+// TestRunObservesUntilASignal checks that run -observe prints its suggestion after
+// a signal to the program, which goes to the command.
+func TestRunObservesUntilASignal(t *testing.T) {
+	guard := make(chan os.Signal, 1)
+	signal.Notify(guard, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(guard)
+	setChildEnv(t)
+	origin := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(origin.Close)
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP} {
+		t.Run(s.String(), func(t *testing.T) {
+			r, w := io.Pipe()
+			defer r.Close()
+			ctx, cancel := context.WithCancel(context.Background()) // as main does at SIGTERM
+			defer cancel()
+			var stderr output
+			p := program{stdin: strings.NewReader(""), stdout: w, stderr: &stderr}
+			status := make(chan int, 1)
+			go func() {
+				status <- p.main(ctx, []string{"run", "-config", configFile(t, true, `"127.0.0.1"`), "-observe", "--", os.Args[0], "get-and-wait " + origin.URL})
+			}()
+			ready := make([]byte, len("404\nready\n"))
+			if _, err := io.ReadFull(r, ready); err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			if err := syscall.Kill(os.Getpid(), s); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-status; got != 128+int(s) {
+				t.Errorf("exit status %d, want %d", got, 128+int(s))
+			}
+			if want := "  \"" + strings.TrimPrefix(origin.URL, "http://") + "\",\n]\n"; !strings.HasSuffix(stderr.String(), want) {
+				t.Errorf("standard error:\n%s\nwant at its end:\n%s", &stderr, want)
 			}
 		})
 	}
@@ -171,7 +313,7 @@ func TestRun(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			var stdout, stderr bytes.Buffer
+			var stdout, stderr testnet.Buffer
 			p := program{stdin: strings.NewReader(test.stdin), stdout: &stdout, stderr: &stderr}
 			if got := p.main(t.Context(), append([]string{"run"}, test.args...)); got != test.want {
 				t.Errorf("exit status %d, want %d", got, test.want)
@@ -202,7 +344,7 @@ func TestRunAllows(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			var stdout, stderr bytes.Buffer
+			var stdout, stderr testnet.Buffer
 			p := program{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr}
 			status := p.main(t.Context(), []string{"run", "-allow", target, test.flag, test.pattern, "--", os.Args[0], "get-by-proxy " + test.url})
 			if status != 0 || stdout.String() != test.stdout {

@@ -5,44 +5,97 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"text/tabwriter"
+
+	"example.com/networkproxy"
 )
 
-func (p *program) selftest(ctx context.Context, args []string) error {
-	f := p.newFlagSet("selftest", "networkproxy selftest -config FILE [flags]\n\n"+
-		"Runs the proxy on free ports, sends it requests that it must refuse, and prints\n"+
-		"the results. Nothing leaves the machine.")
-	config := addConfigFlags(f)
-	if err := parseFlags(f, args); err != nil {
-		return err
+func (p *program) selftest(f *flag.FlagSet) func(context.Context) error {
+	config := addConfigFlags(p, f)
+	config.addLimitFlag(f)
+	config.logLevel.value = "warn" // refusals are expected
+	f.Lookup("log-level").DefValue = "warn"
+	asJSON := f.Bool("json", false, "print one JSON object")
+	fenced := f.Bool("fence", false, "test the fence of run -fence as well, on Linux")
+	return func(ctx context.Context) error {
+		if err := noOperands(f); err != nil {
+			return err
+		}
+		results, err := p.selfTest(ctx, config, *fenced)
+		if err != nil {
+			return err
+		}
+		return p.printResults(results, *asJSON)
 	}
-	if f.NArg() > 0 {
-		return p.usageError(f, fmt.Sprintf("unexpected argument %q", f.Arg(0)))
-	}
-	if *config.logs.level == "info" {
-		*config.logs.level = "warn" // refusals are expected
-	}
-	b, err := p.builder(f, config)
+}
+
+// selfTest runs a proxy on free ports for its self-test, and for that of a fence.
+func (p *program) selfTest(ctx context.Context, config *configFlags, fenced bool) ([]networkproxy.SelfTestResult, error) {
+	b, err := p.builder(config)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	proxy, err := build(ctx, b.HTTPAddr("127.0.0.1:0").AdminAddr("127.0.0.1:0").SOCKSAddr("127.0.0.1:0"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	handle, err := proxy.Run(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer handle.Close()
 	results, err := handle.SelfTest(ctx)
+	if err == nil && fenced {
+		var more []networkproxy.SelfTestResult
+		more, err = selfTestFence(ctx, handle)
+		results = append(results, more...)
+	}
+	return results, errors.Join(err, handle.Close())
+}
+
+// printResults prints the results of a self-test. It returns an error if a check
+// failed.
+func (p *program) printResults(results []networkproxy.SelfTestResult, asJSON bool) error {
+	failed := 0
+	for _, r := range results {
+		if !r.OK {
+			failed++
+		}
+	}
+	var err error
+	if asJSON {
+		e := json.NewEncoder(p.stdout)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		err = e.Encode(selfTestReport{Passed: failed == 0, Failed: failed, Checks: results})
+	} else {
+		err = p.printTable(results)
+	}
 	if err != nil {
 		return err
 	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d checks failed", failed, len(results))
+	}
+	if !asJSON {
+		fmt.Fprintf(p.stdout, "%d checks passed\n", len(results))
+	}
+	return nil
+}
 
-	failed := 0
+// selfTestReport is the output of selftest -json.
+type selfTestReport struct {
+	Passed bool                          `json:"passed"`
+	Failed int                           `json:"failed"`
+	Checks []networkproxy.SelfTestResult `json:"checks"`
+}
+
+// printTable prints the results as text.
+func (p *program) printTable(results []networkproxy.SelfTestResult) error {
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\tPROMISE\tPROTOCOL\tTARGET\tRESULT")
 	for _, r := range results {
@@ -50,7 +103,6 @@ func (p *program) selftest(ctx context.Context, args []string) error {
 		switch {
 		case !r.OK:
 			mark = "FAIL"
-			failed++
 		case r.Note != "":
 			mark = "note"
 		}
@@ -60,12 +112,5 @@ func (p *program) selftest(ctx context.Context, args []string) error {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", mark, r.Promise, r.Protocol, r.Target, result)
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d checks failed", failed, len(results))
-	}
-	fmt.Fprintf(p.stdout, "%d checks passed\n", len(results))
-	return errors.Join(handle.Close())
+	return t.Flush()
 }

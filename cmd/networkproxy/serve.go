@@ -5,40 +5,61 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
-	"io"
+	"log/slog"
 	"path/filepath"
 	"time"
 
 	"example.com/networkproxy"
 )
 
-func (p *program) serve(ctx context.Context, args []string) error {
-	f := p.newFlagSet("serve", "networkproxy [serve] [-config FILE] [-allow PATTERN]... [flags]")
-	config := addConfigFlags(f)
-	check := f.Bool("check", false, "check the configuration and exit")
-	http := f.String("http", "", "listen `address` of the HTTP proxy, instead of proxy_url")
-	admin := f.String("admin", "", "listen `address` of the admin API, instead of admin_url")
-	socks := f.String("socks", "", "listen `address` of the SOCKS5 proxy, instead of socks_url (needs enable_socks5 = true)")
-	drain := f.Duration("drain", 5*time.Second, "time for requests and tunnels to finish after SIGINT or SIGTERM")
-	if err := parseFlags(f, args); err != nil {
-		return err
+// serveFlags are the flags that only serve has.
+type serveFlags struct {
+	*configFlags
+	check              bool
+	http, admin, socks string
+	drain              time.Duration
+}
+
+func (p *program) serve(f *flag.FlagSet) func(context.Context) error {
+	s := &serveFlags{configFlags: addConfigFlags(p, f)}
+	s.addLimitFlag(f)
+	s.addTokenFlag(f)
+	s.addAuditFlag(f)
+	s.addAskFlags(f, "ask about hosts that no list names, on the page of the admin API", askPage, askPage)
+	f.BoolVar(&s.check, "check", false, "check the configuration and exit")
+	f.StringVar(&s.http, "http", "", "listen `address` of the HTTP proxy, instead of proxy_url")
+	f.StringVar(&s.admin, "admin", "", "listen `address` of the admin API, instead of admin_url")
+	f.StringVar(&s.socks, "socks", "", "listen `address` of the SOCKS5 proxy, instead of socks_url (needs enable_socks5 = true)")
+	s.drain = 5 * time.Second
+	f.Var((*timeFlag)(&s.drain), "drain", "`time` for requests and tunnels to finish after SIGINT or SIGTERM")
+	return func(ctx context.Context) error {
+		if err := noOperands(f); err != nil {
+			return err
+		}
+		return p.serveProxy(ctx, s)
 	}
-	if f.NArg() > 0 {
-		return p.usageError(f, fmt.Sprintf("unexpected argument %q", f.Arg(0)))
-	}
-	b, err := p.builder(f, config)
+}
+
+// serveProxy serves until ctx is done or the proxy ends.
+func (p *program) serveProxy(ctx context.Context, s *serveFlags) error {
+	b, err := p.builder(s.configFlags)
 	if err != nil {
 		return err
 	}
-	proxy, err := build(ctx, b.HTTPAddr(*http).AdminAddr(*admin).SOCKSAddr(*socks))
+	proxy, err := build(ctx, b.HTTPAddr(s.http).AdminAddr(s.admin).SOCKSAddr(s.socks))
 	if err != nil {
 		return err
 	}
-	if *check {
-		fmt.Fprintf(p.stdout, "%s: ok\n", config.source())
-		return nil
+	if s.check {
+		_, err := fmt.Fprintf(p.stdout, "%s: ok\n", s.source())
+		return err
 	}
+	if err := s.audit.open(); err != nil {
+		return err
+	}
+	defer s.audit.close() // an error concerns lines that were written long before
 	p.held.hold()
 	defer p.held.release()
 	handle, err := proxy.Run(context.WithoutCancel(ctx)) // the signal starts the drain
@@ -46,67 +67,89 @@ func (p *program) serve(ctx context.Context, args []string) error {
 		return err
 	}
 	if handle.HTTPAddr() == "" {
-		fmt.Fprintf(p.stderr, "networkproxy: network_proxy.enabled is false in %s, so there is nothing to serve\n", config.source())
-		p.held.release("the proxy is disabled and opens no listeners")
+		p.report(slog.LevelInfo, fmt.Sprintf("network_proxy.enabled is false in %s, so there is nothing to serve", s.source()))
+		p.held.release(handle.Warnings()...)
 		return handle.Close()
 	}
-	announce(p.stderr, handle)
+	p.announce(handle, s.ask.value != "" && s.tokenFile == "" || isTerminal(p.stderr))
 	p.held.release(handle.Warnings()...)
-	return p.serveUntil(ctx, handle, *drain)
+	return p.serveUntil(ctx, handle, s)
 }
 
 // announce prints the addresses of the listeners, and shell commands that point
-// clients at them.
-func announce(w io.Writer, h *networkproxy.Handle) {
-	fmt.Fprintf(w, "networkproxy: HTTP proxy on http://%s   mode %s\n", h.HTTPAddr(), h.Mode())
+// clients at them. link adds a link to the page of the admin API, which is a secret
+// until it is used.
+func (p *program) announce(h *networkproxy.Handle, link bool) {
 	admin := "http://" + h.AdminAddr()
 	if filepath.IsAbs(h.AdminAddr()) {
 		admin = "unix://" + h.AdminAddr()
 	}
-	fmt.Fprintf(w, "networkproxy: admin API  on %s\n", admin)
-	if h.SOCKSAddr() != "" {
+	socks := h.SOCKSAddr() != ""
+	if p.json {
+		addresses := []slog.Attr{slog.String("http_proxy", "http://"+h.HTTPAddr()), slog.String("admin_api", admin)}
+		if socks {
+			addresses = append(addresses, slog.String("socks5_proxy", "socks5h://"+h.SOCKSAddr()), slog.Bool("socks5_udp", h.Config().EnableSOCKS5UDP))
+		}
+		if url := h.PageURL(); link && url != "" {
+			addresses = append(addresses, slog.String("page", url))
+		}
+		p.record(slog.LevelInfo, "serving", append(addresses, slog.String("mode", string(h.Mode())))...)
+		p.printWarnings(h)
+		return
+	}
+	p.report(slog.LevelInfo, fmt.Sprintf("HTTP proxy on http://%s   mode %s", h.HTTPAddr(), h.Mode()))
+	p.report(slog.LevelInfo, "admin API  on "+admin)
+	if url := h.PageURL(); link && url != "" {
+		p.report(slog.LevelInfo, "page       on "+url+"   (can be used once)")
+	}
+	if socks {
 		protocols := "TCP"
 		if h.Config().EnableSOCKS5UDP {
 			protocols = "TCP and UDP"
 		}
-		fmt.Fprintf(w, "networkproxy: SOCKS5     on socks5h://%s   %s\n", h.SOCKSAddr(), protocols)
+		p.report(slog.LevelInfo, fmt.Sprintf("SOCKS5     on socks5h://%s   %s", h.SOCKSAddr(), protocols))
 	}
-	printWarnings(w, h)
-	fmt.Fprintf(w, "networkproxy: to use it: export HTTP_PROXY=http://%[1]s HTTPS_PROXY=http://%[1]s http_proxy=http://%[1]s https_proxy=http://%[1]s\n", h.HTTPAddr())
-	if h.SOCKSAddr() != "" {
-		fmt.Fprintf(w, "networkproxy: for other protocols: export ALL_PROXY=socks5h://%[1]s all_proxy=socks5h://%[1]s\n", h.SOCKSAddr())
+	p.printWarnings(h)
+	p.report(slog.LevelInfo, fmt.Sprintf("to use it: export HTTP_PROXY=http://%[1]s HTTPS_PROXY=http://%[1]s http_proxy=http://%[1]s https_proxy=http://%[1]s", h.HTTPAddr()))
+	if socks {
+		p.report(slog.LevelInfo, fmt.Sprintf("for other protocols: export ALL_PROXY=socks5h://%[1]s all_proxy=socks5h://%[1]s", h.SOCKSAddr()))
 	}
 }
 
 // printWarnings prints the warnings about the configuration.
-func printWarnings(w io.Writer, h *networkproxy.Handle) {
+func (p *program) printWarnings(h *networkproxy.Handle) {
 	for _, warning := range h.Warnings() {
-		fmt.Fprintf(w, "networkproxy: warning: %s\n", warning)
+		p.report(slog.LevelWarn, warning)
 	}
 }
 
-// serveUntil reloads on SIGHUP until the proxy ends or ctx is done. In the second
-// case it shuts the proxy down and gives requests and tunnels drain to finish.
-func (p *program) serveUntil(ctx context.Context, h *networkproxy.Handle, drain time.Duration) error {
+// serveUntil reloads on SIGHUP, and opens the audit log again, until the proxy ends
+// or ctx is done. In the second case it shuts the proxy down and gives requests and
+// tunnels s.drain to finish.
+func (p *program) serveUntil(ctx context.Context, h *networkproxy.Handle, s *serveFlags) error {
+	drain := s.drain
 	for {
 		select {
 		case <-p.hangup:
+			if err := s.audit.open(); err != nil {
+				p.report(slog.LevelError, fmt.Sprintf("%v; the audit log continues in the file that is open", err))
+			}
 			p.held.hold()
 			err := h.Reload(ctx)
 			if err == nil {
 				p.held.release()
 				continue
 			}
-			fmt.Fprintf(p.stderr, "networkproxy: %v\n", err)
+			p.report(slog.LevelError, err.Error())
 			p.held.release(err.Error())
 		case <-h.Done():
 			return h.Wait()
 		case <-ctx.Done():
-			fmt.Fprintf(p.stderr, "networkproxy: stopping: open requests and tunnels have up to %v to finish (signal again to stop now)\n", drain)
+			p.report(slog.LevelInfo, fmt.Sprintf("stopping: open requests and tunnels have up to %v to finish (signal again to stop now)", drain))
 			end, cancel := context.WithTimeout(context.Background(), drain)
 			defer cancel()
 			if err := h.Shutdown(end); errors.Is(err, context.DeadlineExceeded) {
-				fmt.Fprintln(p.stderr, "networkproxy: cut the requests and tunnels that were still open")
+				p.report(slog.LevelInfo, "cut the requests and tunnels that were still open")
 			} else if err != nil {
 				return err
 			}

@@ -34,7 +34,7 @@ func (p *program) chooseProxy(flag string) (*tunnelProxy, error) {
 		return newTunnelProxy("-proxy", flag)
 	}
 	for _, name := range []string{"ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy"} {
-		if value := p.getenv(name); value != "" {
+		if value := p.env(name); value != "" {
 			return newTunnelProxy(name, value)
 		}
 	}

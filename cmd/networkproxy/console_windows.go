@@ -1,0 +1,22 @@
+package main
+
+import (
+	"context"
+	"errors"
+)
+
+// console is not supported: a read from the Windows console cannot be ended when
+// its question is.
+type console struct{}
+
+func openConsole() (*console, error) {
+	return nil, errors.New("-ask is not supported on Windows: allow hosts with -allow, or learn them with -observe")
+}
+
+func (*console) show(string) {}
+
+func (*console) close() {}
+
+func (*console) discardInput() {}
+
+func (*console) read(context.Context, []byte) (int, error) { return 0, errors.ErrUnsupported }
