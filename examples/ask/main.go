@@ -11,7 +11,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -52,13 +51,8 @@ func main() {
 
 // run runs a command until it ends, and asks its questions on terminal.
 func run(ctx context.Context, b *networkproxy.Builder, argv []string, terminal io.ReadWriter) error {
-	config := networkproxy.DefaultConfig()
-	config.Enabled = true
-	proxy, err := b.Config(config).
-		HTTPAddr("127.0.0.1:0").
-		AdminAddr("127.0.0.1:0").
-		AdminToken(rand.Text()). // the command could find the port of the admin API
-		RequireSession().
+	proxy, err := b.Config(networkproxy.Config{}).
+		Embedded(). // on free ports, for sessions only, without an admin API
 		PolicyDecider(newAsker(terminal).decide).
 		Build()
 	if err != nil {

@@ -1,49 +1,43 @@
-// Embed runs the proxy inside a Go program and sends requests through it, some
-// allowed and some refused. It prints the refused ones at the end.
+// Embed is the smallest agent host: it runs a command in a session, as an agent
+// runs a tool, and prints the result that the language model would get. The result
+// is the command's output, followed by the report of the session if the policy
+// refused something.
 //
-//	go run ./examples/embed
+//	go run ./examples/embed curl -sS https://example.com/ http://tracker.example/
+//
+// It allows example.com and its subdomains.
 package main
 
 import (
 	"context"
 	"fmt"
 	"log"
-	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"os"
+	"os/exec"
 	"os/signal"
-	"time"
+	"strings"
 
 	"example.com/networkproxy"
 )
 
 func main() {
+	log.SetFlags(0)
+	if len(os.Args) < 2 {
+		log.Fatal("usage: embed COMMAND [ARG...]")
+	}
+	// The proxy lives as long as this context, so it is that of the program.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx); err != nil {
+	if err := run(ctx, networkproxy.NewBuilder(), os.Args[1:]); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context) error {
-	// A local web server replaces the internet, so that the example runs
-	// anywhere. The allowlist must name its loopback address exactly.
-	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintln(w, "hello from the origin")
-	}))
-	defer origin.Close()
-
+func run(ctx context.Context, b *networkproxy.Builder, argv []string) error {
 	config := networkproxy.DefaultConfig()
-	config.Enabled = true
-	config.Policy.AllowedDomains = []string{"127.0.0.1", "*.example.com"}
-	config.Policy.DeniedDomains = []string{"ads.example.com"}
+	config.Policy.AllowedDomains = []string{"**.example.com"}
 
-	proxy, err := networkproxy.NewBuilder().
-		Config(config).
-		HTTPAddr("127.0.0.1:0"). // any free port
-		AdminAddr("127.0.0.1:0").
-		Build()
+	proxy, err := b.Config(config).Embedded().Build()
 	if err != nil {
 		return err
 	}
@@ -51,26 +45,27 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("proxy on", handle.HTTPAddr())
+	defer handle.Close()
 
-	client := &http.Client{Transport: &http.Transport{
-		Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: handle.HTTPAddr()}),
-	}}
-	for _, target := range []string{origin.URL, "http://ads.example.com/", "http://elsewhere.example/", "http://10.0.0.1/"} {
-		resp, err := client.Get(target)
-		if err != nil {
-			return err
-		}
-		resp.Body.Close()
-		fmt.Printf("%-28s %s %s\n", target, resp.Status, resp.Header.Get("x-proxy-error"))
-	}
-	client.CloseIdleConnections()
+	fmt.Print(runTool(ctx, handle, argv))
+	return nil
+}
 
-	fmt.Println("refused:")
-	for _, b := range handle.Blocked() {
-		fmt.Printf("  %s:%d (%s)\n", b.Host, b.Port, b.Reason)
+// runTool runs a command in a session of its own and returns the result for the
+// language model.
+func runTool(ctx context.Context, handle *networkproxy.Handle, argv []string) string {
+	session, err := handle.OpenSession(ctx, networkproxy.SessionConfig{
+		Attribution: networkproxy.Attribution{Command: strings.Join(argv, " ")},
+	})
+	if err != nil {
+		return fmt.Sprintln("the command was not run:", err)
 	}
-	end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	return handle.Shutdown(end)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Env = session.Environ(os.Environ())
+	output, err := cmd.CombinedOutput()
+	session.Close() // cuts the connections of processes that the command left behind
+	if err != nil {
+		output = fmt.Appendln(output, "the command failed:", err)
+	}
+	return string(output) + session.Report()
 }
