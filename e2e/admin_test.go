@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"example.com/networkproxy/e2e/harness"
 )
 
 // TestAdminOnDefaultAddresses runs the commands of the documentation on the default
@@ -21,7 +23,7 @@ func TestAdminOnDefaultAddresses(t *testing.T) {
 	p := startFile(t, writeConfig(t, text), "127.0.0.1:3128", "127.0.0.1:8080", "")
 	curl := func(args ...string) string {
 		t.Helper()
-		return runCommand(t, directCommand(t, "curl", append([]string{"-sS", "--fail-with-body"}, args...)...)).mustSucceed(t).stdout
+		return harness.Run(t, directCommand(t, "curl", append([]string{"-sS", "--fail-with-body"}, args...)...)).MustSucceed(t).Stdout
 	}
 
 	for _, path := range []string{"/health", "/config", "/patterns", "/blocked"} {
@@ -67,7 +69,7 @@ func fetchMethod(t *testing.T, p *program, method, url string) int {
 	if method == "HEAD" {
 		args = append(args, "--head")
 	}
-	status, err := strconv.Atoi(p.run(t, "curl", append(args, url)...).mustSucceed(t).stdout)
+	status, err := strconv.Atoi(p.run(t, "curl", append(args, url)...).MustSucceed(t).Stdout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,18 +108,18 @@ func TestAdminRefusesBadRequests(t *testing.T) {
 			t.Parallel()
 			dump := filepath.Join(t.TempDir(), "headers")
 			args := append([]string{"-sS", "-D", dump, "http://" + p.admin + test.path}, test.args...)
-			res := runCommand(t, directCommand(t, "curl", args...)).mustSucceed(t)
+			res := harness.Run(t, directCommand(t, "curl", args...)).MustSucceed(t)
 			headers, err := os.ReadFile(dump)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if status, _ := lastHeader(string(headers)); status != test.status {
-				t.Errorf("status %d, want %d: %s", status, test.status, res.stdout)
+				t.Errorf("status %d, want %d: %s", status, test.status, res.Stdout)
 			}
 			if !strings.Contains(string(headers), test.header) {
 				t.Errorf("the response lacks %q:\n%s", test.header, headers)
 			}
-			decodeJSON(t, res.stdout)
+			decodeJSON(t, res.Stdout)
 		})
 	}
 }
@@ -137,14 +139,14 @@ func TestAdminToken(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			res := runCommand(t, directCommand(t, "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}",
-				"-H", test.header, "http://"+p.admin+"/config")).mustSucceed(t)
-			if res.stdout != test.status {
-				t.Errorf("status %s, want %s", res.stdout, test.status)
+			res := harness.Run(t, directCommand(t, "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}",
+				"-H", test.header, "http://"+p.admin+"/config")).MustSucceed(t)
+			if res.Stdout != test.status {
+				t.Errorf("status %s, want %s", res.Stdout, test.status)
 			}
 		})
 	}
-	if strings.Contains(p.log.String(), "a-secret-of-the-run") {
+	if strings.Contains(p.Log.String(), "a-secret-of-the-run") {
 		t.Error("the program logged the token")
 	}
 }

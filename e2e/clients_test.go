@@ -22,6 +22,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"example.com/networkproxy/e2e/harness"
 )
 
 // python is Debian's interpreter. Another python3 in the PATH may lack Debian's
@@ -65,15 +67,15 @@ func TestNamespace(t *testing.T) {
 			directCommand(t, "curl", "-sS", url),
 			directCommand(t, "wget", "-q", "--ca-certificate="+lab.ca.file, "-O", "-", url),
 		} {
-			if got := runCommand(t, cmd).mustSucceed(t).stdout; got != helloBody("direct.example") {
+			if got := harness.Run(t, cmd).MustSucceed(t).Stdout; got != helloBody("direct.example") {
 				t.Errorf("%s: %q", cmd, got)
 			}
 		}
-		fetch := runCommand(t, directCommand(t, python, "testdata/fetch.py", url)).mustSucceed(t)
-		if got := decodeJSON(t, fetch.stdout)["body"]; got != helloBody("direct.example") {
-			t.Errorf("urllib %s: %s", url, fetch.stdout)
+		fetch := harness.Run(t, directCommand(t, python, "testdata/fetch.py", url)).MustSucceed(t)
+		if got := decodeJSON(t, fetch.Stdout)["body"]; got != helloBody("direct.example") {
+			t.Errorf("urllib %s: %s", url, fetch.Stdout)
 		}
-		runCommand(t, directCommand(t, "git", "ls-remote", scheme+"://direct.example/git/project.git", "main")).mustSucceed(t)
+		harness.Run(t, directCommand(t, "git", "ls-remote", scheme+"://direct.example/git/project.git", "main")).MustSucceed(t)
 	}
 	if lab.dns.queryCount("direct.example") == 0 {
 		t.Error("the DNS server saw no query")
@@ -228,13 +230,13 @@ func fetchCurl(t *testing.T, p *program, url string) outcome {
 	res := p.run(t, "curl", "-sS", "-v", "-D", headers, url)
 	dump, err := os.ReadFile(headers)
 	if err != nil {
-		t.Fatalf("%v\n%s", err, res.stderr)
+		t.Fatalf("%v\n%s", err, res.Stderr)
 	}
 	status, header := lastHeader(string(dump))
-	if status == http.StatusOK && res.exit != 0 {
+	if status == http.StatusOK && res.Exit != 0 {
 		status = 0
 	}
-	return outcome{status, header.Get("X-Proxy-Error"), res.stdout, res.stderr}
+	return outcome{status, header.Get("X-Proxy-Error"), res.Stdout, res.Stderr}
 }
 
 // lastHeader parses the last of several response headers.
@@ -257,8 +259,8 @@ func fetchWget(t *testing.T, p *program, url string) outcome {
 	t.Helper()
 	res := p.run(t, "wget", "-S", "--tries=1", "--timeout=30", "--content-on-error",
 		"--ca-certificate="+lab.ca.file, "-O", "-", url)
-	out := outcome{body: res.stdout, detail: res.stderr}
-	for _, m := range wgetStatus.FindAllStringSubmatch(res.stderr, -1) {
+	out := outcome{body: res.Stdout, detail: res.Stderr}
+	for _, m := range wgetStatus.FindAllStringSubmatch(res.Stderr, -1) {
 		switch m[2] {
 		case "Forbidden":
 			out.status = http.StatusForbidden
@@ -268,7 +270,7 @@ func fetchWget(t *testing.T, p *program, url string) outcome {
 			out.status, _ = strconv.Atoi(m[1])
 		}
 	}
-	for line := range strings.Lines(res.stderr) {
+	for line := range strings.Lines(res.Stderr) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), ": "); ok && strings.EqualFold(name, "x-proxy-error") {
 			out.proxyError = value
 		}
@@ -278,19 +280,19 @@ func fetchWget(t *testing.T, p *program, url string) outcome {
 
 func fetchUrllib(t *testing.T, p *program, url string) outcome {
 	t.Helper()
-	res := p.run(t, python, "testdata/fetch.py", url).mustSucceed(t)
+	res := p.run(t, python, "testdata/fetch.py", url).MustSucceed(t)
 	var got struct {
 		Status  int
 		Headers map[string]string
 		Body    string
 		Error   string
 	}
-	if err := json.Unmarshal([]byte(res.stdout), &got); err != nil {
-		t.Fatalf("%v: %q", err, res.stdout)
+	if err := json.Unmarshal([]byte(res.Stdout), &got); err != nil {
+		t.Fatalf("%v: %q", err, res.Stdout)
 	}
 	// Status stays 0 for other errors.
 	fmt.Sscanf(got.Error, "Tunnel connection failed: %d", &got.Status)
-	return outcome{got.Status, got.Headers["x-proxy-error"], got.Body, res.stdout + res.stderr}
+	return outcome{got.Status, got.Headers["x-proxy-error"], got.Body, res.Stdout + res.Stderr}
 }
 
 func fetchGo(t *testing.T, p *program, target string) outcome {

@@ -1,6 +1,7 @@
 // Package e2e is the end-to-end test suite. It runs the networkproxy program with
-// real clients (curl, wget, git, Python, Node, Java, Go) and real TLS servers
-// (OpenSSL, nginx, GnuTLS). It has tests only and no code that others can import.
+// real clients (curl, wget, git, Python, Node, Java, Go), real TLS servers (OpenSSL,
+// nginx, GnuTLS) and real shells (bash, zsh, fish). It has tests only and no code that
+// others can import.
 //
 // The suite needs Linux, root and those programs, and so has a build tag:
 //

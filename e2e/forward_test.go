@@ -38,13 +38,13 @@ func TestForwardedHeaders(t *testing.T) {
 	p := start(t, config{Allowed: []string{"allowed.example"}})
 	res := p.run(t, "curl", "-sS", "--user-agent", "", "--proxy-header", "Proxy-Secret: eDp5",
 		"-H", "X-Kept: 1", "-H", "X-Dropped: 1", "-H", "Connection: x-dropped",
-		"http://allowed.example/headers?a=1&b=%2f;c").mustSucceed(t)
+		"http://allowed.example/headers?a=1&b=%2f;c").MustSucceed(t)
 	var got struct {
 		URI     string
 		Host    string
 		Headers http.Header
 	}
-	if err := json.Unmarshal([]byte(res.stdout), &got); err != nil {
+	if err := json.Unmarshal([]byte(res.Stdout), &got); err != nil {
 		t.Fatal(err)
 	}
 	if got.Host != "allowed.example" || got.URI != "/headers?a=1&b=%2f;c" {

@@ -99,7 +99,7 @@ func openLaboratory(dir string) (*laboratory, error) {
 func (l *laboratory) close() {
 	l.traps.close()
 	l.origins.close()
-	l.dns.close()
+	l.dns.Close()
 }
 
 // program returns the path of the program under test.

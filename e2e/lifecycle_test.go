@@ -19,6 +19,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"example.com/networkproxy/e2e/harness"
 )
 
 func TestCheck(t *testing.T) {
@@ -43,18 +45,18 @@ func TestCheck(t *testing.T) {
 			t.Parallel()
 			file := writeConfig(t, test.text)
 			p := launch(t, "-check", "-config", file)
-			code := p.exitCode(t)
+			code := p.ExitCode(t)
 			if (code == 0) != test.valid {
 				t.Errorf("exit code %d, valid file: %t", code, test.valid)
 			}
-			if want := regexp.QuoteMeta(file) + test.want; test.want != "" && !regexp.MustCompile(want).MatchString(p.log.String()) {
+			if want := regexp.QuoteMeta(file) + test.want; test.want != "" && !regexp.MustCompile(want).MatchString(p.Log.String()) {
 				t.Errorf("the output does not match %s", want)
 			}
 
 			// An invalid file is also an error without -check.
 			if !test.valid {
 				run := launch(t, "-config", file)
-				if code := run.exitCode(t); code == 0 {
+				if code := run.ExitCode(t); code == 0 {
 					t.Error("the program ran with an invalid file")
 				}
 			}
@@ -76,10 +78,10 @@ func TestBadCommandLine(t *testing.T) {
 		t.Run(strings.Join(args[2:], " "), func(t *testing.T) {
 			t.Parallel()
 			p := launch(t, args...)
-			if code := p.exitCode(t); code <= 0 {
+			if code := p.ExitCode(t); code <= 0 {
 				t.Errorf("exit code %d, want an error", code)
 			}
-			if p.log.String() == "" {
+			if p.Log.String() == "" {
 				t.Error("the program printed nothing")
 			}
 		})
@@ -104,10 +106,10 @@ func TestPortInUse(t *testing.T) {
 			defer ln.Close()
 
 			p := launch(t, "-config", writeConfig(t, c.toml()))
-			if code := p.exitCode(t); code <= 0 {
+			if code := p.ExitCode(t); code <= 0 {
 				t.Errorf("exit code %d, want an error", code)
 			}
-			if log := p.log.String(); !strings.Contains(log, taken) || !strings.Contains(log, "in use") {
+			if log := p.Log.String(); !strings.Contains(log, taken) || !strings.Contains(log, "in use") {
 				t.Errorf("the error lacks %s or \"in use\"", taken)
 			}
 			other, err := net.Listen("tcp", free)
@@ -126,20 +128,16 @@ func TestStartUpLines(t *testing.T) {
 		t.Parallel()
 		p := start(t, config{})
 		for _, addr := range []string{p.proxy, p.admin} {
-			eventually(t, "a line names "+addr, func() bool { return strings.Contains(p.log.String(), addr) })
+			harness.Eventually(t, "a line names "+addr, func() bool { return strings.Contains(p.Log.String(), addr) })
 		}
 	})
 	t.Run("json", func(t *testing.T) {
 		t.Parallel()
 		p := start(t, config{}, "-log-format", "json")
 		fetchCurl(t, p, "http://other.example/")
-		p.finish(t)
+		p.Finish(t)
 		logged := 0
-		for line := range strings.Lines(p.log.String()) {
-			// Messages to the user are not part of the log.
-			if strings.HasPrefix(line, "networkproxy: ") {
-				continue
-			}
+		for line := range strings.Lines(p.Log.String()) {
 			if logged++; !json.Valid([]byte(line)) {
 				t.Errorf("not JSON: %s", line)
 			}
@@ -153,7 +151,7 @@ func TestStartUpLines(t *testing.T) {
 		port := strings.TrimPrefix(lab.addr(), "127.0.0.1")
 		c := config{Proxy: "0.0.0.0" + port, Admin: lab.addr()}
 		p := startFile(t, writeConfig(t, c.toml()), "127.0.0.1"+port, c.Admin, "")
-		if !strings.Contains(p.log.String(), "dangerously_allow_non_loopback_proxy") {
+		if !strings.Contains(p.Log.String(), "dangerously_allow_non_loopback_proxy") {
 			t.Error("the output lacks the key that removes the limit to loopback")
 		}
 		p.connect(t)
@@ -205,8 +203,8 @@ func TestDrain(t *testing.T) {
 				t.Parallel()
 				p := start(t, config{Allowed: []string{"allowed.example"}}, "-drain", timeout.String())
 				held := holdRequest(t, p, scheme)
-				p.signal(t, sig)
-				eventually(t, "new connections are refused", func() bool {
+				p.Signal(t, sig)
+				harness.Eventually(t, "new connections are refused", func() bool {
 					conn, err := net.Dial("tcp", p.proxy)
 					if err == nil {
 						conn.Close()
@@ -221,7 +219,7 @@ func TestDrain(t *testing.T) {
 				if err := held.cmd.Wait(); err != nil {
 					t.Errorf("curl: %v", err)
 				}
-				if code := p.exitCode(t); code != 0 {
+				if code := p.ExitCode(t); code != 0 {
 					t.Errorf("exit code %d, want 0", code)
 				}
 			})
@@ -234,8 +232,8 @@ func TestDrainIsBounded(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{Allowed: []string{"allowed.example"}}, "-drain", "200ms")
 	held := holdRequest(t, p, "http")
-	p.signal(t, syscall.SIGTERM)
-	waitClosed(t, "the program ends", p.done)
+	p.Signal(t, syscall.SIGTERM)
+	waitClosed(t, "the program ends", p.Done())
 	waitClosed(t, "the origin sees the end", held.ended)
 }
 
@@ -265,13 +263,13 @@ func TestHangupReloads(t *testing.T) {
 	}
 	c.Allowed = append(c.Allowed, "reload.example")
 	p.rewrite(t, c.toml())
-	p.signal(t, syscall.SIGHUP)
-	eventually(t, "the new entry is in force", func() bool { return status() == http.StatusOK })
+	p.Signal(t, syscall.SIGHUP)
+	harness.Eventually(t, "the new entry is in force", func() bool { return status() == http.StatusOK })
 
 	p.rewrite(t, "[network_proxy]\nnonsense = 1\n")
-	p.signal(t, syscall.SIGHUP)
-	eventually(t, "the log has the error", func() bool {
-		return strings.Contains(p.log.String(), p.configFile+":2:1") && strings.Contains(p.log.String(), "nonsense")
+	p.Signal(t, syscall.SIGHUP)
+	harness.Eventually(t, "the log has the error", func() bool {
+		return strings.Contains(p.Log.String(), p.configFile+":2:1") && strings.Contains(p.Log.String(), "nonsense")
 	})
 	if got := status(); got != http.StatusOK {
 		t.Errorf("after an invalid file: status %d, want 200 under the last valid policy", got)

@@ -18,6 +18,8 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+
+	"example.com/networkproxy/e2e/harness"
 )
 
 // origins serves the same handler on all public addresses (HTTP on ports 80 and 8000,
@@ -88,9 +90,10 @@ func (o *origins) handler(git http.Handler) http.Handler {
 	mux.HandleFunc("PUT /digest", serveDigest)
 	mux.HandleFunc("GET /group/{name}/{size}/{item}", o.serveGroup)
 	mux.HandleFunc("GET /hold/{name}", o.serveHold)
-	mux.HandleFunc("GET /websocket", serveWebSocket)
+	mux.HandleFunc("GET /websocket", harness.ServeWebSocket)
 	mux.Handle("/git/", git)
 	mux.Handle("/npm/", newRegistry())
+	mux.Handle("/simple/", newIndex())
 	return mux
 }
 

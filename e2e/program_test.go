@@ -5,10 +5,8 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,15 +15,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"example.com/networkproxy/internal/testnet"
+	"example.com/networkproxy/e2e/harness"
 )
 
 // timeout is the limit of every wait. Tests that pass do not reach it.
-const timeout = 30 * time.Second
+const timeout = harness.Timeout
 
 // config is the configuration of one program. The zero value allows nothing, in full
 // mode, on unused addresses.
@@ -73,13 +70,11 @@ func tomlArray(entries []string) string {
 
 // program is a running networkproxy.
 type program struct {
+	*harness.Process
 	proxy, admin string // its addresses, host:port
 	configFile   string
 	token        string // admin token, if any
-	cmd          *exec.Cmd
-	log          *testnet.Buffer
-	home         string        // an empty home directory for clients
-	done         chan struct{} // closed when the process has exited
+	home         string // an empty home directory for clients
 }
 
 // start starts the program with c and returns when it responds. At the end of the test
@@ -106,10 +101,10 @@ func waitServing(t *testing.T, p *program, file, proxy, admin, token string) *pr
 	t.Helper()
 	p.configFile, p.proxy, p.admin, p.token = file, proxy, admin, token
 	p.home = t.TempDir()
-	t.Cleanup(func() { p.finish(t) })
-	eventually(t, "the program responds on "+admin, func() bool {
-		if p.ended() {
-			t.Fatalf("the program exited with code %d before it responded", p.cmd.ProcessState.ExitCode())
+	t.Cleanup(func() { p.Finish(t) })
+	harness.Eventually(t, "the program responds on "+admin, func() bool {
+		if p.Ended() {
+			t.Fatalf("the program exited with code %d before it responded", p.Cmd.ProcessState.ExitCode())
 		}
 		status, _ := p.call("GET", "/health", "")
 		return status == http.StatusOK
@@ -126,75 +121,7 @@ func launch(t *testing.T, args ...string) *program {
 // launchIn is launch with additional environment variables.
 func launchIn(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
-	p := &program{log: new(testnet.Buffer), done: make(chan struct{})}
-	p.cmd = exec.Command(lab.program(), args...)
-	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(),
-		// Without this, a program with the race detector sleeps for a second
-		// before it exits.
-		"GORACE=atexit_sleep_ms=10"}
-	p.cmd.Env = append(p.cmd.Env, env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	if err := p.cmd.Start(); err != nil {
-		t.Fatalf("start the program: %v", err)
-	}
-	go func() {
-		defer close(p.done)
-		p.cmd.Wait()
-	}()
-	t.Cleanup(func() {
-		if !p.ended() {
-			p.cmd.Process.Kill()
-			<-p.done
-		}
-		if t.Failed() {
-			t.Logf("output of the program:\n%s", p.log)
-		}
-	})
-	return p
-}
-
-func (p *program) ended() bool {
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// signal sends sig. It fails the test if the program has exited.
-func (p *program) signal(t *testing.T, sig os.Signal) {
-	t.Helper()
-	if err := p.cmd.Process.Signal(sig); err != nil {
-		t.Fatalf("send %v to the program: %v", sig, err)
-	}
-}
-
-// exitCode waits for the program to exit and returns its code.
-func (p *program) exitCode(t *testing.T) int {
-	t.Helper()
-	select {
-	case <-p.done:
-		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(timeout):
-		t.Fatalf("the program still runs after %v", timeout)
-		return -1
-	}
-}
-
-// finish stops the program with SIGTERM, like a service manager, and checks its output.
-func (p *program) finish(t *testing.T) {
-	if !p.ended() {
-		p.signal(t, syscall.SIGTERM)
-	}
-	if code := p.exitCode(t); code != 0 {
-		t.Errorf("the program exited with code %d, want 0", code)
-	}
-	for _, sign := range []string{"DATA RACE", "panic:", "goroutine "} {
-		if strings.Contains(p.log.String(), sign) {
-			t.Errorf("the program's output contains %q", sign)
-		}
-	}
+	return &program{Process: harness.Start(t, lab.program(), env, args...)}
 }
 
 // call sends a request to the admin API and returns the status and the body, or status
@@ -257,21 +184,6 @@ func writeConfig(t *testing.T, text string) string {
 	return file
 }
 
-// eventually waits until cond returns true.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	limit := time.After(timeout)
-	for !cond() {
-		select {
-		case <-ticker.C:
-		case <-limit:
-			t.Fatalf("not within %v: %s", timeout, what)
-		}
-	}
-}
-
 // waitClosed waits for done to be closed.
 func waitClosed(t *testing.T, what string, done <-chan struct{}) {
 	t.Helper()
@@ -280,22 +192,6 @@ func waitClosed(t *testing.T, what string, done <-chan struct{}) {
 	case <-time.After(timeout):
 		t.Fatalf("not within %v: %s", timeout, what)
 	}
-}
-
-// result is the result of a command.
-type result struct {
-	name           string
-	exit           int
-	stdout, stderr string
-}
-
-// mustSucceed fails the test unless the command exited with 0.
-func (r result) mustSucceed(t *testing.T) result {
-	t.Helper()
-	if r.exit != 0 {
-		t.Fatalf("%s: exit %d\nstdout: %s\nstderr: %s", r.name, r.exit, r.stdout, r.stderr)
-	}
-	return r
 }
 
 // command returns a client that is configured for this proxy by environment variables,
@@ -311,7 +207,7 @@ func (p *program) command(ctx context.Context, name string, args ...string) *exe
 // clientEnv returns the environment of a client without a proxy. It has the CA of the
 // run for all clients.
 func clientEnv(home string) []string {
-	return append(gitEnv(home),
+	return append(harness.GitEnv(home),
 		"LC_ALL=C",
 		"CURL_CA_BUNDLE="+lab.ca.file,
 		"SSL_CERT_FILE="+lab.ca.file,
@@ -327,32 +223,11 @@ func directCommand(t *testing.T, name string, args ...string) *exec.Cmd {
 }
 
 // run runs a client to its end.
-func (p *program) run(t *testing.T, name string, args ...string) result {
+func (p *program) run(t *testing.T, name string, args ...string) harness.Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*timeout)
 	defer cancel()
-	return runCommand(t, p.command(ctx, name, args...))
-}
-
-// runCommand runs cmd to its end. The result has its output, except for streams that
-// the caller has set.
-func runCommand(t *testing.T, cmd *exec.Cmd) result {
-	t.Helper()
-	var stdout, stderr bytes.Buffer
-	if cmd.Stdout == nil {
-		cmd.Stdout = &stdout
-	}
-	if cmd.Stderr == nil {
-		cmd.Stderr = &stderr
-	}
-	err := cmd.Run()
-	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		t.Fatalf("run %s: %v", cmd, err)
-	}
-	return result{
-		name: strings.Join(cmd.Args, " "), exit: cmd.ProcessState.ExitCode(),
-		stdout: stdout.String(), stderr: stderr.String(),
-	}
+	return harness.Run(t, p.command(ctx, name, args...))
 }
 
 // decodeJSON decodes text as one JSON object.

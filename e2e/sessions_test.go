@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"testing"
 
 	"example.com/networkproxy"
+	"example.com/networkproxy/e2e/harness"
 )
 
 // hostResolver resolves the names of sessionNames.
@@ -196,21 +198,21 @@ func TestClientsInSessions(t *testing.T) {
 					allowed, refused := name+".session.example", name+".refused.example"
 
 					url, want := c.url(scheme, allowed)
-					got := runCommand(t, c.command(t, s.Environ, url))
+					got := harness.Run(t, c.command(t, s.Environ, url))
 					if c.ignoresEnviron {
-						if got.exit == 0 || lab.dns.queryCount(allowed) == 0 {
-							t.Errorf("exit %d; want this client to connect directly and to fail", got.exit)
+						if got.Exit == 0 || lab.dns.queryCount(allowed) == 0 {
+							t.Errorf("exit %d; want this client to connect directly and to fail", got.Exit)
 						}
 						return
 					}
-					if got.exit != 0 || !strings.Contains(got.stdout, want) {
-						t.Errorf("allowed: exit %d, want 0 and %q\nstdout: %s\nstderr: %s", got.exit, want, got.stdout, got.stderr)
+					if got.Exit != 0 || !strings.Contains(got.Stdout, want) {
+						t.Errorf("allowed: exit %d, want 0 and %q\nstdout: %s\nstderr: %s", got.Exit, want, got.Stdout, got.Stderr)
 					}
 
 					url, want = c.url(scheme, refused)
-					got = runCommand(t, c.command(t, s.Environ, url))
-					if strings.Contains(got.stdout, want) || got.exit == 0 && c.name != "urllib" {
-						t.Errorf("refused: exit %d, want a failure without %q in %s", got.exit, want, got.stdout)
+					got = harness.Run(t, c.command(t, s.Environ, url))
+					if strings.Contains(got.Stdout, want) || got.Exit == 0 && c.name != "urllib" {
+						t.Errorf("refused: exit %d, want a failure without %q in %s", got.Exit, want, got.Stdout)
 					}
 					if hosts := decider.hosts(name); len(hosts) == 0 || hosts[0] != refused {
 						t.Errorf("the decider was asked about %q for this command, want %s first", hosts, refused)
@@ -262,6 +264,39 @@ func TestCommandsSideBySide(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestProxyThatIsOff checks that no client reaches a host with the environment of
+// a proxy that is off, although all of them do without a proxy.
+func TestProxyThatIsOff(t *testing.T) {
+	t.Parallel()
+	proxy, err := networkproxy.NewBuilder().Config(networkproxy.Config{}).Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := proxy.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	const script = "import sys, urllib.request as u; sys.stdout.write(u.urlopen(sys.argv[1]).read().decode())"
+	for _, client := range [][]string{{"curl", "-sSf"}, {"wget", "-q", "-O-", "--tries=1", "--ca-certificate=" + lab.ca.file}, {"python3", "-c", script}} {
+		for _, scheme := range []string{"http", "https"} {
+			t.Run(client[0]+", "+scheme, func(t *testing.T) {
+				t.Parallel()
+				args := append(slices.Clone(client[1:]), scheme+"://direct.example/hello")
+				direct := directCommand(t, client[0], args...)
+				if out, err := direct.Output(); err != nil || string(out) != helloBody("direct.example") {
+					t.Fatalf("without a proxy: got %q, %v", out, err)
+				}
+				cmd := exec.CommandContext(t.Context(), client[0], args...)
+				cmd.Env = h.Environ(append(clientEnv(t.TempDir()), "NO_PROXY=*", "no_proxy=direct.example"))
+				if out, err := cmd.Output(); err == nil || len(out) > 0 {
+					t.Errorf("with a proxy that is off: got %q, %v; want an error", out, err)
+				}
+			})
+		}
+	}
 }
 
 // TestClosedSessionCutsCurl closes a session while a client reads a response.
@@ -319,9 +354,9 @@ func TestSessionOnAUnixSocket(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), python, "testdata/unixfetch.py", path, "http://"+host+"/hello")
 		cmd.Env = clientEnv(t.TempDir())
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-		got := runCommand(t, cmd)
-		if reached := got.exit == 0 && got.stdout == helloBody(host); reached != want {
-			t.Errorf("%s: reached: %t, want %t; exit %d, %q, %s", host, reached, want, got.exit, got.stdout, got.stderr)
+		got := harness.Run(t, cmd)
+		if reached := got.Exit == 0 && got.Stdout == helloBody(host); reached != want {
+			t.Errorf("%s: reached: %t, want %t; exit %d, %q, %s", host, reached, want, got.Exit, got.Stdout, got.Stderr)
 		}
 	}
 	if hosts := decider.hosts("boxed"); len(hosts) != 1 || hosts[0] != "unix.refused.example" {
@@ -333,16 +368,16 @@ func TestSessionOnAUnixSocket(t *testing.T) {
 func TestRunCommand(t *testing.T) {
 	t.Parallel()
 	file := writeConfig(t, config{Allowed: []string{"allowed.example"}}.toml())
-	run := func(t *testing.T, argv ...string) result {
+	run := func(t *testing.T, argv ...string) harness.Result {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), lab.program(), append([]string{"run", "-config", file, "--"}, argv...)...)
 		cmd.Env = append(clientEnv(t.TempDir()), "GORACE=atexit_sleep_ms=10", "NO_PROXY=*")
-		return runCommand(t, cmd)
+		return harness.Run(t, cmd)
 	}
 	t.Run("allowed", func(t *testing.T) {
 		t.Parallel()
-		if got := run(t, "curl", "-sSf", "https://allowed.example/hello").mustSucceed(t); got.stdout != helloBody("allowed.example") || got.stderr != "" {
-			t.Errorf("stdout %q, stderr %q", got.stdout, got.stderr)
+		if got := run(t, "curl", "-sSf", "https://allowed.example/hello").MustSucceed(t); got.Stdout != helloBody("allowed.example") || got.Stderr != "" {
+			t.Errorf("stdout %q, stderr %q", got.Stdout, got.Stderr)
 		}
 	})
 	t.Run("refused", func(t *testing.T) {
@@ -351,14 +386,14 @@ func TestRunCommand(t *testing.T) {
 		want := "networkproxy: refused 3 requests from this command:\n" +
 			"      2  other.example port 443  https_connect  not_allowed\n" +
 			"      1  127.0.0.1 port 80  http  not_allowed_local\n"
-		if got.exit != 7 || !strings.Contains(got.stderr, want) {
-			t.Errorf("exit %d, stderr %s", got.exit, got.stderr)
+		if got.Exit != 7 || !strings.Contains(got.Stderr, want) {
+			t.Errorf("exit %d, stderr %s", got.Exit, got.Stderr)
 		}
 	})
 	t.Run("git", func(t *testing.T) {
 		t.Parallel()
 		dir := filepath.Join(t.TempDir(), "clone")
-		run(t, "git", "clone", "-q", "https://allowed.example/git/project.git", dir).mustSucceed(t)
+		run(t, "git", "clone", "-q", "https://allowed.example/git/project.git", dir).MustSucceed(t)
 		if _, err := os.Stat(filepath.Join(dir, "blob")); err != nil {
 			t.Error(err)
 		}

@@ -12,10 +12,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"example.com/networkproxy/e2e/harness"
 )
 
 // frontedCurl requests other.example in a tunnel to target.
-func frontedCurl(t *testing.T, p *program, target string) result {
+func frontedCurl(t *testing.T, p *program, target string) harness.Result {
 	t.Helper()
 	return p.run(t, "curl", "-sS", "--connect-to", "other.example:443:"+target, "https://other.example/hello")
 }
@@ -25,7 +27,7 @@ func TestFronting(t *testing.T) {
 	// Without the check, the attack succeeds. This proves that the check prevents it
 	// below.
 	off := start(t, config{Allowed: []string{"allowed.example"}, SNICheck: "off"})
-	if got := frontedCurl(t, off, "allowed.example:443").mustSucceed(t).stdout; got != helloBody("other.example") {
+	if got := frontedCurl(t, off, "allowed.example:443").MustSucceed(t).Stdout; got != helloBody("other.example") {
 		t.Fatalf("without the check: %q, want the body of other.example", got)
 	}
 
@@ -33,8 +35,8 @@ func TestFronting(t *testing.T) {
 	for _, target := range []string{"allowed.example:443", publicA.String() + ":443"} {
 		got := frontedCurl(t, p, target)
 		const sslConnectError = 35
-		if got.exit != sslConnectError || !strings.Contains(got.stderr, "access denied") {
-			t.Errorf("%s: exit %d, want %d\nstdout: %s\nstderr: %s", target, got.exit, sslConnectError, got.stdout, got.stderr)
+		if got.Exit != sslConnectError || !strings.Contains(got.Stderr, "access denied") {
+			t.Errorf("%s: exit %d, want %d\nstdout: %s\nstderr: %s", target, got.Exit, sslConnectError, got.Stdout, got.Stderr)
 		}
 		_, blocked := p.call("GET", "/blocked", "")
 		for _, want := range []string{`"sni_mismatch"`, `"other.example"`, `"` + strings.TrimSuffix(target, ":443") + `"`} {

@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"example.com/networkproxy/e2e/harness"
 )
 
 // startSOCKS is start with a SOCKS5 listener. It also returns the listener's address.
@@ -29,9 +31,9 @@ func startSOCKS(t *testing.T, c config) (p *program, socks string) {
 }
 
 // curlSOCKS fetches a URL with curl through the given proxy.
-func curlSOCKS(t *testing.T, proxy, url string) result {
+func curlSOCKS(t *testing.T, proxy, url string) harness.Result {
 	t.Helper()
-	return runCommand(t, directCommand(t, "curl", "-sS", "--max-time", "30", "--proxy", proxy, url))
+	return harness.Run(t, directCommand(t, "curl", "-sS", "--max-time", "30", "--proxy", proxy, url))
 }
 
 func TestCurlThroughSOCKS(t *testing.T) {
@@ -39,16 +41,16 @@ func TestCurlThroughSOCKS(t *testing.T) {
 	p, socks := startSOCKS(t, config{Allowed: []string{"allowed.example", "v6.example", "denied.example"}, Denied: []string{"denied.example"}})
 	for _, scheme := range []string{"http", "https"} {
 		for _, host := range []string{"allowed.example", "v6.example"} {
-			got := curlSOCKS(t, "socks5h://"+socks, scheme+"://"+host+"/hello").mustSucceed(t)
-			if got.stdout != helloBody(host) {
-				t.Errorf("%s://%s with socks5h: %q, want its body", scheme, host, got.stdout)
+			got := curlSOCKS(t, "socks5h://"+socks, scheme+"://"+host+"/hello").MustSucceed(t)
+			if got.Stdout != helloBody(host) {
+				t.Errorf("%s://%s with socks5h: %q, want its body", scheme, host, got.Stdout)
 			}
 		}
 		for _, refused := range refusals {
 			got := curlSOCKS(t, "socks5h://"+socks, scheme+"://"+refused.host+"/hello")
 			// curl prints the reply in parentheses: 2, not allowed by ruleset.
-			if got.exit != 97 || !strings.Contains(got.stderr, "(2)") {
-				t.Errorf("%s://%s with socks5h: exit %d, %q; want reply 2", scheme, refused.host, got.exit, got.stderr)
+			if got.Exit != 97 || !strings.Contains(got.Stderr, "(2)") {
+				t.Errorf("%s://%s with socks5h: exit %d, %q; want reply 2", scheme, refused.host, got.Exit, got.Stderr)
 			}
 			if n := lab.dns.queryCount(refused.host); n != 0 {
 				t.Errorf("the DNS server got %d queries for %s", n, refused.host)
@@ -58,8 +60,8 @@ func TestCurlThroughSOCKS(t *testing.T) {
 			}
 		}
 		got := curlSOCKS(t, "socks5h://"+socks, scheme+"://allowed.example:9/")
-		if got.exit != 97 || !strings.Contains(got.stderr, "(5)") {
-			t.Errorf("a closed port: exit %d, %q; want reply 5", got.exit, got.stderr)
+		if got.Exit != 97 || !strings.Contains(got.Stderr, "(5)") {
+			t.Errorf("a closed port: exit %d, %q; want reply 5", got.Exit, got.Stderr)
 		}
 	}
 }
@@ -69,22 +71,22 @@ func TestCurlThroughSOCKS(t *testing.T) {
 func TestCurlThroughSOCKSByAddress(t *testing.T) {
 	t.Parallel()
 	_, byName := startSOCKS(t, config{Allowed: []string{"allowed.example"}})
-	if got := curlSOCKS(t, "socks5://"+byName, "http://allowed.example/hello"); got.exit != 97 || !strings.Contains(got.stderr, "(2)") {
-		t.Errorf("under a policy of names: exit %d, %q; want reply 2", got.exit, got.stderr)
+	if got := curlSOCKS(t, "socks5://"+byName, "http://allowed.example/hello"); got.Exit != 97 || !strings.Contains(got.Stderr, "(2)") {
+		t.Errorf("under a policy of names: exit %d, %q; want reply 2", got.Exit, got.Stderr)
 	}
 	p, byAddr := startSOCKS(t, config{Allowed: []string{publicA.String(), public6.String()}})
 	for _, host := range []string{"allowed.example", "v6.example", publicA.String()} {
-		if got := curlSOCKS(t, "socks5://"+byAddr, "http://"+host+"/hello").mustSucceed(t); got.stdout != helloBody(host) {
-			t.Errorf("%s under a policy of addresses: %q, want its body", host, got.stdout)
+		if got := curlSOCKS(t, "socks5://"+byAddr, "http://"+host+"/hello").MustSucceed(t); got.Stdout != helloBody(host) {
+			t.Errorf("%s under a policy of addresses: %q, want its body", host, got.Stdout)
 		}
 	}
 	// The server name in TLS is not on the allowlist.
-	if got := curlSOCKS(t, "socks5://"+byAddr, "https://allowed.example/hello"); got.exit != 35 || !strings.Contains(got.stderr, "access denied") {
-		t.Errorf("TLS under a policy of addresses: exit %d, %q; want access denied", got.exit, got.stderr)
+	if got := curlSOCKS(t, "socks5://"+byAddr, "https://allowed.example/hello"); got.Exit != 35 || !strings.Contains(got.Stderr, "access denied") {
+		t.Errorf("TLS under a policy of addresses: exit %d, %q; want access denied", got.Exit, got.Stderr)
 	}
 	for _, addr := range []netip.Addr{publicB, private, metadata, loopback4} {
-		if got := curlSOCKS(t, "socks5://"+byAddr, "http://"+addr.String()+"/"); got.exit != 97 || !strings.Contains(got.stderr, "(2)") {
-			t.Errorf("%v: exit %d, %q; want reply 2", addr, got.exit, got.stderr)
+		if got := curlSOCKS(t, "socks5://"+byAddr, "http://"+addr.String()+"/"); got.Exit != 97 || !strings.Contains(got.Stderr, "(2)") {
+			t.Errorf("%v: exit %d, %q; want reply 2", addr, got.Exit, got.Stderr)
 		}
 	}
 	if _, list := p.call("GET", "/blocked", ""); !strings.Contains(list, `"reason": "sni_mismatch"`) {
@@ -98,8 +100,8 @@ func TestCurlAllProxy(t *testing.T) {
 	_, socks := startSOCKS(t, config{Allowed: []string{"allowed.example"}})
 	cmd := directCommand(t, "curl", "-sS", "http://allowed.example/hello")
 	cmd.Env = append(cmd.Env, "ALL_PROXY=socks5h://"+socks)
-	if got := runCommand(t, cmd).mustSucceed(t); got.stdout != helloBody("allowed.example") {
-		t.Errorf("curl printed %q, want the body of allowed.example", got.stdout)
+	if got := harness.Run(t, cmd).MustSucceed(t); got.Stdout != helloBody("allowed.example") {
+		t.Errorf("curl printed %q, want the body of allowed.example", got.Stdout)
 	}
 }
 
@@ -110,7 +112,7 @@ func pysocks(t *testing.T, socks string, args ...string) map[string]any {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return decodeJSON(t, runCommand(t, directCommand(t, python, append([]string{"testdata/pysocks.py", port}, args...)...)).mustSucceed(t).stdout)
+	return decodeJSON(t, harness.Run(t, directCommand(t, python, append([]string{"testdata/pysocks.py", port}, args...)...)).MustSucceed(t).Stdout)
 }
 
 func TestPySocks(t *testing.T) {
@@ -167,8 +169,8 @@ func TestDNSThroughSOCKS(t *testing.T) {
 func TestSOCKSOff(t *testing.T) {
 	t.Parallel()
 	p := start(t, config{Allowed: []string{"*"}})
-	if strings.Contains(p.log.String(), "SOCKS5") {
-		t.Errorf("the log mentions SOCKS5: %s", p.log)
+	if strings.Contains(p.Log.String(), "SOCKS5") {
+		t.Errorf("the log mentions SOCKS5: %s", p.Log)
 	}
 	if conn, err := net.Dial("tcp", "127.0.0.1:8081"); err == nil {
 		conn.Close()
@@ -189,7 +191,7 @@ func TestSSH(t *testing.T) {
 		"-F", "none", "-i", server.key, "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes",
 		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
 	}
-	ssh := func(t *testing.T, env []string, proxyCommand, stdin string, command ...string) result {
+	ssh := func(t *testing.T, env []string, proxyCommand, stdin string, command ...string) harness.Result {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		defer cancel()
@@ -197,14 +199,14 @@ func TestSSH(t *testing.T) {
 		cmd := exec.CommandContext(ctx, "ssh", append(args, command...)...)
 		cmd.Env = append(clientEnv(t.TempDir()), env...)
 		cmd.Stdin = strings.NewReader(stdin)
-		return runCommand(t, cmd)
+		return harness.Run(t, cmd)
 	}
-	git := func(t *testing.T, proxyCommand string) result {
+	git := func(t *testing.T, proxyCommand string) harness.Result {
 		t.Helper()
 		remote := "ssh://" + me.Username + "@" + target + filepath.Join(lab.dir, "git", "project.git")
 		cmd := directCommand(t, "git", "clone", "-q", remote, filepath.Join(t.TempDir(), "clone"))
 		cmd.Env = append(cmd.Env, "GIT_SSH_COMMAND=ssh "+strings.Join(options, " ")+" -o 'ProxyCommand="+proxyCommand+"'")
-		return runCommand(t, cmd)
+		return harness.Run(t, cmd)
 	}
 
 	allowing, socksAllowing := startSOCKS(t, config{Allowed: []string{target}})
@@ -217,24 +219,24 @@ func TestSSH(t *testing.T) {
 		t.Run(route.name, func(t *testing.T) {
 			t.Parallel()
 			input := strings.Repeat("over and over ", 100_000)
-			if got := ssh(t, nil, helper+"-proxy "+route.allowing+" %h:%p", input, "cat").mustSucceed(t); got.stdout != input {
-				t.Errorf("cat returned %d bytes, want %d", len(got.stdout), len(input))
+			if got := ssh(t, nil, helper+"-proxy "+route.allowing+" %h:%p", input, "cat").MustSucceed(t); got.Stdout != input {
+				t.Errorf("cat returned %d bytes, want %d", len(got.Stdout), len(input))
 			}
-			if got := ssh(t, nil, helper+"-proxy "+route.refusing+" %h:%p", "", "true"); got.exit != 255 || !strings.Contains(got.stderr, route.says) {
-				t.Errorf("refused: exit %d, %q; want %q", got.exit, got.stderr, route.says)
+			if got := ssh(t, nil, helper+"-proxy "+route.refusing+" %h:%p", "", "true"); got.Exit != 255 || !strings.Contains(got.Stderr, route.says) {
+				t.Errorf("refused: exit %d, %q; want %q", got.Exit, got.Stderr, route.says)
 			}
 		})
 		t.Run("git via "+route.name, func(t *testing.T) {
 			t.Parallel()
-			git(t, helper+"-proxy "+route.allowing+" %h %p").mustSucceed(t)
-			if got := git(t, helper+"-proxy "+route.refusing+" %h %p"); got.exit == 0 || !strings.Contains(got.stderr, route.says) {
-				t.Errorf("refused: exit %d, %q; want %q", got.exit, got.stderr, route.says)
+			git(t, helper+"-proxy "+route.allowing+" %h %p").MustSucceed(t)
+			if got := git(t, helper+"-proxy "+route.refusing+" %h %p"); got.Exit == 0 || !strings.Contains(got.Stderr, route.says) {
+				t.Errorf("refused: exit %d, %q; want %q", got.Exit, got.Stderr, route.says)
 			}
 		})
 		t.Run("ALL_PROXY for "+route.name, func(t *testing.T) {
 			t.Parallel()
-			if got := ssh(t, []string{"ALL_PROXY=" + route.allowing}, helper+"%h:%p", "", "echo", "hello").mustSucceed(t); got.stdout != "hello\n" {
-				t.Errorf("echo printed %q, want hello", got.stdout)
+			if got := ssh(t, []string{"ALL_PROXY=" + route.allowing}, helper+"%h:%p", "", "echo", "hello").MustSucceed(t); got.Stdout != "hello\n" {
+				t.Errorf("echo printed %q, want hello", got.Stdout)
 			}
 		})
 	}

@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"example.com/networkproxy"
+	"example.com/networkproxy/e2e/harness"
 	"example.com/networkproxy/internal/testnet"
 )
 
@@ -62,7 +63,7 @@ func startSSH(t *testing.T) *sshServer {
 			t.Logf("output of sshd:\n%s", log)
 		}
 	})
-	eventually(t, "sshd accepts connections", func() bool {
+	harness.Eventually(t, "sshd accepts connections", func() bool {
 		conn, err := net.Dial("tcp", netip.AddrPortFrom(publicA, uint16(s.port)).String())
 		if err == nil {
 			conn.Close()
@@ -92,7 +93,7 @@ func TestGitOverSSH(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		fetch := func(host string) result {
+		fetch := func(host string) harness.Result {
 			// ssh gets its options from a file, because the session sets
 			// GIT_SSH_COMMAND. The file is given with -F, because ssh
 			// ignores HOME and looks in the user's home directory.
@@ -110,14 +111,14 @@ func TestGitOverSSH(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), "git", "ls-remote",
 				fmt.Sprintf("ssh://%s@%s:%d%s", me.Username, host, server.port, filepath.Join(lab.dir, "git", "project.git")), "main")
 			cmd.Env = env
-			return runCommand(t, cmd)
+			return harness.Run(t, cmd)
 		}
 		allowed, refused := name+".session.example", name+".refused.example"
-		if got := fetch(allowed); got.exit != 0 || !strings.Contains(got.stdout, "refs/heads/main") {
-			t.Errorf("allowed: exit %d, stdout %q, stderr %s; want refs/heads/main", got.exit, got.stdout, got.stderr)
+		if got := fetch(allowed); got.Exit != 0 || !strings.Contains(got.Stdout, "refs/heads/main") {
+			t.Errorf("allowed: exit %d, stdout %q, stderr %s; want refs/heads/main", got.Exit, got.Stdout, got.Stderr)
 		}
-		if got := fetch(refused); got.exit == 0 || !strings.Contains(got.stderr, "networkproxy") {
-			t.Errorf("refused: exit %d, stdout %q, stderr %s; want an error of networkproxy", got.exit, got.stdout, got.stderr)
+		if got := fetch(refused); got.Exit == 0 || !strings.Contains(got.Stderr, "networkproxy") {
+			t.Errorf("refused: exit %d, stdout %q, stderr %s; want an error of networkproxy", got.Exit, got.Stdout, got.Stderr)
 		}
 		if hosts := decider.hosts(name); len(hosts) != 1 || hosts[0] != refused {
 			t.Errorf("the decider was asked about %q, want only %s", hosts, refused)

@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/networkproxy/e2e/harness"
 	"example.com/networkproxy/internal/testnet"
 )
 
@@ -111,7 +112,7 @@ func startTLSServer(t *testing.T, command func(*testing.T, certificateFiles, int
 			t.Logf("the last output of %s:\n%s", cmd.Args[0], out[max(0, len(out)-4000):])
 		}
 	})
-	eventually(t, cmd.Args[0]+" accepts connections", func() bool {
+	harness.Eventually(t, cmd.Args[0]+" accepts connections", func() bool {
 		conn, err := net.Dial("tcp", addr.String())
 		if err == nil {
 			conn.Close()

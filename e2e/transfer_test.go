@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"example.com/networkproxy/e2e/harness"
 )
 
 const gibibyte = 1 << 30
@@ -45,7 +47,7 @@ func TestLargeTransfers(t *testing.T) {
 		t.Run("up "+route.name, func(t *testing.T) {
 			cmd := p.command(t.Context(), "curl", "-sS", route.flag, "-T", "-", "http://allowed.example/digest")
 			cmd.Stdin = stream(gibibyte)
-			if got := strings.TrimSpace(runCommand(t, cmd).mustSucceed(t).stdout); got != want {
+			if got := strings.TrimSpace(harness.Run(t, cmd).MustSucceed(t).Stdout); got != want {
 				t.Errorf("the origin received %s, want %s", got, want)
 			}
 		})
@@ -79,7 +81,7 @@ var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
 // peakMemory returns the largest resident set size of the program so far, in bytes.
 func peakMemory(t *testing.T, p *program) int {
 	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +186,7 @@ func TestParallelCurl(t *testing.T) {
 			if err := os.WriteFile(list, []byte(urls.String()), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			p.run(t, "curl", "-sS", "--http1.1", "--parallel", "--parallel-immediate", "--parallel-max", "300", "-K", list).mustSucceed(t)
+			p.run(t, "curl", "-sS", "--http1.1", "--parallel", "--parallel-immediate", "--parallel-max", "300", "-K", list).MustSucceed(t)
 			for i := range parallelRequests {
 				got, err := os.ReadFile(filepath.Join(dir, strconv.Itoa(i)))
 				want := groupBody(fmt.Sprintf("%s-%d", group, i), strconv.Itoa(i))

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"example.com/networkproxy/e2e/harness"
 )
 
 // upstreamProxy is a tinyproxy that stops at the end of the test.
@@ -38,7 +40,7 @@ func startUpstreamProxy(t *testing.T) *upstreamProxy {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-	eventually(t, "tinyproxy listens", func() bool {
+	harness.Eventually(t, "tinyproxy listens", func() bool {
 		conn, err := net.Dial("tcp", u.addr)
 		if err == nil {
 			conn.Close()
@@ -88,7 +90,7 @@ func TestUpstreamProxy(t *testing.T) {
 	if u.requested(t, "other.example") || u.requested(t, "direct.example") {
 		t.Error("tinyproxy received a request for a refused or a direct host")
 	}
-	if strings.Contains(p.log.String(), "secret") {
+	if strings.Contains(p.Log.String(), "secret") {
 		t.Error("the log shows the password")
 	}
 }
@@ -103,7 +105,7 @@ func TestUpstreamProxyRefuses(t *testing.T) {
 			t.Errorf("%s: %d, want 502\n%s", url, got.status, got.detail)
 		}
 	}
-	eventually(t, "the log has the reason", func() bool {
-		return strings.Contains(p.log.String(), "response status 407 Proxy Authentication Required")
+	harness.Eventually(t, "the log has the reason", func() bool {
+		return strings.Contains(p.Log.String(), "response status 407 Proxy Authentication Required")
 	})
 }
