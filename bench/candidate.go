@@ -7,11 +7,13 @@ package main
 import (
 	"embed"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -25,6 +27,8 @@ const (
 	refuses                             // responds to refused requests
 	tunnels                             // CONNECT
 	associates                          // datagrams over SOCKS5
+
+	everything = forwards | filters | refuses | tunnels | associates
 )
 
 // candidate is a proxy to measure. Its command is split at spaces and run without a
@@ -46,6 +50,7 @@ type candidate struct {
 	command string
 	can     capabilities
 	rawTCP  bool                              // relays each connection to the origin without HTTP
+	viewers viewers                           // of its admin API
 	read    func(name string) ([]byte, error) // reads a template
 }
 
@@ -57,35 +62,52 @@ var templates embed.FS
 func builtin(name string) ([]byte, error) { return templates.ReadFile("templates/" + name) }
 
 func subject() candidate {
-	return candidate{subjectName, "{program} -config {file:networkproxy.toml}", forwards | filters | refuses | tunnels | associates, false, builtin}
+	return candidate{name: subjectName, command: "{program} -config {file:networkproxy.toml}", can: everything, read: builtin}
+}
+
+// withInspection returns networkproxy with the configuration of a template.
+func withInspection(name, template string) candidate {
+	return candidate{name: name, command: "{program} -config {file:" + template + "}", can: forwards | tunnels, read: builtin}
 }
 
 func base() candidate {
-	return candidate{baseName, "{self} " + serveBase + " {http} {socks} {allowed}", forwards | filters | refuses | tunnels | associates, false, builtin}
+	return candidate{name: baseName, command: "{self} " + serveBase + " {http} {socks} {allowed}", can: everything, read: builtin}
 }
 
 func relay() candidate {
-	return candidate{relayName, "{self} " + serveRelay + " {http} {origin} {refuses}", forwards | refuses | tunnels, true, builtin}
+	return candidate{name: relayName, command: "{self} " + serveRelay + " {http} {origin} {refuses}", can: forwards | refuses | tunnels, rawTCP: true, read: builtin}
 }
 
-// knownPeers are the commands of proxies that -peer knows by name.
-var knownPeers = map[string]string{
-	"squid":     "squid -N -f {file:squid.conf}",
-	"tinyproxy": "tinyproxy -d -c {file:tinyproxy.conf}",
+// knownPeers are the proxies that -peer knows by name. Those without a program of their
+// own are networkproxy with something turned on.
+func knownPeers() map[string]candidate {
+	const self = "{program} -config {file:networkproxy.toml}"
+	return map[string]candidate{
+		"squid":     {command: "squid -N -f {file:squid.conf}", can: forwards | filters | refuses | tunnels},
+		"tinyproxy": {command: "tinyproxy -d -c {file:tinyproxy.conf}", can: forwards | filters | refuses | tunnels},
+		// haproxy has one fixed origin server, and decides about no target. It is a
+		// reference for the speed of a loop in C.
+		"haproxy":  {command: "haproxy -f {file:haproxy.cfg}", can: forwards | refuses},
+		"audited":  {command: self + " -audit {dir}/audit.jsonl", can: everything},
+		"viewed":   {command: self, can: everything, viewers: viewers{n: 1, read: true}},
+		"unviewed": {command: self, can: everything, viewers: viewers{n: 50}},
+	}
 }
 
 // parsePeer parses the value of -peer: the name of a known peer, or NAME=COMMAND.
 func parsePeer(s string) (candidate, error) {
 	name, command, custom := strings.Cut(s, "=")
-	c := candidate{name: name, command: command, can: forwards | filters | refuses | tunnels, read: os.ReadFile}
+	c := candidate{command: command, can: forwards | filters | refuses | tunnels, read: os.ReadFile}
 	if !custom {
-		c.command, c.read = knownPeers[name], builtin
+		c = knownPeers()[name]
+		c.read = builtin
 	}
+	c.name = name
 	switch {
 	case name == "" || name == subjectName || name == baseName || name == relayName:
 		return candidate{}, fmt.Errorf("peer %q: the name is empty or reserved (%s, %s, %s)", s, subjectName, baseName, relayName)
 	case strings.TrimSpace(c.command) == "":
-		return candidate{}, fmt.Errorf("peer %q: write NAME=COMMAND, or use squid or tinyproxy", s)
+		return candidate{}, fmt.Errorf("peer %q: write NAME=COMMAND, or use %s", s, strings.Join(slices.Sorted(maps.Keys(knownPeers())), ", "))
 	}
 	return c, nil
 }
@@ -98,7 +120,8 @@ type setup struct {
 	allowed []string
 	origin  netip.AddrPort
 	udp     bool
-	refuses bool // all requests must be refused
+	refuses bool   // all requests must be refused
+	roots   string // a file with the authorities that the proxy trusts; empty for those of the system
 
 	http, socks, admin netip.AddrPort
 }

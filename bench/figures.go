@@ -36,9 +36,11 @@ type run struct {
 	CPUs       int       `json:"cpus"`
 	User       string    `json:"user"` // of the proxies
 	Rounds     int       `json:"rounds"`
-	Seconds    float64   `json:"seconds"`        // duration of each measurement
-	Others     float64   `json:"others_percent"` // median CPU share of other programs, in percent of the machine
-	Candidates []string  `json:"candidates"`     // in the order of the columns
+	Seconds    float64   `json:"seconds"`           // duration of each measurement
+	Others     float64   `json:"others_percent"`    // median CPU share of other programs, in percent of the machine
+	Candidates []string  `json:"candidates"`        // in the order of the columns
+	Subject    string    `json:"subject,omitempty"` // the candidate with goals; empty: networkproxy
+	Base       string    `json:"base,omitempty"`    // the candidate of all ratios; empty: base
 	Figures    []*figure `json:"figures"`
 }
 
@@ -60,9 +62,11 @@ type goal struct {
 
 // figure is a metric of a workload with the readings of all candidates.
 type figure struct {
-	Workload string `json:"workload"`        // name
-	Work     string `json:"work"`            // title
-	First    bool   `json:"first,omitempty"` // first metric of its workload
+	Workload string `json:"workload"`          // name
+	Work     string `json:"work"`              // title
+	First    bool   `json:"first,omitempty"`   // first metric of its workload
+	Subject  string `json:"subject,omitempty"` // as in run
+	Base     string `json:"base,omitempty"`
 	metric
 	Readings map[string][]reading `json:"readings"`
 }
@@ -74,6 +78,10 @@ type reading struct {
 }
 
 func (f *figure) label() string { return cmp.Or(f.Title, f.Name) }
+
+func (f *figure) subject() string { return cmp.Or(f.Subject, subjectName) }
+
+func (f *figure) base() string { return cmp.Or(f.Base, baseName) }
 
 // values returns the spread of a candidate's readings.
 func (f *figure) values(candidate string) (spread, bool) {
@@ -88,7 +96,7 @@ func (f *figure) values(candidate string) (spread, bool) {
 // Ratios are taken within each round, so that noise in a round affects both sides.
 func (f *figure) ratio(candidate string) (spread, bool) {
 	base := make(map[int]float64)
-	for _, r := range f.Readings[baseName] {
+	for _, r := range f.Readings[f.base()] {
 		base[r.Round] = r.Value
 	}
 	var ratios []float64
@@ -108,10 +116,10 @@ func (f *figure) ratio(candidate string) (spread, bool) {
 // is false without a goal or readings.
 func (f *figure) goalMet() (met, known bool) {
 	if f.Goal.Ratio > 0 {
-		r, ok := f.ratio(subjectName)
+		r, ok := f.ratio(f.subject())
 		return r.Median >= f.Goal.Ratio, ok
 	}
-	v, ok := f.values(subjectName)
+	v, ok := f.values(f.subject())
 	switch {
 	case f.Goal.AtMost > 0:
 		return v.Median <= f.Goal.AtMost, ok
@@ -130,7 +138,7 @@ func (r *run) add(workload, work string, metrics []metric, candidate string, rou
 		}
 		f := r.figure(workload, m.Name)
 		if f == nil {
-			f = &figure{Workload: workload, Work: work, First: i == 0, metric: m, Readings: make(map[string][]reading)}
+			f = &figure{Workload: workload, Work: work, First: i == 0, Subject: r.Subject, Base: r.Base, metric: m, Readings: make(map[string][]reading)}
 			r.Figures = append(r.Figures, f)
 		}
 		f.Readings[candidate] = append(f.Readings[candidate], reading{round, value})

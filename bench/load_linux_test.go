@@ -187,7 +187,7 @@ func TestParsePeer(t *testing.T) {
 		value, name, command string
 		bad                  bool
 	}{
-		{"squid", "squid", knownPeers["squid"], false},
+		{"squid", "squid", knownPeers()["squid"].command, false},
 		{"mine=/bin/mine -listen {http}", "mine", "/bin/mine -listen {http}", false},
 		{"squid=/opt/squid -x=y", "squid", "/opt/squid -x=y", false},
 		{"unknown", "", "", true},
@@ -230,8 +230,8 @@ func TestArguments(t *testing.T) {
 	if strings.ContainsAny(string(text), "{}") {
 		t.Errorf("a placeholder was not replaced:\n%s", text)
 	}
-	for name, command := range knownPeers {
-		c := candidate{command: command, read: builtin}
+	for name, c := range knownPeers() {
+		c.read = builtin
 		if _, err := c.arguments(s); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -30,6 +30,10 @@ func main() {
 		err = runBase(args[1:])
 	case len(args) > 0 && args[0] == serveRelay:
 		err = runRelay(args[1:])
+	case len(args) > 0 && args[0] == serveAgent:
+		err = runAgent(ctx, args[1:])
+	case len(args) > 0 && args[0] == serveFence:
+		err = runFence(ctx, args[1:])
 	default:
 		err = bench(ctx, args)
 	}
@@ -50,6 +54,8 @@ type options struct {
 	limit   time.Duration
 	idle    int
 	user    string
+	fence   bool
+	inspect bool
 	json    string
 	svg     string
 	read    string
@@ -65,7 +71,7 @@ func parseOptions(args []string) (*options, error) {
 		f.PrintDefaults()
 	}
 	f.StringVar(&o.program, "program", "", "`path` of networkproxy; if empty, bench builds it with the go command")
-	f.Func("peer", "also measure this proxy: squid, tinyproxy, or `NAME=COMMAND` with {http} for its listen\naddress (candidate.go has more placeholders); repeatable", func(s string) error {
+	f.Func("peer", "also measure this proxy: squid, tinyproxy, haproxy, or `NAME=COMMAND` with {http} for its listen\naddress (candidate.go has more placeholders). audited, viewed and unviewed are networkproxy\nwith an audit log, a viewer of events, and 50 viewers that do not read; repeatable", func(s string) error {
 		c, err := parsePeer(s)
 		o.peers = append(o.peers, c)
 		return err
@@ -76,6 +82,8 @@ func parseOptions(args []string) (*options, error) {
 	f.DurationVar(&o.limit, "limit", 5*time.Minute, "start no further round if the run is expected to take longer than this")
 	f.IntVar(&o.idle, "idle", 1200, "number of idle tunnels, 1 to 10000")
 	f.StringVar(&o.user, "user", "nobody", "run the proxies as this `user` if bench runs as root; empty for root")
+	f.BoolVar(&o.fence, "fence", false, "measure fences instead: captured connections compared with CONNECT in the same fence,\nand the time that a fence adds to a start; needs user namespaces for the user")
+	f.BoolVar(&o.inspect, "inspection", false, "measure TLS inspection instead: compared with plain requests, with tunnels that are not opened,\nand with a minimal proxy made of goproxy")
 	f.StringVar(&o.json, "json", "", "write all readings to this `file`")
 	f.StringVar(&o.svg, "svg", "", "write a plot to this `file`")
 	f.StringVar(&o.read, "read", "", "measure nothing; report the readings that -json wrote to this `file`")
@@ -85,6 +93,10 @@ func parseOptions(args []string) (*options, error) {
 	switch {
 	case f.NArg() > 0:
 		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	case o.fence && o.inspect:
+		return nil, errors.New("-fence and -inspection exclude each other")
+	case (o.fence || o.inspect) && (len(o.peers) > 0 || o.svg != ""):
+		return nil, errors.New("-fence and -inspection have no peers and no plot")
 	case o.rounds < 1 || o.rounds > 50:
 		return nil, fmt.Errorf("-rounds %d: use 1 to 50", o.rounds)
 	case o.time < 50*time.Millisecond || o.time > 30*time.Second:
@@ -151,26 +163,56 @@ func measureAll(ctx context.Context, o *options) (*run, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(s.dir)
-	began := time.Now()
-	for round := range o.rounds {
-		if spent := time.Since(began); round > 0 && spent+spent/time.Duration(round) > o.limit {
-			fmt.Fprintf(os.Stderr, "bench: stopped after %d of %d rounds: another round would exceed -limit %v\n", round, o.rounds, o.limit)
-			break
+	if o.fence {
+		if err := s.measureFences(ctx); err != nil {
+			return nil, err
 		}
+		return s.run, nil
+	}
+	if o.inspect {
+		return s.measureInspection(ctx)
+	}
+	began := time.Now()
+	err = s.eachRound(func(round int) error {
 		for i := range s.work {
 			if err := s.measureWorkload(ctx, round, &s.work[i]); err != nil {
-				return s.run, err
+				return err
 			}
-			s.run.Rounds = round + 1
-			others, _ := spreadOf(s.others)
-			s.run.Others = others.Median
+			s.measured(round)
 		}
+		return nil
+	})
+	if err == nil {
+		fmt.Fprintf(os.Stderr, "bench: done in %v\n", time.Since(began).Round(time.Second))
 	}
-	fmt.Fprintf(os.Stderr, "bench: done in %v\n", time.Since(began).Round(time.Second))
+	return s.run, err
+}
+
+// eachRound calls measure for each round. It starts no further round if the run is
+// expected to exceed -limit.
+func (s *suite) eachRound(measure func(round int) error) error {
+	began := time.Now()
+	for round := range s.rounds {
+		if spent := time.Since(began); round > 0 && spent+spent/time.Duration(round) > s.limit {
+			fmt.Fprintf(os.Stderr, "bench: stopped after %d of %d rounds: another round would exceed -limit %v\n", round, s.rounds, s.limit)
+			break
+		}
+		if err := measure(round); err != nil {
+			return err
+		}
+		s.measured(round)
+	}
 	if s.run.Others > maxDisturbance {
 		fmt.Fprintf(os.Stderr, "bench: other programs used %.0f%% of the machine: CPU time and ratios are more reliable than rates\n", s.run.Others)
 	}
-	return s.run, nil
+	return nil
+}
+
+// measured updates the run after a measurement in a round.
+func (s *suite) measured(round int) {
+	s.run.Rounds = round + 1
+	others, _ := spreadOf(s.others)
+	s.run.Others = others.Median
 }
 
 // suite holds the state shared by the measurements of a run.
@@ -182,6 +224,7 @@ type suite struct {
 	candidates  []candidate
 	work        []workload
 	cannotStart map[string]bool // by workload and candidate that does not start for it
+	roots       string          // a file with the authority of the origins, with -inspection
 	others      []float64       // CPU share of other programs in each measurement, see run.Others
 	run         *run
 }
@@ -194,7 +237,7 @@ func newSuite(ctx context.Context, o *options) (*suite, error) {
 			s.work = append(s.work, w)
 		}
 	}
-	if len(s.work) == 0 {
+	if len(s.work) == 0 && !o.fence && !o.inspect {
 		var names []string
 		for _, w := range workloads(o.idle) {
 			names = append(names, w.name)
@@ -285,139 +328,4 @@ func (s *suite) prepare(ctx context.Context) error {
 	}
 	s.program = built
 	return nil
-}
-
-// measureWorkload measures all candidates with one workload in interleaved slices. The
-// first candidate changes with the round and the slice, so that none always has the
-// same predecessor.
-func (s *suite) measureWorkload(ctx context.Context, round int, w *workload) error {
-	fmt.Fprintf(os.Stderr, "round %d/%d  %-16s", round+1, s.rounds, w.name)
-	defer fmt.Fprintln(os.Stderr)
-	instances := s.startAll(ctx, w)
-	defer func() {
-		for _, inst := range instances {
-			s.recordFailure(inst, inst.stop())
-		}
-	}()
-	n := w.slices()
-	for slice := range n {
-		for i := range instances {
-			inst := instances[(i+slice+round)%len(instances)]
-			if inst.failed {
-				continue
-			}
-			values, err := s.measureUndisturbed(ctx, w, inst, s.time/time.Duration(n))
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			s.recordFailure(inst, err)
-			inst.slices.add(values)
-		}
-	}
-	for _, inst := range instances {
-		if values := inst.slices.mean(); !inst.failed {
-			s.run.add(w.name, w.title, w.metrics, inst.name, round, values)
-			fmt.Fprintf(os.Stderr, "  %s %s", inst.name, quantity(values[w.metrics[0].Name], w.metrics[0].Unit))
-		}
-	}
-	return nil
-}
-
-// instance is a running candidate with its own origin.
-type instance struct {
-	*candidate
-	origin origin
-	proxy  *process
-	slices sliceReadings
-	failed bool
-}
-
-// startAll starts every candidate that has the capabilities for w.
-func (s *suite) startAll(ctx context.Context, w *workload) (instances []*instance) {
-	for i := range s.candidates {
-		c := &s.candidates[i]
-		if c.can&w.needs != w.needs || s.cannotStart[w.name+" "+c.name] {
-			continue
-		}
-		inst, err := s.start(ctx, w, c)
-		if err != nil {
-			s.recordFailure(&instance{candidate: c}, err)
-			s.cannotStart[w.name+" "+c.name] = errors.Is(err, errStart)
-			continue
-		}
-		instances = append(instances, inst)
-	}
-	return instances
-}
-
-func (s *suite) start(ctx context.Context, w *workload, c *candidate) (*instance, error) {
-	o, err := w.origin()
-	if err != nil {
-		return nil, err
-	}
-	proxy, err := c.start(ctx, setup{
-		dir: s.dir, program: s.program, self: s.self,
-		allowed: w.allowlist(), origin: o.addr(), udp: w.needs&associates != 0, refuses: w.needs&refuses != 0,
-	}, s.credential)
-	if err != nil {
-		return nil, errors.Join(err, o.close())
-	}
-	return &instance{candidate: c, origin: o, proxy: proxy}, nil
-}
-
-// stop stops the proxy and its origin.
-func (inst *instance) stop() error {
-	inst.proxy.stop()
-	return inst.origin.close()
-}
-
-// recordFailure reports an error and excludes the instance from the round. It does
-// nothing if err is nil.
-func (s *suite) recordFailure(inst *instance, err error) {
-	if err != nil {
-		inst.failed = true
-		fmt.Fprintf(os.Stderr, "  %s failed (%v)", inst.name, err)
-	}
-}
-
-const (
-	maxDisturbance = 10 // CPU share of other programs, in percent, above which a measurement is repeated
-	maxRepeats     = 2
-)
-
-// measureUndisturbed measures, and repeats the measurement if other programs
-// disturbed it. It returns the least disturbed measurement.
-func (s *suite) measureUndisturbed(ctx context.Context, w *workload, inst *instance, d time.Duration) (readings, error) {
-	values, others, err := measure(ctx, w, inst, d)
-	for n := 0; n < maxRepeats && err == nil && others > maxDisturbance; n++ {
-		var again readings
-		var less float64
-		if again, less, err = measure(ctx, w, inst, d); err == nil && less < others {
-			values, others = again, less
-		}
-	}
-	if err == nil {
-		s.others = append(s.others, others)
-	}
-	return values, err
-}
-
-// measure makes one measurement. others is the CPU share of other programs during
-// it, in percent of the machine.
-func measure(ctx context.Context, w *workload, inst *instance, d time.Duration) (_ readings, others float64, err error) {
-	t := &trial{ctx: ctx, workload: w, candidate: inst.candidate, proxy: inst.proxy, origin: inst.origin, time: d}
-	values, err := w.run(t)
-	if err != nil {
-		return nil, 0, fmt.Errorf("%w%s", err, inst.proxy.logTail())
-	}
-	return values, t.others, nil
-}
-
-// system returns the name and the release of the kernel.
-func system() string {
-	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
-		return runtime.GOOS + "/" + runtime.GOARCH
-	}
-	return "Linux " + strings.TrimSpace(string(release)) + " " + runtime.GOARCH
 }

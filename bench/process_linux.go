@@ -21,6 +21,7 @@ import (
 type process struct {
 	http, socks netip.AddrPort
 	command     *exec.Cmd
+	stopViewers context.CancelFunc
 	exited      chan struct{} // closed when the process has exited
 	dir         string
 	log         string
@@ -62,6 +63,9 @@ func (c *candidate) start(ctx context.Context, s setup, credential *syscall.Cred
 	p.command = exec.CommandContext(ctx, args[0], args[1:]...)
 	p.command.Dir = dir
 	p.command.Stdout, p.command.Stderr = log, log
+	if s.roots != "" {
+		p.command.Env = append(os.Environ(), "SSL_CERT_FILE="+s.roots)
+	}
 	p.command.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
 	if err := p.command.Start(); err != nil {
 		return nil, err
@@ -74,7 +78,13 @@ func (c *candidate) start(ctx context.Context, s setup, credential *syscall.Cred
 	if s.udp {
 		wanted = p.socks
 	}
-	if err := p.ready(ctx, wanted); err != nil {
+	watched, stopViewers := context.WithCancel(ctx)
+	p.stopViewers = stopViewers
+	err = p.ready(ctx, wanted)
+	if err == nil {
+		err = c.viewers.follow(watched, s.admin)
+	}
+	if err != nil {
 		defer p.stop()
 		return nil, fmt.Errorf("%w: %w%s", errStart, err, p.logTail())
 	}
@@ -115,6 +125,7 @@ func (p *process) logTail() string {
 
 // stop ends the process and removes its files.
 func (p *process) stop() {
+	p.stopViewers()
 	p.command.Process.Kill()
 	<-p.exited
 	os.RemoveAll(p.dir)

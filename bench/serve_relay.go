@@ -1,6 +1,6 @@
-// The limit: a relay that copies bytes without reading HTTP. Its cost is the minimum
-// of a Go program with two more sockets. For the workload of refused requests, it
-// sends the same response to each request.
+// The limit: a relay that copies bytes without reading HTTP. Its cost is about the
+// minimum for a Go program between client and origin. For the workload of refused
+// requests, it sends the same response to each request.
 
 package main
 

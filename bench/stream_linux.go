@@ -207,13 +207,18 @@ func (t *trial) openTunnel(ask byte) (*net.TCPConn, error) {
 	return c, nil
 }
 
-// connect sends the CONNECT request. The response is all that the reader can buffer,
-// because the origin never sends first.
+// connect sends the CONNECT request, unless the candidate relays raw TCP.
 func (t *trial) connect(c net.Conn) error {
 	if t.candidate.rawTCP {
 		return nil
 	}
-	if _, err := c.Write(t.connectRequest()); err != nil {
+	return sendConnect(c, t.connectRequest())
+}
+
+// sendConnect sends a CONNECT request and reads the response, which is all that the
+// reader can buffer, because the origin never sends first.
+func sendConnect(c net.Conn, request []byte) error {
+	if _, err := c.Write(request); err != nil {
 		return err
 	}
 	response, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: http.MethodConnect})
@@ -241,25 +246,33 @@ func (t *trial) openStreams(n int) (*streams, error) {
 	s := &streams{origin: t.origin.(*streamer)}
 	s.uploaded = s.origin.received.Load()
 	for i := range n {
-		ask := byte(askDownload)
-		if i%2 == 1 {
-			ask = askUpload
-		}
-		c, err := t.openTunnel(ask)
-		if err != nil {
+		if err := s.add(t, i%2 == 1); err != nil {
 			s.close()
 			return nil, err
 		}
-		s.conns = append(s.conns, c)
-		s.running.Go(func() {
-			if ask == askUpload {
-				s.origin.flood(c)
-			} else {
-				s.origin.receive(c, &s.received)
-			}
-		})
 	}
 	return s, nil
+}
+
+// add opens one more stream.
+func (s *streams) add(t *trial, upload bool) error {
+	ask := byte(askDownload)
+	if upload {
+		ask = askUpload
+	}
+	c, err := t.openTunnel(ask)
+	if err != nil {
+		return err
+	}
+	s.conns = append(s.conns, c)
+	s.running.Go(func() {
+		if upload {
+			s.origin.flood(c)
+		} else {
+			s.origin.receive(c, &s.received)
+		}
+	})
+	return nil
 }
 
 // moved returns the number of received bytes in both directions.

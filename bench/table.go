@@ -28,9 +28,13 @@ func (r *run) writeTable(w io.Writer) error {
 		}
 		rows = append(rows, append(row, f.goalText()))
 	}
+	base := "the base"
+	if r.Base != "" {
+		base = "the column " + r.Base
+	}
 	if _, err := fmt.Fprintf(w, "%s: %s, %d CPUs, %s. %d rounds of %gs; the proxies ran as %s; other programs used %.0f%% of the machine.\n"+
-		"Medians over the rounds. × is the ratio to the base, with its range; above 1 is better.\n\n",
-		r.Date.Format("2006-01-02 15:04"), r.System, r.CPUs, r.Go, r.Rounds, r.Seconds, r.User, r.Others); err != nil {
+		"Medians over the rounds. × is the ratio to %s, with its range; above 1 is better.\n\n",
+		r.Date.Format("2006-01-02 15:04"), r.System, r.CPUs, r.Go, r.Rounds, r.Seconds, r.User, r.Others, base); err != nil {
 		return err
 	}
 	return writeColumns(w, rows)
@@ -43,14 +47,14 @@ func (f *figure) cell(candidate string) string {
 		return "–"
 	}
 	text := quantity(v.Median, f.Unit)
-	if candidate == baseName {
+	if candidate == f.base() {
 		return text
 	}
 	ratio, ok := f.ratio(candidate)
 	if ok {
 		text += " ×" + formatNumber(ratio.Median)
 	}
-	if ok && candidate == subjectName {
+	if ok && candidate == f.subject() {
 		text += fmt.Sprintf(" (%s–%s)", formatNumber(ratio.Min), formatNumber(ratio.Max))
 	}
 	return text

@@ -71,15 +71,24 @@ func workloads(idle int) []workload {
 			run: func(t *trial) (readings, error) { return t.requests(n, t.get()) },
 		})
 	}
-	for _, size := range []int{64 << 10, 1 << 20} {
+	for _, body := range []struct {
+		name  string
+		size  int
+		conns int
+		ratio float64 // the goal; 0 means none
+	}{
+		{"body-64k", 64 << 10, 8, 0},
+		{"body-64k-32", 64 << 10, 32, 1.5},
+		{"body-1024k", 1 << 20, 8, 0},
+	} {
 		list = append(list, workload{
-			name: fmt.Sprintf("body-%dk", size>>10), title: fmt.Sprintf("forward GET of %s KiB, 8 connections", formatInt(size>>10)), needs: forwards,
-			origin: func() (origin, error) { return startBodies(size) },
+			name: body.name, title: fmt.Sprintf("forward GET of %s KiB, %d connections", formatInt(body.size>>10), body.conns), needs: forwards,
+			origin: func() (origin, error) { return startBodies(body.size) },
 			metrics: []metric{
-				{Name: mRate, Unit: "GB/s"},
+				{Name: mRate, Unit: "GB/s", Goal: goal{Ratio: body.ratio}},
 				{Name: mCPU, Title: "CPU per GB", Unit: "ms", Lower: true},
 			},
-			run: func(t *trial) (readings, error) { return t.bodies(8, size) },
+			run: func(t *trial) (readings, error) { return t.bodies(body.conns, body.size) },
 		})
 	}
 	list = append(list, workload{
@@ -92,7 +101,7 @@ func workloads(idle int) []workload {
 		},
 	}, workload{
 		name: "connect-32", title: "CONNECT set-up, 32 at a time", needs: tunnels,
-		origin: startResponder, metrics: requestMetrics("tunnel", 1.1),
+		origin: startResponder, metrics: requestMetrics("tunnel", 1.25),
 		run: func(t *trial) (readings, error) {
 			s := t.get("Connection: close")
 			s.reconnect = true
@@ -289,7 +298,7 @@ func (t *trial) load(d time.Duration, n int, s script) (*client, usage, error) {
 		err = failed
 	}
 	if err == nil && u.n == 0 {
-		err = fmt.Errorf("nothing was done in %v", d)
+		err = fmt.Errorf("%w in %v", errNothingDone, d)
 	}
 	return c, u, err
 }
@@ -343,7 +352,7 @@ func (t *trial) bulk(n int) (readings, error) {
 	defer s.close()
 	u, err := t.measure(t.time, s.moved, func() {})
 	if err == nil && u.n == 0 {
-		err = fmt.Errorf("nothing moved in %v", t.time)
+		err = fmt.Errorf("%w in %v", errNothingDone, t.time)
 	}
 	gigabytes := u.n / 1e9
 	return readings{mRate: gigabytes / u.elapsed.Seconds(), mCPU: float64(u.cpu.Milliseconds()) / gigabytes}, err
@@ -421,7 +430,7 @@ func (t *trial) datagrams(burst int) (readings, error) {
 		err = failed
 	}
 	if err == nil && (n.n == 0 || n.cpu == 0) {
-		err = fmt.Errorf("nothing was done in %v", t.time)
+		err = fmt.Errorf("%w in %v", errNothingDone, t.time)
 	}
 	lost := float64(u.lost.Load())
 	return readings{

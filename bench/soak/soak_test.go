@@ -1,11 +1,5 @@
 //go:build soak
 
-// Package soak is a long-running test for leaks. It runs a proxy in this process and
-// sends thousands of requests a second of all kinds over loopback, including faulty
-// ones. It samples memory, goroutines and descriptors, and fails if one of them
-// grows. It measures no speed.
-//
-//	go test -tags=soak -timeout=0 -v ./bench/soak -for=10m
 package soak
 
 import (
@@ -45,7 +39,9 @@ var (
 type soak struct {
 	t       *testing.T
 	proxy   *networkproxy.Handle
+	actions []action
 	working sync.RWMutex
+	quiesce func() // closes idle connections before a sample; nil: nothing
 
 	web, echo, rst string // ports of the origins
 	echoUDP        uint16
@@ -93,26 +89,32 @@ var actions = []action{
 
 func TestSoak(t *testing.T) {
 	s := newSoak(t)
+	s.run(500 * time.Millisecond)
+}
+
+// run sends requests for the duration of the test, reloads the configuration at an
+// interval, and checks that nothing grew.
+func (s *soak) run(interval time.Duration) {
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(t.Context(), *duration)
+	ctx, cancel := context.WithTimeout(s.t.Context(), *duration)
 	defer cancel()
 	var done sync.WaitGroup
 	for range *workers {
 		done.Go(func() { s.work(ctx) })
 	}
-	done.Go(func() { s.reload(ctx) })
+	done.Go(func() { s.reload(ctx, interval) })
 	samples := s.watch(ctx, began)
 	done.Wait()
 
 	s.report(samples, time.Since(began))
-	checkFlat(t, samples)
+	checkFlat(s.t, samples)
 	if n := s.unexpected.Load(); n > 0 {
-		t.Errorf("%d unexpected outcomes", n)
+		s.t.Errorf("%d unexpected outcomes", n)
 	}
 }
 
 func newSoak(t *testing.T) *soak {
-	s := &soak{t: t}
+	s := &soak{t: t, actions: actions}
 	web := &http.Server{Handler: http.HandlerFunc(origin)}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -124,24 +126,30 @@ func newSoak(t *testing.T) *soak {
 	s.echo, s.rst = port(testnet.Echo(t).Addr()), port(testnet.Reset(t).Addr())
 	s.echoUDP = testnet.EchoUDP(t, "127.0.0.1").Port()
 
-	proxy, err := networkproxy.NewBuilder().
-		ConfigSource(func(context.Context) (networkproxy.Config, error) { return s.config(), nil }).
-		Resolver(names{}).
+	s.start(s.config, networkproxy.NewBuilder().
 		Limits(networkproxy.Limits{LookupTimeout: lookupTimeout}).
 		PolicyDecider(decide).
 		DeciderTimeout(time.Second).
 		OnBlocked(func(networkproxy.BlockedRequest) { sometimesHang(2000) }).
-		Logger(slog.New(hangingLog{})).
-		Build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.proxy, err = proxy.Run(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.proxy.Close() })
+		Logger(slog.New(hangingLog{})))
 	s.shared = client(s.proxy.HTTPAddr())
 	return s
+}
+
+// start starts the proxy that b describes. Each reload calls config.
+func (s *soak) start(config func() networkproxy.Config, b *networkproxy.Builder) {
+	s.t.Helper()
+	proxy, err := b.
+		ConfigSource(func(context.Context) (networkproxy.Config, error) { return config(), nil }).
+		Resolver(names{}).
+		Build()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if s.proxy, err = proxy.Run(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { s.proxy.Close() })
 }
 
 // config returns the configuration. One entry of the denylist changes with every
@@ -249,12 +257,12 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 // work runs random actions one after the other.
 func (s *soak) work(ctx context.Context) {
 	total := 0
-	for _, a := range actions {
+	for _, a := range s.actions {
 		total += a.weight
 	}
 	for ctx.Err() == nil {
 		n := rand.IntN(total)
-		for _, a := range actions {
+		for _, a := range s.actions {
 			if n -= a.weight; n >= 0 {
 				continue
 			}
@@ -271,9 +279,9 @@ func (s *soak) work(ctx context.Context) {
 	}
 }
 
-// reload changes the policy twice a second.
-func (s *soak) reload(ctx context.Context) {
-	tick := time.NewTicker(500 * time.Millisecond)
+// reload changes the policy at an interval. Sometimes it turns limited mode on and off.
+func (s *soak) reload(ctx context.Context, interval time.Duration) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
@@ -285,7 +293,7 @@ func (s *soak) reload(ctx context.Context) {
 		if err := s.proxy.SetMode(networkproxy.ModeFull); err != nil {
 			s.t.Errorf("mode: %v", err)
 		}
-		if rand.IntN(10) == 0 { // switch to the limited mode and back, while no request runs
+		if rand.IntN(10) == 0 { // while no request runs, because some would be refused
 			s.working.Lock()
 			err := errors.Join(s.proxy.SetMode(networkproxy.ModeLimited), s.proxy.SetMode(networkproxy.ModeFull))
 			s.working.Unlock()
@@ -734,6 +742,9 @@ func (s *soak) watch(ctx context.Context, began time.Time) []sample {
 		case <-tick.C:
 		}
 		s.working.Lock()
+		if s.quiesce != nil {
+			s.quiesce()
+		}
 		waitSettled()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
@@ -782,7 +793,7 @@ func (s *soak) report(samples []sample, took time.Duration) {
 		fmt.Fprintf(&b, "%8s %12d %10.1f %11d %12d\n", x.at, x.requests, mib(x.heap), x.goroutines, x.files)
 	}
 	fmt.Fprintf(&b, "\n%d in %s, %.0f a second\n", s.requests(), took.Round(time.Second), float64(s.requests())/took.Seconds())
-	for _, a := range actions {
+	for _, a := range s.actions {
 		n, _ := s.counts.LoadOrStore(a.name, new(atomic.Int64))
 		fmt.Fprintf(&b, "%12d  %s\n", n.(*atomic.Int64).Load(), a.name)
 	}
