@@ -27,8 +27,8 @@ type Builder struct {
 	errs     []error
 }
 
-// NewBuilder returns a Builder with the default settings: no configuration,
-// which Build requires, no decider, the system's resolver, and no log.
+// NewBuilder returns a Builder with the default settings: no decider, the system's
+// resolver, and no log. It has no configuration yet, and Build requires one.
 func NewBuilder() *Builder { return &Builder{settings: defaultSettings()} }
 
 // fail adds an error for Build to return.
@@ -298,8 +298,8 @@ func (b *Builder) Limits(l Limits) *Builder {
 // a goroutine of its own. No request waits for it. While a call does not
 // return, the next 1,024 refusals wait. Further ones are dropped, counted in
 // /metrics and reported in the log. The proxy logs panics of f. f may call every
-// method of the Handle and of sessions. [Handle.Shutdown] describes the calls of
-// Shutdown and Close.
+// method of the Handle and of sessions. [Handle.Shutdown] describes how Shutdown and
+// Close wait for it.
 func (b *Builder) OnBlocked(f func(BlockedRequest)) *Builder {
 	b.settings.onBlocked = f
 	return b
@@ -336,8 +336,8 @@ func (b *Builder) Logger(l *slog.Logger) *Builder {
 }
 
 // Credential sets the function that returns the secret of a credential provider, such as
-// one that reads a keychain. A call has 5 s. Requests at the same time share one call, and
-// panics are errors. An error fails the requests with the placeholder; it must not contain
+// one that reads a keychain. A call may take 5 s. Requests at the same time share one call.
+// An error or a panic fails the requests with the placeholder. An error must not contain
 // the secret.
 func (b *Builder) Credential(provider string, get func(ctx context.Context, provider string) (Secret, error)) *Builder {
 	if get == nil {
@@ -354,7 +354,7 @@ func (b *Builder) Credential(provider string, get func(ctx context.Context, prov
 }
 
 // CredentialProvider adds a credential provider to those of the configuration, and turns
-// the exchange and TLS inspection on. One of the same name in the configuration wins.
+// the exchange and TLS inspection on. A provider of the same name in the configuration wins.
 func (b *Builder) CredentialProvider(name string, p CredentialProvider) *Builder {
 	if b.settings.providers == nil {
 		b.settings.providers = make(map[string]CredentialProvider)
@@ -380,8 +380,8 @@ func (b *Builder) MITM() *Builder {
 	return b
 }
 
-// MITMCA sets the certificate authority of TLS inspection, whose chain cert holds, in
-// place of one that the proxy makes or reads from mitm_ca_cert.
+// MITMCA sets the certificate authority of TLS inspection, in place of one that the proxy
+// makes or reads from mitm_ca_cert. cert holds its chain and its key.
 func (b *Builder) MITMCA(cert tls.Certificate) *Builder {
 	a, err := ca.FromCertificate(cert)
 	if err != nil {
@@ -391,8 +391,8 @@ func (b *Builder) MITMCA(cert tls.Certificate) *Builder {
 	return b
 }
 
-// UpstreamRoots sets the certificates that those of origin servers must be issued by,
-// where the proxy opens TLS. Default nil: those of the system.
+// UpstreamRoots sets the root certificates with which the proxy verifies origin servers
+// where it opens TLS. Default nil: those of the system.
 func (b *Builder) UpstreamRoots(pool *x509.CertPool) *Builder {
 	b.settings.originRoots = pool
 	return b

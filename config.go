@@ -382,6 +382,7 @@ type LimitError struct {
 	Position Position
 }
 
+// Error returns the requirement and the place of the limit.
 func (e *LimitError) Error() string {
 	return fmt.Sprintf("exceeds a managed limit: %s (%s)", e.Limit, e.Position)
 }

@@ -214,8 +214,7 @@ type Secret struct {
 	Until time.Time
 }
 
-// String, GoString and Format do not show the value.
-
+// String returns "secret", as GoString, Format and MarshalJSON do.
 func (Secret) String() string { return "secret" }
 
 // GoString returns String.

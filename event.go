@@ -32,7 +32,7 @@ type EventKind = audit.Kind
 const (
 	// EventAllowed: a request was allowed and reached its target. Each request
 	// has exactly one event of the kinds allowed, refused and failed, as in
-	// /metrics. Decision, Source, Rule without its Position, Generation, Grant.
+	// /metrics. Fields: Decision, Source, Rule without its Position, Generation, Grant.
 	//
 	// A forwarded request is allowed when the response begins. A tunnel is allowed
 	// when its server name has passed the check, and UDP with the first datagram.
@@ -47,7 +47,7 @@ const (
 	EventRefused EventKind = audit.KindRefused
 
 	// EventFailed: a request was allowed, but its target could not be reached, or
-	// the request ended before that. Reason and Error, and the fields of allowed.
+	// the request ended before that. Fields: Reason, Error, and those of allowed.
 	EventFailed EventKind = audit.KindFailed
 
 	// EventAsked: the decider is asked. Identical requests that wait together are
@@ -55,41 +55,41 @@ const (
 	EventAsked EventKind = audit.KindAsked
 
 	// EventAnswered: the decider has answered, or the question has ended without an
-	// answer. Decision, Reason, Message with the answer in words, Duration, Error.
+	// answer. Fields: Decision, Reason, Message with the answer in words, Duration, Error.
 	EventAnswered EventKind = audit.KindAnswered
 
-	// EventGranted: an Allow of the decider has become a grant. Grant, Host with the
-	// pattern, Port (0: every port), Message with its terms.
+	// EventGranted: an Allow of the decider has become a grant. Fields: Grant, Host with
+	// the pattern, Port (0: every port), Message with its terms.
 	EventGranted EventKind = audit.KindGranted
 
-	// EventRevoked: a grant was revoked. Grant, Host, Port.
+	// EventRevoked: a grant was revoked. Fields: Grant, Host, Port.
 	EventRevoked EventKind = audit.KindRevoked
 
 	// EventCut: an open request or an idle connection was cut, because a later
-	// policy refuses it or its grant was revoked. The fields of refused. An idle
+	// policy refuses it or its grant was revoked. Fields: those of refused. An idle
 	// connection has no Request.
 	EventCut EventKind = audit.KindCut
 
-	// EventOpened: an allowed request has a connection to its target. The event of a
-	// forwarded request whose body has at most 32 KiB follows when the header of the
-	// response has arrived. Time is that of the connection in any case.
+	// EventOpened: an allowed request has a connection to its target. If a forwarded
+	// request has a body of at most 32 KiB, its event comes later, when the header of the
+	// response has arrived, but Time is still that of the connection.
 	EventOpened EventKind = audit.KindOpened
 
-	// EventClosed: a request that was opened has ended. Sent, Received, Duration.
+	// EventClosed: a request that was opened has ended. Fields: Sent, Received, Duration.
 	// Each event of the kind opened is followed by one of the kind closed.
 	EventClosed EventKind = audit.KindClosed
 
 	// EventReload: a reload has put a configuration or changed managed limits in
-	// force. Generation. If the reload failed: Error.
+	// force, or has failed. Fields: Generation, or Error if it has failed.
 	EventReload EventKind = audit.KindReload
 
-	// EventMode: the mode in force was changed. Mode, Generation.
+	// EventMode: the mode in force was changed. Fields: Mode, Generation.
 	EventMode EventKind = audit.KindMode
 
 	// EventRule: an entry was added to the rules at run time, or removed, by one of
 	// [Handle.AllowDomain], [Handle.DenyDomain], [Handle.RemoveDomain], [Handle.Remember],
-	// [Handle.Forget], [Session.Allow] and [Handle.AllowGroup]. Host with the pattern,
-	// Decision (empty for a removal), Message, Generation.
+	// [Handle.Forget], [Session.Allow] and [Handle.AllowGroup]. Fields: Host with the
+	// pattern, Decision (empty for a removal), Message, Generation.
 	EventRule EventKind = audit.KindRule
 
 	// EventSessionOpened and EventSessionClosed: a session was opened, or has
@@ -101,7 +101,7 @@ const (
 	EventSessionOpened EventKind = audit.KindSessionOpened
 	EventSessionClosed EventKind = audit.KindSessionClosed
 
-	// EventDropped: events are missing here, because the consumer was too slow.
+	// EventDropped: events are missing here, because the consumer was too slow. Fields:
 	// Dropped. Its Seq is that of the last missing event.
 	EventDropped EventKind = audit.KindDropped
 )
@@ -336,8 +336,8 @@ func (e *Event) appendRest(b []byte) []byte {
 // least the next 1,024 events wait. Further ones are dropped for this function
 // alone: they are counted in /metrics and reported in the log, and an event of the
 // kind [EventDropped] stands in their place. The proxy logs panics of f. f may call
-// every method of the Handle and of sessions. [Handle.Shutdown] describes the calls
-// of Shutdown and Close.
+// every method of the Handle and of sessions. [Handle.Shutdown] describes how
+// Shutdown and Close wait for it.
 func (b *Builder) OnEvent(f func(Event)) *Builder {
 	b.settings.onEvent = f
 	return b

@@ -31,17 +31,17 @@ type FenceConfig struct {
 
 	// UDP captures datagrams as well, and judges them like those of SOCKS5 clients.
 	// False refuses all datagrams except lookups, with "port unreachable". A fence of
-	// the mechanism "notification" refuses them always; its report has a problem then.
+	// the mechanism "notification" refuses them even if UDP is true; its report says so.
 	UDP bool
 
 	// UnixSockets are the paths of Unix sockets outside the fence that the command
-	// may use, in addition to allow_unix_sockets. The command can use the sockets that
-	// are there when it starts: one that is made anew later needs a new fence.
+	// may use, in addition to allow_unix_sockets. The command can use only sockets that
+	// exist when it starts: a socket that is replaced later needs a new fence.
 	UnixSockets []string
 
 	// Local are targets such as "localhost:5432" that the command reaches at the same
-	// port of its own loopback addresses. The policy must allow them as well. There can be
-	// 16, with different ports, and not port 53.
+	// port of its own loopback addresses. The policy must allow them as well. At most 16
+	// targets are permitted. Their ports must differ, and none may be 53.
 	Local []string
 
 	// Pool is the range of the IPv4 addresses that stand for names inside the fence.

@@ -243,8 +243,8 @@ type Grant struct {
 }
 
 // Grants returns the grants that can allow further requests or have open requests
-// and tunnels, oldest first. Of a closed session, it returns only those that open
-// requests of other sessions use, and of a closed group none.
+// and tunnels, oldest first. It returns a grant of a closed session only while open
+// requests of other sessions use it, and no grants of a closed group.
 func (h *Handle) Grants() []Grant {
 	list := h.gate.Grants.List()
 	grants := make([]Grant, len(list))

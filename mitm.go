@@ -19,8 +19,8 @@ import (
 	"example.com/networkproxy/internal/tomltable"
 )
 
-// MITMHook is one request rule, a [[network_proxy.mitm_hooks]] table. A host that
-// rules are for accepts a request only if one of them allows it and none denies it;
+// MITMHook is one request rule, a [[network_proxy.mitm_hooks]] table. A host with
+// rules accepts a request only if one of them allows it and none denies it;
 // their order does not matter. docs/rules.md describes the language. The zero value is
 // invalid, because a rule needs a Host, and Methods or Access.
 type MITMHook struct {

@@ -301,6 +301,7 @@ type RefusedError struct {
 	Verdict Verdict
 }
 
+// Error returns the target and the reason of the refusal.
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("network proxy refused %s: %s",
 		net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))), e.Verdict.Reason)

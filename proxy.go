@@ -33,8 +33,7 @@
 //
 // # What it decides
 //
-// Every request passes the same checks in the same order, whatever its
-// protocol:
+// Every request passes the same checks, whatever its protocol:
 //
 //  1. The proxy's own listeners are never a target.
 //  2. The denylist wins over every allow.
@@ -43,7 +42,8 @@
 //     loopback target instead.
 //  4. The allowlist must have an entry for the host. If it has none, a grant
 //     or the decider may allow the host instead. They override no other check.
-//  5. The mode must permit the request.
+//  5. The mode must permit the request, and so must the request rules of the
+//     host, if it has any.
 //  6. Every address that the name resolves to is judged.
 //  7. In a tunnel, TLS must ask for the name that was allowed.
 //
@@ -53,8 +53,8 @@
 // # Sessions
 //
 // A [Session] is the access of one command to the proxy. A request belongs to
-// the session whose port accepted it, or whose secret token it carries in the
-// proxy's URL. What its headers claim does not matter. On a loopback network
+// the session whose port accepted it, or whose secret token it carries as the
+// password for the proxy. No other header field matters. On a loopback network
 // that commands share, any process can find a session's port. Only the token
 // identifies a client there, and [SessionConfig] RequireToken demands it.
 //
@@ -72,11 +72,12 @@
 // framing or its timing. It trusts the configuration, the decider and the
 // programs that can reach the admin API.
 //
-// The proxy is a gate, not a fence. A command that ignores HTTP_PROXY bypasses
-// it, unless something else makes it the only way out: a sandbox, a network
-// namespace, a firewall rule. The proxy does not decrypt TLS, so for HTTPS it
-// allows a host and a port, never a path. SECURITY.md lists the promises, each
-// with the tests that check it.
+// By itself, the proxy is a gate and not a fence. A command that ignores
+// HTTP_PROXY bypasses it, unless something makes it the only way out: on Linux
+// [Session.Fence], elsewhere a sandbox or a firewall rule. By default the proxy
+// does not open TLS, so for HTTPS it allows a host and a port, never a path. With
+// [Config] MITM it judges the requests inside. SECURITY.md lists the promises,
+// each with the tests that check it.
 //
 // # Compatibility
 //

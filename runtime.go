@@ -351,10 +351,10 @@ func (h *Handle) Reload(ctx context.Context) error {
 // reload is Reload that also returns what the reload did.
 func (h *Handle) reload(ctx context.Context) (reloaded, error) { return h.reloader.reload(ctx) }
 
-// Events returns the events from now on. They wait for the loop as those of
-// [Builder.OnEvent] wait for the function, so begin the loop soon. The sequence ends
-// when ctx ends, and after the last event of the proxy. It can be used once. Events
-// stop waiting when the loop or ctx ends.
+// Events returns the events from now on. Until the loop takes them, they wait in a
+// queue that is bounded as for [Builder.OnEvent], so begin the loop soon. The sequence
+// ends when ctx ends, or after the last event of the proxy. It can be used once. The
+// queue is removed when the loop or ctx ends.
 func (h *Handle) Events(ctx context.Context) iter.Seq[Event] {
 	events := h.gate.FollowEvents(ctx)
 	return func(yield func(Event) bool) {

@@ -367,7 +367,7 @@ func (s *Session) Done() <-chan struct{} { return s.done }
 // Close ends the session. It closes the listeners, cuts connections and tunnels,
 // cancels questions to the decider, and makes the token and the grants invalid.
 // When Close returns, no client can use the session any more. Close always
-// returns nil. It may be called more than once, also by a decider and OnBlocked.
+// returns nil. It may be called more than once, and from a decider or OnBlocked.
 func (s *Session) Close() error {
 	s.cancel(errSessionClosed)
 	<-s.done

@@ -7,10 +7,10 @@
 //
 //	go test -tags=e2e ./e2e/...
 //
-// The test binary runs itself again in new network and mount namespaces. Only there,
-// the loopback device has a few public addresses, names below .example resolve
-// through the suite's own DNS server, and certificates come from a CA made for the
-// run. The namespace has no other device, so that no traffic can leave the machine.
+// The test binary runs itself again in new network and mount namespaces. There, the
+// loopback device has a few public addresses, names below .example resolve through
+// the suite's own DNS server, and certificates come from a CA made for the run. The
+// namespace has no other device, so that no traffic can leave the machine.
 // The DNS server sees every query of the program.
 //
 // The namespace also has traps: listeners on loopback, private and link-local

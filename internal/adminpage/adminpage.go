@@ -2,9 +2,9 @@
 // its style. The page works with the resources of the admin API alone, and loads
 // nothing from elsewhere.
 //
-// The document has no script or style of its own, so that a Content-Security-Policy
-// can forbid both. The script makes text of everything that programs can choose, such
-// as host names and commands.
+// The document contains no inline script or style, so that a Content-Security-Policy
+// can forbid both. The script inserts everything that programs can choose, such as host
+// names and commands, as text.
 package adminpage
 
 import _ "embed"

@@ -5,10 +5,10 @@
 //
 // It applies no policy: internal/gate asks only about allowlist misses, and judges
 // a request again after an allow. It closes no connection: the gate cuts the
-// requests of a revoked grant. It knows a requester as an [audit.Owner] only.
+// requests of a revoked grant. It knows requesters only as an [audit.Owner].
 //
 // [Asker] and [Grants] are safe for concurrent use, and each has one lock. An
 // Asker holds its lock while it takes that of its Grants, never the reverse. No
-// lock is held during a call of the decider. A request that the lists decide
-// never comes here.
+// lock is held during a call of the decider. Requests that the lists decide
+// never reach this package.
 package approval

@@ -1,6 +1,6 @@
 // Package audit keeps the account of requests: the counters behind the metrics,
 // the bounded record of refusals, the report of a session, the stream of events,
-// the limit on log lines, and the targets observed while allowlist misses pass.
+// the limit on log lines, and the targets of requests that pass while the proxy observes.
 //
 // It decides nothing and writes no log line about a request: internal/gate
 // calls it with the outcome of each. It knows a requester as an [Owner] only.

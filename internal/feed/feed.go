@@ -1,7 +1,7 @@
 // Package feed keeps the newest events as lines, and writes them to any number of
 // viewers as server-sent events. A viewer that does not read costs its goroutine and
-// one buffer, and delays neither the proxy nor the other viewers: what leaves the
-// feed before it was written is reported as missing.
+// one buffer, and delays neither the proxy nor the other viewers. When it reads again,
+// it learns how many events have left the feed meanwhile.
 //
 // While nobody views, and for a while after that, the feed follows no events, so
 // that they cost nothing.
@@ -33,8 +33,8 @@ const (
 
 	heartbeat = 15 * time.Second // shorter than the timeouts of common clients
 
-	// linger is how long the feed goes on without viewers, so that one that comes
-	// back misses nothing.
+	// linger is how long the feed goes on without viewers, so that a viewer that
+	// connects again misses nothing.
 	linger = time.Minute
 )
 

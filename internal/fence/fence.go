@@ -30,28 +30,30 @@
 //     Config.UnixSockets. See [Report.UnixSockets] for the means.
 //   - Descriptors: the command gets its standard streams and cmd.ExtraFiles, and nothing else.
 //     A standard stream that is a socket is replaced by a pipe.
-//   - System calls: a seccomp filter refuses socket families other than unix, inet, inet6 and
-//     netlink, and io_uring, and calls of another architecture.
+//   - System calls: a seccomp filter refuses io_uring, calls of another architecture, and sockets
+//     of families other than unix, inet, inet6 and netlink.
 //   - Privileges: the command has no_new_privs, and no capability outside its namespaces.
 //
 // # Without namespaces
 //
 // Where the system forbids user namespaces, as the default profile of Docker does, Start uses the
 // mechanism [Notification]. The command then stays in the namespaces of the host. The host makes
-// its IP sockets, and connects them to itself. Such a room differs as follows:
+// the IP sockets of the command, and connects them to its own. Such a room differs as follows:
 //
 //   - It carries TCP and DNS queries. All other datagrams are refused (EINVAL, EPIPE or EDESTADDRREQ).
 //   - DNS queries need a UDP socket that the program connects, as glibc and Go do, or TCP. A resolver
 //     that sends them from an unconnected socket (musl), or checks the socket or the sender (c-ares),
 //     fails.
-//   - The command cannot run servers: bind(2) of TCP sockets and listen(2) are refused. It can
-//     connect to the unix sockets of Config.UnixSockets alone, and use no IPC of System V or POSIX.
+//   - The command cannot run servers: bind(2) of TCP sockets and listen(2) are refused. Of unix
+//     sockets, it can connect only to those of Config.UnixSockets. It cannot use System V IPC or
+//     POSIX message queues.
 //   - connect(2) replaces the socket behind the descriptor. Socket options and registrations with
 //     epoll(7) that the program made before are lost.
 //   - A process that the host must not trace has no network. Such processes have made themselves
 //     unreadable, or were orphaned where kernel.yama.ptrace_scope is 1.
-//   - It needs Linux 6.12 with Landlock, and no other supervisor of the host's system calls. The
-//     superuser needs read-only kernel settings (/proc/sys, /sys), which containers have.
+//   - It needs Linux 6.12 with Landlock. There must be no other supervisor of the host's system
+//     calls. For the superuser, the kernel settings in /proc/sys and /sys must be read-only, as
+//     they are in containers.
 //
 // A room does not restrict files. A command can write a file that another program
 // executes later, outside.

@@ -1,11 +1,11 @@
 // Package gate takes a request from the decision to the end of its connection. It
-// decides, resolves, dials, relays, cuts, and keeps the account.
+// decides, resolves names, dials, relays, cuts, and keeps the account of requests.
 //
 // A front parses a protocol and calls [Gate.Decide], then [Gate.Refused] or
 // [Gate.Dial], then [Gate.Relay] or its own forwarding, and [LiveRequest.End]. The
-// fronts are internal/httpproxy and internal/socksproxy, and the root package for
-// the host's own requests. The gate parses no client protocol and writes no
-// response. The rules are in internal/policy, the decider's answers in
+// fronts are internal/httpproxy, internal/socksproxy and internal/capture, and the
+// root package for the host's own requests. The gate parses no client protocol and
+// writes no response. The rules are in internal/policy, the decider's answers in
 // internal/approval, and the counters and records in internal/audit.
 //
 // A [Gate] is safe for concurrent use. The policy is an atomic pointer, so that a

@@ -1,11 +1,11 @@
 // Package hangup detects that the peer of a connection has disconnected, while
 // nothing reads from the connection.
 //
-// The end of the peer's stream does not mean that: a client may end its stream
-// after its request and wait for the response (RFC 9112 section 9.6). To the
-// receiver this looks like a closed connection. Sending something tells the two
-// apart, because the system of a peer that has closed the connection responds
-// with a reset (RFC 9293 section 3.10.7.1).
+// The end of the peer's stream is no proof that the peer has disconnected: a client
+// may end its stream after its request and wait for the response (RFC 9112 section
+// 9.6). To the receiver, both look the same. Sending something tells them apart,
+// because the system of a peer that has closed the connection responds with a reset
+// (RFC 9293 section 3.10.7.1).
 package hangup
 
 import (

@@ -4,11 +4,11 @@
 //
 // A path is judged as the client sent it. A path that servers read in more than
 // one way, such as one with dot segments or an encoded slash, is refused where
-// rules look at paths. It is never normalised, because then the rules would judge
-// another path than the one that is sent.
+// rules look at paths. A path is never normalised, because the rules would then
+// judge a path other than the one that is sent.
 //
-// Whatever is uncertain counts against the request: an allow rule needs every
-// method, parameter and field value to match, and a deny rule needs one.
+// Uncertainty counts against the request: if a request has several methods, parameters
+// or field values, an allow rule must match all of them, and a deny rule only one.
 package httprule
 
 // This file holds the types that callers exchange with the package.

@@ -1,23 +1,23 @@
-// Package pindial connects to named hosts safely against DNS rebinding. It
+// Package pindial connects to hosts by name, protected from DNS rebinding. It
 // looks the name up once, has every address of the answer vetted, and connects
 // to one of these addresses and no other.
 //
-// It makes no policy: the caller's [Vet] judges the addresses. It keeps no
-// connections and no cache. Its methods are safe for concurrent use, and every
-// goroutine that they start has ended when they return; [Lookups] handles the
-// exception, a host application's resolver that does not return.
+// It has no policy of its own: the caller's [Vet] judges the addresses. It keeps
+// no connections and no cache. Its methods are safe for concurrent use. When they
+// return, every goroutine that they started has ended, except those of a resolver
+// of the host application that does not return: see [Lookups].
 //
 // Three rules make this safe. The connection is made by address, so the name is
 // not looked up again. The vet sees the whole answer before the first packet,
-// so a good address cannot carry a bad one along. And the last step before the
+// so a good address in the answer cannot hide a bad one. The last step before the
 // system call compares the address with the vetted list, so that a bug
 // elsewhere leads to an error and not to a connection.
 //
-// Because the vet needs the whole answer, the two halves of RFC 8305 are
-// separate. The A and AAAA records are requested at the same time, and after
+// Because the vet needs the whole answer, lookup and connection, which RFC 8305
+// interleaves, are separate. The A and AAAA records are requested at the same time, and after
 // the first answer the second one is awaited for a moment (section 3). The
 // addresses received by then are vetted as a whole and raced as sections 4 and
-// 5 describe. Later addresses are lost.
+// 5 describe. Addresses that arrive later are not used.
 package pindial
 
 import (

@@ -1,8 +1,9 @@
 // Package trust makes the clients in a child process trust a certificate authority, in addition to those that they trust already.
 //
-// Most clients read the authorities that they trust from a file that a variable names, and read nothing else then. So the package
+// Most clients read the authorities that they trust from the file that a variable names, and then from nowhere else. So the package
 // writes files with the certificates that the client would have used and the additional one, and returns an environment that names
-// them. A [Store] holds the files of a process, and [Files] are those of one session. The files contain certificates only.
+// them. A [Store] holds the files of a process, and [Files] are those of one session. The files contain certificates, and one of them
+// the user's settings of wget.
 //
 // The package knows nothing of the proxy. It reads the files that the environment of the child names, and starts no process.
 package trust
