@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+
+	"example.com/networkproxy/internal/audit"
 )
 
 var (
@@ -158,6 +160,54 @@ func TestArchitectureNamesCodeThatExists(t *testing.T) {
 		for part := range strings.SplitSeq(m[1], ".") {
 			if !words[part] {
 				t.Errorf("ARCHITECTURE.md names %s, but no Go file has the word %s", m[1], part)
+			}
+		}
+	}
+}
+
+// TestArchitectureHasEveryPackage checks that each package in internal/ is in the
+// picture of ARCHITECTURE.md, except those for tests, and has a row in its table.
+func TestArchitectureHasEveryPackage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	picture := pageFence.FindString(string(page))
+	var names []string // in the first column of the table of packages
+	_, table, _ := strings.Cut(string(page), "| package | responsibility |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	for row := range strings.Lines(table) {
+		if cells := strings.Split(row, "|"); len(cells) > 2 {
+			names = append(names, regexp.MustCompile(`\w+`).FindAllString(cells[1], -1)...)
+		}
+	}
+	packages, err := os.ReadDir("internal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packages {
+		if !slices.Contains(names, p.Name()) {
+			t.Errorf("ARCHITECTURE.md has no row for internal/%s", p.Name())
+		}
+		if p.Name() != "testnet" && p.Name() != "gatetest" && !regexp.MustCompile(`\b`+p.Name()+`\b`).MatchString(picture) {
+			t.Errorf("the picture of ARCHITECTURE.md does not have internal/%s", p.Name())
+		}
+	}
+}
+
+// TestPagesListTheProtocols checks the pages that list the protocols of requests.
+func TestPagesListTheProtocols(t *testing.T) {
+	t.Parallel()
+	texts := pages(t)
+	for page, pattern := range map[string]string{
+		"docs/admin-api.md": `The protocols are (?s:.+?) and .dns.\.`,
+		"docs/audit-log.md": "\\| `protocol` \\|.*",
+	} {
+		list := regexp.MustCompile(pattern).FindString(texts[page])
+		for _, p := range audit.Protocols {
+			if !strings.Contains(list, "`"+string(p)+"`") {
+				t.Errorf("%s does not list the protocol %s", page, p)
 			}
 		}
 	}

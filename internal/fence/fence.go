@@ -56,7 +56,7 @@
 //     they are in containers.
 //
 // A room does not restrict files. A command can write a file that another program
-// executes later, outside.
+// later executes outside the room.
 //
 // # Systems
 //
