@@ -281,8 +281,10 @@ func (a admin) sessions(*http.Request) (any, error) {
 func newFeed(g *gate.Gate) *feed.Feed {
 	return feed.New(feed.Config{
 		Events: &g.Events,
-		Encode: func(b []byte, e *audit.Event) []byte { return appendEventRest(appendEventHead(b, e, nil), e) },
-		Run:    rand.Text()[:8],
+		Encode: func(b []byte, e *audit.Event) []byte {
+			return appendEventRest(appendEventHead(b, e.Kind, e.Seq, e.Time, nil), e)
+		},
+		Run: rand.Text()[:8],
 	})
 }
 

@@ -245,13 +245,13 @@ const eventVersion = 1
 // MarshalJSON implements [json.Marshaler]. The object begins with the member version.
 // The time is in UTC.
 func (e Event) MarshalJSON() ([]byte, error) {
-	return e.appendRest(appendEventHead(nil, &audit.Event{Kind: e.Kind, Seq: e.Seq, Time: e.Time}, nil)), nil
+	return e.appendRest(appendEventHead(nil, e.Kind, e.Seq, e.Time, nil)), nil
 }
 
 // appendEventHead and appendEventRest append an event as encoding/json would encode
 // the fields of an Event.
-func appendEventHead(b []byte, e *audit.Event, c *jsonobject.Clock) []byte {
-	return jsonobject.Begin(b).Uint("version", eventVersion).String("kind", string(e.Kind)).Uint("seq", e.Seq).Time("time", e.Time, c)
+func appendEventHead(b []byte, kind EventKind, seq uint64, t time.Time, c *jsonobject.Clock) []byte {
+	return jsonobject.Begin(b).Uint("version", eventVersion).String("kind", string(kind)).Uint("seq", seq).Time("time", t, c)
 }
 
 func appendEventRest(b []byte, e *audit.Event) []byte {
@@ -267,25 +267,28 @@ func appendEventRest(b []byte, e *audit.Event) []byte {
 // fields. Nearly all events of a busy proxy are of this kind, and an Event in between
 // would take as long as the text.
 func appendAllowed(b []byte, e *audit.Event) []byte {
-	o, q, v := jsonobject.Object(b), e.Query, e.Verdict
+	q, v := e.Query, e.Verdict
 	if e.Owner != nil {
 		session, group := e.Owner.Names()
-		o = o.OptString("session", session).OptString("group", group)
+		b = jsonobject.Object(b).OptString("session", session).OptString("group", group)
 	}
 	if a := e.Attribution; a != nil {
-		o = appendLabels(o.OptString("command", a.Command), a.Labels)
+		b = appendLabels(jsonobject.Object(b).OptString("command", a.Command), a.Labels)
 	}
-	o = o.OptUint("request", e.Request).OptString("protocol", string(q.Protocol))
+	if e.Request != 0 {
+		b = strconv.AppendUint(append(b, `,"request":`...), e.Request, 10)
+	}
+	b = append(append(append(b, `,"protocol":"`...), q.Protocol...), `","host":"`...)
 	if h := q.Target.Host; h.IsIP() && h.Zone() == "" {
-		o = append(h.Addr().AppendTo(append(o.Key("host"), '"')), '"')
+		b = append(h.Addr().AppendTo(b), '"')
 	} else {
-		o = o.OptString("host", h.String())
+		b = jsonobject.AppendString(b[:len(b)-1], h.String())
 	}
-	o = o.OptUint("port", uint64(q.Target.Port)).OptString("method", q.Method).OptString("unix_socket", q.Socket.Asked)
+	o := jsonobject.Object(b).OptUint("port", uint64(q.Target.Port)).OptString("method", q.Method).OptString("unix_socket", q.Socket.Asked)
 	if e.Client.IsValid() {
-		o = append(e.Client.AppendTo(append(o.Key("client"), '"')), '"')
+		o = append(e.Client.AppendTo(append(o, `,"client":"`...)), '"')
 	}
-	o = o.String("decision", string(DecisionAllow)).OptString("source", string(v.Source))
+	o = jsonobject.Object(append(o, `,"decision":"allow"`...)).OptString("source", string(v.Source))
 	if list, pattern := v.List(), v.Pattern(); list != "" || pattern != "" {
 		o = jsonobject.Begin(o.Key("rule")).OptString("list", list).OptString("pattern", pattern).End()
 	}

@@ -6,14 +6,15 @@ import (
 	"errors"
 	"io"
 	"sync/atomic"
+	"time"
 
 	"example.com/networkproxy/internal/jsonobject"
 )
 
 // Encoder encodes events as JSON objects. Its functions are safe for concurrent use.
 type Encoder struct {
-	// Head appends the beginning of the object with Kind, Seq and Time.
-	Head func(b []byte, e *Event, c *jsonobject.Clock) []byte
+	// Head appends the beginning of the object with the Kind, Seq and Time of the event.
+	Head func(b []byte, kind Kind, seq uint64, t time.Time, c *jsonobject.Clock) []byte
 
 	// Rest appends the other members and the end of the object.
 	Rest func(b []byte, e *Event) []byte
@@ -34,7 +35,7 @@ type line struct {
 
 // append appends an event. rest is its encoded rest.
 func (l *Lines) append(e *Event, rest []byte, encoder *Encoder, c *jsonobject.Clock) {
-	l.text = append(encoder.Head(l.text, e, c), rest...)
+	l.text = append(encoder.Head(l.text, e.Kind, e.Seq, e.Time, c), rest...)
 	l.text = append(l.text, '\n')
 	l.all = append(l.all, line{len(l.text), max(1, e.Dropped()), e.Seq})
 }

@@ -6,13 +6,16 @@ import (
 	"io"
 	"slices"
 	"testing"
+	"time"
 
 	"example.com/networkproxy/internal/jsonobject"
 )
 
 // testEncoder writes the kind and the number of an event, and how many events it stands for.
 var testEncoder = &Encoder{
-	Head: func(b []byte, e *Event, _ *jsonobject.Clock) []byte { return fmt.Appendf(b, "%s %d", e.Kind, e.Seq) },
+	Head: func(b []byte, kind Kind, seq uint64, _ time.Time, _ *jsonobject.Clock) []byte {
+		return fmt.Appendf(b, "%s %d", kind, seq)
+	},
 	Rest: func(b []byte, e *Event) []byte { return fmt.Appendf(b, " (%d)", e.Dropped()) },
 }
 

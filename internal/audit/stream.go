@@ -78,7 +78,6 @@ type Queue struct {
 	oldest     int // index in events; above 0 only if Newest has replaced events
 	lines      Lines
 	clock      jsonobject.Clock // for lines
-	head       Event            // the last line's
 	busy       bool             // the consumer knows of the events
 	dropped    uint64           // events since the last Take
 	lastSeq    uint64           // of the last dropped event
@@ -221,8 +220,7 @@ func (q *Queue) put(e *Event, rest []byte) {
 		if rest == nil {
 			return // published before the queue was subscribed
 		}
-		q.head = Event{Kind: e.Kind, Seq: e.Seq, Time: e.Time} // so that e need not be on the heap
-		q.lines.append(&q.head, rest, q.Encoder, &q.clock)
+		q.lines.append(e, rest, q.Encoder, &q.clock)
 	default:
 		q.events = append(q.events, *e)
 	}
