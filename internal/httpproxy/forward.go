@@ -35,7 +35,7 @@ func (h *Proxy) forward(w http.ResponseWriter, r *http.Request, req *gate.Reques
 	if !route.Forwards {
 		forwarder = nil
 	}
-	if err := buildRequest(out, r, req, state.target.hostport(), forwarder, state.fields); err != nil {
+	if err := buildRequest(out, r, req, req.Target.String(), forwarder, state.fields); err != nil {
 		h.fail(w, r, req, err)
 		return
 	}

@@ -108,7 +108,6 @@ type clientState struct {
 
 	// Memory that forwarding reuses from request to request.
 	dial   dialInfo
-	target lastTarget
 	out    http1.Request
 	fields []http1.Field // for out.Fields
 
@@ -226,16 +225,17 @@ func (h *Proxy) admit(w http.ResponseWriter, r *http.Request) *gate.Request {
 }
 
 // newRequest returns a request of the client. The caller sets the target and the
-// header of its HTTP part.
+// header of its HTTP part. The target and the method are copied, because they are
+// substrings of the whole header, which records and events would keep in memory.
 func (s *clientState) newRequest(protocol policy.Protocol, target hostname.Target, method string) *gate.Request {
 	x := new(struct { // one allocation
 		gate.Request
 		http httprule.Request
 	})
-	method = internMethod(method)
+	method = cloneMethod(method)
 	x.http.Method = method
 	x.Request = gate.Request{
-		Query:     policy.Query{Protocol: protocol, Target: s.target.intern(target), Method: method, HTTP: &x.http},
+		Query:     policy.Query{Protocol: protocol, Target: target.Clone(), Method: method, HTTP: &x.http},
 		Client:    s.client,
 		Principal: s.principal,
 		Listener:  s.principal,

@@ -97,33 +97,8 @@ func namedScheme(scheme string) string {
 	return "the scheme of this URL"
 }
 
-// lastTarget caches the target of a connection's last request, because the next
-// request usually has the same one.
-type lastTarget struct {
-	target hostname.Target
-	text   string // "host:port"; made on first use
-}
-
-// intern returns t with its own copy of the host name. The parsed name is a
-// substring of the whole header, which it would keep alive.
-func (l *lastTarget) intern(t hostname.Target) hostname.Target {
-	if l.target != t {
-		l.target, l.text = t.Clone(), ""
-	}
-	return l.target
-}
-
-// hostport returns the cached "host:port" of the last target.
-func (l *lastTarget) hostport() string {
-	if l.text == "" {
-		l.text = l.target.String()
-	}
-	return l.text
-}
-
-// internMethod returns method in memory of its own. Like the target (see
-// lastTarget.intern), it is a substring of the whole header.
-func internMethod(method string) string {
+// cloneMethod returns method in memory of its own.
+func cloneMethod(method string) string {
 	for _, known := range [...]string{http.MethodGet, http.MethodConnect, http.MethodPost, http.MethodHead, http.MethodPut, http.MethodOptions} {
 		if method == known {
 			return known

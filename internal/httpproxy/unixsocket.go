@@ -62,7 +62,7 @@ func (h *Proxy) setSocketTarget(w http.ResponseWriter, req *gate.Request, paths 
 		h.malformed(w, req.Principal, req.Client, req.Protocol, req.Method, err)
 		return false
 	}
-	req.Socket = policy.Socket{Asked: strings.Clone(path)} // see lastTarget.intern
+	req.Socket = policy.Socket{Asked: strings.Clone(path)} // a substring of the whole header
 	if p := h.gate.Policy(); p.Enabled && p.AllowsSockets() {
 		// Looking at a path that the client chose can have side effects, such as
 		// an automount. Do it only if a socket may be allowed.
