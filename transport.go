@@ -142,7 +142,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // forwarded, see [httpproxy.UpgradeOffer]. It reports whether an offer is left.
 func offering(r *http.Request) (*http.Request, bool) {
 	offer := httpproxy.UpgradeOffer(r.Header)
-	if len(r.Header["Upgrade"]) == 0 || offer == httpproxy.UpgradeType(r.Header) {
+	if len(r.Header["Upgrade"]) == 0 || offer == httpproxy.UpgradeProtocols(r.Header) {
 		return r, offer != ""
 	}
 	out := r.WithContext(r.Context()) // a copy

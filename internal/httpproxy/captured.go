@@ -99,8 +99,8 @@ func (h *Proxy) admitCaptured(w http.ResponseWriter, r *http.Request, state *cli
 	return req
 }
 
-// decideCaptured returns the ruling on a request of a captured connection: that of the
-// connection for its first request, and one of its own for each later one.
+// decideCaptured returns the ruling on a request of a captured connection. The first
+// request has the ruling of the connection. Each later one gets a ruling of its own.
 func (h *Proxy) decideCaptured(ctx context.Context, c *captured, req *gate.Request) gate.Ruling {
 	first := c.ruling
 	if first == nil {

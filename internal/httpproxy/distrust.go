@@ -9,8 +9,8 @@ import (
 
 // The record of clients that do not trust the proxy's certificate.
 const (
-	distrustInterval = time.Minute // between two records about the same
-	maxDistrusts     = 1024        // that are remembered
+	distrustInterval = time.Minute // between two records about the same session and host
+	maxDistrusts     = 1024        // number of records that are remembered
 )
 
 // distrusts remembers which sessions have shown distrust of the certificate for which
@@ -25,7 +25,8 @@ type distrustKey struct {
 	host    hostname.Host
 }
 
-// first reports whether distrust is to be recorded: it was not within the last minute.
+// first reports whether to record distrust: there is no record of the session and host
+// within the last minute. If so, it remembers the time.
 func (d *distrusts) first(session string, host hostname.Host, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

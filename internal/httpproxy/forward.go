@@ -163,7 +163,7 @@ func buildRequest(out *http1.Request, r *http.Request, req *gate.Request, hostpo
 		Body:          r.Body,
 		ContentLength: r.ContentLength,
 	}
-	out.Target = req.HTTP.Target // the rules have looked at it
+	out.Target = req.HTTP.Target // the text that the rules have judged
 	if via != nil {
 		out.Target = requestTarget(r, out.Host, true)
 	}

@@ -52,8 +52,8 @@ func (h *Proxy) admitOpened(w http.ResponseWriter, r *http.Request, state *clien
 }
 
 // innerTarget returns the request-target in origin-form (RFC 9112 section 3.2.1), byte
-// for byte as the client sent it, or "*". Absolute-form is reduced to it. What the rules
-// look at is what is sent.
+// for byte as the client sent it, or "*". Absolute-form is reduced to it. The rules judge
+// this text, and the proxy sends it unchanged.
 func innerTarget(r *http.Request, secure bool) (string, error) {
 	target := r.RequestURI
 	if r.URL.Scheme != "" {
@@ -121,8 +121,9 @@ func (h *Proxy) checkContent(w http.ResponseWriter, r *http.Request, req *gate.R
 	return true
 }
 
-// exchange prepares the exchange of placeholders in an allowed request. If one is where it
-// is not exchanged, or its secret cannot be had, exchange responds and returns false.
+// exchange prepares the exchange of placeholders in an allowed request. If a placeholder is
+// in a place where it is not exchanged, or its secret is not available, exchange responds
+// and returns false.
 func (h *Proxy) exchange(w http.ResponseWriter, r *http.Request, req *gate.Request, v *gate.Ruling) bool {
 	x, err := h.gate.Exchange(r.Context(), req, v, r.Header)
 	if err != nil {

@@ -44,8 +44,8 @@ type Config struct {
 	// tunnel. It may be nil if the policy never opens one.
 	Leaf func(hostname.Host) (*tls.Certificate, error)
 
-	// Roots returns the certificates that the certificate of a host must be issued
-	// by. The function may be nil; a nil pool means those of the system.
+	// Roots returns the certificate authorities to trust for a host. If the function
+	// or the pool is nil, the roots of the system are trusted.
 	Roots func(hostname.Host) *x509.CertPool
 }
 
@@ -59,8 +59,8 @@ type Proxy struct {
 	buffers   sync.Pool        // *[]byte of copyBufferSize
 
 	mirror         mirror.Mirror
-	http2          *http.Server    // opened connections with HTTP/2
-	http2Transport *http.Transport // the same, to origin servers
+	http2          *http.Server    // HTTP/2 with clients, in opened tunnels
+	http2Transport *http.Transport // HTTP/2 with origin servers, for these clients
 	http2Conns     sync.Map        // *tls.Conn of a client to its *openedListener
 	distrust       distrusts
 }
@@ -145,7 +145,7 @@ func (h *Proxy) Shutdown() {
 	h.server.Shutdown()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	h.http2.Shutdown(ctx) // starts it; the error says that not all has ended
+	h.http2.Shutdown(ctx) // begins the shutdown without waiting; the error says only that ctx has ended
 }
 
 // serveRequest is the handler of all requests. It asks the gate for a verdict and
@@ -162,7 +162,7 @@ func (h *Proxy) serveRequest(w http.ResponseWriter, r *http.Request) {
 	case req.Protocol == policy.ProtocolHTTPSConnect && v.Open:
 		h.openTunnel(w, r, req, &v)
 	case req.Protocol == policy.ProtocolHTTPSConnect:
-		req.CanOpen = false // from now on, a policy that wants it opened cuts it
+		req.CanOpen = false // a later policy that requires an opened tunnel cuts this one
 		h.connect(w, r, req, &v)
 	case h.alreadyFailed(w, r, req):
 	case !h.checkContent(w, r, req, &v), !h.exchange(w, r, req, &v):
@@ -244,8 +244,8 @@ func (s *clientState) newRequest(protocol policy.Protocol, target hostname.Targe
 }
 
 // malformed records a malformed request and responds to it.
-func (h *Proxy) malformed(w http.ResponseWriter, from *gate.Principal, client netip.AddrPort, protocol policy.Protocol, method string, err error) {
-	h.gate.Malformed(from, client, protocol, err)
+func (h *Proxy) malformed(w http.ResponseWriter, principal *gate.Principal, client netip.AddrPort, protocol policy.Protocol, method string, err error) {
+	h.gate.Malformed(principal, client, protocol, err)
 	writeMalformed(w, protocol, method, err)
 }
 

@@ -87,7 +87,7 @@ func (r *proxyResponse) write(w http.ResponseWriter) {
 	}
 	text := r.payload[:0]
 	switch {
-	case r.plain: // the same for git, which prints text alone
+	case r.plain: // for git, which prints plain text only
 		add("Content-Type", "text/plain; charset=utf-8")
 		text = r.appendText(text)
 	case r.body.Protocol == policy.ProtocolHTTPSConnect:

@@ -6,8 +6,8 @@
 // requests. After a switch to HTTP/2 ("h2c") or another version of HTTP, each
 // request in the tunnel could name another authority, and none would be judged.
 // After a switch to TLS, the proxy could not read the requests. Such offers are
-// removed. A request without another offer is forwarded as an ordinary one, which
-// clients expect, because a server may always ignore Upgrade.
+// removed. A request without another offer is forwarded as an ordinary one. Clients
+// expect that, because a server may always ignore Upgrade.
 
 package httpproxy
 
@@ -30,9 +30,9 @@ import (
 // upgradeResponseTimeout bounds the wait for the response to an upgrade request.
 const upgradeResponseTimeout = 60 * time.Second
 
-// UpgradeType returns the protocols in the Upgrade fields of a header, as one
+// UpgradeProtocols returns the protocols in the Upgrade fields of a header, as one
 // list. It returns "" if Connection does not name Upgrade.
-func UpgradeType(header http.Header) string {
+func UpgradeProtocols(header http.Header) string {
 	fields := header["Upgrade"]
 	if len(fields) == 0 || !hasToken(header["Connection"], "upgrade") {
 		return ""
@@ -43,7 +43,7 @@ func UpgradeType(header http.Header) string {
 // UpgradeOffer returns the protocols in a request's header that may be offered to
 // an origin server, as one list. If it returns "", the request is an ordinary one.
 func UpgradeOffer(header http.Header) string {
-	all := UpgradeType(header)
+	all := UpgradeProtocols(header)
 	if all == "" {
 		return ""
 	}
@@ -129,14 +129,14 @@ func (h *Proxy) upgrade(w http.ResponseWriter, r *http.Request, req *gate.Reques
 	if state.opened != nil {
 		state.opened.handedOver = true
 		if pooled, ok := conn.(*gate.PooledConn); ok {
-			conn = pooled.Conn // a *tls.Conn, whose bytes must not be spliced below TLS
+			conn = pooled.Conn // lets the tunnel find the connection below TLS, to close it
 		}
 	}
 	h.tunnel(state, client, conn, req, live, bytes.Clone(early))
 }
 
-// dialUpgrade connects to the target of an upgrade request. In an opened tunnel, the
-// connection has TLS.
+// dialUpgrade connects to the target of an upgrade request, with TLS for HTTPS. In an
+// opened tunnel, it returns the connection of the tunnel if no request has used it yet.
 func (h *Proxy) dialUpgrade(r *http.Request, req *gate.Request, v *gate.Ruling, live *gate.LiveRequest) (net.Conn, error) {
 	o := clientStateOf(r).opened
 	if req.Protocol != policy.ProtocolHTTPS && o == nil {

@@ -31,8 +31,8 @@ type Mirror struct {
 	// Leaf returns the certificate that the proxy shows for a host.
 	Leaf func(hostname.Host) (*tls.Certificate, error)
 
-	// Roots returns the certificates that the certificate of a host must be issued
-	// by. The function may be nil; a nil pool means those of the system.
+	// Roots returns the certificate authorities to trust for a host. If the function
+	// or the pool is nil, the roots of the system are trusted.
 	Roots func(hostname.Host) *x509.CertPool
 
 	configs configCache // for clients

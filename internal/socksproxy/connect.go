@@ -50,7 +50,7 @@ func (s *Proxy) connect(c *clientConn, r *wireRequest) {
 		s.open(ctx, stop, c, r, req, &v)
 		return
 	}
-	req.CanOpen = false // from now on, a policy that wants it opened cuts it
+	req.CanOpen = false // a later policy that requires an opened tunnel cuts this one
 	live := new(gate.LiveRequest)
 	conn, err := s.dial(ctx, req, &v, live)
 	stop()

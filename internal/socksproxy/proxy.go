@@ -51,10 +51,10 @@ type Proxy struct {
 	server  *socks5.Server
 }
 
-// New returns a proxy that lets e decide about its requests. A client has the
+// New returns a proxy that asks g about its requests. A client has the
 // principal of its listener, unless its credentials determine another.
-func New(e *gate.Gate, c Config) *Proxy {
-	s := &Proxy{gate: e, config: c, procNet: procNet, budget: newFlowBudget(c.UDPTotalFlows)}
+func New(g *gate.Gate, c Config) *Proxy {
+	s := &Proxy{gate: g, config: c, procNet: procNet, budget: newFlowBudget(c.UDPTotalFlows)}
 	if c.ProcNet != "" {
 		s.procNet = c.ProcNet
 	}
