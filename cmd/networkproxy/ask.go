@@ -24,14 +24,16 @@ const (
 	askPage     = "page"
 )
 
-// addAskFlags defines the flag -ask with a description and its values, and -ask-timeout.
-func (c *configFlags) addAskFlags(f *flag.FlagSet, usage, preset string, values ...string) {
-	c.ask = optional{values: values, preset: preset}
+// addAskFlags defines the flags -ask and -ask-timeout. -ask has the given values, and
+// means implied without a value.
+func (c *configFlags) addAskFlags(f *flag.FlagSet, usage, implied string, values ...string) {
+	c.ask = optional{values: values, implied: implied}
 	f.Var(&c.ask, "ask", usage)
 	f.DurationVar(&c.askTimeout, "ask-timeout", time.Minute, "`time` to answer a question of -ask, after which the request is refused; 0 means no limit")
 }
 
-// checkAsk returns a usageError for flags that exclude -ask.
+// checkAsk returns a usageError if -ask is combined with -observe, or -ask-timeout is
+// negative.
 func (c *configFlags) checkAsk() error {
 	switch {
 	case c.ask.value == "":
@@ -97,8 +99,8 @@ type asker struct {
 
 	turn chan struct{} // holds one token while a call asks; guards answered
 
-	// answered has the lasting decisions, for questions that waited for their turn
-	// when they were made.
+	// answered holds the decisions that last. A question that waits for its turn
+	// while its target is decided is not shown.
 	answered map[askedTarget]networkproxy.Decision
 }
 
@@ -137,7 +139,7 @@ func (a *asker) decide(ctx context.Context, req networkproxy.PolicyRequest) (net
 	case answer == "no":
 		a.answered[target] = networkproxy.Deny("the user said no").ForSession()
 	case answer == "always" && a.save(req):
-		a.answered[target] = networkproxy.Allow() // the allowlist has later requests
+		a.answered[target] = networkproxy.Allow() // later requests match the new allowlist entry
 	default:
 		a.answered[target] = networkproxy.Allow().ForSession()
 	}
@@ -154,8 +156,9 @@ func (a *asker) save(req networkproxy.PolicyRequest) bool {
 	return err == nil
 }
 
-// ask shows a question until it is answered. The error is errInterrupted, that of
-// ctx, context.DeadlineExceeded after the timeout, or that of the terminal.
+// ask shows a question until it is answered. The error is errInterrupted, the cause
+// of the end of ctx, context.DeadlineExceeded after the timeout, or an error of the
+// terminal.
 func (a *asker) ask(ctx context.Context, req networkproxy.PolicyRequest) (answer string, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -165,7 +168,7 @@ func (a *asker) ask(ctx context.Context, req networkproxy.PolicyRequest) (answer
 		defer stop()
 	}
 	select {
-	case <-a.interrupts: // an earlier one
+	case <-a.interrupts: // discard an interrupt from before the question
 	default:
 	}
 	watched := make(chan struct{})
@@ -182,7 +185,7 @@ func (a *asker) ask(ctx context.Context, req networkproxy.PolicyRequest) (answer
 		<-watched
 	}()
 
-	a.console.discardInput() // it was typed for something else
+	a.console.discardInput() // the user typed it before the question
 	a.console.show(question(req))
 	choices, prompt := a.choices()
 	for {
@@ -229,10 +232,10 @@ func question(req networkproxy.PolicyRequest) string {
 	return fmt.Sprintf("\nnetworkproxy: the command wants to reach %s (%s).\n", printable(where), printable(what))
 }
 
-// printable returns s without characters that a terminal does not show as they
-// are, and shortens a long s.
+// printable removes the characters from s that a terminal would not print, such as
+// control characters, and shortens a long s.
 func printable(s string) string {
-	const longest = 300 // more than a host name
+	const longest = 300 // no host name is longer
 	s = strings.Map(func(r rune) rune {
 		if !strconv.IsPrint(r) {
 			return -1
@@ -249,8 +252,8 @@ func printable(s string) string {
 const maxAnswer = 64
 
 // readLine reads a line from the terminal. It also understands a terminal that the
-// command has taken out of line mode. The error is the cause of ctx, or that of
-// the terminal.
+// command has taken out of line mode. The error is errInterrupted, the cause of the
+// end of ctx, or an error of the terminal.
 func (c *console) readLine(ctx context.Context) (string, error) {
 	var line []byte
 	b := make([]byte, 1)

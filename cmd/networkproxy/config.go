@@ -171,7 +171,7 @@ func (p *program) builder(c *configFlags) (*networkproxy.Builder, error) {
 		b.AskOnPage().DeciderTimeout(c.askTimeout)
 	}
 	if c.decider != nil {
-		b.PolicyDecider(c.decider).DeciderTimeout(0) // the asker has its own
+		b.PolicyDecider(c.decider).DeciderTimeout(0) // the asker has a timeout of its own
 	}
 	if c.audit != nil {
 		if err := p.checkOutput(c, "-audit", c.audit.path); err != nil {

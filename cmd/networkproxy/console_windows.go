@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// console is not supported: a read from the Windows console cannot be ended when
-// its question is.
+// console is not supported, because a read from the Windows console cannot be
+// interrupted when the question ends.
 type console struct{}
 
 func openConsole() (*console, error) {

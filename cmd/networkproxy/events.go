@@ -92,7 +92,7 @@ type eventStream struct {
 func (p *program) newEventStream(e eventsFlags) (*eventStream, error) {
 	s := &eventStream{client: new(http.Client), url: "http://" + e.admin + "/events", print: p.printEvent}
 	dialer := new(net.Dialer)
-	transport := &http.Transport{DialContext: dialer.DialContext} // no proxy: the admin API is near
+	transport := &http.Transport{DialContext: dialer.DialContext} // ignores proxy variables, because the admin API is near
 	if filepath.IsAbs(e.admin) {
 		s.url = "http://localhost/events"
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -32,7 +32,7 @@ type fenceFlags struct {
 
 // addFenceFlags defines the flags of run for its fence.
 func addFenceFlags(f *flag.FlagSet) *fenceFlags {
-	c := &fenceFlags{level: optional{values: fenceLevels, preset: string(networkproxy.FenceCapture)}}
+	c := &fenceFlags{level: optional{values: fenceLevels, implied: string(networkproxy.FenceCapture)}}
 	f.Var(&c.level, "fence", "make the proxy the only way out of COMMAND, on Linux; -fence=sealed and -fence=best accept less, see docs/fence.md")
 	f.BoolVar(&c.udp, "fence-udp", false, "with -fence: let COMMAND send datagrams to the hosts that the policy allows")
 	f.Func("fence-local", "with -fence: `host:port` of a service on this machine, such as localhost:5432, that COMMAND may reach if the policy allows it; may be repeated", func(s string) error {
@@ -97,7 +97,7 @@ func (p *program) explainNoFence(err error) bool {
 	return true
 }
 
-// warnOfFence warns of what a fence does not keep.
+// warnOfFence warns about a fence that leaves ways out, or captures some ports only.
 func (p *program) warnOfFence(r networkproxy.FenceReport) {
 	if r.Level != networkproxy.FenceNone {
 		if !r.AllPorts {

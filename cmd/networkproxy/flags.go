@@ -63,9 +63,9 @@ func (c *choice) words() []string { return c.values }
 
 // optional is a flag whose value may be left out. It is empty if the flag is not given.
 type optional struct {
-	value  string
-	values []string
-	preset string // what the flag means without a value
+	value   string
+	values  []string
+	implied string // the value if the flag is given without one
 }
 
 func (o *optional) String() string { return o.value }
@@ -73,8 +73,8 @@ func (o *optional) String() string { return o.value }
 func (o *optional) IsBoolFlag() bool { return true }
 
 func (o *optional) Set(s string) error {
-	if s == "true" { // from the flag without a value
-		s = o.preset
+	if s == "true" { // package flag sets this for the flag without a value
+		s = o.implied
 	}
 	if !slices.Contains(o.values, s) {
 		return fmt.Errorf("use %s", alternatives(o.values))

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// addLogFlags defines the flags of the log, and returns that of its level.
+// addLogFlags defines the flags of the log, and returns the flag of its level.
 func addLogFlags(p *program, f *flag.FlagSet) *choice {
 	format := &choice{value: "text", values: []string{"text", "json"}, set: func(s string) { p.json = s == "json" }}
 	f.Var(format, "log-format", "`format` of everything on standard error")

@@ -116,7 +116,7 @@ func (p *program) runCommand(ctx context.Context, config *configFlags, fenced *f
 		p.printSuggestion(handle)
 	}
 	if flags.json {
-		handle.Close() // which logs the last lines
+		handle.Close() // logs the last lines
 		p.log.Flush()
 		summary.write(p.stderr) // an error cannot be reported anywhere
 	}

@@ -47,8 +47,8 @@ type suggestion struct {
 	RefusedLocal   []networkproxy.LocalTarget `json:"refused_local,omitempty"`
 }
 
-// summarize returns the summary of a session that has ended, of a command with an
-// exit status.
+// summarize returns the summary of a session that has ended. status is the exit
+// status of its command.
 func summarize(h *networkproxy.Handle, s *networkproxy.Session, observed bool, status int) runSummary {
 	sum := runSummary{
 		ExitStatus: status,

@@ -33,7 +33,7 @@ func (p *program) selftest(f *flag.FlagSet) func(context.Context) error {
 	}
 }
 
-// selfTest runs a proxy on free ports for its self-test, and for that of a fence.
+// selfTest runs a proxy on free ports and tests it. fenced tests its fence as well.
 func (p *program) selfTest(ctx context.Context, config *configFlags, fenced bool) ([]networkproxy.SelfTestResult, error) {
 	b, err := p.builder(config)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"example.com/networkproxy"
 )
 
-// serveFlags are the flags that only serve has.
+// serveFlags are the flags of serve.
 type serveFlags struct {
 	*configFlags
 	check              bool
@@ -59,10 +59,10 @@ func (p *program) serveProxy(ctx context.Context, s *serveFlags) error {
 	if err := s.audit.open(); err != nil {
 		return err
 	}
-	defer s.audit.close() // an error concerns lines that were written long before
+	defer s.audit.close() // its error is ignored, because it is about lines written long before
 	p.held.hold()
 	defer p.held.release()
-	handle, err := proxy.Run(context.WithoutCancel(ctx)) // the signal starts the drain
+	handle, err := proxy.Run(context.WithoutCancel(ctx)) // the end of ctx starts the drain, and must not end the proxy at once
 	if err != nil {
 		return err
 	}
@@ -123,9 +123,9 @@ func (p *program) printWarnings(h *networkproxy.Handle) {
 	}
 }
 
-// serveUntil reloads on SIGHUP, and opens the audit log again, until the proxy ends
-// or ctx is done. In the second case it shuts the proxy down and gives requests and
-// tunnels s.drain to finish.
+// serveUntil waits until the proxy ends or ctx is done. When ctx is done, it shuts the
+// proxy down and gives requests and tunnels s.drain to finish. On SIGHUP, it opens the
+// audit log again and reloads the configuration.
 func (p *program) serveUntil(ctx context.Context, h *networkproxy.Handle, s *serveFlags) error {
 	drain := s.drain
 	for {
@@ -146,9 +146,9 @@ func (p *program) serveUntil(ctx context.Context, h *networkproxy.Handle, s *ser
 			return h.Wait()
 		case <-ctx.Done():
 			p.report(slog.LevelInfo, fmt.Sprintf("stopping: open requests and tunnels have up to %v to finish (signal again to stop now)", drain))
-			end, cancel := context.WithTimeout(context.Background(), drain)
+			drainCtx, cancel := context.WithTimeout(context.Background(), drain)
 			defer cancel()
-			if err := h.Shutdown(end); errors.Is(err, context.DeadlineExceeded) {
+			if err := h.Shutdown(drainCtx); errors.Is(err, context.DeadlineExceeded) {
 				p.report(slog.LevelInfo, "cut the requests and tunnels that were still open")
 			} else if err != nil {
 				return err

@@ -3,5 +3,5 @@
 package main
 
 // makeUndumpable does nothing, because this system shows the environment of a process in
-// another way. docs/credentials.md says what is left.
+// another way. docs/credentials.md says what to do.
 func makeUndumpable() error { return nil }
