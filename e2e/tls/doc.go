@@ -3,7 +3,7 @@
 // only.
 //
 // The suite needs Linux and root, and so has a build tag. It runs in a network namespace
-// whose loopback device has the public addresses of the origin servers. Names end in .test.
-// Most tests use names of their own, so that the log of the origin servers shows which
-// requests a test has caused.
+// whose loopback device has the public addresses of the origin servers. Host names end in
+// .test. Most tests use host names of their own, so that the log of the origin servers
+// shows which requests a test has caused.
 package tls

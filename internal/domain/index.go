@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// Index reports whether one of its patterns covers another. It groups patterns
-// by the suffix that all their names share, or by block, so that [Pattern.Covers]
-// is asked about few of them. The zero value is empty. An Index is safe for
-// concurrent use once nothing is added any more.
+// Index is a set of patterns that reports whether one of them covers a given
+// pattern. It groups them by the labels after their last wildcard, or by block, so
+// that it calls [Pattern.Covers] for few of them. The zero value is empty. An Index
+// is safe for concurrent use once nothing is added any more.
 type Index struct {
 	names map[string][]Pattern       // by literal suffix
 	nets  map[netip.Prefix][]Pattern // an address is a block of one
@@ -37,7 +37,7 @@ func (x *Index) Add(p Pattern) {
 // Covers reports whether a single pattern of x covers q. Several patterns that
 // cover q only together do not count.
 func (x *Index) Covers(q Pattern) bool {
-	among := func(list []Pattern) bool {
+	anyCovers := func(list []Pattern) bool {
 		for _, p := range list {
 			if p.Covers(q) {
 				return true
@@ -49,18 +49,18 @@ func (x *Index) Covers(q Pattern) bool {
 	suffix, net := indexKey(q)
 	if net.IsValid() {
 		for bits := range net.Bits() + 1 {
-			if x.bits[bits] && among(x.nets[netip.PrefixFrom(net.Addr(), bits).Masked()]) {
+			if x.bits[bits] && anyCovers(x.nets[netip.PrefixFrom(net.Addr(), bits).Masked()]) {
 				return true
 			}
 		}
 	}
 	for suffix != "" {
-		if among(x.names[suffix]) {
+		if anyCovers(x.names[suffix]) {
 			return true
 		}
 		_, suffix, _ = strings.Cut(suffix, ".")
 	}
-	return among(x.names[""])
+	return anyCovers(x.names[""])
 }
 
 // indexKey returns the block of addresses that p matches or, for a pattern of

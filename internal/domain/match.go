@@ -107,9 +107,9 @@ func matchGlob(glob, name string) bool {
 			g++
 			n++
 		case star >= 0 && name[resume] != '.':
-			// Only the last wildcard needs to match more: the text between it and
-			// the one before was found at its earliest position, or that one is in
-			// an earlier label.
+			// Only the last wildcard needs to match more. The text between it and
+			// the wildcard before was found at its earliest position, or the
+			// wildcard before is in an earlier label.
 			resume++
 			g, n = star+1, resume
 		default:

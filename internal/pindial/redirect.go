@@ -17,9 +17,9 @@ import (
 type TestNetwork interface {
 	Resolver
 
-	// Redirect returns the loopback address of the server at a vetted address. ok
-	// is false if the address is not one of the network's. It is then connected to
-	// as usual.
+	// Redirect returns the loopback address of the server at a vetted address. If
+	// the address is not one of the network's, ok is false, and the Dialer connects
+	// to the address itself.
 	Redirect(Vetted) (server netip.AddrPort, ok bool)
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // DNS is a name server on UDP and TCP at one loopback port with scripted answers to A and AAAA questions. Set and Queries
-// are those of Resolver. Each question counts as a query. Start one with NewDNS. It is safe for concurrent use.
+// work as in Resolver. Each question counts as a query. Start one with NewDNS. It is safe for concurrent use.
 type DNS struct {
 	script
 	udp  *net.UDPConn

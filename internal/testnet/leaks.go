@@ -106,7 +106,7 @@ func openFiles() map[string]string {
 	for _, e := range entries {
 		target, err := os.Readlink(filepath.Join(dir, e.Name()))
 		if err != nil || target == "anon_inode:[eventpoll]" || target == "anon_inode:[eventfd]" {
-			continue // Readlink fails if it was closed since the listing, like the one of the listing
+			continue // Readlink fails for descriptors closed since, such as the one that ReadDir used
 		}
 		files[e.Name()] = target
 	}

@@ -10,10 +10,11 @@ import (
 	"testing"
 )
 
-var loopbacks atomic.Uint32 // that UnusedLoopback has returned in this process
+var loopbacks atomic.Uint32 // number of addresses that UnusedLoopback has returned in this process
 
-// UnusedLoopback returns a loopback address whose ports no other test uses, as far as the system has more than one. On
-// such an address a port stays closed after its listener was closed. On 127.0.0.1 another test soon gets the same port.
+// UnusedLoopback returns a loopback address whose ports no other test uses, so that a port stays closed after its listener
+// was closed. On macOS, which has one IPv4 loopback address only, it returns 127.0.0.1, where another test may soon get the
+// same port.
 func UnusedLoopback() string {
 	if runtime.GOOS == "darwin" {
 		return "127.0.0.1"
