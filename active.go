@@ -217,8 +217,8 @@ func (a *activeConfig) setMode(m Mode) error {
 	return nil
 }
 
-// changeRules replaces the run-time rules by what change returns for them.
-// change is called with a.mu held.
+// changeRules replaces the run-time rules by the result of change, which it calls with
+// a.mu held.
 func (a *activeConfig) changeRules(change func(runtimeRules) (runtimeRules, error)) error {
 	var rules runtimeRules
 	cut, err := a.update(func() (err error) {

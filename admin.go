@@ -124,8 +124,8 @@ func (a admin) health(*http.Request) (any, error) {
 		Failed      uint64 `json:"failed"`
 		Cut         uint64 `json:"cut"`
 		Dropped     uint64 `json:"datagrams_dropped"` // of SOCKS5 clients
-		// Fences are the numbers of commands in fences, until the fence is closed. FenceNone are those
-		// that run without one, because FenceBest was asked for.
+		// Fences is the number of commands with an open fence, by level. FenceNone counts commands that
+		// run without a fence, because FenceBest was asked for.
 		Fences map[FenceLevel]int `json:"fences"`
 	}{
 		state, detail, s.policy.Mode, s.policy.Generation, s.clients,
@@ -191,7 +191,7 @@ func (a admin) blocked(*http.Request) (any, error) {
 		Total   uint64           `json:"total"`   // since the start
 		Limit   int              `json:"limit"`   // how many are kept
 		Blocked []BlockedRequest `json:"blocked"` // newest first
-	}{total, s.blockedKept, list}, nil
+	}{total, s.blockedLimit, list}, nil
 }
 
 func (a admin) certificates(*http.Request) (any, error) {
@@ -288,8 +288,8 @@ func newFeed(g *gate.Gate) *feed.Feed {
 	})
 }
 
-// events streams events as server-sent events. With follow=0, it ends after those that
-// the feed has.
+// events streams events as server-sent events. With follow=0, it ends after the events
+// that the feed holds.
 func (a admin) events(r *http.Request) (any, error) {
 	last, follow := r.Header.Get("Last-Event-ID"), r.URL.Query().Get("follow") != "0"
 	return adminhttp.Stream{Type: "text/event-stream", Write: func(ctx context.Context, w io.Writer) error {

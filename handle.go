@@ -49,8 +49,8 @@ type Handle struct {
 	feed     *feed.Feed     // events for viewers of the admin API
 
 	authority func() (*ca.Authority, error) // of TLS inspection; made on first use
-	trust     *trust.Store                  // the files with which the clients of commands trust authority
-	trusted   *trust.Files                  // those of commands without a session
+	trust     *trust.Store                  // the files that make the clients of commands trust authority
+	trusted   *trust.Files                  // the files in trust for commands without a session
 	warnings  []string                      // of Run, about clamped addresses
 
 	live      *track.Group // all client connections; has a group for each session and one for the shared listeners

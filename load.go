@@ -30,13 +30,13 @@ type loadedConfig struct {
 	sockets     *policy.RuleSet
 	inspection  *policy.Inspection // nil: TLS is never opened
 	secrets     secretSources
-	credentials *credential.Set // the providers, also while nothing is exchanged
-	authority   *ca.Authority   // that TLS inspection began with; nil: made or loaded when it is needed
+	credentials *credential.Set // the providers, even while nothing is exchanged
+	authority   *ca.Authority   // the one that TLS inspection began with; nil: made or loaded when it is needed
 	cutBack     []string        // warnings about values that were cut back to the limits
 
 	learnedAll    runtimeRules // of the learned file
 	learned       runtimeRules // those within the limits
-	withoutEffect []string     // warnings about the others
+	withoutEffect []string     // warnings about those beyond the limits
 }
 
 // setLearned sets the content of the learned file.
@@ -105,8 +105,8 @@ func (s *settings) loadFirst(ctx context.Context) (*loadedConfig, *filesRead, er
 	return l, files, nil
 }
 
-// checkLearned returns an error if the path of the learned file is that of another
-// file.
+// checkLearned returns an error if the learned file cannot be used, for example
+// because it is also a configuration file.
 func (s *settings) checkLearned() error {
 	if s.learned == nil {
 		return nil
@@ -147,9 +147,8 @@ func (s *settings) learnedFrom(files *filesRead) (runtimeRules, error) {
 	return parseLearned(r.Path, content)
 }
 
-// watched returns the files whose change causes a reload: those of the
-// configuration, the learned file, and that of the managed limits, if they are
-// set.
+// watched returns the files whose change causes a reload: the configuration files,
+// the learned file, and the file of the managed limits, as far as they are set.
 func (s *settings) watched() []string {
 	paths := slices.Clone(s.files)
 	if s.learned != nil {

@@ -175,7 +175,7 @@ type InjectedHeader struct {
 	Name   string `toml:"name" json:"name"`               // of the field, such as Authorization
 	Prefix string `toml:"prefix" json:"prefix,omitempty"` // before the secret, such as "Bearer "
 
-	// SecretEnvVar and SecretFile are those of a [CredentialProvider].
+	// SecretEnvVar and SecretFile have the same meaning as in a [CredentialProvider].
 	SecretEnvVar string `toml:"secret_env_var" json:"secret_env_var,omitempty"`
 	SecretFile   string `toml:"secret_file" json:"secret_file,omitempty"`
 }

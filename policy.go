@@ -61,7 +61,7 @@ const (
 	ReasonTooManyConnections = policy.ReasonTooManyConnections // see Limits.Connections; status 503
 	ReasonCanceled           = policy.ReasonCanceled           // the client, the session or the proxy ended before the decider answered
 	ReasonSessionRequired    = policy.ReasonSessionRequired    // the request has no session token and needs one; status 407
-	ReasonSessionUnknown     = policy.ReasonSessionUnknown     // the token is that of no open session, or of another session; status 407
+	ReasonSessionUnknown     = policy.ReasonSessionUnknown     // the token belongs to no open session, or to another session; status 407
 
 	// ReasonUpstreamCertificate means that the certificate of the origin server of an
 	// opened connection is not valid. The status is 502.

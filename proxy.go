@@ -369,7 +369,7 @@ func (h *Handle) clamp(key string, asked netip.AddrPort) netip.AddrPort {
 	return clamped
 }
 
-// bind listens on addr, which is that of key or overrides it.
+// bind listens on addr. The error names key, the configuration key of the address.
 func bind(ctx context.Context, key string, addr netip.AddrPort) (net.Listener, error) {
 	l, err := loopback.ListenConfig(addr.Addr()).Listen(ctx, "tcp", addr.String())
 	if err != nil {

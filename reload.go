@@ -67,7 +67,7 @@ type reloading struct {
 
 	calling  chan struct{}                       // closed before the ConfigSource is called, after the files have been handled
 	done     chan struct{}                       // closed when the goroutine ends
-	readings atomic.Pointer[[]filewatch.Reading] // what it read; nil before
+	readings atomic.Pointer[[]filewatch.Reading] // the files that it read; nil before
 	outdated atomic.Bool                         // the learned file was changed while it was read
 }
 
@@ -294,7 +294,7 @@ func (r *reloading) put(next *loadedConfig, limits *requirements, files *filesRe
 		a.mu.Lock()
 		before := a.loaded
 		same := reflect.DeepEqual(next.Config, a.base.Config)
-		if files.learned != a.learnings { // what was read may be older
+		if files.learned != a.learnings { // the learned file may have been read before the last change
 			next.learnedAll = a.base.learnedAll
 		}
 		a.mu.Unlock()

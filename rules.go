@@ -312,8 +312,8 @@ func parseAllowedEntries(entries []string, limits *requirements) (list runtimeLi
 	return list, errs.join()
 }
 
-// compileEdits adds to in what the request rules change in requests, and reads their
-// secrets once. in is nil if there are no rules.
+// compileEdits adds the changes that the request rules make in requests to in, and
+// reads their secrets once. in is nil if there are no rules.
 func (s *sourcedConfig) compileEdits(in *policy.Inspection, sources secretSources, errs *errorList) {
 	for i := range s.Config.MITMHooks {
 		h := &s.Config.MITMHooks[i]

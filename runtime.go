@@ -16,31 +16,31 @@ import (
 	"example.com/networkproxy/internal/policy"
 )
 
-// status is the state of a proxy at one moment.
+// status is a snapshot of the state of a proxy.
 type status struct {
-	policy    *policy.Policy // in force
+	policy    *policy.Policy // the policy in force
 	loaded    *loadedConfig  // the configuration in force
 	fault     error          // of the last reload; nil if it succeeded
 	observing bool
 
 	httpAddr, adminAddr, socksAddr string
 
-	count *audit.Counters // of the proxy; they go on counting
+	count *audit.Counters // the counters of the proxy, which still change
 
 	clients        int    // open connections of clients
 	clientsRefused uint64 // connections of clients beyond the limit
 	sessions       int
 	grants         int
-	questions      int // that the decider has not answered yet
-	blockedKept    int
+	questions      int // questions that the decider has not answered yet
+	blockedLimit   int // the maximum number of recorded refusals
 
 	// Calls of the host's functions that were dropped because the function
 	// did not return in time.
 	droppedRefusals, droppedLogLines uint64
 }
 
-// status returns the state of the proxy. Policy, configuration and fault are of
-// the same moment.
+// status returns the state of the proxy. Policy, configuration and fault belong
+// together. The other values may be a moment older.
 func (h *Handle) status() status {
 	g := h.gate
 	s := status{
@@ -54,7 +54,7 @@ func (h *Handle) status() status {
 		sessions:        h.sessions.len(),
 		grants:          len(h.Grants()),
 		questions:       g.Asker.Len(),
-		blockedKept:     h.settings.limits.BlockedKept,
+		blockedLimit:    h.settings.limits.BlockedKept,
 		droppedRefusals: g.LostRefusals(),
 		droppedLogLines: h.logQueue.Lost(),
 	}
@@ -80,8 +80,9 @@ func (h *Handle) adminReadOnly() bool {
 // in it. Entries of the [Builder.LearnedFile] come last. The caller owns the copy.
 func (h *Handle) Config() Config { return h.active.current().config() }
 
-// CACertificate returns the certificates that clients must trust where the proxy opens
-// TLS, in PEM. It returns nil while TLS inspection is off. They never change in a run.
+// CACertificate returns, in PEM, the certificates that clients must trust where the
+// proxy opens TLS. They do not change while the proxy runs. It returns nil while TLS
+// inspection is off.
 func (h *Handle) CACertificate() []byte {
 	if !h.active.current().Config.MITM {
 		return nil
@@ -107,24 +108,24 @@ func (h *Handle) SetMode(m Mode) error { return h.active.setMode(m) }
 // outside the managed limits is refused; one that a reload puts outside them
 // is dropped, with a warning in the log.
 func (h *Handle) AllowDomain(entry string) error {
-	return h.changed(h.active.allow(entry), DecisionAllow, entry, "allowed until the proxy ends")
+	return h.publishChange(h.active.allow(entry), DecisionAllow, entry, "allowed until the proxy ends")
 }
 
 // DenyDomain adds a denylist entry until the proxy ends, as AllowDomain does
 // for the allowlist. It cuts open connections that the entry denies.
 func (h *Handle) DenyDomain(entry string) error {
-	return h.changed(h.active.deny(entry), DecisionDeny, entry, "denied until the proxy ends")
+	return h.publishChange(h.active.deny(entry), DecisionDeny, entry, "denied until the proxy ends")
 }
 
 // RemoveDomain removes an entry that AllowDomain or DenyDomain added. It does
 // not remove entries of the configuration: the error says where such an entry
 // is set.
 func (h *Handle) RemoveDomain(entry string) error {
-	return h.changed(h.active.remove(entry), "", entry, "no longer allowed or denied at run time")
+	return h.publishChange(h.active.remove(entry), "", entry, "no longer allowed or denied at run time")
 }
 
-// changed publishes a change of the rules, unless err is not nil. It returns err.
-func (h *Handle) changed(err error, d DecisionKind, pattern, message string) error {
+// publishChange publishes a change of the rules if err is nil. It returns err.
+func (h *Handle) publishChange(err error, d DecisionKind, pattern, message string) error {
 	if err == nil {
 		h.gate.PublishRule(nil, d, pattern, message)
 	}
@@ -137,9 +138,9 @@ func (h *Handle) changed(err error, d DecisionKind, pattern, message string) err
 // The denylist overrides an allowed entry, as always.
 //
 // If the error is [ErrNotSaved], the entry is in force until the proxy ends, but
-// was not saved, and Remember may be called again. If ctx ended before it was
-// saved, that may still happen later. After any other error, nothing has changed.
-// These include an invalid pattern, a pattern that exceeds the managed limits, and
+// was not saved, and Remember may be called again. If ctx ended before the entry was
+// saved, it may still be saved later. After any other error, nothing has changed.
+// Examples are an invalid pattern, a pattern that exceeds the managed limits, and
 // an allow of a pattern that Remember has denied.
 func (h *Handle) Remember(ctx context.Context, a Amendment) error {
 	parse, done, decision := parseAllowed, "allowed", DecisionAllow
@@ -152,10 +153,10 @@ func (h *Handle) Remember(ctx context.Context, a Amendment) error {
 	}
 	p, err := parse(a.Pattern)
 	if err == nil {
-		err = h.canAmend(ctx)
+		err = h.checkAmend(ctx)
 	}
 	if err == nil {
-		err = h.changed(h.active.remember(a.Action, p), decision, p.String(), done+" for good")
+		err = h.publishChange(h.active.remember(a.Action, p), decision, p.String(), done+" for good")
 	}
 	if err != nil {
 		return err
@@ -176,7 +177,7 @@ func (h *Handle) Remember(ctx context.Context, a Amendment) error {
 func (h *Handle) Forget(ctx context.Context, pattern string) error {
 	p, err := domain.Parse(pattern)
 	if err == nil {
-		err = h.canAmend(ctx)
+		err = h.checkAmend(ctx)
 	}
 	if err != nil {
 		return err
@@ -194,13 +195,14 @@ func (h *Handle) Forget(ctx context.Context, pattern string) error {
 	return nil
 }
 
-// canSave reports whether something saves what is to be remembered.
+// canSave reports whether there is a learned file or an AmendmentWriter.
 func (h *Handle) canSave() bool { return h.settings.learned != nil || h.settings.amend != nil }
 
-// canAmend returns an error if nothing can be remembered.
-func (h *Handle) canAmend(ctx context.Context) error {
+// checkAmend returns an error if no amendment can be saved: nothing saves them, the
+// proxy has ended or is off, or ctx has ended.
+func (h *Handle) checkAmend(ctx context.Context) error {
 	if !h.canSave() {
-		return errors.New("nothing saves what is to be remembered: set Builder.LearnedFile or Builder.AmendmentWriter, " +
+		return errors.New("there is no place to save the change: set Builder.LearnedFile or Builder.AmendmentWriter, " +
 			"or use AllowDomain and DenyDomain, whose entries last until the proxy ends")
 	}
 	if err := h.alive(); err != nil {
@@ -213,23 +215,24 @@ func (h *Handle) canAmend(ctx context.Context) error {
 var errWriterExited = errors.New("the AmendmentWriter ended its goroutine without returning")
 
 // save saves an amendment. It waits no longer than ctx allows. found reports
-// whether the learned file had the entry before; an AmendmentWriter may have it.
+// whether the entry may have been saved before. It is exact for the learned file, and
+// always true with an AmendmentWriter.
 func (h *Handle) save(ctx context.Context, a Amendment, p domain.Pattern) (found bool, err error) {
 	type result struct {
 		found bool
 		err   error
 	}
 	results := make(chan result, 1)
-	writing, cancel := context.WithCancelCause(ctx)
+	writeCtx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(h.drain, func() { cancel(ErrClosed) })
 	h.reloader.goroutines.Go(func() {
 		r := result{err: errWriterExited}
 		defer func() { stop(); cancel(nil); results <- r }()
 		if h.settings.learned != nil {
-			r.found, r.err = h.learn(writing, a, p)
+			r.found, r.err = h.learn(writeCtx, a, p)
 			return
 		}
-		r.found, r.err = hostcall.Call(writing, h.calls, hostcall.AmendmentWriter, func(ctx context.Context) (bool, error) {
+		r.found, r.err = hostcall.Call(writeCtx, h.calls, hostcall.AmendmentWriter, func(ctx context.Context) (bool, error) {
 			return true, h.settings.amend(ctx, a)
 		})
 	})
@@ -237,7 +240,7 @@ func (h *Handle) save(ctx context.Context, a Amendment, p domain.Pattern) (found
 	case r := <-results:
 		return r.found, r.err
 	case <-ctx.Done():
-		return false, fmt.Errorf("stopped waiting for that: %w", context.Cause(ctx))
+		return false, fmt.Errorf("stopped waiting for the write: %w", context.Cause(ctx))
 	case <-h.done:
 		return false, ErrClosed
 	}
@@ -326,8 +329,8 @@ func (h *Handle) Answer(id uint64, d Decision) error {
 
 // Reload reads the configuration again and puts all of it in force. On an
 // error nothing changes: the last good policy stays in force. Managed limits
-// are the exception: as soon as they can be read they take effect, even if
-// the configuration cannot be read, and cut the last good configuration back.
+// are the exception. If they can be read, they take effect even if the
+// configuration cannot be read, and cut the last good configuration back.
 // Open connections that the new policy refuses are cut. Changes of keys that
 // need a restart are logged and take effect at the restart. All other changes
 // take effect at once.
@@ -348,7 +351,7 @@ func (h *Handle) Reload(ctx context.Context) error {
 	return err
 }
 
-// reload is Reload that also returns what the reload did.
+// reload is Reload, and also returns what the reload did.
 func (h *Handle) reload(ctx context.Context) (reloaded, error) { return h.reloader.reload(ctx) }
 
 // Events returns the events from now on. Until the loop takes them, they wait in a

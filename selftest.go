@@ -100,8 +100,8 @@ func (h *Handle) SelfTest(ctx context.Context) ([]SelfTestResult, error) {
 	return results, nil
 }
 
-// promises returns what is to be tested: results that have only Promise, Target
-// and Want.
+// promises returns the promises to test, as results with only Promise, Target and
+// Want.
 func (h *Handle) promises(unlisted, denied string) []SelfTestResult {
 	var promises []SelfTestResult
 	add := func(promise, target string, want Reason) {

@@ -1,5 +1,5 @@
-// Sessions: listeners and a token for each command, so that the proxy knows which
-// command sent a request without trusting what the command claims.
+// Sessions: listeners and a token for each command. They tell the proxy which command
+// sent a request, so that it need not trust what the command claims.
 
 package networkproxy
 
@@ -19,21 +19,21 @@ import (
 )
 
 // SessionConfig is the configuration of a session. All fields are optional. The
-// zero value is a session with the policy of the proxy and with its own
-// listeners.
+// zero value gives the session the policy of the proxy and listeners of the
+// session's own.
 type SessionConfig struct {
 	// Attribution describes the session to deciders.
 	Attribution
 
 	// Group names the group of the session, such as a conversation whose commands
-	// run one after another or at the same time. Identical questions of its
-	// sessions to the decider are one question, and [Decision.ForGroup] is
-	// remembered for all of them, until [Handle.CloseGroup] or the end of the
-	// proxy, also while no session is open. Empty means no group.
+	// run one after another or at the same time. Identical requests of its sessions
+	// that wait together are one question to the decider. A [Decision.ForGroup]
+	// applies to all of its sessions until [Handle.CloseGroup] or the end of the
+	// proxy, even if none of them is open meanwhile. Empty means no group.
 	Group string
 
 	// Decider is asked about the requests of this session in place of
-	// [Builder.PolicyDecider], also if the proxy has no decider. Its questions are
+	// [Builder.PolicyDecider], even if the proxy has no decider. Its questions are
 	// never shared with other sessions. nil means the decider of the proxy.
 	Decider PolicyDecider
 
@@ -60,10 +60,10 @@ type SessionConfig struct {
 	// because processes that outlive their session still know its path.
 	UnixSocket string
 
-	// BundleDir is the directory in which the session makes a directory for the files
-	// of [Session.CABundle] and of the variables in Environ, which every user can read.
-	// It must exist, and the command must see it at the same path. It is for sandboxes
-	// whose commands run as another user. Empty means a directory for temporary files
+	// BundleDir is an existing directory, which the command must see at the same path.
+	// In a subdirectory, the session makes the file of [Session.CABundle] and the files
+	// that variables in Environ name. Every user can read these files. It is for
+	// sandboxes whose commands run as another user. Empty means a temporary directory
 	// that only this user can read.
 	BundleDir string
 
@@ -95,7 +95,7 @@ type Session struct {
 	handle    *Handle
 	principal *gate.Principal
 	rules     *sessionRules
-	trusted   *trust.Files // with which its clients trust the proxy's certificates
+	trusted   *trust.Files // the files that make its clients trust the proxy's certificates
 	token     gate.Token
 	group     *group       // nil if it has none
 	clients   *track.Group // its client connections, including those to the shared listeners
@@ -122,8 +122,8 @@ type sessionListener struct {
 var errSessionClosed = errors.New("the session is closed")
 
 // OpenSession opens a session for a command. The session ends with its Close, the
-// end of ctx or the end of the proxy, whichever is first. It is cheap: each of its
-// listeners needs a socket and a sleeping goroutine.
+// end of ctx or the end of the proxy, whichever is first. A session is cheap: each of
+// its listeners needs a socket and a sleeping goroutine.
 //
 // The error is [ErrClosed] after the proxy has begun to stop, and [ErrDisabled]
 // if the proxy was started with enabled = false.
@@ -261,11 +261,11 @@ func (s *Session) serve(l sessionListener) {
 	s.cancel(err)
 }
 
-// end releases everything that the session holds. It runs once, after the
-// session's context has ended and so has cancelled questions, dials and requests.
+// end releases everything that the session holds. It runs once, after the end of the
+// session's context, which cancels questions, dials and requests.
 func (s *Session) end() {
 	if s.group != nil {
-		defer s.group.open.Done() // when s.done is closed
+		defer s.group.open.Done() // after s.done is closed
 	}
 	defer s.handle.sessions.running.Done()
 	defer close(s.done)
