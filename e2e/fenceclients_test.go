@@ -47,6 +47,7 @@ func fencedClients() []fencedClient {
 		{name: "npm", argv: []string{"npm", "install", "--no-audit", "--no-fund", "--prefix", "DIR", "--registry", "URL", npmPackage}, env: npm, schemes: both, path: "/npm/", want: "added 1 package"},
 		{name: "pip", argv: []string{python, "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", "--retries", "0", "--no-deps", "--trusted-host", "HOST", "--target", "DIR/site", "--index-url", "URL", pipPackage}, schemes: plain, path: "/simple/", want: "Successfully installed"},
 		{name: "pip", argv: []string{python, "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", "--retries", "0", "--no-deps", "--cert", lab.ca.file, "--target", "DIR/site", "--index-url", "URL", pipPackage}, schemes: secure, path: "/simple/", want: "Successfully installed"},
+		{name: "cargo", argv: []string{"sh", "cargofetch.sh", "URL", "DIR"}, env: []string{"CARGO_HTTP_CAINFO=" + lab.ca.file}, schemes: both, path: "/crates/", want: "Downloaded " + cargoPackage},
 	}
 }
 

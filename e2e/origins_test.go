@@ -94,6 +94,7 @@ func (o *origins) handler(git http.Handler) http.Handler {
 	mux.Handle("/git/", git)
 	mux.Handle("/npm/", newRegistry())
 	mux.Handle("/simple/", newIndex())
+	mux.Handle("/crates/", newCrates())
 	return mux
 }
 

@@ -1,6 +1,6 @@
 //go:build e2e && linux
 
-// This file has package registries for npm and pip with one package each.
+// This file has package registries for npm, pip and cargo with one package each.
 
 package e2e
 
@@ -9,8 +9,10 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -24,14 +26,13 @@ const (
 
 // newRegistry serves npmPackage below /npm/.
 func newRegistry() http.Handler {
-	tarball := npmTarball()
+	tarball := packTarball([][2]string{
+		{"package/package.json", `{"name":"` + npmPackage + `","version":"` + npmVersion + `","main":"index.js"}`},
+		{"package/index.js", npmContent},
+	})
 	digest := sha512.Sum512(tarball)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /npm/"+npmPackage, func(w http.ResponseWriter, r *http.Request) {
-		scheme := "http"
-		if r.TLS != nil {
-			scheme = "https"
-		}
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(map[string]any{
 			"name":      npmPackage,
@@ -39,7 +40,7 @@ func newRegistry() http.Handler {
 			"versions": map[string]any{npmVersion: map[string]any{
 				"name": npmPackage, "version": npmVersion,
 				"dist": map[string]string{
-					"tarball":   scheme + "://" + r.Host + "/npm/" + npmPackage + "/-/" + npmPackage + "-" + npmVersion + ".tgz",
+					"tarball":   serverURL(r) + "/npm/" + npmPackage + "/-/" + npmPackage + "-" + npmVersion + ".tgz",
 					"integrity": "sha512-" + base64.StdEncoding.EncodeToString(digest[:]),
 				},
 			}},
@@ -49,14 +50,20 @@ func newRegistry() http.Handler {
 	return mux
 }
 
-func npmTarball() []byte {
+// serverURL returns the URL of the server that the request was sent to, without a path.
+func serverURL(r *http.Request) string {
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+// packTarball returns a compressed archive of files, which are pairs of name and content.
+func packTarball(files [][2]string) []byte {
 	var b bytes.Buffer
 	compressed := gzip.NewWriter(&b)
 	archive := tar.NewWriter(compressed)
-	for _, file := range [][2]string{
-		{"package/package.json", `{"name":"` + npmPackage + `","version":"` + npmVersion + `","main":"index.js"}`},
-		{"package/index.js", npmContent},
-	} {
+	for _, file := range files {
 		// Writing to memory does not fail.
 		archive.WriteHeader(&tar.Header{Name: file[0], Mode: 0o644, Size: int64(len(file[1]))})
 		archive.Write([]byte(file[1]))
@@ -99,4 +106,32 @@ func pipArchive() []byte {
 	}
 	archive.Close()
 	return b.Bytes()
+}
+
+const (
+	cargoPackage = "suite-fixture"
+	cargoVersion = "1.2.3"
+)
+
+// newCrates serves cargoPackage below /crates/, with a sparse index.
+func newCrates() http.Handler {
+	const root = cargoPackage + "-" + cargoVersion
+	crate := packTarball([][2]string{
+		{root + "/Cargo.toml", "[package]\nname = \"" + cargoPackage + "\"\nversion = \"" + cargoVersion + "\"\nedition = \"2021\"\n"},
+		{root + "/src/lib.rs", ""},
+	})
+	digest := sha256.Sum256(crate)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /crates/config.json", func(w http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(w).Encode(map[string]string{"dl": serverURL(r) + "/crates/files"})
+	})
+	// The directories are the first letters of the name.
+	mux.HandleFunc("GET /crates/su/it/"+cargoPackage, func(w http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(w).Encode(map[string]any{
+			"name": cargoPackage, "vers": cargoVersion, "cksum": hex.EncodeToString(digest[:]),
+			"deps": []string{}, "features": map[string]any{}, "yanked": false,
+		})
+	})
+	mux.HandleFunc("GET /crates/files/"+cargoPackage+"/"+cargoVersion+"/download", func(w http.ResponseWriter, r *http.Request) { w.Write(crate) })
+	return mux
 }

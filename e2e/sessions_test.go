@@ -109,6 +109,7 @@ func sessionClients(t *testing.T) []sessionClient {
 		{name: "node-http", argv: []string{"node", "testdata/request.mjs", "URL"}, schemes: both, ignoresEnviron: !node, sendsToken: true},
 		{name: "node-tunnel", argv: []string{"node", "testdata/tunnel.mjs", "URL"}, schemes: both},
 		{name: "npm", argv: []string{"npm", "install", "--registry", "URL", npmPackage}, path: "/npm/", want: "added 1 package", schemes: secure, sendsToken: true},
+		{name: "cargo", argv: []string{"sh", "testdata/cargofetch.sh", "URL"}, path: "/crates/", want: "Downloaded " + cargoPackage, schemes: both, sendsToken: true},
 		{name: "go", argv: []string{"go", "run", "testdata/fetch.go", "URL"}, schemes: both, sendsToken: true},
 		{name: "java", argv: []string{"java", "testdata/Fetch.java", "URL"}, schemes: both},
 	}
@@ -146,7 +147,7 @@ func (c sessionClient) command(t *testing.T, env func(base []string) []string, u
 		"HTTPS_PROXY=http://127.0.0.1:9", "NO_PROXY=*", "npm_config_noproxy=*", "REQUEST_METHOD=GET",
 		"JAVA_TOOL_OPTIONS=-Dhttp.nonProxyHosts=* -DsocksProxyHost=127.0.0.1",
 		// Variables that the clients need in the suite.
-		"NODE_EXTRA_CA_CERTS="+lab.ca.file,
+		"NODE_EXTRA_CA_CERTS="+lab.ca.file, "CARGO_HTTP_CAINFO="+lab.ca.file,
 		"npm_config_update_notifier=false", "npm_config_fetch_retries=0", "npm_config_prefix="+home, "npm_config_global=true",
 		"GOCACHE="+goCache(t), "GOFLAGS=-mod=mod", "GOTOOLCHAIN=local"))
 	return cmd
