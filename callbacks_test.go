@@ -373,7 +373,7 @@ func TestCallbacksMayCallEverything(t *testing.T) {
 // methodsOf returns the exported methods of a type, without those of
 // export_test.go.
 func methodsOf[T any]() (names []string) {
-	forTests := []string{"Decide", "DenyWithoutCut", "Dropped", "LiveClients", "LiveTargets", "ServeHTTPConn", "ServeSOCKSPasswords"}
+	forTests := []string{"Decide", "DenyWithoutCut", "Dropped", "LiveClients", "LiveEntries", "LiveTargets", "ServeHTTPConn", "ServeSOCKSPasswords"}
 	for m := range reflect.TypeFor[T]().Methods() {
 		if !slices.Contains(forTests, m.Name) {
 			names = append(names, m.Name)

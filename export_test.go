@@ -92,6 +92,10 @@ func (h *Handle) LiveTargets() int {
 	return h.gate.Live.Connected()
 }
 
+// LiveEntries returns the number of entries in the set of open requests, which has
+// idle connections to targets as well.
+func (h *Handle) LiveEntries() int { return h.gate.Live.Len() }
+
 // LiveClients returns the number of open connections from clients.
 func (h *Handle) LiveClients() int { return h.live.Len() }
 

@@ -111,6 +111,9 @@ func (l *LiveRequests) Connected() int {
 	return n
 }
 
+// Len returns the number of open requests and of idle connections to targets.
+func (l *LiveRequests) Len() int { return len(l.list()) }
+
 // Rejudge cuts the open requests that the policy in force refuses, and returns their
 // number. Call it after a policy change, without the lock that guards the change.
 func (g *Gate) Rejudge() int {

@@ -43,7 +43,11 @@ func (h *Proxy) tunnel(state *clientState, client *clientConn, target net.Conn, 
 	if state.opened != nil {
 		finish = state.opened.finish
 	}
-	if !entry.SetCloser(tunnel.Pair{A: client.conn, B: gate.UnderlyingConn(target)}) {
+	relayed := target
+	if pooled, ok := target.(*gate.PooledConn); ok {
+		relayed = pooled.Conn // in which UnderlyingConn and the relay find the connection below TLS, to close it
+	}
+	if !entry.SetCloser(tunnel.Pair{A: client.conn, B: gate.UnderlyingConn(relayed)}) {
 		live.End()
 		target.Close() // the proxy is stopping
 		h.gate.Failed(req, gate.ErrClosed)
@@ -55,7 +59,7 @@ func (h *Proxy) tunnel(state *clientState, client *clientConn, target net.Conn, 
 	entry.AfterHandler(func() {
 		defer finish()
 		defer endTunnel(live, target)
-		h.gate.Relay(client.conn, target, req, tunnel.Options{Early: client.early, EarlyBack: originEarly})
+		h.gate.Relay(client.conn, relayed, req, tunnel.Options{Early: client.early, EarlyBack: originEarly})
 	})
 }
 

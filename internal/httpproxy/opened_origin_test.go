@@ -303,6 +303,9 @@ func TestOpenedUpgrade(t *testing.T) {
 			if resp, err := http.ReadResponse(bufio.NewReader(d), nil); err != nil || resp.StatusCode != 403 {
 				t.Errorf("in limited mode: %v, %v; want 403", resp, err)
 			}
+			c.Close()
+			d.Close()
+			await(t, "no request and no connection is in the set", func() bool { return l.Gate.Live.Len() == 0 })
 		})
 	}
 }

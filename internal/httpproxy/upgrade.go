@@ -128,9 +128,6 @@ func (h *Proxy) upgrade(w http.ResponseWriter, r *http.Request, req *gate.Reques
 	state := clientStateOf(r)
 	if state.opened != nil {
 		state.opened.handedOver = true
-		if pooled, ok := conn.(*gate.PooledConn); ok {
-			conn = pooled.Conn // lets the tunnel find the connection below TLS, to close it
-		}
 	}
 	h.tunnel(state, client, conn, req, live, bytes.Clone(early))
 }
