@@ -109,6 +109,10 @@ func (c *sessionClient) over() bool {
 func TestInspectionWorks(t *testing.T) {
 	t.Parallel()
 	cert, roots := certificate(t)
+	took := 50 * time.Millisecond
+	if testing.Short() {
+		took = 5 * time.Millisecond
+	}
 	for _, w := range inspectionWorks(cert) {
 		for i := range w.sides {
 			side := &w.sides[i]
@@ -140,7 +144,7 @@ func TestInspectionWorks(t *testing.T) {
 					openAgent(t, h, args[len(args)-1])
 				}
 				trial := &trial{
-					ctx: t.Context(), workload: &workload{}, candidate: &side.proxy, origin: o, time: 50 * time.Millisecond,
+					ctx: t.Context(), workload: &workload{}, candidate: &side.proxy, origin: o, time: took,
 					proxy: &process{dir: s.dir, http: netip.MustParseAddrPort(h.HTTPAddr()), command: &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}}},
 				}
 				values, err := side.run(trial)

@@ -11,10 +11,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"example.com/networkproxy/internal/testnet"
 )
 
 // startBase starts the base in this process.
@@ -49,12 +51,13 @@ func startOrigin(t *testing.T, start func() (origin, error)) origin {
 func runUntil(done *atomic.Int64, stop *atomic.Bool, loop func() error) error {
 	ended := make(chan error, 1)
 	go func() { ended <- loop() }()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
 	for done.Load() < 100 {
 		select {
 		case err := <-ended:
 			return errors.Join(errors.New("the loop ended before it was stopped"), err)
-		default:
-			runtime.Gosched()
+		case <-tick.C:
 		}
 	}
 	stop.Store(true)
@@ -129,8 +132,9 @@ func TestTunnels(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.close()
-	for s.received.Load() < 1<<20 || s.moved()-s.received.Load() < 1<<20 {
-		runtime.Gosched() // until both directions have transferred data
+	both := func() bool { return s.received.Load() >= 1<<20 && s.moved()-s.received.Load() >= 1<<20 }
+	if !testnet.Poll(time.Minute, both) {
+		t.Error("the streams do not transfer data in both directions")
 	}
 }
 
