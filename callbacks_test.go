@@ -339,10 +339,13 @@ func TestCallbacksMayCallEverything(t *testing.T) {
 		}
 		calls = append(calls, call{"Session." + name, func(_ *networkproxy.Handle, s *networkproxy.Session) { do(s) }})
 	}
-	for _, f := range hostFunctions() {
+	for way, f := range hostFunctions() {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
-			for _, c := range calls {
+			for row, c := range calls {
+				if !testnet.Chosen(row, way, 5) {
+					continue
+				}
 				t.Run(c.name, func(t *testing.T) {
 					t.Parallel()
 					h := new(hook)

@@ -428,7 +428,7 @@ func TestGroupsLeaveNothing(t *testing.T) {
 	}
 	for _, a := range []networkproxy.Decision{networkproxy.Allow(), networkproxy.Ask("wait"), networkproxy.Deny("no").For(0), networkproxy.Allow().ForGroup().For(1)} {
 		answer = a
-		for i := range 20 {
+		for i := range scaled(50) {
 			use(fmt.Sprintf("brief %d", i))
 		}
 		if got := networkproxy.Groups(l.Handle); got != 0 {

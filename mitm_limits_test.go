@@ -212,7 +212,7 @@ func TestRejudgeReadsNoReusedHeader(t *testing.T) {
 	})
 	defer changes.Wait()
 	defer close(due)
-	for range 300 {
+	for range scaled(300) {
 		select {
 		case due <- struct{}{}:
 		default:

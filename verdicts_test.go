@@ -97,10 +97,10 @@ func TestVerdicts(t *testing.T) {
 		rows += len(table.cases)
 		t.Run(table.name, func(t *testing.T) {
 			t.Parallel()
-			for _, p := range paths {
+			for way, p := range paths {
 				t.Run(p.name, func(t *testing.T) {
 					t.Parallel()
-					runVerdicts(t, table, p)
+					runVerdicts(t, table, p, way)
 				})
 			}
 		})
@@ -110,11 +110,15 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// runVerdicts tests one path with one table.
-func runVerdicts(t *testing.T, table verdictTable, p path) {
+// runVerdicts tests one path, the way-th, with one table.
+func runVerdicts(t *testing.T, table verdictTable, p path, way int) {
 	l := newVerdictLab(t, table)
-	tried := 0
-	for _, c := range table.cases {
+	tried, chosen := 0, 0
+	for row, c := range table.cases {
+		if !testnet.Chosen(row, way, 4) {
+			continue
+		}
+		chosen++
 		target := l.expand(c.target)
 		got := p.send(l, t, target)
 		if got == inexpressible {
@@ -125,8 +129,8 @@ func runVerdicts(t *testing.T, table verdictTable, p path) {
 			t.Errorf("%q: got %+v, want %+v", target, got, c.want)
 		}
 	}
-	if tried < len(table.cases)*3/4 {
-		t.Errorf("only %d of %d targets were tried", tried, len(table.cases))
+	if tried < chosen*3/4 && !testing.Short() {
+		t.Errorf("only %d of %d targets were tried", tried, chosen)
 	}
 	for _, name := range l.dns.Queries() {
 		if _, ok := table.names[name]; !ok {

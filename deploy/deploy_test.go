@@ -40,6 +40,9 @@ func read(t *testing.T, name string) string {
 // configuration is the one that networkproxy init writes.
 func TestProgramAcceptsTheCommandLines(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
 	dir := t.TempDir()
 	program := filepath.Join(dir, "networkproxy")
 	if runtime.GOOS == "windows" {

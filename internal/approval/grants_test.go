@@ -19,6 +19,7 @@ import (
 	"example.com/networkproxy/internal/approval"
 	"example.com/networkproxy/internal/gate"
 	"example.com/networkproxy/internal/policy"
+	"example.com/networkproxy/internal/testnet"
 )
 
 // answerOnce returns a decider that answers d once and denies afterwards, and the
@@ -505,7 +506,7 @@ func grantsOracle(t *testing.T, r *rand.Rand) {
 	}
 	var model []*modelGrant
 	last := uint64(0)
-	for step := range 2000 {
+	for step := range testnet.Scaled(2000) {
 		now := time.Now()
 		switch r.IntN(12) {
 		case 0:

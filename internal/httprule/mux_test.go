@@ -34,7 +34,7 @@ func TestServeMuxReadsTheSame(t *testing.T) {
 	t.Parallel()
 	rounds := 40_000
 	if testing.Short() {
-		rounds = 8_000
+		rounds = 2_000
 	}
 	for _, tt := range inside {
 		t.Run(strings.Join(tt.rule.PathPrefixes, " "), func(t *testing.T) {

@@ -181,6 +181,13 @@ func TestReadDirectory(t *testing.T) {
 	if _, err := readSource(dir); err == nil || !strings.Contains(err.Error(), "larger than 4 MiB together") {
 		t.Errorf("a large file: %v", err)
 	}
+}
+
+func TestReadCrowdedDirectory(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("creates more than 4096 files")
+	}
 	crowded := t.TempDir()
 	for i := range maxEntries + 1 {
 		if err := os.WriteFile(filepath.Join(crowded, fmt.Sprint(i)), nil, 0o600); err != nil {
