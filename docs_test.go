@@ -139,14 +139,14 @@ func TestPagesNameFilesThatExist(t *testing.T) {
 func TestArchitectureNamesCodeThatExists(t *testing.T) {
 	t.Parallel()
 	words := make(map[string]bool)
-	word := regexp.MustCompile(`\w+`)
+	between := func(c rune) bool { return c != '_' && !unicode.IsLetter(c) && !unicode.IsDigit(c) }
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" {
 			return err
 		}
 		source, err := os.ReadFile(path)
-		for _, w := range word.FindAll(source, -1) {
-			words[string(w)] = true
+		for w := range strings.FieldsFuncSeq(string(source), between) {
+			words[w] = true
 		}
 		return err
 	})

@@ -45,7 +45,7 @@ func (l *lab) grantOf(host string) networkproxy.Grant {
 
 // isCut reports whether the other side ends the connection.
 func isCut(c net.Conn) bool {
-	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	c.SetReadDeadline(testDeadline())
 	_, err := c.Read(make([]byte, 1))
 	return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 }
@@ -260,7 +260,7 @@ func TestManyClientsOneQuestion(t *testing.T) {
 	})
 	l.origin("miss.example", 80, func(http.ResponseWriter, *http.Request) {})
 	var all sync.WaitGroup
-	for range 200 {
+	for range scaled(200) {
 		c := l.client()
 		all.Go(func() {
 			resp, err := c.Get("http://miss.example/")
@@ -300,7 +300,7 @@ func TestQuestionEndsWhenTheClientGoes(t *testing.T) {
 	conn.Close()
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(testTimeout):
 		t.Error("the decider's context has not ended with the client")
 	}
 }
@@ -338,7 +338,7 @@ func TestCloseEndsQuestions(t *testing.T) {
 			}()
 			select {
 			case <-closed:
-			case <-time.After(20 * time.Second):
+			case <-time.After(testTimeout):
 				t.Error("Close waits for the decider")
 			}
 			close(release)

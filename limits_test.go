@@ -893,12 +893,14 @@ func TestLimitLogLinesOfEveryKind(t *testing.T) {
 			})
 			l.dns.Set("panic.example", addrs(publicAddr))
 			l.mapHost("echo.example", 80, testnet.Echo(t).Addr())
+			began := time.Now()
 			for i := range each {
 				test.cause(l, i)
 			}
 			l.Close()
 			lines := len(regexp.MustCompile(`msg="`+test.lines+`"`).FindAllString(l.log.String(), -1))
-			seconds := strings.Count(l.log.String(), "dropped log lines") + 1
+			// On a busy machine the lines may come so slowly that none is dropped.
+			seconds := max(strings.Count(l.log.String(), "dropped log lines"), int(time.Since(began)/time.Second)) + 1
 			if lines == 0 || lines > limit*seconds {
 				t.Errorf("%d lines in %d seconds, want at most %d per second", lines, seconds, limit)
 			}

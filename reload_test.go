@@ -290,7 +290,7 @@ func TestDenyCutsOpenTunnels(t *testing.T) {
 	start := time.Now()
 	f.replace("policy.allowed_domains = [\"good.example\"]\npolicy.denied_domains = [\"bad.example\"]")
 	for _, c := range conns {
-		c.SetReadDeadline(start.Add(10 * time.Second))
+		c.SetReadDeadline(start.Add(testTimeout))
 		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("a denied tunnel is still open: %v", err)
 		}

@@ -429,7 +429,7 @@ func TestUnixSocketDialTimeout(t *testing.T) {
 		networkproxy.SetConnectUnix(b, func(ctx context.Context, _ string) (*net.UnixConn, error) {
 			select {
 			case <-ctx.Done():
-			case <-time.After(5 * time.Second):
+			case <-time.After(testTimeout):
 				t.Error("the connection attempt does not end")
 			}
 			return nil, ctx.Err()

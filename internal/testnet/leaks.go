@@ -15,10 +15,10 @@ import (
 )
 
 // leakTimeout is the time for goroutines to end and descriptors to be closed.
-const leakTimeout = 5 * time.Second
+const leakTimeout = 30 * time.Second
 
 // CheckLeaks fails the test if at its end the process has goroutines or open descriptors that it does not have now. It
-// waits up to 5 seconds for them to end. Call CheckLeaks first in a test, so that the test's cleanups run before the
+// waits up to 30 seconds for them to end. Call CheckLeaks first in a test, so that the test's cleanups run before the
 // check. Do not use it in a parallel test, because the goroutines of other tests count, too. Descriptors are checked
 // only where /proc/self/fd exists.
 func CheckLeaks(tb testing.TB) {
@@ -27,7 +27,7 @@ func CheckLeaks(tb testing.TB) {
 	tb.Cleanup(func() { waitForCleanup(tb, goroutines, files) })
 }
 
-// CheckLeaksOf runs f and fails the test if goroutines or descriptors from f still exist 5 seconds after it returned. Do
+// CheckLeaksOf runs f and fails the test if goroutines or descriptors from f still exist 30 seconds after it returned. Do
 // not use it in a parallel test.
 func CheckLeaksOf(tb testing.TB, f func()) {
 	tb.Helper()
