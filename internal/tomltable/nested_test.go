@@ -137,9 +137,9 @@ func TestTablesAreNotExtended(t *testing.T) {
 // tables are nested.
 func TestNestedTablesAreBounded(t *testing.T) {
 	t.Parallel()
-	n := 10_000
+	n, depth := 10_000, 200_000
 	if testing.Short() {
-		n = 1000
+		n, depth = n/10, depth/10
 	}
 	var items, keys, inline strings.Builder
 	for i := range n {
@@ -161,8 +161,8 @@ func TestNestedTablesAreBounded(t *testing.T) {
 		"[a]\ngroups = " + strings.Repeat("[", 5000) + strings.Repeat("]", 5000),
 		"[a]\ngroups = [{query = " + strings.Repeat("{k=", 5000) + "1" + strings.Repeat("}", 5000) + "}]",
 		"[a]\ngroups = " + strings.Repeat("[{items=", 5000) + strings.Repeat("}]", 5000),
-		"[a.groups" + strings.Repeat(".items", 200_000) + "]\n",
-		"[[a.groups]]\n[[a.groups" + strings.Repeat(".items", 200_000) + "]]\n",
+		"[a.groups" + strings.Repeat(".items", depth) + "]\n",
+		"[[a.groups]]\n[[a.groups" + strings.Repeat(".items", depth) + "]]\n",
 		"[[a.groups]]\nquery" + strings.Repeat(".k", 5000) + " = ['v']\n",
 	} {
 		if _, problems := readGroups(deep, &groups); len(problems) != 1 {
