@@ -27,6 +27,9 @@ func (h *Proxy) forward(w http.ResponseWriter, r *http.Request, req *gate.Reques
 	defer state.live.End()
 	route := h.gate.Route(h.gate.Policy(), &req.Query)
 	route.Forwards = req.Protocol != policy.ProtocolHTTPS // TLS needs a tunnel through an upstream proxy
+	if state.forwarding == nil {
+		state.forwarding = new(forwarding)
+	}
 	out := &state.out
 	if r.ContentLength != 0 {
 		out = new(http1.Request) // the upload may still read it after the handler returns

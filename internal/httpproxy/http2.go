@@ -150,7 +150,10 @@ func (h *Proxy) serveOpenedHTTP2(entry *track.Entry, client *tls.Conn, o *opened
 
 // connStateChanged is called by net/http.
 func (h *Proxy) connStateChanged(c net.Conn, s http.ConnState) {
-	if l, ok := h.http2Conns.Load(c); ok && s == http.StateClosed {
+	if s != http.StateClosed { // each request calls it twice with other states
+		return
+	}
+	if l, ok := h.http2Conns.Load(c); ok {
 		close(l.(*openedListener).ended)
 	}
 }
@@ -162,8 +165,23 @@ func (h *Proxy) serveStream(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	defer c.listener.handlers.Done()
-	state := h.openedState(c.entry, c.opened)
-	h.serveRequest(w, r.WithContext(context.WithValue(r.Context(), clientStateKey{}, state)))
+	ctx := &streamContext{Context: r.Context(), state: c.opened.newState(c.entry)}
+	h.serveRequest(w, r.WithContext(ctx))
+}
+
+// streamContext is the context of a stream. It has the state of its request, which saves
+// an allocation.
+type streamContext struct {
+	context.Context
+	state clientState
+}
+
+// Value implements context.Context.
+func (c *streamContext) Value(key any) any {
+	if key == (clientStateKey{}) {
+		return &c.state
+	}
+	return c.Context.Value(key)
 }
 
 // http2Origin has the connection with the origin server that the streams of one client

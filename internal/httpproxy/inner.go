@@ -89,6 +89,9 @@ func (o *opened) misdirected(r *http.Request) (named string, err error) {
 	}
 	names = append(names, r.Header["Host"]...) // HTTP/2 allows both Host and :authority
 	for _, name := range names {
+		if name == o.host && name != "" {
+			continue // nearly always; parsing it costs more
+		}
 		if name == "" && r.ProtoMajor == 1 && !r.ProtoAtLeast(1, 1) {
 			continue // HTTP/1.0
 		}

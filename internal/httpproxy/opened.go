@@ -25,12 +25,14 @@ import (
 // opened is the part of a clientState that only the connection of an opened tunnel
 // has.
 type opened struct {
-	tunnel *gate.Opened
-	secure bool             // TLS was opened; if not, the tunnel has plain HTTP
-	offer  []string         // the application protocols that the origin server is asked for
-	fault  error            // why there is no connection with the origin server; nil if there is one
-	origin *gate.PooledConn // for the first request; nil afterwards
-	served atomic.Bool      // there was a request
+	tunnel   *gate.Opened
+	secure   bool             // TLS was opened; if not, the tunnel has plain HTTP
+	offer    []string         // the application protocols that the origin server is asked for
+	fault    error            // why there is no connection with the origin server; nil if there is one
+	hostport string           // of the target
+	host     string           // the Host field that names the target over TLS; empty if unknown
+	origin   *gate.PooledConn // for the first request; nil afterwards
+	served   atomic.Bool      // there was a request
 
 	// transport has the one connection with the origin server between two requests
 	// of HTTP/1.1. It is not shared with other clients.
@@ -85,7 +87,7 @@ func (h *Proxy) ServeOpened(entry *track.Entry, client net.Conn, early []byte, t
 		return
 	}
 	client.SetDeadline(time.Time{})
-	o := &opened{tunnel: t, origin: t.Origin}
+	o := &opened{tunnel: t, hostport: t.Request.Target.String(), origin: t.Origin}
 	o.finish = func() {
 		client.Close()
 		t.Origin.Close()
@@ -163,6 +165,9 @@ func (h *Proxy) serveOpenedTLS(entry *track.Entry, client *prefixedConn, o *open
 	}
 	cancel()
 	o.secure, o.fault = true, conn.Err
+	if t.Request.Target.Host.Zone() == "" {
+		o.host = strings.TrimSuffix(o.hostport, ":443")
+	}
 	if conn.Origin != nil {
 		t.Origin.Conn = conn.Origin
 	}
@@ -186,16 +191,17 @@ func (h *Proxy) serveOpenedHTTP1(entry *track.Entry, client net.Conn, o *opened)
 	o.transport = h.newTransport()
 	o.transport.MaxIdle, o.transport.MaxIdlePerAddr = 1, 1
 	defer o.transport.CloseIdleConnections()
-	state := h.openedState(entry, o)
+	state := new(clientState)
+	*state = o.newState(entry)
 	state.live.Persistent = true
 	defer state.live.Leave()
 	h.server.ServeConn(context.WithValue(t.Request.Principal.Context, clientStateKey{}, state), client)
 }
 
-// openedState returns the state of an opened connection.
-func (h *Proxy) openedState(entry *track.Entry, o *opened) *clientState {
+// newState returns the state of an opened connection.
+func (o *opened) newState(entry *track.Entry) clientState {
 	req := o.tunnel.Request
-	return &clientState{client: req.Client, principal: req.Principal, entry: entry, opened: o}
+	return clientState{client: req.Client, principal: req.Principal, entry: entry, opened: o}
 }
 
 // accountHandshake accounts for a tunnel in which the handshake with the client has

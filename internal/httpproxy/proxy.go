@@ -106,12 +106,17 @@ type clientState struct {
 	// live is the forwarded request in progress. There is at most one.
 	live gate.LiveRequest
 
-	// Memory that forwarding reuses from request to request.
+	exchange credential.Exchange // of the request in progress
+
+	*forwarding // nil until forward allocates it
+}
+
+// forwarding is memory that forward reuses from request to request. Tunnels and streams of
+// HTTP/2 do not need it.
+type forwarding struct {
 	dial   dialInfo
 	out    http1.Request
 	fields []http1.Field // for out.Fields
-
-	exchange credential.Exchange // of the request in progress
 }
 
 // clientStateKey is the key of the *clientState in a request's context.

@@ -24,6 +24,7 @@ import (
 // forwardHTTP2 forwards an allowed request of HTTP/2 and passes the response on.
 func (h *Proxy) forwardHTTP2(w http.ResponseWriter, r *http.Request, req *gate.Request, v *gate.Ruling) {
 	x := &stream{proxy: h, w: w, r: r, req: req, ruling: *v, exchange: &clientStateOf(r).exchange}
+	x.trace.Got1xxResponse = x.informational
 	defer func() {
 		if x.acquired {
 			h.gate.Ended(req, x.sent.Load(), x.received)
@@ -60,6 +61,7 @@ type stream struct {
 	req      *gate.Request
 	ruling   gate.Ruling
 	exchange *credential.Exchange
+	trace    httptrace.ClientTrace // calls informational
 	acquired bool
 	sent     atomic.Int64
 	received int64
@@ -144,16 +146,16 @@ func isIdempotent(method string) bool {
 // request returns the request to send. Its path and query are those of the client, byte
 // for byte.
 func (x *stream) request(ctx context.Context) *http.Request {
-	target := x.req.HTTP.Target
-	host := hostField(x.req, x.req.Target.String())
+	target, hostport := x.req.HTTP.Target, clientStateOf(x.r).opened.hostport
+	host := hostField(x.req, hostport)
 	path, query, hasQuery := strings.Cut(target, "?")
-	u := &url.URL{Scheme: "https", Host: x.req.Target.String(), RawQuery: query, ForceQuery: hasQuery && query == ""}
+	u := &url.URL{Scheme: "https", Host: hostport, RawQuery: query, ForceQuery: hasQuery && query == ""}
 	if path == "*" {
 		u.Opaque = path
 	} else {
 		u.Opaque = "//" + host + path // not URL.Path, which would be encoded again
 	}
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: x.informational})
+	ctx = httptrace.WithClientTrace(ctx, &x.trace)
 	out := (&http.Request{
 		Method: x.r.Method, URL: u, Host: host, Header: x.requestHeader(),
 		Body: http.NoBody, ContentLength: x.r.ContentLength,
@@ -181,8 +183,12 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// requestHeader returns the fields of the client's request that are passed on.
+// requestHeader returns the fields of the client's request that are passed on. The map may
+// be that of the client's request, so it must not be changed.
 func (x *stream) requestHeader() http.Header {
+	if x.unchanged() {
+		return x.r.Header
+	}
 	out := make(http.Header, len(x.r.Header)+1)
 	for name, values := range x.r.Header {
 		if !isHopByHop(name, nil) && name != "Host" && name != socketHeader {
@@ -206,6 +212,20 @@ func (x *stream) requestHeader() http.Header {
 		out["User-Agent"] = nil // or net/http would add its own
 	}
 	return out
+}
+
+// unchanged reports whether the fields of the client's request can be passed on as they
+// are.
+func (x *stream) unchanged() bool {
+	if _, ok := x.r.Header["User-Agent"]; !ok || x.exchange.Changes() {
+		return false
+	}
+	for name := range x.r.Header {
+		if isHopByHop(name, nil) || name == "Host" || name == socketHeader {
+			return false
+		}
+	}
+	return true
 }
 
 // informational passes an informational response on (RFC 9110 section 15.2). net/http
