@@ -12,12 +12,6 @@ const (
 	pipeSize      = 1 << 20
 	smallPipeSize = 256 << 10
 
-	// maxSplice is the most bytes to move in one call. It does not exceed
-	// pipeSize. A pipe counts fragments rather than bytes and may accept more.
-	// On loopback, a segment holds 65,463 bytes (a few more over IPv4), so this
-	// amount fills 16 fragments and leaves no small one.
-	maxSplice = 16 * 65463
-
 	spliceNonblock = 2 // SPLICE_F_NONBLOCK
 )
 
@@ -60,7 +54,7 @@ func (p pipe) close() {
 
 // fill moves bytes from socket into p, which is empty. 0 means the end of the
 // stream.
-func (p pipe) fill(socket int) (int, error) { return splice(socket, p.w, maxSplice) }
+func (p pipe) fill(socket int) (int, error) { return splice(socket, p.w, pipeSize) }
 
 // drain moves up to n bytes from p, which holds them, to socket.
 func (p pipe) drain(socket, n int) (int, error) { return splice(p.r, socket, n) }

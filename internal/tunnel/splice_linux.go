@@ -79,10 +79,9 @@ func rawStream(c net.Conn) syscall.RawConn {
 func (s *socketCopier) copy() (stopReason, error) {
 	defer s.release()
 	write := func(fd uintptr) bool { return s.write(int(fd)) }
-	push := func(fd uintptr) { s.write(int(fd)) }
-	move := func(fd uintptr) bool { return s.move(int(fd), push) }
+	read := func(fd uintptr) bool { return s.readMore(int(fd)) }
 	for {
-		if err := s.dir.rawSrc.Read(move); err != nil {
+		if err := s.dir.rawSrc.Read(read); err != nil {
 			if s.pipe.open() && errors.Is(err, os.ErrDeadlineExceeded) {
 				s.checkPipe()
 				continue
@@ -107,23 +106,17 @@ func (s *socketCopier) copy() (stopReason, error) {
 	}
 }
 
-// move is the callback that reads and writes without blocking. It reports
-// false, holding no buffer, once everything is written and there is no more to
-// read for now.
+// readMore is the callback that reads without blocking. It reports false, holding no
+// buffer, if there is no more to read for now.
 //
-// The caller handles what would block here: waiting for dst inside a read would
-// prevent src from being closed. It also handles the error of a push to a
-// closed connection, and the end of the stream, because it has more stack
-// space.
-func (s *socketCopier) move(fd int, push func(fd uintptr)) bool {
+// The caller writes what was read, because a wait for dst inside a read would prevent
+// src from being closed.
+func (s *socketCopier) readMore(fd int) bool {
 	s.read(fd)
 	if s.off < s.end {
 		s.dir.observe(s.buf[s.off:s.end])
 	}
-	if s.pending() && !s.eof {
-		s.dir.rawDst.Control(push)
-	}
-	if !s.drained || s.pending() || s.writeErr != nil || s.shouldSplice() {
+	if !s.drained || s.pending() {
 		return true
 	}
 	s.releaseBuffer()
