@@ -19,7 +19,7 @@ import (
 // "tcp 192.0.2.1:80".
 type catcher struct {
 	mu      sync.Mutex
-	seen    []string
+	seen    []string // without repetitions
 	arrived *sync.Cond
 }
 
@@ -57,8 +57,10 @@ func (c *catcher) run(f *os.File) {
 func (c *catcher) record(s string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.seen = append(c.seen, s)
-	c.arrived.Broadcast()
+	if !slices.Contains(c.seen, s) {
+		c.seen = append(c.seen, s)
+		c.arrived.Broadcast()
+	}
 }
 
 // describe names the target of an IP packet.
@@ -87,8 +89,8 @@ func describe(p []byte) string {
 	return name(protocol) + " " + dst.String()
 }
 
-// wait waits until a packet has arrived.
-func (c *catcher) wait(t *testing.T, packet string) {
+// wait waits until one of the packets has arrived.
+func (c *catcher) wait(t *testing.T, packets ...string) {
 	t.Helper()
 	late := false
 	timer := time.AfterFunc(timeout, func() {
@@ -100,11 +102,12 @@ func (c *catcher) wait(t *testing.T, packet string) {
 	defer timer.Stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !slices.Contains(c.seen, packet) && !late {
+	arrived := func(packet string) bool { return slices.Contains(c.seen, packet) }
+	for !slices.ContainsFunc(packets, arrived) && !late {
 		c.arrived.Wait()
 	}
 	if late {
-		t.Errorf("%s has not arrived; the catcher saw:\n%s", packet, strings.Join(c.seen, "\n"))
+		t.Errorf("%s has not arrived; the catcher saw:\n%s", strings.Join(packets, " or "), strings.Join(c.seen, "\n"))
 	}
 }
 

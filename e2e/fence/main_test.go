@@ -190,6 +190,11 @@ func openCatcher(device string) (*os.File, error) {
 	if err := syscall.Bind(fd, &syscall.SockaddrLinklayer{Protocol: allProtocols, Ifindex: dev.Index}); err != nil {
 		return nil, err
 	}
+	// No packet may be lost, also if the catcher is late on a busy machine.
+	const queue = 32 << 20
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUFFORCE, queue); err != nil {
+		return nil, err
+	}
 	return os.NewFile(uintptr(fd), "catcher"), nil
 }
 
