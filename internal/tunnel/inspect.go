@@ -163,12 +163,14 @@ func (t *tunnel) refuse(d *direction) {
 		return
 	}
 	t.replying = true
+	t.stopTimer() // sendReply has its own limit
+	// The close of b ends the opposite direction, unless that waits for a to read.
+	d.src.SetWriteDeadline(time.Now().Add(drainTimeout))
 	if d.written > 0 {
 		abort(d.dst)
 	} else {
 		d.dst.Close() // b has received nothing that looks cut short
 	}
-	t.expireWithin(drainTimeout)
 }
 
 // sendReply writes the inspector's reply to the client of a refused tunnel,
@@ -184,12 +186,17 @@ func (t *tunnel) sendReply() {
 	a := t.forward.src
 	if t.back.written > 0 {
 		abort(a) // a close would make the received part look complete
-	} else if _, err := a.Write(t.reply); err == nil {
-		// Closing with unread bytes from the client would send a reset, which
-		// may overtake the reply. So give the client a moment to read the reply
-		// and close.
-		if w, ok := a.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
-			io.Copy(io.Discard, a)
+	} else {
+		// The time for the reply starts here, because on a busy machine the
+		// opposite direction may take long to end.
+		a.SetDeadline(time.Now().Add(drainTimeout))
+		if _, err := a.Write(t.reply); err == nil {
+			// Closing with unread bytes from the client would send a reset, which
+			// may overtake the reply. So give the client a moment to read the
+			// reply and close.
+			if w, ok := a.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
+				io.Copy(io.Discard, a)
+			}
 		}
 	}
 	t.mu.Lock()

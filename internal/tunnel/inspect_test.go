@@ -3,7 +3,9 @@
 package tunnel
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -225,6 +227,62 @@ func TestRefusedClientStays(t *testing.T) {
 		})
 	})
 }
+
+// lateConn is a connection whose Read waits for the close, and then for a time, and
+// returns err.
+type lateConn struct {
+	net.Conn
+	closed context.Context
+	cancel context.CancelFunc
+	late   time.Duration
+	err    error
+}
+
+func (c *lateConn) Read([]byte) (int, error) {
+	<-c.closed.Done()
+	time.Sleep(c.late)
+	return 0, c.err
+}
+
+func (c *lateConn) Close() error {
+	c.cancel()
+	return c.Conn.Close()
+}
+
+// TestReplyAfterALateEnd checks that a refused client gets the reply however late the
+// server's direction ends, as on a busy machine, and if the server's stream ends at the
+// moment of the refusal.
+func TestReplyAfterALateEnd(t *testing.T) {
+	t.Parallel()
+	for name, err := range map[string]error{"closed": net.ErrClosed, "end of the stream": io.EOF} {
+		for _, late := range []time.Duration{0, 2 * drainTimeout} {
+			t.Run(fmt.Sprintf("%s, after %v", name, late), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					client, a := net.Pipe()
+					b, _ := net.Pipe()
+					result := make(chan Result, 1)
+					closed, cancel := context.WithCancel(t.Context())
+					go func() {
+						result <- Relay(endCloser{a}, &lateConn{b, closed, cancel, late, err},
+							Options{IdleTimeout: time.Minute, Lifetime: time.Minute, Inspect: holdUntil(".", refuse("no"))})
+					}()
+					send(t, client, "bad.")
+					expect(t, client, "no")
+					client.Close()
+					if got := <-result; got.Cause != CauseRefused || got.Err != nil {
+						t.Errorf("got %+v, want %v", got, CauseRefused)
+					}
+				})
+			})
+		}
+	}
+}
+
+// endCloser is a pipe whose CloseWrite closes it.
+type endCloser struct{ net.Conn }
+
+func (c endCloser) CloseWrite() error { return c.Close() }
 
 // TestHeldBytesAtEOF checks that held bytes are decided on when the client has
 // ended its stream.

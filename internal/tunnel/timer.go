@@ -81,17 +81,15 @@ func (t *tunnel) schedule() {
 func (t *tunnel) onTimer() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed {
+	if t.closed || t.replying {
 		return
 	}
 	now := time.Since(t.clock.start)
 	switch {
 	case t.clock.deadline > 0 && now >= t.clock.deadline:
-		t.replying = false
 		t.setCause(CauseLifetime, nil)
 		t.close()
 	case t.clock.idle > 0 && now-time.Duration(t.clock.lastWrite.Load()) >= t.clock.idle:
-		t.replying = false
 		t.setCause(CauseIdle, nil)
 		t.close()
 	default:

@@ -124,7 +124,8 @@ const drainTimeout = time.Second
 // A tunnel that ends by Lifetime or by a close from outside also resets the
 // streams that it truncates. One that ends by IdleTimeout closes normally. When
 // Inspect refuses, a connection that has received bytes is reset and one that
-// has not is closed; a has up to a second to read the inspector's reply.
+// has not is closed. A client that has received nothing gets the inspector's
+// reply and has up to a second to read it.
 //
 // Closing a and b from outside, at any time and from any goroutine, ends the
 // tunnel at once; see [Pair]. Closing only one of them is noticed when the
@@ -197,7 +198,7 @@ func (t *tunnel) sourceEnded(d *direction) {
 		}
 		t.close()
 	}
-	open := !t.closed
+	open := !t.closed && !t.replying // the reply to a comes before the end of the stream
 	if open {
 		t.scheduleWatch(d)
 	}
@@ -223,6 +224,10 @@ func (t *tunnel) destinationBroke(d *direction, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d.done = true
+	if t.replying {
+		abort(d.dst) // a reads nothing, so it would not read the reply either
+		return
+	}
 	cause := t.causeOf(err, t.opposite(d))
 	t.setCause(cause, err)
 	if cause == CauseClosed || t.opposite(d).done {
