@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -396,6 +397,63 @@ func TestPanics(t *testing.T) {
 			if h := f.health(t); h.Allowed+h.Refused+h.Failed != 7 {
 				t.Errorf("got the counters %+v after 7 requests", h)
 			}
+		})
+	}
+}
+
+// TestPanicsInADial checks that a request whose dial panics leaves the set of open
+// requests, whatever its protocol.
+func TestPanicsInADial(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name    string
+		request func(l *lab)
+	}{
+		{"forwarded", func(l *lab) {
+			w := l.dialHTTP(l.t)
+			w.get("http://ok.example/")
+			w.readAll()
+		}},
+		{"upgrade", func(l *lab) {
+			w := l.dialHTTP(l.t)
+			w.get("http://ok.example/", "Connection: Upgrade", "Upgrade: websocket")
+			w.readAll()
+		}},
+		{"CONNECT", func(l *lab) {
+			w := l.dialHTTP(l.t)
+			w.request("CONNECT", "ok.example:443")
+			w.readAll()
+		}},
+		{"SOCKS5", func(l *lab) {
+			c := l.dialSOCKS()
+			c.Write(slices.Concat([]byte{5, 1, 0, 5, socksConnect, 0}, socksDestName("ok.example", 443)))
+			io.Copy(io.Discard, c)
+		}},
+		{"UDP", func(l *lab) {
+			u := l.associate()
+			u.send(socksDestName("ok.example", 53), "ping")
+			if err := checkClosed(u.control); err != nil {
+				l.t.Error(err)
+			}
+		}},
+		{"of the host", func(l *lab) {
+			defer func() {
+				if recover() == nil {
+					l.t.Error("the dial of the host does not panic")
+				}
+			}()
+			l.DialContext(networkproxy.Attribution{})(l.t.Context(), "tcp", "ok.example:443")
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			l := start(t, withSOCKS(allow("ok.example")), func(b *networkproxy.Builder) {
+				networkproxy.SetConnect(b, func(context.Context, netip.AddrPort) (*net.TCPConn, error) { panic("out of order") })
+				networkproxy.SetConnectUDP(b, func(context.Context, netip.AddrPort) (*net.UDPConn, error) { panic("out of order") })
+			})
+			l.dns.Set("ok.example", addrs(publicAddr))
+			test.request(l)
+			eventually(t, "the request is over", func() bool { return l.LiveEntries() == 0 })
 		})
 	}
 }

@@ -53,15 +53,20 @@ func dialLive[C net.Conn](ctx context.Context, g *Gate, req *Request, v *Ruling,
 	if err := g.Begin(lr, req, v); err != nil {
 		return none, err
 	}
+	attached := false
+	defer func() {
+		if !attached { // also after a panic of connect
+			lr.End()
+		}
+	}()
 	conn, to, err := withPrincipal(ctx, req, v, connect)
 	if err == nil {
 		err = g.Attach(lr, UnderlyingConn(conn), to)
 	}
 	if err != nil {
-		err = lr.Cause(err)
-		lr.End()
-		return none, err
+		return none, lr.Cause(err)
 	}
+	attached = true
 	return conn, nil
 }
 

@@ -38,8 +38,14 @@ func (g *Gate) DialOpened(ctx context.Context, req *Request, v *Ruling) (*Opened
 		return nil, NewRefusedError(req, g.OverLimit())
 	}
 	o := &Opened{Request: req, Ruling: v, gate: g}
+	dialed := false
+	defer func() {
+		if !dialed { // also after a panic of the dial
+			o.live.End()
+			g.releaseOpened(&req.Principal.Owner)
+		}
+	}()
 	if err := g.Begin(&o.live, req, v); err != nil {
-		g.releaseOpened(&req.Principal.Owner)
 		return nil, err
 	}
 	origin, err := g.DialPooled(ctx, req, v, g.Route(g.Policy(), &req.Query))
@@ -49,12 +55,10 @@ func (g *Gate) DialOpened(ctx context.Context, req *Request, v *Ruling) (*Opened
 		}
 	}
 	if err != nil {
-		err = o.live.Cause(err)
-		o.live.End()
-		g.releaseOpened(&req.Principal.Owner)
-		return nil, err
+		return nil, o.live.Cause(err)
 	}
 	o.Origin, o.Begun = origin, time.Now()
+	dialed = true
 	return o, nil
 }
 

@@ -5,10 +5,13 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -308,6 +311,37 @@ func TestOpenedUpgrade(t *testing.T) {
 			await(t, "no request and no connection is in the set", func() bool { return l.Gate.Live.Len() == 0 })
 		})
 	}
+}
+
+// TestOpenedDialPanics: a request whose dial panics leaves the set of open requests, and
+// gives back the place of its tunnel.
+func TestOpenedDialPanics(t *testing.T) {
+	t.Parallel()
+	l := newOpenedLab(t)
+	l.origin("a.test", false, hello, nil)
+	l.Install(func(p *policy.Policy) { p.Mode = policy.ModeFull })
+	connect := l.Gate.Dialer.Connect
+	l.Gate.Dialer.Connect = func(context.Context, netip.AddrPort) (*net.TCPConn, error) { panic("out of order") }
+	for _, request := range []string{
+		"CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n",
+		"GET https://a.test/ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+	} {
+		for range 65 { // more than the places for opened tunnels
+			c, err := net.Dial("tcp", l.proxy.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.SetDeadline(time.Now().Add(30 * time.Second))
+			io.WriteString(c, request)
+			if got, err := io.ReadAll(c); len(got) != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("%.10s: got %q, %v; want the end of the connection", request, got, err)
+			}
+			c.Close()
+		}
+		await(t, "no request is in the set", func() bool { return l.Gate.Live.Len() == 0 })
+	}
+	l.Gate.Dialer.Connect = connect
+	l.tunnel("a.test:443")
 }
 
 // TestOpenedDistrust: a client that does not trust the certificate is recorded, once a

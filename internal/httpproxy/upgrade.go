@@ -142,6 +142,12 @@ func (h *Proxy) dialUpgrade(r *http.Request, req *gate.Request, v *gate.Ruling, 
 	if err := h.gate.Begin(live, req, v); err != nil {
 		return nil, err
 	}
+	attached := false
+	defer func() {
+		if !attached { // also after a panic of the dial
+			live.End()
+		}
+	}()
 	conn := o.takeOrigin()
 	var err error
 	switch {
@@ -157,10 +163,9 @@ func (h *Proxy) dialUpgrade(r *http.Request, req *gate.Request, v *gate.Ruling, 
 		}
 	}
 	if err != nil {
-		err = live.Cause(err)
-		live.End()
-		return nil, err
+		return nil, live.Cause(err)
 	}
+	attached = true
 	return conn, nil
 }
 
