@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
 	"example.com/networkproxy/internal/audit"
@@ -98,6 +99,18 @@ func (h *Handle) LiveEntries() int { return h.gate.Live.Len() }
 
 // LiveClients returns the number of open connections from clients.
 func (h *Handle) LiveClients() int { return h.live.Len() }
+
+// OpenListeners returns the number of a session's own listeners that are open.
+func OpenListeners(s *Session) int {
+	n := 0
+	for _, l := range s.listeners {
+		raw, err := l.Listener.(syscall.Conn).SyscallConn()
+		if err == nil && raw.Control(func(uintptr) {}) == nil {
+			n++
+		}
+	}
+	return n
+}
 
 // DenyWithoutCut is DenyDomain that does not cut the open connections which the
 // entry denies.

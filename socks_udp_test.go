@@ -410,8 +410,7 @@ func TestUDPClosedPort(t *testing.T) {
 	t.Parallel()
 	l := start(t, withSOCKS(allow("*")), nil)
 	l.mapHostUDP("", 53, testnet.EchoUDP(t, "127.0.0.1"))
-	// A separate address, so that no other socket of the tests takes the port.
-	closed := listenUDP(t, "127.0.0.53")
+	closed := listenUDP(t, testnet.UnusedLoopback()) // no other socket of the tests takes its port
 	addr := closed.LocalAddr().(*net.UDPAddr)
 	closed.Close()
 	l.net.MapUDP(netip.MustParseAddrPort("93.184.215.15:53"), addr.AddrPort())

@@ -197,7 +197,7 @@ func TestClosedGroupEndsAccept(t *testing.T) {
 
 func listen(t *testing.T, g *Group) *Listener {
 	t.Helper()
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	inner, err := net.Listen("tcp", net.JoinHostPort(testnet.UnusedLoopback(), "0")) // TestShutdown dials the closed port
 	if err != nil {
 		t.Fatal(err)
 	}
