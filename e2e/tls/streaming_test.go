@@ -206,7 +206,7 @@ func testExpect(t *testing.T) {
 				if !slices.Contains(got.informational, http.StatusContinue) {
 					t.Errorf("informational responses %v, want 100", got.informational)
 				}
-			} else if version == http1 && read.Len() > 0 {
+			} else if read.Len() > 0 {
 				t.Errorf("the client sent %d bytes of a refused request that waits for 100", read.Len())
 			}
 		}
