@@ -126,6 +126,7 @@ var kinds = []kind{
 	{name: "selfsigned", addr: netip.MustParseAddr("93.184.215.14"), alpn: []string{"h2", "http/1.1"}, cert: certSelfSigned},
 	{name: "mutual", addr: netip.MustParseAddr("93.184.215.15"), alpn: []string{"h2", "http/1.1"}, mutual: true},
 	{name: "idle", addr: netip.MustParseAddr("93.184.215.16"), alpn: []string{"h2", "http/1.1"}, idle: true},
+	{name: "reserved", addr: netip.MustParseAddr("203.0.113.9"), alpn: []string{"h2", "http/1.1"}}, // TEST-NET-3, which is not public
 }
 
 // address returns the address of a kind of origin server.

@@ -194,13 +194,69 @@ sys.stdout.write(urllib.request.urlopen(sys.argv[1], context=context, timeout=30
 	}
 }
 
+// testIPTarget uses addresses in place of names: a public one, and one of a range for
+// documentation, which must be allowed by itself. Clients send no server name for them.
 func testIPTarget(t *testing.T) {
-	ip := address("web").String()
-	p := start(t, limited(ip))
-	eachVersion(t, func(t *testing.T, version string) {
-		got := p.client(t, version).get(t, "https://"+ip+"/hello").wantStatus(t, http.StatusOK)
-		if !got.opened(p) || len(got.leaf.IPAddresses) != 1 || got.leaf.IPAddresses[0].String() != ip || len(got.leaf.DNSNames) != 0 {
-			t.Errorf("issuer %s, names %v %v; want the proxy and %s alone", got.leaf.Issuer, got.leaf.IPAddresses, got.leaf.DNSNames, ip)
+	for _, kind := range []string{"web", "reserved"} {
+		ip := address(kind).String()
+		for _, by := range []route{byConnect, bySOCKS} {
+			t.Run(ip+" "+string(by), func(t *testing.T) {
+				t.Parallel()
+				p := start(t, limited(ip))
+				eachVersion(t, func(t *testing.T, version string) {
+					c := p.clientBy(t, by, version)
+					got := c.get(t, "https://"+ip+"/hello").wantStatus(t, http.StatusOK)
+					if !got.opened(p) || len(got.leaf.IPAddresses) != 1 || got.leaf.IPAddresses[0].String() != ip || len(got.leaf.DNSNames) != 0 {
+						t.Errorf("issuer %s, names %v %v; want the proxy and %s alone", got.leaf.Issuer, got.leaf.IPAddresses, got.leaf.DNSNames, ip)
+					}
+					if name := c.get(t, "https://"+ip+"/v1").wantStatus(t, http.StatusOK).seen(t).ServerName; name != "" {
+						t.Errorf("the origin server received the name %q", name)
+					}
+					path := "/post/" + t.Name()
+					c.send(t, "POST", "https://"+ip+path, "data").
+						wantRefusal(t, http.StatusForbidden, "method_not_allowed", "blocked-by-method-policy")
+					wrong := request(t, "GET", "https://"+ip+path, "")
+					wrong.Host = address("h1").String()
+					c.do(t, wrong).wantRefusal(t, http.StatusMisdirectedRequest, "host_mismatch", "blocked-by-host-mismatch")
+					for _, s := range lab.origins.received(ip) {
+						if s.URI == path {
+							t.Errorf("the origin server received %s %s", s.Method, s.URI)
+						}
+					}
+				})
+				for _, version := range []string{"--http1.1", "--http2"} {
+					args := []string{"-sSf", version, "https://" + ip + "/hello"}
+					if by == bySOCKS {
+						args = append(args, "--proxy", "socks5h://"+p.socks)
+					}
+					if got := p.run(t, "curl", args...).MustSucceed(t); got.Stdout != helloBody(ip) {
+						t.Errorf("curl %s: %q", version, got.Stdout)
+					}
+				}
+			})
+		}
+		for _, version := range []string{"--http1.1", "--http2"} {
+			t.Run(ip+" fence "+version, func(t *testing.T) {
+				t.Parallel()
+				flags := []string{"-fence", "-limited", "-allow", ip}
+				argv := []string{"curl", "-sS", "--noproxy", "*", version, "-w", "\n%{http_code} %{ssl_verify_result}", "https://" + ip + "/hello"}
+				if got := runCommand(t, nil, flags, argv...); got.Stdout != helloBody(ip)+"\n200 0" {
+					t.Errorf("GET: %q %s", got.Stdout, got.Stderr)
+				}
+				got := runCommand(t, nil, flags, append(argv, "-d", "data")...)
+				if !strings.Contains(got.Stdout, `"method_not_allowed"`) || !strings.HasSuffix(got.Stdout, "403 0") {
+					t.Errorf("POST: %q %s", got.Stdout, got.Stderr)
+				}
+			})
+		}
+	}
+	t.Run("not allowed by itself", func(t *testing.T) {
+		t.Parallel()
+		p := start(t, limited("*"))
+		_, err := p.tryTunnel(address("reserved").String() + ":443")
+		refused := (*connectError)(nil)
+		if !errors.As(err, &refused) || refused.status != http.StatusForbidden {
+			t.Errorf("CONNECT: %v, want status 403", err)
 		}
 	})
 }
