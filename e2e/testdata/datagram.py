@@ -1,4 +1,9 @@
-"""Sends a datagram to HOST PORT on a connected socket and prints the response."""
+"""Sends a datagram to HOST PORT on a connected socket and prints the response.
+
+    datagram.py HOST PORT SECONDS [TEXT]
+
+It waits for SECONDS at most. TEXT is "ping" by default.
+"""
 
 import socket
 import sys
@@ -7,5 +12,5 @@ family, _, _, _, addr = socket.getaddrinfo(sys.argv[1], int(sys.argv[2]), type=s
 with socket.socket(family, socket.SOCK_DGRAM) as conn:
     conn.settimeout(float(sys.argv[3]))
     conn.connect(addr)
-    conn.send(b"ping")
+    conn.send((sys.argv[4] if len(sys.argv) > 4 else "ping").encode())
     print(conn.recv(1500).decode())

@@ -34,6 +34,7 @@ type config struct {
 	Allowed, Denied []string
 	AllowLocal      bool
 	Upstream        bool // allow_upstream_proxy
+	UDP             bool // enable_socks5_udp
 
 	Env     []string // of the program
 	Program string   // its name; networkproxy by default
@@ -75,7 +76,7 @@ func (c config) toml(http, socks, admin string) string {
 	for _, flag := range []struct {
 		key string
 		set bool
-	}{{"allow_upstream_proxy", c.Upstream}, {"credential_broker", c.Broker}, {"dangerously_allow_plaintext_credential_injection", c.Plaintext}} {
+	}{{"allow_upstream_proxy", c.Upstream}, {"enable_socks5_udp", c.UDP}, {"credential_broker", c.Broker}, {"dangerously_allow_plaintext_credential_injection", c.Plaintext}} {
 		if flag.set {
 			fmt.Fprintf(&b, "%s = true\n", flag.key)
 		}
