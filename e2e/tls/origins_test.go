@@ -44,6 +44,7 @@ type origins struct {
 	raw     []net.Listener
 	git     http.Handler
 	private http.Handler // the repositories of git, for servePrivate
+	ech     echKeys      // all servers have the same keys
 
 	mu       sync.Mutex
 	requests map[string][]seen // by server name and by Host
@@ -75,7 +76,7 @@ func (o *origins) listen(k kind, ca *authority) error {
 			return err
 		}
 		server := &http.Server{
-			Handler: o, TLSConfig: k.tlsConfig(ca), Protocols: new(http.Protocols),
+			Handler: o, TLSConfig: o.tlsConfig(k, ca), Protocols: new(http.Protocols),
 			ErrorLog: log.New(io.Discard, "", 0),
 		}
 		server.Protocols.SetHTTP1(true)
@@ -99,7 +100,7 @@ func (o *origins) listen(k kind, ca *authority) error {
 	return nil
 }
 
-func (k kind) tlsConfig(ca *authority) *tls.Config {
+func (o *origins) tlsConfig(k kind, ca *authority) *tls.Config {
 	config := &tls.Config{
 		NextProtos: k.alpn,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -108,6 +109,9 @@ func (k kind) tlsConfig(ca *authority) *tls.Config {
 				host = k.addr.String()
 			}
 			return ca.certificate(host, k.cert)
+		},
+		GetEncryptedClientHelloKeys: func(*tls.ClientHelloInfo) ([]tls.EncryptedClientHelloKey, error) {
+			return o.ech.list(), nil
 		},
 	}
 	if k.mutual {
