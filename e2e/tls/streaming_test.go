@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,7 @@ func TestStreaming(t *testing.T) {
 		{"h2-no-alpn-client", testNoALPN},
 		{"grpc-unary", testGRPCUnary},
 		{"grpc-bidi", testGRPCBidirectional},
+		{"grpc-client", testGRPCClient},
 		{"sse", testEvents},
 		{"expect-100", testExpect},
 		{"early-hints", testEarlyHints},
@@ -106,6 +108,34 @@ func testGRPCBidirectional(t *testing.T) {
 		t.Error(err)
 	}
 	p.client(t, http2).get(t, "https://"+host+"/hello").wantRefusal(t, http.StatusForbidden, "mitm_hook_denied", "blocked-by-mitm-hook")
+}
+
+// testGRPCClient uses the client of gRPC itself. The command has no options for proxies and
+// certificates: what it needs is in its environment, or in a fence.
+func testGRPCClient(t *testing.T) {
+	script, err := filepath.Abs("testdata/grpcfetch.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eachWay(t, func(t *testing.T, flags []string) {
+		host, other := lab.host("web"), lab.host("web")
+		file := writeFile(t, "config.toml", []byte(full(hook(host, `methods = ["POST"]`, `path_prefixes = ["/grpc.test.Echo"]`)+
+			hook(other, `methods = ["GET"]`, `path_prefixes = ["/"]`), host, other).toml("", "", "")))
+		flags = append([]string{"-config", file}, flags...)
+		got := runCommand(t, nil, flags, python, script, host+":443").MustSucceed(t)
+		if want := "one OK done\n" + grpcGreeting + "\ntwo\nthree\n0 OK\n"; got.Stdout != want {
+			t.Errorf("the client prints %q, want %q", got.Stdout, want)
+		}
+		for _, s := range lab.origins.received(host) {
+			if s.Proto != "HTTP/2.0" {
+				t.Errorf("the origin server received %s over %s", s.URI, s.Proto)
+			}
+		}
+		if got := runCommand(t, nil, flags, python, script, other+":443"); got.Exit == 0 || !strings.Contains(got.Stderr, "PERMISSION_DENIED") {
+			t.Errorf("a refused call: exit %d, %s; want PERMISSION_DENIED", got.Exit, got.Stderr)
+		}
+		wantNothing(t, other)
+	})
 }
 
 // readEvents reads n events and returns how late each of them came.
