@@ -29,6 +29,9 @@ import (
 // TestMain runs more tests at once than there are processors, unless -parallel
 // is given, because most tests wait. -short runs still more at once.
 func TestMain(m *testing.M) {
+	if targets := os.Getenv(connectVariable); targets != "" {
+		os.Exit(connectAll(strings.Fields(targets)))
+	}
 	flag.Parse()
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })

@@ -5,7 +5,7 @@
 //	proxy, err := networkproxy.NewBuilder().
 //		ConfigFile("config.toml").
 //		PolicyDecider(func(ctx context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
-//			if req.Host == "docs.example.com" {
+//			if req.Host == "docs.example.com" && req.Port == 443 {
 //				return networkproxy.Allow(), nil
 //			}
 //			return networkproxy.Deny("not needed for this task"), nil

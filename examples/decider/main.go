@@ -17,11 +17,11 @@ import (
 	"example.com/networkproxy"
 )
 
-// decide decides by the host's name. A real host would ask its user.
+// decide decides by the host's name and port. A real host would ask its user.
 func decide(ctx context.Context, req networkproxy.PolicyRequest) (networkproxy.Decision, error) {
 	fmt.Printf("  asked about %s:%d (%s %s)\n", req.Host, req.Port, req.Protocol, req.Method)
 	switch {
-	case strings.HasPrefix(req.Host, "docs."):
+	case req.Host == "docs.example.com" && req.Port == 443:
 		return networkproxy.Allow(), nil
 	case strings.HasPrefix(req.Host, "upload."):
 		return networkproxy.Ask("uploads need the user's approval"), nil
