@@ -48,6 +48,7 @@ var clients = []client{
 	{"urllib, strict", []string{"/usr/bin/python3", "-c", strict, "URL"}, body, true},
 	{"requests", []string{"/usr/bin/python3", "-c", "import sys, requests; print(requests.get(sys.argv[1]).text, end='')", "URL"}, body, true},
 	{"pip", []string{"/usr/bin/python3", "-m", "pip", "--disable-pip-version-check", "--retries=0", "index", "versions", "hello", "--index-url=URLsimple"}, "hello (1.0)", true},
+	{"cargo", []string{"sh", "../testdata/cargofetch.sh", "URLcrates/"}, "Downloaded suite-fixture", true},
 	{"Node", []string{"node", "-e", node, "URL"}, body, true},
 	{"npm", []string{"npm", "ping", "--registry", "URL", "--fetch-retries=0", "--no-update-notifier"}, "PONG", true},
 	{"Java", []string{"java", "testdata/Fetch.java", "URL"}, body, true},

@@ -5,6 +5,10 @@
 package trust_test
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -76,6 +80,7 @@ func newSite(t *testing.T, a *ca.Authority) *site {
 		w.Header().Set("Content-Type", "text/html")
 		io.WriteString(w, `<!DOCTYPE html><a href="hello-1.0.tar.gz">hello-1.0.tar.gz</a>`)
 	})
+	crates(mux)
 	mux.HandleFunc("/-/ping", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "{}") }) // npm
 	mux.HandleFunc("/repo/HEAD", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ref: refs/heads/main\n") })
 	server := &http.Server{
@@ -101,6 +106,31 @@ func newSite(t *testing.T, a *ca.Authority) *site {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// crates serves the crate of cargofetch.sh below /crates/, with a sparse index.
+func crates(mux *http.ServeMux) {
+	const name, version = "suite-fixture", "1.0.0"
+	crate := new(bytes.Buffer)
+	compressed := gzip.NewWriter(crate)
+	archive := tar.NewWriter(compressed)
+	for path, text := range map[string]string{
+		"Cargo.toml": "[package]\nname = \"" + name + "\"\nversion = \"" + version + "\"\nedition = \"2021\"\n",
+		"src/lib.rs": "",
+	} {
+		// Writing to memory does not fail.
+		archive.WriteHeader(&tar.Header{Name: name + "-" + version + "/" + path, Mode: 0o644, Size: int64(len(text))})
+		io.WriteString(archive, text)
+	}
+	archive.Close()
+	compressed.Close()
+	mux.HandleFunc("/crates/config.json", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"dl": "https://%s/crates/file"}`, r.Host)
+	})
+	mux.HandleFunc("/crates/su/it/"+name, func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"name": %q, "vers": %q, "cksum": "%x", "deps": [], "features": {}, "yanked": false}`, name, version, sha256.Sum256(crate.Bytes()))
+	})
+	mux.HandleFunc("/crates/file/"+name+"/"+version+"/download", func(w http.ResponseWriter, _ *http.Request) { w.Write(crate.Bytes()) })
 }
 
 func (s *site) url(host string) string { return "https://" + host + ":" + s.port + "/" }
