@@ -57,7 +57,8 @@ func CheckWebSocket(t *testing.T, resp *http.Response, conn io.Writer, r *bufio.
 	}
 }
 
-// ServeWebSocket sends back every frame, including the closing one.
+// ServeWebSocket sends back every frame, including the closing one. The response that
+// switches protocols also has the fields that w.Header has.
 func ServeWebSocket(w http.ResponseWriter, r *http.Request) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		http.Error(w, "this path requires WebSocket", http.StatusUpgradeRequired)
@@ -69,8 +70,10 @@ func ServeWebSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
-		AcceptKey(r.Header.Get("Sec-WebSocket-Key")))
+	var more strings.Builder
+	w.Header().Write(&more)
+	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s\r\n",
+		AcceptKey(r.Header.Get("Sec-WebSocket-Key")), &more)
 	for {
 		opcode, payload, err := ReadFrame(rw.Reader)
 		if err != nil {

@@ -370,6 +370,11 @@ func testWebSocketExchange(t *testing.T) {
 	if auth := lastReceived(t, host).Header.Get("Authorization"); auth != "Bearer "+s.secret {
 		t.Errorf("the origin server received %q", auth)
 	}
+	// The server repeats the field in the response that switches protocols.
+	s.wantHidden(fmt.Sprint(resp.Header), "the response that switches protocols")
+	if echo := resp.Header.Get("X-Echo"); len(echo) != len("Bearer "+s.secret) || !strings.HasPrefix(echo, "Bearer ") {
+		t.Errorf("the field X-Echo is %q, want the length of what the server sent", echo)
+	}
 }
 
 // testRedirect uses curl, which sends the field to another host only if it is told to.

@@ -206,6 +206,9 @@ func (o *origins) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case first == "trailers":
 		serveTrailers(w, r)
 	case first == "ws" || strings.HasSuffix(path, "/ws"):
+		if auth := r.Header.Get("Authorization"); auth != "" {
+			w.Header().Set("X-Echo", auth)
+		}
 		harness.ServeWebSocket(w, r)
 	case first == "grpc.test.Echo":
 		serveGRPC(w, r, rest)
