@@ -162,6 +162,9 @@ func testECHInnerOther(t *testing.T) {
 			}
 			wantDirectOnly(t, other)
 			wantNothing(t, host)
+			if list := p.blocked(t); len(list) > 0 {
+				t.Errorf("%s: recorded: %+v", name, list)
+			}
 		}
 		// The client's second attempt.
 		p := start(t, limited(host))

@@ -228,9 +228,31 @@ const unusedTime = 5 * time.Second
 // accountUnused accounts for a client that has completed the handshake and left without
 // a request. GnuTLS verifies the certificate only then.
 func (h *Proxy) accountUnused(t *gate.Opened, client *tls.Conn) {
-	if !client.ConnectionState().DidResume && time.Since(t.Begun) < unusedTime && t.Cause(nil) == nil {
-		h.accountDistrust(t, "it completed the handshake and closed the connection without a request")
+	if client.ConnectionState().DidResume || time.Since(t.Begun) >= unusedTime || t.Cause(nil) != nil {
+		return
 	}
+	if err := lastError(client); requiresECH(err) {
+		t.Failed(err)
+		return
+	}
+	h.accountDistrust(t, "it completed the handshake and closed the connection without a request")
+}
+
+// lastError returns the error that has ended the reading of a connection. crypto/tls
+// keeps it.
+func lastError(c *tls.Conn) error {
+	c.SetReadDeadline(time.Unix(1, 0)) // nothing more is read
+	_, err := c.Read(make([]byte, 1))
+	return err
+}
+
+// requiresECH reports whether err is the alert of a client that has sent an Encrypted
+// Client Hello. The proxy has no keys for it, as most servers, so the client leaves after
+// the handshake, and may try again without it (RFC 9849 section 6.1.6). The certificate
+// was valid for it. crypto/tls has no exported type for the alert.
+func requiresECH(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "encrypted client hello required")
 }
 
 // accountDistrust records that a client does not seem to trust the proxy's certificate,

@@ -3,6 +3,8 @@ package httpproxy_test
 import (
 	"bufio"
 	"context"
+	"crypto/ecdh"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -12,6 +14,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -360,6 +363,40 @@ func TestOpenedDistrust(t *testing.T) {
 		}
 		await(t, "the record", func() bool { return l.reasons() == "certificate_distrusted" })
 	}
+}
+
+// TestOpenedECH: a client that sends an Encrypted Client Hello (RFC 9849) learns that the
+// server has no keys for it. That the client leaves then is no sign of distrust.
+func TestOpenedECH(t *testing.T) {
+	both(t, func(t *testing.T, l *openedLab, http2 bool) {
+		l.origin("a.test", http2, hello, nil)
+		key, err := ecdh.X25519().GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		vector := func(parts ...[]byte) []byte {
+			b := slices.Concat(parts...)
+			return append([]byte{byte(len(b) >> 8), byte(len(b))}, b...)
+		}
+		// X25519, HKDF-SHA256 and AES-128-GCM; the public name is that of the tunnel.
+		list := vector([]byte{0xfe, 0x0d}, vector([]byte{1, 0, 0x20}, vector(key.PublicKey().Bytes()), vector([]byte{0, 1, 0, 1}), []byte("\x00\x06a.test\x00\x00")))
+		c := tls.Client(l.tunnel("a.test:443"), &tls.Config{
+			RootCAs: l.proxyCA.pool, ServerName: "hidden.test", EncryptedClientHelloConfigList: list,
+			NextProtos: []string{map[bool]string{true: "h2", false: "http/1.1"}[http2]},
+		})
+		rejected := (*tls.ECHRejectionError)(nil)
+		if err := c.Handshake(); !errors.As(err, &rejected) || len(rejected.RetryConfigList) > 0 {
+			t.Errorf("the handshake: %v, want that ECH is rejected without new keys", err)
+		}
+		c.Close()
+		await(t, "the tunnel has ended", func() bool { return l.Gate.Live.Len() == 0 })
+		if got := l.reasons(); got != "" {
+			t.Errorf("the records have the reasons %q, want none", got)
+		}
+		if got := l.seen(); len(got) > 0 {
+			t.Errorf("the origin server saw %q", got)
+		}
+	})
 }
 
 // TestHTTPSInAbsoluteForm: the proxy opens TLS to the origin server itself, and judges
