@@ -282,7 +282,7 @@ func newFeed(g *gate.Gate) *feed.Feed {
 	return feed.New(feed.Config{
 		Events: &g.Events,
 		Encode: func(b []byte, e *audit.Event) []byte {
-			return appendEventRest(appendEventHead(b, e.Kind, e.Seq, e.Time, nil), e)
+			return appendEvent(b, e, nil)
 		},
 		Run: rand.Text()[:8],
 	})

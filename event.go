@@ -238,9 +238,9 @@ func (p *Event) set(e *audit.Event) {
 	}
 }
 
-// eventVersion is the version of the JSON of events. It changes when a field or
-// a kind gets another meaning or is removed, not when one is added.
-const eventVersion = 1
+// eventHead is the beginning of an event in JSON. The version changes when a field or a kind
+// gets another meaning or is removed, not when one is added.
+const eventHead = `{"version":1`
 
 // MarshalJSON implements [json.Marshaler]. The object begins with the member version.
 // The time is in UTC.
@@ -248,13 +248,15 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	return e.appendRest(appendEventHead(nil, e.Kind, e.Seq, e.Time, nil)), nil
 }
 
-// appendEventHead and appendEventRest append an event as encoding/json would encode
-// the fields of an Event.
+// appendEventHead appends the beginning of an event.
 func appendEventHead(b []byte, kind EventKind, seq uint64, t time.Time, c *jsonobject.Clock) []byte {
-	return jsonobject.Begin(b).Uint("version", eventVersion).String("kind", string(kind)).Uint("seq", seq).Time("time", t, c)
+	return jsonobject.Object(append(b, eventHead...)).String("kind", string(kind)).Uint("seq", seq).Time("time", t, c)
 }
 
-func appendEventRest(b []byte, e *audit.Event) []byte {
+// appendEvent appends an event as encoding/json would encode the fields of an Event. c may
+// be nil.
+func appendEvent(b []byte, e *audit.Event, c *jsonobject.Clock) []byte {
+	b = appendEventHead(b, e.Kind, e.Seq, e.Time, c)
 	if v := e.Verdict; e.Kind == audit.KindAllowed && e.Query != nil && e.Rare == nil && v.Reason == "" && !v.Address.IsValid() && v.ServerName == "" {
 		return appendAllowed(b, e)
 	}
@@ -263,7 +265,7 @@ func appendEventRest(b []byte, e *audit.Event) []byte {
 	return p.appendRest(b)
 }
 
-// appendAllowed is appendEventRest for an event of the kind allowed without rare
+// appendAllowed appends what follows the time of an event of the kind allowed without rare
 // fields. Nearly all events of a busy proxy are of this kind, and an Event in between
 // would take as long as the text.
 func appendAllowed(b []byte, e *audit.Event) []byte {

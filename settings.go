@@ -272,7 +272,7 @@ func (s *settings) gateConfig(log *slog.Logger, calls *hostcall.Calls, inbox *ap
 		Observe:           s.observe,
 		OnEvent:           eventFunc(s.onEvent),
 		AuditLog:          s.auditLog,
-		EventEncoder:      &audit.Encoder{Head: appendEventHead, Rest: appendEventRest},
+		EventEncoder:      appendEvent,
 		Log:               log,
 		Calls:             calls,
 	}

@@ -6,19 +6,13 @@ import (
 	"errors"
 	"io"
 	"sync/atomic"
-	"time"
 
 	"example.com/networkproxy/internal/jsonobject"
 )
 
-// Encoder encodes events as JSON objects. Its functions are safe for concurrent use.
-type Encoder struct {
-	// Head appends the beginning of the object with the Kind, Seq and Time of the event.
-	Head func(b []byte, kind Kind, seq uint64, t time.Time, c *jsonobject.Clock) []byte
-
-	// Rest appends the other members and the end of the object.
-	Rest func(b []byte, e *Event) []byte
-}
+// Encoder appends an event to b as a JSON object. It may use c to format the time, and c
+// may be nil. It must not keep e. Safe for concurrent use, each with a clock of its own.
+type Encoder func(b []byte, e *Event, c *jsonobject.Clock) []byte
 
 // Lines are events as lines.
 type Lines struct {
@@ -33,10 +27,9 @@ type line struct {
 	seq    uint64 // of the last of them
 }
 
-// append appends an event. rest is its encoded rest.
-func (l *Lines) append(e *Event, rest []byte, encoder *Encoder, c *jsonobject.Clock) {
-	l.text = append(encoder.Head(l.text, e.Kind, e.Seq, e.Time, c), rest...)
-	l.text = append(l.text, '\n')
+// append appends an event.
+func (l *Lines) append(e *Event, encode Encoder, c *jsonobject.Clock) {
+	l.text = append(encode(l.text, e, c), '\n')
 	l.all = append(l.all, line{len(l.text), max(1, e.Dropped()), e.Seq})
 }
 
@@ -59,7 +52,7 @@ type EventLog struct {
 	// Write writes lines. It must not panic.
 	Write func(text []byte) (int, error)
 
-	Encoder *Encoder
+	Encoder Encoder
 
 	// Failed and Recovered are called when writing begins to fail, and when it
 	// succeeds again.
@@ -125,7 +118,7 @@ func (l *EventLog) withReport(lines *Lines) *Lines {
 	}
 	if l.lost > 0 {
 		e := NewDropped(l.lastSeq, l.lost)
-		r.append(&e, l.Encoder.Rest(nil, &e), l.Encoder, nil)
+		r.append(&e, l.Encoder, nil)
 	}
 	shift := len(r.text)
 	r.text = append(r.text, lines.text...)

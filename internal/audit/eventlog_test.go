@@ -6,17 +6,13 @@ import (
 	"io"
 	"slices"
 	"testing"
-	"time"
 
 	"example.com/networkproxy/internal/jsonobject"
 )
 
 // testEncoder writes the kind and the number of an event, and how many events it stands for.
-var testEncoder = &Encoder{
-	Head: func(b []byte, kind Kind, seq uint64, _ time.Time, _ *jsonobject.Clock) []byte {
-		return fmt.Appendf(b, "%s %d", kind, seq)
-	},
-	Rest: func(b []byte, e *Event) []byte { return fmt.Appendf(b, " (%d)", e.Dropped()) },
+func testEncoder(b []byte, e *Event, _ *jsonobject.Clock) []byte {
+	return fmt.Appendf(b, "%s %d (%d)", e.Kind, e.Seq, e.Dropped())
 }
 
 // linesOf returns the lines of events of the kind mode with these numbers.
@@ -24,7 +20,7 @@ func linesOf(seqs ...uint64) *Lines {
 	var l Lines
 	for _, seq := range seqs {
 		e := Event{Kind: KindMode, Seq: seq}
-		l.append(&e, testEncoder.Rest(nil, &e), testEncoder, nil)
+		l.append(&e, testEncoder, nil)
 	}
 	return &l
 }
@@ -118,7 +114,7 @@ func TestEventLogLosesReports(t *testing.T) {
 		}
 		e := Event{Kind: KindDropped, Seq: seq, Rare: &Rare{Dropped: 10}}
 		var l Lines
-		l.append(&e, testEncoder.Rest(nil, &e), testEncoder, nil)
+		l.append(&e, testEncoder, nil)
 		log.Append(&l)
 	}
 	if want := "dropped 3 (40)\ndropped 4 (10)\n"; last != want {

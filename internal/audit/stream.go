@@ -26,7 +26,6 @@ type Stream struct {
 	open     atomic.Int32  // number of queues that get all events
 	requests atomic.Uint64 // the last number of a request
 	dropped  [Consumers]atomic.Uint64
-	encoder  atomic.Pointer[Encoder] // of the queue that wants lines; nil if none does
 
 	mu     sync.Mutex
 	seq    uint64 // of the last event
@@ -60,8 +59,8 @@ type Queue struct {
 
 	// Encoder, if not nil, makes the queue hold lines instead of events, and
 	// TakeLines takes them. Encoding an event at once is cheaper, because its parts
-	// are still in the processor's cache. A stream has at most one such queue.
-	Encoder *Encoder
+	// are still in the processor's cache. It is called under a lock and must not block.
+	Encoder Encoder
 
 	// Wake is called when an event is put into the queue for the first time after
 	// Take has found it empty. It is called under a lock and must not block.
@@ -78,6 +77,7 @@ type Queue struct {
 	oldest     int // index in events; above 0 only if Newest has replaced events
 	lines      Lines
 	clock      jsonobject.Clock // for lines
+	encoded    Event            // the event of a new line, so that published events need not be on the heap
 	busy       bool             // the consumer knows of the events
 	dropped    uint64           // events since the last Take
 	lastSeq    uint64           // of the last dropped event
@@ -112,9 +112,6 @@ func (s *Stream) Subscribe(q *Queue) {
 		return
 	}
 	s.all = append(s.all, q)
-	if q.Encoder != nil {
-		s.encoder.Store(q.Encoder)
-	}
 	s.open.Add(1)
 }
 
@@ -143,30 +140,6 @@ func (s *Stream) Publish(o *Owner, e *Event) {
 	if o != nil && e.Attribution == nil {
 		e.Attribution = o.attribution.Load()
 	}
-	encoder := s.encoder.Load()
-	if encoder == nil {
-		s.put(o, e, nil)
-		return
-	}
-	x := encodings.Get().(*encoding)
-	x.event = *e // so that e need not be on the heap
-	x.rest = encoder.Rest(x.rest[:0], &x.event)
-	x.event = Event{}
-	s.put(o, e, x.rest)
-	encodings.Put(x)
-}
-
-// encoding is memory to encode an event.
-type encoding struct {
-	event Event
-	rest  []byte
-}
-
-var encodings = sync.Pool{New: func() any { return new(encoding) }}
-
-// put puts an event into the queues that want it. rest is its encoded rest; nil if no
-// queue wants lines.
-func (s *Stream) put(o *Owner, e *Event, rest []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seq++
@@ -175,10 +148,10 @@ func (s *Stream) put(o *Owner, e *Event, rest []byte) {
 		e.Time = time.Now()
 	}
 	for _, q := range s.all {
-		q.put(e, rest)
+		q.put(e)
 	}
 	if o != nil && o.Events != nil {
-		o.Events.put(e, nil)
+		o.Events.put(e)
 	}
 }
 
@@ -200,7 +173,7 @@ func (s *Stream) Dropped(c Consumer) uint64 { return s.dropped[c].Load() }
 
 // put adds an event, or drops it if the queue is full. The lock of the stream is
 // held.
-func (q *Queue) put(e *Event, rest []byte) {
+func (q *Queue) put(e *Event) {
 	if q.closed {
 		return
 	}
@@ -217,10 +190,9 @@ func (q *Queue) put(e *Event, rest []byte) {
 	}
 	switch {
 	case q.Encoder != nil:
-		if rest == nil {
-			return // published before the queue was subscribed
-		}
-		q.lines.append(e, rest, q.Encoder, &q.clock)
+		q.encoded = *e
+		q.lines.append(&q.encoded, q.Encoder, &q.clock)
+		q.encoded = Event{}
 	default:
 		q.events = append(q.events, *e)
 	}
@@ -298,7 +270,7 @@ func (q *Queue) TakeLines(spare []Lines) []Lines {
 	defer q.stream.mu.Unlock()
 	if q.dropped > 0 {
 		e := NewDropped(q.lastSeq, q.dropped)
-		q.lines.append(&e, q.Encoder.Rest(nil, &e), q.Encoder, &q.clock)
+		q.lines.append(&e, q.Encoder, &q.clock)
 		q.dropped = 0
 	}
 	if len(q.lines.all) == 0 {

@@ -90,7 +90,7 @@ type Config struct {
 	// AuditLog gets the events as lines of JSON, on one goroutine. Nil means no
 	// audit log.
 	AuditLog     io.Writer
-	EventEncoder *audit.Encoder
+	EventEncoder audit.Encoder
 
 	OnBlocked func(*audit.Refusal) // called for every refusal from one goroutine; nil if there is none
 
