@@ -61,7 +61,7 @@ func (c *client) run(n int) (err error) {
 	}
 	defer func() {
 		for i := range c.conns {
-			c.conns[i].close()
+			c.close(&c.conns[i])
 		}
 	}()
 	for i := range c.conns {
@@ -89,17 +89,17 @@ func (c *client) run(n int) (err error) {
 	return nil
 }
 
-func (c *clientConn) close() {
-	if c.fd >= 0 {
-		syscall.Close(c.fd)
-		c.fd = -1
+func (c *client) close(conn *clientConn) {
+	if conn.fd >= 0 {
+		c.poll.closeSocket(conn.fd)
+		conn.fd = -1
 	}
 }
 
 // open opens or reopens connection i and starts its script.
 func (c *client) open(i int) error {
 	conn := &c.conns[i]
-	conn.close()
+	c.close(conn)
 	*conn = clientConn{fd: -1, began: time.Now(), header: conn.header[:0]}
 	fd, err := dialStream(c.to)
 	if err != nil {

@@ -25,8 +25,8 @@ func newPoller() (*poller, error) {
 	return &poller{fd: fd}, nil
 }
 
-// add watches a socket for readable data. wait reports it with its tag. Closing the
-// socket removes it.
+// add watches a socket for readable data. wait reports it with its tag until
+// closeSocket.
 func (p *poller) add(socket, tag int) error {
 	event := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(tag)}
 	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(p.fd, syscall.EPOLL_CTL_ADD, socket, &event))
@@ -40,6 +40,14 @@ func (p *poller) wait(timeout time.Duration) ([]syscall.EpollEvent, error) {
 		return nil, nil
 	}
 	return p.events[:max(n, 0)], os.NewSyscallError("epoll_wait", err)
+}
+
+// closeSocket closes a socket that add has added. A close alone would not end the events
+// while a new process still has the socket, between fork and exec. They would be taken
+// for those of another socket that has got the same descriptor.
+func (p *poller) closeSocket(socket int) {
+	syscall.EpollCtl(p.fd, syscall.EPOLL_CTL_DEL, socket, nil)
+	syscall.Close(socket)
 }
 
 func (p *poller) close() { syscall.Close(p.fd) }

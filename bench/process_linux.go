@@ -94,7 +94,7 @@ func (c *candidate) start(ctx context.Context, s setup, credential *syscall.Cred
 // ready waits until something accepts connections at addr.
 func (p *process) ready(ctx context.Context, addr netip.AddrPort) error {
 	for until := time.Now().Add(startTimeout); time.Now().Before(until); {
-		c, err := net.Dial("tcp", addr.String())
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", addr.String())
 		if err == nil {
 			return c.Close()
 		}

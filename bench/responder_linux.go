@@ -131,6 +131,6 @@ func (o *responder) respond(fd int) {
 func (o *responder) drop(fd int) {
 	if o.matched[fd] != none {
 		o.matched[fd] = none
-		syscall.Close(fd)
+		o.poll.closeSocket(fd)
 	}
 }
