@@ -6,6 +6,7 @@
 package tls
 
 import (
+	"context"
 	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/tls"
@@ -84,7 +85,7 @@ func (p *proxy) withECH(t *testing.T, by route, version, target string, list []b
 	if by == byConnect {
 		// net/http would use one name for both.
 		transport.Proxy = nil
-		transport.Dial = func(string, string) (net.Conn, error) { return p.tryTunnel(target + ":443") }
+		transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return p.tryTunnel(target + ":443") }
 	}
 	return c
 }
