@@ -5,16 +5,19 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"example.com/networkproxy/e2e/harness"
+	"example.com/networkproxy/internal/testnet"
 )
 
 // fencedClient is a client without proxy settings. In argv and env, URL stands for the
@@ -72,7 +75,6 @@ func (c fencedClient) run(t *testing.T, r resident, scheme, host string, flags .
 // another port, and for a host that is not allowed.
 func TestFencedClients(t *testing.T) {
 	t.Parallel()
-	startGitDaemon(t)
 	t.Run("clients", func(t *testing.T) {
 		forEachResident(t, func(t *testing.T, r resident) {
 			for _, c := range fencedClients() {
@@ -121,26 +123,30 @@ func (c fencedClient) wantFailure(t *testing.T, got fenced, host string) {
 	}
 }
 
-// startGitDaemon serves the repositories of the suite at the public addresses.
-func startGitDaemon(t *testing.T) {
-	t.Helper()
+// startGitDaemon serves the repositories of the suite at the public addresses until stop is called.
+func startGitDaemon() (stop func(), err error) {
 	// The path of a URL begins with /git, like that of the HTTP server.
 	cmd := exec.Command("git", "daemon", "--reuseaddr", "--export-all", "--base-path="+lab.dir, "--listen="+publicA.String(), "--listen="+public6.String())
 	cmd.Env = append(harness.GitEnv(lab.dir), "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*")
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
+	stop = func() {
+		cmd.Process.Signal(syscall.SIGTERM) // git passes it on to the daemon
 		cmd.Wait()
-	})
-	harness.Eventually(t, "git daemon accepts connections", func() bool {
+	}
+	accepts := func() bool {
 		conn, err := net.Dial("tcp", net.JoinHostPort(publicA.String(), "9418"))
 		if err == nil {
 			conn.Close()
 		}
 		return err == nil
-	})
+	}
+	if !testnet.Poll(harness.Timeout, accepts) {
+		stop()
+		return nil, errors.New("git daemon does not accept connections")
+	}
+	return stop, nil
 }
 
 // TestFencedSSH runs git over ssh without a ProxyCommand. The server speaks first.

@@ -24,7 +24,6 @@ func ordinaryUser(t *testing.T) resident {
 // TestFencedClientsWithoutNamespaces is TestFencedClients for fences whose mechanism is notification.
 func TestFencedClientsWithoutNamespaces(t *testing.T) {
 	t.Parallel()
-	startGitDaemon(t)
 	r := ordinaryUser(t) // the superuser could change the kernel
 	r.forbidden = true
 	t.Run("clients", func(t *testing.T) {

@@ -39,6 +39,12 @@ func runInside(m *testing.M, dir string) int {
 		return 1
 	}
 	defer lab.close()
+	stopGitDaemon, err := startGitDaemon()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "e2e: start git daemon: %v\n", err)
+		return 1
+	}
+	defer stopGitDaemon()
 
 	code := m.Run()
 	if hits := lab.traps.hits(); hits != 0 {
