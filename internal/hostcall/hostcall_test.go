@@ -139,6 +139,22 @@ func TestPanicsAreErrors(t *testing.T) {
 	}
 }
 
+// exitingListener is a listener whose Close ends the goroutine.
+type exitingListener struct{ net.Listener }
+
+func (exitingListener) Close() error { runtime.Goexit(); return nil }
+
+func TestCloseThatExits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := New(time.Second)
+		start := time.Now()
+		if err := SafeListener(exitingListener{}, c).Close(); err != errCloseExited || time.Since(start) != 0 || c.Busy() {
+			t.Errorf("Close returned %v after %v; a call is in progress: %v", err, time.Since(start), c.Busy())
+		}
+	})
+}
+
 // hungListener is a listener whose Accept and Close block until it is released.
 type hungListener struct {
 	net.Listener

@@ -90,8 +90,8 @@ func (q *LogQueue) askLevels() {
 	done := make(chan struct{})
 	q.calls.Enter(LogHandler)
 	go func() {
-		defer q.calls.Leave(LogHandler)
 		defer close(done)
+		defer q.calls.Leave(LogHandler)
 		defer q.askingLevels.Store(false)
 		var levels uint32
 		for i, level := range logLevels {

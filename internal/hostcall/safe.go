@@ -125,6 +125,8 @@ func (l *safeListener) Accept() (conn net.Conn, err error) {
 	return l.Listener.Accept()
 }
 
+var errCloseExited = errors.New("the listener's Close ended its goroutine without returning")
+
 // Close closes the listener. Calls after the first return nil.
 func (l *safeListener) Close() error {
 	l.mu.Lock()
@@ -141,13 +143,15 @@ func (l *safeListener) Close() error {
 	closed := make(chan error, 1)
 	l.calls.Enter(Listener)
 	go func() {
+		err := errCloseExited
+		defer func() { closed <- err }() // after Leave, so that no call is in progress when Close returns
 		defer l.calls.Leave(Listener)
 		defer func() {
 			if v := recover(); v != nil {
-				closed <- fmt.Errorf("the listener panicked: %v", v)
+				err = fmt.Errorf("the listener panicked: %v", v)
 			}
 		}()
-		closed <- l.Listener.Close()
+		err = l.Listener.Close()
 	}()
 	grace := time.NewTimer(l.calls.grace)
 	defer grace.Stop()
