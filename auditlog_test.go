@@ -197,27 +197,44 @@ func TestAuditLog(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer // read after the end of the proxy only
 	var all events
-	l := start(t, allow("web.example"), func(b *networkproxy.Builder) { b.OnEvent(all.add).AuditLog(&log) })
-	l.origin("web.example", 80, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
+	l := start(t, allow("web.example", "**.test"), func(b *networkproxy.Builder) { b.OnEvent(all.add).AuditLog(&log) })
+	hello := func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }
+	l.origin("web.example", 80, hello)
+	l.origin("web.test", 80, hello)
 	s := l.command("make")
 	client := clientThrough(t, s.ProxyURL())
-	for range 50 {
+	for i := range 50 {
 		doRequest(t, client, "GET", "http://web.example/?query", "")
+		if i%3 == 0 { // so that some of the lines before it are about the same entry, and some are not
+			doRequest(t, client, "GET", "http://web.test/?query", "")
+		}
 		doRequest(t, client, "GET", "http://other.example/?query", "")
+		if i == 25 { // another generation
+			if err := l.AllowDomain("new.example"); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	got := auditLines(t, log.Bytes())
 	want := all.all()
-	if len(want) != 102 || len(got) != len(want) {
+	if len(want) != 120 || len(got) != len(want) {
 		count := make(map[networkproxy.EventKind]int)
 		for _, e := range want {
 			count[e.Kind]++
 		}
-		t.Fatalf("got %d lines and %d events, want 102: %v", len(got), len(want), count)
+		t.Fatalf("got %d lines and %d events, want 120: %v", len(got), len(want), count)
 	}
+	patterns := map[string]string{"web.example": "web.example", "web.test": "**.test"}
+	generation := want[1].Generation // the first is about the session
 	for i := range got {
+		if e := &got[i]; e.Kind == networkproxy.EventRule {
+			generation = e.Generation
+		} else if e.Kind == networkproxy.EventAllowed && (e.Rule.Pattern != patterns[e.Host] || e.Generation != generation) {
+			t.Errorf("line %d has the rule %+v and the generation %d, want %q and %d", i, e.Rule, e.Generation, patterns[e.Host], generation)
+		}
 		a, _ := got[i].MarshalJSON()
 		b, _ := want[i].MarshalJSON()
 		if !bytes.Equal(a, b) {

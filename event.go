@@ -253,23 +253,27 @@ func appendEventHead(b []byte, kind EventKind, seq uint64, t time.Time, c *jsono
 	return jsonobject.Object(append(b, eventHead...)).String("kind", string(kind)).Uint("seq", seq).Time("time", t, c)
 }
 
-// appendEvent appends an event as encoding/json would encode the fields of an Event. c may
-// be nil.
-func appendEvent(b []byte, e *audit.Event, c *jsonobject.Clock) []byte {
-	b = appendEventHead(b, e.Kind, e.Seq, e.Time, c)
+// appendEvent is the [audit.Encoder]. It appends an event as encoding/json would encode
+// the fields of an Event.
+func appendEvent(b []byte, e *audit.Event, m *audit.Memo) []byte {
+	if m == nil {
+		m = new(audit.Memo)
+	}
 	if v := e.Verdict; e.Kind == audit.KindAllowed && e.Query != nil && e.Rare == nil && v.Reason == "" && !v.Address.IsValid() && v.ServerName == "" {
-		return appendAllowed(b, e)
+		return appendAllowed(b, e, m)
 	}
 	var p Event
 	p.set(e)
-	return p.appendRest(b)
+	return p.appendRest(appendEventHead(b, e.Kind, e.Seq, e.Time, &m.Clock))
 }
 
-// appendAllowed appends what follows the time of an event of the kind allowed without rare
-// fields. Nearly all events of a busy proxy are of this kind, and an Event in between
-// would take as long as the text.
-func appendAllowed(b []byte, e *audit.Event) []byte {
-	q, v := e.Query, e.Verdict
+// appendAllowed appends an event of the kind allowed without rare fields. Nearly all events
+// of a busy proxy are of this kind. An Event in between would take as long as the text, and
+// so would the calls of jsonobject for members that are always there.
+func appendAllowed(b []byte, e *audit.Event, m *audit.Memo) []byte {
+	q := e.Query
+	b = strconv.AppendUint(append(b, eventHead+`,"kind":"`+string(audit.KindAllowed)+`","seq":`...), e.Seq, 10)
+	b = jsonobject.Object(b).Time("time", e.Time, &m.Clock)
 	if e.Owner != nil {
 		session, group := e.Owner.Names()
 		b = jsonobject.Object(b).OptString("session", session).OptString("group", group)
@@ -286,16 +290,28 @@ func appendAllowed(b []byte, e *audit.Event) []byte {
 	} else {
 		b = jsonobject.AppendString(b[:len(b)-1], h.String())
 	}
-	o := jsonobject.Object(b).OptUint("port", uint64(q.Target.Port)).OptString("method", q.Method).OptString("unix_socket", q.Socket.Asked)
+	if q.Target.Port != 0 { // not a Unix socket
+		b = strconv.AppendUint(append(b, `,"port":`...), uint64(q.Target.Port), 10)
+	}
+	o := jsonobject.Object(b).OptString("method", q.Method).OptString("unix_socket", q.Socket.Asked)
 	if e.Client.IsValid() {
 		o = append(e.Client.AppendTo(append(o, `,"client":"`...)), '"')
 	}
-	o = jsonobject.Object(append(o, `,"decision":"allow"`...)).OptString("source", string(v.Source))
+	if m.Verdict != e.Verdict {
+		m.Verdict, m.Text = e.Verdict, appendApproval(m.Text[:0], e.Verdict)
+	}
+	return append(o, m.Text...).OptUint("grant", e.Grant).
+		OptInt("sent", e.Sent).OptInt("received", e.Received).OptInt("duration_ns", int64(e.Duration)).End()
+}
+
+// appendApproval appends the members about the verdict on an allowed request, after a
+// member.
+func appendApproval(b []byte, v *policy.Verdict) []byte {
+	o := jsonobject.Object(append(b, `,"decision":"allow"`...)).OptString("source", string(v.Source))
 	if list, pattern := v.List(), v.Pattern(); list != "" || pattern != "" {
 		o = jsonobject.Begin(o.Key("rule")).OptString("list", list).OptString("pattern", pattern).End()
 	}
-	return o.OptUint("generation", v.Generation).OptUint("grant", e.Grant).
-		OptInt("sent", e.Sent).OptInt("received", e.Received).OptInt("duration_ns", int64(e.Duration)).End()
+	return o.OptUint("generation", v.Generation)
 }
 
 // appendLabels appends the member labels, unless there are none.

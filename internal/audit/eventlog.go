@@ -8,11 +8,20 @@ import (
 	"sync/atomic"
 
 	"example.com/networkproxy/internal/jsonobject"
+	"example.com/networkproxy/internal/policy"
 )
 
-// Encoder appends an event to b as a JSON object. It may use c to format the time, and c
-// may be nil. It must not keep e. Safe for concurrent use, each with a clock of its own.
-type Encoder func(b []byte, e *Event, c *jsonobject.Clock) []byte
+// Encoder appends an event to b as a JSON object. It may use m to be faster, and m may be
+// nil. It must not keep e. Safe for concurrent use, each with a memo of its own.
+type Encoder func(b []byte, e *Event, m *Memo) []byte
+
+// Memo is what an Encoder keeps for the next event, because most events resemble the one
+// before. The zero value is empty.
+type Memo struct {
+	Clock   jsonobject.Clock
+	Verdict *policy.Verdict // that Text describes; nil if there is none
+	Text    []byte
+}
 
 // Lines are events as lines.
 type Lines struct {
@@ -28,8 +37,8 @@ type line struct {
 }
 
 // append appends an event.
-func (l *Lines) append(e *Event, encode Encoder, c *jsonobject.Clock) {
-	l.text = append(encode(l.text, e, c), '\n')
+func (l *Lines) append(e *Event, encode Encoder, m *Memo) {
+	l.text = append(encode(l.text, e, m), '\n')
 	l.all = append(l.all, line{len(l.text), max(1, e.Dropped()), e.Seq})
 }
 

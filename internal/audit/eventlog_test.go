@@ -6,12 +6,10 @@ import (
 	"io"
 	"slices"
 	"testing"
-
-	"example.com/networkproxy/internal/jsonobject"
 )
 
 // testEncoder writes the kind and the number of an event, and how many events it stands for.
-func testEncoder(b []byte, e *Event, _ *jsonobject.Clock) []byte {
+func testEncoder(b []byte, e *Event, _ *Memo) []byte {
 	return fmt.Appendf(b, "%s %d (%d)", e.Kind, e.Seq, e.Dropped())
 }
 

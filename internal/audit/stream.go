@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"example.com/networkproxy/internal/jsonobject"
 )
 
 // QueueLimit is the usual limit of a [Queue]: two seconds of the default
@@ -76,11 +74,11 @@ type Queue struct {
 	events     []Event
 	oldest     int // index in events; above 0 only if Newest has replaced events
 	lines      Lines
-	clock      jsonobject.Clock // for lines
-	encoded    Event            // the event of a new line, so that published events need not be on the heap
-	busy       bool             // the consumer knows of the events
-	dropped    uint64           // events since the last Take
-	lastSeq    uint64           // of the last dropped event
+	memo       Memo   // for lines
+	encoded    Event  // the event of a new line, so that published events need not be on the heap
+	busy       bool   // the consumer knows of the events
+	dropped    uint64 // events since the last Take
+	lastSeq    uint64 // of the last dropped event
 	reportedAt time.Time
 	closed     bool
 }
@@ -191,7 +189,7 @@ func (q *Queue) put(e *Event) {
 	switch {
 	case q.Encoder != nil:
 		q.encoded = *e
-		q.lines.append(&q.encoded, q.Encoder, &q.clock)
+		q.lines.append(&q.encoded, q.Encoder, &q.memo)
 		q.encoded = Event{}
 	default:
 		q.events = append(q.events, *e)
@@ -270,7 +268,7 @@ func (q *Queue) TakeLines(spare []Lines) []Lines {
 	defer q.stream.mu.Unlock()
 	if q.dropped > 0 {
 		e := NewDropped(q.lastSeq, q.dropped)
-		q.lines.append(&e, q.Encoder, &q.clock)
+		q.lines.append(&e, q.Encoder, &q.memo)
 		q.dropped = 0
 	}
 	if len(q.lines.all) == 0 {

@@ -19,7 +19,7 @@ import (
 // trace holds the data that all events of an allowed request share.
 type trace struct {
 	number  uint64 // of the request
-	verdict policy.Verdict
+	verdict *policy.Verdict
 	grant   uint64    // the ID of the grant that allowed the request; 0 if none did
 	begun   time.Time // when the request got a connection; zero before Connected
 	opened  bool      // Opened was called
@@ -32,17 +32,29 @@ func (g *Gate) Trace(req *Request, v *Ruling) {
 	if !g.Events.Wanted(&req.Principal.Owner) {
 		return
 	}
-	req.trace = &trace{number: g.Events.NextRequest(), verdict: v.Verdict}
+	req.trace = &trace{number: g.Events.NextRequest(), verdict: g.shared(&v.Verdict)}
 	if v.Grant != nil {
 		req.trace.grant = v.Grant.ID
 	}
 }
 
+// shared returns a copy of v. Equal verdicts that follow each other share one, because
+// most requests are allowed by the same entry as the one before. The gate keeps the last one,
+// and so the rules of its policy, in memory.
+func (g *Gate) shared(v *policy.Verdict) *policy.Verdict {
+	if last := g.lastVerdict.Load(); last != nil && *last == *v {
+		return last
+	}
+	kept := *v
+	g.lastVerdict.Store(&kept)
+	return &kept
+}
+
 // about returns an event about a request.
 func about(req *Request, kind audit.Kind, v *policy.Verdict) audit.Event {
 	e := audit.Event{Kind: kind, Query: &req.Query, Client: req.Client, Verdict: v, Attribution: req.attribution}
-	if req.trace != nil {
-		e.Request, e.Grant = req.trace.number, req.trace.grant
+	if t := req.trace; t != nil {
+		e.Request, e.Grant = t.number, t.grant
 	}
 	return e
 }
@@ -50,7 +62,7 @@ func about(req *Request, kind audit.Kind, v *policy.Verdict) audit.Event {
 // publishAllowed publishes that an allowed request has reached its target.
 func (g *Gate) publishAllowed(req *Request) {
 	if t := req.trace; t != nil {
-		e := about(req, audit.KindAllowed, &t.verdict)
+		e := about(req, audit.KindAllowed, t.verdict)
 		g.Events.Publish(&req.Principal.Owner, &e)
 	}
 }
@@ -105,7 +117,7 @@ func (g *Gate) publishFailed(req *Request, reason policy.Reason, err error) {
 	}
 	v := &policy.Verdict{Allowed: true}
 	if req.trace != nil {
-		v = &req.trace.verdict
+		v = req.trace.verdict
 	}
 	e := about(req, audit.KindFailed, v)
 	e.Rare = &audit.Rare{Reason: reason, Error: g.ErrorText(err)}
@@ -161,7 +173,7 @@ func (g *Gate) publishEnd(req *Request, sent, received int64) {
 		e.Time = time.Now()
 		e.Duration = e.Time.Sub(t.begun)
 	case t.atEnd:
-		e = about(req, audit.KindAllowed, &t.verdict)
+		e = about(req, audit.KindAllowed, t.verdict)
 		e.Duration = time.Since(t.begun) // reads one clock, and time.Now two
 		e.Time = t.begun.Add(e.Duration)
 	default:

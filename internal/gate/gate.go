@@ -36,6 +36,7 @@ type Gate struct {
 	Live         LiveRequests
 	Blocked      audit.Record
 	Events       audit.Stream
+	lastVerdict  atomic.Pointer[policy.Verdict]   // what shared has returned last
 	AuditLog     *audit.EventLog                  // nil if there is none
 	observer     *hostcall.Mailbox[audit.Refusal] // for OnBlocked; nil if there is none
 	notices      hostcall.Goroutines              // log that events are dropped

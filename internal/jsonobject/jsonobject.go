@@ -94,17 +94,12 @@ func (c *Clock) append(b []byte, t time.Time) []byte {
 	}
 	b = append(b, c.text...)
 	if n := t.Nanosecond(); n > 0 {
-		var digits [10]byte
-		digits[0] = '.'
-		last := 0
-		for i := len(digits) - 1; i > 0; i-- {
-			digits[i] = byte('0' + n%10)
-			if last == 0 && digits[i] != '0' {
-				last = i
-			}
-			n /= 10
+		point := len(b)
+		b = strconv.AppendInt(b, 1e9+int64(n), 10) // ten digits
+		b[point] = '.'
+		for b[len(b)-1] == '0' {
+			b = b[:len(b)-1]
 		}
-		b = append(b, digits[:last+1]...)
 	}
 	return append(b, 'Z')
 }
