@@ -52,7 +52,7 @@ func TestDecisionDoesNotAllocate(t *testing.T) {
 			t.Fatal(err)
 		}
 		var allowed bool
-		if n := testing.AllocsPerRun(100, func() { allowed = decide(t.Context()) }); n != 0 {
+		if n := allocations(func() { allowed = decide(t.Context()) }); n != 0 {
 			t.Errorf("%s: got %v allocations, want none", tt.name, n)
 		}
 		if allowed != tt.allowed {

@@ -29,6 +29,16 @@ func testDeadline() time.Time { return time.Now().Add(testTimeout) }
 // scaled is testnet.Scaled.
 func scaled(n int) int { return testnet.Scaled(n) }
 
+// allocations returns the number of allocations of a call of f. Other goroutines of the
+// test binary may allocate meanwhile, so the least of several results counts.
+func allocations(f func()) float64 {
+	n := testing.AllocsPerRun(100, f)
+	for range 20 {
+		n = min(n, testing.AllocsPerRun(100, f))
+	}
+	return n
+}
+
 // eventually waits until ok returns true. what describes the condition.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
