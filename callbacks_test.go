@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -471,6 +472,47 @@ func TestCallbacksThatReturnLate(t *testing.T) {
 			t.Errorf("OnBlocked was not called for %s, or not in order", want)
 		}
 	}
+}
+
+// TestCloseAfterALateReturn: if the last function of the host returns while Close
+// waits for it, Close waits for the requests as well.
+func TestCloseAfterALateReturn(t *testing.T) {
+	t.Parallel()
+	const grace = 50 * time.Millisecond
+	asked, connecting, connect := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	l := start(t, allow("slow.example"), func(b *networkproxy.Builder) {
+		networkproxy.SetCallbackGrace(b, grace)
+		networkproxy.SetConnect(b, func(context.Context, netip.AddrPort) (*net.TCPConn, error) {
+			close(connecting)
+			<-connect
+			return nil, syscall.ECONNREFUSED
+		})
+		b.PolicyDecider(func(ctx context.Context, _ request) (decision, error) {
+			close(asked)
+			<-ctx.Done()
+			<-time.After(grace * 3 / 2) // Close has stopped waiting for the requests then, and waits for the decider
+			return decision{}, ctx.Err()
+		})
+	})
+	l.dns.Set("slow.example", testnet.Addrs(publicAddr))
+	for _, host := range []string{"slow.example", "miss.example"} {
+		w := l.dialHTTP(t)
+		w.get("http://" + host + "/")
+	}
+	wait(t, asked, "the question")
+	wait(t, connecting, "the connection")
+	ended := make(chan error, 1)
+	go func() { ended <- l.Close() }()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, networkproxy.ErrCallbackRunning) { // it is, if the machine is so busy that the decider returns too late
+			t.Errorf("Close returned %v while a request was in progress", err)
+		}
+		ended <- err
+	case <-time.After(6 * grace):
+	}
+	close(connect)
+	wait(t, ended, "the end")
 }
 
 // TestRefusalsBeyondTheMailbox: refusals that OnBlocked has no time for are

@@ -213,7 +213,13 @@ func (h *Handle) stop() {
 	}
 	h.calls.WaitFor(ended)
 	h.calls.Wait(h.calls.Busy)
+	if !h.calls.Busy() { // the call for which the first wait may have given up has returned
+		h.calls.WaitFor(ended)
+	}
 	h.reportEnd()
+	if h.leftBehind() == nil { // it has returned during the report
+		h.calls.WaitFor(ended)
+	}
 }
 
 // windDown stops accepting connections, waits for requests until drain ends,
