@@ -151,9 +151,9 @@ func TestStartUpLines(t *testing.T) {
 		port := strings.TrimPrefix(lab.addr(), "127.0.0.1")
 		c := config{Proxy: "0.0.0.0" + port, Admin: lab.addr()}
 		p := startFile(t, writeConfig(t, c.toml()), "127.0.0.1"+port, c.Admin, "")
-		if !strings.Contains(p.Log.String(), "dangerously_allow_non_loopback_proxy") {
-			t.Error("the output lacks the key that removes the limit to loopback")
-		}
+		harness.Eventually(t, "a line names the key that removes the limit to loopback", func() bool {
+			return strings.Contains(p.Log.String(), "dangerously_allow_non_loopback_proxy")
+		})
 		p.connect(t)
 		if conn, err := net.Dial("tcp", publicA.String()+port); err == nil {
 			conn.Close()
